@@ -1,0 +1,1 @@
+"""The `drakkar-flow` command, one file per subcommand."""

@@ -1,0 +1,1 @@
+"""From graph to Bytewax dataflow: check, then lower."""

@@ -1,0 +1,1 @@
+"""From configuration to running parts; start, drain, close."""

@@ -1,0 +1,141 @@
+"""Every exception the library raises.
+
+```
+DrakkarFlowError
+├── ProblemsError            several problems reported at once
+│   ├── ConfigError          the configuration is wrong            (exit code 2)
+│   ├── FlowError            the flow graph is wrong               (exit code 2)
+│   └── StartupError         something outside is missing or down  (exit code 1 or 2)
+├── DecodeError              a record's bytes do not fit its type
+├── RoutingError             a payload names no sink, or more than one
+├── ExecutorClosed           a task was handed to an executor that is closing
+└── SinkError                a sink could not write
+    ├── SinkNotConnected     connect() has not succeeded, or the connection is gone
+    ├── SinkRejected         the target refused the payload; trying again is pointless
+    ├── RetryAfter           the target asks to be left alone for delay_s
+    └── BatchFailed          some payloads of a batch failed, by index
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+__all__ = [
+    "BatchFailed",
+    "ConfigError",
+    "DecodeError",
+    "DrakkarFlowError",
+    "ExecutorClosed",
+    "FlowError",
+    "Problem",
+    "ProblemsError",
+    "RetryAfter",
+    "RoutingError",
+    "SinkError",
+    "SinkNotConnected",
+    "SinkRejected",
+    "StartupError",
+]
+
+
+class DrakkarFlowError(Exception):
+    """The root of every error this library raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: where it stands, what it is, what to do about it.
+
+    >>> print(Problem("pipeline.yaml:3:1 kafka.broker", "unknown key", "did you mean 'brokers'?"))
+    pipeline.yaml:3:1 kafka.broker: unknown key; did you mean 'brokers'?
+    """
+
+    where: str
+    what: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        head = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{head}; {self.remedy}" if self.remedy else head
+
+
+class ProblemsError(DrakkarFlowError):
+    """Carries every problem found, so that a user mends them in one go.
+
+    `exit_code` is what a command that ends because of this error returns.
+    """
+
+    title = "problems"
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join([f"{self.title}:", *(f"  - {p}" for p in self.problems)]))
+
+
+class ConfigError(ProblemsError):
+    """Raised when the configuration can't be read or does not fit its schema."""
+
+    title = "the configuration is not usable"
+
+
+class FlowError(ProblemsError):
+    """Raised when a flow graph can't be compiled."""
+
+    title = "the flow is not usable"
+
+
+class StartupError(ProblemsError):
+    """Raised when what a flow needs from outside is missing (exit code 2) or unreachable (1)."""
+
+    title = "the flow can't start"
+
+    def __init__(self, problems: Sequence[Problem], *, exit_code: int = 1) -> None:
+        self.exit_code = exit_code
+        super().__init__(problems)
+
+
+class DecodeError(DrakkarFlowError):
+    """Raised when a record's value does not fit the type it is decoded to."""
+
+
+class RoutingError(DrakkarFlowError):
+    """Raised when a payload can't be matched with exactly one configured sink."""
+
+
+class ExecutorClosed(DrakkarFlowError):
+    """Raised by an executor that is asked to run a task while it closes."""
+
+
+class SinkError(DrakkarFlowError):
+    """Raised by a sink when a batch was not written; the whole batch may be tried again."""
+
+
+class SinkNotConnected(SinkError):
+    """Raised when a sink is used before connect() succeeded or after the connection was lost."""
+
+
+class SinkRejected(SinkError):
+    """Raised when the target refused a payload for good: it is not tried again."""
+
+
+class RetryAfter(SinkError):
+    """Raised when the target asks for a pause of `delay_s` seconds before the next attempt."""
+
+    def __init__(self, delay_s: float, reason: str) -> None:
+        self.delay_s = delay_s
+        super().__init__(f"{reason}; retry after {delay_s:g} s")
+
+
+class BatchFailed(SinkError):
+    """Raised when some payloads of a batch failed; those not named were written.
+
+    `failures` maps the index in the batch to its cause.
+    """
+
+    def __init__(self, failures: Mapping[int, Exception]) -> None:
+        self.failures = dict(failures)
+        first = next(iter(self.failures.values()), None)
+        super().__init__(f"{len(self.failures)} payloads of the batch failed; the first: {first}")

@@ -1,0 +1,1 @@
+"""The frozen values everything else speaks of: records, tasks, payloads, outcomes."""

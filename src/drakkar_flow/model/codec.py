@@ -1,0 +1,68 @@
+"""Bytes to values and back, for pydantic models, msgspec structs and plain Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from pydantic import BaseModel, TypeAdapter
+
+__all__ = ["decoder_for", "encode", "to_row"]
+
+_json = msgspec.json.Encoder()
+
+
+def decoder_for(target: Any) -> Callable[[bytes], Any]:
+    """Make the function that turns a record's value into `target`.
+
+    `target` is a pydantic model, a msgspec struct, `bytes`, `str`, any type pydantic can validate
+    from JSON (`dict`, `list[int]`, ...), or a function from bytes to a value.
+
+    >>> decoder_for(dict[str, int])(b'{"a": 1}')
+    {'a': 1}
+    """
+    if target is bytes:
+        return bytes
+    if target is str:
+        return lambda value: value.decode()
+    if isinstance(target, type) and issubclass(target, BaseModel):
+        return target.__pydantic_validator__.validate_json
+    if isinstance(target, type) and issubclass(target, msgspec.Struct):
+        return msgspec.json.Decoder(target).decode
+    if callable(target) and not isinstance(target, type) and not hasattr(target, "__origin__"):
+        return target
+    return TypeAdapter(target).validate_json
+
+
+def encode(data: Any) -> bytes:
+    """Turn a payload's data into bytes: models, structs and plain values as JSON, text as UTF-8, bytes as is.
+
+    >>> encode({"a": 1})
+    b'{"a":1}'
+
+    Raises:
+        TypeError: when `data` can't be written as JSON.
+    """
+    if isinstance(data, BaseModel):
+        return data.__pydantic_serializer__.to_json(data)
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, str):
+        return data.encode()
+    return _json.encode(data)
+
+
+def to_row(data: Any) -> dict[str, Any]:
+    """Turn a payload's data into columns and values.
+
+    Raises:
+        TypeError: when `data` has no fields.
+    """
+    if isinstance(data, BaseModel):
+        return data.model_dump()
+    if isinstance(data, msgspec.Struct):
+        return msgspec.structs.asdict(data)
+    if isinstance(data, Mapping):
+        return {str(name): value for name, value in data.items()}
+    raise TypeError(f"a row needs a model, a struct or a mapping, not {type(data).__name__}")

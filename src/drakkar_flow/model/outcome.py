@@ -1,0 +1,72 @@
+"""How work ends: deliveries on their way to a sink, failures, acknowledgements."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from drakkar_flow.model.record import Credit, Record
+from drakkar_flow.model.task import ExecutorError
+
+__all__ = ["Ack", "AckStatus", "Delivery", "Failure", "FailureKind", "Hold"]
+
+Hold = tuple[Record, Credit]
+"""A share of a record's credit: whoever has it keeps the record's offset from being committed."""
+
+
+class FailureKind(StrEnum):
+    """The step a failure comes from."""
+
+    DECODE = "decode"
+    ARRANGE = "arrange"
+    TASK = "task"
+    HOOK = "hook"
+    SINK = "sink"
+    ROUTING = "routing"
+    BUSINESS = "business"
+
+
+class AckStatus(StrEnum):
+    """How a branch of a record ended."""
+
+    DONE = "done"
+    SKIPPED = "skipped"
+    DEAD = "dead"
+
+
+class Ack(msgspec.Struct, gc=False):
+    """The return of a share of a record's credit."""
+
+    record: Record
+    credit: Credit
+    status: AckStatus = AckStatus.DONE
+
+
+class Delivery(msgspec.Struct, gc=False):
+    """One payload for one sink, with the credit of every record it came of."""
+
+    payload: Any
+    holds: tuple[Hold, ...]
+    attempts: int = 0
+
+
+class Failure(msgspec.Struct, kw_only=True):
+    """An error as a value: what failed, where, for which records.
+
+    `stage` is the readable id of the step. `task` is set for failed tasks; `payload`,
+    `sink_type`, `sink_name` and `attempts` for failed deliveries.
+    """
+
+    kind: FailureKind
+    stage: str
+    error: str
+    holds: tuple[Hold, ...]
+    exception_class: str = ""
+    stacktrace: str = ""
+    task: ExecutorError | None = None
+    payload: Any = None
+    sink_type: str = ""
+    sink_name: str = ""
+    attempts: int = 0

@@ -1,0 +1,62 @@
+"""The record: one message of a source partition on its way through a flow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+__all__ = ["FULL_CREDIT", "Credit", "Lane", "Record"]
+
+Lane = tuple[str, int]
+"""A source partition: (topic, partition). Everything about offsets is kept by lane."""
+
+FULL_CREDIT = 1 << 40
+"""The credit a record starts with: divided when it fans out, returned when a branch ends."""
+
+Credit = Any
+"""`int`, or `fractions.Fraction` when a share below 1 had to be given (see `runtime.credit`)."""
+
+
+class Record(msgspec.Struct, gc=False, dict=False):
+    """One message read from a source partition; py-drakkar's `SourceMessage`.
+
+    `topic`, `partition`, `offset`, `key`, `value`, `timestamp` (ms since the epoch, -1 when the
+    broker gave none) and `headers` are the message as the broker holds it and never change.
+    `payload` starts as None and is what the steps of a flow replace: the decoded model, then
+    whatever `map` returns.
+
+    The rest is the record's identity for acknowledgement: `epoch` counts the assignments of its
+    partition to this process, `previous` is the offset delivered before it in the same assignment
+    (-1 for the first), and `credit` is what it must return to count as finished.
+
+    >>> Record(topic="in", partition=0, offset=7, value=b"{}").label
+    'in:0:7'
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    value: bytes = b""
+    key: bytes | None = None
+    timestamp: int = -1
+    headers: list[tuple[str, bytes]] | None = None
+    payload: Any = None
+    epoch: int = 0
+    previous: int = -1
+    credit: Credit = FULL_CREDIT
+
+    @property
+    def lane(self) -> Lane:
+        """The partition this record came from."""
+        return (self.topic, self.partition)
+
+    @property
+    def label(self) -> str:
+        """How the record is named in logs and errors: topic:partition:offset."""
+        return f"{self.topic}:{self.partition}:{self.offset}"
+
+    @property
+    def size(self) -> int:
+        """The bytes of key and value, what in-flight limits count."""
+        return len(self.value) + (len(self.key) if self.key else 0)

@@ -1,0 +1,1 @@
+"""Events emitted once; metrics and logs are listeners."""

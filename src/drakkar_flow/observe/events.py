@@ -1,0 +1,242 @@
+"""Everything that happens, as frozen values. Hot events carry counts: one per batch, not per record."""
+
+from __future__ import annotations
+
+import msgspec
+
+from drakkar_flow.model.record import Lane
+
+__all__ = [
+    "BrokerStateChanged",
+    "CommitFailed",
+    "Committed",
+    "ConsumerError",
+    "DeadLetterFailed",
+    "DeadLettersWritten",
+    "DeliveriesFailed",
+    "DeliveriesSkipped",
+    "DeliveriesWritten",
+    "DeliveryRetried",
+    "DrainFinished",
+    "Event",
+    "FlowFailed",
+    "HookRan",
+    "HooksRan",
+    "IntakePaused",
+    "PartitionsAssigned",
+    "PartitionsRevoked",
+    "RecordsConsumed",
+    "RecordsFailed",
+    "RecordsFinished",
+    "StateChanged",
+    "TaskFinished",
+    "TaskRetried",
+    "TasksPrecomputed",
+    "TasksStarted",
+    "WindowFinished",
+]
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """The base of all events."""
+
+
+class StateChanged(Event, frozen=True):
+    """The runtime reached a state: starting, running, draining, stopped, failed."""
+
+    state: str
+    reason: str = ""
+
+
+class FlowFailed(Event, frozen=True):
+    """The flow has to stop because of `reason`."""
+
+    reason: str
+
+
+class BrokerStateChanged(Event, frozen=True):
+    """The source's connection to its brokers was lost (up=False) or is back."""
+
+    up: bool
+    reason: str = ""
+
+
+class ConsumerError(Event, frozen=True):
+    """The consumer reported an error it goes on after."""
+
+    error: str
+
+
+class PartitionsAssigned(Event, frozen=True):
+    """Partitions were assigned to this process; `total` are assigned now."""
+
+    lanes: tuple[Lane, ...]
+    total: int
+
+
+class PartitionsRevoked(Event, frozen=True):
+    """Partitions were taken from this process; `unfinished` records are left to their next owner."""
+
+    lanes: tuple[Lane, ...]
+    total: int
+    lost: bool = False
+    unfinished: int = 0
+
+
+class IntakePaused(Event, frozen=True):
+    """Intake stopped because too much is in flight (paused=True), or goes on."""
+
+    paused: bool
+    in_flight: int
+
+
+class RecordsConsumed(Event, frozen=True):
+    """Records of a partition were read from the broker."""
+
+    lane: Lane
+    count: int
+    size: int
+
+
+class RecordsFinished(Event, frozen=True):
+    """Records returned all their credit, by the status of their worst branch."""
+
+    done: int
+    skipped: int
+    dead: int
+
+
+class RecordsFailed(Event, frozen=True):
+    """A step turned records into failures."""
+
+    kind: str
+    stage: str
+    count: int
+    error: str
+    label: str
+
+
+class Committed(Event, frozen=True):
+    """Offsets (the next to read) were committed, by partition."""
+
+    offsets: tuple[tuple[Lane, int], ...]
+
+
+class CommitFailed(Event, frozen=True):
+    """A commit was refused; it is tried again."""
+
+    error: str
+
+
+class TasksStarted(Event, frozen=True):
+    """Tasks were handed to the executor."""
+
+    count: int
+
+
+class TasksPrecomputed(Event, frozen=True):
+    """Tasks brought their result along."""
+
+    count: int
+
+
+class TaskFinished(Event, frozen=True):
+    """A program ended: `status` is completed or failed, `kind` why it failed."""
+
+    status: str
+    kind: str
+    duration_s: float
+    queue_wait_s: float
+    spawn_s: float
+    stdout_truncated: bool = False
+    stderr_truncated: bool = False
+
+
+class TaskRetried(Event, frozen=True):
+    """A failed task is run again."""
+
+    task_id: str
+    attempt: int
+
+
+class HookRan(Event, frozen=True):
+    """A hook was called once: how long it took, whether it raised."""
+
+    hook: str
+    duration_s: float
+    error: str = ""
+
+
+class HooksRan(Event, frozen=True):
+    """A hook was called `count` times in one batch that took `duration_s` altogether."""
+
+    hook: str
+    count: int
+    duration_s: float
+
+
+class WindowFinished(Event, frozen=True):
+    """All tasks of a window ended, `duration_s` after it was arranged."""
+
+    lane: Lane
+    records: int
+    tasks: int
+    duration_s: float
+
+
+class DeliveriesWritten(Event, frozen=True):
+    """A sink wrote a batch."""
+
+    sink_type: str
+    sink_name: str
+    count: int
+    duration_s: float
+
+
+class DeliveryRetried(Event, frozen=True):
+    """A sink failed and the batch is tried again after `delay_s`."""
+
+    sink_type: str
+    sink_name: str
+    count: int
+    attempt: int
+    delay_s: float
+    error: str
+
+
+class DeliveriesFailed(Event, frozen=True):
+    """Payloads were given up by a sink."""
+
+    sink_type: str
+    sink_name: str
+    count: int
+    error: str
+
+
+class DeliveriesSkipped(Event, frozen=True):
+    """Payloads were dropped on purpose."""
+
+    sink_type: str
+    sink_name: str
+    count: int
+
+
+class DeadLettersWritten(Event, frozen=True):
+    """Dead letters were acknowledged by the broker."""
+
+    count: int
+
+
+class DeadLetterFailed(Event, frozen=True):
+    """Dead letters could not be written; `dropped` tells whether they were given up."""
+
+    count: int
+    error: str
+    dropped: bool
+
+
+class DrainFinished(Event, frozen=True):
+    """A drain ended with `unfinished` records left."""
+
+    unfinished: int
+    duration_s: float

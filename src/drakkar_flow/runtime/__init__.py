@@ -1,0 +1,1 @@
+"""Everything Bytewax-facing: source, async step, delivery, tracking, commit."""
