@@ -34,6 +34,7 @@ class AckStatus(StrEnum):
     DONE = "done"
     SKIPPED = "skipped"
     DEAD = "dead"
+    FENCED = "fenced"  # its partition was taken away: not delivered, not committed
 
 
 class Ack(msgspec.Struct, gc=False):
@@ -56,7 +57,8 @@ class Failure(msgspec.Struct, kw_only=True):
     """An error as a value: what failed, where, for which records.
 
     `stage` is the readable id of the step. `task` is set for failed tasks; `payload`,
-    `sink_type`, `sink_name` and `attempts` for failed deliveries.
+    `sink_type`, `sink_name` and `attempts` for failed deliveries. `to_dlq` is set where a handler
+    asked for the dead letter queue by itself, whatever the flow's error route says.
     """
 
     kind: FailureKind
@@ -70,3 +72,4 @@ class Failure(msgspec.Struct, kw_only=True):
     sink_type: str = ""
     sink_name: str = ""
     attempts: int = 0
+    to_dlq: bool = False

@@ -15,6 +15,7 @@ __all__ = [
     "KafkaPayload",
     "Payload",
     "SqlitePayload",
+    "payloads_of",
 ]
 
 
@@ -85,3 +86,18 @@ class DeliveryError(msgspec.Struct, kw_only=True):
     sink_type: str
     error: str
     payloads: list[Any]
+
+
+def payloads_of(value: Any) -> list[Any]:
+    """The payloads a hook returned: a CollectResult, one payload, or several.
+
+    Raises:
+        TypeError: when `value` is none of these.
+    """
+    if type(value) is CollectResult:
+        return value.payloads()
+    if isinstance(value, Payload):
+        return [value]
+    if isinstance(value, list | tuple):
+        return [payload for item in value for payload in payloads_of(item)]
+    raise TypeError(f"{type(value).__name__} where a CollectResult, a payload, a list of payloads or None belongs")

@@ -1,0 +1,250 @@
+"""Lowering: one short function per kind of node, from the checked graph to a Bytewax dataflow.
+
+```
+source ─ decode ─ … ─ arrange ─ execute ─ collect ─ route ─┬─ sink ─┐
+                                                           ├─ sink ─┼─ dlq ─ track ─ commit
+   (failures and acks travel beside the items) ────────────┴────────┘
+```
+"""
+
+from __future__ import annotations
+
+from functools import partial, singledispatchmethod
+from typing import Any
+
+from bytewax import operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.operators import KeyedStream
+
+from drakkar_flow.graph.flow import StreamFlow
+from drakkar_flow.graph.nodes import (
+    Arrange,
+    Collect,
+    Decode,
+    ErrorPolicy,
+    Execute,
+    Filter,
+    FlatMap,
+    Map,
+    MapAsync,
+    Node,
+    Route,
+)
+from drakkar_flow.model.codec import decoder_for
+from drakkar_flow.model.outcome import FailureKind
+from drakkar_flow.model.task import ErrorAction
+from drakkar_flow.runtime.arrange import ArrangeWorker
+from drakkar_flow.runtime.backoff import Backoff
+from drakkar_flow.runtime.chunk import Chunk, Keyed
+from drakkar_flow.runtime.collect import CollectHooks, CollectWorker
+from drakkar_flow.runtime.commit import CommitSink, track_step
+from drakkar_flow.runtime.deadletter import DeadLetterWorker
+from drakkar_flow.runtime.deliver import DeliverSettings, DeliverWorker
+from drakkar_flow.runtime.execute import ExecuteSettings, ExecuteWorker
+from drakkar_flow.runtime.parts import Parts, SinkPart
+from drakkar_flow.runtime.route import DLQ, Policies, Routed, Router, Target
+from drakkar_flow.runtime.source import SlotSource
+from drakkar_flow.runtime.step import async_step
+from drakkar_flow.runtime.transform import (
+    ChunkStep,
+    MapAsyncWorker,
+    decode_step,
+    filter_step,
+    flat_map_step,
+    map_step,
+)
+
+__all__ = ["compile_flow"]
+
+Stream = KeyedStream[Chunk]
+
+_TASK_BACKOFF = Backoff(initial_s=0.1, max_s=10.0)
+_DLQ_BACKOFF = Backoff(initial_s=0.5, max_s=30.0)
+_LANES_PER_WORKER = 4
+
+
+def compile_flow(flow: StreamFlow, parts: Parts) -> Dataflow:
+    """Check a flow and lower it to a Bytewax dataflow over running parts.
+
+    Raises:
+        FlowError: with every problem of the flow.
+    """
+    flow.check()
+    return _Lowering(flow, parts).dataflow()
+
+
+class _Lowering:
+    def __init__(self, flow: StreamFlow, parts: Parts) -> None:
+        self._flow = flow
+        self._parts = parts
+        route: Route = flow.find(Route)
+        decode: Decode | None = flow.find(Decode)
+        on_decode: ErrorPolicy = parts.config.runtime.on_decode_error
+        if decode is not None and decode.on_error is not None:
+            on_decode = decode.on_error
+        self._policies = Policies(route.on_error, {FailureKind.DECODE: on_decode}, parts.control, parts.bus)
+
+    def dataflow(self) -> Dataflow:
+        parts = self._parts
+        workers = parts.config.runtime.workers
+        lanes = 1 if workers == 1 else workers * _LANES_PER_WORKER
+        dataflow = Dataflow(self._flow.name)
+        source = SlotSource(parts.reader, parts.flight, parts.control, lanes, parts.executor_room)
+        stream: Stream = op.input("source", dataflow, source)
+        for step, node in self._flow.steps():
+            stream = self._lower(node, step, stream)
+        settled = op.flat_map_batch("track", stream, track_step(parts.tracker))
+        op.output("commit", settled, CommitSink(parts.reader, parts.flight, parts.bus, parts.ended))
+        return dataflow
+
+    @singledispatchmethod
+    def _lower(self, node: Node, step: str, up: Stream) -> Stream:
+        raise NotImplementedError(f"no lowering for {type(node).__name__}")
+
+    @_lower.register
+    def _(self, node: Decode, step: str, up: Stream) -> Stream:
+        return _sync(step, up, decode_step(step, decoder_for(node.target)))
+
+    @_lower.register
+    def _(self, node: Map, step: str, up: Stream) -> Stream:
+        return _sync(step, up, map_step(step, node.fn, with_record=node.with_record))
+
+    @_lower.register
+    def _(self, node: Filter, step: str, up: Stream) -> Stream:
+        return _sync(step, up, filter_step(step, node.fn, with_record=node.with_record))
+
+    @_lower.register
+    def _(self, node: FlatMap, step: str, up: Stream) -> Stream:
+        return _sync(step, up, flat_map_step(step, node.fn, with_record=node.with_record))
+
+    @_lower.register
+    def _(self, node: MapAsync, step: str, up: Stream) -> Stream:
+        make = partial(
+            MapAsyncWorker,
+            self._parts.bridge,
+            self._parts.flight,
+            step,
+            node.fn,
+            max_in_flight=node.max_in_flight,
+            timeout_s=node.timeout_s,
+            with_record=node.with_record,
+        )
+        return async_step(step, up, make)
+
+    @_lower.register
+    def _(self, node: Arrange, step: str, up: Stream) -> Stream:
+        parts, defaults = self._parts, self._parts.config.executor
+        make = partial(
+            ArrangeWorker,
+            parts.bridge,
+            parts.bus,
+            parts.flight,
+            parts.pending,
+            step,
+            node.fn,
+            node.window.size if node.window.size is not None else defaults.window_size,
+            node.window.linger_s if node.window.linger_s is not None else defaults.window_linger_s,
+        )
+        return async_step(step, up, make)
+
+    @_lower.register
+    def _(self, node: Execute, step: str, up: Stream) -> Stream:
+        parts = self._parts
+        assert parts.executor is not None
+        settings = ExecuteSettings(
+            stage=step,
+            max_retries=parts.config.executor.max_retries,
+            on_error=node.on_error,
+            default=ErrorAction(parts.config.runtime.on_task_error),
+            backoff=_TASK_BACKOFF,
+        )
+        make = partial(
+            ExecuteWorker, parts.bridge, parts.bus, parts.flight, parts.pending, parts.executor, settings
+        )
+        return async_step(step, up, make)
+
+    @_lower.register
+    def _(self, node: Collect, step: str, up: Stream) -> Stream:
+        parts = self._parts
+        hooks = CollectHooks(step, node.fn, node.on_message_complete, node.on_window_complete)
+        return async_step(step, up, partial(CollectWorker, parts.bridge, parts.bus, parts.pending, hooks))
+
+    @_lower.register
+    def _(self, node: Route, step: str, up: Stream) -> Stream:
+        sinks = self._sinks_of(node)
+        router = Router(step, [_target(sink) for sink in sinks], self._policies)
+        routed = op.flat_map_batch(step, up, partial(_route, router))
+        endings = [_select("route-track", routed, "track"), _select("route-dlq", routed, DLQ)]
+        for sink in sinks:
+            chosen = _select(f"route-{sink.id}", routed, sink.id)
+            written = async_step(f"sink-{sink.id}", chosen, partial(self._deliver, sink, node))
+            endings.append(op.flat_map_batch(f"sink-{sink.id}-errors", written, partial(_judge, self._policies)))
+        merged = op.merge("endings", *endings)
+        parts = self._parts
+        make = partial(
+            DeadLetterWorker,
+            parts.bridge,
+            parts.bus,
+            parts.flight,
+            parts.dead_letters,
+            _DLQ_BACKOFF,
+            drop=parts.config.dlq.on_failure == "drop",
+        )
+        return async_step("dlq", merged, make)
+
+    def _sinks_of(self, node: Route) -> list[SinkPart]:
+        if not node.sinks:
+            return list(self._parts.sinks.values())
+        return [self._parts.sinks[sink.id] for sink in node.sinks]
+
+    def _deliver(self, part: SinkPart, node: Route) -> DeliverWorker:
+        retry = part.settings.retry  # type: ignore[attr-defined]
+        settings = DeliverSettings(
+            kind=part.spec.kind,
+            name=part.name,
+            max_in_flight=part.spec.max_in_flight,
+            max_batch=part.spec.max_batch,
+            attempts=retry.attempts,
+            backoff=Backoff(initial_s=retry.initial_s, max_s=retry.max_s),
+            on_error=node.on_delivery_error,
+        )
+        parts = self._parts
+        return DeliverWorker(parts.bridge, parts.bus, parts.flight, part.sink, settings)
+
+
+def _sync(step: str, up: Stream, function: ChunkStep) -> Stream:
+    def over_batch(batch: list[Keyed]) -> list[Keyed]:
+        return [(key, function(chunk) if chunk.items else chunk) for key, chunk in batch]
+
+    return op.flat_map_batch(step, up, over_batch)
+
+
+def _route(router: Router, batch: list[Keyed]) -> list[tuple[str, Routed]]:
+    return [(key, routed) for key, chunk in batch for routed in router(chunk)]
+
+
+def _select(step: str, up: KeyedStream[Routed], target: str) -> Stream:
+    def over_batch(batch: list[tuple[str, Routed]]) -> list[Keyed]:
+        return [(key, routed.chunk) for key, routed in batch if routed.target == target]
+
+    return op.flat_map_batch(step, up, over_batch)
+
+
+def _judge(policies: Policies, batch: list[Keyed]) -> list[Keyed]:
+    """Apply the policies to a sink's failures: what becomes a dead letter is an item of the dlq step."""
+    judged = []
+    for key, chunk in batch:
+        if chunk.failures:
+            letters, acks = policies.apply(chunk.failures)
+            chunk = Chunk(letters, None, chunk.acks + acks)  # noqa: PLW2901
+        judged.append((key, chunk))
+    return judged
+
+
+def _target(part: SinkPart) -> Target:
+    def wrap(value: Any, record: Any) -> Any:
+        return part.spec.wrap(value, record, part.name, part.settings)
+
+    return Target(part.id, part.name, part.spec.payload_type, wrap)
+
+

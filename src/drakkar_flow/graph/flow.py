@@ -1,0 +1,222 @@
+"""StreamFlow: a flow as an immutable chain of nodes, written fluently or made from a handler."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any
+
+from drakkar_flow.errors import FlowError, Problem
+from drakkar_flow.graph.handler import BaseDrakkarHandler, overrides
+from drakkar_flow.graph.nodes import (
+    Arrange,
+    Collect,
+    Decode,
+    ErrorPolicy,
+    Execute,
+    Filter,
+    FlatMap,
+    KafkaSource,
+    Map,
+    MapAsync,
+    Node,
+    Route,
+    SinkRef,
+    Subprocess,
+    Window,
+)
+from drakkar_flow.graph.render import to_json, to_mermaid
+from drakkar_flow.graph.validate import problems_of
+
+__all__ = ["StreamFlow"]
+
+
+class StreamFlow:
+    """A flow: where records come from, what is done with them, where results go.
+
+    Every verb returns a new flow, so a prefix can be shared. Nothing runs until a flow is given to
+    `StreamingRunner`, `drakkar-flow run` or Bytewax.
+
+    >>> flow = (
+    ...     StreamFlow("double", source=KafkaSource("numbers"))
+    ...     .decode(int)
+    ...     .map(lambda n: n * 2, name="twice")
+    ...     .route(SinkRef("kafka", "doubled"))
+    ... )
+    >>> [step for step, _ in flow.steps()]
+    ['decode', 'map-twice', 'route']
+    >>> flow.problems()
+    []
+    """
+
+    __slots__ = ("_name", "_nodes", "_source")
+
+    def __init__(self, name: str, source: KafkaSource | None = None, nodes: Iterable[Node] = ()) -> None:
+        self._name = name
+        self._source = source or KafkaSource()
+        self._nodes = tuple(nodes)
+
+    @property
+    def name(self) -> str:
+        """The flow's name, also the Bytewax dataflow's id."""
+        return self._name
+
+    @property
+    def source(self) -> KafkaSource:
+        """Where records come from."""
+        return self._source
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The steps after the source, in order."""
+        return self._nodes
+
+    def __repr__(self) -> str:
+        return f"StreamFlow({self._name!r}, {' > '.join(['source', *(step for step, _ in self.steps())])})"
+
+    # --- building -------------------------------------------------------------------------------
+
+    def then(self, node: Node) -> StreamFlow:
+        """Append a node."""
+        return StreamFlow(self._name, self._source, (*self._nodes, node))
+
+    def decode(self, target: Any, *, on_error: ErrorPolicy | None = None, name: str = "") -> StreamFlow:
+        """Decode each record's value to `target`: a model, a struct, a type, or a function of bytes.
+
+        A record that can't be decoded follows `on_error`, by default the configuration's
+        `runtime.on_decode_error`.
+        """
+        return self.then(Decode(target=target, on_error=on_error, name=name))
+
+    def map(self, fn: Callable[..., Any], *, with_record: bool = False, name: str = "") -> StreamFlow:
+        """Replace each payload by `fn(payload)`, or `fn(payload, record)`.
+
+        `fn` runs on the engine's thread: keep it short, use `map_async` for anything that waits.
+        """
+        return self.then(Map(fn=fn, with_record=with_record, name=name))
+
+    def filter(self, fn: Callable[..., Any], *, with_record: bool = False, name: str = "") -> StreamFlow:
+        """Keep the payloads for which `fn(payload)` is true; the others' records are finished."""
+        return self.then(Filter(fn=fn, with_record=with_record, name=name))
+
+    def flat_map(self, fn: Callable[..., Iterable[Any]], *, with_record: bool = False, name: str = "") -> StreamFlow:
+        """Replace each payload by every value of `fn(payload)`; the record is finished when all of them are."""
+        return self.then(FlatMap(fn=fn, with_record=with_record, name=name))
+
+    def map_async(
+        self,
+        fn: Callable[..., Awaitable[Any]],
+        *,
+        max_in_flight: int = 100,
+        timeout_s: float | None = None,
+        with_record: bool = False,
+        name: str = "",
+    ) -> StreamFlow:
+        """Replace each payload by `await fn(payload)`.
+
+        At most `max_in_flight` calls run at once; they may finish in any order. A call that takes
+        longer than `timeout_s` seconds is cancelled and its record follows the error route.
+        """
+        node = MapAsync(fn=fn, max_in_flight=max_in_flight, timeout_s=timeout_s, with_record=with_record, name=name)
+        return self.then(node)
+
+    def arrange(self, fn: Callable[..., Any], *, window: Window | None = None, name: str = "") -> StreamFlow:
+        """Turn windows of records of one partition into tasks: `fn(records, pending)`, sync or async."""
+        return self.then(Arrange(fn=fn, window=window or Window(), name=name))
+
+    def execute(
+        self, program: Subprocess | None = None, *, on_error: Callable[..., Any] | None = None, name: str = ""
+    ) -> StreamFlow:
+        """Run the tasks; `on_error(task, error)` returns RETRY, SKIP, DLQ or replacement tasks.
+
+        Without `on_error` a failed task goes where the configuration's `runtime.on_task_error` says.
+        """
+        return self.then(Execute(program=program or Subprocess(), on_error=on_error, name=name))
+
+    def collect(
+        self,
+        fn: Callable[..., Any] | None = None,
+        *,
+        on_message_complete: Callable[..., Any] | None = None,
+        on_window_complete: Callable[..., Any] | None = None,
+        name: str = "",
+    ) -> StreamFlow:
+        """Turn each result into payloads: `fn(result)` returns a CollectResult, a payload, several, or None."""
+        node = Collect(
+            fn=fn, on_message_complete=on_message_complete, on_window_complete=on_window_complete, name=name
+        )
+        return self.then(node)
+
+    def route(
+        self,
+        *sinks: SinkRef,
+        on_error: ErrorPolicy = "dlq",
+        on_delivery_error: Callable[..., Any] | None = None,
+        name: str = "",
+    ) -> StreamFlow:
+        """Send payloads to `sinks`, or to every sink of the configuration.
+
+        A payload object goes to the sink it names; any other value goes to each sink listed.
+        """
+        return self.then(Route(sinks=sinks, on_error=on_error, on_delivery_error=on_delivery_error, name=name))
+
+    @classmethod
+    def from_handler(cls, handler: BaseDrakkarHandler[Any, Any], name: str = "") -> StreamFlow:
+        """Show the flow a handler becomes.
+
+        >>> class Noop(BaseDrakkarHandler):
+        ...     async def arrange(self, messages, pending):
+        ...         return []
+        >>> StreamFlow.from_handler(Noop())
+        StreamFlow('Noop', source > arrange > execute > collect > route)
+        """
+        flow = cls(name or type(handler).__name__)
+        if handler.input_model is not None:
+            flow = flow.decode(handler.input_model)
+        collect = getattr(handler, "collect", None)
+        on_task = handler.on_task_complete if overrides(handler, "on_task_complete") else collect
+        return (
+            flow.arrange(handler.arrange)
+            .execute(on_error=handler.on_error)
+            .collect(
+                on_task,
+                on_message_complete=handler.on_message_complete if overrides(handler, "on_message_complete") else None,
+                on_window_complete=handler.on_window_complete if overrides(handler, "on_window_complete") else None,
+                name="collect" if on_task is None else "",
+            )
+            .route(on_delivery_error=getattr(handler, "on_delivery_error", None))
+        )
+
+    # --- reading --------------------------------------------------------------------------------
+
+    def steps(self) -> Iterator[tuple[str, Node]]:
+        """Each node with its id: its kind, its function's name, and a number where that repeats.
+
+        An id does not depend on the nodes before it, so that adding a step renames no other.
+        """
+        seen: Counter[str] = Counter()
+        for node in self._nodes:
+            base = f"{node.kind}-{node.label}" if node.label and node.label != node.kind else node.kind
+            seen[base] += 1
+            yield (base if seen[base] == 1 else f"{base}-{seen[base]}"), node
+
+    def find(self, kind: type[Node]) -> Any:
+        """The first node of a kind, or None."""
+        return next((node for node in self._nodes if isinstance(node, kind)), None)
+
+    def problems(self) -> list[Problem]:
+        """Everything that keeps the flow from being compiled."""
+        return problems_of(self._name, self._source, list(self.steps()))
+
+    def check(self) -> None:
+        """Raise FlowError with every problem, if there are any."""
+        if problems := self.problems():
+            raise FlowError(problems)
+
+    def to_mermaid(self) -> str:
+        """Draw the flow as a Mermaid flowchart."""
+        return to_mermaid(self._name, self._source, list(self.steps()))
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe the flow as JSON-able data."""
+        return to_json(self._name, self._source, list(self.steps()))

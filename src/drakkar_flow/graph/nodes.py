@@ -1,0 +1,221 @@
+"""The nodes of a flow: frozen data, read by validation, rendering and the compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+__all__ = [
+    "Arrange",
+    "Collect",
+    "Decode",
+    "Dlq",
+    "ErrorPolicy",
+    "Execute",
+    "Fail",
+    "Filter",
+    "FlatMap",
+    "JsonlSink",
+    "KafkaSink",
+    "KafkaSource",
+    "Map",
+    "MapAsync",
+    "Node",
+    "Route",
+    "SinkRef",
+    "Skip",
+    "SqliteSink",
+    "Subprocess",
+    "Window",
+]
+
+ErrorPolicy = Literal["dlq", "skip", "fail"]
+"""Where errors go: to the dead letter topic, nowhere (counted), or up: the flow stops."""
+
+
+def Dlq() -> ErrorPolicy:  # noqa: N802 - reads as a value in a flow
+    """Send errors to the dead letter topic; the offset moves on once the broker has acknowledged."""
+    return "dlq"
+
+
+def Skip() -> ErrorPolicy:  # noqa: N802
+    """Count errors and go on."""
+    return "skip"
+
+
+def Fail() -> ErrorPolicy:  # noqa: N802
+    """Stop the flow at the first error; its offset is not committed."""
+    return "fail"
+
+
+class KafkaSource:
+    """The topics a flow reads; without any, the configuration's `kafka.source_topic(s)`.
+
+    A topic that starts with `^` is a regular expression over topic names.
+
+    >>> KafkaSource("orders", "^audit-.*").topics
+    ('orders', '^audit-.*')
+    """
+
+    __slots__ = ("topics",)
+
+    def __init__(self, *topics: str) -> None:
+        self.topics = topics
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How many records of a partition are arranged together.
+
+    `size` is the most records; an incomplete window waits `linger_s` seconds for more (0: takes
+    what is there). None takes the configuration's `executor.window_size` and `window_linger_s`.
+    """
+
+    size: int | None = None
+    linger_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subprocess:
+    """Runs one process per task; None takes the configuration's `executor` value."""
+
+    binary: str | None = None
+    max_executors: int | None = None
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SinkRef:
+    """Names a sink: its kind, its instance name in the configuration, and settings given in code."""
+
+    kind: str
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The readable id of the sink's step."""
+        return f"{self.kind}-{self.name}"
+
+
+def KafkaSink(name: str, **settings: Any) -> SinkRef:  # noqa: N802
+    """Name the Kafka sink `sinks.kafka.<name>`; settings given here override the configuration's.
+
+    >>> KafkaSink("results", topic="scan-results").id
+    'kafka-results'
+    """
+    return SinkRef("kafka", name, settings)
+
+
+def JsonlSink(name: str, **settings: Any) -> SinkRef:  # noqa: N802
+    """Name the directory of JSON-lines files `sinks.filesystem.<name>`."""
+    return SinkRef("filesystem", name, settings)
+
+
+def SqliteSink(name: str, **settings: Any) -> SinkRef:  # noqa: N802
+    """Name the SQLite database `sinks.sqlite.<name>`."""
+    return SinkRef("sqlite", name, settings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A step of a flow. `name` replaces the name the step's id is made of."""
+
+    kind: ClassVar[str] = "node"
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """What tells this step from others of its kind: its name or its function's."""
+        function = getattr(self, "fn", None)
+        label = self.name or getattr(function, "__name__", "")
+        return "".join(char if char.isalnum() or char in "_-" else "_" for char in label).strip("_")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decode(Node):
+    """Turns a record's value into `target`; what can't be decoded follows `on_error`."""
+
+    kind: ClassVar[str] = "decode"
+    target: Any
+    on_error: ErrorPolicy | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Map(Node):
+    """Replaces each payload by `fn(payload)`."""
+
+    kind: ClassVar[str] = "map"
+    fn: Callable[..., Any]
+    with_record: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter(Node):
+    """Keeps the payloads for which `fn(payload)` is true; the others are finished."""
+
+    kind: ClassVar[str] = "filter"
+    fn: Callable[..., Any]
+    with_record: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlatMap(Node):
+    """Replaces each payload by each of `fn(payload)`; none finishes the record."""
+
+    kind: ClassVar[str] = "flat_map"
+    fn: Callable[..., Any]
+    with_record: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapAsync(Node):
+    """Replaces each payload by `await fn(payload)`, at most `max_in_flight` at once, in any order."""
+
+    kind: ClassVar[str] = "map_async"
+    fn: Callable[..., Awaitable[Any]]
+    max_in_flight: int = 100
+    timeout_s: float | None = None
+    with_record: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrange(Node):
+    """Turns a window of records into tasks: `fn(records, pending)`, sync or async."""
+
+    kind: ClassVar[str] = "arrange"
+    fn: Callable[..., Any]
+    window: Window = field(default_factory=Window)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execute(Node):
+    """Runs tasks; `on_error(task, error)` decides about a failed one."""
+
+    kind: ClassVar[str] = "execute"
+    program: Subprocess = field(default_factory=Subprocess)
+    on_error: Callable[..., Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collect(Node):
+    """Turns results into payloads, task by task, record by record, window by window."""
+
+    kind: ClassVar[str] = "collect"
+    fn: Callable[..., Any] | None = None
+    on_message_complete: Callable[..., Any] | None = None
+    on_window_complete: Callable[..., Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route(Node):
+    """Sends payloads to sinks; without any named, to every sink of the configuration.
+
+    `on_error` is where the errors of all steps go that don't say otherwise.
+    """
+
+    kind: ClassVar[str] = "route"
+    sinks: tuple[SinkRef, ...] = ()
+    on_error: ErrorPolicy = "dlq"
+    on_delivery_error: Callable[..., Any] | None = None

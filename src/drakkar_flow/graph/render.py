@@ -1,0 +1,69 @@
+"""A flow as a picture and as data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+from drakkar_flow.graph.nodes import KafkaSource, Node, Route, SinkRef, Subprocess, Window
+
+__all__ = ["to_json", "to_mermaid"]
+
+Steps = list[tuple[str, Node]]
+
+
+def to_json(name: str, source: KafkaSource, steps: Steps) -> dict[str, Any]:
+    """Describe a flow: its name, its source, and each step with its id, kind and settings."""
+    return {
+        "name": name,
+        "source": {"kind": "kafka", "topics": list(source.topics)},
+        "steps": [{"id": step, "kind": node.kind, **_settings(node)} for step, node in steps],
+    }
+
+
+def to_mermaid(name: str, source: KafkaSource, steps: Steps) -> str:
+    """Draw a flow as a Mermaid flowchart, acknowledgement included."""
+    topics = ", ".join(source.topics) or "configured topics"
+    lines = ["---", f"title: {name}", "---", "flowchart LR", f'  source[("{topics}")]']
+    previous = "source"
+    for step, node in steps:
+        node_id = step.replace("-", "_")
+        lines.append(f'  {node_id}["{step}"]')
+        lines.append(f"  {previous} --> {node_id}")
+        previous = node_id
+        if isinstance(node, Route):
+            lines.extend(_sink_lines(node_id, node))
+    return "\n".join(lines) + "\n"
+
+
+def _sink_lines(route: str, node: Route) -> Iterator[str]:
+    sinks = [sink.id for sink in node.sinks] or ["configured sinks"]
+    for sink in [*sinks, "dlq"]:
+        sink_id = "sink_" + sink.replace("-", "_").replace(" ", "_")
+        arrow = "-. errors .->" if sink == "dlq" else "-->"
+        yield f'  {sink_id}[("{sink}")]'
+        yield f"  {route} {arrow} {sink_id}"
+        yield f"  {sink_id} --> track"
+    yield "  track --> commit"
+
+
+def _settings(node: Node) -> dict[str, Any]:
+    settings = {}
+    for item in fields(node):
+        value = getattr(node, item.name)
+        if item.name != "name" and value is not None:
+            settings[item.name] = _plain(value)
+    return settings
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, SinkRef):
+        return {"kind": value.kind, "name": value.name, **value.settings}
+    if isinstance(value, Window | Subprocess):
+        return {item.name: getattr(value, item.name) for item in fields(value) if getattr(value, item.name) is not None}
+    if isinstance(value, str | int | float | bool):
+        return value
+    return getattr(value, "__qualname__", None) or repr(value)

@@ -1,0 +1,112 @@
+"""What makes a flow unusable: every problem with the step it belongs to and a remedy."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from drakkar_flow.errors import Problem
+from drakkar_flow.graph.nodes import Arrange, Collect, Decode, Execute, KafkaSource, MapAsync, Node, Route
+
+__all__ = ["problems_of"]
+
+Steps = list[tuple[str, Node]]
+
+_ONCE = (Decode, Arrange, Execute, Collect, Route)
+_TASK_CHAIN = (Arrange, Execute, Collect, Route)
+
+
+def problems_of(name: str, source: KafkaSource, steps: Steps) -> list[Problem]:
+    """Check a flow; an empty list means that it compiles."""
+    return [
+        *_name_problems(name),
+        *_source_problems(source),
+        *_shape_problems(steps),
+        *(problem for step, node in steps for problem in _node_problems(step, node)),
+    ]
+
+
+def _name_problems(name: str) -> Iterator[Problem]:
+    if not name:
+        yield Problem("flow", "it has no name", "give it one: StreamFlow('scan')")
+    elif "." in name:
+        yield Problem(f"flow {name!r}", "its name contains a period", "use '-' or '_': Bytewax separates ids by periods")
+
+
+def _source_problems(source: KafkaSource) -> Iterator[Problem]:
+    for topic, times in Counter(source.topics).items():
+        if not isinstance(topic, str) or not topic:
+            yield Problem("source", f"{topic!r} is not a topic", "name topics as non-empty strings")
+        elif times > 1:
+            yield Problem("source", f"topic {topic!r} is named {times} times", "name it once")
+        elif topic.startswith("^"):
+            try:
+                re.compile(topic)
+            except re.error as exc:
+                yield Problem("source", f"{topic!r} is not a regular expression: {exc}", "mend the pattern")
+
+
+def _shape_problems(steps: Steps) -> Iterator[Problem]:
+    for kind in _ONCE:
+        found = [step for step, node in steps if isinstance(node, kind)]
+        for step in found[1:]:
+            yield Problem(f"step {step}", f"a flow has one {kind.kind}", f"remove it, {found[0]} is already there")
+    routes = [index for index, (_, node) in enumerate(steps) if isinstance(node, Route)]
+    if not routes:
+        yield Problem("flow", "results go nowhere", "end it with .route(KafkaSink('results'))")
+    for step, _ in steps[routes[0] + 1 :] if routes else ():
+        yield Problem(f"step {step}", "it comes after route, which ends a flow", "move it before .route(...)")
+    for index, (step, node) in enumerate(steps):
+        if isinstance(node, Decode) and index > 0:
+            yield Problem(f"step {step}", "decode reads a record's bytes", "make it the first step")
+    yield from _chain_problems(steps)
+
+
+def _chain_problems(steps: Steps) -> Iterator[Problem]:
+    """Tasks exist only between arrange and collect, so these steps follow each other directly."""
+    kinds = [type(node) for _, node in steps]
+    for earlier, later in zip(_TASK_CHAIN, _TASK_CHAIN[1:], strict=False):
+        if earlier in kinds:
+            index = kinds.index(earlier)
+            if index + 1 >= len(kinds) or kinds[index + 1] is not later:
+                where = f"step {steps[index][0]}"
+                yield Problem(where, f"it is not followed by {later.kind}", f"put .{later.kind}(...) right behind it")
+    for kind, needed in ((Execute, Arrange), (Collect, Execute)):
+        if kind in kinds and needed not in kinds:
+            where = f"step {steps[kinds.index(kind)][0]}"
+            yield Problem(where, f"there is no {needed.kind} before it", f"put .{needed.kind}(...) before it")
+
+
+def _node_problems(step: str, node: Node) -> Iterator[Problem]:
+    where = f"step {step}"
+    yield from _function_problems(where, node)
+    if isinstance(node, Arrange):
+        if node.window.size is not None and node.window.size < 1:
+            yield Problem(where, f"its window has size {node.window.size}", "a window holds at least 1 record")
+        if node.window.linger_s is not None and node.window.linger_s < 0:
+            yield Problem(where, f"its window lingers {node.window.linger_s} s", "use 0 or more seconds")
+    if isinstance(node, Execute):
+        if node.program.max_executors is not None and node.program.max_executors < 1:
+            yield Problem(where, f"max_executors is {node.program.max_executors}", "use at least 1")
+        if node.program.timeout_s is not None and node.program.timeout_s <= 0:
+            yield Problem(where, f"timeout_s is {node.program.timeout_s}", "use more than 0 seconds")
+    if isinstance(node, MapAsync) and node.max_in_flight < 1:
+        yield Problem(where, f"max_in_flight is {node.max_in_flight}", "use at least 1")
+    if isinstance(node, Route):
+        for sink, times in Counter(sink.id for sink in node.sinks).items():
+            if times > 1:
+                yield Problem(where, f"sink {sink} is listed {times} times", "list it once")
+
+
+def _function_problems(where: str, node: Node) -> Iterator[Problem]:
+    functions = [getattr(node, field) for field in ("fn", "on_error", "on_delivery_error") if hasattr(node, field)]
+    for function in functions:
+        if function is not None and not isinstance(function, str) and not callable(function):
+            yield Problem(where, f"{function!r} can't be called", "give it a function")
+    function = getattr(node, "fn", None)
+    if node.kind in {"map", "filter", "flat_map"} and inspect.iscoroutinefunction(function):
+        yield Problem(where, f"{node.kind} got an async function", "use .map_async(...) for it")
+    if isinstance(node, MapAsync) and callable(function) and not inspect.iscoroutinefunction(function):
+        yield Problem(where, "map_async got a function that is not async", "write it with 'async def', or use .map(...)")

@@ -1,0 +1,158 @@
+"""The arrange step: windows of records of one partition become tasks, one window at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from drakkar_flow.model.outcome import Ack, AckStatus, FailureKind
+from drakkar_flow.model.record import Lane, Record
+from drakkar_flow.model.task import ExecutorTask
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events import HookRan
+from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.calls import Calls
+from drakkar_flow.runtime.failures import failure_of
+from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.pending import PendingTasks
+from drakkar_flow.runtime.step import Worker
+from drakkar_flow.runtime.windows import WindowRun
+
+__all__ = ["ArrangeWorker"]
+
+
+class _Queue:
+    """The records of one partition that wait for their window."""
+
+    __slots__ = ("busy", "records", "timer")
+
+    def __init__(self) -> None:
+        self.records: deque[Record] = deque()
+        self.busy = False
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class ArrangeWorker(Worker):
+    """Makes windows and calls `arrange` for them: serial in a partition, parallel between partitions.
+
+    Emits a `WindowRun` for each window and behind it a `TaskRun` for each of its tasks.
+    """
+
+    def __init__(
+        self,
+        bridge: Bridge,
+        bus: Bus,
+        flight: Flight,
+        pending: PendingTasks,
+        stage: str,
+        arrange: Callable[..., Any],
+        size: int,
+        linger_s: float,
+    ) -> None:
+        super().__init__(bridge)
+        self._bus = bus
+        self._flight = flight
+        self._tasks = pending
+        self._stage = stage
+        self._arrange = arrange
+        self._size = size
+        self._linger_s = linger_s
+        self._queues: dict[Lane, _Queue] = {}
+        self._calls = Calls()
+
+    def accept(self, items: list[Record]) -> None:
+        """Queue records by partition and start what can start."""
+        self.open += len(items)
+        touched: dict[Lane, _Queue] = {}
+        lane: Lane = ("", -1)
+        queue: _Queue | None = None
+        for record in items:
+            if queue is None or record.partition != lane[1] or record.topic != lane[0]:
+                lane = record.lane
+                queue = self._queues.get(lane)
+                if queue is None:
+                    queue = self._queues[lane] = _Queue()
+                touched[lane] = queue
+            queue.records.append(record)
+        for lane, queue in touched.items():
+            self._serve(lane, queue)
+
+    def _serve(self, lane: Lane, queue: _Queue) -> None:
+        while queue.records and not queue.busy:
+            if len(queue.records) < self._size and self._linger_s > 0 and queue.timer is None:
+                loop = asyncio.get_running_loop()
+                queue.timer = loop.call_later(self._linger_s, self._linger_over, lane, queue)
+            if queue.timer is not None:
+                if len(queue.records) < self._size:
+                    return
+                queue.timer.cancel()
+                queue.timer = None
+            self._start_window(lane, queue)
+        if not queue.records and not queue.busy:
+            self._queues.pop(lane, None)
+
+    def _linger_over(self, lane: Lane, queue: _Queue) -> None:
+        queue.timer = None
+        if not queue.busy and queue.records:
+            self._start_window(lane, queue)
+            self._serve(lane, queue)
+
+    def _start_window(self, lane: Lane, queue: _Queue) -> None:
+        waiting = queue.records
+        if len(waiting) <= self._size and waiting[0].epoch == waiting[-1].epoch:
+            records = list(waiting)
+            waiting.clear()
+        else:
+            epoch = waiting[0].epoch
+            records = []
+            while waiting and len(records) < self._size and waiting[0].epoch == epoch:
+                records.append(waiting.popleft())
+        if self._flight.has_fences and self._flight.is_fenced(records[0]):
+            self.open -= len(records)
+            for record in records:
+                self.ack(Ack(record, record.credit, AckStatus.FENCED))
+            return
+        queue.busy = True
+        started = time.monotonic()
+
+        def arranged(tasks: Any, error: BaseException | None) -> None:
+            queue.busy = False
+            self.open -= len(records)
+            self._bus.emit(HookRan("arrange", time.monotonic() - started, str(error) if error else ""))
+            self._finish(records, tasks, error, started)
+            if inline_over:
+                self._serve(lane, queue)
+
+        inline_over = False
+        self._calls.call(self._arrange, (records, self._tasks.context(lane)), arranged)
+        inline_over = True
+
+    def _finish(self, records: list[Record], tasks: Any, error: BaseException | None, started: float) -> None:
+        if error is None and not _is_task_list(tasks):
+            error = TypeError(f"arrange must return a list of ExecutorTask, not {_described(tasks)}")
+        if error is not None:
+            holds = [(record, record.credit) for record in records]
+            self.fail(failure_of(FailureKind.ARRANGE, self._stage, error, holds))
+            return
+        window = WindowRun(records, started)
+        runs = [window.attribute(task) for task in tasks]
+        self._tasks.add(window.lane, tasks)
+        chunk = self._pending().items
+        chunk.append(window)
+        chunk.extend(runs)
+
+
+def _is_task_list(tasks: Any) -> bool:
+    return isinstance(tasks, list | tuple) and all(type(task) is ExecutorTask for task in tasks)
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        kinds = sorted({type(item).__name__ for item in value})
+        return f"a list of {', '.join(kinds)}"
+    return type(value).__name__
+
+

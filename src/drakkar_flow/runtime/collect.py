@@ -1,0 +1,171 @@
+"""The collect step: results become payloads, and tasks are added up to records and windows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from drakkar_flow.model.outcome import Ack, AckStatus, Delivery, Failure, FailureKind
+from drakkar_flow.model.payload import payloads_of
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events import HookRan, HooksRan, WindowFinished
+from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.calls import Calls
+from drakkar_flow.runtime.failures import failure_of
+from drakkar_flow.runtime.pending import PendingTasks
+from drakkar_flow.runtime.step import Worker
+from drakkar_flow.runtime.windows import Ending, Group, TaskRun, WindowRun
+
+__all__ = ["CollectHooks", "CollectWorker"]
+
+_STATUS = {
+    Ending.SUCCEEDED: AckStatus.DONE,
+    Ending.SKIPPED: AckStatus.SKIPPED,
+    Ending.DEAD: AckStatus.DEAD,
+    Ending.FENCED: AckStatus.FENCED,
+    Ending.REPLACED: AckStatus.DONE,
+}
+
+Hook = Callable[..., Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class CollectHooks:
+    """The hooks of the step; None where a handler does not define one."""
+
+    stage: str
+    on_task: Hook
+    on_message: Hook
+    on_window: Hook
+
+
+class CollectWorker(Worker):
+    """Emits a Delivery per payload; returns a record's remaining credit when its hooks have run."""
+
+    def __init__(self, bridge: Bridge, bus: Bus, pending: PendingTasks, hooks: CollectHooks) -> None:
+        super().__init__(bridge)
+        self._bus = bus
+        self._tasks = pending
+        self._hooks = hooks
+        self._calls = Calls()
+
+    def accept(self, items: list[Any]) -> None:
+        """Take in windows and ended tasks."""
+        started = time.monotonic()
+        called = 0
+        for item in items:
+            if type(item) is WindowRun:
+                for group in item.empty_groups():
+                    self._group_finished(item, group)
+            else:
+                called += item.ending is Ending.SUCCEEDED
+                self._task_ended(item)
+        if called and self._hooks.on_task is not None:
+            self._bus.emit(HooksRan("on_task_complete", called, time.monotonic() - started))
+
+    def _task_ended(self, run: TaskRun) -> None:
+        if run.ending is Ending.SUCCEEDED and self._hooks.on_task is not None:
+            self.open += 1
+
+            def answered(value: Any, error: BaseException | None) -> None:
+                self.open -= 1
+                self._deliver("on_task_complete", value, error, run.groups)
+                self._settle(run)
+
+            self._calls.call(self._hooks.on_task, (run.result,), answered)
+            return
+        if run.ending is Ending.DEAD and run.error is not None:
+            self._send_to_dlq(run)
+        self._settle(run)
+
+    def _send_to_dlq(self, run: TaskRun) -> None:
+        error = run.error
+        assert error is not None
+        reason = error.exception or f"exit code {error.exit_code}"
+        self.fail(
+            Failure(
+                kind=FailureKind.TASK,
+                stage=self._hooks.stage,
+                error=f"task {run.task.task_id} failed ({error.kind}): {reason}",
+                holds=tuple(group.hold() for group in run.groups),
+                task=error,
+                to_dlq=True,
+            )
+        )
+
+    def _settle(self, run: TaskRun) -> None:
+        window = run.window
+        self._tasks.discard(window.lane, run.task)
+        for group in window.settle(run):
+            self._group_finished(window, group)
+        if window.finished and window.tasks:
+            self._window_finished(window)
+
+    def _group_finished(self, window: WindowRun, group: Group) -> None:
+        hook = self._hooks.on_message
+        group.message.finished_at = time.monotonic()
+        if hook is None or group.worst is Ending.FENCED:
+            self._close(window, group)
+            return
+        self.open += 1
+        started = time.monotonic()
+
+        def answered(value: Any, error: BaseException | None) -> None:
+            self.open -= 1
+            self._bus.emit(HookRan("on_message_complete", time.monotonic() - started, str(error or "")))
+            self._deliver("on_message_complete", value, error, (group,))
+            self._close(window, group)
+
+        self._calls.call(hook, (group.message,), answered)
+
+    def _close(self, window: WindowRun, group: Group) -> None:
+        """The record needs nothing more here; with a window hook its rest waits for the window."""
+        group.closed = True
+        if self._hooks.on_window is None or window.tasks == 0:
+            self._return_rest(group)
+        elif window.finished and window.hooked:
+            self._return_rest(group)
+
+    def _window_finished(self, window: WindowRun) -> None:
+        self._bus.emit(
+            WindowFinished(window.lane, len(window.groups), window.tasks, time.monotonic() - window.started_at)
+        )
+        hook = self._hooks.on_window
+        if hook is None:
+            return
+        self.open += 1
+        started = time.monotonic()
+
+        def answered(value: Any, error: BaseException | None) -> None:
+            self.open -= 1
+            self._bus.emit(HookRan("on_window_complete", time.monotonic() - started, str(error or "")))
+            self._deliver("on_window_complete", value, error, window.groups)
+            window.hooked = True
+            for group in window.groups:
+                if group.closed:
+                    self._return_rest(group)
+
+        self._calls.call(hook, (window.results, window.records), answered)
+
+    def _return_rest(self, group: Group) -> None:
+        self.ack(Ack(group.record, group.purse.rest(), _STATUS[group.worst]))
+
+    def _deliver(self, hook: str, value: Any, error: BaseException | None, groups: Iterable[Group]) -> None:
+        """Send what a hook returned; a hook that failed is a failure of the records it was called for."""
+        if error is None:
+            if value is None:
+                return
+            try:
+                payloads = payloads_of(value)
+            except TypeError as exc:
+                error = TypeError(f"{hook} returned {exc}")
+        if error is not None:
+            holds = [group.hold() for group in groups]
+            self.fail(failure_of(FailureKind.HOOK, f"{self._hooks.stage}.{hook}", error, holds))
+            return
+        for payload in payloads:
+            self.emit(Delivery(payload, tuple([group.hold() for group in groups])))
+
+

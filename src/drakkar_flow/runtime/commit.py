@@ -1,0 +1,65 @@
+"""The end of the dataflow: acknowledgements become watermarks, watermarks become commits."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from bytewax.outputs import DynamicSink, StatelessSinkPartition
+
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events import RecordsFinished
+from drakkar_flow.runtime.chunk import Keyed
+from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.source import Reader
+from drakkar_flow.runtime.tracker import Settled, Tracker
+
+__all__ = ["CommitSink", "track_step"]
+
+
+def track_step(tracker: Tracker) -> Callable[[list[Keyed]], list[Settled]]:
+    """Make the batch function that feeds acknowledgements to the tracker."""
+    lock = threading.Lock()  # Bytewax may run several workers in this process
+
+    def step(batch: list[Keyed]) -> list[Settled]:
+        acks = [ack for _, chunk in batch for ack in chunk.acks]
+        if not acks:
+            return []
+        with lock:
+            return [tracker.settle(acks)]
+
+    return step
+
+
+class CommitSink(DynamicSink[Settled]):
+    """The only Bytewax output: notes what may be committed, then frees its place in flight.
+
+    `ended` is called once when the dataflow has ended and everything before it was taken in.
+    """
+
+    def __init__(self, reader: Reader, flight: Flight, bus: Bus, ended: Callable[[], None]) -> None:
+        self._parts = (reader, flight, bus, ended)
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Committer:
+        """Make the committer of a worker."""
+        return _Committer(*self._parts)
+
+
+class _Committer(StatelessSinkPartition[Settled]):
+    def __init__(self, reader: Reader, flight: Flight, bus: Bus, ended: Callable[[], None]) -> None:
+        self._reader = reader
+        self._flight = flight
+        self._bus = bus
+        self._ended = ended
+
+    def write_batch(self, items: list[Settled]) -> None:
+        for settled in items:
+            # Noted before the place in flight is freed: whoever waits for an empty flight commits it.
+            if settled.watermarks:
+                self._reader.commit(settled.watermarks)
+            for (lane, epoch), (count, size) in settled.finished.items():
+                self._flight.release((lane, epoch), count, size)
+            self._bus.emit(RecordsFinished(settled.done, settled.skipped, settled.dead))
+
+    def close(self) -> None:
+        self._ended()

@@ -1,0 +1,40 @@
+"""Control: the word to stop, shared by signals, sources and steps of one process."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+__all__ = ["Control"]
+
+
+class Control:
+    """Says whether the flow is to stop, why, and until when work in flight may finish. Thread-safe."""
+
+    def __init__(self, drain_timeout_s: float) -> None:
+        self._drain_timeout_s = drain_timeout_s
+        self._lock = threading.Lock()
+        self._deadline: float | None = None
+        self.failure: str | None = None
+        self.stopping = False
+
+    def stop(self) -> bool:
+        """Ask for an orderly end; returns whether this was the first time."""
+        with self._lock:
+            first = not self.stopping
+            if first:
+                self._deadline = time.monotonic() + self._drain_timeout_s
+                self.stopping = True
+        return first
+
+    def fail(self, reason: str) -> None:
+        """Ask for an orderly end because of `reason`; the first reason is kept, the exit code is 1."""
+        with self._lock:
+            if self.failure is None:
+                self.failure = reason
+        self.stop()
+
+    @property
+    def budget_s(self) -> float:
+        """Seconds left for the drain, 0 when it is over."""
+        return max(0.0, self._deadline - time.monotonic()) if self._deadline is not None else self._drain_timeout_s

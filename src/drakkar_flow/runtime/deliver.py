@@ -1,0 +1,202 @@
+"""The deliver step: one loop for every sink. Batches, retries with back-off, then acks or failures."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from drakkar_flow.errors import BatchFailed, RetryAfter, SinkRejected
+from drakkar_flow.model.outcome import Ack, AckStatus, Delivery, FailureKind
+from drakkar_flow.model.payload import DeliveryAction, DeliveryError
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events import (
+    DeliveriesFailed,
+    DeliveriesSkipped,
+    DeliveriesWritten,
+    DeliveryRetried,
+    HookRan,
+)
+from drakkar_flow.runtime.backoff import Backoff
+from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.calls import Calls
+from drakkar_flow.runtime.failures import failure_of
+from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.step import Worker
+from drakkar_flow.sinks.base import Sink
+
+__all__ = ["DeliverSettings", "DeliverWorker"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverSettings:
+    """One sink's name, limits and retry policy."""
+
+    kind: str
+    name: str
+    max_in_flight: int
+    max_batch: int
+    attempts: int
+    backoff: Backoff
+    on_error: Callable[..., Any] | None = None
+
+
+class _Written(NamedTuple):
+    """What one write did: what is durable, what may be tried again, what was refused for good."""
+
+    done: list[Delivery]
+    again: list[Delivery]
+    rejected: list[tuple[Delivery, Exception]]
+    error: Exception | None
+
+
+class DeliverWorker(Worker):
+    """Writes deliveries to a sink and acknowledges what is durable.
+
+    Payloads keep their order as long as writes succeed; those of a batch that is tried again may be
+    overtaken when the sink allows more than one write at a time.
+    """
+
+    def __init__(self, bridge: Bridge, bus: Bus, flight: Flight, sink: Sink, settings: DeliverSettings) -> None:
+        super().__init__(bridge)
+        self._bus = bus
+        self._flight = flight
+        self._sink = sink
+        self._settings = settings
+        self._waiting: deque[Delivery] = deque()
+        self._writing = 0
+        self._calls = Calls()
+
+    def accept(self, items: list[Delivery]) -> None:
+        """Queue deliveries and start what may be written now."""
+        self.open += len(items)
+        self._waiting.extend(items)
+        self._pump()
+
+    def _pump(self) -> None:
+        waiting = self._waiting
+        while waiting and self._writing < self._settings.max_in_flight:
+            if len(waiting) <= self._settings.max_batch:
+                batch = list(waiting)
+                waiting.clear()
+            else:
+                batch = [waiting.popleft() for _ in range(self._settings.max_batch)]
+            self._writing += 1
+            size = len(batch)
+
+            def written(_value: Any, error: BaseException | None, size: int = size) -> None:
+                # An error here is a cancellation at the very end: the credit stays out, so the offsets stay.
+                self._writing -= 1
+                self.open -= size
+                if error is None and self._waiting:
+                    self._pump()
+
+            self._calls.run(self._to_the_end(batch), written)
+
+    async def _to_the_end(self, batch: list[Delivery]) -> None:
+        settings = self._settings
+        attempt = 0
+        while batch := self._unfenced(batch):
+            attempt += 1
+            started = time.monotonic()
+            written = await self._write(batch)
+            if written.done:
+                self._acknowledge(written.done)
+                took_s = time.monotonic() - started
+                self._bus.emit(DeliveriesWritten(settings.kind, settings.name, len(written.done), took_s))
+            for delivery, cause in written.rejected:
+                await self._give_up([delivery], cause, attempt)
+            batch, error = written.again, written.error
+            if not batch or error is None:
+                return
+            if attempt >= settings.attempts:
+                if await self._give_up(batch, error, attempt):
+                    return
+                attempt = 0
+            await self._pause(batch, error, attempt)
+
+    async def _write(self, batch: list[Delivery]) -> _Written:
+        """Write once and sort the batch by what became of it."""
+        try:
+            await self._sink.write_batch(batch)
+        except BatchFailed as exc:
+            done = [delivery for index, delivery in enumerate(batch) if index not in exc.failures]
+            failed = [(batch[index], cause) for index, cause in exc.failures.items()]
+            rejected = [(delivery, cause) for delivery, cause in failed if isinstance(cause, SinkRejected)]
+            again = [delivery for delivery, cause in failed if not isinstance(cause, SinkRejected)]
+            return _Written(done, again, rejected, exc)
+        except SinkRejected as exc:
+            return _Written([], [], [(delivery, exc) for delivery in batch], exc)
+        except Exception as exc:
+            return _Written([], batch, [], exc)
+        return _Written(batch, [], [], None)
+
+    async def _pause(self, batch: list[Delivery], error: Exception, attempt: int) -> None:
+        settings = self._settings
+        delay_s = error.delay_s if isinstance(error, RetryAfter) else settings.backoff.delay_s(attempt, random.random)
+        self._bus.emit(DeliveryRetried(settings.kind, settings.name, len(batch), attempt, delay_s, str(error)))
+        await asyncio.sleep(delay_s)
+
+    def _acknowledge(self, batch: list[Delivery]) -> None:
+        acks = self._pending().acks
+        for delivery in batch:
+            for record, credit in delivery.holds:
+                acks.append(Ack(record, credit))
+
+    def _unfenced(self, batch: list[Delivery]) -> list[Delivery]:
+        """Drop what belongs to revoked partitions only; its records are their next owner's."""
+        flight = self._flight
+        if not flight.has_fences:
+            return batch
+        kept = []
+        for delivery in batch:
+            if all(flight.is_fenced(record) for record, _ in delivery.holds):
+                for record, credit in delivery.holds:
+                    self.ack(Ack(record, credit, AckStatus.FENCED))
+            else:
+                kept.append(delivery)
+        return kept
+
+    async def _give_up(self, batch: list[Delivery], error: Exception, attempts: int) -> bool:
+        """Ask `on_delivery_error`; returns False when it wants the batch written again."""
+        settings = self._settings
+        action = await self._decide(batch, error) if settings.on_error is not None else DeliveryAction.DLQ
+        if action == DeliveryAction.RETRY and not isinstance(error, SinkRejected):
+            return False
+        if action == DeliveryAction.SKIP:
+            self._bus.emit(DeliveriesSkipped(settings.kind, settings.name, len(batch)))
+            for delivery in batch:
+                for record, credit in delivery.holds:
+                    self.ack(Ack(record, credit, AckStatus.SKIPPED))
+            return True
+        self._bus.emit(DeliveriesFailed(settings.kind, settings.name, len(batch), str(error)))
+        for delivery in batch:
+            failure = failure_of(FailureKind.SINK, f"sink-{settings.kind}-{settings.name}", error, delivery.holds)
+            failure.payload = delivery.payload
+            failure.sink_type = settings.kind
+            failure.sink_name = settings.name
+            failure.attempts = attempts
+            self.fail(failure)
+        return True
+
+    async def _decide(self, batch: list[Delivery], error: Exception) -> DeliveryAction:
+        assert self._settings.on_error is not None
+        started = time.monotonic()
+        problem = ""
+        action = DeliveryAction.DLQ
+        seen = DeliveryError(
+            sink_name=self._settings.name,
+            sink_type=self._settings.kind,
+            error=str(error),
+            payloads=[delivery.payload for delivery in batch],
+        )
+        try:
+            action = DeliveryAction(await self._settings.on_error(seen))
+        except Exception as exc:  # a hook that raises must not lose payloads
+            problem = f"on_delivery_error: {exc}"
+        self._bus.emit(HookRan("on_delivery_error", time.monotonic() - started, problem))
+        return action

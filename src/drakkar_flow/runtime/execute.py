@@ -1,0 +1,136 @@
+"""The execute step: each task is run to its end, whatever retries and replacements that takes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from drakkar_flow.executor.base import Executor
+from drakkar_flow.executor.precomputed import precomputed
+from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorResult, ExecutorTask
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events import HookRan, TaskRetried, TasksPrecomputed
+from drakkar_flow.runtime.backoff import Backoff
+from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.calls import Calls
+from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.pending import PendingTasks
+from drakkar_flow.runtime.step import Worker
+from drakkar_flow.runtime.windows import Ending, TaskRun, WindowRun
+
+__all__ = ["ExecuteSettings", "ExecuteWorker"]
+
+
+@dataclass(frozen=True, slots=True)
+class ExecuteSettings:
+    """How failed tasks are treated: `on_error` decides, or `default` where there is none."""
+
+    stage: str
+    max_retries: int
+    on_error: Callable[..., Any] | None
+    default: ErrorAction
+    backoff: Backoff
+
+
+class ExecuteWorker(Worker):
+    """Runs TaskRuns and emits each when it has ended for good; windows pass through."""
+
+    def __init__(
+        self,
+        bridge: Bridge,
+        bus: Bus,
+        flight: Flight,
+        pending: PendingTasks,
+        executor: Executor,
+        settings: ExecuteSettings,
+    ) -> None:
+        super().__init__(bridge)
+        self._bus = bus
+        self._flight = flight
+        self._tasks = pending
+        self._executor = executor
+        self._settings = settings
+        self._calls = Calls()
+
+    def accept(self, items: list[Any]) -> None:
+        """Start what came in; precomputed successes are answered at once."""
+        answered = self._pending().items
+        count = 0
+        for item in items:
+            if type(item) is WindowRun:
+                answered.append(item)
+                continue
+            run: TaskRun = item
+            if run.task.precomputed is not None:
+                count += 1
+                outcome = precomputed(run.task)
+                if type(outcome) is ExecutorResult:
+                    answered.append(run.end(Ending.SUCCEEDED, result=outcome))
+                    continue
+            self._start(run)
+        if count:
+            self._bus.emit(TasksPrecomputed(count))
+
+    def _start(self, run: TaskRun) -> None:
+        self.open += 1
+
+        def ended(_value: Any, error: BaseException | None) -> None:
+            self.open -= 1
+            if error is not None:  # cancelled, or the executor is closing: the credit stays out
+                run.end(Ending.FENCED)
+            self._tasks.discard(run.window.lane, run.task)
+            self.emit(run)
+
+        self._calls.run(self._to_its_end(run), ended)
+
+    async def _to_its_end(self, run: TaskRun) -> None:
+        retries = 0
+        while True:
+            if self._flight.has_fences and self._flight.is_fenced(run.lead):
+                run.end(Ending.FENCED)
+                return
+            outcome = await self._executor.run(run.task, priority=min(run.task.source_offsets, default=0))
+            if isinstance(outcome, ExecutorResult):
+                run.end(Ending.SUCCEEDED, result=outcome)
+                return
+            action = await self._decide(run.task, outcome)
+            if isinstance(action, list):
+                run.replacements = run.window.replace(run, action)
+                run.end(Ending.REPLACED, error=outcome)
+                self._tasks.add(run.window.lane, action)
+                for replacement in run.replacements:
+                    self._start(replacement)
+                return
+            if action != ErrorAction.RETRY or retries >= self._settings.max_retries:
+                run.end(Ending.DEAD if action == ErrorAction.DLQ else Ending.SKIPPED, error=outcome)
+                return
+            retries += 1
+            self._bus.emit(TaskRetried(run.task.task_id, retries))
+            await asyncio.sleep(self._settings.backoff.delay_s(retries, random.random))
+
+    async def _decide(self, task: ExecutorTask, error: ExecutorError) -> ErrorAction | list[ExecutorTask]:
+        """Ask `on_error`; what it can't answer is a SKIP that is counted."""
+        settings = self._settings
+        if settings.on_error is None:
+            return settings.default
+        started = asyncio.get_running_loop().time()
+        problem = ""
+        action: Any = ErrorAction.SKIP
+        try:
+            action = settings.on_error(task, error)
+            if not isinstance(action, list | str):
+                action = await action
+            if isinstance(action, list):
+                if not all(type(item) is ExecutorTask for item in action):
+                    problem, action = "on_error returned a list with something else than ExecutorTask", ErrorAction.SKIP
+            else:
+                action = ErrorAction(action)
+        except Exception as exc:  # a hook that raises must not freeze the offset
+            problem, action = f"on_error: {exc}", ErrorAction.SKIP
+        self._bus.emit(HookRan("on_error", asyncio.get_running_loop().time() - started, problem))
+        return action  # type: ignore[no-any-return]
+
+

@@ -1,0 +1,26 @@
+"""Making failures from exceptions."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable
+
+from drakkar_flow.model.outcome import Failure, FailureKind, Hold
+
+__all__ = ["failure_of"]
+
+_STACK_LIMIT = 8192
+
+
+def failure_of(kind: FailureKind, stage: str, error: BaseException, holds: Iterable[Hold]) -> Failure:
+    """Describe an exception as a value that keeps the credit of the records it concerns."""
+    text = str(error) or type(error).__name__
+    stack = "".join(traceback.format_exception(error))[-_STACK_LIMIT:]
+    return Failure(
+        kind=kind,
+        stage=stage,
+        error=text,
+        holds=tuple(holds),
+        exception_class=f"{type(error).__module__}.{type(error).__qualname__}",
+        stacktrace=stack,
+    )

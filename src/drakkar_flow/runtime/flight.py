@@ -1,0 +1,100 @@
+"""Flight: how much of each assignment is between the source and its acknowledgement."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+from drakkar_flow.model.record import Lane, Record
+
+__all__ = ["Flight", "FlightStatistics"]
+
+Assignment = tuple[Lane, int]
+"""A lane and the epoch of its assignment."""
+
+
+class FlightStatistics(NamedTuple):
+    """What is in flight now."""
+
+    records: int
+    size: int
+
+
+class Flight:
+    """Counts records and bytes in flight and fences off revoked assignments. Thread-safe.
+
+    The source stops intake while `full`; a revoke waits for `wait_idle`, then fences what is left:
+    fenced records return their credit without being delivered or committed.
+    """
+
+    def __init__(self, max_records: int, max_size: int) -> None:
+        self._max_records = max_records
+        self._max_size = max_size
+        self._changed = threading.Condition()
+        self._open: dict[Assignment, int] = {}
+        self._fenced: set[Assignment] = set()
+        self.records = 0
+        self.size = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether intake must wait."""
+        return self.records >= self._max_records or self.size >= self._max_size
+
+    @property
+    def room(self) -> int:
+        """How many more records may enter."""
+        return max(0, self._max_records - self.records) if self.size < self._max_size else 0
+
+    def add(self, assignment: Assignment, records: Collection[Record]) -> int:
+        """Count `records` of one assignment in; returns their bytes."""
+        size = sum([record.size for record in records])
+        with self._changed:
+            self._open[assignment] = self._open.get(assignment, 0) + len(records)
+            self.records += len(records)
+            self.size += size
+        return size
+
+    def release(self, assignment: Assignment, count: int, size: int) -> None:
+        """Count records of one assignment out."""
+        with self._changed:
+            left = self._open.get(assignment, 0) - count
+            if left > 0:
+                self._open[assignment] = left
+            else:
+                self._open.pop(assignment, None)
+                self._fenced.discard(assignment)
+            self.records -= count
+            self.size -= size
+            self._changed.notify_all()
+
+    def wait_idle(self, assignments: Collection[Assignment], timeout_s: float) -> int:
+        """Wait until nothing of `assignments` is in flight, at most `timeout_s`; returns what is left."""
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while (left := sum(self._open.get(assignment, 0) for assignment in assignments)) > 0:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    break
+                self._changed.wait(remaining)
+        return left
+
+    def fence(self, assignments: Iterable[Assignment]) -> None:
+        """Keep what is in flight of `assignments` from being executed or delivered from now on."""
+        with self._changed:
+            self._fenced.update(item for item in assignments if item in self._open)
+
+    @property
+    def has_fences(self) -> bool:
+        """Whether any assignment is fenced: the cheap question before `is_fenced`."""
+        return bool(self._fenced)
+
+    def is_fenced(self, record: Record) -> bool:
+        """Whether a record's assignment was taken away."""
+        return (record.lane, record.epoch) in self._fenced
+
+    def statistics(self) -> FlightStatistics:
+        """How much is in flight."""
+        return FlightStatistics(self.records, self.size)

@@ -1,0 +1,54 @@
+"""Parts: everything a compiled flow needs, made by the engine and handed to the compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.executor.base import Executor
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.control import Control
+from drakkar_flow.runtime.deadletter import DeadLetterWriter
+from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.pending import PendingTasks
+from drakkar_flow.runtime.source import Reader
+from drakkar_flow.runtime.tracker import Tracker
+from drakkar_flow.sinks.base import Sink, SinkSpec
+
+__all__ = ["Parts", "SinkPart"]
+
+
+@dataclass(frozen=True, slots=True)
+class SinkPart:
+    """One sink instance: what it is, its name and settings, and the connected sink."""
+
+    spec: SinkSpec
+    name: str
+    settings: object
+    sink: Sink
+
+    @property
+    def id(self) -> str:
+        """The id of its step."""
+        return f"{self.spec.kind}-{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The running parts of one process; nothing is looked up globally."""
+
+    config: DrakkarConfig
+    bus: Bus
+    bridge: Bridge
+    control: Control
+    flight: Flight
+    reader: Reader
+    sinks: Mapping[str, SinkPart]
+    dead_letters: DeadLetterWriter
+    executor: Executor | None
+    executor_room: Callable[[], int] | None
+    ended: Callable[[], None]
+    tracker: Tracker = field(default_factory=Tracker)
+    pending: PendingTasks = field(default_factory=PendingTasks)

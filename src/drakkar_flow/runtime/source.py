@@ -1,0 +1,142 @@
+"""The Bytewax side of reading: slots that pop what a reader has buffered and never touch the network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, Protocol
+from zlib import crc32
+
+from bytewax.inputs import DynamicSource, StatelessSourcePartition
+
+from drakkar_flow.model.record import Lane, Record
+from drakkar_flow.runtime.chunk import Chunk, Keyed
+from drakkar_flow.runtime.control import Control
+from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.tracker import Watermark
+
+__all__ = ["Reader", "ReaderStatistics", "SlotSource", "lane_key"]
+
+_CHUNK = 1000  # records: large enough to make a step's fixed cost vanish, small enough to stay responsive
+_BUSY_PAUSE = timedelta(milliseconds=1)
+_IDLE_PAUSE = timedelta(milliseconds=5)
+_IDLE_AFTER_S = 1.0
+
+
+class ReaderStatistics(NamedTuple):
+    """What a reader holds: buffered records and bytes, and lag (records not yet committed) by lane."""
+
+    buffered_records: int
+    buffered_size: int
+    lag: dict[Lane, int]
+
+
+class Reader(Protocol):
+    """Reads records ahead and commits what is finished; owns its connection and its thread."""
+
+    def start(self) -> None:
+        """Begin to read. Returns at once."""
+        ...
+
+    def pop(self, limit: int, slot: int, slots: int) -> list[list[Record]]:
+        """Give at most `limit` records, one list per partition, and count them into the flight.
+
+        Never blocks. Slot `slot` of `slots` gets a fixed share of the partitions.
+        """
+        ...
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether there will never be another record."""
+        ...
+
+    def commit(self, watermarks: list[Watermark]) -> None:
+        """Note that everything before each watermark is finished; the commit follows soon."""
+        ...
+
+    def close(self) -> None:
+        """Commit what was noted, synchronously, leave the group and end the thread."""
+        ...
+
+    def statistics(self) -> ReaderStatistics:
+        """What the reader holds now."""
+        ...
+
+
+def lane_key(lane: Lane, lanes: int) -> str:
+    """The Bytewax key that all records of a partition travel under.
+
+    >>> lane_key(("in", 3), 1)
+    '0'
+    """
+    return str(crc32(f"{lane[0]}:{lane[1]}".encode()) % lanes)
+
+
+class SlotSource(DynamicSource[Keyed]):
+    """One slot per Bytewax worker, each serving a fixed share of any number of partitions."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        flight: Flight,
+        control: Control,
+        lanes: int,
+        executor_room: Callable[[], int] | None = None,
+    ) -> None:
+        self._parts = (reader, flight, control, lanes, executor_room)
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Slot:
+        """Make the slot of a worker."""
+        return _Slot(*self._parts, worker_index, worker_count)
+
+
+class _Slot(StatelessSourcePartition[Keyed]):
+    def __init__(
+        self,
+        reader: Reader,
+        flight: Flight,
+        control: Control,
+        lanes: int,
+        executor_room: Callable[[], int] | None,
+        index: int,
+        count: int,
+    ) -> None:
+        self._reader = reader
+        self._flight = flight
+        self._control = control
+        self._lanes = lanes
+        self._executor_room = executor_room
+        self._index = index
+        self._count = count
+        self._last_record_at = time.monotonic()
+        self._wake: datetime | None = None
+
+    def next_batch(self) -> list[Keyed]:
+        control = self._control
+        if control.stopping:
+            if self._flight.records == 0 or control.budget_s == 0.0:
+                raise StopIteration
+            return self._nothing()
+        limit = min(_CHUNK, self._flight.room)
+        if self._executor_room is not None:
+            limit = min(limit, self._executor_room())
+        batches = self._reader.pop(limit, self._index, self._count) if limit > 0 else []
+        if not batches:
+            if self._reader.exhausted and self._flight.records == 0:
+                control.stop()
+            return self._nothing()
+        self._last_record_at = time.monotonic()
+        self._wake = None
+        lanes = self._lanes
+        if lanes == 1:
+            return [("0", Chunk(batches[0] if len(batches) == 1 else [r for records in batches for r in records]))]
+        return [(lane_key(records[0].lane, lanes), Chunk(records)) for records in batches]
+
+    def _nothing(self) -> list[Keyed]:
+        idle = time.monotonic() - self._last_record_at > _IDLE_AFTER_S and not self._control.stopping
+        self._wake = datetime.now(UTC) + (_IDLE_PAUSE if idle else _BUSY_PAUSE)
+        return []
+
+    def next_awake(self) -> datetime | None:
+        return self._wake

@@ -1,0 +1,195 @@
+"""The synchronous steps: decode, map, filter, flat_map, and the one that waits, map_async.
+
+Each is a function over a chunk. An exception of the user's function becomes a failure of its record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from drakkar_flow.errors import DecodeError
+from drakkar_flow.model.outcome import Ack, AckStatus, FailureKind
+from drakkar_flow.model.record import Record
+from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.calls import Calls
+from drakkar_flow.runtime.chunk import Chunk
+from drakkar_flow.runtime.credit import split
+from drakkar_flow.runtime.failures import failure_of
+from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.step import Worker
+
+__all__ = ["ChunkStep", "MapAsyncWorker", "decode_step", "filter_step", "flat_map_step", "map_step"]
+
+ChunkStep = Callable[[Chunk], Chunk]
+
+
+def decode_step(stage: str, decode: Callable[[bytes], Any]) -> ChunkStep:
+    """Set each record's payload to its decoded value."""
+
+    def step(chunk: Chunk) -> Chunk:
+        index = 0
+        records: list[Record] = chunk.items
+        try:
+            for record in records:  # noqa: B007 - index is needed after a failure
+                record.payload = decode(record.value)
+                index += 1
+        except Exception:
+            chunk.items = records[:index]
+            for record in records[index:]:
+                try:
+                    record.payload = decode(record.value)
+                except Exception as exc:
+                    error = DecodeError(f"{record.label}: {_one_line(exc)}")
+                    error.__cause__ = exc
+                    chunk.failures.append(
+                        failure_of(FailureKind.DECODE, stage, error, ((record, record.credit),))
+                    )
+                else:
+                    chunk.items.append(record)
+        return chunk
+
+    return step
+
+
+def map_step(stage: str, function: Callable[..., Any], *, with_record: bool) -> ChunkStep:
+    """Set each payload to the function's value."""
+
+    def step(chunk: Chunk) -> Chunk:
+        kept = []
+        for record in chunk.items:
+            try:
+                record.payload = function(record.payload, record) if with_record else function(record.payload)
+            except Exception as exc:
+                chunk.failures.append(failure_of(FailureKind.BUSINESS, stage, exc, ((record, record.credit),)))
+            else:
+                kept.append(record)
+        chunk.items = kept
+        return chunk
+
+    return step
+
+
+def filter_step(stage: str, function: Callable[..., Any], *, with_record: bool) -> ChunkStep:
+    """Finish the records whose payload the function does not want."""
+
+    def step(chunk: Chunk) -> Chunk:
+        kept = []
+        for record in chunk.items:
+            try:
+                wanted = function(record.payload, record) if with_record else function(record.payload)
+            except Exception as exc:
+                chunk.failures.append(failure_of(FailureKind.BUSINESS, stage, exc, ((record, record.credit),)))
+                continue
+            if wanted:
+                kept.append(record)
+            else:
+                chunk.acks.append(Ack(record, record.credit, AckStatus.DONE))
+        chunk.items = kept
+        return chunk
+
+    return step
+
+
+def flat_map_step(stage: str, function: Callable[..., Any], *, with_record: bool) -> ChunkStep:
+    """Replace each record by one per value, its credit divided among them."""
+
+    def step(chunk: Chunk) -> Chunk:
+        kept: list[Record] = []
+        for record in chunk.items:
+            try:
+                values = list(function(record.payload, record) if with_record else function(record.payload))
+            except Exception as exc:
+                chunk.failures.append(failure_of(FailureKind.BUSINESS, stage, exc, ((record, record.credit),)))
+                continue
+            if values:
+                kept.extend(_shares(record, values))
+            else:
+                chunk.acks.append(Ack(record, record.credit, AckStatus.DONE))
+        chunk.items = kept
+        return chunk
+
+    return step
+
+
+def _shares(record: Record, values: list[Any]) -> list[Record]:
+    if len(values) == 1:
+        record.payload = values[0]
+        return [record]
+    shares = []
+    for value, credit in zip(values, split(record.credit, len(values)), strict=True):
+        share = record.__copy__()
+        share.payload = value
+        share.credit = credit
+        shares.append(share)
+    return shares
+
+
+class MapAsyncWorker(Worker):
+    """Runs an async function for each record, a bounded number at once."""
+
+    def __init__(
+        self,
+        bridge: Bridge,
+        flight: Flight,
+        stage: str,
+        function: Callable[..., Any],
+        *,
+        max_in_flight: int,
+        timeout_s: float | None,
+        with_record: bool,
+    ) -> None:
+        super().__init__(bridge)
+        self._flight = flight
+        self._stage = stage
+        self._function = function
+        self._max_in_flight = max_in_flight
+        self._timeout_s = timeout_s
+        self._with_record = with_record
+        self._running = 0
+        self._waiting: deque[Record] = deque()
+        self._calls = Calls()
+
+    def accept(self, items: list[Record]) -> None:
+        """Start what fits, queue the rest."""
+        self.open += len(items)
+        self._waiting.extend(items)
+        self._pump()
+
+    def _pump(self) -> None:
+        while self._waiting and self._running < self._max_in_flight:
+            record = self._waiting.popleft()
+            if self._flight.has_fences and self._flight.is_fenced(record):
+                self.open -= 1
+                self.ack(Ack(record, record.credit, AckStatus.FENCED))
+                continue
+            self._running += 1
+            self._run(record)
+
+    def _run(self, record: Record) -> None:
+        def answered(value: Any, error: BaseException | None) -> None:
+            self._running -= 1
+            self.open -= 1
+            if error is None:
+                record.payload = value
+                self.emit(record)
+            else:
+                self.fail(failure_of(FailureKind.BUSINESS, self._stage, error, ((record, record.credit),)))
+            if self._waiting:
+                self._pump()
+
+        args = (record.payload, record) if self._with_record else (record.payload,)
+        self._calls.call(self._bounded if self._timeout_s else self._function, args, answered)
+
+    async def _bounded(self, *args: Any) -> Any:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._function(*args)
+        except TimeoutError:
+            raise TimeoutError(f"{self._stage} took longer than {self._timeout_s:g} s") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

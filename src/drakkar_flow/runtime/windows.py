@@ -1,0 +1,153 @@
+"""Windows and groups: which records a task works for, and what is complete when it ends.
+
+Pure accounting: no I/O, clock or thread. A group keeps its record's credit in a purse and gives a
+share to each payload; what is left returns when the group is closed, so a record is finished when
+its tasks have ended, its hooks have run and its payloads are delivered, in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+
+from drakkar_flow.model.group import MessageGroup
+from drakkar_flow.model.outcome import Hold
+from drakkar_flow.model.record import Lane, Record
+from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
+from drakkar_flow.runtime.credit import Purse
+
+__all__ = ["Ending", "Group", "TaskRun", "WindowRun"]
+
+
+class Ending(Enum):
+    """How a task ended for good."""
+
+    SUCCEEDED = "succeeded"
+    SKIPPED = "skipped"
+    DEAD = "dead"
+    REPLACED = "replaced"
+    FENCED = "fenced"
+
+
+class Group:
+    """One record of a window: its credit and the tasks that still work for it."""
+
+    __slots__ = ("closed", "message", "open", "purse", "record", "worst")
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.purse = Purse(record.credit)
+        self.open = 0
+        self.closed = False
+        self.worst = Ending.SUCCEEDED
+        self.message = MessageGroup(source_message=record)
+
+    def hold(self) -> Hold:
+        """A share of the record's credit, for a payload or a failure on its way."""
+        return (self.record, self.purse.take())
+
+
+class TaskRun:
+    """One task on its way: what it works for, and how it ended."""
+
+    __slots__ = ("ending", "error", "groups", "replacements", "result", "task", "window")
+
+    def __init__(self, task: ExecutorTask, groups: tuple[Group, ...], window: WindowRun) -> None:
+        self.task = task
+        self.groups = groups
+        self.window = window
+        self.ending: Ending | None = None
+        self.result: ExecutorResult | None = None
+        self.error: ExecutorError | None = None
+        self.replacements: list[TaskRun] = []
+
+    def end(
+        self, ending: Ending, *, result: ExecutorResult | None = None, error: ExecutorError | None = None
+    ) -> TaskRun:
+        """Say how it ended."""
+        self.ending = ending
+        self.result = result
+        self.error = error
+        return self
+
+    @property
+    def lead(self) -> Record:
+        """The first record it works for: what it is named and fenced by."""
+        return self.groups[0].record
+
+
+class WindowRun:
+    """A window of records of one partition from arrange to its last task."""
+
+    __slots__ = ("_by_offset", "groups", "hooked", "lane", "open", "results", "started_at", "tasks")
+
+    def __init__(self, records: Iterable[Record], started_at: float) -> None:
+        self.groups = [Group(record) for record in records]
+        self.lane: Lane = self.groups[0].record.lane
+        self.started_at = started_at
+        self.open = 0
+        self.tasks = 0
+        self.hooked = False  # on_window_complete has answered
+        self.results: list[ExecutorResult] = []
+        self._by_offset: dict[int, list[Group]] = {}
+        for group in self.groups:
+            self._by_offset.setdefault(group.record.offset, []).append(group)
+
+    @property
+    def records(self) -> list[Record]:
+        """The records of the window."""
+        return [group.record for group in self.groups]
+
+    def attribute(self, task: ExecutorTask) -> TaskRun:
+        """Take a task in, attributed to the records it names.
+
+        Offsets that are not in the window are ignored; a task left without any works for every
+        record of the window, so that none of them is committed before it has ended.
+        """
+        by_offset = self._by_offset
+        if len(task.source_offsets) == 1:
+            groups = tuple(by_offset.get(task.source_offsets[0], ()))
+        else:
+            groups = tuple(group for offset in dict.fromkeys(task.source_offsets) for group in by_offset.get(offset, ()))
+        groups = groups or tuple(self.groups)
+        for group in groups:
+            group.open += 1
+            group.message.tasks.append(task)
+        self.open += 1
+        self.tasks += 1
+        return TaskRun(task, groups, self)
+
+    def replace(self, run: TaskRun, tasks: Iterable[ExecutorTask]) -> list[TaskRun]:
+        """Take in the tasks that take `run`'s place, before `run` itself is settled."""
+        runs = []
+        for task in tasks:
+            if task.parent_task_id is None:
+                task.parent_task_id = run.task.task_id
+            runs.append(self.attribute(task))
+        return runs
+
+    def settle(self, run: TaskRun) -> list[Group]:
+        """Take the end of a task in; returns the groups whose last task it was."""
+        self.open -= 1
+        if run.result is not None:
+            self.results.append(run.result)
+        finished = []
+        for group in run.groups:
+            group.open -= 1
+            if run.result is not None:
+                group.message.results.append(run.result)
+            elif run.error is not None and run.ending is not Ending.REPLACED:
+                group.message.errors.append(run.error)
+                group.worst = run.ending or group.worst
+            if group.open == 0:
+                finished.append(group)
+        return finished
+
+    def empty_groups(self) -> list[Group]:
+        """The records no task works for."""
+        return [group for group in self.groups if group.open == 0 and not group.message.tasks]
+
+    @property
+    def finished(self) -> bool:
+        """Whether all tasks have ended."""
+        return self.open == 0
