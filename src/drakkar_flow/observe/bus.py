@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from drakkar_flow.observe.events import Event
@@ -17,7 +18,7 @@ class Bus:
     """Hands each event to the listeners of its type, on the thread that emitted it.
 
     Listeners must be quick and never block. One that raises is reported to `on_error` and does
-    not keep the others from hearing the event.
+    not keep the others from hearing the event; an `on_error` that raises is not heard of.
     """
 
     def __init__(self, on_error: Callable[[Event, Exception], None] | None = None) -> None:
@@ -35,4 +36,5 @@ class Bus:
                 listener(event)
             except Exception as exc:  # a listener is never worth a flow
                 if self._on_error is not None:
-                    self._on_error(event, exc)
+                    with suppress(Exception):
+                        self._on_error(event, exc)

@@ -99,18 +99,24 @@ class RecordsConsumed(Event, frozen=True):
 
 
 class RecordsFinished(Event, frozen=True):
-    """Records returned all their credit, by the status of their worst branch."""
+    """Records returned all their credit, by the status of their worst branch.
+
+    `oldest_latency_s` is the time from reading to finishing of the one that took longest, None
+    where the time of reading is not known.
+    """
 
     done: int
     skipped: int
     dead: int
+    oldest_latency_s: float | None = None
 
 
 class RecordsFailed(Event, frozen=True):
-    """A step turned records into failures."""
+    """A step turned records of a partition into failures; `error` and `label` are the first one's."""
 
     kind: str
     stage: str
+    lane: Lane
     count: int
     error: str
     label: str
@@ -141,7 +147,10 @@ class TasksPrecomputed(Event, frozen=True):
 
 
 class TaskFinished(Event, frozen=True):
-    """A program ended: `status` is completed or failed, `kind` why it failed."""
+    """A program ended: `status` is completed or failed, `kind` and `error` why it failed.
+
+    `spawn_s` is 0 when no program was started.
+    """
 
     status: str
     kind: str
@@ -150,6 +159,8 @@ class TaskFinished(Event, frozen=True):
     spawn_s: float
     stdout_truncated: bool = False
     stderr_truncated: bool = False
+    task_id: str = ""
+    error: str = ""
 
 
 class TaskRetried(Event, frozen=True):

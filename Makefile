@@ -1,0 +1,64 @@
+# The workshop. `make` alone lists what there is; each target makes what it needs first.
+
+VENV ?= .venv
+PYTHON ?=
+PY := $(VENV)/bin/python
+SERVICES := $(PY) -m scripts.services
+DEMO ?= $(PY) -m examples.demo
+BENCH ?= $(PY) -m benchmarks
+ARGS ?=
+
+export VENV PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check fix bench lock services-up services-down services-status clean
+
+help: ## list the targets
+	@echo 'make TARGET [VENV=.venv] [PYTHON=/path/to/python3.12] [ARGS="for the command"]'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.dev ## make the environment with the development tools
+
+$(VENV)/.dev: pyproject.toml uv.lock scripts/setup.sh
+	@sh scripts/setup.sh --dev
+
+$(VENV)/.runtime: pyproject.toml uv.lock scripts/setup.sh
+	@sh scripts/setup.sh
+
+demo: $(VENV)/.runtime ## see it work, with nothing but Python
+	@$(DEMO) $(ARGS)
+
+check: $(VENV)/.dev ## lint, format, types and the import rules
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(PY) -m scripts.ceilings
+
+fix: $(VENV)/.dev ## let ruff mend what it can
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+test: $(VENV)/.dev ## all tests and doctests against real servers, with coverage
+	@$(SERVICES) run kafka -- $(PY) -m pytest --cov --cov-report=term $(ARGS)
+
+bench: $(VENV)/.dev ## the benchmarks, against real servers
+	@$(SERVICES) run kafka -- $(BENCH) $(ARGS)
+
+lock: ## bring uv.lock up to date with pyproject.toml
+	@sh scripts/setup.sh --lock
+
+services-up: $(VENV)/.runtime ## start the real servers and leave them running
+	@$(SERVICES) up kafka $(ARGS)
+
+services-down: $(VENV)/.runtime ## stop them
+	@$(SERVICES) down
+
+services-status: $(VENV)/.runtime ## say what runs, and where
+	@$(SERVICES) status $(ARGS)
+
+clean: ## stop the servers, remove everything that was made here
+	@if [ -f .services/state.json ] && [ -x $(PY) ]; then $(SERVICES) down; fi
+	rm -rf .venv .venv-* .services .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
+		.coverage .coverage.* coverage.xml htmlcov dist build demo-output
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

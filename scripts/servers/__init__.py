@@ -1,0 +1,1 @@
+"""Real servers as plain processes: one module per kind of server, the standard library only."""

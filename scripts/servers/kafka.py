@@ -1,0 +1,273 @@
+"""Apache Kafka in KRaft mode: one or more brokers as plain processes on loopback."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from scripts.servers.process import ServerError, ServerProcess, free_ports, tail, wait_until
+
+__all__ = ["Broker", "KafkaCluster", "answers", "install", "server_properties"]
+
+VERSION = "4.1.0"
+POM = Path(__file__).resolve().parents[1] / "kafka" / "pom.xml"
+JAVA = ["java", "-Xmx512m", "-XX:TieredStopAtLevel=1"]
+READY = b"Kafka Server started"
+START_TIMEOUT_S = 90.0
+STOP_TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True)
+class Broker:
+    """One node: where it listens, where its files are, and the process that serves it now."""
+
+    node: int
+    """From 1 on."""
+    port: int
+    controller_port: int
+    directory: Path
+    process: ServerProcess | None = None
+
+    @property
+    def log(self) -> Path:
+        """What the broker printed, over all its restarts."""
+        return self.directory / "broker.log"
+
+    @property
+    def properties(self) -> Path:
+        """The file it was started with."""
+        return self.directory / "server.properties"
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs."""
+        return self.process is not None and self.process.alive
+
+    @property
+    def healthy(self) -> bool:
+        """Whether its process runs and answers a request."""
+        return self.alive and answers(self.port)
+
+
+class KafkaCluster:
+    """Brokers that share one fresh cluster; node i is `brokers[i - 1]`.
+
+    All nodes are brokers, and the largest odd number of them are controllers too, so three brokers survive the loss
+    of any one. Nothing here is for concurrent use by several threads. Every method returns when it is done.
+
+    Args:
+        directory: gets one folder per node with its properties, log and data; removed and made anew by `start`.
+        brokers: how many.
+    """
+
+    def __init__(self, directory: Path, brokers: int = 1) -> None:
+        self.directory = directory
+        ports = free_ports(2 * brokers)
+        self.brokers = [
+            Broker(node, ports.pop(), ports.pop(), directory / f"node-{node}") for node in range(1, brokers + 1)
+        ]
+
+    @property
+    def bootstrap(self) -> str:
+        """The value of `bootstrap.servers`, all nodes, whether they run or not."""
+        return ",".join(f"127.0.0.1:{broker.port}" for broker in self.brokers)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every broker runs and answers."""
+        return all(broker.healthy for broker in self.brokers)
+
+    def start(self) -> None:
+        """Start all brokers with empty data directories.
+
+        Raises:
+            ServerError: a broker ended or did not become ready; those that ran are stopped again.
+        """
+        libs = install()
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+        for broker in self.brokers:
+            shutil.rmtree(broker.directory, ignore_errors=True)
+            broker.directory.mkdir(parents=True)
+            broker.properties.write_text(_render(server_properties(broker, self.brokers)))
+            _format(broker, cluster_id, libs)
+        try:
+            self._launch(*(broker.node for broker in self.brokers))
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End all brokers, keep their logs, remove their data; harmless when nothing runs."""
+        ServerProcess.stop([broker.process for broker in self.brokers if broker.process], STOP_TIMEOUT_S)
+        for broker in self.brokers:
+            self._replace(broker.node, None)
+            shutil.rmtree(broker.directory / "data", ignore_errors=True)
+
+    def stop_broker(self, node: int) -> None:
+        """End one broker in an orderly way (SIGTERM); its data stays."""
+        if process := self._broker(node).process:
+            ServerProcess.stop([process], STOP_TIMEOUT_S)
+        self._replace(node, None)
+
+    def kill_broker(self, node: int) -> None:
+        """End one broker as a crash would (SIGKILL); its data stays as it is."""
+        if process := self._broker(node).process:
+            process.kill()
+        self._replace(node, None)
+
+    def start_broker(self, node: int) -> None:
+        """Start a stopped or killed broker again, with the same ports and data; harmless when it runs.
+
+        Raises:
+            ServerError: it ended or did not become ready.
+        """
+        if not self._broker(node).alive:
+            self._launch(node)
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs, as JSON values."""
+        brokers = [asdict(broker) | {"directory": str(broker.directory)} for broker in self.brokers]
+        return {"directory": str(self.directory), "bootstrap": self.bootstrap, "brokers": brokers}
+
+    @classmethod
+    def restore(cls, state: Mapping[str, Any]) -> KafkaCluster:
+        """The cluster that another program started; its processes may be gone by now."""
+        cluster = cls(Path(state["directory"]), brokers=0)
+        cluster.brokers = [
+            Broker(**entry | {"directory": Path(entry["directory"]), "process": process and ServerProcess(**process)})
+            for entry in state["brokers"]
+            for process in [entry["process"]]
+        ]
+        return cluster
+
+    def _broker(self, node: int) -> Broker:
+        if not 1 <= node <= len(self.brokers):
+            raise ServerError(f"there is no broker {node}, only 1 to {len(self.brokers)}")
+        return self.brokers[node - 1]
+
+    def _replace(self, node: int, process: ServerProcess | None) -> None:
+        self.brokers[node - 1] = replace(self.brokers[node - 1], process=process)
+
+    def _launch(self, *nodes: int) -> None:
+        """Spawn first, wait then: controllers need each other to become ready."""
+        marks = {node: _size(self._broker(node).log) for node in nodes}
+        for node in nodes:
+            broker = self._broker(node)
+            argv = [*JAVA, "-cp", f"{install()}/*", "kafka.Kafka", str(broker.properties)]
+            self._replace(node, ServerProcess.spawn(argv, broker.log))
+        for node, mark in marks.items():
+            _await_ready(self._broker(node), mark)
+
+
+def server_properties(broker: Broker, brokers: Sequence[Broker]) -> dict[str, str | int]:
+    """The settings of one node: everything small, quick and explicit, so that tests meet no surprise."""
+    controllers = brokers[: len(brokers) - 1 + len(brokers) % 2]
+    listeners = {"PLAINTEXT": broker.port} | ({"CONTROLLER": broker.controller_port} if broker in controllers else {})
+    copies = min(3, len(brokers))
+    return {
+        "process.roles": "broker,controller" if broker in controllers else "broker",
+        "node.id": broker.node,
+        "controller.quorum.voters": ",".join(f"{each.node}@127.0.0.1:{each.controller_port}" for each in controllers),
+        "controller.listener.names": "CONTROLLER",
+        "listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners.items()),
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{broker.port}",
+        "log.dirs": str(broker.directory / "data"),
+        "broker.heartbeat.interval.ms": 500,
+        "broker.session.timeout.ms": 3000,  # a killed broker may come back only after this; 9000 is the default
+        "auto.create.topics.enable": "false",
+        "default.replication.factor": copies,
+        "group.initial.rebalance.delay.ms": 0,
+        "group.min.session.timeout.ms": 1000,
+        "offsets.topic.num.partitions": 4,
+        "offsets.topic.replication.factor": copies,
+        "transaction.state.log.num.partitions": 4,
+        "transaction.state.log.replication.factor": copies,
+        "transaction.state.log.min.isr": 1,
+        "share.coordinator.state.topic.num.partitions": 4,
+        "share.coordinator.state.topic.replication.factor": copies,
+        "share.coordinator.state.topic.min.isr": 1,
+    }
+
+
+def answers(port: int, timeout_s: float = 2.0) -> bool:
+    """Whether a Kafka broker on this loopback port answers an ApiVersions request."""
+    correlation, client = 0x0D2A, b"services"
+    request = struct.pack(f">hhih{len(client)}s", 18, 0, correlation, len(client), client)
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as connection:
+            connection.settimeout(timeout_s)
+            connection.sendall(struct.pack(">i", len(request)) + request)
+            answer = connection.recv(10, socket.MSG_WAITALL)
+    except OSError:
+        return False
+    return len(answer) == 10 and struct.unpack(">iih", answer)[1:] == (correlation, 0)
+
+
+def install() -> Path:
+    """The folder with Kafka's jars, shared by all checkouts of a user; fetched by Maven the first time.
+
+    Raises:
+        ServerError: Maven failed.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drakkar-flow"
+    libs = cache / f"kafka-{VERSION}"
+    if libs.is_dir():
+        return libs
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        argv = ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={folder}/libs"]
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ServerError(f"Maven could not fetch Kafka {VERSION}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        try:
+            Path(folder, "libs").rename(libs)
+        except OSError:
+            if not libs.is_dir():  # somebody else was quicker, otherwise
+                raise
+    return libs
+
+
+def _render(properties: Mapping[str, str | int]) -> str:
+    return "".join(f"{key}={value}\n" for key, value in properties.items())
+
+
+def _format(broker: Broker, cluster_id: str, libs: Path) -> None:
+    argv = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(broker.properties)]
+    with broker.log.open("ab") as log:
+        done = subprocess.run([*JAVA, "-cp", f"{libs}/*", *argv], stdout=log, stderr=log, check=False)
+    if done.returncode:
+        raise ServerError(f"Kafka could not format {broker.directory}:\n{tail(broker.log)}")
+
+
+def _await_ready(broker: Broker, mark: int) -> None:
+    """Wait until the log says so after byte `mark`, and a request is answered."""
+
+    def ready() -> bool:
+        return not broker.alive or (READY in _since(broker.log, mark) and answers(broker.port))
+
+    try:
+        wait_until(ready, START_TIMEOUT_S, f"Kafka broker {broker.node}")
+    except ServerError as error:
+        raise ServerError(f"{error}; its log {broker.log} ends with:\n{tail(broker.log)}") from None
+    if not broker.alive:
+        raise ServerError(f"Kafka broker {broker.node} ended; its log {broker.log} ends with:\n{tail(broker.log)}")
+
+
+def _size(log: Path) -> int:
+    return log.stat().st_size if log.exists() else 0
+
+
+def _since(log: Path, mark: int) -> bytes:
+    with log.open("rb") as file:
+        file.seek(mark)
+        return file.read()

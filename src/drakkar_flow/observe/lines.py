@@ -1,0 +1,177 @@
+"""Which event becomes which log line. Event names are py-drakkar's where it had them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+from drakkar_flow.model.record import Lane
+from drakkar_flow.observe import events as ev
+
+__all__ = ["LINES", "Level", "Line"]
+
+Level = Literal["debug", "info", "warning", "error"]
+
+
+class Line(NamedTuple):
+    """One log line: `expect` tells the operator what happens next.
+
+    Lines of one event with the same `key` count as repetitions; a key of None is never limited.
+    """
+
+    level: Level
+    event: str
+    fields: dict[str, Any]
+    expect: str = ""
+    key: tuple[str, ...] | None = None
+
+
+_READ_AGAIN = "what was not committed will be read again after restart"
+_STATES: dict[str, tuple[Level, str]] = {
+    "starting": ("info", "connects to everything, then subscribes"),
+    "running": ("info", ""),
+    "draining": ("info", "no more records are read; work in flight may finish, then the last commit is made"),
+    "stopped": ("info", ""),
+    "failed": ("error", _READ_AGAIN),
+}
+
+
+def _state(e: ev.StateChanged) -> Line:
+    level, expect = _STATES.get(e.state, ("info", ""))
+    return Line(level, f"drakkar_{e.state}", {"reason": e.reason} if e.reason else {}, expect)
+
+
+def _flow_failed(e: ev.FlowFailed) -> Line:
+    return Line("error", "flow_failed", {"reason": e.reason}, f"the process stops; {_READ_AGAIN}")
+
+
+def _broker(e: ev.BrokerStateChanged) -> Line:
+    if e.up:
+        return Line("info", "broker_up", {"reason": e.reason} if e.reason else {}, key=())
+    expect = "reading and committing resume by themselves when a broker answers"
+    return Line("warning", "broker_down", {"reason": e.reason}, expect, ())
+
+
+def _consumer_error(e: ev.ConsumerError) -> Line:
+    return Line("warning", "consumer_error", {"error": e.error}, "the consumer goes on", ())
+
+
+def _assigned(e: ev.PartitionsAssigned) -> Line:
+    return Line("info", "partitions_assigned", {"partitions": _names(e.lanes), "total": e.total})
+
+
+def _revoked(e: ev.PartitionsRevoked) -> Line:
+    fields = {"partitions": _names(e.lanes), "total": e.total, "unfinished": e.unfinished}
+    expect = "unfinished records will be read again by the partitions' next owner" if e.unfinished else ""
+    if e.lost:
+        return Line("warning", "partitions_lost", fields, expect or "nothing more is committed for them here")
+    return Line("info", "partitions_revoked", fields, expect)
+
+
+def _intake(e: ev.IntakePaused) -> Line:
+    event = "intake_paused" if e.paused else "intake_resumed"
+    return Line("debug", event, {"in_flight": e.in_flight}, key=())
+
+
+def _records_failed(e: ev.RecordsFailed) -> Line:
+    fields = {"kind": e.kind, "stage": e.stage, "count": e.count, "first": e.label, "error": e.error}
+    return Line("warning", "records_failed", fields, "they take the flow's failure route", (e.kind, e.stage))
+
+
+def _committed(e: ev.Committed) -> Line:
+    return Line("debug", "offsets_committed", {"offsets": {_name(lane): offset for lane, offset in e.offsets}})
+
+
+def _commit_failed(e: ev.CommitFailed) -> Line:
+    expect = "it is tried again; until then a restart would read finished records again"
+    return Line("warning", "commit_failed", {"error": e.error}, expect, ())
+
+
+def _task_finished(e: ev.TaskFinished) -> Line | None:
+    if e.status != "failed":
+        return None
+    fields = {"kind": e.kind, "task_id": e.task_id, "error": e.error, "duration_s": round(e.duration_s, 3)}
+    return Line("warning", "executor_task_failed", fields, "on_error decides what becomes of it", (e.kind,))
+
+
+def _task_retried(e: ev.TaskRetried) -> Line:
+    return Line("info", "executor_task_retried", {"task_id": e.task_id, "attempt": e.attempt}, key=())
+
+
+def _hook_ran(e: ev.HookRan) -> Line | None:
+    if not e.error:
+        return None
+    return Line("error", "handler_hook_failed", {"hook": e.hook, "error": e.error}, key=(e.hook,))
+
+
+def _delivery_retried(e: ev.DeliveryRetried) -> Line:
+    fields = {**_sink(e), "attempt": e.attempt, "delay_s": round(e.delay_s, 3), "error": e.error}
+    return Line("warning", "sink_delivery_retry", fields, "tried again after delay_s", (e.sink_type, e.sink_name))
+
+
+def _deliveries_failed(e: ev.DeliveriesFailed) -> Line:
+    expect = "the sink's failure route decides: dead letter, skip or stop"
+    return Line("error", "sink_delivery_failed", {**_sink(e), "error": e.error}, expect, (e.sink_type, e.sink_name))
+
+
+def _deliveries_skipped(e: ev.DeliveriesSkipped) -> Line:
+    expect = "the payloads are dropped, their records count as finished"
+    return Line("warning", "sink_delivery_skipped", _sink(e), expect, (e.sink_type, e.sink_name))
+
+
+def _dead_letters(e: ev.DeadLettersWritten) -> Line:
+    expect = "their records count as finished; look into the dead letter topic"
+    return Line("warning", "dlq_message_sent", {"count": e.count}, expect, ())
+
+
+def _dead_letter_failed(e: ev.DeadLetterFailed) -> Line:
+    expect = (
+        "they are given up and their offsets committed (dlq.on_failure: drop)"
+        if e.dropped
+        else "tried again; until then their offsets are not committed and would be read again after restart"
+    )
+    return Line("error", "dlq_send_failed", {"count": e.count, "error": e.error}, expect, (str(e.dropped),))
+
+
+def _drained(e: ev.DrainFinished) -> Line:
+    fields = {"unfinished": e.unfinished, "duration_s": round(e.duration_s, 3)}
+    if e.unfinished == 0:
+        return Line("info", "drain_finished", fields)
+    expect = "unfinished records will be read again after restart, or by the partitions' next owner"
+    return Line("warning", "drain_timeout", fields, expect)
+
+
+def _sink(e: ev.DeliveryRetried | ev.DeliveriesFailed | ev.DeliveriesSkipped) -> dict[str, Any]:
+    return {"sink_type": e.sink_type, "sink_name": e.sink_name, "count": e.count}
+
+
+def _names(lanes: tuple[Lane, ...]) -> list[str]:
+    return [_name(lane) for lane in lanes]
+
+
+def _name(lane: Lane) -> str:
+    return f"{lane[0]}:{lane[1]}"
+
+
+LINES: dict[type[ev.Event], Callable[[Any], Line | None]] = {
+    ev.StateChanged: _state,
+    ev.FlowFailed: _flow_failed,
+    ev.BrokerStateChanged: _broker,
+    ev.ConsumerError: _consumer_error,
+    ev.PartitionsAssigned: _assigned,
+    ev.PartitionsRevoked: _revoked,
+    ev.IntakePaused: _intake,
+    ev.RecordsFailed: _records_failed,
+    ev.Committed: _committed,
+    ev.CommitFailed: _commit_failed,
+    ev.TaskFinished: _task_finished,
+    ev.TaskRetried: _task_retried,
+    ev.HookRan: _hook_ran,
+    ev.DeliveryRetried: _delivery_retried,
+    ev.DeliveriesFailed: _deliveries_failed,
+    ev.DeliveriesSkipped: _deliveries_skipped,
+    ev.DeadLettersWritten: _dead_letters,
+    ev.DeadLetterFailed: _dead_letter_failed,
+    ev.DrainFinished: _drained,
+}
+"""The line of each event that has one. Events of the hot path have none: metrics count them."""

@@ -1,0 +1,326 @@
+"""Prometheus metrics: a listener of the events, with py-drakkar's names, labels and buckets where it had them.
+
+One difference: what py-drakkar labels with `partition` carries `topic` beside it, because a flow may
+read several topics. Selectors on `partition` and sums by it work as before; legends get longer.
+Series of a partition disappear when it is revoked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Lock
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Enum,
+    Gauge,
+    GCCollector,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.metrics import MetricWrapperBase
+
+from drakkar_flow.errors import Problem, StartupError
+from drakkar_flow.model.record import Lane
+from drakkar_flow.observe import events as ev
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.collectors import BulkHistogram, RuntimeCollector, RuntimeGauges
+
+__all__ = ["Metrics", "user_metrics"]
+
+PREFIX = "drakkar_"
+STATES = ("starting", "running", "draining", "stopped", "failed")
+
+_LANE = ("topic", "partition")
+_SINK = ("sink_type", "sink_name")
+
+_COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "messages_consumed": ("Records read", _LANE),
+    "bytes_consumed": ("Bytes of key and value read", _LANE),
+    "message_parse_failures": ("Records whose value could not be decoded", _LANE),
+    "offsets_committed": ("Commits of a partition's offset (commits, not offsets)", _LANE),
+    "commit_failures": ("Commits that were refused and tried again", ()),
+    "consumer_errors": ("Errors of the consumer that it went on after", ()),
+    "rebalance_events": ("Changes of the assignment; type is assign, revoke or lost", ("type",)),
+    "records_finished": ("Records that returned all their credit, by worst status", ("status",)),
+    "records_failed": ("Records that a step turned into failures", ("kind", "stage")),
+    "executor_tasks": ("Tasks; status is started, completed or failed", ("status",)),
+    "executor_timeouts": ("Tasks killed because they ran out of time", ()),
+    "task_retries": ("Failed tasks that were run again", ()),
+    "tasks_precomputed": ("Tasks that brought their result along", ()),
+    "executor_output_truncated": ("Tasks whose output was cut at its cap", ("stream",)),
+    "handler_hook_errors": ("Hook calls that raised", ("hook",)),
+    "sink_payloads_delivered": ("Payloads written", _SINK),
+    "sink_deliver_errors": ("Batches a sink failed to write, retried or given up", _SINK),
+    "sink_delivery_retries": ("Batches tried again", _SINK),
+    "sink_payloads_failed": ("Payloads a sink gave up", _SINK),
+    "sink_deliveries_skipped": ("Payloads dropped on purpose", _SINK),
+    "sink_dlq_messages": ("Dead letters acknowledged by the broker", ()),
+    "dlq_send_failures": ("Dead letters that could not be written, at each attempt", ()),
+    "dlq_dropped_payloads": ("Dead letters given up (dlq.on_failure: drop)", ()),
+    "drain_timeout_hit": ("Drains that ended with work unfinished", ()),
+}
+
+_GAUGES = {
+    "assigned_partitions": "Partitions assigned to this process",
+    "backpressure_active": "1 while intake is paused because too much is in flight",
+    "broker_up": "1 while the source is connected to its brokers, 0 before and when it lost them",
+    "uncommitted_offsets_at_stop": "Records unfinished when the last drain ended",
+}
+
+_TASK_BUCKETS = (0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
+_WAIT_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
+_HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
+    "executor_duration_seconds": ("Seconds a program ran", (), _TASK_BUCKETS),
+    "executor_queue_wait_seconds": ("Seconds a task waited for a slot", (), (*_WAIT_BUCKETS, 30, 60)),
+    "executor_spawn_seconds": ("Seconds it took to start a program", (), _WAIT_BUCKETS),
+    "batch_duration_seconds": (
+        "Seconds from arranging a window to the end of its last task",
+        (),
+        (0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600),  # py-drakkar's start at 0.5
+    ),
+    "handler_duration_seconds": (
+        "Seconds a hook took; calls made in one batch count with their mean",
+        ("hook",),
+        (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30),
+    ),
+    "sink_deliver_duration_seconds": (
+        "Seconds a sink took to write a batch",
+        _SINK,
+        (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
+    ),
+    "record_latency_seconds": (
+        "Seconds from reading a record to its end; records finished together count with the oldest of them",
+        (),
+        (0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600),
+    ),
+}
+
+
+class Metrics:
+    """Holds the metrics of one run in `registry` and feeds them from a bus; safe from any thread.
+
+    Without a registry it makes one that also has prometheus_client's own metrics about the
+    process, the platform and garbage collection.
+
+    >>> bus, metrics = Bus(), Metrics()
+    >>> metrics.listen(bus)
+    >>> bus.emit(ev.RecordsConsumed(lane=("in", 3), count=20, size=999))
+    >>> metrics.registry.get_sample_value("drakkar_messages_consumed_total", {"topic": "in", "partition": "3"})
+    20.0
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = _process_registry() if registry is None else registry
+        self._counters = {
+            name: Counter(PREFIX + name, text, labels, registry=self.registry)
+            for name, (text, labels) in _COUNTERS.items()
+        }
+        self._series: dict[tuple[str, ...], Counter] = {}  # (name, *label values) -> child
+        self._gauges = {name: Gauge(PREFIX + name, text, registry=self.registry) for name, text in _GAUGES.items()}
+        self._histograms = {name: BulkHistogram(PREFIX + name, *spec) for name, spec in _HISTOGRAMS.items()}
+        for histogram in self._histograms.values():
+            self.registry.register(histogram)
+        self._runtime = RuntimeCollector(PREFIX)
+        self.registry.register(self._runtime)
+        self._state = Enum(PREFIX + "state", "State of the runtime", states=STATES, registry=self.registry)
+        self._worker = Info(PREFIX + "worker", "Who this process is", registry=self.registry)
+        self._lane_lock = Lock()
+        self._revoked: set[Lane] = set()  # late events of these make no series
+
+    def describe_worker(self, *, worker_id: str, version: str, consumer_group: str) -> None:
+        """Set the labels of `drakkar_worker_info`."""
+        self._worker.info({"worker_id": worker_id, "version": version, "consumer_group": consumer_group})
+
+    def watch(self, read: Callable[[], RuntimeGauges]) -> None:
+        """Ask `read` for the runtime's gauges at each scrape; it is called on other threads and must not raise."""
+        self._runtime.read = read
+
+    def add_user_metrics(self, handler: object) -> dict[str, MetricWrapperBase]:
+        """Serve the metrics found by `user_metrics` too and return them.
+
+        Raises:
+            StartupError: when one has the name of another metric; exit code 2.
+        """
+        found = user_metrics(handler)
+        problems = [
+            Problem(f"{_class_of(handler).__name__}.{name}", str(error), "rename the metric")
+            for name, metric in found.items()
+            if (error := self._register(metric)) is not None
+        ]
+        if problems:
+            raise StartupError(problems, exit_code=2)
+        return found
+
+    def listen(self, bus: Bus) -> None:
+        """Feed the metrics from `bus` from now on."""
+        bus.listen(ev.StateChanged, lambda e: self._state.state(e.state))
+        bus.listen(ev.BrokerStateChanged, lambda e: self._gauges["broker_up"].set(e.up))
+        bus.listen(ev.ConsumerError, lambda _: self._count("consumer_errors"))
+        bus.listen(ev.PartitionsAssigned, self._on_assigned)
+        bus.listen(ev.PartitionsRevoked, self._on_revoked)
+        bus.listen(ev.IntakePaused, lambda e: self._gauges["backpressure_active"].set(e.paused))
+        bus.listen(ev.RecordsConsumed, self._on_consumed)
+        bus.listen(ev.RecordsFinished, self._on_finished)
+        bus.listen(ev.RecordsFailed, self._on_failed)
+        bus.listen(ev.Committed, self._on_committed)
+        bus.listen(ev.CommitFailed, lambda _: self._count("commit_failures"))
+        bus.listen(ev.TasksStarted, lambda e: self._count("executor_tasks", "started", by=e.count))
+        bus.listen(ev.TasksPrecomputed, lambda e: self._count("tasks_precomputed", by=e.count))
+        bus.listen(ev.TaskFinished, self._on_task_finished)
+        bus.listen(ev.TaskRetried, lambda _: self._count("task_retries"))
+        bus.listen(ev.HookRan, self._on_hook_ran)
+        bus.listen(ev.HooksRan, self._on_hooks_ran)
+        bus.listen(ev.WindowFinished, lambda e: self._observe("batch_duration_seconds", e.duration_s))
+        bus.listen(ev.DeliveriesWritten, self._on_written)
+        bus.listen(ev.DeliveryRetried, self._on_delivery_retried)
+        bus.listen(ev.DeliveriesFailed, self._on_deliveries_failed)
+        bus.listen(
+            ev.DeliveriesSkipped,
+            lambda e: self._count("sink_deliveries_skipped", e.sink_type, e.sink_name, by=e.count),
+        )
+        bus.listen(ev.DeadLettersWritten, lambda e: self._count("sink_dlq_messages", by=e.count))
+        bus.listen(ev.DeadLetterFailed, self._on_dead_letter_failed)
+        bus.listen(ev.DrainFinished, self._on_drained)
+
+    def _count(self, name: str, *labels: str, by: int = 1) -> None:
+        key = (name, *labels)
+        series = self._series.get(key)
+        if series is None:
+            family = self._counters[name]
+            series = self._series[key] = family.labels(*labels) if labels else family
+        series.inc(by)
+
+    def _count_lane(self, name: str, lane: Lane, by: int) -> None:
+        with self._lane_lock:
+            if lane not in self._revoked:
+                self._count(name, lane[0], str(lane[1]), by=by)
+
+    def _observe(self, name: str, value: float, *labels: str, count: int = 1) -> None:
+        self._histograms[name].observe(value, labels, count)
+
+    def _on_assigned(self, event: ev.PartitionsAssigned) -> None:
+        with self._lane_lock:
+            self._revoked.difference_update(event.lanes)
+        self._gauges["assigned_partitions"].set(event.total)
+        self._count("rebalance_events", "assign")
+
+    def _on_revoked(self, event: ev.PartitionsRevoked) -> None:
+        with self._lane_lock:
+            self._revoked.update(event.lanes)
+            for topic, partition in event.lanes:
+                self._forget_lane(topic, str(partition))
+        self._gauges["assigned_partitions"].set(event.total)
+        self._count("rebalance_events", "lost" if event.lost else "revoke")
+
+    def _forget_lane(self, topic: str, partition: str) -> None:
+        for name, (_, labels) in _COUNTERS.items():
+            if labels == _LANE and self._series.pop((name, topic, partition), None) is not None:
+                self._counters[name].remove(topic, partition)
+
+    def _on_consumed(self, event: ev.RecordsConsumed) -> None:
+        self._count_lane("messages_consumed", event.lane, event.count)
+        self._count_lane("bytes_consumed", event.lane, event.size)
+
+    def _on_finished(self, event: ev.RecordsFinished) -> None:
+        self._count("records_finished", "done", by=event.done)
+        self._count("records_finished", "skipped", by=event.skipped)
+        self._count("records_finished", "dead", by=event.dead)
+        if event.oldest_latency_s is not None:
+            finished = event.done + event.skipped + event.dead
+            self._observe("record_latency_seconds", event.oldest_latency_s, count=finished)
+
+    def _on_failed(self, event: ev.RecordsFailed) -> None:
+        self._count("records_failed", event.kind, event.stage, by=event.count)
+        if event.kind == "decode":
+            self._count_lane("message_parse_failures", event.lane, event.count)
+
+    def _on_committed(self, event: ev.Committed) -> None:
+        for lane, _ in event.offsets:
+            self._count_lane("offsets_committed", lane, 1)
+
+    def _on_task_finished(self, event: ev.TaskFinished) -> None:
+        self._count("executor_tasks", event.status)
+        self._observe("executor_duration_seconds", event.duration_s)
+        self._observe("executor_queue_wait_seconds", event.queue_wait_s)
+        if event.spawn_s > 0:
+            self._observe("executor_spawn_seconds", event.spawn_s)
+        if event.kind == "timeout":
+            self._count("executor_timeouts")
+        if event.stdout_truncated:
+            self._count("executor_output_truncated", "stdout")
+        if event.stderr_truncated:
+            self._count("executor_output_truncated", "stderr")
+
+    def _on_hook_ran(self, event: ev.HookRan) -> None:
+        self._observe("handler_duration_seconds", event.duration_s, event.hook)
+        if event.error:
+            self._count("handler_hook_errors", event.hook)
+
+    def _on_hooks_ran(self, event: ev.HooksRan) -> None:
+        if event.count:
+            self._observe("handler_duration_seconds", event.duration_s / event.count, event.hook, count=event.count)
+
+    def _on_written(self, event: ev.DeliveriesWritten) -> None:
+        self._count("sink_payloads_delivered", event.sink_type, event.sink_name, by=event.count)
+        self._observe("sink_deliver_duration_seconds", event.duration_s, event.sink_type, event.sink_name)
+
+    def _on_delivery_retried(self, event: ev.DeliveryRetried) -> None:
+        self._count("sink_delivery_retries", event.sink_type, event.sink_name)
+        self._count("sink_deliver_errors", event.sink_type, event.sink_name)
+
+    def _on_deliveries_failed(self, event: ev.DeliveriesFailed) -> None:
+        self._count("sink_payloads_failed", event.sink_type, event.sink_name, by=event.count)
+        self._count("sink_deliver_errors", event.sink_type, event.sink_name)
+
+    def _on_dead_letter_failed(self, event: ev.DeadLetterFailed) -> None:
+        self._count("dlq_send_failures", by=event.count)
+        if event.dropped:
+            self._count("dlq_dropped_payloads", by=event.count)
+
+    def _on_drained(self, event: ev.DrainFinished) -> None:
+        self._gauges["uncommitted_offsets_at_stop"].set(event.unfinished)
+        if event.unfinished:
+            self._count("drain_timeout_hit")
+
+    def _register(self, metric: MetricWrapperBase) -> ValueError | None:
+        """Register `metric` and return what speaks against it; that it is there already does not."""
+        try:
+            self.registry.register(metric)
+        except ValueError as error:
+            (mine,) = metric.describe()
+            same = (mine.name, mine.type, mine.documentation)
+            known = any((it.name, it.type, it.documentation) == same for it in self.registry.collect())
+            return None if known else error
+        return None
+
+
+def user_metrics(handler: object) -> dict[str, MetricWrapperBase]:
+    """Find the prometheus_client metrics among the class attributes of a handler or its class, by attribute.
+
+    Inherited ones count, names that start with `_` don't.
+
+    >>> class Handler:
+    ...     scanned = Counter("scanned_files", "Files scanned", registry=None)
+    ...     _hidden = Counter("hidden", "Not for others", registry=None)
+    >>> list(user_metrics(Handler()))
+    ['scanned']
+    """
+    found: dict[str, object] = {}
+    for klass in reversed(_class_of(handler).__mro__):
+        found.update(vars(klass))
+    return {name: it for name, it in found.items() if isinstance(it, MetricWrapperBase) and not name.startswith("_")}
+
+
+def _class_of(handler: object) -> type:
+    return handler if isinstance(handler, type) else type(handler)
+
+
+def _process_registry() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry

@@ -1,0 +1,93 @@
+"""Credit: what a record hands to its branches and wants back before its offset counts as finished.
+
+Every division is exact. Shares are ints as long as they can be; where less than 1 would have to be
+given they become `fractions.Fraction`, so that a record may fan out without limit and still add up.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from drakkar_flow.model.record import Credit
+
+__all__ = ["InvariantError", "Purse", "split"]
+
+
+class InvariantError(AssertionError):
+    """Raised when credit does not add up: a bug in the library, never a matter of the data."""
+
+
+def split(credit: Credit, n: int) -> list[Credit]:
+    """Divide `credit` into `n` positive shares that add up to it exactly; the first has the remainder.
+
+    >>> split(10, 3)
+    [4, 3, 3]
+    >>> split(1, 2)
+    [Fraction(1, 2), Fraction(1, 2)]
+
+    Raises:
+        InvariantError: when there is no credit to divide.
+        ValueError: when `n` is less than 1.
+    """
+    if n < 1:
+        raise ValueError(f"credit is divided into 1 or more shares, not {n}")
+    if credit <= 0:
+        raise InvariantError(f"no credit to divide: {credit}")
+    if n == 1:
+        return [credit]
+    if isinstance(credit, int) and credit >= n:
+        share, remainder = divmod(credit, n)
+        return [share + remainder, *[share] * (n - 1)]
+    return [Fraction(credit) / n] * n
+
+
+class Purse:
+    """A credit that is given out in small shares, when nobody knows yet how many there will be.
+
+    What was given out and what is left add up to the start, exactly, at any time.
+
+    >>> purse = Purse(3)
+    >>> purse.take(), purse.take(), purse.take()
+    (1, 1, Fraction(1, 2))
+    >>> purse.rest()
+    Fraction(1, 2)
+
+    Raises:
+        InvariantError: when `credit` is not positive.
+    """
+
+    __slots__ = ("_left",)
+
+    def __init__(self, credit: Credit) -> None:
+        if credit <= 0:
+            raise InvariantError(f"no credit to give out: {credit}")
+        self._left = credit
+
+    def take(self) -> Credit:
+        """Give a share: 1 while more than 1 is left, half of what is left from then on.
+
+        The purse never becomes empty by it.
+
+        Raises:
+            InvariantError: after `rest`.
+        """
+        left = self._left
+        if left > 1:
+            self._left = left - 1
+            return 1
+        if not left:
+            raise InvariantError("the purse is empty: its rest was given away")
+        self._left = half = Fraction(left) / 2
+        return half
+
+    def rest(self) -> Credit:
+        """Give all that is left and leave the purse empty.
+
+        Raises:
+            InvariantError: when called again.
+        """
+        left = self._left
+        if not left:
+            raise InvariantError("the purse is empty: its rest was given away")
+        self._left = 0
+        return left

@@ -1,0 +1,223 @@
+"""The tracker: decides from acknowledgements alone which offset of a partition may be committed.
+
+Each record names the offset that was delivered before it, so the records of one assignment form a
+chain. A record is finished when all its credit came back; the watermark walks along the chain as
+far as every record is finished. Nothing is assumed about the distance between offsets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from drakkar_flow.model.outcome import Ack, AckStatus
+from drakkar_flow.model.record import FULL_CREDIT, Credit, Lane, Record
+from drakkar_flow.runtime.credit import InvariantError
+
+__all__ = ["Settled", "Statistics", "Tracker", "Watermark"]
+
+_REMEMBERED_EPOCHS = 4
+"""How many assignments back a repeated acknowledgement is still known to be one."""
+
+_BADNESS = {AckStatus.DONE: 0, AckStatus.SKIPPED: 1, AckStatus.DEAD: 2}
+
+
+class Watermark(NamedTuple):
+    """What may be committed for a lane: `offset` is one past the last finished record."""
+
+    lane: Lane
+    epoch: int
+    offset: int
+
+
+class Settled(NamedTuple):
+    """What a batch of acknowledgements changed.
+
+    `watermarks` has the lanes that advanced, each once. The counts, by the worst status of a
+    record's branches, and `size` (bytes of keys and values) are of the records that finished,
+    those of older epochs included: they no longer occupy memory.
+    """
+
+    watermarks: list[Watermark]
+    done: int
+    skipped: int
+    dead: int
+    size: int
+
+
+class Statistics(NamedTuple):
+    """What a tracker remembers: lanes, records partly returned, records finished beyond a watermark."""
+
+    lanes: int
+    partial: int
+    beyond: int
+
+
+class _Chain:
+    """The records of one assignment of a lane, as far as acknowledgements tell of them."""
+
+    __slots__ = ("beyond", "epoch", "finished", "lane", "open", "partial")
+
+    def __init__(self, lane: Lane, epoch: int, *, is_open: bool) -> None:
+        self.lane = lane
+        self.epoch = epoch
+        self.open = is_open
+        """Whether the lane may be committed: not after a revoke, nor for an older epoch."""
+        self.finished = -1
+        """The last offset of the finished beginning of the chain; -1 while there is none."""
+        self.beyond: dict[int, int] = {}
+        """Finished records that wait for an earlier one: `previous` -> `offset`."""
+        self.partial: dict[int, tuple[Credit, AckStatus]] = {}
+        """Unfinished records of which something came back: `offset` -> credit so far, worst status."""
+
+    def settle(self, record: Record, credit: Credit, status: AckStatus) -> AckStatus | None:
+        """Add `credit` to what the record returned; gives its worst status when that finishes it."""
+        offset = record.offset
+        if offset <= record.previous:
+            raise InvariantError(f"{record.label} (epoch {self.epoch}) was delivered after {record.previous}")
+        if offset <= self.finished or record.previous in self.beyond:
+            return None
+        so_far = self.partial.get(offset)
+        if so_far is not None:
+            credit += so_far[0]
+            if _BADNESS[so_far[1]] > _BADNESS[status]:
+                status = so_far[1]
+        if credit == FULL_CREDIT:
+            if so_far is not None:
+                del self.partial[offset]
+            self.finish(record.previous, offset)
+            return status
+        if not 0 < credit < FULL_CREDIT:
+            raise InvariantError(f"{record.label} (epoch {self.epoch}) returned {credit} of {FULL_CREDIT}")
+        self.partial[offset] = (credit, status)
+        return None
+
+    def finish(self, previous: int, offset: int) -> None:
+        """Put a finished record into its place and walk on from the watermark as far as possible."""
+        beyond = self.beyond
+        beyond[previous] = offset
+        while (following := beyond.pop(self.finished, None)) is not None:
+            self.finished = following
+
+
+class Tracker:
+    """Adds up returned credit and tells how far each lane may be committed.
+
+    It is pure: no I/O, clock or thread. Whatever the order of acknowledgements, a watermark is
+    never above a record that is not finished, and reaches the end when all credit came back. An
+    acknowledgement for a record that is already finished has no effect. It remembers only what is in
+    flight beyond the watermark, and can be pickled.
+
+    >>> tracker = Tracker()
+    >>> first, second = Record("in", 0, 5), Record("in", 0, 9, previous=5)
+    >>> tracker.settle([Ack(second, second.credit)]).watermarks
+    []
+    >>> tracker.settle([Ack(first, first.credit)]).watermarks
+    [Watermark(lane=('in', 0), epoch=0, offset=10)]
+    """
+
+    def __init__(self) -> None:
+        self._newest: dict[Lane, _Chain] = {}
+        self._older: dict[Lane, dict[int, _Chain]] = {}
+
+    def settle(self, acks: Iterable[Ack]) -> Settled:
+        """Take in acknowledgements, in any order and of any lanes.
+
+        A newer epoch of a lane replaces the older one, whose records still count when they
+        finish but move no watermark any more.
+
+        Raises:
+            InvariantError: when a record returned more credit than it had, or none at all, or its
+                offset is not above the one delivered before it.
+        """
+        before: dict[_Chain, int] = {}
+        ends = {AckStatus.DONE: 0, AckStatus.SKIPPED: 0, AckStatus.DEAD: 0}
+        size = 0
+        chain = None
+        topic, partition, epoch = "", -1, -1
+        done, full = AckStatus.DONE, FULL_CREDIT
+        in_order = 0
+        for ack in acks:
+            record = ack.record
+            if record.partition != partition or record.epoch != epoch or record.topic != topic or chain is None:
+                topic, partition, epoch = record.topic, record.partition, record.epoch
+                chain = self._chain(topic, partition, epoch)
+                before.setdefault(chain, chain.finished)
+                beyond, partial = chain.beyond, chain.partial
+            status: AckStatus | None = ack.status
+            if (
+                record.previous == chain.finished < record.offset
+                and ack.credit == full
+                and status is done
+                and not beyond
+                and not (partial and record.offset in partial)
+            ):
+                chain.finished = record.offset
+                in_order += 1
+            else:
+                status = chain.settle(record, ack.credit, ack.status)
+                if status is None:
+                    continue
+                ends[status] += 1
+            key = record.key
+            size += len(record.value) + len(key) if key else len(record.value)
+        moved = [
+            Watermark(chain.lane, chain.epoch, chain.finished + 1)
+            for chain, finished in before.items()
+            if chain.open and chain.finished != finished
+        ]
+        return Settled(moved, in_order + ends[done], ends[AckStatus.SKIPPED], ends[AckStatus.DEAD], size)
+
+    def forget(self, lane: Lane, epoch: int | None = None) -> None:
+        """Give up a lane that was revoked: only a newer epoch moves its watermark again.
+
+        `epoch` is the assignment that ended, the newest one seen by default. Give it where it is known:
+        nothing may have been acknowledged in it so far.
+        """
+        chain = self._newest.get(lane)
+        if epoch is not None and (chain is None or chain.epoch < epoch):
+            chain = self._begin(lane, epoch)
+        if chain is not None and (epoch is None or chain.epoch == epoch):
+            chain.open = False
+
+    def position(self, lane: Lane) -> int | None:
+        """The offset that may be committed for a lane; None when nothing may."""
+        chain = self._newest.get(lane)
+        return chain.finished + 1 if chain is not None and chain.open and chain.finished >= 0 else None
+
+    def finished_beyond(self, lane: Lane) -> list[int]:
+        """The finished offsets above the watermark of a lane, in order."""
+        chain = self._newest.get(lane)
+        return sorted(chain.beyond.values()) if chain is not None and chain.open else []
+
+    def statistics(self) -> Statistics:
+        """How much is remembered, older epochs included."""
+        chains = [*self._newest.values(), *(chain for older in self._older.values() for chain in older.values())]
+        return Statistics(
+            lanes=len(self._newest),
+            partial=sum(len(chain.partial) for chain in chains),
+            beyond=sum(len(chain.beyond) for chain in chains),
+        )
+
+    def _chain(self, topic: str, partition: int, epoch: int) -> _Chain:
+        lane = (topic, partition)
+        newest = self._newest.get(lane)
+        if newest is None or epoch > newest.epoch:
+            return self._begin(lane, epoch)
+        if epoch == newest.epoch:
+            return newest
+        older = self._older.setdefault(lane, {})
+        if epoch not in older:
+            older[epoch] = _Chain(lane, epoch, is_open=False)
+        return older[epoch]
+
+    def _begin(self, lane: Lane, epoch: int) -> _Chain:
+        replaced = self._newest.get(lane)
+        if replaced is not None:
+            replaced.open = False
+            older = self._older.setdefault(lane, {})
+            older[replaced.epoch] = replaced
+            for ended in [e for e, c in older.items() if e < epoch - _REMEMBERED_EPOCHS and not c.partial]:
+                del older[ended]
+        chain = self._newest[lane] = _Chain(lane, epoch, is_open=True)
+        return chain

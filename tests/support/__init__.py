@@ -1,0 +1,1 @@
+"""What tests share besides fixtures; `from support.kafka_io import produce`."""

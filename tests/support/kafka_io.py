@@ -1,0 +1,160 @@
+"""Reading and writing a real Kafka the plain way, to say what is true before and after a test."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pytest
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from support.names import unique
+
+__all__ = ["Kafka", "MakeTopic", "committed", "create_topic", "delete_topics", "end_offsets", "produce", "read_all"]
+
+REQUEST_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True)
+class Kafka:
+    """A real broker that tests share: make topics and groups with names of your own."""
+
+    bootstrap: str
+    """The value of `bootstrap.servers`."""
+
+
+class MakeTopic(Protocol):
+    """Makes an empty topic with a name of its own, and gives the name; it goes away after the test."""
+
+    def __call__(self, partitions: int = 4) -> str: ...
+
+
+def produce(
+    bootstrap: str,
+    topic: str,
+    values: Iterable[bytes | str | None],
+    keys: Sequence[bytes | str | None] | None = None,
+    partition: int | None = None,
+) -> None:
+    """Write values in order and return when the broker has acknowledged all of them.
+
+    Args:
+        bootstrap: the value of `bootstrap.servers`.
+        topic: an existing topic.
+        values: None is a tombstone.
+        keys: one for each value; None leaves all keys out.
+        partition: where all of them go; None leaves the choice to the partitioner.
+    """
+    errors: list[object] = []
+
+    def acknowledged(error: object, _message: Message) -> None:
+        if error is not None:
+            errors.append(error)
+
+    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5, "enable.idempotence": True})
+    where: dict[str, Any] = {} if partition is None else {"partition": partition}
+    for index, value in enumerate(values):
+        key = keys[index] if keys is not None else None
+        while True:
+            try:
+                producer.produce(topic, value=value, key=key, on_delivery=acknowledged, **where)
+                break
+            except BufferError:
+                producer.poll(0.1)
+        producer.poll(0)
+    left = producer.flush(REQUEST_TIMEOUT_S)
+    assert not left, f"{left} messages to {topic} were not acknowledged within {REQUEST_TIMEOUT_S:g} s"
+    assert not errors, f"{len(errors)} messages to {topic} failed, the first with {errors[0]}"
+
+
+def read_all(bootstrap: str, topic: str, expected: int = 0, timeout_s: float = 20.0) -> list[Message]:
+    """All messages of a topic from the beginning, in order within each partition; touches no group.
+
+    Reads on to the present end of every partition even when there are enough, so that duplicates are seen.
+
+    Args:
+        bootstrap: the value of `bootstrap.servers`.
+        topic: an existing topic.
+        expected: wait until there are at least this many, and fail the test if there are not.
+        timeout_s: how long to wait.
+    """
+    consumer = _reader(bootstrap, {"enable.partition.eof": True})
+    try:
+        unread = set(_partitions(consumer, topic))
+        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in unread])
+        messages: list[Message] = []
+        deadline = time.monotonic() + timeout_s
+        while unread or len(messages) < expected:
+            if time.monotonic() > deadline:
+                pytest.fail(f"{len(messages)} of {expected or 'all'} messages in {topic} after {timeout_s:g} s")
+            for message in consumer.consume(1000, timeout=0.1):
+                if (error := message.error()) is None:
+                    unread.add(message.partition())
+                    messages.append(message)
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    unread.discard(message.partition())
+        return messages
+    finally:
+        consumer.close()
+
+
+def end_offsets(bootstrap: str, topic: str) -> dict[int, int]:
+    """The offset after the last message of each partition."""
+    consumer = _reader(bootstrap, {})
+    try:
+        return {
+            each: consumer.get_watermark_offsets(TopicPartition(topic, each), timeout=REQUEST_TIMEOUT_S)[1]
+            for each in _partitions(consumer, topic)
+        }
+    finally:
+        consumer.close()
+
+
+def committed(bootstrap: str, group: str, topic: str) -> dict[int, int]:
+    """The committed offset of each partition for which the group has one."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    request = [ConsumerGroupTopicPartitions(group)]
+    answer = admin.list_consumer_group_offsets(request, request_timeout=REQUEST_TIMEOUT_S)[group].result()
+    return {at.partition: at.offset for at in answer.topic_partitions if at.topic == topic and at.offset >= 0}
+
+
+def create_topic(admin: AdminClient, name: str, partitions: int) -> None:
+    """Make a topic and wait until every partition has a leader."""
+    admin.create_topics([NewTopic(name, num_partitions=partitions)])[name].result(REQUEST_TIMEOUT_S)
+    deadline = time.monotonic() + REQUEST_TIMEOUT_S
+    while time.monotonic() < deadline:
+        topic = admin.list_topics(name, timeout=REQUEST_TIMEOUT_S).topics[name]
+        if len(topic.partitions) == partitions and all(each.leader >= 0 for each in topic.partitions.values()):
+            return
+        time.sleep(0.02)
+    pytest.fail(f"topic {name} got no leaders within {REQUEST_TIMEOUT_S:g} s")
+
+
+def delete_topics(admin: AdminClient, names: list[str]) -> None:
+    """Delete topics as far as that works: the broker may be gone on purpose."""
+    for deleted in (admin.delete_topics(names, request_timeout=5) if names else {}).values():
+        try:
+            deleted.result(5)
+        except (KafkaException, TimeoutError):
+            continue
+
+
+def _reader(bootstrap: str, settings: dict[str, Any]) -> Consumer:
+    base = {"bootstrap.servers": bootstrap, "group.id": unique("reader"), "enable.auto.commit": False}
+    return Consumer(base | settings)
+
+
+def _partitions(consumer: Consumer, topic: str) -> list[int]:
+    return sorted(consumer.list_topics(topic, timeout=REQUEST_TIMEOUT_S).topics[topic].partitions)
