@@ -28,7 +28,8 @@ class Record(msgspec.Struct, gc=False, dict=False):
 
     The rest is the record's identity for acknowledgement: `epoch` counts the assignments of its
     partition to this process, `previous` is the offset delivered before it in the same assignment
-    (-1 for the first), and `credit` is what it must return to count as finished.
+    (-1 for the first), and `credit` is what it must return to count as finished. `read_at` is the
+    monotonic time in seconds at which it was read.
 
     >>> Record(topic="in", partition=0, offset=7, value=b"{}").label
     'in:0:7'
@@ -45,6 +46,7 @@ class Record(msgspec.Struct, gc=False, dict=False):
     epoch: int = 0
     previous: int = -1
     credit: Credit = FULL_CREDIT
+    read_at: float = 0.0
 
     @property
     def lane(self) -> Lane:

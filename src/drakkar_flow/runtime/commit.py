@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
@@ -59,7 +60,9 @@ class _Committer(StatelessSinkPartition[Settled]):
                 self._reader.commit(settled.watermarks)
             for (lane, epoch), (count, size) in settled.finished.items():
                 self._flight.release((lane, epoch), count, size)
-            self._bus.emit(RecordsFinished(settled.done, settled.skipped, settled.dead))
+            if settled.finished:
+                latency_s = time.monotonic() - settled.oldest_read_at
+                self._bus.emit(RecordsFinished(settled.done, settled.skipped, settled.dead, latency_s))
 
     def close(self) -> None:
         self._ended()

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from drakkar_flow.model.record import Lane, Record
+from drakkar_flow.model.record import FULL_CREDIT, Lane, Record
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import (
     BrokerStateChanged,
@@ -218,6 +218,7 @@ class GroupReader:
     def _buffer(self, consumer: Consumer, messages: Iterable[Message]) -> None:
         topic, number, partition = None, -1, None
         records: list[Record] = []
+        now = time.monotonic()
         for message in messages:
             if message.error() is not None:
                 self._report(message.error())
@@ -245,6 +246,8 @@ class GroupReader:
                     None,
                     partition.epoch,
                     partition.last_offset,
+                    FULL_CREDIT,
+                    now,
                 )
             )
             partition.last_offset = offset

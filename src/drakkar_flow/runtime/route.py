@@ -54,13 +54,16 @@ class Policies:
         letters: list[Failure] = []
         acks: list[Ack] = []
         for failure in failures:
-            label = failure.holds[0][0].label if failure.holds else ""
-            self._bus.emit(RecordsFailed(failure.kind, failure.stage, len(failure.holds), failure.error, label))
+            first = failure.holds[0][0]
+            count = len(failure.holds)
+            self._bus.emit(
+                RecordsFailed(failure.kind, failure.stage, first.lane, count, failure.error, first.label)
+            )
             policy = DLQ if failure.to_dlq else self._by_kind.get(failure.kind, self._otherwise)
             if policy == "skip":
                 acks.extend(Ack(record, credit, AckStatus.SKIPPED) for record, credit in failure.holds)
             elif policy == "fail":
-                self._control.fail(f"{failure.stage} failed at {label}: {failure.error}")
+                self._control.fail(f"{failure.stage} failed at {first.label}: {failure.error}")
             else:
                 letters.append(failure)
         return letters, acks

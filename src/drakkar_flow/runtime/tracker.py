@@ -8,6 +8,7 @@ far as every record is finished. Nothing is assumed about the distance between o
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 from typing import NamedTuple
 
 from drakkar_flow.model.outcome import Ack, AckStatus
@@ -19,7 +20,7 @@ __all__ = ["Settled", "Statistics", "Tracker", "Watermark"]
 _REMEMBERED_EPOCHS = 4
 """How many assignments back a repeated acknowledgement is still known to be one."""
 
-_BADNESS = {AckStatus.DONE: 0, AckStatus.SKIPPED: 1, AckStatus.DEAD: 2}
+_BADNESS = {AckStatus.DONE: 0, AckStatus.SKIPPED: 1, AckStatus.DEAD: 2, AckStatus.FENCED: 3}
 
 
 class Watermark(NamedTuple):
@@ -33,16 +34,19 @@ class Watermark(NamedTuple):
 class Settled(NamedTuple):
     """What a batch of acknowledgements changed.
 
-    `watermarks` has the lanes that advanced, each once. The counts, by the worst status of a
-    record's branches, and `size` (bytes of keys and values) are of the records that finished,
-    those of older epochs included: they no longer occupy memory.
+    `watermarks` has the lanes that advanced, each once. The counts are of the records that finished,
+    by the worst status of their branches; `fenced` ones belong to revoked partitions and move no
+    watermark. `finished` has records and bytes by assignment, older epochs included: they no longer
+    occupy memory. `oldest_read_at` is when the longest under way of them was read.
     """
 
     watermarks: list[Watermark]
     done: int
     skipped: int
     dead: int
-    size: int
+    fenced: int
+    finished: dict[tuple[Lane, int], tuple[int, int]]
+    oldest_read_at: float
 
 
 class Statistics(NamedTuple):
@@ -85,6 +89,8 @@ class _Chain:
         if credit == FULL_CREDIT:
             if so_far is not None:
                 del self.partial[offset]
+            if status is AckStatus.FENCED:
+                self.open = False  # nothing at or beyond a record that was not delivered may be committed
             self.finish(record.previous, offset)
             return status
         if not 0 < credit < FULL_CREDIT:
@@ -131,22 +137,26 @@ class Tracker:
                 offset is not above the one delivered before it.
         """
         before: dict[_Chain, int] = {}
-        ends = {AckStatus.DONE: 0, AckStatus.SKIPPED: 0, AckStatus.DEAD: 0}
-        size = 0
+        ends = dict.fromkeys(AckStatus, 0)
+        finished: dict[tuple[Lane, int], tuple[int, int]] = {}
+        oldest = inf
         chain = None
         topic, partition, epoch = "", -1, -1
         done, full = AckStatus.DONE, FULL_CREDIT
-        in_order = 0
+        in_order = count = size = 0
         for ack in acks:
             record = ack.record
             if record.partition != partition or record.epoch != epoch or record.topic != topic or chain is None:
+                if count and chain is not None:
+                    _add(finished, chain, count, size)
+                    count = size = 0
                 topic, partition, epoch = record.topic, record.partition, record.epoch
                 chain = self._chain(topic, partition, epoch)
                 before.setdefault(chain, chain.finished)
                 beyond, partial = chain.beyond, chain.partial
             status: AckStatus | None = ack.status
             if (
-                record.previous == chain.finished < record.offset
+                record.previous == chain.finished
                 and ack.credit == full
                 and status is done
                 and not beyond
@@ -159,14 +169,27 @@ class Tracker:
                 if status is None:
                     continue
                 ends[status] += 1
+            count += 1
             key = record.key
             size += len(record.value) + len(key) if key else len(record.value)
+            if record.read_at < oldest:
+                oldest = record.read_at
+        if count and chain is not None:
+            _add(finished, chain, count, size)
         moved = [
             Watermark(chain.lane, chain.epoch, chain.finished + 1)
-            for chain, finished in before.items()
-            if chain.open and chain.finished != finished
+            for chain, was in before.items()
+            if chain.open and chain.finished != was
         ]
-        return Settled(moved, in_order + ends[done], ends[AckStatus.SKIPPED], ends[AckStatus.DEAD], size)
+        return Settled(
+            moved,
+            in_order + ends[done],
+            ends[AckStatus.SKIPPED],
+            ends[AckStatus.DEAD],
+            ends[AckStatus.FENCED],
+            finished,
+            oldest,
+        )
 
     def forget(self, lane: Lane, epoch: int | None = None) -> None:
         """Give up a lane that was revoked: only a newer epoch moves its watermark again.
@@ -221,3 +244,9 @@ class Tracker:
                 del older[ended]
         chain = self._newest[lane] = _Chain(lane, epoch, is_open=True)
         return chain
+
+
+def _add(finished: dict[tuple[Lane, int], tuple[int, int]], chain: _Chain, count: int, size: int) -> None:
+    assignment = (chain.lane, chain.epoch)
+    so_far = finished.get(assignment, (0, 0))
+    finished[assignment] = (so_far[0] + count, so_far[1] + size)
