@@ -1,0 +1,69 @@
+"""Reading the process's environment into layers: `DRAKKAR_KAFKA__BROKERS` is `kafka.brokers`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from drakkar_flow.config.layers import Layer, from_plain
+from drakkar_flow.config.schema import ROOT, Path, is_container, type_at
+
+__all__ = ["PATH_VARIABLES", "read_environ"]
+
+PATH_VARIABLES: Final = ("DRAKKAR_CONFIG", "DK_CONFIG")
+"""The variables that name the configuration file, the first one set wins."""
+_PREFIXES: Final = ("DK_", "DRAKKAR_")
+_KEEPS_CASE: Final[set[Path]] = {("executor", "env")}
+
+
+def read_environ(environ: Mapping[str, str]) -> list[Layer]:
+    """A layer per variable that is meant for us, in the order they are to be merged.
+
+    Meant for us are names with a prefix (`DRAKKAR_` wins over `DK_`) that hold `__` or name a top-level key; others,
+    like `DRAKKAR_CONFIG`, are left alone. Keys are lower-cased, except below `executor.env`. Sections, mappings and
+    lists are given as JSON.
+    """
+    found = [
+        (prefix, path, name)
+        for name in environ
+        for prefix in _PREFIXES
+        if name.startswith(prefix) and (path := _path_of(name.removeprefix(prefix)))
+    ]
+    found.sort(key=lambda entry: (_PREFIXES.index(entry[0]), len(entry[1]), entry[2]))
+    return [_layer(name, path, environ[name]) for _, path, name in found]
+
+
+def _path_of(name: str) -> Path:
+    """The path a variable's name stands for; empty when it is not meant for us."""
+    segments = name.split("__")
+    lowered = tuple(segment.lower() for segment in segments)
+    if len(segments) == 1 and lowered[0] not in ROOT.model_fields:
+        return ()
+    for parent in _KEEPS_CASE:
+        if lowered[: len(parent)] == parent:
+            return (*parent, *segments[len(parent) :])
+    return lowered
+
+
+def _layer(name: str, path: Path, text: str) -> Layer:
+    origin = f"environment variable {name}"
+    value, wrong = _value(path, text)
+    for key in reversed(path):
+        value = {key: value}
+    layer = from_plain(value, origin)
+    layer.origins = {path: origin}
+    layer.named.add(path)
+    if wrong:
+        layer.blame(path, wrong, 'write it like {"key": "value"} or ["item"]')
+    return layer
+
+
+def _value(path: Path, text: str) -> tuple[Any, str]:
+    """The variable's value, and what is wrong with it."""
+    if not is_container(type_at(path)):
+        return text, ""
+    try:
+        return (json.loads(text), "") if text.strip() else (None, "")
+    except (ValueError, RecursionError):
+        return None, "a section, mapping or list must be given as JSON"

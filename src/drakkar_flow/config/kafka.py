@@ -1,0 +1,203 @@
+"""The `kafka` section: the brokers, the source topics and the consumer group."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Any, Final, Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from drakkar_flow.config.base import Section
+
+__all__ = ["KafkaConfig", "KafkaSecurityConfig", "client_properties"]
+
+_RESERVED: Final = {
+    "bootstrap.servers": "it is kafka.brokers",
+    "metadata.broker.list": "it is kafka.brokers",
+    "group.id": "it is kafka.consumer_group",
+    "group.instance.id": "it is kafka.group_instance_id",
+    "group.protocol": "it is kafka.group_protocol",
+    "auto.offset.reset": "it is kafka.auto_offset_reset",
+    "max.poll.interval.ms": "it is kafka.max_poll_interval_ms",
+    "session.timeout.ms": "it is kafka.session_timeout_ms",
+    "heartbeat.interval.ms": "it is kafka.heartbeat_interval_ms",
+    "enable.auto.commit": "offsets are committed only after delivery",
+    "enable.auto.offset.store": "offsets are committed only after delivery",
+    "auto.commit.interval.ms": "offsets are committed only after delivery",
+    "partition.assignment.strategy": "handing over partitions without loss needs cooperative-sticky",
+    "enable.partition.eof": "the source decides it",
+    "security.protocol": "it is kafka.security.protocol",
+    "sasl.mechanism": "it is kafka.security.sasl_mechanism",
+    "sasl.mechanisms": "it is kafka.security.sasl_mechanism",
+    "sasl.username": "it is kafka.security.sasl_username",
+    "sasl.password": "it is kafka.security.sasl_password",
+    "ssl.ca.location": "it is kafka.security.ssl_ca_location",
+    "ssl.certificate.location": "it is kafka.security.ssl_certificate_location",
+    "ssl.key.location": "it is kafka.security.ssl_key_location",
+    "ssl.key.password": "it is kafka.security.ssl_key_password",
+    "ssl.endpoint.identification.algorithm": "it is kafka.security.ssl_endpoint_identification_algorithm",
+}
+
+
+class KafkaSecurityConfig(Section):
+    """How connections to the brokers are encrypted and who we say we are."""
+
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """The protocol the brokers' listener speaks."""
+    sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI", "OAUTHBEARER"] = ""
+    """How we log in; needed with the SASL protocols."""
+    sasl_username: str = ""
+    """User name for PLAIN and SCRAM."""
+    sasl_password: SecretStr = SecretStr("")
+    """Password for PLAIN and SCRAM."""
+    ssl_ca_location: str = ""
+    """File or directory with the CA certificates; empty takes the system's."""
+    ssl_certificate_location: str = ""
+    """File with our certificate (PEM)."""
+    ssl_key_location: str = ""
+    """File with our private key (PEM)."""
+    ssl_key_password: SecretStr = SecretStr("")
+    """Password of the private key."""
+    ssl_endpoint_identification_algorithm: Literal["https", "none"] = "https"
+    """Whether the broker's certificate must name the host we connected to."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        sasl = self.protocol.startswith("SASL_")
+        if sasl and not self.sasl_mechanism:
+            raise ValueError(f"protocol {self.protocol} needs sasl_mechanism")
+        if self.sasl_mechanism and not sasl:
+            raise ValueError(f"sasl_mechanism is set, but protocol {self.protocol} does not log in; use SASL_SSL")
+        if self.sasl_mechanism.startswith(("PLAIN", "SCRAM")) and not (
+            self.sasl_username and self.sasl_password.get_secret_value()
+        ):
+            raise ValueError(f"sasl_mechanism {self.sasl_mechanism} needs sasl_username and sasl_password")
+        if bool(self.ssl_certificate_location) != bool(self.ssl_key_location):
+            raise ValueError("ssl_certificate_location and ssl_key_location go together")
+        return self
+
+
+class KafkaConfig(Section):
+    """Where records come from."""
+
+    brokers: str = Field(default="localhost:9092", min_length=1)
+    """Bootstrap servers, `host:port` separated by commas."""
+    source_topic: str = Field(default="input-events", min_length=1)
+    """The topic read; one that starts with `^` is a regular expression."""
+    source_topics: list[str] = []
+    """Several topics to read, instead of source_topic; one that starts with `^` is a regular expression."""
+    consumer_group: str = Field(default="drakkar-workers", min_length=1)
+    """The consumer group, which shares the partitions and owns the committed offsets."""
+    max_poll_records: int = Field(default=100, ge=1, le=1_000_000)
+    """The most records taken from the consumer per call."""
+    max_poll_interval_ms: int = Field(default=300_000, ge=1, le=86_400_000)
+    """Milliseconds without a poll after which the group takes our partitions away."""
+    session_timeout_ms: int = Field(default=45_000, ge=1, le=3_600_000)
+    """Milliseconds without a heartbeat after which the group takes our partitions away (group_protocol classic)."""
+    heartbeat_interval_ms: int = Field(default=3_000, ge=1, le=3_600_000)
+    """Milliseconds between two heartbeats (group_protocol classic)."""
+    auto_offset_reset: Literal["earliest", "latest"] = "earliest"
+    """Where a partition without a committed offset is read from."""
+    group_protocol: Literal["classic", "consumer"] = "classic"
+    """The group protocol: `consumer` is KIP-848 and needs brokers of version 4."""
+    group_instance_id: str = ""
+    """Name of this member for static membership: a restart within the session timeout moves no partition."""
+    metadata_refresh_s: float = Field(default=10.0, gt=0, le=3_600)
+    """Seconds between two looks for new partitions and for new topics that match."""
+    startup_timeout_s: float = Field(default=30.0, gt=0)
+    """Seconds the brokers have to answer at the start."""
+    client_config: dict[str, Any] = {}
+    """Further librdkafka properties, for all clients."""
+    security: KafkaSecurityConfig = KafkaSecurityConfig()
+    """Encryption and login."""
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics to subscribe to: source_topics, or the one source_topic.
+
+        >>> KafkaConfig(source_topics=["a", "^b-.*"]).topics
+        ('a', '^b-.*')
+        """
+        return tuple(self.source_topics) or (self.source_topic,)
+
+    @field_validator("source_topics")
+    @classmethod
+    def _distinct(cls, topics: list[str]) -> list[str]:
+        if not all(topics):
+            raise ValueError("a topic must not be empty")
+        if len(set(topics)) < len(topics):
+            raise ValueError("a topic stands there twice")
+        return topics
+
+    @field_validator("source_topic", "source_topics")
+    @classmethod
+    def _patterns_compile(cls, value: str | list[str]) -> str | list[str]:
+        for topic in [value] if isinstance(value, str) else value:
+            if topic.startswith("^"):
+                _check_pattern(topic)
+        return value
+
+    @field_validator("client_config")
+    @classmethod
+    def _free_of_ours(cls, properties: dict[str, Any]) -> dict[str, Any]:
+        refused = [f"{name!r} can't be set here: {_RESERVED[name]}" for name in properties if name in _RESERVED]
+        nested = [f"{name!r} must be a single value" for name, v in properties.items() if isinstance(v, dict | list)]
+        if refused or nested:
+            raise ValueError("; ".join(refused + nested))
+        return properties
+
+    @model_validator(mode="after")
+    def _timeouts_in_order(self) -> Self:
+        if self.group_protocol == "classic":
+            if self.heartbeat_interval_ms >= self.session_timeout_ms:
+                raise ValueError(
+                    f"heartbeat_interval_ms ({self.heartbeat_interval_ms}) must be below "
+                    f"session_timeout_ms ({self.session_timeout_ms}), best a third of it"
+                )
+            if self.session_timeout_ms > self.max_poll_interval_ms:
+                raise ValueError(
+                    f"session_timeout_ms ({self.session_timeout_ms}) must not exceed "
+                    f"max_poll_interval_ms ({self.max_poll_interval_ms})"
+                )
+        return self
+
+
+def client_properties(kafka: KafkaConfig) -> dict[str, Any]:
+    """The librdkafka properties that consumers, producers and admin clients share, secrets in clear.
+
+    They are the brokers, the security settings and `client_config`; what is left at its default is left out.
+
+    >>> client_properties(KafkaConfig(brokers="kafka:9092", client_config={"socket.keepalive.enable": True}))
+    {'bootstrap.servers': 'kafka:9092', 'socket.keepalive.enable': True}
+    """
+    return {"bootstrap.servers": kafka.brokers, **_security_properties(kafka.security), **kafka.client_config}
+
+
+def _security_properties(security: KafkaSecurityConfig) -> dict[str, Any]:
+    if security.protocol == "PLAINTEXT":
+        return {}
+    properties = {
+        "security.protocol": security.protocol,
+        "sasl.mechanism": security.sasl_mechanism,
+        "sasl.username": security.sasl_username,
+        "sasl.password": security.sasl_password.get_secret_value(),
+    }
+    if security.protocol.endswith("SSL"):
+        properties |= {
+            "ssl.ca.location": security.ssl_ca_location,
+            "ssl.certificate.location": security.ssl_certificate_location,
+            "ssl.key.location": security.ssl_key_location,
+            "ssl.key.password": security.ssl_key_password.get_secret_value(),
+            "ssl.endpoint.identification.algorithm": security.ssl_endpoint_identification_algorithm,
+        }
+    return {name: value for name, value in properties.items() if value}
+
+
+def _check_pattern(topic: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            re.compile(topic)
+        except re.error as error:
+            raise ValueError(f"{topic!r} is not a regular expression: {error}") from None

@@ -1,0 +1,130 @@
+"""Where values come from: layers of the configuration, each knowing the origin of what it holds, and their merging."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from drakkar_flow.config.schema import Path, dotted
+from drakkar_flow.errors import Problem
+
+__all__ = ["MAX_INT_BITS", "BeyondBudgetError", "Budget", "Layer", "from_plain", "merge"]
+
+_MAX_DEPTH: Final = 60
+_MAX_VALUES: Final = 100_000
+MAX_INT_BITS: Final = 64
+
+
+@dataclass(slots=True)
+class Layer:
+    """Nested values with their origins."""
+
+    tree: dict[str, Any] = field(default_factory=dict)
+    """The values."""
+    origins: dict[Path, str] = field(default_factory=dict)
+    """Where values stand, for those that have a place of their own."""
+    named: set[Path] = field(default_factory=set)
+    """Paths whose origin says it all, like an environment variable's name; a problem there does not repeat the path."""
+    broken: set[Path] = field(default_factory=set)
+    """Paths whose values a problem was already found with."""
+    problems: list[Problem] = field(default_factory=list)
+    """What is wrong already, before any value met the schema."""
+
+    def where(self, path: Path) -> str:
+        """Where a user finds the value at a path, or the nearest thing around it."""
+        if path in self.named:
+            return self.origins[path]
+        return f"{self.origin(path)} {dotted(path)}".strip()
+
+    def origin(self, path: Path) -> str:
+        """The origin of the value at a path, or of the nearest thing around it; empty when it is a default."""
+        return next((self.origins[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.origins), "")
+
+    def blame(self, path: Path, what: str, remedy: str = "") -> None:
+        """Notes a problem with the value at a path."""
+        self.broken.add(path)
+        self.problems.append(Problem(self.where(path), what, remedy))
+
+    def is_broken(self, path: Path) -> bool:
+        """Whether a problem was already found at a path or around it."""
+        return any(path[:n] in self.broken for n in range(len(path) + 1))
+
+
+class Budget:
+    """Bounds on how deep values nest and how many there are, against aliases that hold or multiply themselves."""
+
+    def __init__(self) -> None:
+        self._left = _MAX_VALUES
+
+    def spend(self, path: Path) -> str:
+        """Counts one value; returns what is wrong, or nothing."""
+        self._left -= 1
+        if len(path) > _MAX_DEPTH:
+            return f"values nest deeper than {_MAX_DEPTH} levels"
+        return "" if self._left >= 0 else f"more than {_MAX_VALUES} values"
+
+
+class BeyondBudgetError(Exception):
+    """Raised to leave a structure that is beyond the budget."""
+
+
+def merge(layers: list[Layer]) -> Layer:
+    """One layer of several, later ones winning; mappings merge, everything else is replaced."""
+    result = Layer()
+    for layer in layers:
+        if () in layer.origins:
+            result.origins[()] = layer.origins[()]
+        _merge_into(result, result.tree, layer, layer.tree, ())
+        result.broken |= layer.broken
+        result.problems += layer.problems
+    return result
+
+
+def _merge_into(result: Layer, old: dict[str, Any], layer: Layer, new: Mapping[str, Any], path: Path) -> None:
+    for key, value in new.items():
+        here = (*path, key)
+        if isinstance(value, dict) and isinstance(old.get(key), dict):
+            _merge_into(result, old[key], layer, value, here)
+        else:
+            old[key] = value
+            _take_origins(result, layer, here)
+
+
+def _take_origins(result: Layer, layer: Layer, path: Path) -> None:
+    n = len(path)
+    for stale in [p for p in result.origins if p[:n] == path]:
+        del result.origins[stale]
+        result.named.discard(stale)
+    result.origins |= {p: origin for p, origin in layer.origins.items() if p[:n] == path}
+    result.named |= {p for p in layer.named if p[:n] == path}
+    if path not in result.origins:
+        result.origins[path] = layer.origin(path)
+
+
+def from_plain(data: object, source: str) -> Layer:
+    """A layer of plain data (dicts, lists, values), checked for being plain."""
+    layer = Layer(origins={(): source})
+    if not isinstance(data, Mapping):
+        layer.blame((), f"must be a mapping of sections, not {type(data).__name__}")
+        return layer
+    try:
+        layer.tree = _copy(data, (), layer, Budget())
+    except BeyondBudgetError as problem:
+        layer.blame((), str(problem))
+    return layer
+
+
+def _copy(value: Any, path: Path, layer: Layer, budget: Budget) -> Any:
+    if wrong := budget.spend(path):
+        raise BeyondBudgetError(wrong)
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                layer.blame(path, f"a key must be text, not {type(key).__name__}")
+        return {key: _copy(v, (*path, key), layer, budget) for key, v in value.items() if isinstance(key, str)}
+    if isinstance(value, list | tuple):
+        return [_copy(v, (*path, i), layer, budget) for i, v in enumerate(value)]
+    if isinstance(value, int) and value.bit_length() > MAX_INT_BITS:
+        layer.blame(path, f"the number has more than {MAX_INT_BITS} bits")
+    return value

@@ -1,0 +1,38 @@
+"""The `runtime` section: how much is in flight, when offsets are committed, what happens to failures."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from drakkar_flow.config.base import Section
+
+__all__ = ["RuntimeConfig"]
+
+
+class RuntimeConfig(Section):
+    """Bounds and rhythms of the running flow."""
+
+    max_in_flight_records: int = Field(default=10_000, ge=1)
+    """The most records between the source and their commit."""
+    max_in_flight_mib: float = Field(default=64, gt=0)
+    """The most MiB of records between the source and their commit."""
+    buffer_records_per_partition: int = Field(default=5_000, ge=1)
+    """The most records of one partition read ahead; the partition pauses there."""
+    buffer_mib: float = Field(default=64, gt=0)
+    """The most MiB read ahead, all partitions together."""
+    commit_interval_s: float = Field(default=0.5, gt=0)
+    """Seconds after which finished offsets are committed."""
+    commit_max_offsets: int = Field(default=1_000, ge=1)
+    """Finished offsets that are committed without waiting for commit_interval_s."""
+    drain_timeout_s: float | None = Field(default=None, gt=0)
+    """Seconds that records in flight get to finish at shutdown; null takes executor.drain_timeout_seconds."""
+    epoch_interval_s: float = Field(default=1.0, gt=0)
+    """Seconds a Bytewax epoch lasts."""
+    workers: int = Field(default=1, ge=1, le=256)
+    """Bytewax worker threads in this process; more processes scale better than more threads."""
+    on_decode_error: Literal["skip", "dlq", "fail"] = "dlq"
+    """What becomes of a record that can't be decoded: dropped, a dead letter, or the flow ends."""
+    on_task_error: Literal["skip", "dlq"] = "skip"
+    """What becomes of a failed task when the handler has no `on_error`: dropped, or a dead letter."""

@@ -1,0 +1,42 @@
+"""One event of each type, for tests about all of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from drakkar_flow.observe import events as ev
+
+LANE = ("in", 3)
+
+
+@pytest.fixture
+def one_of_each() -> list[ev.Event]:
+    """One event of each type there is."""
+    return [
+        ev.StateChanged("running"),
+        ev.FlowFailed("boom"),
+        ev.BrokerStateChanged(up=True),
+        ev.ConsumerError("odd"),
+        ev.PartitionsAssigned(lanes=(LANE,), total=1),
+        ev.PartitionsRevoked(lanes=(("in", 9),), total=1, unfinished=2),
+        ev.IntakePaused(paused=True, in_flight=128),
+        ev.RecordsConsumed(LANE, count=20, size=400),
+        ev.RecordsFinished(done=7, skipped=2, dead=1, oldest_latency_s=0.2),
+        ev.RecordsFailed("decode", "decode", LANE, count=3, error="no JSON", label="in:3:7"),
+        ev.Committed(((LANE, 42),)),
+        ev.CommitFailed("timed out"),
+        ev.TasksStarted(5),
+        ev.TasksPrecomputed(4),
+        ev.TaskFinished("failed", "timeout", 2.0, 0.02, 0.002, True, True, "t-1", "ran too long"),
+        ev.TaskRetried("t-1", attempt=2),
+        ev.HookRan("on_error", 0.02, error="KeyError: 'a'"),
+        ev.HooksRan("arrange", count=10, duration_s=0.02),
+        ev.WindowFinished(LANE, records=20, tasks=20, duration_s=1.5),
+        ev.DeliveriesWritten("kafka", "results", count=30, duration_s=0.004),
+        ev.DeliveryRetried("kafka", "results", count=30, attempt=1, delay_s=0.5, error="down"),
+        ev.DeliveriesFailed("kafka", "results", count=6, error="refused"),
+        ev.DeliveriesSkipped("kafka", "results", count=2),
+        ev.DeadLettersWritten(3),
+        ev.DeadLetterFailed(2, error="down", dropped=True),
+        ev.DrainFinished(unfinished=11, duration_s=30.0),
+    ]

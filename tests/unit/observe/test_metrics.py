@@ -1,0 +1,406 @@
+"""What each event does to which metric."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from drakkar_flow.errors import StartupError
+from drakkar_flow.observe import events as ev
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.collectors import BulkHistogram, RuntimeGauges
+from drakkar_flow.observe.metrics import Metrics, user_metrics
+
+LANE = ("in", 3)
+NAMES_AND_LABELS = {
+    "drakkar_assigned_partitions": (),
+    "drakkar_backpressure_active": (),
+    "drakkar_batch_duration_seconds": (),
+    "drakkar_broker_up": (),
+    "drakkar_buffered_records": (),
+    "drakkar_bytes_consumed_total": ("partition", "topic"),
+    "drakkar_commit_failures_total": (),
+    "drakkar_consumer_errors_total": (),
+    "drakkar_consumer_lag": ("partition", "topic"),
+    "drakkar_dlq_dropped_payloads_total": (),
+    "drakkar_dlq_send_failures_total": (),
+    "drakkar_drain_timeout_hit_total": (),
+    "drakkar_executor_duration_seconds": (),
+    "drakkar_executor_output_truncated_total": ("stream",),
+    "drakkar_executor_pool_active": (),
+    "drakkar_executor_pool_max": (),
+    "drakkar_executor_pool_waiting": (),
+    "drakkar_executor_queue_wait_seconds": (),
+    "drakkar_executor_spawn_seconds": (),
+    "drakkar_executor_tasks_total": ("status",),
+    "drakkar_executor_timeouts_total": (),
+    "drakkar_handler_duration_seconds": ("hook",),
+    "drakkar_handler_hook_errors_total": ("hook",),
+    "drakkar_in_flight_bytes": (),
+    "drakkar_in_flight_records": (),
+    "drakkar_message_parse_failures_total": ("partition", "topic"),
+    "drakkar_messages_consumed_total": ("partition", "topic"),
+    "drakkar_offset_lag": ("partition", "topic"),
+    "drakkar_offsets_committed_total": ("partition", "topic"),
+    "drakkar_oldest_in_flight_seconds": (),
+    "drakkar_partition_queue_size": ("partition", "topic"),
+    "drakkar_rebalance_events_total": ("type",),
+    "drakkar_record_latency_seconds": (),
+    "drakkar_records_failed_total": ("kind", "stage"),
+    "drakkar_records_finished_total": ("status",),
+    "drakkar_sink_deliver_duration_seconds": ("sink_name", "sink_type"),
+    "drakkar_sink_deliver_errors_total": ("sink_name", "sink_type"),
+    "drakkar_sink_deliveries_skipped_total": ("sink_name", "sink_type"),
+    "drakkar_sink_delivery_retries_total": ("sink_name", "sink_type"),
+    "drakkar_sink_dlq_messages_total": (),
+    "drakkar_sink_payloads_delivered_total": ("sink_name", "sink_type"),
+    "drakkar_sink_payloads_failed_total": ("sink_name", "sink_type"),
+    "drakkar_state": ("drakkar_state",),
+    "drakkar_task_retries_total": (),
+    "drakkar_tasks_precomputed_total": (),
+    "drakkar_total_queued": (),
+    "drakkar_uncommitted_offsets_at_stop": (),
+    "drakkar_worker_info": ("consumer_group", "version", "worker_id"),
+}
+AT_SCRAPE = RuntimeGauges(
+    in_flight_records=12,
+    in_flight_bytes=3400,
+    oldest_in_flight_s=1.5,
+    executor_running=4,
+    executor_waiting=2,
+    executor_slots=8,
+    queued={LANE: 5, ("in", 4): 1},
+    pending={LANE: 9},
+    lag={LANE: 1000},
+)
+
+
+class Scene:
+    """A bus with metrics on it."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.metrics = Metrics(self.registry)
+        self.bus = Bus(on_error=self._fail)
+        self.errors: list[Exception] = []
+        self.metrics.listen(self.bus)
+
+    def _fail(self, _: ev.Event, exc: Exception) -> None:
+        self.errors.append(exc)
+
+    def emit(self, *events: ev.Event) -> None:
+        """Emit events, none of which may raise in the listener."""
+        for event in events:
+            self.bus.emit(event)
+        assert self.errors == []
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """The value of one series, None when it does not exist."""
+        return self.registry.get_sample_value(f"drakkar_{name}", labels)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    """A fresh bus with metrics on it."""
+    return Scene()
+
+
+def test_names_and_labels_are_the_ones_dashboards_know(scene, one_of_each):
+    """The catalogue of metrics is pinned: renaming one breaks somebody's dashboard."""
+    scene.metrics.describe_worker(worker_id="w", version="1", consumer_group="g")
+    scene.metrics.watch(lambda: AT_SCRAPE)
+    scene.emit(*one_of_each)
+    seen: dict[str, tuple[str, ...]] = {}
+    for family in scene.registry.collect():
+        for sample in family.samples:
+            if sample.name.endswith("_created"):
+                continue
+            name = family.name if family.type == "histogram" else sample.name
+            seen[name] = tuple(sorted(set(sample.labels) - {"le"}))
+    assert seen == NAMES_AND_LABELS
+
+
+def test_every_metric_explains_itself(scene):
+    """Each metric has a help text."""
+    scene.metrics.watch(RuntimeGauges)
+    assert all(len(family.documentation) > 10 for family in scene.registry.collect())
+
+
+def test_what_is_named_is_reserved_before_it_has_samples(scene):
+    """A name clash shows when the metric is made, not when it is scraped."""
+    for name in ("drakkar_consumer_lag", "drakkar_in_flight_records", "drakkar_batch_duration_seconds"):
+        with pytest.raises(ValueError, match="Duplicated"):
+            Gauge(name, "Mine", registry=scene.registry)
+
+
+@pytest.mark.parametrize(
+    ("event", "name", "labels", "value"),
+    [
+        (ev.StateChanged("draining"), "state", {"drakkar_state": "draining"}, 1),
+        (ev.BrokerStateChanged(up=True), "broker_up", {}, 1),
+        (ev.ConsumerError("x"), "consumer_errors_total", {}, 1),
+        (ev.PartitionsAssigned((LANE, ("in", 4)), total=2), "assigned_partitions", {}, 2),
+        (ev.PartitionsAssigned((LANE,), total=1), "rebalance_events_total", {"type": "assign"}, 1),
+        (ev.PartitionsRevoked((LANE,), total=0), "rebalance_events_total", {"type": "revoke"}, 1),
+        (ev.PartitionsRevoked((LANE,), total=0, lost=True), "rebalance_events_total", {"type": "lost"}, 1),
+        (ev.PartitionsRevoked((LANE,), total=5), "assigned_partitions", {}, 5),
+        (ev.IntakePaused(paused=True, in_flight=9), "backpressure_active", {}, 1),
+        (ev.RecordsConsumed(LANE, 20, 400), "messages_consumed_total", {"topic": "in", "partition": "3"}, 20),
+        (ev.RecordsConsumed(LANE, 20, 400), "bytes_consumed_total", {"topic": "in", "partition": "3"}, 400),
+        (ev.RecordsFinished(7, 2, 1), "records_finished_total", {"status": "done"}, 7),
+        (ev.RecordsFinished(7, 2, 1), "records_finished_total", {"status": "skipped"}, 2),
+        (ev.RecordsFinished(7, 2, 1), "records_finished_total", {"status": "dead"}, 1),
+        (ev.RecordsFinished(7, 2, 1), "record_latency_seconds_count", {}, 0),
+        (ev.RecordsFinished(7, 2, 1, 0.2), "record_latency_seconds_count", {}, 10),
+        (
+            ev.RecordsFailed("decode", "decode", LANE, 3, "x", "in:3:1"),
+            "message_parse_failures_total",
+            {"topic": "in", "partition": "3"},
+            3,
+        ),
+        (
+            ev.RecordsFailed("hook", "collect", LANE, 3, "x", "in:3:1"),
+            "message_parse_failures_total",
+            {"topic": "in", "partition": "3"},
+            None,
+        ),
+        (
+            ev.RecordsFailed("hook", "collect", LANE, 3, "x", "in:3:1"),
+            "records_failed_total",
+            {"kind": "hook", "stage": "collect"},
+            3,
+        ),
+        (ev.Committed(((LANE, 42),)), "offsets_committed_total", {"topic": "in", "partition": "3"}, 1),
+        (ev.CommitFailed("x"), "commit_failures_total", {}, 1),
+        (ev.TasksStarted(5), "executor_tasks_total", {"status": "started"}, 5),
+        (ev.TasksPrecomputed(4), "tasks_precomputed_total", {}, 4),
+        (ev.TaskFinished("completed", "", 2, 0, 0), "executor_tasks_total", {"status": "completed"}, 1),
+        (ev.TaskFinished("failed", "timeout", 2, 0, 0), "executor_tasks_total", {"status": "failed"}, 1),
+        (ev.TaskFinished("failed", "timeout", 2, 0, 0), "executor_timeouts_total", {}, 1),
+        (ev.TaskFinished("failed", "signal", 2, 0, 0), "executor_timeouts_total", {}, 0),
+        (ev.TaskFinished("completed", "", 2, 0, 0), "executor_duration_seconds_bucket", {"le": "2.0"}, 1),
+        (ev.TaskFinished("completed", "", 2, 0, 0), "executor_duration_seconds_bucket", {"le": "1.0"}, 0),
+        (ev.TaskFinished("completed", "", 2, 0.02, 0), "executor_queue_wait_seconds_sum", {}, 0.02),
+        (ev.TaskFinished("completed", "", 2, 0, 0.003), "executor_spawn_seconds_sum", {}, 0.003),
+        (ev.TaskFinished("failed", "launch_failure", 2, 0, 0), "executor_spawn_seconds_count", {}, 0),
+        (ev.TaskFinished("completed", "", 2, 0, 0, True), "executor_output_truncated_total", {"stream": "stdout"}, 1),
+        (
+            ev.TaskFinished("completed", "", 2, 0, 0, False, True),
+            "executor_output_truncated_total",
+            {"stream": "stderr"},
+            1,
+        ),
+        (ev.TaskRetried("t", 1), "task_retries_total", {}, 1),
+        (ev.HookRan("arrange", 0.02), "handler_duration_seconds_sum", {"hook": "arrange"}, 0.02),
+        (ev.HookRan("arrange", 0.02), "handler_hook_errors_total", {"hook": "arrange"}, None),
+        (ev.HookRan("arrange", 0.02, "x"), "handler_hook_errors_total", {"hook": "arrange"}, 1),
+        (ev.HooksRan("collect", 10, 0.02), "handler_duration_seconds_count", {"hook": "collect"}, 10),
+        (ev.HooksRan("collect", 10, 0.02), "handler_duration_seconds_bucket", {"hook": "collect", "le": "0.001"}, 0),
+        (ev.HooksRan("collect", 10, 0.02), "handler_duration_seconds_bucket", {"hook": "collect", "le": "0.005"}, 10),
+        (ev.HooksRan("collect", 0, 0.0), "handler_duration_seconds_count", {"hook": "collect"}, None),
+        (ev.WindowFinished(LANE, 20, 20, 1.5), "batch_duration_seconds_bucket", {"le": "2.0"}, 1),
+        (
+            ev.DeliveriesWritten("kafka", "out", 30, 0.004),
+            "sink_payloads_delivered_total",
+            {"sink_type": "kafka", "sink_name": "out"},
+            30,
+        ),
+        (
+            ev.DeliveriesWritten("kafka", "out", 30, 0.004),
+            "sink_deliver_duration_seconds_bucket",
+            {"sink_type": "kafka", "sink_name": "out", "le": "0.005"},
+            1,
+        ),
+        (
+            ev.DeliveryRetried("kafka", "out", 30, 1, 0.5, "x"),
+            "sink_delivery_retries_total",
+            {"sink_type": "kafka", "sink_name": "out"},
+            1,
+        ),
+        (
+            ev.DeliveryRetried("kafka", "out", 30, 1, 0.5, "x"),
+            "sink_deliver_errors_total",
+            {"sink_type": "kafka", "sink_name": "out"},
+            1,
+        ),
+        (
+            ev.DeliveriesFailed("kafka", "out", 6, "x"),
+            "sink_deliver_errors_total",
+            {"sink_type": "kafka", "sink_name": "out"},
+            1,
+        ),
+        (
+            ev.DeliveriesFailed("kafka", "out", 6, "x"),
+            "sink_payloads_failed_total",
+            {"sink_type": "kafka", "sink_name": "out"},
+            6,
+        ),
+        (
+            ev.DeliveriesSkipped("kafka", "out", 2),
+            "sink_deliveries_skipped_total",
+            {"sink_type": "kafka", "sink_name": "out"},
+            2,
+        ),
+        (ev.DeadLettersWritten(3), "sink_dlq_messages_total", {}, 3),
+        (ev.DeadLetterFailed(2, "x", dropped=False), "dlq_send_failures_total", {}, 2),
+        (ev.DeadLetterFailed(2, "x", dropped=False), "dlq_dropped_payloads_total", {}, 0),
+        (ev.DeadLetterFailed(2, "x", dropped=True), "dlq_dropped_payloads_total", {}, 2),
+        (ev.DrainFinished(11, 30.0), "uncommitted_offsets_at_stop", {}, 11),
+        (ev.DrainFinished(11, 30.0), "drain_timeout_hit_total", {}, 1),
+        (ev.DrainFinished(0, 30.0), "drain_timeout_hit_total", {}, 0),
+    ],
+    ids=lambda it: type(it).__name__ if isinstance(it, ev.Event) else None,
+)
+def test_an_event_changes_its_metric(scene, event, name, labels, value):
+    """One event moves the series it is about, by what it says."""
+    scene.emit(event)
+    assert scene.value(name, **labels) == (value if value is None else pytest.approx(value))
+
+
+@pytest.mark.parametrize(
+    ("on", "off", "name"),
+    [
+        (ev.BrokerStateChanged(up=True), ev.BrokerStateChanged(up=False), "broker_up"),
+        (ev.IntakePaused(paused=True, in_flight=9), ev.IntakePaused(paused=False, in_flight=1), "backpressure_active"),
+    ],
+)
+def test_a_switch_goes_back(scene, on, off, name):
+    """What was switched on is switched off by the opposite event."""
+    scene.emit(on, off)
+    assert scene.value(name) == 0
+
+
+def test_counters_add_up(scene):
+    """Events of the same series add to it."""
+    scene.emit(ev.RecordsConsumed(LANE, 20, 400), ev.RecordsConsumed(LANE, 5, 100))
+    assert scene.value("messages_consumed_total", topic="in", partition="3") == 25
+
+
+def test_series_of_a_revoked_partition_disappear_and_those_of_others_stay(scene):
+    """After a rebalance, dashboards don't show partitions that somebody else works on."""
+    other = ("in", 4)
+    for lane in (LANE, other):
+        scene.emit(
+            ev.RecordsConsumed(lane, 20, 400),
+            ev.Committed(((lane, 42),)),
+            ev.RecordsFailed("decode", "decode", lane, 1, "x", "label"),
+        )
+    scene.emit(ev.PartitionsRevoked((LANE,), total=1))
+    text = generate_latest(scene.registry).decode()
+    assert 'partition="3"' not in text
+    assert text.count('partition="4",topic="in"} ') >= 4
+
+
+def test_late_events_of_a_revoked_partition_make_no_series_until_it_is_assigned_again(scene):
+    """What still arrives for a partition that was taken away does not bring it back."""
+    scene.emit(ev.RecordsConsumed(LANE, 20, 400), ev.PartitionsRevoked((LANE,), total=0), ev.Committed(((LANE, 42),)))
+    assert scene.value("offsets_committed_total", topic="in", partition="3") is None
+    scene.emit(ev.PartitionsAssigned((LANE,), total=1), ev.RecordsConsumed(LANE, 7, 70))
+    assert scene.value("messages_consumed_total", topic="in", partition="3") == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "value"),
+    [
+        ("in_flight_records", {}, 12),
+        ("in_flight_bytes", {}, 3400),
+        ("oldest_in_flight_seconds", {}, 1.5),
+        ("buffered_records", {}, 6),
+        ("total_queued", {}, 12),
+        ("executor_pool_active", {}, 4),
+        ("executor_pool_waiting", {}, 2),
+        ("executor_pool_max", {}, 8),
+        ("partition_queue_size", {"topic": "in", "partition": "4"}, 1),
+        ("offset_lag", {"topic": "in", "partition": "3"}, 9),
+        ("consumer_lag", {"topic": "in", "partition": "3"}, 1000),
+    ],
+)
+def test_gauges_of_the_runtime_are_read_at_the_scrape(scene, name, labels, value):
+    """Nothing is there before somebody is asked, and each scrape asks anew."""
+    assert scene.value(name, **labels) is None
+    scene.metrics.watch(RuntimeGauges)
+    scene.metrics.watch(lambda: AT_SCRAPE)
+    assert scene.value(name, **labels) == value
+
+
+def test_worker_info_tells_who_runs(scene):
+    """The info metric joins other series to a worker, its version and its group."""
+    scene.metrics.describe_worker(worker_id="w-1", version="1.2", consumer_group="g")
+    assert scene.value("worker_info", worker_id="w-1", version="1.2", consumer_group="g") == 1
+
+
+def test_metrics_without_a_registry_bring_those_of_the_process_along():
+    """CPU, memory and garbage collection are on the page, as with py-drakkar, and two runs don't share."""
+    text = generate_latest(Metrics().registry).decode()
+    assert "process_resident_memory_bytes" in text
+    assert "python_gc_collections_total" in text
+    assert Metrics().registry is not Metrics().registry
+
+
+def test_a_bulk_histogram_counts_like_observing_one_by_one():
+    """Its page equals that of prometheus_client's own histogram, the edges of buckets included."""
+    values = [0.0, 0.005, 0.0050001, 0.1, 99.0]
+    bounds = (0.005, 0.1, 1)
+    theirs, ours = CollectorRegistry(), CollectorRegistry()
+    stock = Histogram("h", "Help", ["hook"], buckets=bounds, registry=theirs)
+    bulk = BulkHistogram("h", "Help", ["hook"], bounds)
+    ours.register(bulk)
+    for value in values:
+        bulk.observe(value, ("a",), count=3)
+        for _ in range(3):
+            stock.labels("a").observe(value)
+    lines = [line for line in generate_latest(theirs).decode().splitlines() if "_created" not in line]
+    got = generate_latest(ours).decode().splitlines()
+    assert [line.rsplit(" ", 1)[0] for line in got] == [line.rsplit(" ", 1)[0] for line in lines]
+    assert got[:-1] == lines[:-1]  # the sum is a float added up in another order
+
+
+def own(registry: CollectorRegistry | None) -> type:
+    """A handler class with metrics, some of them not for others."""
+
+    class Base:
+        inherited = Counter("files_seen", "Files seen", registry=registry)
+        replaced = Counter("old_name", "Overridden below", registry=registry)
+
+    class Handler(Base):
+        depth = Gauge("depth", "Depth", ["kind"], registry=registry)
+        _private = Counter("private", "Not for others", registry=registry)
+        replaced = None
+        limit = 3
+
+    return Handler
+
+
+@pytest.mark.parametrize("as_instance", [True, False])
+def test_user_metrics_are_found_through_the_classes(as_instance):
+    """Inherited metrics count, private and overridden ones don't, and an instance is as good as its class."""
+    handler = own(None)
+    found = user_metrics(handler() if as_instance else handler)
+    assert sorted(found) == ["depth", "inherited"]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_user_metrics_are_served_with_ours(scene, times):
+    """Adding them once or twice puts them on the page."""
+    handler = own(None)
+    for _ in range(times):
+        found = scene.metrics.add_user_metrics(handler)
+    found["inherited"].inc(3)
+    assert scene.registry.get_sample_value("files_seen_total") == 3
+
+
+def test_user_metrics_that_live_in_our_registry_already_are_left_there(scene):
+    """A host that hands its own registry in may have made its metrics there."""
+    handler = own(scene.registry)
+    assert sorted(scene.metrics.add_user_metrics(handler)) == ["depth", "inherited"]
+
+
+def test_a_user_metric_with_a_name_of_ours_is_refused(scene):
+    """Two metrics of one name would make the page unreadable; the problem names the attribute."""
+
+    class Handler:
+        mine = Counter("drakkar_task_retries", "Another thing", registry=None)
+
+    with pytest.raises(StartupError, match=r"Handler\.mine.*drakkar_task_retries.*rename") as caught:
+        scene.metrics.add_user_metrics(Handler)
+    assert caught.value.exit_code == 2
