@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from contextlib import ExitStack
-from types import TracebackType
 from typing import Any, TypeVar
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+import uvloop
 
 __all__ = ["Bridge"]
 
@@ -17,46 +16,68 @@ T = TypeVar("T")
 
 
 class Bridge:
-    """A context manager around the loop's thread: entered ready, left joined."""
+    """Owns the loop's thread from `open` to `close`.
+
+    The thread is a daemon, so that a process whose engine failed can still run its exit handlers,
+    which close the bridge.
+    """
 
     def __init__(self) -> None:
-        self._stack = ExitStack()
-        self._portal: BlockingPortal | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended: asyncio.Event | None = None
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="drakkar-loop", daemon=True)
 
-    def __enter__(self) -> Bridge:
-        portal = self._stack.enter_context(
-            start_blocking_portal(backend="asyncio", backend_options={"use_uvloop": True}, name="drakkar-loop")
-        )
-        self._portal = portal
-        self._loop = portal.call(_running_loop)
-        return self
+    def open(self) -> None:
+        """Start the thread; returns when the loop runs."""
+        self._thread.start()
+        self._ready.wait()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Cancel what still runs and end the thread; safe to call twice and before `open`."""
+        loop, ended = self._loop, self._ended
         self._loop = None
-        self._stack.__exit__(kind, error, trace)
+        if loop is not None and ended is not None:
+            loop.call_soon_threadsafe(ended.set)
+            self._thread.join()
 
     def post(self, function: Callable[..., Any], *args: Any) -> None:
-        """Call `function` on the loop soon; returns at once. After the loop has ended it does nothing."""
+        """Call `function` on the loop soon; returns at once. After `close` it does nothing."""
         loop = self._loop
         if loop is not None:
             loop.call_soon_threadsafe(function, *args)
 
-    def run(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """Run `await function(*args)` on the loop and wait for its result."""
-        return self._require().call(function, *args)
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Start a coroutine on the loop; the future has its result and cancels it.
 
-    def start(self, function: Callable[..., Awaitable[T]], *args: Any) -> Future[T]:
-        """Start `function(*args)` on the loop as a task; the future cancels it and has its result."""
-        return self._require().start_task_soon(function, *args)
-
-    def _require(self) -> BlockingPortal:
-        if self._portal is None or self._loop is None:
+        Raises:
+            RuntimeError: when the bridge is not open.
+        """
+        if self._loop is None:
+            coroutine.close()
             raise RuntimeError("the bridge is not open")
-        return self._portal
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
+    def run(self, coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
+        """Run a coroutine on the loop and wait for its result, at most `timeout_s` seconds.
 
-async def _running_loop() -> asyncio.AbstractEventLoop:
-    return asyncio.get_running_loop()
+        Raises:
+            TimeoutError: when it took longer; it is cancelled.
+        """
+        future = self.start(coroutine)
+        try:
+            return future.result(timeout_s)
+        except TimeoutError:
+            future.cancel()
+            raise
+
+    def _run(self) -> None:
+        # The runner cancels what is left when `_serve` returns, waits for it and closes the loop.
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
+        self._ready.set()
+        await self._ended.wait()

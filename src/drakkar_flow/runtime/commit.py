@@ -58,6 +58,8 @@ class _Committer(StatelessSinkPartition[Settled]):
             # Noted before the place in flight is freed: whoever waits for an empty flight commits it.
             if settled.watermarks:
                 self._reader.commit(settled.watermarks)
+                for lane, epoch, offset in settled.watermarks:
+                    self._flight.advance((lane, epoch), offset)
             for (lane, epoch), (count, size) in settled.finished.items():
                 self._flight.release((lane, epoch), count, size)
             if settled.finished:

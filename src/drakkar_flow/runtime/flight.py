@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterable
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from drakkar_flow.model.record import Lane, Record
@@ -16,10 +17,12 @@ Assignment = tuple[Lane, int]
 
 
 class FlightStatistics(NamedTuple):
-    """What is in flight now."""
+    """What is in flight now: records and bytes, records by lane, and the oldest's age in seconds."""
 
     records: int
     size: int
+    by_lane: dict[Lane, int]
+    oldest_s: float
 
 
 class Flight:
@@ -35,6 +38,7 @@ class Flight:
         self._changed = threading.Condition()
         self._open: dict[Assignment, int] = {}
         self._fenced: set[Assignment] = set()
+        self._batches: dict[Assignment, deque[tuple[int, float]]] = {}  # (last offset, when read), until finished
         self.records = 0
         self.size = 0
 
@@ -48,14 +52,23 @@ class Flight:
         """How many more records may enter."""
         return max(0, self._max_records - self.records) if self.size < self._max_size else 0
 
-    def add(self, assignment: Assignment, records: Collection[Record]) -> int:
+    def add(self, assignment: Assignment, records: Sequence[Record]) -> int:
         """Count `records` of one assignment in; returns their bytes."""
         size = sum([record.size for record in records])
         with self._changed:
             self._open[assignment] = self._open.get(assignment, 0) + len(records)
+            batch = (records[-1].offset, records[0].read_at)
+            self._batches.setdefault(assignment, deque()).append(batch)
             self.records += len(records)
             self.size += size
         return size
+
+    def advance(self, assignment: Assignment, offset: int) -> None:
+        """Note that everything of an assignment before `offset` is finished."""
+        with self._changed:
+            batches = self._batches.get(assignment)
+            while batches and batches[0][0] < offset:
+                batches.popleft()
 
     def release(self, assignment: Assignment, count: int, size: int) -> None:
         """Count records of one assignment out."""
@@ -65,6 +78,7 @@ class Flight:
                 self._open[assignment] = left
             else:
                 self._open.pop(assignment, None)
+                self._batches.pop(assignment, None)
                 self._fenced.discard(assignment)
             self.records -= count
             self.size -= size
@@ -96,5 +110,9 @@ class Flight:
         return (record.lane, record.epoch) in self._fenced
 
     def statistics(self) -> FlightStatistics:
-        """How much is in flight."""
-        return FlightStatistics(self.records, self.size)
+        """How much is in flight, and since when."""
+        with self._changed:
+            by_lane = {lane: count for (lane, _), count in self._open.items()}
+            oldest = min((batches[0][1] for batches in self._batches.values() if batches), default=None)
+            age_s = 0.0 if oldest is None else max(0.0, time.monotonic() - oldest)
+            return FlightStatistics(self.records, self.size, by_lane, age_s)

@@ -165,13 +165,13 @@ class GroupReader:
         lag: dict[Lane, int] = {}
         with self._lock:
             positions = {lane: self._positions[lane][1] for lane in self._partitions if lane in self._positions}
-            records, size = self._buffered_records, self._buffered_size
+            queued = {lane: len(partition.buffer) for lane, partition in self._partitions.items()}
         if consumer is not None and not self._closing.is_set():
             for lane, position in positions.items():
                 high = _high_watermark(consumer, lane)
                 if high >= 0:
                     lag[lane] = max(0, high - position)
-        return ReaderStatistics(records, size, lag)
+        return ReaderStatistics(queued, lag)
 
     # --- the thread -----------------------------------------------------------------------------
 

@@ -25,10 +25,9 @@ _IDLE_AFTER_S = 1.0
 
 
 class ReaderStatistics(NamedTuple):
-    """What a reader holds: buffered records and bytes, and lag (records not yet committed) by lane."""
+    """What a reader holds, by assigned lane: records read ahead, and lag (records not yet committed)."""
 
-    buffered_records: int
-    buffered_size: int
+    queued: dict[Lane, int]
     lag: dict[Lane, int]
 
 

@@ -1,0 +1,191 @@
+"""From a flow and a configuration to parts: what is made, with which settings. Nothing connects here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import ValidationError
+
+from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.config.kafka import KafkaConfig, client_properties
+from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.errors import ConfigError, Problem
+from drakkar_flow.executor.oneshot import OneshotExecutor
+from drakkar_flow.graph.flow import StreamFlow
+from drakkar_flow.graph.nodes import Execute, Route, SinkRef
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.control import Control
+from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.group import GroupReader, GroupSettings
+from drakkar_flow.runtime.parts import Parts, SinkPart
+from drakkar_flow.sinks.dlq import DeadLetterQueue
+from drakkar_flow.sinks.registry import SPECS
+
+__all__ = ["build_parts", "settle_topics"]
+
+_MIB = 1024 * 1024
+_PREFETCH_KIB = 16 * 1024  # librdkafka's own read-ahead, all partitions together
+_PREFETCH_BACKOFF_MS = 20  # its pause when that is full; the default of 1 s shows as a stutter
+
+
+def settle_topics(flow: StreamFlow, config: DrakkarConfig) -> DrakkarConfig:
+    """Say which topics are read: the configuration's if it names any, else the flow's, else the default."""
+    named = {"source_topic", "source_topics"} & config.kafka.model_fields_set
+    if named or not flow.source.topics:
+        return config
+    kafka = config.kafka.model_copy(update={"source_topics": list(flow.source.topics)})
+    return config.model_copy(update={"kafka": kafka})
+
+
+def build_parts(flow: StreamFlow, config: DrakkarConfig, bus: Bus, bridge: Bridge, ended: Callable[[], None]) -> Parts:
+    """Make the parts of a flow.
+
+    Raises:
+        ConfigError: with every sink that is not configured or whose settings don't fit.
+    """
+    control = Control(config.drain_timeout_s)
+    runtime = config.runtime
+    flight = Flight(runtime.max_in_flight_records, int(runtime.max_in_flight_mib * _MIB))
+    execute: Execute | None = flow.find(Execute)
+    executor_config = _executor_config(config.executor, execute)
+    executor = OneshotExecutor(executor_config, bus) if execute is not None else None
+    return Parts(
+        config=config,
+        bus=bus,
+        bridge=bridge,
+        control=control,
+        flight=flight,
+        reader=GroupReader(_group_settings(config), flight, control, bus),
+        sinks=_sinks(flow.find(Route), config),
+        dead_letters=_dead_letters(config),
+        executor=executor,
+        executor_room=_room_of(executor, executor_config) if executor is not None else None,
+        ended=ended,
+    )
+
+
+def _executor_config(config: ExecutorConfig, execute: Execute | None) -> ExecutorConfig:
+    if execute is None:
+        return config
+    program = execute.program
+    given = {
+        "binary_path": program.binary,
+        "max_executors": program.max_executors,
+        "task_timeout_seconds": program.timeout_s,
+    }
+    return config.model_copy(update={key: value for key, value in given.items() if value is not None})
+
+
+def _room_of(executor: OneshotExecutor, config: ExecutorConfig) -> Callable[[], int]:
+    """How many more records the executor's queue may take: 0 above the high mark until it is below the low one."""
+    high = config.max_executors * config.backpressure_high_multiplier
+    low = max(1, config.max_executors * config.backpressure_low_multiplier)
+    resting = False
+
+    def room() -> int:
+        nonlocal resting
+        statistics = executor.statistics()
+        load = statistics.running + statistics.waiting
+        if load == 0:
+            resting = False
+            return 1 << 30  # nothing runs: tasks may all be precomputed
+        resting = load > low if resting else load >= high
+        return 0 if resting else high - load
+
+    return room
+
+
+def _group_settings(config: DrakkarConfig) -> GroupSettings:
+    kafka, runtime = config.kafka, config.runtime
+    return GroupSettings(
+        topics=kafka.topics,
+        properties=consumer_properties(kafka),
+        poll_records=kafka.max_poll_records,
+        buffer_records_per_partition=runtime.buffer_records_per_partition,
+        buffer_size=int(runtime.buffer_mib * _MIB),
+        commit_interval_s=runtime.commit_interval_s,
+        commit_max_offsets=runtime.commit_max_offsets,
+        drain_timeout_s=min(config.drain_timeout_s, kafka.max_poll_interval_ms / 1000 * 0.8),
+    )
+
+
+def consumer_properties(kafka: KafkaConfig) -> dict[str, Any]:
+    """The librdkafka properties of the consumer; what it decides by itself can't be set from outside."""
+    properties: dict[str, Any] = {
+        "queued.max.messages.kbytes": _PREFETCH_KIB,
+        "fetch.queue.backoff.ms": _PREFETCH_BACKOFF_MS,
+        **client_properties(kafka),
+        "group.id": kafka.consumer_group,
+        "group.protocol": kafka.group_protocol,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": kafka.auto_offset_reset,
+        "max.poll.interval.ms": kafka.max_poll_interval_ms,
+        "topic.metadata.refresh.interval.ms": int(kafka.metadata_refresh_s * 1000),
+    }
+    if kafka.group_instance_id:
+        properties["group.instance.id"] = kafka.group_instance_id
+    if kafka.group_protocol == "classic":
+        properties["partition.assignment.strategy"] = "cooperative-sticky"
+        properties["session.timeout.ms"] = kafka.session_timeout_ms
+        properties["heartbeat.interval.ms"] = kafka.heartbeat_interval_ms
+    return properties
+
+
+def _sinks(route: Route, config: DrakkarConfig) -> dict[str, SinkPart]:
+    configured = {
+        kind: dict(getattr(config.sinks, kind)) for kind in SPECS if getattr(config.sinks, kind, None) is not None
+    }
+    wanted = list(route.sinks) or [SinkRef(kind, name) for kind, names in configured.items() for name in names]
+    problems: list[Problem] = []
+    parts: dict[str, SinkPart] = {}
+    for ref in wanted:
+        part = _sink(ref, configured.get(ref.kind, {}), config, problems)
+        if part is not None:
+            parts[part.id] = part
+    if not wanted:
+        problems.append(Problem("sinks", "no sink is configured", "add one, e.g. sinks.kafka.results.topic"))
+    if problems:
+        raise ConfigError(problems)
+    return parts
+
+
+def _sink(ref: SinkRef, configured: dict[str, Any], config: DrakkarConfig, problems: list[Problem]) -> SinkPart | None:
+    where = f"sinks.{ref.kind}.{ref.name}"
+    spec = SPECS.get(ref.kind)
+    if spec is None:
+        kinds = ", ".join(sorted(SPECS))
+        problems.append(Problem(where, f"there is no kind of sink {ref.kind!r}", f"the kinds are: {kinds}"))
+        return None
+    settings = configured.get(ref.name)
+    if settings is None and not ref.settings:
+        known = ", ".join(configured) or "none"
+        remedy = f"add {where} to the configuration (there are: {known}), or give its settings in the flow"
+        problems.append(Problem(where, "the flow routes to it, but it is not configured", remedy))
+        return None
+    given = settings.model_dump(exclude_unset=True) if settings is not None else {}
+    try:
+        settings = spec.settings_type.model_validate({**given, **ref.settings})
+    except ValidationError as exc:
+        for error in exc.errors(include_url=False):
+            place = ".".join([where, *map(str, error["loc"])])
+            problems.append(Problem(place, error["msg"], "mend the sink's settings in the flow"))
+        return None
+    sink = spec.make(ref.name, _with_brokers(settings, config.kafka))
+    return SinkPart(spec, ref.name, settings, sink)
+
+
+def _with_brokers(settings: Any, kafka: KafkaConfig) -> Any:
+    """A Kafka sink on the source's brokers also shares their security and client settings."""
+    if not hasattr(settings, "brokers") or settings.brokers:
+        return settings
+    client = {**client_properties(kafka), **settings.client_config}
+    brokers = client.pop("bootstrap.servers")
+    return settings.model_copy(update={"brokers": brokers, "client_config": client})
+
+
+def _dead_letters(config: DrakkarConfig) -> DeadLetterQueue:
+    settings = _with_brokers(config.dlq, config.kafka)
+    return DeadLetterQueue(config.dead_letter_topic, settings)

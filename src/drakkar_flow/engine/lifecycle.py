@@ -1,0 +1,256 @@
+"""The life of a flow in one process, on one page: start, drain, close.
+
+    start   configuration -> logging, metrics -> loop -> parts -> connect everything -> signals -> read
+    drain   a signal, `shutdown` or a failure stops the intake; what is in flight may finish within
+            the drain budget; the source ends; Bytewax closes its sinks
+    close   the last commit, synchronously -> sinks -> dead letters -> executor -> loop -> metrics -> logs
+
+It is the same under `StreamingRunner`, `drakkar-flow run` and `python -m bytewax.run`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import structlog
+from bytewax.dataflow import Dataflow
+
+from drakkar_flow._version import __version__
+from drakkar_flow.compiler.lower import compile_flow
+from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.engine.build import build_parts, settle_topics
+from drakkar_flow.engine.startup import connect_all
+from drakkar_flow.graph.flow import StreamFlow
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.collectors import RuntimeGauges
+from drakkar_flow.observe.events import DrainFinished, Event, FlowFailed, StateChanged
+from drakkar_flow.observe.http import MetricsServer
+from drakkar_flow.observe.log import LoggingHandle, LogListener, configure_logging
+from drakkar_flow.observe.metrics import Metrics
+from drakkar_flow.observe.statistics import Statistics
+from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.parts import Parts
+
+__all__ = ["EXIT_ABORTED", "EXIT_CLEAN", "EXIT_FAILED", "Lifecycle"]
+
+EXIT_CLEAN = 0
+EXIT_FAILED = 1
+EXIT_ABORTED = 130
+
+_CLOSE_S = 10.0  # each of the sinks, the dead letters and the executor gets so long to let go
+_ABORT_S = 2.0  # a second signal gives the executor so long to kill its children
+
+Handler = Callable[[int, FrameType | None], Any] | int | None
+
+
+class Lifecycle:
+    """Starts and ends one flow. Use each instance once."""
+
+    def __init__(self, flow: StreamFlow, config: DrakkarConfig, *, own_logging: bool, own_signals: bool) -> None:
+        self.flow = flow
+        self.config = settle_topics(flow, config)
+        self.statistics = Statistics()
+        self.failure: str | None = None
+        self.worker_id = os.environ.get(config.worker_name_env, "") or f"drakkar-{os.getpid()}"
+        self._own_logging = own_logging
+        self._own_signals = own_signals
+        self._log = structlog.get_logger("drakkar_flow")
+        self._bus = Bus(self._listener_failed)
+        self._bridge = Bridge()
+        self._parts: Parts | None = None
+        self._logging: LoggingHandle | None = None
+        self._log_listener: LogListener | None = None
+        self._metrics = Metrics()
+        self._server: MetricsServer | None = None
+        self._old_signals: dict[int, Handler] = {}
+        self._closing = threading.Lock()
+        self._closed = False
+        self._drain_started_at: float | None = None
+        self._stop_early = False
+
+    # --- start ----------------------------------------------------------------------------------
+
+    def start(self) -> Dataflow:
+        """Start everything and return the dataflow to run.
+
+        Raises:
+            FlowError, ConfigError, StartupError: with everything that is wrong; nothing is left open.
+        """
+        try:
+            return self._start()
+        except BaseException as exc:
+            self._close(str(exc))
+            raise
+
+    def _start(self) -> Dataflow:
+        self.flow.check()
+        self._observe()
+        self._emit(StateChanged("starting", self.flow.name))
+        self._bridge.open()
+        parts = self._parts = build_parts(self.flow, self.config, self._bus, self._bridge, self.close)
+        self._metrics.watch(self._gauges)
+        dataflow = compile_flow(self.flow, parts)
+        self._bridge.run(connect_all(parts))
+        if self._own_signals:
+            self._take_signals()
+        if self._stop_early:
+            parts.control.stop()
+        parts.reader.start()
+        self._emit(StateChanged("running", self.flow.name))
+        return dataflow
+
+    def _observe(self) -> None:
+        config = self.config
+        if self._own_logging:
+            self._logging = configure_logging(
+                config.logging.level,
+                config.logging.format,
+                config.logging.output,
+                worker_id=self.worker_id,
+                consumer_group=config.kafka.consumer_group,
+                cluster_name=config.cluster_name,
+                service_version=__version__,
+            )
+        self._log_listener = LogListener(self._log)
+        self._log_listener.listen(self._bus)
+        self.statistics.listen(self._bus)
+        if config.metrics.enabled:
+            self._metrics.listen(self._bus)
+            self._metrics.describe_worker(
+                worker_id=self.worker_id, version=__version__, consumer_group=config.kafka.consumer_group
+            )
+            self._server = MetricsServer(self._metrics.registry, host=config.metrics.host, port=config.metrics.port)
+            self._server.start()
+
+    # --- drain ----------------------------------------------------------------------------------
+
+    def stop(self) -> bool:
+        """Ask for an orderly end; returns whether nobody had asked before. Callable from any thread."""
+        if self._parts is None:
+            first, self._stop_early = not self._stop_early, True
+            return first
+        first = self._parts.control.stop()
+        if first:
+            self._drain_started_at = time.monotonic()
+            self._emit(StateChanged("draining"))
+        return first
+
+    def fail(self, reason: str) -> None:
+        """Note why the flow failed, if nothing else was noted before."""
+        if self._parts is not None:
+            self._parts.control.fail(reason)
+
+    def _take_signals(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._old_signals[number] = signal.signal(number, self._on_signal)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        if not self.stop():
+            self._abort()
+
+    def _abort(self) -> None:
+        """Kill the children and leave at once: nothing is committed that was not already."""
+        if self._parts is not None and self._parts.executor is not None:
+            try:
+                self._bridge.run(self._parts.executor.close(), _ABORT_S)
+            except Exception as exc:  # on the way out, whatever it is
+                self._log.warning("abort_left_children", error=str(exc))
+        os._exit(EXIT_ABORTED)
+
+    # --- close ----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Let go of everything in order; safe to call twice and from any thread."""
+        self._close("")
+
+    def _close(self, error: str) -> None:
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        parts = self._parts
+        unfinished = 0
+        if parts is not None:
+            parts.reader.close()
+            unfinished = parts.flight.records
+            self.failure = parts.control.failure or error or None
+            if unfinished and self.failure is None:
+                self.failure = f"the drain budget was over with {unfinished} records unfinished; they will be read again"
+            self._let_go(parts)
+        else:
+            self.failure = error or None
+        self._bridge.close()
+        if self._drain_started_at is not None:
+            self._emit(DrainFinished(unfinished, time.monotonic() - self._drain_started_at))
+        if self.failure is not None and parts is not None:
+            self._emit(FlowFailed(self.failure))
+        self._emit(StateChanged("failed" if self.failure else "stopped", self.failure or ""))
+        self._restore_signals()
+        if self._server is not None:
+            self._server.close()
+        if self._log_listener is not None:
+            self._log_listener.close()
+        if self._logging is not None:
+            self._logging.close()
+
+    def _let_go(self, parts: Parts) -> None:
+        closers = [part.sink.close for part in parts.sinks.values()]
+        closers.append(parts.dead_letters.close)
+        if parts.executor is not None:
+            closers.append(parts.executor.close)
+        for closer in closers:
+            try:
+                self._bridge.run(closer(), _CLOSE_S)
+            except Exception as exc:  # one part that can't close must not keep the others open
+                self._log.warning("close_failed", part=getattr(closer, "__qualname__", ""), error=str(exc))
+
+    def _restore_signals(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in self._old_signals.items():
+                signal.signal(number, handler)
+            self._old_signals.clear()
+
+    # --- what others look at --------------------------------------------------------------------
+
+    @property
+    def exit_code(self) -> int:
+        """0 after a clean end, 1 after a failure or a drain that ran out of time."""
+        return EXIT_FAILED if self.failure else EXIT_CLEAN
+
+    @property
+    def metrics_port(self) -> int | None:
+        """The port the metrics are served on."""
+        return self._server.port if self._server is not None else None
+
+    def _gauges(self) -> RuntimeGauges:
+        parts = self._parts
+        if parts is None:
+            return RuntimeGauges()
+        flight, reader = parts.flight.statistics(), parts.reader.statistics()
+        pending = {lane: flight.by_lane.get(lane, 0) + queued for lane, queued in reader.queued.items()}
+        executor = parts.executor.statistics() if parts.executor is not None else None
+        return RuntimeGauges(
+            in_flight_records=flight.records,
+            in_flight_bytes=flight.size,
+            oldest_in_flight_s=flight.oldest_s,
+            executor_running=executor.running if executor else 0,
+            executor_waiting=executor.waiting if executor else 0,
+            executor_slots=executor.slots if executor else 0,
+            queued=reader.queued,
+            pending=pending,
+            lag=reader.lag,
+        )
+
+    def _emit(self, event: Event) -> None:
+        self._bus.emit(event)
+
+    def _listener_failed(self, event: Event, error: Exception) -> None:
+        self._log.error("listener_failed", of=type(event).__name__, error=str(error))

@@ -1,0 +1,79 @@
+"""Connecting everything at once, so that a start that fails says everything that is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from drakkar_flow.config.kafka import KafkaConfig, client_properties
+from drakkar_flow.errors import Problem, ProblemsError, StartupError
+from drakkar_flow.runtime.parts import Parts
+
+__all__ = ["connect_all"]
+
+_ASK_S = 5.0  # the longest one question to the brokers may take
+
+
+async def connect_all(parts: Parts) -> None:
+    """Connect sinks and dead letters, start the executor, look for the source's topics, all side by side.
+
+    Raises:
+        StartupError: with the problems of all of them; exit code 2 when any is a matter of
+            configuration, 1 when all that is wrong is that something can't be reached.
+    """
+    attempts: list[Coroutine[Any, Any, None]] = [asyncio.to_thread(check_source, parts.config.kafka)]  # type: ignore[list-item]
+    attempts += [part.sink.connect() for part in parts.sinks.values()]
+    attempts.append(parts.dead_letters.connect())
+    if parts.executor is not None:
+        attempts.append(parts.executor.start())
+    results = await asyncio.gather(*attempts, return_exceptions=True)
+    problems: list[Problem] = []
+    exit_code = 1
+    for result in results:
+        if isinstance(result, ProblemsError):
+            problems.extend(problem for problem in result.problems if problem not in problems)
+            exit_code = max(exit_code, result.exit_code)
+        elif isinstance(result, BaseException):
+            raise result
+    if problems:
+        raise StartupError(problems, exit_code=exit_code)
+
+
+def check_source(kafka: KafkaConfig) -> None:
+    """Wait until the brokers answer, at most `kafka.startup_timeout_s`, and look for the topics.
+
+    Raises:
+        StartupError: the brokers don't answer (exit code 1), or topics are missing (2).
+    """
+    client = AdminClient({**client_properties(kafka), "log_level": 0})
+    deadline = time.monotonic() + kafka.startup_timeout_s
+    while True:
+        remaining = deadline - time.monotonic()
+        try:
+            known = set(client.list_topics(timeout=min(_ASK_S, max(0.1, remaining))).topics)
+            break
+        except KafkaException as exc:
+            if time.monotonic() >= deadline:
+                what = f"no broker answers at {kafka.brokers} within {kafka.startup_timeout_s:g} s: {exc.args[0].str()}"
+                remedy = "start the brokers, or mend kafka.brokers"
+                raise StartupError([Problem("kafka.brokers", what, remedy)], exit_code=1) from exc
+    missing = [topic for topic in kafka.topics if not topic.startswith("^") and topic not in known]
+    missing = [topic for topic in missing if not _exists(client, topic)]
+    if missing:
+        remedy = "create it (kafka-topics.sh --create --topic NAME), or mend kafka.source_topic"
+        problems = [Problem("kafka.source_topic", f"topic {topic!r} does not exist", remedy) for topic in missing]
+        raise StartupError(problems, exit_code=2)
+
+
+def _exists(client: AdminClient, topic: str) -> bool:
+    """Ask for one topic by name, which lets brokers create it that do so by themselves."""
+    try:
+        found = client.list_topics(topic, timeout=_ASK_S).topics[topic]
+    except KafkaException:
+        return False
+    return found.error is None

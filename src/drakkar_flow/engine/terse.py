@@ -1,0 +1,96 @@
+"""`flow = dataflow(stream)`: what makes `python -m bytewax.run flows.pipeline` work.
+
+Bytewax's own runner takes a `Dataflow` or a plain function that returns one. The function made here
+reads the configuration and starts the parts when it is called; signals, drain and exit are those of
+every other way to run.
+"""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bytewax.dataflow import Dataflow
+
+from drakkar_flow.config.load import load_config
+from drakkar_flow.engine.lifecycle import EXIT_FAILED, Lifecycle
+from drakkar_flow.errors import FlowError, Problem, ProblemsError
+from drakkar_flow.graph.flow import StreamFlow
+from drakkar_flow.graph.handler import BaseDrakkarHandler
+
+__all__ = ["config_beside", "dataflow", "stream_of"]
+
+_STREAM = "__drakkar_stream__"
+_CONFIG_VARIABLES = ("DRAKKAR_CONFIG", "DK_CONFIG")
+
+
+def dataflow(flow: Any) -> Callable[[], Dataflow]:
+    """Wrap a flow or a handler for `python -m bytewax.run`.
+
+    The configuration is the file DRAKKAR_CONFIG names, else the one beside the flow's file with the
+    same name and the ending `.yaml` or `.yml`, else defaults and environment.
+
+    >>> flow = dataflow(StreamFlow("scan").route())
+    >>> stream_of(flow).name
+    'scan'
+    """
+    stream = stream_of(flow)
+    caller = sys._getframe(1).f_globals.get("__file__")  # noqa: SLF001 - the flow's own file
+    beside = config_beside(Path(caller)) if caller else None
+
+    def compiled() -> Dataflow:
+        try:
+            config = load_config(None if _named_by_environment() else beside)
+            life = Lifecycle(stream, config, own_logging=True, own_signals=True)
+            started = life.start()
+        except ProblemsError as exc:
+            print(exc, file=sys.stderr)
+            raise SystemExit(exc.exit_code) from None
+        atexit.register(_at_exit, life)
+        return started
+
+    setattr(compiled, _STREAM, stream)
+    return compiled
+
+
+def config_beside(flow_file: Path) -> Path | None:
+    """The configuration that stands beside a flow's file, if there is one."""
+    for suffix in (".yaml", ".yml"):
+        candidate = flow_file.with_suffix(suffix)
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def stream_of(flow: Any) -> StreamFlow:
+    """The StreamFlow behind what a user calls a flow: itself, a handler, or what `dataflow` returned.
+
+    Raises:
+        FlowError: when it is something else.
+    """
+    if isinstance(flow, StreamFlow):
+        return flow
+    if isinstance(flow, BaseDrakkarHandler):
+        return StreamFlow.from_handler(flow)
+    if inspect.isfunction(flow) and hasattr(flow, _STREAM):
+        stream: StreamFlow = getattr(flow, _STREAM)
+        return stream
+    what = f"{type(flow).__name__} is not a flow"
+    raise FlowError([Problem("flow", what, "give a StreamFlow, a handler instance, or dataflow(...) of one")])
+
+
+def _named_by_environment() -> bool:
+    return any(os.environ.get(variable) for variable in _CONFIG_VARIABLES)
+
+
+def _at_exit(life: Lifecycle) -> None:
+    life.close()
+    if life.failure:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(EXIT_FAILED)
