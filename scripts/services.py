@@ -13,10 +13,11 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,10 @@ if not __package__:  # run as a file: the package it belongs to is not on the pa
 from scripts.servers.kafka import KafkaCluster  # noqa: E402  (see above)
 from scripts.servers.process import ServerError  # noqa: E402
 
-__all__ = ["KafkaCluster", "ServerError", "Services"]
+__all__ = ["PACKAGES", "VARIABLES", "KafkaCluster", "ServerError", "Services", "missing_programs"]
 
 KINDS: Mapping[str, type[KafkaCluster]] = {"kafka": KafkaCluster}
-"""A kind of server has start(), stop(), state(), restore(), healthy and bootstrap."""
+"""A kind of server has start(), stop(), healthy(), state(), restore() and bootstrap."""
 VARIABLES = {"kafka": "DRAKKAR_TEST_KAFKA"}
 """The environment variable that carries the address of each kind."""
 PACKAGES = {"java": "default-jre-headless", "mvn": "maven"}
@@ -68,7 +69,7 @@ class Services:
         with self._locked():
             servers = self.running()
             if (server := servers.get(kind)) is not None:
-                if server.healthy and brokers in (None, len(server.brokers)):
+                if server.healthy() and brokers in (None, len(server.brokers)):
                     return False
                 server.stop()
             servers[kind] = KINDS[kind](self.directory / kind, brokers or 1)
@@ -106,7 +107,7 @@ class Services:
 
     def environment(self) -> dict[str, str]:
         """The addresses of the healthy servers, as environment variables."""
-        return {VARIABLES[kind]: server.bootstrap for kind, server in self.running().items() if server.healthy}
+        return {VARIABLES[kind]: server.bootstrap for kind, server in self.running().items() if server.healthy()}
 
     @property
     def _file(self) -> Path:
@@ -126,34 +127,61 @@ class Services:
             yield
 
 
+def missing_programs() -> list[str]:
+    """The programs that the servers need and the machine lacks."""
+    return [program for program in PACKAGES if shutil.which(program) is None]
+
+
 def install_programs() -> None:
     """Install what the servers need and the machine lacks.
 
     Raises:
         SystemExit: with 2, when this needs somebody with more rights; the command is printed.
     """
-    packages = [package for program, package in PACKAGES.items() if shutil.which(program) is None]
+    packages = [PACKAGES[program] for program in missing_programs()]
     if not packages:
         return
-    commands = [["apt-get", "update", "-q"], ["apt-get", "install", "-q", "-y", "--no-install-recommends", *packages]]
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         print(f"missing programs; run: sudo apt-get update && sudo apt-get install -y {' '.join(packages)}")
         raise SystemExit(EXIT_MISSING)
-    for command in commands:
+    for command in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
         environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        subprocess.run(command, check=True, env=environment, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+        argv = ["apt-get", "-q", *command]
+        subprocess.run(argv, check=True, env=environment, stdin=subprocess.DEVNULL, stdout=sys.stderr)
 
 
 def run(services: Services, kinds: list[str], command: list[str]) -> int:
-    """Run a command with servers up, and give back its exit code."""
+    """Run a command with servers up, and give back its exit code (128 + n after signal n).
+
+    The command ends in its own way: SIGINT reaches it from the terminal, SIGTERM is handed on, and both are waited for.
+    """
     started = [services.up(kind) for kind in kinds]
     try:
-        return subprocess.run(command, check=False, env=os.environ | services.environment()).returncode
-    except KeyboardInterrupt:
-        return 130
+        with _signals() as seen, subprocess.Popen(command, env=os.environ | services.environment()) as child:
+            while child.poll() is None:
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(timeout=0.5)
+                if signal.SIGTERM in seen:
+                    seen.clear()
+                    child.terminate()
+            return child.returncode if child.returncode >= 0 else 128 - child.returncode
     finally:
         if any(started):
             services.down()
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying of them; unlike SIG_IGN, this is not inherited by children."""
+    seen: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, lambda number, _frame: seen.append(number))
+    try:
+        yield seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def status(services: Services, *, as_json: bool) -> int:
@@ -162,13 +190,13 @@ def status(services: Services, *, as_json: bool) -> int:
     report = {
         kind: {
             "bootstrap": server.bootstrap,
-            "healthy": server.healthy,
+            "healthy": server.healthy(),
             "brokers": [
                 {
                     "node": broker.node,
                     "port": broker.port,
                     "pid": broker.process.pid if broker.process else None,
-                    "healthy": broker.healthy,
+                    "healthy": broker.healthy(),
                     "log": str(broker.log),
                 }
                 for broker in server.brokers
@@ -177,7 +205,7 @@ def status(services: Services, *, as_json: bool) -> int:
         for kind, server in servers.items()
     }
     print(json.dumps(report, indent=2) if as_json else _as_text(report))
-    return 0 if servers and all(server.healthy for server in servers.values()) else EXIT_NOT_RUNNING
+    return 0 if servers and all(server.healthy() for server in servers.values()) else EXIT_NOT_RUNNING
 
 
 def _as_text(report: Mapping[str, Mapping[str, Any]]) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from confluent_kafka.admin import AdminClient
 
 from scripts.servers.kafka import answers
-from scripts.services import VARIABLES, Services
-from support.kafka_io import Kafka, MakeTopic, create_topic, delete_topics
+from scripts.services import VARIABLES, KafkaCluster, Services, missing_programs
+from support.kafka_io import Kafka, MakeCluster, MakeTopic, create_topic, delete_topics
 from support.names import unique
 
 
@@ -19,12 +21,9 @@ def kafka() -> Kafka:
     """The broker named by the environment, or the one that `make services-up` started."""
     variable = VARIABLES["kafka"]
     bootstrap = os.environ.get(variable) or Services().environment().get(variable, "")
-    if bootstrap and answers(int(bootstrap.split(",")[0].rpartition(":")[2])):
-        return Kafka(bootstrap)
-    message = f"no Kafka at {bootstrap or variable}; start one with: make services-up"
-    if os.environ.get("CI"):
-        pytest.fail(message, pytrace=False)
-    pytest.skip(message)
+    if not bootstrap or not answers(int(bootstrap.split(",")[0].rpartition(":")[2])):
+        _unavailable(f"no Kafka at {bootstrap or variable}; start one with: make services-up")
+    return Kafka(bootstrap)
 
 
 @pytest.fixture
@@ -41,3 +40,28 @@ def make_topic(kafka: Kafka) -> Iterator[MakeTopic]:
 
     yield make
     delete_topics(admin, names)
+
+
+@pytest.fixture
+def make_cluster(tmp_path: Path) -> Iterator[MakeCluster]:
+    """Start clusters that the test may break: `make_cluster(brokers=3)`; they are stopped after the test."""
+    if missing := missing_programs():
+        _unavailable(f"no {' and no '.join(missing)}; install with: make services-up")
+    clusters: list[KafkaCluster] = []
+
+    def make(brokers: int = 1) -> KafkaCluster:
+        cluster = KafkaCluster(tmp_path / f"kafka-{len(clusters)}", brokers)
+        clusters.append(cluster)
+        cluster.start()
+        return cluster
+
+    yield make
+    for cluster in clusters:
+        cluster.stop()
+
+
+def _unavailable(message: str) -> NoReturn:
+    """Fail in CI, where servers must be there, and skip elsewhere."""
+    if os.environ.get("CI"):
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)

@@ -48,15 +48,13 @@ class Broker:
         """The file it was started with."""
         return self.directory / "server.properties"
 
-    @property
     def alive(self) -> bool:
         """Whether its process runs."""
-        return self.process is not None and self.process.alive
+        return self.process is not None and self.process.alive()
 
-    @property
     def healthy(self) -> bool:
         """Whether its process runs and answers a request."""
-        return self.alive and answers(self.port)
+        return self.alive() and answers(self.port)
 
 
 class KafkaCluster:
@@ -82,10 +80,9 @@ class KafkaCluster:
         """The value of `bootstrap.servers`, all nodes, whether they run or not."""
         return ",".join(f"127.0.0.1:{broker.port}" for broker in self.brokers)
 
-    @property
     def healthy(self) -> bool:
         """Whether every broker runs and answers."""
-        return all(broker.healthy for broker in self.brokers)
+        return all(broker.healthy() for broker in self.brokers)
 
     def start(self) -> None:
         """Start all brokers with empty data directories.
@@ -131,7 +128,7 @@ class KafkaCluster:
         Raises:
             ServerError: it ended or did not become ready.
         """
-        if not self._broker(node).alive:
+        if not self._broker(node).alive():
             self._launch(node)
 
     def state(self) -> dict[str, Any]:
@@ -253,13 +250,13 @@ def _await_ready(broker: Broker, mark: int) -> None:
     """Wait until the log says so after byte `mark`, and a request is answered."""
 
     def ready() -> bool:
-        return not broker.alive or (READY in _since(broker.log, mark) and answers(broker.port))
+        return not broker.alive() or (READY in _since(broker.log, mark) and answers(broker.port))
 
     try:
         wait_until(ready, START_TIMEOUT_S, f"Kafka broker {broker.node}")
     except ServerError as error:
         raise ServerError(f"{error}; its log {broker.log} ends with:\n{tail(broker.log)}") from None
-    if not broker.alive:
+    if not broker.alive():
         raise ServerError(f"Kafka broker {broker.node} ended; its log {broker.log} ends with:\n{tail(broker.log)}")
 
 

@@ -51,7 +51,6 @@ class ServerProcess:
         )
         return cls(pid, _started(pid) or 0)
 
-    @property
     def alive(self) -> bool:
         """Whether this very process still runs; reaps it when it ended and is our child."""
         with suppress(ChildProcessError):
@@ -60,14 +59,14 @@ class ServerProcess:
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process, unless it is gone."""
-        if self.alive:
+        if self.alive():
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
     def kill(self) -> None:
         """End it at once, and return when it is gone."""
         self.send(signal.SIGKILL)
-        wait_until(lambda: not self.alive, 30, f"process {self.pid} to die")
+        wait_until(lambda: not self.alive(), 30, f"process {self.pid} to die")
 
     @staticmethod
     def stop(processes: Iterable[ServerProcess], timeout_s: float) -> None:
@@ -76,7 +75,7 @@ class ServerProcess:
         for process in left:
             process.send(signal.SIGTERM)
         with suppress(ServerError):
-            wait_until(lambda: not any(process.alive for process in left), timeout_s, "servers to stop")
+            wait_until(lambda: not any(process.alive() for process in left), timeout_s, "servers to stop")
         for process in left:
             process.kill()
 

@@ -18,11 +18,23 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
+from scripts.services import KafkaCluster
 from support.names import unique
 
-__all__ = ["Kafka", "MakeTopic", "committed", "create_topic", "delete_topics", "end_offsets", "produce", "read_all"]
+__all__ = [
+    "Kafka",
+    "MakeCluster",
+    "MakeTopic",
+    "committed",
+    "create_topic",
+    "delete_topics",
+    "end_offsets",
+    "produce",
+    "read_all",
+]
 
 REQUEST_TIMEOUT_S = 20.0
 
@@ -39,6 +51,12 @@ class MakeTopic(Protocol):
     """Makes an empty topic with a name of its own, and gives the name; it goes away after the test."""
 
     def __call__(self, partitions: int = 4) -> str: ...
+
+
+class MakeCluster(Protocol):
+    """Starts a cluster of its own for one test, which may break it, and stops it after the test."""
+
+    def __call__(self, brokers: int = 1) -> KafkaCluster: ...
 
 
 def produce(
@@ -63,7 +81,8 @@ def produce(
         if error is not None:
             errors.append(error)
 
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5, "enable.idempotence": True})
+    # One request at a time keeps the order; idempotence would too, but takes half a second to begin.
+    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5, "max.in.flight": 1})
     where: dict[str, Any] = {} if partition is None else {"partition": partition}
     for index, value in enumerate(values):
         key = keys[index] if keys is not None else None
@@ -101,10 +120,10 @@ def read_all(bootstrap: str, topic: str, expected: int = 0, timeout_s: float = 2
                 pytest.fail(f"{len(messages)} of {expected or 'all'} messages in {topic} after {timeout_s:g} s")
             for message in consumer.consume(1000, timeout=0.1):
                 if (error := message.error()) is None:
-                    unread.add(message.partition())
+                    unread.add(_partition(message))
                     messages.append(message)
                 elif error.code() == KafkaError._PARTITION_EOF:
-                    unread.discard(message.partition())
+                    unread.discard(_partition(message))
         return messages
     finally:
         consumer.close()
@@ -153,8 +172,14 @@ def delete_topics(admin: AdminClient, names: list[str]) -> None:
 
 def _reader(bootstrap: str, settings: dict[str, Any]) -> Consumer:
     base = {"bootstrap.servers": bootstrap, "group.id": unique("reader"), "enable.auto.commit": False}
-    return Consumer(base | settings)
+    return Consumer(base | {"fetch.wait.max.ms": 20} | settings)
 
 
 def _partitions(consumer: Consumer, topic: str) -> list[int]:
     return sorted(consumer.list_topics(topic, timeout=REQUEST_TIMEOUT_S).topics[topic].partitions)
+
+
+def _partition(message: Message) -> int:
+    partition = message.partition()
+    assert partition is not None
+    return partition

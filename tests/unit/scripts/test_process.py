@@ -30,7 +30,7 @@ class Spawner:
         log = self.directory / f"{len(self.processes)}.log"
         process = ServerProcess.spawn([sys.executable, "-c", source], log)
         self.processes.append(process)
-        until(lambda: "ready" in log.read_text() or not process.alive, what="the child to be ready")
+        until(lambda: "ready" in log.read_text() or not process.alive(), what="the child to be ready")
         return process
 
 
@@ -46,33 +46,33 @@ def spawn(tmp_path: Path) -> Iterator[Spawner]:
 def test_a_spawned_process_lives_in_its_own_session_until_it_is_stopped(spawn: Spawner) -> None:
     """A server is alive after spawn, is no part of our session, and is gone when stop returns."""
     process = spawn(OBEDIENT)
-    assert process.alive
+    assert process.alive()
     assert os.getsid(process.pid) == process.pid != os.getsid(0)
     ServerProcess.stop([process], timeout_s=10)
-    assert not process.alive
+    assert not process.alive()
 
 
 def test_a_process_that_ignores_sigterm_is_killed_after_the_deadline(spawn: Spawner) -> None:
     """Stop ends obedient and stubborn processes alike."""
     both = [spawn(OBEDIENT), spawn(STUBBORN)]
     ServerProcess.stop(both, timeout_s=0.2)
-    assert [process.alive for process in both] == [False, False]
+    assert [process.alive() for process in both] == [False, False]
 
 
 def test_a_recycled_pid_is_neither_alive_nor_signalled(spawn: Spawner) -> None:
     """A state file that names a pid which now belongs to another process leaves that process alone."""
     process = spawn(OBEDIENT)
     stale = replace(process, started=process.started - 1)
-    assert not stale.alive
+    assert not stale.alive()
     stale.send(signal.SIGKILL)
     ServerProcess.stop([stale], timeout_s=1)
-    assert process.alive
+    assert process.alive()
 
 
 def test_a_process_that_ended_by_itself_is_not_alive(spawn: Spawner) -> None:
     """Our own ended child is reaped, not taken for alive because its zombie is there."""
     process = spawn("pass")
-    until(lambda: not process.alive, what="the child to end")
+    until(lambda: not process.alive(), what="the child to end")
     process.kill()
 
 
@@ -81,7 +81,7 @@ def test_output_is_appended_to_the_log(tmp_path: Path) -> None:
     log = tmp_path / "server.log"
     log.write_text("before\n")
     process = ServerProcess.spawn(["sh", "-c", "echo out; echo err >&2"], log)
-    until(lambda: not process.alive, what="the child to end")
+    until(lambda: not process.alive(), what="the child to end")
     assert log.read_text() == "before\nout\nerr\n"
 
 

@@ -38,7 +38,6 @@ class FakeCluster(KafkaCluster):
         """Put one node down."""
         (self._broker(node).directory / "up").unlink(missing_ok=True)
 
-    @property
     def healthy(self) -> bool:
         """Whether all nodes are up."""
         return all((broker.directory / "up").exists() for broker in self.brokers)
@@ -108,7 +107,7 @@ def test_a_cluster_whose_processes_are_gone_is_stopped_without_harm(tmp_path: Pa
     """State left behind by a crash or a reboot is cleaned; the pid in it now belongs to somebody else."""
     cluster = KafkaCluster(tmp_path)
     cluster._replace(1, ServerProcess(pid=1, started=-1))
-    assert not cluster.healthy
+    assert not cluster.healthy()
     cluster.stop()
     assert cluster.brokers[0].process is None
 
@@ -143,7 +142,7 @@ def test_down_stops_everything_and_forgets_it(services: Services) -> None:
     services.up("kafka")
     server = services.running()["kafka"]
     assert services.down() == ["kafka"]
-    assert not server.healthy
+    assert not server.healthy()
     assert services.running() == {}
     assert services.down() == []
 
@@ -160,11 +159,17 @@ def test_run_gives_the_command_the_addresses_and_stops_what_it_started(services:
     assert services.running() == {}
 
 
+def test_run_hands_a_signal_on_and_still_stops_what_it_started(services: Services) -> None:
+    """A command that ends by SIGTERM, like one that CI cancels, gives 143 and leaves no server."""
+    assert module.run(services, ["kafka"], ["sh", "-c", "kill -TERM $PPID; sleep 60"]) == 143
+    assert services.running() == {}
+
+
 def test_run_leaves_a_server_that_was_there(services: Services) -> None:
     """What somebody else started goes on."""
     services.up("kafka")
     assert module.run(services, ["kafka"], ["true"]) == 0
-    assert services.running()["kafka"].healthy
+    assert services.running()["kafka"].healthy()
 
 
 def test_status_says_what_is_down_and_exits_accordingly(services: Services, capsys: pytest.CaptureFixture[str]) -> None:
@@ -186,7 +191,7 @@ def test_missing_programs_are_named_with_the_command_that_installs_them(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without the rights to install, the one command to run is printed and the exit code is 2."""
-    monkeypatch.setattr(module.shutil, "which", lambda program: None)
+    monkeypatch.setenv("PATH", "")
     with pytest.raises(SystemExit) as exit_info:
         module.install_programs()
     assert exit_info.value.code == 2

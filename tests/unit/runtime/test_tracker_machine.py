@@ -1,0 +1,262 @@
+"""The tracker against a model that keeps everything and recounts from the start each time."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from drakkar_flow.model.outcome import Ack, AckStatus
+from drakkar_flow.model.record import Credit, Lane, Record
+from drakkar_flow.runtime.credit import Purse, split
+from drakkar_flow.runtime.tracker import _REMEMBERED_EPOCHS, Statistics, Tracker, Watermark
+
+LANES: list[Lane] = [("in", 0), ("in", 1), ("other", 0)]
+BY_BADNESS = [AckStatus.DONE, AckStatus.SKIPPED, AckStatus.DEAD]
+
+lanes = st.sampled_from(LANES)
+starts = st.integers(min_value=0, max_value=40) | st.integers(min_value=2**31 - 3, max_value=2**40)
+gaps = st.just(1) | st.integers(min_value=1, max_value=5) | st.just(2**31)
+picks = st.integers(min_value=0, max_value=10**6)
+statuses = st.sampled_from([AckStatus.DONE, AckStatus.DONE, *BY_BADNESS])
+
+
+@dataclass(eq=False)
+class Delivered:
+    """A record and how its branches ended so far."""
+
+    record: Record
+    outstanding: int = 1
+    worst: int = 0
+
+
+@dataclass
+class LaneTruth:
+    """A lane: what was delivered in each epoch, and which epoch the tracker can know of."""
+
+    epoch: int = 0
+    next_offset: int = 0
+    delivered: dict[int, list[Delivered]] = field(default_factory=lambda: {0: []})
+    known: int = -1
+    is_open: bool = False
+
+    def learn(self, epoch: int, *, is_open: bool) -> None:
+        """An acknowledgement or a revoke told of an epoch."""
+        if epoch > self.known:
+            self.known, self.is_open = epoch, is_open
+
+    def finished(self) -> tuple[list[int], list[int]]:
+        """The finished offsets of the known epoch: the longest beginning, and those after it."""
+        beginning: list[int] = []
+        beyond: list[int] = []
+        complete = True
+        for one in self.delivered.get(self.known, []) if self.is_open else []:
+            complete = complete and not one.outstanding
+            if not one.outstanding:
+                (beginning if complete else beyond).append(one.record.offset)
+        return beginning, beyond
+
+    def committable(self) -> tuple[int, int] | None:
+        """The epoch and the offset that may be committed."""
+        beginning, _ = self.finished()
+        return (self.known, beginning[-1] + 1) if beginning else None
+
+
+class TrackerMachine(RuleBasedStateMachine):
+    """Delivers, divides, returns, repeats, revokes and assigns in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tracker = Tracker()
+        self.truth = {lane: LaneTruth() for lane in LANES}
+        self.shares: list[tuple[Delivered, Credit]] = []
+        self.finished: list[Delivered] = []
+
+    @initialize(offsets=st.tuples(starts, starts, starts))
+    def start(self, offsets: tuple[int, int, int]) -> None:
+        """Each lane starts somewhere."""
+        for lane, offset in zip(LANES, offsets, strict=True):
+            self.truth[lane].next_offset = offset
+
+    @rule(lane=lanes, steps=st.lists(gaps, min_size=1, max_size=6), size=st.integers(min_value=0, max_value=9))
+    def deliver(self, lane: Lane, steps: list[int], size: int) -> None:
+        """Records arrive, with gaps between their offsets."""
+        truth = self.truth[lane]
+        chain = truth.delivered[truth.epoch]
+        for gap in steps:
+            previous = chain[-1].record.offset if chain else -1
+            offset = truth.next_offset
+            one = Delivered(
+                Record(
+                    *lane,
+                    offset,
+                    value=b"v" * size,
+                    key=b"k" * (offset % 3) or None,
+                    epoch=truth.epoch,
+                    previous=previous,
+                )
+            )
+            chain.append(one)
+            self.shares.append((one, one.record.credit))
+            truth.next_offset = offset + gap
+
+    @precondition(lambda self: self.shares)
+    @rule(pick=picks, n=st.integers(min_value=1, max_value=5))
+    def divide(self, pick: int, n: int) -> None:
+        """A share is divided again."""
+        self.replace(pick, lambda credit: split(credit, n))
+
+    @precondition(lambda self: self.shares)
+    @rule(pick=picks, n=st.integers(min_value=0, max_value=4))
+    def give_out(self, pick: int, n: int) -> None:
+        """A share is given out by a purse."""
+
+        def parts(credit: Credit) -> list[Credit]:
+            purse = Purse(credit)
+            return [*(purse.take() for _ in range(n)), purse.rest()]
+
+        self.replace(pick, parts)
+
+    def replace(self, pick: int, parts: Callable[[Credit], list[Credit]]) -> None:
+        """Put parts in the place of a share."""
+        one, credit = self.shares.pop(pick % len(self.shares))
+        shares = parts(credit)
+        one.outstanding += len(shares) - 1
+        self.shares.extend((one, share) for share in shares)
+
+    @precondition(lambda self: self.shares)
+    @rule(returns=st.lists(st.tuples(picks, statuses), min_size=1, max_size=12), repeats=st.lists(picks, max_size=3))
+    def settle(self, returns: list[tuple[int, AckStatus]], repeats: list[int]) -> None:
+        """Shares return in any order, mixed with repetitions."""
+        acks = []
+        for pick, status in returns:
+            if self.shares:
+                acks.append(self.take_back(pick % len(self.shares), status))
+        self.check_settle(acks, repeats)
+
+    @precondition(lambda self: self.shares)
+    @rule(lane=lanes, count=st.integers(min_value=1, max_value=30))
+    def settle_in_order(self, lane: Lane, count: int) -> None:
+        """A run of one lane returns in the order of delivery."""
+        acks = []
+        for _ in range(count):
+            index = next((i for i, (one, _) in enumerate(self.shares) if one.record.lane == lane), None)
+            if index is not None:
+                acks.append(self.take_back(index, AckStatus.DONE))
+        self.check_settle(acks, [])
+
+    @precondition(lambda self: self.finished)
+    @rule(repeats=st.lists(picks, min_size=1, max_size=5))
+    def repeat(self, repeats: list[int]) -> None:
+        """Finished records are acknowledged again."""
+        self.check_settle([], repeats)
+
+    @rule(lane=lanes, tell=st.booleans(), back=st.integers(min_value=0, max_value=2))
+    def revoke(self, lane: Lane, tell: bool, back: int) -> None:
+        """A lane is revoked, the caller naming its epoch or not, perhaps too late."""
+        truth = self.truth[lane]
+        epoch = truth.epoch - back if tell else None
+        self.tracker.forget(lane, epoch)
+        if epoch is not None:
+            truth.learn(epoch, is_open=False)
+        if epoch in (None, truth.known):
+            truth.is_open = False
+
+    @rule(lane=lanes, skip=st.integers(min_value=1, max_value=3), start=starts)
+    def assign(self, lane: Lane, skip: int, start: int) -> None:
+        """A lane is assigned anew and starts anywhere, lower too."""
+        truth = self.truth[lane]
+        truth.epoch += skip
+        truth.delivered[truth.epoch] = []
+        truth.next_offset = start
+
+    @rule()
+    def recover(self) -> None:
+        """The tracker is saved and restored."""
+        self.tracker = pickle.loads(pickle.dumps(self.tracker))
+
+    def take_back(self, index: int, status: AckStatus) -> tuple[Delivered, Ack]:
+        """Remove a share and make its acknowledgement."""
+        one, credit = self.shares.pop(index)
+        return one, Ack(one.record, credit, status)
+
+    def check_settle(self, returns: list[tuple[Delivered, Ack]], repeats: list[int]) -> None:
+        """Settle and compare what the tracker tells with what the model counts."""
+        before = {lane: truth.committable() for lane, truth in self.truth.items()}
+        acks = self.repetitions(repeats)
+        counts: Counter[AckStatus] = Counter()
+        size = 0
+        for one, ack in returns:
+            acks.append(ack)
+            one.outstanding -= 1
+            one.worst = max(one.worst, BY_BADNESS.index(ack.status))
+            self.truth[one.record.lane].learn(one.record.epoch, is_open=True)
+            if not one.outstanding:
+                self.finished.append(one)
+                counts[BY_BADNESS[one.worst]] += 1
+                size += one.record.size
+        settled = self.tracker.settle(acks)
+
+        after = {lane: truth.committable() for lane, truth in self.truth.items()}
+        moved = {Watermark(lane, *now) for lane, now in after.items() if now and now != before[lane]}
+        assert set(settled.watermarks) == moved
+        assert len(settled.watermarks) == len(moved)
+        assert (settled.done, settled.skipped, settled.dead) == tuple(counts[status] for status in BY_BADNESS)
+        assert settled.size == size
+
+    def repetitions(self, repeats: list[int]) -> list[Ack]:
+        """Acknowledgements of finished records, whole or in part, of epochs still remembered."""
+        known = [one for one in self.finished if self.is_remembered(one.record.lane, one.record.epoch)]
+        again = [known[pick % len(known)] for pick in repeats if known]
+        return [Ack(one.record, one.record.credit - n % 2, BY_BADNESS[n % 3]) for n, one in enumerate(again)]
+
+    def is_remembered(self, lane: Lane, epoch: int) -> bool:
+        """Whether the tracker promises to know what finished in an epoch."""
+        return epoch >= self.truth[lane].known - _REMEMBERED_EPOCHS
+
+    @invariant()
+    def positions_are_true(self) -> None:
+        """A lane may be committed up to its first unfinished record, exactly."""
+        for lane, truth in self.truth.items():
+            committable = truth.committable()
+            assert self.tracker.position(lane) == (committable[1] if committable else None)
+            assert self.tracker.finished_beyond(lane) == truth.finished()[1]
+
+    @invariant()
+    def memory_is_bounded(self) -> None:
+        """Only records that are in flight, or finished behind one that is, are remembered."""
+        statistics = self.tracker.statistics()
+        assert statistics.lanes <= len(LANES)
+        assert statistics.partial <= len({id(one) for one, _ in self.shares})
+        unfinished = [
+            chain
+            for lane, truth in self.truth.items()
+            for epoch, chain in truth.delivered.items()
+            if any(one.outstanding for one in chain) or not self.is_remembered(lane, epoch)
+        ]
+        assert statistics.beyond <= sum(map(len, unfinished))
+
+    def teardown(self) -> None:
+        """When everything returned, every open lane is at its end; the next epoch finds nothing left."""
+        self.check_settle([self.take_back(0, AckStatus.DONE) for _ in range(len(self.shares))], [])
+        for lane, truth in self.truth.items():
+            chain = truth.delivered.get(truth.known, []) if truth.is_open else []
+            assert self.tracker.position(lane) == (chain[-1].record.offset + 1 if chain else None)
+        assert self.tracker.statistics().partial == 0
+        for lane in LANES:
+            self.assign(lane, 1, 0)
+            self.deliver(lane, [1], 1)
+        self.check_settle([self.take_back(0, AckStatus.DONE) for _ in LANES], [])
+        assert self.tracker.statistics() == Statistics(lanes=len(LANES), partial=0, beyond=0)
+
+
+TrackerMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+
+
+class TestTracker(TrackerMachine.TestCase):
+    """The tracker and its model agree after every step."""
