@@ -156,7 +156,7 @@ class Tracker:
                 beyond, partial = chain.beyond, chain.partial
             status: AckStatus | None = ack.status
             if (
-                record.previous == chain.finished
+                record.previous == chain.finished < record.offset
                 and ack.credit == full
                 and status is done
                 and not beyond

@@ -30,6 +30,16 @@ def whole(*records: Record, status: AckStatus = AckStatus.DONE) -> list[Ack]:
     return [Ack(record, record.credit, status) for record in records]
 
 
+FATES = (AckStatus.DONE, AckStatus.SKIPPED, AckStatus.DEAD)
+
+
+def told(settled: Settled) -> tuple[list[Watermark], int, int, int, int]:
+    """What a settling told: watermarks, counts by status, bytes."""
+    size = sum(size for _, size in settled.finished.values())
+    assert sum(count for count, _ in settled.finished.values()) == settled.done + settled.skipped + settled.dead
+    return settled.watermarks, settled.done, settled.skipped, settled.dead, size
+
+
 def watermarks(settled: Settled) -> list[int]:
     """The offsets that a batch made committable."""
     return [mark.offset for mark in settled.watermarks]
@@ -67,7 +77,7 @@ def test_d3_repeated_and_unknown_offsets_have_no_effect() -> None:
 
     again = tracker.settle(whole(records[5], records[7], records[7], status=AckStatus.DEAD))
 
-    assert again == Settled([], 0, 0, 0, 0)
+    assert told(again) == ([], 0, 0, 0, 0)
     assert tracker.position(LANE) == 6
     assert tracker.statistics() == Statistics(lanes=1, partial=0, beyond=1)
     tracker.forget(("unknown", 0))
@@ -115,13 +125,13 @@ def test_a_record_is_finished_when_all_its_credit_came_back(order: tuple[int, ..
     acks = [Ack(record, shares[n]) for n in order]
     tracker = Tracker()
 
-    assert tracker.settle(acks[:3]) == Settled([], 0, 0, 0, 0)
+    assert told(tracker.settle(acks[:3])) == ([], 0, 0, 0, 0)
     assert tracker.statistics() == Statistics(lanes=1, partial=1, beyond=0)
-    assert tracker.settle(acks[3:]) == Settled([Watermark(LANE, 0, 8)], 1, 0, 0, 3)
+    assert told(tracker.settle(acks[3:])) == ([Watermark(LANE, 0, 8)], 1, 0, 0, 3)
     assert tracker.statistics() == Statistics(lanes=1, partial=0, beyond=0)
 
 
-@pytest.mark.parametrize("statuses", list(itertools.permutations(AckStatus)))
+@pytest.mark.parametrize("statuses", list(itertools.permutations(FATES)))
 def test_the_worst_status_wins(statuses: tuple[AckStatus, ...]) -> None:
     """A record with a dead branch is dead, whichever branch ends first; without one it is skipped."""
     dead, skipped = chain(1, 2).values()
@@ -152,7 +162,7 @@ def test_counts_and_sizes_are_of_the_records_that_finished() -> None:
         ]
     )
 
-    assert settled == Settled([Watermark(LANE, 0, 3)], done=1, skipped=1, dead=1, size=12)
+    assert told(settled) == ([Watermark(LANE, 0, 3)], 1, 1, 1, 12)
 
 
 def test_each_lane_advances_by_itself_and_is_told_once() -> None:
@@ -172,8 +182,8 @@ def test_an_older_epoch_counts_but_moves_no_watermark() -> None:
     tracker.settle([*whole(older[11]), Ack(older[10], 1)])
 
     assert tracker.settle(whole(newer[10])).watermarks == [Watermark(LANE, 1, 11)]
-    assert tracker.settle([Ack(older[10], FULL_CREDIT - 1)]) == Settled([], 1, 0, 0, 3)
-    assert tracker.settle(whole(older[10], older[11])) == Settled([], 0, 0, 0, 0)
+    assert told(tracker.settle([Ack(older[10], FULL_CREDIT - 1)])) == ([], 1, 0, 0, 3)
+    assert told(tracker.settle(whole(older[10], older[11]))) == ([], 0, 0, 0, 0)
     assert tracker.position(LANE) == 11
     assert tracker.statistics() == Statistics(lanes=1, partial=0, beyond=0)
 
@@ -206,7 +216,7 @@ def test_a_revoked_lane_has_nothing_to_commit_until_a_newer_epoch() -> None:
 
     assert tracker.position(LANE) is None
     assert tracker.finished_beyond(LANE) == []
-    assert tracker.settle(whole(records[2])) == Settled([], 1, 0, 0, 3)
+    assert told(tracker.settle(whole(records[2]))) == ([], 1, 0, 0, 3)
     assert tracker.settle(whole(chain(2, epoch=1)[2])).watermarks == [Watermark(LANE, 1, 3)]
 
 
@@ -216,7 +226,7 @@ def test_a_revoke_fences_an_epoch_nothing_was_heard_of() -> None:
 
     tracker.forget(LANE, 4)
 
-    assert tracker.settle(whole(chain(1, epoch=4)[1])) == Settled([], 1, 0, 0, 3)
+    assert told(tracker.settle(whole(chain(1, epoch=4)[1]))) == ([], 1, 0, 0, 3)
     assert watermarks(tracker.settle(whole(chain(1, epoch=5)[1]))) == [2]
 
 
@@ -281,7 +291,7 @@ def test_a_record_from_epochs_ago_still_counts_once_it_is_whole() -> None:
     for epoch in range(1, 10):
         tracker.settle(whole(chain(1, epoch=epoch)[1]))
 
-    assert tracker.settle([Ack(slow, FULL_CREDIT - 1), *whole(untouched)]) == Settled([], 2, 0, 0, 6)
+    assert told(tracker.settle([Ack(slow, FULL_CREDIT - 1), *whole(untouched)])) == ([], 2, 0, 0, 6)
     assert tracker.position(LANE) == 2
 
 
@@ -294,3 +304,21 @@ def test_a_tracker_goes_on_after_pickling() -> None:
     tracker = pickle.loads(pickle.dumps(tracker))
 
     assert watermarks(tracker.settle([*whole(records[1]), Ack(records[2], FULL_CREDIT - 1)])) == [4]
+
+
+def test_finished_records_are_told_by_assignment() -> None:
+    """Whoever counts what is in flight learns for each assignment what left it, older epochs included."""
+    tracker = Tracker()
+    older, newer = chain(1, 2), chain(1, epoch=1)
+    settled = tracker.settle(whole(older[1], newer[1], older[2]))
+    assert settled.finished == {(LANE, 0): (2, 6), (LANE, 1): (1, 3)}
+
+
+def test_a_fenced_record_moves_no_watermark_and_nothing_behind_it_does() -> None:
+    """What was not delivered because its partition went away is never committed by this assignment."""
+    records = chain(1, 2, 3)
+    tracker = Tracker()
+    assert told(tracker.settle(whole(records[1])))[0] == [Watermark(LANE, 0, 2)]
+    settled = tracker.settle([Ack(records[2], FULL_CREDIT, AckStatus.FENCED), Ack(records[3], FULL_CREDIT)])
+    assert (settled.watermarks, settled.fenced, settled.done) == ([], 1, 1)
+    assert tracker.position(LANE) is None

@@ -207,7 +207,7 @@ class TrackerMachine(RuleBasedStateMachine):
         assert set(settled.watermarks) == moved
         assert len(settled.watermarks) == len(moved)
         assert (settled.done, settled.skipped, settled.dead) == tuple(counts[status] for status in BY_BADNESS)
-        assert settled.size == size
+        assert sum(size for _, size in settled.finished.values()) == size
 
     def repetitions(self, repeats: list[int]) -> list[Ack]:
         """Acknowledgements of finished records, whole or in part, of epochs still remembered."""
