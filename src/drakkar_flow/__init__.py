@@ -1,1 +1,139 @@
-"""Kafka messages in, external programs at work, results to sinks, offsets committed when all of it is safe."""
+"""Kafka messages in, external programs at work, results to sinks, offsets committed when all of it is safe.
+
+The public names; they are loaded when first used, so that importing the package stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from drakkar_flow._version import __version__
+
+if TYPE_CHECKING:
+    from drakkar_flow.config.load import load_config
+    from drakkar_flow.config.root import DrakkarConfig
+    from drakkar_flow.engine.app import DrakkarApp
+    from drakkar_flow.engine.runner import StreamingRunner
+    from drakkar_flow.engine.terse import dataflow
+    from drakkar_flow.graph.flow import StreamFlow
+    from drakkar_flow.graph.handler import BaseDrakkarHandler, Handler
+    from drakkar_flow.graph.nodes import (
+        Dlq,
+        Fail,
+        JsonlSink,
+        KafkaSink,
+        KafkaSource,
+        Skip,
+        SqliteSink,
+        Subprocess,
+        Window,
+    )
+    from drakkar_flow.model.group import MessageGroup
+    from drakkar_flow.model.payload import (
+        CollectResult,
+        DeliveryAction,
+        DeliveryError,
+        FilePayload,
+        KafkaPayload,
+        SqlitePayload,
+    )
+    from drakkar_flow.model.record import Record, SourceMessage
+    from drakkar_flow.model.task import (
+        ErrorAction,
+        ExecutorError,
+        ExecutorResult,
+        ExecutorTask,
+        PendingContext,
+        PrecomputedResult,
+        make_stable_task_id,
+        make_task_id,
+    )
+
+_HOMES = {
+    "BaseDrakkarHandler": "graph.handler",
+    "CollectResult": "model.payload",
+    "DeliveryAction": "model.payload",
+    "DeliveryError": "model.payload",
+    "Dlq": "graph.nodes",
+    "DrakkarApp": "engine.app",
+    "DrakkarConfig": "config.root",
+    "ErrorAction": "model.task",
+    "ExecutorError": "model.task",
+    "ExecutorResult": "model.task",
+    "ExecutorTask": "model.task",
+    "Fail": "graph.nodes",
+    "FilePayload": "model.payload",
+    "Handler": "graph.handler",
+    "JsonlSink": "graph.nodes",
+    "KafkaPayload": "model.payload",
+    "KafkaSink": "graph.nodes",
+    "KafkaSource": "graph.nodes",
+    "MessageGroup": "model.group",
+    "PendingContext": "model.task",
+    "PrecomputedResult": "model.task",
+    "Record": "model.record",
+    "Skip": "graph.nodes",
+    "SourceMessage": "model.record",
+    "SqlitePayload": "model.payload",
+    "SqliteSink": "graph.nodes",
+    "StreamFlow": "graph.flow",
+    "StreamingRunner": "engine.runner",
+    "Subprocess": "graph.nodes",
+    "Window": "graph.nodes",
+    "dataflow": "engine.terse",
+    "load_config": "config.load",
+    "make_stable_task_id": "model.task",
+    "make_task_id": "model.task",
+}
+
+__all__ = [
+    "BaseDrakkarHandler",
+    "CollectResult",
+    "DeliveryAction",
+    "DeliveryError",
+    "Dlq",
+    "DrakkarApp",
+    "DrakkarConfig",
+    "ErrorAction",
+    "ExecutorError",
+    "ExecutorResult",
+    "ExecutorTask",
+    "Fail",
+    "FilePayload",
+    "Handler",
+    "JsonlSink",
+    "KafkaPayload",
+    "KafkaSink",
+    "KafkaSource",
+    "MessageGroup",
+    "PendingContext",
+    "PrecomputedResult",
+    "Record",
+    "Skip",
+    "SourceMessage",
+    "SqlitePayload",
+    "SqliteSink",
+    "StreamFlow",
+    "StreamingRunner",
+    "Subprocess",
+    "Window",
+    "__version__",
+    "dataflow",
+    "load_config",
+    "make_stable_task_id",
+    "make_task_id",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

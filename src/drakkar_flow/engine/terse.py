@@ -23,7 +23,7 @@ from drakkar_flow.errors import FlowError, Problem, ProblemsError
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.handler import BaseDrakkarHandler
 
-__all__ = ["config_beside", "dataflow", "stream_of"]
+__all__ = ["config_for", "dataflow", "stream_of"]
 
 _STREAM = "__drakkar_stream__"
 _CONFIG_VARIABLES = ("DRAKKAR_CONFIG", "DK_CONFIG")
@@ -41,11 +41,11 @@ def dataflow(flow: Any) -> Callable[[], Dataflow]:
     """
     stream = stream_of(flow)
     caller = sys._getframe(1).f_globals.get("__file__")  # noqa: SLF001 - the flow's own file
-    beside = config_beside(Path(caller)) if caller else None
+    file = Path(caller) if caller else None
 
     def compiled() -> Dataflow:
         try:
-            config = load_config(None if _named_by_environment() else beside)
+            config = load_config(config_for(file))
             life = Lifecycle(stream, config, own_logging=True, own_signals=True)
             started = life.start()
         except ProblemsError as exc:
@@ -58,13 +58,12 @@ def dataflow(flow: Any) -> Callable[[], Dataflow]:
     return compiled
 
 
-def config_beside(flow_file: Path) -> Path | None:
-    """The configuration that stands beside a flow's file, if there is one."""
-    for suffix in (".yaml", ".yml"):
-        candidate = flow_file.with_suffix(suffix)
-        if candidate.is_file():
-            return candidate
-    return None
+def config_for(flow_file: Path | None) -> Path | None:
+    """The configuration that stands beside a flow's file; None when the environment names one, or none is there."""
+    if flow_file is None or any(os.environ.get(variable) for variable in _CONFIG_VARIABLES):
+        return None
+    candidates = (flow_file.with_suffix(suffix) for suffix in (".yaml", ".yml"))
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 def stream_of(flow: Any) -> StreamFlow:
@@ -82,10 +81,6 @@ def stream_of(flow: Any) -> StreamFlow:
         return stream
     what = f"{type(flow).__name__} is not a flow"
     raise FlowError([Problem("flow", what, "give a StreamFlow, a handler instance, or dataflow(...) of one")])
-
-
-def _named_by_environment() -> bool:
-    return any(os.environ.get(variable) for variable in _CONFIG_VARIABLES)
 
 
 def _at_exit(life: Lifecycle) -> None:

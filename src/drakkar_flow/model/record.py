@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["FULL_CREDIT", "Credit", "Lane", "Record"]
+__all__ = ["FULL_CREDIT", "Credit", "Lane", "Record", "SourceMessage"]
 
 Lane = tuple[str, int]
 """A source partition: (topic, partition). Everything about offsets is kept by lane."""
@@ -62,3 +62,7 @@ class Record(msgspec.Struct, gc=False, dict=False):
     def size(self) -> int:
         """The bytes of key and value, what in-flight limits count."""
         return len(self.value) + (len(self.key) if self.key else 0)
+
+
+SourceMessage = Record
+"""py-drakkar's name for a record."""

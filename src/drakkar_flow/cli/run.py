@@ -1,0 +1,26 @@
+"""`drakkar-flow run`: run a flow until it is told to stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from drakkar_flow.cli.find import find_flow
+
+__all__ = ["run"]
+
+
+def run(
+    flow: Annotated[str, typer.Argument(help="flows/pipeline.py, file.py:name or package.module:name")],
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; default: beside the flow")] = None,
+) -> None:
+    """Run a flow; SIGTERM or Ctrl-C drains it, a second one aborts."""
+    from drakkar_flow.config.load import load_config  # noqa: PLC0415 - keeps `--help` quick
+    from drakkar_flow.engine.runner import StreamingRunner  # noqa: PLC0415
+    from drakkar_flow.engine.terse import config_for  # noqa: PLC0415
+
+    found, file = find_flow(flow)
+    runner = StreamingRunner(found, load_config(config or config_for(file)))
+    raise typer.Exit(runner.run())
