@@ -1,0 +1,244 @@
+"""One run of a program, from its pipes to its last breath, on the thread that calls `Child.run`."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from drakkar_flow.executor.capture import Capture
+from drakkar_flow.executor.spawn import Environment, Spawner
+
+__all__ = ["Child", "Command", "Ending", "LaunchError", "Limits"]
+
+LINGER_S: Final = 0.25
+"""Seconds a program's leftovers may hold its pipes after it ended, before they are killed."""
+
+_READ_BYTES: Final = 65536  # what a pipe holds
+_ATOMIC_BYTES: Final = 4096  # what an empty pipe takes at once, whatever the kernel's limits
+_LONGEST_WAIT_S: Final = 3600.0  # poll() counts milliseconds in an int
+
+
+class LaunchError(Exception):
+    """Raised when a program can't be started; the cause is chained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to start: `stdin` None stands for an empty one."""
+
+    path: str
+    args: list[str]
+    env: Environment
+    stdin: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds a run may take and a killed one may still be read, and bytes of output kept (0 = all)."""
+
+    timeout_s: float
+    grace_s: float
+    stdout_bytes: int
+    stderr_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended: `exit_code` is -N after signal N; `started_at` is on the monotonic clock."""
+
+    pid: int
+    exit_code: int
+    timed_out: bool
+    stdout: Capture
+    stderr: Capture
+    started_at: float
+    spawn_s: float
+
+
+class Child:
+    """A program that runs once. `run` blocks its thread; `kill` may come from any thread at any time.
+
+    Whatever happens, when `run` is left the program is reaped, its process group killed and every
+    descriptor closed. A program that moved to another session is not followed: its pipes are
+    abandoned `grace_s` after the kill and what was read so far is flagged as truncated.
+    """
+
+    __slots__ = (
+        "_dying", "_exited", "_killed", "_limits", "_lock", "_outputs", "_pid", "_pidfd", "_poll", "_stdin", "_unsent",
+        "_until",
+    )  # fmt: skip
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._killed = False
+        self._pid = 0
+        self._pidfd = -1
+        self._stdin = -1
+        self._unsent = memoryview(b"")
+        self._outputs: dict[int, Capture] = {}
+        self._poll = select.poll()
+        self._exited = False
+        self._dying = False
+        self._until = 0.0
+
+    def kill(self) -> None:
+        """Kill the program and its group, now or as soon as it started."""
+        with self._lock:
+            self._killed = True
+            if self._pid:
+                self._signal(os.killpg)
+                self._signal(os.kill)  # in case it left its group
+
+    def run(self, command: Command, spawner: Spawner, dev_null: int) -> Ending:
+        """Start the program, feed it, read it to the end, reap it.
+
+        Raises:
+            LaunchError: when the program can't be started.
+        """
+        stdout, stderr = Capture(self._limits.stdout_bytes), Capture(self._limits.stderr_bytes)
+        try:
+            started_at = time.monotonic()
+            pid = self._start(command, spawner, dev_null, stdout, stderr)
+            spawned_at = time.monotonic()
+            timed_out = self._watch(spawned_at + self._limits.timeout_s)
+        finally:
+            self._close_all()
+            status = self._reap()
+        return Ending(pid, status, timed_out, stdout, stderr, started_at, spawned_at - started_at)
+
+    # Starting
+
+    def _start(self, command: Command, spawner: Spawner, dev_null: int, stdout: Capture, stderr: Capture) -> int:
+        theirs: list[int] = []
+        try:
+            stdin = dev_null if command.stdin is None else self._stdin_pipe(command.stdin, theirs)
+            descriptors = (stdin, self._output_pipe(stdout, theirs), self._output_pipe(stderr, theirs))
+            pid = spawner.spawn(command.path, command.args, command.env, descriptors)
+            self._adopt(pid)
+        except (OSError, ValueError, TypeError) as exc:
+            raise LaunchError(f"can't start {command.path!r}: {exc}") from exc
+        finally:
+            for descriptor in theirs:
+                os.close(descriptor)
+        return pid
+
+    def _adopt(self, pid: int) -> None:
+        with self._lock:
+            self._pid = pid
+            if self._killed:
+                self._signal(os.killpg)
+        self._pidfd = os.pidfd_open(pid)
+        self._poll.register(self._pidfd, select.POLLIN)
+
+    def _stdin_pipe(self, data: bytes, theirs: list[int]) -> int:
+        read_end, write_end = os.pipe()
+        theirs.append(read_end)
+        if len(data) <= _ATOMIC_BYTES:  # all of it before the program even runs: one wake-up less
+            os.write(write_end, data)
+            os.close(write_end)
+        else:
+            os.set_blocking(write_end, False)
+            self._stdin, self._unsent = write_end, memoryview(data)
+            self._poll.register(write_end, select.POLLOUT)
+        return read_end
+
+    def _output_pipe(self, capture: Capture, theirs: list[int]) -> int:
+        read_end, write_end = os.pipe()
+        theirs.append(write_end)
+        self._outputs[read_end] = capture
+        self._poll.register(read_end, select.POLLIN)
+        return write_end
+
+    # Watching
+
+    def _watch(self, deadline: float) -> bool:
+        """Serve the pipes until the program ended and its pipes are closed; True when time ran out."""
+        self._until = deadline
+        timed_out = False
+        while self._outputs or not self._exited:
+            left = self._until - time.monotonic()
+            if left <= 0:
+                if self._dying:
+                    break
+                timed_out = not self._exited
+                self._die()
+                continue
+            for descriptor, event in self._poll.poll(min(left, _LONGEST_WAIT_S) * 1000):
+                self._serve(descriptor, event)
+        for capture in self._outputs.values():
+            capture.truncated = True
+        return timed_out
+
+    def _serve(self, descriptor: int, event: int) -> None:
+        if descriptor == self._pidfd:
+            self._note_exit()
+        elif descriptor == self._stdin:
+            self._feed()
+        else:
+            self._read(descriptor, event)
+
+    def _note_exit(self) -> None:
+        self._exited = True
+        self._poll.unregister(self._pidfd)
+        if self._killed:
+            self._die()
+        else:
+            self._until = min(self._until, time.monotonic() + LINGER_S)
+
+    def _die(self) -> None:
+        if not self._dying:
+            self._dying = True
+            self._until = time.monotonic() + self._limits.grace_s
+            self.kill()
+
+    def _feed(self) -> None:
+        try:
+            self._unsent = self._unsent[os.write(self._stdin, self._unsent) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:  # it does not want to know: not a failure
+            self._unsent = self._unsent[:0]
+        if not self._unsent:
+            self._poll.unregister(self._stdin)
+            os.close(self._stdin)
+            self._stdin = -1
+
+    def _read(self, descriptor: int, event: int) -> None:
+        if event & select.POLLIN and (data := os.read(descriptor, _READ_BYTES)):
+            self._outputs[descriptor].add(data)
+            return
+        self._poll.unregister(descriptor)
+        del self._outputs[descriptor]
+        os.close(descriptor)
+
+    # Ending
+
+    def _signal(self, kill: Callable[[int, int], None]) -> None:
+        """Send SIGKILL; the lock is held and the program not reaped, so its number is still its own."""
+        try:
+            kill(self._pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):  # gone already, or another user's by now
+            return
+
+    def _close_all(self) -> None:
+        for descriptor in (self._stdin, self._pidfd, *self._outputs):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._outputs.clear()
+        self._stdin = self._pidfd = -1
+
+    def _reap(self) -> int:
+        """Kill what is left of the group and collect the exit code; nobody signals the pid afterwards."""
+        with self._lock:
+            if not self._pid:
+                return 0
+            self._signal(os.killpg)
+            pid, self._pid = self._pid, 0
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

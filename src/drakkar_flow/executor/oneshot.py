@@ -1,0 +1,253 @@
+"""One process per task."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from queue import SimpleQueue
+from typing import NamedTuple
+
+import anyio
+
+from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.errors import ExecutorClosed, Problem, StartupError
+from drakkar_flow.executor.base import Outcome
+from drakkar_flow.executor.child import Child
+from drakkar_flow.executor.launch import Launcher
+from drakkar_flow.executor.precomputed import precomputed
+from drakkar_flow.executor.priority import PriorityQueue, Ticket
+from drakkar_flow.model.task import ExecutorError, ExecutorTask
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events import TaskFinished, TasksStarted
+
+__all__ = ["ExecutorStatistics", "OneshotExecutor"]
+
+
+class ExecutorStatistics(NamedTuple):
+    """A snapshot of an executor."""
+
+    running: int
+    """Programs that run now; never more than `slots`."""
+    waiting: int
+    """Tasks that wait for a slot."""
+    slots: int
+    """How many programs may run at once."""
+
+
+class _Job:
+    """A task on its way through a slot; `done` is resolved on the loop's thread, after the slot is free again."""
+
+    __slots__ = ("child", "done", "given_up", "outcome", "queue_wait_s", "spawn_s", "submitted_at", "task", "ticket")
+
+    def __init__(self, task: ExecutorTask, child: Child, done: asyncio.Future[Outcome | None]) -> None:
+        self.task = task
+        self.child = child
+        self.done = done
+        self.submitted_at = time.monotonic()
+        self.queue_wait_s = 0.0
+        self.spawn_s = 0.0
+        self.outcome: Outcome | None = None
+        self.given_up = False
+        self.ticket: Ticket[_Job] | None = None
+
+
+class OneshotExecutor:
+    """Runs each task as a process of its own, at most `config.max_executors` at once.
+
+    A slot is a thread that owns one program at a time: it starts it, feeds and reads its pipes,
+    keeps its deadline and reaps it, so a deadline holds even when the loop is busy. Threads are
+    started when they are first needed. Outcomes go back to the loop in batches. The inherited
+    environment is the one at `start`.
+
+    `run` and `close` are called on the loop that `start` ran on, which is also where events are
+    emitted: TasksStarted when a task is taken in, TaskFinished when it is over.
+
+    A program that the kernel can't kill (waiting for a dead network disk, say) keeps its slot.
+    """
+
+    def __init__(self, config: ExecutorConfig, bus: Bus) -> None:
+        self._config = config
+        self._bus = bus
+        self._launcher: Launcher | None = None
+        self._jobs: set[_Job] = set()
+        self._closing = False
+        # Shared with the slots' threads; the first two under the lock.
+        self._waiting = PriorityQueue[_Job]()
+        self._running = 0
+        self._lock = threading.Lock()
+        self._tokens = SimpleQueue[int]()  # a 1 for each job pushed; 0 ends a thread
+        self._finished = deque[_Job]()
+        self._wake_pending = False
+        self._threads: list[threading.Thread] = []
+
+    async def start(self) -> None:
+        """Read the environment and get ready; programs themselves are looked up when a task needs them.
+
+        Raises:
+            StartupError: when `executor.cwd` is no directory.
+        """
+        cwd = self._config.cwd
+        if cwd is not None and not Path(cwd).is_dir():  # noqa: ASYNC240 - once, before anything runs
+            problem = Problem("executor.cwd", f"{cwd!r} is not a directory", "create it or name another")
+            raise StartupError([problem], exit_code=2)
+        self._loop = asyncio.get_running_loop()
+        self._launcher = Launcher(self._config, os.environ)
+
+    def statistics(self) -> ExecutorStatistics:
+        """How many programs run and wait now; may be called from any thread."""
+        with self._lock:
+            return ExecutorStatistics(self._running, len(self._waiting), self._config.max_executors)
+
+    async def run(self, task: ExecutorTask, priority: object = 0) -> Outcome:
+        """Run `task` and return how it ended; a failed task is a value, never an exception.
+
+        Waiting tasks start by ascending `priority`, then in the order they came. A precomputed
+        task takes no slot. Cancelling the call kills the program's process group, reaps it and
+        frees the slot before CancelledError leaves.
+
+        Raises:
+            ExecutorClosed: when the executor is closing or was not started; a task it killed
+                while it closed did not fail by itself, so it has no outcome.
+        """
+        if self._closing or self._launcher is None:
+            raise ExecutorClosed("the executor takes no tasks: it is closing, closed or was never started")
+        if task.precomputed is not None:
+            return precomputed(task)
+        job = _Job(task, self._launcher.child(), self._loop.create_future())
+        try:
+            self._submit(job, priority, self._launcher)
+        except TypeError as exc:
+            return ExecutorError(task=task, kind="internal", exception=f"the priority can't be compared: {exc}")
+        try:
+            outcome = await job.done
+        except asyncio.CancelledError:
+            await self._abandon(job)
+            raise
+        if outcome is None:
+            raise ExecutorClosed(f"task {task.task_id} was given up because the executor closed")
+        return outcome
+
+    async def close(self) -> None:
+        """Kill what still runs, reap it and end every thread; safe to call twice.
+
+        Takes at most `kill_grace_s`, and that only for programs whose pipes are held by processes
+        that can't be found any more.
+        """
+        self._closing = True
+        jobs = list(self._jobs)
+        for job in jobs:
+            self._give_up(job)
+        try:
+            await self._outlast(jobs)
+        finally:
+            self._end_threads()
+
+    # On the loop's thread
+
+    def _submit(self, job: _Job, priority: object, launcher: Launcher) -> None:
+        with self._lock:
+            job.ticket = self._waiting.push(priority, job)
+        self._jobs.add(job)
+        self._tokens.put(1)
+        if len(self._threads) < min(len(self._jobs), self._config.max_executors):
+            thread = threading.Thread(
+                target=self._slot, args=(launcher,), name=f"slot-{len(self._threads)}", daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
+        self._bus.emit(TasksStarted(count=1))
+
+    def _give_up(self, job: _Job) -> None:
+        """Take `job` out of the queue, or kill its program: it is settled when its slot is free."""
+        job.given_up = job.outcome is None
+        with self._lock:
+            waiting = job.ticket is not None and self._waiting.cancel(job.ticket)
+        if waiting:
+            self._settle(job)
+        else:
+            job.child.kill()
+
+    async def _abandon(self, job: _Job) -> None:
+        if job not in self._jobs:
+            return  # it was settled in the same turn of the loop
+        job.done = self._loop.create_future()  # the first one was cancelled with the call
+        self._give_up(job)
+        await self._outlast([job])
+
+    async def _outlast(self, jobs: list[_Job]) -> None:
+        """Wait until `jobs` are settled; only then is a cancellation let through, for programs are being killed."""
+        cancelled: asyncio.CancelledError | None = None
+        with anyio.CancelScope(shield=True):
+            while unsettled := [job.done for job in jobs if job in self._jobs]:
+                try:
+                    await asyncio.sleep(0)  # a cancelled call replaces its future in this turn
+                    await asyncio.wait(unsettled)
+                except asyncio.CancelledError as exc:
+                    cancelled = exc
+        if cancelled is not None:
+            raise cancelled
+
+    def _end_threads(self) -> None:
+        for _ in self._threads:
+            self._tokens.put(0)
+        for thread in self._threads:
+            thread.join()  # idle by now: ends at once
+        self._threads.clear()
+        if self._launcher is not None:
+            self._launcher.close()
+            self._launcher = None
+
+    def _collect(self) -> None:
+        """Settle what the slots finished; runs once for all that finished since the last time."""
+        self._wake_pending = False  # before the deque is emptied, so that no job is left behind
+        while self._finished:
+            self._settle(self._finished.popleft())
+
+    def _settle(self, job: _Job) -> None:
+        self._jobs.discard(job)
+        self._bus.emit(_event(job))
+        if not job.done.done():
+            job.done.set_result(None if job.given_up else job.outcome)
+
+    # On the slots' threads
+
+    def _slot(self, launcher: Launcher) -> None:
+        while self._tokens.get():
+            with self._lock:
+                job = self._waiting.pop()
+                if job is None:  # its caller gave up
+                    continue
+                self._running += 1
+            job.queue_wait_s = time.monotonic() - job.submitted_at
+            job.outcome, job.spawn_s = launcher.run(job.task, job.child)
+            with self._lock:
+                self._running -= 1
+            self._hand_back(job)
+
+    def _hand_back(self, job: _Job) -> None:
+        self._finished.append(job)
+        if not self._wake_pending:
+            self._wake_pending = True
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._collect)
+
+
+def _event(job: _Job) -> TaskFinished:
+    outcome = job.outcome
+    if outcome is None or job.given_up:
+        return TaskFinished("cancelled", "", 0.0, time.monotonic() - job.submitted_at, job.spawn_s)
+    failed = isinstance(outcome, ExecutorError)
+    return TaskFinished(
+        "failed" if failed else "completed",
+        outcome.kind if isinstance(outcome, ExecutorError) else "",
+        outcome.duration_seconds,
+        job.queue_wait_s,
+        job.spawn_s,
+        outcome.stdout_truncated,
+        outcome.stderr_truncated,
+    )
