@@ -167,7 +167,7 @@ def test_run_gives_the_command_the_addresses_and_stops_what_it_started(services:
 
 def test_run_hands_a_signal_on_and_still_stops_what_it_started(services: Services) -> None:
     """A command that ends by SIGTERM, like one that CI cancels, gives 143 and leaves no server."""
-    assert module.run(services, ["kafka"], ["sh", "-c", "kill -TERM $PPID; sleep 60"]) == 143
+    assert module.run(services, ["kafka"], ["sh", "-c", "kill -TERM $PPID; exec sleep 60"]) == 143
     assert services.running() == {}
 
 
