@@ -7,6 +7,9 @@
 # Installs what uv.lock pins. Where uv or the locked files can't be had, pip resolves pyproject.toml instead and says so.
 set -eu
 
+# Never fetch an interpreter, and trust the certificates that the machine trusts, as pip does.
+export UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=true
+
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
 venv=${VENV:-.venv}
@@ -61,7 +64,7 @@ with_uv() {
     uv=$(find_uv) || return 1
     # --inexact: the runtime alone (make demo) must not take the tools of an earlier 'make setup' away.
     if [ -n "$dev" ]; then set -- --group dev; else set -- --no-dev --inexact; fi
-    UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT=$venv "$uv" sync --frozen --quiet --python "$python" "$@"
+    UV_PROJECT_ENVIRONMENT=$venv "$uv" sync --frozen --quiet --python "$python" "$@"
 }
 
 with_pip() {
@@ -75,7 +78,7 @@ python=$(find_python)
 if [ "$dev" = --lock ]; then
     # The lock is for everybody: what this machine's settings say about indexes must not get into it.
     exec env -u UV_INDEX -u UV_INDEX_URL -u UV_DEFAULT_INDEX -u UV_EXTRA_INDEX_URL -u UV_FIND_LINKS \
-        UV_PYTHON_DOWNLOADS=never "$(find_uv)" lock --no-config --python "$python"
+        "$(find_uv)" lock --no-config --python "$python"
 fi
 say "$("$python" -V) at $python"
 with_uv || with_pip

@@ -8,6 +8,7 @@ import shutil
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
@@ -220,6 +221,7 @@ def install() -> Path:
     libs = cache / f"kafka-{VERSION}"
     if libs.is_dir():
         return libs
+    print(f"fetching Kafka {VERSION} (54 MB, once)", file=sys.stderr)
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         argv = ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={folder}/libs"]

@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,19 +98,24 @@ def test_copies_are_three_at_most() -> None:
 def test_a_cluster_comes_back_from_its_state() -> None:
     """What restore makes of state has the same nodes, ports, folders and processes."""
     cluster = KafkaCluster(Path("/d"), brokers=2)
-    cluster._replace(2, ServerProcess(pid=1, started=2))
+    cluster._replace(2, ServerProcess(pid=4_000_001, started=2))
     again = KafkaCluster.restore(cluster.state())
     assert again.brokers == cluster.brokers
     assert again.bootstrap == cluster.bootstrap
 
 
 def test_a_cluster_whose_processes_are_gone_is_stopped_without_harm(tmp_path: Path) -> None:
-    """State left behind by a crash or a reboot is cleaned; the pid in it now belongs to somebody else."""
-    cluster = KafkaCluster(tmp_path)
-    cluster._replace(1, ServerProcess(pid=1, started=-1))
-    assert not cluster.healthy()
-    cluster.stop()
-    assert cluster.brokers[0].process is None
+    """State left behind by a crash or a reboot is cleaned; the pid in it now belongs to somebody else, who lives on."""
+    other = ServerProcess.spawn(["sleep", "60"], tmp_path / "other.log")
+    try:
+        cluster = KafkaCluster(tmp_path)
+        cluster._replace(1, replace(other, started=other.started - 1))
+        assert not cluster.healthy()
+        cluster.stop()
+        assert cluster.brokers[0].process is None
+        assert other.alive()
+    finally:
+        other.kill()
 
 
 def test_a_broker_that_is_not_there_is_named() -> None:
@@ -161,7 +167,7 @@ def test_run_gives_the_command_the_addresses_and_stops_what_it_started(services:
 
 def test_run_hands_a_signal_on_and_still_stops_what_it_started(services: Services) -> None:
     """A command that ends by SIGTERM, like one that CI cancels, gives 143 and leaves no server."""
-    assert module.run(services, ["kafka"], ["sh", "-c", "kill -TERM $PPID; sleep 60"]) == 143
+    assert module.run(services, ["kafka"], ["sh", "-c", "kill -TERM $PPID; exec sleep 60"]) == 143
     assert services.running() == {}
 
 
