@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 import urllib.request
 
@@ -11,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from drakkar_flow.errors import StartupError
 from drakkar_flow.observe import events as ev
+from drakkar_flow.observe import http
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.collectors import RuntimeGauges
 from drakkar_flow.observe.http import MetricsServer
@@ -95,14 +97,32 @@ def test_close_frees_the_port_and_ends_the_threads(server):
     again.close()
 
 
-def test_a_client_that_never_asks_neither_blocks_scrapes_nor_close(server):
-    """A connection without a request has its own thread, and close cuts it."""
+def test_a_client_that_never_asks_neither_blocks_scrapes_nor_close(server, monkeypatch):
+    """A connection without a request has its own thread, and close cuts it without waiting for its time to run out."""
+    monkeypatch.setattr(http._Handler, "timeout", 1000.0)
     before = set(threading.enumerate())
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as silent:
         scrape(server.port)
         server.close()
         assert silent.recv(1) == b""
     assert set(threading.enumerate()) < before
+
+
+def test_a_client_that_never_asks_is_let_go(server, monkeypatch):
+    """Idle connections don't pile up: after its time the server closes them, silently."""
+    monkeypatch.setattr(http._Handler, "timeout", 0.05)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as silent:
+        assert silent.recv(1) == b""
+
+
+def test_a_client_that_goes_away_is_no_event(server, caplog):
+    """A scraper that hangs up in the middle of its request leaves no trace in the log."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as hasty:
+        hasty.sendall(b"GET /metrics HT")
+        hasty.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset, not a clean end
+    scrape(server.port)
+    server.close()
+    assert caplog.text == ""
 
 
 def test_a_metric_that_can_not_be_read_is_logged_and_the_server_lives_on(caplog):

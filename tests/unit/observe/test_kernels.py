@@ -49,6 +49,15 @@ def test_the_rate_is_the_count_of_the_last_slots_over_the_window(events, later_s
     assert rate.per_second(now) == pytest.approx(inside / min(window_s, max(now, 1.0)))
 
 
+def test_a_steady_stream_has_a_steady_rate():
+    """Second after second, over many windows, what left the window is no longer counted."""
+    rate = SlidingRate(window_s=5, started_at=0.0)
+    for second in range(50):
+        rate.add(7, now=float(second))
+        if second >= 5:
+            assert rate.per_second(now=second + 0.5) == 7.0
+
+
 def test_an_event_that_comes_a_little_late_is_still_counted():
     """Two threads may tell their times out of order."""
     rate = SlidingRate(window_s=10, started_at=0.0)

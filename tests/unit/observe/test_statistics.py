@@ -124,21 +124,32 @@ def test_a_run_that_did_nothing_has_zeros(statistics):
     assert (seen.task_p50_s, seen.record_p99_s, seen.records_read_per_s, seen.uptime_s) == (0, 0, 0, 0)
 
 
-def test_threads_may_feed_and_read_at_once(bus, statistics):
-    """No count is lost, and no reading breaks."""
+def test_a_reading_waits_for_the_event_being_counted(clock):
+    """A snapshot never shows half of an event: while one is counted, on whichever thread, a reader waits."""
+    halfway, go_on = threading.Event(), threading.Event()
 
-    def feed() -> None:
-        for number in range(2000):
-            bus.emit(ev.RecordsConsumed(("in", 0), 1, 1))
-            bus.emit(ev.DeliveriesWritten("kafka", f"sink-{number % 50}", 1, 0.1))
+    class SlowClock(Clock):
+        def __call__(self) -> float:
+            if threading.current_thread() is feeder:
+                halfway.set()
+                go_on.wait(10)
+            return self.now
 
-    threads = [threading.Thread(target=feed) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    while any(thread.is_alive() for thread in threads):
-        statistics.snapshot()
-    for thread in threads:
-        thread.join()
-    seen = statistics.snapshot()
-    assert seen.totals.records_read == 8000
-    assert sum(sink.written for sink in seen.sinks.values()) == 8000
+    def read() -> None:
+        seen.append(statistics.snapshot().records_read_per_s)
+
+    seen: list[float] = []
+    bus = Bus()
+    feeder = threading.Thread(target=lambda: bus.emit(ev.RecordsConsumed(("in", 0), 10, 1)))
+    reader = threading.Thread(target=read)
+    statistics = Statistics(window_s=10, clock=SlowClock())
+    statistics.listen(bus)
+    feeder.start()
+    assert halfway.wait(10)  # the totals have the records, the rate has not
+    reader.start()
+    reader.join(0.05)
+    assert seen == []
+    go_on.set()
+    feeder.join(10)
+    reader.join(10)
+    assert seen == [10.0]
