@@ -1,0 +1,161 @@
+"""Buffers: what was read ahead, by partition, between the reader's thread and the engine's."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable
+
+from drakkar_flow.model.record import Lane, Record
+from drakkar_flow.runtime.flight import Assignment, Flight
+
+__all__ = ["Buffers", "Partition"]
+
+
+class Partition:
+    """One assignment of a partition: its buffer and its place in the log."""
+
+    __slots__ = ("buffer", "epoch", "lane", "last_offset", "paused", "queued", "revoked", "size")
+
+    def __init__(self, lane: Lane, epoch: int) -> None:
+        self.lane = lane
+        self.epoch = epoch
+        self.buffer: deque[Record] = deque()
+        self.size = 0
+        self.last_offset = -1
+        self.paused = False
+        self.queued = False  # stands in the queue of partitions that have records
+        self.revoked = False
+
+
+class Buffers:
+    """Bounded by records per partition and by bytes altogether. Thread-safe.
+
+    The bounds are marks the reader looks at (`over`), not walls: what was read is always kept.
+    Popped records are counted into the flight under the same lock that a revoke takes, so that a
+    revoke finds each record either still here or in flight.
+    """
+
+    def __init__(self, flight: Flight, max_records_per_partition: int, max_size: int) -> None:
+        self._flight = flight
+        self._max_records = max_records_per_partition
+        self._max_size = max_size
+        self._lock = threading.Lock()
+        self._partitions: dict[Lane, Partition] = {}
+        self._over: set[Partition] = set()
+        self._ready: dict[int, deque[Partition]] = {}
+        self._slots = 1
+        self._size = 0
+        self._epoch = 0
+
+    def __len__(self) -> int:
+        return len(self._partitions)
+
+    def get(self, lane: Lane) -> Partition | None:
+        """The partition's present assignment, None when it has none."""
+        return self._partitions.get(lane)
+
+    def assignments(self) -> dict[Lane, int]:
+        """The epoch of every assigned partition."""
+        with self._lock:
+            return {lane: partition.epoch for lane, partition in self._partitions.items()}
+
+    def assign(self, lanes: Iterable[Lane]) -> None:
+        """Begin a new assignment of each lane."""
+        with self._lock:
+            for lane in lanes:
+                self._epoch += 1
+                self._partitions[lane] = Partition(lane, self._epoch)
+
+    def take_away(self, lanes: Iterable[Lane]) -> list[Assignment]:
+        """End assignments: what is buffered of them is dropped and nothing more is given out."""
+        taken = []
+        with self._lock:
+            for lane in lanes:
+                partition = self._partitions.pop(lane, None)
+                if partition is not None:
+                    partition.revoked = True
+                    self._over.discard(partition)
+                    self._drop(partition)
+                    taken.append((lane, partition.epoch))
+        return taken
+
+    def rewind(self, partition: Partition) -> None:
+        """The log went back (truncated, or the offset was reset): what follows is a new assignment."""
+        with self._lock:
+            self._flight.fence([(partition.lane, partition.epoch)])
+            self._drop(partition)
+            self._epoch += 1
+            partition.epoch = self._epoch
+            partition.last_offset = -1
+
+    def append(self, partition: Partition, records: list[Record]) -> int:
+        """Add records of one partition, in order; returns their bytes."""
+        size = sum([record.size for record in records])
+        with self._lock:
+            if partition.revoked:
+                return 0
+            partition.buffer.extend(records)
+            partition.size += size
+            self._size += size
+            if len(partition.buffer) >= self._max_records:
+                self._over.add(partition)
+            if not partition.queued:
+                partition.queued = True
+                self._ready.setdefault(partition.lane[1] % self._slots, deque()).append(partition)
+        return size
+
+    def pop(self, limit: int, slot: int, slots: int) -> list[list[Record]]:
+        """Give at most `limit` records, one list per partition in turn, and count them into the flight."""
+        batches: list[list[Record]] = []
+        with self._lock:
+            self._slots = slots
+            ready = self._ready.setdefault(slot, deque())
+            while limit > 0 and ready:
+                partition = ready.popleft()
+                partition.queued = False
+                if partition.revoked or not partition.buffer:
+                    continue
+                records = self._pop_from(partition, limit)
+                limit -= len(records)
+                batches.append(records)
+                if partition.buffer:
+                    partition.queued = True
+                    ready.append(partition)
+        return batches
+
+    def over(self) -> list[Partition]:
+        """The partitions that have as many records as they may, all of them when the bytes are used up."""
+        if not self._over and self._size < self._max_size:
+            return []
+        with self._lock:
+            if self._size >= self._max_size:
+                return list(self._partitions.values())
+            self._over = {partition for partition in self._over if len(partition.buffer) >= self._max_records}
+            return list(self._over)
+
+    def has_room(self, partition: Partition) -> bool:
+        """Whether a paused partition has drained far enough to be read again: to half of the bounds."""
+        return len(partition.buffer) * 2 <= self._max_records and self._size * 2 <= self._max_size
+
+    def partitions(self) -> list[Partition]:
+        """Every assigned partition."""
+        with self._lock:
+            return list(self._partitions.values())
+
+    def _pop_from(self, partition: Partition, limit: int) -> list[Record]:
+        buffer = partition.buffer
+        if len(buffer) <= limit:
+            records = list(buffer)
+            buffer.clear()
+        else:
+            records = [buffer.popleft() for _ in range(limit)]
+        size = self._flight.add((partition.lane, partition.epoch), records)
+        partition.size -= size
+        self._size -= size
+        return records
+
+    def _drop(self, partition: Partition) -> None:
+        self._size -= partition.size
+        partition.size = 0
+        partition.buffer.clear()

@@ -1,0 +1,77 @@
+"""Positions: what may be committed and what has not been yet."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+
+from drakkar_flow.model.record import Lane
+from drakkar_flow.runtime.tracker import Watermark
+
+__all__ = ["Positions"]
+
+
+class Positions:
+    """Gathers watermarks and says which are due. Thread-safe.
+
+    Whoever commits passes the present assignments, and only positions of these are given: a
+    watermark of an assignment that has ended is never committed.
+    """
+
+    def __init__(self, interval_s: float, max_offsets: int, now: float) -> None:
+        self._interval_s = interval_s
+        self._max_offsets = max_offsets
+        self._lock = threading.Lock()
+        self._positions: dict[Lane, tuple[int, int]] = {}
+        self._dirty: set[Lane] = set()
+        self._finished = 0
+        self._taken_at = now
+
+    def note(self, watermarks: Iterable[Watermark]) -> None:
+        """Take watermarks in."""
+        with self._lock:
+            for lane, epoch, offset in watermarks:
+                before = self._positions.get(lane)
+                self._finished += offset - before[1] if before is not None and before[0] == epoch else 1
+                self._positions[lane] = (epoch, offset)
+                self._dirty.add(lane)
+
+    def due(self, now: float) -> bool:
+        """Whether it is time to commit: enough offsets, or long enough since the last time."""
+        if not self._dirty:
+            return False
+        return now - self._taken_at >= self._interval_s or self._finished >= self._max_offsets
+
+    def take(self, assignments: Mapping[Lane, int], now: float) -> dict[Lane, int]:
+        """The offsets to commit, which count as committed unless `put_back` says otherwise."""
+        with self._lock:
+            offsets = self._of(self._dirty, assignments)
+            self._dirty.clear()
+            self._finished = 0
+            self._taken_at = now
+        return offsets
+
+    def put_back(self, lanes: Iterable[Lane]) -> None:
+        """A commit was refused: it is due again, with what is known by then."""
+        with self._lock:
+            self._dirty.update(lane for lane in lanes if lane in self._positions)
+
+    def of(self, assignments: Mapping[Lane, int]) -> dict[Lane, int]:
+        """The offsets of assignments, committed or not."""
+        with self._lock:
+            return self._of(assignments, assignments)
+
+    def forget(self, lanes: Iterable[Lane]) -> None:
+        """The partitions are no longer ours."""
+        with self._lock:
+            for lane in lanes:
+                self._positions.pop(lane, None)
+                self._dirty.discard(lane)
+
+    def _of(self, lanes: Iterable[Lane], assignments: Mapping[Lane, int]) -> dict[Lane, int]:
+        found = {}
+        for lane in lanes:
+            epoch, offset = self._positions.get(lane, (-1, -1))
+            if epoch == assignments.get(lane):
+                found[lane] = offset
+        return found

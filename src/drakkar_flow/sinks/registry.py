@@ -1,0 +1,2 @@
+from drakkar_flow.sinks.kafka import SPEC
+SPECS={"kafka":SPEC}
