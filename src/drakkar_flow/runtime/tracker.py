@@ -18,7 +18,7 @@ from drakkar_flow.runtime.credit import InvariantError
 __all__ = ["Settled", "Statistics", "Tracker", "Watermark"]
 
 _REMEMBERED_EPOCHS = 4
-"""How many assignments back a repeated acknowledgement is still known to be one."""
+"""How many epochs back a repeated acknowledgement is still known to be one."""
 
 _BADNESS = {AckStatus.DONE: 0, AckStatus.SKIPPED: 1, AckStatus.DEAD: 2, AckStatus.FENCED: 3}
 
@@ -81,6 +81,8 @@ class _Chain:
             raise InvariantError(f"{record.label} (epoch {self.epoch}) was delivered after {record.previous}")
         if offset <= self.finished or record.previous in self.beyond:
             return None
+        if credit <= 0:
+            raise InvariantError(f"{record.label} (epoch {self.epoch}) returned a share of {credit}")
         so_far = self.partial.get(offset)
         if so_far is not None:
             credit += so_far[0]
@@ -93,7 +95,7 @@ class _Chain:
                 self.open = False  # nothing at or beyond a record that was not delivered may be committed
             self.finish(record.previous, offset)
             return status
-        if not 0 < credit < FULL_CREDIT:
+        if credit > FULL_CREDIT:
             raise InvariantError(f"{record.label} (epoch {self.epoch}) returned {credit} of {FULL_CREDIT}")
         self.partial[offset] = (credit, status)
         return None
@@ -110,9 +112,10 @@ class Tracker:
     """Adds up returned credit and tells how far each lane may be committed.
 
     It is pure: no I/O, clock or thread. Whatever the order of acknowledgements, a watermark is
-    never above a record that is not finished, and reaches the end when all credit came back. An
-    acknowledgement for a record that is already finished has no effect. It remembers only what is in
-    flight beyond the watermark, and can be pickled.
+    never above a record that is not finished, and reaches the end when all credit came back.
+    Acknowledging a finished record again has no effect; before it is finished, a repetition can't
+    be told from another share, so each share is returned once. Records that are neither partly
+    returned nor finished ahead of an earlier one take no memory. A tracker can be pickled.
 
     >>> tracker = Tracker()
     >>> first, second = Record("in", 0, 5), Record("in", 0, 9, previous=5)

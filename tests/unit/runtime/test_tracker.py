@@ -242,16 +242,16 @@ def test_a_late_revoke_of_an_older_epoch_leaves_the_newer_alone() -> None:
 
 @pytest.mark.parametrize("last", [FULL_CREDIT, 2, Fraction(3, 2), 0, -1])
 def test_credit_that_does_not_add_up_is_a_bug(last: Credit) -> None:
-    """More than a record had, or nothing at all, is refused, and what came before still stands."""
+    """More than a record had, or a share of nothing, is refused, and what came before still stands."""
     record = chain(1)[1]
     tracker = Tracker()
-    if last > 0:
-        tracker.settle([Ack(record, FULL_CREDIT - 1)])
+    tracker.settle([Ack(record, FULL_CREDIT - 1)])
 
     with pytest.raises(InvariantError, match=r"in:0:1 \(epoch 0\) returned"):
         tracker.settle([Ack(record, last)])
 
-    tracker.settle([Ack(record, 1 if last > 0 else FULL_CREDIT)])
+    assert tracker.position(LANE) is None
+    tracker.settle([Ack(record, 1)])
     assert tracker.position(LANE) == 2
 
 
@@ -272,6 +272,16 @@ def test_whole_records_in_order_leave_nothing_behind() -> None:
 
     assert watermarks(tracker.settle(whole(*records.values()))) == [2998]
     assert tracker.statistics() == Statistics(lanes=1, partial=0, beyond=0)
+
+
+def test_a_repetition_from_four_assignments_ago_is_known() -> None:
+    """A record that finished four epochs before the newest one does not count again."""
+    record = chain(1)[1]
+    tracker = Tracker()
+    for epoch in range(5):
+        tracker.settle(whole(chain(1, epoch=epoch)[1]))
+
+    assert tracker.settle(whole(record)) == Settled([], 0, 0, 0, 0)
 
 
 def test_epochs_long_gone_are_forgotten() -> None:

@@ -255,8 +255,5 @@ class TrackerMachine(RuleBasedStateMachine):
         assert self.tracker.statistics() == Statistics(lanes=len(LANES), partial=0, beyond=0)
 
 
-TrackerMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
-
-
-class TestTracker(TrackerMachine.TestCase):
-    """The tracker and its model agree after every step."""
+TestTracker = TrackerMachine.TestCase
+TestTracker.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
