@@ -144,6 +144,7 @@ class _Lowering:
             node.fn,
             node.window.size if node.window.size is not None else defaults.window_size,
             node.window.linger_s if node.window.linger_s is not None else defaults.window_linger_s,
+            keep_messages=self._flow.find(Collect).on_message_complete is not None,
         )
         return async_step(step, up, make)
 

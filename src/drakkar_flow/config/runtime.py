@@ -32,6 +32,8 @@ class RuntimeConfig(Section):
     """Seconds a Bytewax epoch lasts."""
     workers: int = Field(default=1, ge=1, le=256)
     """Bytewax worker threads in this process; more processes scale better than more threads."""
+    gc_threshold: int = Field(default=50_000, ge=0)
+    """New objects between two runs of Python's cycle collector while a flow runs; 0 leaves it as it is."""
     on_decode_error: Literal["skip", "dlq", "fail"] = "dlq"
     """What becomes of a record that can't be decoded: dropped, a dead letter, or the flow ends."""
     on_task_error: Literal["skip", "dlq"] = "skip"

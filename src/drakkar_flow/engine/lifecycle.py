@@ -25,6 +25,7 @@ from drakkar_flow._version import __version__
 from drakkar_flow.compiler.lower import compile_flow
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.build import build_parts, settle_topics
+from drakkar_flow.engine.memory import CollectorSettings
 from drakkar_flow.engine.startup import connect_all
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.observe.bus import Bus
@@ -68,6 +69,7 @@ class Lifecycle:
         self._log_listener: LogListener | None = None
         self._metrics = Metrics()
         self._server: MetricsServer | None = None
+        self._collector = CollectorSettings(config.runtime.gc_threshold)
         self._old_signals: dict[int, Handler] = {}
         self._closing = threading.Lock()
         self._closed = False
@@ -101,6 +103,7 @@ class Lifecycle:
             self._take_signals()
         if self._stop_early:
             parts.control.stop()
+        self._collector.apply()
         parts.reader.start()
         self._emit(StateChanged("running", self.flow.name))
         return dataflow
@@ -193,6 +196,7 @@ class Lifecycle:
         if self.failure is not None and parts is not None:
             self._emit(FlowFailed(self.failure))
         self._emit(StateChanged("failed" if self.failure else "stopped", self.failure or ""))
+        self._collector.restore()
         self._restore_signals()
         if self._server is not None:
             self._server.close()

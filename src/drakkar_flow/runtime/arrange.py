@@ -51,6 +51,8 @@ class ArrangeWorker(Worker):
         arrange: Callable[..., Any],
         size: int,
         linger_s: float,
+        *,
+        keep_messages: bool,
     ) -> None:
         super().__init__(bridge)
         self._bus = bus
@@ -60,6 +62,7 @@ class ArrangeWorker(Worker):
         self._arrange = arrange
         self._size = size
         self._linger_s = linger_s
+        self._keep_messages = keep_messages
         self._queues: dict[Lane, _Queue] = {}
         self._calls = Calls()
 
@@ -137,7 +140,7 @@ class ArrangeWorker(Worker):
             holds = [(record, record.credit) for record in records]
             self.fail(failure_of(FailureKind.ARRANGE, self._stage, error, holds))
             return
-        window = WindowRun(records, started)
+        window = WindowRun(records, started, keep_messages=self._keep_messages)
         runs = [window.attribute(task) for task in tasks]
         self._tasks.add(window.lane, tasks)
         chunk = self._pending().items

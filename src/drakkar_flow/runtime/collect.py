@@ -105,12 +105,11 @@ class CollectWorker(Worker):
 
     def _group_finished(self, window: WindowRun, group: Group) -> None:
         hook = self._hooks.on_message
-        group.message.finished_at = time.monotonic()
-        if hook is None or group.worst is Ending.FENCED:
+        if hook is None or group.message is None or group.worst is Ending.FENCED:
             self._close(window, group)
             return
         self.open += 1
-        started = time.monotonic()
+        started = group.message.finished_at = time.monotonic()
 
         def answered(value: Any, error: BaseException | None) -> None:
             self.open -= 1

@@ -32,15 +32,24 @@ class Ending(Enum):
 class Group:
     """One record of a window: its credit and the tasks that still work for it."""
 
-    __slots__ = ("closed", "message", "open", "purse", "record", "worst")
+    __slots__ = ("closed", "message", "open", "purse", "record", "tasks", "worst")
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, message: MessageGroup | None) -> None:
         self.record = record
         self.purse = Purse(record.credit)
+        self.tasks = 0
         self.open = 0
         self.closed = False
         self.worst = Ending.SUCCEEDED
-        self.message = MessageGroup(source_message=record)
+        self.message = message
+
+    def note_ending(self, run: TaskRun) -> None:
+        """Take in a task that did not succeed; what was replaced counts by its replacements."""
+        if run.ending is Ending.REPLACED or run.ending is None:
+            return
+        self.worst = run.ending
+        if self.message is not None and run.error is not None:
+            self.message.errors.append(run.error)
 
     def hold(self) -> Hold:
         """A share of the record's credit, for a payload or a failure on its way."""
@@ -77,12 +86,19 @@ class TaskRun:
 
 
 class WindowRun:
-    """A window of records of one partition from arrange to its last task."""
+    """A window of records of one partition from arrange to its last task.
+
+    `keep_messages` says whether a hook wants to see each record's MessageGroup: they cost more than
+    all other accounting together.
+    """
 
     __slots__ = ("_by_offset", "groups", "hooked", "lane", "open", "results", "started_at", "tasks")
 
-    def __init__(self, records: Iterable[Record], started_at: float) -> None:
-        self.groups = [Group(record) for record in records]
+    def __init__(self, records: Iterable[Record], started_at: float, *, keep_messages: bool) -> None:
+        if keep_messages:
+            self.groups = [Group(r, MessageGroup(source_message=r, started_at=started_at)) for r in records]
+        else:
+            self.groups = [Group(record, None) for record in records]
         self.lane: Lane = self.groups[0].record.lane
         self.started_at = started_at
         self.open = 0
@@ -112,7 +128,9 @@ class WindowRun:
         groups = groups or tuple(self.groups)
         for group in groups:
             group.open += 1
-            group.message.tasks.append(task)
+            group.tasks += 1
+            if group.message is not None:
+                group.message.tasks.append(task)
         self.open += 1
         self.tasks += 1
         return TaskRun(task, groups, self)
@@ -134,18 +152,17 @@ class WindowRun:
         finished = []
         for group in run.groups:
             group.open -= 1
-            if run.result is not None:
+            if run.ending is not Ending.SUCCEEDED:
+                group.note_ending(run)
+            elif group.message is not None and run.result is not None:
                 group.message.results.append(run.result)
-            elif run.error is not None and run.ending is not Ending.REPLACED:
-                group.message.errors.append(run.error)
-                group.worst = run.ending or group.worst
             if group.open == 0:
                 finished.append(group)
         return finished
 
     def empty_groups(self) -> list[Group]:
         """The records no task works for."""
-        return [group for group in self.groups if group.open == 0 and not group.message.tasks]
+        return [group for group in self.groups if group.tasks == 0]
 
     @property
     def finished(self) -> bool:
