@@ -25,7 +25,7 @@ def graph(
     format: Annotated[Format, typer.Option("--format", "-f", help="how to show it")] = Format.MERMAID,  # noqa: A002
 ) -> None:
     """Check a flow and print it as a Mermaid flowchart or as JSON."""
-    from drakkar_flow.engine.terse import stream_of  # noqa: PLC0415 - keeps `--help` quick
+    from drakkar_flow.engine.terse import stream_of
 
     found, _ = find_flow(flow)
     stream = stream_of(found)

@@ -17,9 +17,9 @@ def run(
     config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; default: beside the flow")] = None,
 ) -> None:
     """Run a flow; SIGTERM or Ctrl-C drains it, a second one aborts."""
-    from drakkar_flow.config.load import load_config  # noqa: PLC0415 - keeps `--help` quick
-    from drakkar_flow.engine.runner import StreamingRunner  # noqa: PLC0415
-    from drakkar_flow.engine.terse import config_for  # noqa: PLC0415
+    from drakkar_flow.config.load import load_config
+    from drakkar_flow.engine.runner import StreamingRunner
+    from drakkar_flow.engine.terse import config_for
 
     found, file = find_flow(flow)
     runner = StreamingRunner(found, load_config(config or config_for(file)))

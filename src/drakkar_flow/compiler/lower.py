@@ -159,9 +159,7 @@ class _Lowering:
             default=ErrorAction(parts.config.runtime.on_task_error),
             backoff=_TASK_BACKOFF,
         )
-        make = partial(
-            ExecuteWorker, parts.bridge, parts.bus, parts.flight, parts.pending, parts.executor, settings
-        )
+        make = partial(ExecuteWorker, parts.bridge, parts.bus, parts.flight, parts.pending, parts.executor, settings)
         return async_step(step, up, make)
 
     @_lower.register
@@ -247,5 +245,3 @@ def _target(part: SinkPart) -> Target:
         return part.spec.wrap(value, record, part.name, part.settings)
 
     return Target(part.id, part.name, part.spec.payload_type, wrap)
-
-

@@ -35,8 +35,9 @@ class ExecutorConfig(Section):
     env_inherit_parent: bool = True
     """Whether programs inherit this process's environment."""
     env_inherit_deny: list[str] = [
-        "DK_*", "DRAKKAR_*", "*PASSWORD*", "*PASSWD*", "*SECRET*", "*TOKEN*", "*_KEY", "*_DSN", "*CREDENTIAL*", "*SALT*",
-    ]  # fmt: skip
+        *("DK_*", "DRAKKAR_*", "*PASSWORD*", "*PASSWD*", "*SECRET*"),
+        *("*TOKEN*", "*_KEY", "*_DSN", "*CREDENTIAL*", "*SALT*"),
+    ]
     """Globs (case-insensitive) of variables that are never inherited."""
     cwd: str | None = None
     """Working directory of the programs; None keeps this process's."""

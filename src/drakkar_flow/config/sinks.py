@@ -90,4 +90,4 @@ class DlqConfig(Section):
     client_config: dict[str, Any] = {}
     """Further librdkafka producer properties."""
     on_failure: Literal["stall", "drop"] = "stall"
-    """When the dead letter topic itself fails: `stall` keeps trying and the offset stays, `drop` gives the letter up."""
+    """When that topic fails too: `stall` keeps trying and the offset stays, `drop` gives the letter up."""

@@ -23,7 +23,7 @@ _TIMESTAMP: Final = "tag:yaml.org,2002:timestamp"
 class _Loader(yaml.SafeLoader):
     """YAML whose dates stay text: no setting is a date, and `2026-01-01` may well name a topic."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own shape
+    yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }

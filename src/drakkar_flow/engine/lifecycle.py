@@ -186,7 +186,9 @@ class Lifecycle:
             unfinished = parts.flight.records
             self.failure = parts.control.failure or error or None
             if unfinished and self.failure is None:
-                self.failure = f"the drain budget was over with {unfinished} records unfinished; they will be read again"
+                self.failure = (
+                    f"the drain budget was over with {unfinished} records unfinished; they will be read again"
+                )
             self._let_go(parts)
         else:
             self.failure = error or None

@@ -27,9 +27,7 @@ class StreamingRunner:
     passes `own_signals=False`, `own_logging=False` and calls `shutdown` from any thread.
     """
 
-    def __init__(
-        self, flow: Any, config: DrakkarConfig, *, own_signals: bool = True, own_logging: bool = True
-    ) -> None:
+    def __init__(self, flow: Any, config: DrakkarConfig, *, own_signals: bool = True, own_logging: bool = True) -> None:
         self._life = Lifecycle(stream_of(flow), config, own_logging=own_logging, own_signals=own_signals)
 
     @classmethod
@@ -64,7 +62,7 @@ class StreamingRunner:
         life = self._life
         dataflow = life.start()
         try:
-            cli_main(
+            cli_main(  # type: ignore[no-untyped-call]
                 dataflow,
                 workers_per_process=life.config.runtime.workers,
                 epoch_interval=timedelta(seconds=life.config.runtime.epoch_interval_s),

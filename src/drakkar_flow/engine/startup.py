@@ -26,7 +26,7 @@ async def connect_all(parts: Parts) -> None:
         StartupError: with the problems of all of them; exit code 2 when any is a matter of
             configuration, 1 when all that is wrong is that something can't be reached.
     """
-    attempts: list[Coroutine[Any, Any, None]] = [asyncio.to_thread(check_source, parts.config.kafka)]  # type: ignore[list-item]
+    attempts: list[Coroutine[Any, Any, None]] = [asyncio.to_thread(check_source, parts.config.kafka)]
     attempts += [part.sink.connect() for part in parts.sinks.values()]
     attempts.append(parts.dead_letters.connect())
     if parts.executor is not None:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
 
-__all__ = ["Executor", "Outcome"]
+__all__ = ["Executor", "ExecutorStatistics", "Outcome"]
+
+
+class ExecutorStatistics(NamedTuple):
+    """A snapshot of an executor."""
+
+    running: int
+    """Programs that run now; never more than `slots`."""
+    waiting: int
+    """Tasks that wait for a slot."""
+    slots: int
+    """How many programs may run at once."""
+
 
 Outcome = ExecutorResult | ExecutorError
 
@@ -32,4 +44,8 @@ class Executor(Protocol):
 
     async def close(self) -> None:
         """Kill what still runs, reap it and end every thread; safe to call twice."""
+        ...
+
+    def statistics(self) -> ExecutorStatistics:
+        """How much runs and waits now; callable from any thread."""
         ...

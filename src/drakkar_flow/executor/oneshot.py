@@ -10,13 +10,12 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
-from typing import NamedTuple
 
 import anyio
 
 from drakkar_flow.config.executor import ExecutorConfig
 from drakkar_flow.errors import ExecutorClosed, Problem, StartupError
-from drakkar_flow.executor.base import Outcome
+from drakkar_flow.executor.base import ExecutorStatistics, Outcome
 from drakkar_flow.executor.child import Child
 from drakkar_flow.executor.launch import Launcher
 from drakkar_flow.executor.precomputed import precomputed
@@ -25,18 +24,7 @@ from drakkar_flow.model.task import ExecutorError, ExecutorTask
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import TaskFinished, TasksStarted
 
-__all__ = ["ExecutorStatistics", "OneshotExecutor"]
-
-
-class ExecutorStatistics(NamedTuple):
-    """A snapshot of an executor."""
-
-    running: int
-    """Programs that run now; never more than `slots`."""
-    waiting: int
-    """Tasks that wait for a slot."""
-    slots: int
-    """How many programs may run at once."""
+__all__ = ["OneshotExecutor"]
 
 
 class _Job:

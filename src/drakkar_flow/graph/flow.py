@@ -142,9 +142,7 @@ class StreamFlow:
         name: str = "",
     ) -> StreamFlow:
         """Turn each result into payloads: `fn(result)` returns a CollectResult, a payload, several, or None."""
-        node = Collect(
-            fn=fn, on_message_complete=on_message_complete, on_window_complete=on_window_complete, name=name
-        )
+        node = Collect(fn=fn, on_message_complete=on_message_complete, on_window_complete=on_window_complete, name=name)
         return self.then(node)
 
     def route(

@@ -24,7 +24,9 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
 
     >>> class Grep(BaseDrakkarHandler[dict, dict]):
     ...     async def arrange(self, messages, pending):
-    ...         return [ExecutorTask(task_id=m.label, args=[m.payload["path"]], source_offsets=[m.offset]) for m in messages]
+    ...         return [
+    ...             ExecutorTask(task_id=m.label, args=[m.payload["path"]], source_offsets=[m.offset]) for m in messages
+    ...         ]
     >>> Grep.input_model
     <class 'dict'>
     """

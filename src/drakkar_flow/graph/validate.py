@@ -6,6 +6,7 @@ import inspect
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 
 from drakkar_flow.errors import Problem
 from drakkar_flow.graph.nodes import Arrange, Collect, Decode, Execute, KafkaSource, MapAsync, Node, Route
@@ -14,8 +15,8 @@ __all__ = ["problems_of"]
 
 Steps = list[tuple[str, Node]]
 
-_ONCE = (Decode, Arrange, Execute, Collect, Route)
-_TASK_CHAIN = (Arrange, Execute, Collect, Route)
+_ONCE: tuple[type[Node], ...] = (Decode, Arrange, Execute, Collect, Route)
+_TASK_CHAIN: tuple[type[Node], ...] = (Arrange, Execute, Collect, Route)
 
 
 def problems_of(name: str, source: KafkaSource, steps: Steps) -> list[Problem]:
@@ -32,7 +33,9 @@ def _name_problems(name: str) -> Iterator[Problem]:
     if not name:
         yield Problem("flow", "it has no name", "give it one: StreamFlow('scan')")
     elif "." in name:
-        yield Problem(f"flow {name!r}", "its name contains a period", "use '-' or '_': Bytewax separates ids by periods")
+        yield Problem(
+            f"flow {name!r}", "its name contains a period", "use '-' or '_': Bytewax separates ids by periods"
+        )
 
 
 def _source_problems(source: KafkaSource) -> Iterator[Problem]:
@@ -67,7 +70,7 @@ def _shape_problems(steps: Steps) -> Iterator[Problem]:
 def _chain_problems(steps: Steps) -> Iterator[Problem]:
     """Tasks exist only between arrange and collect, so these steps follow each other directly."""
     kinds = [type(node) for _, node in steps]
-    for earlier, later in zip(_TASK_CHAIN, _TASK_CHAIN[1:], strict=False):
+    for earlier, later in pairwise(_TASK_CHAIN):
         if earlier in kinds:
             index = kinds.index(earlier)
             if index + 1 >= len(kinds) or kinds[index + 1] is not later:
@@ -82,22 +85,26 @@ def _chain_problems(steps: Steps) -> Iterator[Problem]:
 def _node_problems(step: str, node: Node) -> Iterator[Problem]:
     where = f"step {step}"
     yield from _function_problems(where, node)
-    if isinstance(node, Arrange):
-        if node.window.size is not None and node.window.size < 1:
-            yield Problem(where, f"its window has size {node.window.size}", "a window holds at least 1 record")
-        if node.window.linger_s is not None and node.window.linger_s < 0:
-            yield Problem(where, f"its window lingers {node.window.linger_s} s", "use 0 or more seconds")
-    if isinstance(node, Execute):
-        if node.program.max_executors is not None and node.program.max_executors < 1:
-            yield Problem(where, f"max_executors is {node.program.max_executors}", "use at least 1")
-        if node.program.timeout_s is not None and node.program.timeout_s <= 0:
-            yield Problem(where, f"timeout_s is {node.program.timeout_s}", "use more than 0 seconds")
-    if isinstance(node, MapAsync) and node.max_in_flight < 1:
-        yield Problem(where, f"max_in_flight is {node.max_in_flight}", "use at least 1")
+    for what, value, least, remedy in _limits(node):
+        if value is not None and (value < least or (value == least == 0 and what == "timeout_s")):
+            yield Problem(where, f"{what} is {value}", remedy)
     if isinstance(node, Route):
         for sink, times in Counter(sink.id for sink in node.sinks).items():
             if times > 1:
                 yield Problem(where, f"sink {sink} is listed {times} times", "list it once")
+
+
+def _limits(node: Node) -> Iterator[tuple[str, float | None, float, str]]:
+    """(what, value, least, remedy) of every number of a node."""
+    if isinstance(node, Arrange):
+        yield "its window's size", node.window.size, 1, "a window holds at least 1 record"
+        yield "its window's linger_s", node.window.linger_s, 0, "use 0 or more seconds"
+    if isinstance(node, Execute):
+        yield "max_executors", node.program.max_executors, 1, "use at least 1"
+        yield "timeout_s", node.program.timeout_s, 0, "use more than 0 seconds"
+    if isinstance(node, MapAsync):
+        yield "max_in_flight", node.max_in_flight, 1, "use at least 1"
+        yield "timeout_s", node.timeout_s, 0, "use more than 0 seconds"
 
 
 def _function_problems(where: str, node: Node) -> Iterator[Problem]:
@@ -109,4 +116,6 @@ def _function_problems(where: str, node: Node) -> Iterator[Problem]:
     if node.kind in {"map", "filter", "flat_map"} and inspect.iscoroutinefunction(function):
         yield Problem(where, f"{node.kind} got an async function", "use .map_async(...) for it")
     if isinstance(node, MapAsync) and callable(function) and not inspect.iscoroutinefunction(function):
-        yield Problem(where, "map_async got a function that is not async", "write it with 'async def', or use .map(...)")
+        yield Problem(
+            where, "map_async got a function that is not async", "write it with 'async def', or use .map(...)"
+        )

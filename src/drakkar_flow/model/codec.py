@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from pydantic import BaseModel, TypeAdapter
@@ -31,7 +31,7 @@ def decoder_for(target: Any) -> Callable[[bytes], Any]:
     if isinstance(target, type) and issubclass(target, msgspec.Struct):
         return msgspec.json.Decoder(target).decode
     if callable(target) and not isinstance(target, type) and not hasattr(target, "__origin__"):
-        return target
+        return cast("Callable[[bytes], Any]", target)
     return TypeAdapter(target).validate_json
 
 

@@ -105,7 +105,7 @@ class _Server(ThreadingHTTPServer):
         self._open.discard(request)
         super().shutdown_request(request)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002  # the base's signature
+    def handle_error(self, request: Any, client_address: Any) -> None:  # the base's signature
         if not isinstance(sys.exception(), ConnectionError):  # a client that went away is no event
             logging.getLogger(__name__).exception("metrics_scrape_failed")
 

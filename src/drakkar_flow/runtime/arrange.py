@@ -157,5 +157,3 @@ def _described(value: Any) -> str:
         kinds = sorted({type(item).__name__ for item in value})
         return f"a list of {', '.join(kinds)}"
     return type(value).__name__
-
-

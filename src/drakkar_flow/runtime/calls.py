@@ -5,12 +5,21 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 __all__ = ["Calls"]
 
-_EAGER = sys.version_info >= (3, 12)
+if sys.version_info >= (3, 12):
+
+    def _task(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> asyncio.Task[Any]:
+        """Start at once: a coroutine that does not wait has ended when this returns."""
+        return asyncio.Task(coroutine, loop=loop, eager_start=True)
+
+else:
+
+    def _task(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> asyncio.Task[Any]:
+        return loop.create_task(coroutine)
 
 
 class Calls:
@@ -43,13 +52,17 @@ class Calls:
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
         coroutine = awaitable if inspect.iscoroutine(awaitable) else _await(awaitable)
-        task: asyncio.Task[Any]
-        task = asyncio.Task(coroutine, loop=loop, eager_start=True) if _EAGER else loop.create_task(coroutine)
+        task = _task(coroutine, loop)
         if task.done():
             _finish(task, done)
         else:
             self._tasks.add(task)
-            task.add_done_callback(lambda ended: (self._tasks.discard(ended), _finish(ended, done)))
+
+            def ended(task: asyncio.Task[Any]) -> None:
+                self._tasks.discard(task)
+                _finish(task, done)
+
+            task.add_done_callback(ended)
         return task
 
     def cancel(self) -> None:

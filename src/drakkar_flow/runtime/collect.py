@@ -122,9 +122,7 @@ class CollectWorker(Worker):
     def _close(self, window: WindowRun, group: Group) -> None:
         """The record needs nothing more here; with a window hook its rest waits for the window."""
         group.closed = True
-        if self._hooks.on_window is None or window.tasks == 0:
-            self._return_rest(group)
-        elif window.finished and window.hooked:
+        if self._hooks.on_window is None or window.tasks == 0 or (window.finished and window.hooked):
             self._return_rest(group)
 
     def _window_finished(self, window: WindowRun) -> None:
@@ -166,5 +164,3 @@ class CollectWorker(Worker):
             return
         for payload in payloads:
             self.emit(Delivery(payload, tuple([group.hold() for group in groups])))
-
-

@@ -25,6 +25,14 @@ _BATCH = 500
 class DeadLetterWriter(Protocol):
     """Where dead letters go."""
 
+    async def connect(self) -> None:
+        """Open what `write` needs; raises StartupError with what is missing."""
+        ...
+
+    async def close(self) -> None:
+        """Flush and let go of everything; safe to call twice."""
+        ...
+
     async def write(self, failures: Sequence[Failure]) -> None:
         """Write all of `failures`; returns when the broker has acknowledged them, raises otherwise."""
         ...

@@ -126,7 +126,7 @@ class DeliverWorker(Worker):
         except BatchFailed as exc:
             done = [delivery for index, delivery in enumerate(batch) if index not in exc.failures]
             failed = [(batch[index], cause) for index, cause in exc.failures.items()]
-            rejected = [(delivery, cause) for delivery, cause in failed if isinstance(cause, SinkRejected)]
+            rejected = [pair for pair in failed if isinstance(pair[1], SinkRejected)]
             again = [delivery for delivery, cause in failed if not isinstance(cause, SinkRejected)]
             return _Written(done, again, rejected, exc)
         except SinkRejected as exc:

@@ -132,5 +132,3 @@ class ExecuteWorker(Worker):
             problem, action = f"on_error: {exc}", ErrorAction.SKIP
         self._bus.emit(HookRan("on_error", asyncio.get_running_loop().time() - started, problem))
         return action  # type: ignore[no-any-return]
-
-

@@ -43,7 +43,9 @@ class Routed(NamedTuple):
 class Policies:
     """Where failures go: a policy per kind, `otherwise` for the rest."""
 
-    def __init__(self, otherwise: ErrorPolicy, by_kind: Mapping[FailureKind, ErrorPolicy], control: Control, bus: Bus) -> None:
+    def __init__(
+        self, otherwise: ErrorPolicy, by_kind: Mapping[FailureKind, ErrorPolicy], control: Control, bus: Bus
+    ) -> None:
         self._otherwise = otherwise
         self._by_kind = dict(by_kind)
         self._control = control
@@ -56,9 +58,7 @@ class Policies:
         for failure in failures:
             first = failure.holds[0][0]
             count = len(failure.holds)
-            self._bus.emit(
-                RecordsFailed(failure.kind, failure.stage, first.lane, count, failure.error, first.label)
-            )
+            self._bus.emit(RecordsFailed(failure.kind, failure.stage, first.lane, count, failure.error, first.label))
             policy = DLQ if failure.to_dlq else self._by_kind.get(failure.kind, self._otherwise)
             if policy == "skip":
                 acks.extend(Ack(record, credit, AckStatus.SKIPPED) for record, credit in failure.holds)
@@ -117,8 +117,8 @@ class Router:
         targets = self._targets
         if not targets:
             raise RoutingError("no sink is configured")
-        credits = (record.credit,) if len(targets) == 1 else split(record.credit, len(targets))
-        for target, credit in zip(targets, credits, strict=True):
+        shares = (record.credit,) if len(targets) == 1 else split(record.credit, len(targets))
+        for target, credit in zip(targets, shares, strict=True):
             by_sink[target.id].append(Delivery(target.wrap(value, record), ((record, credit),)))
 
     def _resolve(self, payload: Any) -> str:
@@ -134,7 +134,9 @@ class Router:
         if not name:
             if len(candidates) == 1:
                 return candidates[0].id
-            raise RoutingError(f"a {kind.__name__} without a sink name fits {len(candidates)} sinks ({names}); set sink=")
+            raise RoutingError(
+                f"a {kind.__name__} without a sink name fits {len(candidates)} sinks ({names}); set sink="
+            )
         for target in candidates:
             if target.name == name:
                 return target.id

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 from drakkar_flow.errors import DecodeError
@@ -33,7 +34,7 @@ def decode_step(stage: str, decode: Callable[[bytes], Any]) -> ChunkStep:
         index = 0
         records: list[Record] = chunk.items
         try:
-            for record in records:  # noqa: B007 - index is needed after a failure
+            for record in records:
                 record.payload = decode(record.value)
                 index += 1
         except Exception:
@@ -44,9 +45,7 @@ def decode_step(stage: str, decode: Callable[[bytes], Any]) -> ChunkStep:
                 except Exception as exc:
                     error = DecodeError(f"{record.label}: {_one_line(exc)}")
                     error.__cause__ = exc
-                    chunk.failures.append(
-                        failure_of(FailureKind.DECODE, stage, error, ((record, record.credit),))
-                    )
+                    chunk.failures.append(failure_of(FailureKind.DECODE, stage, error, ((record, record.credit),)))
                 else:
                     chunk.items.append(record)
         return chunk
@@ -120,7 +119,7 @@ def _shares(record: Record, values: list[Any]) -> list[Record]:
         return [record]
     shares = []
     for value, credit in zip(values, split(record.credit, len(values)), strict=True):
-        share = record.__copy__()
+        share = copy(record)
         share.payload = value
         share.credit = credit
         shares.append(share)

@@ -124,7 +124,9 @@ class WindowRun:
         if len(task.source_offsets) == 1:
             groups = tuple(by_offset.get(task.source_offsets[0], ()))
         else:
-            groups = tuple(group for offset in dict.fromkeys(task.source_offsets) for group in by_offset.get(offset, ()))
+            groups = tuple(
+                group for offset in dict.fromkeys(task.source_offsets) for group in by_offset.get(offset, ())
+            )
         groups = groups or tuple(self.groups)
         for group in groups:
             group.open += 1
