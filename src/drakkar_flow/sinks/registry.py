@@ -1,2 +1,3 @@
 from drakkar_flow.sinks.kafka import SPEC
-SPECS={"kafka":SPEC}
+
+SPECS = {"kafka": SPEC}
