@@ -52,7 +52,7 @@ def _layer(name: str, path: Path, text: str) -> Layer:
     for key in reversed(path):
         value = {key: value}
     layer = from_plain(value, origin)
-    layer.origins = {path: origin}
+    layer.origins = {path[:n]: origin for n in range(1, len(path) + 1)}
     layer.named.add(path)
     if wrong:
         layer.blame(path, wrong, 'write it like {"key": "value"} or ["item"]')

@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from drakkar_flow.config.layers import Layer
 from drakkar_flow.config.redact import MASK, is_sensitive, mask_url
-from drakkar_flow.config.schema import Path, dotted, fields_at, places_of, type_at
+from drakkar_flow.config.schema import Path, fields_at, places_of, type_at
 from drakkar_flow.errors import Problem
 
 __all__ = ["explain"]
@@ -65,7 +65,7 @@ def _what(error: ErrorDetails, path: Path) -> tuple[str, str]:
         return "must not be empty", ""
     if kind in _BOUNDS:
         phrase, bound = _BOUNDS[kind]
-        return f"{phrase} {context[bound]:g}, not {given}", ""
+        return f"{phrase} {context[bound]}, not {given}", ""
     if kind == "finite_number":
         return f"must be a finite number, not {given}", ""
     return _wrong_type(kind, error["msg"], given, error["input"])
@@ -106,16 +106,19 @@ def _remedy_for_unknown(path: Path) -> str:
     *parent, last = path
     key = str(last)
     known = fields_at(tuple(parent))
-    near = difflib.get_close_matches(key.lower().replace("-", "_"), known, n=2, cutoff=0.6)
-    elsewhere = [place for place in places_of(key) if place != dotted(tuple(parent))]
+    near = _similar(key.lower().replace("-", "_"), known)
+    elsewhere = " or ".join(places_of(key)[:4])
     if near:
-        return f"did you mean {_either(near)}?"
+        doubt = f", or does it belong under {elsewhere}" if elsewhere else ""
+        return f"did you mean {' or '.join(map(repr, near))}{doubt}?"
     if elsewhere:
-        return f"it belongs under {' or '.join(elsewhere[:4])}"
+        return f"it belongs under {elsewhere}"
     if key in fields_at(()):
         return f"{key!r} belongs at the top level"
     return f"known keys are {', '.join(known)}" if known else ""
 
 
-def _either(names: list[str]) -> str:
-    return " or ".join(repr(name) for name in names)
+def _similar(key: str, known: tuple[str, ...]) -> list[str]:
+    """The best two of the known keys that look like the key or contain it."""
+    near = difflib.get_close_matches(key, known, n=2, cutoff=0.6)
+    return near or [name for name in known if len(key) > 2 and key in name][:2]

@@ -142,7 +142,11 @@ class KafkaConfig(Section):
     @classmethod
     def _free_of_ours(cls, properties: dict[str, Any]) -> dict[str, Any]:
         refused = [f"{name!r} can't be set here: {_RESERVED[name]}" for name in properties if name in _RESERVED]
-        nested = [f"{name!r} must be a single value" for name, v in properties.items() if isinstance(v, dict | list)]
+        nested = [
+            f"{name!r} must be a single value"
+            for name, v in properties.items()
+            if v is None or isinstance(v, dict | list)
+        ]
         if refused or nested:
             raise ValueError("; ".join(refused + nested))
         return properties

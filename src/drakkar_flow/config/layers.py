@@ -35,7 +35,7 @@ class Layer:
         """Where a user finds the value at a path, or the nearest thing around it."""
         if path in self.named:
             return self.origins[path]
-        return f"{self.origin(path)} {dotted(path)}".strip()
+        return f"{self.origin(path)} {dotted(path)}".strip() or "configuration"
 
     def origin(self, path: Path) -> str:
         """The origin of the value at a path, or of the nearest thing around it; empty when it is a default."""
@@ -74,7 +74,7 @@ def merge(layers: list[Layer]) -> Layer:
     result = Layer()
     for layer in layers:
         if () in layer.origins:
-            result.origins[()] = layer.origins[()]
+            result.origins.setdefault((), layer.origins[()])
         _merge_into(result, result.tree, layer, layer.tree, ())
         result.broken |= layer.broken
         result.problems += layer.problems

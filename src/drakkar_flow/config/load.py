@@ -30,9 +30,12 @@ class Loaded:
 
     def origin(self, path: Path) -> str:
         """Where the value at a path was set; empty when it is the default."""
-        return self.layer.origins.get(path) or next(
-            (self.layer.origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.layer.named), ""
-        )
+        inner: Any = self.layer.tree
+        for key in path:
+            if not isinstance(inner, dict) or key not in inner:
+                return ""
+            inner = inner[key]
+        return self.layer.origin(path)
 
 
 def load_config(

@@ -18,7 +18,8 @@ _SENSITIVE: Final = re.compile(
     r"passw|passphrase|secret|token|credential|salt|private|authorization|jaas|api_?key|[._-]key$|\.pem$|[._-]dsn$",
     re.IGNORECASE,
 )
-_CREDENTIALS: Final = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*://)[^/?#\s]*@")
+_CREDENTIALS: Final = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*://)(?:[^\s:/@]*:\S*|[^/?#\s]*)@")
+"""Up to the last `@` where there is a password, for passwords hold anything: better too much is hidden."""
 _PARAMETER: Final = re.compile(r"(?P<name>\w*(?:passw|secret|token|credential|api_?key)\w*=)[^&;,\s]+", re.IGNORECASE)
 
 

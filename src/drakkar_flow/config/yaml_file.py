@@ -18,14 +18,19 @@ _REFERENCE: Final = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_]\w*)(?::-(?P<defau
 _MERGE: Final = "tag:yaml.org,2002:merge"
 _STRING: Final = "tag:yaml.org,2002:str"
 _TIMESTAMP: Final = "tag:yaml.org,2002:timestamp"
+_BINARY: Final = "tag:yaml.org,2002:binary"
+_COLLECTIONS: Final = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML whose dates stay text: no setting is a date, and `2026-01-01` may well name a topic."""
+    """YAML whose dates stay text: no setting is a date, and `2026-01-01` may well name a topic. No binary either."""
 
     yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    yaml_constructors = {  # noqa: RUF012 - PyYAML's own shape
+        tag: make for tag, make in yaml.SafeLoader.yaml_constructors.items() if tag not in (_TIMESTAMP, _BINARY)
     }
 
 
@@ -47,8 +52,9 @@ def read_yaml(path: FilePath, environ: Mapping[str, str], remedy: str = "") -> L
         mark = error.problem_mark or error.context_mark
         layer.origins[()] = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         layer.blame((), f"is not YAML: {', '.join(filter(None, [error.context, error.problem]))}")
-    except yaml.YAMLError as error:
-        layer.blame((), f"is not YAML: {error}")
+    except yaml.reader.ReaderError as error:
+        layer.origins[()] = f"{path}:{text.count(chr(10), 0, error.position) + 1}"
+        layer.blame((), f"is not YAML: the character U+{error.character:04X} is not allowed")
     except (BeyondBudgetError, RecursionError) as error:
         layer.blame((), str(error) if isinstance(error, BeyondBudgetError) else "values nest too deeply")
     return layer
@@ -91,6 +97,8 @@ class _Reader:
     def _value(self, node: yaml.Node, path: Path) -> Any:
         if wrong := self._budget.spend(path):
             raise BeyondBudgetError(f"{wrong}; is there an alias that contains itself?")
+        if isinstance(node, yaml.CollectionNode) and node.tag not in _COLLECTIONS:
+            self._blame(path, node, f"the tag {node.tag} has no meaning here")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):

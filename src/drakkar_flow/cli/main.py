@@ -1,0 +1,69 @@
+"""The `drakkar-flow` command: its subcommands, and what becomes of errors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from drakkar_flow.cli import config
+from drakkar_flow.errors import DrakkarFlowError, ProblemsError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Kafka messages in, external programs at work, results to sinks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+# The subcommands, one module each: a group brings its own Typer (add_typer), a single command is a function
+# (`app.command("run")(run.run)`).
+app.add_typer(config.app, name="config")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line (of this process unless given) and exits: the console script `drakkar-flow`.
+
+    An error of the library ends it with its message and exit code, without a traceback.
+    """
+    try:
+        app(args=arguments, prog_name="drakkar-flow")
+    except DrakkarFlowError as error:
+        sys.exit(report(error))
+
+
+def report(error: DrakkarFlowError) -> int:
+    """Prints the error on stderr, in colour on a terminal; returns the exit code."""
+    head, newline, rest = str(error).partition("\n")
+    Console(stderr=True, soft_wrap=True).print(Text(head or type(error).__name__, style="bold red") + newline + rest)
+    return error.exit_code if isinstance(error, ProblemsError) else 1
+
+
+def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it with the option's value
+    if asked:
+        typer.echo(f"drakkar-flow {_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Holds the options of the command itself."""
+
+
+def _version() -> str:
+    try:
+        return metadata.version("drakkar-flow")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"

@@ -1,0 +1,115 @@
+"""The configuration reference, generated from the schema: a Markdown page and a JSON Schema."""
+
+from __future__ import annotations
+
+import json
+import types
+from typing import Any, Final, Literal, Union, get_args, get_origin
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.config.schema import Path, Type, dotted, is_section, sections
+
+__all__ = ["json_schema", "markdown"]
+
+_INTRODUCTION: Final = """\
+# Configuration
+
+<!-- made by `drakkar-flow config docs`; edit the models in src/drakkar_flow/config instead -->
+
+Values come from, each over the one before: the defaults below, a YAML file, environment variables, and what the
+program sets itself.
+
+- The file is the one given to the program, else the one that `DRAKKAR_CONFIG` (or `DK_CONFIG`) names.
+- In the file's values `${NAME}` and `${NAME:-default}` take environment variables; `$${` stands for `${`.
+- `DRAKKAR_KAFKA__BROKERS` (or `DK_KAFKA__BROKERS`) sets `kafka.brokers`: `__` goes a level down, keys are lower-cased
+  except below `executor.env`. Sections, mappings and lists are given as JSON.
+- An unknown key is an error. `drakkar-flow config lint FILE` finds everything that is wrong at once, and
+  `drakkar-flow config show FILE` tells where each value comes from.
+"""
+_UNITS: Final = {
+    "_s": "seconds",
+    "_seconds": "seconds",
+    "_ms": "milliseconds",
+    "_mib": "MiB",
+    "_bytes": "bytes",
+    "_records": "records",
+    "_records_per_partition": "records",
+    "_offsets": "offsets",
+}
+_BOUNDS: Final = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+_NAMES: Final = {str: "text", int: "integer", float: "number", bool: "boolean", SecretStr: "secret", Any: "any"}
+
+
+def json_schema() -> str:
+    """The JSON Schema (draft 2020-12) of the configuration file, for editors and other validators."""
+    schema = DrakkarConfig.model_json_schema()
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"
+
+
+def markdown() -> str:
+    """The reference page: every key with type, default, unit and meaning."""
+    return _INTRODUCTION + "".join(_section(path, kind) for path, kind in sections())
+
+
+def _section(path: Path, kind: Type) -> str:
+    rows = [_row(name, field) for name, field in kind.model_fields.items() if not _has_own_table(field)]
+    heading = f"`{_shown(path)}`" if path else "Top level"
+    table = ["| Key | Type | Default | Unit | Meaning |", "| --- | --- | --- | --- | --- |", *rows] if rows else []
+    return "\n".join(["", f"## {heading}", "", str(kind.__doc__), *([""] if table else []), *table, ""])
+
+
+def _shown(path: Path) -> str:
+    return dotted(path).replace("*", "<name>")
+
+
+def _has_own_table(field: FieldInfo) -> bool:
+    kind = field.annotation
+    return is_section(kind) or (_generic(kind) is dict and is_section(get_args(kind)[-1]))
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    kind = ", ".join([_kind(field.annotation), *_bounds(field)])
+    cells = [f"`{name}`", kind, _default(field), _unit(name), str(field.description).replace("\n", " ")]
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _bounds(field: FieldInfo) -> list[str]:
+    return [
+        f"{sign} {getattr(rule, bound)}"
+        for rule in field.metadata
+        for bound, sign in _BOUNDS.items()
+        if hasattr(rule, bound)
+    ]
+
+
+def _kind(kind: Type) -> str:
+    generic, arguments = _generic(kind), get_args(kind)
+    if generic is Literal:
+        return " or ".join(f"`{choice}`" if choice else "empty" for choice in arguments)
+    if generic in (Union, types.UnionType):
+        return " or ".join("null" if each is types.NoneType else _kind(each) for each in arguments)
+    if generic is list:
+        return f"list of {_kind(arguments[0])}"
+    if generic is dict:
+        return f"mapping of {_kind(arguments[1])}"
+    return _NAMES[kind]
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default()
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    return f"`{json.dumps(value)}`"
+
+
+def _unit(name: str) -> str:
+    return next((unit for suffix, unit in _UNITS.items() if name.endswith(suffix)), "")
+
+
+def _generic(kind: Type) -> Any:
+    return get_origin(kind)

@@ -1,0 +1,68 @@
+"""A loaded configuration as YAML, each value with its origin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from drakkar_flow.config.load import Loaded
+from drakkar_flow.config.redact import redacted
+from drakkar_flow.config.schema import Path
+
+__all__ = ["render_yaml"]
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - PyYAML's signature
+        return True
+
+
+def render_yaml(loaded: Loaded) -> str:
+    """The whole configuration as YAML that can be loaded again, secrets masked; a comment says who set what.
+
+    Values without a comment are defaults.
+    """
+    return "".join(_lines(redacted(loaded.config), (), loaded))
+
+
+def _lines(values: Mapping[str, Any], path: Path, loaded: Loaded) -> Iterator[str]:
+    indent = "  " * len(path)
+    for key, value in values.items():
+        here = (*path, key)
+        if isinstance(value, dict) and value:
+            yield f"{indent}{_inline(key)}:\n"
+            yield from _lines(value, here, loaded)
+        else:
+            origin = loaded.origin(here)
+            yield f"{indent}{_inline(key)}: {_inline(_escaped(value))}{'  # ' + _comment(origin) if origin else ''}\n"
+
+
+def _inline(value: object) -> str:
+    """The value as YAML on one line."""
+    one_line = isinstance(value, str) and not value.isprintable()
+    text: str = yaml.dump(
+        [value],
+        Dumper=_Dumper,
+        default_flow_style=True,
+        default_style='"' if one_line else None,
+        width=math.inf,
+        allow_unicode=True,
+        sort_keys=False,
+    )
+    return text.strip()[1:-1]
+
+
+def _escaped(value: Any) -> Any:
+    """The value with `${` escaped, so that loading it again fills nothing in."""
+    if isinstance(value, str):
+        return value.replace("${", "$${")
+    if isinstance(value, list):
+        return [_escaped(item) for item in value]
+    return {key: _escaped(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def _comment(origin: str) -> str:
+    return " ".join(origin.split())
