@@ -141,7 +141,7 @@ class TasksPrecomputed(Event, frozen=True):
 
 
 class TaskFinished(Event, frozen=True):
-    """A program ended: `status` is completed or failed, `kind` why it failed."""
+    """A task is over: `status` is completed, failed or cancelled, `kind` why it failed."""
 
     status: str
     kind: str
