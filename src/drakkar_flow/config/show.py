@@ -16,7 +16,7 @@ __all__ = ["render_yaml"]
 
 
 class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - PyYAML's signature
+    def ignore_aliases(self, data: object) -> bool:
         return True
 
 
