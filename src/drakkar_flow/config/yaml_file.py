@@ -25,11 +25,11 @@ _COLLECTIONS: Final = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 class _Loader(yaml.SafeLoader):
     """YAML whose dates stay text: no setting is a date, and `2026-01-01` may well name a topic. No binary either."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own shape
+    yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
-    yaml_constructors = {  # noqa: RUF012 - PyYAML's own shape
+    yaml_constructors = {
         tag: make for tag, make in yaml.SafeLoader.yaml_constructors.items() if tag not in (_TIMESTAMP, _BINARY)
     }
 
