@@ -162,6 +162,38 @@ def test_secrets_stay_out_of_problems(tmp_path: Path) -> None:
     assert not any(secret in told for secret in ("8472913", "hunter2", "5551234", "hunter3"))
 
 
+def test_a_secret_field_is_masked_whatever_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The type counts, not only the sound of the name."""
+    monkeypatch.setattr("drakkar_flow.config.explain.is_sensitive", lambda name: False)
+    with pytest.raises(ConfigError, match=r"sasl_password: must be text, not \*{8}"):
+        from_mapping({"kafka": {"security": {"sasl_password": 8472913}}})
+
+
+def test_a_value_with_a_problem_gets_no_second_one(tmp_path: Path) -> None:
+    """An unset variable where a number is meant is one problem."""
+    path = written(tmp_path, "metrics: {port: '${PORT}'}\n")
+    (problem,) = problems(path)
+    assert "PORT is not set" in problem
+
+
+def test_a_replaced_value_is_blamed_on_who_replaced_it(tmp_path: Path) -> None:
+    """Positions of the file and names of variables do not outlive their values."""
+    path = written(tmp_path, "kafka: {source_topics: [a, b]}\n")
+    variable = {"DK_KAFKA__SOURCE_TOPICS": '["a", 1]'}
+    assert problems(path, **variable)[0].startswith(
+        "environment variable DK_KAFKA__SOURCE_TOPICS kafka.source_topics[1]: must be text"
+    )
+    with pytest.raises(ConfigError, match=r"- override kafka\.source_topics: must be a list"):
+        load_config(path, environ=variable, overrides={"kafka": {"source_topics": "a"}})
+
+
+def test_a_rule_of_the_whole_points_at_the_file(tmp_path: Path) -> None:
+    """Even when overrides came later."""
+    path = written(tmp_path, "kafka: {source_topic: ^in}\n")
+    with pytest.raises(ConfigError, match=r"pipeline\.yaml: dlq\.topic must be set"):
+        load_config(path, environ={}, overrides={"cluster_name": "x"})
+
+
 def test_rules_between_keys_point_at_their_section(tmp_path: Path) -> None:
     """What no single key is to blame for stands at the section, or at the file."""
     path = written(tmp_path, "kafka:\n  heartbeat_interval_ms: 50000\n")
