@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psutil
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -31,7 +31,7 @@ def bootstrap() -> str:
 
 def make_topic(name: str, partitions: int = PARTITIONS) -> str:
     """Make a topic with a unique name."""
-    admin = AdminClient({"bootstrap.servers": bootstrap()})
+    admin = AdminClient({"bootstrap.servers": bootstrap(), "log_level": 3})
     topic = f"bench-{name}-{uuid.uuid4().hex[:8]}"
     admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result()
     return topic
@@ -115,7 +115,10 @@ class Counter:
 
     def count(self) -> int:
         """How many messages there are now."""
-        return sum(self._consumer.get_watermark_offsets(item, timeout=10)[1] for item in self._partitions)
+        try:
+            return sum(self._consumer.get_watermark_offsets(item, timeout=10)[1] for item in self._partitions)
+        except KafkaException:  # the topic is so new that not every broker knows it
+            return 0
 
     def close(self) -> None:
         """Let go of the connection."""
