@@ -60,11 +60,13 @@ class Watch:
 
 
 @contextmanager
-def process(module: str, source: str, output: str, total: int, **extra: str) -> Iterator[subprocess.Popen[bytes]]:
+def process(
+    module: str, source: str, output: str, total: int, *, python: str = sys.executable, **extra: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run `python -m module` as the process under test; it is stopped by SIGTERM."""
     variables = {"BENCH_KAFKA": bootstrap(), "BENCH_SOURCE": source, "BENCH_OUTPUT": output, "BENCH_TOTAL": str(total)}
     child = subprocess.Popen(
-        [sys.executable, "-m", module], env={**os.environ, **variables, **extra}, stderr=subprocess.DEVNULL
+        [python, "-m", module], env={**os.environ, **variables, **extra}, stderr=subprocess.DEVNULL
     )
     try:
         yield child
@@ -77,12 +79,14 @@ def process(module: str, source: str, output: str, total: int, **extra: str) -> 
             child.wait()
 
 
-def watch(module: str, source: str, total: int, *, timeout_s: float = 300, **extra: str) -> Watch:
+def watch(
+    module: str, source: str, total: int, *, timeout_s: float = 300, python: str = sys.executable, **extra: str
+) -> Watch:
     """Run a process until its output topic has `total` messages."""
     output = make_topic("out")
     counter = Counter(output)
     started = time.perf_counter()
-    with process(module, source, output, total, **extra) as child:
+    with process(module, source, output, total, python=python, **extra) as child:
         seen = psutil.Process(child.pid)
         marks = [(started, 0)]
         peak = 0
