@@ -34,6 +34,12 @@ class Control:
                 self.failure = reason
         self.stop()
 
+    def abandon(self, reason: str) -> None:
+        """Ask for the end at once because of `reason`: the drain's budget is over."""
+        self.fail(reason)
+        with self._lock:
+            self._deadline = time.monotonic()
+
     @property
     def budget_s(self) -> float:
         """Seconds left for the drain, 0 when it is over."""
