@@ -114,18 +114,18 @@ class ArrangeWorker(Worker):
             while waiting and len(records) < self._size and waiting[0].epoch == epoch:
                 records.append(waiting.popleft())
         if self._flight.has_fences and self._flight.is_fenced(records[0]):
-            self.open -= len(records)
             for record in records:
                 self.ack(Ack(record, record.credit, AckStatus.FENCED))
+            self.open -= len(records)
             return
         queue.busy = True
         started = time.monotonic()
 
         def arranged(tasks: Any, error: BaseException | None) -> None:
             queue.busy = False
-            self.open -= len(records)
             self._bus.emit(HookRan("arrange", time.monotonic() - started, str(error) if error else ""))
             self._finish(records, tasks, error, started)
+            self.open -= len(records)
             if inline_over:
                 self._serve(lane, queue)
 

@@ -78,11 +78,11 @@ class ExecuteWorker(Worker):
         self.open += 1
 
         def ended(_value: Any, error: BaseException | None) -> None:
-            self.open -= 1
-            if error is not None:  # cancelled, or the executor is closing: the credit stays out
+            if error is not None:  # cancelled, or the executor is closing: its offset must stay
                 run.end(Ending.FENCED)
             self._tasks.discard(run.window.lane, run.task)
             self.emit(run)
+            self.open -= 1
 
         self._calls.run(self._to_its_end(run), ended)
 
