@@ -123,6 +123,10 @@ class FlowRun:
         if kind is None and self._errors:
             raise AssertionError(f"the flow broke: {'; '.join(self._errors)}")
 
+    def call(self, function: Callable[[], Any]) -> None:
+        """Call `function` on the thread of the flow's event loop, where asyncio's events may be set."""
+        self._bridge.post(function)
+
     def wait_until(self, condition: Callable[[], T], timeout_s: float = 20.0) -> T:
         """Wait until `condition` gives something true, and return that.
 
