@@ -8,15 +8,15 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from pathlib import Path
 from queue import SimpleQueue
 
 import anyio
 
 from drakkar_flow.config.executor import ExecutorConfig
-from drakkar_flow.errors import ExecutorClosed, Problem, StartupError
+from drakkar_flow.errors import ExecutorClosed, StartupError
 from drakkar_flow.executor.base import ExecutorStatistics, Outcome
 from drakkar_flow.executor.child import Child
+from drakkar_flow.executor.environment import startup_problems
 from drakkar_flow.executor.launch import Launcher
 from drakkar_flow.executor.precomputed import precomputed
 from drakkar_flow.executor.priority import PriorityQueue, Ticket
@@ -74,15 +74,13 @@ class OneshotExecutor:
         self._threads: list[threading.Thread] = []
 
     async def start(self) -> None:
-        """Read the environment and get ready; programs themselves are looked up when a task needs them.
+        """Read the environment and get ready; programs that tasks name are looked up when they are needed.
 
         Raises:
-            StartupError: when `executor.cwd` is no directory.
+            StartupError: when `executor.binary_path` can't be run or `executor.cwd` is no directory.
         """
-        cwd = self._config.cwd
-        if cwd is not None and not Path(cwd).is_dir():  # noqa: ASYNC240 - once, before anything runs
-            problem = Problem("executor.cwd", f"{cwd!r} is not a directory", "create it or name another")
-            raise StartupError([problem], exit_code=2)
+        if problems := startup_problems(self._config, os.environ):
+            raise StartupError(problems, exit_code=2)
         self._loop = asyncio.get_running_loop()
         self._launcher = Launcher(self._config, os.environ)
 
@@ -238,4 +236,10 @@ def _event(job: _Job) -> TaskFinished:
         job.spawn_s,
         outcome.stdout_truncated,
         outcome.stderr_truncated,
+        job.task.task_id,
+        _reason(outcome) if isinstance(outcome, ExecutorError) else "",
     )
+
+
+def _reason(error: ExecutorError) -> str:
+    return error.exception or f"exit code {error.exit_code}"

@@ -126,9 +126,7 @@ def _strings(values: Sequence[str]) -> ctypes.Array[ctypes.c_char_p]:
 
 def _attributes() -> ctypes.Array[ctypes.c_char]:
     attributes = ctypes.create_string_buffer(_ATTRIBUTES_BYTES)
-    none, every = ctypes.create_string_buffer(_SIGSET_BYTES), ctypes.create_string_buffer(_SIGSET_BYTES)
-    _quick.sigemptyset(none)
-    _quick.sigfillset(every)
+    none, every = b"\0" * _SIGSET_BYTES, b"\xff" * _SIGSET_BYTES  # also the two that sigfillset leaves out
     _quick.posix_spawnattr_init(attributes)
     _quick.posix_spawnattr_setflags(attributes, ctypes.c_short(_SETPGROUP | _SETSIGDEF | _SETSIGMASK))
     _quick.posix_spawnattr_setpgroup(attributes, 0)
