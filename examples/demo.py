@@ -11,13 +11,13 @@ import json
 import random
 import shutil
 import sysconfig
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from sqlite3 import connect
+from typing import cast
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 from rich.console import Console
 
 from drakkar_flow import DrakkarConfig, StreamingRunner, load_config
@@ -29,7 +29,8 @@ from flows.pipeline import flow
 
 OUTPUT = Path("demo-output")
 PIPELINE = Path(__file__).parent.parent / "flows" / "pipeline.yaml"
-PATTERNS = ["import asyncio", "raise NotImplementedError", "def __init__(", "errno.", "yield from", "XXX"]
+LIBRARY = Path(sysconfig.get_path("stdlib"))
+PATTERNS = ["def __init__(", "import os", "raise ValueError", "lambda", "yield", "XXX"]
 BROKEN = [b'{"path": "no-pattern.py"}', b'{"path": "/no/such/file.py", "pattern": "import"}']
 
 console = Console(highlight=False, soft_wrap=True)
@@ -57,34 +58,39 @@ def demo(wanted: int) -> int:
     searches = make_searches(wanted)
     asked = OUTPUT / "searches.jsonl"
     asked.write_bytes(b"".join(line + b"\n" for line in searches))
+    console.print("[bold]drakkar-flow demo[/]: flows/pipeline.py, one grep for each record\n")
     with embedded_broker() as brokers:
         config = settings(brokers)
         count = send(brokers, config.kafka.source_topic, searches)
-        console.print("[bold]drakkar-flow demo[/]: flows/pipeline.py at work, one grep for each record\n")
-        tell("broker", f"embedded, at {brokers}")
-        tell("input", f"{count:,} searches in Python's library, sent to topic {config.kafka.source_topic} ({asked})")
-        tell("at a time", f"{config.executor.max_executors} processes; Ctrl-C drains and stops\n")
+        tell("broker", f"inside this process, at {brokers}")
+        tell("input", f"{count:,} searches in the source files of Python's library: {asked}")
+        tell("log", f"{OUTPUT / 'drakkar.log'}\n")
         runner = StreamingRunner(flow, config)
-        started = time.monotonic()
         with make_screen(console, count) as screen:
             exit_code = run_until(runner, count, screen.show)
-        console.print()
         statistics = runner.statistics()
-        summarise(statistics, count, screen.busy_s or time.monotonic() - started)
-        answered = show_outputs(brokers, config, statistics)
-        console.print()
-        tell("log", str(OUTPUT / "drakkar.log"))
-    if runner.failure:
-        console.print(f"\nThe flow failed: {runner.failure}", style="red", markup=False)
+        finished, complete = statistics.totals.records_finished, True
+        if finished:
+            summarise(statistics, count, screen.busy_s, config.executor.max_executors)
+            complete = show_outputs(brokers, config)
+    return conclude(count, count - finished, exit_code, runner.failure, complete=complete)
+
+
+def conclude(count: int, left: int, exit_code: int, failure: str | None, *, complete: bool) -> int:
+    """Say how it went, and with which exit code the demo ends."""
+    console.print()
+    if failure:
+        console.print(f"The flow failed: {failure}", style="red", markup=False)
         return exit_code
-    finished = statistics.totals.records_finished
-    if finished < count:
-        console.print(f"\nStopped in order: {count - finished:,} records were not taken; the next run would read them.")
-        return 0
-    if answered != count:
-        console.print(f"\n{count:,} searches, but {answered:,} answers.", style="red")
+    if not complete:
+        console.print("The outputs don't fit what was committed.", style="red")
         return 1
-    console.print(f"\n[green]Every one of the {count:,} searches has its answer, and its offset is committed.[/]")
+    if left:
+        console.print(
+            f"Stopped in order: what was taken is finished and committed, {left:,} records wait for the next run."
+        )
+    else:
+        console.print(f"[green]Each of the {count:,} searches was answered in all three places or is a dead letter.[/]")
     return exit_code
 
 
@@ -97,7 +103,7 @@ def make_searches(wanted: int) -> list[bytes]:
 
 def all_searches() -> Iterator[bytes]:
     """Every pattern in every file."""
-    for path in sorted(Path(sysconfig.get_path("stdlib")).rglob("*.py")):
+    for path in sorted(LIBRARY.rglob("*.py")):
         if not {"site-packages", "test", "tests"}.intersection(path.parts):
             for pattern in PATTERNS:
                 yield json.dumps({"path": str(path), "pattern": pattern}).encode()
@@ -117,52 +123,60 @@ def settings(brokers: str) -> DrakkarConfig:
     return load_config(PIPELINE, overrides=overrides, environ={})
 
 
-def summarise(statistics: StatisticsSnapshot, count: int, busy_s: float) -> None:
+def summarise(statistics: StatisticsSnapshot, count: int, busy_s: float, slots: int) -> None:
     """Print what the flow counted and measured."""
     totals = statistics.totals
-    finished, tasks = totals.records_finished, totals.tasks_completed + totals.tasks_failed
-    tell(
-        "records",
-        f"{finished:,} of {count:,} finished in {busy_s:.1f} s, {finished / busy_s:,.0f} per second; "
-        f"{totals.records_dead} dead letters (put there on purpose)",
-    )
-    nothing = totals.tasks_precomputed
-    tell(
-        "tasks",
-        f"{tasks:,} processes: {totals.tasks_completed:,} found something, {nothing:,} found nothing, "
-        f"{totals.tasks_failed - nothing:,} failed",
-    )
+    finished, nothing = totals.records_finished, totals.tasks_precomputed
+    console.print()
+    tell("records", f"{finished:,} of {count:,} in {busy_s:.1f} s: {finished / busy_s:,.0f} per second")
+    tell("tasks", f"{totals.tasks_completed + totals.tasks_failed:,} processes, {slots} at a time:")
+    tell("", f"  {totals.tasks_completed:,} found something")
+    tell("", f"  {nothing:,} found nothing: grep's exit code 1, for which on_error gives an empty result")
+    tell("", f"  {totals.tasks_failed - nothing:,} failed")
     tell("one task", f"p50 {statistics.task_p50_s * 1e3:.1f} ms, p99 {statistics.task_p99_s * 1e3:.1f} ms")
-    tell("one record", f"p50 {statistics.record_p50_s:.2f} s, p99 {statistics.record_p99_s:.2f} s, waiting included")
+    tell("one record", f"p50 {statistics.record_p50_s:.1f} s, p99 {statistics.record_p99_s:.1f} s, its turn awaited")
+    tell("failures", f"{totals.records_dead} dead letters, {totals.task_retries} retries")
 
 
-def show_outputs(brokers: str, config: DrakkarConfig, statistics: StatisticsSnapshot) -> int:
-    """Print what the broker and the files hold now; returns how many answers that is."""
+def show_outputs(brokers: str, config: DrakkarConfig) -> bool:
+    """Print what the broker and the files hold; returns whether that is one answer for every committed record."""
     source, found, letters = config.kafka.source_topic, config.sinks.kafka["found"].topic, config.dead_letter_topic
-    tell("committed", "  ".join(f"{source}:{n} at {offset}" for n, offset in committed(brokers, config).items()))
-    if not statistics.totals.records_finished:
-        return 0
+    offsets = committed(brokers, config)
+    each = ", ".join(f"{offset:,} of partition {number}" for number, offset in offsets.items())
+    tell("committed", f"{sum(offsets.values()):,} records of topic {source}: {each}")
     messages, dead = read(brokers, found), read(brokers, letters)
-    database, lines = OUTPUT / "found.db", (OUTPUT / "found.jsonl").read_text().splitlines()
+    lines = (OUTPUT / "found.jsonl").read_text().splitlines() if messages else []
+    rows = show_table(OUTPUT / "found.db") if messages else 0
+    console.print(f"\n[bold]{len(messages):,} messages in Kafka topic {found}[/], for instance")
+    for message in [one for one in messages if b'"lines":[]' not in (one.value() or b"")][:3]:
+        answer = json.loads(message.value() or b"")
+        console.print(f"  {base_name(answer['path'])}:{answer['lines'][0][:70]}", markup=False)
+    console.print(f"\n[bold]{len(lines):,} JSON lines[/] in {OUTPUT / 'found.jsonl'}")
+    console.print(f"\n[bold]{len(dead):,} dead letters in Kafka topic {letters}[/], put there on purpose:")
+    for message in dead:
+        console.print(f"  {(message.value() or b'').decode()}\n    {reason(message)}", markup=False)
+    return len(dead) + rows == sum(offsets.values()) and rows == len(messages) == len(lines)
+
+
+def show_table(database: Path) -> int:
+    """Print what the table says about each pattern; returns how many rows it has."""
     with closing(connect(database)) as connection:
         rows = connection.execute("SELECT count(*) FROM found").fetchone()[0]
-        best = connection.execute(
+        found = connection.execute(
             "SELECT pattern, count(*), sum(matches > 0), sum(matches) FROM found GROUP BY pattern ORDER BY 4 DESC"
         ).fetchall()
-    console.print()
-    tell("Kafka", f"{len(messages):,} messages in topic {found}, {len(dead)} in {letters}")
-    tell("SQLite", f"{rows:,} rows in {database}")
-    tell("JSON lines", f"{len(lines):,} lines in {OUTPUT / 'found.jsonl'}")
-    console.print("\n[bold]From SQLite[/], the lines found for each pattern (at most 20 of a file):")
-    for pattern, files, hits, total in best:
+    console.print(f"\n[bold]{rows:,} rows in SQLite[/], {database}, table found:")
+    for pattern, files, hits, total in found:
         console.print(f"  {pattern:28}{total:6,} lines in {hits:,} of {files:,} files", markup=False)
-    console.print(f"\n[bold]From topic {found}[/]:")
-    for message in [one for one in messages if b'"lines":[]' not in (one.value() or b"")][:3]:
-        console.print("  " + shortened((message.value() or b"").decode()), markup=False)
-    console.print(f"\n[bold]From topic {letters}[/], what could not be done:")
-    for message in dead:
-        console.print("  " + shortened((message.value() or b"").decode()), markup=False)
-    return len(dead) + (rows if rows == len(messages) == len(lines) else 0)
+    return int(rows)
+
+
+def reason(message: Message) -> str:
+    """Why a dead letter is one, from its headers."""
+    headers = dict(cast("list[tuple[str, bytes]]", message.headers()))
+    if task := headers.get("drakkar.task"):
+        return str(json.loads(task)["stderr"]).strip()
+    return headers["__connect.errors.exception.message"].decode()[:110]
 
 
 def committed(brokers: str, config: DrakkarConfig) -> dict[int, int]:
@@ -180,9 +194,9 @@ def tell(what: str, text: str) -> None:
     console.print(f"  [cyan]{what:11}[/]{text}")
 
 
-def shortened(text: str) -> str:
-    """Text that fits a line."""
-    return text if len(text) <= 110 else text[:107] + "..."
+def base_name(path: str) -> str:
+    """A path without the directory of Python's library."""
+    return path.removeprefix(f"{LIBRARY}/")
 
 
 if __name__ == "__main__":

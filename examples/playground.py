@@ -48,7 +48,9 @@ def read(brokers: str, topic: str) -> list[Message]:
     """Everything that a topic holds now."""
     consumer = Consumer({"bootstrap.servers": brokers, "group.id": "reader", "log_level": 0})
     try:
-        partitions = [TopicPartition(topic, n) for n in consumer.list_topics(topic, _TIMEOUT_S).topics[topic].partitions]
+        partitions = [
+            TopicPartition(topic, n) for n in consumer.list_topics(topic, _TIMEOUT_S).topics[topic].partitions
+        ]
         left = sum(consumer.get_watermark_offsets(each, _TIMEOUT_S)[1] for each in partitions)
         consumer.assign([TopicPartition(topic, each.partition, OFFSET_BEGINNING) for each in partitions])
         messages: list[Message] = []

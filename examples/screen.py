@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Protocol, Self
 
 from rich.console import Console
@@ -72,6 +71,7 @@ class _Bar(_Clock):
 
     def __enter__(self) -> Self:
         self._progress.start()
+        self._progress.console.show_cursor()  # a second Ctrl-C ends the process without another word
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -83,15 +83,15 @@ class _Lines(_Clock):
         super().__init__()
         self._console = console
         self._total = total
-        self._next = 0.0
+        self._shown: tuple[str, int] | None = None
 
     def show(self, now: StatisticsSnapshot) -> None:
         self.take(now)
-        if time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + 1
         what = _described(now)
-        self._console.print(f"  {now.uptime_s:4.1f} s  {now.totals.records_finished:,} of {self._total:,}  {what}")
+        shown = (what, 0 if what == _WAITING else int(now.uptime_s))
+        if shown != self._shown:
+            self._shown = shown
+            self._console.print(f"  {now.uptime_s:4.1f} s  {now.totals.records_finished:,} of {self._total:,}  {what}")
 
     def __enter__(self) -> Self:
         return self
@@ -102,5 +102,5 @@ class _Lines(_Clock):
 
 def _described(now: StatisticsSnapshot) -> str:
     if now.totals.state == "draining":
-        return "committing"
+        return "finishing what was taken"
     return "searching" if now.totals.records_read else _WAITING
