@@ -1,7 +1,7 @@
 """Run the benches that are named, or all of them; print each one's JSON, then a table.
 
-    make bench
-    make bench ARGS="precomputed latency"
+make bench
+make bench ARGS="precomputed latency"
 """
 
 from __future__ import annotations

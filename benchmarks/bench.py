@@ -39,9 +39,7 @@ def make_topic(name: str, partitions: int = PARTITIONS) -> str:
 
 def fill(topic: str, total: int) -> None:
     """Write `total` records of about 100 bytes."""
-    producer = Producer(
-        {"bootstrap.servers": bootstrap(), "linger.ms": 20, "queue.buffering.max.messages": 2_000_000}
-    )
+    producer = Producer({"bootstrap.servers": bootstrap(), "linger.ms": 20, "queue.buffering.max.messages": 2_000_000})
     for number in range(total):
         value = b'{"id":%d,"name":"abcdefghijklmnopqrstuvwxyz","score":1.25,"tags":["a","b"],"sent_at":0.0}' % number
         producer.produce(topic, value, b"%d" % number)
