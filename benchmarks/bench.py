@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -61,12 +61,18 @@ class Watch:
 
 @contextmanager
 def process(
-    module: str, source: str, output: str, total: int, *, python: str = sys.executable, **extra: str
+    module: str,
+    source: str,
+    output: str,
+    total: int,
+    *,
+    python: str = sys.executable,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `python -m module` as the process under test; it is stopped by SIGTERM."""
     variables = {"BENCH_KAFKA": bootstrap(), "BENCH_SOURCE": source, "BENCH_OUTPUT": output, "BENCH_TOTAL": str(total)}
     child = subprocess.Popen(
-        [python, "-m", module], env={**os.environ, **variables, **extra}, stderr=subprocess.DEVNULL
+        [python, "-m", module], env={**os.environ, **variables, **(env or {})}, stderr=subprocess.DEVNULL
     )
     try:
         yield child
@@ -80,13 +86,19 @@ def process(
 
 
 def watch(
-    module: str, source: str, total: int, *, timeout_s: float = 300, python: str = sys.executable, **extra: str
+    module: str,
+    source: str,
+    total: int,
+    *,
+    timeout_s: float = 300,
+    python: str = sys.executable,
+    env: Mapping[str, str] | None = None,
 ) -> Watch:
     """Run a process until its output topic has `total` messages."""
     output = make_topic("out")
     counter = Counter(output)
     started = time.perf_counter()
-    with process(module, source, output, total, python=python, **extra) as child:
+    with process(module, source, output, total, python=python, env=env) as child:
         seen = psutil.Process(child.pid)
         marks = [(started, 0)]
         peak = 0

@@ -34,8 +34,8 @@ def main() -> dict[str, object]:
     ):
         extra = {"BENCH_SLOTS": SLOTS, "BENCH_KIND": name}
         theirs, our_own = (filled(count) for count in records)
-        peer = watch("benchmarks.workers.py_drakkar", theirs, records[0], python=python, **extra)
-        mine = watch(f"benchmarks.workers.{ours}", our_own, records[1], **extra)
+        peer = watch("benchmarks.workers.py_drakkar", theirs, records[0], python=python, env=extra)
+        mine = watch(f"benchmarks.workers.{ours}", our_own, records[1], env=extra)
         result |= {
             f"{name}_peer_per_s": round(peer.rate),
             f"{name}_ours_per_s": round(mine.rate),
