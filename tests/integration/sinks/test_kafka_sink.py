@@ -211,7 +211,8 @@ async def test_the_sink_outlives_its_brokers(make_cluster: MakeCluster) -> None:
 
 def record(**more: Any) -> Record:
     """A record of partition 1."""
-    return Record(**{"topic": "in", "partition": 1, "offset": 3, "value": b"v", "key": b"\xff"} | more)
+    fields: dict[str, Any] = {"topic": "in", "partition": 1, "offset": 3, "value": b"v", "key": b"\xff"}
+    return Record(**fields | more)
 
 
 async def test_letters_of_failures_are_written(kafka: Kafka, make_topic: MakeTopic) -> None:
