@@ -41,6 +41,6 @@ def test_plain_values_are_wrapped(kind: str) -> None:
     record = Record(topic="in", partition=0, offset=0, key=b"k")
     payload: Any = SPECS[kind].wrap({"a": 1}, record, "main", None)
 
-    assert type(payload) is SPECS[kind].payload_type
     assert (payload.data, payload.sink) == ({"a": 1}, "main")
     assert getattr(payload, "key", b"k") == b"k"
+    assert type(payload) is SPECS[kind].payload_type
