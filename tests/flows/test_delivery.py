@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from drakkar_flow import DeliveryAction, DrakkarConfig, KafkaPayload, StreamFlow
+from drakkar_flow import DeliveryAction, DrakkarConfig, ExecutorTask, Handler, KafkaPayload, StreamFlow
 from drakkar_flow.config.sinks import RetryConfig
 from drakkar_flow.errors import BatchFailed, RetryAfter, SinkError, SinkNotConnected, SinkRejected
 from drakkar_flow.graph.nodes import KafkaSink
@@ -259,16 +259,26 @@ def test_an_on_delivery_error_that_can_not_answer_sends_to_the_dead_letters(answ
     assert outcome.committed == {LANE: 1}
 
 
-def test_a_handlers_on_delivery_error_is_asked():
-    """from_handler passes the hook on; a plain function will do too."""
-    answered = []
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
+def test_a_handlers_on_delivery_error_is_asked(is_async):
+    """from_handler passes the hook on, a plain method as well as an async one."""
 
-    def decide(error):
-        answered.append(error.sink_name)
-        return DeliveryAction.SKIP
+    class Skipping(Handler[int, int]):
+        async def arrange(self, messages, pending):
+            return [ExecutorTask(task_id="t", source_offsets=[0])]
 
-    run_flow(flow(on_delivery_error=decide), [1], sinks=[MemorySink(script=[DOWN] * 3)])
-    assert answered == ["out"]
+        async def on_task_complete(self, result):
+            return KafkaPayload(data=1)
+
+        def on_delivery_error(self, error):
+            async def later():
+                return DeliveryAction.SKIP
+
+            return later() if is_async else DeliveryAction.SKIP
+
+    outcome = run_flow(Skipping(), [1], sinks=[MemorySink(script=[DOWN] * 3)])
+    assert [event.count for event in outcome.of(DeliveriesSkipped)] == [1]
+    assert outcome.committed == {LANE: 1}
 
 
 # --- several sinks, and the offset ----------------------------------------------------------------------
