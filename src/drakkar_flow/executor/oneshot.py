@@ -26,6 +26,9 @@ from drakkar_flow.observe.events import TaskFinished, TasksStarted
 
 __all__ = ["OneshotExecutor"]
 
+_BATCH_S = 0.005
+"""Seconds outcomes may be held back to reach the loop together, as long as other tasks keep the slots busy."""
+
 
 class _Job:
     """A task on its way through a slot; `done` is resolved on the loop's thread, after the slot is free again."""
@@ -71,6 +74,7 @@ class OneshotExecutor:
         self._tokens = SimpleQueue[int]()  # a 1 for each job pushed; 0 ends a thread
         self._finished = deque[_Job]()
         self._wake_pending = False
+        self._timer_runs = False
         self._threads: list[threading.Thread] = []
 
     async def start(self) -> None:
@@ -146,6 +150,9 @@ class OneshotExecutor:
             )
             self._threads.append(thread)
             thread.start()
+        if not self._timer_runs and self._waiting:
+            self._timer_runs = True
+            self._loop.call_later(_BATCH_S, self._collect_while_tasks_wait)
         self._bus.emit(TasksStarted(count=1))
 
     def _give_up(self, job: _Job) -> None:
@@ -194,6 +201,13 @@ class OneshotExecutor:
         while self._finished:
             self._settle(self._finished.popleft())
 
+    def _collect_while_tasks_wait(self) -> None:
+        self._timer_runs = False  # from here on a slot that finishes wakes the loop itself
+        self._collect()
+        if self._waiting:
+            self._timer_runs = True
+            self._loop.call_later(_BATCH_S, self._collect_while_tasks_wait)
+
     def _settle(self, job: _Job) -> None:
         self._jobs.discard(job)
         self._bus.emit(_event(job))
@@ -217,7 +231,7 @@ class OneshotExecutor:
 
     def _hand_back(self, job: _Job) -> None:
         self._finished.append(job)
-        if not self._wake_pending:
+        if not self._wake_pending and not (self._timer_runs and self._waiting):
             self._wake_pending = True
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(self._collect)

@@ -146,8 +146,11 @@ def test_laying_nothing_over_an_environment_costs_nothing() -> None:
 
 def test_our_structures_are_large_enough() -> None:
     """The opaque structures of the C library fit into what we reserve for them."""
-    actions, attributes = spawn._ACTIONS_BYTES, spawn._ATTRIBUTES_BYTES
-    for size, init in ((actions, "posix_spawn_file_actions_init"), (attributes, "posix_spawnattr_init")):
+    for kind, init in (
+        (spawn._ActionsBuffer, "posix_spawn_file_actions_init"),
+        (spawn._Attributes, "posix_spawnattr_init"),
+    ):
+        size = ctypes.sizeof(kind)
         buffer = ctypes.create_string_buffer(b"\xaa" * 2 * size, 2 * size)
         getattr(spawn._quick, init)(buffer)
         assert buffer.raw[size:] == b"\xaa" * size
