@@ -8,12 +8,12 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psutil
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -31,7 +31,7 @@ def bootstrap() -> str:
 
 def make_topic(name: str, partitions: int = PARTITIONS) -> str:
     """Make a topic with a unique name."""
-    admin = AdminClient({"bootstrap.servers": bootstrap()})
+    admin = AdminClient({"bootstrap.servers": bootstrap(), "log_level": 3})
     topic = f"bench-{name}-{uuid.uuid4().hex[:8]}"
     admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result()
     return topic
@@ -60,11 +60,19 @@ class Watch:
 
 
 @contextmanager
-def process(module: str, source: str, output: str, total: int, **extra: str) -> Iterator[subprocess.Popen[bytes]]:
+def process(
+    module: str,
+    source: str,
+    output: str,
+    total: int,
+    *,
+    python: str = sys.executable,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run `python -m module` as the process under test; it is stopped by SIGTERM."""
     variables = {"BENCH_KAFKA": bootstrap(), "BENCH_SOURCE": source, "BENCH_OUTPUT": output, "BENCH_TOTAL": str(total)}
     child = subprocess.Popen(
-        [sys.executable, "-m", module], env={**os.environ, **variables, **extra}, stderr=subprocess.DEVNULL
+        [python, "-m", module], env={**os.environ, **variables, **(env or {})}, stderr=subprocess.DEVNULL
     )
     try:
         yield child
@@ -77,12 +85,20 @@ def process(module: str, source: str, output: str, total: int, **extra: str) -> 
             child.wait()
 
 
-def watch(module: str, source: str, total: int, *, timeout_s: float = 300, **extra: str) -> Watch:
+def watch(
+    module: str,
+    source: str,
+    total: int,
+    *,
+    timeout_s: float = 300,
+    python: str = sys.executable,
+    env: Mapping[str, str] | None = None,
+) -> Watch:
     """Run a process until its output topic has `total` messages."""
     output = make_topic("out")
     counter = Counter(output)
     started = time.perf_counter()
-    with process(module, source, output, total, **extra) as child:
+    with process(module, source, output, total, python=python, env=env) as child:
         seen = psutil.Process(child.pid)
         marks = [(started, 0)]
         peak = 0
@@ -115,7 +131,10 @@ class Counter:
 
     def count(self) -> int:
         """How many messages there are now."""
-        return sum(self._consumer.get_watermark_offsets(item, timeout=10)[1] for item in self._partitions)
+        try:
+            return sum(self._consumer.get_watermark_offsets(item, timeout=10)[1] for item in self._partitions)
+        except KafkaException:  # the topic is so new that not every broker knows it
+            return 0
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -19,7 +19,10 @@ def main() -> dict[str, object]:
     for _ in range(ROUNDS):
         limits.append(c_loop_per_s())
         best = max(
-            (watch("benchmarks.workers.cat_style", source, RECORDS, BENCH_SLOTS=str(slots)) for slots in SLOTS),
+            (
+                watch("benchmarks.workers.cat_style", source, RECORDS, env={"BENCH_SLOTS": str(slots)})
+                for slots in SLOTS
+            ),
             key=lambda result: result.rate,
         )
         rates.append(best.rate)

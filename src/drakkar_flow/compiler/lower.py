@@ -58,8 +58,6 @@ __all__ = ["compile_flow"]
 
 Stream = KeyedStream[Chunk]
 
-_TASK_BACKOFF = Backoff(initial_s=0.1, max_s=10.0)
-_DLQ_BACKOFF = Backoff(initial_s=0.5, max_s=30.0)
 _LANES_PER_WORKER = 4
 
 
@@ -157,7 +155,7 @@ class _Lowering:
             max_retries=parts.config.executor.max_retries,
             on_error=node.on_error,
             default=ErrorAction(parts.config.runtime.on_task_error),
-            backoff=_TASK_BACKOFF,
+            backoff=parts.task_backoff,
         )
         make = partial(ExecuteWorker, parts.bridge, parts.bus, parts.flight, parts.pending, parts.executor, settings)
         return async_step(step, up, make)
@@ -186,7 +184,7 @@ class _Lowering:
             parts.bus,
             parts.flight,
             parts.dead_letters,
-            _DLQ_BACKOFF,
+            parts.dlq_backoff,
             drop=parts.config.dlq.on_failure == "drop",
         )
         return async_step("dlq", merged, make)

@@ -19,7 +19,7 @@ from drakkar_flow.runtime.failures import failure_of
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.pending import PendingTasks
 from drakkar_flow.runtime.step import Worker
-from drakkar_flow.runtime.windows import WindowRun
+from drakkar_flow.runtime.windows import WindowRun, are_tasks
 
 __all__ = ["ArrangeWorker"]
 
@@ -114,18 +114,18 @@ class ArrangeWorker(Worker):
             while waiting and len(records) < self._size and waiting[0].epoch == epoch:
                 records.append(waiting.popleft())
         if self._flight.has_fences and self._flight.is_fenced(records[0]):
-            self.open -= len(records)
             for record in records:
                 self.ack(Ack(record, record.credit, AckStatus.FENCED))
+            self.open -= len(records)
             return
         queue.busy = True
         started = time.monotonic()
 
         def arranged(tasks: Any, error: BaseException | None) -> None:
             queue.busy = False
-            self.open -= len(records)
             self._bus.emit(HookRan("arrange", time.monotonic() - started, str(error) if error else ""))
             self._finish(records, tasks, error, started)
+            self.open -= len(records)
             if inline_over:
                 self._serve(lane, queue)
 
@@ -134,8 +134,9 @@ class ArrangeWorker(Worker):
         inline_over = True
 
     def _finish(self, records: list[Record], tasks: Any, error: BaseException | None, started: float) -> None:
-        if error is None and not _is_task_list(tasks):
-            error = TypeError(f"arrange must return a list of ExecutorTask, not {_described(tasks)}")
+        if error is None and not are_tasks(tasks):
+            what = "a list of ExecutorTask with the offsets they work for"
+            error = TypeError(f"arrange must return {what}, not {_described(tasks)}")
         if error is not None:
             holds = [(record, record.credit) for record in records]
             self.fail(failure_of(FailureKind.ARRANGE, self._stage, error, holds))
@@ -148,12 +149,11 @@ class ArrangeWorker(Worker):
         chunk.extend(runs)
 
 
-def _is_task_list(tasks: Any) -> bool:
-    return isinstance(tasks, list | tuple) and all(type(task) is ExecutorTask for task in tasks)
-
-
 def _described(value: Any) -> str:
     if isinstance(value, list | tuple):
+        if all(type(item) is ExecutorTask for item in value):
+            wrong = next(task.source_offsets for task in value if not are_tasks([task]))
+            return f"one whose source_offsets are {wrong!r}"
         kinds = sorted({type(item).__name__ for item in value})
         return f"a list of {', '.join(kinds)}"
     return type(value).__name__

@@ -109,7 +109,8 @@ class Buffers:
         """Give at most `limit` records, one list per partition in turn, and count them into the flight."""
         batches: list[list[Record]] = []
         with self._lock:
-            self._slots = slots
+            if slots != self._slots:
+                self._share_out(slots)
             ready = self._ready.setdefault(slot, deque())
             while limit > 0 and ready:
                 partition = ready.popleft()
@@ -142,6 +143,14 @@ class Buffers:
         """Every assigned partition."""
         with self._lock:
             return list(self._partitions.values())
+
+    def _share_out(self, slots: int) -> None:
+        """Give each slot its partitions: two that served one partition would mix up its order."""
+        waiting = [partition for ready in self._ready.values() for partition in ready]
+        self._slots = slots
+        self._ready = {}
+        for partition in waiting:
+            self._ready.setdefault(partition.lane[1] % slots, deque()).append(partition)
 
     def _pop_from(self, partition: Partition, limit: int) -> list[Record]:
         buffer = partition.buffer

@@ -70,9 +70,9 @@ class CollectWorker(Worker):
             self.open += 1
 
             def answered(value: Any, error: BaseException | None) -> None:
-                self.open -= 1
                 self._deliver("on_task_complete", value, error, run.groups)
                 self._settle(run)
+                self.open -= 1
 
             self._calls.call(self._hooks.on_task, (run.result,), answered)
             return
@@ -112,10 +112,10 @@ class CollectWorker(Worker):
         started = group.message.finished_at = time.monotonic()
 
         def answered(value: Any, error: BaseException | None) -> None:
-            self.open -= 1
             self._bus.emit(HookRan("on_message_complete", time.monotonic() - started, str(error or "")))
             self._deliver("on_message_complete", value, error, (group,))
             self._close(window, group)
+            self.open -= 1
 
         self._calls.call(hook, (group.message,), answered)
 
@@ -136,13 +136,13 @@ class CollectWorker(Worker):
         started = time.monotonic()
 
         def answered(value: Any, error: BaseException | None) -> None:
-            self.open -= 1
             self._bus.emit(HookRan("on_window_complete", time.monotonic() - started, str(error or "")))
             self._deliver("on_window_complete", value, error, window.groups)
             window.hooked = True
             for group in window.groups:
                 if group.closed:
                     self._return_rest(group)
+            self.open -= 1
 
         self._calls.call(hook, (window.results, window.records), answered)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
+
+from drakkar_flow.model.record import Lane, Record
 
 __all__ = ["Control"]
 
@@ -15,6 +18,7 @@ class Control:
         self._drain_timeout_s = drain_timeout_s
         self._lock = threading.Lock()
         self._deadline: float | None = None
+        self._held: set[tuple[Lane, int, int]] = set()
         self.failure: str | None = None
         self.stopping = False
 
@@ -33,6 +37,22 @@ class Control:
             if self.failure is None:
                 self.failure = reason
         self.stop()
+
+    def hold(self, records: Iterable[Record]) -> None:
+        """Note records that keep their credit for good, so that a drain does not wait for them."""
+        with self._lock:
+            self._held.update((record.lane, record.epoch, record.offset) for record in records)
+
+    @property
+    def held(self) -> int:
+        """How many records will never finish."""
+        return len(self._held)
+
+    def abandon(self, reason: str) -> None:
+        """Ask for the end at once because of `reason`: the drain's budget is over."""
+        self.fail(reason)
+        with self._lock:
+            self._deadline = time.monotonic()
 
     @property
     def budget_s(self) -> float:

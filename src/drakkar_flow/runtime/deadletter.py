@@ -80,22 +80,32 @@ class DeadLetterWorker(Worker):
 
     async def _to_the_end(self, batch: list[Failure]) -> None:
         attempt = 0
-        while True:
+        while batch := self._unfenced(batch):
             attempt += 1
             try:
                 await self._writer.write(batch)
             except Exception as exc:
                 self._bus.emit(DeadLetterFailed(len(batch), str(exc), self._drop))
-                if self._drop:
-                    break
-                if self._flight.has_fences and all(self._flight.is_fenced(r) for f in batch for r, _ in f.holds):
-                    self._return(batch, AckStatus.FENCED)
-                    return
-                await asyncio.sleep(self._backoff.delay_s(attempt, random.random))
+                if not self._drop:
+                    await asyncio.sleep(self._backoff.delay_s(attempt, random.random))
+                    continue
             else:
                 self._bus.emit(DeadLettersWritten(len(batch)))
-                break
-        self._return(batch, AckStatus.DEAD)
+            self._return(batch, AckStatus.DEAD)
+            return
+
+    def _unfenced(self, batch: list[Failure]) -> list[Failure]:
+        """Drop what belongs to revoked partitions only; its records are their next owner's."""
+        flight = self._flight
+        if not flight.has_fences:
+            return batch
+        kept = []
+        for failure in batch:
+            if all(flight.is_fenced(record) for record, _ in failure.holds):
+                self._return([failure], AckStatus.FENCED)
+            else:
+                kept.append(failure)
+        return kept
 
     def _return(self, batch: list[Failure], status: AckStatus) -> None:
         for failure in batch:

@@ -69,6 +69,7 @@ class DeliverWorker(Worker):
         self._settings = settings
         self._waiting: deque[Delivery] = deque()
         self._writing = 0
+        self._pumping = False
         self._calls = Calls()
 
     def accept(self, items: list[Delivery]) -> None:
@@ -78,6 +79,9 @@ class DeliverWorker(Worker):
         self._pump()
 
     def _pump(self) -> None:
+        if self._pumping:  # a write that did not wait has ended inside the loop below, which goes on
+            return
+        self._pumping = True
         waiting = self._waiting
         while waiting and self._writing < self._settings.max_in_flight:
             if len(waiting) <= self._settings.max_batch:
@@ -92,10 +96,11 @@ class DeliverWorker(Worker):
                 # An error here is a cancellation at the very end: the credit stays out, so the offsets stay.
                 self._writing -= 1
                 self.open -= size
-                if error is None and self._waiting:
+                if error is None:
                     self._pump()
 
             self._calls.run(self._to_the_end(batch), written)
+        self._pumping = False
 
     async def _to_the_end(self, batch: list[Delivery]) -> None:
         settings = self._settings
@@ -124,6 +129,8 @@ class DeliverWorker(Worker):
         try:
             await self._sink.write_batch(batch)
         except BatchFailed as exc:
+            if not all(0 <= index < len(batch) for index in exc.failures):
+                return _Written([], batch, [], exc)  # it names what was not in the batch: believe none of it
             done = [delivery for index, delivery in enumerate(batch) if index not in exc.failures]
             failed = [(batch[index], cause) for index, cause in exc.failures.items()]
             rejected = [pair for pair in failed if isinstance(pair[1], SinkRejected)]
@@ -180,6 +187,7 @@ class DeliverWorker(Worker):
             failure.sink_type = settings.kind
             failure.sink_name = settings.name
             failure.attempts = attempts
+            failure.to_dlq = settings.on_error is not None
             self.fail(failure)
         return True
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from drakkar_flow.executor.base import Executor
+from drakkar_flow.errors import ExecutorClosed
+from drakkar_flow.executor.base import Executor, Outcome
 from drakkar_flow.executor.precomputed import precomputed
 from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorResult, ExecutorTask
 from drakkar_flow.observe.bus import Bus
@@ -19,7 +20,7 @@ from drakkar_flow.runtime.calls import Calls
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.pending import PendingTasks
 from drakkar_flow.runtime.step import Worker
-from drakkar_flow.runtime.windows import Ending, TaskRun, WindowRun
+from drakkar_flow.runtime.windows import Ending, TaskRun, WindowRun, are_tasks
 
 __all__ = ["ExecuteSettings", "ExecuteWorker"]
 
@@ -78,11 +79,11 @@ class ExecuteWorker(Worker):
         self.open += 1
 
         def ended(_value: Any, error: BaseException | None) -> None:
-            self.open -= 1
-            if error is not None:  # cancelled, or the executor is closing: the credit stays out
+            if error is not None:  # cancelled, or the executor is closing: its offset must stay
                 run.end(Ending.FENCED)
             self._tasks.discard(run.window.lane, run.task)
             self.emit(run)
+            self.open -= 1
 
         self._calls.run(self._to_its_end(run), ended)
 
@@ -92,7 +93,7 @@ class ExecuteWorker(Worker):
             if self._flight.has_fences and self._flight.is_fenced(run.lead):
                 run.end(Ending.FENCED)
                 return
-            outcome = await self._executor.run(run.task, priority=min(run.task.source_offsets, default=0))
+            outcome = await self._run(run.task)
             if isinstance(outcome, ExecutorResult):
                 run.end(Ending.SUCCEEDED, result=outcome)
                 return
@@ -113,6 +114,14 @@ class ExecuteWorker(Worker):
             self._bus.emit(TaskRetried(run.task.task_id, retries))
             await asyncio.sleep(self._settings.backoff.delay_s(retries, random.random))
 
+    async def _run(self, task: ExecutorTask) -> Outcome:
+        try:
+            return await self._executor.run(task, priority=min(task.source_offsets, default=0))
+        except ExecutorClosed:
+            raise
+        except Exception as exc:  # an executor that breaks its word must not freeze the offset
+            return ExecutorError(task=task, kind="internal", exception=f"{type(exc).__name__}: {exc}")
+
     async def _decide(self, task: ExecutorTask, error: ExecutorError) -> ErrorAction | list[ExecutorTask]:
         """Ask `on_error`; what it can't answer is a SKIP that is counted."""
         settings = self._settings
@@ -126,8 +135,8 @@ class ExecuteWorker(Worker):
             if not isinstance(action, list | str):
                 action = await action
             if isinstance(action, list):
-                if not all(type(item) is ExecutorTask for item in action):
-                    problem, action = "on_error returned a list with something else than ExecutorTask", ErrorAction.SKIP
+                if not are_tasks(action):
+                    problem, action = "on_error returned a list with something else than tasks", ErrorAction.SKIP
             else:
                 action = ErrorAction(action)
         except Exception as exc:  # a hook that raises must not freeze the offset

@@ -112,7 +112,9 @@ class Flight:
     def statistics(self) -> FlightStatistics:
         """How much is in flight, and since when."""
         with self._changed:
-            by_lane = {lane: count for (lane, _), count in self._open.items()}
+            by_lane: dict[Lane, int] = {}
+            for (lane, _), count in self._open.items():
+                by_lane[lane] = by_lane.get(lane, 0) + count
             oldest = min((batches[0][1] for batches in self._batches.values() if batches), default=None)
             age_s = 0.0 if oldest is None else max(0.0, time.monotonic() - oldest)
             return FlightStatistics(self.records, self.size, by_lane, age_s)

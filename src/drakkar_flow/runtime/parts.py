@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.observe.bus import Bus
+from drakkar_flow.runtime.backoff import Backoff
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.deadletter import DeadLetterWriter
@@ -18,6 +19,9 @@ from drakkar_flow.runtime.tracker import Tracker
 from drakkar_flow.sinks.base import Sink, SinkSpec
 
 __all__ = ["Parts", "SinkPart"]
+
+_TASK_BACKOFF = Backoff(initial_s=0.1, max_s=10.0)
+_DLQ_BACKOFF = Backoff(initial_s=0.5, max_s=30.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +56,5 @@ class Parts:
     ended: Callable[[], None]
     tracker: Tracker = field(default_factory=Tracker)
     pending: PendingTasks = field(default_factory=PendingTasks)
+    task_backoff: Backoff = _TASK_BACKOFF
+    dlq_backoff: Backoff = _DLQ_BACKOFF

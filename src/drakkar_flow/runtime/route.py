@@ -63,6 +63,7 @@ class Policies:
             if policy == "skip":
                 acks.extend(Ack(record, credit, AckStatus.SKIPPED) for record, credit in failure.holds)
             elif policy == "fail":
+                self._control.hold(record for record, _ in failure.holds)
                 self._control.fail(f"{failure.stage} failed at {first.label}: {failure.error}")
             else:
                 letters.append(failure)
@@ -91,7 +92,7 @@ class Router:
         for item in chunk.items:
             try:
                 self._divide(item, by_sink)
-            except RoutingError as exc:
+            except Exception as exc:  # no sink fits, or its wrapping can't take the value
                 holds = item.holds if type(item) is Delivery else ((item, item.credit),)
                 chunk.failures.append(failure_of(FailureKind.ROUTING, self._stage, exc, holds))
         routed = [Routed(sink, Chunk(deliveries)) for sink, deliveries in by_sink.items() if deliveries]
@@ -118,8 +119,9 @@ class Router:
         if not targets:
             raise RoutingError("no sink is configured")
         shares = (record.credit,) if len(targets) == 1 else split(record.credit, len(targets))
-        for target, credit in zip(targets, shares, strict=True):
-            by_sink[target.id].append(Delivery(target.wrap(value, record), ((record, credit),)))
+        payloads = [target.wrap(value, record) for target in targets]
+        for target, payload, credit in zip(targets, payloads, shares, strict=True):
+            by_sink[target.id].append(Delivery(payload, ((record, credit),)))
 
     def _resolve(self, payload: Any) -> str:
         key = (type(payload), payload.sink)

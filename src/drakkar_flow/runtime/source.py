@@ -114,7 +114,7 @@ class _Slot(StatelessSourcePartition[Keyed]):
     def next_batch(self) -> list[Keyed]:
         control = self._control
         if control.stopping:
-            if self._flight.records == 0 or control.budget_s == 0.0:
+            if self._flight.records <= control.held or control.budget_s == 0.0:
                 raise StopIteration
             return self._nothing()
         limit = min(_CHUNK, self._flight.room)

@@ -30,7 +30,8 @@ class Worker(ABC):
     """The loop's half of an async step, one per lane. All methods but `take` run on the loop.
 
     A subclass writes `accept`, keeps `open` at the number of items it has not answered for, and
-    answers through `emit`, `fail` and `ack`.
+    answers through `emit`, `fail` and `ack`. It answers first and lowers `open` then: the engine's
+    thread may look in between, and believes that nothing is left when it sees `open` at 0.
     """
 
     def __init__(self, bridge: Bridge) -> None:
@@ -66,9 +67,9 @@ class Worker(ABC):
         return self._next
 
     def _flush(self) -> None:
-        chunk, self._next = self._next, None
-        if chunk:
-            self._outbox.append(chunk)
+        if self._next:
+            self._outbox.append(self._next)
+        self._next = None
 
     # --- the engine's side ----------------------------------------------------------------------
 

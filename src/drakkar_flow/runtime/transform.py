@@ -148,6 +148,7 @@ class MapAsyncWorker(Worker):
         self._timeout_s = timeout_s
         self._with_record = with_record
         self._running = 0
+        self._pumping = False
         self._waiting: deque[Record] = deque()
         self._calls = Calls()
 
@@ -158,26 +159,29 @@ class MapAsyncWorker(Worker):
         self._pump()
 
     def _pump(self) -> None:
+        if self._pumping:  # a call that did not wait has ended inside the loop below, which goes on
+            return
+        self._pumping = True
         while self._waiting and self._running < self._max_in_flight:
             record = self._waiting.popleft()
             if self._flight.has_fences and self._flight.is_fenced(record):
-                self.open -= 1
                 self.ack(Ack(record, record.credit, AckStatus.FENCED))
+                self.open -= 1
                 continue
             self._running += 1
             self._run(record)
+        self._pumping = False
 
     def _run(self, record: Record) -> None:
         def answered(value: Any, error: BaseException | None) -> None:
             self._running -= 1
-            self.open -= 1
             if error is None:
                 record.payload = value
                 self.emit(record)
             else:
                 self.fail(failure_of(FailureKind.BUSINESS, self._stage, error, ((record, record.credit),)))
-            if self._waiting:
-                self._pump()
+            self.open -= 1
+            self._pump()
 
         args = (record.payload, record) if self._with_record else (record.payload,)
         self._calls.call(self._bounded if self._timeout_s else self._function, args, answered)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum
+from typing import Any
 
 from drakkar_flow.model.group import MessageGroup
 from drakkar_flow.model.outcome import Hold
@@ -16,7 +17,7 @@ from drakkar_flow.model.record import Lane, Record
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
 from drakkar_flow.runtime.credit import Purse
 
-__all__ = ["Ending", "Group", "TaskRun", "WindowRun"]
+__all__ = ["Ending", "Group", "TaskRun", "WindowRun", "are_tasks"]
 
 
 class Ending(Enum):
@@ -27,6 +28,9 @@ class Ending(Enum):
     DEAD = "dead"
     REPLACED = "replaced"
     FENCED = "fenced"
+
+
+_BADNESS = {Ending.SUCCEEDED: 0, Ending.SKIPPED: 1, Ending.DEAD: 2, Ending.FENCED: 3}
 
 
 class Group:
@@ -47,7 +51,7 @@ class Group:
         """Take in a task that did not succeed; what was replaced counts by its replacements."""
         if run.ending is Ending.REPLACED or run.ending is None:
             return
-        self.worst = run.ending
+        self.worst = max(self.worst, run.ending, key=_BADNESS.__getitem__)
         if self.message is not None and run.error is not None:
             self.message.errors.append(run.error)
 
@@ -170,3 +174,13 @@ class WindowRun:
     def finished(self) -> bool:
         """Whether all tasks have ended."""
         return self.open == 0
+
+
+def are_tasks(value: Any) -> bool:
+    """Whether a hook returned a list of tasks that name their offsets as numbers."""
+    return isinstance(value, list | tuple) and all(
+        type(task) is ExecutorTask
+        and isinstance(task.source_offsets, list | tuple)
+        and all(isinstance(offset, int) for offset in task.source_offsets)
+        for task in value
+    )

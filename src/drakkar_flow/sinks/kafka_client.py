@@ -119,14 +119,15 @@ class KafkaClient:
         self.where = where
         self.topic = topic
         self._config = dict(config)
+        self._delivery_timeout_s = int(config["message.timeout.ms"]) / 1000
         self._make = make
         self._producer: Producer | None = None
         self._slots: list[Callable[[KafkaError, Any], None]] = []
         self._errors: dict[int, SinkError] = {}
         self._last_error = ""
 
-    def connect(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
-        """Make the producer and prove that the topic is there; blocks up to `timeout_s`.
+    def connect(self) -> None:
+        """Make the producer and prove that the topic is there; blocks up to 10 s, or the delivery timeout if shorter.
 
         Raises:
             StartupError: the brokers can't be reached (exit code 1), the topic is missing or the
@@ -143,7 +144,7 @@ class KafkaClient:
             remedy = "see librdkafka's CONFIGURATION.md for the properties"
             raise self._startup_error("client_config", _text(error), remedy, exit_code=2) from error
         try:
-            self._check_topic(producer, timeout_s)
+            self._check_topic(producer, min(CONNECT_TIMEOUT_S, self._delivery_timeout_s))
         except BaseException:
             self.close()
             raise
@@ -210,7 +211,7 @@ class KafkaClient:
         try:
             producer = self._producer or self._open()
             self._enqueue(producer, messages)
-            left = producer.flush(int(self._config["message.timeout.ms"]) / 1000 + FLUSH_GRACE_S)
+            left = producer.flush(self._delivery_timeout_s + FLUSH_GRACE_S)
             if left:
                 reason = f"{left} messages were neither acknowledged nor refused in time"
                 producer.purge()

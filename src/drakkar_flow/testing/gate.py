@@ -1,0 +1,51 @@
+"""A gate between a test and a flow: the test says when what waits at it may go on."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+__all__ = ["Gate"]
+
+
+class Gate:
+    """Open at first; while it is shut, whoever awaits `passage` waits. Opened and shut from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._shut = False
+        self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+
+    @property
+    def waiting(self) -> int:
+        """How many wait at the gate now."""
+        with self._lock:
+            return sum(not future.done() for _, future in self._waiting)
+
+    def shut(self) -> None:
+        """Hold back everybody who comes from now on."""
+        with self._lock:
+            self._shut = True
+
+    def open(self) -> None:
+        """Let everybody go on, those who wait and those who come."""
+        with self._lock:
+            self._shut = False
+            waiting, self._waiting = self._waiting, []
+        for loop, future in waiting:
+            loop.call_soon_threadsafe(_let_go, future)
+
+    async def passage(self) -> None:
+        """Return when the gate is open."""
+        with self._lock:
+            if not self._shut:
+                return
+            loop = asyncio.get_running_loop()
+            future: asyncio.Future[None] = loop.create_future()
+            self._waiting.append((loop, future))
+        await future
+
+
+def _let_go(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

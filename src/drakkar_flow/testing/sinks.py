@@ -1,0 +1,159 @@
+"""Sinks in memory: they keep what they are given, and fail as the test says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from drakkar_flow.config.base import Section
+from drakkar_flow.config.sinks import RetryConfig
+from drakkar_flow.errors import BatchFailed
+from drakkar_flow.model.outcome import Delivery, Failure
+from drakkar_flow.model.payload import FilePayload, KafkaPayload, SqlitePayload
+from drakkar_flow.model.record import Record
+from drakkar_flow.runtime.parts import SinkPart
+from drakkar_flow.sinks.base import SinkSpec
+from drakkar_flow.testing.gate import Gate
+
+__all__ = ["MemoryDeadLetters", "MemorySink", "MemorySinkSettings"]
+
+Script = Callable[[list[Any]], None] | Iterable[Exception | None]
+"""A function of what is to be written, which may raise; or what each write in turn raises (None: it works)."""
+
+
+class MemorySinkSettings(Section):
+    """How failed writes are tried again: three times in all, without a noticeable pause."""
+
+    retry: RetryConfig = RetryConfig(attempts=3, initial_s=0.001, max_s=0.001)
+
+
+def _kafka(value: Any, record: Record, name: str, _settings: Any) -> KafkaPayload:
+    return KafkaPayload(data=value, key=record.key, sink=name)
+
+
+def _file(value: Any, record: Record, name: str, _settings: Any) -> FilePayload:
+    return FilePayload(path=f"{record.topic}.jsonl", data=value, sink=name)
+
+
+def _row(value: Any, record: Record, name: str, _settings: Any) -> SqlitePayload:
+    return SqlitePayload(table=record.topic, data=value, sink=name)
+
+
+_KINDS = {"kafka": (KafkaPayload, _kafka), "filesystem": (FilePayload, _file), "sqlite": (SqlitePayload, _row)}
+
+
+class _Scripted:
+    """Runs a script and waits at a gate before each write."""
+
+    def __init__(self, script: Script) -> None:
+        self._check = script if callable(script) else None
+        self._turns = iter(()) if callable(script) else iter(script)
+        self.gate = Gate()
+        self.writes = 0
+
+    async def play(self, items: list[Any]) -> None:
+        self.writes += 1
+        await self.gate.passage()
+        if self._check is not None:
+            self._check(items)
+        elif (error := next(self._turns, None)) is not None:
+            raise error
+
+
+class MemorySink:
+    """Stands in for the sink `kind` `name` of a flow.
+
+    `payloads` are those written, in order. `gate` holds writes back while it is shut. `writes`
+    counts the attempts. A script that raises BatchFailed writes what the error does not name.
+
+    >>> MemorySink("results", script=[OSError("down"), None]).id
+    'kafka-results'
+    """
+
+    def __init__(
+        self,
+        name: str = "out",
+        *,
+        kind: str = "kafka",
+        script: Script = (),
+        settings: MemorySinkSettings | None = None,
+        max_in_flight: int = 1,
+        max_batch: int = 1000,
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.payloads: list[Any] = []
+        self.settings = settings or MemorySinkSettings()
+        self._scripted = _Scripted(script)
+        self._limits = (max_in_flight, max_batch)
+
+    @property
+    def id(self) -> str:
+        """The id of the sink in the flow."""
+        return f"{self.kind}-{self.name}"
+
+    @property
+    def gate(self) -> Gate:
+        """Where each write waits before it begins."""
+        return self._scripted.gate
+
+    @property
+    def writes(self) -> int:
+        """How many writes were tried."""
+        return self._scripted.writes
+
+    @property
+    def values(self) -> list[Any]:
+        """The data of the payloads written."""
+        return [payload.data for payload in self.payloads]
+
+    def part(self) -> SinkPart:
+        """The sink as a part of a flow."""
+        payload_type, wrap = _KINDS[self.kind]
+        spec = SinkSpec(self.kind, payload_type, MemorySinkSettings, lambda *_: self, wrap, *self._limits)
+        return SinkPart(spec, self.name, self.settings, self)
+
+    async def connect(self) -> None:
+        """Nothing is left to do."""
+
+    async def write_batch(self, batch: Sequence[Delivery]) -> None:
+        """Keep the payloads, or raise what the script says."""
+        payloads = [delivery.payload for delivery in batch]
+        try:
+            await self._scripted.play(payloads)
+        except BatchFailed as exc:
+            self.payloads += [payload for index, payload in enumerate(payloads) if index not in exc.failures]
+            raise
+        self.payloads += payloads
+
+    async def close(self) -> None:
+        """Nothing is left to do."""
+
+
+class MemoryDeadLetters:
+    """Stands in for the dead letter topic; `letters` are the failures written."""
+
+    def __init__(self, script: Script = ()) -> None:
+        self.letters: list[Failure] = []
+        self._scripted = _Scripted(script)
+
+    @property
+    def gate(self) -> Gate:
+        """Where each write waits before it begins."""
+        return self._scripted.gate
+
+    @property
+    def writes(self) -> int:
+        """How many writes were tried."""
+        return self._scripted.writes
+
+    async def connect(self) -> None:
+        """Nothing is left to do."""
+
+    async def write(self, failures: Sequence[Failure]) -> None:
+        """Keep the letters, or raise what the script says."""
+        await self._scripted.play(list(failures))
+        self.letters += failures
+
+    async def close(self) -> None:
+        """Nothing is left to do."""
