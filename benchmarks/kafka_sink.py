@@ -13,6 +13,7 @@ import statistics
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 
 import uvloop
 from confluent_kafka import Producer
@@ -46,8 +47,16 @@ def bare_loop(brokers: str, topic: str, models: list[Hit]) -> None:
     assert producer.flush(60) == 0
 
 
-def sink(brokers: str, topic: str, models: list[Hit]) -> None:
-    """The sink with as many batches in flight as it allows."""
+def batches_of(models: list[Hit]) -> list[list[Delivery]]:
+    """What the runtime hands to a sink."""
+    return [
+        [Delivery(KafkaPayload(data=model), ()) for model in models[start : start + MAX_BATCH]]
+        for start in range(0, len(models), MAX_BATCH)
+    ]
+
+
+def sink(brokers: str, topic: str, batches: list[list[Delivery]]) -> None:
+    """The sink with as many batches in flight as it allows: encode, produce, wait for every acknowledgement."""
 
     async def write() -> None:
         target = KafkaSink("bench", KafkaSinkConfig(topic=topic, brokers=brokers))
@@ -59,18 +68,17 @@ def sink(brokers: str, topic: str, models: list[Hit]) -> None:
                 await target.write_batch(batch)
 
         async with asyncio.TaskGroup() as group:
-            for start in range(0, len(models), MAX_BATCH):
-                part = models[start : start + MAX_BATCH]
-                group.create_task(one([Delivery(KafkaPayload(data=model), ()) for model in part]))
+            for batch in batches:
+                group.create_task(one(batch))
         await target.close()
 
     uvloop.run(write())
 
 
-def measured(work: Callable[[str, str, list[Hit]], None], brokers: str, topic: str, models: list[Hit]) -> list[float]:
+def measured(work: Callable[[], None]) -> list[float]:
     """CPU and wall seconds of one round."""
     cpu, wall = time.process_time(), time.perf_counter()
-    work(brokers, topic, models)
+    work()
     return [time.process_time() - cpu, time.perf_counter() - wall]
 
 
@@ -85,11 +93,12 @@ def main() -> None:
     topic = f"bench-{uuid.uuid4().hex[:8]}"
     admin.create_topics([NewTopic(topic, 4)])[topic].result(20)
     models = [Hit(id=n, path=f"/data/part-{n:09}.json", score=n / 7) for n in range(options.messages)]
+    batches = batches_of(models)
     try:
         rounds = [
             (
-                measured(bare_loop, options.brokers, topic, models),
-                measured(sink, options.brokers, topic, models),
+                measured(partial(bare_loop, options.brokers, topic, models)),
+                measured(partial(sink, options.brokers, topic, batches)),
             )
             for _ in range(options.rounds)
         ]

@@ -11,6 +11,7 @@ import yaml
 from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient
 
+from support.commits import CommitWatch
 from support.feeder import Feeder
 from support.kafka_io import committed_as_seen_by, create_topic, delete_topics, end_offsets, produce, read_all
 from support.names import unique
@@ -83,6 +84,10 @@ class Scene:
     def feeding(self, rate: float = 300.0) -> Feeder:
         """Something that writes numbers to the source while its block runs."""
         return Feeder(self.bootstrap, self.source, self.partitions, rate)
+
+    def watching(self) -> CommitWatch:
+        """Something that watches the group's commits while its block runs."""
+        return CommitWatch(self.bootstrap, self.group, self.source, self.out)
 
     def fill(self, count: int) -> None:
         """Write the numbers below `count` to the source, by the partitioner's choice."""
