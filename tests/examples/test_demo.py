@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -56,7 +57,7 @@ def test_a_signal_ends_the_demo_in_order(tmp_path: Path, number: signal.Signals)
     """What was taken is finished and committed, the rest is left, and the exit code is 0."""
     with start(tmp_path, 5000) as demo:
         assert demo.stdout is not None
-        while " searching" not in demo.stdout.readline():
+        while not re.search(r" [1-9][\d,]* of [\d,]+  searching", demo.stdout.readline()):
             assert demo.poll() is None
         demo.send_signal(number)
         out, err = demo.communicate(timeout=60)
