@@ -132,9 +132,11 @@ def summarise(statistics: StatisticsSnapshot, count: int, busy_s: float, slots: 
     tell("tasks", f"{totals.tasks_completed + totals.tasks_failed:,} processes, {slots} at a time:")
     tell("", f"  {totals.tasks_completed:,} found something")
     tell("", f"  {nothing:,} found nothing: grep's exit code 1, for which on_error gives an empty result")
-    tell("", f"  {totals.tasks_failed - nothing:,} failed, {totals.task_retries} of them were run again")
+    again = f", {totals.task_retries} run again" if totals.task_retries else ""
+    tell("", f"  {totals.tasks_failed - nothing:,} failed{again}")
     tell("one task", f"p50 {statistics.task_p50_s * 1e3:.1f} ms, p99 {statistics.task_p99_s * 1e3:.1f} ms")
-    tell("one record", f"p50 {statistics.record_p50_s:.1f} s, p99 {statistics.record_p99_s:.1f} s, its turn awaited")
+    latency = f"p50 {statistics.record_p50_s:.1f} s, p99 {statistics.record_p99_s:.1f} s from reading to the last sink"
+    tell("one record", f"{latency}: all came at once and waited their turn")
 
 
 def show_outputs(brokers: str, config: DrakkarConfig) -> bool:
@@ -175,7 +177,7 @@ def reason(message: Message) -> str:
     headers = dict(cast("list[tuple[str, bytes]]", message.headers()))
     if task := headers.get("drakkar.task"):
         return str(json.loads(task)["stderr"]).strip()
-    return headers["__connect.errors.exception.message"].decode()[:110]
+    return headers["__connect.errors.exception.message"].decode().partition(" [type=")[0]
 
 
 def committed(brokers: str, config: DrakkarConfig) -> dict[int, int]:
