@@ -156,8 +156,10 @@ CASES = {
     ),
     "sync map_async": (
         flow().map_async(identity).route(),
-        "step map_async-identity: map_async got a function that is not async; "
-        "write it with 'async def', or use .map(...)",
+        (
+            "step map_async-identity: map_async got a function that is not async; "
+            "write it with 'async def', or use .map(...)"
+        ),
     ),
 }
 

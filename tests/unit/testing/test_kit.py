@@ -178,6 +178,11 @@ def test_a_flow_that_breaks_fails_the_test():
         def pop(self, limit, slot, slots):
             raise RuntimeError("no pop")
 
-    with pytest.raises(AssertionError, match="the flow broke: "), FlowRun(echo(), ["a"]) as run:
+    def run_it() -> None:
+        run = FlowRun(echo(), ["a"])
         run.reader.__class__ = Broken
-        run.finish()
+        with run:
+            run.finish()
+
+    with pytest.raises(AssertionError, match="the flow broke: "):
+        run_it()
