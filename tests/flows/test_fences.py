@@ -70,6 +70,16 @@ def test_a_window_never_mixes_two_assignments():
     assert arranged == [[(0, 2), (1, 2), (2, 2)]]
 
 
+def test_new_records_behind_dropped_ones_get_their_own_linger():
+    """The timer of a dropped record starts the next one's: no record waits for ever."""
+    flow = StreamFlow("own").arrange(lambda records, _: [], window=Window(size=9, linger_s=0.02)).execute().collect()
+    with FlowRun(flow.route(), [0], open_end=True) as run:
+        run.wait_until(lambda: run.flight.records == 1)
+        run.reader.revoke()
+        run.reader.assign()
+        run.wait_until(lambda: run.reader.committed == {FIRST: 1})
+
+
 def test_what_waits_behind_a_slow_arrange_is_dropped():
     """The window behind the running one is not arranged, and the running one's tasks are not run."""
     gate = asyncio.Event()

@@ -171,77 +171,103 @@ plans = st.lists(
 )
 
 
-@QUIET
-@given(st.integers(0, 30), st.lists(plans, min_size=1, max_size=4), st.integers(1, 6), st.booleans(), troubles)
-def test_every_task_of_a_random_handler_ends_once_and_every_offset_is_committed(count, windows, size, hooks, trouble):
-    """Random windows of random tasks: payloads, dead letters and hooks are exact, commits reach the end."""
-    made: dict[str, Plan] = {}
-    completed: Counter[int] = Counter()
-    ended = []
+class RandomHandler:
+    """Makes the tasks of the plans, ends them as planned, and knows what must come of it."""
 
-    def arrange(records: list[Any], pending: Any) -> list[ExecutorTask]:
+    def __init__(self, windows: list[list[Plan]]) -> None:
+        self.windows = windows
+        self.made: dict[str, Plan] = {}
+        self.attempts: Counter[str] = Counter()
+        self.completed: Counter[int] = Counter()
+        self.window_ends: Counter[int] = Counter()
+
+    def flow(self, size: int, *, hooks: bool) -> StreamFlow:
+        """The flow, with or without hooks for records and windows."""
+        return (
+            StreamFlow("random")
+            .arrange(self.arrange, window=Window(size=size))
+            .execute(on_error=self.on_error)
+            .collect(
+                lambda result: KafkaPayload(data=result.task.task_id),
+                on_message_complete=self.on_message if hooks else None,
+                on_window_complete=self.on_window if hooks else None,
+            )
+            .route(on_delivery_error=again)
+        )
+
+    def arrange(self, records: list[Any], pending: Any) -> list[ExecutorTask]:
+        """The tasks of the window's plans."""
         tasks = []
-        for number, plan in enumerate(windows[records[0].offset % len(windows)]):
+        for number, plan in enumerate(self.windows[records[0].offset % len(self.windows)]):
             task_id = f"{records[0].offset}-{number}"
-            made[task_id] = plan
+            self.made[task_id] = plan
             offsets = [records[place].offset for place in plan.places if place < len(records)]
             tasks.append(ExecutorTask(task_id=task_id, source_offsets=offsets))
         return tasks
 
-    def on_error(task: ExecutorTask, _error: Any) -> Any:
+    def on_error(self, task: ExecutorTask, _error: Any) -> Any:
+        """What the plan says; replacements that fail are skipped."""
         if task.parent_task_id is not None:
             return ErrorAction.SKIP
-        plan = made[task.task_id]
+        plan = self.made[task.task_id]
         if plan.action == "replace":
             return [ExecutorTask(task_id=f"{task.task_id}+{i}", source_offsets=task.source_offsets) for i in range(2)]
         return plan.action
 
-    attempts: Counter[str] = Counter()
-
-    def ending(task: ExecutorTask) -> int:
+    def ending(self, task: ExecutorTask) -> int:
+        """The exit code of an attempt; of two replacements the second fails."""
         if task.parent_task_id is not None:
             return int(task.task_id.endswith("+1"))
-        plan = made[task.task_id]
-        attempts[task.task_id] += 1
-        return plan.attempts[min(attempts[task.task_id], len(plan.attempts)) - 1]
+        plan = self.made[task.task_id]
+        self.attempts[task.task_id] += 1
+        return plan.attempts[min(self.attempts[task.task_id], len(plan.attempts)) - 1]
 
-    async def on_message(group: Any) -> None:
+    async def on_message(self, group: Any) -> None:
+        """Note a finished record."""
         await asyncio.sleep(0)
-        completed[group.source_message.offset] += 1
+        self.completed[group.source_message.offset] += 1
 
-    async def on_window(results: Any, records: Any) -> None:
-        ended.append(len(records))
+    async def on_window(self, _results: Any, records: Any) -> None:
+        """Note a finished window."""
+        self.window_ends[records[0].offset] += 1
 
-    def accept(payloads: list[Any]) -> None:
-        down = trouble.pop(0) if trouble else ""
-        if down == "down":
+    def expected(self) -> tuple[list[str], int]:
+        """The payloads that must be delivered, and how many dead letters there must be."""
+        payloads: list[str] = []
+        letters = 0
+        for task_id, plan in self.made.items():
+            attempts = plan.attempts if plan.action == "retry" else plan.attempts[:1]
+            if 0 in attempts:
+                payloads.append(task_id)
+            elif plan.action == "replace":
+                payloads.append(f"{task_id}+0")
+            letters += 0 not in attempts and plan.action == "dlq"
+        return sorted(payloads), letters
+
+
+def sometimes_down(plan: list[str]) -> Callable[[list[Any]], None]:
+    """A sink that is down as planned and then works."""
+    left = list(plan)
+
+    def script(_payloads: list[Any]) -> None:
+        if left and left.pop(0) == "down":
             raise SinkError("down")
 
-    flow = (
-        StreamFlow("random")
-        .arrange(arrange, window=Window(size=size))
-        .execute(on_error=on_error)
-        .collect(
-            lambda result: KafkaPayload(data=result.task.task_id),
-            on_message_complete=on_message if hooks else None,
-            on_window_complete=on_window if hooks else None,
-        )
-        .route(on_delivery_error=again)
-    )
-    outcome = run_flow(flow, range(count), executor=ScriptedExecutor(ending), sinks=[MemorySink(script=accept)])
-    expected: list[str] = []
-    dead = 0
-    for task_id, plan in made.items():
-        tries = plan.attempts if plan.action == "retry" else plan.attempts[:1]
-        last = tries[-1] if 0 not in tries else 0
-        if last == 0:
-            expected.append(task_id)
-        elif plan.action == "replace":
-            expected.append(f"{task_id}+0")
-        else:
-            dead += plan.action == "dlq"
-    assert sorted(outcome.values) == sorted(expected)
-    assert len(outcome.dead_letters) == dead
+    return script
+
+
+@QUIET
+@given(st.integers(0, 30), st.lists(plans, min_size=1, max_size=4), st.integers(1, 6), st.booleans(), troubles)
+def test_every_task_of_a_random_handler_ends_once_and_every_offset_is_committed(count, windows, size, hooks, trouble):
+    """Random windows of random tasks: payloads, dead letters and hooks are exact, commits reach the end."""
+    handler = RandomHandler(windows)
+    sink = MemorySink(script=sometimes_down(trouble))
+    flow = handler.flow(size, hooks=hooks)
+    outcome = run_flow(flow, range(count), executor=ScriptedExecutor(handler.ending), sinks=[sink])
+    payloads, letters = handler.expected()
+    assert sorted(outcome.values) == payloads
+    assert len(outcome.dead_letters) == letters
     assert outcome.committed == ({("input", 0): count} if count else {})
     if hooks:
-        assert completed == dict.fromkeys(range(count), 1)
+        assert handler.completed == dict.fromkeys(range(count), 1)
+        assert handler.window_ends == dict.fromkeys({int(task_id.split("-")[0]) for task_id in handler.made}, 1)
