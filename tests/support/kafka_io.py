@@ -29,6 +29,7 @@ __all__ = [
     "MakeCluster",
     "MakeTopic",
     "committed",
+    "committed_as_seen_by",
     "create_topic",
     "delete_topics",
     "end_offsets",
@@ -143,7 +144,11 @@ def end_offsets(bootstrap: str, topic: str) -> dict[int, int]:
 
 def committed(bootstrap: str, group: str, topic: str) -> dict[int, int]:
     """The committed offset of each partition for which the group has one."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+    return committed_as_seen_by(AdminClient({"bootstrap.servers": bootstrap}), group, topic)
+
+
+def committed_as_seen_by(admin: AdminClient, group: str, topic: str) -> dict[int, int]:
+    """`committed` for those who ask often: a client of one's own costs less than a new one each time."""
     request = [ConsumerGroupTopicPartitions(group)]
     answer = admin.list_consumer_group_offsets(request, request_timeout=REQUEST_TIMEOUT_S)[group].result()
     return {at.partition: at.offset for at in answer.topic_partitions if at.topic == topic and at.offset >= 0}

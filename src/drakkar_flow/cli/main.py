@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from drakkar_flow.cli import config
+from drakkar_flow._version import __version__
+from drakkar_flow.cli import config, graph, run
 from drakkar_flow.errors import DrakkarFlowError, ProblemsError
 
 __all__ = ["app", "main"]
@@ -25,6 +25,8 @@ app = typer.Typer(
 
 # The subcommands, one module each: a group brings its own Typer (add_typer), a single command is a function
 # (`app.command("run")(run.run)`).
+app.command("run")(run.run)
+app.command("graph")(graph.graph)
 app.add_typer(config.app, name="config")
 
 
@@ -48,7 +50,7 @@ def report(error: DrakkarFlowError) -> int:
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it with the option's value
     if asked:
-        typer.echo(f"drakkar-flow {_version()}")
+        typer.echo(f"drakkar-flow {__version__}")
         raise typer.Exit
 
 
@@ -62,8 +64,5 @@ def _options(
     """Holds the options of the command itself."""
 
 
-def _version() -> str:
-    try:
-        return metadata.version("drakkar-flow")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
+if __name__ == "__main__":
+    main()

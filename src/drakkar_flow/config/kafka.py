@@ -142,11 +142,7 @@ class KafkaConfig(Section):
     @classmethod
     def _free_of_ours(cls, properties: dict[str, Any]) -> dict[str, Any]:
         refused = [f"{name!r} can't be set here: {_RESERVED[name]}" for name in properties if name in _RESERVED]
-        nested = [
-            f"{name!r} must be a single value"
-            for name, v in properties.items()
-            if v is None or isinstance(v, dict | list)
-        ]
+        nested = [f"{name!r} must be a single value" for name, value in properties.items() if not _is_scalar(value)]
         if refused or nested:
             raise ValueError("; ".join(refused + nested))
         return properties
@@ -196,6 +192,10 @@ def _security_properties(security: KafkaSecurityConfig) -> dict[str, Any]:
             "ssl.endpoint.identification.algorithm": security.ssl_endpoint_identification_algorithm,
         }
     return {name: value for name, value in properties.items() if value}
+
+
+def _is_scalar(value: object) -> bool:
+    return isinstance(value, str | int | float)
 
 
 def _check_pattern(topic: str) -> None:

@@ -54,10 +54,7 @@ def _plain(value: object, *, hidden: bool = False) -> Any:
     if isinstance(value, Section):
         return redacted(value)
     if isinstance(value, Mapping):
-        return {
-            key: _plain(v, hidden=not isinstance(v, Section) and (hidden or is_sensitive(str(key))))
-            for key, v in value.items()
-        }
+        return {key: _plain(v, hidden=hidden or is_sensitive(str(key))) for key, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v, hidden=hidden) for v in value]
     if isinstance(value, SecretStr):

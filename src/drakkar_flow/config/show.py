@@ -16,8 +16,17 @@ __all__ = ["render_yaml"]
 
 
 class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - PyYAML's signature
+    """YAML on one line: no aliases, and text with line breaks or the like in double quotes, escaped."""
+
+    def ignore_aliases(self, data: object) -> bool:
         return True
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _represent_text)
 
 
 def render_yaml(loaded: Loaded) -> str:
@@ -42,15 +51,8 @@ def _lines(values: Mapping[str, Any], path: Path, loaded: Loaded) -> Iterator[st
 
 def _inline(value: object) -> str:
     """The value as YAML on one line."""
-    one_line = isinstance(value, str) and not value.isprintable()
     text: str = yaml.dump(
-        [value],
-        Dumper=_Dumper,
-        default_flow_style=True,
-        default_style='"' if one_line else None,
-        width=math.inf,
-        allow_unicode=True,
-        sort_keys=False,
+        [value], Dumper=_Dumper, default_flow_style=True, width=math.inf, allow_unicode=True, sort_keys=False
     )
     return text.strip()[1:-1]
 

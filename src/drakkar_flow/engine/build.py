@@ -188,4 +188,4 @@ def _with_brokers(settings: Any, kafka: KafkaConfig) -> Any:
 
 def _dead_letters(config: DrakkarConfig) -> DeadLetterQueue:
     settings = _with_brokers(config.dlq, config.kafka)
-    return DeadLetterQueue(config.dead_letter_topic, settings)
+    return DeadLetterQueue(config.dead_letter_topic, settings.brokers, settings.client_config)

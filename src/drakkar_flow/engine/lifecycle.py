@@ -75,6 +75,7 @@ class Lifecycle:
         self._closed = False
         self._drain_started_at: float | None = None
         self._stop_early = False
+        self._running = False
 
     # --- start ----------------------------------------------------------------------------------
 
@@ -105,6 +106,7 @@ class Lifecycle:
             parts.control.stop()
         self._collector.apply()
         parts.reader.start()
+        self._running = True
         self._emit(StateChanged("running", self.flow.name))
         return dataflow
 
@@ -195,7 +197,7 @@ class Lifecycle:
         self._bridge.close()
         if self._drain_started_at is not None:
             self._emit(DrainFinished(unfinished, time.monotonic() - self._drain_started_at))
-        if self.failure is not None and parts is not None:
+        if self.failure is not None and self._running:
             self._emit(FlowFailed(self.failure))
         self._emit(StateChanged("failed" if self.failure else "stopped", self.failure or ""))
         self._collector.restore()

@@ -19,6 +19,10 @@ __all__ = ["Child", "Command", "Ending", "LaunchError", "Limits"]
 LINGER_S: Final = 0.25
 """Seconds a program's leftovers may hold its pipes after it ended, before they are killed."""
 
+_QUIET_S: Final = 0.005
+"""Seconds in which only the end of a program is waited for. Most have ended by then, and their output is read at one
+go instead of waking up for every piece; one that fills a pipe meanwhile waits for us that long, once."""
+
 _READ_BYTES: Final = 65536  # what a pipe holds
 _ATOMIC_BYTES: Final = 4096  # what an empty pipe takes at once, whatever the kernel's limits
 _LONGEST_WAIT_S: Final = 3600.0  # poll() counts milliseconds in an int
@@ -28,7 +32,7 @@ class LaunchError(Exception):
     """Raised when a program can't be started; the cause is chained."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Command:
     """What to start: `stdin` None stands for an empty one."""
 
@@ -48,7 +52,7 @@ class Limits:
     stderr_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ending:
     """How a run ended: `exit_code` is -N after signal N; `started_at` is on the monotonic clock."""
 
@@ -138,14 +142,15 @@ class Child:
         self._poll.register(self._pidfd, select.POLLIN)
 
     def _stdin_pipe(self, data: bytes, theirs: list[int]) -> int:
+        unsent = memoryview(data)
         read_end, write_end = os.pipe()
         theirs.append(read_end)
-        if len(data) <= _ATOMIC_BYTES:  # all of it before the program even runs: one wake-up less
-            os.write(write_end, data)
+        if len(unsent) <= _ATOMIC_BYTES:  # all of it before the program even runs: one wake-up less
+            os.write(write_end, unsent)
             os.close(write_end)
         else:
             os.set_blocking(write_end, False)
-            self._stdin, self._unsent = write_end, memoryview(data)
+            self._stdin, self._unsent = write_end, unsent
             self._poll.register(write_end, select.POLLOUT)
         return read_end
 
@@ -153,7 +158,6 @@ class Child:
         read_end, write_end = os.pipe()
         theirs.append(write_end)
         self._outputs[read_end] = capture
-        self._poll.register(read_end, select.POLLIN)
         return write_end
 
     # Watching
@@ -162,41 +166,46 @@ class Child:
         """Serve the pipes until the program ended and its pipes are closed; True when time ran out."""
         self._until = deadline
         timed_out = False
+        self._wait(min(_QUIET_S, self._limits.timeout_s))
+        for descriptor in self._outputs:
+            self._poll.register(descriptor, select.POLLIN)
         while self._outputs or not self._exited:
             left = self._until - time.monotonic()
             if left <= 0:
                 if self._dying:
+                    self._wait(0)  # what lies in the pipes
+                    self._wait(0)  # and their end, however late this thread got its turn
                     break
                 timed_out = not self._exited
                 self._die()
                 continue
-            for descriptor, event in self._poll.poll(min(left, _LONGEST_WAIT_S) * 1000):
-                self._serve(descriptor, event)
+            self._wait(min(left, _LONGEST_WAIT_S))
         for capture in self._outputs.values():
             capture.truncated = True
         return timed_out
 
-    def _serve(self, descriptor: int, event: int) -> None:
-        if descriptor == self._pidfd:
-            self._note_exit()
-        elif descriptor == self._stdin:
-            self._feed()
-        else:
-            self._read(descriptor, event)
+    def _wait(self, seconds: float) -> None:
+        for descriptor, event in self._poll.poll(seconds * 1000):
+            if descriptor == self._pidfd:
+                self._note_exit()
+            elif descriptor == self._stdin:
+                self._feed()
+            else:
+                self._read(descriptor, event)
 
     def _note_exit(self) -> None:
         self._exited = True
         self._poll.unregister(self._pidfd)
         if self._killed:
             self._die()
-        else:
+        else:  # others of its group may still write: they get a moment
             self._until = min(self._until, time.monotonic() + LINGER_S)
 
     def _die(self) -> None:
-        if not self._dying:
-            self._dying = True
-            self._until = time.monotonic() + self._limits.grace_s
-            self.kill()
+        """Kill what is left and give its pipes `grace_s` to close."""
+        self._dying = True
+        self._until = time.monotonic() + self._limits.grace_s
+        self.kill()
 
     def _feed(self) -> None:
         try:

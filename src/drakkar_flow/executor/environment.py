@@ -9,8 +9,9 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 
 from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.errors import Problem
 
-__all__ = ["base_environment", "find_program", "forget_programs", "inheritable"]
+__all__ = ["base_environment", "find_program", "forget_programs", "inheritable", "startup_problems"]
 
 
 def inheritable(parent: Mapping[str, str], deny: Iterable[str]) -> dict[str, str]:
@@ -38,6 +39,24 @@ def find_program(name: str, path: str | None) -> str:
         FileNotFoundError: when no directory of the path holds such a program.
     """
     return name if "/" in name else _search(name, os.defpath if path is None else path)
+
+
+def startup_problems(config: ExecutorConfig, parent: Mapping[str, str]) -> list[Problem]:
+    """What of the configuration can't work here: the program, the working directory."""
+    problems = []
+    name = config.binary_path
+    if name is not None:
+        try:
+            found = find_program(name, base_environment(config, parent).get("PATH"))
+        except FileNotFoundError as exc:
+            problems.append(Problem("executor.binary_path", str(exc), "install it, or give its full path"))
+        else:
+            if not os.access(found, os.X_OK) or os.path.isdir(found):  # noqa: PTH112 - the path of a program
+                what = f"{found!r} is not a program that can be run"
+                problems.append(Problem("executor.binary_path", what, "mend the path, or make it executable"))
+    if config.cwd is not None and not os.path.isdir(config.cwd):  # noqa: PTH112
+        problems.append(Problem("executor.cwd", f"{config.cwd!r} is not a directory", "create it or name another"))
+    return problems
 
 
 def forget_programs() -> None:

@@ -8,15 +8,15 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from pathlib import Path
 from queue import SimpleQueue
 
 import anyio
 
 from drakkar_flow.config.executor import ExecutorConfig
-from drakkar_flow.errors import ExecutorClosed, Problem, StartupError
+from drakkar_flow.errors import ExecutorClosed, StartupError
 from drakkar_flow.executor.base import ExecutorStatistics, Outcome
 from drakkar_flow.executor.child import Child
+from drakkar_flow.executor.environment import startup_problems
 from drakkar_flow.executor.launch import Launcher
 from drakkar_flow.executor.precomputed import precomputed
 from drakkar_flow.executor.priority import PriorityQueue, Ticket
@@ -25,6 +25,9 @@ from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import TaskFinished, TasksStarted
 
 __all__ = ["OneshotExecutor"]
+
+_BATCH_S = 0.005
+"""Seconds outcomes may be held back to reach the loop together, as long as other tasks keep the slots busy."""
 
 
 class _Job:
@@ -71,18 +74,17 @@ class OneshotExecutor:
         self._tokens = SimpleQueue[int]()  # a 1 for each job pushed; 0 ends a thread
         self._finished = deque[_Job]()
         self._wake_pending = False
+        self._timer_runs = False
         self._threads: list[threading.Thread] = []
 
     async def start(self) -> None:
-        """Read the environment and get ready; programs themselves are looked up when a task needs them.
+        """Read the environment and get ready; programs that tasks name are looked up when they are needed.
 
         Raises:
-            StartupError: when `executor.cwd` is no directory.
+            StartupError: when `executor.binary_path` can't be run or `executor.cwd` is no directory.
         """
-        cwd = self._config.cwd
-        if cwd is not None and not Path(cwd).is_dir():  # noqa: ASYNC240 - once, before anything runs
-            problem = Problem("executor.cwd", f"{cwd!r} is not a directory", "create it or name another")
-            raise StartupError([problem], exit_code=2)
+        if problems := startup_problems(self._config, os.environ):
+            raise StartupError(problems, exit_code=2)
         self._loop = asyncio.get_running_loop()
         self._launcher = Launcher(self._config, os.environ)
 
@@ -148,6 +150,9 @@ class OneshotExecutor:
             )
             self._threads.append(thread)
             thread.start()
+        if not self._timer_runs and self._waiting:
+            self._timer_runs = True
+            self._loop.call_later(_BATCH_S, self._collect_while_tasks_wait)
         self._bus.emit(TasksStarted(count=1))
 
     def _give_up(self, job: _Job) -> None:
@@ -196,6 +201,13 @@ class OneshotExecutor:
         while self._finished:
             self._settle(self._finished.popleft())
 
+    def _collect_while_tasks_wait(self) -> None:
+        self._timer_runs = False  # from here on a slot that finishes wakes the loop itself
+        self._collect()
+        if self._waiting:
+            self._timer_runs = True
+            self._loop.call_later(_BATCH_S, self._collect_while_tasks_wait)
+
     def _settle(self, job: _Job) -> None:
         self._jobs.discard(job)
         self._bus.emit(_event(job))
@@ -219,7 +231,7 @@ class OneshotExecutor:
 
     def _hand_back(self, job: _Job) -> None:
         self._finished.append(job)
-        if not self._wake_pending:
+        if not self._wake_pending and not (self._timer_runs and self._waiting):
             self._wake_pending = True
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(self._collect)
@@ -238,4 +250,10 @@ def _event(job: _Job) -> TaskFinished:
         job.spawn_s,
         outcome.stdout_truncated,
         outcome.stderr_truncated,
+        job.task.task_id,
+        _reason(outcome) if isinstance(outcome, ExecutorError) else "",
     )
+
+
+def _reason(error: ExecutorError) -> str:
+    return error.exception or f"exit code {error.exit_code}"

@@ -12,13 +12,15 @@ import errno
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
 
 __all__ = ["Environment", "Spawner"]
 
 # Both are larger than the structures of glibc and musl, which are opaque to us.
-_ACTIONS_BYTES = 512
-_ATTRIBUTES_BYTES = 1024
+_ActionsBuffer = ctypes.c_char * 512
+_Attributes = ctypes.c_char * 1024
 _SIGSET_BYTES = 128
 _SETPGROUP, _SETSIGDEF, _SETSIGMASK = 0x02, 0x04, 0x08  # the same in glibc and musl
 
@@ -71,29 +73,13 @@ class Spawner:
             return self._spawn_by_subprocess(path, args, env, descriptors)
         pid = ctypes.c_int()
         argv = _strings([path, *args])
-        actions = self._actions(descriptors)
-        try:
-            code = _blocking.posix_spawn(
-                ctypes.byref(pid), os.fsencode(path), actions, self._attributes, argv, env.block
-            )
-        finally:
-            _quick.posix_spawn_file_actions_destroy(actions)
+        actions = _actions(self._cwd, *descriptors)
+        code = _blocking.posix_spawn(ctypes.byref(pid), argv[0], actions.buffer, self._attributes, argv, env.block)
         if code == errno.EINVAL:  # vfork is refused to PID 1 of some containers; subprocess can do without it
             return self._spawn_by_subprocess(path, args, env, descriptors)
         if code:
             raise OSError(code, os.strerror(code), path)
         return pid.value
-
-    def _actions(self, descriptors: tuple[int, int, int]) -> ctypes.Array[ctypes.c_char]:
-        actions = ctypes.create_string_buffer(_ACTIONS_BYTES)
-        _quick.posix_spawn_file_actions_init(actions)
-        for target, descriptor in enumerate(descriptors):
-            _quick.posix_spawn_file_actions_adddup2(actions, descriptor, target)
-        if _can_close_others:  # ours close on exec anyway, those of C libraries may not
-            _quick.posix_spawn_file_actions_addclosefrom_np(actions, 3)
-        if self._cwd is not None:
-            _quick.posix_spawn_file_actions_addchdir_np(actions, os.fsencode(self._cwd))
-        return actions
 
     def _spawn_by_subprocess(
         self, path: str, args: Sequence[str], env: Environment, descriptors: tuple[int, int, int]
@@ -121,14 +107,43 @@ def _strings(values: Sequence[str]) -> ctypes.Array[ctypes.c_char_p]:
     for value in raw:
         if b"\0" in value:
             raise ValueError("arguments and environment variables can't hold a NUL character")
-    return (ctypes.c_char_p * (len(raw) + 1))(*raw, None)
+    return _array(len(raw) + 1)(*raw, None)
+
+
+@lru_cache(maxsize=64)
+def _array(length: int) -> type[ctypes.Array[ctypes.c_char_p]]:
+    """The array type; ctypes itself forgets an unused one, and making it anew is slow."""
+    return ctypes.c_char_p * length
+
+
+class _Actions:
+    """What the C library does to descriptors and directory before it executes a program; never changed once made."""
+
+    __slots__ = ("buffer",)
+
+    def __init__(self, cwd: str | None, descriptors: tuple[int, ...]) -> None:
+        self.buffer = _ActionsBuffer()
+        _quick.posix_spawn_file_actions_init(self.buffer)
+        for target, descriptor in enumerate(descriptors):
+            _quick.posix_spawn_file_actions_adddup2(self.buffer, descriptor, target)
+        if _can_close_others:  # ours close on exec anyway, those of C libraries may not
+            _quick.posix_spawn_file_actions_addclosefrom_np(self.buffer, 3)
+        if cwd is not None:
+            _quick.posix_spawn_file_actions_addchdir_np(self.buffer, os.fsencode(cwd))
+
+    def __del__(self, destroy: Callable[[Any], int] = _quick.posix_spawn_file_actions_destroy) -> None:
+        destroy(self.buffer)
+
+
+@lru_cache(maxsize=1024)
+def _actions(cwd: str | None, *descriptors: int) -> _Actions:
+    """Descriptor numbers come again and again, so the actions for them are kept."""
+    return _Actions(cwd, descriptors)
 
 
 def _attributes() -> ctypes.Array[ctypes.c_char]:
-    attributes = ctypes.create_string_buffer(_ATTRIBUTES_BYTES)
-    none, every = ctypes.create_string_buffer(_SIGSET_BYTES), ctypes.create_string_buffer(_SIGSET_BYTES)
-    _quick.sigemptyset(none)
-    _quick.sigfillset(every)
+    attributes = _Attributes()
+    none, every = b"\0" * _SIGSET_BYTES, b"\xff" * _SIGSET_BYTES  # also the two that sigfillset leaves out
     _quick.posix_spawnattr_init(attributes)
     _quick.posix_spawnattr_setflags(attributes, ctypes.c_short(_SETPGROUP | _SETSIGDEF | _SETSIGMASK))
     _quick.posix_spawnattr_setpgroup(attributes, 0)

@@ -78,8 +78,8 @@ class ExecutorResult(msgspec.Struct, kw_only=True):
 class ExecutorError(msgspec.Struct, kw_only=True):
     """Why a task failed: a value, not an exception.
 
-    `exit_code` is None when the program never exited by itself (timeout, launch failure);
-    `signal` is the number of the signal that ended it, if one did.
+    `exit_code` is None when the program never came to its own end (timeout, launch failure), and
+    -N when signal N ended it; `signal` is the number of the signal that ended it, if one did.
     """
 
     task: ExecutorTask

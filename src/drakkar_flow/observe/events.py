@@ -147,7 +147,7 @@ class TasksPrecomputed(Event, frozen=True):
 
 
 class TaskFinished(Event, frozen=True):
-    """A program ended: `status` is completed or failed, `kind` and `error` why it failed.
+    """A task is over: `status` is completed, failed or cancelled, `kind` and `error` why it failed.
 
     `spawn_s` is 0 when no program was started.
     """

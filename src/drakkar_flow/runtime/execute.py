@@ -102,6 +102,8 @@ class ExecuteWorker(Worker):
                 run.replacements = run.window.replace(run, action)
                 run.end(Ending.REPLACED, error=outcome)
                 self._tasks.add(run.window.lane, action)
+                if given := sum(replacement.precomputed is not None for replacement in action):
+                    self._bus.emit(TasksPrecomputed(given))
                 for replacement in run.replacements:
                     self._start(replacement)
                 return

@@ -44,6 +44,7 @@ _POLL_S = 0.1  # the longest the thread sleeps in poll: bounds how late a commit
 _FULL_WAIT_S = 0.005  # between looks at full buffers
 _PAUSE_AFTER_S = 1.0  # full for longer than this: pause. Pausing drops librdkafka's prefetch, so not before
 _PROBE_S = 2.0  # between two looks for brokers that are down
+_ENDS_S = 1.0  # between two looks at the partitions' ends, which lag is counted from
 _FINAL_COMMIT_ATTEMPTS = 5
 
 
@@ -73,8 +74,9 @@ class GroupReader:
         self._full_since: float | None = None
         self._up: bool | None = None
         self._probed_at = 0.0
+        self._ends: dict[Lane, int] = {}  # replaced as a whole, so that other threads may read it
+        self._ends_at = 0.0
         self._closing = threading.Event()
-        self._consumer: Consumer | None = None
         self._thread = threading.Thread(target=self._run, name="drakkar-reader", daemon=True)
 
     # --- what the engine's threads call ---------------------------------------------------------
@@ -104,14 +106,9 @@ class GroupReader:
 
     def statistics(self) -> ReaderStatistics:
         """The records read ahead, and the lag of each partition that has a position."""
-        consumer = self._consumer
         queued = {partition.lane: len(partition.buffer) for partition in self._buffers.partitions()}
-        lag: dict[Lane, int] = {}
-        if consumer is not None and not self._closing.is_set():
-            for lane, position in self._positions.of(self._buffers.assignments()).items():
-                high = _high_watermark(consumer, lane)
-                if high >= 0:
-                    lag[lane] = max(0, high - position)
+        positions, ends = self._positions.of(self._buffers.assignments()), self._ends
+        lag = {lane: max(0, ends[lane] - position) for lane, position in positions.items() if lane in ends}
         return ReaderStatistics(queued, lag)
 
     # --- the thread -----------------------------------------------------------------------------
@@ -120,7 +117,7 @@ class GroupReader:
         consumer = None
         try:
             callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit}
-            consumer = self._consumer = Consumer({**self._settings.properties, **callbacks})
+            consumer = Consumer({**self._settings.properties, **callbacks})
             consumer.subscribe(
                 list(self._settings.topics),
                 on_assign=self._on_assign,
@@ -141,6 +138,7 @@ class GroupReader:
         if self._positions.due(now):
             self._commit_soon(consumer, now)
         self._probe_when_down(consumer, now)
+        self._look_at_ends(consumer, now)
         if not self._hold_back(consumer, now):
             message = consumer.poll(_POLL_S)
             if message is not None:
@@ -314,6 +312,13 @@ class GroupReader:
         except KafkaException:
             return
         self._set_up(up=True)
+
+    def _look_at_ends(self, consumer: Consumer, now: float) -> None:
+        """Note the ends librdkafka knows of; asked from another thread they wait for `poll`, under load for ever."""
+        if now - self._ends_at >= _ENDS_S:
+            self._ends_at = now
+            ends = {lane: _high_watermark(consumer, lane) for lane in self._buffers.assignments()}
+            self._ends = {lane: end for lane, end in ends.items() if end >= 0}
 
 
 def _lanes(items: Iterable[TopicPartition]) -> tuple[Lane, ...]:

@@ -1,12 +1,87 @@
+"""The dead letter queue: a topic for what could not be processed or delivered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from drakkar_flow.errors import BatchFailed, SinkError
+from drakkar_flow.model.outcome import Failure
+from drakkar_flow.sinks.kafka_client import TooLarge, producer_config
+from drakkar_flow.sinks.letters import Letter, dead_letter_messages
+from drakkar_flow.sinks.producer import KafkaWriter
+
+__all__ = ["DeadLetterQueue"]
+
+SMALLER_BYTES = (64 * 1024, 0)
+"""The values that a letter is cut to, one after the other, when the broker finds it too large."""
+
+
 class DeadLetterQueue:
-    def __init__(self, *a):
-        pass
+    """Writes failures to the dead letter topic; `letters` says what they look like.
 
-    async def connect(self):
-        pass
+    A letter that is too large is cut and says so in the header `drakkar.truncated`.
 
-    async def write(self, f):
-        print("DLQ", f[0])
+    Args:
+        topic: an existing topic.
+        brokers: bootstrap servers.
+        client_config: further librdkafka producer properties.
+        delivery_timeout_s: seconds after which a letter that no broker acknowledged counts as failed.
+    """
 
-    async def close(self):
-        pass
+    def __init__(
+        self,
+        topic: str,
+        brokers: str,
+        client_config: Mapping[str, Any] | None = None,
+        *,
+        delivery_timeout_s: float = 30.0,
+    ) -> None:
+        config = producer_config(brokers, client_config or {}, delivery_timeout_s=delivery_timeout_s)
+        self._writer = KafkaWriter("dlq", topic, config)
+
+    async def connect(self) -> None:
+        """Reach the brokers and find the topic.
+
+        Raises:
+            StartupError: the brokers can't be reached (exit code 1), the topic is missing or the
+                properties are wrong (2).
+        """
+        await self._writer.connect()
+
+    async def write(self, failures: Sequence[Failure]) -> None:
+        """Write the letters of all failures; returns when the brokers have acknowledged them.
+
+        Raises:
+            BatchFailed: some failures, by index, were not written whole; the others are durable.
+            SinkNotConnected: before `connect`, or after `close`.
+        """
+        now_s = time.time()
+        owners: list[tuple[int, int]] = []
+        letters: list[Letter] = []
+        for index, failure in enumerate(failures):
+            made = dead_letter_messages(failure, now_s)
+            letters += made
+            owners += [(index, number) for number in range(len(made))]
+        failed = await self._send(letters)
+        for max_value_bytes in SMALLER_BYTES:
+            large = [position for position, error in failed.items() if isinstance(error, TooLarge)]
+            smaller = [
+                dead_letter_messages(failures[index], now_s, max_value_bytes)[number]
+                for index, number in (owners[position] for position in large)
+            ]
+            for position in large:
+                del failed[position]
+            failed |= {large[index]: error for index, error in (await self._send(smaller)).items()}
+        if failed:
+            raise BatchFailed({owners[position][0]: error for position, error in sorted(failed.items())})
+
+    async def close(self) -> None:
+        """Write what waits, within the delivery timeout; safe to call twice and before `connect`."""
+        await self._writer.close()
+
+    async def _send(self, letters: list[Letter]) -> dict[int, SinkError]:
+        return await self._writer.write(
+            [{"value": letter.value, "key": letter.key, "headers": letter.headers} for letter in letters]
+        )

@@ -1,71 +1,108 @@
-import asyncio
-import queue
-import threading
+"""The Kafka sink: one topic, every message acknowledged by the brokers."""
 
-from confluent_kafka import Producer
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 from drakkar_flow.config.sinks import KafkaSinkConfig
+from drakkar_flow.errors import BatchFailed, SinkRejected
 from drakkar_flow.model.codec import encode
+from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.payload import KafkaPayload
+from drakkar_flow.model.record import Record
 from drakkar_flow.sinks.base import SinkSpec
+from drakkar_flow.sinks.kafka_client import Outgoing, producer_config
+from drakkar_flow.sinks.producer import KafkaWriter
+
+__all__ = ["SPEC", "KafkaSink"]
+
+MAX_IN_FLIGHT = 8
+MAX_BATCH = 2000
 
 
 class KafkaSink:
-    def __init__(self, name, settings):
-        self.s = settings
-        self.q = queue.Queue(64)
+    """Writes payloads to one topic.
 
-    async def connect(self):
-        self.p = Producer(
-            {
-                "bootstrap.servers": self.s.brokers,
-                "linger.ms": self.s.linger_ms,
-                "enable.idempotence": True,
-                "delivery.report.only.error": True,
-            }
+    The producer is idempotent and waits for all in-sync replicas. Payloads are sent in the order
+    of the `write_batch` calls, overlapping ones too, so equal keys keep their order as long as
+    nothing fails. When the brokers are gone, a batch fails after `delivery_timeout_s` and the next
+    ones work again as soon as they are back.
+
+    Args:
+        name: the instance's name under `sinks.kafka`.
+        settings: `brokers` has to be filled in.
+    """
+
+    def __init__(self, name: str, settings: KafkaSinkConfig) -> None:
+        config = producer_config(
+            settings.brokers,
+            settings.client_config,
+            linger_ms=settings.linger_ms,
+            delivery_timeout_s=settings.delivery_timeout_s,
         )
-        self.t = threading.Thread(target=self.run, daemon=True)
-        self.t.start()
+        self._writer = KafkaWriter(f"sinks.kafka.{name}", settings.topic, config)
 
-    def run(self):
-        def cb(e, m):
-            print("ERR", e)
+    async def connect(self) -> None:
+        """Reach the brokers and find the topic.
 
-        while True:
-            item = self.q.get()
-            if item is None:
-                return
-            items = [item]
-            while len(items) < 8:
-                try:
-                    items.append(self.q.get_nowait())
-                except queue.Empty:
-                    break
-            for batch, fut, loop in items:
-                self.p.produce_batch(
-                    self.s.topic,
-                    [{"value": encode(d.payload.data), "key": d.payload.key} for d in batch],
-                    on_delivery=cb,
-                )
-            self.p.flush()
-            items[0][2].call_soon_threadsafe(lambda its: [f.set_result(None) for _, f, _ in its], items)
+        Raises:
+            StartupError: the brokers can't be reached (exit code 1), the topic is missing or the
+                properties are wrong (2).
+        """
+        await self._writer.connect()
 
-    async def write_batch(self, batch):
-        loop = asyncio.get_running_loop()
-        f = loop.create_future()
-        self.q.put((batch, f, loop))
-        await f
+    async def write_batch(self, batch: Sequence[Delivery]) -> None:
+        """Produce the batch; returns when the brokers have acknowledged all of it.
 
-    async def close(self):
-        self.q.put(None)
+        Raises:
+            BatchFailed: some payloads failed; what can't be encoded or is refused for good is a SinkRejected.
+            SinkNotConnected: before `connect`, or after `close`.
+        """
+        failures: dict[int, Exception] = {}
+        messages: list[Outgoing] = []
+        positions: list[int] = []
+        for position, delivery in enumerate(batch):
+            try:
+                messages.append(_message(delivery.payload))
+                positions.append(position)
+            except Exception as error:  # encoding runs the user's serializers, which may raise anything
+                failures[position] = SinkRejected(f"the payload can't be encoded: {type(error).__name__}: {error}")
+        failed = await self._writer.write(messages)
+        failures |= {positions[index]: error for index, error in failed.items()}
+        if failures:
+            raise BatchFailed(dict(sorted(failures.items())))
+
+    async def close(self) -> None:
+        """Write what waits, within the delivery timeout; safe to call twice and before `connect`."""
+        await self._writer.close()
+
+
+def _message(payload: KafkaPayload) -> Outgoing:
+    key = payload.key
+    if key is not None and type(key) is not bytes:
+        key = key.encode() if isinstance(key, str) else bytes(memoryview(key))
+    message: Outgoing = {"value": encode(payload.data), "key": key}
+    if payload.headers is not None:
+        message["headers"] = payload.headers
+    if payload.partition is not None:
+        message["partition"] = payload.partition
+    if payload.timestamp is not None:
+        message["timestamp"] = payload.timestamp
+    return message
+
+
+def _wrap(value: Any, record: Record, name: str, _settings: KafkaSinkConfig) -> KafkaPayload:
+    return KafkaPayload(data=value, key=record.key, sink=name)
 
 
 SPEC = SinkSpec(
-    "kafka",
-    KafkaPayload,
-    KafkaSinkConfig,
-    lambda n, s: KafkaSink(n, s),
-    lambda v, r, n, s: KafkaPayload(data=v, key=r.key, sink=n),
-    8,
-    2000,
+    kind="kafka",
+    payload_type=KafkaPayload,
+    settings_type=KafkaSinkConfig,
+    make=KafkaSink,
+    wrap=_wrap,
+    max_in_flight=MAX_IN_FLIGHT,
+    max_batch=MAX_BATCH,
 )
+"""What the library knows about Kafka sinks."""

@@ -281,7 +281,7 @@ def test_a_repetition_from_four_assignments_ago_is_known() -> None:
     for epoch in range(5):
         tracker.settle(whole(chain(1, epoch=epoch)[1]))
 
-    assert tracker.settle(whole(record)) == Settled([], 0, 0, 0, 0)
+    assert told(tracker.settle(whole(record))) == ([], 0, 0, 0, 0)
 
 
 def test_epochs_long_gone_are_forgotten() -> None:

@@ -1,0 +1,45 @@
+"""What a flow costs while nothing comes: CPU with 4 and with 1,000 partitions assigned."""
+
+from __future__ import annotations
+
+import time
+
+import psutil
+from confluent_kafka import Producer
+
+from benchmarks.bench import Counter, bootstrap, make_topic, process
+from benchmarks.latency import send
+
+SETTLE_S = 5
+SECONDS = 15
+
+
+def idle_percent(partitions: int) -> float:
+    """CPU of one core, in percent, after everything is assigned and one record went through."""
+    source, output = make_topic("in", partitions), make_topic("out")
+    producer = Producer({"bootstrap.servers": bootstrap()})
+    send(producer, source, 0)
+    producer.flush()
+    counter = Counter(output)
+    with process("benchmarks.workers.handler_style", source, output, 0) as child:
+        deadline = time.monotonic() + 60
+        while counter.count() == 0:
+            if time.monotonic() > deadline:
+                raise SystemExit("no result within 60 s")
+            time.sleep(0.1)
+        time.sleep(SETTLE_S)
+        seen = psutil.Process(child.pid)
+        before = sum(seen.cpu_times()[:2])
+        time.sleep(SECONDS)
+        spent = sum(seen.cpu_times()[:2]) - before
+    counter.close()
+    return spent / SECONDS * 100
+
+
+def measure() -> dict[str, object]:
+    return {
+        "cpu_percent": round(idle_percent(4), 1),
+        "limit_percent": 5,
+        "cpu_percent_1000_partitions": round(idle_percent(1000), 1),
+        "limit_percent_1000_partitions": 10,
+    }

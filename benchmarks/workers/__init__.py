@@ -1,0 +1,1 @@
+"""What is measured: each module is one process under test, told what to do by environment variables."""

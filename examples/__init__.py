@@ -1,0 +1,1 @@
+"""Lessons, and the demo that runs the main job with nothing but Python."""

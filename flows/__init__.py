@@ -1,0 +1,1 @@
+"""The flows this project ships; each file holds one, named `flow`."""

@@ -1,0 +1,136 @@
+"""Appends whole lines to the files of one directory; synchronous, for one thread at a time."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+from drakkar_flow.errors import SinkError, SinkRejected
+
+__all__ = ["Appender"]
+
+MAX_OPEN_FILES = 64
+
+_UNUSABLE = frozenset({errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR})
+"""What opening fails with when the path itself is wrong, not the disk."""
+
+
+class Appender:
+    """Keeps the files it appended to last open.
+
+    Several processes may append to the same file: a lock is held around each append.
+
+    Args:
+        base: the directory that all paths stay inside; exists.
+        fsync: whether an append returns only when the lines are on the disk.
+    """
+
+    def __init__(self, base: Path, *, fsync: bool) -> None:
+        self.base = os.path.realpath(base)
+        self._fsync = fsync
+        self._open_files: OrderedDict[str, int] = OrderedDict()
+
+    def append(self, path: str, lines: Sequence[bytes]) -> None:
+        """Append lines (without their newlines) to `path` inside the base directory: all of them or none.
+
+        Parent directories are made. A half line that a crash left behind stays alone on its line.
+
+        Raises:
+            SinkRejected: the path leaves the base directory or can't be a file's.
+            SinkError: the file can't be written; what was written of the lines is gone again.
+        """
+        target = self._resolve(path)
+        try:
+            self._append(self._descriptor(target), b"".join([line + b"\n" for line in lines]))
+        except OSError as error:
+            kind = SinkRejected if error.errno in _UNUSABLE else SinkError
+            raise kind(f"{path}: {error.strerror or error}") from error
+
+    def close(self) -> None:
+        """Close all files; safe to call twice."""
+        while self._open_files:
+            os.close(self._open_files.popitem()[1])
+
+    def _resolve(self, path: str) -> str:
+        if not isinstance(path, str) or not path or "\0" in path:
+            raise SinkRejected(f"{path!r} is no path of a file")
+        if Path(path).is_absolute() or ".." in Path(path).parts:
+            raise SinkRejected(f"{path!r} leaves the base directory: give a relative path without '..'")
+        target = os.path.realpath(os.path.join(self.base, path))  # noqa: PTH118  (a Path would drop a trailing slash)
+        if path.endswith("/") or target == self.base:
+            raise SinkRejected(f"{path!r} is a directory")
+        if not target.startswith(os.path.join(self.base, "")):  # noqa: PTH118  (base ends with a separator)
+            raise SinkRejected(f"{path!r} leaves the base directory through a symbolic link")
+        return target
+
+    def _descriptor(self, target: str) -> int:
+        """The open file of `target`, unless somebody moved or removed it since."""
+        descriptor = self._open_files.pop(target, None)
+        if descriptor is not None and not _is_same(descriptor, target):
+            os.close(descriptor)
+            descriptor = None
+        if descriptor is None:
+            descriptor = self._open(Path(target))
+        self._open_files[target] = descriptor
+        if len(self._open_files) > MAX_OPEN_FILES:
+            os.close(self._open_files.popitem(last=False)[1])
+        return descriptor
+
+    def _open(self, target: Path) -> int:
+        missing = [each for each in (target, *target.parents) if not each.exists()]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # O_RDWR: to see the last byte; and unlike O_WRONLY it does not wait for the reader of a named pipe.
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(target, flags, 0o644)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "not a regular file")
+            if self._fsync:
+                for each in missing:
+                    _sync_directory(each.parent)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _append(self, descriptor: int, data: bytes) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                data = b"\n" + data
+            try:
+                _write_all(descriptor, data)
+                if self._fsync:
+                    os.fdatasync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, size)
+                raise
+        finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def _is_same(descriptor: int, target: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(target))
+    except OSError:
+        return False
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

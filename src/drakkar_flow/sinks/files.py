@@ -1,0 +1,122 @@
+"""The file sink: JSON-lines files below one directory."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from drakkar_flow.config.sinks import FilesystemSinkConfig
+from drakkar_flow.errors import BatchFailed, Problem, SinkError, SinkNotConnected, SinkRejected, StartupError
+from drakkar_flow.model.codec import encode
+from drakkar_flow.model.outcome import Delivery
+from drakkar_flow.model.payload import FilePayload
+from drakkar_flow.model.record import Record
+from drakkar_flow.sinks.appender import Appender
+from drakkar_flow.sinks.base import SinkSpec
+
+__all__ = ["SPEC", "FileSink"]
+
+
+class FileSink:
+    """Appends one line per payload to files below `base_path`.
+
+    Models, structs, mappings and lists become one JSON line. Text and bytes are written as they
+    are and may hold no line break. The lines of a batch that go to the same file are written at
+    once, in order, all of them or none; with `fsync: batch` they are on the disk when `write_batch`
+    returns. Paths that leave the directory (absolute, `..`, symbolic links) are rejected.
+
+    Args:
+        name: the instance's name under `sinks.filesystem`.
+        settings: where the files are.
+    """
+
+    def __init__(self, name: str, settings: FilesystemSinkConfig) -> None:
+        self._name = name
+        self._settings = settings
+        self._appender: Appender | None = None
+        self._one_at_a_time = anyio.CapacityLimiter(1)
+
+    async def connect(self) -> None:
+        """Make the directory if it is missing and prove that files can be made in it.
+
+        Raises:
+            StartupError: the directory can't be made or written (exit code 1).
+        """
+        if self._appender is None:
+            self._appender = await anyio.to_thread.run_sync(self._prepare, limiter=self._one_at_a_time)
+
+    async def write_batch(self, batch: Sequence[Delivery]) -> None:
+        """Append the batch, grouped by file, in a worker thread.
+
+        Raises:
+            BatchFailed: some payloads failed; a bad path or a payload without a line is a SinkRejected.
+            SinkNotConnected: before `connect`, or after `close`.
+        """
+        if self._appender is None:
+            raise SinkNotConnected(f"sinks.filesystem.{self._name} is not connected; connect() comes first")
+        failures = await anyio.to_thread.run_sync(_write, self._appender, batch, limiter=self._one_at_a_time)
+        if failures:
+            raise BatchFailed(dict(sorted(failures.items())))
+
+    async def close(self) -> None:
+        """Close all files; safe to call twice and before `connect`."""
+        appender, self._appender = self._appender, None
+        if appender is not None:
+            await anyio.to_thread.run_sync(appender.close, limiter=self._one_at_a_time)
+
+    def _prepare(self) -> Appender:
+        base = Path(self._settings.base_path)
+        try:
+            base.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=base):
+                pass
+        except OSError as error:
+            what = f"files can't be made in {base}: {error.strerror or error}"
+            remedy = "give a directory that this user may write"
+            raise StartupError([Problem(f"sinks.filesystem.{self._name}.base_path", what, remedy)]) from error
+        return Appender(base, fsync=self._settings.fsync == "batch")
+
+
+def _write(appender: Appender, batch: Sequence[Delivery]) -> dict[int, Exception]:
+    failures: dict[int, Exception] = {}
+    files: dict[str, list[tuple[int, bytes]]] = {}
+    for index, delivery in enumerate(batch):
+        try:
+            line = _line(delivery.payload.data)
+            files.setdefault(delivery.payload.path, []).append((index, line))
+        except SinkRejected as error:
+            failures[index] = error
+        except Exception as error:  # encoding runs the user's serializers, which may raise anything
+            failures[index] = SinkRejected(f"the payload can't be encoded: {type(error).__name__}: {error}")
+    for path, entries in files.items():
+        try:
+            appender.append(path, [line for _, line in entries])
+        except SinkError as error:
+            failures |= {index: error for index, _ in entries}
+    return failures
+
+
+def _line(data: Any) -> bytes:
+    line = encode(data)
+    if b"\n" in line or b"\r" in line:
+        raise SinkRejected("the text holds a line break, so it can't be one line; send it inside a mapping")
+    return line
+
+
+def _wrap(value: Any, _record: Record, name: str, _settings: FilesystemSinkConfig) -> FilePayload:
+    return FilePayload(path=f"{name}.jsonl", data=value, sink=name)
+
+
+SPEC = SinkSpec(
+    kind="filesystem",
+    payload_type=FilePayload,
+    settings_type=FilesystemSinkConfig,
+    make=FileSink,
+    wrap=_wrap,
+)
+"""What the library knows about file sinks."""

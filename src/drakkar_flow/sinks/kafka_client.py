@@ -1,0 +1,287 @@
+"""A Kafka producer for one topic that tells exactly which messages failed; synchronous, for one thread."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from drakkar_flow.errors import Problem, SinkError, SinkRejected, StartupError
+
+__all__ = ["KafkaClient", "Outgoing", "TooLarge", "portions", "producer_config"]
+
+Outgoing = dict[str, Any]
+"""A message as confluent-kafka's `produce` names its parts: `value` and `key` always, `headers`,
+`partition` and `timestamp` only when they are set. The client adds keys of its own."""
+
+CONNECT_TIMEOUT_S = 10.0
+PURGE_TIMEOUT_S = 5.0
+FLUSH_GRACE_S = 10.0
+"""How long after delivery_timeout_s a flush may still run: librdkafka looks for expired messages once a second."""
+MAX_PORTION = 5000
+"""Messages handed to librdkafka before their acknowledgements are awaited."""
+QUEUE_KBYTES = 64 * 1024
+"""What librdkafka may hold at most; half of it is the most that one portion takes."""
+
+_SINGLE = frozenset({"headers", "partition", "timestamp"})
+"""What produce_batch ignores or refuses: such messages go through produce, one by one."""
+# librdkafka's own errors are public, though their names begin with an underscore.
+_FATAL = frozenset({KafkaError._FATAL, KafkaError._STATE})  # noqa: SLF001
+_TOO_LARGE = frozenset(
+    {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError._QUEUE_FULL}  # noqa: SLF001
+)
+_REJECTED = frozenset(
+    {
+        KafkaError.INVALID_RECORD,
+        KafkaError.INVALID_MSG,
+        KafkaError.INVALID_TIMESTAMP,
+        KafkaError._INVALID_ARG,  # noqa: SLF001
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+    }
+)
+_logger = logging.getLogger("drakkar_flow.kafka")
+
+
+class TooLarge(SinkRejected):
+    """Raised for a message that is larger than the client or the broker allows."""
+
+
+def producer_config(
+    brokers: str, client_config: Mapping[str, Any], *, linger_ms: float = 2.0, delivery_timeout_s: float = 30.0
+) -> dict[str, Any]:
+    """Make librdkafka's properties: `client_config` over our defaults, under what the guarantees rest on.
+
+    >>> producer_config("b:9092", {"compression.type": "lz4"}, delivery_timeout_s=5)["message.timeout.ms"]
+    5000
+    """
+    defaults = {
+        "client.id": "drakkar-flow",
+        "log_level": 2,  # what fails is told by SinkErrors; librdkafka repeats itself twenty times a second
+        "enable.idempotence": True,
+        "linger.ms": linger_ms,
+        "queue.buffering.max.messages": 100_000,
+        "queue.buffering.max.kbytes": QUEUE_KBYTES,
+    }
+    fixed = {
+        "bootstrap.servers": brokers,
+        "message.timeout.ms": int(delivery_timeout_s * 1000),
+        "delivery.report.only.error": True,
+    }
+    return defaults | dict(client_config) | fixed
+
+
+def portions(messages: Sequence[Outgoing], max_count: int, max_bytes: int) -> Iterator[tuple[int, int]]:
+    """Cut messages into runs of at most `max_count` and `max_bytes` (key and value), at least one each.
+
+    >>> list(portions([{"value": b"12", "key": None}] * 5, max_count=10, max_bytes=4))
+    [(0, 2), (2, 4), (4, 5)]
+    """
+    lengths = [len(message["value"] or b"") + len(message["key"] or b"") for message in messages]
+    if 0 < len(messages) <= max_count and sum(lengths) <= max_bytes:
+        yield 0, len(messages)
+        return
+    start = size = 0
+    for index, length in enumerate(lengths):
+        if index > start and (index - start >= max_count or size + length > max_bytes):
+            yield start, index
+            start, size = index, 0
+        size += length
+    if start < len(messages):
+        yield start, len(messages)
+
+
+class KafkaClient:
+    """Sends portions of messages and waits for the brokers' word on each.
+
+    Why silence is proof: every message carries a callback that is called only when it failed
+    (`delivery.report.only.error`), reports are served by `flush` alone, and `flush` returns 0 only
+    when librdkafka has dealt out the report of every message. So after `flush() == 0` a message
+    without an error report was acknowledged as `acks` demands (all in-sync replicas by default).
+    librdkafka ends every message within `message.timeout.ms`, acknowledged or failed. If a flush
+    runs out of time all the same, what is left is purged, which reports it as failed; if even then
+    reports are missing, or the producer met a fatal error, the outcome is unknown: the whole
+    portion counts as failed and the producer is made anew. Never is success assumed.
+
+    The callbacks are one fixed set, by position in the portion: a portion ends before the next one
+    begins, and a producer that was given up is never polled again.
+
+    Args:
+        where: how problems name the settings, e.g. `sinks.kafka.results`.
+        topic: where all messages go.
+        config: librdkafka's properties, from `producer_config`.
+        make: makes the producer; tests pass their own.
+    """
+
+    def __init__(
+        self, where: str, topic: str, config: Mapping[str, Any], make: Callable[..., Producer] = Producer
+    ) -> None:
+        self.where = where
+        self.topic = topic
+        self._config = dict(config)
+        self._delivery_timeout_s = int(config["message.timeout.ms"]) / 1000
+        self._make = make
+        self._producer: Producer | None = None
+        self._slots: list[Callable[[KafkaError, Any], None]] = []
+        self._errors: dict[int, SinkError] = {}
+        self._last_error = ""
+
+    def connect(self) -> None:
+        """Make the producer and prove that the topic is there; blocks up to 10 s, or the delivery timeout if shorter.
+
+        Raises:
+            StartupError: the brokers can't be reached (exit code 1), the topic is missing or the
+                properties are wrong (2).
+        """
+        if not self._config["bootstrap.servers"]:
+            raise self._startup_error("brokers", "no brokers are given", "set kafka.brokers", exit_code=2)
+        if str(self._config.get("acks", self._config.get("request.required.acks", "all"))) == "0":
+            remedy = "leave acks out, or set it to all or 1"
+            raise self._startup_error("client_config", "with acks=0 no broker acknowledges anything", remedy, 2)
+        try:
+            producer = self._open()
+        except (KafkaException, TypeError, ValueError) as error:
+            remedy = "see librdkafka's CONFIGURATION.md for the properties"
+            raise self._startup_error("client_config", _text(error), remedy, exit_code=2) from error
+        try:
+            self._check_topic(producer, min(CONNECT_TIMEOUT_S, self._delivery_timeout_s))
+        except BaseException:
+            self.close()
+            raise
+
+    def send(self, messages: Sequence[Outgoing]) -> dict[int, SinkError]:
+        """Send messages in order and wait until each is acknowledged or failed; the failures by index.
+
+        A cause that is a SinkRejected is final. Blocks up to the delivery timeout, for each portion.
+        """
+        failed: dict[int, SinkError] = {}
+        max_count = min(MAX_PORTION, int(self._config["queue.buffering.max.messages"]))
+        max_bytes = int(self._config["queue.buffering.max.kbytes"]) * 1024 // 2
+        for start, stop in portions(messages, max_count, max_bytes):
+            failed |= {start + index: error for index, error in self._send(messages[start:stop]).items()}
+        if len(messages) > 1:
+            # A broker refuses a request as a whole: only alone does a message show that it is too large itself.
+            for index in [index for index, error in failed.items() if isinstance(error, TooLarge)]:
+                del failed[index]
+                for error in self._send([messages[index]]).values():
+                    failed[index] = error
+        return failed
+
+    def poll(self) -> None:
+        """Serve librdkafka's errors and log lines, which wait until somebody asks; does not block."""
+        try:
+            if self._producer is not None:
+                self._producer.poll(0)
+        except KafkaException as error:
+            self._give_up(_text(error))
+
+    def close(self) -> None:
+        """Let the producer go; whatever it still holds was reported as failed."""
+        self._producer = None
+
+    def _open(self) -> Producer:
+        self._producer = self._make(self._config | {"error_cb": self._on_error}, logger=_logger)
+        return self._producer
+
+    def _check_topic(self, producer: Producer, timeout_s: float) -> None:
+        brokers = self._config["bootstrap.servers"]
+        try:
+            error = producer.list_topics(self.topic, timeout=timeout_s).topics[self.topic].error
+        except KafkaException as failure:
+            self.poll()
+            what = f"the brokers at {brokers} do not answer: {self._last_error or _text(failure)}"
+            raise self._startup_error("brokers", what, "start them, or mend the address") from failure
+        if error is None or error.code() == KafkaError.LEADER_NOT_AVAILABLE:
+            return
+        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            remedy = f"kafka-topics.sh --bootstrap-server {brokers} --create --topic {self.topic} --partitions N"
+            what = f"topic {self.topic!r} does not exist"
+            raise self._startup_error("topic", what, f"create it: {remedy}", exit_code=2)
+        what = f"topic {self.topic!r} can't be used: {error.str()}"
+        raise self._startup_error("topic", what, "mend its name, or allow this client to describe and write it", 2)
+
+    def _startup_error(self, key: str, what: str, remedy: str, exit_code: int = 1) -> StartupError:
+        return StartupError([Problem(f"{self.where}.{key}", what, remedy)], exit_code=exit_code)
+
+    def _send(self, messages: Sequence[Outgoing]) -> dict[int, SinkError]:
+        """Send one portion: it starts and ends with an empty librdkafka queue."""
+        errors = self._errors = {}
+        self._last_error = ""
+        left, reason = len(messages), "the producer failed"
+        try:
+            producer = self._producer or self._open()
+            self._enqueue(producer, messages)
+            left = producer.flush(self._delivery_timeout_s + FLUSH_GRACE_S)
+            if left:
+                reason = f"{left} messages were neither acknowledged nor refused in time"
+                producer.purge()
+                left = producer.flush(PURGE_TIMEOUT_S)
+                self._give_up(reason)
+        except KafkaException as error:
+            self._give_up(reason := _text(error))
+        if left:
+            return {index: SinkError(f"the outcome is unknown: {reason}") for index in range(len(messages))}
+        return errors
+
+    def _enqueue(self, producer: Producer, messages: Sequence[Outgoing]) -> None:
+        while len(self._slots) < len(messages):
+            self._slots.append(partial(self._on_report, len(self._slots)))
+        for message, slot in zip(messages, self._slots, strict=False):
+            message["callback"] = slot
+        start = 0
+        for together, run in groupby(map(_SINGLE.isdisjoint, messages)):
+            stop = start + sum(1 for _ in run)
+            if together:
+                self._enqueue_together(producer, list(messages[start:stop]), start)
+            else:
+                for index in range(start, stop):
+                    self._enqueue_one(producer, messages[index], index)
+            start = stop
+
+    def _enqueue_together(self, producer: Producer, batch: list[Outgoing], start: int) -> None:
+        if producer.produce_batch(self.topic, batch) < len(batch):
+            for index, message in enumerate(batch, start):
+                if (error := message.pop("_error", None)) is not None:
+                    self._on_report(index, error, None)
+
+    def _enqueue_one(self, producer: Producer, message: Outgoing, index: int) -> None:
+        try:
+            producer.produce(self.topic, **message)
+        except KafkaException as error:
+            self._on_report(index, error.args[0], None)
+        except BufferError as error:
+            self._errors[index] = TooLarge(f"{error}; see queue.buffering.max.kbytes")
+        except (TypeError, ValueError, OverflowError, NotImplementedError) as error:
+            self._errors[index] = SinkRejected(f"the message can't be produced: {error}")
+
+    def _on_report(self, index: int, error: KafkaError | None, _message: Any) -> None:
+        if error is None:
+            return
+        if error.fatal() or error.code() in _FATAL:
+            self._give_up(error.str())
+        self._errors[index] = self._as_sink_error(error)
+
+    def _as_sink_error(self, error: KafkaError) -> SinkError:
+        text = f"topic {self.topic}: {error.str()}"
+        if error.code() in _TOO_LARGE:
+            return TooLarge(f"{text}; see message.max.bytes of the topic and of the client")
+        if error.code() in _REJECTED:
+            return SinkRejected(text)
+        return SinkError(f"{text}; last error of the client: {self._last_error}" if self._last_error else text)
+
+    def _on_error(self, error: KafkaError) -> None:
+        self._last_error = error.str()
+
+    def _give_up(self, reason: str) -> None:
+        """Let the next portion begin with a new producer."""
+        if self._producer is not None:
+            _logger.error("%s: the producer is made anew: %s", self.where, reason)
+            self._producer = None
+
+
+def _text(error: Exception) -> str:
+    first = error.args[0] if error.args else error
+    return first.str() if isinstance(first, KafkaError) else str(first)

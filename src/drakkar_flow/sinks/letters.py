@@ -1,0 +1,189 @@
+"""Dead letters: what a failure looks like as Kafka messages. Pure, without I/O or clock."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from pydantic import BaseModel
+
+from drakkar_flow.model.codec import encode
+from drakkar_flow.model.outcome import Failure, FailureKind
+from drakkar_flow.model.record import Record
+from drakkar_flow.model.task import ExecutorError
+
+__all__ = ["CONNECT_PREFIX", "TASK_HEADER", "TRUNCATED_HEADER", "Letter", "dead_letter_messages"]
+
+CONNECT_PREFIX = "__connect.errors."
+"""Kafka Connect's names for the headers that say where a letter comes from and what failed."""
+TASK_HEADER = "drakkar.task"
+"""The header with the failed task as JSON."""
+TRUNCATED_HEADER = "drakkar.truncated"
+"""The header of a letter that was cut: the size of what was cut, the value or the payload, in bytes."""
+
+MAX_TEXT_BYTES = 8 * 1024
+"""The most that an error, a stack trace or a program's stderr takes."""
+MAX_STDIN_BYTES = 64 * 1024
+
+
+class Letter(msgspec.Struct, frozen=True, gc=False):
+    """One message for the dead letter topic."""
+
+    value: bytes | None
+    key: bytes | None
+    headers: list[tuple[str, bytes]]
+
+
+def dead_letter_messages(failure: Failure, now_s: float, max_value_bytes: int | None = None) -> list[Letter]:
+    """Turn a failure into letters.
+
+    A failed delivery becomes one letter, py-drakkar's JSON object: `original_payloads` (a list with
+    the whole payload as a JSON string), `sink_name`, `sink_type`, `error`, `timestamp`, `partition`
+    and `attempt_count`; its key is the payload's, or else the record's. Every other failure becomes
+    one letter per held record with the record's own key, value and headers; a failed task is added
+    as the header `drakkar.task`. All letters carry Kafka Connect's `__connect.errors.*` headers;
+    those of an earlier letter, when a record fails again after it was sent back, are replaced.
+
+    Args:
+        failure: what failed; without any held record it still becomes one letter.
+        now_s: the time that a delivery's letter carries, in seconds since the epoch.
+        max_value_bytes: cut values to this; a letter that is cut says so in the header
+            `drakkar.truncated`. With 0, keys and the record's own headers go too.
+    """
+    records: list[Record | None] = list({record.label: record for record, _ in failure.holds}.values()) or [None]
+    if failure.kind is FailureKind.SINK:
+        return [_delivery_letter(failure, records[0], now_s, max_value_bytes)]
+    return [_record_letter(failure, record, max_value_bytes) for record in records]
+
+
+def _record_letter(failure: Failure, record: Record | None, limit: int | None) -> Letter:
+    ours = _error_headers(failure, record)
+    if failure.task is not None and limit != 0:
+        ours.append((TASK_HEADER, _task_json(failure.task)))
+    if record is None:
+        return Letter(None, None, ours)
+    if limit is not None:
+        ours.append((TRUNCATED_HEADER, str(len(record.value)).encode()))
+    if limit == 0:
+        return Letter(b"", None, ours)
+    own = [each for each in record.headers or () if not _is_ours(each[0])]
+    return Letter(record.value[:limit], record.key, own + ours)
+
+
+def _delivery_letter(failure: Failure, record: Record | None, now_s: float, limit: int | None) -> Letter:
+    payload = _payload_json(failure.payload)
+    headers = _error_headers(failure, record)
+    if limit is not None:
+        size = len(payload.encode())
+        # A JSON string inside JSON escapes quotes and backslashes, which at most doubles it.
+        payload = _cut(payload, limit // 2).decode()
+        headers.append((TRUNCATED_HEADER, str(size).encode()))
+    body = {
+        "original_payloads": [payload],
+        "sink_name": failure.sink_name,
+        "sink_type": failure.sink_type,
+        "error": _cut(failure.error).decode(),
+        "timestamp": now_s,
+        "partition": None if record is None else record.partition,
+        "attempt_count": failure.attempts,
+    }
+    return Letter(msgspec.json.encode(body), None if limit == 0 else _delivery_key(failure.payload, record), headers)
+
+
+def _delivery_key(payload: Any, record: Record | None) -> bytes | None:
+    key = getattr(payload, "key", None)
+    if isinstance(key, bytes):
+        return key
+    if isinstance(key, str):
+        return _utf8(key)
+    return None if record is None else record.key
+
+
+def _error_headers(failure: Failure, record: Record | None) -> list[tuple[str, bytes]]:
+    origin: list[tuple[str, object]] = []
+    if record is not None:
+        origin = [("topic", record.topic), ("partition", record.partition), ("offset", record.offset)]
+    what = [
+        ("stage", failure.stage),
+        ("exception.class.name", failure.exception_class),
+        ("exception.message", failure.error),
+        ("exception.stacktrace", failure.stacktrace),
+    ]
+    return [(CONNECT_PREFIX + name, _cut(str(value))) for name, value in [*origin, *what]]
+
+
+def _task_json(error: ExecutorError) -> bytes:
+    task = error.task
+    stdin = _utf8(task.stdin) if isinstance(task.stdin, str) else task.stdin
+    return msgspec.json.encode(
+        {
+            "task_id": _plain(task.task_id),
+            "args": _plain(task.args),
+            "binary_path": _plain(task.binary_path),
+            "stdin": None if stdin is None else _text_or_base64(stdin[:MAX_STDIN_BYTES]),
+            "stdin_truncated": stdin is not None and len(stdin) > MAX_STDIN_BYTES,
+            "exit_code": error.exit_code,
+            "signal": error.signal,
+            "kind": error.kind,
+            "stderr": _utf8(error.stderr)[-MAX_TEXT_BYTES:].decode(errors="replace"),
+        }
+    )
+
+
+def _payload_json(payload: Any) -> str:
+    """The whole payload as JSON; what has no JSON form, the very reason why some fail, as its text."""
+    try:
+        return msgspec.json.encode(_plain(payload)).decode()
+    except Exception:  # a payload's own serializers may raise anything, and the letter must be written
+        return _utf8(repr(payload)).decode()
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold of `value`, with nothing lost: bytes that are no text become `{"base64": ...}`."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        return _utf8(value).decode()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return _text_or_base64(bytes(value))
+    if isinstance(value, BaseModel):
+        return _plain_model(value)
+    if isinstance(value, msgspec.Struct):
+        return _plain(msgspec.structs.asdict(value))
+    if isinstance(value, Mapping):
+        return {_utf8(str(name)).decode(): _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(each) for each in value]
+    try:
+        return msgspec.to_builtins(value)
+    except (TypeError, ValueError):
+        return _utf8(repr(value)).decode()
+
+
+def _plain_model(model: BaseModel) -> Any:
+    try:
+        return msgspec.json.decode(encode(model))
+    except ValueError:  # bytes that are not UTF-8, or fields without a JSON form
+        return _plain(model.model_dump(warnings=False))
+
+
+def _text_or_base64(raw: bytes) -> str | dict[str, str]:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(raw).decode()}
+
+
+def _cut(text: str, limit: int = MAX_TEXT_BYTES) -> bytes:
+    """UTF-8 of at most `limit` bytes that ends with a whole character."""
+    return _utf8(text)[:limit].decode(errors="ignore").encode()
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")
+
+
+def _is_ours(header: str) -> bool:
+    return header.startswith(CONNECT_PREFIX) or header in (TASK_HEADER, TRUNCATED_HEADER)

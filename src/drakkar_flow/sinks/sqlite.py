@@ -1,0 +1,197 @@
+"""The SQLite sink: rows in tables of one database file."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from drakkar_flow.config.sinks import SqliteSinkConfig
+from drakkar_flow.errors import BatchFailed, Problem, SinkError, SinkNotConnected, SinkRejected, StartupError
+from drakkar_flow.model.outcome import Delivery
+from drakkar_flow.model.payload import SqlitePayload
+from drakkar_flow.model.record import Record
+from drakkar_flow.sinks.base import SinkSpec
+from drakkar_flow.sinks.rows import Row, create_statement, insert_statement, make_row
+
+__all__ = ["SPEC", "SqliteSink"]
+
+BUSY_TIMEOUT_S = 5.0
+"""How long a write waits for another process's transaction before the batch fails."""
+
+_ROW_ERRORS = frozenset(
+    {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG}
+)
+"""Result codes that a row has earned; all others are the database's."""
+
+
+class SqliteSink:
+    """Inserts one row per payload; a batch is one transaction.
+
+    The database is in WAL mode, so readers are never blocked. A missing table is made from the
+    first row (unless `create_tables` is off); fields it has no column for are rejected. A row that
+    can't be inserted fails alone. A full disk or a locked database fails the whole batch, with
+    nothing of it written.
+
+    Args:
+        name: the instance's name under `sinks.sqlite`.
+        settings: where the database is.
+    """
+
+    def __init__(self, name: str, settings: SqliteSinkConfig) -> None:
+        self._name = name
+        self._settings = settings
+        self._database: _Database | None = None
+        self._one_at_a_time = anyio.CapacityLimiter(1)
+
+    async def connect(self) -> None:
+        """Open or make the database and prove that it can be written.
+
+        Raises:
+            StartupError: the file can't be opened or written (exit code 1).
+        """
+        if self._database is None:
+            self._database = await anyio.to_thread.run_sync(self._open, limiter=self._one_at_a_time)
+
+    async def write_batch(self, batch: Sequence[Delivery]) -> None:
+        """Insert the batch in order, in a worker thread, and commit it.
+
+        Raises:
+            BatchFailed: some rows failed; all of them are SinkRejected.
+            SinkNotConnected: before `connect`, or after `close`.
+            SinkError: nothing was written.
+        """
+        if self._database is None:
+            raise SinkNotConnected(f"sinks.sqlite.{self._name} is not connected; connect() comes first")
+        failures = await anyio.to_thread.run_sync(self._database.write, batch, limiter=self._one_at_a_time)
+        if failures:
+            raise BatchFailed(dict(sorted(failures.items())))
+
+    async def close(self) -> None:
+        """Close the database; safe to call twice and before `connect`."""
+        database, self._database = self._database, None
+        if database is not None:
+            await anyio.to_thread.run_sync(database.close, limiter=self._one_at_a_time)
+
+    def _open(self) -> _Database:
+        path = Path(self._settings.path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return _Database(path, self._settings.synchronous, create_tables=self._settings.create_tables)
+        except (OSError, sqlite3.Error) as error:
+            what = f"the database {path} can't be written: {error}"
+            remedy = "give a path that this user may write, or move the file that is no database away"
+            raise StartupError([Problem(f"sinks.sqlite.{self._name}.path", what, remedy)]) from error
+
+
+class _Database:
+    """The open database; used by one thread at a time, whichever it is."""
+
+    def __init__(self, path: Path, synchronous: str, *, create_tables: bool) -> None:
+        self._create_tables = create_tables
+        self._columns: dict[str, frozenset[str]] = {}
+        self._connection = sqlite3.connect(
+            path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        try:
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute(f"PRAGMA synchronous={synchronous}")
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._connection.close()
+            raise
+
+    def write(self, batch: Sequence[Delivery]) -> dict[int, Exception]:
+        failures: dict[int, Exception] = {}
+        rows: list[tuple[int, Row]] = []
+        for index, delivery in enumerate(batch):
+            try:
+                rows.append((index, make_row(delivery.payload)))
+            except SinkRejected as error:
+                failures[index] = error
+        if rows:
+            try:
+                self._transaction(rows, failures, alone=False)
+            except SinkRejected:
+                self._transaction(rows, failures, alone=True)
+        return failures
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _transaction(self, rows: list[tuple[int, Row]], failures: dict[int, Exception], *, alone: bool) -> None:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            if alone:
+                self._insert_alone(rows, failures)
+            else:
+                self._insert_together(rows)
+            self._connection.execute("COMMIT")
+        except (sqlite3.Error, SinkRejected) as error:
+            self._roll_back()
+            raise error if isinstance(error, SinkRejected) else SinkError(f"SQLite: {error}") from error
+
+    def _insert_together(self, rows: list[tuple[int, Row]]) -> None:
+        for (table, columns), run in groupby((row for _, row in rows), key=lambda row: row[:2]):
+            self._insert(table, columns, list(run))
+
+    def _insert_alone(self, rows: list[tuple[int, Row]], failures: dict[int, Exception]) -> None:
+        for index, row in rows:
+            self._connection.execute("SAVEPOINT one")
+            try:
+                self._insert(row.table, row.columns, [row])
+            except SinkRejected as error:
+                failures[index] = error
+                self._connection.execute("ROLLBACK TO one")
+                self._columns.pop(row.table, None)
+            self._connection.execute("RELEASE one")
+
+    def _insert(self, table: str, columns: tuple[str, ...], rows: list[Row]) -> None:
+        try:
+            self._require_columns(rows[0])
+            self._connection.executemany(insert_statement(table, columns), [row.values for row in rows])
+        except (OverflowError, UnicodeEncodeError) as error:
+            raise SinkRejected(f"table {table}: {error}") from error
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _ROW_ERRORS:
+                raise SinkRejected(f"table {table}: {error}") from error
+            raise
+
+    def _require_columns(self, row: Row) -> None:
+        """Make the table if it may be made, and find a column for every field; SQLite ignores case in names."""
+        wanted = {name.lower() for name in row.columns}
+        if wanted <= self._columns.get(row.table, frozenset()):
+            return
+        if self._create_tables:
+            self._connection.execute(create_statement(row))
+        known = frozenset(name.lower() for _, name, *_ in self._connection.execute(f'PRAGMA table_info("{row.table}")'))
+        self._columns[row.table] = known
+        if not known:
+            raise SinkRejected(f"table {row.table} does not exist and sinks.sqlite.*.create_tables is off")
+        if missing := [name for name in row.columns if name.lower() not in known]:
+            raise SinkRejected(f"table {row.table} has no column {', '.join(missing)}; add it with ALTER TABLE")
+
+    def _roll_back(self) -> None:
+        self._columns.clear()
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+
+def _wrap(value: Any, _record: Record, name: str, _settings: SqliteSinkConfig) -> SqlitePayload:
+    return SqlitePayload(table=name, data=value, sink=name)
+
+
+SPEC = SinkSpec(
+    kind="sqlite",
+    payload_type=SqlitePayload,
+    settings_type=SqliteSinkConfig,
+    make=SqliteSink,
+    wrap=_wrap,
+)
+"""What the library knows about SQLite sinks."""

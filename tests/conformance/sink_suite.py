@@ -1,0 +1,228 @@
+"""What every sink promises. A sink's own test module subclasses `SinkSuite` and gives it a `bench` fixture."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import pytest
+
+from drakkar_flow.errors import BatchFailed, SinkNotConnected, SinkRejected, StartupError
+from drakkar_flow.model.outcome import Delivery
+from drakkar_flow.sinks.base import Sink, SinkSpec
+
+__all__ = ["Bench", "Features", "SinkSuite"]
+
+pytestmark = pytest.mark.anyio
+Item = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a sink can do beyond the contract."""
+
+    keys: bool = False
+    """Payloads carry keys that readers see."""
+
+
+class Bench(ABC):
+    """One target, ways to write to it through the sink and to read it without."""
+
+    spec: SinkSpec
+    features = Features()
+
+    @abstractmethod
+    def sink(self) -> Sink:
+        """A sink for the target, not connected."""
+
+    @abstractmethod
+    def unreachable(self) -> Sink:
+        """A sink whose target is not there, and which notices within seconds."""
+
+    @abstractmethod
+    def payload(self, item: Any, key: bytes | str | None = None) -> Any:
+        """A payload with `item` as its data."""
+
+    @abstractmethod
+    def read(self) -> list[Item]:
+        """All items of the target in the order they were written, read by other means than the sink."""
+
+    def keys(self) -> list[bytes | None]:
+        """The keys of the items."""
+        raise NotImplementedError
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[Sink]:
+        """A connected sink that is closed in the end."""
+        sink = self.sink()
+        await sink.connect()
+        try:
+            yield sink
+        finally:
+            await sink.close()
+
+    def batch(self, items: Sequence[Any]) -> list[Delivery]:
+        """Deliveries for items."""
+        return [Delivery(self.payload(item), ()) for item in items]
+
+
+def items(count: int, start: int = 0) -> list[Item]:
+    """Items that tell their order."""
+    return [{"n": number, "text": f"item {number}"} for number in range(start, start + count)]
+
+
+class SinkSuite:
+    """The promises, one test each."""
+
+    async def test_a_batch_is_there_when_write_batch_returns(self, bench: Bench) -> None:
+        """An independent reader sees the batch while the sink is still open."""
+        async with bench.connected() as sink:
+            await sink.write_batch(bench.batch(items(3)))
+
+            assert bench.read() == items(3)
+
+    async def test_connecting_twice_is_connecting_once(self, bench: Bench) -> None:
+        """A second connect does no harm, and what is written is written once."""
+        async with bench.connected() as sink:
+            await sink.connect()
+            await sink.write_batch(bench.batch(items(2)))
+
+        assert bench.read() == items(2)
+
+    async def test_close_is_safe_at_any_time(self, bench: Bench) -> None:
+        """Closing before connecting and closing twice do nothing."""
+        sink = bench.sink()
+        await sink.close()
+        await sink.connect()
+        await sink.close()
+        await sink.close()
+
+    async def test_a_closed_sink_connects_again(self, bench: Bench) -> None:
+        """What is written after a new connect is added to what was there."""
+        sink = bench.sink()
+        for start in (0, 2):
+            await sink.connect()
+            await sink.write_batch(bench.batch(items(2, start)))
+            await sink.close()
+
+        assert bench.read() == items(4)
+
+    async def test_writing_needs_a_connection(self, bench: Bench) -> None:
+        """Before connect and after close nothing can be written."""
+        sink = bench.sink()
+        with pytest.raises(SinkNotConnected):
+            await sink.write_batch(bench.batch(items(1)))
+        await sink.connect()
+        await sink.close()
+        with pytest.raises(SinkNotConnected):
+            await sink.write_batch(bench.batch(items(1)))
+
+    async def test_an_empty_batch_is_nothing(self, bench: Bench) -> None:
+        """Writing no payloads succeeds and writes nothing."""
+        async with bench.connected() as sink:
+            await sink.write_batch([])
+            await sink.write_batch(bench.batch(items(1)))
+
+        assert bench.read() == items(1)
+
+    async def test_batches_keep_their_order(self, bench: Bench) -> None:
+        """One batch after the other stays so, and so do payloads within a batch."""
+        async with bench.connected() as sink:
+            for start in range(0, 50, 5):
+                await sink.write_batch(bench.batch(items(5, start)))
+
+        assert bench.read() == items(50)
+
+    async def test_thousands_of_payloads_fit_one_batch(self, bench: Bench) -> None:
+        """A batch of 5,000 is written whole and in order."""
+        async with bench.connected() as sink:
+            await sink.write_batch(bench.batch(items(5000)))
+
+        assert bench.read() == items(5000)
+
+    async def test_text_of_any_language_survives(self, bench: Bench) -> None:
+        """Non-ASCII text and line breaks inside it come back as they were."""
+        odd = [{"n": 0, "text": "Grüße, 世界 🌍"}, {"n": 1, "text": "two\nlines\r\n\u2028\0"}]
+        async with bench.connected() as sink:
+            await sink.write_batch(bench.batch(odd))
+
+        assert bench.read() == odd
+
+    async def test_binary_keys_survive(self, bench: Bench) -> None:
+        """Keys of any bytes, text and no key at all come back as they were."""
+        if not bench.features.keys:
+            pytest.skip("this kind of sink has no keys")
+        keys = [b"\xff\x00", "schlüssel", None, b""]
+        async with bench.connected() as sink:
+            await sink.write_batch([Delivery(bench.payload(items(1)[0], key), ()) for key in keys])
+
+        assert bench.keys() == [b"\xff\x00", "schlüssel".encode(), None, b""]
+
+    async def test_what_cannot_be_encoded_fails_alone(self, bench: Bench) -> None:
+        """Such payloads are rejected by their index; all the others are written."""
+        good = items(4)
+        async with bench.connected() as sink:
+            with pytest.raises(BatchFailed) as caught:
+                await sink.write_batch(bench.batch([object(), good[0], good[1], {"n": object()}, good[2], good[3]]))
+
+        assert list(caught.value.failures) == [0, 3]
+        assert all(isinstance(cause, SinkRejected) for cause in caught.value.failures.values())
+        assert bench.read() == good
+
+    async def test_an_unreachable_target_is_told_at_connect(self, bench: Bench) -> None:
+        """The error names the setting, what is wrong and what to do; the sink may be closed after it."""
+        sink = bench.unreachable()
+        with pytest.raises(StartupError) as caught:
+            await sink.connect()
+        await sink.close()
+
+        (problem,) = caught.value.problems
+        assert problem.where.startswith(f"sinks.{bench.spec.kind}.")
+        assert problem.what
+        assert problem.remedy
+        assert caught.value.exit_code == 1
+
+    async def test_overlapping_batches_are_all_written(self, bench: Bench) -> None:
+        """As many calls as `max_in_flight` allows may overlap; each keeps its own order."""
+        calls = bench.spec.max_in_flight
+        async with bench.connected() as sink, anyio.create_task_group() as group:
+            for call in range(calls):
+                group.start_soon(sink.write_batch, bench.batch(items(100, call * 100)))
+
+        assert bench.read() == items(100 * calls)
+
+    async def test_a_cancelled_write_leaves_the_sink_usable(self, bench: Bench) -> None:
+        """Whatever becomes of the cancelled batch, the next one is written whole and in order."""
+        async with bench.connected() as sink:
+            async with anyio.create_task_group() as group:
+                group.start_soon(sink.write_batch, bench.batch(items(500)))
+                await anyio.lowlevel.checkpoint()
+                group.cancel_scope.cancel()
+            await sink.write_batch(bench.batch(items(3, 1000)))
+
+        written = bench.read()
+        assert written[-3:] == items(3, 1000)
+        assert written[:-3] in ([], items(500))
+
+    async def test_the_event_loop_is_not_blocked(self, bench: Bench) -> None:
+        """While a batch is written, other work on the loop goes on."""
+        turns = 0
+        async with bench.connected() as sink, anyio.create_task_group() as group:
+
+            async def spin() -> None:
+                nonlocal turns
+                while True:
+                    turns += 1
+                    await anyio.lowlevel.checkpoint()
+
+            group.start_soon(spin)
+            before = turns
+            await sink.write_batch(bench.batch(items(2000)))
+            during = turns - before
+            group.cancel_scope.cancel()
+
+        assert during > 1

@@ -1,0 +1,119 @@
+"""What a user sees when a worker can't start: each problem once, with a remedy, no traceback, the right exit code."""
+
+from __future__ import annotations
+
+import socket
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from support.scene import PIPELINES, Scene
+from support.worker import Worker
+
+pytestmark = pytest.mark.integration
+
+
+def _message(worker: Worker, exit_code: int, timeout_s: float = 20.0) -> str:
+    """What a worker that must not start prints for people, without the log; checks how it ends."""
+    assert worker.wait(timeout_s) == exit_code, worker.stderr
+    assert "Traceback" not in worker.stderr
+    return "\n".join(line for line in worker.stderr.splitlines() if not line.startswith("{"))
+
+
+def _run(scene: Scene, flow: Path, config: Path) -> Worker:
+    return scene.launch("-m", "drakkar_flow.cli.main", "run", flow, "--config", config)
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "where"),
+    [
+        ("kafka", {"source_topic": "not-there"}, "kafka.source_topic"),
+        ("sinks", {"kafka": {"out": {"topic": "not-there"}}}, "sinks.kafka.out.topic"),
+        ("dlq", {"topic": "not-there"}, "dlq.topic"),
+    ],
+    ids=["source", "sink", "dead letters"],
+)
+def test_a_missing_topic_is_named(scene: Scene, section: str, values: dict[str, object], where: str) -> None:
+    """Exit 2, one problem: which setting, which topic, how to make it."""
+    message = _message(scene.start("precomputed", {section: values}), 2)
+    assert message.count("\n  - ") == 1
+    assert f"{where}: topic 'not-there' does not exist; create it" in message
+
+
+def test_all_missing_topics_are_named_at_once(scene: Scene) -> None:
+    """Three topics are missing: three problems in one message."""
+    missing = {
+        "kafka": {"source_topic": "no-source"},
+        "sinks": {"kafka": {"out": {"topic": "no-sink"}}},
+        "dlq": {"topic": "no-dlq"},
+    }
+    message = _message(scene.start("precomputed", missing), 2)
+    assert message.count("\n  - ") == 3
+    assert all(name in message for name in ("'no-source'", "'no-sink'", "'no-dlq'"))
+
+
+@pytest.mark.slow
+def test_brokers_that_do_not_answer_are_waited_for_and_named(scene: Scene) -> None:
+    """Exit 1 when the start-up time is over, with the address."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+        message = _message(scene.start("precomputed", {"kafka": {"brokers": address, "startup_timeout_s": 2}}), 1)
+    assert f"no broker answers at {address} within 2 s" in message
+
+
+def test_a_missing_program_is_named(scene: Scene) -> None:
+    """Exit 2: the program is looked for before anything is read."""
+    message = _message(scene.start("children", {"executor": {"binary_path": "no-such-program"}}), 2)
+    assert "executor.binary_path" in message
+    assert "no-such-program" in message
+
+
+def test_a_taken_port_is_named(scene: Scene) -> None:
+    """Exit 1: the metrics' port belongs to somebody else."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        message = _message(scene.start("precomputed", {"metrics": {"port": port}}), 1)
+    assert f"port {port} is taken" in message
+
+
+def test_an_unknown_key_is_told_with_its_line(scene: Scene) -> None:
+    """Exit 2: file, line and column of a key that is none, together with every other such key."""
+    config = scene.config({"kafka": {"broker": "x"}, "runtime": {"comit_interval_s": 1}})
+    message = _message(_run(scene, PIPELINES / "precomputed.py", config), 2)
+    assert message.count("\n  - ") == 2
+    line = next(number for number, text in enumerate(config.read_text().splitlines(), 1) if "broker: x" in text)
+    assert f"{config.name}:{line}:" in message
+    assert "commit_interval_s" in message
+
+
+def test_broken_yaml_is_told_with_its_line(scene: Scene) -> None:
+    """Exit 2: where the YAML breaks."""
+    config = scene.directory / "broken.yaml"
+    config.write_text("kafka:\n  brokers: [unclosed\n")
+    assert "broken.yaml:" in _message(_run(scene, PIPELINES / "precomputed.py", config), 2)
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("flow = (", "SyntaxError"),
+        ("import no_such_module", "no_such_module"),
+        ("other = 1", "it defines no 'flow'"),
+        ("flow = 1", "int is not a flow"),
+    ],
+    ids=["syntax", "import", "no flow", "not a flow"],
+)
+def test_a_bad_flow_file_is_told(scene: Scene, source: str, told: str) -> None:
+    """Exit 2: what is wrong with the file, and where it is."""
+    file = scene.directory / "bad.py"
+    file.write_text(textwrap.dedent(source))
+    message = _message(_run(scene, file, scene.config()), 2)
+    assert message.count("\n  - ") == 1
+    assert told in message
+
+
+def test_a_missing_flow_file_is_told(scene: Scene) -> None:
+    """Exit 2: there is no such file."""
+    assert "there is no such file" in _message(_run(scene, scene.directory / "none.py", scene.config()), 2)

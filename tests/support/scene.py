@@ -1,0 +1,124 @@
+"""What a failure test acts in: topics, a group, a configuration, workers, and the truth about what they did."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from confluent_kafka import Message
+from confluent_kafka.admin import AdminClient
+
+from support.commits import CommitWatch
+from support.feeder import Feeder
+from support.kafka_io import committed_as_seen_by, create_topic, delete_topics, end_offsets, produce, read_all
+from support.names import unique
+from support.until import until
+from support.worker import ROOT, Worker
+
+__all__ = ["PIPELINES", "Scene"]
+
+PIPELINES = ROOT / "tests" / "integration" / "pipelines"
+
+Overrides = Mapping[str, Mapping[str, Any]]
+"""Settings laid over the scene's, by section of the configuration."""
+
+
+class Scene:
+    """Topics `source`, `out` (one partition, so that its order is total) and `dlq`, and one consumer group.
+
+    Args:
+        bootstrap: the value of `bootstrap.servers`.
+        directory: where configurations and outputs of the workers go.
+        partitions: of the source.
+    """
+
+    def __init__(self, bootstrap: str, directory: Path, partitions: int = 4) -> None:
+        self.bootstrap = bootstrap
+        self.directory = directory
+        self.partitions = partitions
+        self.source, self.out, self.dlq = unique("source"), unique("out"), unique("dlq")
+        self.group = unique("group")
+        self.workers: list[Worker] = []
+        self._admin = AdminClient({"bootstrap.servers": bootstrap})
+        for name, count in ((self.source, partitions), (self.out, 1), (self.dlq, 1)):
+            create_topic(self._admin, name, count)
+
+    # --- acting ---------------------------------------------------------------------------------
+
+    def config(self, overrides: Overrides | None = None) -> Path:
+        """Write a configuration for this scene, small bounds and quick rhythms, and give its file."""
+        sections: dict[str, dict[str, Any]] = {
+            "kafka": {
+                "brokers": self.bootstrap,
+                "source_topic": self.source,
+                "consumer_group": self.group,
+                "session_timeout_ms": 6000,
+                "heartbeat_interval_ms": 500,
+            },
+            "executor": {"binary_path": "cat", "max_executors": 4},
+            "sinks": {"kafka": {"out": {"topic": self.out}}},
+            "dlq": {"topic": self.dlq},
+            "runtime": {"max_in_flight_records": 50, "commit_interval_s": 0.1, "commit_max_offsets": 50},
+            "metrics": {"port": 0, "host": "127.0.0.1"},
+        }
+        for section, values in (overrides or {}).items():
+            sections.setdefault(section, {}).update(values)
+        file = self.directory / f"{unique('config')}.yaml"
+        file.write_text(yaml.safe_dump(sections))
+        return file
+
+    def start(self, pipeline: str = "precomputed", overrides: Overrides | None = None) -> Worker:
+        """Start a worker by `drakkar-flow run`."""
+        config = self.config(overrides)
+        return self.launch("-m", "drakkar_flow.cli.main", "run", PIPELINES / f"{pipeline}.py", "--config", config)
+
+    def launch(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> Worker:
+        """Start a worker by any command line of python."""
+        worker = Worker(arguments, self.directory, environment)
+        self.workers.append(worker)
+        return worker
+
+    def feeding(self, rate: float = 300.0) -> Feeder:
+        """Something that writes numbers to the source while its block runs."""
+        return Feeder(self.bootstrap, self.source, self.partitions, rate)
+
+    def watching(self) -> CommitWatch:
+        """Something that watches the group's commits while its block runs."""
+        return CommitWatch(self.bootstrap, self.group, self.source, self.out)
+
+    def fill(self, count: int) -> None:
+        """Write the numbers below `count` to the source, by the partitioner's choice."""
+        produce(self.bootstrap, self.source, map(str, range(count)), keys=list(map(str, range(count))))
+
+    def close(self) -> None:
+        """End every worker and remove the topics."""
+        for worker in self.workers:
+            worker.close()
+        delete_topics(self._admin, [self.source, self.out, self.dlq])
+
+    # --- the truth ------------------------------------------------------------------------------
+
+    def committed(self) -> dict[int, int]:
+        """The group's committed offset of each partition that has one."""
+        return committed_as_seen_by(self._admin, self.group, self.source)
+
+    def until_finished(self, timeout_s: float = 60.0) -> None:
+        """Wait until the group has committed the end of every partition that holds anything."""
+        ends = {partition: end for partition, end in end_offsets(self.bootstrap, self.source).items() if end}
+        until(lambda: self.committed() == ends, timeout_s, f"commits to reach {ends}", poll_s=0.1)
+
+    def delivered(self) -> list[Message]:
+        """Everything in the output, in order."""
+        return read_all(self.bootstrap, self.out)
+
+    def check_delivered(self, count: int) -> int:
+        """Check that each number below `count` was delivered, and nothing else; gives how many came again."""
+        copies = Counter(message.value() for message in self.delivered())
+        wanted = {str(number).encode() for number in range(count)}
+        missing = wanted - copies.keys()
+        assert not missing, f"{len(missing)} of {count} numbers were lost, among them {sorted(missing)[:10]}"
+        assert copies.keys() == wanted
+        return copies.total() - count

@@ -1,0 +1,109 @@
+"""The config commands and how errors leave the command line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from drakkar_flow.cli.main import main, report
+from drakkar_flow.errors import DrakkarFlowError, Problem, StartupError
+
+
+def run(*arguments: str) -> int:
+    """The exit code of the command."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    return int(caught.value.code or 0)
+
+
+@pytest.fixture(autouse=True)
+def no_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process's own configuration must not leak into a test."""
+    for name in ("DRAKKAR_CONFIG", "DK_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_lint_of_a_good_file_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 0."""
+    path = tmp_path / "p.yaml"
+    path.write_text("kafka: {brokers: b}\n")
+    assert run("config", "lint", str(path)) == 0
+    assert capsys.readouterr().out == f"{path}: ok\n"
+
+
+def test_lint_of_a_bad_file_tells_every_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On stderr, without colours or line breaks of its own when it is no terminal, exit code 2."""
+    path = tmp_path / "p.yaml"
+    path.write_text("kafka: {brokerz: b}\nexecutor: {env: {A: '[red]', B: 1}, window_size: 0}\n")
+    assert run("config", "lint", str(path)) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        "the configuration is not usable:\n"
+        f"  - {path}:1:9 kafka.brokerz: unknown key; did you mean 'brokers'?\n"
+        f"  - {path}:2:37 executor.window_size: must be at least 1, not 0\n"
+        f"  - {path}:2:30 executor.env.B: must be text, not 1; quote it\n"
+    )
+
+
+def test_show_prints_yaml_with_origins(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The environment counts, and no file is needed."""
+    monkeypatch.setenv("DRAKKAR_CLUSTER_NAME", "north")
+    assert run("config", "show") == 0
+    assert "cluster_name: north  # environment variable DRAKKAR_CLUSTER_NAME\n" in capsys.readouterr().out
+
+
+def test_show_names_the_missing_file_and_who_asked_for_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The remedy points at the variable."""
+    monkeypatch.setenv("DK_CONFIG", "/nowhere.yaml")
+    assert run("config", "show") == 2
+    assert (
+        "/nowhere.yaml: there is no such file; the environment variable DK_CONFIG names it" in capsys.readouterr().err
+    )
+
+
+def test_schema_and_docs_print_the_reference(capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON and Markdown on stdout."""
+    assert run("config", "schema") == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "DrakkarConfig"
+    assert run("config", "docs") == 0
+    assert capsys.readouterr().out.startswith("# Configuration\n")
+
+
+def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a subcommand."""
+    assert run("--version") == 0
+    assert capsys.readouterr().out.startswith("drakkar-flow ")
+
+
+@pytest.mark.parametrize("arguments", [[], ["nope"], ["config", "lint"], ["--nope"]])
+def test_wrong_use_ends_with_code_two(arguments: list[str]) -> None:
+    """Like every command line."""
+    assert run(*arguments) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (DrakkarFlowError("it broke"), 1),
+        (StartupError([Problem("kafka", "is down")]), 1),
+        (StartupError([Problem("kafka", "has no topic")], exit_code=2), 2),
+    ],
+)
+def test_an_error_of_the_library_is_its_message_and_code(
+    error: DrakkarFlowError, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No traceback; the error's own exit code, else 1."""
+    assert report(error) == code
+    assert capsys.readouterr().err == f"{error}\n"
+
+
+def test_the_command_starts_without_the_engine() -> None:
+    """Checking a configuration must not load Bytewax or Kafka clients."""
+    code = "import sys, drakkar_flow.cli.config; print([m for m in ('bytewax', 'confluent_kafka') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"

@@ -1,0 +1,46 @@
+"""The registry knows every kind of sink, by configuration key and by payload."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+
+from drakkar_flow.config.sinks import SinksConfig
+from drakkar_flow.errors import RoutingError
+from drakkar_flow.model.payload import Payload
+from drakkar_flow.model.record import Record
+from drakkar_flow.sinks.registry import SPECS, spec_for
+
+
+def test_every_configured_kind_has_a_spec() -> None:
+    """The keys under `sinks` and the registry agree, down to the settings' types."""
+    annotations = {name: get_args(field.annotation)[1] for name, field in SinksConfig.model_fields.items()}
+
+    assert {kind: spec.settings_type for kind, spec in SPECS.items()} == annotations
+
+
+@pytest.mark.parametrize("payload_type", get_args(Payload))
+def test_every_payload_has_its_sink(payload_type: type) -> None:
+    """And a subclass of a payload goes where the payload goes."""
+    spec = spec_for(payload_type)
+
+    assert spec.payload_type is payload_type
+    assert spec_for(type("Special", (payload_type,), {})) is spec
+
+
+def test_a_foreign_payload_is_told() -> None:
+    """The message names the payloads there are."""
+    with pytest.raises(RoutingError, match="no sink takes a dict; there are FilePayload, KafkaPayload, SqlitePayload"):
+        spec_for(dict)
+
+
+@pytest.mark.parametrize("kind", sorted(SPECS))
+def test_plain_values_are_wrapped(kind: str) -> None:
+    """A flow may route plain values: they get the sink's name, and the record's key where there are keys."""
+    record = Record(topic="in", partition=0, offset=0, key=b"k")
+    payload: Any = SPECS[kind].wrap({"a": 1}, record, "main", None)
+
+    assert (payload.data, payload.sink) == ({"a": 1}, "main")
+    assert getattr(payload, "key", b"k") == b"k"
+    assert type(payload) is SPECS[kind].payload_type
