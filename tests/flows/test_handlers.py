@@ -21,7 +21,14 @@ from drakkar_flow import (
 )
 from drakkar_flow.errors import ExecutorClosed
 from drakkar_flow.model.outcome import FailureKind
-from drakkar_flow.observe.events import HookRan, RecordsFinished, TaskRetried, TasksPrecomputed, WindowFinished
+from drakkar_flow.observe.events import (
+    HookRan,
+    HooksRan,
+    RecordsFinished,
+    TaskRetried,
+    TasksPrecomputed,
+    WindowFinished,
+)
 from drakkar_flow.testing import FlowRun, MemorySink, ScriptedExecutor, run_flow
 
 LANE = ("input", 0)
@@ -246,6 +253,39 @@ def test_d12_arrange_sees_the_tasks_that_still_run():
         run.reader.end()
         run.finish()
     assert handler.pending == [set(), {"a0"}, set()]
+
+
+def test_a_task_whose_result_is_being_collected_is_not_pending():
+    """Pending are the tasks that still run, not those whose hook still waits."""
+
+    class Collecting(PerRecord):
+        async def on_task_complete(self, result):
+            collecting.append(result.task.task_id)
+            if result.task.task_id == "t0":
+                await gate.wait()
+
+    gate = asyncio.Event()
+    collecting = []
+    handler = Collecting()
+    with FlowRun(handler, [1], config=config(1), open_end=True) as run:
+        run.wait_until(lambda: collecting)
+        run.reader.put([2])
+        run.wait_until(lambda: len(handler.pending) == 2)
+        run.call(gate.set)
+        run.wait_until(lambda: run.reader.committed == {LANE: 2})
+    assert handler.pending == [set(), set()]
+
+
+def test_earlier_records_go_first():
+    """A task's priority is the lowest offset it works for; one that names none comes first."""
+
+    class Some(PerRecord):
+        def tasks(self, messages):
+            return [task("late", 2, 1), task("none"), task("early", 2, 0)]
+
+    executor = ScriptedExecutor()
+    run_flow(Some(), range(3), executor=executor)
+    assert executor.priorities == {"late": 1, "none": 0, "early": 0}
 
 
 # --- fan-out, fan-in, groups --------------------------------------------------------------------------
@@ -634,6 +674,7 @@ def test_d22_what_arrange_cannot_answer_fails_its_window_and_the_partition_goes_
     assert [record.offset for record, _ in letter.holds] == [0, 1]
     assert outcome.committed == {LANE: 4}
     assert ends(outcome) == (2, 0, 2)
+    assert [event.error for event in outcome.of(HookRan)] == [str(answer) if isinstance(answer, Exception) else "", ""]
 
 
 def test_d27_precomputed_tasks_need_no_executor_and_follow_the_same_rules():
@@ -657,12 +698,28 @@ def test_d27_precomputed_tasks_need_no_executor_and_follow_the_same_rules():
     handler = Given()
     executor = ScriptedExecutor()
     outcome = run_flow(handler, range(2), executor=executor)
+    assert [event.count for event in outcome.of(HooksRan) if event.hook == "on_task_complete"] == [1]
     assert outcome.values == [("t0", "s", None)]
     assert asked == [("t1", 2, "s")]
     assert executor.started == []
     assert [event.count for event in outcome.of(TasksPrecomputed)] == [2]
     assert (group_of(handler, 0).succeeded, group_of(handler, 1).failed) == (1, 1)
     assert outcome.committed == {LANE: 2}
+
+
+def test_precomputed_tasks_that_have_ended_are_not_pending():
+    """They never ran, and are forgotten like those that did."""
+
+    class Given(PerRecord):
+        def tasks(self, messages):
+            return [task(f"t{r.offset}", r.offset, precomputed=PrecomputedResult()) for r in messages]
+
+    handler = Given()
+    with FlowRun(handler, [1], config=config(1), open_end=True) as run:
+        run.wait_until(lambda: run.reader.committed == {LANE: 1})
+        run.reader.put([2])
+        run.wait_until(lambda: run.reader.committed == {LANE: 2})
+    assert handler.pending == [set(), set()]
 
 
 # --- attribution ------------------------------------------------------------------------------------

@@ -31,12 +31,21 @@ _PREFETCH_BACKOFF_MS = 20  # its pause when that is full; the default of 1 s sho
 
 
 def settle_topics(flow: StreamFlow, config: DrakkarConfig) -> DrakkarConfig:
-    """Say which topics are read: the configuration's if it names any, else the flow's, else the default."""
+    """Say which topics are read: the configuration's if it names any, else the flow's, else the default.
+
+    Raises:
+        ConfigError: when the rest of the configuration does not fit the flow's topics.
+    """
     named = {"source_topic", "source_topics"} & config.kafka.model_fields_set
     if named or not flow.source.topics:
         return config
     kafka = config.kafka.model_copy(update={"source_topics": list(flow.source.topics)})
-    return config.model_copy(update={"kafka": kafka})
+    try:
+        return DrakkarConfig(**{**dict(config), "kafka": kafka})
+    except ValidationError as exc:
+        where = f"the topics of flow {flow.name!r}"
+        problems = [Problem(where, error["msg"].removeprefix("Value error, ")) for error in exc.errors()]
+        raise ConfigError(problems) from None
 
 
 def build_parts(flow: StreamFlow, config: DrakkarConfig, bus: Bus, bridge: Bridge, ended: Callable[[], None]) -> Parts:

@@ -202,7 +202,7 @@ def arrange(bridge: Any) -> tuple[Worker, list[Any], Callable[[list[Chunk]], boo
     """arrange over 9 records in windows of 2."""
 
     async def function(records: list[Record], _pending: Any) -> list[ExecutorTask]:
-        await sometimes(records[0].offset)
+        await sometimes(records[0].offset + 1)
         return [task(r.offset) for r in records]
 
     def complete(out: list[Chunk]) -> bool:
