@@ -132,10 +132,9 @@ def summarise(statistics: StatisticsSnapshot, count: int, busy_s: float, slots: 
     tell("tasks", f"{totals.tasks_completed + totals.tasks_failed:,} processes, {slots} at a time:")
     tell("", f"  {totals.tasks_completed:,} found something")
     tell("", f"  {nothing:,} found nothing: grep's exit code 1, for which on_error gives an empty result")
-    tell("", f"  {totals.tasks_failed - nothing:,} failed")
+    tell("", f"  {totals.tasks_failed - nothing:,} failed, {totals.task_retries} of them were run again")
     tell("one task", f"p50 {statistics.task_p50_s * 1e3:.1f} ms, p99 {statistics.task_p99_s * 1e3:.1f} ms")
     tell("one record", f"p50 {statistics.record_p50_s:.1f} s, p99 {statistics.record_p99_s:.1f} s, its turn awaited")
-    tell("failures", f"{totals.records_dead} dead letters, {totals.task_retries} retries")
 
 
 def show_outputs(brokers: str, config: DrakkarConfig) -> bool:

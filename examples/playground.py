@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,7 +28,11 @@ def embedded_broker() -> Iterator[str]:
 
     It is the one that librdkafka brings along for tests: good for trying things out, not for use.
     """
-    broker = Producer({"bootstrap.servers": "localhost", "test.mock.num.brokers": 1, "log_level": 0})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # a signal would end the broker's thread
+    try:
+        broker = Producer({"bootstrap.servers": "localhost", "test.mock.num.brokers": 1, "log_level": 0})
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     found = broker.list_topics(timeout=_TIMEOUT_S).brokers.values()
     yield ",".join(f"{each.host}:{each.port}" for each in found)
 
@@ -54,7 +59,7 @@ def read(brokers: str, topic: str) -> list[Message]:
         left = sum(consumer.get_watermark_offsets(each, _TIMEOUT_S)[1] for each in partitions)
         consumer.assign([TopicPartition(topic, each.partition, OFFSET_BEGINNING) for each in partitions])
         messages: list[Message] = []
-        while len(messages) < left and (batch := consumer.consume(min(left, 1000), _TIMEOUT_S)):
+        while len(messages) < left and (batch := consumer.consume(min(left - len(messages), 1000), _TIMEOUT_S)):
             messages += [message for message in batch if message.error() is None]
         return messages
     finally:

@@ -67,10 +67,10 @@ def to_tasks(records: list[Record], pending: PendingContext) -> list[ExecutorTas
 
 
 def on_error(task: ExecutorTask, error: ExecutorError) -> ErrorAction | list[ExecutorTask]:
-    """Tell "nothing found", which grep says by exit code 1, from a failure."""
+    """Tell "nothing found", which grep says by exit code 1, from being killed and from a failure."""
     if error.exit_code == 1:
         return [replace(task, task_id=f"{task.task_id}:nothing", precomputed=PrecomputedResult())]
-    return ErrorAction.DLQ
+    return ErrorAction.RETRY if error.kind == "signal" else ErrorAction.DLQ
 
 
 def to_payloads(result: ExecutorResult) -> CollectResult:

@@ -82,7 +82,7 @@ def test_the_flows_word_on_undecodable_records_outweighs_the_configurations():
 
 
 def test_a_failing_decode_stops_the_flow_and_keeps_the_offset_without_waiting_out_the_drain():
-    """With Fail() what came before is delivered and committed, the record's offset is not, and the end comes at once."""
+    """Fail() commits what came before, keeps the record's offset, and ends at once."""
     config = DrakkarConfig(runtime={"drain_timeout_s": 600})
     flow = StreamFlow("fail").decode(int, on_error=Fail()).route()
     outcome = run_flow(flow, [1, 2, "x", 3], config=config)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from itertools import chain, count
 from typing import Any
 
 from drakkar_flow.errors import FlowError, Problem
@@ -192,11 +192,13 @@ class StreamFlow:
 
         An id does not depend on the nodes before it, so that adding a step renames no other.
         """
-        seen: Counter[str] = Counter()
+        taken: set[str] = set()
         for node in self._nodes:
             base = f"{node.kind}-{node.label}" if node.label and node.label != node.kind else node.kind
-            seen[base] += 1
-            yield (base if seen[base] == 1 else f"{base}-{seen[base]}"), node
+            numbered = (f"{base}-{number}" for number in count(2))
+            step = next(name for name in chain([base], numbered) if name not in taken)
+            taken.add(step)
+            yield step, node
 
     def find(self, kind: type[Node]) -> Any:
         """The first node of a kind, or None."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
 import time
 from collections import deque
@@ -203,7 +204,8 @@ class DeliverWorker(Worker):
             payloads=[delivery.payload for delivery in batch],
         )
         try:
-            action = DeliveryAction(await self._settings.on_error(seen))
+            answer = self._settings.on_error(seen)
+            action = DeliveryAction(await answer if inspect.isawaitable(answer) else answer)
         except Exception as exc:  # a hook that raises must not lose payloads
             problem = f"on_delivery_error: {exc}"
         self._bus.emit(HookRan("on_delivery_error", time.monotonic() - started, problem))

@@ -16,9 +16,7 @@ __all__ = ["Appender"]
 
 MAX_OPEN_FILES = 64
 
-_UNUSABLE = frozenset(
-    {errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ENXIO}
-)
+_UNUSABLE = frozenset({errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR})
 """What opening fails with when the path itself is wrong, not the disk."""
 
 
@@ -86,8 +84,8 @@ class Appender:
     def _open(self, target: Path) -> int:
         missing = [each for each in (target, *target.parents) if not each.exists()]
         target.parent.mkdir(parents=True, exist_ok=True)
-        # O_NONBLOCK: a named pipe without a reader must fail, not block.
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        # O_RDWR: to see the last byte; and unlike O_WRONLY it does not wait for the reader of a named pipe.
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(target, flags, 0o644)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -80,9 +80,12 @@ def portions(messages: Sequence[Outgoing], max_count: int, max_bytes: int) -> It
     >>> list(portions([{"value": b"12", "key": None}] * 5, max_count=10, max_bytes=4))
     [(0, 2), (2, 4), (4, 5)]
     """
+    lengths = [len(message["value"] or b"") + len(message["key"] or b"") for message in messages]
+    if 0 < len(messages) <= max_count and sum(lengths) <= max_bytes:
+        yield 0, len(messages)
+        return
     start = size = 0
-    for index, message in enumerate(messages):
-        length = len(message["value"] or b"") + len(message["key"] or b"")
+    for index, length in enumerate(lengths):
         if index > start and (index - start >= max_count or size + length > max_bytes):
             yield start, index
             start, size = index, 0
@@ -226,24 +229,25 @@ class KafkaClient:
     def _enqueue(self, producer: Producer, messages: Sequence[Outgoing]) -> None:
         while len(self._slots) < len(messages):
             self._slots.append(partial(self._on_report, len(self._slots)))
-        for together, run in groupby(range(len(messages)), lambda index: _SINGLE.isdisjoint(messages[index])):
+        for message, slot in zip(messages, self._slots, strict=False):
+            message["callback"] = slot
+        start = 0
+        for together, run in groupby(map(_SINGLE.isdisjoint, messages)):
+            stop = start + sum(1 for _ in run)
             if together:
-                self._enqueue_together(producer, messages, list(run))
+                self._enqueue_together(producer, list(messages[start:stop]), start)
             else:
-                for index in run:
+                for index in range(start, stop):
                     self._enqueue_one(producer, messages[index], index)
+            start = stop
 
-    def _enqueue_together(self, producer: Producer, messages: Sequence[Outgoing], run: list[int]) -> None:
-        batch = [messages[index] for index in run]
-        for index, message in zip(run, batch, strict=True):
-            message["callback"] = self._slots[index]
+    def _enqueue_together(self, producer: Producer, batch: list[Outgoing], start: int) -> None:
         if producer.produce_batch(self.topic, batch) < len(batch):
-            for index, message in zip(run, batch, strict=True):
+            for index, message in enumerate(batch, start):
                 if (error := message.pop("_error", None)) is not None:
                     self._on_report(index, error, None)
 
     def _enqueue_one(self, producer: Producer, message: Outgoing, index: int) -> None:
-        message["callback"] = self._slots[index]
         try:
             producer.produce(self.topic, **message)
         except KafkaException as error:

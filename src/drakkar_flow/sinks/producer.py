@@ -19,8 +19,8 @@ __all__ = ["KafkaWriter"]
 
 MAX_WAITING = 64
 """Batches that wait for the thread; further writers wait in the event loop."""
-MERGE_MESSAGES = 4000
-"""What waits is sent together, up to about this many messages."""
+MERGE_MESSAGES = 2000
+"""What waits is sent together, up to about this many messages; twice as many cost a sixth more CPU."""
 IDLE_POLL_S = 2.0
 """How often a thread without work serves the client's errors and log lines."""
 

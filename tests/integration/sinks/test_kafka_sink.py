@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -19,7 +20,7 @@ from drakkar_flow.model.payload import KafkaPayload
 from drakkar_flow.model.record import Record
 from drakkar_flow.sinks.dlq import DeadLetterQueue
 from drakkar_flow.sinks.kafka import MAX_IN_FLIGHT, KafkaSink
-from support.kafka_io import Kafka, MakeCluster, MakeTopic, create_topic, read_all
+from support.kafka_io import Kafka, MakeCluster, MakeTopic, create_topic, delete_topics, read_all
 from support.names import unique
 from support.proxy import TcpProxy
 
@@ -39,12 +40,13 @@ def batch(*payloads: KafkaPayload) -> list[Delivery]:
 
 
 @pytest.fixture
-def narrow_topic(kafka: Kafka, make_topic: MakeTopic) -> str:
+def narrow_topic(kafka: Kafka) -> Iterator[str]:
     """A topic that takes messages of at most 10,000 bytes."""
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
     name = unique("narrow")
     admin.create_topics([NewTopic(name, 1, config={"max.message.bytes": "10000"})])[name].result(20)
-    return name
+    yield name
+    delete_topics(admin, [name])
 
 
 async def test_a_message_arrives_with_all_its_parts(kafka: Kafka, make_topic: MakeTopic) -> None:
@@ -211,7 +213,8 @@ async def test_the_sink_outlives_its_brokers(make_cluster: MakeCluster) -> None:
 
 def record(**more: Any) -> Record:
     """A record of partition 1."""
-    return Record(**{"topic": "in", "partition": 1, "offset": 3, "value": b"v", "key": b"\xff"} | more)
+    fields: dict[str, Any] = {"topic": "in", "partition": 1, "offset": 3, "value": b"v", "key": b"\xff"}
+    return Record(**fields | more)
 
 
 async def test_letters_of_failures_are_written(kafka: Kafka, make_topic: MakeTopic) -> None:

@@ -12,9 +12,8 @@ from drakkar_flow.executor.environment import base_environment, find_program, fo
 
 def test_secrets_are_not_inherited_by_default() -> None:
     """The default globs keep the usual names of secrets back, in any case."""
-    parent = dict.fromkeys(
-        ("PATH", "HOME", "DK_X", "drakkar_y", "DB_PASSWORD", "Api_Token", "MY_KEY", "KEYS", "PG_DSN"), "x"
-    )
+    names = ("PATH", "HOME", "DK_X", "drakkar_y", "DB_PASSWORD", "Api_Token", "MY_KEY", "KEYS", "PG_DSN")
+    parent = dict.fromkeys(names, "x")
     assert set(base_environment(ExecutorConfig(), parent)) == {"PATH", "HOME", "KEYS"}
 
 

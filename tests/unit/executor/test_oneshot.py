@@ -226,7 +226,7 @@ async def test_bare_names_are_looked_up_on_the_childs_path(make_executor: Make, 
 async def test_programs_start_in_the_configured_directory(make_executor: Make, sh: Sh, tmp_path: Path) -> None:
     """`cwd` is where programs run."""
     executor = await make_executor(cwd=str(tmp_path))
-    assert ok(await executor.run(sh("pwd"))).stdout.strip() == os.path.realpath(tmp_path)
+    assert ok(await executor.run(sh("pwd"))).stdout.strip() == str(tmp_path)
 
 
 async def test_a_missing_directory_is_found_at_the_start(make_executor: Make, tmp_path: Path) -> None:

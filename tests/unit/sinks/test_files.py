@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -178,6 +179,28 @@ def test_processes_share_a_file_without_mixing_lines(tmp_path: Path) -> None:
     lines = (tmp_path / "shared").read_bytes().splitlines()
     assert sorted(lines) == sorted(f"{name} {n}".encode() * 50 for name in "ab" for n in range(100) for _ in range(3))
     assert all(lines[index] == lines[index + 2] for index in range(0, 600, 3))
+
+
+def test_a_file_is_locked_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cutting a failed write off must not take what another process added meanwhile."""
+    attempts: list[bool] = []
+    write = os.write
+
+    def watched(descriptor: int, data: bytes) -> int:
+        with (tmp_path / "f").open() as other:
+            try:
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                attempts.append(False)
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", watched)
+    appender = Appender(tmp_path, fsync=False)
+    appender.append("f", [b"x"])
+    with (tmp_path / "f").open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    assert attempts == [False]
 
 
 async def test_data_becomes_lines(tmp_path: Path) -> None:

@@ -144,6 +144,23 @@ async def test_a_bad_row_fails_alone_and_says_why(
     assert query(path, "SELECT name FROM sqlite_master") == [("t",)]
 
 
+async def test_a_table_made_for_a_bad_row_goes_with_it(sink: SqliteSink, path: Path) -> None:
+    """The next good row makes the table after its own kind."""
+    with pytest.raises(BatchFailed) as caught:
+        await sink.write_batch(batch({"a": 2**70}, {"a": "x"}))
+
+    assert list(caught.value.failures) == [0]
+    assert query(path, "SELECT sql FROM sqlite_master") == [('CREATE TABLE "t" ("a" TEXT)',)]
+
+
+async def test_only_good_rows_leave_a_table(sink: SqliteSink, path: Path) -> None:
+    """When no row of a new table is good, the database stays as it was."""
+    with pytest.raises(BatchFailed):
+        await sink.write_batch(batch({"a": 2**70}))
+
+    assert query(path, "SELECT sql FROM sqlite_master") == []
+
+
 async def test_rows_that_break_a_constraint_fail_alone(sink: SqliteSink, path: Path) -> None:
     """Also several of them, and within one run of equal columns."""
     with closing(sqlite3.connect(path)) as database:

@@ -1,0 +1,66 @@
+"""The demo shows what it promises, and ends in order whether or not it is let finish."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from sqlite3 import connect
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def start(where: Path, records: int) -> subprocess.Popen[str]:
+    """Start the demo in a directory of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "examples.demo", "--records", str(records)],
+        cwd=where,
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "COLUMNS": "200"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def rows(where: Path) -> int:
+    """How many rows the table has."""
+    database = connect(where / "demo-output" / "found.db")
+    try:
+        return int(database.execute("SELECT count(*) FROM found").fetchone()[0])
+    finally:
+        database.close()
+
+
+def test_the_demo_answers_every_search_and_says_so(tmp_path: Path) -> None:
+    """All but the two broken searches are in SQLite and in the file; nothing is written to stderr."""
+    with start(tmp_path, 200) as demo:
+        out, err = demo.communicate(timeout=60)
+    assert (demo.returncode, err) == (0, "")
+    assert "committed  200 records" in out
+    assert "198 rows in SQLite" in out
+    assert "198 messages in Kafka topic found" in out
+    assert "2 dead letters in Kafka topic searches-failed" in out
+    assert "/no/such/file.py: No such file or directory" in out
+    assert "Each of the 200 searches was answered in all three places or is a dead letter." in out
+    assert rows(tmp_path) == 198
+    assert len((tmp_path / "demo-output" / "found.jsonl").read_text().splitlines()) == 198
+    assert "drakkar_stopped" in (tmp_path / "demo-output" / "drakkar.log").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_demo_in_order(tmp_path: Path, number: signal.Signals) -> None:
+    """What was taken is finished and committed, the rest is left, and the exit code is 0."""
+    with start(tmp_path, 5000) as demo:
+        assert demo.stdout is not None
+        while not re.search(r" [1-9][\d,]* of [\d,]+  searching", demo.stdout.readline()):
+            assert demo.poll() is None
+        demo.send_signal(number)
+        out, err = demo.communicate(timeout=60)
+    assert (demo.returncode, err) == (0, "")
+    assert "Stopped in order: what was taken is finished and committed" in out
+    assert 0 < rows(tmp_path) < 5000

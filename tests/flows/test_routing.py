@@ -1,0 +1,150 @@
+"""Routing: which sink gets what, and what becomes of payloads that fit none."""
+
+from __future__ import annotations
+
+import pytest
+
+from drakkar_flow import ExecutorTask, FilePayload, KafkaPayload, SqlitePayload, StreamFlow
+from drakkar_flow.graph.nodes import JsonlSink, KafkaSink, SqliteSink
+from drakkar_flow.model.outcome import FailureKind
+from drakkar_flow.testing import FlowRun, MemorySink, run_flow
+
+LANE = ("input", 0)
+
+
+def flow_of(*payloads, sinks=()) -> StreamFlow:
+    """A flow that turns each record into `payloads` (one per record, by its number)."""
+    return StreamFlow("routing").decode(int).map(lambda n: payloads[n]).route(*sinks)
+
+
+def hook_flow(answer) -> StreamFlow:
+    """A flow whose collect hook gives `answer` for the task of both records."""
+    return (
+        StreamFlow("hooks")
+        .arrange(lambda records, _: [ExecutorTask(task_id="t", source_offsets=[0, 1])])
+        .execute()
+        .collect(lambda result: answer)
+        .route()
+    )
+
+
+def test_a_payload_goes_to_the_sink_it_names():
+    """Two sinks of one kind: the name decides."""
+    payloads = [KafkaPayload(data=1, sink="a"), KafkaPayload(data=2, sink="b"), KafkaPayload(data=3, sink="a")]
+    outcome = run_flow(flow_of(*payloads), range(3), sinks=[MemorySink("a"), MemorySink("b")])
+    assert {sink: [p.data for p in written] for sink, written in outcome.deliveries.items()} == {
+        "kafka-a": [1, 3],
+        "kafka-b": [2],
+    }
+    assert outcome.committed == {LANE: 3}
+
+
+def test_a_payload_without_a_name_goes_to_the_only_sink_of_its_kind():
+    """Kinds tell payloads apart where names don't."""
+    sinks = [MemorySink("k"), MemorySink("f", kind="filesystem"), MemorySink("s", kind="sqlite")]
+    payloads = [FilePayload(path="x", data=1), SqlitePayload(table="x", data=2), KafkaPayload(data=3)]
+    outcome = run_flow(flow_of(*payloads), range(3), sinks=sinks)
+    assert {sink: [p.data for p in written] for sink, written in outcome.deliveries.items()} == {
+        "kafka-k": [3],
+        "filesystem-f": [1],
+        "sqlite-s": [2],
+    }
+
+
+@pytest.mark.parametrize(
+    ("payload", "error"),
+    [
+        (KafkaPayload(data=1, sink="c"), "a KafkaPayload names sink 'c', which is not configured; there are: 'a', 'b'"),
+        (KafkaPayload(data=1), "a KafkaPayload without a sink name fits 2 sinks ('a', 'b'); set sink="),
+        (FilePayload(path="x", data=1), "a FilePayload without a sink name fits 0 sinks (none); set sink="),
+        (KafkaPayload(data=1, sink=["a"]), "unhashable type: 'list'"),
+    ],
+    ids=["unknown", "ambiguous", "no-such-kind", "no-name-at-all"],
+)
+@pytest.mark.parametrize("by_hook", [True, False], ids=["hook", "map"])
+def test_a_payload_that_fits_no_single_sink_is_a_dead_letter(payload, error, by_hook):
+    """Nothing is guessed: the failure names the sinks there are, and the offset moves on."""
+    flow = hook_flow(payload) if by_hook else flow_of(payload)
+    outcome = run_flow(flow, [0, 0], sinks=[MemorySink("a"), MemorySink("b")])
+    assert {(letter.kind, letter.stage) for letter in outcome.dead_letters} == {(FailureKind.ROUTING, "route")}
+    assert {letter.error for letter in outcome.dead_letters} == {error}
+    assert sorted(r.offset for letter in outcome.dead_letters for r, _ in letter.holds) == [0, 1]
+    assert outcome.committed == {LANE: 2}
+    assert outcome.values == []
+
+
+def test_one_payload_that_can_not_be_routed_leaves_the_others_alone():
+    """A hook's other payloads are delivered."""
+    answer = [KafkaPayload(data=1), KafkaPayload(data=2, sink="nowhere"), KafkaPayload(data=3)]
+    outcome = run_flow(hook_flow(answer), [0, 0])
+    assert outcome.values == [1, 3]
+    assert len(outcome.dead_letters) == 1
+    assert outcome.committed == {LANE: 2}
+
+
+def test_a_plain_value_goes_to_every_sink_wrapped_as_its_payload():
+    """Each sink gets the value once, as its own kind of payload; the record's key goes along."""
+    sinks = [MemorySink("k"), MemorySink("f", kind="filesystem"), MemorySink("s", kind="sqlite")]
+    outcome = run_flow(StreamFlow("all").decode(int).route(), [7, 8], sinks=sinks)
+    assert outcome.deliveries == {
+        "kafka-k": [KafkaPayload(data=n, sink="k") for n in (7, 8)],
+        "filesystem-f": [FilePayload(path="input.jsonl", data=n, sink="f") for n in (7, 8)],
+        "sqlite-s": [SqlitePayload(table="input", data=n, sink="s") for n in (7, 8)],
+    }
+    assert outcome.committed == {LANE: 2}
+
+
+def test_only_the_sinks_a_flow_lists_get_its_values():
+    """A sink that is configured but not listed is left out."""
+    flow = StreamFlow("listed").decode(int).route(KafkaSink("a"), JsonlSink("b"))
+    sinks = [MemorySink("a"), MemorySink("b", kind="filesystem"), MemorySink("c")]
+    outcome = run_flow(flow, [1], sinks=sinks)
+    assert {sink: len(written) for sink, written in outcome.deliveries.items()} == {
+        "kafka-a": 1,
+        "filesystem-b": 1,
+        "kafka-c": 0,
+    }
+
+
+def test_every_sinks_share_is_waited_for():
+    """A value for three sinks: its offset waits for whichever is the last."""
+    flow = StreamFlow("three").decode(int).route(KafkaSink("a"), JsonlSink("b"), SqliteSink("c"))
+    for slow in ("kafka-a", "filesystem-b", "sqlite-c"):
+        with FlowRun(flow, [1], open_end=True) as run:
+            run.sink(slow).gate.shut()
+            run.reader.put([2])
+            others = [sink for sink in run.sinks if sink != slow]
+            run.wait_until(lambda others=others, run=run: all(len(run.sink(o).payloads) == 2 for o in others))
+            assert run.reader.committed.get(LANE, 0) < 2
+            run.sink(slow).gate.open()
+            run.wait_until(lambda run=run: run.reader.committed == {LANE: 2})
+
+
+def test_a_sink_that_can_not_wrap_a_value_makes_one_dead_letter_and_no_half_delivery():
+    """Wrapping is done for all sinks before any gets its share."""
+
+    class Picky(MemorySink):
+        def part(self):
+            import dataclasses
+
+            def wrap(value, record, name, settings):
+                if value == 13:
+                    raise ValueError("not that one")
+                return FilePayload(path="p", data=value, sink=name)
+
+            part = super().part()
+            return dataclasses.replace(part, spec=dataclasses.replace(part.spec, wrap=wrap))
+
+    sinks = [MemorySink("a"), Picky("b", kind="filesystem")]
+    outcome = run_flow(StreamFlow("picky").decode(int).route(), [1, 13, 2], sinks=sinks)
+    assert outcome.values == [1, 2, 1, 2]
+    assert [(letter.kind, letter.error) for letter in outcome.dead_letters] == [(FailureKind.ROUTING, "not that one")]
+    assert outcome.committed == {LANE: 3}
+
+
+def test_values_of_leaves_go_to_every_sink_too():
+    """Shares of shares: flat_map before three sinks adds up."""
+    flow = StreamFlow("leaves").decode(int).flat_map(range).route(KafkaSink("a"), KafkaSink("b"), KafkaSink("c"))
+    outcome = run_flow(flow, [3, 0, 5])
+    assert all([p.data for p in written] == [0, 1, 2, 0, 1, 2, 3, 4] for written in outcome.deliveries.values())
+    assert outcome.committed == {LANE: 3}

@@ -1,0 +1,121 @@
+"""The flight: counts, bounds, fences, and who waits for it to become empty."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from drakkar_flow.model.record import Record
+from drakkar_flow.runtime.flight import Flight
+
+A, B = ("in", 0), ("in", 1)
+
+
+def records(*offsets: int, lane=A, epoch: int = 1, size: int = 10, read_at: float = 0.0) -> list[Record]:
+    """Records of `size` bytes."""
+    return [Record(*lane, offset, b"v" * size, epoch=epoch, read_at=read_at) for offset in offsets]
+
+
+def test_records_and_bytes_are_counted_in_and_out():
+    """add gives the bytes of keys and values; release takes records and bytes away."""
+    flight = Flight(10, 1000)
+    assert flight.add((A, 1), [Record(*A, 0, b"abc", b"k"), Record(*A, 1, b"de")]) == 6
+    assert (flight.records, flight.size) == (2, 6)
+    flight.release((A, 1), 1, 4)
+    assert (flight.records, flight.size) == (1, 2)
+    flight.release((A, 1), 1, 2)
+    assert flight.statistics() == (0, 0, {}, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "full", "room"),
+    [(9, 0, False, 1), (10, 0, True, 0), (11, 0, True, 0), (1, 99, False, 9), (1, 100, True, 0)],
+)
+def test_it_is_full_by_records_or_by_bytes(count, size, full, room):
+    """At a bound there is no room, whichever it is, and never less than none."""
+    flight = Flight(10, 100)
+    flight.add((A, 1), records(*range(count), size=size))
+    assert (flight.full, flight.room) == (full, room)
+
+
+def test_statistics_add_up_a_lane_over_its_epochs():
+    """What is left of an older assignment counts with the present one."""
+    flight = Flight(10, 1000)
+    flight.add((A, 1), records(0, 1))
+    flight.add((A, 2), records(0, epoch=2))
+    flight.add((B, 1), records(5, lane=B))
+    assert flight.statistics().by_lane == {A: 3, B: 1}
+
+
+def test_the_oldest_age_is_that_of_the_first_unfinished_batch():
+    """A batch ages from its reading until everything in it is finished."""
+    now = time.monotonic()
+    flight = Flight(10, 1000)
+    flight.add((A, 1), records(0, 1, read_at=now - 100))
+    flight.add((A, 1), records(2, read_at=now - 50))
+    flight.advance((A, 1), 1)
+    assert 100 <= flight.statistics().oldest_s < 200
+    flight.advance((A, 1), 2)
+    assert 50 <= flight.statistics().oldest_s < 100
+    flight.advance((A, 1), 3)
+    assert flight.statistics().oldest_s == 0.0
+
+
+def test_the_age_of_an_assignment_ends_with_its_last_record():
+    """Nothing is remembered of an assignment that has nothing in flight."""
+    flight = Flight(10, 1000)
+    flight.add((A, 1), records(0, 1, read_at=time.monotonic() - 100))
+    flight.release((A, 1), 2, 20)
+    assert flight.statistics().oldest_s == 0.0
+
+
+def test_advancing_what_is_not_in_flight_does_nothing():
+    """A late watermark is harmless."""
+    Flight(10, 1000).advance((A, 1), 5)
+
+
+def test_fences_hold_while_their_assignment_is_in_flight():
+    """Only records of that lane and epoch are fenced, and the fence goes with the last of them."""
+    flight = Flight(10, 1000)
+    flight.add((A, 1), records(0, 1))
+    flight.add((A, 2), records(0, epoch=2))
+    assert not flight.has_fences
+    flight.fence([(A, 1)])
+    assert flight.has_fences
+    assert flight.is_fenced(records(0)[0])
+    assert not flight.is_fenced(records(0, epoch=2)[0])
+    assert not flight.is_fenced(records(0, lane=B)[0])
+    flight.release((A, 1), 1, 10)
+    assert flight.has_fences
+    flight.release((A, 1), 1, 10)
+    assert not flight.has_fences
+
+
+def test_nothing_is_fenced_that_is_not_in_flight():
+    """A fence without records would never go away."""
+    flight = Flight(10, 1000)
+    flight.fence([(A, 1)])
+    assert not flight.has_fences
+
+
+def test_waiting_ends_when_the_assignments_are_empty():
+    """wait_idle looks at its own assignments only and returns 0 as soon as they are empty."""
+    flight = Flight(10, 1000)
+    flight.add((A, 1), records(0))
+    flight.add((B, 1), records(0, lane=B))
+    releasing = threading.Thread(target=flight.release, args=((A, 1), 1, 10))
+    releasing.start()
+    assert flight.wait_idle([(A, 1)], 20.0) == 0
+    releasing.join()
+    assert flight.wait_idle([(A, 1), (A, 2)], 0.0) == 0
+
+
+def test_waiting_gives_up_after_its_time_and_says_what_is_left():
+    """The number of records still in flight, over all assignments asked for."""
+    flight = Flight(10, 1000)
+    flight.add((A, 1), records(0, 1))
+    flight.add((B, 1), records(0, lane=B))
+    assert flight.wait_idle([(A, 1), (B, 1)], 0.01) == 3
+    assert flight.wait_idle([(B, 1)], 0.0) == 1
