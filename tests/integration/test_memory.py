@@ -9,13 +9,13 @@ from support.scene import Scene
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(300)]
 
 MIB = 1024 * 1024
-BACKLOG = 300_000
 DEFAULTS = {"runtime": {"max_in_flight_records": 10_000, "commit_interval_s": 0.5, "commit_max_offsets": 1000}}
 
 
-def test_the_memory_of_a_worker_does_not_grow_with_its_backlog(scene: Scene) -> None:
-    """While 300,000 records pass, the second half takes no more memory than the first."""
-    scene.fill(BACKLOG)
+@pytest.mark.parametrize("backlog", [300_000, 1_000_000])
+def test_the_memory_of_a_worker_does_not_grow_with_its_backlog(scene: Scene, backlog: int) -> None:
+    """While the backlog passes, the second half takes no more memory than the first."""
+    scene.fill(backlog)
     worker = scene.start("precomputed", DEFAULTS)
     worker.until_running()
     start = worker.resident_bytes()
@@ -23,8 +23,8 @@ def test_the_memory_of_a_worker_does_not_grow_with_its_backlog(scene: Scene) -> 
 
     def finished() -> bool:
         done = sum(scene.committed().values())
-        halves[done > BACKLOG // 2].append(worker.resident_bytes())
-        return done == BACKLOG
+        halves[done > backlog // 2].append(worker.resident_bytes())
+        return done == backlog
 
     worker.until(finished, "all was committed", timeout_s=120)
     first, second = max(halves[0]), max(halves[1])
@@ -34,4 +34,4 @@ def test_the_memory_of_a_worker_does_not_grow_with_its_backlog(scene: Scene) -> 
     assert len(halves[1]) > 3
     assert second <= first + 32 * MIB
     assert second <= start + 256 * MIB
-    assert scene.check_delivered(BACKLOG) == 0
+    assert scene.check_delivered(backlog) == 0
