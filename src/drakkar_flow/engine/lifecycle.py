@@ -63,7 +63,7 @@ class Lifecycle:
         self._own_signals = own_signals
         self._log = structlog.get_logger("drakkar_flow")
         self._bus = Bus(self._listener_failed)
-        self._bridge = Bridge()
+        self._bridge = Bridge(self._bug)
         self._parts: Parts | None = None
         self._logging: LoggingHandle | None = None
         self._log_listener: LogListener | None = None
@@ -194,7 +194,8 @@ class Lifecycle:
             self._let_go(parts)
         else:
             self.failure = error or None
-        self._bridge.close()
+        if not self._bridge.close(_CLOSE_S):
+            self.failure = self.failure or "a hook blocks the event loop, or ignores that it was cancelled"
         if self._drain_started_at is not None:
             self._emit(DrainFinished(unfinished, time.monotonic() - self._drain_started_at))
         if self.failure is not None and self._running:
@@ -259,6 +260,10 @@ class Lifecycle:
 
     def _emit(self, event: Event) -> None:
         self._bus.emit(event)
+
+    def _bug(self, error: BaseException) -> None:
+        self._log.error("bug", exc_info=error)
+        self.fail(f"a bug, or a hook that ends the event loop: {error!r}")
 
     def _listener_failed(self, event: Event, error: Exception) -> None:
         self._log.error("listener_failed", of=type(event).__name__, error=str(error))
