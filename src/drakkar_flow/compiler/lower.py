@@ -42,7 +42,7 @@ from drakkar_flow.runtime.deadletter import DeadLetterWorker
 from drakkar_flow.runtime.deliver import DeliverSettings, DeliverWorker
 from drakkar_flow.runtime.execute import ExecuteSettings, ExecuteWorker
 from drakkar_flow.runtime.parts import Parts, SinkPart
-from drakkar_flow.runtime.route import DLQ, Policies, Routed, Router, Target
+from drakkar_flow.runtime.route import DLQ, TRACK, Policies, Routed, Router, Target
 from drakkar_flow.runtime.source import SlotSource
 from drakkar_flow.runtime.step import async_step
 from drakkar_flow.runtime.transform import (
@@ -171,11 +171,12 @@ class _Lowering:
         sinks = self._sinks_of(node)
         router = Router(step, [_target(sink) for sink in sinks], self._policies)
         routed = op.flat_map_batch(step, up, partial(_route, router))
-        endings = [_select("route-track", routed, "track"), _select("route-dlq", routed, DLQ)]
+        endings = [_select("to-track", routed, TRACK), _select("to-dlq", routed, DLQ)]
         for sink in sinks:
-            chosen = _select(f"route-{sink.id}", routed, sink.id)
-            written = async_step(f"sink-{sink.id}", chosen, partial(self._deliver, sink, node))
-            endings.append(op.flat_map_batch(f"sink-{sink.id}-errors", written, partial(_judge, self._policies)))
+            name = sink.id.replace(".", ":")  # Bytewax separates ids by periods
+            chosen = _select(f"to-{name}", routed, sink.id)
+            written = async_step(f"sink-{name}", chosen, partial(self._deliver, sink, node))
+            endings.append(op.flat_map_batch(f"errors-{name}", written, partial(_judge, self._policies)))
         merged = op.merge("endings", *endings)
         parts = self._parts
         make = partial(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
@@ -190,13 +189,17 @@ class StreamFlow:
     def steps(self) -> Iterator[tuple[str, Node]]:
         """Each node with its id: its kind, its function's name, and a number where that repeats.
 
-        An id does not depend on the nodes before it, so that adding a step renames no other.
+        Adding a step renames no other, unless it has the same name and stands before it.
         """
-        seen: Counter[str] = Counter()
+        seen: set[str] = set()
         for node in self._nodes:
-            base = f"{node.kind}-{node.label}" if node.label and node.label != node.kind else node.kind
-            seen[base] += 1
-            yield (base if seen[base] == 1 else f"{base}-{seen[base]}"), node
+            base = step = f"{node.kind}-{node.label}" if node.label and node.label != node.kind else node.kind
+            number = 1
+            while step in seen:
+                number += 1
+                step = f"{base}-{number}"
+            seen.add(step)
+            yield step, node
 
     def find(self, kind: type[Node]) -> Any:
         """The first node of a kind, or None."""
