@@ -74,7 +74,9 @@ class Lifecycle:
         self._closing = threading.Lock()
         self._closed = False
         self._drain_started_at: float | None = None
+        self._signals = 0
         self._stop_early = False
+        self._started = False
         self._running = False
 
     # --- start ----------------------------------------------------------------------------------
@@ -84,7 +86,11 @@ class Lifecycle:
 
         Raises:
             FlowError, ConfigError, StartupError: with everything that is wrong; nothing is left open.
+            RuntimeError: when it was started before.
         """
+        if self._started:
+            raise RuntimeError("a flow's life is lived once: make a new one to run the flow again")
+        self._started = True
         try:
             return self._start()
         except BaseException as exc:
@@ -136,14 +142,18 @@ class Lifecycle:
     # --- drain ----------------------------------------------------------------------------------
 
     def stop(self) -> bool:
-        """Ask for an orderly end; returns whether nobody had asked before. Callable from any thread."""
+        """Ask for an orderly end; returns whether nobody had asked before.
+
+        Callable from any thread and from a signal handler, which may have interrupted a listener that
+        holds its lock: so the event is emitted elsewhere.
+        """
         if self._parts is None:
             first, self._stop_early = not self._stop_early, True
             return first
         first = self._parts.control.stop()
         if first:
             self._drain_started_at = time.monotonic()
-            self._emit(StateChanged("draining"))
+            self._bridge.post(self._emit, StateChanged("draining"))
         return first
 
     def fail(self, reason: str) -> None:
@@ -158,8 +168,10 @@ class Lifecycle:
             self._old_signals[number] = signal.signal(number, self._on_signal)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if not self.stop():
+        self._signals += 1
+        if self._signals > 1:
             self._abort()
+        self.stop()
 
     def _abort(self) -> None:
         """Kill the children and leave at once: nothing is committed that was not already."""
