@@ -41,6 +41,7 @@ class Flight:
         self._batches: dict[Assignment, deque[tuple[int, float]]] = {}  # (last offset, when read), until finished
         self.records = 0
         self.size = 0
+        self.finished = 0
 
     @property
     def full(self) -> bool:
@@ -81,6 +82,7 @@ class Flight:
                 self._batches.pop(assignment, None)
                 self._fenced.discard(assignment)
             self.records -= count
+            self.finished += count
             self.size -= size
             self._changed.notify_all()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +11,7 @@ from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.arrange import ArrangeWorker
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.pending import PendingTasks
+from support.loop_bridge import LoopBridge
 
 pytestmark = pytest.mark.anyio
 LANE = ("in", 0)
@@ -22,14 +21,6 @@ LANE = ("in", 0)
 def anyio_backend() -> str:
     """The loop the runtime runs on."""
     return "asyncio"
-
-
-class LoopBridge:
-    """A bridge whose loop is the test's own."""
-
-    def post(self, function: Callable[..., Any], *args: Any) -> None:
-        """Call `function` soon."""
-        asyncio.get_running_loop().call_soon(function, *args)
 
 
 def worker(seen: list[list[int]], size: int, linger_s: float) -> ArrangeWorker:

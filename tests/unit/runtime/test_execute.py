@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from drakkar_flow.model.record import Record
-from drakkar_flow.model.task import ErrorAction, ExecutorTask
+from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorTask
 from drakkar_flow.observe.bus import Bus
+from drakkar_flow.runtime.backoff import Backoff
 from drakkar_flow.runtime.execute import ExecuteSettings, ExecuteWorker
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.pending import PendingTasks
-from drakkar_flow.runtime.windows import WindowRun
+from drakkar_flow.runtime.windows import Ending, WindowRun
 from drakkar_flow.testing import ScriptedExecutor
+from support.loop_bridge import LoopBridge
 
 pytestmark = pytest.mark.anyio
 
@@ -24,14 +26,6 @@ pytestmark = pytest.mark.anyio
 def anyio_backend() -> str:
     """The loop the runtime runs on."""
     return "asyncio"
-
-
-class LoopBridge:
-    """A bridge whose loop is the test's own."""
-
-    def post(self, function: Callable[..., Any], *args: Any) -> None:
-        """Call `function` soon."""
-        asyncio.get_running_loop().call_soon(function, *args)
 
 
 class Waiting:
@@ -63,7 +57,38 @@ async def test_each_retry_waits_for_the_back_off_of_its_attempt():
     assert executor.started == ["t"] * 3
     assert executor.statistics().running == 0
     assert not worker.idle
-    worker._calls.cancel()
-    for _ in range(3):
+    bridge.closed = True
+    for waiting in tuple(worker._calls._tasks):
+        waiting.cancel()
+
+
+async def test_a_program_that_ctrl_c_killed_before_it_began_is_run_again():
+    """Its death by the terminal's SIGINT is nobody's failure: on_error does not hear of it."""
+    window = WindowRun([Record("in", 0, 0)], 0.0, keep_messages=False)
+    run = window.attribute(ExecutorTask(task_id="t", source_offsets=[0]))
+    outcomes: Any = iter([ExecutorError(task=run.task, kind="signal", exit_code=-2, signal=2), "fine"])
+    executor = ScriptedExecutor(lambda _task: next(outcomes))
+    asked: list[Any] = []
+    settings = ExecuteSettings("s", 0, lambda *args: asked.append(args), ErrorAction.SKIP, Backoff(0.1, 1.0))
+    bridge: Any = LoopBridge()
+    worker = ExecuteWorker(bridge, Bus(), Flight(9, 9), PendingTasks(), executor, settings)
+    worker.submit([[window, run]])
+    for _ in range(50):
         await asyncio.sleep(0)
-    assert worker.open == 0
+    assert (run.ending, asked) == (Ending.SUCCEEDED, [])
+    assert executor.started == ["t", "t"]
+
+
+async def test_a_program_that_always_ends_by_sigint_fails_in_the_end():
+    """What it does to itself is a failure like any other."""
+    window = WindowRun([Record("in", 0, 0)], 0.0, keep_messages=False)
+    run = window.attribute(ExecutorTask(task_id="t", source_offsets=[0]))
+    executor = ScriptedExecutor(lambda task: ExecutorError(task=task, kind="signal", exit_code=-2, signal=2))
+    settings = ExecuteSettings("s", 0, None, ErrorAction.SKIP, Backoff(0.1, 1.0))
+    bridge: Any = LoopBridge()
+    worker = ExecuteWorker(bridge, Bus(), Flight(9, 9), PendingTasks(), executor, settings)
+    worker.submit([[window, run]])
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert run.ending is Ending.SKIPPED
+    assert len(executor.started) == 4

@@ -31,6 +31,7 @@ from drakkar_flow.runtime.step import Worker, _AsyncLogic
 from drakkar_flow.runtime.transform import MapAsyncWorker
 from drakkar_flow.runtime.windows import Ending, WindowRun
 from drakkar_flow.testing import MemoryDeadLetters, MemorySink, ScriptedExecutor
+from support.loop_bridge import LoopBridge
 
 pytestmark = pytest.mark.anyio
 
@@ -41,14 +42,6 @@ NO_PAUSE = Backoff(initial_s=1e-6, max_s=1e-6)
 def anyio_backend() -> str:
     """The loop the runtime runs on."""
     return "asyncio"
-
-
-class LoopBridge:
-    """A bridge whose loop is the test's own: everything happens on one thread, step by step."""
-
-    def post(self, function: Callable[..., Any], *args: Any) -> None:
-        """Call `function` soon."""
-        asyncio.get_running_loop().call_soon(function, *args)
 
 
 class Echo(Worker):
@@ -231,7 +224,7 @@ def execute(bridge: Any) -> tuple[Worker, list[Any], Callable[[list[Chunk]], boo
 
     def complete(out: list[Chunk]) -> bool:
         items = [item for c in out for item in c.items]
-        replaced = sum(len(item.replacements) for item in items if item is not window)
+        replaced = sum(item.ending is Ending.REPLACED for item in items if item is not window)
         return len(items) == 1 + 9 + replaced and window in items
 
     return worker, [window, *runs], complete
