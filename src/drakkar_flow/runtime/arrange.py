@@ -23,16 +23,19 @@ from drakkar_flow.runtime.windows import WindowRun, are_tasks
 
 __all__ = ["ArrangeWorker"]
 
+_LOOK_S = 0.1  # how long a drain may go unnoticed by a window that lingers
+
 
 class _Queue:
     """The records of one partition that wait for their window."""
 
-    __slots__ = ("busy", "records", "timer")
+    __slots__ = ("busy", "due_at", "records", "timer")
 
     def __init__(self) -> None:
         self.records: deque[Record] = deque()
         self.busy = False
         self.timer: asyncio.TimerHandle | None = None
+        self.due_at = 0.0  # when the window that lingers has to start, by the loop's clock
 
 
 class ArrangeWorker(Worker):
@@ -85,9 +88,10 @@ class ArrangeWorker(Worker):
 
     def _serve(self, lane: Lane, queue: _Queue) -> None:
         while queue.records and not queue.busy:
-            if len(queue.records) < self._size and self._linger_s > 0 and queue.timer is None:
-                loop = asyncio.get_running_loop()
-                queue.timer = loop.call_later(self._linger_s, self._bridge.guard, self._linger_over, lane, queue)
+            lingers = self._linger_s > 0 and not self._flight.draining
+            if len(queue.records) < self._size and lingers and queue.timer is None:
+                queue.due_at = asyncio.get_running_loop().time() + self._linger_s
+                self._linger(lane, queue, self._linger_s)
             if queue.timer is not None:
                 if len(queue.records) < self._size:
                     return
@@ -97,9 +101,18 @@ class ArrangeWorker(Worker):
         if not queue.records and not queue.busy:
             self._queues.pop(lane, None)
 
-    def _linger_over(self, lane: Lane, queue: _Queue) -> None:
+    def _linger(self, lane: Lane, queue: _Queue, delay_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        delay_s = min(delay_s, _LOOK_S)
+        queue.timer = loop.call_later(delay_s, self._bridge.guard, self._look, lane, queue)
+
+    def _look(self, lane: Lane, queue: _Queue) -> None:
+        """Start the window that lingers when its time is over, or when a drain waits for it."""
         queue.timer = None
-        if not queue.busy and queue.records:
+        left_s = queue.due_at - asyncio.get_running_loop().time()
+        if left_s > 0 and not self._flight.draining:
+            self._linger(lane, queue, left_s)
+        elif not queue.busy and queue.records:
             self._start_window(lane, queue)
             self._serve(lane, queue)
 

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
+from drakkar_flow.errors import BatchFailed
 from drakkar_flow.model.outcome import Ack, AckStatus, Failure
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import DeadLetterFailed, DeadLettersWritten
@@ -34,15 +35,21 @@ class DeadLetterWriter(Protocol):
         ...
 
     async def write(self, failures: Sequence[Failure]) -> None:
-        """Write all of `failures`; returns when the broker has acknowledged them, raises otherwise."""
+        """Write all of `failures`; returns when the broker has acknowledged them.
+
+        Raises:
+            BatchFailed: some failures, by index, were not written; the others are durable.
+            Exception: nothing is known to be durable.
+        """
         ...
 
 
 class DeadLetterWorker(Worker):
     """Acknowledges a failure's records once its letter is written.
 
-    While the topic can't be written to, the letters are tried again for ever with back-off: their
-    offsets stay and the intake fills up, visibly. With `drop` they are given up after one try.
+    While letters can't be written, they are tried again for ever with back-off: their offsets stay
+    and the intake fills up, visibly. One that is always refused holds up its own offset only. With
+    `drop` they are given up after one try.
     """
 
     def __init__(
@@ -65,33 +72,48 @@ class DeadLetterWorker(Worker):
         self._pump()
 
     def _pump(self) -> None:
-        if self._busy or not self._waiting:
-            return
-        self._busy = True
-        batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+        if self._waiting and not self._busy:
+            self._busy = True
+            self._calls.run(self._write_waiting(), self._written)
 
-        def written() -> None:
-            self._busy = False
-            self.open -= len(batch)
-            self._pump()
+    def _written(self) -> None:
+        self._busy = False
+        self._pump()
 
-        self._calls.run(self._to_the_end(batch), written)
-
-    async def _to_the_end(self, batch: list[Failure]) -> None:
+    async def _write_waiting(self) -> None:
+        """Write what waits; what fails is tried again together with what has come meanwhile."""
         attempt = 0
-        while batch := self._unfenced(batch):
-            attempt += 1
-            try:
-                await self._writer.write(batch)
-            except Exception as exc:
-                self._bus.emit(DeadLetterFailed(len(batch), str(exc), self._drop))
-                if not self._drop:
-                    await asyncio.sleep(self._backoff.delay_s(attempt, random.random))
-                    continue
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+            failed = await self._write(self._unfenced(batch))
+            if failed:
+                attempt += 1
+                self._waiting.extendleft(reversed(failed))
+                await asyncio.sleep(self._backoff.delay_s(attempt, random.random))
             else:
-                self._bus.emit(DeadLettersWritten(len(batch)))
-            self._return(batch, AckStatus.DEAD)
-            return
+                attempt = 0
+
+    async def _write(self, batch: list[Failure]) -> list[Failure]:
+        """Write once; returns the letters to try again."""
+        failed: list[Failure] = []
+        try:
+            if batch:
+                await self._writer.write(batch)
+        except BatchFailed as exc:
+            failed = [failure for index, failure in enumerate(batch) if index in exc.failures]
+            self._bus.emit(DeadLetterFailed(len(failed), str(exc), self._drop))
+        except Exception as exc:
+            failed = batch
+            self._bus.emit(DeadLetterFailed(len(failed), str(exc), self._drop))
+        again = set(map(id, failed))
+        written = [failure for failure in batch if id(failure) not in again]
+        if written:
+            self._bus.emit(DeadLettersWritten(len(written)))
+            self._return(written, AckStatus.DEAD)
+        if self._drop:
+            self._return(failed, AckStatus.DEAD)
+            return []
+        return failed
 
     def _unfenced(self, batch: list[Failure]) -> list[Failure]:
         """Drop what belongs to revoked partitions only; its records are their next owner's."""
@@ -110,3 +132,4 @@ class DeadLetterWorker(Worker):
         for failure in batch:
             for record, credit in failure.holds:
                 self.ack(Ack(record, credit, status))
+        self.open -= len(batch)

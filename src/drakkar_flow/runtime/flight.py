@@ -36,6 +36,8 @@ class Flight:
         self._max_records = max_records
         self._max_size = max_size
         self._changed = threading.Condition()
+        self._waiting = 0
+        self._ending = False
         self._open: dict[Assignment, int] = {}
         self._fenced: set[Assignment] = set()
         self._batches: dict[Assignment, deque[tuple[int, float]]] = {}  # (last offset, when read), until finished
@@ -90,12 +92,23 @@ class Flight:
         """Wait until nothing of `assignments` is in flight, at most `timeout_s`; returns what is left."""
         deadline = time.monotonic() + timeout_s
         with self._changed:
+            self._waiting += 1
             while (left := sum(self._open.get(assignment, 0) for assignment in assignments)) > 0:
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
                     break
                 self._changed.wait(remaining)
+            self._waiting -= 1
         return left
+
+    def end(self) -> None:
+        """Note that nothing more will enter: the flow ends when what is in flight has finished."""
+        self._ending = True
+
+    @property
+    def draining(self) -> bool:
+        """Whether somebody waits for what is in flight, so that nothing should linger."""
+        return self._ending or self._waiting > 0
 
     def fence(self, assignments: Iterable[Assignment]) -> None:
         """Keep what is in flight of `assignments` from being executed or delivered from now on."""

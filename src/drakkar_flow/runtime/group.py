@@ -45,7 +45,9 @@ _FULL_WAIT_S = 0.005  # between looks at full buffers
 _PAUSE_AFTER_S = 1.0  # full for longer than this: pause. Pausing drops librdkafka's prefetch, so not before
 _PROBE_S = 2.0  # between two looks for brokers that are down
 _ENDS_S = 1.0  # between two looks at the partitions' ends, which lag is counted from
-_FINAL_COMMIT_ATTEMPTS = 5
+_FINAL_COMMIT_S = 10.0  # how long the last commit may take
+_LEAVE_S = 5.0  # how long leaving the group may take after it
+_FINAL_COMMIT_POLLS = 10  # of 0.1 s between two attempts at it
 
 
 class GroupSettings(NamedTuple):
@@ -76,6 +78,8 @@ class GroupReader:
         self._probed_at = 0.0
         self._ends: dict[Lane, int] = {}  # replaced as a whole, so that other threads may read it
         self._ends_at = 0.0
+        self._committed: dict[Lane, int] = {}  # what the brokers have confirmed, of present assignments
+        self._committed_finally = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="drakkar-reader", daemon=True)
 
@@ -99,10 +103,14 @@ class GroupReader:
         self._positions.note(watermarks)
 
     def close(self) -> None:
-        """Commit what was noted, leave the group, end the thread; safe to call twice and before start."""
+        """Commit what was noted, leave the group, end the thread; safe to call twice and before start.
+
+        Takes at most about 15 s. Without brokers the client library waits longer, for an answer to a
+        commit that was given up; the thread is a daemon and is left to it.
+        """
         self._closing.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(_FINAL_COMMIT_S + _LEAVE_S)
 
     def statistics(self) -> ReaderStatistics:
         """The records read ahead, and the lag of each partition that has a position."""
@@ -142,8 +150,11 @@ class GroupReader:
         if not self._hold_back(consumer, now):
             message = consumer.poll(_POLL_S)
             if message is not None:
+                # Before `consume`, which may serve a rebalance: it belongs to the assignment of now.
+                self._buffer([message])
                 more = self._settings.poll_records - 1
-                self._buffer([message, *consumer.consume(more, 0)] if more else [message])
+                if more and (messages := consumer.consume(more, 0)):
+                    self._buffer(messages)
 
     # --- intake ---------------------------------------------------------------------------------
 
@@ -217,9 +228,12 @@ class GroupReader:
 
     # --- rebalance ------------------------------------------------------------------------------
 
-    def _on_assign(self, _consumer: Consumer, assigned: list[TopicPartition]) -> None:
+    def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         lanes = _lanes(assigned)
         self._buffers.assign(lanes)
+        for lane in lanes:
+            self._committed.pop(lane, None)
+        consumer.resume(assigned)  # librdkafka keeps the pause of a partition that was paused when it went away
         self._set_up(up=True)
         self._bus.emit(PartitionsAssigned(lanes, len(self._buffers)))
 
@@ -246,10 +260,13 @@ class GroupReader:
     def _commit_soon(self, consumer: Consumer, now: float) -> None:
         offsets = self._positions.take(self._buffers.assignments(), now)
         if offsets:
-            try:
-                consumer.commit(offsets=_partitions_at(offsets), asynchronous=True)
-            except KafkaException as exc:
-                self._refused(str(exc.args[0]), offsets)
+            self._commit(consumer, offsets)
+
+    def _commit(self, consumer: Consumer, offsets: Mapping[Lane, int]) -> None:
+        try:
+            consumer.commit(offsets=_partitions_at(offsets), asynchronous=True)
+        except KafkaException as exc:
+            self._refused(str(exc.args[0]), offsets)
 
     def _on_commit(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
         refused = [item for item in offsets if error is not None or item.error is not None]
@@ -261,28 +278,39 @@ class GroupReader:
 
     def _accepted(self, offsets: Mapping[Lane, int]) -> None:
         if offsets:
+            self._committed.update(offsets)
             self._bus.emit(Committed(tuple(offsets.items())))
 
     def _refused(self, error: str, lanes: Iterable[Lane]) -> None:
         self._positions.put_back(lanes)
         self._bus.emit(CommitFailed(error))
 
-    def _commit_now(self, consumer: Consumer, offsets: Mapping[Lane, int]) -> bool:
-        if not offsets:
-            return True
+    def _commit_now(self, consumer: Consumer, offsets: Mapping[Lane, int]) -> None:
+        if not offsets or self._committed_finally:
+            return
         try:
             consumer.commit(offsets=_partitions_at(offsets), asynchronous=False)
         except KafkaException as exc:
             self._bus.emit(CommitFailed(str(exc.args[0])))
-            return False
-        self._accepted(offsets)
-        return True
+        else:
+            self._accepted(offsets)
 
     def _commit_finally(self, consumer: Consumer) -> None:
-        for attempt in range(_FINAL_COMMIT_ATTEMPTS):
-            if self._commit_now(consumer, self._positions.of(self._buffers.assignments())):
-                return
-            consumer.poll(0.2 * (attempt + 1))  # serves a rebalance that may be why it was refused
+        """Commit what was not yet; a synchronous commit would wait for brokers that are gone, 45 s and more."""
+        deadline = time.monotonic() + _FINAL_COMMIT_S
+        while (offsets := self._uncommitted()) and time.monotonic() < deadline:
+            self._commit(consumer, offsets)
+            for _ in range(_FINAL_COMMIT_POLLS):
+                consumer.poll(0.1)  # also serves a rebalance that may be why it was refused
+                if not self._uncommitted():
+                    break
+        if offsets:
+            self._bus.emit(CommitFailed(f"the last commit got no answer within {_FINAL_COMMIT_S:g} s"))
+        self._committed_finally = True
+
+    def _uncommitted(self) -> dict[Lane, int]:
+        positions = self._positions.of(self._buffers.assignments())
+        return {lane: offset for lane, offset in positions.items() if self._committed.get(lane) != offset}
 
     # --- the brokers' health --------------------------------------------------------------------
 

@@ -114,6 +114,7 @@ class _Slot(StatelessSourcePartition[Keyed]):
     def next_batch(self) -> list[Keyed]:
         control = self._control
         if control.stopping:
+            self._flight.end()
             if self._flight.records <= control.held or control.budget_s == 0.0:
                 raise StopIteration
             return self._nothing()
