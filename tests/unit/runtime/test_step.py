@@ -155,6 +155,29 @@ async def test_the_step_asks_to_be_notified_soon_then_less_often_until_nothing_i
     assert pause(logic.on_notify) is None
 
 
+async def test_what_ends_while_the_engine_looks_is_given_at_the_next_look():
+    """An answer that comes right behind `take` leaves a notification asked for."""
+
+    class Racing(Echo):
+        def take(self) -> list[Chunk]:
+            """Finish just after the engine's thread took what there was."""
+            taken = super().take()
+            if self.open:
+                self.answer(1)
+                self._flush()
+            return taken
+
+    worker = Racing()
+    logic = _AsyncLogic(worker)
+    worker.submit([[1]])
+    await turn()
+    assert logic.on_notify() == ([], False)
+    assert logic.notify_at() is not None
+    (chunk,), _ = logic.on_notify()
+    assert chunk.items == [1]
+    assert logic.notify_at() is None
+
+
 async def test_the_end_gives_what_is_finished_and_keeps_nothing():
     """What is still open at the end is left out; a snapshot holds nothing."""
     worker = Echo()
