@@ -12,6 +12,8 @@ from sqlite3 import connect
 
 import pytest
 
+from examples.playground import embedded_broker
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -64,3 +66,15 @@ def test_a_signal_ends_the_demo_in_order(tmp_path: Path, number: signal.Signals)
     assert (demo.returncode, err) == (0, "")
     assert "Stopped in order: what was taken is finished and committed" in out
     assert 0 < rows(tmp_path) < 5000
+
+
+def test_no_signal_reaches_the_embedded_broker() -> None:
+    """Its threads block all signals: one that Ctrl-C interrupts in poll would end, and the broker with it."""
+    tasks = Path("/proc/self/task")
+    before = {task.name for task in tasks.iterdir()}
+    with embedded_broker():
+        started = [task for task in tasks.iterdir() if task.name not in before]
+        masks = [re.search(r"SigBlk:\s+(\w+)", (task / "status").read_text()) for task in started]
+        blocked = [int(mask[1], 16) >> (signal.SIGINT - 1) & 1 for mask in masks if mask]
+    assert len(blocked) > 1
+    assert all(blocked)

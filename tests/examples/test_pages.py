@@ -21,6 +21,7 @@ from support.names import unique
 from support.until import until
 
 ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "flows/README.md", ROOT / "examples/README.md"]
 README = (ROOT / "README.md").read_text()
 
 
@@ -33,6 +34,21 @@ def commands(beginning: str) -> list[str]:
     """The README's shell commands that begin like this, without their comments."""
     lines = [line.split("    #")[0].strip() for block in blocks(README, "sh") for line in block.splitlines()]
     return [line for line in lines if line.startswith(beginning)]
+
+
+@pytest.mark.parametrize("page", [str(path.relative_to(ROOT)) for path in PAGES])
+def test_the_links_of_a_page_lead_somewhere(page: str) -> None:
+    """Every relative link names a file that is there."""
+    place = ROOT / page
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", place.read_text())
+    assert [link for link in links if not (place.parent / link).exists()] == []
+
+
+def test_the_design_page_names_every_room() -> None:
+    """The tree on the page has exactly the folders of the package."""
+    tree = (ROOT / "docs" / "design.md").read_text().partition("\nsrc/drakkar_flow/\n")[2].partition("errors.py")[0]
+    named = set(re.findall(r"^  (\w+)/ ", tree, re.MULTILINE))
+    assert named == {path.parent.name for path in (ROOT / "src" / "drakkar_flow").glob("*/__init__.py")}
 
 
 @pytest.mark.parametrize("page", ["docs/flows.md", "docs/handlers.md"])

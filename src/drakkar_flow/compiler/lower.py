@@ -173,9 +173,10 @@ class _Lowering:
         routed = op.flat_map_batch(step, up, partial(_route, router))
         endings = [_select("to-track", routed, TRACK), _select("to-dlq", routed, DLQ)]
         for sink in sinks:
-            chosen = _select(f"to-{sink.id}", routed, sink.id)
-            written = async_step(f"sink-{sink.id}", chosen, partial(self._deliver, sink, node))
-            endings.append(op.flat_map_batch(f"sink-{sink.id}-errors", written, partial(_judge, self._policies)))
+            name = sink.id.replace(".", ":")  # Bytewax separates ids by periods
+            chosen = _select(f"to-{name}", routed, sink.id)
+            written = async_step(f"sink-{name}", chosen, partial(self._deliver, sink, node))
+            endings.append(op.flat_map_batch(f"errors-{name}", written, partial(_judge, self._policies)))
         merged = op.merge("endings", *endings)
         parts = self._parts
         make = partial(

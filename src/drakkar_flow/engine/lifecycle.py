@@ -63,7 +63,7 @@ class Lifecycle:
         self._own_signals = own_signals
         self._log = structlog.get_logger("drakkar_flow")
         self._bus = Bus(self._listener_failed)
-        self._bridge = Bridge()
+        self._bridge = Bridge(self._bug)
         self._parts: Parts | None = None
         self._logging: LoggingHandle | None = None
         self._log_listener: LogListener | None = None
@@ -74,7 +74,9 @@ class Lifecycle:
         self._closing = threading.Lock()
         self._closed = False
         self._drain_started_at: float | None = None
+        self._signals = 0
         self._stop_early = False
+        self._started = False
         self._running = False
 
     # --- start ----------------------------------------------------------------------------------
@@ -84,7 +86,11 @@ class Lifecycle:
 
         Raises:
             FlowError, ConfigError, StartupError: with everything that is wrong; nothing is left open.
+            RuntimeError: when it was started before.
         """
+        if self._started:
+            raise RuntimeError("a flow's life is lived once: make a new one to run the flow again")
+        self._started = True
         try:
             return self._start()
         except BaseException as exc:
@@ -136,14 +142,18 @@ class Lifecycle:
     # --- drain ----------------------------------------------------------------------------------
 
     def stop(self) -> bool:
-        """Ask for an orderly end; returns whether nobody had asked before. Callable from any thread."""
+        """Ask for an orderly end; returns whether nobody had asked before.
+
+        Callable from any thread and from a signal handler, which may have interrupted a listener that
+        holds its lock: so the event is emitted elsewhere.
+        """
         if self._parts is None:
             first, self._stop_early = not self._stop_early, True
             return first
         first = self._parts.control.stop()
         if first:
             self._drain_started_at = time.monotonic()
-            self._emit(StateChanged("draining"))
+            self._bridge.post(self._emit, StateChanged("draining"))
         return first
 
     def fail(self, reason: str) -> None:
@@ -158,8 +168,10 @@ class Lifecycle:
             self._old_signals[number] = signal.signal(number, self._on_signal)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if not self.stop():
+        self._signals += 1
+        if self._signals > 1:
             self._abort()
+        self.stop()
 
     def _abort(self) -> None:
         """Kill the children and leave at once: nothing is committed that was not already."""
@@ -194,7 +206,8 @@ class Lifecycle:
             self._let_go(parts)
         else:
             self.failure = error or None
-        self._bridge.close()
+        if not self._bridge.close(_CLOSE_S):
+            self.failure = self.failure or "a hook blocks the event loop, or ignores that it was cancelled"
         if self._drain_started_at is not None:
             self._emit(DrainFinished(unfinished, time.monotonic() - self._drain_started_at))
         if self.failure is not None and self._running:
@@ -259,6 +272,10 @@ class Lifecycle:
 
     def _emit(self, event: Event) -> None:
         self._bus.emit(event)
+
+    def _bug(self, error: BaseException) -> None:
+        self._log.error("bug", exc_info=error)
+        self.fail(f"a bug, or a hook that ends the event loop: {error!r}")
 
     def _listener_failed(self, event: Event, error: Exception) -> None:
         self._log.error("listener_failed", of=type(event).__name__, error=str(error))

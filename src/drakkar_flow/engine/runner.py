@@ -20,7 +20,7 @@ __all__ = ["StreamingRunner"]
 
 
 class StreamingRunner:
-    """Runs one flow in this process until it is told to stop.
+    """Runs one flow in this process until it is told to stop; use each runner once.
 
     By default SIGTERM and SIGINT drain the flow (when `run` is called on the main thread) and log
     lines go where the configuration says. A program with signal handling or logging of its own

@@ -190,7 +190,7 @@ class StreamFlow:
     def steps(self) -> Iterator[tuple[str, Node]]:
         """Each node with its id: its kind, its function's name, and a number where that repeats.
 
-        An id does not depend on the nodes before it, so that adding a step renames no other.
+        Adding a step renames no other, unless it has the same name and stands before it.
         """
         taken: set[str] = set()
         for node in self._nodes:

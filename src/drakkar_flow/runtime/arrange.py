@@ -64,7 +64,7 @@ class ArrangeWorker(Worker):
         self._linger_s = linger_s
         self._keep_messages = keep_messages
         self._queues: dict[Lane, _Queue] = {}
-        self._calls = Calls()
+        self._calls = Calls(bridge)
 
     def accept(self, items: list[Record]) -> None:
         """Queue records by partition and start what can start."""
@@ -87,7 +87,7 @@ class ArrangeWorker(Worker):
         while queue.records and not queue.busy:
             if len(queue.records) < self._size and self._linger_s > 0 and queue.timer is None:
                 loop = asyncio.get_running_loop()
-                queue.timer = loop.call_later(self._linger_s, self._linger_over, lane, queue)
+                queue.timer = loop.call_later(self._linger_s, self._bridge.guard, self._linger_over, lane, queue)
             if queue.timer is not None:
                 if len(queue.records) < self._size:
                     return

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import uvloop
@@ -18,34 +19,63 @@ T = TypeVar("T")
 class Bridge:
     """Owns the loop's thread from `open` to `close`.
 
+    `on_bug` hears of exceptions that nobody catches in what was posted, and of a loop that ended by
+    itself: work is lost then, so the flow has to end visibly.
+
     The thread is a daemon, so that a process whose engine failed can still run its exit handlers,
     which close the bridge.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_bug: Callable[[BaseException], None] | None = None) -> None:
+        self._on_bug = on_bug
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: asyncio.Event | None = None
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="drakkar-loop", daemon=True)
 
     def open(self) -> None:
-        """Start the thread; returns when the loop runs."""
+        """Start the thread; returns when the loop runs.
+
+        Raises:
+            RuntimeError: when there can't be a loop, for want of descriptors say.
+        """
         self._thread.start()
         self._ready.wait()
+        if self._loop is None:
+            raise RuntimeError("the event loop could not be started")
 
-    def close(self) -> None:
-        """Cancel what still runs and end the thread; safe to call twice and before `open`."""
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Cancel what still runs and end the thread; safe to call twice and before `open`.
+
+        Returns whether it ended within `timeout_s`: not while a hook blocks the loop or ignores its
+        cancellation.
+        """
         loop, ended = self._loop, self._ended
         self._loop = None
         if loop is not None and ended is not None:
-            loop.call_soon_threadsafe(ended.set)
-            self._thread.join()
+            with suppress(RuntimeError):  # it ended by itself just now
+                loop.call_soon_threadsafe(ended.set)
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is to be started any more."""
+        return self._loop is None
 
     def post(self, function: Callable[..., Any], *args: Any) -> None:
         """Call `function` on the loop soon; returns at once. After `close` it does nothing."""
         loop = self._loop
         if loop is not None:
-            loop.call_soon_threadsafe(function, *args)
+            with suppress(RuntimeError):  # it was closed just now
+                loop.call_soon_threadsafe(self.guard, function, *args)
+
+    def guard(self, function: Callable[..., Any], *args: Any) -> None:
+        """Call `function` on the loop's thread now; an exception it raises is a bug of ours."""
+        try:
+            function(*args)
+        except (Exception, asyncio.CancelledError) as exc:
+            self._report(exc)
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """Start a coroutine on the loop; the future has its result and cancels it.
@@ -73,11 +103,22 @@ class Bridge:
 
     def _run(self) -> None:
         # The runner cancels what is left when `_serve` returns, waits for it and closes the loop.
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(self._serve())
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self._serve())
+        except BaseException as exc:  # a hook called sys.exit(), say
+            self._report(exc)
+        finally:
+            self._loop = None
+            self._ready.set()
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
         self._ready.set()
         await self._ended.wait()
+
+    def _report(self, exc: BaseException) -> None:
+        if self._on_bug is None:
+            raise exc
+        self._on_bug(exc)

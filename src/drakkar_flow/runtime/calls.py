@@ -1,4 +1,4 @@
-"""Calling a user's function, sync or async, at the price of a plain call when it does not wait."""
+"""Calling functions that may wait, at the price of a plain call when they do not."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import inspect
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
+
+from drakkar_flow.runtime.bridge import Bridge
 
 __all__ = ["Calls"]
 
@@ -22,62 +24,69 @@ else:
         return loop.create_task(coroutine)
 
 
-class Calls:
-    """Owns the tasks of one worker's unfinished calls; use it on the loop's thread only."""
+Done = Callable[[Any, BaseException | None], None]
 
-    def __init__(self) -> None:
+
+class Calls:
+    """Owns the tasks of one worker's unfinished calls; use it on the loop's thread only.
+
+    When the bridge closes, what runs is cancelled and nothing is started or told any more: the
+    credit stays out, so the offsets stay.
+    """
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def call(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        done: Callable[[Any, BaseException | None], None],
-    ) -> None:
-        """Call `function(*args)` and then `done(value, error)`, at once when nothing had to be waited for."""
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...], done: Done) -> None:
+        """Call a user's `function(*args)` and then `done(value, error)`, at once when nothing had to be waited for."""
+        if self._bridge.closed:
+            return
+        value, error = None, None
         try:
             value = function(*args)
-        except Exception as exc:  # the caller turns it into an error value
-            done(None, exc)
-            return
-        if not inspect.isawaitable(value):
-            done(value, None)
-            return
-        self.run(value, done)
+        except (Exception, asyncio.CancelledError) as exc:  # the caller turns it into an error value
+            error = exc
+        if error is None and inspect.isawaitable(value):
+            self._start(value if inspect.iscoroutine(value) else _await(value), done)
+        else:
+            done(value, error)
 
-    def run(self, awaitable: Any, done: Callable[[Any, BaseException | None], None]) -> asyncio.Task[Any]:
-        """Run an awaitable as a task of its own and call `done` when it has ended."""
+    def run(self, coroutine: Coroutine[Any, Any, None], done: Callable[[], None]) -> None:
+        """Run a coroutine of our own and then `done()`. If it raises, that is a bug, and the bridge is told."""
+
+        def ended(_value: Any, error: BaseException | None) -> None:
+            if error is not None:
+                raise error
+            done()
+
+        self._start(coroutine, ended)
+
+    def _start(self, coroutine: Coroutine[Any, Any, Any], done: Done) -> None:
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
-        coroutine = awaitable if inspect.iscoroutine(awaitable) else _await(awaitable)
         task = _task(coroutine, loop)
         if task.done():
-            _finish(task, done)
+            self._finish(task, done)
         else:
             self._tasks.add(task)
 
             def ended(task: asyncio.Task[Any]) -> None:
                 self._tasks.discard(task)
-                _finish(task, done)
+                self._finish(task, done)
 
             task.add_done_callback(ended)
-        return task
 
-    def cancel(self) -> None:
-        """Cancel every call that has not ended."""
-        for task in tuple(self._tasks):
-            task.cancel()
-
-
-def _finish(task: asyncio.Task[Any], done: Callable[[Any, BaseException | None], None]) -> None:
-    if task.cancelled():
-        done(None, asyncio.CancelledError())
-    elif (error := task.exception()) is not None:
-        done(None, error)
-    else:
-        done(task.result(), None)
+    def _finish(self, task: asyncio.Task[Any], done: Done) -> None:
+        if task.cancelled():
+            if not self._bridge.closed:
+                self._bridge.guard(done, None, asyncio.CancelledError("it was cancelled"))
+        elif (error := task.exception()) is not None:
+            self._bridge.guard(done, None, error)
+        else:
+            self._bridge.guard(done, task.result(), None)
 
 
 async def _await(awaitable: Any) -> Any:

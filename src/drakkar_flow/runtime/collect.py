@@ -49,7 +49,7 @@ class CollectWorker(Worker):
         self._bus = bus
         self._tasks = pending
         self._hooks = hooks
-        self._calls = Calls()
+        self._calls = Calls(bridge)
 
     def accept(self, items: list[Any]) -> None:
         """Take in windows and ended tasks."""

@@ -35,23 +35,36 @@ def track_step(tracker: Tracker) -> Callable[[list[Keyed]], list[Settled]]:
 class CommitSink(DynamicSink[Settled]):
     """The only Bytewax output: notes what may be committed, then frees its place in flight.
 
-    `ended` is called once when the dataflow has ended and everything before it was taken in.
+    `ended` is called once when the dataflow has ended on every worker of this process and everything
+    before it was taken in.
     """
 
     def __init__(self, reader: Reader, flight: Flight, bus: Bus, ended: Callable[[], None]) -> None:
-        self._parts = (reader, flight, bus, ended)
+        self._parts = (reader, flight, bus)
+        self._ended = ended
+        self._lock = threading.Lock()
+        self._open = 0
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _Committer:
         """Make the committer of a worker."""
-        return _Committer(*self._parts)
+        with self._lock:
+            self._open += 1
+        return _Committer(*self._parts, self._closed)
+
+    def _closed(self) -> None:
+        with self._lock:
+            self._open -= 1
+            last = self._open == 0
+        if last:
+            self._ended()
 
 
 class _Committer(StatelessSinkPartition[Settled]):
-    def __init__(self, reader: Reader, flight: Flight, bus: Bus, ended: Callable[[], None]) -> None:
+    def __init__(self, reader: Reader, flight: Flight, bus: Bus, closed: Callable[[], None]) -> None:
         self._reader = reader
         self._flight = flight
         self._bus = bus
-        self._ended = ended
+        self._closed = closed
 
     def write_batch(self, items: list[Settled]) -> None:
         for settled in items:
@@ -67,4 +80,4 @@ class _Committer(StatelessSinkPartition[Settled]):
                 self._bus.emit(RecordsFinished(settled.done, settled.skipped, settled.dead, latency_s))
 
     def close(self) -> None:
-        self._ended()
+        self._closed()

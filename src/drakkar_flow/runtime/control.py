@@ -16,7 +16,7 @@ class Control:
 
     def __init__(self, drain_timeout_s: float) -> None:
         self._drain_timeout_s = drain_timeout_s
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may run while its thread holds it
         self._deadline: float | None = None
         self._held: set[tuple[Lane, int, int]] = set()
         self.failure: str | None = None

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from drakkar_flow.model.outcome import Ack, AckStatus, Failure
 from drakkar_flow.observe.bus import Bus
@@ -56,7 +56,7 @@ class DeadLetterWorker(Worker):
         self._drop = drop
         self._waiting: deque[Failure] = deque()
         self._busy = False
-        self._calls = Calls()
+        self._calls = Calls(bridge)
 
     def accept(self, items: list[Failure]) -> None:
         """Queue letters; they are written one batch at a time."""
@@ -70,11 +70,10 @@ class DeadLetterWorker(Worker):
         self._busy = True
         batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
 
-        def written(_value: Any, error: BaseException | None) -> None:
+        def written() -> None:
             self._busy = False
             self.open -= len(batch)
-            if error is None:
-                self._pump()
+            self._pump()
 
         self._calls.run(self._to_the_end(batch), written)
 

@@ -71,7 +71,7 @@ class DeliverWorker(Worker):
         self._waiting: deque[Delivery] = deque()
         self._writing = 0
         self._pumping = False
-        self._calls = Calls()
+        self._calls = Calls(bridge)
 
     def accept(self, items: list[Delivery]) -> None:
         """Queue deliveries and start what may be written now."""
@@ -93,12 +93,10 @@ class DeliverWorker(Worker):
             self._writing += 1
             size = len(batch)
 
-            def written(_value: Any, error: BaseException | None, size: int = size) -> None:
-                # An error here is a cancellation at the very end: the credit stays out, so the offsets stay.
+            def written(size: int = size) -> None:
                 self._writing -= 1
                 self.open -= size
-                if error is None:
-                    self._pump()
+                self._pump()
 
             self._calls.run(self._to_the_end(batch), written)
         self._pumping = False

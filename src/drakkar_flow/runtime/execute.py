@@ -24,6 +24,8 @@ from drakkar_flow.runtime.windows import Ending, TaskRun, WindowRun, are_tasks
 
 __all__ = ["ExecuteSettings", "ExecuteWorker"]
 
+_MAX_GENERATIONS = 50  # a task that only fails and is only replaced would else go on for ever and keep every ancestor
+
 
 @dataclass(frozen=True, slots=True)
 class ExecuteSettings:
@@ -54,7 +56,7 @@ class ExecuteWorker(Worker):
         self._tasks = pending
         self._executor = executor
         self._settings = settings
-        self._calls = Calls()
+        self._calls = Calls(bridge)
 
     def accept(self, items: list[Any]) -> None:
         """Start what came in; precomputed successes are answered at once."""
@@ -78,9 +80,7 @@ class ExecuteWorker(Worker):
     def _start(self, run: TaskRun) -> None:
         self.open += 1
 
-        def ended(_value: Any, error: BaseException | None) -> None:
-            if error is not None:  # cancelled, or the executor is closing: its offset must stay
-                run.end(Ending.FENCED)
+        def ended() -> None:
             self._tasks.discard(run.window.lane, run.task)
             self.emit(run)
             self.open -= 1
@@ -93,18 +93,22 @@ class ExecuteWorker(Worker):
             if self._flight.has_fences and self._flight.is_fenced(run.lead):
                 run.end(Ending.FENCED)
                 return
-            outcome = await self._run(run.task)
+            try:
+                outcome = await self._run(run.task)
+            except ExecutorClosed:  # its offset must stay
+                run.end(Ending.FENCED)
+                return
             if isinstance(outcome, ExecutorResult):
                 run.end(Ending.SUCCEEDED, result=outcome)
                 return
-            action = await self._decide(run.task, outcome)
+            action = await self._decide(run, outcome)
             if isinstance(action, list):
-                run.replacements = run.window.replace(run, action)
+                replacements = run.window.replace(run, action)
                 run.end(Ending.REPLACED, error=outcome)
                 self._tasks.add(run.window.lane, action)
                 if given := sum(replacement.precomputed is not None for replacement in action):
                     self._bus.emit(TasksPrecomputed(given))
-                for replacement in run.replacements:
+                for replacement in replacements:
                     self._start(replacement)
                 return
             if action != ErrorAction.RETRY or retries >= self._settings.max_retries:
@@ -122,7 +126,7 @@ class ExecuteWorker(Worker):
         except Exception as exc:  # an executor that breaks its word must not freeze the offset
             return ExecutorError(task=task, kind="internal", exception=f"{type(exc).__name__}: {exc}")
 
-    async def _decide(self, task: ExecutorTask, error: ExecutorError) -> ErrorAction | list[ExecutorTask]:
+    async def _decide(self, run: TaskRun, error: ExecutorError) -> ErrorAction | list[ExecutorTask]:
         """Ask `on_error`; what it can't answer is a SKIP that is counted."""
         settings = self._settings
         if settings.on_error is None:
@@ -131,12 +135,15 @@ class ExecuteWorker(Worker):
         problem = ""
         action: Any = ErrorAction.SKIP
         try:
-            action = settings.on_error(task, error)
+            action = settings.on_error(run.task, error)
             if not isinstance(action, list | str):
                 action = await action
             if isinstance(action, list):
                 if not are_tasks(action):
                     problem, action = "on_error returned a list with something else than tasks", ErrorAction.SKIP
+                elif run.generation >= _MAX_GENERATIONS:
+                    problem = f"on_error replaced a task and its replacements {run.generation} times in a row"
+                    action = ErrorAction.SKIP
             else:
                 action = ErrorAction(action)
         except Exception as exc:  # a hook that raises must not freeze the offset

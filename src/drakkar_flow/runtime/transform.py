@@ -150,7 +150,7 @@ class MapAsyncWorker(Worker):
         self._running = 0
         self._pumping = False
         self._waiting: deque[Record] = deque()
-        self._calls = Calls()
+        self._calls = Calls(bridge)
 
     def accept(self, items: list[Record]) -> None:
         """Start what fits, queue the rest."""

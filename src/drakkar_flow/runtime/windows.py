@@ -63,7 +63,7 @@ class Group:
 class TaskRun:
     """One task on its way: what it works for, and how it ended."""
 
-    __slots__ = ("ending", "error", "groups", "replacements", "result", "task", "window")
+    __slots__ = ("ending", "error", "generation", "groups", "result", "task", "window")
 
     def __init__(self, task: ExecutorTask, groups: tuple[Group, ...], window: WindowRun) -> None:
         self.task = task
@@ -72,7 +72,7 @@ class TaskRun:
         self.ending: Ending | None = None
         self.result: ExecutorResult | None = None
         self.error: ExecutorError | None = None
-        self.replacements: list[TaskRun] = []
+        self.generation = 0  # how many tasks gave way before it came to this one
 
     def end(
         self, ending: Ending, *, result: ExecutorResult | None = None, error: ExecutorError | None = None
@@ -147,7 +147,9 @@ class WindowRun:
         for task in tasks:
             if task.parent_task_id is None:
                 task.parent_task_id = run.task.task_id
-            runs.append(self.attribute(task))
+            replacement = self.attribute(task)
+            replacement.generation = run.generation + 1
+            runs.append(replacement)
         return runs
 
     def settle(self, run: TaskRun) -> list[Group]:

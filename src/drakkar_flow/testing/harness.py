@@ -66,7 +66,8 @@ class FlowRun:
 
     Sinks the flow names and `sinks` does not hold are made; a flow that names none gets `kafka-out`.
     With `open_end` the flow goes on until `reader.end()`, else until all `values` are acknowledged.
-    Whoever leaves the `with` block without `finish` abandons the flow.
+    Whoever leaves the `with` block without `finish` abandons the flow. `bugs` has what broke in the
+    library itself; if anything did, the test fails.
 
     >>> with FlowRun(StreamFlow("echo").decode(str).route(), open_end=True) as run:
     ...     run.reader.put(["hello"])
@@ -99,7 +100,7 @@ class FlowRun:
         self._executor = executor if executor is not None or not self.flow.find(Execute) else ScriptedExecutor()
         self._bridge = Bridge()
         self._changed = threading.Condition()
-        self._errors: list[str] = []
+        self.bugs: list[str] = []
         self._thread = threading.Thread(target=self._run, name="drakkar-flow-run", daemon=True)
 
     def sink(self, sink_id: str = "kafka-out") -> MemorySink:
@@ -120,8 +121,8 @@ class FlowRun:
         self.control.abandon("the test ended")
         self._thread.join()
         self._bridge.close()
-        if kind is None and self._errors:
-            raise AssertionError(f"the flow broke: {'; '.join(self._errors)}")
+        if kind is None and self.bugs:
+            raise AssertionError(f"the flow broke: {'; '.join(self.bugs)}")
 
     def call(self, function: Callable[[], Any]) -> None:
         """Call `function` on the thread of the flow's event loop, where asyncio's events may be set."""
@@ -155,8 +156,8 @@ class FlowRun:
             open_now = self._open()
             self.control.abandon("stuck")
             raise AssertionError(f"the flow did not end within {timeout_s:g} s: {open_now}")
-        if self._errors:
-            raise AssertionError(f"the flow broke: {'; '.join(self._errors)}")
+        if self.bugs:
+            raise AssertionError(f"the flow broke: {'; '.join(self.bugs)}")
         deliveries = {sink_id: list(sink.payloads) for sink_id, sink in self.sinks.items()}
         letters = list(self.dead_letters.letters)
         return Outcome(deliveries, dict(self.reader.committed), letters, list(self.events), self.control.failure)
@@ -164,10 +165,10 @@ class FlowRun:
     def _open(self) -> str:
         flight = self.flight.statistics()
         lanes = ", ".join(f"{topic}:{number} {count}" for (topic, number), count in flight.by_lane.items()) or "none"
-        return f"in flight: {lanes}; committed: {self.reader.committed}; errors: {self._errors or 'none'}"
+        return f"in flight: {lanes}; committed: {self.reader.committed}; errors: {self.bugs or 'none'}"
 
     def _parts(self) -> Parts:
-        bus = Bus(lambda event, error: self._errors.append(f"a listener of {type(event).__name__}: {error!r}"))
+        bus = Bus(lambda event, error: self.bugs.append(f"a listener of {type(event).__name__}: {error!r}"))
         for kind in Event.__subclasses__():
             bus.listen(kind, self._heard)
         return Parts(
@@ -193,7 +194,7 @@ class FlowRun:
 
     async def _watch_loop(self) -> None:
         asyncio.get_running_loop().set_exception_handler(
-            lambda _loop, context: self._errors.append(repr(context.get("exception") or context["message"]))
+            lambda _loop, context: self.bugs.append(repr(context.get("exception") or context["message"]))
         )
 
     def _run(self) -> None:
@@ -202,7 +203,7 @@ class FlowRun:
         try:
             cli_main(self._dataflow, workers_per_process=runtime.workers, epoch_interval=interval)  # type: ignore[no-untyped-call]
         except BaseException as exc:  # whatever ended the engine is what the test has to hear of
-            self._errors.append(repr(exc))
+            self.bugs.append(repr(exc))
 
 
 def run_flow(

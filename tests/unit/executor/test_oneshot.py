@@ -359,6 +359,20 @@ async def test_slots_are_never_exceeded_whatever_the_tasks_do(make_executor: Mak
     assert executor.statistics() == ExecutorStatistics(running=0, waiting=0, slots=4)
 
 
+async def test_an_outcome_is_not_held_back_while_others_wait_for_long(
+    make_executor: Make, sh: Sh, until: Until
+) -> None:
+    """Outcomes travel in batches, but one is told soon although the slot is busy and its queue is not empty."""
+    executor = await make_executor(max_executors=1)
+    for _ in range(2):
+        calls = [asyncio.create_task(executor.run(sh(script))) for script in ("true", "sleep 60", "sleep 60")]
+        ok(await asyncio.wait_for(calls[0], 10))
+        for call in calls[1:]:
+            call.cancel()
+        await asyncio.wait(calls[1:])
+        await until(lambda: not executor._timer_runs)
+
+
 async def test_threads_come_as_they_are_needed(make_executor: Make, sh: Sh) -> None:
     """One task after the other needs one thread, whatever the bound is."""
     executor = await make_executor(max_executors=1000)

@@ -1,0 +1,115 @@
+"""Starting, stopping and signals, as far as they need no broker."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from drakkar_flow import KafkaSink, StreamFlow
+from drakkar_flow.config.load import from_mapping
+from drakkar_flow.engine import lifecycle
+from drakkar_flow.engine.lifecycle import Lifecycle
+from drakkar_flow.errors import ConfigError
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.commit import CommitSink
+from drakkar_flow.runtime.control import Control
+from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.testing.reader import MemoryReader
+
+
+class Aborted(Exception):
+    """Stands for the end of the process."""
+
+
+class Parts:
+    """As much of a flow's parts as a signal looks at."""
+
+    executor = None
+
+    def __init__(self) -> None:
+        self.control = Control(1.0)
+
+
+@pytest.fixture
+def life(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lifecycle]:
+    """A life that looks as if it had started."""
+    made = _life()
+    made._bridge.open()
+    made._parts = Parts()  # type: ignore[assignment]
+    made.statistics.listen(made._bus)
+
+    def leave(code: int) -> None:
+        raise Aborted(code)
+
+    monkeypatch.setattr(lifecycle.os, "_exit", leave)
+    yield made
+    made._bridge.close()
+
+
+def _life() -> Lifecycle:
+    config = from_mapping({"metrics": {"enabled": True, "host": "127.0.0.1", "port": 0}})
+    flow = StreamFlow("f").route(KafkaSink("not-configured"))
+    return Lifecycle(flow, config, own_logging=False, own_signals=False)
+
+
+def test_a_signal_may_interrupt_a_listener(life: Lifecycle) -> None:
+    """A signal handler runs while its own thread counts an event: it must not wait for that thread."""
+
+    def interrupted() -> None:
+        with life.statistics._lock, life._parts.control._lock:  # type: ignore[union-attr]
+            life._on_signal(signal.SIGTERM, None)
+
+    thread = threading.Thread(target=interrupted, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert life._parts is not None
+    assert life._parts.control.stopping
+
+
+def test_the_first_signal_after_a_failure_lets_the_drain_go_on(life: Lifecycle) -> None:
+    """Only a second signal aborts, not a first one that meets a flow which stops already."""
+    life.fail("poison")
+    life._on_signal(signal.SIGTERM, None)
+    with pytest.raises(Aborted):
+        life._on_signal(signal.SIGTERM, None)
+
+
+def test_a_life_is_lived_once() -> None:
+    """A second start is refused and opens nothing, whether the first one worked or not."""
+    before = set(threading.enumerate())
+    life = _life()
+    with pytest.raises(ConfigError):
+        life.start()
+    with pytest.raises(RuntimeError, match="once"):
+        life.start()
+    assert set(threading.enumerate()) <= before
+
+
+def test_the_end_is_told_when_the_last_worker_has_ended() -> None:
+    """With several workers the first committer that closes does not close what the others still use."""
+    ended: list[bool] = []
+    flight = Flight(1, 1)
+    sink = CommitSink(MemoryReader([], flight), flight, Bus(), lambda: ended.append(True))
+    first, second = sink.build("commit", 0, 2), sink.build("commit", 1, 2)
+    first.close()
+    assert not ended
+    second.close()
+    assert ended == [True]
+
+
+def test_a_bridge_without_a_loop_does_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process without descriptors is told, instead of waiting for a loop that never comes."""
+
+    def nothing_left() -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("drakkar_flow.runtime.bridge.uvloop.new_event_loop", nothing_left)
+    seen: list[BaseException] = []
+    with pytest.raises(RuntimeError, match="event loop"):
+        Bridge(seen.append).open()
+    assert isinstance(seen[0], OSError)

@@ -1,0 +1,181 @@
+"""What nobody expects in a hook, a listener or the library itself ends the flow visibly instead of hanging it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from drakkar_flow import ErrorAction, ExecutorTask, PrecomputedResult, StreamFlow
+from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.calls import Calls
+from drakkar_flow.runtime.step import Worker
+from drakkar_flow.testing import FlowRun, ScriptedExecutor, run_flow
+from support.until import until
+
+
+class Broken(Worker):
+    """A worker with a bug."""
+
+    def accept(self, items: list[Any]) -> None:
+        raise LookupError(items[0])
+
+
+class Bugs:
+    """Keeps what a bridge reports."""
+
+    def __init__(self) -> None:
+        self.seen: list[BaseException] = []
+        self.bridge = Bridge(self.seen.append)
+
+
+@pytest.fixture
+def bugs() -> Any:
+    """An open bridge and what it reports."""
+    bugs = Bugs()
+    bugs.bridge.open()
+    yield bugs
+    bugs.bridge.close()
+
+
+def test_a_worker_that_raises_is_reported(bugs: Bugs) -> None:
+    """An exception in `accept` reaches whoever can stop the flow."""
+    Broken(bugs.bridge).submit([["item"]])
+    until(lambda: bugs.seen)
+    assert isinstance(bugs.seen[0], LookupError)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_callback_that_raises_is_reported(bugs: Bugs, waits: bool) -> None:
+    """An exception after a call ended is not swallowed by the loop, whether the call waited or not."""
+
+    async def hook() -> None:
+        if waits:
+            await asyncio.sleep(0)
+
+    def done(_value: Any, _error: BaseException | None) -> None:
+        raise LookupError
+
+    bugs.bridge.post(lambda: Calls(bugs.bridge).call(hook, (), done))
+    until(lambda: bugs.seen)
+    assert isinstance(bugs.seen[0], LookupError)
+
+
+def test_work_of_ours_that_raises_is_reported(bugs: Bugs) -> None:
+    """A coroutine of the library that raises is a bug, not an ending."""
+    ended = threading.Event()
+
+    async def work() -> None:
+        raise LookupError
+
+    bugs.bridge.post(lambda: Calls(bugs.bridge).run(work(), ended.set))
+    until(lambda: bugs.seen)
+    assert isinstance(bugs.seen[0], LookupError)
+    assert not ended.is_set()
+
+
+def test_a_loop_that_ends_by_itself_is_reported(bugs: Bugs) -> None:
+    """A hook that calls sys.exit() ends the loop; nothing posted later raises or hangs."""
+
+    def leave() -> None:
+        raise SystemExit(3)
+
+    bugs.bridge.post(leave)
+    until(lambda: bugs.seen and bugs.bridge.closed)
+    assert isinstance(bugs.seen[0], SystemExit)
+    bugs.bridge.post(leave)
+    assert bugs.bridge.close()
+
+
+def test_a_closing_bridge_starts_no_further_calls() -> None:
+    """What waits behind cancelled calls is not begun on the way out."""
+    bridge = Bridge()
+    bridge.open()
+    calls = Calls(bridge)
+    called: list[int] = []
+    waiting = threading.Event()
+
+    async def wait(number: int) -> None:
+        called.append(number)
+        waiting.set()
+        await asyncio.sleep(60)
+
+    def next_one(_value: Any, _error: BaseException | None) -> None:
+        calls.call(wait, (2,), next_one)
+
+    bridge.post(lambda: calls.call(wait, (1,), next_one))
+    assert waiting.wait(10)
+    bridge.close()
+    assert called == [1]
+
+
+def test_a_bridge_that_can_not_end_says_so() -> None:
+    """A hook that ignores its cancellation does not keep `close` for ever."""
+    bridge = Bridge()
+    bridge.open()
+    release = threading.Event()
+
+    async def stubborn() -> None:
+        while not release.is_set():
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+
+    future = bridge.start(stubborn())
+    assert not bridge.close(timeout_s=0.1)
+    release.set()
+    until(future.done)
+
+
+def test_a_task_that_is_always_replaced_ends() -> None:
+    """Replacements that only fail and are only replaced come to an end, and the record is skipped."""
+    made = 0
+
+    def arrange(records: list[Any], _pending: Any) -> list[ExecutorTask]:
+        return [ExecutorTask(task_id="t", source_offsets=[record.offset]) for record in records]
+
+    def again(task: ExecutorTask, _error: Any) -> list[ExecutorTask]:
+        nonlocal made
+        made += 1
+        given = PrecomputedResult(exit_code=1) if made % 2 else None
+        return [ExecutorTask(task_id=f"t{made}", source_offsets=task.source_offsets, precomputed=given)]
+
+    flow = StreamFlow("replace").decode(int).arrange(arrange).execute(on_error=again).collect().route()
+    outcome = run_flow(flow, [1], executor=ScriptedExecutor(lambda _task: 1))
+    assert outcome.committed == {("input", 0): 1}
+    assert 10 < made < 1000
+
+
+def test_precomputed_replacements_do_not_exhaust_the_stack() -> None:
+    """A chain of replacements that never wait is not deeper than Python allows."""
+
+    def arrange(records: list[Any], _pending: Any) -> list[ExecutorTask]:
+        return [failing(record.offset) for record in records]
+
+    def failing(offset: int) -> ExecutorTask:
+        return ExecutorTask(task_id="t", source_offsets=[offset], precomputed=PrecomputedResult(exit_code=1))
+
+    async def again(task: ExecutorTask, _error: Any) -> list[ExecutorTask]:
+        return [failing(task.source_offsets[0])]
+
+    flow = StreamFlow("replace").decode(int).arrange(arrange).execute(on_error=again).collect().route()
+    assert run_flow(flow, [1, 2]).committed == {("input", 0): 2}
+
+
+def test_a_hook_that_cancels_itself_never_commits_its_record() -> None:
+    """`on_error` that raises CancelledError is told as a bug; the record is not taken for finished."""
+
+    def arrange(records: list[Any], _pending: Any) -> list[ExecutorTask]:
+        return [ExecutorTask(task_id="t", source_offsets=[record.offset]) for record in records]
+
+    async def cancelled(_task: ExecutorTask, _error: Any) -> ErrorAction:
+        raise asyncio.CancelledError
+
+    flow = StreamFlow("cancel").decode(int).arrange(arrange).execute(on_error=cancelled).collect().route()
+    run = FlowRun(flow, [1], executor=ScriptedExecutor(lambda _task: 1))
+    with run:
+        run.wait_until(lambda: run.bugs)
+        assert "CancelledError" in run.bugs.pop()
+        assert not run.reader.committed
