@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +11,7 @@ from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.arrange import ArrangeWorker
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.pending import PendingTasks
+from support.loop import LoopBridge
 
 pytestmark = pytest.mark.anyio
 LANE = ("in", 0)
@@ -24,14 +23,6 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class LoopBridge:
-    """A bridge whose loop is the test's own."""
-
-    def post(self, function: Callable[..., Any], *args: Any) -> None:
-        """Call `function` soon."""
-        asyncio.get_running_loop().call_soon(function, *args)
-
-
 def worker(seen: list[list[int]], size: int, linger_s: float) -> ArrangeWorker:
     """A worker that notes its windows."""
 
@@ -39,8 +30,9 @@ def worker(seen: list[list[int]], size: int, linger_s: float) -> ArrangeWorker:
         seen.append([record.offset for record in records])
         return []
 
-    bridge: Any = LoopBridge()
-    return ArrangeWorker(bridge, Bus(), Flight(9, 9), PendingTasks(), "s", arrange, size, linger_s, keep_messages=False)
+    return ArrangeWorker(
+        LoopBridge(), Bus(), Flight(9, 9), PendingTasks(), "s", arrange, size, linger_s, keep_messages=False
+    )
 
 
 def records(*offsets: int) -> list[Record]:

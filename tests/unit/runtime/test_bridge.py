@@ -152,7 +152,7 @@ def test_a_call_answers_once_with_a_value_or_an_error(bridge: Bridge, function, 
     async def run() -> tuple[list[Any], bool]:
         answers: list[Any] = []
         answered = asyncio.Event()
-        calls = Calls()
+        calls = Calls(bridge)
 
         def done(value: Any, error: BaseException | None) -> None:
             answers.append(str(error) if error else value)
@@ -171,15 +171,16 @@ def test_a_call_answers_once_with_a_value_or_an_error(bridge: Bridge, function, 
 
 
 def test_cancelled_calls_answer_with_the_cancellation(bridge: Bridge):
-    """cancel ends everything that waits."""
+    """Somebody cancels what waits: it has ended, with an error."""
 
     async def run() -> list[Any]:
         answers: list[Any] = []
-        calls = Calls()
+        calls = Calls(bridge)
         for _ in range(2):
             calls.call(asyncio.Event().wait, (), lambda value, error: answers.append(type(error)))
         await asyncio.sleep(0)
-        calls.cancel()
+        for task in tuple(calls._tasks):
+            task.cancel()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         return answers

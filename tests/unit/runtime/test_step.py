@@ -31,6 +31,7 @@ from drakkar_flow.runtime.step import Worker, _AsyncLogic
 from drakkar_flow.runtime.transform import MapAsyncWorker
 from drakkar_flow.runtime.windows import Ending, WindowRun
 from drakkar_flow.testing import MemoryDeadLetters, MemorySink, ScriptedExecutor
+from support.loop import LoopBridge
 
 pytestmark = pytest.mark.anyio
 
@@ -43,19 +44,11 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class LoopBridge:
-    """A bridge whose loop is the test's own: everything happens on one thread, step by step."""
-
-    def post(self, function: Callable[..., Any], *args: Any) -> None:
-        """Call `function` soon."""
-        asyncio.get_running_loop().call_soon(function, *args)
-
-
 class Echo(Worker):
     """Answers what it is told to."""
 
     def __init__(self) -> None:
-        super().__init__(LoopBridge())  # type: ignore[arg-type]
+        super().__init__(LoopBridge())
         self.seen: list[Any] = []
 
     def accept(self, items: list[Any]) -> None:
@@ -233,7 +226,9 @@ def arrange(bridge: Any) -> tuple[Worker, list[Any], Callable[[list[Chunk]], boo
         failed = sum(len(f.holds) for c in out for f in c.failures)
         return sum(len(item.records) for item in items if type(item) is WindowRun) + failed == 9
 
-    worker = ArrangeWorker(bridge, Bus(), Flight(9, 9), PendingTasks(), "s", function, 2, 0.0, keep_messages=False)
+    worker = ArrangeWorker(
+        LoopBridge(), Bus(), Flight(9, 9), PendingTasks(), "s", function, 2, 0.0, keep_messages=False
+    )
     return worker, [record(i) for i in range(9)], complete
 
 
@@ -254,7 +249,7 @@ def execute(bridge: Any) -> tuple[Worker, list[Any], Callable[[list[Chunk]], boo
 
     def complete(out: list[Chunk]) -> bool:
         items = [item for c in out for item in c.items]
-        replaced = sum(len(item.replacements) for item in items if item is not window)
+        replaced = sum(item.ending is Ending.REPLACED for item in items if item is not window)
         return len(items) == 1 + 9 + replaced and window in items
 
     return worker, [window, *runs], complete
