@@ -11,7 +11,7 @@ from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.arrange import ArrangeWorker
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.pending import PendingTasks
-from support.loop_bridge import LoopBridge
+from support.loop import LoopBridge
 
 pytestmark = pytest.mark.anyio
 LANE = ("in", 0)
@@ -30,8 +30,9 @@ def worker(seen: list[list[int]], size: int, linger_s: float) -> ArrangeWorker:
         seen.append([record.offset for record in records])
         return []
 
-    bridge: Any = LoopBridge()
-    return ArrangeWorker(bridge, Bus(), Flight(9, 9), PendingTasks(), "s", arrange, size, linger_s, keep_messages=False)
+    return ArrangeWorker(
+        LoopBridge(), Bus(), Flight(9, 9), PendingTasks(), "s", arrange, size, linger_s, keep_messages=False
+    )
 
 
 def records(*offsets: int) -> list[Record]:

@@ -170,63 +170,19 @@ def test_a_call_answers_once_with_a_value_or_an_error(bridge: Bridge, function, 
     assert inline is None or at_once is inline
 
 
-def test_a_call_that_was_cancelled_by_somebody_answers_with_the_cancellation(bridge: Bridge):
-    """A hook whose task somebody cancels has failed like any other; the worker hears of it once."""
-
-    async def cancelled() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        task.cancel()
-        await asyncio.Event().wait()
+def test_cancelled_calls_answer_with_the_cancellation(bridge: Bridge):
+    """Somebody cancels what waits: it has ended, with an error."""
 
     async def run() -> list[Any]:
         answers: list[Any] = []
-        answered = asyncio.Event()
-
-        def done(_value: Any, error: BaseException | None) -> None:
-            answers.append(type(error))
-            answered.set()
-
         calls = Calls(bridge)
-        calls.call(cancelled, (), done)
-        await answered.wait()
+        for _ in range(2):
+            calls.call(asyncio.Event().wait, (), lambda value, error: answers.append(type(error)))
+        await asyncio.sleep(0)
+        for task in tuple(calls._tasks):
+            task.cancel()
+        await asyncio.sleep(0)
         await asyncio.sleep(0)
         return answers
 
-    assert bridge.run(run(), 20) == [asyncio.CancelledError]
-
-
-def test_a_call_that_closing_cancels_answers_nothing():
-    """What had not ended keeps its credit, so its offset stays: nobody is told of a failure."""
-    bridge = Bridge()
-    bridge.open()
-    answers: list[Any] = []
-    started = threading.Event()
-
-    async def hang() -> None:
-        started.set()
-        await asyncio.Event().wait()
-
-    bridge.post(lambda: Calls(bridge).call(hang, (), lambda value, error: answers.append(error)))
-    assert started.wait(20)
-    bridge.close()
-    assert answers == []
-
-
-def test_an_exception_in_what_was_posted_is_told():
-    """Work that is lost must not be lost in silence."""
-    told: list[BaseException] = []
-    heard = threading.Event()
-
-    def hear(bug: BaseException) -> None:
-        told.append(bug)
-        heard.set()
-
-    bridge = Bridge(hear)
-    bridge.open()
-    try:
-        bridge.post({}.__getitem__, "missing")
-        assert heard.wait(20)
-        assert isinstance(told[0], KeyError)
-    finally:
-        bridge.close()
+    assert bridge.run(run(), 20) == [asyncio.CancelledError] * 2

@@ -17,7 +17,7 @@ from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.pending import PendingTasks
 from drakkar_flow.runtime.windows import Ending, WindowRun
 from drakkar_flow.testing import ScriptedExecutor
-from support.loop_bridge import LoopBridge
+from support.loop import LoopBridge
 
 pytestmark = pytest.mark.anyio
 
@@ -48,8 +48,7 @@ async def test_each_retry_waits_for_the_back_off_of_its_attempt():
     executor = ScriptedExecutor({"t": 1})
     backoff: Any = Waiting()
     settings = ExecuteSettings("s", 9, None, ErrorAction.RETRY, backoff)
-    bridge: Any = LoopBridge()
-    worker = ExecuteWorker(bridge, Bus(), Flight(9, 9), PendingTasks(), executor, settings)
+    worker = ExecuteWorker(LoopBridge(), Bus(), Flight(9, 9), PendingTasks(), executor, settings)
     worker.submit([[window, run]])
     for _ in range(50):
         await asyncio.sleep(0)
@@ -57,7 +56,6 @@ async def test_each_retry_waits_for_the_back_off_of_its_attempt():
     assert executor.started == ["t"] * 3
     assert executor.statistics().running == 0
     assert not worker.idle
-    bridge.closed = True
     for waiting in tuple(worker._calls._tasks):
         waiting.cancel()
 

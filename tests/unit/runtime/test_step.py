@@ -31,7 +31,7 @@ from drakkar_flow.runtime.step import Worker, _AsyncLogic
 from drakkar_flow.runtime.transform import MapAsyncWorker
 from drakkar_flow.runtime.windows import Ending, WindowRun
 from drakkar_flow.testing import MemoryDeadLetters, MemorySink, ScriptedExecutor
-from support.loop_bridge import LoopBridge
+from support.loop import LoopBridge
 
 pytestmark = pytest.mark.anyio
 
@@ -48,7 +48,7 @@ class Echo(Worker):
     """Answers what it is told to."""
 
     def __init__(self) -> None:
-        super().__init__(LoopBridge())  # type: ignore[arg-type]
+        super().__init__(LoopBridge())
         self.seen: list[Any] = []
 
     def accept(self, items: list[Any]) -> None:
@@ -148,6 +148,29 @@ async def test_the_step_asks_to_be_notified_soon_then_less_often_until_nothing_i
     assert pause(logic.on_notify) is None
 
 
+async def test_what_ends_while_the_engine_looks_is_given_at_the_next_look():
+    """An answer that comes right behind `take` leaves a notification asked for."""
+
+    class Racing(Echo):
+        def take(self) -> list[Chunk]:
+            """Finish just after the engine's thread took what there was."""
+            taken = super().take()
+            if self.open:
+                self.answer(1)
+                self._flush()
+            return taken
+
+    worker = Racing()
+    logic = _AsyncLogic(worker)
+    worker.submit([[1]])
+    await turn()
+    assert logic.on_notify() == ([], False)
+    assert logic.notify_at() is not None
+    (chunk,), _ = logic.on_notify()
+    assert chunk.items == [1]
+    assert logic.notify_at() is None
+
+
 async def test_the_end_gives_what_is_finished_and_keeps_nothing():
     """What is still open at the end is left out; a snapshot holds nothing."""
     worker = Echo()
@@ -203,7 +226,9 @@ def arrange(bridge: Any) -> tuple[Worker, list[Any], Callable[[list[Chunk]], boo
         failed = sum(len(f.holds) for c in out for f in c.failures)
         return sum(len(item.records) for item in items if type(item) is WindowRun) + failed == 9
 
-    worker = ArrangeWorker(bridge, Bus(), Flight(9, 9), PendingTasks(), "s", function, 2, 0.0, keep_messages=False)
+    worker = ArrangeWorker(
+        LoopBridge(), Bus(), Flight(9, 9), PendingTasks(), "s", function, 2, 0.0, keep_messages=False
+    )
     return worker, [record(i) for i in range(9)], complete
 
 

@@ -186,3 +186,20 @@ def test_a_flow_that_breaks_fails_the_test():
 
     with pytest.raises(AssertionError, match="the flow broke: "):
         run_it()
+
+
+def test_a_hook_that_ends_the_loop_fails_the_test():
+    """sys.exit() in a hook is told at once instead of leaving the test to wait."""
+
+    def leave(result: object) -> None:
+        raise SystemExit(3)
+
+    flow = (
+        StreamFlow("exit")
+        .arrange(lambda records, _: [ExecutorTask(task_id="t", source_offsets=[0])])
+        .execute()
+        .collect(leave)
+        .route()
+    )
+    with pytest.raises(AssertionError, match=r"the flow broke: SystemExit\(3\)"):
+        run_flow(flow, [1])
