@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
 
-from drakkar_flow.errors import StartupError
 from drakkar_flow.observe import events as ev
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.collectors import BulkHistogram, RuntimeGauges
-from drakkar_flow.observe.metrics import Metrics, user_metrics
+from drakkar_flow.observe.metrics import Metrics
 
 LANE = ("in", 3)
 NAMES_AND_LABELS = {
@@ -353,54 +352,3 @@ def test_a_bulk_histogram_counts_like_observing_one_by_one():
     got = generate_latest(ours).decode().splitlines()
     assert [line.rsplit(" ", 1)[0] for line in got] == [line.rsplit(" ", 1)[0] for line in lines]
     assert got[:-1] == lines[:-1]  # the sum is a float added up in another order
-
-
-def own(registry: CollectorRegistry | None) -> type:
-    """A handler class with metrics, some of them not for others."""
-
-    class Base:
-        inherited = Counter("files_seen", "Files seen", registry=registry)
-        replaced = Counter("old_name", "Overridden below", registry=registry)
-
-    class Handler(Base):
-        depth = Gauge("depth", "Depth", ["kind"], registry=registry)
-        _private = Counter("private", "Not for others", registry=registry)
-        replaced = None
-        limit = 3
-
-    return Handler
-
-
-@pytest.mark.parametrize("as_instance", [True, False])
-def test_user_metrics_are_found_through_the_classes(as_instance):
-    """Inherited metrics count, private and overridden ones don't, and an instance is as good as its class."""
-    handler = own(None)
-    found = user_metrics(handler() if as_instance else handler)
-    assert sorted(found) == ["depth", "inherited"]
-
-
-@pytest.mark.parametrize("times", [1, 2])
-def test_user_metrics_are_served_with_ours(scene, times):
-    """Adding them once or twice puts them on the page."""
-    handler = own(None)
-    for _ in range(times):
-        found = scene.metrics.add_user_metrics(handler)
-    found["inherited"].inc(3)
-    assert scene.registry.get_sample_value("files_seen_total") == 3
-
-
-def test_user_metrics_that_live_in_our_registry_already_are_left_there(scene):
-    """A host that hands its own registry in may have made its metrics there."""
-    handler = own(scene.registry)
-    assert sorted(scene.metrics.add_user_metrics(handler)) == ["depth", "inherited"]
-
-
-def test_a_user_metric_with_a_name_of_ours_is_refused(scene):
-    """Two metrics of one name would make the page unreadable; the problem names the attribute."""
-
-    class Handler:
-        mine = Counter("drakkar_task_retries", "Another thing", registry=None)
-
-    with pytest.raises(StartupError, match=r"Handler\.mine.*drakkar_task_retries.*rename") as caught:
-        scene.metrics.add_user_metrics(Handler)
-    assert caught.value.exit_code == 2
