@@ -35,9 +35,9 @@ def main() -> None:
     print(json.dumps({"machine": machine()}), flush=True)
     rows: list[tuple[str, str, object]] = []
     for name in names:
-        result = importlib.import_module(f"benchmarks.{name}").main()
-        print(json.dumps(result), flush=True)
-        rows += [(name, key, value) for key, value in result.items() if key != "bench"]
+        result: dict[str, object] = importlib.import_module(f"benchmarks.{name}").measure()
+        print(json.dumps({"bench": name, **result}), flush=True)
+        rows += [(name, key, value) for key, value in result.items()]
     width = max(len(key) for _, key, _ in rows)
     print()
     for name, key, value in rows:

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import json
-
 from benchmarks.bench import fill, make_topic, watch
 
 RECORDS = 1_000_000
 
 
-def main() -> dict[str, object]:
+def measure() -> dict[str, object]:
     source = make_topic("in")
     fill(source, RECORDS)
     result = watch("benchmarks.workers.handler_style", source, RECORDS)
     return {
-        "bench": "backlog",
         "records": RECORDS,
         "per_s": round(result.rate),
         "peak_mib": round(result.peak_mib),
         "limit_mib": 200,
     }
-
-
-if __name__ == "__main__":
-    print(json.dumps(main()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 import psutil
@@ -37,15 +36,10 @@ def idle_percent(partitions: int) -> float:
     return spent / SECONDS * 100
 
 
-def main() -> dict[str, object]:
+def measure() -> dict[str, object]:
     return {
-        "bench": "idle",
         "cpu_percent": round(idle_percent(4), 1),
         "limit_percent": 5,
         "cpu_percent_1000_partitions": round(idle_percent(1000), 1),
         "limit_percent_1000_partitions": 10,
     }
-
-
-if __name__ == "__main__":
-    print(json.dumps(main()))

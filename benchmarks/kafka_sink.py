@@ -1,29 +1,25 @@
-"""What the Kafka sink costs over a bare produce loop: `python benchmarks/kafka_sink.py 127.0.0.1:9092`.
-
-Prints one JSON object; `cpu_ratio` is the sink's CPU over the loop's, the median of the rounds, both in
-the same run. The target is 1.3 at most.
-"""
+"""What the Kafka sink costs over a bare produce loop, both in the same run."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import statistics
 import time
-import uuid
 from collections.abc import Callable
 from functools import partial
 
 import uvloop
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # public, but not in its __all__
 from pydantic import BaseModel
 
+from benchmarks.bench import bootstrap, make_topic
 from drakkar_flow.config.sinks import KafkaSinkConfig
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.payload import KafkaPayload
 from drakkar_flow.sinks.kafka import MAX_BATCH, MAX_IN_FLIGHT, KafkaSink
+
+MESSAGES = 100_000
+ROUNDS = 5
 
 
 class Hit(BaseModel):
@@ -82,39 +78,25 @@ def measured(work: Callable[[], None]) -> list[float]:
     return [time.process_time() - cpu, time.perf_counter() - wall]
 
 
-def main() -> None:
-    """Run the rounds by turns and print what they took."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("brokers")
-    parser.add_argument("--messages", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    admin = AdminClient({"bootstrap.servers": options.brokers})
-    topic = f"bench-{uuid.uuid4().hex[:8]}"
-    admin.create_topics([NewTopic(topic, 4)])[topic].result(20)
-    models = [Hit(id=n, path=f"/data/part-{n:09}.json", score=n / 7) for n in range(options.messages)]
+def measure() -> dict[str, object]:
+    """Let the two take turns; every number is the median of the rounds."""
+    topic = make_topic("sink")
+    models = [Hit(id=n, path=f"/data/part-{n:09}.json", score=n / 7) for n in range(MESSAGES)]
     batches = batches_of(models)
-    try:
-        rounds = [
-            (
-                measured(partial(bare_loop, options.brokers, topic, models)),
-                measured(partial(sink, options.brokers, topic, batches)),
-            )
-            for _ in range(options.rounds)
-        ]
-    finally:
-        admin.delete_topics([topic])[topic].result(20)
+    rounds = [
+        (
+            measured(partial(bare_loop, bootstrap(), topic, models)),
+            measured(partial(sink, bootstrap(), topic, batches)),
+        )
+        for _ in range(ROUNDS)
+    ]
     bare, ours = ([statistics.median(each[side][kind] for each in rounds) for kind in (0, 1)] for side in (0, 1))
-    report = {
-        "messages": options.messages,
+    return {
+        "messages": MESSAGES,
         "bare_cpu_s": round(bare[0], 3),
         "sink_cpu_s": round(ours[0], 3),
         "cpu_ratio": round(statistics.median(each[1][0] / each[0][0] for each in rounds), 2),
-        "bare_messages_per_s": round(options.messages / bare[1]),
-        "sink_messages_per_s": round(options.messages / ours[1]),
+        "cpu_ratio_limit": 1.3,
+        "bare_messages_per_s": round(MESSAGES / bare[1]),
+        "sink_messages_per_s": round(MESSAGES / ours[1]),
     }
-    print(json.dumps(report))
-
-
-if __name__ == "__main__":
-    main()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from benchmarks.bench import fill, make_topic, median, watch
 from benchmarks.executor_spawn import c_loop_per_s
 
@@ -12,7 +10,7 @@ ROUNDS = 3
 SLOTS = (2, 4)
 
 
-def main() -> dict[str, object]:
+def measure() -> dict[str, object]:
     source = make_topic("in")
     fill(source, RECORDS)
     limits, rates, ratios, cpus = [], [], [], []
@@ -29,7 +27,6 @@ def main() -> dict[str, object]:
         cpus.append(best.cpu_us)
         ratios.append(best.rate / limits[-1])
     return {
-        "bench": "oneshot",
         "records": RECORDS,
         "c_loop_per_s": round(median(limits)),
         "tasks_per_s": round(median(rates)),
@@ -37,7 +34,3 @@ def main() -> dict[str, object]:
         "ratio": round(median(ratios), 2),
         "limit": 0.7,
     }
-
-
-if __name__ == "__main__":
-    print(json.dumps(main()))

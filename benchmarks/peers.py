@@ -6,7 +6,6 @@ BENCH_PEER_PYTHON=peer/bin/python make bench ARGS=peers
 
 from __future__ import annotations
 
-import json
 import os
 
 from benchmarks.bench import fill, make_topic, watch
@@ -23,11 +22,11 @@ def filled(count: int) -> str:
     return topic
 
 
-def main() -> dict[str, object]:
+def measure() -> dict[str, object]:
     python = os.environ.get("BENCH_PEER_PYTHON")
     if not python:
-        return {"bench": "peers", "skipped": "set BENCH_PEER_PYTHON to a Python 3.13 that has py-drakkar"}
-    result: dict[str, object] = {"bench": "peers", "peer": "py-drakkar 2.4.0"}
+        return {"skipped": "set BENCH_PEER_PYTHON to a Python 3.13 that has py-drakkar"}
+    result: dict[str, object] = {"peer": "py-drakkar 2.4.0"}
     for name, ours, records in (
         ("precomputed", "handler_style", PRECOMPUTED_RECORDS),
         ("cat", "cat_style", CAT_RECORDS),
@@ -44,7 +43,3 @@ def main() -> dict[str, object]:
             f"{name}_ours_first_s": round(mine.first_s, 1),
         }
     return result
-
-
-if __name__ == "__main__":
-    print(json.dumps(main()))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from benchmarks.bench import fill, make_topic, median, watch
 
 RECORDS = 400_000
@@ -11,7 +9,7 @@ ROUNDS = 3
 WORKERS = {"bare": "bare", "flow": "flow_style", "handler": "handler_style"}
 
 
-def main() -> dict[str, object]:
+def measure() -> dict[str, object]:
     source = make_topic("in")
     fill(source, RECORDS)
     seen = {name: [] for name in WORKERS}  # type: dict[str, list[float]]
@@ -24,7 +22,6 @@ def main() -> dict[str, object]:
             cpu[name].append(result.cpu_us)
             ratios[name].append(result.rate / seen["bare"][-1])
     return {
-        "bench": "precomputed",
         "records": RECORDS,
         **{f"{name}_per_s": round(median(rates)) for name, rates in seen.items()},
         **{f"{name}_cpu_us": round(median(values), 1) for name, values in cpu.items()},
@@ -33,7 +30,3 @@ def main() -> dict[str, object]:
         "handler_ratio": round(median(ratios["handler"]), 2),
         "handler_limit": 0.45,
     }
-
-
-if __name__ == "__main__":
-    print(json.dumps(main()))

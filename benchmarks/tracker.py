@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import timeit
 
@@ -34,16 +33,12 @@ def acks_per_second(acks: list[Ack]) -> float:
     return len(acks) / min(timeit.repeat(run, number=1, repeat=5))
 
 
-def main() -> None:
+def measure() -> dict[str, object]:
     """Measure in order and shuffled, with whole and with divided credit."""
-    result: dict[str, float] = {}
+    result: dict[str, object] = {}
     for shares in (1, 4):
         acks = acknowledgements(shares)
-        result[f"in_order_{shares}_shares"] = round(acks_per_second(acks))
+        result[f"in_order_{shares}_shares_acks_per_s"] = round(acks_per_second(acks))
         random.Random(1).shuffle(acks)
-        result[f"shuffled_{shares}_shares"] = round(acks_per_second(acks))
-    print(json.dumps({"unit": "acks/s", "batch": BATCH, **result}))
-
-
-if __name__ == "__main__":
-    main()
+        result[f"shuffled_{shares}_shares_acks_per_s"] = round(acks_per_second(acks))
+    return result

@@ -132,17 +132,19 @@ def summarise(statistics: StatisticsSnapshot, count: int, busy_s: float, slots: 
     tell("tasks", f"{totals.tasks_completed + totals.tasks_failed:,} processes, {slots} at a time:")
     tell("", f"  {totals.tasks_completed:,} found something")
     tell("", f"  {nothing:,} found nothing: grep's exit code 1, for which on_error gives an empty result")
-    tell("", f"  {totals.tasks_failed - nothing:,} failed, {totals.task_retries} of them were run again")
+    again = f", {totals.task_retries} run again" if totals.task_retries else ""
+    tell("", f"  {totals.tasks_failed - nothing:,} failed{again}")
     tell("one task", f"p50 {statistics.task_p50_s * 1e3:.1f} ms, p99 {statistics.task_p99_s * 1e3:.1f} ms")
-    tell("one record", f"p50 {statistics.record_p50_s:.1f} s, p99 {statistics.record_p99_s:.1f} s, its turn awaited")
+    latency = f"p50 {statistics.record_p50_s:.1f} s, p99 {statistics.record_p99_s:.1f} s"
+    tell("one record", f"{latency}: all were there at once and waited their turn")
 
 
 def show_outputs(brokers: str, config: DrakkarConfig) -> bool:
     """Print what the broker and the files hold; returns whether that is one answer for every committed record."""
     source, found, letters = config.kafka.source_topic, config.sinks.kafka["found"].topic, config.dead_letter_topic
     offsets = committed(brokers, config)
-    each = ", ".join(f"{offset:,} of partition {number}" for number, offset in offsets.items())
-    tell("committed", f"{sum(offsets.values()):,} records of topic {source}: {each}")
+    each = " + ".join(f"{offset:,}" for offset in offsets.values())
+    tell("committed", f"{sum(offsets.values()):,} records: {each} in the partitions of topic {source}")
     messages, dead = read(brokers, found), read(brokers, letters)
     lines = (OUTPUT / "found.jsonl").read_text().splitlines() if messages else []
     rows = show_table(OUTPUT / "found.db") if messages else 0
@@ -175,7 +177,7 @@ def reason(message: Message) -> str:
     headers = dict(cast("list[tuple[str, bytes]]", message.headers()))
     if task := headers.get("drakkar.task"):
         return str(json.loads(task)["stderr"]).strip()
-    return headers["__connect.errors.exception.message"].decode()[:110]
+    return headers["__connect.errors.exception.message"].decode().partition(" [type=")[0]
 
 
 def committed(brokers: str, config: DrakkarConfig) -> dict[int, int]:

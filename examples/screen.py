@@ -11,7 +11,7 @@ from drakkar_flow.observe.statistics import StatisticsSnapshot
 
 __all__ = ["Screen", "make_screen"]
 
-_WAITING = "joining the consumer group, which takes Kafka about 3 s"
+_WAITING = "joining the group, 3 s"
 
 
 class Screen(Protocol):

@@ -241,7 +241,7 @@ def _render(properties: Mapping[str, str | int]) -> str:
 
 
 def _format(broker: Broker, cluster_id: str, libs: Path) -> None:
-    argv = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(broker.properties)]
+    argv = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", str(broker.properties)]
     with broker.log.open("ab") as log:
         done = subprocess.run([*JAVA, "-cp", f"{libs}/*", *argv], stdout=log, stderr=log, check=False)
     if done.returncode:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 from sqlite3 import connect
 
 import pytest
+
+from examples.playground import embedded_broker
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,10 +59,22 @@ def test_a_signal_ends_the_demo_in_order(tmp_path: Path, number: signal.Signals)
     """What was taken is finished and committed, the rest is left, and the exit code is 0."""
     with start(tmp_path, 5000) as demo:
         assert demo.stdout is not None
-        while " searching" not in demo.stdout.readline():
+        while not re.search(r" [1-9][\d,]* of [\d,]+  searching", demo.stdout.readline()):
             assert demo.poll() is None
         demo.send_signal(number)
         out, err = demo.communicate(timeout=60)
     assert (demo.returncode, err) == (0, "")
     assert "Stopped in order: what was taken is finished and committed" in out
     assert 0 < rows(tmp_path) < 5000
+
+
+def test_no_signal_reaches_the_embedded_broker() -> None:
+    """Its threads block all signals: one that Ctrl-C interrupts in poll would end, and the broker with it."""
+    tasks = Path("/proc/self/task")
+    before = {task.name for task in tasks.iterdir()}
+    with embedded_broker():
+        started = [task for task in tasks.iterdir() if task.name not in before]
+        masks = [re.search(r"SigBlk:\s+(\w+)", (task / "status").read_text()) for task in started]
+        blocked = [int(mask[1], 16) >> (signal.SIGINT - 1) & 1 for mask in masks if mask]
+    assert len(blocked) > 1
+    assert all(blocked)

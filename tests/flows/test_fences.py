@@ -30,24 +30,54 @@ def drained(run: FlowRun) -> None:
 
 
 def test_what_waits_for_its_window_is_dropped():
-    """A window of a revoked partition is not arranged; the other partition's is."""
+    """A window of a revoked partition is not arranged; the other partition's is, and assignments never mix."""
     arranged = []
 
     def arrange(records, pending):
         arranged.append([record.label for record in records])
         return []
 
-    flow = StreamFlow("linger").arrange(arrange, window=Window(size=2, linger_s=600)).execute().collect().route()
+    flow = StreamFlow("linger").arrange(arrange, window=Window(size=3, linger_s=600)).execute().collect().route()
     with FlowRun(flow, [0, 1], partitions=2, open_end=True) as run:
         run.wait_until(lambda: run.flight.records == 2)
         run.reader.revoke([FIRST])
-        run.reader.put([2, 3])  # FIRST gets none: it is not assigned
-        run.wait_until(lambda: run.reader.committed == {SECOND: 2})
-        assert arranged == [["input:1:0", "input:1:1"]]
-        run.reader.assign([FIRST])  # its old record and two of the new assignment do not mix
-        run.wait_until(lambda: run.reader.committed == {FIRST: 2, SECOND: 2})
+        run.reader.put([2, 3, 4, 5])  # FIRST gets none yet: it is not assigned
+        run.wait_until(lambda: run.reader.committed == {SECOND: 3})
+        assert arranged == [["input:1:0", "input:1:1", "input:1:2"]]
+        run.reader.assign([FIRST])
+        run.wait_until(lambda: run.reader.committed == {FIRST: 3, SECOND: 3})
         drained(run)
-    assert arranged[1:] == [["input:0:0", "input:0:1"]]
+    assert arranged[1:] == [["input:0:0", "input:0:1", "input:0:2"]]
+
+
+def test_a_window_never_mixes_two_assignments():
+    """An old record and just enough new ones for a window: the old one is dropped, the new ones wait for more."""
+    arranged = []
+
+    def arrange(records, pending):
+        arranged.append([(record.offset, record.epoch) for record in records])
+        return []
+
+    flow = StreamFlow("mix").arrange(arrange, window=Window(size=3, linger_s=600)).execute().collect().route()
+    with FlowRun(flow, [0], open_end=True) as run:
+        run.wait_until(lambda: run.flight.records == 1)
+        run.reader.revoke()
+        run.reader.put([1])
+        run.reader.assign()
+        run.wait_until(lambda: run.reader.statistics().queued == {FIRST: 0} and not run.flight.has_fences)
+        run.reader.put([2])
+        run.wait_until(lambda: run.reader.committed == {FIRST: 3})
+    assert arranged == [[(0, 2), (1, 2), (2, 2)]]
+
+
+def test_new_records_behind_dropped_ones_get_their_own_linger():
+    """The timer of a dropped record starts the next one's: no record waits for ever."""
+    flow = StreamFlow("own").arrange(lambda records, _: [], window=Window(size=9, linger_s=0.02)).execute().collect()
+    with FlowRun(flow.route(), [0], open_end=True) as run:
+        run.wait_until(lambda: run.flight.records == 1)
+        run.reader.revoke()
+        run.reader.assign()
+        run.wait_until(lambda: run.reader.committed == {FIRST: 1})
 
 
 def test_what_waits_behind_a_slow_arrange_is_dropped():

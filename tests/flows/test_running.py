@@ -229,3 +229,10 @@ def test_a_run_that_is_stuck_says_what_is_open():
     sink.gate.shut()
     with pytest.raises(AssertionError, match=r"did not end within 0.05 s: in flight: input:0 2; committed: \{\}"):
         run_flow(StreamFlow("stuck").decode(int).route(), [1, 2], sinks=[sink], timeout_s=0.05)
+
+
+@pytest.mark.parametrize("name", ["track", "dlq", "kafka-out", "source", "commit", "endings"])
+def test_steps_may_have_any_name(name):
+    """No name a user gives collides with the steps a flow is completed by."""
+    flow = StreamFlow("names").decode(int, name=name).map(abs, name=name).map(abs, name=name).route(name=name)
+    assert run_flow(flow, [-1]).values == [1]

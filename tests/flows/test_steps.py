@@ -11,10 +11,9 @@ from pydantic import BaseModel
 from drakkar_flow import DrakkarConfig, Record, StreamFlow
 from drakkar_flow.graph.nodes import Dlq, Fail, Skip
 from drakkar_flow.model.outcome import FailureKind
-from drakkar_flow.observe.events import RecordsFailed, RecordsFinished
+from drakkar_flow.observe.events import RecordsFailed
 from drakkar_flow.testing import FlowRun, run_flow
-
-LANE = ("input", 0)
+from support.handlers import LANE, ends
 
 
 class Point(BaseModel):
@@ -26,12 +25,6 @@ class Point(BaseModel):
 def numbers(name: str = "numbers") -> StreamFlow:
     """A flow that reads ints."""
     return StreamFlow(name).decode(int)
-
-
-def ends(outcome):
-    """How many records ended done, skipped, dead."""
-    events = outcome.of(RecordsFinished)
-    return tuple(sum(getattr(event, what) for event in events) for what in ("done", "skipped", "dead"))
 
 
 def test_decoding_to_a_model_gives_the_model_to_the_next_step():
@@ -55,6 +48,7 @@ def test_undecodable_records_become_dead_letters_and_the_others_go_on_in_order()
     assert {letter.stage for letter in outcome.dead_letters} == {"decode"}
     assert "input:0:1" in outcome.dead_letters[0].error
     assert "\n" not in outcome.dead_letters[0].error
+    assert "was the direct cause of" in outcome.dead_letters[0].stacktrace
     assert outcome.dead_letters[0].exception_class == "drakkar_flow.errors.DecodeError"
     assert outcome.committed == {LANE: 5}
     assert ends(outcome) == (3, 0, 2)

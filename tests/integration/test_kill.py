@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from support.scene import Scene
+from support.until import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -35,3 +36,22 @@ def test_kills_at_random_moments_lose_nothing(scene: Scene, chance: random.Rando
     duplicates = scene.check_delivered(feeder.count)
     print(f"{KILLS} kills, {feeder.count} records, {duplicates} duplicates")
     assert duplicates <= (IN_FLIGHT + UNCOMMITTED) * KILLS
+
+
+@pytest.mark.xfail(reason="children that do not end with their pipes outlive a worker that is killed", strict=True)
+def test_a_killed_worker_leaves_no_children(scene: Scene) -> None:
+    """The children of a worker that dies without a word end too."""
+    scene.fill(4)
+    worker = scene.start("stubborn")
+    worker.until(lambda: len(worker.descendants()) >= 4, "its children ran")
+    worker.kill()
+    until(lambda: not worker.descendants(), 5.0, "its children to end")
+
+
+def test_children_that_read_their_input_end_with_a_killed_worker(scene: Scene) -> None:
+    """Their pipes close when the worker dies, so `cat` and its like end by themselves."""
+    worker = scene.start("children")
+    with scene.feeding():
+        worker.until(worker.descendants, "its children ran")
+        worker.kill()
+    until(lambda: not worker.descendants(), 5.0, "its children to end")

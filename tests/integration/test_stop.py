@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from support.kafka_io import produce
 from support.scene import PIPELINES, Scene
 from support.until import until
 from support.worker import Worker
@@ -93,3 +94,29 @@ def test_a_drain_that_runs_out_of_time_ends_with_1(scene: Scene) -> None:
     assert "4 records unfinished" in worker.stderr
     until(lambda: not worker.descendants(), 5.0, "its children to end")
     assert scene.committed() == {}
+
+
+def test_an_error_that_must_stop_the_flow_ends_it_with_1(scene: Scene) -> None:
+    """With `on_decode_error: fail` the first bad record ends the worker; its offset is not committed."""
+    produce(scene.bootstrap, scene.source, ["1", "2", "poison", "4"], partition=0)
+    worker = scene.start("decoding", {"runtime": {"on_decode_error": "fail"}})
+    assert worker.wait(BUDGET_S) == 1
+    assert "Traceback" not in worker.stderr
+    assert scene.committed().get(0, 0) <= 2
+
+
+def test_bytewax_run_ends_with_130_after_a_second_signal_and_2_for_a_bad_configuration(scene: Scene) -> None:
+    """The exit codes are the library's, whoever runs the flow."""
+    scene.fill(4)
+    environment = {"PYTHONPATH": str(PIPELINES), "DRAKKAR_CONFIG": str(scene.config())}
+    worker = scene.launch("-m", "bytewax.run", "terse:sleepers", environment=environment)
+    worker.until(lambda: len(worker.descendants()) >= 4, "its children ran")
+    worker.send(signal.SIGTERM)
+    worker.until(lambda: '"drakkar_draining"' in worker.stderr, "it drained")
+    assert worker.terminate(timeout_s=5.0) == 130
+    until(lambda: not worker.descendants(), 5.0, "its children to end")
+
+    environment["DRAKKAR_CONFIG"] = str(scene.config({"kafka": {"broker": "x"}}))
+    worker = scene.launch("-m", "bytewax.run", "terse", environment=environment)
+    assert worker.wait(BUDGET_S) == 2
+    assert "Traceback" not in worker.stderr

@@ -86,8 +86,8 @@ def _covered(delivered: Iterable[Message]) -> dict[int, list[int]]:
         _topic, partition, offset = (message.key() or b"").decode().rsplit(":", 2)
         first.setdefault(int(partition), {}).setdefault(int(offset), message.offset() or 0)
     covered: dict[int, list[int]] = {}
-    for partition, places in first.items():
-        so_far = covered[partition] = []
+    for number, places in first.items():
+        so_far = covered[number] = []
         while (place := places.get(len(so_far))) is not None:
             so_far.append(max(place, so_far[-1] if so_far else 0))
     return covered

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -150,8 +151,20 @@ def committed(bootstrap: str, group: str, topic: str) -> dict[int, int]:
 def committed_as_seen_by(admin: AdminClient, group: str, topic: str) -> dict[int, int]:
     """`committed` for those who ask often: a client of one's own costs less than a new one each time."""
     request = [ConsumerGroupTopicPartitions(group)]
-    answer = admin.list_consumer_group_offsets(request, request_timeout=REQUEST_TIMEOUT_S)[group].result()
+    answer = _result(lambda: admin.list_consumer_group_offsets(request, request_timeout=REQUEST_TIMEOUT_S)[group])
     return {at.partition: at.offset for at in answer.topic_partitions if at.topic == topic and at.offset >= 0}
+
+
+def _result(ask: Callable[[], Future[Any]]) -> Any:
+    """The answer to a question that a broker can't answer while it starts; asked again until it can."""
+    deadline = time.monotonic() + 3 * REQUEST_TIMEOUT_S
+    while True:
+        try:
+            return ask().result()
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def create_topic(admin: AdminClient, name: str, partitions: int) -> None:

@@ -99,6 +99,10 @@ class Scene:
             worker.close()
         delete_topics(self._admin, [self.source, self.out, self.dlq])
 
+    def broker_restarted(self) -> None:
+        """Forget the connections to the broker's former life, on which an admin client waits in vain."""
+        self._admin = AdminClient({"bootstrap.servers": self.bootstrap})
+
     # --- the truth ------------------------------------------------------------------------------
 
     def committed(self) -> dict[int, int]:

@@ -19,6 +19,7 @@ from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.group import GroupReader, GroupSettings
+from drakkar_flow.runtime.intake import Intake
 from drakkar_flow.runtime.parts import Parts, SinkPart
 from drakkar_flow.sinks.dlq import DeadLetterQueue
 from drakkar_flow.sinks.registry import SPECS
@@ -31,12 +32,21 @@ _PREFETCH_BACKOFF_MS = 20  # its pause when that is full; the default of 1 s sho
 
 
 def settle_topics(flow: StreamFlow, config: DrakkarConfig) -> DrakkarConfig:
-    """Say which topics are read: the configuration's if it names any, else the flow's, else the default."""
+    """Say which topics are read: the configuration's if it names any, else the flow's, else the default.
+
+    Raises:
+        ConfigError: when the rest of the configuration does not fit the flow's topics.
+    """
     named = {"source_topic", "source_topics"} & config.kafka.model_fields_set
     if named or not flow.source.topics:
         return config
     kafka = config.kafka.model_copy(update={"source_topics": list(flow.source.topics)})
-    return config.model_copy(update={"kafka": kafka})
+    try:
+        return DrakkarConfig(**{**dict(config), "kafka": kafka})
+    except ValidationError as exc:
+        where = f"the topics of flow {flow.name!r}"
+        problems = [Problem(where, error["msg"].removeprefix("Value error, ")) for error in exc.errors()]
+        raise ConfigError(problems) from None
 
 
 def build_parts(flow: StreamFlow, config: DrakkarConfig, bus: Bus, bridge: Bridge, ended: Callable[[], None]) -> Parts:
@@ -61,7 +71,7 @@ def build_parts(flow: StreamFlow, config: DrakkarConfig, bus: Bus, bridge: Bridg
         sinks=_sinks(flow.find(Route), config),
         dead_letters=_dead_letters(config),
         executor=executor,
-        executor_room=_room_of(executor, executor_config) if executor is not None else None,
+        executor_room=_room_of(executor, flight, executor_config) if executor is not None else None,
         ended=ended,
     )
 
@@ -78,21 +88,19 @@ def _executor_config(config: ExecutorConfig, execute: Execute | None) -> Executo
     return config.model_copy(update={key: value for key, value in given.items() if value is not None})
 
 
-def _room_of(executor: OneshotExecutor, config: ExecutorConfig) -> Callable[[], int]:
-    """How many more records the executor's queue may take: 0 above the high mark until it is below the low one."""
+def _room_of(executor: OneshotExecutor, flight: Flight, config: ExecutorConfig) -> Callable[[], int]:
+    """How many more records the executor's queue may take now."""
     high = config.max_executors * config.backpressure_high_multiplier
-    low = max(1, config.max_executors * config.backpressure_low_multiplier)
-    resting = False
+    intake = Intake(high, min(high - 1, max(1, config.max_executors * config.backpressure_low_multiplier)))
 
     def room() -> int:
-        nonlocal resting
-        statistics = executor.statistics()
-        load = statistics.running + statistics.waiting
-        if load == 0:
-            resting = False
-            return 1 << 30  # nothing runs: tasks may all be precomputed
-        resting = load > low if resting else load >= high
-        return 0 if resting else high - load
+        load = executor.statistics()
+        return intake.room(
+            started=load.started,
+            load=load.running + load.waiting,
+            in_flight=flight.records,
+            finished=flight.finished,
+        )
 
     return room
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from itertools import chain, count
 from typing import Any
 
 from drakkar_flow.errors import FlowError, Problem
@@ -191,14 +192,12 @@ class StreamFlow:
 
         Adding a step renames no other, unless it has the same name and stands before it.
         """
-        seen: set[str] = set()
+        taken: set[str] = set()
         for node in self._nodes:
-            base = step = f"{node.kind}-{node.label}" if node.label and node.label != node.kind else node.kind
-            number = 1
-            while step in seen:
-                number += 1
-                step = f"{base}-{number}"
-            seen.add(step)
+            base = f"{node.kind}-{node.label}" if node.label and node.label != node.kind else node.kind
+            numbered = (f"{base}-{number}" for number in count(2))
+            step = next(name for name in chain([base], numbered) if name not in taken)
+            taken.add(step)
             yield step, node
 
     def find(self, kind: type[Node]) -> Any:

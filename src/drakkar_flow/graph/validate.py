@@ -7,9 +7,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import get_args
 
 from drakkar_flow.errors import Problem
-from drakkar_flow.graph.nodes import Arrange, Collect, Decode, Execute, KafkaSource, MapAsync, Node, Route
+from drakkar_flow.graph.nodes import Arrange, Collect, Decode, ErrorPolicy, Execute, KafkaSource, MapAsync, Node, Route
 
 __all__ = ["problems_of"]
 
@@ -88,6 +89,8 @@ def _node_problems(step: str, node: Node) -> Iterator[Problem]:
     for what, value, least, remedy in _limits(node):
         if value is not None and (value < least or (value == least == 0 and what == "timeout_s")):
             yield Problem(where, f"{what} is {value}", remedy)
+    if isinstance(node, Decode | Route) and node.on_error not in (None, *get_args(ErrorPolicy)):
+        yield Problem(where, f"there is no error policy {node.on_error!r}", "use Dlq(), Skip() or Fail()")
     if isinstance(node, Route):
         for sink, times in Counter(sink.id for sink in node.sinks).items():
             if times > 1:
@@ -108,9 +111,11 @@ def _limits(node: Node) -> Iterator[tuple[str, float | None, float, str]]:
 
 
 def _function_problems(where: str, node: Node) -> Iterator[Problem]:
-    functions = [getattr(node, field) for field in ("fn", "on_error", "on_delivery_error") if hasattr(node, field)]
-    for function in functions:
-        if function is not None and not isinstance(function, str) and not callable(function):
+    hooks = ["fn", "on_delivery_error", "on_message_complete", "on_window_complete"]
+    if isinstance(node, Execute):
+        hooks.append("on_error")
+    for function in (getattr(node, hook, None) for hook in hooks):
+        if function is not None and not callable(function):
             yield Problem(where, f"{function!r} can't be called", "give it a function")
     function = getattr(node, "fn", None)
     if node.kind in {"map", "filter", "flat_map"} and inspect.iscoroutinefunction(function):

@@ -100,7 +100,7 @@ class CollectWorker(Worker):
         self._tasks.discard(window.lane, run.task)
         for group in window.settle(run):
             self._group_finished(window, group)
-        if window.finished and window.tasks:
+        if window.finished:
             self._window_finished(window)
 
     def _group_finished(self, window: WindowRun, group: Group) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ from drakkar_flow.runtime.windows import Ending, TaskRun, WindowRun, are_tasks
 __all__ = ["ExecuteSettings", "ExecuteWorker"]
 
 _MAX_GENERATIONS = 50  # a task that only fails and is only replaced would else go on for ever and keep every ancestor
+_INTERRUPTIONS = 3  # more than this, and the program does it to itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class ExecuteWorker(Worker):
         self._calls.run(self._to_its_end(run), ended)
 
     async def _to_its_end(self, run: TaskRun) -> None:
-        retries = 0
+        retries = interrupted = 0
         while True:
             if self._flight.has_fences and self._flight.is_fenced(run.lead):
                 run.end(Ending.FENCED)
@@ -98,6 +100,9 @@ class ExecuteWorker(Worker):
             except ExecutorClosed:  # its offset must stay
                 run.end(Ending.FENCED)
                 return
+            if _was_interrupted(outcome) and interrupted < _INTERRUPTIONS:
+                interrupted += 1
+                continue
             if isinstance(outcome, ExecutorResult):
                 run.end(Ending.SUCCEEDED, result=outcome)
                 return
@@ -150,3 +155,16 @@ class ExecuteWorker(Worker):
             problem, action = f"on_error: {exc}", ErrorAction.SKIP
         self._bus.emit(HookRan("on_error", asyncio.get_running_loop().time() - started, problem))
         return action  # type: ignore[no-any-return]
+
+
+def _was_interrupted(outcome: Outcome) -> bool:
+    """Whether Ctrl-C at a terminal killed a program that had not begun.
+
+    Between vfork and exec a child still belongs to our process group, so the terminal's SIGINT
+    meets it too: it ends by that signal and has said nothing. It is run again.
+    """
+    return (
+        isinstance(outcome, ExecutorError)
+        and outcome.signal == signal.SIGINT
+        and not (outcome.stdout or outcome.stderr)
+    )

@@ -43,6 +43,7 @@ class Flight:
         self._batches: dict[Assignment, deque[tuple[int, float]]] = {}  # (last offset, when read), until finished
         self.records = 0
         self.size = 0
+        self.finished = 0
 
     @property
     def full(self) -> bool:
@@ -83,6 +84,7 @@ class Flight:
                 self._batches.pop(assignment, None)
                 self._fenced.discard(assignment)
             self.records -= count
+            self.finished += count
             self.size -= size
             self._changed.notify_all()
 

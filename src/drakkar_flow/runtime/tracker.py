@@ -57,6 +57,35 @@ class Statistics(NamedTuple):
     beyond: int
 
 
+class _Tally:
+    """What one call of `settle` adds up."""
+
+    __slots__ = ("before", "ends", "finished", "oldest_read_at")
+
+    def __init__(self) -> None:
+        self.before: dict[_Chain, int] = {}
+        self.ends = dict.fromkeys(AckStatus, 0)
+        self.finished: dict[tuple[Lane, int], tuple[int, int]] = {}
+        self.oldest_read_at = inf
+
+    def add(self, chain: _Chain, count: int, size: int) -> None:
+        """Count finished records of a chain."""
+        if count:
+            assignment = (chain.lane, chain.epoch)
+            so_far = self.finished.get(assignment, (0, 0))
+            self.finished[assignment] = (so_far[0] + count, so_far[1] + size)
+
+    def settled(self) -> Settled:
+        """The sum of it all."""
+        moved = [
+            Watermark(chain.lane, chain.epoch, chain.finished + 1)
+            for chain, was in self.before.items()
+            if chain.open and chain.finished != was
+        ]
+        done, skipped, dead, fenced = (self.ends[status] for status in AckStatus)
+        return Settled(moved, done, skipped, dead, fenced, self.finished, self.oldest_read_at)
+
+
 class _Chain:
     """The records of one assignment of a lane, as far as acknowledgements tell of them."""
 
@@ -73,6 +102,37 @@ class _Chain:
         """Finished records that wait for an earlier one: `previous` -> `offset`."""
         self.partial: dict[int, tuple[Credit, AckStatus]] = {}
         """Unfinished records of which something came back: `offset` -> credit so far, worst status."""
+
+    def take(self, acks: list[Ack], tally: _Tally) -> None:
+        """Take in acknowledgements of this chain's records."""
+        beyond, partial, ends = self.beyond, self.partial, tally.ends
+        done, full, oldest = AckStatus.DONE, FULL_CREDIT, tally.oldest_read_at
+        in_order = size = 0
+        count = len(acks)
+        for ack in acks:
+            record = ack.record
+            if (
+                record.previous == self.finished < record.offset
+                and ack.credit == full
+                and ack.status is done
+                and not beyond
+                and not (partial and record.offset in partial)
+            ):
+                self.finished = record.offset
+                in_order += 1
+            else:
+                status = self.settle(record, ack.credit, ack.status)
+                if status is None:
+                    count -= 1
+                    continue
+                ends[status] += 1
+            key = record.key
+            size += len(record.value) + len(key) if key else len(record.value)
+            if record.read_at < oldest:
+                oldest = record.read_at
+        ends[done] += in_order
+        tally.oldest_read_at = oldest
+        tally.add(self, count, size)
 
     def settle(self, record: Record, credit: Credit, status: AckStatus) -> AckStatus | None:
         """Add `credit` to what the record returned; gives its worst status when that finishes it."""
@@ -139,60 +199,15 @@ class Tracker:
             InvariantError: when a record returned more credit than it had, or none at all, or its
                 offset is not above the one delivered before it.
         """
-        before: dict[_Chain, int] = {}
-        ends = dict.fromkeys(AckStatus, 0)
-        finished: dict[tuple[Lane, int], tuple[int, int]] = {}
-        oldest = inf
-        chain = None
-        topic, partition, epoch = "", -1, -1
-        done, full = AckStatus.DONE, FULL_CREDIT
-        in_order = count = size = 0
-        for ack in acks:
-            record = ack.record
-            if record.partition != partition or record.epoch != epoch or record.topic != topic or chain is None:
-                if count and chain is not None:
-                    _add(finished, chain, count, size)
-                    count = size = 0
-                topic, partition, epoch = record.topic, record.partition, record.epoch
-                chain = self._chain(topic, partition, epoch)
-                before.setdefault(chain, chain.finished)
-                beyond, partial = chain.beyond, chain.partial
-            status: AckStatus | None = ack.status
-            if (
-                record.previous == chain.finished < record.offset
-                and ack.credit == full
-                and status is done
-                and not beyond
-                and not (partial and record.offset in partial)
-            ):
-                chain.finished = record.offset
-                in_order += 1
-            else:
-                status = chain.settle(record, ack.credit, ack.status)
-                if status is None:
-                    continue
-                ends[status] += 1
-            count += 1
-            key = record.key
-            size += len(record.value) + len(key) if key else len(record.value)
-            if record.read_at < oldest:
-                oldest = record.read_at
-        if count and chain is not None:
-            _add(finished, chain, count, size)
-        moved = [
-            Watermark(chain.lane, chain.epoch, chain.finished + 1)
-            for chain, was in before.items()
-            if chain.open and chain.finished != was
-        ]
-        return Settled(
-            moved,
-            in_order + ends[done],
-            ends[AckStatus.SKIPPED],
-            ends[AckStatus.DEAD],
-            ends[AckStatus.FENCED],
-            finished,
-            oldest,
-        )
+        acks = acks if isinstance(acks, list) else list(acks)
+        tally = _Tally()
+        start = 0
+        while start < len(acks):
+            chain, stop = self._run(acks, start)
+            tally.before.setdefault(chain, chain.finished)
+            chain.take(acks[start:stop], tally)
+            start = stop
+        return tally.settled()
 
     def forget(self, lane: Lane, epoch: int | None = None) -> None:
         """Give up a lane that was revoked: only a newer epoch moves its watermark again.
@@ -225,6 +240,16 @@ class Tracker:
             beyond=sum(len(chain.beyond) for chain in chains),
         )
 
+    def _run(self, acks: list[Ack], start: int) -> tuple[_Chain, int]:
+        """The chain of the acknowledgement at `start`, and where the run of its kind ends: mostly far away."""
+        first = acks[start].record
+        topic, partition, epoch = first.topic, first.partition, first.epoch
+        for stop in range(start + 1, len(acks)):
+            record = acks[stop].record
+            if record.partition != partition or record.epoch != epoch or record.topic != topic:
+                return self._chain(topic, partition, epoch), stop
+        return self._chain(topic, partition, epoch), len(acks)
+
     def _chain(self, topic: str, partition: int, epoch: int) -> _Chain:
         lane = (topic, partition)
         newest = self._newest.get(lane)
@@ -247,9 +272,3 @@ class Tracker:
                 del older[ended]
         chain = self._newest[lane] = _Chain(lane, epoch, is_open=True)
         return chain
-
-
-def _add(finished: dict[tuple[Lane, int], tuple[int, int]], chain: _Chain, count: int, size: int) -> None:
-    assignment = (chain.lane, chain.epoch)
-    so_far = finished.get(assignment, (0, 0))
-    finished[assignment] = (so_far[0] + count, so_far[1] + size)

@@ -31,9 +31,9 @@ def failed(task: ExecutorTask, exit_code: int = 1, stderr: str = "") -> Executor
 class ScriptedExecutor:
     """Ends tasks as `script` says; those it does not name succeed without output.
 
-    `started` has the ids of the tasks in the order they started, each attempt once; `peak` is the
-    most that ran at once. While a task's gate (`gate(task_id)`) or the one of all tasks (`gate()`)
-    is shut, it runs on.
+    `started` has the ids of the tasks in the order they started, each attempt once; `priorities` the
+    priority of each task; `peak` is the most that ran at once. While a task's gate (`gate(task_id)`)
+    or the one of all tasks (`gate()`) is shut, it runs on.
     """
 
     def __init__(self, script: Script | None = None, *, slots: int = 4) -> None:
@@ -43,6 +43,7 @@ class ScriptedExecutor:
         self._gates: dict[str, Gate] = {}
         self._running = 0
         self.started: list[str] = []
+        self.priorities: dict[str, object] = {}
         self.peak = 0
 
     def gate(self, task_id: str = "") -> Gate:
@@ -57,6 +58,7 @@ class ScriptedExecutor:
         if task.precomputed is not None:
             return precomputed(task)
         self.started.append(task.task_id)
+        self.priorities[task.task_id] = priority
         self._running += 1
         self.peak = max(self.peak, self._running)
         try:

@@ -98,7 +98,7 @@ class FlowRun:
             self.reader.end()
         self.sinks = _sinks(self.flow, sinks)
         self._executor = executor if executor is not None or not self.flow.find(Execute) else ScriptedExecutor()
-        self._bridge = Bridge()
+        self._bridge = Bridge(self._bug)
         self._changed = threading.Condition()
         self.bugs: list[str] = []
         self._thread = threading.Thread(target=self._run, name="drakkar-flow-run", daemon=True)
@@ -134,16 +134,16 @@ class FlowRun:
         Raises:
             AssertionError: after `timeout_s` seconds, with what was open.
         """
-        value = condition()
         waited = 0.0
         with self._changed:
-            while not value:
-                if waited >= timeout_s or not self._thread.is_alive():
+            while True:
+                alive = self._thread.is_alive()  # looked at first: what a flow did last still counts
+                if value := condition():
+                    return value
+                if waited >= timeout_s or not alive:
                     raise AssertionError(f"waited in vain, {self._open()}")
                 if not self._changed.wait(_LOOK_S):
                     waited += _LOOK_S
-                value = condition()
-        return value
 
     def finish(self, timeout_s: float = 30.0) -> Outcome:
         """Wait until the flow has ended by itself, and tell what it did.
@@ -191,6 +191,10 @@ class FlowRun:
         with self._changed:
             self.events.append(event)
             self._changed.notify_all()
+
+    def _bug(self, error: BaseException) -> None:
+        self.bugs.append(repr(error))
+        self.control.abandon(f"a bug: {error!r}")
 
     async def _watch_loop(self) -> None:
         asyncio.get_running_loop().set_exception_handler(

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from drakkar_flow.executor import child
 from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
 
@@ -179,3 +180,15 @@ async def test_no_grace_still_reads_what_was_written(make_executor: Make, sh: Sh
     error = await executor.run(sh("echo written; exec sleep 60"))
     assert isinstance(error, ExecutorError)
     assert (error.kind, error.stdout) == ("timeout", "written\n")
+
+
+async def test_output_is_read_even_when_the_slot_got_its_turn_too_late(
+    make_executor: Make, sh: Sh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine every deadline may have passed when a slot looks: what lies in the pipes still counts."""
+    monkeypatch.setattr(child, "_QUIET_S", 10)
+    monkeypatch.setattr(child, "LINGER_S", -1)
+    executor = await make_executor(kill_grace_s=0)
+    result = await executor.run(sh("echo written"))
+    assert isinstance(result, ExecutorResult)
+    assert (result.stdout, result.stdout_truncated) == ("written\n", False)

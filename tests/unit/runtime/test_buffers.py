@@ -57,6 +57,13 @@ def test_records_come_out_in_order_and_are_in_flight_then(buffers: Buffers, flig
     assert flight.statistics().by_lane == {A: 3}
 
 
+def test_a_partition_that_was_emptied_is_served_again(buffers: Buffers):
+    """New records after the last was popped stand in the queue again."""
+    for offset in range(3):
+        buffers.append(of(buffers, A), records(A, offset))
+        assert offsets(buffers.pop(9, 0, 1)) == [[offset]]
+
+
 def test_partitions_take_turns(buffers: Buffers):
     """A partition that has more goes behind the others."""
     buffers.append(of(buffers, A), records(A, 0, 1, 2))

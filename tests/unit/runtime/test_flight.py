@@ -9,6 +9,7 @@ import pytest
 
 from drakkar_flow.model.record import Record
 from drakkar_flow.runtime.flight import Flight
+from support.until import until
 
 A, B = ("in", 0), ("in", 1)
 
@@ -105,10 +106,13 @@ def test_waiting_ends_when_the_assignments_are_empty():
     flight = Flight(10, 1000)
     flight.add((A, 1), records(0))
     flight.add((B, 1), records(0, lane=B))
-    releasing = threading.Thread(target=flight.release, args=((A, 1), 1, 10))
-    releasing.start()
-    assert flight.wait_idle([(A, 1)], 20.0) == 0
-    releasing.join()
+    left: list[int] = []
+    waiting = threading.Thread(target=lambda: left.append(flight.wait_idle([(A, 1)], 600.0)), daemon=True)
+    waiting.start()
+    until(lambda: flight._changed._waiters, what="the thread to wait")  # type: ignore[attr-defined]
+    flight.release((A, 1), 1, 10)
+    waiting.join(20)
+    assert left == [0]
     assert flight.wait_idle([(A, 1), (A, 2)], 0.0) == 0
 
 

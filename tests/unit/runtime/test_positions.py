@@ -83,6 +83,15 @@ def test_a_refused_commit_is_due_again_with_what_is_known_by_then(positions: Pos
     assert positions.take({A: 1, B: 1}, 10.0) == {A: 9}
 
 
+def test_a_refused_commit_of_a_lane_that_is_gone_is_not_due(positions: Positions):
+    """There is nothing to commit for it."""
+    positions.note([Watermark(A, 1, 5)])
+    positions.take({A: 1}, 0.0)
+    positions.forget([A])
+    positions.put_back([A])
+    assert not positions.due(1e9)
+
+
 def test_of_gives_positions_committed_or_not(positions: Positions):
     """What a revoke commits: of the asked assignments, in their epoch."""
     positions.note([Watermark(A, 1, 5), Watermark(B, 3, 7)])

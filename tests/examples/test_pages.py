@@ -1,0 +1,153 @@
+"""What the pages show is true: their Python runs, their commands work."""
+
+from __future__ import annotations
+
+import doctest
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from sqlite3 import OperationalError, connect
+
+import pytest
+
+from drakkar_flow import load_config
+from support.flow_run import run_flow
+from support.kafka_io import Kafka, MakeTopic, committed, produce, read_all
+from support.names import unique
+from support.until import until
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "flows/README.md", ROOT / "examples/README.md"]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The fenced blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+
+
+def commands(beginning: str) -> list[str]:
+    """The README's shell commands that begin like this, without their comments."""
+    lines = [line.split("    #")[0].strip() for block in blocks(README, "sh") for line in block.splitlines()]
+    return [line for line in lines if line.startswith(beginning)]
+
+
+@pytest.mark.parametrize("page", [str(path.relative_to(ROOT)) for path in PAGES])
+def test_the_links_of_a_page_lead_somewhere(page: str) -> None:
+    """Every relative link names a file that is there."""
+    place = ROOT / page
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", place.read_text())
+    assert [link for link in links if not (place.parent / link).exists()] == []
+
+
+def test_the_design_page_names_every_room() -> None:
+    """The tree on the page has exactly the folders of the package."""
+    tree = (ROOT / "docs" / "design.md").read_text().partition("\nsrc/drakkar_flow/\n")[2].partition("errors.py")[0]
+    named = set(re.findall(r"^  (\w+)/ ", tree, re.MULTILINE))
+    assert named == {path.parent.name for path in (ROOT / "src" / "drakkar_flow").glob("*/__init__.py")}
+
+
+@pytest.mark.parametrize("page", ["docs/flows.md", "docs/handlers.md"])
+def test_the_examples_of_a_page_print_what_it_says(page: str) -> None:
+    """Every `>>>` example of the page, in order, as in one session."""
+    session = "\n".join(blocks((ROOT / page).read_text(), "pycon"))
+    test = doctest.DocTestParser().get_doctest(session, {}, page, page, 0)
+    report: list[str] = []
+    result = doctest.DocTestRunner().run(test, out=report.append)
+    assert result.attempted > 5
+    assert result.failed == 0, "".join(report)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("number", [0, 1], ids=["flow", "handler"])
+def test_both_styles_of_the_readme_count_words(number: int, kafka: Kafka, make_topic: MakeTopic) -> None:
+    """The README's flow and its handler do the same."""
+    names: dict[str, object] = {"__name__": "readme"}
+    exec(compile(blocks(README, "python")[number], "README.md", "exec"), names)
+    inputs = [b'{"name": "a", "text": "to be or not"}', b'{"name": "b", "text": ""}']
+    outcome = run_flow(kafka, make_topic, names["flow"], inputs, {"sinks": {"kafka": {"counts": {}}}})
+    assert outcome.values == [{"name": "a", "words": 4}, {"name": "b", "words": 0}]
+    assert (outcome.exit_code, outcome.committed) == (0, 2)
+
+
+def test_the_readmes_settings_are_settings(tmp_path: Path) -> None:
+    """The YAML block loads as it stands."""
+    file = tmp_path / "words.yaml"
+    file.write_text(blocks(README, "yaml")[0])
+    config = load_config(file, environ={})
+    assert (config.kafka.brokers, config.sinks.kafka["counts"].topic) == ("localhost:9092", "document-words")
+
+
+@pytest.mark.parametrize("command", commands("make"))
+def test_the_make_targets_exist(command: str) -> None:
+    """`make -n` knows every target that the README names."""
+    done = subprocess.run([*shlex.split(command), "-n"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", commands("drakkar-flow config"))
+def test_the_configuration_commands_work(command: str) -> None:
+    """They find nothing wrong with the main job's settings."""
+    done = subprocess.run(program(command), cwd=ROOT, capture_output=True, text=True, check=False, env=environment())
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    "command", [*commands("python"), *commands("drakkar-flow run")], ids=["bytewax", "runner", "command"]
+)
+def test_each_way_to_run_it_runs_the_main_job(
+    command: str, kafka: Kafka, make_topic: MakeTopic, tmp_path: Path
+) -> None:
+    """A search is answered and committed, and SIGTERM ends the process with 0."""
+    source, output, letters, group = make_topic(), make_topic(), make_topic(), unique("group")
+    produce(kafka.bootstrap, source, [json.dumps({"path": str(ROOT / "README.md"), "pattern": "drakkar-flow"})])
+    variables = {
+        "KAFKA_BROKERS": kafka.bootstrap,
+        "OUTPUT": str(tmp_path),
+        "DRAKKAR_KAFKA__SOURCE_TOPIC": source,
+        "DRAKKAR_KAFKA__CONSUMER_GROUP": group,
+        "DRAKKAR_SINKS__KAFKA__FOUND__TOPIC": output,
+        "DRAKKAR_DLQ__TOPIC": letters,
+        "DRAKKAR_METRICS__ENABLED": "false",
+    }
+    with subprocess.Popen(
+        program(command), cwd=ROOT, env={**environment(), **variables}, stderr=subprocess.PIPE, text=True
+    ) as running:
+        try:
+            until(lambda: running.poll() is not None or committed(kafka.bootstrap, group, source), what="the commit")
+            running.terminate()
+            _, err = running.communicate(timeout=30)
+        finally:
+            running.kill()
+    assert running.returncode == 0, err
+    found = json.loads(read_all(kafka.bootstrap, output)[0].value() or b"")
+    assert found["matches"] > 5
+    assert rows(tmp_path / "found.db") == 1
+
+
+def program(command: str) -> list[str]:
+    """The command with this Python, whether or not the package is installed."""
+    name, *arguments = shlex.split(command)
+    main = ["-c", "from drakkar_flow.cli.main import main; main()"]
+    return [sys.executable, *(main if name == "drakkar-flow" else []), *arguments]
+
+
+def environment() -> dict[str, str]:
+    """The environment in which the package is found."""
+    return {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+
+
+def rows(database: Path) -> int:
+    """How many rows the table has; 0 while there is none."""
+    connection = connect(database)
+    try:
+        return int(connection.execute("SELECT count(*) FROM found").fetchone()[0])
+    except OperationalError:
+        return 0
+    finally:
+        connection.close()

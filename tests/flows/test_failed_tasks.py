@@ -1,0 +1,213 @@
+"""Tasks that fail, tasks that need no process, and hooks that can't answer about them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from drakkar_flow import (
+    ErrorAction,
+    ExecutorTask,
+    KafkaPayload,
+    PrecomputedResult,
+    StreamFlow,
+)
+from drakkar_flow.errors import ExecutorClosed
+from drakkar_flow.model.outcome import FailureKind
+from drakkar_flow.observe.events import (
+    HookRan,
+    HooksRan,
+    TasksPrecomputed,
+)
+from drakkar_flow.testing import FlowRun, ScriptedExecutor, run_flow
+from support.handlers import LANE, PerRecord, Watching, config, ends, group_of, task
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (RuntimeError("no idea"), "on_error: no idea"),
+        (None, "on_error: "),
+        ("perhaps", "on_error: 'perhaps' is not a valid ErrorAction"),
+        (["t1"], "on_error returned a list with something else than tasks"),
+        ([task("r", 1), 5], "on_error returned a list with something else than tasks"),
+        ([ExecutorTask(task_id="r", source_offsets=3)], "on_error returned a list with something else than tasks"),
+    ],
+    ids=["raises", "none", "unknown", "strings", "mixed", "bad-offsets"],
+)
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
+def test_d21_what_on_error_cannot_answer_is_a_skip(answer, problem, is_async):
+    """D-21: on_error raises or returns nonsense: the task is skipped, it is told, the flow goes on."""
+
+    def decide(task, error):
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def decide_later(task, error):
+        return decide(task, error)
+
+    flow = (
+        StreamFlow("d21")
+        .arrange(lambda records, _: [task(f"t{record.offset}", record.offset) for record in records])
+        .execute(on_error=decide_later if is_async else decide)
+        .collect(lambda result: KafkaPayload(data=result.task.task_id))
+        .route()
+    )
+    outcome = run_flow(flow, range(2), executor=ScriptedExecutor({"t0": 1}))
+    assert outcome.values == ["t1"]
+    assert outcome.committed == {LANE: 2}
+    assert ends(outcome) == (1, 1, 0)
+    (ran,) = [event for event in outcome.of(HookRan) if event.hook == "on_error"]
+    assert ran.error.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (ValueError("can't"), "can't"),
+        (None, "arrange must return a list of ExecutorTask with the offsets they work for, not NoneType"),
+        ("ab", "not str"),
+        ([1, "x"], "not a list of int, str"),
+        ([ExecutorTask(task_id="t", source_offsets=7)], "not one whose source_offsets are 7"),
+        ([task("a", 0), ExecutorTask(task_id="t", source_offsets=[None])], "not one whose source_offsets are [None]"),
+    ],
+    ids=["raises", "none", "text", "mixed", "offset-no-list", "offset-no-number"],
+)
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
+def test_d22_what_arrange_cannot_answer_fails_its_window_and_the_partition_goes_on(answer, error, is_async):
+    """D-22: arrange raises or returns nonsense: the window's records are dead letters, the next window is arranged."""
+
+    def arrange(records, pending):
+        if records[0].offset > 1:
+            return []
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def arrange_later(records, pending):
+        await asyncio.sleep(0)
+        return arrange(records, pending)
+
+    flow = StreamFlow("d22").arrange(arrange_later if is_async else arrange, name="a").execute().collect().route()
+    outcome = run_flow(flow, range(4), config=config(2))
+    (letter,) = outcome.dead_letters
+    assert (letter.kind, letter.stage) == (FailureKind.ARRANGE, "arrange-a")
+    assert error in letter.error
+    assert [record.offset for record, _ in letter.holds] == [0, 1]
+    assert outcome.committed == {LANE: 4}
+    assert ends(outcome) == (2, 0, 2)
+    assert [event.error for event in outcome.of(HookRan)] == [str(answer) if isinstance(answer, Exception) else "", ""]
+
+
+def test_d27_precomputed_tasks_need_no_executor_and_follow_the_same_rules():
+    """D-27: exit 0 completes without a process, exit 2 asks on_error; nothing was run."""
+    asked = []
+
+    class Given(Watching):
+        def tasks(self, messages):
+            return [
+                task(f"t{r.offset}", r.offset, precomputed=PrecomputedResult(stdout="s", exit_code=r.offset * 2))
+                for r in messages
+            ]
+
+        async def on_task_complete(self, result):
+            return KafkaPayload(data=(result.task.task_id, result.stdout, result.pid))
+
+        async def on_error(self, task, error):
+            asked.append((task.task_id, error.exit_code, error.stdout))
+            return ErrorAction.SKIP
+
+    handler = Given()
+    executor = ScriptedExecutor()
+    outcome = run_flow(handler, range(2), executor=executor)
+    assert [event.count for event in outcome.of(HooksRan) if event.hook == "on_task_complete"] == [1]
+    assert outcome.values == [("t0", "s", None)]
+    assert asked == [("t1", 2, "s")]
+    assert executor.started == []
+    assert [event.count for event in outcome.of(TasksPrecomputed)] == [2]
+    assert (group_of(handler, 0).succeeded, group_of(handler, 1).failed) == (1, 1)
+    assert outcome.committed == {LANE: 2}
+
+
+def test_precomputed_tasks_that_have_ended_are_not_pending():
+    """They never ran, and are forgotten like those that did."""
+
+    class Given(PerRecord):
+        def tasks(self, messages):
+            return [task(f"t{r.offset}", r.offset, precomputed=PrecomputedResult()) for r in messages]
+
+    handler = Given()
+    with FlowRun(handler, [1], config=config(1), open_end=True) as run:
+        run.wait_until(lambda: run.reader.committed == {LANE: 1})
+        run.reader.put([2])
+        run.wait_until(lambda: run.reader.committed == {LANE: 2})
+    assert handler.pending == [set(), set()]
+
+
+@pytest.mark.parametrize("policy", ["dlq", "skip", "fail"])
+def test_the_dlq_action_makes_a_dead_letter_whatever_the_error_route_says(policy):
+    """DLQ asked for by on_error is a dead letter with the task; its records end dead."""
+    flow = (
+        StreamFlow("dead")
+        .arrange(lambda records, _: [task("both", 0, 1), task("fine", 1)])
+        .execute(on_error=lambda task, error: ErrorAction.DLQ)
+        .collect(name="c")
+        .route(on_error=policy)
+    )
+    outcome = run_flow(flow, range(2), executor=ScriptedExecutor({"both": 7}))
+    (letter,) = outcome.dead_letters
+    assert (letter.kind, letter.stage) == (FailureKind.TASK, "collect-c")
+    assert letter.error == "task both failed (nonzero_exit): exit code 7"
+    assert letter.task is not None
+    assert letter.task.task.task_id == "both"
+    assert [record.offset for record, _ in letter.holds] == [0, 1]
+    assert outcome.committed == {LANE: 2}
+    assert outcome.failure is None
+    assert ends(outcome) == (0, 0, 2)
+
+
+@pytest.mark.parametrize(("setting", "letters"), [("skip", 0), ("dlq", 1)])
+def test_without_on_error_the_configuration_decides_about_failed_tasks(setting, letters):
+    """runtime.on_task_error is the answer where there is no hook."""
+    flow = StreamFlow("plain").arrange(lambda records, _: [task("t", 0)]).execute().collect().route()
+    outcome = run_flow(flow, [1], executor=ScriptedExecutor({"t": 1}), config=config(on_task_error=setting))
+    assert len(outcome.dead_letters) == letters
+    assert outcome.committed == {LANE: 1}
+
+
+def test_a_handler_without_on_error_skips_failed_tasks():
+    """The default of a handler is SKIP, whatever the configuration says."""
+    outcome = run_flow(PerRecord(), [1], executor=ScriptedExecutor({"t0": 1}), config=config(on_task_error="dlq"))
+    assert (outcome.dead_letters, outcome.committed) == ([], {LANE: 1})
+
+
+def test_an_executor_that_breaks_its_word_makes_a_failed_task():
+    """An exception of the executor is an error of kind 'internal', decided by on_error like any other."""
+
+    def broken(task):
+        raise RuntimeError("bug")
+
+    seen = []
+
+    class Asking(PerRecord):
+        async def on_error(self, task, error):
+            seen.append((error.kind, error.exception))
+            return ErrorAction.DLQ
+
+    outcome = run_flow(Asking(), [1], executor=ScriptedExecutor(broken))
+    assert seen == [("internal", "RuntimeError: bug")]
+    assert len(outcome.dead_letters) == 1
+    assert outcome.committed == {LANE: 1}
+
+
+def test_a_closing_executor_keeps_the_offset():
+    """ExecutorClosed is nobody's failure: the record is neither a dead letter nor committed."""
+
+    def closed(task):
+        raise ExecutorClosed("closing")
+
+    handler = Watching()
+    outcome = run_flow(handler, [1], executor=ScriptedExecutor(closed))
+    assert (outcome.values, outcome.dead_letters, outcome.committed, handler.groups) == ([], [], {}, [])

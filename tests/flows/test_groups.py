@@ -1,0 +1,297 @@
+"""Tasks and their records: fan-out, fan-in, retries, replacements, attribution."""
+
+from __future__ import annotations
+
+import pytest
+
+from drakkar_flow import (
+    DrakkarConfig,
+    ErrorAction,
+    ExecutorTask,
+    Record,
+)
+from drakkar_flow.observe.events import (
+    TaskRetried,
+    WindowFinished,
+)
+from drakkar_flow.testing import FlowRun, MemorySink, ScriptedExecutor, run_flow
+from support.handlers import LANE, Watching, config, ends, group_of, task
+
+
+class FanOut(Watching):
+    """Three tasks for each record."""
+
+    def tasks(self, messages):
+        return [task(f"{name}{record.offset}", record.offset) for record in messages for name in "abc"]
+
+
+def test_fan_out_commits_after_the_last_task():
+    """A record with three tasks waits for the slowest."""
+    executor = ScriptedExecutor()
+    executor.gate("b0").shut()
+    handler = FanOut()
+    with FlowRun(handler, [1], executor=executor) as run:
+        run.wait_until(lambda: sorted(run.sink().values) == ["a0", "c0"])
+        assert run.reader.committed == {}
+        assert handler.groups == []
+        executor.gate("b0").open()
+        assert run.finish().committed == {LANE: 1}
+    assert executor.started == ["a0", "b0", "c0"]
+
+
+def test_d13_one_of_three_tasks_fails_and_is_skipped():
+    """D-13: succeeded 2, failed 1, any_failed, the offset commits."""
+    handler = FanOut()
+    outcome = run_flow(handler, [1], executor=ScriptedExecutor({"b0": 1}))
+    group = group_of(handler)
+    assert (group.succeeded, group.failed, group.total, group.replaced) == (2, 1, 3, 0)
+    assert group.any_failed
+    assert not group.all_succeeded
+    assert [error.task.task_id for error in group.errors] == ["b0"]
+    assert outcome.committed == {LANE: 1}
+    assert sorted(outcome.values) == ["a0", "c0"]
+    assert ends(outcome) == (0, 1, 0)
+
+
+def test_d14_a_retried_task_that_succeeds_completes_once():
+    """D-14: two failures, then success: the hook fires once, one success, no failure."""
+
+    class Retrying(Watching):
+        async def on_error(self, task, error):
+            return ErrorAction.RETRY
+
+    handler = Retrying()
+    executor = ScriptedExecutor({"t0": [1, 1, "fine"]})
+    outcome = run_flow(handler, [1], executor=executor)
+    group = group_of(handler)
+    assert (group.succeeded, group.failed, group.total) == (1, 0, 1)
+    assert executor.started == ["t0"] * 3
+    assert [event.attempt for event in outcome.of(TaskRetried)] == [1, 2]
+    assert outcome.values == ["t0"]
+    assert outcome.committed == {LANE: 1}
+    assert ends(outcome) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("max_retries", [0, 2])
+def test_retries_end_at_their_limit_and_the_task_is_skipped(max_retries):
+    """executor.max_retries bounds RETRY; then the task counts as skipped."""
+
+    class Stubborn(Watching):
+        async def on_error(self, task, error):
+            return "retry"
+
+    handler = Stubborn()
+    executor = ScriptedExecutor({"t0": 1})
+    outcome = run_flow(handler, [1], executor=executor, config=DrakkarConfig(executor={"max_retries": max_retries}))
+    assert len(executor.started) == max_retries + 1
+    assert group_of(handler).failed == 1
+    assert outcome.committed == {LANE: 1}
+    assert ends(outcome) == (0, 1, 0)
+
+
+class FanIn(Watching):
+    """One task for all records of a window."""
+
+    def tasks(self, messages):
+        return [task("all", *[record.offset for record in messages])]
+
+
+def test_d15_a_fan_in_task_that_fails_shows_in_every_group():
+    """D-15: one task for three records fails with SKIP: each group has the error."""
+    handler = FanIn()
+    outcome = run_flow(handler, range(3), executor=ScriptedExecutor({"all": 1}))
+    assert [len(group.errors) for group in handler.groups] == [1, 1, 1]
+    assert len({id(group.errors[0]) for group in handler.groups}) == 1
+    assert outcome.committed == {LANE: 3}
+    assert ends(outcome) == (0, 3, 0)
+
+
+def test_a_fan_in_payload_keeps_all_its_records_back():
+    """One delivery for three records: none commits before it is written, all commit after."""
+    sink = MemorySink()
+    sink.gate.shut()
+    with FlowRun(FanIn(), range(3), sinks=[sink]) as run:
+        run.wait_until(lambda: sink.gate.waiting)
+        assert run.reader.committed == {}
+        sink.gate.open()
+        outcome = run.finish()
+    assert outcome.values == ["all"]
+    assert outcome.committed == {LANE: 3}
+
+
+def test_d16_a_record_with_a_task_of_its_own_waits_for_both():
+    """D-16: fan-in of two messages and one task more for the second: the second waits for both."""
+
+    class Mixed(Watching):
+        def tasks(self, messages):
+            return [task("both", 0, 1), task("own", 1)]
+
+    handler = Mixed()
+    executor = ScriptedExecutor()
+    executor.gate("own").shut()
+    with FlowRun(handler, range(2), executor=executor) as run:
+        run.wait_until(lambda: handler.groups)
+        run.wait_until(lambda: run.sink().values == ["both"])
+        assert [group.source_message.offset for group in handler.groups] == [0]
+        executor.gate("own").open()
+        outcome = run.finish()
+    assert group_of(handler, 1).succeeded == 2
+    assert group_of(handler, 0).succeeded == 1
+    assert outcome.committed == {LANE: 2}
+
+
+class Replacing(Watching):
+    """Failed tasks named t... give way to two others."""
+
+    parent: str | None = None
+
+    async def on_error(self, task, error):
+        if not task.task_id.startswith("t"):
+            return ErrorAction.SKIP
+        self.made = [
+            ExecutorTask(task_id=f"r{i}", source_offsets=task.source_offsets, parent_task_id=self.parent)
+            for i in range(2)
+        ]
+        return self.made
+
+
+def test_d17_replacements_take_a_tasks_place():
+    """D-17: two replacements, both fine: window of 3 tasks and 2 results, replaced 1, parents set."""
+    handler = Replacing()
+    outcome = run_flow(handler, [1], executor=ScriptedExecutor({"t0": 1}))
+    group = group_of(handler)
+    assert (group.total, group.succeeded, group.failed, group.replaced) == (3, 2, 0, 1)
+    assert handler.window_ends == [(2, [0])]
+    assert [event.tasks for event in outcome.of(WindowFinished)] == [3]
+    assert {made.parent_task_id for made in handler.made} == {"t0"}
+    assert sorted(outcome.values) == ["r0", "r1"]
+    assert outcome.committed == {LANE: 1}
+    assert ends(outcome) == (1, 0, 0)
+
+
+def test_a_record_waits_for_replacements_that_take_their_time():
+    """The replaced task's end finishes nothing: its record waits for those that took its place."""
+    handler = Replacing()
+    executor = ScriptedExecutor({"t0": 1})
+    executor.gate("r1").shut()
+    with FlowRun(handler, [1], executor=executor, config=config(1), open_end=True) as run:
+        run.wait_until(lambda: run.sink().values == ["r0"])
+        assert (handler.groups, handler.window_ends, run.reader.committed) == ([], [], {})
+        run.reader.put([2])
+        run.wait_until(lambda: len(handler.windows) == 2)
+        executor.gate("r1").open()
+        run.wait_until(lambda: run.reader.committed == {LANE: 2})
+    assert handler.pending[1] == {"r1"}
+
+
+def test_d18_an_explicit_parent_stays_and_a_skipped_replacement_counts():
+    """D-18: parent_task_id 'x' stays 'x'; a skipped replacement leaves one result of three tasks."""
+    handler = Replacing()
+    handler.parent = "x"
+    outcome = run_flow(handler, [1], executor=ScriptedExecutor({"t0": 1, "r1": 1}))
+    group = group_of(handler)
+    assert {made.parent_task_id for made in handler.made} == {"x"}
+    assert (group.total, group.succeeded, group.failed, group.replaced) == (3, 1, 1, 1)
+    assert handler.window_ends == [(1, [0])]
+    assert outcome.committed == {LANE: 1}
+
+
+def test_no_replacements_finish_the_task():
+    """An empty list takes the task away; its record is finished."""
+
+    class Dropping(Watching):
+        async def on_error(self, task, error):
+            return []
+
+    handler = Dropping()
+    outcome = run_flow(handler, [1], executor=ScriptedExecutor({"t0": 1}))
+    assert group_of(handler).replaced == 1
+    assert outcome.committed == {LANE: 1}
+    assert handler.window_ends == [(0, [0])]
+
+
+def test_d19_retry_chains_leave_nothing_in_flight():
+    """D-19: failing, retrying and replaced tasks of many records: nothing is open at the end, windows end once."""
+
+    class Chain(Watching):
+        async def on_error(self, failed, error):
+            offset = failed.source_offsets[0]
+            if failed.task_id.startswith("t") and offset % 3 == 0:
+                return [task(f"r{offset}", offset)]
+            return ErrorAction.RETRY if offset % 3 == 1 else ErrorAction.SKIP
+
+    handler = Chain()
+    executor = ScriptedExecutor({f"t{i}": [1, 1, "ok"] for i in range(60)})
+    with FlowRun(handler, range(60), executor=executor, config=config(7)) as run:
+        counts = []
+        run.wait_until(lambda: counts.append(run.flight.records) or run.reader.committed == {LANE: 60})
+        outcome = run.finish()
+        assert min(counts) >= 0
+        assert run.flight.statistics()[:3] == (0, 0, {})
+        assert executor.statistics().running == 0
+    assert len(handler.window_ends) == len(handler.windows)
+    assert len(outcome.of(WindowFinished)) == len(handler.windows)
+    assert len(handler.groups) == 60
+
+
+def test_d20_a_mixed_window_commits_past_all():
+    """D-20: ok, fail (SKIP), ok: the window completes with the two results and commits past all three."""
+    handler = Watching()
+    outcome = run_flow(handler, range(3), executor=ScriptedExecutor({"t1": 1}))
+    assert outcome.values == ["t0", "t2"]
+    assert handler.window_ends == [(2, [0, 1, 2])]
+    assert outcome.committed == {LANE: 3}
+    assert ends(outcome) == (2, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("offsets", "works_for"),
+    [((), {0, 1, 2}), ((99,), {0, 1, 2}), ((1, 99), {1}), ((1, 1, 1), {1}), ((0, 2), {0, 2})],
+    ids=["none", "unknown", "one-unknown", "repeated", "two"],
+)
+def test_a_task_works_for_the_offsets_it_names_or_else_for_the_whole_window(offsets, works_for):
+    """Unknown offsets are ignored, repeated ones count once, and a task without any holds back all."""
+
+    class Odd(Watching):
+        def tasks(self, messages):
+            return [task("odd", *offsets)]
+
+    handler = Odd()
+    sink = MemorySink()
+    sink.gate.shut()
+    with FlowRun(handler, range(3), sinks=[sink]) as run:
+        run.wait_until(lambda: sink.gate.waiting)
+        sink.gate.open()
+        outcome = run.finish()
+    assert {group.source_message.offset for group in handler.groups if not group.is_empty} == works_for
+    assert all(len(group.tasks) == 1 for group in handler.groups if not group.is_empty)
+    assert outcome.values == ["odd"]
+    assert outcome.committed == {LANE: 3}
+    assert ends(outcome) == (3, 0, 0)
+
+
+def test_the_group_tells_when_its_record_began_and_ended():
+    """started_at and finished_at bracket the tasks."""
+    handler = Watching()
+    run_flow(handler, [1])
+    group = group_of(handler)
+    assert 0 < group.started_at <= group.finished_at
+    assert isinstance(group.source_message, Record)
+    assert group.source_message.payload == 1
+    assert [result.task.task_id for result in group.results] == ["t0"]
+
+
+def test_the_worst_ending_of_a_records_tasks_counts():
+    """Whatever comes last: a record with a dead and a skipped task ends dead."""
+
+    class Endings(FanOut):
+        async def on_error(self, task, error):
+            return ErrorAction.DLQ if task.task_id == "a0" else ErrorAction.SKIP
+
+    executor = ScriptedExecutor({"a0": 1, "b0": 1})
+    executor.gate("b0").shut()
+    with FlowRun(Endings(), [1], executor=executor) as run:
+        run.wait_until(lambda: run.dead_letters.letters)
+        executor.gate("b0").open()
+        outcome = run.finish()
+    assert ends(outcome) == (0, 0, 1)

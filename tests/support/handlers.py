@@ -1,0 +1,63 @@
+"""Handlers and questions that several tests of flows share."""
+
+from __future__ import annotations
+
+from drakkar_flow import CollectResult, DrakkarConfig, ExecutorTask, Handler, KafkaPayload
+from drakkar_flow.observe.events import RecordsFinished
+
+__all__ = ["LANE", "PerRecord", "Watching", "config", "ends", "group_of", "task"]
+
+LANE = ("input", 0)
+
+
+def task(task_id: str, *offsets: int, **settings) -> ExecutorTask:
+    """A task for some offsets."""
+    return ExecutorTask(task_id=task_id, source_offsets=list(offsets), **settings)
+
+
+class PerRecord(Handler[int, int]):
+    """One task per record, named after its offset; each result is delivered; hooks note what they see."""
+
+    def __init__(self):
+        self.windows: list[list[int]] = []
+        self.pending: list[set[str]] = []
+        self.groups = []
+        self.window_ends = []
+
+    async def arrange(self, messages, pending):
+        self.windows.append([record.offset for record in messages])
+        self.pending.append(pending.pending_task_ids)
+        return self.tasks(messages)
+
+    def tasks(self, messages):
+        return [task(f"t{record.offset}", record.offset) for record in messages]
+
+    async def on_task_complete(self, result):
+        return CollectResult(kafka=[KafkaPayload(data=result.task.task_id)])
+
+
+class Watching(PerRecord):
+    """PerRecord that also notes finished records and windows."""
+
+    async def on_message_complete(self, group):
+        self.groups.append(group)
+
+    async def on_window_complete(self, results, source_messages):
+        self.window_ends.append((len(results), [record.offset for record in source_messages]))
+
+
+def config(size: int = 100, linger_s: float = 0.0, **runtime) -> DrakkarConfig:
+    """Windows of `size`."""
+    return DrakkarConfig(executor={"window_size": size, "window_linger_s": linger_s}, runtime=runtime)
+
+
+def group_of(handler, offset: int = 0):
+    """The MessageGroup of an offset; each is there once."""
+    (found,) = [group for group in handler.groups if group.source_message.offset == offset]
+    return found
+
+
+def ends(outcome):
+    """How many records ended done, skipped, dead."""
+    events = outcome.of(RecordsFinished)
+    return tuple(sum(getattr(event, what) for event in events) for what in ("done", "skipped", "dead"))

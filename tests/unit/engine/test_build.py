@@ -1,0 +1,187 @@
+"""From a flow and a configuration to parts: what is made, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from drakkar_flow import DrakkarConfig, KafkaSink, KafkaSource, StreamFlow, Subprocess
+from drakkar_flow.engine.build import _room_of, build_parts, consumer_properties, settle_topics
+from drakkar_flow.errors import ConfigError
+from drakkar_flow.executor.base import ExecutorStatistics
+from drakkar_flow.graph.nodes import SinkRef
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.parts import Parts
+
+
+def flow(*topics: str, **route) -> StreamFlow:
+    """A flow of nothing but a source and a route."""
+    return StreamFlow("f", source=KafkaSource(*topics)).route(*route.pop("sinks", ()), **route)
+
+
+def parts_of(subject: StreamFlow, config: DrakkarConfig) -> Parts:
+    """The parts, not connected."""
+    return build_parts(subject, config, Bus(), Bridge(), lambda: None)
+
+
+# --- topics ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("of_flow", "of_config", "read"),
+    [
+        ((), {}, ("input-events",)),
+        (("a", "b"), {}, ("a", "b")),
+        (("a",), {"source_topic": "c"}, ("c",)),
+        (("a",), {"source_topics": ["c", "d"]}, ("c", "d")),
+        ((), {"source_topic": "c"}, ("c",)),
+    ],
+)
+def test_the_configurations_topics_go_before_the_flows(of_flow, of_config, read):
+    """A flow's topics are its default; a configuration that names any decides."""
+    settled = settle_topics(flow(*of_flow), DrakkarConfig(kafka=of_config))
+    assert settled.kafka.topics == read
+
+
+def test_settling_topics_keeps_everything_else():
+    """And names the dead letter topic after the flow's topic."""
+    config = DrakkarConfig(executor={"max_executors": 9}, kafka={"consumer_group": "g"})
+    settled = settle_topics(flow("orders"), config)
+    assert (settled.executor.max_executors, settled.kafka.consumer_group) == (9, "g")
+    assert settled.dead_letter_topic == "orders_dlq"
+
+
+def test_a_flow_that_reads_a_pattern_needs_a_dead_letter_topic():
+    """The rule of the configuration holds for the flow's own topics too."""
+    with pytest.raises(ConfigError, match=r"the topics of flow 'f': dlq.topic must be set"):
+        settle_topics(flow("^in-.*"), DrakkarConfig())
+    assert settle_topics(flow("^in-.*"), DrakkarConfig(dlq={"topic": "dead"})).dead_letter_topic == "dead"
+
+
+def test_a_flow_that_reads_its_own_dead_letters_is_refused():
+    """They would come back for ever."""
+    with pytest.raises(ConfigError, match="dead letters would come back"):
+        settle_topics(flow("in", "dead"), DrakkarConfig(dlq={"topic": "dead"}))
+
+
+# --- sinks ----------------------------------------------------------------------------------------------
+
+
+def test_a_flow_without_named_sinks_gets_all_that_are_configured():
+    """Each is a part under the id of its step."""
+    config = DrakkarConfig(
+        sinks={"kafka": {"a": {"topic": "x"}, "b": {"topic": "y"}}, "sqlite": {"c": {"path": "c.db"}}}
+    )
+    parts = parts_of(flow(), config)
+    assert list(parts.sinks) == ["kafka-a", "kafka-b", "sqlite-c"]
+    assert all(part.id == sink_id for sink_id, part in parts.sinks.items())
+
+
+def test_a_flow_that_names_sinks_gets_these_only():
+    """Settings in the flow go over those of the configuration."""
+    config = DrakkarConfig(sinks={"kafka": {"a": {"topic": "x", "linger_ms": 7}, "b": {"topic": "y"}}})
+    parts = parts_of(flow(sinks=[KafkaSink("a", topic="z")]), config)
+    assert list(parts.sinks) == ["kafka-a"]
+    settings = parts.sinks["kafka-a"].settings
+    assert (settings.topic, settings.linger_ms) == ("z", 7)  # type: ignore[attr-defined]
+
+
+def test_a_sink_may_be_given_in_the_flow_alone():
+    """With all it needs it is not missed in the configuration."""
+    parts = parts_of(flow(sinks=[KafkaSink("new", topic="t")]), DrakkarConfig())
+    assert parts.sinks["kafka-new"].settings.topic == "t"  # type: ignore[attr-defined]
+
+
+def test_every_sink_that_does_not_fit_is_told_at_once():
+    """Unknown kinds, missing sinks, settings that are wrong: each with its place and a remedy."""
+    config = DrakkarConfig(sinks={"kafka": {"a": {"topic": "x"}}})
+    sinks = [SinkRef("smtp", "mail"), KafkaSink("b"), KafkaSink("a", linger_ms=-1), KafkaSink("c", colour="red")]
+    with pytest.raises(ConfigError) as caught:
+        parts_of(flow(sinks=sinks), config)
+    problems = {problem.where: problem for problem in caught.value.problems}
+    assert "there is no kind of sink 'smtp'" in problems["sinks.smtp.mail"].what
+    assert "kafka" in problems["sinks.smtp.mail"].remedy
+    assert "not configured" in problems["sinks.kafka.b"].what
+    assert "there are: a" in problems["sinks.kafka.b"].remedy
+    assert {"sinks.kafka.a.linger_ms", "sinks.kafka.c.topic", "sinks.kafka.c.colour"} <= set(problems)
+
+
+def test_a_configuration_without_any_sink_is_refused():
+    """D-32: results would go nowhere."""
+    with pytest.raises(ConfigError, match="no sink is configured"):
+        parts_of(flow(), DrakkarConfig())
+
+
+# --- executor -------------------------------------------------------------------------------------------
+
+
+def test_an_executor_is_made_only_for_flows_that_execute():
+    """A flow of steps has no slots and no bound of an executor."""
+    parts = parts_of(flow(sinks=[KafkaSink("a", topic="t")]), DrakkarConfig())
+    assert (parts.executor, parts.executor_room) == (None, None)
+
+
+def test_the_flows_program_goes_before_the_configurations():
+    """What the flow does not say comes from the configuration."""
+    subject = (
+        StreamFlow("f")
+        .arrange(lambda records, _: [])
+        .execute(Subprocess("/bin/true", max_executors=7))
+        .collect()
+        .route(KafkaSink("a", topic="t"))
+    )
+    parts = parts_of(subject, DrakkarConfig(executor={"max_executors": 3, "binary_path": "/bin/false"}))
+    assert parts.executor is not None
+    assert parts.executor.statistics().slots == 7
+    assert parts.executor_room is not None
+
+
+class Load:
+    """An executor with so much to do."""
+
+    def __init__(self, loads: Iterator[tuple[int, int]]) -> None:
+        self._loads = loads
+
+    def statistics(self) -> ExecutorStatistics:
+        """What comes next."""
+        return ExecutorStatistics(*next(self._loads), 2)
+
+
+def test_the_executors_room_closes_at_the_high_mark_and_opens_at_the_low_one():
+    """2 executors, high 10, low 4: closed at 10, open again at 4, without bound when nothing runs."""
+    config = DrakkarConfig(
+        executor={"max_executors": 2, "backpressure_high_multiplier": 5, "backpressure_low_multiplier": 2}
+    ).executor
+    loads = [(0, 0), (1, 0), (2, 7), (2, 8), (2, 7), (2, 3), (2, 2), (2, 8), (0, 0), (2, 7)]
+    room = _room_of(Load(iter(loads)), config)  # type: ignore[arg-type]
+    assert [room() for _ in loads] == [1 << 30, 9, 1, 0, 0, 0, 6, 0, 1 << 30, 1]
+
+
+# --- consumer -------------------------------------------------------------------------------------------
+
+
+def test_the_consumer_never_commits_by_itself():
+    """Offsets are committed by us alone, whatever client_config says elsewhere."""
+    properties = consumer_properties(DrakkarConfig(kafka={"consumer_group": "g", "brokers": "b:1"}).kafka)
+    assert properties["enable.auto.commit"] is False
+    assert properties["enable.auto.offset.store"] is False
+    assert (properties["group.id"], properties["bootstrap.servers"]) == ("g", "b:1")
+    assert properties["partition.assignment.strategy"] == "cooperative-sticky"
+    assert "group.instance.id" not in properties
+
+
+def test_the_new_group_protocol_leaves_out_what_the_broker_decides():
+    """KIP-848 refuses session timeouts and strategies of the client."""
+    kafka = DrakkarConfig(kafka={"group_protocol": "consumer", "group_instance_id": "me"}).kafka
+    properties = consumer_properties(kafka)
+    assert properties["group.protocol"] == "consumer"
+    assert properties["group.instance.id"] == "me"
+    assert not {"partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms"} & set(properties)
+
+
+def test_client_config_may_tune_our_prefetch():
+    """Our own defaults give way to the user's properties."""
+    kafka = DrakkarConfig(kafka={"client_config": {"queued.max.messages.kbytes": 1}}).kafka
+    assert consumer_properties(kafka)["queued.max.messages.kbytes"] == 1

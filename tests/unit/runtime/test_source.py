@@ -1,0 +1,162 @@
+"""The source's slots: how much they take, from whom, and when they end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from drakkar_flow.model.record import Record
+from drakkar_flow.runtime.control import Control
+from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.source import SlotSource, lane_key
+from drakkar_flow.testing import MemoryReader
+
+
+class Kit:
+    """A source over a reader in memory."""
+
+    def __init__(
+        self,
+        values: range,
+        *,
+        partitions: int = 1,
+        lanes: int = 1,
+        max_records: int = 10_000,
+        room: Callable[[], int] | None = None,
+        drain_s: float = 600.0,
+    ) -> None:
+        self.flight = Flight(max_records, 1 << 30)
+        self.control = Control(drain_s)
+        self.reader = MemoryReader(values, self.flight, partitions=partitions)
+        self.reader.start()
+        self.source = SlotSource(self.reader, self.flight, self.control, lanes, room)
+        self.slot = self.source.build("source", 0, 1)
+
+    def finish(self) -> None:
+        """Everything in flight is finished."""
+        for lane, count in self.flight.statistics().by_lane.items():
+            self.flight.release((lane, self.reader._buffers.assignments()[lane]), count, 0)
+
+
+def count(batch: list) -> int:
+    """How many records a batch holds."""
+    return sum(len(chunk.items) for _, chunk in batch)
+
+
+def test_a_slot_takes_a_thousand_records_at_most():
+    """Large enough to be cheap, small enough to stay responsive."""
+    kit = Kit(range(2500))
+    assert [count(kit.slot.next_batch()) for _ in range(4)] == [1000, 1000, 500, 0]
+
+
+def test_a_slot_takes_no_more_than_there_is_room_in_flight():
+    """At the bound it takes nothing, and goes on when something was finished."""
+    kit = Kit(range(30), max_records=20)
+    assert count(kit.slot.next_batch()) == 20
+    assert kit.slot.next_batch() == []
+    kit.finish()
+    assert count(kit.slot.next_batch()) == 10
+
+
+def test_a_slot_takes_no_more_than_the_executor_has_room_for():
+    """The executor's queue bounds the intake too."""
+    rooms = [3, 0, 100]
+    kit = Kit(range(10), room=lambda: rooms.pop(0))
+    assert [count(kit.slot.next_batch()) for _ in range(3)] == [3, 0, 7]
+
+
+def test_one_lane_carries_all_partitions_in_one_chunk():
+    """With one worker there is nothing to divide."""
+    kit = Kit(range(6), partitions=3)
+    ((key, chunk),) = kit.slot.next_batch()
+    assert key == "0"
+    assert sorted((record.partition, record.offset) for record in chunk.items) == [
+        (p, o) for p in range(3) for o in range(2)
+    ]
+
+
+def test_several_lanes_carry_a_partition_each_under_its_key():
+    """All records of a partition travel under one key, always the same."""
+    kit = Kit(range(6), partitions=3, lanes=8)
+    batch = kit.slot.next_batch()
+    assert {chunk.items[0].lane: key for key, chunk in batch} == {
+        ("input", number): lane_key(("input", number), 8) for number in range(3)
+    }
+    assert all(len({record.lane for record in chunk.items}) == 1 for _, chunk in batch)
+
+
+def test_lane_keys_spread_over_all_lanes():
+    """Many partitions use every lane; topics are told apart."""
+    assert {lane_key(("in", n), 8) for n in range(100)} == {str(n) for n in range(8)}
+    assert len({lane_key((topic, 1), 64) for topic in "abcdef"}) > 1
+
+
+def test_slots_of_several_workers_share_the_partitions():
+    """Each partition is served by one slot."""
+    kit = Kit(range(8), partitions=4, lanes=8)
+    seen = [
+        {chunk.items[0].partition for _, chunk in kit.source.build("source", index, 2).next_batch()} for index in (0, 1)
+    ]
+    assert seen == [{0, 2}, {1, 3}]
+
+
+def test_a_slot_with_nothing_to_do_asks_to_be_woken_soon():
+    """At once after a batch; within some ms when there was nothing."""
+    kit = Kit(range(1))
+    kit.slot.next_batch()
+    assert kit.slot.next_awake() is None
+    before = datetime.now(UTC)
+    kit.slot.next_batch()
+    wake = kit.slot.next_awake()
+    assert wake is not None
+    assert timedelta(milliseconds=1) <= wake - before < timedelta(seconds=1)
+
+
+def test_an_exhausted_reader_ends_the_flow_when_everything_is_finished():
+    """Not before: what is in flight is waited for, without a word about a failure."""
+    kit = Kit(range(1))
+    kit.reader.end()
+    kit.slot.next_batch()
+    assert kit.slot.next_batch() == []
+    assert not kit.control.stopping
+    kit.finish()
+    assert kit.slot.next_batch() == []
+    assert kit.control.stopping
+    with pytest.raises(StopIteration):
+        kit.slot.next_batch()
+    assert kit.control.failure is None
+
+
+def test_a_stopped_slot_reads_nothing_and_ends_when_nothing_is_in_flight():
+    """The drain waits for what is in flight."""
+    kit = Kit(range(10), max_records=2)
+    kit.slot.next_batch()
+    kit.control.stop()
+    assert kit.slot.next_batch() == []
+    assert kit.flight.records == 2
+    kit.finish()
+    with pytest.raises(StopIteration):
+        kit.slot.next_batch()
+
+
+def test_a_stopped_slot_ends_when_the_budget_is_over():
+    """Whatever is in flight then stays uncommitted."""
+    kit = Kit(range(10), drain_s=0.0)
+    kit.slot.next_batch()
+    kit.control.stop()
+    with pytest.raises(StopIteration):
+        kit.slot.next_batch()
+
+
+def test_a_stopped_slot_does_not_wait_for_records_that_are_held():
+    """A record that keeps its credit for good would use up the whole budget."""
+    kit = Kit(range(2))
+    kit.slot.next_batch()
+    kit.control.hold([Record("input", 0, 0, epoch=1)])
+    kit.control.fail("held")
+    assert kit.slot.next_batch() == []
+    kit.control.hold([Record("input", 0, 1, epoch=1)])
+    with pytest.raises(StopIteration):
+        kit.slot.next_batch()

@@ -1,0 +1,84 @@
+"""The public face: what can be imported from drakkar_flow, and what that costs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import drakkar_flow
+
+PUBLIC = [
+    "BaseDrakkarHandler",
+    "CollectResult",
+    "DeliveryAction",
+    "DeliveryError",
+    "Dlq",
+    "DrakkarApp",
+    "DrakkarConfig",
+    "ErrorAction",
+    "ExecutorError",
+    "ExecutorResult",
+    "ExecutorTask",
+    "Fail",
+    "FilePayload",
+    "Handler",
+    "JsonlSink",
+    "KafkaPayload",
+    "KafkaSink",
+    "KafkaSource",
+    "MessageGroup",
+    "PendingContext",
+    "PrecomputedResult",
+    "Record",
+    "Skip",
+    "SourceMessage",
+    "SqlitePayload",
+    "SqliteSink",
+    "StreamFlow",
+    "StreamingRunner",
+    "Subprocess",
+    "Window",
+    "__version__",
+    "dataflow",
+    "load_config",
+    "make_stable_task_id",
+    "make_task_id",
+]
+
+
+def test_the_public_names_are_pinned():
+    """A name that comes or goes is a decision, not an accident."""
+    assert drakkar_flow.__all__ == PUBLIC
+    assert dir(drakkar_flow) == PUBLIC
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_each_public_name_is_there(name: str):
+    """Every name resolves, always to the same object."""
+    value = getattr(drakkar_flow, name)
+    assert value is getattr(drakkar_flow, name)
+    assert name == "__version__" or name in {value.__name__, "Handler", "SourceMessage"}
+
+
+def test_a_name_that_does_not_exist_is_refused_like_any_attribute():
+    """With the words Python uses."""
+    with pytest.raises(AttributeError, match="module 'drakkar_flow' has no attribute 'Nonsense'"):
+        _ = drakkar_flow.Nonsense
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    """Neither Bytewax nor Kafka's client nor pydantic, nor any room of the library."""
+    code = "import sys, json, drakkar_flow; print(json.dumps(sorted(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=_environment())
+    loaded = set(json.loads(run.stdout))
+    assert loaded.isdisjoint({"bytewax", "confluent_kafka", "pydantic", "uvloop", "structlog"})
+    assert {name for name in loaded if name.startswith("drakkar_flow")} == {"drakkar_flow", "drakkar_flow._version"}
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
