@@ -7,6 +7,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
+from anyio import to_thread
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
@@ -26,7 +27,9 @@ async def connect_all(parts: Parts) -> None:
         StartupError: with the problems of all of them; exit code 2 when any is a matter of
             configuration, 1 when all that is wrong is that something can't be reached.
     """
-    attempts: list[Coroutine[Any, Any, None]] = [asyncio.to_thread(check_source, parts.config.kafka)]
+    attempts: list[Coroutine[Any, Any, None]] = [
+        to_thread.run_sync(check_source, parts.config.kafka, abandon_on_cancel=True)  # Ctrl-C must not wait for it
+    ]
     attempts += [part.sink.connect() for part in parts.sinks.values()]
     attempts.append(parts.dead_letters.connect())
     if parts.executor is not None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import signal
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -19,6 +22,17 @@ from drakkar_flow.runtime.commit import CommitSink
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.testing.reader import MemoryReader
+
+_UNREACHABLE = """
+from drakkar_flow import StreamFlow, StreamingRunner
+flow = StreamFlow("f").route()
+config = {
+    "kafka": {"brokers": "127.0.0.1:%d", "source_topic": "in", "startup_timeout_s": 300},
+    "sinks": {"filesystem": {"out": {"base_path": "/tmp"}}},
+    "metrics": {"enabled": False},
+}
+StreamingRunner.from_dict(flow, config).run()
+"""
 
 
 class Aborted(Exception):
@@ -113,3 +127,18 @@ def test_a_bridge_without_a_loop_does_not_open(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(RuntimeError, match="event loop"):
         Bridge(seen.append).open()
     assert isinstance(seen[0], OSError)
+
+
+def test_an_interrupt_ends_a_start_that_waits_for_brokers() -> None:
+    """Ctrl-C does not wait until the brokers had their time to answer."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        program = _UNREACHABLE % silent.getsockname()[1]
+        process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+        try:
+            silent.accept()[0].close()
+            process.send_signal(signal.SIGINT)
+            _, log = process.communicate(timeout=60)
+            assert "KeyboardInterrupt" in log
+        finally:
+            process.kill()
+            process.wait()
