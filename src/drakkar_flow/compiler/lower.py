@@ -87,7 +87,7 @@ class _Lowering:
         workers = parts.config.runtime.workers
         lanes = 1 if workers == 1 else workers * _LANES_PER_WORKER
         dataflow = Dataflow(self._flow.name)
-        source = SlotSource(parts.reader, parts.flight, parts.control, lanes, parts.executor_room)
+        source = SlotSource(parts.reader, parts.flight, parts.control, lanes, parts.intake)
         stream: Stream = op.input("source", dataflow, source)
         for step, node in self._flow.steps():
             stream = self._lower(node, step, stream)

@@ -21,6 +21,7 @@ from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.group import GroupReader, GroupSettings
 from drakkar_flow.runtime.intake import Intake
 from drakkar_flow.runtime.parts import Parts, SinkPart
+from drakkar_flow.runtime.source import ExecutorIntake
 from drakkar_flow.sinks.dlq import DeadLetterQueue
 from drakkar_flow.sinks.registry import SPECS
 
@@ -71,7 +72,7 @@ def build_parts(flow: StreamFlow, config: DrakkarConfig, bus: Bus, bridge: Bridg
         sinks=_sinks(flow.find(Route), config),
         dead_letters=_dead_letters(config),
         executor=executor,
-        executor_room=_room_of(executor, flight, executor_config) if executor is not None else None,
+        intake=_intake_of(executor, flight, executor_config) if executor is not None else None,
         ended=ended,
     )
 
@@ -88,21 +89,10 @@ def _executor_config(config: ExecutorConfig, execute: Execute | None) -> Executo
     return config.model_copy(update={key: value for key, value in given.items() if value is not None})
 
 
-def _room_of(executor: OneshotExecutor, flight: Flight, config: ExecutorConfig) -> Callable[[], int]:
-    """How many more records the executor's queue may take now."""
+def _intake_of(executor: OneshotExecutor, flight: Flight, config: ExecutorConfig) -> ExecutorIntake:
     high = config.max_executors * config.backpressure_high_multiplier
-    intake = Intake(high, min(high - 1, max(1, config.max_executors * config.backpressure_low_multiplier)))
-
-    def room() -> int:
-        load = executor.statistics()
-        return intake.room(
-            started=load.started,
-            load=load.running + load.waiting,
-            in_flight=flight.records,
-            finished=flight.finished,
-        )
-
-    return room
+    low = min(high - 1, max(1, config.max_executors * config.backpressure_low_multiplier))
+    return ExecutorIntake(Intake(high, low), executor, flight)
 
 
 def _group_settings(config: DrakkarConfig) -> GroupSettings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from anyio import to_thread
@@ -17,6 +17,7 @@ from drakkar_flow.runtime.parts import Parts
 
 __all__ = ["connect_all"]
 
+_AGAIN_S = 0.5  # between two attempts to connect a sink
 _ASK_S = 5.0  # the longest one question to the brokers may take
 
 
@@ -30,8 +31,9 @@ async def connect_all(parts: Parts) -> None:
     attempts: list[Coroutine[Any, Any, None]] = [
         to_thread.run_sync(check_source, parts.config.kafka, abandon_on_cancel=True)  # Ctrl-C must not wait for it
     ]
-    attempts += [part.sink.connect() for part in parts.sinks.values()]
-    attempts.append(parts.dead_letters.connect())
+    budget_s = parts.config.kafka.startup_timeout_s
+    attempts += [_connect(part.sink.connect, budget_s) for part in parts.sinks.values()]
+    attempts.append(_connect(parts.dead_letters.connect, budget_s))
     if parts.executor is not None:
         attempts.append(parts.executor.start())
     results = await asyncio.gather(*attempts, return_exceptions=True)
@@ -45,6 +47,18 @@ async def connect_all(parts: Parts) -> None:
             raise result
     if problems:
         raise StartupError(problems, exit_code=exit_code)
+
+
+async def _connect(connect: Callable[[], Coroutine[Any, Any, None]], budget_s: float) -> None:
+    """Try until it works, or is hopeless (exit code 2), or the start-up budget is over."""
+    deadline = time.monotonic() + budget_s
+    while True:
+        try:
+            return await connect()
+        except StartupError as exc:
+            if exc.exit_code != 1 or time.monotonic() + _AGAIN_S >= deadline:
+                raise
+        await asyncio.sleep(_AGAIN_S)
 
 
 def check_source(kafka: KafkaConfig) -> None:

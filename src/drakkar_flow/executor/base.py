@@ -18,8 +18,6 @@ class ExecutorStatistics(NamedTuple):
     """Tasks that wait for a slot."""
     slots: int
     """How many programs may run at once."""
-    started: int = 0
-    """Tasks taken in so far, precomputed ones left out."""
 
 
 Outcome = ExecutorResult | ExecutorError

@@ -70,7 +70,6 @@ class OneshotExecutor:
         # Shared with the slots' threads; the first two under the lock.
         self._waiting = PriorityQueue[_Job]()
         self._running = 0
-        self._started = 0
         self._lock = threading.Lock()
         self._tokens = SimpleQueue[int]()  # a 1 for each job pushed; 0 ends a thread
         self._finished = deque[_Job]()
@@ -92,7 +91,7 @@ class OneshotExecutor:
     def statistics(self) -> ExecutorStatistics:
         """How many programs run and wait now; may be called from any thread."""
         with self._lock:
-            return ExecutorStatistics(self._running, len(self._waiting), self._config.max_executors, self._started)
+            return ExecutorStatistics(self._running, len(self._waiting), self._config.max_executors)
 
     async def run(self, task: ExecutorTask, priority: object = 0) -> Outcome:
         """Run `task` and return how it ended; a failed task is a value, never an exception.
@@ -143,7 +142,6 @@ class OneshotExecutor:
     def _submit(self, job: _Job, priority: object, launcher: Launcher) -> None:
         with self._lock:
             job.ticket = self._waiting.push(priority, job)
-            self._started += 1
         self._jobs.add(job)
         self._tokens.put(1)
         if len(self._threads) < min(len(self._jobs), self._config.max_executors):

@@ -50,7 +50,6 @@ class Delivery(msgspec.Struct, gc=False):
 
     payload: Any
     holds: tuple[Hold, ...]
-    attempts: int = 0
 
 
 class Failure(msgspec.Struct, kw_only=True):

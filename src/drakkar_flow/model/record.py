@@ -23,6 +23,7 @@ class Record(msgspec.Struct, gc=False, dict=False):
 
     `topic`, `partition`, `offset`, `key`, `value`, `timestamp` (ms since the epoch, -1 when the
     broker gave none) and `headers` are the message as the broker holds it and never change.
+    A tombstone (a message without a value) has an empty `value` and `is_tombstone` set.
     `payload` starts as None and is what the steps of a flow replace: the decoded model, then
     whatever `map` returns.
 
@@ -47,6 +48,7 @@ class Record(msgspec.Struct, gc=False, dict=False):
     previous: int = -1
     credit: Credit = FULL_CREDIT
     read_at: float = 0.0
+    is_tombstone: bool = False
 
     @property
     def lane(self) -> Lane:

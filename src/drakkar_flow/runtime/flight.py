@@ -28,7 +28,7 @@ class FlightStatistics(NamedTuple):
 class Flight:
     """Counts records and bytes in flight and fences off revoked assignments. Thread-safe.
 
-    The source stops intake while `full`; a revoke waits for `wait_idle`, then fences what is left:
+    The source gives nothing out while there is no `room`; a revoke waits for `wait_idle`, then fences what is left:
     fenced records return their credit without being delivered or committed.
     """
 
@@ -44,11 +44,6 @@ class Flight:
         self.records = 0
         self.size = 0
         self.finished = 0
-
-    @property
-    def full(self) -> bool:
-        """Whether intake must wait."""
-        return self.records >= self._max_records or self.size >= self._max_size
 
     @property
     def room(self) -> int:

@@ -11,6 +11,7 @@ at once and nothing is committed for it.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -40,6 +41,11 @@ from drakkar_flow.runtime.tracker import Watermark
 
 __all__ = ["GroupReader", "GroupSettings"]
 
+_HOPELESS = frozenset(  # what no waiting mends
+    {KafkaError.INVALID_SESSION_TIMEOUT, KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.INVALID_GROUP_ID}
+)
+_logger = logging.getLogger("drakkar_flow.kafka")
+
 _POLL_S = 0.1  # the longest the thread sleeps in poll: bounds how late a commit or a stop is noticed
 _FULL_WAIT_S = 0.005  # between looks at full buffers
 _PAUSE_AFTER_S = 1.0  # full for longer than this: pause. Pausing drops librdkafka's prefetch, so not before
@@ -47,6 +53,7 @@ _PROBE_S = 2.0  # between two looks for brokers that are down
 _ENDS_S = 1.0  # between two looks at the partitions' ends, which lag is counted from
 _FINAL_COMMIT_S = 10.0  # how long the last commit may take
 _LEAVE_S = 5.0  # how long leaving the group may take after it
+_OVERDUE_S = 5.0  # commits that are not accepted for so long hold back the intake
 _FINAL_COMMIT_POLLS = 10  # of 0.1 s between two attempts at it
 
 
@@ -94,6 +101,16 @@ class GroupReader:
         """A topic never ends."""
         return False
 
+    @property
+    def uncommitted(self) -> int:
+        """How many finished records the brokers do not know of, once commits don't get through any more.
+
+        While they do, their acceptance is told late, behind the records that stream in: that must
+        not hold back the intake.
+        """
+        stuck = self._positions.overdue(time.monotonic(), _OVERDUE_S)
+        return self._positions.uncommitted if stuck else 0
+
     def pop(self, limit: int, slot: int, slots: int) -> list[list[Record]]:
         """Give at most `limit` records, one list per partition in turn."""
         return self._buffers.pop(limit, slot, slots)
@@ -125,7 +142,7 @@ class GroupReader:
         consumer = None
         try:
             callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit}
-            consumer = Consumer({**self._settings.properties, **callbacks})
+            consumer = Consumer({**self._settings.properties, **callbacks}, logger=_logger)
             consumer.subscribe(
                 list(self._settings.topics),
                 on_assign=self._on_assign,
@@ -177,12 +194,13 @@ class GroupReader:
                 self._append(partition, records)
                 records = []
                 self._buffers.rewind(partition)
+            value = message.value()
             records.append(
                 Record(
                     topic,
                     number,
                     offset,
-                    message.value() or b"",
+                    value or b"",
                     message.key(),
                     message.timestamp()[1],
                     message.headers(),  # type: ignore[arg-type]  # read from a broker they are a list
@@ -191,6 +209,7 @@ class GroupReader:
                     partition.last_offset,
                     FULL_CREDIT,
                     now,
+                    value is None,
                 )
             )
             partition.last_offset = offset
@@ -279,6 +298,7 @@ class GroupReader:
     def _accepted(self, offsets: Mapping[Lane, int]) -> None:
         if offsets:
             self._committed.update(offsets)
+            self._positions.accepted(offsets)
             self._bus.emit(Committed(tuple(offsets.items())))
 
     def _refused(self, error: str, lanes: Iterable[Lane]) -> None:
@@ -321,8 +341,8 @@ class GroupReader:
             self._report(error)
 
     def _report(self, error: KafkaError) -> None:
-        if error.fatal():
-            self._control.fail(f"the consumer met a fatal error: {error}")
+        if error.fatal() or error.code() in _HOPELESS:
+            self._control.fail(f"the consumer can't go on: {error}")
         elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001
             self._bus.emit(ConsumerError(str(error)))
 

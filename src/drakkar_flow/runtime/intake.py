@@ -1,36 +1,58 @@
-"""Intake: how many more records an executor's queue may take. Pure."""
+"""Intake: how many records may be read while an executor has a queue. Pure."""
 
 from __future__ import annotations
 
 __all__ = ["Intake"]
 
-_UNBOUNDED = 1 << 30
+_REFILL_S = 0.02  # long enough for what was read to show as load, short enough to keep any executor busy
+_MOST = 5_000  # every 20 ms: more than any flow handles
 
 
 class Intake:
-    """Stops at `high` and goes on when `low` is reached, so that a stop never waits for a long queue.
+    """Keeps an executor's queue between two marks, without knowing how many tasks a record will become.
 
-    Records count as well as tasks: a record just read has no task yet. While nothing but
-    precomputed tasks was ever seen there is no queue, and no bound.
+    Every 20 ms it grants what is missing to `high`. While the load stays at or below `low` and
+    records finish at the pace of the grants, as they do where most tasks are precomputed, the grant
+    doubles; as soon as there is a queue it is `high` at most again. Records that wait elsewhere (for
+    their window, for a slow sink, for a retry) do not count: other bounds hold them.
 
     >>> intake = Intake(high=4, low=1)
-    >>> [intake.room(started=9, load=load, in_flight=load, finished=9) for load in (2, 4, 2, 1)]
-    [2, 0, 0, 3]
+    >>> intake.room(now=0.0, load=0, finished=0)
+    4
+    >>> intake.take(3)
+    >>> intake.room(now=0.01, load=3, finished=0), intake.room(now=0.02, load=3, finished=0)
+    (1, 1)
     """
 
     def __init__(self, high: int, low: int) -> None:
         self._high = high
         self._low = low
-        self._resting = False
+        self._grant = high
+        self._left = 0
+        self._finished = 0
+        self._next_at = float("-inf")
 
-    def room(self, *, started: int, load: int, in_flight: int, finished: int) -> int:
+    def room(self, *, now: float, load: int, finished: int) -> int:
         """How many records may be read now.
 
-        `started` and `finished` count tasks given to the executor and records finished so far;
-        `load` and `in_flight` are tasks it has and records under way.
+        `now` is monotonic seconds; `load` the tasks that run or wait for the executor; `finished`
+        the records finished since the start.
         """
-        if started == 0 and finished > 0:
-            return _UNBOUNDED
-        busy = max(load, in_flight)
-        self._resting = busy > self._low if self._resting else busy >= self._high
-        return 0 if self._resting else self._high - busy
+        if now >= self._next_at:
+            self._next_at = now + _REFILL_S
+            self._refill(load, finished - self._finished)
+            self._finished = finished
+        return self._left
+
+    def take(self, count: int) -> None:
+        """Note that `count` records were read."""
+        self._left -= count
+
+    def _refill(self, load: int, finished: int) -> None:
+        if load > self._low:
+            self._grant = self._high
+            self._left = max(0, self._high - load)
+        else:
+            if self._left <= 0 and finished * 2 >= self._grant:
+                self._grant = min(self._grant * 2, _MOST)
+            self._left = self._grant

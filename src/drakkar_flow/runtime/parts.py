@@ -14,7 +14,7 @@ from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.deadletter import DeadLetterWriter
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.pending import PendingTasks
-from drakkar_flow.runtime.source import Reader
+from drakkar_flow.runtime.source import ExecutorIntake, Reader
 from drakkar_flow.runtime.tracker import Tracker
 from drakkar_flow.sinks.base import Sink, SinkSpec
 
@@ -52,7 +52,7 @@ class Parts:
     sinks: Mapping[str, SinkPart]
     dead_letters: DeadLetterWriter
     executor: Executor | None
-    executor_room: Callable[[], int] | None
+    intake: ExecutorIntake | None
     ended: Callable[[], None]
     tracker: Tracker = field(default_factory=Tracker)
     pending: PendingTasks = field(default_factory=PendingTasks)

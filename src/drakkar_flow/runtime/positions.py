@@ -23,8 +23,12 @@ class Positions:
         self._max_offsets = max_offsets
         self._lock = threading.Lock()
         self._positions: dict[Lane, tuple[int, int]] = {}
+        self._accepted: dict[Lane, int] = {}
         self._dirty: set[Lane] = set()
         self._finished = 0
+        self._waits_since: float | None = None  # for the brokers' word on the oldest commit
+        self.uncommitted = 0
+        """Finished offsets that no broker has accepted yet: what a crash now would repeat."""
         self._taken_at = now
 
     def note(self, watermarks: Iterable[Watermark]) -> None:
@@ -32,7 +36,12 @@ class Positions:
         with self._lock:
             for lane, epoch, offset in watermarks:
                 before = self._positions.get(lane)
-                self._finished += offset - before[1] if before is not None and before[0] == epoch else 1
+                if before is None or before[0] != epoch:
+                    self._drop(lane)
+                    before = (epoch, offset - 1)
+                    self._accepted[lane] = offset - 1
+                self._finished += offset - before[1]
+                self.uncommitted += offset - before[1]
                 self._positions[lane] = (epoch, offset)
                 self._dirty.add(lane)
 
@@ -49,7 +58,24 @@ class Positions:
             self._dirty.clear()
             self._finished = 0
             self._taken_at = now
+            if offsets and self._waits_since is None:
+                self._waits_since = now
         return offsets
+
+    def overdue(self, now: float, limit_s: float) -> bool:
+        """Whether the brokers have accepted nothing for `limit_s` seconds though they were asked."""
+        since = self._waits_since
+        return since is not None and now - since > limit_s
+
+    def accepted(self, offsets: Mapping[Lane, int]) -> None:
+        """The brokers have taken offsets."""
+        with self._lock:
+            self._waits_since = None
+            for lane, offset in offsets.items():
+                before = self._accepted.get(lane)
+                if before is not None and before < offset <= self._positions[lane][1]:
+                    self._accepted[lane] = offset
+                    self.uncommitted -= offset - before
 
     def put_back(self, lanes: Iterable[Lane]) -> None:
         """A commit was refused: it is due again, with what is known by then."""
@@ -65,8 +91,15 @@ class Positions:
         """The partitions are no longer ours."""
         with self._lock:
             for lane in lanes:
-                self._positions.pop(lane, None)
-                self._dirty.discard(lane)
+                self._drop(lane)
+            if not self._positions:
+                self._waits_since = None
+
+    def _drop(self, lane: Lane) -> None:
+        position = self._positions.pop(lane, None)
+        if position is not None:
+            self.uncommitted -= position[1] - self._accepted.pop(lane)
+        self._dirty.discard(lane)
 
     def _of(self, lanes: Iterable[Lane], assignments: Mapping[Lane, int]) -> dict[Lane, int]:
         found = {}

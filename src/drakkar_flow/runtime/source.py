@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 from zlib import crc32
 
 from bytewax.inputs import DynamicSource, StatelessSourcePartition
 
+from drakkar_flow.executor.base import Executor
 from drakkar_flow.model.record import Lane, Record
 from drakkar_flow.runtime.chunk import Chunk, Keyed
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.intake import Intake
 from drakkar_flow.runtime.tracker import Watermark
 
-__all__ = ["Reader", "ReaderStatistics", "SlotSource", "lane_key"]
+__all__ = ["ExecutorIntake", "Reader", "ReaderStatistics", "SlotSource", "lane_key"]
 
 _CHUNK = 1000  # records: large enough to make a step's fixed cost vanish, small enough to stay responsive
 _BUSY_PAUSE = timedelta(milliseconds=1)
@@ -50,6 +51,11 @@ class Reader(Protocol):
         """Whether there will never be another record."""
         ...
 
+    @property
+    def uncommitted(self) -> int:
+        """How many finished records can't be committed: they still count against the flight's bound."""
+        ...
+
     def commit(self, watermarks: list[Watermark]) -> None:
         """Note that everything before each watermark is finished; the commit follows soon."""
         ...
@@ -61,6 +67,24 @@ class Reader(Protocol):
     def statistics(self) -> ReaderStatistics:
         """What the reader holds now."""
         ...
+
+
+class ExecutorIntake:
+    """The intake's bound for a running executor."""
+
+    def __init__(self, intake: Intake, executor: Executor, flight: Flight) -> None:
+        self._intake = intake
+        self._executor = executor
+        self._flight = flight
+
+    def room(self) -> int:
+        """How many records may be read now."""
+        load = self._executor.statistics()
+        return self._intake.room(now=time.monotonic(), load=load.running + load.waiting, finished=self._flight.finished)
+
+    def take(self, count: int) -> None:
+        """Note that `count` records were read."""
+        self._intake.take(count)
 
 
 def lane_key(lane: Lane, lanes: int) -> str:
@@ -81,9 +105,9 @@ class SlotSource(DynamicSource[Keyed]):
         flight: Flight,
         control: Control,
         lanes: int,
-        executor_room: Callable[[], int] | None = None,
+        intake: ExecutorIntake | None = None,
     ) -> None:
-        self._parts = (reader, flight, control, lanes, executor_room)
+        self._parts = (reader, flight, control, lanes, intake)
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _Slot:
         """Make the slot of a worker."""
@@ -97,7 +121,7 @@ class _Slot(StatelessSourcePartition[Keyed]):
         flight: Flight,
         control: Control,
         lanes: int,
-        executor_room: Callable[[], int] | None,
+        intake: ExecutorIntake | None,
         index: int,
         count: int,
     ) -> None:
@@ -105,7 +129,7 @@ class _Slot(StatelessSourcePartition[Keyed]):
         self._flight = flight
         self._control = control
         self._lanes = lanes
-        self._executor_room = executor_room
+        self._intake = intake
         self._index = index
         self._count = count
         self._last_record_at = time.monotonic()
@@ -118,14 +142,16 @@ class _Slot(StatelessSourcePartition[Keyed]):
             if self._flight.records <= control.held or control.budget_s == 0.0:
                 raise StopIteration
             return self._nothing()
-        limit = min(_CHUNK, self._flight.room)
-        if self._executor_room is not None:
-            limit = min(limit, self._executor_room())
+        limit = min(_CHUNK, self._flight.room - self._reader.uncommitted)
+        if self._intake is not None:
+            limit = min(limit, self._intake.room())
         batches = self._reader.pop(limit, self._index, self._count) if limit > 0 else []
         if not batches:
             if self._reader.exhausted and self._flight.records == 0:
                 control.stop()
             return self._nothing()
+        if self._intake is not None:
+            self._intake.take(sum(map(len, batches)))
         self._last_record_at = time.monotonic()
         self._wake = None
         lanes = self._lanes

@@ -69,7 +69,7 @@ def _record_letter(failure: Failure, record: Record | None, limit: int | None) -
     if limit == 0:
         return Letter(b"", None, ours)
     own = [each for each in record.headers or () if not _is_ours(each[0])]
-    return Letter(record.value[:limit], record.key, own + ours)
+    return Letter(None if record.is_tombstone else record.value[:limit], record.key, own + ours)
 
 
 def _delivery_letter(failure: Failure, record: Record | None, now_s: float, limit: int | None) -> Letter:

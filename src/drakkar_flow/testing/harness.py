@@ -181,7 +181,7 @@ class FlowRun:
             sinks={sink.id: sink.part() for sink in self.sinks.values()},
             dead_letters=self.dead_letters,
             executor=self._executor,
-            executor_room=None,
+            intake=None,
             ended=lambda: None,
             task_backoff=_BACKOFF,
             dlq_backoff=_BACKOFF,

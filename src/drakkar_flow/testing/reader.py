@@ -90,6 +90,11 @@ class MemoryReader:
         """Assign every partition."""
         self.assign()
 
+    @property
+    def uncommitted(self) -> int:
+        """Nothing: a commit to memory is there at once."""
+        return 0
+
     def pop(self, limit: int, slot: int, slots: int) -> list[list[Record]]:
         """Give at most `limit` records."""
         with self._lock:

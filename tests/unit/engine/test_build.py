@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from drakkar_flow import DrakkarConfig, KafkaSink, KafkaSource, StreamFlow, Subprocess
-from drakkar_flow.engine.build import _room_of, build_parts, consumer_properties, settle_topics
+from drakkar_flow.engine.build import build_parts, consumer_properties, settle_topics
 from drakkar_flow.errors import ConfigError
-from drakkar_flow.executor.base import ExecutorStatistics
 from drakkar_flow.graph.nodes import SinkRef
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.bridge import Bridge
@@ -120,7 +117,7 @@ def test_a_configuration_without_any_sink_is_refused():
 def test_an_executor_is_made_only_for_flows_that_execute():
     """A flow of steps has no slots and no bound of an executor."""
     parts = parts_of(flow(sinks=[KafkaSink("a", topic="t")]), DrakkarConfig())
-    assert (parts.executor, parts.executor_room) == (None, None)
+    assert (parts.executor, parts.intake) == (None, None)
 
 
 def test_the_flows_program_goes_before_the_configurations():
@@ -135,28 +132,18 @@ def test_the_flows_program_goes_before_the_configurations():
     parts = parts_of(subject, DrakkarConfig(executor={"max_executors": 3, "binary_path": "/bin/false"}))
     assert parts.executor is not None
     assert parts.executor.statistics().slots == 7
-    assert parts.executor_room is not None
+    assert parts.intake is not None
 
 
-class Load:
-    """An executor with so much to do."""
-
-    def __init__(self, loads: Iterator[tuple[int, int]]) -> None:
-        self._loads = loads
-
-    def statistics(self) -> ExecutorStatistics:
-        """What comes next."""
-        return ExecutorStatistics(*next(self._loads), 2)
-
-
-def test_the_executors_room_closes_at_the_high_mark_and_opens_at_the_low_one():
-    """2 executors, high 10, low 4: closed at 10, open again at 4, without bound when nothing runs."""
-    config = DrakkarConfig(
-        executor={"max_executors": 2, "backpressure_high_multiplier": 5, "backpressure_low_multiplier": 2}
-    ).executor
-    loads = [(0, 0), (1, 0), (2, 7), (2, 8), (2, 7), (2, 3), (2, 2), (2, 8), (0, 0), (2, 7)]
-    room = _room_of(Load(iter(loads)), config)  # type: ignore[arg-type]
-    assert [room() for _ in loads] == [1 << 30, 9, 1, 0, 0, 0, 6, 0, 1 << 30, 1]
+def test_the_intake_keeps_between_the_marks_of_the_configuration():
+    """2 executors, multipliers 5 and 2: nothing runs yet, so what is read is bounded by the high mark, 10."""
+    subject = StreamFlow("f").arrange(lambda records, _: []).execute().collect().route(KafkaSink("a", topic="t"))
+    executor = {"max_executors": 2, "backpressure_high_multiplier": 5, "backpressure_low_multiplier": 2}
+    parts = parts_of(subject, DrakkarConfig(executor=executor))
+    assert parts.intake is not None
+    assert parts.intake.room() == 10
+    parts.intake.take(4)
+    assert parts.intake.room() == 6
 
 
 # --- consumer -------------------------------------------------------------------------------------------

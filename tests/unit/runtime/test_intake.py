@@ -1,4 +1,4 @@
-"""How many records the executor's queue lets in."""
+"""How many records are read while the executor has a queue."""
 
 from __future__ import annotations
 
@@ -7,35 +7,61 @@ from hypothesis import strategies as st
 
 from drakkar_flow.runtime.intake import Intake
 
-counts = st.integers(0, 500)
+HIGH, LOW = 128, 16
 
 
 def test_the_first_burst_is_bounded_before_any_task_is_known():
-    """Records just read have no tasks yet, so they count themselves."""
-    intake = Intake(high=128, low=16)
-    assert intake.room(started=0, load=0, in_flight=0, finished=0) == 128
-    assert intake.room(started=0, load=0, in_flight=100, finished=0) == 28
-    assert intake.room(started=0, load=0, in_flight=128, finished=0) == 0
+    """What was granted is used up until it had time to show as load."""
+    intake = Intake(HIGH, LOW)
+    assert intake.room(now=0.0, load=0, finished=0) == 128
+    intake.take(100)
+    assert intake.room(now=0.001, load=0, finished=0) == 28
+    intake.take(28)
+    assert intake.room(now=0.019, load=0, finished=0) == 0
+    assert intake.room(now=0.02, load=128, finished=0) == 0
 
 
-def test_precomputed_tasks_meet_no_bound():
-    """They wait in no queue: as long as nothing else was seen, reading is not held back."""
-    intake = Intake(high=128, low=16)
-    assert intake.room(started=0, load=0, in_flight=5000, finished=1) > 5000
+def test_a_queue_is_filled_up_to_the_high_mark():
+    """Above the low mark only what is missing is granted."""
+    intake = Intake(HIGH, LOW)
+    assert intake.room(now=0.0, load=100, finished=0) == 28
+    assert intake.room(now=0.1, load=500, finished=0) == 0
+    assert intake.room(now=0.2, load=17, finished=0) == 111
 
 
-def test_after_a_stop_reading_goes_on_at_the_low_mark():
-    """Between the marks it rests, so that pausing and resuming do not alternate."""
-    intake = Intake(high=128, low=16)
-    assert intake.room(started=1, load=128, in_flight=1, finished=1) == 0
-    assert intake.room(started=1, load=17, in_flight=1, finished=1) == 0
-    assert intake.room(started=1, load=16, in_flight=16, finished=1) == 112
+def test_records_that_wait_elsewhere_do_not_keep_the_executor_idle():
+    """A window that lingers, a parked retry, a slow sink: more is granted all the same."""
+    intake = Intake(HIGH, LOW)
+    for turn in range(5):
+        assert intake.room(now=turn * 0.02, load=0, finished=0) == 128
+        intake.take(128)
 
 
-@given(st.lists(st.tuples(counts, counts), max_size=50))
-def test_the_high_mark_is_never_exceeded(steps):
-    """Whatever is let in, load and room together stay within the mark."""
-    intake = Intake(high=128, low=16)
-    for load, in_flight in steps:
-        room = intake.room(started=1, load=load, in_flight=in_flight, finished=1)
-        assert room == 0 or room + max(load, in_flight) <= 128
+def test_where_nothing_queues_the_grant_grows_and_shrinks_at_the_first_queue():
+    """Precomputed tasks pass at any rate; real ones end that."""
+    intake = Intake(HIGH, LOW)
+    finished = 0
+    grants = []
+    for turn in range(10):
+        grants.append(intake.room(now=turn * 0.02, load=0, finished=finished))
+        intake.take(grants[-1])
+        finished += grants[-1]
+    assert grants[:3] == [128, 256, 512]
+    assert grants[-1] == 5_000
+    assert intake.room(now=1.0, load=17, finished=finished) == 111
+    intake.take(111)
+    assert intake.room(now=1.1, load=0, finished=finished) == 128
+
+
+@given(st.lists(st.tuples(st.floats(0, 0.05), st.integers(0, 500), st.integers(0, 300)), max_size=50))
+def test_with_a_queue_load_and_room_together_stay_within_the_high_mark(steps):
+    """Whatever is taken: what is granted anew never exceeds what is missing."""
+    intake = Intake(HIGH, LOW)
+    now = 0.0
+    for pause, load, want in steps:
+        now += 0.02 + pause
+        room = intake.room(now=now, load=load, finished=0)
+        assert room >= 0
+        if load > LOW:
+            assert room == max(0, HIGH - load)
+        intake.take(min(want, room))

@@ -107,3 +107,52 @@ def test_forgotten_lanes_have_no_position_and_are_not_due(positions: Positions):
     positions.forget([A])
     assert not positions.due(1e9)
     assert positions.of({A: 1}) == {}
+
+
+def test_what_no_broker_accepted_counts_as_uncommitted():
+    """It is what a crash would repeat, so it holds back the intake."""
+    positions = Positions(1.0, 100, 0.0)
+    positions.note([Watermark(A, 1, 10)])
+    positions.note([Watermark(A, 1, 30)])
+    assert positions.uncommitted == 21
+    offsets = positions.take({A: 1}, 1.0)
+    assert positions.uncommitted == 21
+    positions.accepted(offsets)
+    positions.accepted(offsets)
+    assert positions.uncommitted == 0
+    positions.note([Watermark(A, 1, 35)])
+    positions.accepted({A: 32, ("other", 0): 9})
+    assert positions.uncommitted == 3
+
+
+def test_commits_are_overdue_when_nothing_is_accepted_for_long():
+    """Only what was asked for can be overdue, and any acceptance ends it."""
+    positions = Positions(1.0, 100, 0.0)
+    assert not positions.overdue(1e9, 5.0)
+    positions.note([Watermark(A, 1, 10)])
+    assert not positions.overdue(1e9, 5.0)
+    offsets = positions.take({A: 1}, 10.0)
+    positions.note([Watermark(A, 1, 20)])
+    positions.take({A: 1}, 14.0)
+    assert not positions.overdue(15.0, 5.0)
+    assert positions.overdue(15.1, 5.0)
+    positions.accepted(offsets)
+    assert not positions.overdue(1e9, 5.0)
+    positions.take({A: 1}, 20.0)
+    positions.note([Watermark(A, 1, 30)])
+    positions.take({A: 1}, 21.0)
+    positions.forget([A])
+    assert not positions.overdue(1e9, 5.0)
+
+
+def test_a_new_assignment_and_a_revoke_take_their_uncommitted_offsets_along():
+    """What is no longer ours to commit holds nothing back."""
+    positions = Positions(1.0, 100, 0.0)
+    positions.note([Watermark(A, 1, 10)])
+    positions.note([Watermark(A, 1, 30)])
+    positions.note([Watermark(A, 2, 5)])
+    assert positions.uncommitted == 1
+    positions.accepted({A: 30})
+    assert positions.uncommitted == 1
+    positions.forget([A])
+    assert positions.uncommitted == 0

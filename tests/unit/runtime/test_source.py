@@ -60,11 +60,37 @@ def test_a_slot_takes_no_more_than_there_is_room_in_flight():
     assert count(kit.slot.next_batch()) == 10
 
 
+class Rooms:
+    """An executor's intake that has so much room, one time after the other."""
+
+    def __init__(self, *rooms: int) -> None:
+        self._rooms = list(rooms)
+        self.taken: list[int] = []
+
+    def room(self) -> int:
+        """The next one."""
+        return self._rooms.pop(0)
+
+    def take(self, count: int) -> None:
+        """Note what was read."""
+        self.taken.append(count)
+
+
 def test_a_slot_takes_no_more_than_the_executor_has_room_for():
-    """The executor's queue bounds the intake too."""
-    rooms = [3, 0, 100]
-    kit = Kit(range(10), room=lambda: rooms.pop(0))
+    """The executor's queue bounds the intake too, and is told what was read."""
+    rooms = Rooms(3, 0, 100)
+    kit = Kit(range(10), room=rooms)
     assert [count(kit.slot.next_batch()) for _ in range(3)] == [3, 0, 7]
+    assert rooms.taken == [3, 7]
+
+
+def test_what_is_finished_and_not_committed_still_counts_against_the_bound(monkeypatch):
+    """While commits fail nothing is read beyond the bound: a crash would repeat it all."""
+    kit = Kit(range(30), max_records=20)
+    monkeypatch.setattr(MemoryReader, "uncommitted", 15)
+    assert count(kit.slot.next_batch()) == 5
+    monkeypatch.setattr(MemoryReader, "uncommitted", 99)
+    assert kit.slot.next_batch() == []
 
 
 def test_one_lane_carries_all_partitions_in_one_chunk():
