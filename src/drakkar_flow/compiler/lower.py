@@ -164,7 +164,7 @@ class _Lowering:
     def _(self, node: Collect, step: str, up: Stream) -> Stream:
         parts = self._parts
         hooks = CollectHooks(step, node.fn, node.on_message_complete, node.on_window_complete)
-        return async_step(step, up, partial(CollectWorker, parts.bridge, parts.bus, parts.pending, hooks))
+        return async_step(step, up, partial(CollectWorker, parts.bridge, parts.bus, hooks))
 
     @_lower.register
     def _(self, node: Route, step: str, up: Stream) -> Stream:

@@ -14,7 +14,6 @@ from drakkar_flow.observe.events import HookRan, HooksRan, WindowFinished
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.calls import Calls
 from drakkar_flow.runtime.failures import failure_of
-from drakkar_flow.runtime.pending import PendingTasks
 from drakkar_flow.runtime.step import Worker
 from drakkar_flow.runtime.windows import Ending, Group, TaskRun, WindowRun
 
@@ -44,10 +43,9 @@ class CollectHooks:
 class CollectWorker(Worker):
     """Emits a Delivery per payload; returns a record's remaining credit when its hooks have run."""
 
-    def __init__(self, bridge: Bridge, bus: Bus, pending: PendingTasks, hooks: CollectHooks) -> None:
+    def __init__(self, bridge: Bridge, bus: Bus, hooks: CollectHooks) -> None:
         super().__init__(bridge)
         self._bus = bus
-        self._tasks = pending
         self._hooks = hooks
         self._calls = Calls(bridge)
 
@@ -97,7 +95,6 @@ class CollectWorker(Worker):
 
     def _settle(self, run: TaskRun) -> None:
         window = run.window
-        self._tasks.discard(window.lane, run.task)
         for group in window.settle(run):
             self._group_finished(window, group)
         if window.finished:

@@ -11,16 +11,19 @@ __all__ = ["PendingTasks"]
 
 
 class PendingTasks:
-    """Kept on the loop's thread by the arrange, execute and collect steps of one process."""
+    """Kept on the loop's thread by the arrange and execute steps of one process.
+
+    A precomputed task ends as soon as it is handed over, so it is never pending.
+    """
 
     def __init__(self) -> None:
         self._tasks: dict[Lane, dict[int, ExecutorTask]] = {}
 
     def add(self, lane: Lane, tasks: Iterable[ExecutorTask]) -> None:
         """Note tasks that were arranged."""
-        known = self._tasks.setdefault(lane, {})
-        for task in tasks:
-            known[id(task)] = task
+        started = {id(task): task for task in tasks if task.precomputed is None}
+        if started:
+            self._tasks.setdefault(lane, {}).update(started)
 
     def discard(self, lane: Lane, task: ExecutorTask) -> None:
         """Forget a task that has ended."""

@@ -272,7 +272,7 @@ def collect(bridge: Any) -> tuple[Worker, list[Any], Callable[[list[Chunk]], boo
         run = window.attribute(task(i))
         runs.append(run.end(Ending.SUCCEEDED, result=executor._ending(run.task)))  # type: ignore[arg-type]
     hooks = CollectHooks("s", sometimes, on_message, on_window)
-    worker = CollectWorker(bridge, Bus(), PendingTasks(), hooks)
+    worker = CollectWorker(bridge, Bus(), hooks)
     return worker, [window, *runs], lambda out: len({a.record.offset for c in out for a in c.acks}) == 9
 
 
