@@ -53,9 +53,14 @@ class ServerProcess:
 
     def alive(self) -> bool:
         """Whether this very process still runs; reaps it when it ended and is our child."""
-        with suppress(ChildProcessError):
-            os.waitpid(self.pid, os.WNOHANG)
-        return _started(self.pid) == self.started
+        started = _started(self.pid)
+        if started not in (None, self.started):
+            return False  # the pid is somebody else's by now
+        try:
+            # Of a child only this tells the truth: a process of many threads looks dead before the last has ended.
+            return os.waitpid(self.pid, os.WNOHANG)[0] == 0
+        except ChildProcessError:
+            return started is not None
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process, unless it is gone."""

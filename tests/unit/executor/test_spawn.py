@@ -58,6 +58,9 @@ def test_a_program_leads_its_own_group(way: str, null: int) -> None:
     assert group.strip() == pid
 
 
+_ORDINARY = (1 << 31) - 1  # above are the C library's own and the real-time signals, which only posix_spawn resets
+
+
 def test_no_signal_is_ignored_or_blocked(way: str, null: int) -> None:
     """Ignored signals and the signal mask of this process do not reach the program."""
     old = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -67,7 +70,7 @@ def test_no_signal_is_ignored_or_blocked(way: str, null: int) -> None:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         signal.signal(signal.SIGPIPE, old)
-    assert [int(line.split()[1], 16) for line in lines] == [0, 0]
+    assert [int(line.split()[1], 16) & _ORDINARY for line in lines] == [0, 0]
 
 
 def test_every_ignored_signal_is_reset_by_posix_spawn(null: int) -> None:
