@@ -131,7 +131,7 @@ class _AsyncLogic(StatefulBatchLogic[Chunk, Chunk, None]):
             self._wake = None
             self._pause = _EAGER
         else:
-            self._pause = _EAGER if done else min(self._pause * 1.25, _LAZY)
+            self._pause = _EAGER if done else min(self._pause * 2, _LAZY)
             self._wake = datetime.now(UTC) + self._pause
         return passing + done if passing else done
 
