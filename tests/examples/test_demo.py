@@ -75,7 +75,11 @@ before = {task.name for task in tasks.iterdir()}
 with embedded_broker():
     for task in tasks.iterdir():
         if task.name not in before:
-            line = next(line for line in (task / "status").read_text().splitlines() if line.startswith("SigBlk"))
+            try:
+                status = (task / "status").read_text()
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # a thread that has ended meanwhile
+            line = next(line for line in status.splitlines() if line.startswith("SigBlk"))
             print(int(line.split()[1], 16) >> (signal.SIGINT - 1) & 1)
 """
 
