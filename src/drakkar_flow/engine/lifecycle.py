@@ -3,7 +3,7 @@
     start   configuration -> logging, metrics -> loop -> parts -> connect everything -> signals -> read
     drain   a signal, `shutdown` or a failure stops the intake; what is in flight may finish within
             the drain budget; the source ends; Bytewax closes its sinks
-    close   the last commit, synchronously -> sinks -> dead letters -> executor -> loop -> metrics -> logs
+    close   the last commit, waited for -> sinks -> dead letters -> executor -> loop -> metrics -> logs
 
 It is the same under `StreamingRunner`, `drakkar-flow run` and `python -m bytewax.run`.
 """
