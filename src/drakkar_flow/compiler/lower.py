@@ -30,11 +30,11 @@ from drakkar_flow.graph.nodes import (
     Node,
     Route,
 )
+from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.codec import decoder_for
 from drakkar_flow.model.outcome import FailureKind
 from drakkar_flow.model.task import ErrorAction
 from drakkar_flow.runtime.arrange import ArrangeWorker
-from drakkar_flow.runtime.backoff import Backoff
 from drakkar_flow.runtime.chunk import Chunk, Keyed
 from drakkar_flow.runtime.collect import CollectHooks, CollectWorker
 from drakkar_flow.runtime.commit import CommitSink, track_step

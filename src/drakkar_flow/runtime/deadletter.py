@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from drakkar_flow.errors import BatchFailed
+from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.outcome import Ack, AckStatus, Failure
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import DeadLetterFailed, DeadLettersWritten
-from drakkar_flow.runtime.backoff import Backoff
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.calls import Calls
 from drakkar_flow.runtime.flight import Flight

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from drakkar_flow.errors import BatchFailed, RetryAfter, SinkRejected
+from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.outcome import Ack, AckStatus, Delivery, FailureKind
 from drakkar_flow.model.payload import DeliveryAction, DeliveryError
 from drakkar_flow.observe.bus import Bus
@@ -22,7 +23,6 @@ from drakkar_flow.observe.events import (
     DeliveryRetried,
     HookRan,
 )
-from drakkar_flow.runtime.backoff import Backoff
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.calls import Calls
 from drakkar_flow.runtime.failures import failure_of

@@ -12,10 +12,10 @@ from typing import Any
 from drakkar_flow.errors import ExecutorClosed
 from drakkar_flow.executor.base import Executor, Outcome
 from drakkar_flow.executor.precomputed import precomputed
+from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorResult, ExecutorTask
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import HookRan, TaskRetried, TasksPrecomputed
-from drakkar_flow.runtime.backoff import Backoff
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.calls import Calls
 from drakkar_flow.runtime.flight import Flight

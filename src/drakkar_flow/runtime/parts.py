@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.executor.base import Executor
+from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.runtime.backoff import Backoff
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.deadletter import DeadLetterWriter

@@ -18,11 +18,11 @@ from drakkar_flow.engine.terse import stream_of
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import Execute, Route
+from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.outcome import Failure
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import Event
-from drakkar_flow.runtime.backoff import Backoff
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.flight import Flight

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.record import Record
 from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorTask
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.runtime.backoff import Backoff
 from drakkar_flow.runtime.execute import ExecuteSettings, ExecuteWorker
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.pending import PendingTasks

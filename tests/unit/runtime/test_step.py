@@ -13,13 +13,13 @@ import pytest
 
 from drakkar_flow.config.sinks import RetryConfig
 from drakkar_flow.errors import SinkError
+from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.outcome import Ack, Delivery, Failure, FailureKind
 from drakkar_flow.model.payload import KafkaPayload
 from drakkar_flow.model.record import Record
 from drakkar_flow.model.task import ErrorAction, ExecutorTask
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.arrange import ArrangeWorker
-from drakkar_flow.runtime.backoff import Backoff
 from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.collect import CollectHooks, CollectWorker
 from drakkar_flow.runtime.deadletter import DeadLetterWorker

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drakkar_flow.runtime.backoff import Backoff
+from drakkar_flow.kernel.backoff import Backoff
 
 finite = st.floats(min_value=0, exclude_min=True, allow_infinity=False, allow_nan=False)
 backoffs = st.builds(

@@ -1,0 +1,1 @@
+"""Pure kernels that several rooms share: no I/O, clocks or threads."""
