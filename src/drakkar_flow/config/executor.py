@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from drakkar_flow.config.base import Section
+from drakkar_flow.config.persistent import PersistentConfig
 
 __all__ = ["ExecutorConfig"]
 
@@ -14,6 +17,10 @@ class ExecutorConfig(Section):
 
     binary_path: str | None = Field(default=None, min_length=1)
     """The program to run; a task may name another."""
+    mode: Literal["oneshot", "persistent"] = "oneshot"
+    """A process for each task, or long-lived children that take one task after the other."""
+    persistent: PersistentConfig = PersistentConfig()
+    """The children of the mode `persistent`."""
     max_executors: int = Field(default=4, ge=1)
     """How many programs run at once."""
     task_timeout_seconds: float = Field(default=120, gt=0)

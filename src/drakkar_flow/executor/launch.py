@@ -13,7 +13,7 @@ from drakkar_flow.executor.environment import base_environment, find_program, fo
 from drakkar_flow.executor.spawn import Environment, Spawner
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
 
-__all__ = ["Launcher"]
+__all__ = ["Launcher", "open_dev_null"]
 
 _NO_PROGRAM = "no program to run: set executor.binary_path in the configuration, or binary_path on the task"
 
@@ -28,7 +28,7 @@ class Launcher:
         self._limits = Limits(
             config.task_timeout_seconds, config.kill_grace_s, config.max_stdout_bytes, config.max_stderr_bytes
         )
-        self._dev_null = _open_dev_null()
+        self._dev_null = open_dev_null()
 
     def child(self) -> Child:
         """Make a child that can be run, and killed, once."""
@@ -103,7 +103,7 @@ class Launcher:
         return error
 
 
-def _open_dev_null() -> int:
+def open_dev_null() -> int:
     """Open /dev/null above the three standard descriptors, of which a daemon may have closed some."""
     while (descriptor := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) <= 2:
         continue  # kept open: a pipe must not take its place
