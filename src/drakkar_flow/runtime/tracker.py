@@ -95,7 +95,7 @@ class _Tally:
 class _Chain:
     """The records of one assignment of a lane, as far as acknowledgements tell of them."""
 
-    __slots__ = ("beyond", "epoch", "finished", "lane", "open", "partial")
+    __slots__ = ("beyond", "epoch", "finished", "lane", "open", "partial", "scattered")
 
     def __init__(self, lane: Lane, epoch: int, *, is_open: bool) -> None:
         self.lane = lane
@@ -106,16 +106,18 @@ class _Chain:
         """The last offset of the finished beginning of the chain; -1 while there is none."""
         self.beyond = Spans()
         """Finished records that wait for an earlier one, each with the gap before it."""
+        self.scattered = False
+        """Whether there are any: asked for every acknowledgement."""
         self.partial: dict[int, tuple[Credit, AckStatus]] = {}
         """Unfinished records of which something came back: `offset` -> credit so far, worst status."""
 
     def take(self, acks: list[Ack], tally: _Tally) -> None:
         """Take in acknowledgements of this chain's records."""
-        beyond, partial, ends = self.beyond, self.partial, tally.ends
+        partial, ends = self.partial, tally.ends
         done, full, oldest = AckStatus.DONE, FULL_CREDIT, tally.oldest_read_at
         in_order = size = 0
         count = len(acks)
-        scattered = bool(beyond)
+        scattered = self.scattered
         for ack in acks:
             record = ack.record
             if (
@@ -132,9 +134,9 @@ class _Chain:
                 if status is None:
                     count -= 1
                     continue
-                if scattered or beyond:
+                if scattered or self.scattered:
                     tally.scattered.add(self)
-                    scattered = bool(beyond)
+                    scattered = self.scattered
                 ends[status] += 1
             key = record.key
             size += len(record.value) + len(key) if key else len(record.value)
@@ -149,7 +151,7 @@ class _Chain:
         offset = record.offset
         if offset <= record.previous:
             raise InvariantError(f"{record.label} (epoch {self.epoch}) was delivered after {record.previous}")
-        if offset <= self.finished or offset in self.beyond:
+        if offset <= self.finished or (self.scattered and offset in self.beyond):
             return None
         if credit <= 0:
             raise InvariantError(f"{record.label} (epoch {self.epoch}) returned a share of {credit}")
@@ -175,9 +177,13 @@ class _Chain:
         beyond = self.beyond
         if previous != self.finished:
             beyond.add(previous + 1, offset + 1)
-        else:
+            self.scattered = True
+        elif self.scattered:
             self.finished = beyond.end_of(offset + 1) - 1
             beyond.cut(self.finished + 1)
+            self.scattered = len(beyond) > 0
+        else:
+            self.finished = offset
 
 
 class Tracker:
