@@ -12,6 +12,7 @@ import argparse
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -79,9 +80,7 @@ class Services:
         with self._locked():
             servers = self.running()
             if (server := servers.get(kind)) is not None:
-                if server.healthy() and not (
-                    brokers and isinstance(server, KafkaCluster) and brokers != len(server.brokers)
-                ):
+                if server.healthy() and brokers in (None, len(server.members())):
                     return False
                 server.stop()
             servers[kind] = _make(kind, self.directory / kind, brokers or 1)
@@ -270,7 +269,7 @@ def main(argv: list[str]) -> int:
         case "status":
             return status(services, as_json=arguments.json)
         case "env":
-            print("\n".join(f"export {name}={value}" for name, value in services.environment().items()))
+            print("\n".join(f"export {name}={shlex.quote(value)}" for name, value in services.environment().items()))
         case "run":
             install_programs(wanted)
             return run(services, wanted, argv[split + 1 :])

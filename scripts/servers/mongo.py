@@ -13,7 +13,8 @@ __all__ = ["Mongo"]
 
 VERSION = "1.47.0"
 FILES = Path(__file__).resolve().parents[1] / "mongo"
-_PING = b"\x01\x00\x00\x00\x10ping\x00\x01\x00\x00\x00\x02$db\x00\x06\x00\x00\x00admin\x00\x00"
+_OP_MSG = 2013
+_PING = b"\x10ping\x00\x01\x00\x00\x00\x02$db\x00\x06\x00\x00\x00admin\x00\x00"  # {ping: 1, $db: "admin"}
 
 
 class Mongo(SingleServer):
@@ -28,8 +29,8 @@ class Mongo(SingleServer):
 
     def answers(self) -> bool:
         """Whether it answers a ping."""
-        document = b"\x00" + struct.pack("<i", len(_PING) + 0) + _PING[4:]
-        message = struct.pack("<iiii", 16 + 4 + len(document), 1, 0, 2013) + b"\x00\x00\x00\x00" + document
+        section = b"\x00" + struct.pack("<i", 4 + len(_PING)) + _PING
+        message = struct.pack("<iiiii", 20 + len(section), 1, 0, _OP_MSG, 0) + section
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=2.0) as connection:
                 connection.settimeout(2.0)
