@@ -122,10 +122,10 @@ class Child:
             self._process.write(words)
         self._kill_if_hopeless()
 
-    def restore_capacity(self) -> None:
-        """It has proved itself: it gets as many requests as it can take."""
-        if self.conversation is not None and self.capacity:
-            self.capacity = self.conversation.max_in_flight
+    def allow(self, most: int) -> None:
+        """Let it have `most` requests at once, within what was agreed on; nothing brings a retired one back."""
+        if self.conversation is not None and not self._retired and self._verdict is None:
+            self.capacity = min(most, self.conversation.max_in_flight)
 
     def retire(self) -> None:
         """Give it no more requests; it ends when those it has are over."""
@@ -191,6 +191,7 @@ class Child:
     def on_deaf(self) -> None:
         """A pipe is closed: it ends, most likely, and if not, it is no use."""
         if self._verdict is None and not self._dismissed:
+            self._retired = True
             self.capacity = 0
             what = f"child {self.number} closed its stdin or stdout and went on"
             self._loop.call_later(_LINGER_S, self._doom, "protocol", what)
@@ -235,7 +236,7 @@ class Child:
         assert self._timer is not None
         self._timer.cancel()
         self._timer = None
-        self.capacity = self.conversation.max_in_flight
+        self.allow(self.conversation.max_in_flight)
         self._owner.ready(self)
         if rest:
             self.on_output(rest)

@@ -32,6 +32,7 @@ from drakkar_flow.observe.events import ChildEnded, ChildLogged, ChildStarted, E
 __all__ = ["PersistentExecutor"]
 
 _EARLY_S = 0.1  # a filter says nothing at its start; one that can't work has ended by then
+_ANY = 1 << 30
 _HOUSEKEEPING_S = 1.0  # how often age, memory and waiting tasks are looked at
 
 
@@ -89,8 +90,8 @@ class PersistentExecutor:
         if self._oneshot is not None:
             await self._oneshot.start()
         self._keepers = [self._loop.create_task(self._keep(number)) for number in range(self._size)]
-        await self._until_warm()
         self._housekeeping = self._loop.call_later(_HOUSEKEEPING_S, self._keep_house)
+        await self._until_warm()
 
     async def _until_warm(self) -> None:
         await asyncio.wait([self._warm, self._failure], return_when=asyncio.FIRST_COMPLETED)
@@ -225,11 +226,21 @@ class PersistentExecutor:
     # --- children: what they tell ---------------------------------------------------------------
 
     def ready(self, child: Child) -> None:
-        """A child is ready: while others failed before it, it gets one request until it has answered."""
+        """A child is ready: where others failed before it, it gets one request until it has answered."""
         if self._breaker.failures:
-            child.capacity = 1
-        if not self._warm.done() and sum(child.capacity > 0 for child in self._children) == self._size:
+            self._probe(child)
+        elif not self._warm.done() and sum(child.capacity > 0 for child in self._children) == self._size:
             self._warm.set_result("")
+        self._dispatch()
+
+    def _probe(self, child: Child) -> None:
+        child.allow(1)
+        if self._settings.protocol == "lines":  # it has shown nothing yet
+            child.allow(0)
+            self._loop.call_later(_EARLY_S, self._try, child)
+
+    def _try(self, child: Child) -> None:
+        child.allow(1 if self._breaker.failures else _ANY)
         self._dispatch()
 
     def settle(self, request: Request, outcome: Outcome) -> None:
@@ -240,7 +251,8 @@ class PersistentExecutor:
         """A child has answered, or has lost what it had."""
         if self._breaker.failures and child.answered:
             self._breaker.succeed(self._tickets.get(child.number))
-            child.restore_capacity()
+            for one in self._children if not self._breaker.failures else [child]:
+                one.allow(_ANY)
             self._note_breaker("a child has answered")
         self._dispatch()
 
