@@ -47,6 +47,7 @@ PUBLIC = [
     "SqliteSink",
     "StreamFlow",
     "StreamingRunner",
+    "Persistent",
     "Subprocess",
     "Window",
     "__version__",

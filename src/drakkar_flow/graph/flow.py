@@ -20,6 +20,7 @@ from drakkar_flow.graph.nodes import (
     Map,
     MapAsync,
     Node,
+    Persistent,
     Route,
     SinkRef,
     Subprocess,
@@ -125,7 +126,11 @@ class StreamFlow:
         return self.then(Arrange(fn=fn, window=window or Window(), name=name))
 
     def execute(
-        self, program: Subprocess | None = None, *, on_error: Callable[..., Any] | None = None, name: str = ""
+        self,
+        program: Subprocess | Persistent | None = None,
+        *,
+        on_error: Callable[..., Any] | None = None,
+        name: str = "",
     ) -> StreamFlow:
         """Run the tasks; `on_error(task, error)` returns RETRY, SKIP, DLQ or replacement tasks.
 

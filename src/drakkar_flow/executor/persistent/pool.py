@@ -12,6 +12,7 @@ from contextlib import suppress
 from drakkar_flow.config.executor import ExecutorConfig
 from drakkar_flow.errors import Problem, StartupError
 from drakkar_flow.executor.base import Done, Executor, ExecutorStatistics, Outcome, Running, outlast
+from drakkar_flow.executor.confine import confined
 from drakkar_flow.executor.environment import base_environment, find_program, startup_problems
 from drakkar_flow.executor.persistent.child import Child, ChildLimits, Farewell
 from drakkar_flow.executor.persistent.dialect import Unspeakable
@@ -63,6 +64,7 @@ class PersistentExecutor:
         self._per_child = settings.max_in_flight_per_child or (64 if settings.protocol == "lines" else 1)
         self._children: list[Child] = []
         self._waiting = PriorityQueue[Request]()
+        self._ended = 0
         self._closing = False
         self._keepers: list[asyncio.Task[None]] = []
 
@@ -132,10 +134,11 @@ class PersistentExecutor:
         running = sum([len(child.in_flight) for child in children])
         waiting = len(self._waiting)
         slots = self._size * max([child.capacity for child in children], default=self._per_child)
+        ended = self._ended
         if self._oneshot is not None:
             beside = self._oneshot.statistics()
-            running, waiting = running + beside.running, waiting + beside.waiting
-        return ExecutorStatistics(running, waiting, slots)
+            running, waiting, ended = running + beside.running, waiting + beside.waiting, ended + beside.ended
+        return ExecutorStatistics(running, waiting, slots, ended)
 
     # --- tasks ----------------------------------------------------------------------------------
 
@@ -220,6 +223,7 @@ class PersistentExecutor:
     def _tell(self, request: Request, outcome: Outcome | None) -> None:
         done, request.done = request.done, None
         if done is not None:
+            self._ended += 1
             self._tally.note(request, outcome)
             done(outcome)
 
@@ -293,8 +297,9 @@ class PersistentExecutor:
         config = self._config
         try:
             path = find_program(config.binary_path or "", self._environment.variables.get("PATH"))
+            path, args = confined(path, self._settings.args, config.limits, config.cwd)
             spawned = await self._loop.run_in_executor(
-                self._spawning, spawn, self._spawner, path, self._settings.args, self._environment
+                self._spawning, spawn, self._spawner, path, args, self._environment
             )
         except (OSError, ValueError) as exc:
             return Farewell(f"child {number} can't be started: {exc}", failed=True)

@@ -66,7 +66,7 @@ async def test_a_child_gets_no_more_than_it_can_take(make_worker: Pool, until: U
     pool = await make_worker("silent", max_in_flight_per_child=3)
     for number in range(5):
         pool.submit(task(str(number)), 0, lambda _: None)
-    assert pool.statistics() == (3, 2, 3)
+    assert pool.statistics() == (3, 2, 3, 0)
 
 
 async def test_tasks_are_spread_over_the_children(make_worker: Pool):
