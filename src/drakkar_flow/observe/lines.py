@@ -108,8 +108,8 @@ def _child_started(e: ev.ChildStarted) -> Line:
 
 
 def _child_ended(e: ev.ChildEnded) -> Line:
-    fields = {"child": e.child, "child_pid": e.pid, "requests": e.requests, "lived_s": round(e.lived_s, 3)}
-    fields["reason"] = e.reason
+    fields: dict[str, Any] = {"child": e.child, "child_pid": e.pid, "requests": e.requests, "reason": e.reason}
+    fields["lived_s"] = round(e.lived_s, 3)
     if not e.failed:
         return Line("info", "executor_child_ended", fields, key=())
     expect = "what it had failed with this reason; another is started after a pause"
