@@ -99,7 +99,7 @@ def test_a_crash_loop_loses_nothing(scene: Scene, tmp_path: Path) -> None:
     """While no child can be started tasks wait, and the worker says so; when the program works again they are done."""
     broken = tmp_path / "broken"
     script = f"test -e {broken} && {{ echo no licence >&2; exit 3; }}; exec cat"
-    keys = {"breaker_failures": 2, "breaker_cooldown_s": 0.2, "answer": "marker"}
+    keys = {"breaker_failures": 3, "breaker_cooldown_s": 0.2, "answer": "marker"}
     worker = start(scene, ["/bin/sh", "-c", script], "lines", **keys)
     worker.until_running()
     broken.touch()
