@@ -59,6 +59,9 @@ class DrakkarHandler(Protocol[InputT, OutputT]):
     async def on_revoke(self, partitions: list[int]) -> None:
         """Learn of partitions that went."""
 
+    def deserialize_message(self, msg: Record[InputT]) -> Record[InputT] | None:
+        """Set a record's payload from its bytes."""
+
     def message_label(self, msg: Record[InputT]) -> str:
         """Name a record in logs."""
         ...
