@@ -27,6 +27,7 @@ from drakkar_flow._version import __version__
 from drakkar_flow.compiler.lower import compile_flow
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.build import build_parts, settle_topics
+from drakkar_flow.engine.identity import cluster_name_of, worker_id_of
 from drakkar_flow.engine.memory import CollectorSettings
 from drakkar_flow.engine.startup import connect_all, wait_for_common_start
 from drakkar_flow.graph.flow import StreamFlow
@@ -55,12 +56,15 @@ Handler = Callable[[int, FrameType | None], Any] | int | None
 class Lifecycle:
     """Starts and ends one flow. Use each instance once."""
 
-    def __init__(self, flow: StreamFlow, config: DrakkarConfig, *, own_logging: bool, own_signals: bool) -> None:
+    def __init__(
+        self, flow: StreamFlow, config: DrakkarConfig, *, own_logging: bool, own_signals: bool, worker_id: str = ""
+    ) -> None:
         self.flow = flow
         self.config = settle_topics(flow, config)
         self.statistics = Statistics()
         self.failure: str | None = None
-        self.worker_id = os.environ.get(config.worker_name_env, "") or f"drakkar-{os.getpid()}"
+        self.worker_id = worker_id_of(config, os.environ, worker_id)
+        self.cluster_name = cluster_name_of(config, os.environ)
         self._own_logging = own_logging
         self._own_signals = own_signals
         self._log = structlog.get_logger("drakkar_flow")
@@ -130,7 +134,7 @@ class Lifecycle:
                 config.logging.output,
                 worker_id=self.worker_id,
                 consumer_group=config.kafka.consumer_group,
-                cluster_name=config.cluster_name,
+                cluster_name=self.cluster_name,
                 service_version=__version__,
             )
         for notice in config.notices:
