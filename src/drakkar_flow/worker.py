@@ -88,7 +88,7 @@ class Task:
         return self._session is not None and self._session.is_cancelled(self.id)
 
     def progress(self) -> None:
-        """Tell the parent that this task goes on: its limit on silence (`idle_timeout_s`) starts again."""
+        """Tell the parent that this task goes on: its limit on silence starts again."""
         if self._session is not None:
             self._session.progress(self.id)
 

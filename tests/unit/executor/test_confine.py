@@ -14,7 +14,7 @@ import pytest
 
 from drakkar_flow.config.limits import LimitsConfig
 from drakkar_flow.errors import StartupError
-from drakkar_flow.executor.base import Outcome
+from drakkar_flow.executor.base import Outcome, run
 from drakkar_flow.executor.confine import confined, limit_met
 from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
@@ -26,14 +26,14 @@ Sh = Callable[..., ExecutorTask]
 
 
 @pytest.fixture
-def run(make_executor: Make, sh: Sh, tmp_path: Path) -> Callable[..., Awaitable[Outcome]]:
+def run_within(make_executor: Make, sh: Sh, tmp_path: Path) -> Callable[..., Awaitable[Outcome]]:
     """Run a script within limits, in a directory of its own."""
 
-    async def run(script: str, limits: dict[str, Any], **fields: Any) -> Outcome:
+    async def within(script: str, limits: dict[str, Any], **fields: Any) -> Outcome:
         executor = await make_executor(limits=limits, cwd=str(tmp_path))
-        return await executor.run(sh(script, **fields))
+        return await run(executor, sh(script, **fields))
 
-    return run
+    return within
 
 
 def python(code: str) -> dict[str, Any]:
@@ -67,16 +67,16 @@ MET = {
 
 @pytest.mark.parametrize("name", MET)
 async def test_a_program_that_meets_a_limit_fails_with_its_name(
-    name: str, run: Callable[..., Awaitable[Outcome]]
+    name: str, run_within: Callable[..., Awaitable[Outcome]]
 ) -> None:
     """The reason names the key and its value; where the kernel sent a signal, the error has it."""
     limits, script, fields, number, reason = MET[name]
-    error = await run(script, limits, **fields)
+    error = await run_within(script, limits, **fields)
     assert isinstance(error, ExecutorError)
     assert (error.signal, error.exception) == (number, reason)
 
 
-async def test_every_limit_reaches_the_program(run: Callable[..., Awaitable[Outcome]]) -> None:
+async def test_every_limit_reaches_the_program(run_within: Callable[..., Awaitable[Outcome]]) -> None:
     """As the kernel shows it, with its arguments and environment as they were; a core dump is off."""
     limits = {
         "cpu_s": 7,
@@ -88,7 +88,7 @@ async def test_every_limit_reaches_the_program(run: Callable[..., Awaitable[Outc
         "umask": "027",
     }
     script = 'cat /proc/self/limits; umask; nice; printf "<%s>" "$@"; echo "$WHY"'
-    result = await run(script, limits, args=["-c", script, "sh", "a b", "", "$c"], env={"WHY": "because"})
+    result = await run_within(script, limits, args=["-c", script, "sh", "a b", "", "$c"], env={"WHY": "because"})
     assert isinstance(result, ExecutorResult), result
     seen = {line[:26].strip(): line[26:].split()[:2] for line in result.stdout.splitlines()}
     assert seen["Max cpu time"] == ["7", "8"]
@@ -107,10 +107,10 @@ async def test_without_limits_no_shell_stands_between() -> None:
 
 @pytest.mark.parametrize(("path", "why"), [("/nope", "No such file"), ("/etc/passwd", "executed"), ("/", "directory")])
 async def test_a_program_that_cannot_be_started_is_a_launch_failure_within_limits_too(
-    path: str, why: str, run: Callable[..., Awaitable[Outcome]]
+    path: str, why: str, run_within: Callable[..., Awaitable[Outcome]]
 ) -> None:
     """Not an exit code of the shell."""
-    error = await run("", {"cpu_s": 1}, binary_path=path)
+    error = await run_within("", {"cpu_s": 1}, binary_path=path)
     assert isinstance(error, ExecutorError)
     assert error.kind == "launch_failure"
     assert why in str(error.exception)
@@ -123,7 +123,7 @@ async def test_a_relative_program_is_looked_for_in_the_programs_directory(
     (tmp_path / "hello").write_text("#!/bin/sh\necho hello\n")
     (tmp_path / "hello").chmod(0o755)
     executor = await make_executor(limits={"open_files": 20}, cwd=str(tmp_path))
-    result = await executor.run(sh("", binary_path="./hello", args=[]))
+    result = await run(executor, sh("", binary_path="./hello", args=[]))
     assert isinstance(result, ExecutorResult), result
     assert result.stdout == "hello\n"
 
@@ -131,7 +131,7 @@ async def test_a_relative_program_is_looked_for_in_the_programs_directory(
 async def test_the_end_by_timeout_is_told_as_a_timeout(make_executor: Make, sh: Sh) -> None:
     """A limit that was set and not met is not named."""
     executor = await make_executor(limits={"cpu_s": 100}, task_timeout_seconds=0.2)
-    error = await executor.run(sh("sleep 60"))
+    error = await run(executor, sh("sleep 60"))
     assert isinstance(error, ExecutorError)
     assert (error.kind, error.exception) == ("timeout", "Timeout after 0.2s")
 
