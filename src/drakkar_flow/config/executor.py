@@ -35,9 +35,9 @@ class ExecutorConfig(Section):
     drain_timeout_seconds: float = Field(default=30, gt=0)
     """Seconds that work in flight gets to finish at shutdown and when a partition is revoked."""
     backpressure_high_multiplier: int = Field(default=32, ge=1)
-    """Intake pauses when max_executors times this many tasks are in flight."""
+    """Intake pauses when this many tasks per slot are in flight, or more where that is less than 40 ms of work."""
     backpressure_low_multiplier: int = Field(default=4, ge=1)
-    """Intake resumes when no more than max_executors times this many tasks are in flight."""
+    """Intake goes on at full pace when no more than this many tasks per slot are in flight."""
     env: dict[str, str] = {}
     """Environment of every program, over the inherited one."""
     env_inherit_parent: bool = True

@@ -112,9 +112,9 @@ def _line(task: ExecutorTask, limit: int) -> bytes:
         data += b"\n"
     if data.find(b"\n") != len(data) - 1:
         raise Unspeakable("the task's stdin has several lines, and a filter in lines mode takes one per task")
-    if len(data) > limit:
+    if len(data) > limit + 1:
         raise Unspeakable(
-            f"the task's stdin is a line of {len(data)} bytes, executor.persistent.max_frame_bytes allows {limit}"
+            f"the task's stdin is a line of {len(data) - 1} bytes, executor.persistent.max_frame_bytes allows {limit}"
         )
     if task.args or task.env:
         raise Unspeakable("the task has args or env of its own, and a filter in lines mode is told neither")

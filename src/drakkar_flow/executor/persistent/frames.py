@@ -77,7 +77,8 @@ class JsonLines:
                 request.stdin_base64 = stdin
         else:
             request.stdin = stdin
-        return _within(_json(request) + b"\n", self._limit)
+        line = _json(request)
+        return _within(line + b"\n", len(line), self._limit)
 
     def cancel(self, request_id: int) -> bytes | None:
         """The line that gives a request up."""
@@ -112,7 +113,8 @@ class LengthPrefixed:
     def encode(self, request_id: int, task: ExecutorTask, timeout_s: float) -> bytes:
         """The task as a header and its stdin as the body."""
         body = _stdin_bytes(task)
-        return _within(_frame(_json(_request(request_id, task, timeout_s)), body), self._limit + _PREFIX_BYTES)
+        frame = _frame(_json(_request(request_id, task, timeout_s)), body)
+        return _within(frame, len(frame) - _PREFIX_BYTES, self._limit)
 
     def cancel(self, request_id: int) -> bytes | None:
         """The frame that gives a request up."""
@@ -175,10 +177,10 @@ def _json(request: _Request) -> bytes:
         raise Unspeakable(f"the task can't be written as JSON: {exc}") from exc
 
 
-def _within(frame: bytes, limit: int) -> bytes:
-    if len(frame) > limit:
-        raise Unspeakable(f"the task needs a frame of {len(frame)} bytes, executor.persistent.max_frame_bytes allows "
-                          f"{limit}")  # fmt: skip
+def _within(frame: bytes, size: int, limit: int) -> bytes:
+    if size > limit:
+        allowed = f"executor.persistent.max_frame_bytes allows {limit}"
+        raise Unspeakable(f"the task needs a frame of {size} bytes, {allowed}")
     return frame
 
 
