@@ -80,6 +80,7 @@ class ExecutorError(msgspec.Struct, kw_only=True):
 
     `exit_code` is None when the program never came to its own end (timeout, launch failure), and
     -N when signal N ended it; `signal` is the number of the signal that ended it, if one did.
+    `attempt` counts the runs of the task, this one included.
     """
 
     task: ExecutorTask
@@ -93,6 +94,7 @@ class ExecutorError(msgspec.Struct, kw_only=True):
     duration_seconds: float = 0.0
     stdout_truncated: bool = False
     stderr_truncated: bool = False
+    attempt: int = 1
 
 
 class ErrorAction(StrEnum):
