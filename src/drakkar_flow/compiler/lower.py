@@ -163,7 +163,7 @@ class _Lowering:
             default=ErrorAction(runtime.on_task_error),
             key=_key_of(node, executor.ordering),
         )
-        parking = Parking(parts.bridge, parts.flight, runtime.max_in_flight_records // 2)
+        parking = Parking(parts.bridge, parts.flight, max(1, runtime.max_in_flight_records // 2))
         make = partial(
             ExecuteWorker, parts.bridge, parts.bus, parts.flight, parts.pending, parking, parts.executor, settings
         )
