@@ -17,21 +17,11 @@ from drakkar_flow import (
     ExecutorTask,
     KafkaPayload,
     PrecomputedResult,
-    Record,
     StreamFlow,
-    Window,
 )
 from drakkar_flow.model.outcome import FailureKind
 from drakkar_flow.testing import FlowRun, ScriptedExecutor, run_flow
-from support.handlers import LANE, task
-
-
-def records(keys: str, partition: int = 0) -> list[Record]:
-    """A record for each letter, with the letter as its key; a space stands for no key."""
-    return [
-        Record("input", partition, offset, b"%d" % offset, None if key == " " else key.encode())
-        for offset, key in enumerate(keys)
-    ]
+from support.handlers import LANE, keyed, task
 
 
 def per_record(messages, pending):
@@ -74,7 +64,7 @@ class Shared:
 def test_what_shares_a_key_waits_and_the_others_go_on(ordering, running, delivered):
     """Keys a b a b c a: while the first two run, only c may; a partition waits as a whole."""
     shared = Shared("0", "1")
-    with FlowRun(flow(), records("ababca"), executor=shared.executor, config=config(ordering)) as run:
+    with FlowRun(flow(), keyed("ababca"), executor=shared.executor, config=config(ordering)) as run:
         run.wait_until(lambda: sorted(run.sink().values) == list(delivered))
         run.wait_until(lambda: shared.executor.statistics().running == running)
         assert len(shared.executor.started) == running + len(delivered)
@@ -91,7 +81,7 @@ def test_what_shares_a_key_waits_and_the_others_go_on(ordering, running, deliver
 def test_records_without_a_key_wait_for_nobody():
     """Nothing was said about their order; ordering by partition is for those who mean the partition."""
     shared = Shared("0", "1")
-    with FlowRun(flow(), records("    "), executor=shared.executor, config=config()) as run:
+    with FlowRun(flow(), keyed("    "), executor=shared.executor, config=config()) as run:
         run.wait_until(lambda: sorted(run.sink().values) == ["2", "3"])
         shared.open("0")
         shared.open("1")
@@ -105,7 +95,7 @@ def test_keys_are_of_their_partition():
     def arrange(messages, pending):
         return [task("ab"[message.partition] + f"-{message.offset}", message.offset) for message in messages]
 
-    both = records("xx") + records("xx", partition=1)
+    both = keyed("xx") + keyed("xx", partition=1)
     with FlowRun(flow(arrange), both, partitions=2, executor=shared.executor, config=config()) as run:
         run.wait_until(lambda: run.sink().values == ["b-0", "b-1"])
         assert "a-1" not in shared.executor.started
@@ -113,7 +103,7 @@ def test_keys_are_of_their_partition():
         assert run.finish().values == ["b-0", "b-1", "a-0", "a-1"]
 
 
-def test_a_task_waits_for_every_key_of_its_records():
+def test_a_task_waits_for_every_key_of_its_keyed():
     """One task for a and b between tasks of a, b and c: it waits for both, both wait for it, c does not."""
     names = {0: "a0", 1: "b1", 2: "ab", 4: "a4", 5: "b5", 6: "c6"}
 
@@ -121,7 +111,7 @@ def test_a_task_waits_for_every_key_of_its_records():
         return [task(name, offset, *([3] if name == "ab" else [])) for offset, name in names.items()]
 
     shared = Shared("a0", "b1", "ab")
-    with FlowRun(flow(arrange), records("ababab" + "c"), executor=shared.executor, config=config()) as run:
+    with FlowRun(flow(arrange), keyed("ababab" + "c"), executor=shared.executor, config=config()) as run:
         run.wait_until(lambda: run.sink().values == ["c6"])
         assert sorted(shared.executor.started) == ["a0", "b1", "c6"]
         shared.open("a0")
@@ -140,7 +130,7 @@ def test_tasks_go_by_offset_whatever_the_order_arrange_lists_them_in():
     def arrange(messages, pending):
         return [task("2", 2), task("1-second", 1), task("1-first", 1), task("0+3", 3, 0)]
 
-    outcome = run_flow(flow(arrange), records("aaaa"), executor=ScriptedExecutor(), config=config())
+    outcome = run_flow(flow(arrange), keyed("aaaa"), executor=ScriptedExecutor(), config=config())
     assert outcome.values == ["0+3", "1-second", "1-first", "2"]
 
 
@@ -148,7 +138,7 @@ def test_a_retry_keeps_its_place():
     """While a task is parked, those behind it wait; other keys do not."""
     shared = Shared("0", script={"0": [1, 1, "fine"]})
     chain = flow(on_error=lambda task, error: ErrorAction.RETRY)
-    with FlowRun(chain, records("aba"), executor=shared.executor, config=config()) as run:
+    with FlowRun(chain, keyed("aba"), executor=shared.executor, config=config()) as run:
         run.wait_until(lambda: run.sink().values == ["1"])
         shared.open("0")
         assert run.finish().values == ["1", "0", "2"]
@@ -164,7 +154,7 @@ def test_replacements_take_the_place_of_their_task_one_after_the_other():
     }
     executor = ScriptedExecutor(dict.fromkeys(replaced, 1))
     chain = flow(on_error=lambda failed, error: replaced[failed.task_id])
-    outcome = run_flow(chain, records("aa"), executor=executor, config=config())
+    outcome = run_flow(chain, keyed("aa"), executor=executor, config=config())
     assert outcome.values == ["0.1.1", "0.1.2", "0.2", "1"]
     assert executor.started == ["0", "0.1", "0.1.1", "0.1.2", "0.3", "1"]
     assert executor.peak == 1
@@ -181,7 +171,7 @@ def test_precomputed_tasks_keep_the_order_too():
         ]
 
     shared = Shared("0")
-    with FlowRun(flow(arrange), records("aab"), executor=shared.executor, config=config()) as run:
+    with FlowRun(flow(arrange), keyed("aab"), executor=shared.executor, config=config()) as run:
         run.wait_until(lambda: run.sink().values == ["2"])
         shared.open("0")
         assert run.finish().values == ["2", "0", "1"]
@@ -195,7 +185,7 @@ def test_a_long_line_of_tasks_that_end_at_once_does_not_exhaust_the_stack():
         return [task(f"{m.offset}", m.offset, precomputed=given if m.offset else None) for m in messages]
 
     shared = Shared("0")
-    with FlowRun(flow(arrange), records("a" * 5000), executor=shared.executor, config=config()) as run:
+    with FlowRun(flow(arrange), keyed("a" * 5000), executor=shared.executor, config=config()) as run:
         run.wait_until(lambda: run.flight.records == 5000)
         shared.open("0")
         outcome = run.finish()
@@ -206,7 +196,7 @@ def test_a_long_line_of_tasks_that_end_at_once_does_not_exhaust_the_stack():
 def test_waiting_for_ones_turn_takes_no_slot_and_no_place_in_the_executors_queue():
     """Nine of ten tasks of a hot key wait, the executor knows of one."""
     shared = Shared("0")
-    with FlowRun(flow(), records("a" * 10), executor=shared.executor, config=config()) as run:
+    with FlowRun(flow(), keyed("a" * 10), executor=shared.executor, config=config()) as run:
         run.wait_until(lambda: run.flight.records == 10 and shared.executor.started)
         assert shared.executor.statistics()[:2] == (1, 0)
         shared.open("0")
@@ -223,7 +213,7 @@ def test_on_task_complete_is_called_for_one_of_a_key_at_a_time_so_payloads_keep_
             await slow.wait()
         return KafkaPayload(data=result.task.task_id)
 
-    with FlowRun(flow(collect=collect), records("aaba"), executor=ScriptedExecutor(), config=config()) as run:
+    with FlowRun(flow(collect=collect), keyed("aaba"), executor=ScriptedExecutor(), config=config()) as run:
         run.wait_until(lambda: run.sink().values == ["2"])
         run.call(slow.set)
         assert run.finish().values == ["2", "0", "1", "3"]
@@ -238,7 +228,7 @@ def test_records_complete_in_order_as_well():
 
     executor = ScriptedExecutor(lambda task: 1 if int(task.task_id) % 3 == 1 else "")
     chain = flow(on_message_complete=complete)
-    run_flow(chain, records("a" * 50), executor=executor, config=config(window_size=7))
+    run_flow(chain, keyed("a" * 50), executor=executor, config=config(window_size=7))
     assert completed == list(range(50))
 
 
@@ -263,7 +253,7 @@ def test_a_flow_orders_by_a_key_of_its_own():
 def test_a_record_whose_key_is_not_to_be_had_is_a_dead_letter(key):
     """A key function that raises or returns what is no key: nothing runs out of order, nothing is lost."""
     executor = ScriptedExecutor()
-    outcome = run_flow(flow(key=key), records("aa"), executor=executor)
+    outcome = run_flow(flow(key=key), keyed("aa"), executor=executor)
     (letter,) = outcome.dead_letters
     assert letter.kind is FailureKind.TASK
     assert "the function that tells the key of its records raised" in letter.error
@@ -274,7 +264,7 @@ def test_a_record_whose_key_is_not_to_be_had_is_a_dead_letter(key):
 def test_a_revoked_partitions_line_is_given_up_without_a_run():
     """Those that wait behind a running task when the partition is taken away are fenced, not run."""
     shared = Shared("0")
-    with FlowRun(flow(), records("aaa"), executor=shared.executor, config=config(), open_end=True) as run:
+    with FlowRun(flow(), keyed("aaa"), executor=shared.executor, config=config(), open_end=True) as run:
         run.wait_until(lambda: run.flight.records == 3 and shared.executor.started)
         run.reader.revoke()
         shared.open("0")
@@ -318,88 +308,10 @@ def test_whatever_fails_and_however_long_it_takes_a_key_keeps_its_order(keys, or
 
     chain = flow(on_error=on_error, ordering=ordering, collect=collect)
     outcome = run_flow(
-        chain, records(keys), executor=ScriptedExecutor(script), config=config(window_size=window, max_retries=2)
+        chain, keyed(keys), executor=ScriptedExecutor(script), config=config(window_size=window, max_retries=2)
     )
     assert outcome.committed == {LANE: len(keys)}
     assert outcome.dead_letters == []
     for key in {key_of(offset) for offset in range(len(keys))}:
         delivered = [offset for offset in outcome.values if key_of(offset) == key]
         assert delivered == sorted(delivered)
-
-
-# --- map_async -------------------------------------------------------------------------------------------
-
-
-def test_map_async_keeps_the_order_of_keys_within_its_bound():
-    """Calls of one key follow each other, those of others run beside, never more than may."""
-    running: list[str] = []
-    most = 0
-    chance = random.Random(7)
-
-    async def call(offset: int, record: Record) -> int:
-        nonlocal most
-        key = str(record.key)
-        assert key not in running
-        running.append(key)
-        most = max(most, len(running))
-        for _ in range(chance.randrange(4)):
-            await asyncio.sleep(0)
-        running.remove(key)
-        return offset
-
-    keys = "".join(chance.choices("abcdefgh", k=300))
-    chain = StreamFlow("calls").decode(int).map_async(call, max_in_flight=5, with_record=True, ordering="key").route()
-    outcome = run_flow(chain, records(keys))
-    assert most == 5
-    assert outcome.committed == {LANE: 300}
-    for key in "abcdefgh":
-        delivered = [offset for offset in outcome.values if keys[offset] == key]
-        assert delivered == [offset for offset in range(300) if keys[offset] == key]
-
-
-def test_map_async_orders_a_partition_and_goes_on_past_a_failure():
-    """One call at a time; one that fails makes room for the next."""
-
-    async def call(n: int) -> int:
-        await asyncio.sleep(0)
-        return 6 // n
-
-    chain = StreamFlow("calls").decode(int).map_async(call, ordering="partition").route()
-    outcome = run_flow(chain, [1, 0, 2, 3])
-    assert outcome.values == [6, 3, 2]
-    assert len(outcome.dead_letters) == 1
-    assert outcome.committed == {LANE: 4}
-
-
-def test_map_async_with_a_key_that_is_not_to_be_had_fails_that_record():
-    """It follows the error route; the others are not held up."""
-
-    async def call(n: int) -> int:
-        return n
-
-    chain = StreamFlow("calls").decode(int).map_async(call, key=lambda record: 1 // record.payload).route()
-    outcome = run_flow(chain, [0, 1, 2])
-    assert outcome.values == [1, 2]
-    (letter,) = outcome.dead_letters
-    assert letter.kind is FailureKind.BUSINESS
-    assert outcome.committed == {LANE: 3}
-
-
-@pytest.mark.parametrize(
-    ("given", "problem"),
-    [
-        ({"ordering": "sometimes"}, "there is no ordering 'sometimes'; use one of unordered, key, partition"),
-        ({"ordering": "partition", "key": len}, "its key has no meaning with ordering 'partition'; use ordering='key'"),
-        ({"key": "id"}, "'id' can't be called"),
-    ],
-)
-def test_orderings_that_make_no_sense_are_told_before_anything_runs(given, problem):
-    """For execute and for map_async."""
-
-    async def call(n: int) -> int:
-        return n
-
-    calls = StreamFlow("calls").map_async(call, **given).route()
-    tasks = StreamFlow("tasks").arrange(per_record, window=Window(size=1)).execute(**given).collect().route()
-    for chain in (calls, tasks):
-        assert [problem in str(found) for found in chain.problems()] == [True]

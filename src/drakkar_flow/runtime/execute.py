@@ -17,7 +17,7 @@ from drakkar_flow.executor.precomputed import precomputed
 from drakkar_flow.kernel.retry import RetryPolicy
 from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorResult, ExecutorTask
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import HookRan, TaskRetried, TasksPrecomputed
+from drakkar_flow.observe.events import DuplicateTasks, HookRan, TaskRetried, TasksPrecomputed
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.calls import Calls
 from drakkar_flow.runtime.flight import Flight
@@ -178,15 +178,17 @@ class ExecuteWorker(Worker):
 
     def _replace(self, run: TaskRun, error: ExecutorError, tasks: list[ExecutorTask]) -> None:
         heirs = run.window.replace(run, tasks)
-        self._tasks.add(run.window.lane, tasks)
+        self.open += len(heirs)
         if given := sum(task.precomputed is not None for task in tasks):
             self._bus.emit(TasksPrecomputed(given))
-        self.open += len(heirs)
         self._finish(run.end(Ending.REPLACED, error=error), heirs)
 
     def _finish(self, run: TaskRun, heirs: Sequence[TaskRun] = ()) -> None:
         """Answer for a run; `heirs` take its place."""
-        self._tasks.discard(run.window.lane, run.task)
+        lane = run.window.lane
+        self._tasks.discard(lane, run.task)
+        if twins := self._tasks.add(lane, [heir.task for heir in heirs]):
+            self._bus.emit(DuplicateTasks(lane, len(twins), twins[0]))
         self.emit(run)
         self.open -= 1
         if self._line is not None:
