@@ -20,6 +20,7 @@ from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.calls import Calls
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.pending import PendingTasks
+from drakkar_flow.runtime.priority import priority_of
 from drakkar_flow.runtime.step import Worker
 from drakkar_flow.runtime.windows import Ending, TaskRun, WindowRun, are_tasks
 
@@ -38,6 +39,7 @@ class ExecuteSettings:
     on_error: Callable[..., Any] | None
     default: ErrorAction
     backoff: Backoff
+    priority: Callable[[ExecutorTask], object] | None = None
 
 
 class ExecuteWorker(Worker):
@@ -125,7 +127,7 @@ class ExecuteWorker(Worker):
 
     async def _run(self, task: ExecutorTask) -> Outcome:
         try:
-            return await self._executor.run(task, priority=min(task.source_offsets, default=0))
+            return await self._executor.run(task, priority=priority_of(task, self._settings.priority, self._bus))
         except ExecutorClosed:
             raise
         except Exception as exc:  # an executor that breaks its word must not freeze the offset

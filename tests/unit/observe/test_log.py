@@ -24,6 +24,8 @@ HOT = {
     ev.TasksStarted,
     ev.TasksPrecomputed,
     ev.HooksRan,
+    ev.Offloaded,
+    ev.Annotated,
     ev.WindowFinished,
     ev.DeliveriesWritten,
 }
@@ -245,6 +247,9 @@ def test_every_event_has_a_line_or_is_hot(one_of_each):
         (ev.TaskFinished("failed", "timeout", 2, 0, 0), "warning", "executor_task_failed", "on_error"),
         (ev.TaskRetried("t", 1), "info", "executor_task_retried", ""),
         (ev.HookRan("arrange", 0.1, "x"), "error", "handler_hook_failed", ""),
+        (ev.PeriodicRan("beat", 0.1, "x"), "error", "periodic_task_failed", "after its interval"),
+        (ev.PeriodicRan("beat", 0.1, "x", stopped=True), "error", "periodic_task_stopped", "not run any more"),
+        (ev.AnnotationDropped("score", "too_large"), "warning", "annotation_dropped", ""),
         (ev.DeliveryRetried("kafka", "out", 3, 1, 0.5, "x"), "warning", "sink_delivery_retry", "delay_s"),
         (ev.DeliveriesFailed("kafka", "out", 3, "x"), "error", "sink_delivery_failed", "dead letter"),
         (ev.DeliveriesSkipped("kafka", "out", 3), "warning", "sink_delivery_skipped", "dropped"),
@@ -265,7 +270,9 @@ def test_an_event_becomes_a_line_that_tells_what_comes_next(scene, event, level,
     assert bool(part) == ("expect" in line)
 
 
-@pytest.mark.parametrize("event", [ev.HookRan("arrange", 0.1), ev.TaskFinished("completed", "", 1, 0, 0)])
+@pytest.mark.parametrize(
+    "event", [ev.HookRan("arrange", 0.1), ev.PeriodicRan("beat", 0.1), ev.TaskFinished("completed", "", 1, 0, 0)]
+)
 def test_what_went_well_is_not_logged(scene, event):
     """A hook that returned and a task that completed are counted, not told."""
     scene.bus.emit(event)
