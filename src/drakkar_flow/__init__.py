@@ -29,6 +29,8 @@ if TYPE_CHECKING:
         Subprocess,
         Window,
     )
+    from drakkar_flow.graph.periodic import periodic
+    from drakkar_flow.model.assignment import AssignedPartition
     from drakkar_flow.model.group import MessageGroup
     from drakkar_flow.model.payload import (
         CollectResult,
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "AssignedPartition": "model.assignment",
     "BaseDrakkarHandler": "graph.handler",
     "CollectResult": "model.payload",
     "DeliveryAction": "model.payload",
@@ -85,9 +88,11 @@ _HOMES = {
     "load_config": "config.load",
     "make_stable_task_id": "model.task",
     "make_task_id": "model.task",
+    "periodic": "graph.periodic",
 }
 
 __all__ = [
+    "AssignedPartition",
     "BaseDrakkarHandler",
     "CollectResult",
     "DeliveryAction",
@@ -123,6 +128,7 @@ __all__ = [
     "load_config",
     "make_stable_task_id",
     "make_task_id",
+    "periodic",
 ]
 
 

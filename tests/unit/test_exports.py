@@ -11,6 +11,7 @@ import pytest
 import drakkar_flow
 
 PUBLIC = [
+    "AssignedPartition",
     "BaseDrakkarHandler",
     "CollectResult",
     "DeliveryAction",
@@ -46,6 +47,7 @@ PUBLIC = [
     "load_config",
     "make_stable_task_id",
     "make_task_id",
+    "periodic",
 ]
 
 

@@ -10,6 +10,7 @@ from drakkar_flow.config.base import Section
 from drakkar_flow.config.executor import ExecutorConfig
 from drakkar_flow.config.kafka import KafkaConfig
 from drakkar_flow.config.observe import LoggingConfig, MetricsConfig
+from drakkar_flow.config.offload import OffloadConfig
 from drakkar_flow.config.runtime import RuntimeConfig
 from drakkar_flow.config.sinks import DlqConfig, SinksConfig
 
@@ -29,6 +30,8 @@ class DrakkarConfig(Section):
     """Where records come from."""
     executor: ExecutorConfig = ExecutorConfig()
     """How external programs are run."""
+    offload: OffloadConfig = OffloadConfig()
+    """The threads for what a handler computes itself."""
     sinks: SinksConfig = SinksConfig()
     """Where results go."""
     dlq: DlqConfig = DlqConfig()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,8 @@ def collect_of(handler: AnyHandler) -> Callable[..., Any] | None:
 
 def payload_of(deserialize: Callable[[Record], Record | None]) -> Callable[[Record], Any]:
     """`deserialize_message` as a function from a record to its payload."""
+    if inspect.iscoroutinefunction(deserialize):
+        return deserialize  # as it stands it is refused when the flow is checked
 
     def deserialize_message(record: Record) -> Any:
         answer = deserialize(record)

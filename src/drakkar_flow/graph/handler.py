@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Generic, ParamSpec, TypeVar
 from drakkar_flow.graph.cache import NoCache
 from drakkar_flow.graph.parameters import parameters_of
 from drakkar_flow.graph.services import Services
-from drakkar_flow.model.assignment import AssignedPartition
 from drakkar_flow.model.codec import decoder_for
 from drakkar_flow.model.group import MessageGroup
 from drakkar_flow.model.payload import CollectResult, DeliveryAction, DeliveryError
@@ -78,14 +77,14 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
         flow does not start and closes what it had opened.
         """
 
-    async def on_assign(self, partitions: list[AssignedPartition]) -> None:
+    async def on_assign(self, partitions: list[Any]) -> None:
         """Hear which partitions were assigned to this process just now.
 
-        Each is an `int` that also knows its `topic`. Their records don't wait for this hook. It
-        never overlaps with `on_revoke`: changes are told one after the other, in their order.
+        Each is an `AssignedPartition`: an `int` that also knows its `topic`. Their records don't wait
+        for this hook. It never overlaps with `on_revoke`: changes are told one after the other.
         """
 
-    async def on_revoke(self, partitions: list[AssignedPartition]) -> None:
+    async def on_revoke(self, partitions: list[Any]) -> None:
         """Hear which partitions leave this process, after their last commit and before they are let go.
 
         The release waits for it as long as is left of the drain budget; the hook may go on after

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from drakkar_flow.model.record import Lane
 
 __all__ = ["AssignedPartition"]
@@ -20,7 +22,7 @@ class AssignedPartition(int):
 
     topic: str
 
-    def __new__(cls, topic: str, number: int) -> AssignedPartition:
+    def __new__(cls, topic: str, number: int) -> Self:
         """Make it of a lane's two parts."""
         self = super().__new__(cls, number)
         self.topic = topic

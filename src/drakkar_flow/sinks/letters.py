@@ -48,8 +48,9 @@ def dead_letter_messages(failure: Failure, now_s: float, max_value_bytes: int | 
     the whole payload as a JSON string), `sink_name`, `sink_type`, `error`, `timestamp`, `partition`
     and `attempt_count`; its key is the payload's, or else the record's. Every other failure becomes
     one letter per held record with the record's own key, value and headers; a failed task is added
-    as the header `drakkar.task`. A record that `message_label` names has the name in `drakkar.label`. All letters carry Kafka Connect's `__connect.errors.*` headers;
-    those of an earlier letter, when a record fails again after it was sent back, are replaced.
+    as the header `drakkar.task`, the name that `message_label` gives a record as `drakkar.label`. All
+    letters carry Kafka Connect's `__connect.errors.*` headers; those of an earlier letter, when a
+    record fails again after it was sent back, are replaced.
 
     Args:
         failure: what failed; without any held record it still becomes one letter.

@@ -297,6 +297,27 @@ def test_lines_carry_the_facts_of_their_event(scene):
     assert committed["offsets"] == {"in:3": 42}
 
 
+def test_a_hook_that_raised_is_told_with_its_stack(configured, tmp_path):
+    """So that its author finds the line; five times a minute for each hook, not for each record."""
+    configured(output=str(tmp_path / "log"))
+    bus = Bus()
+    LogListener(structlog.get_logger("drakkar_flow")).listen(bus)
+
+    def user_code() -> None:
+        raise KeyError("missing")
+
+    try:
+        user_code()
+    except KeyError as exc:
+        error = exc
+    for _ in range(20):
+        bus.emit(ev.HookRan("arrange", 0.1, "missing", error))
+    bus.emit(ev.PeriodicRan("beat", 0.1, "missing", error))
+    *hooks, beat = read(tmp_path / "log")
+    assert [line["event"] for line in hooks] == ["handler_hook_failed"] * 5
+    assert all("in user_code" in line["exception"] for line in [*hooks, beat])
+
+
 def test_repeating_lines_are_held_back_and_counted(scene):
     """Of one kind, two lines a minute are written; the next minute's first tells how many were not."""
     for now in (0, 1, 2, 3, 59.9, 60, 61):
