@@ -165,9 +165,7 @@ def test_deserialize_message_replaces_the_decoding(returned):
     assert outcome.committed == {LANE: 2}
 
 
-@pytest.mark.parametrize(
-    ("policy", "expected"), [("dlq", (1, 0, 1)), ("skip", (1, 1, 0))], ids=["dead-letter", "skip"]
-)
+@pytest.mark.parametrize(("policy", "expected"), [("dlq", (1, 0, 1)), ("skip", (1, 1, 0))], ids=["dead-letter", "skip"])
 @pytest.mark.parametrize("fault", ["raises", "returns a dict"])
 def test_a_message_that_is_not_deserialized_follows_the_decode_policy(policy, expected, fault):
     """It is asked once, counted as a decode failure, and the other records go on."""

@@ -42,7 +42,7 @@ class Held:
 async def until(condition: Callable[[], Any]) -> None:
     """Give other threads time until a condition holds."""
     async with asyncio.timeout(20):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - other threads can't set an event of this loop
             await asyncio.sleep(0.001)
 
 

@@ -192,7 +192,9 @@ class Computing(Handler[Any, Any]):
 
     async def helper(self) -> str:
         """The hook stays known behind it."""
-        return await self.offload(lambda prefix, *, end: f"{prefix}{threading.current_thread().name}{end}", "on ", end="!")
+        return await self.offload(
+            lambda prefix, *, end: f"{prefix}{threading.current_thread().name}{end}", "on ", end="!"
+        )
 
 
 def test_offload_tells_for_which_hook_it_works(scene):

@@ -56,7 +56,12 @@ class Score(BaseModel):
 
 @pytest.mark.parametrize(
     ("data", "text"),
-    [("plain", '"plain"'), (Score(value=0.5), '{"value":0.5}'), ([Score(value=1)], '[{"value":1.0}]'), (b"a", '"YQ=="')],
+    [
+        ("plain", '"plain"'),
+        (Score(value=0.5), '{"value":0.5}'),
+        ([Score(value=1)], '[{"value":1.0}]'),
+        (b"a", '"YQ=="'),
+    ],
     ids=["text", "model", "models", "bytes"],
 )
 def test_data_is_json_whatever_it_was(data, text):
