@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from drakkar_flow.engine.app import DrakkarApp
     from drakkar_flow.engine.runner import StreamingRunner
     from drakkar_flow.engine.terse import dataflow
+    from drakkar_flow.errors import MessageParseError, SinkDeliveryFailedError
     from drakkar_flow.graph.flow import StreamFlow
     from drakkar_flow.graph.handler import BaseDrakkarHandler, Handler
     from drakkar_flow.graph.nodes import (
@@ -30,17 +31,26 @@ if TYPE_CHECKING:
         Window,
     )
     from drakkar_flow.graph.periodic import periodic
+    from drakkar_flow.graph.protocol import DrakkarHandler
     from drakkar_flow.model.assignment import AssignedPartition
+    from drakkar_flow.model.cache import CacheLike, CacheScope
     from drakkar_flow.model.group import MessageGroup
+    from drakkar_flow.model.ids import format_rfc3339_micro, make_request_id, make_stable_task_id, make_task_id
+    from drakkar_flow.model.mongo import MongoOp, MongoPayload
     from drakkar_flow.model.payload import (
         CollectResult,
+        CustomPayload,
         DeliveryAction,
         DeliveryError,
         FilePayload,
+        HttpPayload,
         KafkaPayload,
+        ParseFailurePayload,
         SqlitePayload,
     )
+    from drakkar_flow.model.postgres import PostgresOp, PostgresPayload
     from drakkar_flow.model.record import Record, SourceMessage
+    from drakkar_flow.model.redis import RedisOp, RedisPayload
     from drakkar_flow.model.task import (
         ErrorAction,
         ExecutorError,
@@ -48,19 +58,21 @@ if TYPE_CHECKING:
         ExecutorTask,
         PendingContext,
         PrecomputedResult,
-        make_stable_task_id,
-        make_task_id,
     )
 
 _HOMES = {
     "AssignedPartition": "model.assignment",
     "BaseDrakkarHandler": "graph.handler",
+    "CacheLike": "model.cache",
+    "CacheScope": "model.cache",
     "CollectResult": "model.payload",
+    "CustomPayload": "model.payload",
     "DeliveryAction": "model.payload",
     "DeliveryError": "model.payload",
     "Dlq": "graph.nodes",
     "DrakkarApp": "engine.app",
     "DrakkarConfig": "config.root",
+    "DrakkarHandler": "graph.protocol",
     "ErrorAction": "model.task",
     "ExecutorError": "model.task",
     "ExecutorResult": "model.task",
@@ -68,14 +80,24 @@ _HOMES = {
     "Fail": "graph.nodes",
     "FilePayload": "model.payload",
     "Handler": "graph.handler",
+    "HttpPayload": "model.payload",
     "JsonlSink": "graph.nodes",
     "KafkaPayload": "model.payload",
     "KafkaSink": "graph.nodes",
     "KafkaSource": "graph.nodes",
     "MessageGroup": "model.group",
+    "MessageParseError": "errors",
+    "MongoOp": "model.mongo",
+    "MongoPayload": "model.mongo",
+    "ParseFailurePayload": "model.payload",
     "PendingContext": "model.task",
+    "PostgresOp": "model.postgres",
+    "PostgresPayload": "model.postgres",
     "PrecomputedResult": "model.task",
     "Record": "model.record",
+    "RedisOp": "model.redis",
+    "RedisPayload": "model.redis",
+    "SinkDeliveryFailedError": "errors",
     "Skip": "graph.nodes",
     "SourceMessage": "model.record",
     "SqlitePayload": "model.payload",
@@ -85,21 +107,27 @@ _HOMES = {
     "Subprocess": "graph.nodes",
     "Window": "graph.nodes",
     "dataflow": "engine.terse",
+    "format_rfc3339_micro": "model.ids",
     "load_config": "config.load",
-    "make_stable_task_id": "model.task",
-    "make_task_id": "model.task",
+    "make_request_id": "model.ids",
+    "make_stable_task_id": "model.ids",
+    "make_task_id": "model.ids",
     "periodic": "graph.periodic",
 }
 
 __all__ = [
     "AssignedPartition",
     "BaseDrakkarHandler",
+    "CacheLike",
+    "CacheScope",
     "CollectResult",
+    "CustomPayload",
     "DeliveryAction",
     "DeliveryError",
     "Dlq",
     "DrakkarApp",
     "DrakkarConfig",
+    "DrakkarHandler",
     "ErrorAction",
     "ExecutorError",
     "ExecutorResult",
@@ -107,14 +135,24 @@ __all__ = [
     "Fail",
     "FilePayload",
     "Handler",
+    "HttpPayload",
     "JsonlSink",
     "KafkaPayload",
     "KafkaSink",
     "KafkaSource",
     "MessageGroup",
+    "MessageParseError",
+    "MongoOp",
+    "MongoPayload",
+    "ParseFailurePayload",
     "PendingContext",
+    "PostgresOp",
+    "PostgresPayload",
     "PrecomputedResult",
     "Record",
+    "RedisOp",
+    "RedisPayload",
+    "SinkDeliveryFailedError",
     "Skip",
     "SourceMessage",
     "SqlitePayload",
@@ -125,7 +163,9 @@ __all__ = [
     "Window",
     "__version__",
     "dataflow",
+    "format_rfc3339_micro",
     "load_config",
+    "make_request_id",
     "make_stable_task_id",
     "make_task_id",
     "periodic",

@@ -13,12 +13,16 @@ import drakkar_flow
 PUBLIC = [
     "AssignedPartition",
     "BaseDrakkarHandler",
+    "CacheLike",
+    "CacheScope",
     "CollectResult",
+    "CustomPayload",
     "DeliveryAction",
     "DeliveryError",
     "Dlq",
     "DrakkarApp",
     "DrakkarConfig",
+    "DrakkarHandler",
     "ErrorAction",
     "ExecutorError",
     "ExecutorResult",
@@ -26,14 +30,24 @@ PUBLIC = [
     "Fail",
     "FilePayload",
     "Handler",
+    "HttpPayload",
     "JsonlSink",
     "KafkaPayload",
     "KafkaSink",
     "KafkaSource",
     "MessageGroup",
+    "MessageParseError",
+    "MongoOp",
+    "MongoPayload",
+    "ParseFailurePayload",
     "PendingContext",
+    "PostgresOp",
+    "PostgresPayload",
     "PrecomputedResult",
     "Record",
+    "RedisOp",
+    "RedisPayload",
+    "SinkDeliveryFailedError",
     "Skip",
     "SourceMessage",
     "SqlitePayload",
@@ -44,11 +58,15 @@ PUBLIC = [
     "Window",
     "__version__",
     "dataflow",
+    "format_rfc3339_micro",
     "load_config",
+    "make_request_id",
     "make_stable_task_id",
     "make_task_id",
     "periodic",
 ]
+OTHER_NAMES = {"Handler", "MessageParseError", "SinkDeliveryFailedError", "SourceMessage"}
+"""Second names of what is public under another, or raised under it."""
 
 
 def test_the_public_names_are_pinned():
@@ -62,7 +80,7 @@ def test_each_public_name_is_there(name: str):
     """Every name resolves, always to the same object."""
     value = getattr(drakkar_flow, name)
     assert value is getattr(drakkar_flow, name)
-    assert name == "__version__" or name in {value.__name__, "Handler", "SourceMessage"}
+    assert name == "__version__" or name in {value.__name__, *OTHER_NAMES}
 
 
 def test_a_name_that_does_not_exist_is_refused_like_any_attribute():

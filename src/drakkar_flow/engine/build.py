@@ -17,6 +17,7 @@ from drakkar_flow.graph.nodes import Execute, Route, SinkRef
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.assignments import AssignmentHooks
 from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.commit import Track
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.group import GroupReader, GroupSettings
@@ -62,6 +63,7 @@ def build_parts(flow: StreamFlow, config: DrakkarConfig, bus: Bus, bridge: Bridg
     settings, hooks = _group_settings(config), flow.hooks
     assignments = AssignmentHooks(bridge, bus, hooks.on_assign, hooks.on_revoke, settings.drain_timeout_s)
     runtime = config.runtime
+    track = Track()
     flight = Flight(runtime.max_in_flight_records, int(runtime.max_in_flight_mib * _MIB))
     execute: Execute | None = flow.find(Execute)
     executor_config = _executor_config(config.executor, execute)
@@ -72,7 +74,8 @@ def build_parts(flow: StreamFlow, config: DrakkarConfig, bus: Bus, bridge: Bridg
         bridge=bridge,
         control=control,
         flight=flight,
-        reader=GroupReader(settings, flight, control, bus, assignments),
+        reader=GroupReader(settings, flight, control, bus, track.beyond, assignments),
+        track=track,
         sinks=_sinks(flow.find(Route), config),
         dead_letters=_dead_letters(config),
         executor=executor,
@@ -109,6 +112,7 @@ def _group_settings(config: DrakkarConfig) -> GroupSettings:
         buffer_size=int(runtime.buffer_mib * _MIB),
         commit_interval_s=runtime.commit_interval_s,
         commit_max_offsets=runtime.commit_max_offsets,
+        metadata_size=runtime.commit_metadata_bytes,
         drain_timeout_s=min(config.drain_timeout_s, kafka.max_poll_interval_ms / 1000 * 0.8),
     )
 

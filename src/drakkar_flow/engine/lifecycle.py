@@ -29,6 +29,7 @@ from drakkar_flow.compiler.lower import compile_flow
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.build import build_parts, settle_topics
 from drakkar_flow.engine.hooks import RunningHooks
+from drakkar_flow.engine.identity import cluster_name_of, worker_id_of
 from drakkar_flow.engine.memory import CollectorSettings
 from drakkar_flow.engine.startup import connect_all
 from drakkar_flow.graph.flow import StreamFlow
@@ -57,11 +58,15 @@ Handler = Callable[[int, FrameType | None], Any] | int | None
 class Lifecycle:
     """Starts and ends one flow. Use each instance once."""
 
-    def __init__(self, flow: StreamFlow, config: DrakkarConfig, *, own_logging: bool, own_signals: bool) -> None:
+    def __init__(
+        self, flow: StreamFlow, config: DrakkarConfig, *, own_logging: bool, own_signals: bool, worker_id: str = ""
+    ) -> None:
         self.flow = flow
         self.config = settle_topics(flow, config)
         self.statistics = Statistics()
         self.failure: str | None = None
+        self._given_worker_id = worker_id
+        self._name_worker()
         self._own_logging = own_logging
         self._own_signals = own_signals
         self._log = structlog.get_logger("drakkar_flow")
@@ -129,10 +134,15 @@ class Lifecycle:
             self._log.warning("handler_warning", reason=warning)
         before = self._logging_settings()
         self.config = settle_topics(self.flow, self._hooks.startup(self.config))
+        self._name_worker()
         self._collector = CollectorSettings(self.config.runtime.gc_threshold)
         if self._logging is not None and self._logging_settings() != before:
             self._logging.close()
             self._logging = configure_logging(**self._logging_settings())
+
+    def _name_worker(self) -> None:
+        self.worker_id = worker_id_of(self.config, os.environ, self._given_worker_id)
+        self.cluster_name = cluster_name_of(self.config, os.environ)
 
     def _open_logging(self) -> None:
         if self._own_logging:
@@ -149,7 +159,7 @@ class Lifecycle:
             "output": config.logging.output,
             "worker_id": self.worker_id,
             "consumer_group": config.kafka.consumer_group,
-            "cluster_name": config.cluster_name,
+            "cluster_name": self.cluster_name,
             "service_version": __version__,
         }
 
@@ -278,11 +288,6 @@ class Lifecycle:
             self._log.warning("close_failed", part=part, error=str(exc))
 
     # --- what others look at --------------------------------------------------------------------
-
-    @property
-    def worker_id(self) -> str:
-        """This process's name: what `worker_name_env` names, or one made of the process id."""
-        return os.environ.get(self.config.worker_name_env, "") or f"drakkar-{os.getpid()}"
 
     @property
     def exit_code(self) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from drakkar_flow.model.cache import CacheScope
+
 __all__ = ["NoCache"]
 
 
@@ -16,7 +18,7 @@ class NoCache:
     (None, False, False)
     """
 
-    def set(self, key: str, value: Any, *, ttl: float | None = None, scope: Any = None) -> None:
+    def set(self, key: str, value: Any, *, ttl: float | None = None, scope: CacheScope = CacheScope.LOCAL) -> None:
         """Forget `value`."""
 
     def peek(self, key: str) -> Any:

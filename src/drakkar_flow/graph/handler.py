@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, ParamSpec, TypeVar
 from drakkar_flow.graph.cache import NoCache
 from drakkar_flow.graph.parameters import parameters_of
 from drakkar_flow.graph.services import Services
+from drakkar_flow.model.cache import CacheLike
 from drakkar_flow.model.codec import decoder_for
 from drakkar_flow.model.group import MessageGroup
 from drakkar_flow.model.payload import CollectResult, DeliveryAction, DeliveryError
@@ -46,7 +47,7 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
 
     input_model: ClassVar[Any] = None
     output_model: ClassVar[Any] = None
-    cache: Any = NoCache()
+    cache: CacheLike = NoCache()
     """py-drakkar's cache, as long as there is none: it takes every call and keeps nothing."""
 
     _services: Services | None = None  # the running flow's; set by its start, gone with its end
