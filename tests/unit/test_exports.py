@@ -59,6 +59,7 @@ PUBLIC = [
     "__version__",
     "dataflow",
     "format_rfc3339_micro",
+    "load_app_config",
     "load_config",
     "make_request_id",
     "make_stable_task_id",
@@ -95,7 +96,7 @@ def test_importing_the_package_loads_nothing_heavy():
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=_environment())
     loaded = set(json.loads(run.stdout))
     assert loaded.isdisjoint({"bytewax", "confluent_kafka", "pydantic", "uvloop", "structlog"})
-    assert {name for name in loaded if name.startswith("drakkar_flow")} == {"drakkar_flow", "drakkar_flow._version"}
+    assert {name for name in loaded if name.startswith("drakkar_flow")} == {"drakkar_flow"}
 
 
 def _environment() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The life of a flow in one process, on one page: start, drain, close.
 
     start   logging -> loop -> on_startup -> metrics -> parts -> connect everything -> on_ready ->
-            periodic functions -> signals -> read
+            periodic functions -> signals -> the common start, if asked for -> read
     drain   a signal, `shutdown` or a failure stops the intake, periodic functions end; what is in
             flight may finish within the drain budget; the source ends; Bytewax closes its sinks
     close   periodic functions -> the last commit, waited for, and on_revoke -> sinks -> dead letters ->
@@ -12,6 +12,7 @@ It is the same under `StreamingRunner`, `drakkar-flow run` and `python -m bytewa
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -31,7 +32,7 @@ from drakkar_flow.engine.build import build_parts, settle_topics
 from drakkar_flow.engine.hooks import RunningHooks
 from drakkar_flow.engine.identity import cluster_name_of, worker_id_of
 from drakkar_flow.engine.memory import CollectorSettings
-from drakkar_flow.engine.startup import connect_all
+from drakkar_flow.engine.startup import connect_all, wait_for_common_start
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.collectors import RuntimeGauges
@@ -85,6 +86,7 @@ class Lifecycle:
         self._drain_started_at: float | None = None
         self._signals = 0
         self._stop_early = False
+        self._stop_asked = asyncio.Event()
         self._started = False
         self._running = False
 
@@ -122,6 +124,8 @@ class Lifecycle:
             self._take_signals()
         if self._stop_early:
             parts.control.stop()
+        elif self.config.kafka.startup_align_enabled:
+            self._bridge.run(wait_for_common_start(self.config.kafka, self._stop_asked, self._log))
         self._collector.apply()
         parts.reader.start()
         self._running = True
@@ -147,6 +151,8 @@ class Lifecycle:
     def _open_logging(self) -> None:
         if self._own_logging:
             self._logging = configure_logging(**self._logging_settings())
+        for notice in self.config.notices:
+            self._log.warning("config_notice", where=notice.where, what=notice.what, remedy=notice.remedy)
         self._log_listener = LogListener(self._log)
         self._log_listener.listen(self._bus)
         self.statistics.listen(self._bus)
@@ -188,6 +194,7 @@ class Lifecycle:
         if first:
             self._drain_started_at = time.monotonic()
             self._hooks.stop()
+            self._bridge.post(self._stop_asked.set)
             self._bridge.post(self._emit, StateChanged("draining"))
         return first
 

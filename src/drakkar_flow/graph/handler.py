@@ -6,6 +6,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import cached_property
 from typing import Any, ClassVar, Generic, ParamSpec, TypeVar
 
+from pydantic import BaseModel
+
 from drakkar_flow.graph.cache import NoCache
 from drakkar_flow.graph.parameters import parameters_of
 from drakkar_flow.graph.services import Services
@@ -47,6 +49,13 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
 
     input_model: ClassVar[Any] = None
     output_model: ClassVar[Any] = None
+    app_config_model: ClassVar[type[BaseModel] | None] = None
+    """The model of the configuration's `app` section, which is checked by it when the configuration is loaded.
+
+    `config.app` is then an instance of it. None leaves the section a free mapping.
+    """
+    app_env_prefix: ClassVar[str] = "APP_"
+    """Environment variables `APP_LIMIT` and `APP_DB__HOST` set `app.limit` and `app.db.host` of the model."""
     cache: CacheLike = NoCache()
     """py-drakkar's cache, as long as there is none: it takes every call and keeps nothing."""
 
