@@ -138,10 +138,14 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decode(Node):
-    """Turns a record's value into `target`; what can't be decoded follows `on_error`."""
+    """Turns a record's value into `target`; what can't be decoded follows `on_error`.
+
+    With `with_record`, `target` is a function that is given the whole record and returns its payload.
+    """
 
     kind: ClassVar[str] = "decode"
     target: Any
+    with_record: bool = False
     on_error: ErrorPolicy | None = None
 
 
@@ -196,13 +200,17 @@ class Arrange(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execute(Node):
-    """Runs tasks in the order of `ordering`; `on_error(task, error)` decides about a failed one."""
+    """Runs tasks in the order of `ordering`; `on_error(task, error)` decides about a failed one.
+
+    Of those that wait for a slot the lowest `priority(task)` comes first.
+    """
 
     kind: ClassVar[str] = "execute"
     program: Subprocess = field(default_factory=Subprocess)
     on_error: Callable[..., Any] | None = None
     ordering: Ordering | None = None
     key: Callable[[Record], Any] | None = None
+    priority: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
