@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from drakkar_flow._version import __version__
 
 if TYPE_CHECKING:
+    from drakkar_flow.config.app import load_app_config
     from drakkar_flow.config.load import load_config
     from drakkar_flow.config.root import DrakkarConfig
     from drakkar_flow.engine.app import DrakkarApp
@@ -105,6 +106,7 @@ _HOMES = {
     "Window": "graph.nodes",
     "dataflow": "engine.terse",
     "format_rfc3339_micro": "model.ids",
+    "load_app_config": "config.app",
     "load_config": "config.load",
     "make_request_id": "model.ids",
     "make_stable_task_id": "model.ids",
@@ -159,6 +161,7 @@ __all__ = [
     "__version__",
     "dataflow",
     "format_rfc3339_micro",
+    "load_app_config",
     "load_config",
     "make_request_id",
     "make_stable_task_id",

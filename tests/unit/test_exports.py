@@ -58,6 +58,7 @@ PUBLIC = [
     "__version__",
     "dataflow",
     "format_rfc3339_micro",
+    "load_app_config",
     "load_config",
     "make_request_id",
     "make_stable_task_id",

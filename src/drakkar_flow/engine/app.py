@@ -8,10 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from drakkar_flow.config.app import settle_app
 from drakkar_flow.config.load import load_config
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.identity import cluster_name_of, summary_of, worker_id_of
 from drakkar_flow.engine.runner import StreamingRunner
+from drakkar_flow.engine.terse import app_options
 from drakkar_flow.errors import ProblemsError
 from drakkar_flow.graph.handler import BaseDrakkarHandler
 
@@ -48,7 +50,10 @@ class DrakkarApp:
         Raises:
             ConfigError: with everything that is wrong with it.
         """
-        return self._config or load_config(self._config_path)
+        options = app_options(self.handler)
+        if self._config is not None:
+            return settle_app(self._config, options.get("app_model"))
+        return load_config(self._config_path, **options)
 
     @property
     def worker_id(self) -> str:

@@ -1,6 +1,7 @@
 """The life of a flow in one process, on one page: start, drain, close.
 
-    start   configuration -> logging, metrics -> loop -> parts -> connect everything -> signals -> read
+    start   configuration -> logging, metrics -> loop -> parts -> connect everything -> signals
+            -> the common start, if asked for -> read
     drain   a signal, `shutdown` or a failure stops the intake; what is in flight may finish within
             the drain budget; the source ends; Bytewax closes its sinks
     close   the last commit, waited for -> sinks -> dead letters -> executor -> loop -> metrics -> logs
@@ -10,6 +11,7 @@ It is the same under `StreamingRunner`, `drakkar-flow run` and `python -m bytewa
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -27,7 +29,7 @@ from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.build import build_parts, settle_topics
 from drakkar_flow.engine.identity import cluster_name_of, worker_id_of
 from drakkar_flow.engine.memory import CollectorSettings
-from drakkar_flow.engine.startup import connect_all
+from drakkar_flow.engine.startup import connect_all, wait_for_common_start
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.collectors import RuntimeGauges
@@ -80,6 +82,7 @@ class Lifecycle:
         self._drain_started_at: float | None = None
         self._signals = 0
         self._stop_early = False
+        self._stop_asked = asyncio.Event()
         self._started = False
         self._running = False
 
@@ -114,6 +117,8 @@ class Lifecycle:
             self._take_signals()
         if self._stop_early:
             parts.control.stop()
+        elif self.config.kafka.startup_align_enabled:
+            self._bridge.run(wait_for_common_start(self.config.kafka, self._stop_asked, self._log))
         self._collector.apply()
         parts.reader.start()
         self._running = True
@@ -132,6 +137,8 @@ class Lifecycle:
                 cluster_name=self.cluster_name,
                 service_version=__version__,
             )
+        for notice in config.notices:
+            self._log.warning("config_notice", where=notice.where, what=notice.what, remedy=notice.remedy)
         self._log_listener = LogListener(self._log)
         self._log_listener.listen(self._bus)
         self.statistics.listen(self._bus)
@@ -157,6 +164,7 @@ class Lifecycle:
         first = self._parts.control.stop()
         if first:
             self._drain_started_at = time.monotonic()
+            self._bridge.post(self._stop_asked.set)
             self._bridge.post(self._emit, StateChanged("draining"))
         return first
 

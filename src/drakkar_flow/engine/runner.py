@@ -9,10 +9,11 @@ from typing import Any, TypedDict, Unpack
 
 from bytewax.run import cli_main
 
+from drakkar_flow.config.app import settle_app
 from drakkar_flow.config.load import from_mapping, load_config
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.lifecycle import EXIT_FAILED, Lifecycle
-from drakkar_flow.engine.terse import stream_of
+from drakkar_flow.engine.terse import app_options, stream_of
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.observe.statistics import StatisticsSnapshot
 
@@ -45,6 +46,7 @@ class StreamingRunner:
         own_logging: bool = True,
         worker_id: str = "",
     ) -> None:
+        config = settle_app(config, app_options(flow).get("app_model"))
         self._life = Lifecycle(
             stream_of(flow), config, own_logging=own_logging, own_signals=own_signals, worker_id=worker_id
         )
@@ -56,7 +58,7 @@ class StreamingRunner:
         Raises:
             ConfigError: with every problem of the configuration.
         """
-        return cls(flow, load_config(path), **options)
+        return cls(flow, load_config(path, **app_options(flow)), **options)
 
     @classmethod
     def from_dict(cls, flow: Any, config: Mapping[str, Any], **options: Unpack[RunnerOptions]) -> StreamingRunner:
@@ -65,7 +67,7 @@ class StreamingRunner:
         Raises:
             ConfigError: with every problem of the configuration.
         """
-        return cls(flow, from_mapping(config), **options)
+        return cls(flow, from_mapping(config, app_model=app_options(flow).get("app_model")), **options)
 
     @property
     def flow(self) -> StreamFlow:
