@@ -13,7 +13,7 @@ import platform
 import sys
 
 BENCHES = (
-    *("precomputed", "oneshot", "persistent", "latency", "idle", "backlog"),
+    *("precomputed", "oneshot", "persistent", "latency", "idle", "backlog", "ordering"),
     *("executor_spawn", "kafka_sink", "tracker", "peers"),
 )
 

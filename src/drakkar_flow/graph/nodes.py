@@ -6,6 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from drakkar_flow.kernel.ordering import Ordering
+from drakkar_flow.model.record import Record
+
 __all__ = [
     "Arrange",
     "Collect",
@@ -156,10 +159,14 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decode(Node):
-    """Turns a record's value into `target`; what can't be decoded follows `on_error`."""
+    """Turns a record's value into `target`; what can't be decoded follows `on_error`.
+
+    With `with_record`, `target` is a function that is given the whole record and returns its payload.
+    """
 
     kind: ClassVar[str] = "decode"
     target: Any
+    with_record: bool = False
     on_error: ErrorPolicy | None = None
 
 
@@ -192,13 +199,15 @@ class FlatMap(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapAsync(Node):
-    """Replaces each payload by `await fn(payload)`, at most `max_in_flight` at once, in any order."""
+    """Replaces each payload by `await fn(payload)`, at most `max_in_flight` at once, in the order of `ordering`."""
 
     kind: ClassVar[str] = "map_async"
     fn: Callable[..., Awaitable[Any]]
     max_in_flight: int = 100
     timeout_s: float | None = None
     with_record: bool = False
+    ordering: Ordering | None = None
+    key: Callable[[Record], Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,11 +221,17 @@ class Arrange(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execute(Node):
-    """Runs tasks; `on_error(task, error)` decides about a failed one."""
+    """Runs tasks in the order of `ordering`; `on_error(task, error)` decides about a failed one.
+
+    Of those that wait for a slot the lowest `priority(task)` comes first.
+    """
 
     kind: ClassVar[str] = "execute"
     program: Subprocess | Persistent = field(default_factory=Subprocess)
     on_error: Callable[..., Any] | None = None
+    ordering: Ordering | None = None
+    key: Callable[[Record], Any] | None = None
+    priority: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -94,6 +94,12 @@ def _task_finished(e: ev.TaskFinished) -> Line | None:
     return Line("warning", "executor_task_failed", fields, "on_error decides what becomes of it", (e.kind,))
 
 
+def _duplicate_tasks(e: ev.DuplicateTasks) -> Line:
+    expect = "they run beside each other; leave out those in pending.pending_task_ids, or give tasks ids of their own"
+    fields = {"topic": e.lane[0], "partition": e.lane[1], "count": e.count, "task_id": e.task_id}
+    return Line("warning", "duplicate_task_id_in_pending", fields, expect, ())
+
+
 def _task_retried(e: ev.TaskRetried) -> Line:
     return Line("info", "executor_task_retried", {"task_id": e.task_id, "attempt": e.attempt}, key=())
 
@@ -134,7 +140,26 @@ def _breaker(e: ev.ExecutorBreakerChanged) -> Line:
 def _hook_ran(e: ev.HookRan) -> Line | None:
     if not e.error:
         return None
-    return Line("error", "handler_hook_failed", {"hook": e.hook, "error": e.error}, key=(e.hook,))
+    fields = {"hook": e.hook, "error": e.error, **_stack(e.exception)}
+    return Line("error", "handler_hook_failed", fields, key=(e.hook,))
+
+
+def _periodic_ran(e: ev.PeriodicRan) -> Line | None:
+    if not e.error:
+        return None
+    fields = {"name": e.name, "error": e.error, **_stack(e.exception)}
+    if e.stopped:
+        return Line("error", "periodic_task_stopped", fields, "it is not run any more; everything else goes on")
+    return Line("error", "periodic_task_failed", fields, "it is run again after its interval", (e.name,))
+
+
+def _annotation_dropped(e: ev.AnnotationDropped) -> Line:
+    return Line("warning", "annotation_dropped", {"kind": e.kind, "reason": e.reason}, key=(e.reason,))
+
+
+def _stack(exception: BaseException | None) -> dict[str, Any]:
+    """What makes the log show where an exception was raised."""
+    return {"exc_info": exception} if exception is not None else {}
 
 
 def _delivery_retried(e: ev.DeliveryRetried) -> Line:
@@ -198,6 +223,7 @@ LINES: dict[type[ev.Event], Callable[[Any], Line | None]] = {
     ev.Committed: _committed,
     ev.CommitFailed: _commit_failed,
     ev.TaskFinished: _task_finished,
+    ev.DuplicateTasks: _duplicate_tasks,
     ev.TaskRetried: _task_retried,
     ev.TaskFellBack: _task_fell_back,
     ev.ChildStarted: _child_started,
@@ -205,6 +231,8 @@ LINES: dict[type[ev.Event], Callable[[Any], Line | None]] = {
     ev.ChildLogged: _child_logged,
     ev.ExecutorBreakerChanged: _breaker,
     ev.HookRan: _hook_ran,
+    ev.PeriodicRan: _periodic_ran,
+    ev.AnnotationDropped: _annotation_dropped,
     ev.DeliveryRetried: _delivery_retried,
     ev.DeliveriesFailed: _deliveries_failed,
     ev.DeliveriesSkipped: _deliveries_skipped,
