@@ -13,7 +13,6 @@ from drakkar_flow import (
 )
 from drakkar_flow.observe.events import (
     DuplicateTasks,
-    HookRan,
     TaskRetried,
     WindowFinished,
 )
@@ -345,8 +344,7 @@ def test_stable_ids_tell_what_is_under_way_already():
     executor = ScriptedExecutor()
     executor.gate().shut()
     with FlowRun(Once(), [5, 6, 5, 5], executor=executor, config=config(2)) as run:
-        run.wait_until(lambda: len(executor.started) == 2 and run.reader.committed == {})
-        run.wait_until(lambda: len([event for event in run.events if isinstance(event, HookRan)]) == 2)
+        run.wait_until(lambda: len(executor.started) == 2 and run.flight.finished == 2)
         executor.gate().open()
         outcome = run.finish()
     assert len(executor.started) == len(set(executor.started)) == 2

@@ -96,11 +96,6 @@ class TaskRun:
         """The first record it works for: what it is named and fenced by."""
         return self.groups[0].record
 
-    @property
-    def offset(self) -> int:
-        """The lowest offset it works for."""
-        return min([group.record.offset for group in self.groups])
-
 
 class WindowRun:
     """A window of records of one partition from arrange to its last task.
