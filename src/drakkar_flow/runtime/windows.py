@@ -187,10 +187,9 @@ class WindowRun:
 
 
 def are_tasks(value: Any) -> bool:
-    """Whether a hook returned a list of tasks whose ids are text and whose offsets are numbers."""
+    """Whether a hook returned a list of tasks that name their offsets as numbers."""
     return isinstance(value, list | tuple) and all(
         type(task) is ExecutorTask
-        and isinstance(task.task_id, str)
         and isinstance(task.source_offsets, list | tuple)
         and all(isinstance(offset, int) for offset in task.source_offsets)
         for task in value
