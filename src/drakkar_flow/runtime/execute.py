@@ -96,11 +96,22 @@ class ExecuteWorker(Worker):
             line.serve()
 
     def _in_order(self, items: list[Any]) -> list[Any]:
-        """Windows first, then their tasks by offset, as `arrange` listed those of the same; each gets its keys."""
-        windows = [item for item in items if type(item) is WindowRun]
-        runs = [item for item in items if type(item) is TaskRun and self._find_keys(item)]
-        runs.sort(key=_offset_of)
-        return windows + runs
+        """Give the tasks their keys, and sort them by offset where `arrange` listed those of a window otherwise."""
+        found: list[Any] = []
+        sorted_already, before = True, -1
+        for item in items:
+            if type(item) is WindowRun:
+                before = -1
+            elif self._find_keys(item):
+                offset = _offset_of(item)
+                sorted_already &= before <= offset
+                before = offset
+            else:
+                continue
+            found.append(item)
+        if not sorted_already:
+            found.sort(key=lambda item: -1 if type(item) is WindowRun else _offset_of(item))
+        return found
 
     def _find_keys(self, run: TaskRun) -> bool:
         """Give a run its keys; without them nobody knows when it may run, so it is a dead letter."""
