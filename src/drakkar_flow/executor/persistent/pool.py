@@ -53,9 +53,8 @@ class PersistentExecutor:
         self._settings = settings = config.persistent
         self._bus = bus
         self._oneshot = oneshot
-        self._limits = ChildLimits(
-            config.task_timeout_seconds, config.kill_grace_s, (config.max_stdout_bytes, config.max_stderr_bytes)
-        )
+        caps = config.max_stdout_bytes, config.max_stderr_bytes
+        self._limits = ChildLimits(config.task_timeout_seconds, config.kill_grace_s, caps, config.limits)
         self._backoff = Backoff(settings.restart_initial_s, max(settings.restart_initial_s, settings.restart_max_s))
         self._breaker = Breaker(settings.breaker_failures, settings.breaker_cooldown_s)
         self._breaker_state: BreakerState = "closed"
