@@ -8,9 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from drakkar_flow._version import __version__
-
 if TYPE_CHECKING:
+    from drakkar_flow._version import __version__
     from drakkar_flow.config.app import load_app_config
     from drakkar_flow.config.load import load_config
     from drakkar_flow.config.root import DrakkarConfig
@@ -104,6 +103,7 @@ _HOMES = {
     "StreamingRunner": "engine.runner",
     "Subprocess": "graph.nodes",
     "Window": "graph.nodes",
+    "__version__": "_version",
     "dataflow": "engine.terse",
     "format_rfc3339_micro": "model.ids",
     "load_app_config": "config.app",

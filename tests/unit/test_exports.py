@@ -94,7 +94,7 @@ def test_importing_the_package_loads_nothing_heavy():
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=_environment())
     loaded = set(json.loads(run.stdout))
     assert loaded.isdisjoint({"bytewax", "confluent_kafka", "pydantic", "uvloop", "structlog"})
-    assert {name for name in loaded if name.startswith("drakkar_flow")} == {"drakkar_flow", "drakkar_flow._version"}
+    assert {name for name in loaded if name.startswith("drakkar_flow")} == {"drakkar_flow"}
 
 
 def _environment() -> dict[str, str]:

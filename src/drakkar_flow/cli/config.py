@@ -32,10 +32,8 @@ def lint(
 
     Keys that moved and keys that have no effect are told too; with --strict they count.
     """
-    from drakkar_flow.sinks.registry import without_spec
-
     loaded = _load(file, flow)
-    remarks = [*loaded.notices, *without_spec(loaded.config.sinks)]
+    remarks = loaded.notices
     for remark in remarks:
         typer.echo(f"  - {remark}")
     if strict and remarks:

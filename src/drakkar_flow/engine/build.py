@@ -24,7 +24,7 @@ from drakkar_flow.runtime.intake import Intake
 from drakkar_flow.runtime.parts import Parts, SinkPart
 from drakkar_flow.runtime.source import ExecutorIntake
 from drakkar_flow.sinks.dlq import DeadLetterQueue
-from drakkar_flow.sinks.registry import SPECS, no_such_kind
+from drakkar_flow.sinks.registry import SPECS
 
 __all__ = ["build_parts", "settle_topics"]
 
@@ -144,7 +144,7 @@ def _sinks(route: Route, config: DrakkarConfig) -> dict[str, SinkPart]:
     problems: list[Problem] = []
     parts: dict[str, SinkPart] = {}
     for ref in wanted:
-        part = _sink(ref, configured, config, problems)
+        part = _sink(ref, configured.get(ref.kind, {}), config, problems)
         if part is not None:
             parts[part.id] = part
     if not wanted:
@@ -154,15 +154,13 @@ def _sinks(route: Route, config: DrakkarConfig) -> dict[str, SinkPart]:
     return parts
 
 
-def _sink(
-    ref: SinkRef, all_configured: dict[str, Any], config: DrakkarConfig, problems: list[Problem]
-) -> SinkPart | None:
+def _sink(ref: SinkRef, configured: dict[str, Any], config: DrakkarConfig, problems: list[Problem]) -> SinkPart | None:
     where = f"sinks.{ref.kind}.{ref.name}"
     spec = SPECS.get(ref.kind)
     if spec is None:
-        problems.append(no_such_kind(ref.kind, ref.name))
+        kinds = ", ".join(sorted(SPECS))
+        problems.append(Problem(where, f"there is no kind of sink {ref.kind!r}", f"the kinds are: {kinds}"))
         return None
-    configured = all_configured.get(ref.kind, {})
     settings = configured.get(ref.name)
     if settings is None and not ref.settings:
         known = ", ".join(configured) or "none"

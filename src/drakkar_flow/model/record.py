@@ -32,8 +32,8 @@ class Record(Model, Generic[PayloadT], gc=False):
     broker gave none) and `headers` are the message as the broker holds it and never change.
     A tombstone (a message without a value) has an empty `value` and `is_tombstone` set.
     `payload` starts as None and is what the steps of a flow replace: the decoded model, then
-    whatever `map` returns. `parse_error` says why it is still None where decoding failed and the
-    record goes on all the same.
+    whatever `map` returns. `parse_error` is for a handler that decodes by itself and lets a record
+    go on that it could not decode.
 
     The rest is the record's identity for acknowledgement: `epoch` counts the assignments of its
     partition to this process, `previous` is the offset delivered before it in the same assignment

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -30,6 +32,11 @@ OF_2_4 = """
     CacheLike CustomPayload MessageParseError ParseFailurePayload PostgresOp RedisOp SinkDeliveryFailedError
     format_rfc3339_micro make_request_id make_stable_task_id
 """
+NOT_THERE = """
+    AnnotatorLike KafkaSourceConfig NoOpTimelineEventEmitter SinkDeliverySummary SourcesConfig TaskOrigin
+    TimelineEventEmitter TimelineMatch WebAppConfig WebClientConfig WebReport WebRequestContext probe_field
+"""
+PAGE = Path(drakkar_flow.__file__).parents[2] / "docs" / "migrating-from-py-drakkar.md"
 
 REQUIRED = object()
 PAYLOAD: dict[str, Any] = {"sink": ""}
@@ -122,6 +129,22 @@ def test_a_model_has_the_fields_and_defaults_of_py_drakkars(name: str):
     """What is required there and not given here is told at once; no default differs."""
     ours = {field.name: default_of(field) for field in msgspec.structs.fields(getattr(drakkar_flow, name))}
     assert {field: ours[field] for field in FIELDS[name]} == FIELDS[name]
+
+
+@pytest.mark.parametrize("name", NOT_THERE.split())
+def test_a_name_without_use_here_is_said_to_be_not_there(name: str):
+    """With a reason, on the page about migrating."""
+    assert name not in drakkar_flow.__all__
+    (row,) = [line for line in PAGE.read_text().splitlines() if f"`{name}`" in line]
+    assert "not there" in row
+
+
+def test_the_page_about_migrating_has_every_name_and_field():
+    """None is left to be found out."""
+    told = set(re.findall(r"`([\w.]+)", PAGE.read_text()))
+    names = {*OF_0_9.split(), *OF_0_11.split(), *OF_2_4.split(), *NOT_THERE.split(), "periodic", "load_app_config"}
+    fields = {field for model in FIELDS if model != "ParseFailurePayload" for field in FIELDS[model]}
+    assert (names | fields | set(PRESENT)) - told == set()
 
 
 def default_of(field: Any) -> Any:

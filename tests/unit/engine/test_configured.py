@@ -12,10 +12,6 @@ from drakkar_flow.config.load import from_mapping
 from drakkar_flow.engine import build
 from drakkar_flow.engine.terse import app_options
 from drakkar_flow.errors import ConfigError
-from drakkar_flow.graph.nodes import SinkRef
-from drakkar_flow.observe.bus import Bus
-from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.sinks import registry
 
 SASL = {"protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_username": "joe", "sasl_password": "pw"}
 
@@ -58,25 +54,6 @@ def test_a_sink_on_brokers_of_its_own_shares_nothing() -> None:
     kafka = {"security": SASL, "client_config": {"a": 1}}
     assert client_config({"brokers": "c:1"}, kafka) == {"bootstrap.servers": "c:1"}
     assert client_config({"brokers": "c:1", "security": SASL}, kafka)["sasl.username"] == "joe"
-
-
-def test_a_sink_of_a_kind_to_come_is_told_until_its_spec_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Configured, or named by the flow; one that the flow does not name does no harm."""
-    specs = {kind: spec for kind, spec in registry.SPECS.items() if kind != "sqlite"}
-    config = from_mapping({"sinks": {"sqlite": {"main": {"path": "x"}}, "filesystem": {"f": {"base_path": "."}}}})
-
-    def parts(*sinks: SinkRef) -> object:
-        return build.build_parts(StreamFlow("f").route(*sinks), config, Bus(), Bridge(), lambda: None)
-
-    assert registry.without_spec(config.sinks) == []
-    parts()
-    monkeypatch.setattr(registry, "SPECS", specs)
-    monkeypatch.setattr(build, "SPECS", specs)
-    for sinks in ((), (SinkRef("sqlite", "main"),)):
-        with pytest.raises(ConfigError, match=r"sinks\.sqlite\.main: this version can't write there yet; the kinds"):
-            parts(*sinks)
-    parts(SinkRef("filesystem", "f"))
-    assert [problem.where for problem in registry.without_spec(config.sinks)] == ["sinks.sqlite.main"]
 
 
 @pytest.mark.parametrize("flow", [Scan, Scan(), StreamFlow.from_handler(Scan()), dataflow(Scan())])
