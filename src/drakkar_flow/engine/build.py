@@ -15,6 +15,7 @@ from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import Execute, Route, SinkRef
 from drakkar_flow.observe.bus import Bus
+from drakkar_flow.runtime.assignments import AssignmentHooks
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.commit import Track
 from drakkar_flow.runtime.control import Control
@@ -59,6 +60,8 @@ def build_parts(flow: StreamFlow, config: DrakkarConfig, bus: Bus, bridge: Bridg
         ConfigError: with every sink that is not configured or whose settings don't fit.
     """
     control = Control(config.drain_timeout_s)
+    settings, hooks = _group_settings(config), flow.hooks
+    assignments = AssignmentHooks(bridge, bus, hooks.on_assign, hooks.on_revoke, settings.drain_timeout_s)
     runtime = config.runtime
     track = Track()
     flight = Flight(runtime.max_in_flight_records, int(runtime.max_in_flight_mib * _MIB))
@@ -71,7 +74,7 @@ def build_parts(flow: StreamFlow, config: DrakkarConfig, bus: Bus, bridge: Bridg
         bridge=bridge,
         control=control,
         flight=flight,
-        reader=GroupReader(_group_settings(config), flight, control, bus, track.beyond),
+        reader=GroupReader(settings, flight, control, bus, track.beyond, assignments),
         track=track,
         sinks=_sinks(flow.find(Route), config),
         dead_letters=_dead_letters(config),

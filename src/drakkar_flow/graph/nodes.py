@@ -135,10 +135,14 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decode(Node):
-    """Turns a record's value into `target`; what can't be decoded follows `on_error`."""
+    """Turns a record's value into `target`; what can't be decoded follows `on_error`.
+
+    With `with_record`, `target` is a function that is given the whole record and returns its payload.
+    """
 
     kind: ClassVar[str] = "decode"
     target: Any
+    with_record: bool = False
     on_error: ErrorPolicy | None = None
 
 
@@ -191,11 +195,12 @@ class Arrange(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execute(Node):
-    """Runs tasks; `on_error(task, error)` decides about a failed one."""
+    """Runs tasks; `on_error(task, error)` decides about a failed one, `priority(task)` who waits shorter."""
 
     kind: ClassVar[str] = "execute"
     program: Subprocess = field(default_factory=Subprocess)
     on_error: Callable[..., Any] | None = None
+    priority: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

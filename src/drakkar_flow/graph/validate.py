@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import get_args
 
 from drakkar_flow.errors import Problem
+from drakkar_flow.graph.hooks import LifeHooks
 from drakkar_flow.graph.nodes import Arrange, Collect, Decode, ErrorPolicy, Execute, KafkaSource, MapAsync, Node, Route
 
 __all__ = ["problems_of"]
@@ -20,13 +21,14 @@ _ONCE: tuple[type[Node], ...] = (Decode, Arrange, Execute, Collect, Route)
 _TASK_CHAIN: tuple[type[Node], ...] = (Arrange, Execute, Collect, Route)
 
 
-def problems_of(name: str, source: KafkaSource, steps: Steps) -> list[Problem]:
+def problems_of(name: str, source: KafkaSource, steps: Steps, hooks: LifeHooks) -> list[Problem]:
     """Check a flow; an empty list means that it compiles."""
     return [
         *_name_problems(name),
         *_source_problems(source),
         *_shape_problems(steps),
         *(problem for step, node in steps for problem in _node_problems(step, node)),
+        *hooks.problems(),
     ]
 
 
@@ -113,7 +115,11 @@ def _limits(node: Node) -> Iterator[tuple[str, float | None, float, str]]:
 def _function_problems(where: str, node: Node) -> Iterator[Problem]:
     hooks = ["fn", "on_delivery_error", "on_message_complete", "on_window_complete"]
     if isinstance(node, Execute):
-        hooks.append("on_error")
+        hooks += ["on_error", "priority"]
+        if inspect.iscoroutinefunction(node.priority):
+            yield Problem(where, "its priority is an async function", "write it with 'def': it is asked in passing")
+    if isinstance(node, Decode) and node.with_record and inspect.iscoroutinefunction(node.target):
+        yield Problem(where, "decode got an async function", "write it with 'def': decoding must not wait")
     for function in (getattr(node, hook, None) for hook in hooks):
         if function is not None and not callable(function):
             yield Problem(where, f"{function!r} can't be called", "give it a function")

@@ -71,6 +71,8 @@ class RuntimeGauges(NamedTuple):
     executor_running: int = 0
     executor_waiting: int = 0
     executor_slots: int = 0
+    offload_running: int = 0
+    offload_queued: int = 0
     queued: Mapping[Lane, int] = {}
     pending: Mapping[Lane, int] = {}
     lag: Mapping[Lane, int] = {}
@@ -91,6 +93,8 @@ _GAUGES: dict[str, tuple[str, Callable[[RuntimeGauges], float]]] = {
     "executor_pool_active": ("Programs that run", lambda g: g.executor_running),
     "executor_pool_max": ("Programs that may run at once", lambda g: g.executor_slots),
     "executor_pool_waiting": ("Tasks that wait for a slot", lambda g: g.executor_waiting),
+    "offload_running": ("Offloaded calls that run", lambda g: g.offload_running),
+    "offload_queued": ("Offloaded calls that wait for a thread", lambda g: g.offload_queued),
 }
 
 _LANE_GAUGES: dict[str, tuple[str, Callable[[RuntimeGauges], Mapping[Lane, int]]]] = {

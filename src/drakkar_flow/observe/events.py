@@ -7,6 +7,8 @@ import msgspec
 from drakkar_flow.model.record import Lane
 
 __all__ = [
+    "Annotated",
+    "AnnotationDropped",
     "BrokerStateChanged",
     "CommitFailed",
     "Committed",
@@ -23,8 +25,10 @@ __all__ = [
     "HookRan",
     "HooksRan",
     "IntakePaused",
+    "Offloaded",
     "PartitionsAssigned",
     "PartitionsRevoked",
+    "PeriodicRan",
     "RecordsConsumed",
     "RecordsFailed",
     "RecordsFinished",
@@ -178,11 +182,15 @@ class TaskRetried(Event, frozen=True):
 
 
 class HookRan(Event, frozen=True):
-    """A hook was called once: how long it took, whether it raised."""
+    """A hook was called once: how long it took, whether it raised, and what.
+
+    `duration_s` is None where the call's time is not measured, or is part of a batch's.
+    """
 
     hook: str
-    duration_s: float
+    duration_s: float | None
     error: str = ""
+    exception: BaseException | None = None
 
 
 class HooksRan(Event, frozen=True):
@@ -191,6 +199,40 @@ class HooksRan(Event, frozen=True):
     hook: str
     count: int
     duration_s: float
+
+
+class PeriodicRan(Event, frozen=True):
+    """A periodic function was run once; `stopped` tells that it raised and is not run any more."""
+
+    name: str
+    duration_s: float
+    error: str = ""
+    exception: BaseException | None = None
+    stopped: bool = False
+
+
+class Offloaded(Event, frozen=True):
+    """A call for a hook ran on a thread of the pool for `duration_s`."""
+
+    hook: str
+    duration_s: float
+
+
+class Annotated(Event, frozen=True):
+    """A handler attached `data`, as JSON, to what `target_type` and `target` name."""
+
+    target_type: str
+    target: str
+    kind: str
+    data: str
+    labels: dict[str, str]
+
+
+class AnnotationDropped(Event, frozen=True):
+    """An annotation was given up; `reason` is too_large or not_json."""
+
+    kind: str
+    reason: str
 
 
 class WindowFinished(Event, frozen=True):

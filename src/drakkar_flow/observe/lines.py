@@ -101,7 +101,26 @@ def _task_retried(e: ev.TaskRetried) -> Line:
 def _hook_ran(e: ev.HookRan) -> Line | None:
     if not e.error:
         return None
-    return Line("error", "handler_hook_failed", {"hook": e.hook, "error": e.error}, key=(e.hook,))
+    fields = {"hook": e.hook, "error": e.error, **_stack(e.exception)}
+    return Line("error", "handler_hook_failed", fields, key=(e.hook,))
+
+
+def _periodic_ran(e: ev.PeriodicRan) -> Line | None:
+    if not e.error:
+        return None
+    fields = {"name": e.name, "error": e.error, **_stack(e.exception)}
+    if e.stopped:
+        return Line("error", "periodic_task_stopped", fields, "it is not run any more; everything else goes on")
+    return Line("error", "periodic_task_failed", fields, "it is run again after its interval", (e.name,))
+
+
+def _annotation_dropped(e: ev.AnnotationDropped) -> Line:
+    return Line("warning", "annotation_dropped", {"kind": e.kind, "reason": e.reason}, key=(e.reason,))
+
+
+def _stack(exception: BaseException | None) -> dict[str, Any]:
+    """What makes the log show where an exception was raised."""
+    return {"exc_info": exception} if exception is not None else {}
 
 
 def _delivery_retried(e: ev.DeliveryRetried) -> Line:
@@ -167,6 +186,8 @@ LINES: dict[type[ev.Event], Callable[[Any], Line | None]] = {
     ev.TaskFinished: _task_finished,
     ev.TaskRetried: _task_retried,
     ev.HookRan: _hook_ran,
+    ev.PeriodicRan: _periodic_ran,
+    ev.AnnotationDropped: _annotation_dropped,
     ev.DeliveryRetried: _delivery_retried,
     ev.DeliveriesFailed: _deliveries_failed,
     ev.DeliveriesSkipped: _deliveries_skipped,
