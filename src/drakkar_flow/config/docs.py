@@ -27,6 +27,10 @@ program sets itself.
   except below `executor.env`. Sections, mappings and lists are given as JSON.
 - An unknown key is an error. `drakkar-flow config lint FILE` finds everything that is wrong at once, and
   `drakkar-flow config show FILE` tells where each value comes from.
+- Keys of py-drakkar that moved are read, and told by `lint` and at the start; [migrating](migrating-from-py-drakkar.md)
+  lists them. A key that says "No effect" is accepted for py-drakkar's sake, and told too.
+- Where a handler names a model (`app_config_model`), `app` is checked by it and `APP_LIMIT` sets `app.limit`; these
+  commands take the handler by `--flow FILE.py:NAME`.
 """
 _UNITS: Final = {
     "_s": "seconds",

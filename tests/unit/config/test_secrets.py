@@ -9,10 +9,11 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from drakkar_flow.config.load import from_mapping, load
 from drakkar_flow.config.redact import MASK, SecretUrl, redacted
+from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.schema import is_secret, sections
 from drakkar_flow.config.show import render_yaml
 from drakkar_flow.errors import ConfigError
@@ -81,6 +82,13 @@ def test_a_planted_secret_is_in_no_problem(secret: str, in_url: str) -> None:
         from_mapping(data, app_model=Settings)
     assert len(caught.value.problems) >= 6
     assert not is_told(secret, str(caught.value))
+
+
+def test_pydantics_own_errors_show_no_values() -> None:
+    """Of a configuration made in a program."""
+    with pytest.raises(ValidationError) as caught:
+        DrakkarConfig(**everywhere("hunter2", "hunter2") | {"debug": {"auth_token": ["hunter2"]}})
+    assert "hunter2" not in str(caught.value)
 
 
 def test_show_masks_secrets_with_their_places_readable(tmp_path: Path) -> None:
