@@ -6,6 +6,8 @@ from pydantic import Field
 
 from drakkar_flow.config.base import Section
 from drakkar_flow.config.limits import LimitsConfig
+from drakkar_flow.config.retry import TaskRetryConfig
+from drakkar_flow.kernel.ordering import Ordering
 
 __all__ = ["ExecutorConfig"]
 
@@ -24,7 +26,12 @@ class ExecutorConfig(Section):
     window_linger_s: float = Field(default=0.0, ge=0)
     """Seconds an incomplete window waits for more records; 0 takes what is there."""
     max_retries: int = Field(default=3, ge=0)
-    """How often a task is run again after RETRY."""
+    """How often a task is run again, after RETRY or by `retry`."""
+    retry: TaskRetryConfig = TaskRetryConfig()
+    """When failed tasks are run again, and which of them by themselves."""
+    ordering: Ordering = "unordered"
+    """Whose tasks run one at a time, in the order of their offsets: nobody's, those of a partition's records with
+    the same key, or all of a partition."""
     drain_timeout_seconds: float = Field(default=30, gt=0)
     """Seconds that work in flight gets to finish at shutdown and when a partition is revoked."""
     backpressure_high_multiplier: int = Field(default=32, ge=1)

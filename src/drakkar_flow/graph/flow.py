@@ -31,6 +31,8 @@ from drakkar_flow.graph.nodes import (
 from drakkar_flow.graph.periodic import bound
 from drakkar_flow.graph.render import to_json, to_mermaid
 from drakkar_flow.graph.validate import problems_of
+from drakkar_flow.kernel.ordering import Ordering
+from drakkar_flow.model.record import Record
 
 __all__ = ["StreamFlow"]
 
@@ -155,14 +157,27 @@ class StreamFlow:
         max_in_flight: int = 100,
         timeout_s: float | None = None,
         with_record: bool = False,
+        ordering: Ordering | None = None,
+        key: Callable[[Record], Any] | None = None,
         name: str = "",
     ) -> StreamFlow:
         """Replace each payload by `await fn(payload)`.
 
-        At most `max_in_flight` calls run at once; they may finish in any order. A call that takes
-        longer than `timeout_s` seconds is cancelled and its record follows the error route.
+        At most `max_in_flight` calls run at once. They may finish in any order, unless `ordering`
+        is "key" or "partition": then the records of a partition with the same key, or all of a
+        partition, go one at a time in the order of their offsets. `key(record)` tells another key
+        than the record's own. A call that takes longer than `timeout_s` seconds is cancelled and
+        its record follows the error route.
         """
-        node = MapAsync(fn=fn, max_in_flight=max_in_flight, timeout_s=timeout_s, with_record=with_record, name=name)
+        node = MapAsync(
+            fn=fn,
+            max_in_flight=max_in_flight,
+            timeout_s=timeout_s,
+            with_record=with_record,
+            ordering=ordering,
+            key=key,
+            name=name,
+        )
         return self.then(node)
 
     def arrange(self, fn: Callable[..., Any], *, window: Window | None = None, name: str = "") -> StreamFlow:
@@ -174,16 +189,30 @@ class StreamFlow:
         program: Subprocess | None = None,
         *,
         on_error: Callable[..., Any] | None = None,
+        ordering: Ordering | None = None,
+        key: Callable[[Record], Any] | None = None,
         priority: Callable[..., Any] | None = None,
         name: str = "",
     ) -> StreamFlow:
         """Run the tasks; `on_error(task, error)` returns RETRY, SKIP, DLQ or replacement tasks.
 
         Without `on_error` a failed task goes where the configuration's `runtime.on_task_error` says.
+        With `ordering` "key" or "partition" the tasks of a partition's records with the same key,
+        or all of a partition, run one at a time in the order of their offsets; without it the
+        configuration's `executor.ordering` holds. `key(record)` tells another key than the record's own.
+
         Tasks that wait for a slot get one by ascending `priority(task)`, by default their first source
         offset, then in the order they came.
         """
-        return self.then(Execute(program=program or Subprocess(), on_error=on_error, priority=priority, name=name))
+        node = Execute(
+            program=program or Subprocess(),
+            on_error=on_error,
+            ordering=ordering,
+            key=key,
+            priority=priority,
+            name=name,
+        )
+        return self.then(node)
 
     def collect(
         self,

@@ -6,6 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from drakkar_flow.kernel.ordering import Ordering
+from drakkar_flow.model.record import Record
+
 __all__ = [
     "Arrange",
     "Collect",
@@ -175,13 +178,15 @@ class FlatMap(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapAsync(Node):
-    """Replaces each payload by `await fn(payload)`, at most `max_in_flight` at once, in any order."""
+    """Replaces each payload by `await fn(payload)`, at most `max_in_flight` at once, in the order of `ordering`."""
 
     kind: ClassVar[str] = "map_async"
     fn: Callable[..., Awaitable[Any]]
     max_in_flight: int = 100
     timeout_s: float | None = None
     with_record: bool = False
+    ordering: Ordering | None = None
+    key: Callable[[Record], Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,11 +200,16 @@ class Arrange(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execute(Node):
-    """Runs tasks; `on_error(task, error)` decides about a failed one, `priority(task)` who waits shorter."""
+    """Runs tasks in the order of `ordering`; `on_error(task, error)` decides about a failed one.
+
+    Of those that wait for a slot the lowest `priority(task)` comes first.
+    """
 
     kind: ClassVar[str] = "execute"
     program: Subprocess = field(default_factory=Subprocess)
     on_error: Callable[..., Any] | None = None
+    ordering: Ordering | None = None
+    key: Callable[[Record], Any] | None = None
     priority: Callable[..., Any] | None = None
 
 

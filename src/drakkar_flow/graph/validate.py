@@ -12,6 +12,7 @@ from typing import get_args
 from drakkar_flow.errors import Problem
 from drakkar_flow.graph.hooks import LifeHooks
 from drakkar_flow.graph.nodes import Arrange, Collect, Decode, ErrorPolicy, Execute, KafkaSource, MapAsync, Node, Route
+from drakkar_flow.kernel.ordering import Ordering
 
 __all__ = ["problems_of"]
 
@@ -93,10 +94,19 @@ def _node_problems(step: str, node: Node) -> Iterator[Problem]:
             yield Problem(where, f"{what} is {value}", remedy)
     if isinstance(node, Decode | Route) and node.on_error not in (None, *get_args(ErrorPolicy)):
         yield Problem(where, f"there is no error policy {node.on_error!r}", "use Dlq(), Skip() or Fail()")
+    if isinstance(node, Execute | MapAsync):
+        yield from _ordering_problems(where, node)
     if isinstance(node, Route):
         for sink, times in Counter(sink.id for sink in node.sinks).items():
             if times > 1:
                 yield Problem(where, f"sink {sink} is listed {times} times", "list it once")
+
+
+def _ordering_problems(where: str, node: Execute | MapAsync) -> Iterator[Problem]:
+    if node.ordering not in (None, *get_args(Ordering)):
+        yield Problem(where, f"there is no ordering {node.ordering!r}", f"use one of {', '.join(get_args(Ordering))}")
+    elif node.key is not None and node.ordering not in (None, "key"):
+        yield Problem(where, f"its key has no meaning with ordering {node.ordering!r}", "use ordering='key'")
 
 
 def _limits(node: Node) -> Iterator[tuple[str, float | None, float, str]]:
@@ -118,6 +128,8 @@ def _function_problems(where: str, node: Node) -> Iterator[Problem]:
         hooks += ["on_error", "priority"]
         if inspect.iscoroutinefunction(node.priority):
             yield Problem(where, "its priority is an async function", "write it with 'def': it is asked in passing")
+    if isinstance(node, Execute | MapAsync):
+        hooks.append("key")
     if isinstance(node, Decode) and node.with_record and inspect.iscoroutinefunction(node.target):
         yield Problem(where, "decode got an async function", "write it with 'def': decoding must not wait")
     for function in (getattr(node, hook, None) for hook in hooks):

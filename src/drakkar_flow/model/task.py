@@ -109,6 +109,7 @@ class ExecutorError(Model, kw_only=True):
 
     `exit_code` is None when the program never came to its own end (timeout, launch failure), and
     -N when signal N ended it; `signal` is the number of the signal that ended it, if one did.
+    `attempt` counts the runs of the task, this one included.
     """
 
     task: ExecutorTask
@@ -122,6 +123,7 @@ class ExecutorError(Model, kw_only=True):
     duration_seconds: float = 0.0
     stdout_truncated: bool = False
     stderr_truncated: bool = False
+    attempt: int = 1
 
 
 class ErrorAction(StrEnum):

@@ -20,6 +20,7 @@ __all__ = [
     "DeliveriesWritten",
     "DeliveryRetried",
     "DrainFinished",
+    "DuplicateTasks",
     "Event",
     "FlowFailed",
     "HookRan",
@@ -155,6 +156,14 @@ class TasksPrecomputed(Event, frozen=True):
     """Tasks brought their result along."""
 
     count: int
+
+
+class DuplicateTasks(Event, frozen=True):
+    """Tasks were arranged whose ids are pending in their partition; `task_id` is the first one's. All of them run."""
+
+    lane: Lane
+    count: int
+    task_id: str
 
 
 class TaskFinished(Event, frozen=True):

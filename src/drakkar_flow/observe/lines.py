@@ -94,6 +94,12 @@ def _task_finished(e: ev.TaskFinished) -> Line | None:
     return Line("warning", "executor_task_failed", fields, "on_error decides what becomes of it", (e.kind,))
 
 
+def _duplicate_tasks(e: ev.DuplicateTasks) -> Line:
+    expect = "they run beside each other; leave out those in pending.pending_task_ids, or give tasks ids of their own"
+    fields = {"topic": e.lane[0], "partition": e.lane[1], "count": e.count, "task_id": e.task_id}
+    return Line("warning", "duplicate_task_id_in_pending", fields, expect, ())
+
+
 def _task_retried(e: ev.TaskRetried) -> Line:
     return Line("info", "executor_task_retried", {"task_id": e.task_id, "attempt": e.attempt}, key=())
 
@@ -184,6 +190,7 @@ LINES: dict[type[ev.Event], Callable[[Any], Line | None]] = {
     ev.Committed: _committed,
     ev.CommitFailed: _commit_failed,
     ev.TaskFinished: _task_finished,
+    ev.DuplicateTasks: _duplicate_tasks,
     ev.TaskRetried: _task_retried,
     ev.HookRan: _hook_ran,
     ev.PeriodicRan: _periodic_ran,

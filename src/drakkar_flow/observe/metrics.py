@@ -50,6 +50,7 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "executor_tasks": ("Tasks; status is started, completed or failed", ("status",)),
     "executor_timeouts": ("Tasks killed because they ran out of time", ()),
     "task_retries": ("Failed tasks that were run again", ()),
+    "duplicate_tasks": ("Tasks whose id was pending in their partition already", ()),
     "tasks_precomputed": ("Tasks that brought their result along", ()),
     "executor_output_truncated": ("Tasks whose output was cut at its cap", ("stream",)),
     "handler_hook_errors": ("Hook calls that raised", ("hook",)),
@@ -186,6 +187,7 @@ class Metrics:
         bus.listen(ev.TasksStarted, lambda e: self._count("executor_tasks", "started", by=e.count))
         bus.listen(ev.TasksPrecomputed, lambda e: self._count("tasks_precomputed", by=e.count))
         bus.listen(ev.TaskFinished, self._on_task_finished)
+        bus.listen(ev.DuplicateTasks, lambda e: self._count("duplicate_tasks", by=e.count))
         bus.listen(ev.TaskRetried, lambda _: self._count("task_retries"))
         bus.listen(ev.HookRan, self._on_hook_ran)
         bus.listen(ev.HooksRan, self._on_hooks_ran)

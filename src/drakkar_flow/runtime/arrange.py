@@ -12,7 +12,7 @@ from drakkar_flow.model.outcome import Ack, AckStatus, FailureKind
 from drakkar_flow.model.record import Lane, Record
 from drakkar_flow.model.task import ExecutorTask
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import HookRan
+from drakkar_flow.observe.events import DuplicateTasks, HookRan
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.calls import Calls
 from drakkar_flow.runtime.failures import describe, failure_of
@@ -156,7 +156,8 @@ class ArrangeWorker(Worker):
             return
         window = WindowRun(records, started, keep_messages=self._keep_messages)
         runs = [window.attribute(task) for task in tasks]
-        self._tasks.add(window.lane, tasks)
+        if twins := self._tasks.add(window.lane, tasks):
+            self._bus.emit(DuplicateTasks(window.lane, len(twins), twins[0]))
         chunk = self._pending().items
         chunk.append(window)
         chunk.extend(runs)
@@ -165,8 +166,8 @@ class ArrangeWorker(Worker):
 def _described(value: Any) -> str:
     if isinstance(value, list | tuple):
         if all(type(item) is ExecutorTask for item in value):
-            wrong = next(task.source_offsets for task in value if not are_tasks([task]))
-            return f"one whose source_offsets are {wrong!r}"
+            wrong = next(task for task in value if not are_tasks([task]))
+            return f"one whose task_id is {wrong.task_id!r} and whose source_offsets are {wrong.source_offsets!r}"
         kinds = sorted({type(item).__name__ for item in value})
         return f"a list of {', '.join(kinds)}"
     return type(value).__name__

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from drakkar_flow.kernel.ordering import Turns
 from drakkar_flow.model.outcome import Ack, AckStatus, Delivery, Failure, FailureKind
 from drakkar_flow.model.payload import payloads_of
 from drakkar_flow.observe.bus import Bus
@@ -48,6 +49,8 @@ class CollectWorker(Worker):
         self._bus = bus
         self._hooks = hooks
         self._calls = Calls(bridge)
+        self._turns = Turns[TaskRun]()
+        self._serving = False
 
     def accept(self, items: list[Any]) -> None:
         """Take in windows and ended tasks."""
@@ -59,9 +62,24 @@ class CollectWorker(Worker):
                     self._group_finished(item, group)
             else:
                 called += item.ending is Ending.SUCCEEDED
-                self._task_ended(item)
+                if item.keys:
+                    self._turns.enter(item, item.keys)
+                else:
+                    self._task_ended(item)
+        self._serve()
         if called and self._hooks.on_task is not None:
             self._bus.emit(HooksRan("on_task_complete", called, time.monotonic() - started))
+
+    def _serve(self) -> None:
+        """Take the end of every ordered task whose turn it is: one after the other of the same key."""
+        if self._serving:
+            return
+        self._serving = True
+        try:
+            while (run := self._turns.next()) is not None:
+                self._task_ended(run)
+        finally:
+            self._serving = False
 
     def _task_ended(self, run: TaskRun) -> None:
         if run.ending is Ending.SUCCEEDED and self._hooks.on_task is not None:
@@ -99,6 +117,9 @@ class CollectWorker(Worker):
             self._group_finished(window, group)
         if window.finished:
             self._window_finished(window)
+        if run.keys:
+            self._turns.leave(run.keys)
+            self._serve()
 
     def _group_finished(self, window: WindowRun, group: Group) -> None:
         hook = self._hooks.on_message

@@ -29,6 +29,7 @@ def one_of_each() -> list[ev.Event]:
         ev.TasksStarted(5),
         ev.TasksPrecomputed(4),
         ev.TaskFinished("failed", "timeout", 2.0, 0.02, 0.002, True, True, "t-1", "ran too long"),
+        ev.DuplicateTasks(LANE, count=2, task_id="t-1"),
         ev.TaskRetried("t-1", attempt=2),
         ev.HookRan("on_error", 0.02, error="KeyError: 'a'"),
         ev.HooksRan("arrange", count=10, duration_s=0.02),

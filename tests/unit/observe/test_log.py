@@ -246,6 +246,12 @@ def test_every_event_has_a_line_or_is_hot(one_of_each):
         (ev.Committed(((LANE, 42),)), "debug", "offsets_committed", ""),
         (ev.CommitFailed("x"), "warning", "commit_failed", "tried again"),
         (ev.TaskFinished("failed", "timeout", 2, 0, 0), "warning", "executor_task_failed", "on_error"),
+        (
+            ev.DuplicateTasks(LANE, 2, "t"),
+            "warning",
+            "duplicate_task_id_in_pending",
+            "they run beside each other; leave out those in pending.pending_task_ids, or give tasks ids of their own",
+        ),
         (ev.TaskRetried("t", 1), "info", "executor_task_retried", ""),
         (ev.HookRan("arrange", 0.1, "x"), "error", "handler_hook_failed", ""),
         (ev.PeriodicRan("beat", 0.1, "x"), "error", "periodic_task_failed", "after its interval"),
