@@ -9,7 +9,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError, field_validator
 
 from drakkar_flow.config.load import from_mapping, load
 from drakkar_flow.config.redact import MASK, SecretUrl, redacted
@@ -82,6 +82,29 @@ def test_a_planted_secret_is_in_no_problem(secret: str, in_url: str) -> None:
         from_mapping(data, app_model=Settings)
     assert len(caught.value.problems) >= 6
     assert not is_told(secret, str(caught.value))
+
+
+class Careless(BaseModel):
+    """A model whose rules repeat what they are given."""
+
+    key: SecretStr = SecretStr("")
+    api_token: str = ""
+
+    @field_validator("key", "api_token")
+    @classmethod
+    def _is_good(cls, value: SecretStr | str) -> SecretStr | str:
+        text = value if isinstance(value, str) else value.get_secret_value()
+        raise ValueError(f"{text!r} is not good, nor is {text}")
+
+
+def test_rules_of_the_users_own_tell_no_secrets() -> None:
+    """Even when their messages repeat the value."""
+    with pytest.raises(ConfigError) as caught:
+        from_mapping({"app": {"key": "hunter2", "api_token": "hunter'2"}}, app_model=Careless)
+    assert [problem.what for problem in caught.value.problems] == [
+        f"'{MASK}' is not good, nor is {MASK}",
+        f'"{MASK}" is not good, nor is {MASK}',
+    ]
 
 
 def test_pydantics_own_errors_show_no_values() -> None:
