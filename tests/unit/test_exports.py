@@ -41,6 +41,7 @@ PUBLIC = [
     "MongoPayload",
     "ParseFailurePayload",
     "PendingContext",
+    "Persistent",
     "PostgresOp",
     "PostgresPayload",
     "PrecomputedResult",

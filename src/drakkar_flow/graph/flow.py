@@ -23,6 +23,7 @@ from drakkar_flow.graph.nodes import (
     Map,
     MapAsync,
     Node,
+    Persistent,
     Route,
     SinkRef,
     Subprocess,
@@ -186,7 +187,7 @@ class StreamFlow:
 
     def execute(
         self,
-        program: Subprocess | None = None,
+        program: Subprocess | Persistent | None = None,
         *,
         on_error: Callable[..., Any] | None = None,
         ordering: Ordering | None = None,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
 from functools import cached_property
-from typing import Any, ClassVar, Generic, ParamSpec, TypeVar
+from typing import Any, ClassVar, Generic, ParamSpec
 
 from pydantic import BaseModel
+from typing_extensions import TypeVar
 
 from drakkar_flow.graph.cache import NoCache
 from drakkar_flow.graph.parameters import parameters_of
@@ -20,8 +21,8 @@ from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorResult, 
 
 __all__ = ["BaseDrakkarHandler", "Handler", "overrides"]
 
-InputT = TypeVar("InputT")
-OutputT = TypeVar("OutputT")
+InputT = TypeVar("InputT", default=Any)
+OutputT = TypeVar("OutputT", default=Any)
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -104,7 +105,7 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
 
     # --- the work -------------------------------------------------------------------------------
 
-    async def arrange(self, messages: list[Record], pending: PendingContext) -> list[ExecutorTask]:
+    async def arrange(self, messages: list[Record[InputT]], pending: PendingContext) -> list[ExecutorTask]:
         """Turn a window of records of one partition into tasks.
 
         Called once per window, one at a time per partition. A record no task names is finished at
@@ -121,7 +122,7 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
         return None
 
     async def on_window_complete(
-        self, results: list[ExecutorResult], source_messages: list[Record]
+        self, results: list[ExecutorResult], source_messages: list[Record[InputT]]
     ) -> CollectResult | None:
         """Called once per window that had tasks, when all of them have ended.
 
@@ -139,7 +140,7 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
 
     # --- answers given in passing: plain functions that don't wait ------------------------------
 
-    def deserialize_message(self, msg: Record) -> Record | None:
+    def deserialize_message(self, msg: Record[InputT]) -> Record[InputT] | None:
         """Set `msg.payload` from `msg.value`, and return the message, or None.
 
         Overriding it replaces the decoding to `input_model`; it runs on the engine's thread. What it
@@ -149,7 +150,7 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
             msg.payload = self._decode(msg.value)
         return msg
 
-    def message_label(self, msg: Record) -> str:
+    def message_label(self, msg: Record[InputT]) -> str:
         """Name a record in logs, errors and dead letters; it is called when one is to be named only.
 
         It may be called before the record is decoded (`msg.payload` is None then), from any thread. If

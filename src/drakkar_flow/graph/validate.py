@@ -11,7 +11,18 @@ from typing import get_args
 
 from drakkar_flow.errors import Problem
 from drakkar_flow.graph.hooks import LifeHooks
-from drakkar_flow.graph.nodes import Arrange, Collect, Decode, ErrorPolicy, Execute, KafkaSource, MapAsync, Node, Route
+from drakkar_flow.graph.nodes import (
+    Arrange,
+    Collect,
+    Decode,
+    ErrorPolicy,
+    Execute,
+    KafkaSource,
+    MapAsync,
+    Node,
+    Persistent,
+    Route,
+)
 from drakkar_flow.kernel.ordering import Ordering
 
 __all__ = ["problems_of"]
@@ -115,7 +126,10 @@ def _limits(node: Node) -> Iterator[tuple[str, float | None, float, str]]:
         yield "its window's size", node.window.size, 1, "a window holds at least 1 record"
         yield "its window's linger_s", node.window.linger_s, 0, "use 0 or more seconds"
     if isinstance(node, Execute):
-        yield "max_executors", node.program.max_executors, 1, "use at least 1"
+        if isinstance(node.program, Persistent):
+            yield "children", node.program.children, 1, "use at least 1"
+        else:
+            yield "max_executors", node.program.max_executors, 1, "use at least 1"
         yield "timeout_s", node.program.timeout_s, 0, "use more than 0 seconds"
     if isinstance(node, MapAsync):
         yield "max_in_flight", node.max_in_flight, 1, "use at least 1"

@@ -39,6 +39,14 @@ class BulkHistogram(Collector):
             series[0][bisect_left(self._bounds, value)] += count
             series[1][0] += value * count
 
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Count each of `values`; for a histogram without labels."""
+        with self._lock:
+            counts, total = self._series[()]
+            for value in values:
+                counts[bisect_left(self._bounds, value)] += 1
+            total[0] += sum(values)
+
     def describe(self) -> Iterable[Metric]:
         """Name the metric without its samples."""
         return [HistogramMetricFamily(self._name, self._documentation, labels=self._labels)]

@@ -10,6 +10,9 @@ __all__ = [
     "Annotated",
     "AnnotationDropped",
     "BrokerStateChanged",
+    "ChildEnded",
+    "ChildLogged",
+    "ChildStarted",
     "CommitFailed",
     "Committed",
     "ConsumerError",
@@ -22,6 +25,7 @@ __all__ = [
     "DrainFinished",
     "DuplicateTasks",
     "Event",
+    "ExecutorBreakerChanged",
     "FlowFailed",
     "HookRan",
     "HooksRan",
@@ -34,8 +38,10 @@ __all__ = [
     "RecordsFailed",
     "RecordsFinished",
     "StateChanged",
+    "TaskFellBack",
     "TaskFinished",
     "TaskRetried",
+    "TasksCompleted",
     "TasksPrecomputed",
     "TasksStarted",
     "WindowFinished",
@@ -181,6 +187,55 @@ class TaskFinished(Event, frozen=True):
     stderr_truncated: bool = False
     task_id: str = ""
     error: str = ""
+
+
+class TasksCompleted(Event, frozen=True):
+    """Tasks ended well in one turn of the loop: how long each took, and how long it waited before."""
+
+    durations_s: tuple[float, ...]
+    queue_waits_s: tuple[float, ...]
+
+
+class TaskFellBack(Event, frozen=True):
+    """A task that no child can be given is run as a process of its own."""
+
+    task_id: str
+    reason: str
+
+
+class ChildStarted(Event, frozen=True):
+    """A long-lived child runs; it need not be ready yet."""
+
+    child: int
+    pid: int
+
+
+class ChildEnded(Event, frozen=True):
+    """A long-lived child ended after `requests`; `failed` unless it was meant to end or only ran out of time."""
+
+    child: int
+    pid: int
+    reason: str
+    failed: bool
+    requests: int
+    lived_s: float
+
+
+class ChildLogged(Event, frozen=True):
+    """A long-lived child wrote lines to its stderr, and `more` that are not shown."""
+
+    child: int
+    pid: int
+    lines: tuple[str, ...]
+    more: int = 0
+
+
+class ExecutorBreakerChanged(Event, frozen=True):
+    """Children failed too often in a row and none is started (open), one probes (half_open), or they work (closed)."""
+
+    state: str
+    failures: int
+    reason: str
 
 
 class TaskRetried(Event, frozen=True):

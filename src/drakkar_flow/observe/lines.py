@@ -104,6 +104,39 @@ def _task_retried(e: ev.TaskRetried) -> Line:
     return Line("info", "executor_task_retried", {"task_id": e.task_id, "attempt": e.attempt}, key=())
 
 
+def _task_fell_back(e: ev.TaskFellBack) -> Line:
+    fields = {"task_id": e.task_id, "reason": e.reason}
+    return Line("warning", "executor_task_fell_back", fields, "it runs as a process of its own", ())
+
+
+def _child_started(e: ev.ChildStarted) -> Line:
+    return Line("debug", "executor_child_started", {"child": e.child, "child_pid": e.pid}, key=())
+
+
+def _child_ended(e: ev.ChildEnded) -> Line:
+    fields: dict[str, Any] = {"child": e.child, "child_pid": e.pid, "requests": e.requests, "reason": e.reason}
+    fields["lived_s"] = round(e.lived_s, 3)
+    if not e.failed:
+        return Line("info", "executor_child_ended", fields, key=())
+    expect = "what it had failed with this reason; another is started after a pause"
+    return Line("warning", "executor_child_failed", fields, expect, ())
+
+
+def _child_logged(e: ev.ChildLogged) -> Line:
+    fields: dict[str, Any] = {"child": e.child, "child_pid": e.pid, "text": "\n".join(e.lines)}
+    if e.more:
+        fields["more_lines"] = e.more
+    return Line("info", "executor_child_stderr", fields, key=(str(e.child),))
+
+
+def _breaker(e: ev.ExecutorBreakerChanged) -> Line:
+    fields = {"state": e.state, "failures": e.failures, "reason": e.reason}
+    if e.state == "open":
+        expect = "no child is started but one now and then to see whether it works; tasks wait, or fall back"
+        return Line("error", "executor_breaker_open", fields, expect, ())
+    return Line("info", f"executor_breaker_{e.state}", fields, key=())
+
+
 def _hook_ran(e: ev.HookRan) -> Line | None:
     if not e.error:
         return None
@@ -192,6 +225,11 @@ LINES: dict[type[ev.Event], Callable[[Any], Line | None]] = {
     ev.TaskFinished: _task_finished,
     ev.DuplicateTasks: _duplicate_tasks,
     ev.TaskRetried: _task_retried,
+    ev.TaskFellBack: _task_fell_back,
+    ev.ChildStarted: _child_started,
+    ev.ChildEnded: _child_ended,
+    ev.ChildLogged: _child_logged,
+    ev.ExecutorBreakerChanged: _breaker,
     ev.HookRan: _hook_ran,
     ev.PeriodicRan: _periodic_ran,
     ev.AnnotationDropped: _annotation_dropped,

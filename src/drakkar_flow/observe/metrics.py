@@ -52,6 +52,9 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "task_retries": ("Failed tasks that were run again", ()),
     "duplicate_tasks": ("Tasks whose id was pending in their partition already", ()),
     "tasks_precomputed": ("Tasks that brought their result along", ()),
+    "executor_children_started": ("Long-lived children that were started", ()),
+    "executor_children_ended": ("Long-lived children that ended; outcome is failed or done", ("outcome",)),
+    "executor_tasks_fallen_back": ("Tasks no child could be given, run as a process of their own", ()),
     "executor_output_truncated": ("Tasks whose output was cut at its cap", ("stream",)),
     "handler_hook_errors": ("Hook calls that raised", ("hook",)),
     "executor_priority_fn_errors": ("Tasks whose priority could not be told", ()),
@@ -73,6 +76,7 @@ _GAUGES = {
     "assigned_partitions": "Partitions assigned to this process",
     "backpressure_active": "1 while intake is paused because too much is in flight",
     "broker_up": "1 while the source is connected to its brokers, 0 before and when it lost them",
+    "executor_breaker_state": "0 while children are started, 1 while they are not, 0.5 while one probes",
     "uncommitted_offsets_at_stop": "Records unfinished when the last drain ended",
 }
 
@@ -188,6 +192,11 @@ class Metrics:
         bus.listen(ev.TasksPrecomputed, lambda e: self._count("tasks_precomputed", by=e.count))
         bus.listen(ev.TaskFinished, self._on_task_finished)
         bus.listen(ev.DuplicateTasks, lambda e: self._count("duplicate_tasks", by=e.count))
+        bus.listen(ev.TasksCompleted, self._on_tasks_completed)
+        bus.listen(ev.TaskFellBack, lambda _: self._count("executor_tasks_fallen_back"))
+        bus.listen(ev.ChildStarted, lambda _: self._count("executor_children_started"))
+        bus.listen(ev.ChildEnded, lambda e: self._count("executor_children_ended", "failed" if e.failed else "done"))
+        bus.listen(ev.ExecutorBreakerChanged, self._on_breaker)
         bus.listen(ev.TaskRetried, lambda _: self._count("task_retries"))
         bus.listen(ev.HookRan, self._on_hook_ran)
         bus.listen(ev.HooksRan, self._on_hooks_ran)
@@ -278,6 +287,14 @@ class Metrics:
             self._count("executor_output_truncated", "stdout")
         if event.stderr_truncated:
             self._count("executor_output_truncated", "stderr")
+
+    def _on_tasks_completed(self, event: ev.TasksCompleted) -> None:
+        self._count("executor_tasks", "completed", by=len(event.durations_s))
+        self._histograms["executor_duration_seconds"].observe_all(event.durations_s)
+        self._histograms["executor_queue_wait_seconds"].observe_all(event.queue_waits_s)
+
+    def _on_breaker(self, event: ev.ExecutorBreakerChanged) -> None:
+        self._gauges["executor_breaker_state"].set({"closed": 0, "half_open": 0.5}.get(event.state, 1))
 
     def _on_hook_ran(self, event: ev.HookRan) -> None:
         if event.duration_s is not None:

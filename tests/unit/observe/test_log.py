@@ -23,6 +23,7 @@ HOT = {
     ev.RecordsKnownFinished,
     ev.RecordsFinished,
     ev.TasksStarted,
+    ev.TasksCompleted,
     ev.TasksPrecomputed,
     ev.HooksRan,
     ev.Offloaded,
