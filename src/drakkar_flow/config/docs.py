@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import types
-from typing import Any, Final, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -105,6 +105,8 @@ def _kind(kind: Type) -> str:
         return f"list of {_kind(arguments[0])}"
     if generic is dict and arguments:
         return f"mapping of {_kind(arguments[1])}"
+    if generic is Annotated:
+        return _kind(arguments[0])
     if is_section(kind):
         return "section"
     return "secret" if is_secret(kind) else _NAMES.get(kind) or str(getattr(kind, "__name__", kind))
