@@ -15,7 +15,7 @@ __all__ = ["Buffers", "Partition"]
 class Partition:
     """One assignment of a partition: its buffer and its place in the log."""
 
-    __slots__ = ("buffer", "epoch", "lane", "last_offset", "paused", "queued", "revoked", "size")
+    __slots__ = ("buffer", "end", "epoch", "lane", "last_offset", "paused", "queued", "revoked", "size")
 
     def __init__(self, lane: Lane, epoch: int) -> None:
         self.lane = lane
@@ -23,6 +23,7 @@ class Partition:
         self.buffer: deque[Record] = deque()
         self.size = 0
         self.last_offset = -1
+        self.end = -1  # the offset after everything that was read, markers and aborted records included
         self.paused = False
         self.queued = False  # stands in the queue of partitions that have records
         self.revoked = False
@@ -87,7 +88,7 @@ class Buffers:
             self._drop(partition)
             self._epoch += 1
             partition.epoch = self._epoch
-            partition.last_offset = -1
+            partition.last_offset = partition.end = -1
 
     def append(self, partition: Partition, records: list[Record]) -> int:
         """Add records of one partition, in order; returns their bytes."""
@@ -143,6 +144,15 @@ class Buffers:
         """Every assigned partition."""
         with self._lock:
             return list(self._partitions.values())
+
+    def queued(self) -> dict[Lane, int]:
+        """How many records of each assigned partition are buffered."""
+        return {partition.lane: len(partition.buffer) for partition in self.partitions()}
+
+    def oldest(self) -> dict[Lane, float]:
+        """When the oldest buffered record of each partition that has any was read."""
+        with self._lock:
+            return {lane: item.buffer[0].read_at for lane, item in self._partitions.items() if item.buffer}
 
     def _share_out(self, slots: int) -> None:
         """Give each slot its partitions: two that served one partition would mix up its order."""

@@ -35,6 +35,7 @@ from drakkar_flow.observe.events import (
 from drakkar_flow.runtime.buffers import Buffers, Partition
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.lag import Lag
 from drakkar_flow.runtime.positions import Positions
 from drakkar_flow.runtime.source import ReaderStatistics
 from drakkar_flow.runtime.tracker import Watermark
@@ -50,7 +51,6 @@ _POLL_S = 0.1  # the longest the thread sleeps in poll: bounds how late a commit
 _FULL_WAIT_S = 0.005  # between looks at full buffers
 _PAUSE_AFTER_S = 1.0  # full for longer than this: pause. Pausing drops librdkafka's prefetch, so not before
 _PROBE_S = 2.0  # between two looks for brokers that are down
-_ENDS_S = 1.0  # between two looks at the partitions' ends, which lag is counted from
 _FINAL_COMMIT_S = 10.0  # how long the last commit may take
 _LEAVE_S = 5.0  # how long leaving the group may take after it
 _OVERDUE_S = 5.0  # commits that are not accepted for so long hold back the intake
@@ -83,8 +83,7 @@ class GroupReader:
         self._full_since: float | None = None
         self._up: bool | None = None
         self._probed_at = 0.0
-        self._ends: dict[Lane, int] = {}  # replaced as a whole, so that other threads may read it
-        self._ends_at = 0.0
+        self._lag = Lag(from_end=settings.properties.get("auto.offset.reset") == "latest")
         self._committed: dict[Lane, int] = {}  # what the brokers have confirmed, of present assignments
         self._committed_finally = False
         self._closing = threading.Event()
@@ -130,11 +129,9 @@ class GroupReader:
             self._thread.join(_FINAL_COMMIT_S + _LEAVE_S)
 
     def statistics(self) -> ReaderStatistics:
-        """The records read ahead, and the lag of each partition that has a position."""
-        queued = {partition.lane: len(partition.buffer) for partition in self._buffers.partitions()}
-        positions, ends = self._positions.of(self._buffers.assignments()), self._ends
-        lag = {lane: max(0, ends[lane] - position) for lane, position in positions.items() if lane in ends}
-        return ReaderStatistics(queued, lag)
+        """The records read ahead, the lag, and when the oldest of what is read ahead was read."""
+        positions = self._positions.of(self._buffers.assignments())
+        return ReaderStatistics(self._buffers.queued(), self._lag.by_lane(positions), self._buffers.oldest())
 
     # --- the thread -----------------------------------------------------------------------------
 
@@ -163,7 +160,8 @@ class GroupReader:
         if self._positions.due(now):
             self._commit_soon(consumer, now)
         self._probe_when_down(consumer, now)
-        self._look_at_ends(consumer, now)
+        if self._lag.due(now):
+            self._look_at_lag(consumer, now)
         if not self._hold_back(consumer, now):
             message = consumer.poll(_POLL_S)
             if message is not None:
@@ -181,7 +179,10 @@ class GroupReader:
         now = time.monotonic()
         for message in messages:
             if (error := message.error()) is not None:
-                self._report(error)
+                if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's public name for it
+                    self._at_end(message)
+                else:
+                    self._report(error)
                 continue
             if message.partition() != number or message.topic() != topic:
                 self._append(partition, records)
@@ -215,6 +216,11 @@ class GroupReader:
             partition.last_offset = offset
         self._append(partition, records)
         self._set_up(up=True)
+
+    def _at_end(self, message: Message) -> None:
+        partition = self._buffers.get((message.topic() or "", message.partition() or 0))
+        if partition is not None:
+            partition.end = message.offset() or 0
 
     def _append(self, partition: Partition | None, records: list[Record]) -> None:
         if partition is not None and records:
@@ -252,6 +258,7 @@ class GroupReader:
         self._buffers.assign(lanes)
         for lane in lanes:
             self._committed.pop(lane, None)
+        self._lag.forget(lanes)
         consumer.resume(assigned)  # librdkafka keeps the pause of a partition that was paused when it went away
         self._set_up(up=True)
         self._bus.emit(PartitionsAssigned(lanes, len(self._buffers)))
@@ -343,7 +350,7 @@ class GroupReader:
     def _report(self, error: KafkaError) -> None:
         if error.fatal() or error.code() in _HOPELESS:
             self._control.fail(f"the consumer can't go on: {error}")
-        elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001
+        else:
             self._bus.emit(ConsumerError(str(error)))
 
     def _set_up(self, *, up: bool, reason: str = "") -> None:
@@ -361,12 +368,18 @@ class GroupReader:
             return
         self._set_up(up=True)
 
-    def _look_at_ends(self, consumer: Consumer, now: float) -> None:
-        """Note the ends librdkafka knows of; asked from another thread they wait for `poll`, under load for ever."""
-        if now - self._ends_at >= _ENDS_S:
-            self._ends_at = now
-            ends = {lane: _high_watermark(consumer, lane) for lane in self._buffers.assignments()}
-            self._ends = {lane: end for lane, end in ends.items() if end >= 0}
+    def _look_at_lag(self, consumer: Consumer, now: float) -> None:
+        """Note how far the ends are, and pass over markers and aborted records at an end: there is nothing to finish."""
+        partitions = self._buffers.partitions()
+        self._lag.look(consumer, partitions, now, up=self._up is not False)
+        positions = self._positions.of(self._buffers.assignments())
+        passed = []
+        for partition in partitions:
+            at = positions.get(partition.lane, self._lag.start(partition.lane))
+            read_to = partition.last_offset + 1 if partition.last_offset >= 0 else at
+            if at is not None and at == read_to < partition.end:
+                passed.append(Watermark(partition.lane, partition.epoch, partition.end))
+        self._positions.note(passed)
 
 
 def _lanes(items: Iterable[TopicPartition]) -> tuple[Lane, ...]:
@@ -375,11 +388,3 @@ def _lanes(items: Iterable[TopicPartition]) -> tuple[Lane, ...]:
 
 def _partitions_at(offsets: Mapping[Lane, int]) -> list[TopicPartition]:
     return [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
-
-
-def _high_watermark(consumer: Consumer, lane: Lane) -> int:
-    try:
-        watermarks = consumer.get_watermark_offsets(TopicPartition(*lane), cached=True)
-    except (KafkaException, RuntimeError):  # not fetched yet, or closed meanwhile
-        return -1
-    return watermarks[1] if watermarks else -1

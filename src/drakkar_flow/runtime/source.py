@@ -26,10 +26,15 @@ _IDLE_AFTER_S = 1.0
 
 
 class ReaderStatistics(NamedTuple):
-    """What a reader holds, by assigned lane: records read ahead, and lag (records not yet committed)."""
+    """What a reader holds, by assigned lane.
+
+    `queued` are records read ahead and `oldest` when the oldest of them was read, in monotonic
+    seconds; `lag` counts the records between what the group has finished and the end.
+    """
 
     queued: dict[Lane, int]
     lag: dict[Lane, int]
+    oldest: dict[Lane, float] = {}
 
 
 class Reader(Protocol):
