@@ -13,6 +13,7 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from drakkar_flow.model.record import Lane
+from drakkar_flow.observe.catalogue import METRICS
 
 __all__ = ["BulkHistogram", "RuntimeCollector", "RuntimeGauges"]
 
@@ -61,42 +62,42 @@ class RuntimeGauges(NamedTuple):
     """What the runtime knows when it is asked, as opposed to what it tells by events.
 
     `queued` are records read and not yet handed to the first step, `pending` records read and not
-    finished (the queued included), `lag` how many records the broker holds beyond the committed
-    offset; partitions not assigned are left out of all three.
+    finished (the queued included), `lag` the records beyond what the group has finished. `oldest_s`
+    is the age of the oldest unfinished record, `stale_s` the time since a record finished while
+    others waited; partitions not assigned are left out of them all.
     """
 
     in_flight_records: int = 0
     in_flight_bytes: int = 0
-    oldest_in_flight_s: float = 0.0
     executor_running: int = 0
     executor_waiting: int = 0
     executor_slots: int = 0
+    health: int = 0
     queued: Mapping[Lane, int] = {}
     pending: Mapping[Lane, int] = {}
     lag: Mapping[Lane, int] = {}
+    oldest_s: Mapping[Lane, float] = {}
+    stale_s: Mapping[Lane, float] = {}
 
 
-_GAUGES: dict[str, tuple[str, Callable[[RuntimeGauges], float]]] = {
-    "in_flight_records": ("Records read and not finished", lambda g: g.in_flight_records),
-    "in_flight_bytes": ("Bytes of key and value of the records read and not finished", lambda g: g.in_flight_bytes),
-    "oldest_in_flight_seconds": (
-        "Seconds since the oldest unfinished record was read",
-        lambda g: g.oldest_in_flight_s,
-    ),
-    "buffered_records": ("Records read and not handed to the first step", lambda g: sum(g.queued.values())),
-    "total_queued": (
-        "Records not handed to the first step, plus tasks that wait or run",
-        lambda g: sum(g.queued.values()) + g.executor_running + g.executor_waiting,
-    ),
-    "executor_pool_active": ("Programs that run", lambda g: g.executor_running),
-    "executor_pool_max": ("Programs that may run at once", lambda g: g.executor_slots),
-    "executor_pool_waiting": ("Tasks that wait for a slot", lambda g: g.executor_waiting),
+_GAUGES: dict[str, Callable[[RuntimeGauges], float]] = {
+    "in_flight_records": lambda g: g.in_flight_records,
+    "in_flight_bytes": lambda g: g.in_flight_bytes,
+    "oldest_in_flight_seconds": lambda g: max(g.oldest_s.values(), default=0.0),
+    "buffered_records": lambda g: sum(g.queued.values()),
+    "total_queued": lambda g: sum(g.queued.values()) + g.executor_running + g.executor_waiting,
+    "executor_pool_active": lambda g: g.executor_running,
+    "executor_pool_max": lambda g: g.executor_slots,
+    "executor_pool_waiting": lambda g: g.executor_waiting,
+    "runtime_health_state": lambda g: g.health,
 }
 
-_LANE_GAUGES: dict[str, tuple[str, Callable[[RuntimeGauges], Mapping[Lane, int]]]] = {
-    "partition_queue_size": ("Records read and not handed to the first step", lambda g: g.queued),
-    "offset_lag": ("Records read and not finished; not the lag, see consumer_lag", lambda g: g.pending),
-    "consumer_lag": ("Records the broker holds beyond the committed offset", lambda g: g.lag),
+_LANE_GAUGES: dict[str, Callable[[RuntimeGauges], Mapping[Lane, float]]] = {
+    "partition_queue_size": lambda g: g.queued,
+    "offset_lag": lambda g: g.pending,
+    "consumer_lag": lambda g: g.lag,
+    "partition_oldest_in_flight_seconds": lambda g: g.oldest_s,
+    "partition_staleness_seconds": lambda g: g.stale_s,
 }
 
 
@@ -110,22 +111,29 @@ class RuntimeCollector(Collector):
         self.read: Callable[[], RuntimeGauges] | None = None
         self._prefix = prefix
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Which metrics of the catalogue it serves."""
+        return frozenset(_GAUGES) | frozenset(_LANE_GAUGES)
+
     def describe(self) -> Iterable[Metric]:
         """Name the metrics without their samples."""
-        for name, (documentation, _) in _GAUGES.items():
-            yield GaugeMetricFamily(self._prefix + name, documentation)
-        for name, (documentation, _) in _LANE_GAUGES.items():
-            yield GaugeMetricFamily(self._prefix + name, documentation, labels=("topic", "partition"))
+        return [self._family(name) for name in (*_GAUGES, *_LANE_GAUGES)]
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics as they stand now."""
         if self.read is None:
             return
         gauges = self.read()
-        for name, (documentation, value) in _GAUGES.items():
-            yield GaugeMetricFamily(self._prefix + name, documentation, value=value(gauges))
-        for name, (documentation, by_lane) in _LANE_GAUGES.items():
-            family = GaugeMetricFamily(self._prefix + name, documentation, labels=("topic", "partition"))
+        for name, value in _GAUGES.items():
+            family = self._family(name)
+            family.add_metric((), value(gauges))
+            yield family
+        for name, by_lane in _LANE_GAUGES.items():
+            family = self._family(name)
             for (topic, partition), count in by_lane(gauges).items():
                 family.add_metric((topic, str(partition)), count)
             yield family
+
+    def _family(self, name: str) -> GaugeMetricFamily:
+        return GaugeMetricFamily(self._prefix + name, METRICS[name].help, labels=METRICS[name].labels)

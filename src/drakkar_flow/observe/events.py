@@ -15,6 +15,7 @@ __all__ = [
     "DeadLettersWritten",
     "DeliveriesFailed",
     "DeliveriesSkipped",
+    "DeliveriesSuppressed",
     "DeliveriesWritten",
     "DeliveryRetried",
     "DrainFinished",
@@ -22,12 +23,16 @@ __all__ = [
     "FlowFailed",
     "HookRan",
     "HooksRan",
+    "Idled",
     "IntakePaused",
+    "LoopAnswered",
     "PartitionsAssigned",
     "PartitionsRevoked",
     "RecordsConsumed",
     "RecordsFailed",
     "RecordsFinished",
+    "StallEnded",
+    "Stalled",
     "StateChanged",
     "TaskFinished",
     "TaskRetried",
@@ -238,16 +243,61 @@ class DeadLettersWritten(Event, frozen=True):
     count: int
 
 
+class DeliveriesSuppressed(Event, frozen=True):
+    """Payloads or dead letters were not written, because their partitions were taken away."""
+
+    count: int
+
+
 class DeadLetterFailed(Event, frozen=True):
-    """Dead letters could not be written; `dropped` tells whether they were given up."""
+    """Dead letters could not be written; `dropped` tells whether they were given up, `lanes` counts them by lane."""
 
     count: int
     error: str
     dropped: bool
+    lanes: tuple[tuple[Lane, int], ...] = ()
 
 
 class DrainFinished(Event, frozen=True):
-    """A drain ended with `unfinished` records left."""
+    """A drain ended with `unfinished` records left, and `uncommitted` ones finished but not committed."""
 
     unfinished: int
     duration_s: float
+    uncommitted: int = 0
+
+
+class Idled(Event, frozen=True):
+    """Slots were free for `slots_s` seconds in sum while records waited; the consumer had nothing for `consumer_s`."""
+
+    slots_s: float
+    consumer_s: float
+
+
+class LoopAnswered(Event, frozen=True):
+    """The event loop answered `after_s` seconds after it was asked."""
+
+    after_s: float
+
+
+class Stalled(Event, frozen=True):
+    """Nothing has moved for `for_s` seconds though there is work; told once until it moves again.
+
+    `what` is `partition`, `loop` or `engine`. For a partition there are its lane, the oldest offset
+    in flight, the record's label and what it waits for. `stacks` are where threads and hooks stand.
+    """
+
+    what: str
+    for_s: float
+    lane: Lane | None = None
+    offset: int = -1
+    label: str = ""
+    waits_for: str = ""
+    stacks: tuple[tuple[str, str], ...] = ()
+
+
+class StallEnded(Event, frozen=True):
+    """What was told as stalled moves again, after `after_s` seconds."""
+
+    what: str
+    after_s: float
+    lane: Lane | None = None

@@ -17,7 +17,6 @@ from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorResult, 
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import HookRan, TaskRetried, TasksPrecomputed
 from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.calls import Calls
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.pending import PendingTasks
 from drakkar_flow.runtime.step import Worker
@@ -58,7 +57,6 @@ class ExecuteWorker(Worker):
         self._tasks = pending
         self._executor = executor
         self._settings = settings
-        self._calls = Calls(bridge)
 
     def accept(self, items: list[Any]) -> None:
         """Start what came in; precomputed successes are answered at once."""
@@ -87,7 +85,7 @@ class ExecuteWorker(Worker):
             self.emit(run)
             self.open -= 1
 
-        self._calls.run(self._to_its_end(run), ended)
+        self._calls.run(self._to_its_end(run), ended, run)
 
     async def _to_its_end(self, run: TaskRun) -> None:
         retries = interrupted = 0

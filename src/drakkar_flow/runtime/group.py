@@ -129,9 +129,10 @@ class GroupReader:
             self._thread.join(_FINAL_COMMIT_S + _LEAVE_S)
 
     def statistics(self) -> ReaderStatistics:
-        """The records read ahead, the lag, and when the oldest of what is read ahead was read."""
+        """What is read ahead, how far the group is behind, and what is not committed yet."""
         positions = self._positions.of(self._buffers.assignments())
-        return ReaderStatistics(self._buffers.queued(), self._lag.by_lane(positions), self._buffers.oldest())
+        lag = self._lag.by_lane(positions)
+        return ReaderStatistics(self._buffers.queued(), lag, self._buffers.oldest(), self._positions.uncommitted)
 
     # --- the thread -----------------------------------------------------------------------------
 
@@ -369,7 +370,7 @@ class GroupReader:
         self._set_up(up=True)
 
     def _look_at_lag(self, consumer: Consumer, now: float) -> None:
-        """Note how far the ends are, and pass over markers and aborted records at an end: there is nothing to finish."""
+        """Note how far the ends are, and pass over markers and aborted records there: they need no finishing."""
         partitions = self._buffers.partitions()
         self._lag.look(consumer, partitions, now, up=self._up is not False)
         positions = self._positions.of(self._buffers.assignments())
@@ -377,7 +378,7 @@ class GroupReader:
         for partition in partitions:
             at = positions.get(partition.lane, self._lag.start(partition.lane))
             read_to = partition.last_offset + 1 if partition.last_offset >= 0 else at
-            if at is not None and at == read_to < partition.end:
+            if at is not None and read_to == at < partition.end:
                 passed.append(Watermark(partition.lane, partition.epoch, partition.end))
         self._positions.note(passed)
 

@@ -15,6 +15,7 @@ from drakkar_flow.runtime.deadletter import DeadLetterWriter
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.pending import PendingTasks
 from drakkar_flow.runtime.source import ExecutorIntake, Reader
+from drakkar_flow.runtime.step import Worker
 from drakkar_flow.runtime.tracker import Tracker
 from drakkar_flow.sinks.base import Sink, SinkSpec
 
@@ -56,5 +57,6 @@ class Parts:
     ended: Callable[[], None]
     tracker: Tracker = field(default_factory=Tracker)
     pending: PendingTasks = field(default_factory=PendingTasks)
+    workers: list[Worker] = field(default_factory=list)
     task_backoff: Backoff = _TASK_BACKOFF
     dlq_backoff: Backoff = _DLQ_BACKOFF

@@ -18,6 +18,8 @@ class PendingTasks:
 
     def __init__(self) -> None:
         self._tasks: dict[Lane, dict[int, ExecutorTask]] = {}
+        self.ended: dict[Lane, int] = {}
+        """How many tasks have ended, by partition that has some pending."""
 
     def add(self, lane: Lane, tasks: Iterable[ExecutorTask]) -> None:
         """Note tasks that were arranged."""
@@ -30,8 +32,11 @@ class PendingTasks:
         known = self._tasks.get(lane)
         if known is not None:
             known.pop(id(task), None)
-            if not known:
+            if known:
+                self.ended[lane] = self.ended.get(lane, 0) + 1
+            else:
                 del self._tasks[lane]
+                self.ended.pop(lane, None)
 
     def context(self, lane: Lane) -> PendingContext:
         """What is pending in a partition now."""

@@ -15,7 +15,6 @@ from drakkar_flow.errors import DecodeError
 from drakkar_flow.model.outcome import Ack, AckStatus, FailureKind
 from drakkar_flow.model.record import Record
 from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.calls import Calls
 from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.credit import split
 from drakkar_flow.runtime.failures import failure_of
@@ -150,7 +149,6 @@ class MapAsyncWorker(Worker):
         self._running = 0
         self._pumping = False
         self._waiting: deque[Record] = deque()
-        self._calls = Calls(bridge)
 
     def accept(self, items: list[Record]) -> None:
         """Start what fits, queue the rest."""
@@ -184,7 +182,7 @@ class MapAsyncWorker(Worker):
             self._pump()
 
         args = (record.payload, record) if self._with_record else (record.payload,)
-        self._calls.call(self._bounded if self._timeout_s else self._function, args, answered)
+        self._calls.call(self._bounded if self._timeout_s else self._function, args, answered, record)
 
     async def _bounded(self, *args: Any) -> Any:
         try:
