@@ -134,6 +134,7 @@ class Lifecycle:
                 consumer_group=config.kafka.consumer_group,
                 cluster_name=config.cluster_name,
                 service_version=__version__,
+                fields=config.logging.fields,
             )
         self._log_listener = LogListener(self._log)
         self._log_listener.listen(self._bus)

@@ -74,7 +74,8 @@ def _intake(e: ev.IntakePaused) -> Line:
 
 
 def _records_failed(e: ev.RecordsFailed) -> Line:
-    fields = {"kind": e.kind, "stage": e.stage, "count": e.count, "first": e.label, "error": e.error}
+    fields = {"kind": e.kind, "stage": e.stage, "topic": e.lane[0], "partition": e.lane[1], "count": e.count}
+    fields |= {"first": e.label, "error": e.error}
     return Line("warning", "records_failed", fields, "they take the flow's failure route", (e.kind, e.stage))
 
 
