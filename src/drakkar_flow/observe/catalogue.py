@@ -40,6 +40,7 @@ def _histogram(text: str, buckets: tuple[float, ...], *labels: str) -> Spec:
 
 _SOURCE = {
     "messages_consumed": _counter("Records read", *LANE),
+    "messages_known_finished": _counter("Records an earlier owner had finished, not processed again", *LANE),
     "bytes_consumed": _counter("Bytes of key and value read", *LANE),
     "message_parse_failures": _counter("Records whose value could not be decoded", *LANE),
     "consumer_errors": _counter("Errors of the consumer that it went on after"),

@@ -48,17 +48,15 @@ class Lag:
             for lane in _turn(paused, self._asked, _ASKED_AT_ONCE):
                 ends[lane] = max(_watermarks(consumer, lane, _ASK_S)[1], ends.get(lane, -1))
             self._asked += _ASKED_AT_ONCE
-            new = [lane for lane in ends if lane not in starts]
-            for lane, committed in _committed(consumer, new).items():
-                begin = ends[lane] if self._from_end else max(0, cached[lane][0])
-                starts[lane] = committed if committed >= 0 else begin
+        for partition in partitions:
+            lane = partition.lane
+            if partition.base >= 0:
+                starts[lane] = partition.base
+            elif lane in ends and lane not in starts:
+                starts[lane] = ends[lane] if self._from_end else max(0, cached[lane][0])
         kept = {lane: end for lane, end in self._ends.items() if lane in cached}
         self._ends = {**kept, **{lane: max(end, kept.get(lane, 0)) for lane, end in ends.items()}}
         self._starts = starts
-
-    def start(self, lane: Lane) -> int | None:
-        """The offset the group had committed when the partition was assigned, or where it began without one."""
-        return self._starts.get(lane)
 
     def forget(self, lanes: Iterable[Lane]) -> None:
         """An assignment begins or ends: what is known of an earlier one is void."""
@@ -67,8 +65,8 @@ class Lag:
         self._ends = {lane: end for lane, end in self._ends.items() if lane not in gone}
 
     def by_lane(self, positions: Mapping[Lane, int]) -> dict[Lane, int]:
-        """The records beyond `positions`, and beyond the start where there is none yet."""
-        starts = {**self._starts, **positions}
+        """The records beyond `positions`, and beyond the start where there is none yet (or 0)."""
+        starts = {**self._starts, **{lane: position for lane, position in positions.items() if position}}
         return {lane: max(0, end - starts[lane]) for lane, end in self._ends.items() if lane in starts}
 
 
@@ -95,14 +93,3 @@ def _watermarks(consumer: Consumer, lane: Lane, timeout_s: float | None = None) 
     except (KafkaException, RuntimeError):  # not fetched yet, out of reach, or closed meanwhile
         found = None
     return found or (-1, -1)
-
-
-def _committed(consumer: Consumer, lanes: list[Lane]) -> dict[Lane, int]:
-    """The committed offset of each lane, negative where there is none; empty when nobody answers."""
-    if not lanes:
-        return {}
-    try:
-        answers = consumer.committed([TopicPartition(*lane) for lane in lanes], timeout=_ASK_S)
-    except (KafkaException, RuntimeError):
-        return {}
-    return {(item.topic, item.partition): item.offset for item in answers if item.error is None}

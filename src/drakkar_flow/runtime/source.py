@@ -69,6 +69,10 @@ class Reader(Protocol):
         """Note that everything before each watermark is finished; the commit follows soon."""
         ...
 
+    def scattered(self, spans: Mapping[tuple[Lane, int], int]) -> None:
+        """Note in how many spans assignments have finished records beyond their watermark now."""
+        ...
+
     def close(self) -> None:
         """Commit what was noted, synchronously, leave the group and end the thread."""
         ...

@@ -47,9 +47,9 @@ class Worker(ABC):
         self.step = ""  # the id of its step
 
     @property
-    def calls(self) -> list[tuple[asyncio.Task[Any], object]]:
-        """The calls of hooks, executor and sinks that have not ended, oldest first, and what each is about."""
-        return self._calls.open
+    def calls(self) -> list[tuple[asyncio.Task[Any] | None, object]]:
+        """What has not ended, oldest first: the asyncio task where there is one, and what it is about."""
+        return [*self._calls.open]
 
     @abstractmethod
     def accept(self, items: list[Any]) -> None:

@@ -30,18 +30,18 @@ def waits_of(workers: Iterable[Worker], lane: Lane, limit: int) -> list[Wait]:
     Where there is none, the records queue behind others: then these calls are given, without a record.
     """
     workers = [worker for worker in workers if worker.open]
-    about, others = [], []
+    about: list[Wait] = []
+    others: list[Wait] = []
     for worker in workers:
         for task, subject in worker.calls:
+            if len(about) >= limit:
+                return about
             record = next((record for record in _records(subject) if record.lane == lane), None)
             if record is not None:
-                about.append((worker.step, record, task))
-            else:
-                others.append((worker.step, None, task))
-    found = (about or others)[:limit]
-    if not found:
-        return [Wait(worker.step, None, ()) for worker in workers[:limit]]
-    return [Wait(step, record, tuple(_stack(task))[-_FRAMES:]) for step, record, task in found]
+                about.append(Wait(worker.step, record, _stack(task, subject)))
+            elif len(others) < limit:
+                others.append(Wait(worker.step, None, _stack(task, subject)))
+    return about or others or [Wait(worker.step, None, ()) for worker in workers[:limit]]
 
 
 def _records(subject: object) -> Iterator[Record]:
@@ -61,9 +61,14 @@ def _records(subject: object) -> Iterator[Record]:
                 yield from _records(item)
 
 
-def _stack(task: asyncio.Task[Any]) -> Iterator[str]:
-    """The frames a suspended call stands in: `Task.get_stack` knows the outermost only."""
-    awaited: Any = task.get_coro()
+def _stack(task: asyncio.Task[Any] | None, subject: object) -> tuple[str, ...]:
+    if task is not None:
+        return tuple(_frames(task.get_coro()))[-_FRAMES:]
+    return (f"task {subject.task.task_id} after {subject.retries} retries",) if isinstance(subject, TaskRun) else ()
+
+
+def _frames(awaited: Any) -> Iterator[str]:
+    """The frames a suspended coroutine stands in: `Task.get_stack` knows the outermost only."""
     while awaited is not None:
         frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
         if frame is None:

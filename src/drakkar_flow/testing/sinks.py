@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from drakkar_flow.config.base import Section
-from drakkar_flow.config.sinks import RetryConfig
+from drakkar_flow.config.delivery import RetryConfig
 from drakkar_flow.errors import BatchFailed
 from drakkar_flow.model.outcome import Delivery, Failure
 from drakkar_flow.model.payload import FilePayload, KafkaPayload, SqlitePayload

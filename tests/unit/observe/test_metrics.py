@@ -82,6 +82,7 @@ def test_what_is_named_is_reserved_before_it_has_samples(scene):
         (ev.PartitionsRevoked((LANE,), total=5), "assigned_partitions", {}, 5),
         (ev.IntakePaused(paused=True, in_flight=9), "backpressure_active", {}, 1),
         (ev.RecordsConsumed(LANE, 20, 400), "messages_consumed_total", {"topic": "in", "partition": "3"}, 20),
+        (ev.RecordsKnownFinished(LANE, 7), "messages_known_finished_total", {"topic": "in", "partition": "3"}, 7),
         (ev.RecordsConsumed(LANE, 20, 400), "bytes_consumed_total", {"topic": "in", "partition": "3"}, 400),
         (ev.RecordsFinished(7, 2, 1), "records_finished_total", {"status": "done"}, 7),
         (ev.RecordsFinished(7, 2, 1), "records_finished_total", {"status": "skipped"}, 2),
