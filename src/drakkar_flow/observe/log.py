@@ -78,13 +78,8 @@ def configure_logging(
     Raises:
         StartupError: when the file can't be opened; exit code 2.
     """
-    who = {
-        "service_name": "drakkar",
-        "service_version": service_version,
-        "worker_id": worker_id,
-        "consumer_group": consumer_group,
-        "cluster_name": cluster_name,
-    }
+    who = {"service_name": "drakkar", "service_version": service_version, "worker_id": worker_id}
+    who |= {"consumer_group": consumer_group, "cluster_name": cluster_name}
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

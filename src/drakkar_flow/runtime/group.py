@@ -188,10 +188,7 @@ class GroupReader:
         now = time.monotonic()
         for message in messages:
             if (error := message.error()) is not None:
-                if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's public name for it
-                    self._at_end(message)
-                else:
-                    self._report(error)
+                self._on_no_record(message, error)
                 continue
             if message.partition() != number or message.topic() != topic:
                 self._append(partition, records)
@@ -234,9 +231,11 @@ class GroupReader:
             self._bus.emit(RecordsKnownFinished(lane, count))
         self._set_up(up=True)
 
-    def _at_end(self, message: Message) -> None:
+    def _on_no_record(self, message: Message, error: KafkaError) -> None:
         partition = self._buffers.get((message.topic() or "", message.partition() or 0))
-        if partition is not None:
+        if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's public name for it
+            self._report(error)
+        elif partition is not None:
             partition.end = message.offset() or 0
 
     def _append(self, partition: Partition | None, records: list[Record]) -> None:
