@@ -12,7 +12,10 @@ import os
 import platform
 import sys
 
-BENCHES = ("precomputed", "oneshot", "latency", "idle", "backlog", "executor_spawn", "kafka_sink", "tracker", "peers")
+BENCHES = (
+    *("precomputed", "oneshot", "latency", "idle", "backlog", "executor_spawn", "kafka_sink", "tracker", "peers"),
+    "observability",
+)
 
 
 def machine() -> dict[str, object]:
