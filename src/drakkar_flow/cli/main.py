@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from drakkar_flow._version import __version__
-from drakkar_flow.cli import config, graph, run
+from drakkar_flow.cli import config, graph, run, worker
 from drakkar_flow.errors import DrakkarFlowError, ProblemsError
 
 __all__ = ["app", "main"]
@@ -28,6 +28,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("graph")(graph.graph)
 app.add_typer(config.app, name="config")
+app.add_typer(worker.app, name="worker")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
