@@ -1,4 +1,4 @@
-"""The two kinds of metric that prometheus_client does not have: bulk histograms and gauges read when scraped."""
+"""Metrics that prometheus_client does not have: bulk histograms, cheap counters, gauges read when scraped."""
 
 from __future__ import annotations
 
@@ -9,13 +9,47 @@ from threading import Lock
 from typing import NamedTuple
 
 from prometheus_client import Metric
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.catalogue import METRICS
 
-__all__ = ["BulkHistogram", "RuntimeCollector", "RuntimeGauges"]
+__all__ = ["BulkHistogram", "PlainCounter", "RuntimeCollector", "RuntimeGauges"]
+
+
+class PlainCounter(Collector):
+    """A counter whose labels need no object per series: two thirds of the cost; safe to use from any thread."""
+
+    def __init__(self, name: str, documentation: str, labels: Sequence[str]) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._labels = tuple(labels)
+        self._lock = Lock()
+        self._series: dict[tuple[str, ...], float] = {} if labels else {(): 0.0}
+
+    def inc(self, labels: tuple[str, ...] = (), by: float = 1) -> None:
+        """Add `by` to the series of `labels`, which is there from then on."""
+        with self._lock:
+            self._series[labels] = self._series.get(labels, 0.0) + by
+
+    def remove(self, labels: tuple[str, ...]) -> None:
+        """Forget the series of `labels`, if there is one."""
+        with self._lock:
+            self._series.pop(labels, None)
+
+    def describe(self) -> Iterable[Metric]:
+        """Name the metric without its samples."""
+        return [CounterMetricFamily(self._name, self._documentation, labels=self._labels)]
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metric with its samples."""
+        family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
+        with self._lock:
+            series = list(self._series.items())
+        for labels, value in series:
+            family.add_metric(labels, value)
+        return [family]
 
 
 class BulkHistogram(Collector):

@@ -10,7 +10,6 @@ from threading import Lock
 
 from prometheus_client import (
     CollectorRegistry,
-    Counter,
     Enum,
     Gauge,
     GCCollector,
@@ -25,7 +24,7 @@ from drakkar_flow.model.record import Lane
 from drakkar_flow.observe import events as ev
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.catalogue import LANE, METRICS, Spec
-from drakkar_flow.observe.collectors import BulkHistogram, RuntimeCollector, RuntimeGauges
+from drakkar_flow.observe.collectors import BulkHistogram, PlainCounter, RuntimeCollector, RuntimeGauges
 
 __all__ = ["Metrics", "user_metrics"]
 
@@ -50,13 +49,12 @@ class Metrics:
         self.registry = _process_registry() if registry is None else registry
         self._runtime = RuntimeCollector(PREFIX)
         self.registry.register(self._runtime)
-        self._counters: dict[str, Counter] = {}
+        self._counters: dict[str, PlainCounter] = {}
         self._gauges: dict[str, Gauge] = {}
         self._histograms: dict[str, BulkHistogram] = {}
         for name, spec in METRICS.items():
             if name not in self._runtime.names:
                 self._make(name, spec)
-        self._series: dict[tuple[str, ...], Counter] = {}  # (name, *label values) -> child
         self._state = Enum(PREFIX + "state", "State of the runtime", states=STATES, registry=self.registry)
         self._worker = Info(PREFIX + "worker", "Who this process is", registry=self.registry)
         self._lane_lock = Lock()
@@ -65,13 +63,13 @@ class Metrics:
     def _make(self, name: str, spec: Spec) -> None:
         match spec.type:
             case "counter":
-                self._counters[name] = Counter(PREFIX + name, spec.help, spec.labels, registry=self.registry)
+                self._counters[name] = PlainCounter(PREFIX + name, spec.help, spec.labels)
+                self.registry.register(self._counters[name])
             case "gauge":
                 self._gauges[name] = Gauge(PREFIX + name, spec.help, registry=self.registry)
             case "histogram":
-                histogram = BulkHistogram(PREFIX + name, spec.help, spec.labels, spec.buckets)
-                self._histograms[name] = histogram
-                self.registry.register(histogram)
+                self._histograms[name] = BulkHistogram(PREFIX + name, spec.help, spec.labels, spec.buckets)
+                self.registry.register(self._histograms[name])
 
     def describe_worker(self, *, worker_id: str, version: str, consumer_group: str) -> None:
         """Set the labels of `drakkar_worker_info`."""
@@ -134,12 +132,7 @@ class Metrics:
         bus.listen(ev.Stalled, lambda e: self._count("runtime_stalls", e.what))
 
     def _count(self, name: str, *labels: str, by: float = 1) -> None:
-        key = (name, *labels)
-        series = self._series.get(key)
-        if series is None:
-            family = self._counters[name]
-            series = self._series[key] = family.labels(*labels) if labels else family
-        series.inc(by)
+        self._counters[name].inc(labels, by)
 
     def _count_lane(self, name: str, lane: Lane, by: int) -> None:
         with self._lane_lock:
@@ -165,8 +158,8 @@ class Metrics:
 
     def _forget_lane(self, topic: str, partition: str) -> None:
         for name, spec in METRICS.items():
-            if spec.labels == LANE and self._series.pop((name, topic, partition), None) is not None:
-                self._counters[name].remove(topic, partition)
+            if spec.labels == LANE and spec.type == "counter":
+                self._counters[name].remove((topic, partition))
 
     def _on_consumed(self, event: ev.RecordsConsumed) -> None:
         self._count_lane("messages_consumed", event.lane, event.count)
@@ -259,6 +252,7 @@ def user_metrics(handler: object) -> dict[str, MetricWrapperBase]:
 
     Inherited ones count, names that start with `_` don't.
 
+    >>> from prometheus_client import Counter
     >>> class Handler:
     ...     scanned = Counter("scanned_files", "Files scanned", registry=None)
     ...     _hidden = Counter("hidden", "Not for others", registry=None)

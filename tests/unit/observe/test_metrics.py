@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from drakkar_flow.observe import events as ev
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.collectors import BulkHistogram, RuntimeGauges
+from drakkar_flow.observe.collectors import BulkHistogram, PlainCounter, RuntimeGauges
 from drakkar_flow.observe.metrics import Metrics
 
 LANE = ("in", 3)
@@ -309,3 +309,19 @@ def test_a_bulk_histogram_counts_like_observing_one_by_one():
     got = generate_latest(ours).decode().splitlines()
     assert [line.rsplit(" ", 1)[0] for line in got] == [line.rsplit(" ", 1)[0] for line in lines]
     assert got[:-1] == lines[:-1]  # the sum is a float added up in another order
+
+
+def test_a_plain_counter_counts_like_prometheus_s_own():
+    """Its page equals that of prometheus_client's counter, but for the time each series was made."""
+    theirs, ours = CollectorRegistry(), CollectorRegistry()
+    stock = Counter("c", "Help", ["type"], registry=theirs)
+    plain = PlainCounter("c", "Help", ["type"])
+    ours.register(plain)
+    for label, by in (("a", 1), ("b", 2.5), ("a", 3), ("gone", 1)):
+        stock.labels(label).inc(by)
+        plain.inc((label,), by)
+    stock.remove("gone")
+    plain.remove(("gone",))
+    plain.remove(("never there",))
+    lines = [line for line in generate_latest(theirs).decode().splitlines() if "_created" not in line]
+    assert generate_latest(ours).decode().splitlines() == lines
