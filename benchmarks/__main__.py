@@ -13,8 +13,8 @@ import platform
 import sys
 
 BENCHES = (
-    *("precomputed", "oneshot", "latency", "idle", "backlog", "executor_spawn", "kafka_sink", "tracker", "peers"),
-    "observability",
+    *("precomputed", "oneshot", "persistent", "latency", "idle", "backlog", "ordering"),
+    *("executor_spawn", "kafka_sink", "tracker", "peers", "observability"),
 )
 
 

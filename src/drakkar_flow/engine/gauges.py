@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from drakkar_flow.engine.offload import OffloadPool
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.collectors import RuntimeGauges
 from drakkar_flow.runtime.parts import Parts
@@ -12,7 +13,7 @@ from drakkar_flow.runtime.parts import Parts
 __all__ = ["read_gauges", "staleness"]
 
 
-def read_gauges(parts: Parts, health: int) -> RuntimeGauges:
+def read_gauges(parts: Parts, offload: OffloadPool | None, health: int) -> RuntimeGauges:
     """The gauges as they stand now; may be called from any thread."""
     now = time.monotonic()
     flight, reader = parts.flight.statistics(), parts.reader.statistics()
@@ -24,6 +25,8 @@ def read_gauges(parts: Parts, health: int) -> RuntimeGauges:
         executor_running=executor.running if executor else 0,
         executor_waiting=executor.waiting if executor else 0,
         executor_slots=executor.slots if executor else 0,
+        offload_running=offload.running if offload else 0,
+        offload_queued=offload.queued if offload else 0,
         health=health,
         queued=reader.queued,
         pending={lane: flight.by_lane.get(lane, 0) + queued for lane, queued in reader.queued.items()},

@@ -77,6 +77,12 @@ _TASKS = {
     "executor_timeouts": _counter("Tasks killed because they ran out of time"),
     "task_retries": _counter("Failed tasks that were run again"),
     "tasks_precomputed": _counter("Tasks that brought their result along"),
+    "duplicate_tasks": _counter("Tasks whose id was pending in their partition already"),
+    "executor_priority_fn_errors": _counter("Tasks whose priority could not be told"),
+    "executor_children_started": _counter("Long-lived children that were started"),
+    "executor_children_ended": _counter("Long-lived children that ended; outcome is failed or done", "outcome"),
+    "executor_tasks_fallen_back": _counter("Tasks no child could be given, run as a process of their own"),
+    "executor_breaker_state": _gauge("0 while children are started, 1 while they are not, 0.5 while one probes"),
     "executor_output_truncated": _counter("Tasks whose output was cut at its cap", "stream"),
     "executor_idle_slot_seconds": _counter("Seconds a slot was free while records waited, summed over the slots"),
     "executor_pool_active": _gauge("Programs that run"),
@@ -93,6 +99,17 @@ _TASKS = {
 
 _HOOKS = {
     "handler_hook_errors": _counter("Hook calls that raised", "hook"),
+    "periodic_task_runs": _counter("Runs of periodic functions; status is ok or error", "name", "status"),
+    "periodic_task_duration_seconds": _histogram(
+        "Seconds a periodic function ran", (0.001, 0.01, 0.1, 0.5, 1, 5, 10, 30, 60), "name"
+    ),
+    "offload_duration_seconds": _histogram(
+        "Seconds a call ran on a thread of the pool", (0.01, 0.1, 0.5, 1, 5, 30, 120), "hook"
+    ),
+    "offload_running": _gauge("Offloaded calls that run"),
+    "offload_queued": _gauge("Offloaded calls that wait for a thread"),
+    "recorder_annotations": _counter("Annotations made by the handler"),
+    "recorder_annotations_dropped": _counter("Annotations given up; reason is too_large or not_json", "reason"),
     "handler_duration_seconds": _histogram(
         "Seconds a hook took; calls made in one batch count with their mean",
         (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30),

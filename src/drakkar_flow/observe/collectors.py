@@ -74,6 +74,14 @@ class BulkHistogram(Collector):
             series[0][bisect_left(self._bounds, value)] += count
             series[1][0] += value * count
 
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Count each of `values`; for a histogram without labels."""
+        with self._lock:
+            counts, total = self._series[()]
+            for value in values:
+                counts[bisect_left(self._bounds, value)] += 1
+            total[0] += sum(values)
+
     def describe(self) -> Iterable[Metric]:
         """Name the metric without its samples."""
         return [HistogramMetricFamily(self._name, self._documentation, labels=self._labels)]
@@ -107,6 +115,8 @@ class RuntimeGauges(NamedTuple):
     executor_waiting: int = 0
     executor_slots: int = 0
     health: int = 0
+    offload_running: int = 0
+    offload_queued: int = 0
     queued: Mapping[Lane, int] = {}
     pending: Mapping[Lane, int] = {}
     lag: Mapping[Lane, int] = {}
@@ -123,6 +133,8 @@ _GAUGES: dict[str, Callable[[RuntimeGauges], float]] = {
     "executor_pool_active": lambda g: g.executor_running,
     "executor_pool_max": lambda g: g.executor_slots,
     "executor_pool_waiting": lambda g: g.executor_waiting,
+    "offload_running": lambda g: g.offload_running,
+    "offload_queued": lambda g: g.offload_queued,
     "runtime_health_state": lambda g: g.health,
 }
 

@@ -8,6 +8,7 @@ from threading import Lock
 from typing import Any
 
 from drakkar_flow.observe import events as ev
+from drakkar_flow.observe import vitals
 from drakkar_flow.observe.bus import Bus
 
 __all__ = ["Answer", "Health", "HealthSnapshot", "liveness", "readiness", "reasons"]
@@ -27,6 +28,8 @@ class HealthSnapshot:
     brokers_up: bool = True
     failing_sinks: frozenset[str] = frozenset()
     """The sinks, as `kind:name`, whose last attempt to write failed and is tried again."""
+    executor_available: bool = True
+    """Whether long-lived children can be started: not while they fail one after the other."""
     dead_letters_stalled: bool = False
     stalled: frozenset[str] = field(default_factory=frozenset)
     """What stands still: `partition topic:number`, `loop`, `engine`."""
@@ -48,6 +51,8 @@ def reasons(health: HealthSnapshot) -> list[str]:
     if not health.brokers_up:
         found.append("brokers_down")
     found += [f"sink_{sink}_not_connected" for sink in sorted(health.failing_sinks)]
+    if not health.executor_available:
+        found.append("executor_unavailable")
     if health.dead_letters_stalled:
         found.append("dlq_stalled")
     found += [f"{what.replace(' ', '_')}_stalled" for what in sorted(health.stalled)]
@@ -88,12 +93,13 @@ class Health:
         bus.listen(ev.StateChanged, lambda e: self._set(state=e.state))
         bus.listen(ev.PartitionsAssigned, lambda _: self._set(joined=True))
         bus.listen(ev.BrokerStateChanged, lambda e: self._set(brokers_up=e.up))
+        bus.listen(ev.ExecutorBreakerChanged, lambda e: self._set(executor_available=e.state == "closed"))
         bus.listen(ev.DeliveryRetried, lambda e: self._set_sink(e, failing=True))
         bus.listen(ev.DeliveriesWritten, lambda e: self._set_sink(e, failing=False))
         bus.listen(ev.DeadLetterFailed, lambda e: self._set_dead_letters(stalled=not e.dropped))
         bus.listen(ev.DeadLettersWritten, lambda _: self._set_dead_letters(stalled=False))
-        bus.listen(ev.Stalled, lambda e: self._set_stalled(e, stalled=True))
-        bus.listen(ev.StallEnded, lambda e: self._set_stalled(e, stalled=False))
+        bus.listen(vitals.Stalled, lambda e: self._set_stalled(e, stalled=True))
+        bus.listen(vitals.StallEnded, lambda e: self._set_stalled(e, stalled=False))
 
     def _set(self, **changes: Any) -> None:
         with self._lock:
@@ -108,7 +114,7 @@ class Health:
         if stalled is not self._now.dead_letters_stalled:
             self._set(dead_letters_stalled=stalled)
 
-    def _set_stalled(self, event: ev.Stalled | ev.StallEnded, *, stalled: bool) -> None:
+    def _set_stalled(self, event: vitals.Stalled | vitals.StallEnded, *, stalled: bool) -> None:
         what = event.what if event.lane is None else f"{event.what} {event.lane[0]}:{event.lane[1]}"
         now = self._now.stalled
         self._set(stalled=now | {what} if stalled else now - {what})

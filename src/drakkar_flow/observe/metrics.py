@@ -22,6 +22,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from drakkar_flow.errors import Problem, StartupError
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe import events as ev
+from drakkar_flow.observe import vitals
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.catalogue import LANE, METRICS, Spec
 from drakkar_flow.observe.collectors import BulkHistogram, PlainCounter, RuntimeCollector, RuntimeGauges
@@ -112,9 +113,19 @@ class Metrics:
         bus.listen(ev.TasksStarted, lambda e: self._count("executor_tasks", "started", by=e.count))
         bus.listen(ev.TasksPrecomputed, lambda e: self._count("tasks_precomputed", by=e.count))
         bus.listen(ev.TaskFinished, self._on_task_finished)
+        bus.listen(ev.DuplicateTasks, lambda e: self._count("duplicate_tasks", by=e.count))
+        bus.listen(ev.TasksCompleted, self._on_tasks_completed)
+        bus.listen(ev.TaskFellBack, lambda _: self._count("executor_tasks_fallen_back"))
+        bus.listen(ev.ChildStarted, lambda _: self._count("executor_children_started"))
+        bus.listen(ev.ChildEnded, lambda e: self._count("executor_children_ended", "failed" if e.failed else "done"))
+        bus.listen(ev.ExecutorBreakerChanged, self._on_breaker)
         bus.listen(ev.TaskRetried, lambda _: self._count("task_retries"))
         bus.listen(ev.HookRan, self._on_hook_ran)
         bus.listen(ev.HooksRan, self._on_hooks_ran)
+        bus.listen(ev.PeriodicRan, self._on_periodic_ran)
+        bus.listen(ev.Offloaded, lambda e: self._observe("offload_duration_seconds", e.duration_s, e.hook))
+        bus.listen(ev.Annotated, lambda _: self._count("recorder_annotations"))
+        bus.listen(ev.AnnotationDropped, lambda e: self._count("recorder_annotations_dropped", e.reason))
         bus.listen(ev.WindowFinished, lambda e: self._observe("batch_duration_seconds", e.duration_s))
         bus.listen(ev.DeliveriesWritten, self._on_written)
         bus.listen(ev.DeliveryRetried, self._on_delivery_retried)
@@ -127,9 +138,9 @@ class Metrics:
         bus.listen(ev.DeadLetterFailed, self._on_dead_letter_failed)
         bus.listen(ev.DeliveriesSuppressed, lambda e: self._count("suppressed_zombie_deliveries", by=e.count))
         bus.listen(ev.DrainFinished, self._on_drained)
-        bus.listen(ev.Idled, self._on_idled)
-        bus.listen(ev.LoopAnswered, lambda e: self._observe("loop_lag_seconds", e.after_s))
-        bus.listen(ev.Stalled, lambda e: self._count("runtime_stalls", e.what))
+        bus.listen(vitals.Idled, self._on_idled)
+        bus.listen(vitals.LoopAnswered, lambda e: self._observe("loop_lag_seconds", e.after_s))
+        bus.listen(vitals.Stalled, lambda e: self._count("runtime_stalls", e.what))
 
     def _count(self, name: str, *labels: str, by: float = 1) -> None:
         self._counters[name].inc(labels, by)
@@ -198,10 +209,25 @@ class Metrics:
         if event.stderr_truncated:
             self._count("executor_output_truncated", "stderr")
 
+    def _on_tasks_completed(self, event: ev.TasksCompleted) -> None:
+        self._count("executor_tasks", "completed", by=len(event.durations_s))
+        self._histograms["executor_duration_seconds"].observe_all(event.durations_s)
+        self._histograms["executor_queue_wait_seconds"].observe_all(event.queue_waits_s)
+
+    def _on_breaker(self, event: ev.ExecutorBreakerChanged) -> None:
+        self._gauges["executor_breaker_state"].set({"closed": 0, "half_open": 0.5}.get(event.state, 1))
+
     def _on_hook_ran(self, event: ev.HookRan) -> None:
-        self._observe("handler_duration_seconds", event.duration_s, event.hook)
+        if event.duration_s is not None:
+            self._observe("handler_duration_seconds", event.duration_s, event.hook)
         if event.error:
             self._count("handler_hook_errors", event.hook)
+            if event.hook == "task_priority":
+                self._count("executor_priority_fn_errors")
+
+    def _on_periodic_ran(self, event: ev.PeriodicRan) -> None:
+        self._count("periodic_task_runs", event.name, "error" if event.error else "ok")
+        self._observe("periodic_task_duration_seconds", event.duration_s, event.name)
 
     def _on_hooks_ran(self, event: ev.HooksRan) -> None:
         if event.count:
@@ -231,7 +257,7 @@ class Metrics:
         if event.unfinished:
             self._count("drain_timeout_hit")
 
-    def _on_idled(self, event: ev.Idled) -> None:
+    def _on_idled(self, event: vitals.Idled) -> None:
         self._count("executor_idle_slot_seconds", by=event.slots_s)
         self._count("consumer_idle_seconds", by=event.consumer_s)
 

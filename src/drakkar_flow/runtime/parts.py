@@ -21,7 +21,6 @@ from drakkar_flow.sinks.base import Sink, SinkSpec
 
 __all__ = ["Parts", "SinkPart"]
 
-_TASK_BACKOFF = Backoff(initial_s=0.1, max_s=10.0)
 _DLQ_BACKOFF = Backoff(initial_s=0.5, max_s=30.0)
 
 
@@ -58,5 +57,6 @@ class Parts:
     track: Track = field(default_factory=Track)
     pending: PendingTasks = field(default_factory=PendingTasks)
     workers: list[Worker] = field(default_factory=list)
-    task_backoff: Backoff = _TASK_BACKOFF
+    task_backoff: Backoff | None = None
+    """Pauses between the attempts of a task, in place of the configuration's."""
     dlq_backoff: Backoff = _DLQ_BACKOFF

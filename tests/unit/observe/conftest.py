@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from drakkar_flow.observe import events as ev
+from drakkar_flow.observe import vitals
 
 LANE = ("in", 3)
 
@@ -29,9 +30,20 @@ def one_of_each() -> list[ev.Event]:
         ev.TasksStarted(5),
         ev.TasksPrecomputed(4),
         ev.TaskFinished("failed", "timeout", 2.0, 0.02, 0.002, True, True, "t-1", "ran too long"),
+        ev.DuplicateTasks(LANE, count=2, task_id="t-1"),
+        ev.TasksCompleted(durations_s=(0.01, 0.02), queue_waits_s=(0.0, 0.3)),
+        ev.TaskFellBack("t-1", "several lines"),
+        ev.ChildStarted(child=0, pid=4711),
+        ev.ChildEnded(child=0, pid=4711, reason="exit code 3", failed=True, requests=7, lived_s=1.5),
+        ev.ChildLogged(child=0, pid=4711, lines=("no licence found",), more=3),
+        ev.ExecutorBreakerChanged("open", failures=5, reason="exit code 3"),
         ev.TaskRetried("t-1", attempt=2),
         ev.HookRan("on_error", 0.02, error="KeyError: 'a'"),
         ev.HooksRan("arrange", count=10, duration_s=0.02),
+        ev.PeriodicRan("beat", 0.02, error="down"),
+        ev.Offloaded("arrange", 0.5),
+        ev.Annotated("record", "in:3:7", "score", "0.5", {"model": "m"}),
+        ev.AnnotationDropped("score", "too_large"),
         ev.WindowFinished(LANE, records=20, tasks=20, duration_s=1.5),
         ev.DeliveriesWritten("kafka", "results", count=30, duration_s=0.004),
         ev.DeliveryRetried("kafka", "results", count=30, attempt=1, delay_s=0.5, error="down"),
@@ -41,8 +53,8 @@ def one_of_each() -> list[ev.Event]:
         ev.DeliveriesSuppressed(2),
         ev.DeadLetterFailed(2, error="down", dropped=True, lanes=((LANE, 2),)),
         ev.DrainFinished(unfinished=11, duration_s=30.0),
-        ev.Idled(slots_s=0.5, consumer_s=0.0),
-        ev.LoopAnswered(after_s=0.002),
-        ev.Stalled("partition", 300.0, LANE, 42, "in:3:42", "execute", (("hook", "..."),)),
-        ev.StallEnded("partition", 400.0, LANE),
+        vitals.Idled(slots_s=0.5, consumer_s=0.0),
+        vitals.LoopAnswered(after_s=0.002),
+        vitals.Stalled("partition", 300.0, LANE, 42, "in:3:42", "execute", (("hook", "..."),)),
+        vitals.StallEnded("partition", 400.0, LANE),
     ]

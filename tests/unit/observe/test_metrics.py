@@ -6,6 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from drakkar_flow.observe import events as ev
+from drakkar_flow.observe import vitals
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.collectors import BulkHistogram, PlainCounter, RuntimeGauges
 from drakkar_flow.observe.metrics import Metrics
@@ -128,6 +129,7 @@ def test_what_is_named_is_reserved_before_it_has_samples(scene):
             1,
         ),
         (ev.TaskRetried("t", 1), "task_retries_total", {}, 1),
+        (ev.DuplicateTasks(("in", 3), 2, "t"), "duplicate_tasks_total", {}, 2),
         (ev.HookRan("arrange", 0.02), "handler_duration_seconds_sum", {"hook": "arrange"}, 0.02),
         (ev.HookRan("arrange", 0.02), "handler_hook_errors_total", {"hook": "arrange"}, None),
         (ev.HookRan("arrange", 0.02, "x"), "handler_hook_errors_total", {"hook": "arrange"}, 1),
@@ -193,10 +195,10 @@ def test_what_is_named_is_reserved_before_it_has_samples(scene):
             2,
         ),
         (ev.DeliveriesSuppressed(3), "suppressed_zombie_deliveries_total", {}, 3),
-        (ev.Idled(slots_s=1.5, consumer_s=0.25), "executor_idle_slot_seconds_total", {}, 1.5),
-        (ev.Idled(slots_s=1.5, consumer_s=0.25), "consumer_idle_seconds_total", {}, 0.25),
-        (ev.LoopAnswered(0.02), "loop_lag_seconds_sum", {}, 0.02),
-        (ev.Stalled("loop", 5.0), "runtime_stalls_total", {"what": "loop"}, 1),
+        (vitals.Idled(slots_s=1.5, consumer_s=0.25), "executor_idle_slot_seconds_total", {}, 1.5),
+        (vitals.Idled(slots_s=1.5, consumer_s=0.25), "consumer_idle_seconds_total", {}, 0.25),
+        (vitals.LoopAnswered(0.02), "loop_lag_seconds_sum", {}, 0.02),
+        (vitals.Stalled("loop", 5.0), "runtime_stalls_total", {"what": "loop"}, 1),
         (ev.DrainFinished(11, 30.0, 4), "inflight_at_stop", {}, 11),
         (ev.DrainFinished(11, 30.0, 4), "uncommitted_offsets_at_stop", {}, 15),
         (ev.DrainFinished(11, 30.0), "drain_timeout_hit_total", {}, 1),
@@ -325,3 +327,28 @@ def test_a_plain_counter_counts_like_prometheus_s_own():
     plain.remove(("never there",))
     lines = [line for line in generate_latest(theirs).decode().splitlines() if "_created" not in line]
     assert generate_latest(ours).decode().splitlines() == lines
+
+
+def test_tasks_that_completed_together_are_counted_each(scene):
+    """A batch of a pool is as many observations as tasks."""
+    scene.emit(ev.TasksCompleted(durations_s=(0.002, 0.2, 0.7), queue_waits_s=(0.0, 0.0, 3.0)))
+    assert scene.value("executor_tasks_total", status="completed") == 3
+    assert scene.value("executor_duration_seconds_bucket", le="0.5") == 2
+    assert scene.value("executor_duration_seconds_sum") == pytest.approx(0.902)
+    assert scene.value("executor_queue_wait_seconds_bucket", le="1.0") == 2
+
+
+def test_the_breaker_is_a_number(scene):
+    """0 is well, 1 is not, 0.5 is about to be known."""
+    for state, number in (("open", 1), ("half_open", 0.5), ("closed", 0)):
+        scene.emit(ev.ExecutorBreakerChanged(state, 5, "why"))
+        assert scene.value("executor_breaker_state") == number
+
+
+def test_children_are_counted_by_how_they_ended(scene):
+    """Recycling is no failure."""
+    scene.emit(ev.ChildStarted(0, 1), ev.ChildEnded(0, 1, "recycled", failed=False, requests=1, lived_s=1.0))
+    scene.emit(ev.ChildEnded(0, 1, "crash", failed=True, requests=1, lived_s=1.0), ev.TaskFellBack("t", "why"))
+    assert scene.value("executor_children_ended_total", outcome="failed") == 1
+    assert scene.value("executor_children_ended_total", outcome="done") == 1
+    assert scene.value("executor_tasks_fallen_back_total") == 1
