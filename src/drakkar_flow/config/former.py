@@ -136,7 +136,6 @@ FORMER: Final[Mapping[str, Fate]] = {
         "runtime.blocked_after_s and runtime.stuck_after_s say when the loop or a partition counts as stalled"
     ),
     "io": Ignored("each sink brings the threads it needs"),
-    "offload": Ignored("there is no offload in this version"),
     "shared": Ignored("workers share nothing but the consumer group"),
     "fleet": Ignored("workers find each other through the consumer group"),
 }
