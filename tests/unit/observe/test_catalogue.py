@@ -42,6 +42,15 @@ PY_DRAKKAR = """
     dlq_send_failures_total
     handler_duration_seconds hook .001 .005 .01 .05 .1 .5 1 5 30
     tasks_precomputed_total
+    executor_priority_fn_errors_total
+    periodic_task_runs_total name,status
+    periodic_task_duration_seconds name .001 .01 .1 .5 1 5 10 30 60
+    offload_duration_seconds hook .01 120
+    offload_running
+    offload_queued
+    recorder_annotations_total
+    recorder_annotations_dropped_total reason
+    handler_hook_errors_total hook
     message_parse_failures_total partition
     dlq_dropped_payloads_total partition
     executor_output_truncated_total stream
