@@ -139,14 +139,12 @@ class LogListener:
         def write(event: Event) -> None:
             line = describe(event)
             if line is not None:
-                self._write(line, getattr(event, "exception", None))
+                self._write(line)
 
         return write
 
-    def _write(self, line: Line, exception: BaseException | None) -> None:
+    def _write(self, line: Line) -> None:
         fields = line.fields
-        if exception is not None:
-            fields = {**fields, "exc_info": exception}
         if line.expect:
             fields = {**fields, "expect": line.expect}
         if line.key is not None:

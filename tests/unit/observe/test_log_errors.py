@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import NamedTuple
 
 import pytest
 import structlog
 
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.lines import LINES, Line
+from drakkar_flow.observe.events import HookRan
 from drakkar_flow.observe.log import LogListener, configure_logging
 
 
@@ -64,25 +63,17 @@ def test_exceptions_have_elastic_s_names(configured, tmp_path):
         assert line["error.stack_trace"].startswith("Traceback")
 
 
-class Raised(NamedTuple):
-    """What an event that brings its exception along looks like."""
-
-    error: str
-    exception: BaseException | None = None
-
-
-def test_an_event_s_exception_is_logged_with_its_stack(configured, tmp_path, monkeypatch):
-    """Only where it has one."""
-    monkeypatch.setitem(LINES, Raised, lambda event: Line("error", "raised", {"error": event.error}))
+def test_a_hook_s_exception_is_logged_with_its_stack(configured, tmp_path):
+    """Only where there is one."""
     configured(output=str(tmp_path / "log"))
     bus = Bus()
     LogListener(structlog.get_logger()).listen(bus)
     try:
         raise ValueError("inside")
     except ValueError as exc:
-        bus.emit(Raised(str(exc), exc))
-    bus.emit(Raised("without"))
+        bus.emit(HookRan("arrange", 0.1, str(exc), exc))
+    bus.emit(HookRan("arrange", 0.1, "no tasks"))
     first, second = read(tmp_path / "log")
-    assert "test_an_event_s_exception_is_logged" in first["exception"]
+    assert "test_a_hook_s_exception_is_logged" in first["exception"]
     assert "ValueError: inside" in first["exception"]
     assert "exception" not in second
