@@ -164,7 +164,7 @@ class Child:
         if self.conversation is None:
             self._open(data)
             return
-        owner, in_flight, pid, caps = self._owner, self.in_flight, self._process.pid, self._limits.caps
+        owner, in_flight, pid, limits = self._owner, self.in_flight, self._process.pid, self._limits
         try:
             for answer in self._dialect.feed(data):
                 request = in_flight.get(answer.id)
@@ -175,7 +175,8 @@ class Child:
                 del in_flight[answer.id]
                 if request.done is not None:
                     self.answered += 1
-                    owner.settle(request, answered(request.task, answer, pid, now - request.sent_at, caps))
+                    took_s = now - request.sent_at
+                    owner.settle(request, answered(request.task, answer, pid, took_s, limits.caps, limits.kernel))
                 elif self._overdue:
                     self._overdue.pop(answer.id, None)
         except ProtocolError as exc:
