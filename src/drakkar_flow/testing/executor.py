@@ -37,7 +37,7 @@ class ScriptedExecutor:
     """
 
     def __init__(self, script: Script | None = None, *, slots: int = 4) -> None:
-        self._script: Script = script if script is not None else {}
+        self.script: Script = script if script is not None else {}
         self._slots = slots
         self._attempts: Counter[str] = Counter()
         self._gates: dict[str, Gate] = {}
@@ -76,7 +76,7 @@ class ScriptedExecutor:
         return ExecutorStatistics(self._running, 0, self._slots)
 
     def _ending(self, task: ExecutorTask) -> Outcome:
-        script = self._script
+        script = self.script
         ending: Outcome | Ending | Sequence[Ending]
         if isinstance(script, Mapping):
             ending = script.get(task.task_id, "")
