@@ -20,6 +20,7 @@ from typing import NamedTuple
 import uvloop
 
 from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.executor.base import run
 from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.model.task import ExecutorResult, ExecutorTask
 from drakkar_flow.observe.bus import Bus
@@ -66,7 +67,7 @@ async def _drive(slots: int, seconds: float, cat: str) -> Speed:
     async def call_over_and_over() -> None:
         nonlocal done
         while time.monotonic() < start + seconds:
-            outcome = await executor.run(ExecutorTask(task_id="t", source_offsets=[0], stdin=DATA))
+            outcome = await run(executor, ExecutorTask(task_id="t", source_offsets=[0], stdin=DATA))
             assert isinstance(outcome, ExecutorResult)
             assert outcome.stdout == DATA
             done += 1

@@ -30,15 +30,20 @@ if TYPE_CHECKING:
         Window,
     )
     from drakkar_flow.model.group import MessageGroup
+    from drakkar_flow.model.mongo import MongoOp, MongoPayload
     from drakkar_flow.model.payload import (
         CollectResult,
+        CustomPayload,
         DeliveryAction,
         DeliveryError,
         FilePayload,
+        HttpPayload,
         KafkaPayload,
         SqlitePayload,
     )
+    from drakkar_flow.model.postgres import PostgresOp, PostgresPayload
     from drakkar_flow.model.record import Record, SourceMessage
+    from drakkar_flow.model.redis import RedisOp, RedisPayload
     from drakkar_flow.model.task import (
         ErrorAction,
         ExecutorError,
@@ -53,6 +58,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "BaseDrakkarHandler": "graph.handler",
     "CollectResult": "model.payload",
+    "CustomPayload": "model.payload",
     "DeliveryAction": "model.payload",
     "DeliveryError": "model.payload",
     "Dlq": "graph.nodes",
@@ -65,14 +71,21 @@ _HOMES = {
     "Fail": "graph.nodes",
     "FilePayload": "model.payload",
     "Handler": "graph.handler",
+    "HttpPayload": "model.payload",
     "JsonlSink": "graph.nodes",
     "KafkaPayload": "model.payload",
     "KafkaSink": "graph.nodes",
     "KafkaSource": "graph.nodes",
     "MessageGroup": "model.group",
+    "MongoOp": "model.mongo",
+    "MongoPayload": "model.mongo",
     "PendingContext": "model.task",
+    "PostgresOp": "model.postgres",
+    "PostgresPayload": "model.postgres",
     "PrecomputedResult": "model.task",
     "Record": "model.record",
+    "RedisOp": "model.redis",
+    "RedisPayload": "model.redis",
     "Skip": "graph.nodes",
     "SourceMessage": "model.record",
     "SqlitePayload": "model.payload",
@@ -90,6 +103,7 @@ _HOMES = {
 __all__ = [
     "BaseDrakkarHandler",
     "CollectResult",
+    "CustomPayload",
     "DeliveryAction",
     "DeliveryError",
     "Dlq",
@@ -102,14 +116,21 @@ __all__ = [
     "Fail",
     "FilePayload",
     "Handler",
+    "HttpPayload",
     "JsonlSink",
     "KafkaPayload",
     "KafkaSink",
     "KafkaSource",
     "MessageGroup",
+    "MongoOp",
+    "MongoPayload",
     "PendingContext",
+    "PostgresOp",
+    "PostgresPayload",
     "PrecomputedResult",
     "Record",
+    "RedisOp",
+    "RedisPayload",
     "Skip",
     "SourceMessage",
     "SqlitePayload",

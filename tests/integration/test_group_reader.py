@@ -46,7 +46,7 @@ class Member:
             "log_level": 0,
         }
         settings = GroupSettings((topic,), properties, poll_records=50, buffer_records_per_partition=100)
-        self.reader = GroupReader(settings, self.flight, Control(1.0), bus)
+        self.reader = GroupReader(settings, self.flight, Control(1.0), bus, self.tracker.beyond)
         self.reader.start()
 
     def take(self) -> int:
@@ -54,6 +54,7 @@ class Member:
         records = [record for batch in self.reader.pop(1000, 0, 1) for record in batch]
         settled = self.tracker.settle([Ack(record, record.credit) for record in records])
         self.reader.commit(settled.watermarks)
+        self.reader.scattered(settled.scattered)
         for assignment, (count, size) in settled.finished.items():
             self.flight.release(assignment, count, size)
             self.taken[assignment[0]] = self.taken.get(assignment[0], 0) + count

@@ -70,10 +70,23 @@ class Scene:
         file.write_text(yaml.safe_dump(sections))
         return file
 
-    def start(self, pipeline: str = "precomputed", overrides: Overrides | None = None) -> Worker:
+    def start(
+        self,
+        pipeline: str = "precomputed",
+        overrides: Overrides | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Worker:
         """Start a worker by `drakkar-flow run`."""
         config = self.config(overrides)
-        return self.launch("-m", "drakkar_flow.cli.main", "run", PIPELINES / f"{pipeline}.py", "--config", config)
+        return self.launch(
+            "-m",
+            "drakkar_flow.cli.main",
+            "run",
+            PIPELINES / f"{pipeline}.py",
+            "--config",
+            config,
+            environment=environment,
+        )
 
     def launch(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> Worker:
         """Start a worker by any command line of python."""

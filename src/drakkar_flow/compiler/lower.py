@@ -37,7 +37,7 @@ from drakkar_flow.model.task import ErrorAction
 from drakkar_flow.runtime.arrange import ArrangeWorker
 from drakkar_flow.runtime.chunk import Chunk, Keyed
 from drakkar_flow.runtime.collect import CollectHooks, CollectWorker
-from drakkar_flow.runtime.commit import CommitSink, track_step
+from drakkar_flow.runtime.commit import CommitSink
 from drakkar_flow.runtime.deadletter import DeadLetterWorker
 from drakkar_flow.runtime.deliver import DeliverSettings, DeliverWorker
 from drakkar_flow.runtime.execute import ExecuteSettings, ExecuteWorker
@@ -91,7 +91,7 @@ class _Lowering:
         stream: Stream = op.input("source", dataflow, source)
         for step, node in self._flow.steps():
             stream = self._lower(node, step, stream)
-        settled = op.flat_map_batch("track", stream, track_step(parts.tracker))
+        settled = op.flat_map_batch("track", stream, parts.track.step)
         op.output("commit", settled, CommitSink(parts.reader, parts.flight, parts.bus, parts.ended))
         return dataflow
 

@@ -26,6 +26,9 @@ class RuntimeConfig(Section):
     """Seconds after which finished offsets are committed."""
     commit_max_offsets: int = Field(default=1_000, ge=1)
     """Finished offsets that are committed without waiting for commit_interval_s."""
+    commit_metadata_bytes: int = Field(default=3_072, ge=0, le=4_096)
+    """Bytes of a commit's metadata that tell what is finished beyond its offset, so that a restart does not repeat
+    it; 0 tells nothing."""
     drain_timeout_s: float | None = Field(default=None, gt=0)
     """Seconds that records in flight get to finish at shutdown; null takes executor.drain_timeout_seconds."""
     epoch_interval_s: float = Field(default=1.0, gt=0)

@@ -16,6 +16,7 @@ from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import Execute, Route, SinkRef
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.commit import Track
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.group import GroupReader, GroupSettings
@@ -59,6 +60,7 @@ def build_parts(flow: StreamFlow, config: DrakkarConfig, bus: Bus, bridge: Bridg
     """
     control = Control(config.drain_timeout_s)
     runtime = config.runtime
+    track = Track()
     flight = Flight(runtime.max_in_flight_records, int(runtime.max_in_flight_mib * _MIB))
     execute: Execute | None = flow.find(Execute)
     executor_config = _executor_config(config.executor, execute)
@@ -69,7 +71,8 @@ def build_parts(flow: StreamFlow, config: DrakkarConfig, bus: Bus, bridge: Bridg
         bridge=bridge,
         control=control,
         flight=flight,
-        reader=GroupReader(_group_settings(config), flight, control, bus),
+        reader=GroupReader(_group_settings(config), flight, control, bus, track.beyond),
+        track=track,
         sinks=_sinks(flow.find(Route), config),
         dead_letters=_dead_letters(config),
         executor=executor,
@@ -106,6 +109,7 @@ def _group_settings(config: DrakkarConfig) -> GroupSettings:
         buffer_size=int(runtime.buffer_mib * _MIB),
         commit_interval_s=runtime.commit_interval_s,
         commit_max_offsets=runtime.commit_max_offsets,
+        metadata_size=runtime.commit_metadata_bytes,
         drain_timeout_s=min(config.drain_timeout_s, kafka.max_poll_interval_ms / 1000 * 0.8),
     )
 

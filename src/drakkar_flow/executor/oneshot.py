@@ -7,18 +7,16 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 
-import anyio
-
 from drakkar_flow.config.executor import ExecutorConfig
-from drakkar_flow.errors import ExecutorClosed, StartupError
-from drakkar_flow.executor.base import ExecutorStatistics, Outcome
+from drakkar_flow.errors import StartupError
+from drakkar_flow.executor.base import Done, ExecutorStatistics, Outcome, Running, outlast
 from drakkar_flow.executor.child import Child
 from drakkar_flow.executor.environment import startup_problems
 from drakkar_flow.executor.launch import Launcher
-from drakkar_flow.executor.precomputed import precomputed
 from drakkar_flow.executor.priority import PriorityQueue, Ticket
 from drakkar_flow.model.task import ExecutorError, ExecutorTask
 from drakkar_flow.observe.bus import Bus
@@ -31,11 +29,13 @@ _BATCH_S = 0.005
 
 
 class _Job:
-    """A task on its way through a slot; `done` is resolved on the loop's thread, after the slot is free again."""
+    """A task on its way through a slot; `done` is called on the loop's thread, after the slot is free again."""
 
-    __slots__ = ("child", "done", "given_up", "outcome", "queue_wait_s", "spawn_s", "submitted_at", "task", "ticket")
+    __slots__ = (
+        "_give_up", "child", "done", "given_up", "outcome", "queue_wait_s", "spawn_s", "submitted_at", "task", "ticket",
+    )  # fmt: skip
 
-    def __init__(self, task: ExecutorTask, child: Child, done: asyncio.Future[Outcome | None]) -> None:
+    def __init__(self, task: ExecutorTask, child: Child, done: Done, give_up: Callable[[_Job], None]) -> None:
         self.task = task
         self.child = child
         self.done = done
@@ -45,6 +45,17 @@ class _Job:
         self.outcome: Outcome | None = None
         self.given_up = False
         self.ticket: Ticket[_Job] | None = None
+        self._give_up = give_up
+
+    def cancel(self) -> None:
+        self._give_up(self)
+
+
+class _Refused:
+    """A task that was over as soon as it was submitted."""
+
+    def cancel(self) -> None:
+        pass
 
 
 class OneshotExecutor:
@@ -55,7 +66,7 @@ class OneshotExecutor:
     started when they are first needed. Outcomes go back to the loop in batches. The inherited
     environment is the one at `start`.
 
-    `run` and `close` are called on the loop that `start` ran on, which is also where events are
+    `submit` and `close` are called on the loop that `start` ran on, which is also where events are
     emitted: TasksStarted when a task is taken in, TaskFinished when it is over.
 
     A program that the kernel can't kill (waiting for a dead network disk, say) keeps its slot.
@@ -67,6 +78,7 @@ class OneshotExecutor:
         self._launcher: Launcher | None = None
         self._jobs: set[_Job] = set()
         self._closing = False
+        self._emptied: asyncio.Future[None] | None = None  # made by close, resolved when no job is left
         # Shared with the slots' threads; the first two under the lock.
         self._waiting = PriorityQueue[_Job]()
         self._running = 0
@@ -93,34 +105,27 @@ class OneshotExecutor:
         with self._lock:
             return ExecutorStatistics(self._running, len(self._waiting), self._config.max_executors)
 
-    async def run(self, task: ExecutorTask, priority: object = 0) -> Outcome:
-        """Run `task` and return how it ended; a failed task is a value, never an exception.
+    def submit(self, task: ExecutorTask, priority: object, done: Done) -> Running:
+        """Take `task` in; `done` hears how it ended, or None when it was given up.
 
-        Waiting tasks start by ascending `priority`, then in the order they came. A precomputed
-        task takes no slot. Cancelling the call kills the program's process group, reaps it and
-        frees the slot before CancelledError leaves.
-
-        Raises:
-            ExecutorClosed: when the executor is closing or was not started; a task it killed
-                while it closed did not fail by itself, so it has no outcome.
+        Waiting tasks start by ascending `priority`, then in the order they came. A priority that
+        can't be compared with those that wait is an error of the task. An executor that is closing
+        or was not started gives every task up at once.
         """
         if self._closing or self._launcher is None:
-            raise ExecutorClosed("the executor takes no tasks: it is closing, closed or was never started")
-        if task.precomputed is not None:
-            return precomputed(task)
-        job = _Job(task, self._launcher.child(), self._loop.create_future())
+            done(None)
+            return _Refused()
+        job = _Job(task, self._launcher.child(), done, self._give_up)
         try:
-            self._submit(job, priority, self._launcher)
+            with self._lock:
+                job.ticket = self._waiting.push(priority, job)
         except TypeError as exc:
-            return ExecutorError(task=task, kind="internal", exception=f"the priority can't be compared: {exc}")
-        try:
-            outcome = await job.done
-        except asyncio.CancelledError:
-            await self._abandon(job)
-            raise
-        if outcome is None:
-            raise ExecutorClosed(f"task {task.task_id} was given up because the executor closed")
-        return outcome
+            done(ExecutorError(task=task, kind="internal", exception=f"the priority can't be compared: {exc}"))
+            return _Refused()
+        self._jobs.add(job)
+        self._serve(self._launcher)
+        self._bus.emit(TasksStarted(count=1))
+        return job
 
     async def close(self) -> None:
         """Kill what still runs, reap it and end every thread; safe to call twice.
@@ -129,20 +134,20 @@ class OneshotExecutor:
         that can't be found any more.
         """
         self._closing = True
-        jobs = list(self._jobs)
-        for job in jobs:
+        if self._emptied is None:
+            self._emptied = asyncio.get_running_loop().create_future()
+        for job in list(self._jobs):
             self._give_up(job)
+        self._note_empty()
         try:
-            await self._outlast(jobs)
+            await outlast(self._emptied)
         finally:
             self._end_threads()
 
     # On the loop's thread
 
-    def _submit(self, job: _Job, priority: object, launcher: Launcher) -> None:
-        with self._lock:
-            job.ticket = self._waiting.push(priority, job)
-        self._jobs.add(job)
+    def _serve(self, launcher: Launcher) -> None:
+        """See that a slot takes the job that was just pushed."""
         self._tokens.put(1)
         if len(self._threads) < min(len(self._jobs), self._config.max_executors):
             thread = threading.Thread(
@@ -153,10 +158,11 @@ class OneshotExecutor:
         if not self._timer_runs and self._waiting:
             self._timer_runs = True
             self._loop.call_later(_BATCH_S, self._collect_while_tasks_wait)
-        self._bus.emit(TasksStarted(count=1))
 
     def _give_up(self, job: _Job) -> None:
         """Take `job` out of the queue, or kill its program: it is settled when its slot is free."""
+        if job.given_up or job not in self._jobs:
+            return
         job.given_up = job.outcome is None
         with self._lock:
             waiting = job.ticket is not None and self._waiting.cancel(job.ticket)
@@ -165,25 +171,9 @@ class OneshotExecutor:
         else:
             job.child.kill()
 
-    async def _abandon(self, job: _Job) -> None:
-        if job not in self._jobs:
-            return  # it was settled in the same turn of the loop
-        job.done = self._loop.create_future()  # the first one was cancelled with the call
-        self._give_up(job)
-        await self._outlast([job])
-
-    async def _outlast(self, jobs: list[_Job]) -> None:
-        """Wait until `jobs` are settled; only then is a cancellation let through, for programs are being killed."""
-        cancelled: asyncio.CancelledError | None = None
-        with anyio.CancelScope(shield=True):
-            while unsettled := [job.done for job in jobs if job in self._jobs]:
-                try:
-                    await asyncio.sleep(0)  # a cancelled call replaces its future in this turn
-                    await asyncio.wait(unsettled)
-                except asyncio.CancelledError as exc:
-                    cancelled = exc
-        if cancelled is not None:
-            raise cancelled
+    def _note_empty(self) -> None:
+        if self._emptied is not None and not self._jobs and not self._emptied.done():
+            self._emptied.set_result(None)
 
     def _end_threads(self) -> None:
         for _ in self._threads:
@@ -211,8 +201,9 @@ class OneshotExecutor:
     def _settle(self, job: _Job) -> None:
         self._jobs.discard(job)
         self._bus.emit(_event(job))
-        if not job.done.done():
-            job.done.set_result(None if job.given_up else job.outcome)
+        job.done(None if job.given_up else job.outcome)
+        if self._closing:
+            self._note_empty()
 
     # On the slots' threads
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
 import msgspec
@@ -10,7 +11,14 @@ from pydantic import BaseModel, TypeAdapter
 
 __all__ = ["decoder_for", "encode", "to_row"]
 
-_json = msgspec.json.Encoder()
+
+def _nested_model(value: Any) -> msgspec.Raw:
+    if isinstance(value, BaseModel):
+        return msgspec.Raw(value.__pydantic_serializer__.to_json(value))
+    raise TypeError(f"a value of type {type(value).__name__} has no JSON form")
+
+
+_json = msgspec.json.Encoder(enc_hook=_nested_model)
 
 
 def decoder_for(target: Any) -> Callable[[bytes], Any]:
@@ -36,7 +44,7 @@ def decoder_for(target: Any) -> Callable[[bytes], Any]:
 
 
 def encode(data: Any) -> bytes:
-    """Turn a payload's data into bytes: models, structs and plain values as JSON, text as UTF-8, bytes as is.
+    """Turn a payload's data into bytes: text as UTF-8, bytes as they are, everything else as JSON.
 
     >>> encode({"a": 1})
     b'{"a":1}'
@@ -65,4 +73,6 @@ def to_row(data: Any) -> dict[str, Any]:
         return msgspec.structs.asdict(data)
     if isinstance(data, Mapping):
         return {str(name): value for name, value in data.items()}
-    raise TypeError(f"a row needs a model, a struct or a mapping, not {type(data).__name__}")
+    if is_dataclass(data) and not isinstance(data, type):
+        return {field.name: getattr(data, field.name) for field in fields(data)}
+    raise TypeError(f"a row needs a model, a struct, a dataclass or a mapping, not {type(data).__name__}")

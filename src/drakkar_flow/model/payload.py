@@ -5,70 +5,119 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-import msgspec
+from drakkar_flow.model.base import Model, Payload
+from drakkar_flow.model.mongo import MongoPayload
+from drakkar_flow.model.postgres import PostgresPayload
+from drakkar_flow.model.redis import RedisPayload
 
 __all__ = [
     "CollectResult",
+    "CustomPayload",
     "DeliveryAction",
     "DeliveryError",
     "FilePayload",
+    "HttpPayload",
     "KafkaPayload",
+    "ParseFailurePayload",
     "Payload",
     "SqlitePayload",
     "payloads_of",
 ]
 
 
-class KafkaPayload(msgspec.Struct, kw_only=True, gc=False):
+class KafkaPayload(Payload, kw_only=True, gc=False):
     """One message for a Kafka sink.
 
-    `data` is a pydantic model, a msgspec struct, a JSON-able value, text (sent as UTF-8) or bytes
-    (sent as they are). `sink` names the sink; it may stay empty when only one Kafka sink exists.
-    `headers`, `partition` and `timestamp` (ms) are optional.
+    `data` is a pydantic model, a msgspec struct, a dataclass, a JSON-able value, text (sent as UTF-8)
+    or bytes (sent as they are). `headers`, `partition` and `timestamp` (ms) are optional.
     """
 
-    data: Any
     key: bytes | str | None = None
-    sink: str = ""
+    data: Any
     headers: list[tuple[str, bytes]] | None = None
     partition: int | None = None
     timestamp: int | None = None
 
 
-class FilePayload(msgspec.Struct, kw_only=True, gc=False):
+class FilePayload(Payload, kw_only=True, gc=False):
     """One JSON line appended to `path`, which is relative to the sink's base directory."""
 
     path: str
     data: Any
-    sink: str = ""
 
 
-class SqlitePayload(msgspec.Struct, kw_only=True, gc=False):
+class SqlitePayload(Payload, kw_only=True, gc=False):
     """One row for `table` of an SQLite sink; the fields of `data` are its columns."""
 
     table: str
     data: Any
-    sink: str = ""
 
 
-Payload = KafkaPayload | FilePayload | SqlitePayload
+class HttpPayload(Payload, kw_only=True, gc=False):
+    """One request to an HTTP sink's url; `data` becomes its body."""
+
+    data: Any
 
 
-class CollectResult(msgspec.Struct, kw_only=True):
-    """What a hook returns: payloads by kind of sink."""
+class CustomPayload(Payload, kw_only=True, gc=False):
+    """One payload for a sink of your own; `sink` has to name it."""
+
+    sink: str
+    data: Any
+
+
+class ParseFailurePayload(Payload, kw_only=True, gc=False):
+    """What a record that could not be decoded looks like where a letter of py-drakkar's form is read.
+
+    `raw_value` is the record's value as text, what is not UTF-8 in it replaced.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    raw_value: str
+    parse_error: str
+
+
+class CollectResult(Model, kw_only=True):
+    """What a hook returns: payloads by kind of sink.
+
+    >>> CollectResult(files=[FilePayload(path="a.jsonl", data={})]).used_sink_types
+    {'filesystem'}
+    """
 
     kafka: list[KafkaPayload] = []
+    postgres: list[PostgresPayload] = []
+    mongo: list[MongoPayload] = []
+    http: list[HttpPayload] = []
+    redis: list[RedisPayload] = []
     files: list[FilePayload] = []
     sqlite: list[SqlitePayload] = []
+    custom: list[CustomPayload] = []
 
     @property
     def has_outputs(self) -> bool:
         """Whether it holds any payload."""
-        return bool(self.kafka or self.files or self.sqlite)
+        return bool(self.payloads())
+
+    @property
+    def used_sink_types(self) -> set[str]:
+        """The kinds of sink it has payloads for, by their names in the configuration."""
+        used = {name for name in self.__struct_fields__ if getattr(self, name)}
+        return {"filesystem" if name == "files" else name for name in used}
 
     def payloads(self) -> list[Payload]:
         """All payloads, kind by kind."""
-        return [*self.kafka, *self.files, *self.sqlite]
+        return [
+            *self.kafka,
+            *self.postgres,
+            *self.mongo,
+            *self.http,
+            *self.redis,
+            *self.files,
+            *self.sqlite,
+            *self.custom,
+        ]
 
 
 class DeliveryAction(StrEnum):
@@ -79,7 +128,7 @@ class DeliveryAction(StrEnum):
     SKIP = "skip"
 
 
-class DeliveryError(msgspec.Struct, kw_only=True):
+class DeliveryError(Model, kw_only=True):
     """A batch of payloads that a sink could not write, as `on_delivery_error` sees it."""
 
     sink_name: str

@@ -98,6 +98,13 @@ class RecordsConsumed(Event, frozen=True):
     size: int
 
 
+class RecordsKnownFinished(Event, frozen=True):
+    """Records were read that an earlier owner of the partition had finished: they are not processed again."""
+
+    lane: Lane
+    count: int
+
+
 class RecordsFinished(Event, frozen=True):
     """Records returned all their credit, by the status of their worst branch.
 

@@ -38,6 +38,7 @@ _SINK = ("sink_type", "sink_name")
 
 _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "messages_consumed": ("Records read", _LANE),
+    "messages_known_finished": ("Records an earlier owner had finished, not processed again", _LANE),
     "bytes_consumed": ("Bytes of key and value read", _LANE),
     "message_parse_failures": ("Records whose value could not be decoded", _LANE),
     "offsets_committed": ("Commits of a partition's offset (commits, not offsets)", _LANE),
@@ -163,6 +164,7 @@ class Metrics:
         bus.listen(ev.PartitionsRevoked, self._on_revoked)
         bus.listen(ev.IntakePaused, lambda e: self._gauges["backpressure_active"].set(e.paused))
         bus.listen(ev.RecordsConsumed, self._on_consumed)
+        bus.listen(ev.RecordsKnownFinished, self._on_known_finished)
         bus.listen(ev.RecordsFinished, self._on_finished)
         bus.listen(ev.RecordsFailed, self._on_failed)
         bus.listen(ev.Committed, self._on_committed)
@@ -223,6 +225,9 @@ class Metrics:
     def _on_consumed(self, event: ev.RecordsConsumed) -> None:
         self._count_lane("messages_consumed", event.lane, event.count)
         self._count_lane("bytes_consumed", event.lane, event.size)
+
+    def _on_known_finished(self, event: ev.RecordsKnownFinished) -> None:
+        self._count_lane("messages_known_finished", event.lane, event.count)
 
     def _on_finished(self, event: ev.RecordsFinished) -> None:
         self._count("records_finished", "done", by=event.done)

@@ -4,28 +4,47 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from drakkar_flow.kernel.spans import Spans
 from drakkar_flow.model.record import Lane, Record
 from drakkar_flow.runtime.flight import Assignment, Flight
 
 __all__ = ["Buffers", "Partition"]
 
+_MOST_SPANS = 550  # four bytes each, in base64, are the 3 KiB that a commit's metadata may have
+
 
 class Partition:
-    """One assignment of a partition: its buffer and its place in the log."""
+    """One assignment of a partition: its buffer and its place in the log.
 
-    __slots__ = ("buffer", "epoch", "lane", "last_offset", "paused", "queued", "revoked", "size")
+    `base` is the offset it starts at, as committed or as first read; `done` what was finished beyond
+    that before.
+    """
 
-    def __init__(self, lane: Lane, epoch: int) -> None:
+    __slots__ = (
+        "base", "buffer", "done", "epoch", "lane", "last_offset", "paused", "queued", "read_offset", "revoked", "size",
+        "spans",
+    )  # fmt: skip
+
+    def __init__(self, lane: Lane, epoch: int, base: int, done: Spans) -> None:
         self.lane = lane
         self.epoch = epoch
         self.buffer: deque[Record] = deque()
         self.size = 0
-        self.last_offset = -1
+        self.base = base
+        self.done = done
+        self.last_offset = -1  # of the last record that is to be processed
+        self.read_offset = base - 1  # of the last one read, the already finished ones included
+        self.spans = 0  # of finished records beyond the watermark
         self.paused = False
         self.queued = False  # stands in the queue of partitions that have records
         self.revoked = False
+
+    @property
+    def assignment(self) -> Assignment:
+        """Which assignment this is."""
+        return (self.lane, self.epoch)
 
 
 class Buffers:
@@ -60,14 +79,16 @@ class Buffers:
         with self._lock:
             return {lane: partition.epoch for lane, partition in self._partitions.items()}
 
-    def assign(self, lanes: Iterable[Lane]) -> None:
-        """Begin a new assignment of each lane."""
+    def assign(self, lanes: Iterable[Lane], known: Mapping[Lane, tuple[int, Spans]] | None = None) -> None:
+        """Begin a new assignment of each lane, with its committed offset and what is done beyond it where known."""
+        known = known or {}
         with self._lock:
             for lane in lanes:
                 self._epoch += 1
-                self._partitions[lane] = Partition(lane, self._epoch)
+                base, done = known.get(lane, (-1, Spans()))
+                self._partitions[lane] = Partition(lane, self._epoch, base, done)
 
-    def take_away(self, lanes: Iterable[Lane]) -> list[Assignment]:
+    def take_away(self, lanes: Iterable[Lane]) -> list[Partition]:
         """End assignments: what is buffered of them is dropped and nothing more is given out."""
         taken = []
         with self._lock:
@@ -77,17 +98,19 @@ class Buffers:
                     partition.revoked = True
                     self._over.discard(partition)
                     self._drop(partition)
-                    taken.append((lane, partition.epoch))
+                    taken.append(partition)
         return taken
 
     def rewind(self, partition: Partition) -> None:
         """The log went back (truncated, or the offset was reset): what follows is a new assignment."""
         with self._lock:
-            self._flight.fence([(partition.lane, partition.epoch)])
+            self._flight.fence([partition.assignment])
             self._drop(partition)
             self._epoch += 1
             partition.epoch = self._epoch
-            partition.last_offset = -1
+            partition.base = partition.last_offset = partition.read_offset = -1
+            partition.done = Spans()
+            partition.spans = 0
 
     def append(self, partition: Partition, records: list[Record]) -> int:
         """Add records of one partition, in order; returns their bytes."""
@@ -105,9 +128,22 @@ class Buffers:
                 self._ready.setdefault(partition.lane[1] % self._slots, deque()).append(partition)
         return size
 
+    def scattered(self, spans: Mapping[Assignment, int]) -> None:
+        """Note in how many spans assignments have finished records beyond their watermark."""
+        with self._lock:
+            for (lane, epoch), count in spans.items():
+                partition = self._partitions.get(lane)
+                if partition is not None and partition.epoch == epoch:
+                    partition.spans = count
+
     def pop(self, limit: int, slot: int, slots: int) -> list[list[Record]]:
-        """Give at most `limit` records, one list per partition in turn, and count them into the flight."""
+        """Give at most `limit` records, one list per partition in turn, and count them into the flight.
+
+        A partition with so many spans of finished records that a commit can hardly tell them all has
+        to wait until its earlier records have finished.
+        """
         batches: list[list[Record]] = []
+        held: list[Partition] = []
         with self._lock:
             if slots != self._slots:
                 self._share_out(slots)
@@ -117,12 +153,17 @@ class Buffers:
                 partition.queued = False
                 if partition.revoked or not partition.buffer:
                     continue
+                if partition.spans >= _MOST_SPANS:
+                    partition.queued = True
+                    held.append(partition)
+                    continue
                 records = self._pop_from(partition, limit)
                 limit -= len(records)
                 batches.append(records)
                 if partition.buffer:
                     partition.queued = True
                     ready.append(partition)
+            ready.extend(held)
         return batches
 
     def over(self) -> list[Partition]:
@@ -159,7 +200,7 @@ class Buffers:
             buffer.clear()
         else:
             records = [buffer.popleft() for _ in range(limit)]
-        size = self._flight.add((partition.lane, partition.epoch), records)
+        size = self._flight.add(partition.assignment, records)
         partition.size -= size
         self._size -= size
         return records

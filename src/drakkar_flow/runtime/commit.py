@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
+from drakkar_flow.kernel.spans import Spans
+from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import RecordsFinished
 from drakkar_flow.runtime.chunk import Keyed
@@ -15,21 +17,28 @@ from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.source import Reader
 from drakkar_flow.runtime.tracker import Settled, Tracker
 
-__all__ = ["CommitSink", "track_step"]
+__all__ = ["CommitSink", "Track"]
 
 
-def track_step(tracker: Tracker) -> Callable[[list[Keyed]], list[Settled]]:
-    """Make the batch function that feeds acknowledgements to the tracker."""
-    lock = threading.Lock()  # Bytewax may run several workers in this process
+class Track:
+    """The tracker of one process, shared by the engine's workers and whoever commits. Thread-safe."""
 
-    def step(batch: list[Keyed]) -> list[Settled]:
+    def __init__(self) -> None:
+        self._tracker = Tracker()
+        self._lock = threading.Lock()
+
+    def step(self, batch: list[Keyed]) -> list[Settled]:
+        """Feed acknowledgements to the tracker: the batch function of the `track` step."""
         acks = [ack for _, chunk in batch for ack in chunk.acks]
         if not acks:
             return []
-        with lock:
-            return [tracker.settle(acks)]
+        with self._lock:
+            return [self._tracker.settle(acks)]
 
-    return step
+    def beyond(self, lane: Lane, epoch: int) -> Spans:
+        """What an assignment has finished above its watermark."""
+        with self._lock:
+            return self._tracker.beyond(lane, epoch)
 
 
 class CommitSink(DynamicSink[Settled]):
@@ -73,6 +82,8 @@ class _Committer(StatelessSinkPartition[Settled]):
                 self._reader.commit(settled.watermarks)
                 for lane, epoch, offset in settled.watermarks:
                     self._flight.advance((lane, epoch), offset)
+            if settled.scattered:
+                self._reader.scattered(settled.scattered)
             for (lane, epoch), (count, size) in settled.finished.items():
                 self._flight.release((lane, epoch), count, size)
             if settled.finished:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from drakkar_flow.errors import ExecutorClosed
 from drakkar_flow.executor.base import Executor, Outcome
 from drakkar_flow.executor.precomputed import precomputed
 from drakkar_flow.kernel.backoff import Backoff
@@ -81,80 +82,90 @@ class ExecuteWorker(Worker):
 
     def _start(self, run: TaskRun) -> None:
         self.open += 1
+        self._submit(run)
 
-        def ended() -> None:
-            self._tasks.discard(run.window.lane, run.task)
-            self.emit(run)
-            self.open -= 1
-
-        self._calls.run(self._to_its_end(run), ended)
-
-    async def _to_its_end(self, run: TaskRun) -> None:
-        retries = interrupted = 0
-        while True:
-            if self._flight.has_fences and self._flight.is_fenced(run.lead):
-                run.end(Ending.FENCED)
-                return
-            try:
-                outcome = await self._run(run.task)
-            except ExecutorClosed:  # its offset must stay
-                run.end(Ending.FENCED)
-                return
-            if _was_interrupted(outcome) and interrupted < _INTERRUPTIONS:
-                interrupted += 1
-                continue
-            if isinstance(outcome, ExecutorResult):
-                run.end(Ending.SUCCEEDED, result=outcome)
-                return
-            action = await self._decide(run, outcome)
-            if isinstance(action, list):
-                replacements = run.window.replace(run, action)
-                run.end(Ending.REPLACED, error=outcome)
-                self._tasks.add(run.window.lane, action)
-                if given := sum(replacement.precomputed is not None for replacement in action):
-                    self._bus.emit(TasksPrecomputed(given))
-                for replacement in replacements:
-                    self._start(replacement)
-                return
-            if action != ErrorAction.RETRY or retries >= self._settings.max_retries:
-                run.end(Ending.DEAD if action == ErrorAction.DLQ else Ending.SKIPPED, error=outcome)
-                return
-            retries += 1
-            self._bus.emit(TaskRetried(run.task.task_id, retries))
-            await asyncio.sleep(self._settings.backoff.delay_s(retries, random.random))
-
-    async def _run(self, task: ExecutorTask) -> Outcome:
+    def _submit(self, run: TaskRun) -> None:
+        task = run.task
+        if self._flight.has_fences and self._flight.is_fenced(run.lead):
+            self._finish(run.end(Ending.FENCED))
+            return
+        if task.precomputed is not None:
+            self._ended(run, precomputed(task))
+            return
+        priority = min(task.source_offsets, default=0)
         try:
-            return await self._executor.run(task, priority=min(task.source_offsets, default=0))
-        except ExecutorClosed:
-            raise
+            self._executor.submit(task, priority, partial(self._bridge.guard, self._ended, run))
         except Exception as exc:  # an executor that breaks its word must not freeze the offset
-            return ExecutorError(task=task, kind="internal", exception=f"{type(exc).__name__}: {exc}")
+            self._ended(run, ExecutorError(task=task, kind="internal", exception=f"{type(exc).__name__}: {exc}"))
 
-    async def _decide(self, run: TaskRun, error: ExecutorError) -> ErrorAction | list[ExecutorTask]:
-        """Ask `on_error`; what it can't answer is a SKIP that is counted."""
-        settings = self._settings
-        if settings.on_error is None:
-            return settings.default
-        started = asyncio.get_running_loop().time()
-        problem = ""
-        action: Any = ErrorAction.SKIP
-        try:
-            action = settings.on_error(run.task, error)
-            if not isinstance(action, list | str):
-                action = await action
-            if isinstance(action, list):
-                if not are_tasks(action):
-                    problem, action = "on_error returned a list with something else than tasks", ErrorAction.SKIP
-                elif run.generation >= _MAX_GENERATIONS:
-                    problem = f"on_error replaced a task and its replacements {run.generation} times in a row"
-                    action = ErrorAction.SKIP
-            else:
-                action = ErrorAction(action)
-        except Exception as exc:  # a hook that raises must not freeze the offset
-            problem, action = f"on_error: {exc}", ErrorAction.SKIP
-        self._bus.emit(HookRan("on_error", asyncio.get_running_loop().time() - started, problem))
-        return action  # type: ignore[no-any-return]
+    def _ended(self, run: TaskRun, outcome: Outcome | None) -> None:
+        if outcome is None:  # the executor closes: the offset must stay
+            self._finish(run.end(Ending.FENCED))
+        elif isinstance(outcome, ExecutorResult):
+            self._finish(run.end(Ending.SUCCEEDED, result=outcome))
+        elif _was_interrupted(outcome) and run.interruptions < _INTERRUPTIONS:
+            run.interruptions += 1
+            self._submit(run)
+        else:
+            self._ask(run, outcome)
+
+    def _ask(self, run: TaskRun, error: ExecutorError) -> None:
+        hook = self._settings.on_error
+        if hook is None:
+            self._follow(run, error, self._settings.default)
+            return
+        started = time.monotonic()
+
+        def answered(answer: Any, raised: BaseException | None) -> None:
+            action, problem = _judge(run, answer, raised)
+            self._bus.emit(HookRan("on_error", time.monotonic() - started, problem))
+            self._follow(run, error, action)
+
+        self._calls.call(hook, (run.task, error), answered)
+
+    def _follow(self, run: TaskRun, error: ExecutorError, action: ErrorAction | list[ExecutorTask]) -> None:
+        if isinstance(action, list):
+            self._replace(run, error, action)
+        elif action is not ErrorAction.RETRY or run.retries >= self._settings.max_retries:
+            self._finish(run.end(Ending.DEAD if action is ErrorAction.DLQ else Ending.SKIPPED, error=error))
+        else:
+            run.retries += 1
+            self._bus.emit(TaskRetried(run.task.task_id, run.retries))
+            delay_s = self._settings.backoff.delay_s(run.retries, random.random)
+            asyncio.get_running_loop().call_later(delay_s, self._bridge.guard, self._submit, run)
+
+    def _replace(self, run: TaskRun, error: ExecutorError, tasks: list[ExecutorTask]) -> None:
+        replacements = run.window.replace(run, tasks)
+        self._tasks.add(run.window.lane, tasks)
+        if given := sum(task.precomputed is not None for task in tasks):
+            self._bus.emit(TasksPrecomputed(given))
+        for replacement in replacements:
+            self._start(replacement)
+        self._finish(run.end(Ending.REPLACED, error=error))
+
+    def _finish(self, run: TaskRun) -> None:
+        self._tasks.discard(run.window.lane, run.task)
+        self.emit(run)
+        self.open -= 1
+
+
+def _judge(run: TaskRun, answer: Any, raised: BaseException | None) -> tuple[ErrorAction | list[ExecutorTask], str]:
+    """What `on_error` decided, and what is wrong with it: what it can't answer is a SKIP."""
+    if isinstance(raised, asyncio.CancelledError):
+        raise raised
+    if raised is not None:
+        return ErrorAction.SKIP, f"on_error: {raised}"
+    if isinstance(answer, list):
+        if not are_tasks(answer):
+            return ErrorAction.SKIP, "on_error returned a list with something else than tasks"
+        if run.generation >= _MAX_GENERATIONS:
+            times = f"{run.generation} times in a row"
+            return ErrorAction.SKIP, f"on_error replaced a task and its replacements {times}"
+        return answer, ""
+    try:
+        return ErrorAction(answer), ""
+    except ValueError as exc:
+        return ErrorAction.SKIP, f"on_error: {exc}"
 
 
 def _was_interrupted(outcome: Outcome) -> bool:

@@ -1,7 +1,7 @@
 """GroupReader: a member of a Kafka consumer group, with its own thread.
 
-The thread is the only user of the consumer: it polls, buffers, pauses, commits, and answers
-rebalances, so that no commit can race a revoke. The engine's threads only pop buffered records.
+The thread is the only user of the consumer: it polls, buffers, pauses, commits (`commits.py`), and
+answers rebalances, so that no commit can race a revoke. The engine's threads only pop buffered records.
 
 Revoke, in this order: the partition's buffer is dropped and nothing more of it is given out; what is
 in flight may finish within the drain budget; what did not is fenced (not delivered, not committed);
@@ -14,27 +14,28 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from drakkar_flow.kernel.spans import Spans
 from drakkar_flow.model.record import FULL_CREDIT, Lane, Record
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import (
     BrokerStateChanged,
-    CommitFailed,
-    Committed,
     ConsumerError,
     DrainFinished,
     IntakePaused,
     PartitionsAssigned,
     PartitionsRevoked,
     RecordsConsumed,
+    RecordsKnownFinished,
 )
 from drakkar_flow.runtime.buffers import Buffers, Partition
+from drakkar_flow.runtime.commits import FINAL_COMMIT_S, Commits
 from drakkar_flow.runtime.control import Control
-from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.flight import Assignment, Flight
 from drakkar_flow.runtime.positions import Positions
 from drakkar_flow.runtime.source import ReaderStatistics
 from drakkar_flow.runtime.tracker import Watermark
@@ -51,10 +52,9 @@ _FULL_WAIT_S = 0.005  # between looks at full buffers
 _PAUSE_AFTER_S = 1.0  # full for longer than this: pause. Pausing drops librdkafka's prefetch, so not before
 _PROBE_S = 2.0  # between two looks for brokers that are down
 _ENDS_S = 1.0  # between two looks at the partitions' ends, which lag is counted from
-_FINAL_COMMIT_S = 10.0  # how long the last commit may take
 _LEAVE_S = 5.0  # how long leaving the group may take after it
 _OVERDUE_S = 5.0  # commits that are not accepted for so long hold back the intake
-_FINAL_COMMIT_POLLS = 10  # of 0.1 s between two attempts at it
+_FETCH_COMMITTED_S = 5.0  # how long an assignment waits to learn what was finished before
 
 
 class GroupSettings(NamedTuple):
@@ -68,25 +68,27 @@ class GroupSettings(NamedTuple):
     commit_interval_s: float = 0.5
     commit_max_offsets: int = 1000
     drain_timeout_s: float = 30.0
+    metadata_size: int = 3072
 
 
 class GroupReader:
     """Reads the topics of a consumer group into bounded buffers and commits watermarks."""
 
-    def __init__(self, settings: GroupSettings, flight: Flight, control: Control, bus: Bus) -> None:
+    def __init__(
+        self, settings: GroupSettings, flight: Flight, control: Control, bus: Bus, beyond: Callable[[Lane, int], Spans]
+    ) -> None:
         self._settings = settings
         self._flight = flight
         self._control = control
         self._bus = bus
         self._buffers = Buffers(flight, settings.buffer_records_per_partition, settings.buffer_size)
         self._positions = Positions(settings.commit_interval_s, settings.commit_max_offsets, time.monotonic())
+        self._commits = Commits(self._positions, self._buffers, bus, beyond, settings.metadata_size)
         self._full_since: float | None = None
         self._up: bool | None = None
         self._probed_at = 0.0
         self._ends: dict[Lane, int] = {}  # replaced as a whole, so that other threads may read it
         self._ends_at = 0.0
-        self._committed: dict[Lane, int] = {}  # what the brokers have confirmed, of present assignments
-        self._committed_finally = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="drakkar-reader", daemon=True)
 
@@ -119,6 +121,11 @@ class GroupReader:
         """Note watermarks; the thread commits them soon."""
         self._positions.note(watermarks)
 
+    def scattered(self, spans: Mapping[Assignment, int]) -> None:
+        """Note that what is finished beyond watermarks has changed; the thread commits it soon."""
+        self._positions.scattered(spans)
+        self._buffers.scattered(spans)
+
     def close(self) -> None:
         """Commit what was noted, leave the group, end the thread; safe to call twice and before start.
 
@@ -127,13 +134,13 @@ class GroupReader:
         """
         self._closing.set()
         if self._thread.ident is not None:
-            self._thread.join(_FINAL_COMMIT_S + _LEAVE_S)
+            self._thread.join(FINAL_COMMIT_S + _LEAVE_S)
 
     def statistics(self) -> ReaderStatistics:
         """The records read ahead, and the lag of each partition that has a position."""
         queued = {partition.lane: len(partition.buffer) for partition in self._buffers.partitions()}
         positions, ends = self._positions.of(self._buffers.assignments()), self._ends
-        lag = {lane: max(0, ends[lane] - position) for lane, position in positions.items() if lane in ends}
+        lag = {lane: max(0, ends[lane] - position) for lane, position in positions.items() if position and lane in ends}
         return ReaderStatistics(queued, lag)
 
     # --- the thread -----------------------------------------------------------------------------
@@ -141,7 +148,7 @@ class GroupReader:
     def _run(self) -> None:
         consumer = None
         try:
-            callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit}
+            callbacks = {"error_cb": self._on_error, "on_commit": self._commits.on_commit}
             consumer = Consumer({**self._settings.properties, **callbacks}, logger=_logger)
             consumer.subscribe(
                 list(self._settings.topics),
@@ -151,7 +158,7 @@ class GroupReader:
             )
             while not self._closing.is_set():
                 self._turn(consumer)
-            self._commit_finally(consumer)
+            self._commits.commit_finally(consumer)
         except Exception as exc:  # the thread's last word: the flow stops and says why
             self._control.fail(f"the consumer ended: {exc}")
         finally:
@@ -161,7 +168,7 @@ class GroupReader:
     def _turn(self, consumer: Consumer) -> None:
         now = time.monotonic()
         if self._positions.due(now):
-            self._commit_soon(consumer, now)
+            self._commits.commit_soon(consumer, now)
         self._probe_when_down(consumer, now)
         self._look_at_ends(consumer, now)
         if not self._hold_back(consumer, now):
@@ -178,6 +185,7 @@ class GroupReader:
     def _buffer(self, messages: Iterable[Message]) -> None:
         topic, number, partition = "", -1, None
         records: list[Record] = []
+        known: dict[Lane, int] = {}
         now = time.monotonic()
         for message in messages:
             if (error := message.error()) is not None:
@@ -190,10 +198,16 @@ class GroupReader:
             if partition is None:
                 continue
             offset = message.offset() or 0
-            if offset <= partition.last_offset:
+            if offset <= partition.read_offset:
                 self._append(partition, records)
                 records = []
                 self._buffers.rewind(partition)
+            partition.read_offset = offset
+            if partition.base < 0:
+                partition.base = offset
+            if partition.done and offset in partition.done:
+                known[partition.lane] = known.get(partition.lane, 0) + 1
+                continue
             value = message.value()
             records.append(
                 Record(
@@ -214,6 +228,8 @@ class GroupReader:
             )
             partition.last_offset = offset
         self._append(partition, records)
+        for lane, count in known.items():
+            self._bus.emit(RecordsKnownFinished(lane, count))
         self._set_up(up=True)
 
     def _append(self, partition: Partition | None, records: list[Record]) -> None:
@@ -249,88 +265,29 @@ class GroupReader:
 
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         lanes = _lanes(assigned)
-        self._buffers.assign(lanes)
-        for lane in lanes:
-            self._committed.pop(lane, None)
+        self._buffers.assign(lanes, self._commits.begin(consumer, assigned))
         consumer.resume(assigned)  # librdkafka keeps the pause of a partition that was paused when it went away
         self._set_up(up=True)
         self._bus.emit(PartitionsAssigned(lanes, len(self._buffers)))
 
     def _on_revoke(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
-        taken = dict(self._buffers.take_away(_lanes(revoked)))
+        partitions = self._buffers.take_away(_lanes(revoked))
+        taken = dict(partition.assignment for partition in partitions)
         started = time.monotonic()
         budget_s = 0.0 if self._closing.is_set() else min(self._settings.drain_timeout_s, self._control.budget_s)
         unfinished = self._flight.wait_idle(taken.items(), budget_s)
         self._flight.fence(taken.items())
-        self._commit_now(consumer, self._positions.of(taken))
+        self._commits.commit_now(consumer, partitions)
         self._positions.forget(taken)
         if not self._closing.is_set():
             self._bus.emit(DrainFinished(unfinished, time.monotonic() - started))
         self._bus.emit(PartitionsRevoked(tuple(taken), len(self._buffers), unfinished=unfinished))
 
     def _on_lost(self, _consumer: Consumer, lost: list[TopicPartition]) -> None:
-        taken = dict(self._buffers.take_away(_lanes(lost)))
+        taken = dict(partition.assignment for partition in self._buffers.take_away(_lanes(lost)))
         self._flight.fence(taken.items())
         self._positions.forget(taken)
         self._bus.emit(PartitionsRevoked(tuple(taken), len(self._buffers), lost=True))
-
-    # --- commit ---------------------------------------------------------------------------------
-
-    def _commit_soon(self, consumer: Consumer, now: float) -> None:
-        offsets = self._positions.take(self._buffers.assignments(), now)
-        if offsets:
-            self._commit(consumer, offsets)
-
-    def _commit(self, consumer: Consumer, offsets: Mapping[Lane, int]) -> None:
-        try:
-            consumer.commit(offsets=_partitions_at(offsets), asynchronous=True)
-        except KafkaException as exc:
-            self._refused(str(exc.args[0]), offsets)
-
-    def _on_commit(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
-        refused = [item for item in offsets if error is not None or item.error is not None]
-        if refused:
-            self._refused(str(error or refused[0].error), _lanes(refused))
-        self._accepted(
-            {(item.topic, item.partition): item.offset for item in offsets if error is None and item.error is None}
-        )
-
-    def _accepted(self, offsets: Mapping[Lane, int]) -> None:
-        if offsets:
-            self._committed.update(offsets)
-            self._positions.accepted(offsets)
-            self._bus.emit(Committed(tuple(offsets.items())))
-
-    def _refused(self, error: str, lanes: Iterable[Lane]) -> None:
-        self._positions.put_back(lanes)
-        self._bus.emit(CommitFailed(error))
-
-    def _commit_now(self, consumer: Consumer, offsets: Mapping[Lane, int]) -> None:
-        if not offsets or self._committed_finally:
-            return
-        try:
-            consumer.commit(offsets=_partitions_at(offsets), asynchronous=False)
-        except KafkaException as exc:
-            self._bus.emit(CommitFailed(str(exc.args[0])))
-        else:
-            self._accepted(offsets)
-
-    def _commit_finally(self, consumer: Consumer) -> None:
-        """Commit what was not yet; a synchronous commit would wait for brokers that are gone, 45 s and more."""
-        deadline = time.monotonic() + _FINAL_COMMIT_S
-        while (offsets := self._uncommitted()) and time.monotonic() < deadline:
-            self._commit(consumer, offsets)
-            for _ in range(_FINAL_COMMIT_POLLS):
-                consumer.poll(0.1)  # also serves a rebalance that may be why it was refused
-                if not self._uncommitted():
-                    break
-        if offsets:
-            self._bus.emit(CommitFailed(f"the last commit got no answer within {_FINAL_COMMIT_S:g} s"))
-        self._committed_finally = True
-
-    def _uncommitted(self) -> dict[Lane, int]:
-        positions = self._positions.of(self._buffers.assignments())
-        return {lane: offset for lane, offset in positions.items() if self._committed.get(lane) != offset}
 
     # --- the brokers' health --------------------------------------------------------------------
 
@@ -371,10 +328,6 @@ class GroupReader:
 
 def _lanes(items: Iterable[TopicPartition]) -> tuple[Lane, ...]:
     return tuple((item.topic, item.partition) for item in items)
-
-
-def _partitions_at(offsets: Mapping[Lane, int]) -> list[TopicPartition]:
-    return [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
 
 
 def _high_watermark(consumer: Consumer, lane: Lane) -> int:

@@ -10,12 +10,12 @@ from drakkar_flow.executor.base import Executor
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.commit import Track
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.deadletter import DeadLetterWriter
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.pending import PendingTasks
 from drakkar_flow.runtime.source import ExecutorIntake, Reader
-from drakkar_flow.runtime.tracker import Tracker
 from drakkar_flow.sinks.base import Sink, SinkSpec
 
 __all__ = ["Parts", "SinkPart"]
@@ -54,7 +54,7 @@ class Parts:
     executor: Executor | None
     intake: ExecutorIntake | None
     ended: Callable[[], None]
-    tracker: Tracker = field(default_factory=Tracker)
+    track: Track = field(default_factory=Track)
     pending: PendingTasks = field(default_factory=PendingTasks)
     task_backoff: Backoff = _TASK_BACKOFF
     dlq_backoff: Backoff = _DLQ_BACKOFF

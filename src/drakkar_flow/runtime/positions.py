@@ -25,6 +25,7 @@ class Positions:
         self._positions: dict[Lane, tuple[int, int]] = {}
         self._accepted: dict[Lane, int] = {}
         self._dirty: set[Lane] = set()
+        self._scattered: dict[Lane, int] = {}  # the epoch of lanes with finished records beyond their watermark
         self._finished = 0
         self._waits_since: float | None = None  # for the brokers' word on the oldest commit
         self.uncommitted = 0
@@ -45,6 +46,18 @@ class Positions:
                 self._positions[lane] = (epoch, offset)
                 self._dirty.add(lane)
 
+    def scattered(self, spans: Mapping[tuple[Lane, int], int]) -> None:
+        """Take in that what is finished beyond the watermark of lanes has changed: it is committed along."""
+        with self._lock:
+            for (lane, epoch), count in spans.items():
+                if self._positions.get(lane, (epoch, 0))[0] != epoch:
+                    self._drop(lane)
+                self._dirty.add(lane)
+                if count:
+                    self._scattered[lane] = epoch
+                else:
+                    self._scattered.pop(lane, None)
+
     def due(self, now: float) -> bool:
         """Whether it is time to commit: enough offsets, or long enough since the last time."""
         if not self._dirty:
@@ -52,7 +65,10 @@ class Positions:
         return now - self._taken_at >= self._interval_s or self._finished >= self._max_offsets
 
     def take(self, assignments: Mapping[Lane, int], now: float) -> dict[Lane, int]:
-        """The offsets to commit, which count as committed unless `put_back` says otherwise."""
+        """The offsets to commit, which count as committed unless `put_back` says otherwise.
+
+        0 stands for where the assignment started: nothing is finished there, but something beyond.
+        """
         with self._lock:
             offsets = self._of(self._dirty, assignments)
             self._dirty.clear()
@@ -80,10 +96,10 @@ class Positions:
     def put_back(self, lanes: Iterable[Lane]) -> None:
         """A commit was refused: it is due again, with what is known by then."""
         with self._lock:
-            self._dirty.update(lane for lane in lanes if lane in self._positions)
+            self._dirty.update(lane for lane in lanes if lane in self._positions or lane in self._scattered)
 
     def of(self, assignments: Mapping[Lane, int]) -> dict[Lane, int]:
-        """The offsets of assignments, committed or not."""
+        """The offsets of assignments, committed or not; 0 as in `take`."""
         with self._lock:
             return self._of(assignments, assignments)
 
@@ -100,11 +116,12 @@ class Positions:
         if position is not None:
             self.uncommitted -= position[1] - self._accepted.pop(lane)
         self._dirty.discard(lane)
+        self._scattered.pop(lane, None)
 
     def _of(self, lanes: Iterable[Lane], assignments: Mapping[Lane, int]) -> dict[Lane, int]:
         found = {}
         for lane in lanes:
-            epoch, offset = self._positions.get(lane, (-1, -1))
+            epoch, offset = self._positions.get(lane, (self._scattered.get(lane, -1), 0))
             if epoch == assignments.get(lane):
                 found[lane] = offset
         return found

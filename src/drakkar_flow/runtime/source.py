@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 from zlib import crc32
@@ -58,6 +59,10 @@ class Reader(Protocol):
 
     def commit(self, watermarks: list[Watermark]) -> None:
         """Note that everything before each watermark is finished; the commit follows soon."""
+        ...
+
+    def scattered(self, spans: Mapping[tuple[Lane, int], int]) -> None:
+        """Note in how many spans assignments have finished records beyond their watermark now."""
         ...
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from math import inf
 from typing import NamedTuple
 
+from drakkar_flow.kernel.spans import Spans
 from drakkar_flow.model.outcome import Ack, AckStatus
 from drakkar_flow.model.record import FULL_CREDIT, Credit, Lane, Record
 from drakkar_flow.runtime.credit import InvariantError
@@ -37,7 +38,9 @@ class Settled(NamedTuple):
     `watermarks` has the lanes that advanced, each once. The counts are of the records that finished,
     by the worst status of their branches; `fenced` ones belong to revoked partitions and move no
     watermark. `finished` has records and bytes by assignment, older epochs included: they no longer
-    occupy memory. `oldest_read_at` is when the longest under way of them was read.
+    occupy memory. `scattered` has the open assignments in which something finished beyond the
+    watermark or was reached by it, with the number of spans that are beyond it now.
+    `oldest_read_at` is when the longest under way of the finished ones was read.
     """
 
     watermarks: list[Watermark]
@@ -46,11 +49,12 @@ class Settled(NamedTuple):
     dead: int
     fenced: int
     finished: dict[tuple[Lane, int], tuple[int, int]]
+    scattered: dict[tuple[Lane, int], int]
     oldest_read_at: float
 
 
 class Statistics(NamedTuple):
-    """What a tracker remembers: lanes, records partly returned, records finished beyond a watermark."""
+    """What a tracker remembers: lanes, records partly returned, spans of finished records beyond a watermark."""
 
     lanes: int
     partial: int
@@ -60,12 +64,13 @@ class Statistics(NamedTuple):
 class _Tally:
     """What one call of `settle` adds up."""
 
-    __slots__ = ("before", "ends", "finished", "oldest_read_at")
+    __slots__ = ("before", "ends", "finished", "oldest_read_at", "scattered")
 
     def __init__(self) -> None:
         self.before: dict[_Chain, int] = {}
         self.ends = dict.fromkeys(AckStatus, 0)
         self.finished: dict[tuple[Lane, int], tuple[int, int]] = {}
+        self.scattered: set[_Chain] = set()
         self.oldest_read_at = inf
 
     def add(self, chain: _Chain, count: int, size: int) -> None:
@@ -83,13 +88,14 @@ class _Tally:
             if chain.open and chain.finished != was
         ]
         done, skipped, dead, fenced = (self.ends[status] for status in AckStatus)
-        return Settled(moved, done, skipped, dead, fenced, self.finished, self.oldest_read_at)
+        scattered = {(chain.lane, chain.epoch): len(chain.beyond) for chain in self.scattered if chain.open}
+        return Settled(moved, done, skipped, dead, fenced, self.finished, scattered, self.oldest_read_at)
 
 
 class _Chain:
     """The records of one assignment of a lane, as far as acknowledgements tell of them."""
 
-    __slots__ = ("beyond", "epoch", "finished", "lane", "open", "partial")
+    __slots__ = ("beyond", "epoch", "finished", "lane", "open", "partial", "scattered")
 
     def __init__(self, lane: Lane, epoch: int, *, is_open: bool) -> None:
         self.lane = lane
@@ -98,24 +104,27 @@ class _Chain:
         """Whether the lane may be committed: not after a revoke, nor for an older epoch."""
         self.finished = -1
         """The last offset of the finished beginning of the chain; -1 while there is none."""
-        self.beyond: dict[int, int] = {}
-        """Finished records that wait for an earlier one: `previous` -> `offset`."""
+        self.beyond = Spans()
+        """Finished records that wait for an earlier one, each with the gap before it."""
+        self.scattered = False
+        """Whether there are any: asked for every acknowledgement."""
         self.partial: dict[int, tuple[Credit, AckStatus]] = {}
         """Unfinished records of which something came back: `offset` -> credit so far, worst status."""
 
     def take(self, acks: list[Ack], tally: _Tally) -> None:
         """Take in acknowledgements of this chain's records."""
-        beyond, partial, ends = self.beyond, self.partial, tally.ends
+        partial, ends = self.partial, tally.ends
         done, full, oldest = AckStatus.DONE, FULL_CREDIT, tally.oldest_read_at
         in_order = size = 0
         count = len(acks)
+        scattered = self.scattered
         for ack in acks:
             record = ack.record
             if (
                 record.previous == self.finished < record.offset
                 and ack.credit == full
                 and ack.status is done
-                and not beyond
+                and not scattered
                 and not (partial and record.offset in partial)
             ):
                 self.finished = record.offset
@@ -125,6 +134,9 @@ class _Chain:
                 if status is None:
                     count -= 1
                     continue
+                if scattered or self.scattered:
+                    tally.scattered.add(self)
+                    scattered = self.scattered
                 ends[status] += 1
             key = record.key
             size += len(record.value) + len(key) if key else len(record.value)
@@ -139,7 +151,7 @@ class _Chain:
         offset = record.offset
         if offset <= record.previous:
             raise InvariantError(f"{record.label} (epoch {self.epoch}) was delivered after {record.previous}")
-        if offset <= self.finished or record.previous in self.beyond:
+        if offset <= self.finished or (self.scattered and offset in self.beyond):
             return None
         if credit <= 0:
             raise InvariantError(f"{record.label} (epoch {self.epoch}) returned a share of {credit}")
@@ -161,11 +173,17 @@ class _Chain:
         return None
 
     def finish(self, previous: int, offset: int) -> None:
-        """Put a finished record into its place and walk on from the watermark as far as possible."""
+        """Put a finished record into its place and go on from the watermark as far as possible."""
         beyond = self.beyond
-        beyond[previous] = offset
-        while (following := beyond.pop(self.finished, None)) is not None:
-            self.finished = following
+        if previous != self.finished:
+            beyond.add(previous + 1, offset + 1)
+            self.scattered = True
+        elif self.scattered:
+            self.finished = beyond.end_of(offset + 1) - 1
+            beyond.cut(self.finished + 1)
+            self.scattered = len(beyond) > 0
+        else:
+            self.finished = offset
 
 
 class Tracker:
@@ -209,27 +227,15 @@ class Tracker:
             start = stop
         return tally.settled()
 
-    def forget(self, lane: Lane, epoch: int | None = None) -> None:
-        """Give up a lane that was revoked: only a newer epoch moves its watermark again.
-
-        `epoch` is the assignment that ended, the newest one seen by default. Give it where it is known:
-        nothing may have been acknowledged in it so far.
-        """
-        chain = self._newest.get(lane)
-        if epoch is not None and (chain is None or chain.epoch < epoch):
-            chain = self._begin(lane, epoch)
-        if chain is not None and (epoch is None or chain.epoch == epoch):
-            chain.open = False
-
     def position(self, lane: Lane) -> int | None:
         """The offset that may be committed for a lane; None when nothing may."""
         chain = self._newest.get(lane)
         return chain.finished + 1 if chain is not None and chain.open and chain.finished >= 0 else None
 
-    def finished_beyond(self, lane: Lane) -> list[int]:
-        """The finished offsets above the watermark of a lane, in order."""
+    def beyond(self, lane: Lane, epoch: int) -> Spans:
+        """The offsets of an assignment that are finished above its watermark, gaps of the log among them included."""
         chain = self._newest.get(lane)
-        return sorted(chain.beyond.values()) if chain is not None and chain.open else []
+        return Spans(chain.beyond) if chain is not None and chain.open and chain.epoch == epoch else Spans()
 
     def statistics(self) -> Statistics:
         """How much is remembered, older epochs included."""

@@ -63,7 +63,7 @@ class Group:
 class TaskRun:
     """One task on its way: what it works for, and how it ended."""
 
-    __slots__ = ("ending", "error", "generation", "groups", "result", "task", "window")
+    __slots__ = ("ending", "error", "generation", "groups", "interruptions", "result", "retries", "task", "window")
 
     def __init__(self, task: ExecutorTask, groups: tuple[Group, ...], window: WindowRun) -> None:
         self.task = task
@@ -73,6 +73,8 @@ class TaskRun:
         self.result: ExecutorResult | None = None
         self.error: ExecutorError | None = None
         self.generation = 0  # how many tasks gave way before it came to this one
+        self.retries = 0
+        self.interruptions = 0  # runs that did not count, for Ctrl-C ended them before they began
 
     def end(
         self, ending: Ending, *, result: ExecutorResult | None = None, error: ExecutorError | None = None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from msgspec.structs import replace
 
 from drakkar_flow.model.record import Lane, Record
 from drakkar_flow.runtime.buffers import Buffers
-from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.flight import Assignment, Flight
 from drakkar_flow.runtime.source import ReaderStatistics
 from drakkar_flow.runtime.tracker import Watermark
 from drakkar_flow.testing.log import MemoryLog
@@ -110,7 +110,8 @@ class MemoryReader:
 
     def revoke(self, lanes: Iterable[Lane] | None = None, drain_s: float = 0.0) -> int:
         """Take `lanes` away, by default all; returns how many records had not finished after `drain_s`."""
-        assignments = self._buffers.take_away(self.lanes if lanes is None else lanes)
+        taken = self._buffers.take_away(self.lanes if lanes is None else lanes)
+        assignments = [partition.assignment for partition in taken]
         left = self._flight.wait_idle(assignments, drain_s)
         self._flight.fence(assignments)
         return left
@@ -145,6 +146,11 @@ class MemoryReader:
             for watermark in watermarks:
                 if assignments.get(watermark.lane) == watermark.epoch:
                     self.log.commit(watermark)
+
+    def scattered(self, spans: Mapping[Assignment, int]) -> None:
+        """Give out nothing more of a partition whose finished records are scattered too widely."""
+        with self._lock:
+            self._buffers.scattered(spans)
 
     def close(self) -> None:
         """Nothing is left to do."""

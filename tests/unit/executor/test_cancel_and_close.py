@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import anyio
 import psutil
 import pytest
 
 from drakkar_flow.errors import ExecutorClosed
+from drakkar_flow.executor.base import Done, Outcome, Running, run
 from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.model.task import ExecutorResult, ExecutorTask
 from drakkar_flow.observe.events import Event, TaskFinished, TasksStarted
@@ -29,7 +31,7 @@ async def test_cancelling_kills_the_group_and_frees_the_slot_first(
     """When CancelledError comes out, the program is reaped, its children are dying and the slot is free."""
     executor = await make_executor(max_executors=1)
     pids = tmp_path / "pids"
-    call = asyncio.create_task(executor.run(sh(f"trap '' TERM; sleep 60 & echo $$ $! > {pids}; wait")))
+    call = asyncio.create_task(run(executor, sh(f"trap '' TERM; sleep 60 & echo $$ $! > {pids}; wait")))
     await until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
     leader, child = map(int, pids.read_text().split())
     call.cancel()
@@ -43,7 +45,7 @@ async def test_cancelling_kills_the_group_and_frees_the_slot_first(
 async def test_cancelling_again_does_not_leave_the_program_behind(make_executor: Make, sh: Sh, until: Until) -> None:
     """An impatient caller that cancels over and over still gets a reaped program."""
     executor = await make_executor(max_executors=1)
-    call = asyncio.create_task(executor.run(sh("sleep 60")))
+    call = asyncio.create_task(run(executor, sh("sleep 60")))
     await until(lambda: executor.statistics().running == 1)
     while not call.done():
         call.cancel()
@@ -56,7 +58,7 @@ async def test_a_cancel_scope_cancels_like_a_cancel(make_executor: Make, sh: Sh)
     """A structured cancel scope ends the program and goes on."""
     executor = await make_executor()
     with anyio.move_on_after(0.1) as scope:
-        await executor.run(sh("sleep 60"))
+        await run(executor, sh("sleep 60"))
     assert scope.cancelled_caught
     assert executor.statistics().running == 0
 
@@ -66,7 +68,7 @@ async def test_a_call_cancelled_before_its_thread_took_it_runs_nothing(
 ) -> None:
     """Cancelled in the turn it was made, a task is over with one event of each kind."""
     executor = await make_executor()
-    call = asyncio.create_task(executor.run(sh(f"sleep 0.2; touch {tmp_path}/ran")))
+    call = asyncio.create_task(run(executor, sh(f"sleep 0.2; touch {tmp_path}/ran")))
     await asyncio.sleep(0)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -82,12 +84,59 @@ async def test_a_cancel_that_comes_too_late_is_still_a_cancel(make_executor: Mak
     """When the outcome and the cancellation meet in one turn, the call is cancelled and nothing hangs."""
     executor = await make_executor()
     for _ in range(20):
-        call = asyncio.create_task(executor.run(sh("true")))
+        call = asyncio.create_task(run(executor, sh("true")))
         await asyncio.sleep(0)
         (job,) = executor._jobs
-        job.done.add_done_callback(lambda _, call=call: call.cancel())
+        done = job.done
+
+        def cancelled_at_once(outcome: Outcome | None, call: Any = call, done: Done = done) -> None:
+            done(outcome)
+            call.cancel()
+
+        job.done = cancelled_at_once
         await asyncio.wait([call])
+        assert call.cancelled()
     assert executor._jobs == set()
+
+
+async def test_d28_a_cancelled_waiter_leaks_no_slot(make_executor: Make, sh: Sh, until: Until) -> None:
+    """D-28: a task given up in the queue never takes a slot, nobody waits any more, and the next one runs."""
+    executor = await make_executor(max_executors=1)
+    heard: list[tuple[str, Outcome | None]] = []
+
+    def submit(name: str, script: str) -> Running:
+        return executor.submit(sh(script), 0, lambda outcome: heard.append((name, outcome)))
+
+    first = submit("first", "sleep 60")
+    await until(lambda: executor.statistics()[:2] == (1, 0))
+    waiter = submit("waiter", "true")
+    assert executor.statistics()[:2] == (1, 1)
+    waiter.cancel()
+    assert heard == [("waiter", None)]
+    assert executor.statistics()[:2] == (1, 0)
+    first.cancel()
+    first.cancel()
+    await until(lambda: len(heard) == 2, "the end of the killed program")
+    assert heard[1] == ("first", None)
+    submit("last", "true")
+    await until(lambda: len(heard) == 3, "the end of the last program")
+    assert isinstance(heard[2][1], ExecutorResult)
+    assert executor.statistics() == (0, 0, 1)
+
+
+async def test_a_task_given_up_twice_while_it_is_killed_did_not_fail(make_executor: Make, sh: Sh, until: Until) -> None:
+    """A close that finds a program already killed by its caller does not take its death for an outcome."""
+    executor = await make_executor(max_executors=1)
+    heard: list[Outcome | None] = []
+    running = executor.submit(sh("sleep 60"), 0, heard.append)
+    await until(lambda: executor.statistics().running == 1)
+    (job,) = executor._jobs
+    executor._collect, collect = (lambda: None), executor._collect  # type: ignore[method-assign]
+    running.cancel()
+    await until(lambda: job.outcome is not None)
+    running.cancel()
+    collect()
+    assert heard == [None]
 
 
 async def test_close_gives_up_what_runs_and_what_waits(
@@ -95,7 +144,7 @@ async def test_close_gives_up_what_runs_and_what_waits(
 ) -> None:
     """A task killed by the close did not fail: its caller gets ExecutorClosed, not an error value."""
     executor = await make_executor(max_executors=2)
-    calls = [asyncio.create_task(executor.run(sh("sleep 60"))) for _ in range(5)]
+    calls = [asyncio.create_task(run(executor, sh("sleep 60"))) for _ in range(5)]
     await until(lambda: executor.statistics()[:2] == (2, 3))
     await executor.close()
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
@@ -108,7 +157,7 @@ async def test_close_gives_up_what_runs_and_what_waits(
 async def test_an_outcome_that_was_there_before_the_close_counts(make_executor: Make, sh: Sh, until: Until) -> None:
     """A program that ended by itself is not given up, though its caller had not heard of it yet."""
     executor = await make_executor()
-    call = asyncio.create_task(executor.run(sh("echo done")))
+    call = asyncio.create_task(run(executor, sh("echo done")))
     await asyncio.sleep(0)
     (job,) = executor._jobs
     collect = executor._collect
@@ -127,13 +176,13 @@ async def test_a_closed_executor_takes_no_tasks(make_executor: Make, sh: Sh) -> 
     await executor.close()
     await executor.close()
     with pytest.raises(ExecutorClosed):
-        await executor.run(sh("true"))
+        await run(executor, sh("true"))
 
 
 async def test_closing_twice_at_once_is_safe(make_executor: Make, sh: Sh, until: Until) -> None:
     """Two that close together both come back when all is over."""
     executor = await make_executor()
-    call = asyncio.create_task(executor.run(sh("sleep 60")))
+    call = asyncio.create_task(run(executor, sh("sleep 60")))
     await until(lambda: executor.statistics().running == 1)
     await asyncio.gather(executor.close(), executor.close())
     with pytest.raises(ExecutorClosed):
@@ -143,7 +192,7 @@ async def test_closing_twice_at_once_is_safe(make_executor: Make, sh: Sh, until:
 async def test_a_call_cancelled_while_the_executor_closes_ends_too(make_executor: Make, sh: Sh, until: Until) -> None:
     """Neither waits for the other for ever."""
     executor = await make_executor()
-    call = asyncio.create_task(executor.run(sh("sleep 60")))
+    call = asyncio.create_task(run(executor, sh("sleep 60")))
     await until(lambda: executor.statistics().running == 1)
     closing = asyncio.create_task(executor.close())
     await asyncio.sleep(0)
@@ -156,7 +205,7 @@ async def test_a_call_cancelled_while_the_executor_closes_ends_too(make_executor
 async def test_a_cancelled_close_still_ends_everything(make_executor: Make, sh: Sh, until: Until) -> None:
     """The cancellation comes out, but only after programs and threads are gone."""
     executor = await make_executor()
-    call = asyncio.create_task(executor.run(sh("sleep 60")))
+    call = asyncio.create_task(run(executor, sh("sleep 60")))
     await until(lambda: executor.statistics().running == 1)
     closing = asyncio.create_task(executor.close())
     await asyncio.sleep(0)
@@ -176,5 +225,5 @@ async def test_an_executor_that_was_not_started_takes_no_tasks(sh: Sh) -> None:
 
     executor = OneshotExecutor(ExecutorConfig(), Bus())
     with pytest.raises(ExecutorClosed, match="never started"):
-        await executor.run(sh("true"))
+        await run(executor, sh("true"))
     await executor.close()

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from drakkar_flow.executor import child
+from drakkar_flow.executor.base import run
 from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
 
@@ -31,7 +32,7 @@ async def test_endless_output_is_cut_and_the_program_killed_in_time(make_executo
     executor = await make_executor(task_timeout_seconds=1, max_stdout_bytes=1000)
     before = psutil.Process().memory_info().rss
     began = time.monotonic()
-    error = await executor.run(sh("yes"))
+    error = await run(executor, sh("yes"))
     assert time.monotonic() - began < 10
     assert isinstance(error, ExecutorError)
     assert (error.kind, error.stdout, error.stdout_truncated) == ("timeout", "y\n" * 500, True)
@@ -42,7 +43,7 @@ async def test_two_gigabytes_of_output_do_not_fill_the_memory(make_executor: Mak
     """The cap bounds what is held while the program is read to its end."""
     executor = await make_executor(task_timeout_seconds=100, max_stdout_bytes=MB)
     before = peak = psutil.Process().memory_info().rss
-    call = asyncio.create_task(executor.run(sh("exec head -c 2000000000 /dev/zero")))
+    call = asyncio.create_task(run(executor, sh("exec head -c 2000000000 /dev/zero")))
     while not call.done():
         peak = max(peak, psutil.Process().memory_info().rss)
         await asyncio.sleep(0.05)
@@ -55,7 +56,7 @@ async def test_two_gigabytes_of_output_do_not_fill_the_memory(make_executor: Mak
 async def test_huge_stderr_does_not_block_the_program(make_executor: Make, sh: Sh) -> None:
     """stderr is drained beside stdout and has its own cap."""
     executor = await make_executor()
-    result = await executor.run(sh("head -c 30000000 /dev/zero | tr '\\0' e >&2; echo done"))
+    result = await run(executor, sh("head -c 30000000 /dev/zero | tr '\\0' e >&2; echo done"))
     assert isinstance(result, ExecutorResult)
     assert (result.stdout, len(result.stderr), result.stderr_truncated) == ("done\n", 1024 * 1024, True)
 
@@ -64,10 +65,10 @@ async def test_a_program_that_never_reads_its_stdin_is_not_waited_for(make_execu
     """5 MB of stdin that nobody reads: a program that ends is a success, one that does not times out."""
     executor = await make_executor(task_timeout_seconds=1)
     stdin = b"x" * 5 * MB
-    result = await executor.run(sh("sleep 0.1; echo done", stdin=stdin))
+    result = await run(executor, sh("sleep 0.1; echo done", stdin=stdin))
     assert isinstance(result, ExecutorResult), result
     assert result.stdout == "done\n"
-    error = await executor.run(sh("sleep 60", stdin=stdin))
+    error = await run(executor, sh("sleep 60", stdin=stdin))
     assert isinstance(error, ExecutorError)
     assert error.kind == "timeout"
 
@@ -77,13 +78,13 @@ async def test_a_program_that_exits_before_reading_its_stdin_succeeds(make_execu
     """A broken pipe on stdin is the program's choice, not a failure."""
     executor = await make_executor()
     for script in ("exit 0", "exec 0<&-; sleep 0.05", "head -c 1 >/dev/null"):
-        assert isinstance(await executor.run(sh(script, stdin=b"x" * size)), ExecutorResult)
+        assert isinstance(await run(executor, sh(script, stdin=b"x" * size)), ExecutorResult)
 
 
 async def test_ignoring_sigterm_does_not_help(make_executor: Make, sh: Sh) -> None:
     """The deadline kills for good."""
     executor = await make_executor(task_timeout_seconds=0.5)
-    error = await executor.run(sh("trap '' TERM INT HUP; while :; do sleep 1; done"))
+    error = await run(executor, sh("trap '' TERM INT HUP; while :; do sleep 1; done"))
     assert isinstance(error, ExecutorError)
     assert error.kind == "timeout"
 
@@ -91,7 +92,7 @@ async def test_ignoring_sigterm_does_not_help(make_executor: Make, sh: Sh) -> No
 async def test_a_program_that_stops_its_own_group_is_killed(make_executor: Make, sh: Sh) -> None:
     """A stopped group does not keep its own deadline: the slot does."""
     executor = await make_executor(task_timeout_seconds=0.5)
-    error = await executor.run(sh("kill -STOP 0; sleep 60"))
+    error = await run(executor, sh("kill -STOP 0; sleep 60"))
     assert isinstance(error, ExecutorError)
     assert error.kind == "timeout"
 
@@ -105,7 +106,7 @@ async def test_a_daemon_that_holds_the_pipes_is_abandoned(
     pid_file = tmp_path / "pid"
     script = f"echo before; setsid sh -c 'echo $$ > {pid_file}; exec sleep 60' & while ! [ -s {pid_file} ]; do :; done;"
     began = time.monotonic()
-    outcome = await executor.run(sh(f"{script} {ending}"))
+    outcome = await run(executor, sh(f"{script} {ending}"))
     assert time.monotonic() - began < 10
     daemon = int(pid_file.read_text())
     try:
@@ -122,8 +123,8 @@ async def test_children_left_in_the_background_are_killed(
     """What a program leaves in its group dies with it, whether it holds the pipes or not."""
     executor = await make_executor()
     began = time.monotonic()
-    holding = await executor.run(sh("sleep 60 & echo $!"))
-    silent = await executor.run(sh("sleep 60 >/dev/null 2>&1 & echo $!"))
+    holding = await run(executor, sh("sleep 60 & echo $!"))
+    silent = await run(executor, sh("sleep 60 >/dev/null 2>&1 & echo $!"))
     assert time.monotonic() - began < 10
     for result in (holding, silent):
         assert isinstance(result, ExecutorResult)
@@ -135,7 +136,7 @@ async def test_children_left_in_the_background_are_killed(
 async def test_a_background_child_may_still_write_for_a_moment(make_executor: Make, sh: Sh) -> None:
     """Output that comes shortly after the program's own end is kept."""
     executor = await make_executor()
-    result = await executor.run(sh("(sleep 0.05; echo late) & echo early"))
+    result = await run(executor, sh("(sleep 0.05; echo late) & echo early"))
     assert isinstance(result, ExecutorResult)
     assert result.stdout == "early\nlate\n"
 
@@ -143,7 +144,7 @@ async def test_a_background_child_may_still_write_for_a_moment(make_executor: Ma
 async def test_closing_stdout_early_does_not_end_the_task(make_executor: Make, sh: Sh) -> None:
     """A program is over when it exits, not when its pipes close."""
     executor = await make_executor()
-    error = await executor.run(sh("exec >&- 2>&-; sleep 0.2; exit 5"))
+    error = await run(executor, sh("exec >&- 2>&-; sleep 0.2; exit 5"))
     assert isinstance(error, ExecutorError)
     assert error.exit_code == 5
     assert error.duration_seconds >= 0.2
@@ -152,7 +153,7 @@ async def test_closing_stdout_early_does_not_end_the_task(make_executor: Make, s
 async def test_closing_the_pipes_does_not_escape_the_deadline(make_executor: Make, sh: Sh) -> None:
     """A program with closed pipes is killed in time too."""
     executor = await make_executor(task_timeout_seconds=0.5)
-    error = await executor.run(sh("exec >&- 2>&- <&-; sleep 60"))
+    error = await run(executor, sh("exec >&- 2>&- <&-; sleep 60"))
     assert isinstance(error, ExecutorError)
     assert error.kind == "timeout"
 
@@ -160,7 +161,7 @@ async def test_closing_the_pipes_does_not_escape_the_deadline(make_executor: Mak
 async def test_half_a_line_is_output_like_any_other(make_executor: Make, sh: Sh) -> None:
     """The last line may be unfinished, even in the middle of a character."""
     executor = await make_executor()
-    result = await executor.run(sh(r"printf 'whole\nhalf\303'"))
+    result = await run(executor, sh(r"printf 'whole\nhalf\303'"))
     assert isinstance(result, ExecutorResult)
     assert result.stdout == "whole\nhalf\ufffd"
 
@@ -169,7 +170,7 @@ async def test_leaving_the_group_does_not_escape_the_deadline(make_executor: Mak
     """A program that moves itself to another process group is killed by its own number."""
     executor = await make_executor(task_timeout_seconds=0.5)
     script = "import os, time; os.setpgid(0, os.getpgid(os.getppid())); time.sleep(60)"
-    error = await executor.run(sh("", binary_path="python3", args=["-c", script]))
+    error = await run(executor, sh("", binary_path="python3", args=["-c", script]))
     assert isinstance(error, ExecutorError)
     assert (error.kind, error.signal) == ("timeout", 9)
 
@@ -177,7 +178,7 @@ async def test_leaving_the_group_does_not_escape_the_deadline(make_executor: Mak
 async def test_no_grace_still_reads_what_was_written(make_executor: Make, sh: Sh) -> None:
     """With kill_grace_s 0 the pipes are abandoned at once, but not before what lies in them is read."""
     executor = await make_executor(task_timeout_seconds=0.5, kill_grace_s=0)
-    error = await executor.run(sh("echo written; exec sleep 60"))
+    error = await run(executor, sh("echo written; exec sleep 60"))
     assert isinstance(error, ExecutorError)
     assert (error.kind, error.stdout) == ("timeout", "written\n")
 
@@ -189,6 +190,6 @@ async def test_output_is_read_even_when_the_slot_got_its_turn_too_late(
     monkeypatch.setattr(child, "_QUIET_S", 10)
     monkeypatch.setattr(child, "LINGER_S", -1)
     executor = await make_executor(kill_grace_s=0)
-    result = await executor.run(sh("echo written"))
+    result = await run(executor, sh("echo written"))
     assert isinstance(result, ExecutorResult)
     assert (result.stdout, result.stdout_truncated) == ("written\n", False)

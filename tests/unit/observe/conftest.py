@@ -21,6 +21,7 @@ def one_of_each() -> list[ev.Event]:
         ev.PartitionsRevoked(lanes=(("in", 9),), total=1, unfinished=2),
         ev.IntakePaused(paused=True, in_flight=128),
         ev.RecordsConsumed(LANE, count=20, size=400),
+        ev.RecordsKnownFinished(LANE, count=3),
         ev.RecordsFinished(done=7, skipped=2, dead=1, oldest_latency_s=0.2),
         ev.RecordsFailed("decode", "decode", LANE, count=3, error="no JSON", label="in:3:7"),
         ev.Committed(((LANE, 42),)),

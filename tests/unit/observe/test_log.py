@@ -20,6 +20,7 @@ from drakkar_flow.observe.log import LogListener, configure_logging
 LANE = ("in", 3)
 HOT = {
     ev.RecordsConsumed,
+    ev.RecordsKnownFinished,
     ev.RecordsFinished,
     ev.TasksStarted,
     ev.TasksPrecomputed,

@@ -7,9 +7,8 @@ from drakkar_flow.model.record import FULL_CREDIT
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import RecordsFinished
 from drakkar_flow.runtime.chunk import Chunk
-from drakkar_flow.runtime.commit import CommitSink, track_step
+from drakkar_flow.runtime.commit import CommitSink, Track
 from drakkar_flow.runtime.flight import Flight
-from drakkar_flow.runtime.tracker import Tracker
 from drakkar_flow.testing import MemoryReader
 
 LANE = ("input", 0)
@@ -32,7 +31,7 @@ class Watched(Flight):
 
 def test_a_batch_without_acknowledgements_settles_nothing():
     """The tracker is not asked for nothing."""
-    step = track_step(Tracker())
+    step = Track().step
     assert step([]) == []
     assert step([("0", Chunk(["item"]))]) == []
 
@@ -47,7 +46,7 @@ def test_acknowledgements_are_committed_before_they_leave_the_flight_and_told_af
     bus = Bus()
     bus.listen(RecordsFinished, events.append)
     ended: list[bool] = []
-    step = track_step(Tracker())
+    step = Track().step
     committer = CommitSink(reader, flight, bus, lambda: ended.append(True)).build("commit", 0, 1)
 
     def settle(*acks: Ack) -> None:
@@ -77,5 +76,5 @@ def test_a_watermark_lets_the_flight_forget_the_ages_before_it():
     flight._batches[LANE, first.epoch][0] = (0, first.read_at - 1000)
     committer = CommitSink(reader, flight, Bus(), lambda: None).build("commit", 0, 1)
     assert flight.statistics().oldest_s > 900
-    committer.write_batch(track_step(Tracker())([("0", Chunk(acks=[Ack(first, FULL_CREDIT)]))]))
+    committer.write_batch(Track().step([("0", Chunk(acks=[Ack(first, FULL_CREDIT)]))]))
     assert 0 <= flight.statistics().oldest_s < 900

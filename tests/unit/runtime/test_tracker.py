@@ -64,9 +64,9 @@ def test_d2_one_pending_offset_holds_those_after_it() -> None:
     tracker.settle(whole(records[10], records[11], records[12], records[14]))
 
     assert tracker.position(LANE) == 13
-    assert tracker.finished_beyond(LANE) == [14]
+    assert list(tracker.beyond(LANE, 0)) == [(14, 15)]
     assert watermarks(tracker.settle(whole(records[13]))) == [15]
-    assert tracker.finished_beyond(LANE) == []
+    assert list(tracker.beyond(LANE, 0)) == []
 
 
 def test_d3_repeated_and_unknown_offsets_have_no_effect() -> None:
@@ -80,9 +80,8 @@ def test_d3_repeated_and_unknown_offsets_have_no_effect() -> None:
     assert told(again) == ([], 0, 0, 0, 0)
     assert tracker.position(LANE) == 6
     assert tracker.statistics() == Statistics(lanes=1, partial=0, beyond=1)
-    tracker.forget(("unknown", 0))
     assert tracker.position(("unknown", 0)) is None
-    assert tracker.finished_beyond(("unknown", 0)) == []
+    assert list(tracker.beyond(("unknown", 0), 0)) == []
 
 
 def test_d4_only_what_is_unfinished_remains_after_a_commit() -> None:
@@ -103,7 +102,7 @@ def test_d6_a_later_window_that_finishes_first_commits_nothing_of_the_earlier() 
     tracker = Tracker()
 
     assert watermarks(tracker.settle(whole(*second))) == []
-    assert tracker.finished_beyond(LANE) == [25, 26, 27, 28, 29]
+    assert list(tracker.beyond(LANE, 0)) == [(25, 30)]
     assert watermarks(tracker.settle(whole(*first[1:]))) == []
     assert watermarks(tracker.settle(whole(first[0]))) == [30]
 
@@ -204,40 +203,6 @@ def test_a_new_epoch_may_start_lower() -> None:
     tracker.settle(whole(chain(2**40)[2**40]))
 
     assert tracker.settle(whole(chain(0, epoch=1)[0])).watermarks == [Watermark(LANE, 1, 1)]
-
-
-def test_a_revoked_lane_has_nothing_to_commit_until_a_newer_epoch() -> None:
-    """After a revoke, acknowledgements still count but move nothing; the next assignment does."""
-    records = chain(1, 2, 3)
-    tracker = Tracker()
-    tracker.settle(whole(records[1], records[3]))
-
-    tracker.forget(LANE)
-
-    assert tracker.position(LANE) is None
-    assert tracker.finished_beyond(LANE) == []
-    assert told(tracker.settle(whole(records[2]))) == ([], 1, 0, 0, 3)
-    assert tracker.settle(whole(chain(2, epoch=1)[2])).watermarks == [Watermark(LANE, 1, 3)]
-
-
-def test_a_revoke_fences_an_epoch_nothing_was_heard_of() -> None:
-    """A lane revoked before its first acknowledgement is fenced by the epoch given."""
-    tracker = Tracker()
-
-    tracker.forget(LANE, 4)
-
-    assert told(tracker.settle(whole(chain(1, epoch=4)[1]))) == ([], 1, 0, 0, 3)
-    assert watermarks(tracker.settle(whole(chain(1, epoch=5)[1]))) == [2]
-
-
-def test_a_late_revoke_of_an_older_epoch_leaves_the_newer_alone() -> None:
-    """Revoking the assignment before the current one changes nothing."""
-    tracker = Tracker()
-    tracker.settle(whole(chain(1, epoch=5)[1]))
-
-    tracker.forget(LANE, 4)
-
-    assert tracker.position(LANE) == 2
 
 
 @pytest.mark.parametrize("last", [FULL_CREDIT, 2, Fraction(3, 2), 0, -1])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from drakkar_flow.kernel.spans import Spans
 from drakkar_flow.model.outcome import Ack, AckStatus
 from drakkar_flow.model.record import Credit, Lane, Record
 from drakkar_flow.runtime.credit import Purse, split
@@ -50,15 +51,17 @@ class LaneTruth:
         if epoch > self.known:
             self.known, self.is_open = epoch, is_open
 
-    def finished(self) -> tuple[list[int], list[int]]:
-        """The finished offsets of the known epoch: the longest beginning, and those after it."""
+    def finished(self) -> tuple[list[int], Spans]:
+        """The finished offsets of the known epoch: the longest beginning, and the spans after it."""
         beginning: list[int] = []
-        beyond: list[int] = []
+        beyond = Spans()
         complete = True
         for one in self.delivered.get(self.known, []) if self.is_open else []:
             complete = complete and not one.outstanding
-            if not one.outstanding:
-                (beginning if complete else beyond).append(one.record.offset)
+            if complete:
+                beginning.append(one.record.offset)
+            elif not one.outstanding:
+                beyond.add(one.record.previous + 1, one.record.offset + 1)
         return beginning, beyond
 
     def committable(self) -> tuple[int, int] | None:
@@ -156,17 +159,6 @@ class TrackerMachine(RuleBasedStateMachine):
         """Finished records are acknowledged again."""
         self.check_settle([], repeats)
 
-    @rule(lane=lanes, tell=st.booleans(), back=st.integers(min_value=0, max_value=2))
-    def revoke(self, lane: Lane, tell: bool, back: int) -> None:
-        """A lane is revoked, the caller naming its epoch or not, perhaps too late."""
-        truth = self.truth[lane]
-        epoch = truth.epoch - back if tell else None
-        self.tracker.forget(lane, epoch)
-        if epoch is not None:
-            truth.learn(epoch, is_open=False)
-        if epoch in (None, truth.known):
-            truth.is_open = False
-
     @rule(lane=lanes, skip=st.integers(min_value=1, max_value=3), start=starts)
     def assign(self, lane: Lane, skip: int, start: int) -> None:
         """A lane is assigned anew and starts anywhere, lower too."""
@@ -188,6 +180,7 @@ class TrackerMachine(RuleBasedStateMachine):
     def check_settle(self, returns: list[tuple[Delivered, Ack]], repeats: list[int]) -> None:
         """Settle and compare what the tracker tells with what the model counts."""
         before = {lane: truth.committable() for lane, truth in self.truth.items()}
+        scattered = {lane: list(truth.finished()[1]) for lane, truth in self.truth.items()}
         acks = self.repetitions(repeats)
         counts: Counter[AckStatus] = Counter()
         size = 0
@@ -208,6 +201,16 @@ class TrackerMachine(RuleBasedStateMachine):
         assert len(settled.watermarks) == len(moved)
         assert (settled.done, settled.skipped, settled.dead) == tuple(counts[status] for status in BY_BADNESS)
         assert sum(size for _, size in settled.finished.values()) == size
+        for (lane, epoch), spans in settled.scattered.items():
+            assert spans == len(self.tracker.beyond(lane, epoch))
+        self.check_scattered(scattered, settled.scattered)
+
+    def check_scattered(self, before: dict[Lane, list[tuple[int, int]]], told: Mapping[tuple[Lane, int], int]) -> None:
+        """Whoever writes the map learns of every change of it."""
+        for lane, truth in self.truth.items():
+            now = list(truth.finished()[1])
+            if now != before[lane] and truth.is_open and now:
+                assert (lane, truth.known) in told
 
     def repetitions(self, repeats: list[int]) -> list[Ack]:
         """Acknowledgements of finished records, whole or in part, of epochs still remembered."""
@@ -225,7 +228,7 @@ class TrackerMachine(RuleBasedStateMachine):
         for lane, truth in self.truth.items():
             committable = truth.committable()
             assert self.tracker.position(lane) == (committable[1] if committable else None)
-            assert self.tracker.finished_beyond(lane) == truth.finished()[1]
+            assert list(self.tracker.beyond(lane, truth.known)) == list(truth.finished()[1])
 
     @invariant()
     def memory_is_bounded(self) -> None:

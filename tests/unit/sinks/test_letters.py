@@ -161,7 +161,7 @@ def test_a_failed_delivery_is_py_drakkars_object() -> None:
     """The whole payload as a JSON string, its data included, and what became of it."""
     made = letter(delivery(KafkaPayload(data=Body(a=1), key=b"k", sink="results")))
 
-    text = '{"data":{"a":1,"raw":null},"key":"k","sink":"results","headers":null,"partition":null,"timestamp":null}'
+    text = '{"sink":"results","key":"k","data":{"a":1,"raw":null},"headers":null,"partition":null,"timestamp":null}'
     assert body(made) == {
         "original_payloads": [text],
         "sink_name": "results",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
 from drakkar_flow.config.sinks import SinksConfig
-from drakkar_flow.model.payload import Payload
+from drakkar_flow.model.payload import CollectResult
 from drakkar_flow.model.record import Record
 from drakkar_flow.sinks.registry import SPECS
 
@@ -19,11 +19,12 @@ def test_every_configured_kind_has_a_spec() -> None:
     assert {kind: spec.settings_type for kind, spec in SPECS.items()} == annotations
 
 
-def test_every_payload_has_one_sink() -> None:
-    """No payload is without a kind of sink, and no two kinds take the same."""
-    assert sorted(spec.payload_type.__name__ for spec in SPECS.values()) == sorted(
-        payload.__name__ for payload in get_args(Payload)
-    )
+def test_every_sink_takes_the_payloads_of_its_list_in_a_result() -> None:
+    """The list has the kind's name, so no two kinds take the same payloads."""
+    lists = {name: get_args(hint)[0] for name, hint in get_type_hints(CollectResult).items()}
+    lists["filesystem"] = lists.pop("files")
+
+    assert {kind: spec.payload_type for kind, spec in SPECS.items()}.items() <= lists.items()
 
 
 @pytest.mark.parametrize("kind", sorted(SPECS))

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from drakkar_flow import ExecutorTask, KafkaPayload, PrecomputedResult, Record, StreamFlow
+from drakkar_flow import ExecutorTask, KafkaPayload, Record, StreamFlow
 from drakkar_flow.errors import BatchFailed, SinkError
-from drakkar_flow.executor.base import ExecutorStatistics
+from drakkar_flow.executor.base import ExecutorStatistics, run
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.observe.events import RecordsFinished
 from drakkar_flow.runtime.flight import Flight
@@ -114,14 +114,12 @@ async def test_an_executor_ends_tasks_as_its_script_says():
 
     executor = ScriptedExecutor({"a": "out", "b": 3, "c": [1, 0]})
     a, b, c, other = (task(name) for name in ("a", "b", "c", "other"))
-    assert await executor.run(a) == succeeded(a, "out")
-    assert await executor.run(b) == failed(b, 3)
-    assert [await executor.run(c) for _ in range(3)] == [failed(c), succeeded(c), succeeded(c)]
-    assert await executor.run(other) == succeeded(other)
-    given = task("given", precomputed=PrecomputedResult(stdout="s"))
-    assert await executor.run(given) == succeeded(given, "s")
+    assert await run(executor, a) == succeeded(a, "out")
+    assert await run(executor, b) == failed(b, 3)
+    assert [await run(executor, c) for _ in range(3)] == [failed(c), succeeded(c), succeeded(c)]
+    assert await run(executor, other) == succeeded(other)
     assert executor.started == ["a", "b", "c", "c", "c", "other"]
-    assert await ScriptedExecutor(lambda t: failed(t, 9, "why")).run(a) == failed(a, 9, "why")
+    assert await run(ScriptedExecutor(lambda t: failed(t, 9, "why")), a) == failed(a, 9, "why")
     assert executor.statistics() == ExecutorStatistics(0, 0, 4)
 
 
@@ -130,7 +128,7 @@ async def test_an_executor_counts_what_runs_at_once():
     executor = ScriptedExecutor()
     executor.gate("a").shut()
     tasks = [ExecutorTask(task_id=name, source_offsets=[]) for name in "ab"]
-    running = [asyncio.ensure_future(executor.run(task)) for task in tasks]
+    running = [asyncio.ensure_future(run(executor, task)) for task in tasks]
     await running[1]
     assert (executor.peak, executor.statistics().running) == (2, 1)
     executor.gate("a").open()

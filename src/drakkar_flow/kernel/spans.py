@@ -1,0 +1,121 @@
+"""Spans: a set of offsets that mostly follow each other, and its text for the metadata of a commit."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+
+__all__ = ["Spans"]
+
+_FORMAT = "d1:"  # what follows is ours, in the first version of this format
+
+
+class Spans:
+    """Disjoint half-open spans `[start, stop)` of offsets, in order; spans that touch are one.
+
+    >>> spans = Spans([(5, 7), (9, 10)])
+    >>> spans.add(7, 9)
+    >>> list(spans), 8 in spans, spans.end_of(6)
+    ([(5, 10)], True, 10)
+    """
+
+    __slots__ = ("_starts", "_stops")
+
+    def __init__(self, spans: Iterable[tuple[int, int]] = ()) -> None:
+        self._starts: list[int] = []
+        self._stops: list[int] = []
+        for start, stop in spans:
+            self.add(start, stop)
+
+    def __len__(self) -> int:
+        """How many spans there are."""
+        return len(self._starts)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return zip(self._starts, self._stops, strict=True)
+
+    def __contains__(self, offset: int) -> bool:
+        index = bisect_right(self._starts, offset) - 1
+        return index >= 0 and offset < self._stops[index]
+
+    def add(self, start: int, stop: int) -> None:
+        """Add `[start, stop)`, joined with what it touches or overlaps."""
+        if start >= stop:
+            return
+        starts, stops = self._starts, self._stops
+        first = bisect_left(stops, start)
+        last = bisect_right(starts, stop)
+        if first < last:
+            start, stop = min(start, starts[first]), max(stop, stops[last - 1])
+        starts[first:last] = [start]
+        stops[first:last] = [stop]
+
+    def end_of(self, offset: int) -> int:
+        """The first offset from `offset` on that is not in the set."""
+        index = bisect_right(self._starts, offset) - 1
+        return max(offset, self._stops[index]) if index >= 0 else offset
+
+    def cut(self, offset: int) -> None:
+        """Remove everything below `offset`."""
+        gone = bisect_right(self._stops, offset)
+        del self._starts[:gone], self._stops[:gone]
+        if self._starts and self._starts[0] < offset:
+            self._starts[0] = offset
+
+    def encode(self, base: int, limit: int) -> str:
+        """Write the spans above `base` as text of at most `limit` characters; the highest are left out if need be.
+
+        It is a run-length code: the lengths of gaps and spans in turn, from `base` upwards, each
+        as a little-endian base-128 number, in base64. Nothing is written where nothing is left.
+        """
+        room = (limit - len(_FORMAT)) // 4 * 3
+        coded = bytearray()
+        at = base
+        for start, stop in self:
+            if stop <= base:
+                continue
+            pair = _number(max(start, base) - at) + _number(stop - max(start, base))
+            if len(coded) + len(pair) > room:
+                break
+            coded += pair
+            at = stop
+        return _FORMAT + base64.b64encode(coded).decode() if coded else ""
+
+    @classmethod
+    def decode(cls, text: str, base: int) -> Spans:
+        """Read what `encode` wrote; text that is not ours, or damaged, is an empty set."""
+        spans = cls()
+        if not text.startswith(_FORMAT):
+            return spans
+        try:
+            lengths = list(_numbers(base64.b64decode(text.removeprefix(_FORMAT), validate=True)))
+        except (ValueError, binascii.Error):
+            return spans
+        at = base
+        for gap, length in zip(lengths[::2], lengths[1::2], strict=False):
+            spans.add(at + gap, at + gap + length)
+            at += gap + length
+        return spans
+
+
+def _number(value: int) -> bytes:
+    coded = bytearray()
+    while value > 0x7F:
+        coded.append(value & 0x7F | 0x80)
+        value >>= 7
+    coded.append(value)
+    return bytes(coded)
+
+
+def _numbers(coded: bytes) -> Iterator[int]:
+    value = shift = 0
+    for byte in coded:
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            yield value
+            value = shift = 0
+    if shift:
+        raise ValueError("the last number is not complete")

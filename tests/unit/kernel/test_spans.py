@@ -1,0 +1,83 @@
+"""Spans: a set of offsets, and its text."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drakkar_flow.kernel.spans import Spans
+
+offsets = st.integers(min_value=0, max_value=60) | st.integers(min_value=2**31 - 20, max_value=2**31 + 20)
+pairs = st.tuples(offsets, st.integers(min_value=0, max_value=12)).map(lambda pair: (pair[0], pair[0] + pair[1]))
+some_spans = st.lists(pairs, max_size=30)
+
+
+def members(spans: list[tuple[int, int]]) -> set[int]:
+    """Every offset of some spans."""
+    return {offset for start, stop in spans for offset in range(start, stop)}
+
+
+@given(some_spans)
+def test_it_holds_what_was_added_and_nothing_else(added: list[tuple[int, int]]) -> None:
+    """Its spans are in order, disjoint, not empty, and never touch."""
+    spans = Spans(added)
+    assert members(list(spans)) == members(added)
+    flat = [edge for span in spans for edge in span]
+    assert flat == sorted(set(flat))
+    assert len(spans) == len(list(spans))
+
+
+@given(some_spans, offsets)
+def test_membership_and_the_end_of_a_run_agree_with_a_plain_set(added: list[tuple[int, int]], offset: int) -> None:
+    """`end_of` is the first offset from there on that is missing."""
+    spans, plain = Spans(added), members(added)
+    assert (offset in spans) == (offset in plain)
+    end = offset
+    while end in plain:
+        end += 1
+    assert spans.end_of(offset) == end
+
+
+@given(some_spans, offsets)
+def test_cutting_removes_what_is_below(added: list[tuple[int, int]], offset: int) -> None:
+    """What starts below and ends above is kept from there on."""
+    spans = Spans(added)
+    spans.cut(offset)
+    assert members(list(spans)) == {one for one in members(added) if one >= offset}
+
+
+@given(some_spans, offsets)
+def test_text_brings_back_what_is_above_its_base(added: list[tuple[int, int]], base: int) -> None:
+    """What lies below the committed offset needs no word."""
+    text = Spans(added).encode(base, 3072)
+    assert members(list(Spans.decode(text, base))) == {one for one in members(added) if one >= base}
+
+
+@given(some_spans, st.integers(min_value=0, max_value=60))
+def test_text_never_exceeds_its_limit_and_loses_the_highest_first(added: list[tuple[int, int]], limit: int) -> None:
+    """A shorter text is a smaller set: some finished work is done again, nothing is skipped wrongly."""
+    spans = Spans(added)
+    text = spans.encode(0, limit)
+    assert len(text) <= limit
+    kept = list(Spans.decode(text, 0))
+    assert kept == list(spans)[: len(kept)]
+
+
+@pytest.mark.parametrize("text", ["", "whatever", "d1:", "d1:%%%", "d1:gA==", "d2:AgE=", "d1:AgEé"])
+def test_foreign_or_damaged_text_is_an_empty_set(text: str) -> None:
+    """Another tool may have committed, with metadata of its own."""
+    assert list(Spans.decode(text, 5)) == []
+
+
+@given(st.text(max_size=40))
+def test_no_text_makes_it_fail(text: str) -> None:
+    """Metadata comes from outside."""
+    Spans.decode(f"d1:{text}", 0)
+
+
+def test_a_thousand_alternating_offsets_fit_into_three_kib() -> None:
+    """The worst case of short runs: two bytes each."""
+    spans = Spans([(offset, offset + 1) for offset in range(100, 2100, 2)])
+    text = spans.encode(99, 3072)
+    assert list(Spans.decode(text, 99)) == list(spans)
