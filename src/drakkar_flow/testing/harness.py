@@ -297,7 +297,7 @@ class FlowHarness:
         self._failure = run.control.failure
         run.crash()
         self.log.let_commits_go(drop=True)
-        self._receipts.forget_uncommitted(self.log.committed)
+        self._receipts.forget_uncommitted(self.log)
         self._end(None, None, None)
 
     def restart(self) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
+from drakkar_flow.kernel.spans import Spans
 from drakkar_flow.model.codec import encode
 from drakkar_flow.model.record import Lane, Record
 from drakkar_flow.runtime.tracker import Watermark
@@ -31,7 +32,8 @@ class MemoryLog:
         self.records: dict[Lane, list[Record]] = {(topic, number): [] for number in range(partitions)}
         self.committed: dict[Lane, int] = {}
         self.commits: list[Watermark] = []
-        self._held: list[Watermark] | None = None
+        self._metadata: dict[Lane, tuple[int, str]] = {}
+        self._held: list[tuple[Watermark, str]] | None = None
 
     def append(self, value: Any, *, topic: str = "", partition: int | None = None, **details: Any) -> Record:
         """Write a record to its end of the log: bytes as they are, text as UTF-8, anything else as JSON.
@@ -63,14 +65,34 @@ class MemoryLog:
                 self.committed.get(lane, 0) == self.end_of(lane) for lane in lanes if self.records.get(lane)
             )
 
-    def commit(self, watermark: Watermark) -> None:
-        """Take a commit in, or keep it back while commits are held."""
+    def commit(self, watermark: Watermark, metadata: str = "") -> None:
+        """Take a commit in, or keep it back while commits are held.
+
+        `metadata` tells what is finished beyond the offset; it may be all that is new.
+        """
         with self.lock:
             if self._held is not None:
-                self._held.append(watermark)
+                self._held.append((watermark, metadata))
                 return
-            self.committed[watermark.lane] = watermark.offset
-            self.commits.append(watermark)
+            lane, _, offset = watermark
+            self._metadata[lane] = (offset, metadata)
+            if offset > self.committed.get(lane, self._first(lane)):
+                self.committed[lane] = offset
+                self.commits.append(watermark)
+
+    def start_of(self, lane: Lane) -> tuple[int, Spans]:
+        """Where a new reader begins, and what is finished beyond."""
+        offset, metadata = self._metadata.get(lane, (self._first(lane), ""))
+        return offset, Spans.decode(metadata, offset)
+
+    def knows_finished(self, lane: Lane, offset: int) -> bool:
+        """Whether a record is finished by what is committed."""
+        start, beyond = self.start_of(lane)
+        return offset < start or offset in beyond
+
+    def _first(self, lane: Lane) -> int:
+        records = self.records.get(lane)
+        return records[0].offset if records else 0
 
     def hold_commits(self) -> None:
         """Keep commits back from now on, as a client does for a while with those that are not due yet."""
@@ -81,5 +103,5 @@ class MemoryLog:
         """Take in what was held, or forget it, as a crash does."""
         with self.lock:
             held, self._held = self._held or [], None
-            for watermark in held if not drop else ():
-                self.commit(watermark)
+            for watermark, metadata in held if not drop else ():
+                self.commit(watermark, metadata)

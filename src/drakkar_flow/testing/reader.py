@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from msgspec.structs import replace
 
+from drakkar_flow.kernel.spans import Spans
 from drakkar_flow.model.record import Lane, Record
 from drakkar_flow.runtime.buffers import Buffers
 from drakkar_flow.runtime.flight import Assignment, Flight
@@ -26,7 +27,8 @@ class MemoryReader:
     `values` are dealt to `partitions` partitions of `topic` in turn, with offsets from 0: bytes as
     they are, text as UTF-8, anything else as JSON. A Record instead of a value says itself where it
     stands. `committed` holds the next offset to read by partition; `commits` every commit in order.
-    A `log` that is there already is read on from what is committed in it.
+    A `log` that is there already is read on from what is committed in it. `beyond` says what an assignment
+    has finished above its watermark; at most `metadata_size` characters of that are committed too.
     """
 
     def __init__(
@@ -37,8 +39,12 @@ class MemoryReader:
         partitions: int = 1,
         topic: str = "input",
         log: MemoryLog | None = None,
+        beyond: Callable[[Lane, int], Spans] = lambda _lane, _epoch: Spans(),
+        metadata_size: int = 0,
     ) -> None:
         self._flight = flight
+        self._beyond = beyond
+        self._metadata_size = metadata_size
         self.log = log or MemoryLog(partitions=partitions, topic=topic)
         self._lock = self.log.lock
         self._buffers = Buffers(flight, _BOUND, _BOUND)
@@ -47,6 +53,7 @@ class MemoryReader:
         self._started = False
         self._ended = False
         self._detached = False
+        self._positions: dict[Assignment, int] = {}
         self.put(values)
 
     @property
@@ -104,8 +111,8 @@ class MemoryReader:
         """Begin a new assignment of `lanes`, by default of all: they are read from what is committed."""
         with self._lock:
             for lane in self.lanes if lanes is None else lanes:
-                self._buffers.assign([lane])
-                start = self.committed.get(lane, 0)
+                start, done = self.log.start_of(lane)
+                self._buffers.assign([lane], {lane: (start, done)})
                 self._read([record for record in self.log.records.get(lane, []) if record.offset >= start])
 
     def revoke(self, lanes: Iterable[Lane] | None = None, drain_s: float = 0.0) -> int:
@@ -140,17 +147,28 @@ class MemoryReader:
             return self._ended and not any(partition.buffer for partition in self._buffers.partitions())
 
     def commit(self, watermarks: list[Watermark]) -> None:
-        """Commit at once what belongs to a present assignment."""
+        """Commit at once what belongs to a present assignment, with what is finished beyond."""
         with self._lock:
-            assignments = {} if self._detached else self._buffers.assignments()
-            for watermark in watermarks:
-                if assignments.get(watermark.lane) == watermark.epoch:
-                    self.log.commit(watermark)
+            for lane, epoch, offset in watermarks:
+                self._commit(lane, epoch, offset)
 
     def scattered(self, spans: Mapping[Assignment, int]) -> None:
-        """Give out nothing more of a partition whose finished records are scattered too widely."""
+        """Commit what is finished beyond watermarks; give nothing out where that is scattered too widely."""
         with self._lock:
             self._buffers.scattered(spans)
+            for lane, epoch in spans:
+                self._commit(lane, epoch, -1)
+
+    def _commit(self, lane: Lane, epoch: int, offset: int) -> None:
+        partition = self._buffers.get(lane)
+        if self._detached or partition is None or partition.epoch != epoch:
+            return
+        beyond = self._beyond(lane, epoch)
+        for span in partition.done:
+            beyond.add(*span)
+        offset = beyond.end_of(max(offset, partition.base, self._positions.get((lane, epoch), 0)))
+        self._positions[lane, epoch] = offset
+        self.log.commit(Watermark(lane, epoch, offset), beyond.encode(offset, self._metadata_size))
 
     def close(self) -> None:
         """Nothing is left to do."""
@@ -166,6 +184,8 @@ class MemoryReader:
             partition = self._buffers.get(stored.lane)
             if partition is None:
                 return
+            if stored.offset in partition.done:
+                continue
             record = replace(stored, epoch=partition.epoch, previous=partition.last_offset, read_at=time.monotonic())
             partition.last_offset = stored.offset
             self._buffers.append(partition, [record])

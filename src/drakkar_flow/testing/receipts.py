@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 
 from drakkar_flow.model.outcome import Ack, AckStatus
 from drakkar_flow.model.record import FULL_CREDIT, Credit, Lane
-from drakkar_flow.runtime.tracker import Settled, Tracker
+from drakkar_flow.runtime.chunk import Keyed
+from drakkar_flow.runtime.commit import Track
+from drakkar_flow.runtime.tracker import Settled
+from drakkar_flow.testing.log import MemoryLog
 
-__all__ = ["Receipts", "Sent", "WatchedTracker"]
+__all__ = ["Receipts", "Sent", "WatchedTrack"]
 
 _BADNESS = {status: rank for rank, status in enumerate(AckStatus)}
 Position = tuple[Lane, int]
@@ -46,13 +49,13 @@ class Receipts:
             self._finished.update(self._due)
             self._due.clear()
 
-    def forget_uncommitted(self, committed: dict[Lane, int]) -> None:
+    def forget_uncommitted(self, log: MemoryLog) -> None:
         """After a crash: what was not committed will be read again, whatever had become of it."""
         with self._lock:
             self._open.clear()
             self._due.clear()
             for lane, offset in [*self._finished]:
-                if offset >= committed.get(lane, 0):
+                if not log.knows_finished(lane, offset):
                     del self._finished[lane, offset]
 
     def status(self, lane: Lane, offset: int) -> AckStatus | None:
@@ -60,18 +63,17 @@ class Receipts:
         return self._finished.get((lane, offset))
 
 
-class WatchedTracker(Tracker):
-    """A tracker whose acknowledgements are noted."""
+class WatchedTrack(Track):
+    """A track whose acknowledgements are noted."""
 
     def __init__(self, receipts: Receipts) -> None:
         super().__init__()
         self._receipts = receipts
 
-    def settle(self, acks: Iterable[Ack]) -> Settled:
-        """Note, then settle as every tracker does."""
-        taken = list(acks)
-        self._receipts.note(taken)
-        return super().settle(taken)
+    def step(self, batch: list[Keyed]) -> list[Settled]:
+        """Note, then settle as every track does."""
+        self._receipts.note(ack for _, chunk in batch for ack in chunk.acks)
+        return super().step(batch)
 
 
 @dataclass(frozen=True, slots=True)

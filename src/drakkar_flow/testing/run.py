@@ -34,7 +34,7 @@ from drakkar_flow.testing.clock import FakeClock
 from drakkar_flow.testing.executor import ScriptedExecutor
 from drakkar_flow.testing.log import MemoryLog
 from drakkar_flow.testing.reader import MemoryReader
-from drakkar_flow.testing.receipts import Receipts, WatchedTracker
+from drakkar_flow.testing.receipts import Receipts, WatchedTrack
 from drakkar_flow.testing.sinks import MemoryDeadLetters, MemorySink
 from drakkar_flow.testing.stillness import Stillness, WatchedBridge, WatchedFlight
 
@@ -104,12 +104,20 @@ class FlowRun:
         self.dead_letters = dead_letters or MemoryDeadLetters()
         self.control = Control(config.drain_timeout_s)
         self.flight = WatchedFlight(config.runtime.max_in_flight_records, int(config.runtime.max_in_flight_mib * _MIB))
-        self.reader = MemoryReader(values, self.flight, partitions=partitions, log=log)
+        self._receipts = receipts or Receipts()
+        self._track = WatchedTrack(self._receipts)
+        self.reader = MemoryReader(
+            values,
+            self.flight,
+            partitions=partitions,
+            log=log,
+            beyond=self._track.beyond,
+            metadata_size=config.runtime.commit_metadata_bytes,
+        )
         if not open_end:
             self.reader.end()
         self.sinks = sinks_of(self.flow, config, sinks)
         self.clock = clock
-        self._receipts = receipts or Receipts()
         self._executor = executor if executor is not None or not self.flow.find(Execute) else ScriptedExecutor()
         self._bridge = WatchedBridge(self._bug, clock.new_loop if clock is not None else None)
         self._changed = threading.Condition()
@@ -234,7 +242,7 @@ class FlowRun:
             executor=self._executor,
             intake=None,
             ended=lambda: None,
-            tracker=WatchedTracker(self._receipts),
+            track=self._track,
         )
         return parts if self.clock is not None else replace(parts, task_backoff=_BACKOFF, dlq_backoff=_BACKOFF)
 

@@ -203,6 +203,22 @@ def test_crashes_among_the_values_are_crashes_at_the_worst_moment():
     assert outcome.failure is None
 
 
+def test_a_crash_does_not_repeat_what_is_known_to_be_finished_behind_a_slow_record():
+    """As on a real broker, a commit tells what is finished beyond its offset; without that it comes again."""
+    for told, repeated in ((3072, []), (0, ["b", "c"])):
+        with FlowHarness(Naming(), config={"runtime": {"commit_metadata_bytes": told}}) as kit:
+            kit.executor.gate("slow").shut()
+            slow, b, c = kit.send_all(["slow", "b", "c"])
+            kit.wait_acknowledged(b, c)
+            kit.crash()
+            assert [each.acknowledged for each in (slow, b, c)] == [False, bool(told), bool(told)]
+            kit.executor.gate("slow").open()
+            kit.restart()
+            kit.wait_acknowledged()
+            assert sorted(kit.values) == sorted(["b", "c", "slow", *repeated])
+            assert kit.committed == {("input", 0): 3}
+
+
 def test_a_flow_that_is_down_says_so():
     """Waiting for it is a mistake of the test."""
     with FlowHarness(Naming()) as kit:
