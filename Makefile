@@ -4,6 +4,7 @@ VENV ?= .venv
 PYTHON ?=
 PY := $(VENV)/bin/python
 SERVICES := $(PY) -m scripts.services
+SERVERS ?= kafka postgres redis mongo
 DEMO ?= $(PY) -m examples.demo
 BENCH ?= $(PY) -m benchmarks
 ARGS ?=
@@ -40,7 +41,7 @@ fix: $(VENV)/.dev ## let ruff mend what it can
 	$(VENV)/bin/ruff format .
 
 test: $(VENV)/.dev ## all tests and doctests against real servers, with coverage
-	@$(SERVICES) run kafka -- $(PY) -m pytest --cov --cov-report=term $(ARGS)
+	@$(SERVICES) run $(SERVERS) -- $(PY) -m pytest --cov --cov-report=term $(ARGS)
 
 bench: $(VENV)/.dev ## the benchmarks, against real servers
 	@$(SERVICES) run kafka -- $(BENCH) $(ARGS)
@@ -49,7 +50,7 @@ lock: ## bring uv.lock up to date with pyproject.toml
 	@sh scripts/setup.sh --lock
 
 services-up: $(VENV)/.runtime ## start the real servers and leave them running
-	@$(SERVICES) up kafka $(ARGS)
+	@$(SERVICES) up $(SERVERS) $(ARGS)
 
 services-down: $(VENV)/.runtime ## stop them
 	@$(SERVICES) down

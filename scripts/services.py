@@ -12,11 +12,12 @@ import argparse
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,16 +27,26 @@ if not __package__:  # run as a file: the package it belongs to is not on the pa
     sys.path.insert(0, str(ROOT))
 
 from scripts.servers.kafka import KafkaCluster  # noqa: E402  (see above)
+from scripts.servers.mongo import Mongo  # noqa: E402
+from scripts.servers.postgres import Postgres  # noqa: E402
 from scripts.servers.process import ServerError  # noqa: E402
+from scripts.servers.redis import Redis  # noqa: E402
+from scripts.servers.single import SingleServer  # noqa: E402
 
 __all__ = ["PACKAGES", "VARIABLES", "KafkaCluster", "ServerError", "Services", "missing_programs"]
 
-KINDS: Mapping[str, type[KafkaCluster]] = {"kafka": KafkaCluster}
-"""A kind of server has start(), stop(), healthy(), state(), restore() and bootstrap."""
-VARIABLES = {"kafka": "DRAKKAR_TEST_KAFKA"}
+Server = KafkaCluster | SingleServer
+"""Has start(), stop(), healthy(), members(), state(), restore() and address."""
+KINDS: Mapping[str, type[Server]] = {"kafka": KafkaCluster, "postgres": Postgres, "redis": Redis, "mongo": Mongo}
+VARIABLES = {kind: f"DRAKKAR_TEST_{kind.upper()}" for kind in KINDS}
 """The environment variable that carries the address of each kind."""
-PACKAGES = {"java": "default-jre-headless", "mvn": "maven"}
-"""The Debian package of each program that the servers need."""
+PACKAGES = {
+    "kafka": {"java": "default-jre-headless", "mvn": "maven"},
+    "postgres": {"pg_isready": "postgresql", "setpriv": "util-linux"},
+    "redis": {"redis-server": "redis-server"},
+    "mongo": {"java": "default-jdk-headless", "mvn": "maven"},
+}
+"""The Debian package of each program that a kind of server needs."""
 
 EXIT_NOT_RUNNING = 3
 EXIT_MISSING = 2
@@ -51,7 +62,7 @@ class Services:
     def __init__(self, directory: Path = ROOT / ".services") -> None:
         self.directory = directory
 
-    def running(self) -> dict[str, KafkaCluster]:
+    def running(self) -> dict[str, Server]:
         """The servers that the state file names, healthy or not."""
         try:
             state: dict[str, dict[str, Any]] = json.loads(self._file.read_text())
@@ -69,10 +80,10 @@ class Services:
         with self._locked():
             servers = self.running()
             if (server := servers.get(kind)) is not None:
-                if server.healthy() and brokers in (None, len(server.brokers)):
+                if server.healthy() and brokers in (None, len(server.members())):
                     return False
                 server.stop()
-            servers[kind] = KINDS[kind](self.directory / kind, brokers or 1)
+            servers[kind] = _make(kind, self.directory / kind, brokers or 1)
             servers[kind].start()
             try:
                 self._write(servers)
@@ -90,30 +101,31 @@ class Services:
             self._file.unlink(missing_ok=True)
             return list(servers)
 
-    def change(self, kind: str, action: Callable[[KafkaCluster], None]) -> None:
-        """Do something to one running server and write down what became of it.
+    def change(self, action: Callable[[KafkaCluster], None]) -> None:
+        """Do something to the Kafka cluster and write down what became of it.
 
         Raises:
-            ServerError: there is no such server.
+            ServerError: there is none.
         """
         with self._locked():
             servers = self.running()
-            if kind not in servers:
-                raise ServerError(f"{kind} is not up; start it with: make services-up")
+            cluster = servers.get("kafka")
+            if not isinstance(cluster, KafkaCluster):
+                raise ServerError("kafka is not up; start it with: make services-up")
             try:
-                action(servers[kind])
+                action(cluster)
             finally:
                 self._write(servers)
 
     def environment(self) -> dict[str, str]:
         """The addresses of the healthy servers, as environment variables."""
-        return {VARIABLES[kind]: server.bootstrap for kind, server in self.running().items() if server.healthy()}
+        return {VARIABLES[kind]: server.address for kind, server in self.running().items() if server.healthy()}
 
     @property
     def _file(self) -> Path:
         return self.directory / "state.json"
 
-    def _write(self, servers: Mapping[str, KafkaCluster]) -> None:
+    def _write(self, servers: Mapping[str, Server]) -> None:
         new = self._file.with_suffix(".new")
         new.write_text(json.dumps({kind: server.state() for kind, server in servers.items()}, indent=2))
         new.replace(self._file)
@@ -127,18 +139,28 @@ class Services:
             yield
 
 
-def missing_programs() -> list[str]:
-    """The programs that the servers need and the machine lacks."""
-    return [program for program in PACKAGES if shutil.which(program) is None]
+def _make(kind: str, directory: Path, brokers: int) -> Server:
+    made = KINDS[kind]
+    return made(directory, brokers) if issubclass(made, KafkaCluster) else made(directory)
 
 
-def install_programs() -> None:
-    """Install what the servers need and the machine lacks.
+def missing_programs(kinds: Iterable[str] = ("kafka",)) -> list[str]:
+    """The programs that kinds of servers need and the machine lacks."""
+    return [program for program in _packages(kinds) if shutil.which(program) is None]
+
+
+def _packages(kinds: Iterable[str]) -> dict[str, str]:
+    return {program: package for kind in kinds for program, package in PACKAGES[kind].items()}
+
+
+def install_programs(kinds: Iterable[str]) -> None:
+    """Install what kinds of servers need and the machine lacks.
 
     Raises:
         SystemExit: with 2, when this needs somebody with more rights; the command is printed.
     """
-    packages = [PACKAGES[program] for program in missing_programs()]
+    needed = _packages(kinds)
+    packages = sorted({needed[program] for program in missing_programs(kinds)})
     if not packages:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
@@ -189,18 +211,9 @@ def status(services: Services, *, as_json: bool) -> int:
     servers = services.running()
     report = {
         kind: {
-            "bootstrap": server.bootstrap,
+            "address": server.address,
             "healthy": server.healthy(),
-            "brokers": [
-                {
-                    "node": broker.node,
-                    "port": broker.port,
-                    "pid": broker.process.pid if broker.process else None,
-                    "healthy": broker.healthy(),
-                    "log": str(broker.log),
-                }
-                for broker in server.brokers
-            ],
+            "members": server.members(),
         }
         for kind, server in servers.items()
     }
@@ -210,10 +223,10 @@ def status(services: Services, *, as_json: bool) -> int:
 
 def _as_text(report: Mapping[str, Mapping[str, Any]]) -> str:
     lines = [
-        f"{kind} {broker['node']}  {'healthy' if broker['healthy'] else 'down':8} "
-        f"127.0.0.1:{broker['port']}  pid {broker['pid'] or '-'}  {broker['log']}"
+        f"{kind} {member['node']}  {'healthy' if member['healthy'] else 'down':8} "
+        f"127.0.0.1:{member['port']}  pid {member['pid'] or '-'}  {member['log']}"
         for kind, server in report.items()
-        for broker in server["brokers"]
+        for member in server["members"]
     ]
     return "\n".join(lines) or "nothing is up; start with: make services-up"
 
@@ -247,7 +260,7 @@ def main(argv: list[str]) -> int:
         return EXIT_MISSING
     match arguments.command:
         case "up":
-            install_programs()
+            install_programs(wanted)
             for kind in wanted:
                 services.up(kind, arguments.brokers)
             return status(services, as_json=False)
@@ -256,13 +269,13 @@ def main(argv: list[str]) -> int:
         case "status":
             return status(services, as_json=arguments.json)
         case "env":
-            print("\n".join(f"export {name}={value}" for name, value in services.environment().items()))
+            print("\n".join(f"export {name}={shlex.quote(value)}" for name, value in services.environment().items()))
         case "run":
-            install_programs()
+            install_programs(wanted)
             return run(services, wanted, argv[split + 1 :])
         case action:
             method = action.replace("-", "_")
-            services.change("kafka", lambda cluster: getattr(cluster, method)(arguments.node))
+            services.change(lambda cluster: getattr(cluster, method)(arguments.node))
     return 0
 
 

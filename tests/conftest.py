@@ -26,6 +26,24 @@ def kafka() -> Kafka:
     return Kafka(bootstrap)
 
 
+@pytest.fixture(scope="session")
+def postgres() -> str:
+    """The connection string of a real PostgreSQL: make tables with names of your own."""
+    return _address("postgres")
+
+
+@pytest.fixture(scope="session")
+def redis() -> str:
+    """The URL of a real Redis: use keys with a prefix of your own."""
+    return _address("redis")
+
+
+@pytest.fixture(scope="session")
+def mongo() -> str:
+    """The connection string of a server that speaks MongoDB's protocol: make databases with names of your own."""
+    return _address("mongo")
+
+
 @pytest.fixture
 def make_topic(kafka: Kafka) -> Iterator[MakeTopic]:
     """Make topics with unique names: `make_topic(partitions=4)` gives the name; they go away after the test."""
@@ -58,6 +76,13 @@ def make_cluster(tmp_path: Path) -> Iterator[MakeCluster]:
     yield make
     for cluster in clusters:
         cluster.stop()
+
+
+def _address(kind: str) -> str:
+    address = os.environ.get(VARIABLES[kind]) or Services().environment().get(VARIABLES[kind], "")
+    if not address:
+        _unavailable(f"no {kind} at {VARIABLES[kind]}; start one with: make services-up")
+    return address
 
 
 def _unavailable(message: str) -> NoReturn:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import base64
-import os
 import shutil
 import socket
 import struct
 import subprocess
-import sys
-import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from scripts.servers.maven import fetch
 from scripts.servers.process import ServerError, ServerProcess, free_ports, tail, wait_until
 
 __all__ = ["Broker", "KafkaCluster", "answers", "install", "server_properties"]
@@ -80,6 +78,24 @@ class KafkaCluster:
     def bootstrap(self) -> str:
         """The value of `bootstrap.servers`, all nodes, whether they run or not."""
         return ",".join(f"127.0.0.1:{broker.port}" for broker in self.brokers)
+
+    @property
+    def address(self) -> str:
+        """What a client is given to connect."""
+        return self.bootstrap
+
+    def members(self) -> list[dict[str, Any]]:
+        """The brokers, for a report."""
+        return [
+            {
+                "node": broker.node,
+                "port": broker.port,
+                "pid": broker.process.pid if broker.process else None,
+                "healthy": broker.healthy(),
+                "log": str(broker.log),
+            }
+            for broker in self.brokers
+        ]
 
     def healthy(self) -> bool:
         """Whether every broker runs and answers."""
@@ -217,23 +233,7 @@ def install() -> Path:
     Raises:
         ServerError: Maven failed.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drakkar-flow"
-    libs = cache / f"kafka-{VERSION}"
-    if libs.is_dir():
-        return libs
-    print(f"fetching Kafka {VERSION} (54 MB, once)", file=sys.stderr)
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as folder:
-        argv = ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={folder}/libs"]
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise ServerError(f"Maven could not fetch Kafka {VERSION}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-        try:
-            Path(folder, "libs").rename(libs)
-        except OSError:
-            if not libs.is_dir():  # somebody else was quicker, otherwise
-                raise
-    return libs
+    return fetch(f"kafka-{VERSION}", POM)
 
 
 def _render(properties: Mapping[str, str | int]) -> str:

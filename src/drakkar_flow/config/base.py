@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
-__all__ = ["Section"]
+from drakkar_flow.config.redact import plain
+
+__all__ = ["NO_PAGE", "NoEffect", "Section"]
 
 _NUMBERS: Final = (int, float, int | None, float | None)
+
+
+@dataclass(frozen=True, slots=True)
+class NoEffect:
+    """Marks a key, in its `Annotated` type, that is accepted and checked, but that nothing heeds yet; `why` says so.
+
+    Whoever writes the feature takes the mark away.
+    """
+
+    why: str
+
+
+NO_PAGE: Final = NoEffect("there is no web page in this version to show it")
 
 
 class Section(BaseModel):
@@ -23,3 +40,8 @@ class Section(BaseModel):
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in _NUMBERS:
             raise ValueError(f"must be a number, not {str(value).lower()}")
         return value
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """What `repr` and `str` show: no secrets."""
+        for name, value in super().__repr_args__():
+            yield name, value if isinstance(value, Section) else plain(value)

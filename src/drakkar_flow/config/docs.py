@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import types
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
-from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from drakkar_flow.config.root import DrakkarConfig
-from drakkar_flow.config.schema import Path, Type, dotted, is_section, sections
+from drakkar_flow.config.schema import ROOT, Path, Type, dotted, field_at, is_secret, is_section, mark_of, sections
 
 __all__ = ["json_schema", "markdown"]
 
@@ -40,29 +39,35 @@ _UNITS: Final = {
     "_offsets": "offsets",
 }
 _BOUNDS: Final = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
-_NAMES: Final = {str: "text", int: "integer", float: "number", bool: "boolean", SecretStr: "secret", Any: "any"}
+_NAMES: Final = {str: "text", int: "integer", float: "number", bool: "boolean", Any: "any"}
 
 
-def json_schema() -> str:
+def json_schema(root: Type = ROOT) -> str:
     """The JSON Schema (draft 2020-12) of the configuration file, for editors and other validators."""
-    schema = DrakkarConfig.model_json_schema()
+    schema = root.model_json_schema()
     return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"
 
 
-def markdown() -> str:
+def markdown(root: Type = ROOT) -> str:
     """The reference page: every key with type, default, unit and meaning."""
-    return _INTRODUCTION + "".join(_section(path, kind) for path, kind in sections())
+    return _INTRODUCTION + "".join(_section(path, kind, root) for path, kind in sections((), root))
 
 
-def _section(path: Path, kind: Type) -> str:
+def _section(path: Path, kind: Type, root: Type) -> str:
     rows = [_row(name, field) for name, field in kind.model_fields.items() if not _has_own_table(field)]
     heading = f"`{_shown(path)}`" if path else "Top level"
     table = ["| Key | Type | Default | Unit | Meaning |", "| --- | --- | --- | --- | --- |", *rows] if rows else []
-    return "\n".join(["", f"## {heading}", "", str(kind.__doc__), *([""] if table else []), *table, ""])
+    text = f"{inspect.cleandoc(kind.__doc__ or '')}{_without_effect(field_at(path, root))}"
+    return "\n".join(["", f"## {heading}", "", text, *([""] if table else []), *table, ""])
 
 
 def _shown(path: Path) -> str:
     return dotted(path).replace("*", "<name>")
+
+
+def _without_effect(field: FieldInfo | None) -> str:
+    mark = mark_of(field)
+    return f" No effect: {mark.why}." if mark else ""
 
 
 def _has_own_table(field: FieldInfo) -> bool:
@@ -72,7 +77,8 @@ def _has_own_table(field: FieldInfo) -> bool:
 
 def _row(name: str, field: FieldInfo) -> str:
     kind = ", ".join([_kind(field.annotation), *_bounds(field)])
-    cells = [f"`{name}`", kind, _default(field), _unit(name), str(field.description).replace("\n", " ")]
+    meaning = " ".join(f"{field.description or ''}{_without_effect(field)}".split())
+    cells = [f"`{name}`", kind, _default(field), _unit(name), meaning]
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
@@ -91,20 +97,21 @@ def _kind(kind: Type) -> str:
         return " or ".join(f"`{choice}`" if choice else "empty" for choice in arguments)
     if generic in (Union, types.UnionType):
         return " or ".join("null" if each is types.NoneType else _kind(each) for each in arguments)
-    if generic is list:
+    if generic is list and arguments:
         return f"list of {_kind(arguments[0])}"
-    if generic is dict:
+    if generic is dict and arguments:
         return f"mapping of {_kind(arguments[1])}"
-    return _NAMES[kind]
+    if is_section(kind):
+        return "section"
+    return "secret" if is_secret(kind) else _NAMES.get(kind) or str(getattr(kind, "__name__", kind))
 
 
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    value = field.get_default()
-    if isinstance(value, SecretStr):
-        value = value.get_secret_value()
-    return f"`{json.dumps(value)}`"
+    if field.default_factory is not None:
+        return "computed"
+    return f"`{json.dumps(field.get_default(), default=str)}`"
 
 
 def _unit(name: str) -> str:

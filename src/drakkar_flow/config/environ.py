@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from drakkar_flow.config.layers import Layer, from_plain
-from drakkar_flow.config.schema import ROOT, Path, is_container, type_at
+from drakkar_flow.config.schema import ROOT, Path, Type, fields_at, is_container, type_at
 
 __all__ = ["PATH_VARIABLES", "read_environ"]
 
@@ -17,27 +17,31 @@ _PREFIXES: Final = ("DK_", "DRAKKAR_")
 _KEEPS_CASE: Final[set[Path]] = {("executor", "env")}
 
 
-def read_environ(environ: Mapping[str, str]) -> list[Layer]:
+def read_environ(environ: Mapping[str, str], root: Type = ROOT, app_prefix: str | None = None) -> list[Layer]:
     """A layer per variable that is meant for us, in the order they are to be merged.
 
     Meant for us are names with a prefix (`DRAKKAR_` wins over `DK_`) that hold `__` or name a top-level key; others,
     like `DRAKKAR_CONFIG`, are left alone. Keys are lower-cased, except below `executor.env`. Sections, mappings and
-    lists are given as JSON.
+    lists are given as JSON. With `app_prefix` names that begin with it and go on with a key of the `app` section set
+    that; `DRAKKAR_APP__...` wins over them.
     """
     found = [
-        (prefix, path, name)
+        (_PREFIXES.index(prefix), path, name)
         for name in environ
         for prefix in _PREFIXES
         if name.startswith(prefix) and (path := _path_of(name.removeprefix(prefix)))
     ]
-    found.sort(key=lambda entry: (_PREFIXES.index(entry[0]), len(entry[1]), entry[2]))
-    return [_layer(name, path, environ[name]) for _, path, name in found]
+    if app_prefix is not None:
+        known = fields_at(("app",), root)
+        paths = {name: _lowered(name.removeprefix(app_prefix)) for name in environ if name.startswith(app_prefix)}
+        found += [(-1, ("app", *path), name) for name, path in paths.items() if path[0] in known]
+    found.sort(key=lambda entry: (entry[0], len(entry[1]), entry[2]))
+    return [_layer(name, path, environ[name], root) for _, path, name in found]
 
 
 def _path_of(name: str) -> Path:
     """The path a variable's name stands for; empty when it is not meant for us."""
-    segments = name.split("__")
-    lowered = tuple(segment.lower() for segment in segments)
+    segments, lowered = name.split("__"), _lowered(name)
     if len(segments) == 1 and lowered[0] not in ROOT.model_fields:
         return ()
     for parent in _KEEPS_CASE:
@@ -46,9 +50,13 @@ def _path_of(name: str) -> Path:
     return lowered
 
 
-def _layer(name: str, path: Path, text: str) -> Layer:
+def _lowered(name: str) -> tuple[str, ...]:
+    return tuple(name.lower().split("__"))
+
+
+def _layer(name: str, path: Path, text: str, root: Type) -> Layer:
     origin = f"environment variable {name}"
-    value, wrong = _value(path, text)
+    value, wrong = _value(path, text, root)
     for key in reversed(path):
         value = {key: value}
     layer = from_plain(value, origin)
@@ -59,9 +67,9 @@ def _layer(name: str, path: Path, text: str) -> Layer:
     return layer
 
 
-def _value(path: Path, text: str) -> tuple[Any, str]:
+def _value(path: Path, text: str, root: Type) -> tuple[Any, str]:
     """The variable's value, and what is wrong with it."""
-    if not is_container(type_at(path)):
+    if not is_container(type_at(path, root)):
         return text, ""
     try:
         return (json.loads(text), "") if text.strip() else (None, "")

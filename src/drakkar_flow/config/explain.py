@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Final
 
@@ -11,19 +10,10 @@ from pydantic_core import ErrorDetails
 
 from drakkar_flow.config.layers import Layer
 from drakkar_flow.config.redact import MASK, is_sensitive, mask_url
-from drakkar_flow.config.schema import Path, fields_at, places_of, type_at
+from drakkar_flow.config.schema import ROOT, Path, Type, fields_at, is_secret, places_of, similar, type_at
 from drakkar_flow.errors import Problem
 
-__all__ = ["explain"]
-
-_FORMER: Final[dict[Path, str]] = {
-    ("debug",): "the worker's web page has no settings here; remove the section",
-    ("cache",): "there is no cache; remove the section",
-    ("sources",): "what stood under sources.kafka belongs under kafka",
-    ("sinks", "circuit_breaker"): "each sink has its own retry section instead",
-    ("dlq", "on_send_failure"): "it is called on_failure: stall or drop",
-}
-"""Keys of py-drakkar that went elsewhere."""
+__all__ = ["explain", "unknown_key"]
 
 _EXPECTED: Final = {
     "bool": "true or false",
@@ -43,22 +33,27 @@ _BOUNDS: Final = {
 }
 
 
-def explain(error: ErrorDetails, layer: Layer) -> Problem:
+def explain(error: ErrorDetails, layer: Layer, root: Type = ROOT) -> Problem:
     """What pydantic found, for the person who wrote the configuration."""
     path = tuple(error["loc"])
     if error["type"] == "extra_forbidden":
-        return Problem(layer.where(path), "unknown key", _remedy_for_unknown(path))
+        return unknown_key(path, layer, root)
     if error["type"] == "missing":
         return Problem(layer.where(path), "is missing", "it has no default")
-    what, remedy = _what(error, path)
+    what, remedy = _what(error, path, root)
     return Problem(layer.where(path), what, remedy)
 
 
-def _what(error: ErrorDetails, path: Path) -> tuple[str, str]:
+def unknown_key(path: Path, layer: Layer, root: Type = ROOT) -> Problem:
+    """A key that its section does not know, with the nearest ones it does."""
+    return Problem(layer.where(path), "unknown key", _remedy_for_unknown(path, root))
+
+
+def _what(error: ErrorDetails, path: Path, root: Type) -> tuple[str, str]:
     kind, context = error["type"], error.get("ctx", {})
-    given = _given(error["input"], path)
-    if kind == "value_error":
-        return str(context["error"]), ""
+    given = _given(error["input"], path, root)
+    if kind in ("value_error", "assertion_error"):
+        return _without_value(str(context["error"]), error["input"], given), ""
     if kind == "literal_error":
         return f"must be one of {context['expected']}, not {given}", ""
     if kind == "string_too_short":
@@ -68,7 +63,16 @@ def _what(error: ErrorDetails, path: Path) -> tuple[str, str]:
         return f"{phrase} {context[bound]}, not {given}", ""
     if kind == "finite_number":
         return f"must be a finite number, not {given}", ""
-    return _wrong_type(kind, error["msg"], given, error["input"])
+    message = _without_value(error["msg"], error["input"], given)
+    return _wrong_type(kind, message, given, error["input"])
+
+
+def _without_value(message: str, value: object, given: str) -> str:
+    """The message on one line, and without the value when that is a secret: a user's own rule may repeat it."""
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if given == MASK and isinstance(text, str | int | float) and str(text):
+        message = message.replace(str(text), MASK).replace(repr(text)[1:-1], MASK)
+    return mask_url(" ".join(message.split()))
 
 
 def _wrong_type(kind: str, message: str, given: str, value: object) -> tuple[str, str]:
@@ -81,7 +85,7 @@ def _wrong_type(kind: str, message: str, given: str, value: object) -> tuple[str
     return f"must be {expected}, not {given}", remedy
 
 
-def _given(value: object, path: Path) -> str:
+def _given(value: object, path: Path, root: Type) -> str:
     """The value for a message: never a secret, never long."""
     if value is None:
         return "nothing"
@@ -89,36 +93,27 @@ def _given(value: object, path: Path) -> str:
         return "a mapping"
     if isinstance(value, list | tuple):
         return "a list"
-    kind = type_at(path)
-    if kind is SecretStr or any(is_sensitive(str(part)) for part in path[1:]):
+    if is_secret(type_at(path, root)) or any(is_sensitive(str(part)) for part in path[1:]):
         return MASK
     if not isinstance(value, str | int | float):
         return f"a {type(value).__name__}"
-    if isinstance(value, str) and fields_at(path):
+    if isinstance(value, str) and fields_at(path, root):
         return "text"
     text = repr(mask_url(value)) if isinstance(value, str) else str(value).lower()
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 
-def _remedy_for_unknown(path: Path) -> str:
-    if path in _FORMER:
-        return _FORMER[path]
+def _remedy_for_unknown(path: Path, root: Type) -> str:
     *parent, last = path
     key = str(last)
-    known = fields_at(tuple(parent))
-    near = _similar(key.lower().replace("-", "_"), known)
-    elsewhere = " or ".join(places_of(key)[:4])
+    known = fields_at(tuple(parent), root)
+    near = similar(key.lower().replace("-", "_"), known)
+    elsewhere = " or ".join(places_of(key, root)[:4])
     if near:
         doubt = f", or does it belong under {elsewhere}" if elsewhere else ""
         return f"did you mean {' or '.join(map(repr, near))}{doubt}?"
     if elsewhere:
         return f"it belongs under {elsewhere}"
-    if key in fields_at(()):
+    if key in fields_at((), root):
         return f"{key!r} belongs at the top level"
     return f"known keys are {', '.join(known)}" if known else ""
-
-
-def _similar(key: str, known: tuple[str, ...]) -> list[str]:
-    """The best two of the known keys that look like the key or contain it."""
-    near = difflib.get_close_matches(key, known, n=2, cutoff=0.6)
-    return near or [name for name in known if len(key) > 2 and key in name][:2]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import warnings
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
-from drakkar_flow.config.base import Section
+from drakkar_flow.config.base import NO_PAGE, Section
 
-__all__ = ["KafkaConfig", "KafkaSecurityConfig", "client_properties"]
+__all__ = ["KafkaConfig", "KafkaSecurityConfig", "client_properties", "security_properties"]
 
 _RESERVED: Final = {
     "bootstrap.servers": "it is kafka.brokers",
@@ -62,6 +62,11 @@ class KafkaSecurityConfig(Section):
     ssl_endpoint_identification_algorithm: Literal["https", "none"] = "https"
     """Whether the broker's certificate must name the host we connected to."""
 
+    @field_validator("sasl_mechanism", "ssl_endpoint_identification_algorithm", mode="before")
+    @classmethod
+    def _null_is_the_default(cls, value: object, info: ValidationInfo) -> object:
+        return cls.model_fields[str(info.field_name)].default if value is None else value
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         sasl = self.protocol.startswith("SASL_")
@@ -107,10 +112,24 @@ class KafkaConfig(Section):
     """Seconds between two looks for new partitions and for new topics that match."""
     startup_timeout_s: float = Field(default=30.0, gt=0)
     """Seconds the brokers have to answer at the start."""
+    startup_align_enabled: bool = False
+    """Whether reading begins at a common wall-clock time, so that workers started together join the group together.
+
+    Off unlike in py-drakkar: a member that joins later takes only its own partitions from the others, which drain them,
+    so waiting 4 to 14 seconds at each start gains nothing.
+    """
+    startup_min_wait_seconds: float = Field(default=4.0, ge=0)
+    """The least wait before that time."""
+    startup_align_interval_seconds: int = Field(default=10, ge=1)
+    """That time is a multiple of so many seconds since 1970."""
     client_config: dict[str, Any] = {}
     """Further librdkafka properties, for all clients."""
     security: KafkaSecurityConfig = KafkaSecurityConfig()
     """Encryption and login."""
+    ui_url: Annotated[str, NO_PAGE] = ""
+    """A Kafka UI, for links."""
+    ui_cluster_name: Annotated[str, NO_PAGE] = ""
+    """The cluster's name there."""
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -171,10 +190,11 @@ def client_properties(kafka: KafkaConfig) -> dict[str, Any]:
     >>> client_properties(KafkaConfig(brokers="kafka:9092", client_config={"socket.keepalive.enable": True}))
     {'bootstrap.servers': 'kafka:9092', 'socket.keepalive.enable': True}
     """
-    return {"bootstrap.servers": kafka.brokers, **_security_properties(kafka.security), **kafka.client_config}
+    return {"bootstrap.servers": kafka.brokers, **security_properties(kafka.security), **kafka.client_config}
 
 
-def _security_properties(security: KafkaSecurityConfig) -> dict[str, Any]:
+def security_properties(security: KafkaSecurityConfig) -> dict[str, Any]:
+    """The librdkafka properties of encryption and login, secrets in clear; nothing for plain connections."""
     if security.protocol == "PLAINTEXT":
         return {}
     properties = {

@@ -30,6 +30,8 @@ class Layer:
     """Paths whose values a problem was already found with."""
     problems: list[Problem] = field(default_factory=list)
     """What is wrong already, before any value met the schema."""
+    notices: list[Problem] = field(default_factory=list)
+    """What is not wrong, but has to be said: keys that went elsewhere."""
 
     def where(self, path: Path) -> str:
         """Where a user finds the value at a path, or the nearest thing around it."""
@@ -78,6 +80,7 @@ def merge(layers: list[Layer]) -> Layer:
         _merge_into(result, result.tree, layer, layer.tree, ())
         result.broken |= layer.broken
         result.problems += layer.problems
+        result.notices += layer.notices
     return result
 
 

@@ -8,17 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from drakkar_flow.config.environ import PATH_VARIABLES, read_environ
-from drakkar_flow.config.explain import explain
+from drakkar_flow.config.explain import explain, unknown_key
 from drakkar_flow.config.layers import Layer, from_plain, merge
+from drakkar_flow.config.renames import settle_former_keys
 from drakkar_flow.config.root import DrakkarConfig
-from drakkar_flow.config.schema import ROOT, Path, Type, child, is_container, is_section
+from drakkar_flow.config.schema import (
+    ROOT,
+    Path,
+    Type,
+    child,
+    is_container,
+    is_section,
+    overlooked_keys,
+    root_with,
+)
 from drakkar_flow.config.yaml_file import read_yaml
-from drakkar_flow.errors import ConfigError
+from drakkar_flow.errors import ConfigError, Problem
 
-__all__ = ["Loaded", "from_mapping", "load", "load_config"]
+__all__ = ["Loaded", "file_layer", "from_mapping", "load", "load_config", "validated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +37,8 @@ class Loaded:
 
     config: DrakkarConfig
     layer: Layer
+    notices: tuple[Problem, ...] = ()
+    """What is not wrong, but has to be said: keys that went elsewhere, keys that have no effect yet."""
 
     def origin(self, path: Path) -> str:
         """Where the value at a path was set; empty when it is the default."""
@@ -43,13 +55,18 @@ def load_config(
     *,
     overrides: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
+    app_model: type[BaseModel] | None = None,
+    app_env_prefix: str = "APP_",
 ) -> DrakkarConfig:
     """Reads the configuration: defaults, then the YAML file, then the environment, then `overrides`; later ones win.
 
     The file is `path`, else what the environment variable `DRAKKAR_CONFIG` or `DK_CONFIG` names, else none. In its
     values `${NAME}` and `${NAME:-default}` take environment variables, `$${` stands for `${`. The variable
     `DRAKKAR_KAFKA__BROKERS` (or `DK_...`) sets `kafka.brokers`; sections, mappings and lists are given as JSON.
-    `overrides` is nested like the file; `environ` replaces the process's environment.
+    `overrides` is nested like the file; `environ` replaces the process's environment. With `app_model` the `app`
+    section is checked by it and becomes an instance of it; `APP_LIMIT` (`app_env_prefix`) then sets `app.limit`.
+    Keys of py-drakkar that moved are taken where they stand now; what has to be said about that is in
+    `DrakkarConfig.notices` and is logged when a flow starts.
 
     Raises:
         ConfigError: with everything that is wrong, each with its place.
@@ -57,7 +74,7 @@ def load_config(
     >>> load_config(environ={"DRAKKAR_EXECUTOR__MAX_EXECUTORS": "8"}).executor.max_executors
     8
     """
-    return load(path, overrides=overrides, environ=environ).config
+    return load(path, overrides=overrides, environ=environ, app_model=app_model, app_env_prefix=app_env_prefix).config
 
 
 def load(
@@ -65,16 +82,22 @@ def load(
     *,
     overrides: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
+    app_model: type[BaseModel] | None = None,
+    app_env_prefix: str = "APP_",
 ) -> Loaded:
     """Like `load_config`, but tells also where each value comes from."""
     variables = os.environ if environ is None else environ
-    layers = [*_file_layers(path, variables), *read_environ(variables)]
+    root = root_with(app_model)
+    prefix = app_env_prefix if app_model is not None else None
+    layers = [file_layer(path, variables), merge(read_environ(variables, root, prefix))]
     if overrides is not None:
         layers.append(from_plain(overrides, "override"))
-    return _validated(merge(layers))
+    return validated(merge([settle_former_keys(layer) for layer in layers]), root)
 
 
-def from_mapping(data: Mapping[str, Any], source: str = "config") -> DrakkarConfig:
+def from_mapping(
+    data: Mapping[str, Any], source: str = "config", *, app_model: type[BaseModel] | None = None
+) -> DrakkarConfig:
     """Checks a nested mapping like `load_config` checks a file; `source` names it in problems.
 
     Raises:
@@ -85,28 +108,37 @@ def from_mapping(data: Mapping[str, Any], source: str = "config") -> DrakkarConf
     drakkar_flow.errors.ConfigError: the configuration is not usable:
       - config kafka.brokerz: unknown key; did you mean 'brokers'?
     """
-    return _validated(merge([from_plain(data, source)])).config
+    layer = settle_former_keys(from_plain(data, source))
+    return validated(merge([layer]), root_with(app_model)).config
 
 
-def _file_layers(path: str | FilePath | None, environ: Mapping[str, str]) -> list[Layer]:
+def file_layer(path: str | FilePath | None, environ: Mapping[str, str]) -> Layer:
+    """The values of the file, or of the one the environment names; nothing without a file."""
     if path is not None:
-        return [read_yaml(FilePath(path), environ)]
+        return read_yaml(FilePath(path), environ)
     for name in PATH_VARIABLES:
         if environ.get(name):
-            return [read_yaml(FilePath(environ[name]), environ, f"the environment variable {name} names it")]
-    return []
+            return read_yaml(FilePath(environ[name]), environ, f"the environment variable {name} names it")
+    return Layer()
 
 
-def _validated(layer: Layer) -> Loaded:
+def validated(layer: Layer, root: type[DrakkarConfig] = ROOT) -> Loaded:
+    """The layer's values as a configuration.
+
+    Raises:
+        ConfigError: with everything that is wrong, each with its place.
+    """
     problems = list(layer.problems)
+    problems += [unknown_key(path, layer, root) for path in overlooked_keys(layer.tree, root)]
     try:
-        config = DrakkarConfig.model_validate(_without_empty(layer.tree, ROOT))
+        config = root.model_validate(_without_empty(layer.tree, root))
     except ValidationError as error:
         details = error.errors(include_url=False)
-        problems += [explain(d, layer) for d in details if not layer.is_broken(tuple(d["loc"]))]
+        problems += [explain(d, layer, root) for d in details if not layer.is_broken(tuple(d["loc"]))]
     if problems:
         raise ConfigError(sorted(set(problems), key=problems.index))
-    return Loaded(config, layer)
+    notices = (*layer.notices, *config.without_effect(layer.where))
+    return Loaded(config.noted(notices), layer, notices)
 
 
 def _without_empty(tree: dict[str, Any], kind: Type) -> dict[str, Any]:

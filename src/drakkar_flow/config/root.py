@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Self
 
-from pydantic import model_validator
+from pydantic import PrivateAttr, model_validator
 
-from drakkar_flow.config.base import Section
+from drakkar_flow.config.base import NoEffect, Section
+from drakkar_flow.config.debug import CacheConfig, DebugConfig
 from drakkar_flow.config.executor import ExecutorConfig
 from drakkar_flow.config.kafka import KafkaConfig
+from drakkar_flow.config.notices import Place, idle_alignment, without_effect
 from drakkar_flow.config.observe import LoggingConfig, MetricsConfig
 from drakkar_flow.config.runtime import RuntimeConfig
 from drakkar_flow.config.sinks import DlqConfig, SinksConfig
+from drakkar_flow.errors import Problem
 
 __all__ = ["DrakkarConfig"]
 
@@ -39,8 +43,41 @@ class DrakkarConfig(Section):
     """The Prometheus endpoint."""
     logging: LoggingConfig = LoggingConfig()
     """What is logged, how and where."""
+    debug: Annotated[DebugConfig, NoEffect("there is no web page and no recorder in this version")] = DebugConfig()
+    """The operators' web page and the recorder behind it."""
+    cache: Annotated[CacheConfig, NoEffect("there is no cache in this version")] = CacheConfig()
+    """The handler's key-value cache."""
     app: dict[str, Any] = {}
-    """Settings of your own; the library does not look at them."""
+    """Settings of your own: an instance of the handler's `app_config_model`, else the mapping as it is written."""
+    _notices: tuple[Problem, ...] | None = PrivateAttr(default=None)
+
+    @property
+    def notices(self) -> tuple[Problem, ...]:
+        """What is not wrong, but has to be said: keys that went elsewhere, keys that have no effect yet.
+
+        >>> print(*DrakkarConfig(cache={"enabled": True}).notices)
+        cache: accepted, but there is no cache in this version; it has no effect
+        """
+        if self._notices is not None:
+            return self._notices
+        return self.without_effect(lambda path: ".".join(map(str, path)))
+
+    def without_effect(self, where: Callable[[Place], str]) -> tuple[Problem, ...]:
+        """A notice per given key that nothing heeds; `where` says where a path stands."""
+        return (*without_effect(self, where), *idle_alignment(self.kafka.model_fields_set, where))
+
+    def noted(self, notices: Sequence[Problem]) -> Self:
+        """This configuration, with the notices of its loading."""
+        self._notices = tuple(notices) or None
+        return self
+
+    def replaced(self, **sections: Any) -> Self:
+        """The configuration with other sections, checked as a whole again.
+
+        Raises:
+            ValidationError: they don't fit the rest.
+        """
+        return type(self)(**{**dict(self), **sections}).noted(self.notices)
 
     @property
     def dead_letter_topic(self) -> str:

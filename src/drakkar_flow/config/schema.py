@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any, Final, Union, get_args, get_origin
 
-from drakkar_flow.config.base import Section
+from pydantic import AliasChoices, AliasPath, BaseModel, Field, Secret, SecretBytes, SecretStr, create_model
+from pydantic.fields import FieldInfo
+
+from drakkar_flow.config.base import NoEffect
 from drakkar_flow.config.root import DrakkarConfig
 
 __all__ = [
@@ -15,11 +20,18 @@ __all__ = [
     "Type",
     "child",
     "dotted",
+    "field_at",
     "fields_at",
     "is_container",
+    "is_secret",
     "is_section",
+    "mark_of",
+    "overlooked_keys",
     "places_of",
+    "plain_type",
+    "root_with",
     "sections",
+    "similar",
     "type_at",
 ]
 
@@ -28,6 +40,25 @@ Path = tuple[str | int, ...]
 Type = Any
 """A field's annotation; None where the schema says nothing."""
 ROOT: Final = DrakkarConfig
+
+
+@cache
+def root_with(app_model: type[BaseModel] | None) -> type[DrakkarConfig]:
+    """The schema whose `app` section is the model; without one the schema as it is.
+
+    >>> class Limits(BaseModel):
+    ...     rows: int = 10
+    >>> root_with(Limits)().app.rows
+    10
+    """
+    if app_model is None:
+        return DrakkarConfig
+    description = DrakkarConfig.model_fields["app"].description
+    default = Field(default_factory=dict, validate_default=True, description=description)
+    typed: type[DrakkarConfig] = create_model(
+        "DrakkarConfig", __base__=DrakkarConfig, __doc__=DrakkarConfig.__doc__, app=(app_model, default)
+    )
+    return typed
 
 
 def dotted(path: Path) -> str:
@@ -40,8 +71,13 @@ def dotted(path: Path) -> str:
 
 
 def is_section(kind: Type) -> bool:
-    """Whether the type is a section of the configuration."""
-    return isinstance(kind, type) and issubclass(kind, Section)
+    """Whether the type is a section of the configuration: a model, ours or the user's."""
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def is_secret(kind: Type) -> bool:
+    """Whether values of the type are never to be shown."""
+    return isinstance(kind, type) and issubclass(kind, SecretStr | SecretBytes | Secret)
 
 
 def is_container(kind: Type) -> bool:
@@ -53,44 +89,92 @@ def child(kind: Type, key: str | int) -> Type:
     """The type of what stands under `key` in a value of type `kind`; None where there is no such place."""
     if is_section(kind):
         field = kind.model_fields.get(key)
-        return _plain(field.annotation) if field else None
-    return get_args(kind)[-1] if is_container(kind) else None
+        return plain_type(field.annotation) if field else None
+    return get_args(kind)[-1] if is_container(kind) and get_args(kind) else None
 
 
-def type_at(path: Path) -> Type:
+def type_at(path: Path, root: Type = ROOT) -> Type:
     """The type at a path from the root; None where there is no such place."""
-    kind: Type = ROOT
+    kind = root
     for key in path:
         kind = child(kind, key)
     return kind
 
 
-def fields_at(path: Path) -> tuple[str, ...]:
+def field_at(path: Path, root: Type = ROOT) -> FieldInfo | None:
+    """The field a section declares for a path; None for the root and below free mappings."""
+    parent = type_at(path[:-1], root)
+    return parent.model_fields.get(path[-1]) if path and is_section(parent) else None
+
+
+def mark_of(field: FieldInfo | None) -> NoEffect | None:
+    """The mark of a field that has no effect; None for all others."""
+    marks = field.metadata if field is not None else []
+    return next((mark for mark in marks if isinstance(mark, NoEffect)), None)
+
+
+def fields_at(path: Path, root: Type = ROOT) -> tuple[str, ...]:
     """The keys that the section at a path knows; none where it is no section."""
-    kind = type_at(path)
+    kind = type_at(path, root)
     return tuple(kind.model_fields) if is_section(kind) else ()
 
 
-def places_of(key: str) -> list[str]:
+def places_of(key: str, root: Type = ROOT) -> list[str]:
     """The sections that know a key, by their dotted paths; a section that can stand under any name says `*`."""
-    return [dotted(path) for path, kind in sections() if path and key in kind.model_fields]
+    return [dotted(path) for path, kind in sections((), root) if path and key in kind.model_fields]
 
 
-def sections(path: Path = (), kind: Type = ROOT) -> Iterator[tuple[Path, Type]]:
-    """Every section of the schema with its path, the root first; names a user chooses are `*`."""
+def overlooked_keys(tree: Any, kind: Type, path: Path = ()) -> Iterator[Path]:
+    """The keys that models would overlook because they leave open (`extra`) what becomes of unknown ones."""
+    if isinstance(tree, list):
+        for index, item in enumerate(tree):
+            yield from overlooked_keys(item, child(kind, index), (*path, index))
+    if not isinstance(tree, dict):
+        return
+    open_ended = is_section(kind) and kind.model_config.get("extra") is None
+    known = {*kind.model_fields, *_aliases(kind)} if open_ended else set()
+    for key, value in tree.items():
+        if open_ended and key not in known:
+            yield (*path, key)
+        else:
+            yield from overlooked_keys(value, child(kind, key), (*path, key))
+
+
+def _aliases(kind: Type) -> Iterator[Any]:
+    for field in kind.model_fields.values():
+        for alias in (field.alias, field.validation_alias):
+            choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
+            yield from (choice.path[0] if isinstance(choice, AliasPath) else choice for choice in choices)
+
+
+def similar(key: str, known: Sequence[str]) -> list[str]:
+    """The best two of the known keys that look like the key or contain it.
+
+    >>> similar("brokerz", ["brokers", "topic"])
+    ['brokers']
+    """
+    near = difflib.get_close_matches(key, known, n=2, cutoff=0.6)
+    return near or [name for name in known if len(key) > 2 and key in name][:2]
+
+
+def sections(path: Path = (), kind: Type = ROOT, above: tuple[Type, ...] = ()) -> Iterator[tuple[Path, Type]]:
+    """Every section of the schema with its path, the root first; names a user chooses are `*`.
+
+    A model that holds itself stands there once.
+    """
     yield path, kind
     for name, field in kind.model_fields.items():
-        inner, here = _plain(field.annotation), (*path, name)
+        inner, here = plain_type(field.annotation), (*path, name)
         if _generic(inner) is dict:
             inner, here = get_args(inner)[-1], (*here, "*")
-        if is_section(inner):
-            yield from sections(here, inner)
+        if is_section(inner) and inner not in above:
+            yield from sections(here, inner, (*above, kind))
 
 
-def _plain(annotation: Type) -> Type:
+def plain_type(annotation: Type) -> Type:
     """The annotation without `| None`."""
     if _generic(annotation) in (Union, types.UnionType):
-        return next(arg for arg in get_args(annotation) if arg is not types.NoneType)
+        return next((arg for arg in get_args(annotation) if arg is not types.NoneType), None)
     return annotation
 
 

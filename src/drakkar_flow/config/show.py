@@ -10,7 +10,7 @@ import yaml
 
 from drakkar_flow.config.load import Loaded
 from drakkar_flow.config.redact import redacted
-from drakkar_flow.config.schema import Path
+from drakkar_flow.config.schema import Path, field_at, mark_of
 
 __all__ = ["render_yaml"]
 
@@ -32,7 +32,7 @@ _Dumper.add_representer(str, _represent_text)
 def render_yaml(loaded: Loaded) -> str:
     """The whole configuration as YAML that can be loaded again, secrets masked; a comment says who set what.
 
-    Values without a comment are defaults.
+    Values without a comment are defaults. Keys that have no effect are shown when they are set.
     """
     return "".join(_lines(redacted(loaded.config), (), loaded))
 
@@ -41,6 +41,8 @@ def _lines(values: Mapping[str, Any], path: Path, loaded: Loaded) -> Iterator[st
     indent = "  " * len(path)
     for key, value in values.items():
         here = (*path, key)
+        if mark_of(field_at(here, type(loaded.config))) and not loaded.origin(here):
+            continue
         if isinstance(value, dict) and value:
             yield f"{indent}{_inline(key)}:\n"
             yield from _lines(value, here, loaded)

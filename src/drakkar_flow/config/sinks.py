@@ -1,60 +1,46 @@
-"""The `sinks` and `dlq` sections: one model per kind of sink."""
+"""The `sinks` and `dlq` sections."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from drakkar_flow.config.base import Section
+from drakkar_flow.config.delivery import NO_BREAKER, CircuitBreakerConfig, SinkConfig
+from drakkar_flow.config.kafka import KafkaSecurityConfig
+from drakkar_flow.config.remote import HttpSinkConfig, MongoSinkConfig, PostgresSinkConfig, RedisSinkConfig
 
-__all__ = ["DlqConfig", "FilesystemSinkConfig", "KafkaSinkConfig", "RetryConfig", "SinksConfig", "SqliteSinkConfig"]
-
-
-class RetryConfig(Section):
-    """How a failed write is tried again: exponential back-off with full jitter."""
-
-    attempts: int = Field(default=5, ge=1)
-    """Writes tried before the payloads count as failed, the first included."""
-    initial_s: float = Field(default=0.1, gt=0)
-    """Seconds before the second attempt."""
-    max_s: float = Field(default=10.0, gt=0)
-    """The longest pause between two attempts, in seconds."""
+__all__ = ["DlqConfig", "FilesystemSinkConfig", "KafkaSinkConfig", "SinksConfig", "SqliteSinkConfig"]
 
 
-class KafkaSinkConfig(Section):
+class KafkaSinkConfig(SinkConfig):
     """A topic that results go to; every message is acknowledged by the broker."""
 
     topic: str = Field(min_length=1)
     """The topic."""
     brokers: str = ""
-    """Bootstrap servers; empty takes kafka.brokers."""
+    """Bootstrap servers; empty takes kafka.brokers, with kafka.security and kafka.client_config."""
+    security: KafkaSecurityConfig | None = None
+    """Encryption and login; null takes kafka.security when the brokers are kafka.brokers, else none."""
     client_config: dict[str, Any] = {}
     """Further librdkafka producer properties."""
     linger_ms: float = Field(default=2.0, ge=0)
     """Milliseconds librdkafka waits to fill a batch."""
     delivery_timeout_s: float = Field(default=30.0, gt=0)
     """Seconds after which a message that no broker acknowledged counts as failed."""
-    retry: RetryConfig = RetryConfig()
-    """How failed writes are tried again."""
-    ui_url: str = ""
-    """Link shown to operators."""
 
 
-class FilesystemSinkConfig(Section):
+class FilesystemSinkConfig(SinkConfig):
     """A directory of JSON-lines files."""
 
     base_path: str = Field(min_length=1)
     """The directory all paths stay inside."""
     fsync: Literal["never", "batch"] = "batch"
     """When written lines are forced to disk: `batch` before they are acknowledged, `never` leaves it to the system."""
-    retry: RetryConfig = RetryConfig()
-    """How failed writes are tried again."""
-    ui_url: str = ""
-    """Link shown to operators."""
 
 
-class SqliteSinkConfig(Section):
+class SqliteSinkConfig(SinkConfig):
     """An SQLite database; tables are made from the first row when they don't exist."""
 
     path: str = Field(min_length=1)
@@ -63,10 +49,6 @@ class SqliteSinkConfig(Section):
     """Whether a missing table is made from its first row."""
     synchronous: Literal["NORMAL", "FULL"] = "FULL"
     """SQLite's synchronous level: FULL survives a power cut, NORMAL a crash of the process."""
-    retry: RetryConfig = RetryConfig()
-    """How failed writes are tried again."""
-    ui_url: str = ""
-    """Link shown to operators."""
 
 
 class SinksConfig(Section):
@@ -74,10 +56,20 @@ class SinksConfig(Section):
 
     kafka: dict[str, KafkaSinkConfig] = {}
     """Kafka topics."""
+    postgres: dict[str, PostgresSinkConfig] = {}
+    """PostgreSQL databases."""
+    mongo: dict[str, MongoSinkConfig] = {}
+    """MongoDB databases."""
+    http: dict[str, HttpSinkConfig] = {}
+    """Web services."""
+    redis: dict[str, RedisSinkConfig] = {}
+    """Redis servers."""
     filesystem: dict[str, FilesystemSinkConfig] = {}
     """Directories of JSON-lines files."""
     sqlite: dict[str, SqliteSinkConfig] = {}
     """SQLite databases."""
+    circuit_breaker: Annotated[CircuitBreakerConfig, NO_BREAKER] = CircuitBreakerConfig()
+    """When a sink that keeps failing is left alone for a while; each sink may have its own."""
 
 
 class DlqConfig(Section):
@@ -86,7 +78,9 @@ class DlqConfig(Section):
     topic: str = ""
     """The dead letter topic; empty means the source topic followed by `_dlq`."""
     brokers: str = ""
-    """Bootstrap servers; empty takes kafka.brokers."""
+    """Bootstrap servers; empty takes kafka.brokers, with kafka.security and kafka.client_config."""
+    security: KafkaSecurityConfig | None = None
+    """Encryption and login; null takes kafka.security when the brokers are kafka.brokers, else none."""
     client_config: dict[str, Any] = {}
     """Further librdkafka producer properties."""
     on_failure: Literal["stall", "drop"] = "stall"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from drakkar_flow.config.base import Section
-from drakkar_flow.config.sinks import RetryConfig
+from drakkar_flow.config.delivery import RetryConfig
 from drakkar_flow.errors import BatchFailed
 from drakkar_flow.model.outcome import Delivery, Failure
 from drakkar_flow.runtime.parts import SinkPart

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from drakkar_flow.config.sinks import RetryConfig
+from drakkar_flow.config.delivery import RetryConfig
 from drakkar_flow.errors import SinkError
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.outcome import Ack, Delivery, Failure, FailureKind

@@ -127,7 +127,7 @@ def test_a_broker_that_is_not_there_is_named() -> None:
 def test_up_starts_once_and_then_uses_what_is_there(services: Services) -> None:
     """The second up finds a healthy server and leaves it alone."""
     assert services.up("kafka")
-    bootstrap = services.running()["kafka"].bootstrap
+    bootstrap = services.running()["kafka"].address
     assert not services.up("kafka")
     assert services.environment() == {"DRAKKAR_TEST_KAFKA": bootstrap}
 
@@ -135,11 +135,11 @@ def test_up_starts_once_and_then_uses_what_is_there(services: Services) -> None:
 def test_up_replaces_a_server_that_is_ill_or_of_another_size(services: Services) -> None:
     """A stale or too small cluster is stopped and made anew."""
     services.up("kafka")
-    services.change("kafka", lambda cluster: cluster.kill_broker(1))
+    services.change(lambda cluster: cluster.kill_broker(1))
     assert services.environment() == {}
     assert services.up("kafka")
     assert services.up("kafka", brokers=3)
-    assert len(services.running()["kafka"].brokers) == 3
+    assert len(services.running()["kafka"].members()) == 3
     assert not services.up("kafka")
 
 
@@ -156,7 +156,7 @@ def test_down_stops_everything_and_forgets_it(services: Services) -> None:
 def test_nothing_can_be_done_to_a_server_that_is_not_up(services: Services) -> None:
     """Changing a missing server says how to start it."""
     with pytest.raises(ServerError, match="make services-up"):
-        services.change("kafka", lambda cluster: cluster.kill_broker(1))
+        services.change(lambda cluster: cluster.kill_broker(1))
 
 
 def test_run_gives_the_command_the_addresses_and_stops_what_it_started(services: Services) -> None:
@@ -199,9 +199,9 @@ def test_missing_programs_are_named_with_the_command_that_installs_them(
     """Without the rights to install, the one command to run is printed and the exit code is 2."""
     monkeypatch.setenv("PATH", "")
     with pytest.raises(SystemExit) as exit_info:
-        module.install_programs()
+        module.install_programs(["kafka", "redis"])
     assert exit_info.value.code == 2
-    assert "apt-get install -y default-jre-headless maven" in capsys.readouterr().out
+    assert "apt-get install -y default-jre-headless maven redis-server" in capsys.readouterr().out
 
 
 @pytest.fixture

@@ -1,0 +1,112 @@
+"""Bringing the former keys of a layer to where they stand now, and telling what became of them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from drakkar_flow.config.former import Ignored, Moved, Refused, children_at, fate_at
+from drakkar_flow.config.layers import Layer
+from drakkar_flow.config.schema import Path, dotted, similar, type_at
+from drakkar_flow.errors import Problem
+
+__all__ = ["settle_former_keys"]
+
+_NOTHING: Final[tuple[object, ...]] = (None, {}, [], "")
+
+
+def settle_former_keys(layer: Layer) -> Layer:
+    """The layer with every former key moved, dropped or refused, as its `notices` and `problems` tell."""
+    _Settling(layer).visit(layer.tree, ())
+    return layer
+
+
+class _Settling:
+    def __init__(self, layer: Layer) -> None:
+        self._layer = layer
+
+    def visit(self, tree: dict[str, Any], path: Path) -> None:
+        """Takes the former keys out of a section."""
+        former_section = bool(path) and type_at(path) is None
+        for key in list(tree):
+            here = (*path, key)
+            fate = fate_at(here)
+            if fate is not None:
+                self._settle(here, tree.pop(key), fate)
+            elif children_at(here) and isinstance(tree[key], dict):
+                self.visit(tree[key], here)
+                if type_at(here) is None:
+                    del tree[key]
+            elif former_section or (children_at(here) and type_at(here) is None):
+                self._refuse_odd(here, tree.pop(key))
+
+    def _refuse_odd(self, path: Path, value: Any) -> None:
+        if not children_at(path):
+            siblings = children_at(path[:-1])
+            near = similar(str(path[-1]).lower(), siblings) or siblings
+            self._layer.blame(path, "unknown key", f"did you mean {' or '.join(map(repr, near[:2]))}?")
+        elif value is not None:
+            self._layer.blame(path, "must be a section of keys and values")
+
+    def _settle(self, path: Path, value: Any, fate: Moved | Ignored | Refused) -> None:
+        if isinstance(fate, Moved):
+            self._move(path, value, fate)
+        elif isinstance(fate, Refused) and fate.matters(value):
+            self._layer.blame(path, f"can't be had here: {fate.why}", fate.remedy)
+        elif value not in _NOTHING:
+            self._layer.notices.append(Problem(self._layer.where(path), f"has no effect: {fate.why}", "remove it"))
+
+    def _move(self, path: Path, value: Any, fate: Moved) -> None:
+        names = [key for key, part in zip(path, _pattern(path), strict=True) if part == "*"]
+        to = tuple(names.pop(0) if part == "*" else part for part in fate.to.split("."))
+        how = f" ({fate.how})" if fate.how else ""
+        layer, converted = self._layer, fate.convert(value)
+        given, missing = _look(layer.tree, to)
+        if not missing and given != converted:
+            what = f"is now {dotted(to)}{how}, which is given too, with another value, at {layer.where(to)}"
+            layer.blame(path, what, f"keep {dotted(to)} only")
+            return
+        layer.notices.append(
+            Problem(layer.where(path), f"is now {dotted(to)}{how}; its value counts there", "rename it")
+        )
+        if missing and _put(layer.tree, to, converted):
+            _take_origins(layer, path, to)
+
+
+def _pattern(path: Path) -> Path:
+    """The path as it stands in the table."""
+    pattern: Path = ()
+    for n, key in enumerate(path):
+        pattern = (*pattern, key if key in children_at(path[:n]) else "*")
+    return pattern
+
+
+def _look(tree: Any, path: Path) -> tuple[Any, bool]:
+    """The value at a path, and whether there is none."""
+    for key in path:
+        if not isinstance(tree, dict) or key not in tree:
+            return None, True
+        tree = tree[key]
+    return tree, False
+
+
+def _put(tree: dict[str, Any], path: Path, value: Any) -> bool:
+    """Puts the value at a path; False where something that is no section is in the way."""
+    inner: Any = tree
+    for key in path[:-1]:
+        if inner.get(key) is None:
+            inner[key] = {}
+        inner = inner[key]
+        if not isinstance(inner, dict):
+            return False
+    inner[path[-1]] = value
+    return True
+
+
+def _take_origins(layer: Layer, old: Path, new: Path) -> None:
+    n = len(old)
+    for path in [path for path in layer.origins if path[:n] == old]:
+        layer.origins[new + path[n:]] = layer.origins[path]
+        if path in layer.named:
+            layer.named.add(new + path[n:])
+    if new not in layer.origins:
+        layer.origins[new] = layer.origin(old)
