@@ -7,7 +7,7 @@
 """
 
 from drakkar_flow.testing.clock import FakeClock
-from drakkar_flow.testing.executor import ScriptedExecutor, failed, succeeded
+from drakkar_flow.testing.executor import Answer, ScriptedExecutor, failed, succeeded
 from drakkar_flow.testing.gate import Gate
 from drakkar_flow.testing.harness import CRASH, FlowHarness, run_flow
 from drakkar_flow.testing.log import MemoryLog
@@ -18,6 +18,7 @@ from drakkar_flow.testing.sinks import MemoryDeadLetters, MemorySink, MemorySink
 
 __all__ = [
     "CRASH",
+    "Answer",
     "FakeClock",
     "FlowHarness",
     "FlowRun",

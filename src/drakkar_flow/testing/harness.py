@@ -12,7 +12,6 @@ from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.terse import stream_of
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.graph.flow import StreamFlow
-from drakkar_flow.graph.nodes import Execute
 from drakkar_flow.model.outcome import Failure
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.events import Event, RecordsFailed
@@ -20,7 +19,7 @@ from drakkar_flow.testing.clock import FakeClock
 from drakkar_flow.testing.executor import ScriptedExecutor
 from drakkar_flow.testing.log import MemoryLog
 from drakkar_flow.testing.receipts import Receipts, Sent
-from drakkar_flow.testing.run import FlowRun, Outcome, sinks_of
+from drakkar_flow.testing.run import FlowRun, Outcome, executor_of, sinks_of
 from drakkar_flow.testing.sinks import MemoryDeadLetters, MemorySink
 
 __all__ = ["CRASH", "FlowHarness", "run_flow"]
@@ -77,8 +76,7 @@ class FlowHarness:
         self.sinks = sinks_of(self.flow, self.config, sinks)
         self.log = MemoryLog(partitions=partitions, topic=topic or _topic_of(self.flow))
         self.sent: list[Sent] = []
-        self._scripted = ScriptedExecutor() if executor is None and self.flow.find(Execute) else None
-        self._executor = executor or self._scripted
+        self._executor = executor_of(self.flow, self.config, executor)
         self._clock = FakeClock() if clock == "fake" else None
         self._receipts = Receipts()
         self._past: list[Event] = []
@@ -216,9 +214,9 @@ class FlowHarness:
 
     @property
     def executor(self) -> ScriptedExecutor:
-        """The scripted executor that was made because none was given."""
-        assert self._scripted is not None, "the flow executes nothing, or has an executor of yours"
-        return self._scripted
+        """The scripted executor: the given one, or the one that was made because none was."""
+        assert isinstance(self._executor, ScriptedExecutor), "the flow executes nothing, or has an executor of yours"
+        return self._executor
 
     @property
     def clock(self) -> FakeClock:

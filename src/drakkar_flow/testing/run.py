@@ -15,8 +15,8 @@ from typing import Any, Self, TypeVar
 from bytewax.run import cli_main
 
 from drakkar_flow.compiler.lower import compile_flow
+from drakkar_flow.config.delivery import RetryConfig
 from drakkar_flow.config.root import DrakkarConfig
-from drakkar_flow.config.sinks import RetryConfig
 from drakkar_flow.engine.terse import stream_of
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.graph.flow import StreamFlow
@@ -38,7 +38,7 @@ from drakkar_flow.testing.receipts import Receipts, WatchedTrack
 from drakkar_flow.testing.sinks import MemoryDeadLetters, MemorySink
 from drakkar_flow.testing.stillness import Stillness, WatchedBridge, WatchedFlight
 
-__all__ = ["FlowRun", "Outcome", "sinks_of"]
+__all__ = ["FlowRun", "Outcome", "executor_of", "sinks_of"]
 
 E = TypeVar("E", bound=Event)
 T = TypeVar("T")
@@ -118,7 +118,7 @@ class FlowRun:
             self.reader.end()
         self.sinks = sinks_of(self.flow, config, sinks)
         self.clock = clock
-        self._executor = executor if executor is not None or not self.flow.find(Execute) else ScriptedExecutor()
+        self._executor = executor_of(self.flow, config, executor)
         self._bridge = WatchedBridge(self._bug, clock.new_loop if clock is not None else None)
         self._changed = threading.Condition()
         self.bugs: list[str] = []
@@ -177,6 +177,8 @@ class FlowRun:
         with self._time_passes(), self._changed:
             while True:
                 alive = self._thread.is_alive()  # looked at first: what a flow did last still counts
+                if self.bugs:
+                    raise AssertionError(f"the flow broke: {'; '.join(self.bugs)}")
                 if value := condition():
                     return value
                 if waited >= timeout_s or not alive:
@@ -287,6 +289,16 @@ def sinks_of(flow: StreamFlow, config: DrakkarConfig, given: Iterable[MemorySink
     else:
         wanted = [MemorySink(name, kind=kind) for kind in SPECS for name in getattr(config.sinks, kind, {})]
     return {**{sink.id: sink for sink in wanted}, **sinks} or {"kafka-out": MemorySink()}
+
+
+def executor_of(flow: StreamFlow, config: DrakkarConfig, given: Executor | None) -> Executor | None:
+    """The executor a flow needs: the given one, else a scripted one; that knows the program and its timeout."""
+    execute: Execute | None = flow.find(Execute)
+    executor = given if given is not None or execute is None else ScriptedExecutor()
+    if isinstance(executor, ScriptedExecutor) and execute is not None:
+        executor.binary = execute.program.binary or config.executor.binary_path or ""
+        executor.timeout_s = execute.program.timeout_s or config.executor.task_timeout_seconds
+    return executor
 
 
 def _step(worker: Worker) -> str:
