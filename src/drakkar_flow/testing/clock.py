@@ -57,7 +57,7 @@ class FakeClock:
         if seconds < 0:
             raise ValueError(f"time does not go back: {seconds:g} s")
         with self._changed:
-            if self._loop is None:
+            if self._loop is None or self._loop.is_closed():
                 self.now += seconds
                 return
             self._go(self.now + seconds)
@@ -144,7 +144,7 @@ class _Selector(selectors.DefaultSelector):
     @property
     def waits_for_reality(self) -> bool:
         """Whether threads or files may still wake the loop; one file is the loop's own."""
-        return self.threads > 0 or len(self.get_map()) > 1
+        return self.threads > 0 or len(self.get_map() or ()) > 1  # no map: it was closed
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)

@@ -28,6 +28,7 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Event)
 
 _WAIT_S = 20.0
+_TOLD = 50  # of each list in a story: its end is where it went wrong
 
 
 class _Crash(Enum):
@@ -230,17 +231,14 @@ class FlowHarness:
 
     def story(self) -> str:
         """What was sent, what became of it, and what is open: for the report of a test that failed."""
-        lines = [f"sent: {len(self.sent)}"]
-        lines += [f"  {message.label} {message.status or 'open'}" for message in self.sent]
+        lines = _listed("sent", (f"{message.label} {message.status or 'open'}" for message in self.sent))
         for sink_id, payloads in self.deliveries.items():
-            lines += [f"{sink_id}: {len(payloads)}", *(f"  {payload}" for payload in payloads)]
-        lines += [f"dead letters: {len(self.dead_letters)}"]
-        lines += [f"  {letter.kind} in {letter.stage}: {letter.error}" for letter in self.dead_letters]
-        lines += [f"committed: {self.committed}"]
+            lines += _listed(f"delivered to {sink_id}", payloads)
+        lines += _listed("dead letters", (f"{each.kind} in {each.stage}: {each.error}" for each in self.dead_letters))
+        lines.append(f"committed: {self.committed}")
         if self._run is not None:
             lines.append(self._run.story())
-        lines += ["events:", *(f"  {event}" for event in self.events)]
-        return "\n".join(lines)
+        return "\n".join(lines + _listed("events", self.events))
 
     # --- the flow's life --------------------------------------------------------------------------
 
@@ -384,6 +382,12 @@ def run_flow(
 
 def _topic_of(flow: StreamFlow) -> str:
     return next((topic for topic in flow.source.topics if not topic.startswith("^")), "input")
+
+
+def _listed(title: str, items: Iterable[object]) -> list[str]:
+    lines = [f"  {item}" for item in items]
+    left = len(lines) - _TOLD
+    return [f"{title}: {len(lines)}", *([f"  ... {left} before these"] if left > 0 else []), *lines[-_TOLD:]]
 
 
 def _headers(given: Any) -> list[tuple[str, bytes]] | None:

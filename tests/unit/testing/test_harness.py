@@ -263,7 +263,13 @@ def test_the_story_of_a_test_tells_everything():
         kit.send_all([1, "junk"])
         kit.wait_acknowledged()
         story = kit.story()
-    for part in ("input:0:0 done", "input:0:1 dead", "kafka-out: 1", "decode in decode: input:0:1", "RecordsFinished("):
+    for part in (
+        "input:0:0 done",
+        "input:0:1 dead",
+        "delivered to kafka-out: 1",
+        "decode in decode: input:0:1",
+        "RecordsFinished(",
+    ):
         assert part in story
 
 
