@@ -63,7 +63,7 @@ find_uv() {
 with_uv() {
     uv=$(find_uv) || return 1
     # --inexact: the runtime alone (make demo) must not take the tools of an earlier 'make setup' away.
-    if [ -n "$dev" ]; then set -- --group dev; else set -- --no-dev --inexact; fi
+    if [ -n "$dev" ]; then set -- --group dev --all-extras; else set -- --no-dev --inexact; fi
     UV_PROJECT_ENVIRONMENT=$venv "$uv" sync --frozen --quiet --python "$python" "$@"
 }
 
@@ -71,7 +71,7 @@ with_pip() {
     say "uv sync did not work here: pip resolves pyproject.toml, versions may differ from uv.lock"
     "$python" -m venv --clear "$venv"
     "$venv/bin/python" -m pip install --quiet --upgrade "pip>=25.1"
-    "$venv/bin/python" -m pip install --quiet --editable . ${dev:+--group dev}
+    "$venv/bin/python" -m pip install --quiet --editable ".${dev:+[all]}" ${dev:+--group dev}
 }
 
 python=$(find_python)
