@@ -50,7 +50,7 @@ class FlowHarness:
 
     With `clock="fake"` retries, lingers, timeouts and whatever else pauses on the event loop runs on `kit.clock`,
     which jumps to the next timer while the test waits and nothing else can happen. With `clock="real"` the
-    pauses between retries are 1 ms long.
+    pauses between retries are 1 ms long. `real_programs` runs the programs as the configuration says, in real time.
 
     >>> with FlowHarness(StreamFlow("double").decode(int).map(lambda n: n * 2).route()) as kit:
     ...     message = kit.send(21)
@@ -70,6 +70,7 @@ class FlowHarness:
         partitions: int = 1,
         topic: str = "",
         clock: Literal["fake", "real"] = "fake",
+        real_programs: bool = False,
     ) -> None:
         self.flow = stream_of(flow)
         self.config = config if isinstance(config, DrakkarConfig) else from_mapping(config or {})
@@ -78,7 +79,8 @@ class FlowHarness:
         self.log = MemoryLog(partitions=partitions, topic=topic or _topic_of(self.flow))
         self.sent: list[Sent] = []
         self._executor = executor_of(self.flow, self.config, executor)
-        self._clock = FakeClock() if clock == "fake" else None
+        self._real_programs = real_programs
+        self._clock = FakeClock() if clock == "fake" and not real_programs else None
         self._receipts = Receipts()
         self._past: list[Event] = []
         self._run: FlowRun | None = None
@@ -310,6 +312,7 @@ class FlowHarness:
             clock=self._clock,
             log=self.log,
             receipts=self._receipts,
+            real_programs=self._real_programs,
         )
         run.__enter__()
         self._run, self._failure = run, None

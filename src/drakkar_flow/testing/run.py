@@ -17,6 +17,7 @@ from bytewax.run import cli_main
 from drakkar_flow.compiler.lower import compile_flow
 from drakkar_flow.config.delivery import RetryConfig
 from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.engine.executors import executor_config, make_executor
 from drakkar_flow.engine.terse import stream_of
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.graph.flow import StreamFlow
@@ -46,6 +47,7 @@ T = TypeVar("T")
 _RETRY = RetryConfig(attempts=3)
 _BACKOFF = Backoff(initial_s=0.001, max_s=0.001)
 _MIB = 1024 * 1024
+_CLOSE_S = 10.0  # for the executor to let go of its programs
 _LOOK_S = 0.005  # between two looks at a condition no event announces
 
 
@@ -97,6 +99,7 @@ class FlowRun:
         clock: FakeClock | None = None,
         log: MemoryLog | None = None,
         receipts: Receipts | None = None,
+        real_programs: bool = False,
     ) -> None:
         self.flow = stream_of(flow)
         self.config = config = config or DrakkarConfig()
@@ -118,7 +121,11 @@ class FlowRun:
             self.reader.end()
         self.sinks = sinks_of(self.flow, config, sinks)
         self.clock = clock
-        self._executor = executor_of(self.flow, config, executor)
+        self._bus = Bus(lambda event, error: self.bugs.append(f"a listener of {type(event).__name__}: {error!r}"))
+        if real_programs:
+            self._executor: Executor | None = _real_executor(self.flow, config, self._bus)
+        else:
+            self._executor = executor_of(self.flow, config, executor)
         self._bridge = WatchedBridge(self._bug, clock.new_loop if clock is not None else None)
         self._changed = threading.Condition()
         self.bugs: list[str] = []
@@ -132,6 +139,11 @@ class FlowRun:
         dataflow = compile_flow(self.flow, self._parts())
         self._bridge.open()
         self._bridge.run(self._watch_loop())
+        try:
+            self._bridge.run(self._start())
+        except BaseException:
+            self._close_loop()
+            raise
         self._dataflow = dataflow
         if self.clock is not None:
             still = Stillness(self.reader, self._bridge, self.flight, self.config.runtime.workers)
@@ -224,17 +236,19 @@ class FlowRun:
             yield
 
     def _close_loop(self) -> None:
+        if self._executor is not None and not self._bridge.closed:
+            self._bridge.run(self._executor.close(), _CLOSE_S)
+        self._bridge.close(0.0)
         if self.clock is not None:
-            self.clock.release()
+            self.clock.release()  # not before all was cancelled: nothing falls due any more
         self._bridge.close()
 
     def _parts(self) -> Parts:
-        bus = Bus(lambda event, error: self.bugs.append(f"a listener of {type(event).__name__}: {error!r}"))
         for kind in Event.__subclasses__():
-            bus.listen(kind, self._heard)
+            self._bus.listen(kind, self._heard)
         parts = Parts(
             config=self.config,
-            bus=bus,
+            bus=self._bus,
             bridge=self._bridge,
             control=self.control,
             flight=self.flight,
@@ -266,6 +280,10 @@ class FlowRun:
         self.bugs.append(repr(error))
         self.control.abandon(f"a bug: {error!r}")
 
+    async def _start(self) -> None:
+        if self._executor is not None:
+            await self._executor.start()
+
     async def _watch_loop(self) -> None:
         asyncio.get_running_loop().set_exception_handler(
             lambda _loop, context: self.bugs.append(repr(context.get("exception") or context["message"]))
@@ -295,10 +313,16 @@ def executor_of(flow: StreamFlow, config: DrakkarConfig, given: Executor | None)
     """The executor a flow needs: the given one, else a scripted one; that knows the program and its timeout."""
     execute: Execute | None = flow.find(Execute)
     executor = given if given is not None or execute is None else ScriptedExecutor()
-    if isinstance(executor, ScriptedExecutor) and execute is not None:
-        executor.binary = execute.program.binary or config.executor.binary_path or ""
-        executor.timeout_s = execute.program.timeout_s or config.executor.task_timeout_seconds
+    if isinstance(executor, ScriptedExecutor):
+        settings = executor_config(config.executor, execute)
+        executor.binary = settings.binary_path or ""
+        executor.timeout_s = settings.task_timeout_seconds
     return executor
+
+
+def _real_executor(flow: StreamFlow, config: DrakkarConfig, bus: Bus) -> Executor | None:
+    execute: Execute | None = flow.find(Execute)
+    return make_executor(executor_config(config.executor, execute), bus) if execute is not None else None
 
 
 def _step(worker: Worker) -> str:

@@ -20,12 +20,11 @@ class WatchedBridge(Bridge):
     """A bridge that counts what crosses it and knows the workers on its loop."""
 
     def __init__(
-        self, on_bug: Callable[[BaseException], None], make_loop: Callable[[], asyncio.AbstractEventLoop] | None
+        self,
+        on_bug: Callable[[BaseException], None] | None = None,
+        make_loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
     ) -> None:
-        if make_loop is None:
-            super().__init__(on_bug)
-        else:
-            super().__init__(on_bug, make_loop)
+        super().__init__(on_bug, make_loop)
         self.posts = 0
         self.workers: dict[int, Worker] = {}
 

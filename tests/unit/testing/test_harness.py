@@ -312,3 +312,24 @@ def test_a_script_may_be_changed_between_messages():
         two = kit.send("two")
         kit.wait_acknowledged()
         assert (one.status, two.status) == ("skipped", "done")
+
+
+def test_real_programs_run_as_configured():
+    """Their output, their exit codes, in real time; those that run at the end are killed."""
+
+    class Shell(Naming):
+        async def arrange(self, messages, pending):
+            return [
+                ExecutorTask(task_id=m.label, source_offsets=[m.offset], args=["-c", m.value.decode()])
+                for m in messages
+            ]
+
+        async def on_task_complete(self, result):
+            return KafkaPayload(data=result.stdout)
+
+    with FlowHarness(Shell(), real_programs=True, config={"executor": {"binary_path": "sh"}}) as kit:
+        good, bad = kit.send_all(["printf hello", "exit 3"])
+        kit.wait_acknowledged()
+        assert (kit.values, good.status, bad.status) == (["hello"], "done", "dead")
+        kit.send("sleep 600")
+        kit.wait_for(lambda: "execute 1" in kit.story())
