@@ -8,14 +8,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from drakkar_flow._version import __version__
-
 if TYPE_CHECKING:
+    from drakkar_flow._version import __version__
+    from drakkar_flow.config.app import load_app_config
     from drakkar_flow.config.load import load_config
     from drakkar_flow.config.root import DrakkarConfig
     from drakkar_flow.engine.app import DrakkarApp
     from drakkar_flow.engine.runner import StreamingRunner
     from drakkar_flow.engine.terse import dataflow
+    from drakkar_flow.errors import MessageParseError, SinkDeliveryFailedError
     from drakkar_flow.graph.flow import StreamFlow
     from drakkar_flow.graph.handler import BaseDrakkarHandler, Handler
     from drakkar_flow.graph.nodes import (
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
         Subprocess,
         Window,
     )
+    from drakkar_flow.graph.protocol import DrakkarHandler
+    from drakkar_flow.model.cache import CacheLike, CacheScope
     from drakkar_flow.model.group import MessageGroup
+    from drakkar_flow.model.ids import format_rfc3339_micro, make_request_id, make_stable_task_id, make_task_id
     from drakkar_flow.model.mongo import MongoOp, MongoPayload
     from drakkar_flow.model.payload import (
         CollectResult,
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
         FilePayload,
         HttpPayload,
         KafkaPayload,
+        ParseFailurePayload,
         SqlitePayload,
     )
     from drakkar_flow.model.postgres import PostgresOp, PostgresPayload
@@ -51,12 +56,12 @@ if TYPE_CHECKING:
         ExecutorTask,
         PendingContext,
         PrecomputedResult,
-        make_stable_task_id,
-        make_task_id,
     )
 
 _HOMES = {
     "BaseDrakkarHandler": "graph.handler",
+    "CacheLike": "model.cache",
+    "CacheScope": "model.cache",
     "CollectResult": "model.payload",
     "CustomPayload": "model.payload",
     "DeliveryAction": "model.payload",
@@ -64,6 +69,7 @@ _HOMES = {
     "Dlq": "graph.nodes",
     "DrakkarApp": "engine.app",
     "DrakkarConfig": "config.root",
+    "DrakkarHandler": "graph.protocol",
     "ErrorAction": "model.task",
     "ExecutorError": "model.task",
     "ExecutorResult": "model.task",
@@ -77,8 +83,10 @@ _HOMES = {
     "KafkaSink": "graph.nodes",
     "KafkaSource": "graph.nodes",
     "MessageGroup": "model.group",
+    "MessageParseError": "errors",
     "MongoOp": "model.mongo",
     "MongoPayload": "model.mongo",
+    "ParseFailurePayload": "model.payload",
     "PendingContext": "model.task",
     "PostgresOp": "model.postgres",
     "PostgresPayload": "model.postgres",
@@ -86,6 +94,7 @@ _HOMES = {
     "Record": "model.record",
     "RedisOp": "model.redis",
     "RedisPayload": "model.redis",
+    "SinkDeliveryFailedError": "errors",
     "Skip": "graph.nodes",
     "SourceMessage": "model.record",
     "SqlitePayload": "model.payload",
@@ -94,14 +103,20 @@ _HOMES = {
     "StreamingRunner": "engine.runner",
     "Subprocess": "graph.nodes",
     "Window": "graph.nodes",
+    "__version__": "_version",
     "dataflow": "engine.terse",
+    "format_rfc3339_micro": "model.ids",
+    "load_app_config": "config.app",
     "load_config": "config.load",
-    "make_stable_task_id": "model.task",
-    "make_task_id": "model.task",
+    "make_request_id": "model.ids",
+    "make_stable_task_id": "model.ids",
+    "make_task_id": "model.ids",
 }
 
 __all__ = [
     "BaseDrakkarHandler",
+    "CacheLike",
+    "CacheScope",
     "CollectResult",
     "CustomPayload",
     "DeliveryAction",
@@ -109,6 +124,7 @@ __all__ = [
     "Dlq",
     "DrakkarApp",
     "DrakkarConfig",
+    "DrakkarHandler",
     "ErrorAction",
     "ExecutorError",
     "ExecutorResult",
@@ -122,8 +138,10 @@ __all__ = [
     "KafkaSink",
     "KafkaSource",
     "MessageGroup",
+    "MessageParseError",
     "MongoOp",
     "MongoPayload",
+    "ParseFailurePayload",
     "PendingContext",
     "PostgresOp",
     "PostgresPayload",
@@ -131,6 +149,7 @@ __all__ = [
     "Record",
     "RedisOp",
     "RedisPayload",
+    "SinkDeliveryFailedError",
     "Skip",
     "SourceMessage",
     "SqlitePayload",
@@ -141,7 +160,10 @@ __all__ = [
     "Window",
     "__version__",
     "dataflow",
+    "format_rfc3339_micro",
+    "load_app_config",
     "load_config",
+    "make_request_id",
     "make_stable_task_id",
     "make_task_id",
 ]

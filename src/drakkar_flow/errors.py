@@ -29,10 +29,12 @@ __all__ = [
     "DrakkarFlowError",
     "ExecutorClosed",
     "FlowError",
+    "MessageParseError",
     "Problem",
     "ProblemsError",
     "RetryAfter",
     "RoutingError",
+    "SinkDeliveryFailedError",
     "SinkError",
     "SinkNotConnected",
     "SinkRejected",
@@ -101,6 +103,10 @@ class DecodeError(DrakkarFlowError):
     """Raised when a record's value does not fit the type it is decoded to."""
 
 
+MessageParseError = DecodeError
+"""py-drakkar's name for it."""
+
+
 class RoutingError(DrakkarFlowError):
     """Raised when a payload can't be matched with exactly one configured sink."""
 
@@ -111,6 +117,10 @@ class ExecutorClosed(DrakkarFlowError):
 
 class SinkError(DrakkarFlowError):
     """Raised by a sink when a batch was not written; the whole batch may be tried again."""
+
+
+SinkDeliveryFailedError = SinkError
+"""py-drakkar's name for it."""
 
 
 class SinkNotConnected(SinkError):

@@ -51,7 +51,7 @@ def test_the_design_page_names_every_room() -> None:
     assert named == {path.parent.name for path in (ROOT / "src" / "drakkar_flow").glob("*/__init__.py")}
 
 
-@pytest.mark.parametrize("page", ["docs/flows.md", "docs/handlers.md"])
+@pytest.mark.parametrize("page", ["docs/flows.md", "docs/handlers.md", "docs/migrating-from-py-drakkar.md"])
 def test_the_examples_of_a_page_print_what_it_says(page: str) -> None:
     """Every `>>>` example of the page, in order, as in one session."""
     session = "\n".join(blocks((ROOT / page).read_text(), "pycon"))

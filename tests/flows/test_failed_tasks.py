@@ -32,7 +32,7 @@ from support.handlers import LANE, PerRecord, Watching, config, ends, group_of, 
         ("perhaps", "on_error: 'perhaps' is not a valid ErrorAction"),
         (["t1"], "on_error returned a list with something else than tasks"),
         ([task("r", 1), 5], "on_error returned a list with something else than tasks"),
-        ([ExecutorTask(task_id="r", source_offsets=3)], "on_error returned a list with something else than tasks"),
+        ([ExecutorTask(task_id="r", source_offsets=["3"])], "on_error returned a list with something else than tasks"),
     ],
     ids=["raises", "none", "unknown", "strings", "mixed", "bad-offsets"],
 )
@@ -70,10 +70,10 @@ def test_d21_what_on_error_cannot_answer_is_a_skip(answer, problem, is_async):
         (None, "arrange must return a list of ExecutorTask with the offsets they work for, not NoneType"),
         ("ab", "not str"),
         ([1, "x"], "not a list of int, str"),
-        ([ExecutorTask(task_id="t", source_offsets=7)], "not one whose source_offsets are 7"),
+        ([ExecutorTask(task_id="t", source_offsets=["7"])], "not one whose source_offsets are ['7']"),
         ([task("a", 0), ExecutorTask(task_id="t", source_offsets=[None])], "not one whose source_offsets are [None]"),
     ],
-    ids=["raises", "none", "text", "mixed", "offset-no-list", "offset-no-number"],
+    ids=["raises", "none", "text", "mixed", "offset-is-text", "offset-no-number"],
 )
 @pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
 def test_d22_what_arrange_cannot_answer_fails_its_window_and_the_partition_goes_on(answer, error, is_async):

@@ -19,8 +19,8 @@ def run(
     """Run a flow; SIGTERM or Ctrl-C drains it, a second one aborts."""
     from drakkar_flow.config.load import load_config
     from drakkar_flow.engine.runner import StreamingRunner
-    from drakkar_flow.engine.terse import config_for
+    from drakkar_flow.engine.terse import app_options, config_for
 
     found, file = find_flow(flow)
-    runner = StreamingRunner(found, load_config(config or config_for(file)))
+    runner = StreamingRunner(found, load_config(config or config_for(file), **app_options(found)))
     raise typer.Exit(runner.run())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from drakkar_flow.config.base import Section
+from drakkar_flow.config.limits import LimitsConfig
 
 __all__ = ["ExecutorConfig"]
 
@@ -41,6 +42,8 @@ class ExecutorConfig(Section):
     """Globs (case-insensitive) of variables that are never inherited."""
     cwd: str | None = None
     """Working directory of the programs; None keeps this process's."""
+    limits: LimitsConfig = LimitsConfig()
+    """What the kernel lets programs take."""
     max_stdout_bytes: int = Field(default=16 * 1024 * 1024, ge=0)
     """Bytes of stdout kept per task; the rest is read, dropped and flagged. 0 = no cap."""
     max_stderr_bytes: int = Field(default=1024 * 1024, ge=0)

@@ -108,12 +108,12 @@ def _remedy_for_unknown(path: Path, root: Type) -> str:
     key = str(last)
     known = fields_at(tuple(parent), root)
     near = similar(key.lower().replace("-", "_"), known)
-    elsewhere = " or ".join(places_of(key, root)[:4])
+    elsewhere = "" if path[0] == "app" else " or ".join(places_of(key)[:4])
     if near:
         doubt = f", or does it belong under {elsewhere}" if elsewhere else ""
         return f"did you mean {' or '.join(map(repr, near))}{doubt}?"
     if elsewhere:
         return f"it belongs under {elsewhere}"
-    if key in fields_at((), root):
+    if path[0] != "app" and key in fields_at(()):
         return f"{key!r} belongs at the top level"
     return f"known keys are {', '.join(known)}" if known else ""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, TypedDict
 
 from pydantic import BaseModel, ValidationError
 
@@ -28,7 +28,14 @@ from drakkar_flow.config.schema import (
 from drakkar_flow.config.yaml_file import read_yaml
 from drakkar_flow.errors import ConfigError, Problem
 
-__all__ = ["Loaded", "file_layer", "from_mapping", "load", "load_config", "validated"]
+__all__ = ["AppOptions", "Loaded", "file_layer", "from_mapping", "load", "load_config", "validated"]
+
+
+class AppOptions(TypedDict, total=False):
+    """What loading has to know of a handler: `load_config(path, **options)`."""
+
+    app_model: type[BaseModel] | None
+    app_env_prefix: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,5 +108,5 @@ def _take_origins(layer: Layer, old: Path, new: Path) -> None:
         layer.origins[new + path[n:]] = layer.origins[path]
         if path in layer.named:
             layer.named.add(new + path[n:])
-    if new not in layer.origins:
-        layer.origins[new] = layer.origin(old)
+    for end in range(1, len(new) + 1):  # a section that only moved keys make begins where the first of them stood
+        layer.origins.setdefault(new[:end], layer.origin(old))

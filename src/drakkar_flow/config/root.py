@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import PrivateAttr, model_validator
 
@@ -18,6 +18,11 @@ from drakkar_flow.config.sinks import DlqConfig, SinksConfig
 from drakkar_flow.errors import Problem
 
 __all__ = ["DrakkarConfig"]
+
+if TYPE_CHECKING:
+    _App = Any  # a mapping, or an instance of a model that only the user's checker could know
+else:
+    _App = dict[str, Any]
 
 
 class DrakkarConfig(Section):
@@ -47,7 +52,7 @@ class DrakkarConfig(Section):
     """The operators' web page and the recorder behind it."""
     cache: Annotated[CacheConfig, NoEffect("there is no cache in this version")] = CacheConfig()
     """The handler's key-value cache."""
-    app: dict[str, Any] = {}
+    app: _App = {}
     """Settings of your own: an instance of the handler's `app_config_model`, else the mapping as it is written."""
     _notices: tuple[Problem, ...] | None = PrivateAttr(default=None)
 

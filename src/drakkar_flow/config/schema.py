@@ -119,9 +119,9 @@ def fields_at(path: Path, root: Type = ROOT) -> tuple[str, ...]:
     return tuple(kind.model_fields) if is_section(kind) else ()
 
 
-def places_of(key: str, root: Type = ROOT) -> list[str]:
+def places_of(key: str) -> list[str]:
     """The sections that know a key, by their dotted paths; a section that can stand under any name says `*`."""
-    return [dotted(path) for path, kind in sections((), root) if path and key in kind.model_fields]
+    return [dotted(path) for path, kind in sections() if path and key in kind.model_fields]
 
 
 def overlooked_keys(tree: Any, kind: Type, path: Path = ()) -> Iterator[Path]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from drakkar_flow.config.app import settle_app
 from drakkar_flow.config.load import load_config
 from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.engine.identity import cluster_name_of, summary_of, worker_id_of
 from drakkar_flow.engine.runner import StreamingRunner
+from drakkar_flow.engine.terse import app_options
 from drakkar_flow.errors import ProblemsError
 from drakkar_flow.graph.handler import BaseDrakkarHandler
 
@@ -18,7 +23,12 @@ __all__ = ["DrakkarApp"]
 class DrakkarApp:
     """Runs a handler: `DrakkarApp(MyHandler(), "drakkar.yaml").run()`.
 
-    Without `config` the file is read, then the environment; with it, neither.
+    Without `config` the file is read, then the environment; with it, neither. `worker_id` names this
+    worker; without it the variable that `worker_name_env` names does, or else the process id.
+
+    >>> app = DrakkarApp(BaseDrakkarHandler(), config=DrakkarConfig(), worker_id="w-1")
+    >>> app.worker_id, app.config.kafka.source_topic
+    ('w-1', 'input-events')
     """
 
     def __init__(
@@ -26,16 +36,39 @@ class DrakkarApp:
         handler: BaseDrakkarHandler[Any, Any],
         config_path: str | Path | None = None,
         config: DrakkarConfig | None = None,
+        worker_id: str = "",
     ) -> None:
         self.handler = handler
         self._config_path = config_path
         self._config = config
+        self._worker_id = worker_id
+
+    @cached_property
+    def config(self) -> DrakkarConfig:
+        """The configuration; it is read when it is first asked for.
+
+        Raises:
+            ConfigError: with everything that is wrong with it.
+        """
+        options = app_options(self.handler)
+        if self._config is not None:
+            return settle_app(self._config, options.get("app_model"))
+        return load_config(self._config_path, **options)
+
+    @property
+    def worker_id(self) -> str:
+        """This worker's name in logs and metrics."""
+        return worker_id_of(self.config, os.environ, self._worker_id)
+
+    @property
+    def config_summary(self) -> str:
+        """What matters of the configuration, in one line."""
+        return summary_of(self.config, self.worker_id, cluster_name_of(self.config, os.environ))
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT; ends the process with 1 after a failure and 2 for bad configuration."""
         try:
-            config = self._config or load_config(self._config_path)
-            exit_code = StreamingRunner(self.handler, config).run()
+            exit_code = StreamingRunner(self.handler, self.config, worker_id=self.worker_id).run()
         except ProblemsError as exc:
             print(exc, file=sys.stderr)
             exit_code = exc.exit_code

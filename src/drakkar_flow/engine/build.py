@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from drakkar_flow.config.kafka import KafkaConfig, client_properties
+from drakkar_flow.config.kafka import KafkaConfig, KafkaSecurityConfig, client_properties
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.executors import executor_config, intake_of, make_executor
 from drakkar_flow.errors import ConfigError, Problem
@@ -42,7 +42,7 @@ def settle_topics(flow: StreamFlow, config: DrakkarConfig) -> DrakkarConfig:
         return config
     kafka = config.kafka.model_copy(update={"source_topics": list(flow.source.topics)})
     try:
-        return DrakkarConfig(**{**dict(config), "kafka": kafka})
+        return config.replaced(kafka=kafka)
     except ValidationError as exc:
         where = f"the topics of flow {flow.name!r}"
         problems = [Problem(where, error["msg"].removeprefix("Value error, ")) for error in exc.errors()]
@@ -118,9 +118,7 @@ def consumer_properties(kafka: KafkaConfig) -> dict[str, Any]:
 
 
 def _sinks(route: Route, config: DrakkarConfig) -> dict[str, SinkPart]:
-    configured = {
-        kind: dict(getattr(config.sinks, kind)) for kind in SPECS if getattr(config.sinks, kind, None) is not None
-    }
+    configured = {kind: dict(named) for kind, named in config.sinks if isinstance(named, dict)}
     wanted = list(route.sinks) or [SinkRef(kind, name) for kind, names in configured.items() for name in names]
     problems: list[Problem] = []
     parts: dict[str, SinkPart] = {}
@@ -161,12 +159,14 @@ def _sink(ref: SinkRef, configured: dict[str, Any], config: DrakkarConfig, probl
 
 
 def _with_brokers(settings: Any, kafka: KafkaConfig) -> Any:
-    """A Kafka sink on the source's brokers also shares their security and client settings."""
-    if not hasattr(settings, "brokers") or settings.brokers:
+    """A Kafka sink on the source's brokers shares their client settings, and their security unless it has its own."""
+    if not hasattr(settings, "brokers"):
         return settings
-    client = {**client_properties(kafka), **settings.client_config}
+    own = {"brokers": settings.brokers} if settings.brokers else dict(kafka)
+    security = settings.security or own.get("security", KafkaSecurityConfig())
+    client = client_properties(KafkaConfig(**{**own, "security": security}))
     brokers = client.pop("bootstrap.servers")
-    return settings.model_copy(update={"brokers": brokers, "client_config": client})
+    return settings.model_copy(update={"brokers": brokers, "client_config": {**client, **settings.client_config}})
 
 
 def _dead_letters(config: DrakkarConfig) -> DeadLetterQueue:

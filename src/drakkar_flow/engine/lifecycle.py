@@ -1,6 +1,7 @@
 """The life of a flow in one process, on one page: start, drain, close.
 
-    start   configuration -> logging, metrics -> loop -> parts -> connect everything -> signals -> read
+    start   configuration -> logging, metrics -> loop -> parts -> connect everything -> signals
+            -> the common start, if asked for -> read
     drain   a signal, `shutdown` or a failure stops the intake; what is in flight may finish within
             the drain budget; the source ends; Bytewax closes its sinks
     close   the last commit, waited for -> sinks -> dead letters -> executor -> loop -> metrics -> logs
@@ -10,6 +11,7 @@ It is the same under `StreamingRunner`, `drakkar-flow run` and `python -m bytewa
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -25,8 +27,9 @@ from drakkar_flow._version import __version__
 from drakkar_flow.compiler.lower import compile_flow
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.build import build_parts, settle_topics
+from drakkar_flow.engine.identity import cluster_name_of, worker_id_of
 from drakkar_flow.engine.memory import CollectorSettings
-from drakkar_flow.engine.startup import connect_all
+from drakkar_flow.engine.startup import connect_all, wait_for_common_start
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.collectors import RuntimeGauges
@@ -53,12 +56,15 @@ Handler = Callable[[int, FrameType | None], Any] | int | None
 class Lifecycle:
     """Starts and ends one flow. Use each instance once."""
 
-    def __init__(self, flow: StreamFlow, config: DrakkarConfig, *, own_logging: bool, own_signals: bool) -> None:
+    def __init__(
+        self, flow: StreamFlow, config: DrakkarConfig, *, own_logging: bool, own_signals: bool, worker_id: str = ""
+    ) -> None:
         self.flow = flow
         self.config = settle_topics(flow, config)
         self.statistics = Statistics()
         self.failure: str | None = None
-        self.worker_id = os.environ.get(config.worker_name_env, "") or f"drakkar-{os.getpid()}"
+        self.worker_id = worker_id_of(config, os.environ, worker_id)
+        self.cluster_name = cluster_name_of(config, os.environ)
         self._own_logging = own_logging
         self._own_signals = own_signals
         self._log = structlog.get_logger("drakkar_flow")
@@ -76,6 +82,7 @@ class Lifecycle:
         self._drain_started_at: float | None = None
         self._signals = 0
         self._stop_early = False
+        self._stop_asked = asyncio.Event()
         self._started = False
         self._running = False
 
@@ -110,6 +117,8 @@ class Lifecycle:
             self._take_signals()
         if self._stop_early:
             parts.control.stop()
+        elif self.config.kafka.startup_align_enabled:
+            self._bridge.run(wait_for_common_start(self.config.kafka, self._stop_asked, self._log))
         self._collector.apply()
         parts.reader.start()
         self._running = True
@@ -125,9 +134,11 @@ class Lifecycle:
                 config.logging.output,
                 worker_id=self.worker_id,
                 consumer_group=config.kafka.consumer_group,
-                cluster_name=config.cluster_name,
+                cluster_name=self.cluster_name,
                 service_version=__version__,
             )
+        for notice in config.notices:
+            self._log.warning("config_notice", where=notice.where, what=notice.what, remedy=notice.remedy)
         self._log_listener = LogListener(self._log)
         self._log_listener.listen(self._bus)
         self.statistics.listen(self._bus)
@@ -153,6 +164,7 @@ class Lifecycle:
         first = self._parts.control.stop()
         if first:
             self._drain_started_at = time.monotonic()
+            self._bridge.post(self._stop_asked.set)
             self._bridge.post(self._emit, StateChanged("draining"))
         return first
 

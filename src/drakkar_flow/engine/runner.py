@@ -5,18 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from bytewax.run import cli_main
 
+from drakkar_flow.config.app import settle_app
 from drakkar_flow.config.load import from_mapping, load_config
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.lifecycle import EXIT_FAILED, Lifecycle
-from drakkar_flow.engine.terse import stream_of
+from drakkar_flow.engine.terse import app_options, stream_of
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.observe.statistics import StatisticsSnapshot
 
-__all__ = ["StreamingRunner"]
+__all__ = ["RunnerOptions", "StreamingRunner"]
+
+
+class RunnerOptions(TypedDict, total=False):
+    """What may be said about a runner besides its flow and configuration."""
+
+    own_signals: bool
+    own_logging: bool
+    worker_id: str
 
 
 class StreamingRunner:
@@ -24,29 +33,41 @@ class StreamingRunner:
 
     By default SIGTERM and SIGINT drain the flow (when `run` is called on the main thread) and log
     lines go where the configuration says. A program with signal handling or logging of its own
-    passes `own_signals=False`, `own_logging=False` and calls `shutdown` from any thread.
+    passes `own_signals=False`, `own_logging=False` and calls `shutdown` from any thread. `worker_id`
+    names this worker; without it the environment does (`worker_name_env`).
     """
 
-    def __init__(self, flow: Any, config: DrakkarConfig, *, own_signals: bool = True, own_logging: bool = True) -> None:
-        self._life = Lifecycle(stream_of(flow), config, own_logging=own_logging, own_signals=own_signals)
+    def __init__(
+        self,
+        flow: Any,
+        config: DrakkarConfig,
+        *,
+        own_signals: bool = True,
+        own_logging: bool = True,
+        worker_id: str = "",
+    ) -> None:
+        config = settle_app(config, app_options(flow).get("app_model"))
+        self._life = Lifecycle(
+            stream_of(flow), config, own_logging=own_logging, own_signals=own_signals, worker_id=worker_id
+        )
 
     @classmethod
-    def from_yaml(cls, flow: Any, path: str | Path, **options: bool) -> StreamingRunner:
+    def from_yaml(cls, flow: Any, path: str | Path, **options: Unpack[RunnerOptions]) -> StreamingRunner:
         """Make a runner from a YAML file and the environment.
 
         Raises:
             ConfigError: with every problem of the configuration.
         """
-        return cls(flow, load_config(path), **options)
+        return cls(flow, load_config(path, **app_options(flow)), **options)
 
     @classmethod
-    def from_dict(cls, flow: Any, config: Mapping[str, Any], **options: bool) -> StreamingRunner:
+    def from_dict(cls, flow: Any, config: Mapping[str, Any], **options: Unpack[RunnerOptions]) -> StreamingRunner:
         """Make a runner from a mapping of the same form as the YAML file; the environment is not read.
 
         Raises:
             ConfigError: with every problem of the configuration.
         """
-        return cls(flow, from_mapping(config), **options)
+        return cls(flow, from_mapping(config, app_model=app_options(flow).get("app_model")), **options)
 
     @property
     def flow(self) -> StreamFlow:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from anyio import to_thread
@@ -13,9 +14,10 @@ from confluent_kafka.admin import AdminClient
 
 from drakkar_flow.config.kafka import KafkaConfig, client_properties
 from drakkar_flow.errors import Problem, ProblemsError, StartupError
+from drakkar_flow.kernel.alignment import aligned_start
 from drakkar_flow.runtime.parts import Parts
 
-__all__ = ["connect_all"]
+__all__ = ["connect_all", "wait_for_common_start"]
 
 _AGAIN_S = 0.5  # between two attempts to connect a sink
 _ASK_S = 5.0  # the longest one question to the brokers may take
@@ -47,6 +49,16 @@ async def connect_all(parts: Parts) -> None:
             raise result
     if problems:
         raise StartupError(problems, exit_code=exit_code)
+
+
+async def wait_for_common_start(kafka: KafkaConfig, stop_asked: asyncio.Event, log: Any) -> None:
+    """Wait for the wall-clock time at which workers started together begin to read; `stop_asked` ends it at once."""
+    now_s = time.time()
+    wait_s = aligned_start(now_s, kafka.startup_min_wait_seconds, kafka.startup_align_interval_seconds) - now_s
+    log.info("startup_align_waiting", wait_s=round(wait_s, 3))
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop_asked.wait(), wait_s)
+    log.info("startup_align_done", stopped=stop_asked.is_set())
 
 
 async def _connect(connect: Callable[[], Coroutine[Any, Any, None]], budget_s: float) -> None:

@@ -17,13 +17,14 @@ from typing import Any
 
 from bytewax.dataflow import Dataflow
 
-from drakkar_flow.config.load import load_config
+from drakkar_flow.config.load import AppOptions, load_config
 from drakkar_flow.engine.lifecycle import EXIT_FAILED, Lifecycle
 from drakkar_flow.errors import FlowError, Problem, ProblemsError
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.handler import BaseDrakkarHandler
+from drakkar_flow.graph.nodes import Arrange
 
-__all__ = ["config_for", "dataflow", "stream_of"]
+__all__ = ["app_options", "config_for", "dataflow", "stream_of"]
 
 _STREAM = "__drakkar_stream__"
 _CONFIG_VARIABLES = ("DRAKKAR_CONFIG", "DK_CONFIG")
@@ -45,7 +46,7 @@ def dataflow(flow: Any) -> Callable[[], Dataflow]:
 
     def compiled() -> Dataflow:
         try:
-            config = load_config(config_for(file))
+            config = load_config(config_for(file), **app_options(stream))
             life = Lifecycle(stream, config, own_logging=True, own_signals=True)
             started = life.start()
         except ProblemsError as exc:
@@ -81,6 +82,19 @@ def stream_of(flow: Any) -> StreamFlow:
         return stream
     what = f"{type(flow).__name__} is not a flow"
     raise FlowError([Problem("flow", what, "give a StreamFlow, a handler instance, or dataflow(...) of one")])
+
+
+def app_options(flow: Any) -> AppOptions:
+    """How the `app` section of a flow's configuration is typed; a handler's class will do for the handler."""
+    handler = flow if isinstance(flow, type) and issubclass(flow, BaseDrakkarHandler) else _handler_of(stream_of(flow))
+    return AppOptions(app_model=handler.app_config_model, app_env_prefix=handler.app_env_prefix)
+
+
+def _handler_of(stream: StreamFlow) -> BaseDrakkarHandler[Any, Any]:
+    """The handler whose `arrange` the flow calls, else one that says nothing."""
+    arrange: Arrange | None = stream.find(Arrange)
+    owner = getattr(arrange.fn, "__self__", None) if arrange is not None else None
+    return owner if isinstance(owner, BaseDrakkarHandler) else BaseDrakkarHandler()
 
 
 def _at_exit(life: Lifecycle) -> None:

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from drakkar_flow.config.executor import ExecutorConfig
 from drakkar_flow.errors import Problem
+from drakkar_flow.executor.confine import limit_problems
 
 __all__ = ["base_environment", "find_program", "forget_programs", "inheritable", "startup_problems"]
 
@@ -42,7 +43,7 @@ def find_program(name: str, path: str | None) -> str:
 
 
 def startup_problems(config: ExecutorConfig, parent: Mapping[str, str]) -> list[Problem]:
-    """What of the configuration can't work here: the program, the working directory."""
+    """What of the configuration can't work here: the program, the working directory, the limits."""
     problems = []
     name = config.binary_path
     if name is not None:
@@ -56,7 +57,7 @@ def startup_problems(config: ExecutorConfig, parent: Mapping[str, str]) -> list[
                 problems.append(Problem("executor.binary_path", what, "mend the path, or make it executable"))
     if config.cwd is not None and not os.path.isdir(config.cwd):  # noqa: PTH112
         problems.append(Problem("executor.cwd", f"{config.cwd!r} is not a directory", "create it or name another"))
-    return problems
+    return problems + limit_problems(config.limits)
 
 
 def forget_programs() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from drakkar_flow.config.executor import ExecutorConfig
 from drakkar_flow.executor.base import Outcome
 from drakkar_flow.executor.child import Child, Command, Ending, LaunchError, Limits
+from drakkar_flow.executor.confine import confined, limit_met
 from drakkar_flow.executor.environment import base_environment, find_program, forget_programs
 from drakkar_flow.executor.spawn import Environment, Spawner
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
@@ -24,6 +25,8 @@ class Launcher:
     def __init__(self, config: ExecutorConfig, parent: Mapping[str, str]) -> None:
         self._binary_path = config.binary_path
         self._env = Environment(base_environment(config, parent))
+        self._cwd = config.cwd
+        self._confines = config.limits
         self._spawner = Spawner(config.cwd)
         self._limits = Limits(
             config.task_timeout_seconds, config.kill_grace_s, config.max_stdout_bytes, config.max_stderr_bytes
@@ -63,7 +66,8 @@ class Launcher:
         try:
             env = self._env.over(task.env)
             stdin = task.stdin.encode() if isinstance(task.stdin, str) else task.stdin
-            return Command(find_program(name, env.variables.get("PATH")), task.args, env, stdin)
+            path = find_program(name, env.variables.get("PATH"))
+            return Command(*confined(path, task.args, self._confines, self._cwd), env, stdin)
         except (OSError, ValueError, TypeError) as exc:
             raise LaunchError(f"can't start {name!r}: {exc}") from exc
 
@@ -86,6 +90,7 @@ class Launcher:
             kind="signal" if code < 0 else "nonzero_exit",
             exit_code=code,
             signal=-code if code < 0 else None,
+            exception=limit_met(self._confines, code, stderr.text()),
             stdout=stdout.text(),
             stderr=stderr.text(),
             pid=ending.pid,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Generic, TypeVar, get_args
 
+from pydantic import BaseModel
+
 from drakkar_flow.model.group import MessageGroup
 from drakkar_flow.model.payload import CollectResult
 from drakkar_flow.model.record import Record
@@ -33,6 +35,13 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
 
     input_model: ClassVar[Any] = None
     output_model: ClassVar[Any] = None
+    app_config_model: ClassVar[type[BaseModel] | None] = None
+    """The model of the configuration's `app` section, which is checked by it when the configuration is loaded.
+
+    `config.app` is then an instance of it. None leaves the section a free mapping.
+    """
+    app_env_prefix: ClassVar[str] = "APP_"
+    """Environment variables `APP_LIMIT` and `APP_DB__HOST` set `app.limit` and `app.db.host` of the model."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -1,57 +1,117 @@
-"""What all values share: fields of a msgspec struct, read and copied by pydantic's method names."""
+"""What all values share: msgspec structs, quick to make, that answer to pydantic's method names."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from typing import Any, Self
+from collections.abc import Callable, Collection, Mapping
+from functools import cache
+from typing import Any, Literal, Self
 
 import msgspec
-from pydantic import BaseModel
+from pydantic import GetCoreSchemaHandler, TypeAdapter
+from pydantic_core import CoreSchema, SchemaSerializer, core_schema
 
 __all__ = ["Model", "Payload"]
 
 
-class Model(msgspec.Struct):
-    """A struct that answers to the methods that handlers written for pydantic models call.
+class _Serializer:
+    """Lets pydantic write a model wherever it comes upon one."""
 
-    It costs nothing at construction. As with pydantic, models are equal when their fields are, have
-    no hash, and keyword arguments alone make them; other than there an unknown argument is a
-    TypeError, and types are checked only where a class says so.
+    def __get__(self, _value: object, owner: type[Model]) -> SchemaSerializer:
+        return _adapter(owner).serializer
+
+
+class Model(msgspec.Struct):
+    """A struct with the methods of a pydantic model, which py-drakkar's are; it may be a field of one, too.
+
+    That costs nothing where values are made. As there, equal fields make equal values, and values
+    can be changed and have no hash. Unlike there, an argument that does not exist is a TypeError,
+    and the types of arguments are checked by `model_validate` alone, or where a class says so.
 
     >>> class Point(Model, kw_only=True):
     ...     x: int
     ...     y: int = 0
     >>> Point(x=1).model_copy(update={"y": 2}).model_dump()
     {'x': 1, 'y': 2}
+    >>> Point.model_validate({"x": "3"})
+    Point(x=3, y=0)
     """
 
-    def model_dump(self, *, exclude_none: bool = False) -> dict[str, Any]:
-        """All fields with what is inside them as plain Python; bytes and objects of other kinds stay as they are."""
-        dumped = {name: _plain(getattr(self, name)) for name in self.__struct_fields__}
-        return {name: value for name, value in dumped.items() if value is not None or not exclude_none}
+    __pydantic_serializer__ = _Serializer()
 
-    def model_dump_json(self, *, exclude_none: bool = False) -> str:
-        """All fields as JSON; bytes as text, what is not UTF-8 in them replaced.
+    def model_dump(
+        self,
+        *,
+        mode: Literal["python", "json"] = "python",
+        include: Collection[str] | None = None,
+        exclude: Collection[str] = (),
+        exclude_none: bool = False,
+    ) -> dict[str, Any]:
+        """The fields by their names, models inside them as dicts too; with `mode="json"` only what JSON has."""
+        dumped: dict[str, Any] = self.__pydantic_serializer__.to_python(
+            self, mode=mode, exclude_none=exclude_none, fallback=msgspec.to_builtins
+        )
+        chosen = dumped.keys() if include is None else set(include)
+        return {name: value for name, value in dumped.items() if name in chosen and name not in exclude}
+
+    def model_dump_json(
+        self,
+        *,
+        indent: int | None = None,
+        include: Collection[str] | None = None,
+        exclude: Collection[str] = (),
+        exclude_none: bool = False,
+    ) -> str:
+        """The fields as JSON; bytes become text.
 
         Raises:
-            TypeError: when a value has no JSON form.
+            ValueError: a value has no JSON form, or bytes are not UTF-8.
         """
-        return _json.encode(_readable(self.model_dump(exclude_none=exclude_none))).decode()
+        dumped = self.model_dump(mode="json", include=include, exclude=exclude, exclude_none=exclude_none)
+        plain = msgspec.json.encode(dumped)
+        return (plain if indent is None else msgspec.json.format(plain, indent=indent)).decode()
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy, with the fields of `update` replaced; `deep` copies what the fields hold as well.
+        """A copy with the fields of `update` replaced; `deep` copies what the other fields hold as well.
 
         Raises:
-            TypeError: when `update` names a field that does not exist.
+            TypeError: `update` names a field that does not exist.
         """
         return msgspec.structs.replace(copy.deepcopy(self) if deep else self, **(update or {}))
 
     @classmethod
     def model_validate(cls, value: Any) -> Self:
-        """`value` itself when it is one of these, else one made from a mapping of its fields."""
-        return value if isinstance(value, cls) else cls(**value)
+        """`value` itself when it is one of these, else one made of a mapping of fields, types checked.
+
+        Raises:
+            pydantic.ValidationError: with everything that does not fit.
+        """
+        made: Self = _adapter(cls).validate_python(value)
+        return made
+
+    @classmethod
+    def model_validate_json(cls, text: str | bytes) -> Self:
+        """One made of a JSON object of fields, types checked.
+
+        Raises:
+            pydantic.ValidationError: with everything that does not fit.
+        """
+        made: Self = _adapter(cls).validate_json(text)
+        return made
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def make(value: Any, validate: Callable[[Any], dict[str, Any]]) -> Any:
+            return value if isinstance(value, cls) else cls(**validate(value))
+
+        fields = core_schema.typed_dict_schema(
+            {
+                field.name: core_schema.typed_dict_field(handler.generate_schema(field.type), required=field.required)
+                for field in msgspec.structs.fields(cls)
+            }
+        )
+        as_dict = core_schema.plain_serializer_function_ser_schema(msgspec.structs.asdict, return_schema=fields)
+        return core_schema.no_info_wrap_validator_function(make, fields, serialization=as_dict)
 
 
 class Payload(Model, kw_only=True):
@@ -60,31 +120,6 @@ class Payload(Model, kw_only=True):
     sink: str = ""
 
 
-_json = msgspec.json.Encoder()
-
-
-def _plain(value: Any) -> Any:
-    """What pydantic's `model_dump` makes of a value: models become dicts, however deep they are."""
-    if isinstance(value, Model):
-        return value.model_dump()
-    if isinstance(value, BaseModel):
-        return value.model_dump()
-    if isinstance(value, msgspec.Struct):
-        return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, dict):
-        return {name: _plain(each) for name, each in value.items()}
-    if isinstance(value, list | tuple | set):
-        return type(value)(_plain(each) for each in value)
-    return value
-
-
-def _readable(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    if isinstance(value, dict):
-        return {name: _readable(each) for name, each in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [_readable(each) for each in value]
-    return value
+@cache
+def _adapter(model: type[Model]) -> TypeAdapter[Any]:
+    return TypeAdapter(model)

@@ -6,13 +6,14 @@ import time
 
 import msgspec
 
+from drakkar_flow.model.base import Model
 from drakkar_flow.model.record import Record
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
 
 __all__ = ["MessageGroup"]
 
 
-class MessageGroup(msgspec.Struct, kw_only=True):
+class MessageGroup(Model, kw_only=True):
     """One source record with the tasks attributed to it and how they ended.
 
     `tasks` holds every task ever attributed, replaced ones included; `results` the successes and

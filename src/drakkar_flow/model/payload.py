@@ -66,10 +66,10 @@ class CustomPayload(Payload, kw_only=True, gc=False):
     data: Any
 
 
-class ParseFailurePayload(Payload, kw_only=True, gc=False):
-    """What a record that could not be decoded looks like where a letter of py-drakkar's form is read.
+class ParseFailurePayload(Model, kw_only=True, gc=False):
+    """A record that could not be decoded, as py-drakkar 2 writes it into its dead letter topic.
 
-    `raw_value` is the record's value as text, what is not UTF-8 in it replaced.
+    For those who still read such letters; ours hold the record itself. `raw_value` is its value as text.
     """
 
     topic: str

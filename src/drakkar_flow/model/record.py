@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic, cast
 
-import msgspec
+from typing_extensions import TypeVar
+
+from drakkar_flow.model.base import Model
 
 __all__ = ["FULL_CREDIT", "Credit", "Lane", "Record", "SourceMessage"]
 
@@ -18,14 +20,20 @@ Credit = Any
 """`int`, or `fractions.Fraction` when a share below 1 had to be given (see `runtime.credit`)."""
 
 
-class Record(msgspec.Struct, gc=False, dict=False):
+PayloadT = TypeVar("PayloadT", default=Any)
+
+
+class Record(Model, Generic[PayloadT], gc=False):
     """One message read from a source partition; py-drakkar's `SourceMessage`.
+
+    `Record[Document]` tells a type checker what `payload` is; at run time it is the same class.
 
     `topic`, `partition`, `offset`, `key`, `value`, `timestamp` (ms since the epoch, -1 when the
     broker gave none) and `headers` are the message as the broker holds it and never change.
     A tombstone (a message without a value) has an empty `value` and `is_tombstone` set.
     `payload` starts as None and is what the steps of a flow replace: the decoded model, then
-    whatever `map` returns.
+    whatever `map` returns. `parse_error` is for a handler that decodes by itself and lets a record
+    go on that it could not decode.
 
     The rest is the record's identity for acknowledgement: `epoch` counts the assignments of its
     partition to this process, `previous` is the offset delivered before it in the same assignment
@@ -43,12 +51,13 @@ class Record(msgspec.Struct, gc=False, dict=False):
     key: bytes | None = None
     timestamp: int = -1
     headers: list[tuple[str, bytes]] | None = None
-    payload: Any = None
+    payload: PayloadT = cast("PayloadT", None)
     epoch: int = 0
     previous: int = -1
     credit: Credit = FULL_CREDIT
     read_at: float = 0.0
     is_tombstone: bool = False
+    parse_error: str | None = None
 
     @property
     def lane(self) -> Lane:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import time
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, Literal
 
-import msgspec
+from drakkar_flow.model.base import Model
 
 __all__ = [
     "ErrorAction",
@@ -18,16 +16,16 @@ __all__ = [
     "ExecutorTask",
     "PendingContext",
     "PrecomputedResult",
-    "make_stable_task_id",
-    "make_task_id",
 ]
 
 ErrorKind = Literal["nonzero_exit", "signal", "timeout", "launch_failure", "internal"]
 """Why a task failed: it exited non-zero, was killed, ran out of time, could not be started, or
 the library itself failed."""
 
+_STDIN = {str, bytes, type(None)}
 
-class PrecomputedResult(msgspec.Struct):
+
+class PrecomputedResult(Model):
     """The outcome of a task that needs no process: it skips the executor's slots."""
 
     stdout: str = ""
@@ -36,13 +34,21 @@ class PrecomputedResult(msgspec.Struct):
     duration_seconds: float = 0.0
 
 
-class ExecutorTask(msgspec.Struct, kw_only=True):
+class ExecutorTask(Model, kw_only=True):
     """One run of an external program, attributed to the source offsets it works for.
 
     `source_offsets` are offsets of the window `arrange` was given; one that is not in the window
     is ignored, and a task left without any counts for every record of the window.
     `binary_path` overrides `executor.binary_path`; `env` is laid over `executor.env`;
     `precomputed` makes the task complete without a process.
+
+    >>> ExecutorTask(task_id="t-1", source_offsets=[7], args="-c")
+    Traceback (most recent call last):
+    ...
+    TypeError: task t-1: args must be a list, not str: '-c'
+
+    Raises:
+        TypeError: `task_id`, `source_offsets`, `args` or `stdin` is missing or of a wrong type.
     """
 
     task_id: str
@@ -56,8 +62,31 @@ class ExecutorTask(msgspec.Struct, kw_only=True):
     precomputed: PrecomputedResult | None = None
     parent_task_id: str | None = None
 
+    def __post_init__(self) -> None:
+        if (
+            type(self.args) is not list
+            or type(self.source_offsets) is not list
+            or type(self.task_id) is not str
+            or type(self.stdin) not in _STDIN
+        ):
+            self._settle()
 
-class ExecutorResult(msgspec.Struct, kw_only=True):
+    def _settle(self) -> None:
+        """Take other collections as lists; say what is wrong with anything else."""
+        if not isinstance(self.task_id, str):
+            raise TypeError(f"task_id must be text, not {type(self.task_id).__name__}: {self.task_id!r}")
+        self.args = self._as_list("args", self.args)
+        self.source_offsets = self._as_list("source_offsets", self.source_offsets)
+        if not isinstance(self.stdin, str | bytes | None):
+            raise TypeError(f"task {self.task_id}: stdin must be text or bytes, not {type(self.stdin).__name__}")
+
+    def _as_list(self, name: str, value: Any) -> list[Any]:
+        if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+            raise TypeError(f"task {self.task_id}: {name} must be a list, not {type(value).__name__}: {value!r}")
+        return list(value)
+
+
+class ExecutorResult(Model, kw_only=True):
     """What a program that exited with 0 left behind.
 
     `stdout` and `stderr` are text (UTF-8, invalid bytes replaced), cut at the executor's caps,
@@ -75,7 +104,7 @@ class ExecutorResult(msgspec.Struct, kw_only=True):
     stderr_truncated: bool = False
 
 
-class ExecutorError(msgspec.Struct, kw_only=True):
+class ExecutorError(Model, kw_only=True):
     """Why a task failed: a value, not an exception.
 
     `exit_code` is None when the program never came to its own end (timeout, launch failure), and
@@ -113,44 +142,15 @@ class PendingContext:
 
     __slots__ = ("_ids", "pending_tasks")
 
-    def __init__(self, pending_tasks: list[ExecutorTask] | None = None) -> None:
+    def __init__(
+        self, pending_tasks: list[ExecutorTask] | None = None, pending_task_ids: set[str] | None = None
+    ) -> None:
         self.pending_tasks: list[ExecutorTask] = pending_tasks or []
-        self._ids: set[str] | None = None
+        self._ids = pending_task_ids
 
     @property
     def pending_task_ids(self) -> set[str]:
-        """The ids of `pending_tasks`."""
+        """The ids of `pending_tasks`, unless others were given."""
         if self._ids is None:
             self._ids = {task.task_id for task in self.pending_tasks}
         return self._ids
-
-
-def make_task_id(prefix: str = "t") -> str:
-    """Make a task id whose lexicographic order is its creation order.
-
-    >>> make_task_id() < make_task_id()
-    True
-    """
-    return f"{prefix}-{time.time_ns():016x}-{os.urandom(4).hex()}"
-
-
-def make_stable_task_id(prefix: str, *parts: str | int) -> str:
-    """Make the same id for the same parts every time, so that pending tasks can be recognised.
-
-    Each part enters the SHA-256 with its length (8 bytes, big endian) before it, so that
-    `("ab", "c")` and `("a", "bc")` differ. The rule is py-drakkar's, ids stay comparable.
-
-    >>> make_stable_task_id("t", "alpha", "beta")
-    't-5d11bfa62398519b'
-
-    Raises:
-        ValueError: when no parts are given.
-    """
-    if not parts:
-        raise ValueError("make_stable_task_id needs at least one part besides the prefix")
-    digest = hashlib.sha256()
-    for part in parts:
-        raw = str(part).encode()
-        digest.update(len(raw).to_bytes(8, "big"))
-        digest.update(raw)
-    return f"{prefix}-{digest.hexdigest()[:16]}"

@@ -48,6 +48,43 @@ def test_lint_of_a_bad_file_tells_every_problem(tmp_path: Path, capsys: pytest.C
     )
 
 
+def test_lint_tells_what_moved_and_says_ok(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A remark is no problem, unless it is asked to be."""
+    path = tmp_path / "p.yaml"
+    path.write_text("sources: {kafka: {topic: orders}}\n")
+    told = f"  - {path}:1:19 sources.kafka.topic: is now kafka.source_topic; its value counts there; rename it\n"
+    assert run("config", "lint", str(path)) == 0
+    assert capsys.readouterr().out == f"{told}{path}: ok\n"
+    assert run("config", "lint", "--strict", str(path)) == 1
+    assert capsys.readouterr().out == told
+    path.write_text("kafka: {source_topic: orders}\n")
+    assert run("config", "lint", "--strict", str(path)) == 0
+
+
+def test_a_flow_types_the_app_section(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For lint, show, schema and docs; without it the section is free."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path, flow = tmp_path / "p.yaml", f"{tmp_path / 'typed_flow.py'}:Scan"
+    path.write_text("app: {limit: lots}\n")
+    (tmp_path / "typed_flow.py").write_text(
+        "from pydantic import BaseModel\nfrom drakkar_flow import Handler\n"
+        "class Settings(BaseModel):\n    limit: int = 3\n"
+        "class Scan(Handler):\n    app_config_model = Settings\n"
+    )
+    assert run("config", "lint", str(path)) == 0
+    assert run("config", "lint", str(path), "--flow", flow) == 2
+    assert f"{path}:1:7 app.limit: must be a whole number, not 'lots'" in capsys.readouterr().err
+    path.write_text("app: {}\n")
+    assert run("config", "show", str(path), "--flow", flow) == 0
+    assert "app:\n  limit: 3\n" in capsys.readouterr().out
+    assert run("config", "docs", "--flow", flow) == 0
+    assert "| `limit` | integer | `3` |" in capsys.readouterr().out
+    assert run("config", "schema", "--flow", flow) == 0
+    assert "Settings" in json.loads(capsys.readouterr().out)["$defs"]
+
+
 def test_show_prints_yaml_with_origins(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The environment counts, and no file is needed."""
     monkeypatch.setenv("DRAKKAR_CLUSTER_NAME", "north")

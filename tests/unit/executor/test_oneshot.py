@@ -181,9 +181,7 @@ async def test_too_long_a_command_line_is_a_launch_failure(make_executor: Make, 
     assert "rgument list too long" in str(error.exception)
 
 
-@pytest.mark.parametrize(
-    "fields", [{"args": ["a\0b"]}, {"env": {"A": "\0"}}, {"args": [7]}, {"stdin": 7}, {"stdin": "\ud800"}]
-)
+@pytest.mark.parametrize("fields", [{"args": ["a\0b"]}, {"env": {"A": "\0"}}, {"args": [7]}, {"stdin": "\ud800"}])
 async def test_a_task_that_makes_no_sense_is_a_launch_failure(
     make_executor: Make, sh: Sh, fields: dict[str, Any]
 ) -> None:

@@ -113,7 +113,6 @@ def test_each_record_finishes_exactly_once_with_the_last_of_its_tasks(tasks, rng
         (None, False),
         ({task(1).task_id: 1}, False),
         ([task(1), None], False),
-        ([ExecutorTask(task_id="t", source_offsets=1)], False),
         ([ExecutorTask(task_id="t", source_offsets=["1"])], False),
     ],
 )

@@ -1,0 +1,32 @@
+"""`drakkar-flow worker`: help for those who write persistent children."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Try out persistent children.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Keeps `check` a subcommand though it is the only one."""
+
+
+@app.command()
+def check(
+    command: Annotated[list[str], typer.Argument(help="The worker's command line, after `--`.")],
+    timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds it may take for each step.")] = 10.0,
+) -> None:
+    """Start a worker, give it a few tasks and say what is wrong, if anything: `... worker check -- CMD ARGS`."""
+    from drakkar_flow.testing.worker_check import Broken, check_worker
+
+    try:
+        for fact in check_worker(command, timeout_s):
+            typer.echo(f"ok      {fact}")
+    except (Broken, OSError) as exc:
+        typer.echo(f"wrong   {exc}", err=True)
+        raise typer.Exit(1) from exc

@@ -1,0 +1,31 @@
+"""The `executor.limits` section."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from drakkar_flow.config.base import Section
+
+__all__ = ["LimitsConfig"]
+
+
+class LimitsConfig(Section):
+    """What a program, and each process it starts, may take; with a limit set, programs are started by `/bin/sh`."""
+
+    cpu_s: int | None = Field(default=None, ge=1)
+    """Processor time; at the limit comes SIGXCPU, a second later SIGKILL."""
+    memory_mib: int | None = Field(default=None, ge=1)
+    """Memory it may allocate (RLIMIT_DATA: heap, anonymous mappings, stacks of threads); beyond, allocations fail.
+    Code, mapped files and shared memory are not counted, nor address space that is only reserved."""
+    open_files: int | None = Field(default=None, ge=4)
+    """Descriptors it may have open."""
+    processes: int | None = Field(default=None, ge=1)
+    """Processes and threads of its user, all of them counted together; root is not bound."""
+    file_size_mib: int | None = Field(default=None, ge=0)
+    """How large a file it may write; at the limit comes SIGXFSZ. Pipes are not bound."""
+    core_mib: int = Field(default=0, ge=0)
+    """How large a core dump may become; counts once another limit is set."""
+    nice: int | None = Field(default=None, ge=-20, le=19)
+    """Added to its niceness: 19 lets everybody else go first. Below 0 needs a privilege, else it is ignored."""
+    umask: str | None = Field(default=None, pattern=r"^[0-7]{3,4}$")
+    """Permissions that its new files never get, octal and quoted: "027"."""

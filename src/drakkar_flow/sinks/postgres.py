@@ -1,0 +1,165 @@
+"""The PostgreSQL sink: rows and named statements, a batch in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from drakkar_flow.config.remote import PostgresSinkConfig
+from drakkar_flow.errors import BatchFailed, Problem, SinkError, SinkNotConnected, SinkRejected, StartupError
+from drakkar_flow.model.outcome import Delivery
+from drakkar_flow.model.postgres import PostgresPayload
+from drakkar_flow.model.record import Record
+from drakkar_flow.sinks.base import SinkSpec
+from drakkar_flow.sinks.clients import require
+from drakkar_flow.sinks.postgres_sql import Write, fit, write_of
+
+if TYPE_CHECKING:
+    import asyncpg
+
+__all__ = ["SPEC", "PostgresSink"]
+
+_CONNECT_S = 10.0
+_COMMAND_S = 30.0
+_ROW_ERRORS = ("22", "23", "42")
+"""Classes of SQLSTATE that a payload has earned: bad values, violated constraints, unknown names. All others are the
+server's or the network's (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
+
+
+class PostgresSink:
+    """Writes each payload as its operation says; a batch is one transaction, in order.
+
+    Runs of payloads with the same statement go out as one prepared statement with many rows. When a
+    payload is refused, the batch is written again with a savepoint around each payload, and only
+    those that are refused then fail. A lost connection or a server that is down fails the batch,
+    with nothing of it written, unless the answer to the last COMMIT was lost.
+
+    `pool` is what a handler's `on_ready` gets, if this is the first PostgreSQL sink.
+
+    Args:
+        name: the instance's name under `sinks.postgres`.
+        settings: where the database is.
+    """
+
+    def __init__(self, name: str, settings: PostgresSinkConfig) -> None:
+        self._name = name
+        self._settings = settings
+        self.pool: asyncpg.Pool | None = None
+
+    async def connect(self) -> None:
+        """Open the pool, which proves that the database can be reached.
+
+        Raises:
+            StartupError: it can't be reached or refuses us (exit code 1), or the client is not installed (2).
+        """
+        where = f"sinks.postgres.{self._name}"
+        client = require("asyncpg", where, extra="postgres")
+        if self.pool is not None:
+            return
+        try:
+            self.pool = await client.create_pool(
+                self._settings.dsn.get_secret_value(),
+                min_size=self._settings.pool_min,
+                max_size=self._settings.pool_max,
+                timeout=_CONNECT_S,
+                command_timeout=_COMMAND_S,
+            )
+        except (OSError, TimeoutError, ValueError, client.PostgresError, client.InterfaceError) as error:
+            what = f"PostgreSQL can't be reached: {type(error).__name__}: {error}"
+            remedy = "check host, port, database, user and password of the dsn, and that the server runs"
+            raise StartupError([Problem(f"{where}.dsn", what, remedy)]) from None
+
+    async def write_batch(self, batch: Sequence[Delivery]) -> None:
+        """Write the batch and commit it.
+
+        Raises:
+            BatchFailed: some payloads were refused; all of them are SinkRejected.
+            SinkNotConnected: before `connect`, or after `close`.
+            SinkError: nothing is known to be written.
+        """
+        if self.pool is None:
+            raise SinkNotConnected(f"sinks.postgres.{self._name} is not connected; connect() comes first")
+        import asyncpg
+
+        failures: dict[int, Exception] = {}
+        writes = self._writes(batch, failures)
+        if writes:
+            try:
+                async with self.pool.acquire(timeout=_CONNECT_S) as connection:
+                    await _Transaction(connection, writes, failures).run()
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                raise SinkError(f"PostgreSQL: {type(error).__name__}: {error}") from error
+        if failures:
+            raise BatchFailed(dict(sorted(failures.items())))
+
+    async def close(self) -> None:
+        """Close the pool; safe to call twice and before `connect`."""
+        pool, self.pool = self.pool, None
+        if pool is not None:
+            await pool.close()
+
+    def _writes(self, batch: Sequence[Delivery], failures: dict[int, Exception]) -> list[tuple[int, Write]]:
+        writes = []
+        for index, delivery in enumerate(batch):
+            try:
+                writes.append((index, write_of(delivery.payload, self._settings.statements)))
+            except SinkRejected as error:
+                failures[index] = error
+        return writes
+
+
+class _Transaction:
+    """A batch on one connection."""
+
+    def __init__(self, connection: Any, writes: list[tuple[int, Write]], failures: dict[int, Exception]) -> None:
+        self._connection = connection
+        self._writes = writes
+        self._failures = failures
+
+    async def run(self) -> None:
+        """Write all of it together, or else each payload by itself."""
+        try:
+            async with self._connection.transaction():
+                for sql, run in groupby((write for _, write in self._writes), key=lambda write: write.sql):
+                    await self._execute(sql, [write.values for write in run])
+        except SinkRejected:
+            async with self._connection.transaction():
+                for index, write in self._writes:
+                    await self._alone(index, write)
+
+    async def _alone(self, index: int, write: Write) -> None:
+        try:
+            async with self._connection.transaction():
+                await self._execute(write.sql, [write.values])
+        except SinkRejected as error:
+            self._failures[index] = error
+
+    async def _execute(self, sql: str, rows: list[tuple[Any, ...]]) -> None:
+        import asyncpg
+
+        try:
+            statement = await self._connection.prepare(sql)
+            kinds = [(kind.name, kind.kind) for kind in statement.get_parameters()]
+            fitted = [[fit(value, *kind) for value, kind in zip(row, kinds, strict=True)] for row in rows]
+            await statement.executemany(fitted)
+        except (asyncpg.DataError, TypeError, ValueError) as error:  # the client could not encode a value
+            raise SinkRejected(f"{type(error).__name__}: {error}") from error
+        except asyncpg.PostgresError as error:
+            if (error.sqlstate or "").startswith(_ROW_ERRORS):
+                raise SinkRejected(f"{type(error).__name__}: {error}") from error
+            raise
+
+
+def _wrap(value: Any, _record: Record, name: str, _settings: PostgresSinkConfig) -> PostgresPayload:
+    return PostgresPayload(table=name, data=value, sink=name)
+
+
+SPEC = SinkSpec(
+    kind="postgres",
+    payload_type=PostgresPayload,
+    settings_type=PostgresSinkConfig,
+    make=PostgresSink,
+    wrap=_wrap,
+)
+"""What the library knows about PostgreSQL sinks."""

@@ -1,0 +1,177 @@
+"""The HTTP sink keeps every sink's promises, with a real server on loopback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from conformance.sink_suite import Bench, Features, Item, SinkSuite
+from drakkar_flow.config.remote import HttpSinkConfig
+from drakkar_flow.errors import BatchFailed, RetryAfter, SinkError, SinkRejected
+from drakkar_flow.model.payload import HttpPayload
+from drakkar_flow.sinks.http import SPEC, HttpSink
+
+pytestmark = pytest.mark.anyio
+
+
+class Service(ThreadingHTTPServer):
+    """Keeps every request it answered with 2xx; `answers` are the statuses and headers of the next ones."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
+        self.answers: list[tuple[int, dict[str, str]]] = []
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Service
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        status, headers = self.server.answers.pop(0) if self.server.answers else (204, {})
+        if 200 <= status < 300:
+            self.server.requests.append((self.command, {k.lower(): v for k, v in self.headers.items()}, body))
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    do_PUT = do_POST  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Stay quiet."""
+
+
+class HttpBench(Bench):
+    """One service."""
+
+    spec = SPEC
+    features = Features(atomic=False)
+
+    def __init__(self) -> None:
+        self.service = Service()
+        self.url = f"http://127.0.0.1:{self.service.server_address[1]}/in"
+
+    def sink(self, **settings: Any) -> HttpSink:
+        return HttpSink("main", HttpSinkConfig(url=self.url, **settings))
+
+    def unreachable(self) -> HttpSink:
+        return HttpSink("main", HttpSinkConfig(url="http://127.0.0.1:1/"))
+
+    def payload(self, item: Any, key: bytes | str | None = None) -> HttpPayload:
+        return HttpPayload(data=item)
+
+    def read(self) -> list[Item]:
+        found = [json.loads(body) for _, _, body in self.service.requests]
+        return sorted(found, key=lambda item: item["n"] // 100 if len(found) == 800 else 0)
+
+
+@pytest.fixture
+def bench() -> Iterator[HttpBench]:
+    """A service on a thread of its own."""
+    made = HttpBench()
+    thread = Thread(target=made.service.serve_forever, args=(0.05,))
+    thread.start()
+    yield made
+    made.service.shutdown()
+    made.service.server_close()
+    thread.join()
+
+
+class TestHttpSink(SinkSuite):
+    """The suite."""
+
+
+@pytest.fixture
+async def sink(bench: HttpBench) -> AsyncIterator[HttpSink]:
+    """A connected sink."""
+    async with bench.connected() as made:
+        assert isinstance(made, HttpSink)
+        yield made
+
+
+def items(count: int) -> list[Item]:
+    """Items that tell their order."""
+    return [{"n": n} for n in range(count)]
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 422, 301])
+async def test_a_refused_request_fails_alone(bench: HttpBench, sink: HttpSink, status: int) -> None:
+    """No retry mends it; the others are sent."""
+    bench.service.answers = [(204, {}), (status, {"location": "/elsewhere"})]
+    with pytest.raises(BatchFailed) as caught:
+        await sink.write_batch(bench.batch(items(3)))
+    assert list(caught.value.failures) == [1]
+    assert isinstance(caught.value.failures[1], SinkRejected)
+    assert str(status) in str(caught.value.failures[1])
+    assert bench.read() == [{"n": 0}, {"n": 2}]
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
+async def test_d39_a_request_that_failed_for_now_is_tried_again_with_those_behind_it(
+    bench: HttpBench, sink: HttpSink, status: int
+) -> None:
+    """D-39: HTTP 500 is a delivery error. What comes after it is not sent first."""
+    bench.service.answers = [(204, {}), (status, {})]
+    with pytest.raises(BatchFailed) as caught:
+        await sink.write_batch(bench.batch(items(3)))
+    assert list(caught.value.failures) == [1, 2]
+    assert not any(isinstance(cause, SinkRejected) for cause in caught.value.failures.values())
+    assert bench.read() == [{"n": 0}]
+
+
+@pytest.mark.parametrize(
+    ("header", "pause_s"),
+    [("7", 7.0), ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0), ("999999999999", 300.0), ("soon", None), ("\u00b2", None)],
+)
+async def test_the_pause_a_service_asks_for_is_kept(
+    bench: HttpBench, sink: HttpSink, header: str, pause_s: float | None
+) -> None:
+    """In seconds or as a date, five minutes at most; nonsense is no pause."""
+    bench.service.answers = [(503, {"retry-after": header})]
+    with pytest.raises(BatchFailed) as caught:
+        await sink.write_batch(bench.batch(items(1)))
+    cause = caught.value.failures[0]
+    assert (cause.delay_s if isinstance(cause, RetryAfter) else None) == pause_s
+
+
+async def test_a_service_that_goes_away_fails_the_batch(bench: HttpBench) -> None:
+    """The connection is refused: all of it may be tried again."""
+    async with bench.connected(HttpSink("main", HttpSinkConfig(url=bench.url))) as sink:
+        bench.service.shutdown()
+        bench.service.server_close()
+        with pytest.raises(BatchFailed) as caught:
+            await sink.write_batch(bench.batch(items(2)))
+    assert {type(cause) for cause in caught.value.failures.values()} == {SinkError}
+
+
+async def test_headers_and_method_are_the_configured_ones(bench: HttpBench) -> None:
+    """Bodies are JSON and say so."""
+    async with bench.connected(bench.sink(method="PUT", headers={"X-Team": "a"})) as sink:
+        await sink.write_batch(bench.batch([{"n": 1}]))
+    ((method, headers, body),) = bench.service.requests
+    assert (method, headers["x-team"], headers["content-type"]) == ("PUT", "a", "application/json")
+    assert json.loads(body) == {"n": 1}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "content_type", "expected"),
+    [
+        ("form", "application/x-www-form-urlencoded", b"a=x+y&b=%5B1%5D"),
+        ("multipart", "multipart/form-data", b'name="a"\r\n\r\nx y\r\n'),
+    ],
+)
+async def test_fields_become_forms(bench: HttpBench, encoding: str, content_type: str, expected: bytes) -> None:
+    """What is no text inside a field is JSON."""
+    async with bench.connected(bench.sink(encoding=encoding)) as sink:
+        await sink.write_batch(bench.batch([{"a": "x y", "b": [1]}]))
+    ((_, headers, body),) = bench.service.requests
+    assert headers["content-type"].startswith(content_type)
+    assert expected in body

@@ -1,0 +1,166 @@
+"""The Redis sink keeps every sink's promises, on a real server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import redis as client
+
+from conformance.sink_suite import Bench, Item, SinkSuite
+from drakkar_flow.config.remote import RedisSinkConfig
+from drakkar_flow.errors import BatchFailed, SinkError, SinkRejected, StartupError
+from drakkar_flow.model.outcome import Delivery
+from drakkar_flow.model.redis import RedisPayload
+from drakkar_flow.sinks.redis import SPEC, RedisSink
+from support.names import unique
+
+pytestmark = [pytest.mark.anyio, pytest.mark.integration]
+
+COUNT_TWICE = "redis.call('INCRBY', KEYS[1], ARGV[1]); return redis.call('INCRBY', KEYS[1], ARGV[1])"
+
+
+class RedisBench(Bench):
+    """One list under a prefix of its own."""
+
+    spec = SPEC
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.prefix = unique("test") + ":"
+        self.other = client.Redis.from_url(url)
+
+    def sink(self) -> RedisSink:
+        scripts = {"twice": COUNT_TWICE}
+        return RedisSink("main", RedisSinkConfig(url=self.url, key_prefix=self.prefix, scripts=scripts))
+
+    def unreachable(self) -> RedisSink:
+        return RedisSink("main", RedisSinkConfig(url="redis://me:secret@127.0.0.1:1/0"))
+
+    def payload(self, item: Any, key: bytes | str | None = None) -> RedisPayload:
+        return RedisPayload(op="push", side="right", key="items", data=item)
+
+    def read(self) -> list[Item]:
+        return [json.loads(item) for item in self.other.lrange(self.prefix + "items", 0, -1)]
+
+
+@pytest.fixture
+def bench(redis: str) -> Iterator[RedisBench]:
+    """A fresh prefix, whose keys go away after the test."""
+    made = RedisBench(redis)
+    yield made
+    for key in made.other.scan_iter(f"{made.prefix}*"):
+        made.other.delete(key)
+    made.other.close()
+
+
+class TestRedisSink(SinkSuite):
+    """The suite."""
+
+
+@pytest.fixture
+async def sink(bench: RedisBench) -> AsyncIterator[RedisSink]:
+    """A connected sink."""
+    async with bench.connected() as made:
+        assert isinstance(made, RedisSink)
+        yield made
+
+
+def deliveries(*payloads: RedisPayload) -> list[Delivery]:
+    """Deliveries of payloads."""
+    return [Delivery(payload, ()) for payload in payloads]
+
+
+async def test_d39_a_value_is_set_under_its_prefix_with_its_time_to_live(bench: RedisBench, sink: RedisSink) -> None:
+    """D-39: SET prefix:key value EX ttl."""
+    await sink.write_batch(
+        deliveries(RedisPayload(key="k", data={"a": 1}, ttl=60), RedisPayload(key="plain", data="x"))
+    )
+    assert bench.other.get(bench.prefix + "k") == b'{"a":1}'
+    assert 50 < bench.other.ttl(bench.prefix + "k") <= 60
+    assert bench.other.get(bench.prefix + "plain") == b"x"
+    assert bench.other.ttl(bench.prefix + "plain") == -1
+
+
+async def test_every_operation_does_what_its_name_says(bench: RedisBench, sink: RedisSink) -> None:
+    """In one batch, in order."""
+    await sink.write_batch(
+        deliveries(
+            RedisPayload(key="gone", data="x"),
+            RedisPayload(op="delete", key="gone"),
+            RedisPayload(key="soon", data="x"),
+            RedisPayload(op="expire", key="soon", ttl=60),
+            RedisPayload(op="incrby", key="n", amount=5),
+            RedisPayload(op="script", script="twice", keys=["n"], args=[10]),
+            RedisPayload(op="hset", key="h", fields={"a": 1, "b": "two"}),
+            RedisPayload(op="hdel", key="h", fields=["a"]),
+            *(RedisPayload(op="push", key="l", data=str(n)) for n in range(4)),
+            RedisPayload(op="trim", key="l", start=0, stop=1),
+            RedisPayload(op="sadd", key="s", members=["x", "y"]),
+            RedisPayload(op="srem", key="s", members=["x"]),
+            RedisPayload(op="zadd", key="z", members={"m": 1.5}),
+        )
+    )
+    other, at = bench.other, bench.prefix
+    assert other.get(at + "gone") is None
+    assert 50 < other.ttl(at + "soon") <= 60
+    assert other.get(at + "n") == b"25"
+    assert other.hgetall(at + "h") == {b"b": b"two"}
+    assert other.lrange(at + "l", 0, -1) == [b"3", b"2"]
+    assert other.smembers(at + "s") == {b"y"}
+    assert other.zrange(at + "z", 0, -1, withscores=True) == [(b"m", 1.5)]
+
+
+async def test_a_command_on_the_wrong_type_fails_alone(bench: RedisBench, sink: RedisSink) -> None:
+    """What stands around it is done, and it is not tried again."""
+    await sink.write_batch(deliveries(RedisPayload(key="k", data="text")))
+    with pytest.raises(BatchFailed) as caught:
+        await sink.write_batch(
+            deliveries(
+                RedisPayload(key="a", data="1"),
+                RedisPayload(op="sadd", key="k", members=["x"]),
+                RedisPayload(op="script", script="thrice", keys=["n"]),
+                RedisPayload(key="b", data="2"),
+            )
+        )
+    assert list(caught.value.failures) == [1, 2]
+    assert all(isinstance(cause, SinkRejected) for cause in caught.value.failures.values())
+    assert "WRONGTYPE" in str(caught.value.failures[1])
+    assert "there are: twice" in str(caught.value.failures[2])
+    assert [bench.other.get(bench.prefix + key) for key in "ab"] == [b"1", b"2"]
+
+
+async def test_a_server_that_forgot_the_scripts_gets_them_again(bench: RedisBench, sink: RedisSink) -> None:
+    """After a restart the first try fails, to be tried again; the second works."""
+    bench.other.script_flush()
+    batch = deliveries(RedisPayload(op="script", script="twice", keys=["n"], args=[1]))
+    with pytest.raises(BatchFailed) as caught:
+        await sink.write_batch(batch)
+    assert not isinstance(caught.value.failures[0], SinkRejected)
+    await sink.write_batch(batch)
+    assert bench.other.get(bench.prefix + "n") == b"2"
+
+
+async def test_a_connection_that_breaks_fails_the_batch_and_the_next_one_works(
+    bench: RedisBench, sink: RedisSink
+) -> None:
+    """The server closes all our connections: nothing is rejected, and the client connects again."""
+    await sink.write_batch(bench.batch([{"n": 1}]))
+    bench.other.client_kill_filter(_type="normal", skipme=True)
+    for _ in range(2):
+        try:
+            await sink.write_batch(bench.batch([{"n": 2}]))
+            break
+        except SinkError as error:
+            if isinstance(error, SinkRejected | BatchFailed):
+                raise
+    assert bench.read() == [{"n": 1}, {"n": 2}]
+
+
+async def test_a_password_is_in_no_error(bench: RedisBench) -> None:
+    """What can't be reached is named without what opens it."""
+    with pytest.raises(StartupError) as caught:
+        await bench.unreachable().connect()
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,29 @@
+"""A handler with settings of its own; each record is answered by itself."""
+
+from pydantic import BaseModel
+
+from drakkar_flow import CollectResult, ExecutorTask, Handler, KafkaPayload, PrecomputedResult
+
+
+class Settings(BaseModel):
+    limit: int
+
+
+class Echo(Handler):
+    app_config_model = Settings
+
+    async def arrange(self, messages, pending):
+        return [
+            ExecutorTask(
+                task_id=message.label,
+                source_offsets=[message.offset],
+                precomputed=PrecomputedResult(stdout=message.value.decode()),
+            )
+            for message in messages
+        ]
+
+    async def on_task_complete(self, result):
+        return CollectResult(kafka=[KafkaPayload(data=int(result.stdout))])
+
+
+flow = Echo()

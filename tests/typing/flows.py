@@ -1,0 +1,73 @@
+"""Flows and what they are made of."""
+
+from __future__ import annotations
+
+from drakkar_flow import (
+    Dlq,
+    ExecutorResult,
+    ExecutorTask,
+    Fail,
+    Handler,
+    JsonlSink,
+    KafkaPayload,
+    KafkaSink,
+    KafkaSource,
+    PendingContext,
+    Skip,
+    SourceMessage,
+    SqliteSink,
+    StreamFlow,
+    Subprocess,
+    Window,
+)
+
+
+def to_tasks(records: list[SourceMessage[str]], pending: PendingContext) -> list[ExecutorTask]:
+    """For arrange."""
+    return [ExecutorTask(task_id=record.label, source_offsets=[record.offset]) for record in records]
+
+
+def to_payload(result: ExecutorResult) -> KafkaPayload:
+    """For collect."""
+    return KafkaPayload(data=result.stdout)
+
+
+async def look_up(value: str) -> str:
+    """For map_async."""
+    return value
+
+
+def right(handler: Handler[str, str]) -> None:
+    """Every verb."""
+    source = KafkaSource("in", "^more-.*")
+    StreamFlow("f", source=source).decode(str, on_error=Skip()).map(str.upper).filter(len).flat_map(
+        str.split
+    ).map_async(look_up, max_in_flight=5, timeout_s=1.5).route(
+        KafkaSink("out", topic="t"), JsonlSink("log"), SqliteSink("db"), on_error=Dlq()
+    )
+    flow = StreamFlow("g").arrange(to_tasks, window=Window(size=5, linger_s=0.1))
+    flow.execute(Subprocess("wc", max_executors=4, timeout_s=10)).collect(to_payload).route(on_error=Fail())
+    StreamFlow.from_handler(handler)
+
+
+def wrong() -> None:
+    """What is missing, misspelt or of another type."""
+    flow = StreamFlow("f")
+    StreamFlow()  # E: call-arg
+    StreamFlow("f", source="in")  # E: arg-type
+    KafkaSource(["in"])  # E: arg-type
+    flow.map(5)  # E: arg-type
+    flow.map(str, record=True)  # E: call-arg
+    flow.flat_map(len)  # E: arg-type
+    flow.map_async(str.upper)  # E: arg-type
+    flow.map_async(look_up, 5)  # E: call-arg
+    flow.decode(str, on_error="ignore")  # E: arg-type
+    flow.arrange(to_tasks, window=5)  # E: arg-type
+    flow.execute("wc")  # E: arg-type
+    flow.route("out")  # E: arg-type
+    flow.route(on_error="retry")  # E: arg-type
+    flow.sink(KafkaSink("out"))  # E: attr-defined
+    Window(size="5")  # E: arg-type
+    Subprocess(["wc", "-w"])  # E: arg-type
+    KafkaSink()  # E: call-arg
+    StreamFlow.from_handler(Handler)  # E: arg-type

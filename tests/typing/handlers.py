@@ -1,0 +1,102 @@
+"""Handlers and their hooks."""
+
+from __future__ import annotations
+
+from typing import Any, assert_type
+
+from pydantic import BaseModel
+
+from drakkar_flow import (
+    BaseDrakkarHandler,
+    CollectResult,
+    ErrorAction,
+    ExecutorError,
+    ExecutorResult,
+    ExecutorTask,
+    Handler,
+    KafkaPayload,
+    MessageGroup,
+    PendingContext,
+    SourceMessage,
+)
+
+
+class Document(BaseModel):
+    """What comes in."""
+
+    text: str
+
+
+class Count(BaseModel):
+    """What goes out."""
+
+    words: int
+
+
+class Right(Handler[Document, Count]):
+    """Every hook as py-drakkar's users write it."""
+
+    async def arrange(self, messages: list[SourceMessage[Document]], pending: PendingContext) -> list[ExecutorTask]:
+        """The payload has its type."""
+        for message in messages:
+            assert_type(message.payload, Document)
+        return [
+            ExecutorTask(task_id=message.label, source_offsets=[message.offset], stdin=message.payload.text)
+            for message in messages
+            if message.label not in pending.pending_task_ids
+        ]
+
+    async def on_task_complete(self, result: ExecutorResult) -> CollectResult:
+        """A hook may promise more than it has to."""
+        return CollectResult(kafka=[KafkaPayload(data=Count(words=int(result.stdout)))])
+
+    async def on_message_complete(self, group: MessageGroup) -> CollectResult | None:
+        """Nothing is an answer."""
+        return None
+
+    async def on_error(self, task: ExecutorTask, error: ExecutorError) -> ErrorAction | list[ExecutorTask]:
+        """Replacements, or an action."""
+        if error.kind == "timeout":
+            return [task.model_copy(update={"args": ["--fast"]})]
+        return ErrorAction.DLQ
+
+
+class Untyped(BaseDrakkarHandler[Document, Count]):
+    """Messages without a type may be named as py-drakkar's are."""
+
+    async def arrange(self, messages: list[SourceMessage], pending: PendingContext) -> list[ExecutorTask]:
+        """The payload is anything."""
+        assert_type(messages[0].payload, Any)
+        return []
+
+
+class WrongArrange(Handler[Document, Count]):
+    """A hook has to take what it is given, and return what is asked for."""
+
+    async def arrange(self, messages: list[str], pending: PendingContext) -> list[ExecutorTask]:  # E: override
+        """Messages are no texts."""
+        return []
+
+    async def on_error(self, task: ExecutorTask, error: ExecutorError) -> str:  # E: override
+        """A text is no action."""
+        return "retry"
+
+
+class WrongAnswers(Handler[Document, Count]):
+    """Answers of a wrong type."""
+
+    def on_task_complete(self, result: ExecutorResult) -> CollectResult:  # E: override
+        """A hook is async."""
+        return CollectResult()
+
+    async def on_message_complete(self, group: MessageGroup) -> CollectResult | None:
+        """A list has to match its field."""
+        return CollectResult(files=[KafkaPayload(data=group.total)])  # E: list-item
+
+    async def on_error(self, task: ExecutorTask, error: ExecutorError) -> ErrorAction | list[ExecutorTask]:
+        """Actions that do not exist, one task without its list."""
+        if error.kind == "timeout":
+            return ErrorAction.IGNORE  # E: attr-defined, no-any-return
+        if error.exit_code is None:
+            return "retry"  # E: return-value
+        return task  # E: return-value

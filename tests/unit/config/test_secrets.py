@@ -1,0 +1,144 @@
+"""Secrets: whatever is planted in a secret field, no output of ours shows it."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, SecretStr
+
+from drakkar_flow.config.load import from_mapping, load
+from drakkar_flow.config.redact import MASK, SecretUrl, redacted
+from drakkar_flow.config.schema import is_secret, sections
+from drakkar_flow.config.show import render_yaml
+from drakkar_flow.errors import ConfigError
+
+secrets = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S"]), min_size=3, max_size=12).map(
+    lambda text: f"hunter2{text}"
+)
+url_secrets = secrets.map(lambda text: text.replace("%", "").replace("[", "").replace("]", ""))
+
+
+class Settings(BaseModel):
+    """A user's own."""
+
+    key: SecretStr = SecretStr("")
+    api_token: str = ""
+
+
+def everywhere(secret: str, in_url: str) -> dict[str, Any]:
+    """A configuration with the secret at every place where one may stand."""
+    sasl = {"protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_username": "joe", "sasl_password": secret}
+    security = sasl | {"ssl_key_password": secret}
+    return {
+        "kafka": {"security": security, "client_config": {"sasl.oauthbearer.client.secret": secret}},
+        "executor": {"env": {"DB_PASSWORD": secret}},
+        "sinks": {
+            "kafka": {"a": {"topic": "t", "brokers": "b", "security": security}},
+            "postgres": {"url": {"dsn": f"postgres://joe:{in_url}@db/app"}, "pairs": {"dsn": f"password={secret}"}},
+            "mongo": {"a": {"uri": f"mongodb://joe:{in_url}@m1,m2:27017/app", "database": "d"}},
+            "http": {"a": {"url": f"https://joe:{in_url}@host/path", "headers": {"Authorization": f"Bearer {secret}"}}},
+            "redis": {"a": {"url": f"redis://:{in_url}@host:6379/0"}},
+        },
+        "dlq": {"security": security},
+        "debug": {"auth_token": secret},
+        "app": {"key": secret, "api_token": secret},
+    }
+
+
+def is_told(secret: str, text: str) -> bool:
+    """Whether the secret stands in the text, as it is or as Python or YAML would quote it."""
+    return any(form in text for form in (secret, repr(secret)[1:-1], yaml.safe_dump(secret).strip(), "hunter2"))
+
+
+@given(secrets, url_secrets)
+def test_a_planted_secret_is_shown_nowhere(secret: str, in_url: str) -> None:
+    """Not by repr, str, what is shown, nor in a log line."""
+    in_url = in_url.replace("/", "").replace("?", "").replace("#", "")
+    config = from_mapping(everywhere(secret, in_url), app_model=Settings)
+    record = logging.LogRecord("x", logging.INFO, "x", 1, "%s %r", (config, config.sinks), None)
+    for output in (repr(config), str(config), repr(redacted(config)), record.getMessage(), repr(config.kafka)):
+        assert not is_told(secret, output)
+
+
+@given(secrets, url_secrets)
+def test_a_planted_secret_is_in_no_problem(secret: str, in_url: str) -> None:
+    """Whatever is wrong with it: not a text, not a URL, or something beside it."""
+    data = everywhere(secret, in_url)
+    data["sinks"]["postgres"]["url"]["dsn"] = [secret]
+    data["sinks"]["postgres"]["pairs"]["pool_min"] = 99
+    data["sinks"]["mongo"]["a"]["uri"] = f"postgres://joe:{in_url}@m1"
+    data["sinks"]["http"]["a"]["url"] = f"ftp://joe:{in_url}@host"
+    data["sinks"]["redis"]["a"]["url"] = secret
+    data["kafka"]["security"]["sasl_mechanism"] = "NONE"
+    data["app"]["key"] = {"a": secret}
+    data["app"]["api_token"] = [secret]
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(data, app_model=Settings)
+    assert len(caught.value.problems) >= 6
+    assert not is_told(secret, str(caught.value))
+
+
+def test_show_masks_secrets_with_their_places_readable(tmp_path: Path) -> None:
+    """Hosts and paths stay, for they are what one looks for."""
+    path = tmp_path / "p.yaml"
+    path.write_text(yaml.safe_dump(everywhere("hunter2", "hunter2")))
+    shown = render_yaml(load(path, environ={}, app_model=Settings))
+    assert "hunter2" not in shown
+    assert f"dsn: 'postgres://{MASK}@db/app'" in shown
+    assert f"uri: 'mongodb://{MASK}@m1,m2:27017/app'" in shown
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgres://joe:p@ss/w@db:5432/app", f"postgres://{MASK}@db:5432/app"),
+        ("redis://localhost:6379/0", "redis://localhost:6379/0"),
+        ("https://host/hook?key=1", f"https://host/hook?{MASK}"),
+        ("postgres://joe:pw/db", MASK),
+        ("host=db password=pw", MASK),
+        ("", ""),
+    ],
+)
+def test_a_url_shows_its_place_only(url: str, shown: str) -> None:
+    """What can't be told apart from a password is hidden."""
+    assert str(SecretUrl(url)) == shown
+    assert repr(SecretUrl(url)) == f"SecretUrl({shown!r})"
+
+
+@pytest.mark.parametrize("name", ["dsn", "uri", "url", "sasl_password", "ssl_key_password", "auth_token"])
+def test_fields_that_hold_secrets_are_typed_as_such(name: str) -> None:
+    """Wherever they stand."""
+    kinds = [kind.model_fields[name].annotation for _, kind in sections() if name in kind.model_fields]
+    assert kinds
+    assert all(map(is_secret, kinds))
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("http", {"url": "ftp://host"}),
+        ("http", {"url": "https://"}),
+        ("http", {"url": "https:///path"}),
+        ("http", {"url": "host/path"}),
+        ("http", {"url": "http://host:port/"}),
+        ("mongo", {"uri": "http://host", "database": "d"}),
+        ("redis", {"url": "redis://"}),
+    ],
+)
+def test_an_address_must_be_a_url_with_a_host(kind: str, settings: dict[str, str]) -> None:
+    """Of a scheme that the sink speaks."""
+    with pytest.raises(ConfigError, match=rf"sinks\.{kind}\.a\.ur[li]: must be a URL with a host, like "):
+        from_mapping({"sinks": {kind: {"a": settings}}})
+
+
+def test_several_hosts_and_sockets_are_addresses_too() -> None:
+    """As the servers' own documentation writes them."""
+    ok: Callable[[dict[str, Any]], object] = lambda sinks: from_mapping({"sinks": sinks})  # noqa: E731
+    ok({"mongo": {"a": {"uri": "mongodb://m1:27017,m2:27018/?replicaSet=r", "database": "d"}}})
+    ok({"redis": {"a": {"url": "unix:///run/redis.sock"}, "b": {"url": "rediss://joe:pw@host:6380/1"}}})
+    ok({"http": {"a": {"url": "http://[::1]:8080/x"}}})

@@ -1,0 +1,82 @@
+"""What a configuration does to the parts: sinks of kinds to come, security of Kafka sinks, the handler's settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from drakkar_flow import BaseDrakkarHandler, DrakkarApp, StreamFlow, StreamingRunner, dataflow
+from drakkar_flow.config.load import from_mapping
+from drakkar_flow.engine import build
+from drakkar_flow.engine.terse import app_options
+from drakkar_flow.errors import ConfigError
+
+SASL = {"protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_username": "joe", "sasl_password": "pw"}
+
+
+class Settings(BaseModel):
+    """A handler's own."""
+
+    limit: int = 3
+
+
+class Scan(BaseDrakkarHandler[Any, Any]):
+    """A handler with settings."""
+
+    app_config_model = Settings
+    app_env_prefix = "SCAN_"
+
+
+def client_config(sink: dict[str, Any], kafka: dict[str, Any]) -> dict[str, Any]:
+    """The librdkafka properties a Kafka sink is made with."""
+    config = from_mapping({"kafka": {"brokers": "b:1", **kafka}, "sinks": {"kafka": {"a": {"topic": "t", **sink}}}})
+    settings = build._with_brokers(config.sinks.kafka["a"], config.kafka)
+    return {"bootstrap.servers": settings.brokers, **settings.client_config}
+
+
+def test_a_sink_on_the_sources_brokers_shares_their_security_and_settings() -> None:
+    """Its own settings go over them."""
+    found = client_config({"client_config": {"a": 2}}, {"security": SASL, "client_config": {"a": 1, "b": 1}})
+    assert (found["bootstrap.servers"], found["sasl.password"], found["a"], found["b"]) == ("b:1", "pw", 2, 1)
+
+
+def test_a_sink_with_security_of_its_own_uses_that() -> None:
+    """Also to have none."""
+    own = SASL | {"sasl_username": "ann"}
+    assert client_config({"security": own}, {"security": SASL})["sasl.username"] == "ann"
+    assert client_config({"security": {"protocol": "PLAINTEXT"}}, {"security": SASL}) == {"bootstrap.servers": "b:1"}
+
+
+def test_a_sink_on_brokers_of_its_own_shares_nothing() -> None:
+    """No password goes to brokers that are somebody else's."""
+    kafka = {"security": SASL, "client_config": {"a": 1}}
+    assert client_config({"brokers": "c:1"}, kafka) == {"bootstrap.servers": "c:1"}
+    assert client_config({"brokers": "c:1", "security": SASL}, kafka)["sasl.username"] == "joe"
+
+
+@pytest.mark.parametrize("flow", [Scan, Scan(), StreamFlow.from_handler(Scan()), dataflow(Scan())])
+def test_every_form_of_a_handler_tells_its_settings(flow: Any) -> None:
+    """A class, an instance, its flow, what bytewax runs."""
+    assert app_options(flow) == {"app_model": Settings, "app_env_prefix": "SCAN_"}
+
+
+def test_a_flow_of_functions_has_no_settings() -> None:
+    """The app section stays free."""
+    assert app_options(StreamFlow("f").route()).get("app_model") is None
+
+
+def test_every_way_to_run_types_the_app_section(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Configurations read before the handler was known too."""
+    monkeypatch.setenv("SCAN_LIMIT", "7")
+    path = tmp_path / "p.yaml"
+    path.write_text("app: {}\n")
+    assert StreamingRunner.from_yaml(Scan(), path)._life.config.app.limit == 7
+    assert DrakkarApp(Scan(), path).config.app.limit == 7
+    config = from_mapping({"app": {"limit": "9"}})
+    assert StreamingRunner(Scan(), config)._life.config.app.limit == 9
+    assert StreamingRunner.from_dict(Scan(), {"app": {"limit": 9}})._life.config.app.limit == 9
+    assert DrakkarApp(Scan(), config=config).config.app.limit == 9
+    with pytest.raises(ConfigError, match=r"app\.limit: must be a whole number"):
+        StreamingRunner(Scan(), from_mapping({"app": {"limit": "x"}}))

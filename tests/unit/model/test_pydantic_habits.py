@@ -1,0 +1,157 @@
+"""What handlers written for pydantic models do with ours."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from typing import Any
+
+import msgspec
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from drakkar_flow import (
+    CollectResult,
+    DeliveryError,
+    ExecutorError,
+    ExecutorResult,
+    ExecutorTask,
+    FilePayload,
+    KafkaPayload,
+    MessageGroup,
+    PrecomputedResult,
+    RedisPayload,
+    SourceMessage,
+)
+
+
+class Body(BaseModel):
+    """A user's model."""
+
+    a: int = 1
+
+
+class Struct(msgspec.Struct):
+    """A user's struct."""
+
+    a: int = 1
+
+
+TASK = ExecutorTask(task_id="t-1", source_offsets=[7], args=["-c"], stdin=b"in", metadata={"body": Body()})
+RESULT = ExecutorResult(task=TASK, stdout="out", duration_seconds=0.25)
+MESSAGE = SourceMessage(topic="in", partition=1, offset=7, value=b"{}", timestamp=5, payload=Body())
+VALUES = [
+    TASK,
+    RESULT,
+    MESSAGE,
+    ExecutorError(task=TASK),
+    PrecomputedResult(stdout="x"),
+    MessageGroup(source_message=MESSAGE, tasks=[TASK], results=[RESULT]),
+    KafkaPayload(data=Body(), key=b"k"),
+    CollectResult(kafka=[KafkaPayload(data=Body())], files=[FilePayload(path="f", data=Struct())]),
+    DeliveryError(sink_name="n", sink_type="kafka", error="e", payloads=[KafkaPayload(data=Body())]),
+]
+every_value = pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+
+
+@every_value
+def test_a_value_can_be_dumped_as_json(value: Any):
+    """With all its fields by their names, whatever is inside."""
+    dumped = json.loads(value.model_dump_json())
+    assert list(dumped) == list(value.__struct_fields__)
+    assert dumped == value.model_dump(mode="json")
+    assert json.loads(value.model_dump_json(indent=2)) == dumped
+
+
+@every_value
+def test_a_copy_is_equal_and_independent(value: Any):
+    """Values have no hash, as pydantic's models have none."""
+    for twin in (
+        value.model_copy(),
+        value.model_copy(deep=True),
+        copy.deepcopy(value),
+        pickle.loads(pickle.dumps(value)),
+    ):
+        assert twin == value
+        assert twin is not value
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(value)
+
+
+def test_what_is_inside_is_dumped_as_well():
+    """Models as dicts; bytes stay bytes unless JSON is asked for."""
+    dumped = RESULT.model_dump()
+    assert dumped["task"]["metadata"] == {"body": {"a": 1}}
+    assert dumped["task"]["stdin"] == b"in"
+    assert RESULT.model_dump(mode="json")["task"]["stdin"] == "in"
+    remembers = ExecutorTask(task_id="t-2", source_offsets=[], metadata={"before": [TASK]})
+    assert remembers.model_dump()["metadata"]["before"][0]["task_id"] == "t-1"
+    assert VALUES[-1].model_dump()["payloads"][0]["data"] == {"a": 1}
+    assert VALUES[-2].model_dump(mode="json")["files"] == [{"sink": "", "path": "f", "data": {"a": 1}}]
+
+
+def test_fields_can_be_chosen():
+    """By name, or those that hold something."""
+    assert RESULT.model_dump(include={"stdout", "exit_code"}) == {"stdout": "out", "exit_code": 0}
+    assert "task" not in RESULT.model_dump(exclude={"task"})
+    assert json.loads(RESULT.model_dump_json(include={"stdout"})) == {"stdout": "out"}
+    assert "pid" not in RESULT.model_dump(exclude_none=True)
+
+
+def test_a_copy_takes_other_values():
+    """As a handler makes the task that is to take a failed one's place."""
+    retry = TASK.model_copy(update={"task_id": "t-2", "args": ["-l"]})
+    assert (retry.task_id, retry.args, retry.source_offsets, TASK.args) == ("t-2", ["-l"], [7], ["-c"])
+    assert retry.metadata is TASK.metadata
+    assert TASK.model_copy(deep=True).metadata["body"] is not TASK.metadata["body"]
+
+
+def test_a_copy_is_checked_like_a_new_value():
+    """What may not be made may not be copied either."""
+    with pytest.raises(TypeError, match="no field 'arg'"):
+        TASK.model_copy(update={"arg": []})
+    with pytest.raises(TypeError, match="args must be a list, not str: '-l'"):
+        TASK.model_copy(update={"args": "-l"})
+    with pytest.raises(ValueError, match=r"RedisPayload\(op='delete'\) does not use data"):
+        RedisPayload(key="k", data=1).model_copy(update={"op": "delete"})
+
+
+def test_values_are_made_of_mappings_and_json():
+    """Types are checked, all the way down, and everything that does not fit is said."""
+    given = {"task": {"task_id": "t", "source_offsets": [1], "stdin": "x"}, "exit_code": "3"}
+    result = ExecutorResult.model_validate(given)
+    assert result == ExecutorResult(task=ExecutorTask(task_id="t", source_offsets=[1], stdin="x"), exit_code=3)
+    assert ExecutorResult.model_validate_json(json.dumps(given)) == result
+    assert ExecutorResult.model_validate(result) is result
+    with pytest.raises(ValidationError) as failed:
+        ExecutorResult.model_validate({"task": {"task_id": 5}, "stdout": None})
+    assert {error["loc"] for error in failed.value.errors()} == {
+        ("task", "task_id"),
+        ("task", "source_offsets"),
+        ("stdout",),
+    }
+
+
+def test_values_are_fields_of_pydantic_models():
+    """A handler's own models may hold tasks, results and messages."""
+
+    class Report(BaseModel):
+        task: ExecutorTask
+        messages: list[SourceMessage] = []
+
+    report = Report(task=TASK, messages=[MESSAGE])
+    assert report.task is TASK
+    again = Report.model_validate_json(report.model_dump_json(exclude={"task": {"metadata"}, "messages": True}))
+    assert again.task.task_id == "t-1"
+    assert Report.model_json_schema()["properties"]["task"]["required"] == ["task_id", "source_offsets"]
+
+
+def test_values_can_be_changed():
+    """A hook may set what py-drakkar's hooks set, a message's payload for one."""
+    message = MESSAGE.model_copy()
+    message.payload = Body(a=2)
+    result = CollectResult()
+    result.kafka.append(KafkaPayload(data=message.payload))
+    assert result.has_outputs
+    assert MESSAGE.payload == Body(a=1)
