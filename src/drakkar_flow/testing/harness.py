@@ -298,10 +298,15 @@ class FlowHarness:
         self._receipts.forget_uncommitted(self.log)
         self._end(None, None, None)
 
-    def restart(self) -> None:
-        """Begin a new life of the flow, read on from what is committed; stops it first if it runs."""
+    def restart(self, flow: Any = None) -> None:
+        """Begin a new life of the flow, read on from what is committed; stops it first if it runs.
+
+        With `flow` the next life is another version of it.
+        """
         if self._run is not None:
             self.stop()
+        if flow is not None:
+            self.flow = stream_of(flow)
         run = FlowRun(
             self.flow,
             sinks=self.sinks.values(),

@@ -8,8 +8,10 @@ from typing import Any
 
 from drakkar_flow.config.base import Section
 from drakkar_flow.config.delivery import RetryConfig
-from drakkar_flow.errors import BatchFailed
+from drakkar_flow.errors import BatchFailed, SinkRejected
+from drakkar_flow.model.codec import encode
 from drakkar_flow.model.outcome import Delivery, Failure
+from drakkar_flow.model.payload import FilePayload, KafkaPayload
 from drakkar_flow.runtime.parts import SinkPart
 from drakkar_flow.sinks.registry import SPECS
 from drakkar_flow.testing.gate import Gate
@@ -102,17 +104,30 @@ class MemorySink:
         """Nothing is left to do."""
 
     async def write_batch(self, batch: Sequence[Delivery]) -> None:
-        """Keep the payloads, or raise what the script says."""
+        """Keep the payloads, or raise what the script says; what no sink could encode is rejected."""
         payloads = [delivery.payload for delivery in batch]
+        failures = _unwritable(payloads)
         try:
             await self._scripted.play(payloads)
         except BatchFailed as exc:
-            self.payloads += [payload for index, payload in enumerate(payloads) if index not in exc.failures]
-            raise
-        self.payloads += payloads
+            failures.update(exc.failures)
+        self.payloads += [payload for index, payload in enumerate(payloads) if index not in failures]
+        if failures:
+            raise BatchFailed(failures)
 
     async def close(self) -> None:
         """Nothing is left to do."""
+
+
+def _unwritable(payloads: Sequence[Any]) -> dict[int, Exception]:
+    failures: dict[int, Exception] = {}
+    for index, payload in enumerate(payloads):
+        if isinstance(payload, KafkaPayload | FilePayload):
+            try:
+                encode(payload.data)
+            except Exception as exc:  # a model of the user's may raise anything
+                failures[index] = SinkRejected(f"the payload can't be encoded: {type(exc).__name__}: {exc}")
+    return failures
 
 
 class MemoryDeadLetters:
