@@ -12,7 +12,10 @@ import os
 import platform
 import sys
 
-BENCHES = ("precomputed", "oneshot", "latency", "idle", "backlog", "executor_spawn", "kafka_sink", "tracker", "peers")
+BENCHES = (
+    *("precomputed", "oneshot", "persistent", "latency", "idle", "backlog", "ordering"),
+    *("executor_spawn", "kafka_sink", "tracker", "peers"),
+)
 
 
 def machine() -> dict[str, object]:

@@ -37,12 +37,12 @@ def make_topic(name: str, partitions: int = PARTITIONS) -> str:
     return topic
 
 
-def fill(topic: str, total: int) -> None:
-    """Write `total` records of about 100 bytes."""
+def fill(topic: str, total: int, keys: int | None = None) -> None:
+    """Write `total` records of about 100 bytes, each with a key of its own or with `keys` keys in turn."""
     producer = Producer({"bootstrap.servers": bootstrap(), "linger.ms": 20, "queue.buffering.max.messages": 2_000_000})
     for number in range(total):
         value = b'{"id":%d,"name":"abcdefghijklmnopqrstuvwxyz","score":1.25,"tags":["a","b"],"sent_at":0.0}' % number
-        producer.produce(topic, value, b"%d" % number)
+        producer.produce(topic, value, b"%d" % (number % (keys or total)))
         if number % 10_000 == 0:
             producer.poll(0)
     producer.flush()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+
 from benchmarks.workers.model import Reading, Verdict, config, judge
 from drakkar_flow import (
     CollectResult,
@@ -36,4 +39,5 @@ class Judge(Handler[Reading, Verdict]):
 
 
 if __name__ == "__main__":
-    raise SystemExit(StreamingRunner.from_dict(Judge(), config()).run())
+    executor = json.loads(os.environ.get("BENCH_EXECUTOR", "{}"))
+    raise SystemExit(StreamingRunner.from_dict(Judge(), config(executor=executor)).run())

@@ -9,8 +9,10 @@ from drakkar_flow import (
     ErrorAction,
     ExecutorTask,
     Record,
+    make_stable_task_id,
 )
 from drakkar_flow.observe.events import (
+    DuplicateTasks,
     TaskRetried,
     WindowFinished,
 )
@@ -295,3 +297,60 @@ def test_the_worst_ending_of_a_records_tasks_counts():
         executor.gate("b0").open()
         outcome = run.finish()
     assert ends(outcome) == (0, 0, 1)
+
+
+def test_a_task_whose_id_is_pending_runs_beside_its_twin_and_is_told():
+    """Ids are the user's: `pending` says what is under way, the library warns and keeps both."""
+
+    class Twins(Watching):
+        def tasks(self, messages):
+            return [task("same", record.offset) for record in messages]
+
+    handler = Twins()
+    executor = ScriptedExecutor()
+    executor.gate("same").shut()
+    with FlowRun(handler, range(3), executor=executor, config=config(2)) as run:
+        run.wait_until(lambda: len(executor.started) == 3)
+        executor.gate("same").open()
+        outcome = run.finish()
+    assert [(event.lane, event.count, event.task_id) for event in outcome.of(DuplicateTasks)] == [
+        (LANE, 1, "same"),
+        (LANE, 1, "same"),
+    ]
+    assert outcome.values == ["same"] * 3
+    assert outcome.committed == {LANE: 3}
+
+
+def test_a_replacement_may_keep_the_id_of_its_task():
+    """The task it replaces is not pending any more."""
+
+    class Again(Watching):
+        async def on_error(self, failed, error):
+            return [task(failed.task_id, 0)]
+
+    outcome = run_flow(Again(), [1], executor=ScriptedExecutor({"t0": [1, "fine"]}))
+    assert outcome.of(DuplicateTasks) == []
+    assert outcome.values == ["t0"]
+
+
+def test_stable_ids_tell_what_is_under_way_already():
+    """make_stable_task_id and pending keep the same work from being done twice at once."""
+
+    class Once(Watching):
+        arranged = 0
+
+        async def arrange(self, messages, pending):
+            self.arranged += len(messages)
+            ids = {make_stable_task_id("t", record.payload): record.offset for record in messages}
+            return [task(name, offset) for name, offset in ids.items() if name not in pending.pending_task_ids]
+
+    executor = ScriptedExecutor()
+    executor.gate().shut()
+    handler = Once()
+    with FlowRun(handler, [5, 6, 5, 5], executor=executor, config=config(2)) as run:
+        run.wait_until(lambda: len(executor.started) == 2 and handler.arranged == 4)
+        executor.gate().open()
+        outcome = run.finish()
+    assert len(executor.started) == len(set(executor.started)) == 2
+    assert outcome.of(DuplicateTasks) == []
+    assert outcome.committed == {LANE: 4}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from drakkar_flow import CollectResult, DrakkarConfig, ExecutorTask, Handler, KafkaPayload
+from drakkar_flow import CollectResult, DrakkarConfig, ExecutorTask, Handler, KafkaPayload, Record
 from drakkar_flow.observe.events import RecordsFinished
 
-__all__ = ["LANE", "PerRecord", "Watching", "config", "ends", "group_of", "task"]
+__all__ = ["LANE", "PerRecord", "Watching", "config", "ends", "group_of", "keyed", "task"]
 
 LANE = ("input", 0)
 
@@ -13,6 +13,14 @@ LANE = ("input", 0)
 def task(task_id: str, *offsets: int, **settings) -> ExecutorTask:
     """A task for some offsets."""
     return ExecutorTask(task_id=task_id, source_offsets=list(offsets), **settings)
+
+
+def keyed(keys: str, partition: int = 0) -> list[Record]:
+    """A record for each letter, with the letter as its key and its offset as its value; a space stands for no key."""
+    return [
+        Record("input", partition, offset, b"%d" % offset, None if key == " " else key.encode())
+        for offset, key in enumerate(keys)
+    ]
 
 
 class PerRecord(Handler[int, int]):

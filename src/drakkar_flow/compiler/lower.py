@@ -9,6 +9,7 @@ source ─ decode ─ … ─ arrange ─ execute ─ collect ─ route ─┬�
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial, singledispatchmethod
 from typing import Any
 
@@ -31,6 +32,7 @@ from drakkar_flow.graph.nodes import (
     Route,
 )
 from drakkar_flow.kernel.backoff import Backoff
+from drakkar_flow.kernel.ordering import Ordering
 from drakkar_flow.model.codec import decoder_for
 from drakkar_flow.model.outcome import FailureKind
 from drakkar_flow.model.task import ErrorAction
@@ -41,6 +43,9 @@ from drakkar_flow.runtime.commit import CommitSink
 from drakkar_flow.runtime.deadletter import DeadLetterWorker
 from drakkar_flow.runtime.deliver import DeliverSettings, DeliverWorker
 from drakkar_flow.runtime.execute import ExecuteSettings, ExecuteWorker
+from drakkar_flow.runtime.labels import Labels
+from drakkar_flow.runtime.line import KeyOf, key_of
+from drakkar_flow.runtime.parking import Parking
 from drakkar_flow.runtime.parts import Parts, SinkPart
 from drakkar_flow.runtime.route import DLQ, TRACK, Policies, Routed, Router, Target
 from drakkar_flow.runtime.source import SlotSource
@@ -80,7 +85,9 @@ class _Lowering:
         on_decode: ErrorPolicy = parts.config.runtime.on_decode_error
         if decode is not None and decode.on_error is not None:
             on_decode = decode.on_error
-        self._policies = Policies(route.on_error, {FailureKind.DECODE: on_decode}, parts.control, parts.bus)
+        self._labels = Labels(flow.hooks.message_label, parts.bus)
+        by_kind = {FailureKind.DECODE: on_decode}
+        self._policies = Policies(route.on_error, by_kind, parts.control, parts.bus, self._labels)
 
     def dataflow(self) -> Dataflow:
         parts = self._parts
@@ -101,7 +108,8 @@ class _Lowering:
 
     @_lower.register
     def _(self, node: Decode, step: str, up: Stream) -> Stream:
-        return _sync(step, up, decode_step(step, decoder_for(node.target)))
+        decode = node.target if node.with_record else decoder_for(node.target)
+        return _sync(step, up, decode_step(step, decode, self._labels, with_record=node.with_record))
 
     @_lower.register
     def _(self, node: Map, step: str, up: Stream) -> Stream:
@@ -126,6 +134,7 @@ class _Lowering:
             max_in_flight=node.max_in_flight,
             timeout_s=node.timeout_s,
             with_record=node.with_record,
+            key=_key_of(node, "unordered"),
         )
         return async_step(step, up, make)
 
@@ -150,14 +159,19 @@ class _Lowering:
     def _(self, node: Execute, step: str, up: Stream) -> Stream:
         parts = self._parts
         assert parts.executor is not None
+        executor, runtime = parts.config.executor, parts.config.runtime
+        retry = executor.retry.policy(executor.max_retries)
         settings = ExecuteSettings(
-            stage=step,
-            max_retries=parts.config.executor.max_retries,
+            retry=retry if parts.task_backoff is None else replace(retry, backoff=parts.task_backoff),
             on_error=node.on_error,
-            default=ErrorAction(parts.config.runtime.on_task_error),
-            backoff=parts.task_backoff,
+            default=ErrorAction(runtime.on_task_error),
+            key=_key_of(node, executor.ordering),
+            priority=node.priority,
         )
-        make = partial(ExecuteWorker, parts.bridge, parts.bus, parts.flight, parts.pending, parts.executor, settings)
+        parking = Parking(parts.bridge, parts.flight, max(1, runtime.max_in_flight_records // 2))
+        make = partial(
+            ExecuteWorker, parts.bridge, parts.bus, parts.flight, parts.pending, parking, parts.executor, settings
+        )
         return async_step(step, up, make)
 
     @_lower.register
@@ -237,6 +251,10 @@ def _judge(policies: Policies, batch: list[Keyed]) -> list[Keyed]:
             chunk = Chunk(letters, None, chunk.acks + acks)  # noqa: PLW2901
         judged.append((key, chunk))
     return judged
+
+
+def _key_of(node: Execute | MapAsync, default: Ordering) -> KeyOf | None:
+    return key_of("key" if node.key is not None else node.ordering or default, node.key)
 
 
 def _target(part: SinkPart) -> Target:

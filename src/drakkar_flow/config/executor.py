@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from drakkar_flow.config.base import Section
 from drakkar_flow.config.limits import LimitsConfig
+from drakkar_flow.config.persistent import PersistentConfig
+from drakkar_flow.config.retry import TaskRetryConfig
+from drakkar_flow.kernel.ordering import Ordering
 
 __all__ = ["ExecutorConfig"]
 
@@ -15,6 +20,10 @@ class ExecutorConfig(Section):
 
     binary_path: str | None = Field(default=None, min_length=1)
     """The program to run; a task may name another."""
+    mode: Literal["oneshot", "persistent"] = "oneshot"
+    """A process for each task, or long-lived children that take one task after the other."""
+    persistent: PersistentConfig = PersistentConfig()
+    """The children of the mode `persistent`."""
     max_executors: int = Field(default=4, ge=1)
     """How many programs run at once."""
     task_timeout_seconds: float = Field(default=120, gt=0)
@@ -24,13 +33,18 @@ class ExecutorConfig(Section):
     window_linger_s: float = Field(default=0.0, ge=0)
     """Seconds an incomplete window waits for more records; 0 takes what is there."""
     max_retries: int = Field(default=3, ge=0)
-    """How often a task is run again after RETRY."""
+    """How often a task is run again, after RETRY or by `retry`."""
+    retry: TaskRetryConfig = TaskRetryConfig()
+    """When failed tasks are run again, and which of them by themselves."""
+    ordering: Ordering = "unordered"
+    """Whose tasks run one at a time, in the order of their offsets: nobody's, those of a partition's records with
+    the same key, or all of a partition."""
     drain_timeout_seconds: float = Field(default=30, gt=0)
     """Seconds that work in flight gets to finish at shutdown and when a partition is revoked."""
     backpressure_high_multiplier: int = Field(default=32, ge=1)
-    """Intake pauses when max_executors times this many tasks are in flight."""
+    """Intake pauses when this many tasks per slot are in flight, or more where that is less than 40 ms of work."""
     backpressure_low_multiplier: int = Field(default=4, ge=1)
-    """Intake resumes when no more than max_executors times this many tasks are in flight."""
+    """Intake goes on at full pace when no more than this many tasks per slot are in flight."""
     env: dict[str, str] = {}
     """Environment of every program, over the inherited one."""
     env_inherit_parent: bool = True

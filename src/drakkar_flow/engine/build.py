@@ -14,6 +14,7 @@ from drakkar_flow.errors import ConfigError, Problem
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import Execute, Route, SinkRef
 from drakkar_flow.observe.bus import Bus
+from drakkar_flow.runtime.assignments import AssignmentHooks
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.commit import Track
 from drakkar_flow.runtime.control import Control
@@ -56,24 +57,26 @@ def build_parts(flow: StreamFlow, config: DrakkarConfig, bus: Bus, bridge: Bridg
         ConfigError: with every sink that is not configured or whose settings don't fit.
     """
     control = Control(config.drain_timeout_s)
+    group, hooks = _group_settings(config), flow.hooks
+    assignments = AssignmentHooks(bridge, bus, hooks.on_assign, hooks.on_revoke, group.drain_timeout_s)
     runtime = config.runtime
     track = Track()
     flight = Flight(runtime.max_in_flight_records, int(runtime.max_in_flight_mib * _MIB))
     execute: Execute | None = flow.find(Execute)
-    settings = executor_config(config.executor, execute)
-    executor = make_executor(settings, bus) if execute is not None else None
+    programs = executor_config(config.executor, execute)
+    executor = make_executor(programs, bus) if execute is not None else None
     return Parts(
         config=config,
         bus=bus,
         bridge=bridge,
         control=control,
         flight=flight,
-        reader=GroupReader(_group_settings(config), flight, control, bus, track.beyond),
+        reader=GroupReader(group, flight, control, bus, track.beyond, assignments),
         track=track,
         sinks=_sinks(flow.find(Route), config),
         dead_letters=_dead_letters(config),
         executor=executor,
-        intake=intake_of(executor, flight, settings) if executor is not None else None,
+        intake=intake_of(executor, flight, programs) if executor is not None else None,
         ended=ended,
     )
 

@@ -18,9 +18,12 @@ __all__ = [
     "PrecomputedResult",
 ]
 
-ErrorKind = Literal["nonzero_exit", "signal", "timeout", "launch_failure", "internal"]
-"""Why a task failed: it exited non-zero, was killed, ran out of time, could not be started, or
-the library itself failed."""
+ErrorKind = Literal[
+    "nonzero_exit", "signal", "timeout", "launch_failure", "internal", "protocol", "crash", "unavailable"
+]
+"""Why a task failed: it exited non-zero, was killed, ran out of time, could not be started, or the
+library itself failed. With long-lived children also: the child broke the protocol or can't be told
+the task, the child ended while it had the task, or no child could be started for too long."""
 
 _STDIN = {str, bytes, type(None)}
 
@@ -109,6 +112,7 @@ class ExecutorError(Model, kw_only=True):
 
     `exit_code` is None when the program never came to its own end (timeout, launch failure), and
     -N when signal N ended it; `signal` is the number of the signal that ended it, if one did.
+    `attempt` counts the runs of the task, this one included.
     """
 
     task: ExecutorTask
@@ -122,6 +126,7 @@ class ExecutorError(Model, kw_only=True):
     duration_seconds: float = 0.0
     stdout_truncated: bool = False
     stderr_truncated: bool = False
+    attempt: int = 1
 
 
 class ErrorAction(StrEnum):

@@ -12,10 +12,10 @@ from drakkar_flow.model.outcome import Ack, AckStatus, FailureKind
 from drakkar_flow.model.record import Lane, Record
 from drakkar_flow.model.task import ExecutorTask
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import HookRan
+from drakkar_flow.observe.events import DuplicateTasks, HookRan
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.calls import Calls
-from drakkar_flow.runtime.failures import failure_of
+from drakkar_flow.runtime.failures import describe, failure_of
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.pending import PendingTasks
 from drakkar_flow.runtime.step import Worker
@@ -136,7 +136,10 @@ class ArrangeWorker(Worker):
 
         def arranged(tasks: Any, error: BaseException | None) -> None:
             queue.busy = False
-            self._bus.emit(HookRan("arrange", time.monotonic() - started, str(error) if error else ""))
+            if error is None and not are_tasks(tasks):
+                what = "a list of ExecutorTask with the offsets they work for"
+                error = TypeError(f"arrange must return {what}, not {_described(tasks)}")
+            self._bus.emit(HookRan("arrange", time.monotonic() - started, describe(error) if error else "", error))
             self._finish(records, tasks, error, started)
             self.open -= len(records)
             if inline_over:
@@ -147,16 +150,14 @@ class ArrangeWorker(Worker):
         inline_over = True
 
     def _finish(self, records: list[Record], tasks: Any, error: BaseException | None, started: float) -> None:
-        if error is None and not are_tasks(tasks):
-            what = "a list of ExecutorTask with the offsets they work for"
-            error = TypeError(f"arrange must return {what}, not {_described(tasks)}")
         if error is not None:
             holds = [(record, record.credit) for record in records]
             self.fail(failure_of(FailureKind.ARRANGE, self._stage, error, holds))
             return
         window = WindowRun(records, started, keep_messages=self._keep_messages)
         runs = [window.attribute(task) for task in tasks]
-        self._tasks.add(window.lane, tasks)
+        if twins := self._tasks.add(window.lane, tasks):
+            self._bus.emit(DuplicateTasks(window.lane, len(twins), twins[0]))
         chunk = self._pending().items
         chunk.append(window)
         chunk.extend(runs)
@@ -165,8 +166,8 @@ class ArrangeWorker(Worker):
 def _described(value: Any) -> str:
     if isinstance(value, list | tuple):
         if all(type(item) is ExecutorTask for item in value):
-            wrong = next(task.source_offsets for task in value if not are_tasks([task]))
-            return f"one whose source_offsets are {wrong!r}"
+            wrong = next(task for task in value if not are_tasks([task]))
+            return f"one whose task_id is {wrong.task_id!r} and whose source_offsets are {wrong.source_offsets!r}"
         kinds = sorted({type(item).__name__ for item in value})
         return f"a list of {', '.join(kinds)}"
     return type(value).__name__

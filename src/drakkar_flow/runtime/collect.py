@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from drakkar_flow.kernel.ordering import Turns
 from drakkar_flow.model.outcome import Ack, AckStatus, Delivery, Failure, FailureKind
 from drakkar_flow.model.payload import payloads_of
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import HookRan, HooksRan, WindowFinished
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.calls import Calls
-from drakkar_flow.runtime.failures import failure_of
+from drakkar_flow.runtime.failures import describe, failure_of
 from drakkar_flow.runtime.step import Worker
 from drakkar_flow.runtime.windows import Ending, Group, TaskRun, WindowRun
 
@@ -48,6 +49,8 @@ class CollectWorker(Worker):
         self._bus = bus
         self._hooks = hooks
         self._calls = Calls(bridge)
+        self._turns = Turns[TaskRun]()
+        self._serving = False
 
     def accept(self, items: list[Any]) -> None:
         """Take in windows and ended tasks."""
@@ -59,9 +62,24 @@ class CollectWorker(Worker):
                     self._group_finished(item, group)
             else:
                 called += item.ending is Ending.SUCCEEDED
-                self._task_ended(item)
+                if item.keys:
+                    self._turns.enter(item, item.keys)
+                else:
+                    self._task_ended(item)
+        self._serve()
         if called and self._hooks.on_task is not None:
             self._bus.emit(HooksRan("on_task_complete", called, time.monotonic() - started))
+
+    def _serve(self) -> None:
+        """Take the end of every ordered task whose turn it is: one after the other of the same key."""
+        if self._serving:
+            return
+        self._serving = True
+        try:
+            while (run := self._turns.next()) is not None:
+                self._task_ended(run)
+        finally:
+            self._serving = False
 
     def _task_ended(self, run: TaskRun) -> None:
         if run.ending is Ending.SUCCEEDED and self._hooks.on_task is not None:
@@ -99,6 +117,9 @@ class CollectWorker(Worker):
             self._group_finished(window, group)
         if window.finished:
             self._window_finished(window)
+        if run.keys:
+            self._turns.leave(run.keys)
+            self._serve()
 
     def _group_finished(self, window: WindowRun, group: Group) -> None:
         hook = self._hooks.on_message
@@ -109,8 +130,8 @@ class CollectWorker(Worker):
         started = group.message.finished_at = time.monotonic()
 
         def answered(value: Any, error: BaseException | None) -> None:
-            self._bus.emit(HookRan("on_message_complete", time.monotonic() - started, str(error or "")))
-            self._deliver("on_message_complete", value, error, (group,))
+            took_s = time.monotonic() - started
+            self._deliver("on_message_complete", value, error, (group,), took_s)
             self._close(window, group)
             self.open -= 1
 
@@ -133,8 +154,8 @@ class CollectWorker(Worker):
         started = time.monotonic()
 
         def answered(value: Any, error: BaseException | None) -> None:
-            self._bus.emit(HookRan("on_window_complete", time.monotonic() - started, str(error or "")))
-            self._deliver("on_window_complete", value, error, window.groups)
+            took_s = time.monotonic() - started
+            self._deliver("on_window_complete", value, error, window.groups, took_s)
             window.hooked = True
             for group in window.groups:
                 if group.closed:
@@ -146,18 +167,25 @@ class CollectWorker(Worker):
     def _return_rest(self, group: Group) -> None:
         self.ack(Ack(group.record, group.purse.rest(), _STATUS[group.worst]))
 
-    def _deliver(self, hook: str, value: Any, error: BaseException | None, groups: Iterable[Group]) -> None:
+    def _deliver(
+        self,
+        hook: str,
+        value: Any,
+        error: BaseException | None,
+        groups: Iterable[Group],
+        took_s: float | None = None,
+    ) -> None:
         """Send what a hook returned; a hook that failed is a failure of the records it was called for."""
-        if error is None:
-            if value is None:
-                return
+        payloads: list[Any] = []
+        if error is None and value is not None:
             try:
                 payloads = payloads_of(value)
             except TypeError as exc:
                 error = TypeError(f"{hook} returned {exc}")
+        if error is not None or took_s is not None:
+            self._bus.emit(HookRan(hook, took_s, describe(error) if error else "", error))
         if error is not None:
             holds = [group.hold() for group in groups]
             self.fail(failure_of(FailureKind.HOOK, f"{self._hooks.stage}.{hook}", error, holds))
-            return
         for payload in payloads:
             self.emit(Delivery(payload, tuple([group.hold() for group in groups])))

@@ -6,39 +6,47 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from drakkar_flow.executor.base import Executor, Outcome
 from drakkar_flow.executor.precomputed import precomputed
-from drakkar_flow.kernel.backoff import Backoff
+from drakkar_flow.kernel.retry import RetryPolicy
 from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorResult, ExecutorTask
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import HookRan, TaskRetried, TasksPrecomputed
+from drakkar_flow.observe.events import DuplicateTasks, HookRan, TaskRetried, TasksPrecomputed
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.calls import Calls
 from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.line import KeyOf, Line, keys_of
+from drakkar_flow.runtime.parking import Parking
 from drakkar_flow.runtime.pending import PendingTasks
+from drakkar_flow.runtime.priority import priority_of
 from drakkar_flow.runtime.step import Worker
 from drakkar_flow.runtime.windows import Ending, TaskRun, WindowRun, are_tasks
 
 __all__ = ["ExecuteSettings", "ExecuteWorker"]
 
 _MAX_GENERATIONS = 50  # a task that only fails and is only replaced would else go on for ever and keep every ancestor
+_OFFSET = attrgetter("offset")
 _INTERRUPTIONS = 3  # more than this, and the program does it to itself
 
 
 @dataclass(frozen=True, slots=True)
 class ExecuteSettings:
-    """How failed tasks are treated: `on_error` decides, or `default` where there is none."""
+    """What becomes of failed tasks: `retry` comes first, then `on_error` decides, or `default` where there is none.
 
-    stage: str
-    max_retries: int
+    `key` tells what records must not overtake each other in; None orders nothing.
+    """
+
+    retry: RetryPolicy
     on_error: Callable[..., Any] | None
     default: ErrorAction
-    backoff: Backoff
+    key: KeyOf | None = None
+    priority: Callable[[ExecutorTask], object] | None = None
 
 
 class ExecuteWorker(Worker):
@@ -50,6 +58,7 @@ class ExecuteWorker(Worker):
         bus: Bus,
         flight: Flight,
         pending: PendingTasks,
+        parking: Parking,
         executor: Executor,
         settings: ExecuteSettings,
     ) -> None:
@@ -57,12 +66,17 @@ class ExecuteWorker(Worker):
         self._bus = bus
         self._flight = flight
         self._tasks = pending
+        self._parking = parking
         self._executor = executor
         self._settings = settings
+        self._line = Line(self._submit) if settings.key is not None else None
         self._calls = Calls(bridge)
 
     def accept(self, items: list[Any]) -> None:
         """Start what came in; precomputed successes are answered at once."""
+        line = self._line
+        if line is not None:
+            items = self._in_order(items)
         answered = self._pending().items
         count = 0
         for item in items:
@@ -72,17 +86,38 @@ class ExecuteWorker(Worker):
             run: TaskRun = item
             if run.task.precomputed is not None:
                 count += 1
-                outcome = precomputed(run.task)
-                if type(outcome) is ExecutorResult:
-                    answered.append(run.end(Ending.SUCCEEDED, result=outcome))
+                if (line is None or line.is_free(run)) and _is_given(run):
+                    answered.append(run)
                     continue
-            self._start(run)
+            self.open += 1
+            if line is None:
+                self._submit(run)
+            else:
+                line.enter(run)
         if count:
             self._bus.emit(TasksPrecomputed(count))
+        if line is not None:
+            line.serve()
 
-    def _start(self, run: TaskRun) -> None:
-        self.open += 1
-        self._submit(run)
+    def _in_order(self, items: list[Any]) -> list[Any]:
+        """Windows first, then their tasks by offset, as `arrange` listed those of the same; each gets its keys."""
+        windows = [item for item in items if type(item) is WindowRun]
+        runs = [item for item in items if type(item) is TaskRun and self._find_keys(item)]
+        runs.sort(key=_OFFSET)
+        return windows + runs
+
+    def _find_keys(self, run: TaskRun) -> bool:
+        """Give a run its keys; without them nobody knows when it may run, so it is a dead letter."""
+        assert self._settings.key is not None
+        try:
+            run.keys = keys_of(self._settings.key, [group.record for group in run.groups])
+        except Exception as exc:  # the user's function
+            exception = f"the function that tells the key of its records raised {type(exc).__name__}: {exc}"
+            error = ExecutorError(task=run.task, kind="internal", exception=exception)
+            self._tasks.discard(run.window.lane, run.task)
+            self.emit(run.end(Ending.DEAD, error=error))
+            return False
+        return True
 
     def _submit(self, run: TaskRun) -> None:
         task = run.task
@@ -92,7 +127,7 @@ class ExecuteWorker(Worker):
         if task.precomputed is not None:
             self._ended(run, precomputed(task))
             return
-        priority = min(task.source_offsets, default=0)
+        priority = priority_of(task, self._settings.priority, self._bus)
         try:
             self._executor.submit(task, priority, partial(self._bridge.guard, self._ended, run))
         except Exception as exc:  # an executor that breaks its word must not freeze the offset
@@ -107,7 +142,21 @@ class ExecuteWorker(Worker):
             run.interruptions += 1
             self._submit(run)
         else:
-            self._ask(run, outcome)
+            outcome.attempt = run.retries + 1
+            run.failed_at = run.failed_at or time.monotonic()
+            given = run.task.precomputed is not None  # its outcome would be the same again
+            if given or not self._settings.retry.is_transient(outcome) or not self._retry(run):
+                self._ask(run, outcome)
+
+    def _retry(self, run: TaskRun) -> bool:
+        """Park a run until its next attempt; False when it has had all it gets."""
+        pause_s = self._settings.retry.pause_s(run.retries, time.monotonic() - run.failed_at, random.random)
+        if pause_s is None:
+            return False
+        run.retries += 1
+        self._bus.emit(TaskRetried(run.task.task_id, run.retries))
+        self._parking.park(pause_s, len(run.groups), partial(self._submit, run))
+        return True
 
     def _ask(self, run: TaskRun, error: ExecutorError) -> None:
         hook = self._settings.on_error
@@ -118,7 +167,7 @@ class ExecuteWorker(Worker):
 
         def answered(answer: Any, raised: BaseException | None) -> None:
             action, problem = _judge(run, answer, raised)
-            self._bus.emit(HookRan("on_error", time.monotonic() - started, problem))
+            self._bus.emit(HookRan("on_error", time.monotonic() - started, problem, raised))
             self._follow(run, error, action)
 
         self._calls.call(hook, (run.task, error), answered)
@@ -126,27 +175,38 @@ class ExecuteWorker(Worker):
     def _follow(self, run: TaskRun, error: ExecutorError, action: ErrorAction | list[ExecutorTask]) -> None:
         if isinstance(action, list):
             self._replace(run, error, action)
-        elif action is not ErrorAction.RETRY or run.retries >= self._settings.max_retries:
+        elif action is not ErrorAction.RETRY or not self._retry(run):
             self._finish(run.end(Ending.DEAD if action is ErrorAction.DLQ else Ending.SKIPPED, error=error))
-        else:
-            run.retries += 1
-            self._bus.emit(TaskRetried(run.task.task_id, run.retries))
-            delay_s = self._settings.backoff.delay_s(run.retries, random.random)
-            asyncio.get_running_loop().call_later(delay_s, self._bridge.guard, self._submit, run)
 
     def _replace(self, run: TaskRun, error: ExecutorError, tasks: list[ExecutorTask]) -> None:
-        replacements = run.window.replace(run, tasks)
-        self._tasks.add(run.window.lane, tasks)
+        heirs = run.window.replace(run, tasks)
+        self.open += len(heirs)
         if given := sum(task.precomputed is not None for task in tasks):
             self._bus.emit(TasksPrecomputed(given))
-        for replacement in replacements:
-            self._start(replacement)
-        self._finish(run.end(Ending.REPLACED, error=error))
+        self._finish(run.end(Ending.REPLACED, error=error), heirs)
 
-    def _finish(self, run: TaskRun) -> None:
-        self._tasks.discard(run.window.lane, run.task)
+    def _finish(self, run: TaskRun, heirs: Sequence[TaskRun] = ()) -> None:
+        """Answer for a run; `heirs` take its place."""
+        lane = run.window.lane
+        self._tasks.discard(lane, run.task)
+        if twins := self._tasks.add(lane, [heir.task for heir in heirs]):
+            self._bus.emit(DuplicateTasks(lane, len(twins), twins[0]))
         self.emit(run)
         self.open -= 1
+        if self._line is not None:
+            self._line.leave(run, heirs)
+        else:
+            for heir in heirs:
+                self._submit(heir)
+
+
+def _is_given(run: TaskRun) -> bool:
+    """Whether a precomputed task succeeds, and so is over."""
+    outcome = precomputed(run.task)
+    if type(outcome) is not ExecutorResult:
+        return False
+    run.end(Ending.SUCCEEDED, result=outcome)
+    return True
 
 
 def _judge(run: TaskRun, answer: Any, raised: BaseException | None) -> tuple[ErrorAction | list[ExecutorTask], str]:

@@ -20,7 +20,6 @@ from drakkar_flow.sinks.base import Sink, SinkSpec
 
 __all__ = ["Parts", "SinkPart"]
 
-_TASK_BACKOFF = Backoff(initial_s=0.1, max_s=10.0)
 _DLQ_BACKOFF = Backoff(initial_s=0.5, max_s=30.0)
 
 
@@ -56,5 +55,6 @@ class Parts:
     ended: Callable[[], None]
     track: Track = field(default_factory=Track)
     pending: PendingTasks = field(default_factory=PendingTasks)
-    task_backoff: Backoff = _TASK_BACKOFF
+    task_backoff: Backoff | None = None
+    """Pauses between the attempts of a task, in place of the configuration's."""
     dlq_backoff: Backoff = _DLQ_BACKOFF

@@ -18,20 +18,35 @@ class PendingTasks:
 
     def __init__(self) -> None:
         self._tasks: dict[Lane, dict[int, ExecutorTask]] = {}
+        self._ids: dict[Lane, dict[str, int]] = {}
 
-    def add(self, lane: Lane, tasks: Iterable[ExecutorTask]) -> None:
-        """Note tasks that were arranged."""
+    def add(self, lane: Lane, tasks: Iterable[ExecutorTask]) -> list[str]:
+        """Note tasks that are to run; returns the ids that were pending already."""
         started = {id(task): task for task in tasks if task.precomputed is None}
-        if started:
-            self._tasks.setdefault(lane, {}).update(started)
+        if not started:
+            return []
+        self._tasks.setdefault(lane, {}).update(started)
+        ids = self._ids.setdefault(lane, {})
+        twins = []
+        for task in started.values():
+            times = ids.get(task.task_id, 0)
+            if times:
+                twins.append(task.task_id)
+            ids[task.task_id] = times + 1
+        return twins
 
     def discard(self, lane: Lane, task: ExecutorTask) -> None:
         """Forget a task that has ended."""
         known = self._tasks.get(lane)
-        if known is not None:
-            known.pop(id(task), None)
-            if not known:
-                del self._tasks[lane]
+        if known is None or known.pop(id(task), None) is None:
+            return
+        if not known:
+            del self._tasks[lane], self._ids[lane]
+            return
+        ids = self._ids[lane]
+        ids[task.task_id] -= 1
+        if not ids[task.task_id]:
+            del ids[task.task_id]
 
     def context(self, lane: Lane) -> PendingContext:
         """What is pending in a partition now."""

@@ -6,12 +6,12 @@ Each is a function over a chunk. An exception of the user's function becomes a f
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from copy import copy
 from typing import Any
 
 from drakkar_flow.errors import DecodeError
+from drakkar_flow.kernel.ordering import Keys, Turns
 from drakkar_flow.model.outcome import Ack, AckStatus, FailureKind
 from drakkar_flow.model.record import Record
 from drakkar_flow.runtime.bridge import Bridge
@@ -20,6 +20,8 @@ from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.credit import split
 from drakkar_flow.runtime.failures import failure_of
 from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.labels import Labels
+from drakkar_flow.runtime.line import KeyOf, keys_of
 from drakkar_flow.runtime.step import Worker
 
 __all__ = ["ChunkStep", "MapAsyncWorker", "decode_step", "filter_step", "flat_map_step", "map_step"]
@@ -27,27 +29,22 @@ __all__ = ["ChunkStep", "MapAsyncWorker", "decode_step", "filter_step", "flat_ma
 ChunkStep = Callable[[Chunk], Chunk]
 
 
-def decode_step(stage: str, decode: Callable[[bytes], Any]) -> ChunkStep:
-    """Set each record's payload to its decoded value."""
+def decode_step(stage: str, decode: Callable[..., Any], labels: Labels, *, with_record: bool = False) -> ChunkStep:
+    """Set each record's payload to what `decode` makes of its value, or of the whole record."""
 
     def step(chunk: Chunk) -> Chunk:
-        index = 0
-        records: list[Record] = chunk.items
-        try:
-            for record in records:
-                record.payload = decode(record.value)
-                index += 1
-        except Exception:
-            chunk.items = records[:index]
-            for record in records[index:]:
-                try:
-                    record.payload = decode(record.value)
-                except Exception as exc:
-                    error = DecodeError(f"{record.label}: {_one_line(exc)}")
-                    error.__cause__ = exc
-                    chunk.failures.append(failure_of(FailureKind.DECODE, stage, error, ((record, record.credit),)))
-                else:
-                    chunk.items.append(record)
+        failed: set[int] = set()
+        record: Record
+        for record in chunk.items:
+            try:
+                record.payload = decode(record if with_record else record.value)
+            except Exception as exc:
+                error = DecodeError(f"{labels.of(record)}: {_one_line(exc)}")
+                error.__cause__ = exc
+                chunk.failures.append(failure_of(FailureKind.DECODE, stage, error, ((record, record.credit),)))
+                failed.add(id(record))
+        if failed:
+            chunk.items = [record for record in chunk.items if id(record) not in failed]
         return chunk
 
     return step
@@ -127,7 +124,7 @@ def _shares(record: Record, values: list[Any]) -> list[Record]:
 
 
 class MapAsyncWorker(Worker):
-    """Runs an async function for each record, a bounded number at once."""
+    """Runs an async function for each record, a bounded number at once, and one at a time of the same `key`."""
 
     def __init__(
         self,
@@ -139,48 +136,56 @@ class MapAsyncWorker(Worker):
         max_in_flight: int,
         timeout_s: float | None,
         with_record: bool,
+        key: KeyOf | None = None,
     ) -> None:
         super().__init__(bridge)
         self._flight = flight
         self._stage = stage
         self._function = function
-        self._max_in_flight = max_in_flight
+        self._key = key
         self._timeout_s = timeout_s
         self._with_record = with_record
-        self._running = 0
+        self._turns = Turns[tuple[Record, Keys]](max_in_flight)
         self._pumping = False
-        self._waiting: deque[Record] = deque()
         self._calls = Calls(bridge)
 
     def accept(self, items: list[Record]) -> None:
         """Start what fits, queue the rest."""
-        self.open += len(items)
-        self._waiting.extend(items)
+        for record in items:
+            try:
+                keys = () if self._key is None else keys_of(self._key, (record,))
+            except Exception as exc:  # the user's function
+                self.fail(failure_of(FailureKind.BUSINESS, self._stage, exc, ((record, record.credit),)))
+                continue
+            self.open += 1
+            self._turns.enter((record, keys), keys)
         self._pump()
 
     def _pump(self) -> None:
         if self._pumping:  # a call that did not wait has ended inside the loop below, which goes on
             return
         self._pumping = True
-        while self._waiting and self._running < self._max_in_flight:
-            record = self._waiting.popleft()
-            if self._flight.has_fences and self._flight.is_fenced(record):
-                self.ack(Ack(record, record.credit, AckStatus.FENCED))
-                self.open -= 1
-                continue
-            self._running += 1
-            self._run(record)
-        self._pumping = False
+        try:
+            while (turn := self._turns.next()) is not None:
+                record, keys = turn
+                if self._flight.has_fences and self._flight.is_fenced(record):
+                    self.ack(Ack(record, record.credit, AckStatus.FENCED))
+                    self.open -= 1
+                    self._turns.leave(keys)
+                else:
+                    self._run(record, keys)
+        finally:
+            self._pumping = False
 
-    def _run(self, record: Record) -> None:
+    def _run(self, record: Record, keys: Keys) -> None:
         def answered(value: Any, error: BaseException | None) -> None:
-            self._running -= 1
             if error is None:
                 record.payload = value
                 self.emit(record)
             else:
                 self.fail(failure_of(FailureKind.BUSINESS, self._stage, error, ((record, record.credit),)))
             self.open -= 1
+            self._turns.leave(keys)
             self._pump()
 
         args = (record.payload, record) if self._with_record else (record.payload,)

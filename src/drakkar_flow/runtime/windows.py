@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Any
 
+from drakkar_flow.kernel.ordering import Keys
 from drakkar_flow.model.group import MessageGroup
 from drakkar_flow.model.outcome import Hold
 from drakkar_flow.model.record import Lane, Record
@@ -63,7 +64,10 @@ class Group:
 class TaskRun:
     """One task on its way: what it works for, and how it ended."""
 
-    __slots__ = ("ending", "error", "generation", "groups", "interruptions", "result", "retries", "task", "window")
+    __slots__ = (
+        "ending", "error", "failed_at", "generation", "groups", "interruptions", "keys", "result", "retries", "task",
+        "window",
+    )  # fmt: skip
 
     def __init__(self, task: ExecutorTask, groups: tuple[Group, ...], window: WindowRun) -> None:
         self.task = task
@@ -73,7 +77,9 @@ class TaskRun:
         self.result: ExecutorResult | None = None
         self.error: ExecutorError | None = None
         self.generation = 0  # how many tasks gave way before it came to this one
+        self.keys: Keys = ()  # what it must not overtake others in
         self.retries = 0
+        self.failed_at = 0.0  # when it failed for the first time
         self.interruptions = 0  # runs that did not count, for Ctrl-C ended them before they began
 
     def end(
@@ -89,6 +95,11 @@ class TaskRun:
     def lead(self) -> Record:
         """The first record it works for: what it is named and fenced by."""
         return self.groups[0].record
+
+    @property
+    def offset(self) -> int:
+        """The lowest offset it works for."""
+        return min([group.record.offset for group in self.groups])
 
 
 class WindowRun:
@@ -181,9 +192,10 @@ class WindowRun:
 
 
 def are_tasks(value: Any) -> bool:
-    """Whether a hook returned a list of tasks that name their offsets as numbers."""
+    """Whether a hook returned a list of tasks whose ids are text and whose offsets are numbers."""
     return isinstance(value, list | tuple) and all(
         type(task) is ExecutorTask
+        and isinstance(task.task_id, str)
         and isinstance(task.source_offsets, list | tuple)
         and all(isinstance(offset, int) for offset in task.source_offsets)
         for task in value

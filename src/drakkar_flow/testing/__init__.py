@@ -25,15 +25,16 @@ if TYPE_CHECKING:
     from drakkar_flow.testing.clock import FakeClock
     from drakkar_flow.testing.executor import Answer, ScriptedExecutor, failed, succeeded
     from drakkar_flow.testing.gate import Gate
-    from drakkar_flow.testing.harness import CRASH, FlowHarness, run_flow
+    from drakkar_flow.testing.harness import FlowHarness
     from drakkar_flow.testing.log import MemoryLog
+    from drakkar_flow.testing.play import CRASH, run_flow
     from drakkar_flow.testing.reader import MemoryReader
     from drakkar_flow.testing.receipts import Sent
     from drakkar_flow.testing.run import FlowRun, Outcome
     from drakkar_flow.testing.sinks import MemoryDeadLetters, MemorySink, MemorySinkSettings
 
 _HOMES = {
-    "CRASH": "harness",
+    "CRASH": "play",
     "Answer": "executor",
     "FakeClock": "clock",
     "FlowHarness": "harness",
@@ -48,7 +49,7 @@ _HOMES = {
     "ScriptedExecutor": "executor",
     "Sent": "receipts",
     "failed": "executor",
-    "run_flow": "harness",
+    "run_flow": "play",
     "succeeded": "executor",
 }
 

@@ -81,19 +81,16 @@ class FakeClock:
     # --- what a run of the flow does -----------------------------------------------------------------
 
     def new_loop(self) -> asyncio.AbstractEventLoop:
-        """Make an event loop that lives by this clock. Its time passes by itself until `watch` says when it may."""
+        """Make an event loop that lives by this clock."""
+        self._target = self.now
+        self.stands = True
         self._is_still = lambda: True
-        self._target = inf
-        self.stands = False
         self._loop = _Loop(self)
         return self._loop
 
     def watch(self, is_still: Callable[[], bool]) -> None:
-        """From now on time passes only while somebody waits and `is_still` says that nothing else goes on."""
-        with self._changed:
-            self._is_still = is_still
-            self._target = self.now
-            self.stands = True
+        """From now on time passes only when `is_still` says that nothing else goes on."""
+        self._is_still = is_still
 
     def release(self) -> None:
         """The loop is about to end: time passes by itself again, so that no hook that pauses holds up the end."""

@@ -101,10 +101,10 @@ class ScriptedExecutor:
     """Ends tasks as `script` or a rule (`on`) says; those that neither names succeed without output.
 
     With `strict` a task that nothing names fails the test. `calls` has the tasks as they were handed over,
-    each attempt once, `started` their ids; `priorities` the priority of each task; `peak` is the most that ran
-    at once. While a task's gate (`gate(task_id)`) or the one of all tasks (`gate()`) is shut, it runs on.
-    `timeout_s` is the longest that an answer may be delayed; the kit sets it and `binary` from the flow's
-    configuration.
+    each attempt once, `started` their ids, `times` when that was by the flow's clock; `priorities` the priority
+    of each task; `peak` is the most that ran at once. While a task's gate (`gate(task_id)`) or the one of all
+    tasks (`gate()`) is shut, it runs on. `timeout_s` is the longest that an answer may be delayed; the kit sets
+    it and `binary` from the flow's configuration.
 
     >>> executor = ScriptedExecutor({"t-1": [1, 1, "third time lucky"]})
     >>> executor.on(binary="grep", args=["-c", "..."]).gives("12")
@@ -123,6 +123,7 @@ class ScriptedExecutor:
         self._running = 0
         self._runs: set[asyncio.Task[Outcome | None]] = set()
         self.calls: list[ExecutorTask] = []
+        self.times: list[float] = []
         self.priorities: dict[str, object] = {}
         self.peak = 0
 
@@ -157,6 +158,7 @@ class ScriptedExecutor:
     def submit(self, task: ExecutorTask, priority: object, done: Done) -> Running:
         """End the task as the script says, in a later turn of the loop."""
         self.calls.append(task)
+        self.times.append(asyncio.get_running_loop().time())
         self.priorities[task.task_id] = priority
         self._running += 1
         self.peak = max(self.peak, self._running)

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from drakkar_flow.kernel.spans import Spans
 from drakkar_flow.model.record import Lane, Record
+from drakkar_flow.runtime.assignments import AssignmentHooks
 from drakkar_flow.runtime.buffers import Buffers
 from drakkar_flow.runtime.flight import Assignment, Flight
 from drakkar_flow.runtime.source import ReaderStatistics
@@ -18,6 +19,7 @@ from drakkar_flow.testing.log import MemoryLog
 
 __all__ = ["MemoryReader"]
 
+_HOOK_S = 5.0  # real seconds that on_revoke may take
 _BOUND = 1 << 40  # what is in memory already needs no bound
 
 
@@ -48,6 +50,8 @@ class MemoryReader:
         self.log = log or MemoryLog(partitions=partitions, topic=topic)
         self._lock = self.log.lock
         self._buffers = Buffers(flight, _BOUND, _BOUND)
+        self.hooks: AssignmentHooks | None = None
+        """Who hears of assignments that begin and end."""
         self.arrived = 0
         """How many records could be given out so far, those of earlier assignments included."""
         self._started = False
@@ -110,10 +114,13 @@ class MemoryReader:
     def assign(self, lanes: Iterable[Lane] | None = None) -> None:
         """Begin a new assignment of `lanes`, by default of all: they are read from what is committed."""
         with self._lock:
-            for lane in self.lanes if lanes is None else lanes:
+            begun = self.lanes if lanes is None else list(lanes)
+            for lane in begun:
                 start, done = self.log.start_of(lane)
                 self._buffers.assign([lane], {lane: (start, done)})
                 self._read([record for record in self.log.records.get(lane, []) if record.offset >= start])
+        if self.hooks is not None:
+            self.hooks.assigned(begun)
 
     def revoke(self, lanes: Iterable[Lane] | None = None, drain_s: float = 0.0) -> int:
         """Take `lanes` away, by default all; returns how many records had not finished after `drain_s`."""
@@ -121,6 +128,8 @@ class MemoryReader:
         assignments = [partition.assignment for partition in taken]
         left = self._flight.wait_idle(assignments, drain_s)
         self._flight.fence(assignments)
+        if self.hooks is not None:
+            self.hooks.revoked((partition.lane for partition in taken), time.monotonic() + _HOOK_S)
         return left
 
     # --- what the flow does ---------------------------------------------------------------------
@@ -171,7 +180,9 @@ class MemoryReader:
         self.log.commit(Watermark(lane, epoch, offset), beyond.encode(offset, self._metadata_size))
 
     def close(self) -> None:
-        """Nothing is left to do."""
+        """Give up every assignment; a reader that has crashed just goes."""
+        if not self._detached:
+            self.revoke(self.assigned)
 
     def statistics(self) -> ReaderStatistics:
         """What waits to be given out, and how far the commits are behind."""

@@ -12,12 +12,14 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
 
 from drakkar_flow.compiler.lower import compile_flow
 from drakkar_flow.config.delivery import RetryConfig
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.executors import executor_config, make_executor
+from drakkar_flow.engine.hooks import RunningHooks
 from drakkar_flow.engine.terse import stream_of
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.graph.flow import StreamFlow
@@ -26,7 +28,8 @@ from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.outcome import Failure
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import Event, RecordsFinished
+from drakkar_flow.observe.events import Event, HookRan, RecordsFinished
+from drakkar_flow.runtime.assignments import AssignmentHooks
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.parts import Parts
 from drakkar_flow.runtime.step import Worker
@@ -127,6 +130,10 @@ class FlowRun:
         else:
             self._executor = executor_of(self.flow, config, executor)
         self._bridge = WatchedBridge(self._bug, clock.new_loop if clock is not None else None)
+        self._hooks = RunningHooks(self.flow.hooks, self._bridge, self._bus)
+        self.reader.hooks = AssignmentHooks(
+            self._bridge, self._bus, self.flow.hooks.on_assign, self.flow.hooks.on_revoke, config.drain_timeout_s
+        )
         self._changed = threading.Condition()
         self.bugs: list[str] = []
         self._thread = threading.Thread(target=self._run, name="drakkar-flow-run", daemon=True)
@@ -136,18 +143,17 @@ class FlowRun:
         return self.sinks[sink_id]
 
     def __enter__(self) -> Self:
-        dataflow = compile_flow(self.flow, self._parts())
+        self.flow.check()
         self._bridge.open()
         self._bridge.run(self._watch_loop())
         try:
-            self._bridge.run(self._start())
+            self._dataflow = self._begin()
         except BaseException:
             self._close_loop()
             raise
-        self._dataflow = dataflow
         if self.clock is not None:
             still = Stillness(self.reader, self._bridge, self.flight, self.config.runtime.workers)
-            self.clock.watch(lambda: still() or not self._thread.is_alive())
+            self.clock.watch(lambda: not self._offloading and (still() or not self._thread.is_alive()))
         self.reader.start()
         self._thread.start()
         return self
@@ -155,9 +161,30 @@ class FlowRun:
     def __exit__(self, kind: type[BaseException] | None, _exc: BaseException | None, _tb: TracebackType | None) -> None:
         self.control.abandon("the test ended")
         self._thread.join()
+        with self._time_passes():
+            if not self._bridge.closed:
+                self._hooks.close_periodics(_CLOSE_S)
+            self.reader.close()
         self._close_loop()
         if kind is None and self.bugs:
             raise AssertionError(f"the flow broke: {'; '.join(self.bugs)}")
+
+    def _begin(self) -> Dataflow:
+        """What the lifecycle does between the loop and reading."""
+        with self._time_passes():
+            self.config = self._hooks.startup(self.config)
+        parts = self._parts()
+        dataflow = compile_flow(self.flow, parts)
+        if self._executor is not None:
+            self._bridge.run(self._executor.start())
+        if self.clock is not None:  # time passes for on_ready, but not for periodic functions that it is followed by
+            self.clock.watch(lambda: not any(event.hook == "on_ready" for event in self._of(HookRan)))
+        with self._time_passes() if self.flow.hooks.on_ready is not None else nullcontext():
+            self._hooks.ready(self.config, parts.sinks.values())
+        return dataflow
+
+    def _of(self, kind: type[E]) -> list[E]:
+        return [event for event in self.events if isinstance(event, kind)]
 
     def crash(self) -> None:
         """End the run as a killed process does: nothing more is delivered or committed, whatever is under way."""
@@ -168,6 +195,7 @@ class FlowRun:
 
     def stop(self) -> bool:
         """Ask for an orderly end: intake stops, what is in flight may finish. Returns whether nobody had asked."""
+        self._hooks.stop()
         return self.control.stop()
 
     def revoke(self, lanes: Iterable[Lane], drain_s: float) -> int:
@@ -223,12 +251,19 @@ class FlowRun:
         told = [f"in flight: {lanes}", f"committed: {self.reader.committed}", f"errors: {self.bugs or 'none'}"]
         if self.control.failure is not None:
             told.append(f"the flow failed: {self.control.failure}")
+        raised = dict.fromkeys(f"{event.hook}: {event.error}" for event in self._of(HookRan) if event.error)
+        if raised:
+            told.append(f"hooks that raised: {', '.join(raised)}")
         busy = Counter({_step(worker): worker.open for worker in self._bridge.workers.values() if worker.open})
         if busy:
             told.append(f"at work: {', '.join(f'{step} {count}' for step, count in busy.items())}")
         if self.clock is not None and self.clock.waits_for_reality:
             told.append("the clock stands: a hook waits for a thread or a socket")
         return "; ".join(told)
+
+    @property
+    def _offloading(self) -> bool:
+        return self._hooks.pool is not None and self._hooks.pool.running > 0
 
     @contextmanager
     def _time_passes(self) -> Iterator[None]:
@@ -238,6 +273,7 @@ class FlowRun:
     def _close_loop(self) -> None:
         if self._executor is not None and not self._bridge.closed:
             self._bridge.run(self._executor.close(), _CLOSE_S)
+        self._hooks.close(_CLOSE_S)
         self._bridge.close(0.0)
         if self.clock is not None:
             self.clock.release()  # not before all was cancelled: nothing falls due any more
@@ -279,10 +315,6 @@ class FlowRun:
     def _bug(self, error: BaseException) -> None:
         self.bugs.append(repr(error))
         self.control.abandon(f"a bug: {error!r}")
-
-    async def _start(self) -> None:
-        if self._executor is not None:
-            await self._executor.start()
 
     async def _watch_loop(self) -> None:
         asyncio.get_running_loop().set_exception_handler(

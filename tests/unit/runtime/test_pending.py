@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drakkar_flow.model.task import ExecutorTask
+from drakkar_flow.model.task import ExecutorTask, PrecomputedResult
 from drakkar_flow.runtime.pending import PendingTasks
 
 A, B = ("in", 0), ("in", 1)
@@ -35,4 +35,19 @@ def test_nothing_is_remembered_of_a_partition_whose_tasks_have_ended():
     pending.discard(A, one)
     pending.discard(B, one)
     assert pending.context(A).pending_tasks == []
-    assert pending._tasks == {}
+    assert (pending._tasks, pending._ids) == ({}, {})
+
+
+def test_ids_that_are_pending_already_are_told():
+    """Within one list as well, by partition, and only until the task has ended; precomputed tasks are never pending."""
+    pending = PendingTasks()
+    one = task("a")
+    given = ExecutorTask(task_id="a", source_offsets=[], precomputed=PrecomputedResult())
+    assert pending.add(A, [one, task("b"), given]) == []
+    assert pending.add(B, [task("a")]) == []
+    twin = task("a")
+    assert pending.add(A, [twin, task("c"), task("c")]) == ["a", "c"]
+    pending.discard(A, one)
+    assert pending.add(A, [task("a")]) == ["a"]
+    pending.discard(A, twin)
+    assert pending.context(A).pending_task_ids == {"a", "b", "c"}

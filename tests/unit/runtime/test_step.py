@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from drakkar_flow.config.delivery import RetryConfig
 from drakkar_flow.errors import SinkError
 from drakkar_flow.kernel.backoff import Backoff
+from drakkar_flow.kernel.retry import RetryPolicy
 from drakkar_flow.model.outcome import Ack, Delivery, Failure, FailureKind
 from drakkar_flow.model.payload import KafkaPayload
 from drakkar_flow.model.record import Record
@@ -26,6 +28,8 @@ from drakkar_flow.runtime.deadletter import DeadLetterWorker
 from drakkar_flow.runtime.deliver import DeliverSettings, DeliverWorker
 from drakkar_flow.runtime.execute import ExecuteSettings, ExecuteWorker
 from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.line import key_of
+from drakkar_flow.runtime.parking import Parking
 from drakkar_flow.runtime.pending import PendingTasks
 from drakkar_flow.runtime.step import Worker, _AsyncLogic
 from drakkar_flow.runtime.transform import MapAsyncWorker
@@ -207,10 +211,12 @@ async def sometimes(value: Any) -> Any:
     return number if isinstance(value, int) else KafkaPayload(data=number)
 
 
-def map_async(bridge: Any) -> tuple[Worker, list[Any], Callable[[list[Chunk]], bool]]:
+def map_async(bridge: Any, ordering: Any = "unordered") -> tuple[Worker, list[Any], Callable[[list[Chunk]], bool]]:
     """map_async over 9 records; answered: each record emitted or failed."""
     flight = Flight(100, 100)
-    worker = MapAsyncWorker(bridge, flight, "s", sometimes, max_in_flight=2, timeout_s=None, with_record=False)
+    worker = MapAsyncWorker(
+        bridge, flight, "s", sometimes, max_in_flight=2, timeout_s=None, with_record=False, key=key_of(ordering)
+    )
     return worker, [record(i) for i in range(9)], lambda out: sum(len(c.items) + len(c.failures) for c in out) == 9
 
 
@@ -232,7 +238,7 @@ def arrange(bridge: Any) -> tuple[Worker, list[Any], Callable[[list[Chunk]], boo
     return worker, [record(i) for i in range(9)], complete
 
 
-def execute(bridge: Any) -> tuple[Worker, list[Any], Callable[[list[Chunk]], bool]]:
+def execute(bridge: Any, ordering: Any = "unordered") -> tuple[Worker, list[Any], Callable[[list[Chunk]], bool]]:
     """execute with retries and replacements; complete: every task and every replacement has ended."""
 
     async def on_error(failed: ExecutorTask, _error: Any) -> Any:
@@ -244,8 +250,10 @@ def execute(bridge: Any) -> tuple[Worker, list[Any], Callable[[list[Chunk]], boo
     window = WindowRun([record(i) for i in range(9)], 0.0, keep_messages=False)
     runs = [window.attribute(task(i)) for i in range(9)]
     executor = ScriptedExecutor(lambda t: 1 if t.source_offsets[0] % 3 == 1 else "")
-    settings = ExecuteSettings("s", 1, on_error, ErrorAction.SKIP, NO_PAUSE)
-    worker = ExecuteWorker(bridge, Bus(), Flight(9, 9), PendingTasks(), executor, settings)
+    settings = ExecuteSettings(RetryPolicy(NO_PAUSE, 1), on_error, ErrorAction.SKIP, key_of(ordering))
+    flight = Flight(9, 9)
+    parking = Parking(bridge, flight, limit=9)
+    worker = ExecuteWorker(bridge, Bus(), flight, PendingTasks(), parking, executor, settings)
 
     def complete(out: list[Chunk]) -> bool:
         items = [item for c in out for item in c.items]
@@ -253,6 +261,10 @@ def execute(bridge: Any) -> tuple[Worker, list[Any], Callable[[list[Chunk]], boo
         return len(items) == 1 + 9 + replaced and window in items
 
     return worker, [window, *runs], complete
+
+
+map_async_in_order = partial(map_async, ordering="partition")
+execute_in_order = partial(execute, ordering="partition")
 
 
 def collect(bridge: Any) -> tuple[Worker, list[Any], Callable[[list[Chunk]], bool]]:
@@ -294,7 +306,9 @@ def dead_letters(bridge: Any) -> tuple[Worker, list[Any], Callable[[list[Chunk]]
 
 
 @pytest.mark.parametrize(
-    "make", [map_async, arrange, execute, collect, deliver, dead_letters], ids=lambda f: f.__name__
+    "make",
+    [map_async, map_async_in_order, arrange, execute, execute_in_order, collect, deliver, dead_letters],
+    ids=["map_async", "map_async-ordered", "arrange", "execute", "execute-ordered", "collect", "deliver", "dlq"],
 )
 async def test_a_worker_is_idle_only_when_everything_can_be_taken(make: Callable[..., Any]):
     """Looked at between any two lines of the runtime: idle means that `take` gives all that is left.

@@ -1,0 +1,72 @@
+"""Parking: where failed tasks wait for their next attempt, out of everybody's way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from heapq import heappop, heappush
+
+from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.flight import Flight
+
+__all__ = ["Parking"]
+
+_LOOK_S = 0.1  # how long a drain may go unnoticed
+
+Resume = Callable[[], None]
+
+
+class Parking:
+    """Holds what waits for its next attempt; used on the loop's thread.
+
+    What is parked has no executor slot and is no load that would hold back the intake; its records
+    are still in flight. So that records which fail again and again leave room for others, at most
+    `limit` records are parked: with one more, whoever is due first goes at once. A drain waits for
+    what is in flight, so everything is due then. One timer serves all; it ends with the loop.
+    """
+
+    def __init__(self, bridge: Bridge, flight: Flight, limit: int) -> None:
+        self._bridge = bridge
+        self._flight = flight
+        self._limit = limit
+        self._heap: list[tuple[float, int, int, Resume]] = []
+        self._parked = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._wake_at = 0.0
+        self.records = 0
+        """How many records the parked tasks work for."""
+
+    def park(self, delay_s: float, records: int, resume: Resume) -> None:
+        """Call `resume` after `delay_s` seconds, or earlier, in a later turn of the loop."""
+        loop = asyncio.get_running_loop()
+        self._parked += 1
+        heappush(self._heap, (loop.time() + delay_s, self._parked, records, resume))
+        self.records += records
+        self._wind(loop)
+
+    def _wind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Set the timer to the next moment at which something may be due."""
+        wake_at = loop.time()
+        if not self._all_due:
+            wake_at = min(self._heap[0][0], wake_at + _LOOK_S)
+        if self._timer is not None:
+            if self._wake_at <= wake_at:
+                return
+            self._timer.cancel()
+        self._wake_at = wake_at
+        self._timer = loop.call_at(wake_at, self._bridge.guard, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        while self._heap and not self._bridge.closed and (self._all_due or self._heap[0][0] <= now):
+            _, _, records, resume = heappop(self._heap)
+            self.records -= records
+            self._bridge.guard(resume)
+        if self._heap:
+            self._wind(loop)
+
+    @property
+    def _all_due(self) -> bool:
+        return self.records > self._limit or self._flight.draining
