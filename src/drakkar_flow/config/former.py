@@ -134,7 +134,6 @@ FORMER: Final[Mapping[str, Fate]] = {
     "throughput": Ignored("throughput is not weighed by cost in this version"),
     "runtime_health": Ignored("the event loop is not watched in this version"),
     "io": Ignored("each sink brings the threads it needs"),
-    "offload": Ignored("there is no offload in this version"),
     "shared": Ignored("workers share nothing but the consumer group"),
     "fleet": Ignored("workers find each other through the consumer group"),
 }
