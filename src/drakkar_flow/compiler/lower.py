@@ -45,7 +45,7 @@ from drakkar_flow.runtime.deadletter import DeadLetterWorker
 from drakkar_flow.runtime.deliver import DeliverSettings, DeliverWorker
 from drakkar_flow.runtime.execute import ExecuteSettings, ExecuteWorker
 from drakkar_flow.runtime.labels import Labels
-from drakkar_flow.runtime.line import KeyOf, key_of
+from drakkar_flow.runtime.line import KeysOf, keys_of
 from drakkar_flow.runtime.parking import Parking
 from drakkar_flow.runtime.parts import Parts, SinkPart
 from drakkar_flow.runtime.route import DLQ, TRACK, Policies, Routed, Router, Target
@@ -144,7 +144,7 @@ class _Lowering:
             max_in_flight=node.max_in_flight,
             timeout_s=node.timeout_s,
             with_record=node.with_record,
-            key=_key_of(node, "unordered"),
+            keys=_keys_of(node, "unordered"),
         )
         return self._async(step, up, make)
 
@@ -175,7 +175,7 @@ class _Lowering:
             retry=retry if parts.task_backoff is None else replace(retry, backoff=parts.task_backoff),
             on_error=node.on_error,
             default=ErrorAction(runtime.on_task_error),
-            key=_key_of(node, executor.ordering),
+            keys=_keys_of(node, executor.ordering),
             priority=node.priority,
         )
         parking = Parking(parts.bridge, parts.flight, max(1, runtime.max_in_flight_records // 2))
@@ -263,8 +263,8 @@ def _judge(policies: Policies, batch: list[Keyed]) -> list[Keyed]:
     return judged
 
 
-def _key_of(node: Execute | MapAsync, default: Ordering) -> KeyOf | None:
-    return key_of("key" if node.key is not None else node.ordering or default, node.key)
+def _keys_of(node: Execute | MapAsync, default: Ordering) -> KeysOf | None:
+    return keys_of("key" if node.key is not None else node.ordering or default, node.key)
 
 
 def _target(part: SinkPart) -> Target:

@@ -164,8 +164,8 @@ class ArrangeWorker(Worker):
 def _described(value: Any) -> str:
     if isinstance(value, list | tuple):
         if all(type(item) is ExecutorTask for item in value):
-            wrong = next(task for task in value if not are_tasks([task]))
-            return f"one whose task_id is {wrong.task_id!r} and whose source_offsets are {wrong.source_offsets!r}"
+            wrong = next(task.source_offsets for task in value if not are_tasks([task]))
+            return f"one whose source_offsets are {wrong!r}"
         kinds = sorted({type(item).__name__ for item in value})
         return f"a list of {', '.join(kinds)}"
     return type(value).__name__

@@ -60,11 +60,10 @@ class CollectWorker(Worker):
                     self._group_finished(item, group)
             else:
                 called += item.ending is Ending.SUCCEEDED
-                if item.keys:
-                    self._turns.enter(item, item.keys)
-                else:
+                if not item.keys or self._turns.take(item.keys):
                     self._task_ended(item)
-        self._serve()
+                else:
+                    self._turns.enter(item, item.keys)
         if called and self._hooks.on_task is not None:
             self._bus.emit(HooksRan("on_task_complete", called, time.monotonic() - started))
 
@@ -115,8 +114,7 @@ class CollectWorker(Worker):
             self._group_finished(window, group)
         if window.finished:
             self._window_finished(window)
-        if run.keys:
-            self._turns.leave(run.keys)
+        if run.keys and self._turns.leave(run.keys):
             self._serve()
 
     def _group_finished(self, window: WindowRun, group: Group) -> None:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
 from typing import Any
 
 from drakkar_flow.executor.base import Executor, Outcome
@@ -20,7 +19,7 @@ from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import DuplicateTasks, HookRan, TaskRetried, TasksPrecomputed
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.flight import Flight
-from drakkar_flow.runtime.line import KeyOf, Line, keys_of
+from drakkar_flow.runtime.line import KeysOf, Line
 from drakkar_flow.runtime.parking import Parking
 from drakkar_flow.runtime.pending import PendingTasks
 from drakkar_flow.runtime.priority import priority_of
@@ -30,7 +29,6 @@ from drakkar_flow.runtime.windows import Ending, TaskRun, WindowRun, are_tasks
 __all__ = ["ExecuteSettings", "ExecuteWorker"]
 
 _MAX_GENERATIONS = 50  # a task that only fails and is only replaced would else go on for ever and keep every ancestor
-_OFFSET = attrgetter("offset")
 _INTERRUPTIONS = 3  # more than this, and the program does it to itself
 
 
@@ -38,13 +36,13 @@ _INTERRUPTIONS = 3  # more than this, and the program does it to itself
 class ExecuteSettings:
     """What becomes of failed tasks: `retry` comes first, then `on_error` decides, or `default` where there is none.
 
-    `key` tells what records must not overtake each other in; None orders nothing.
+    `keys` tells what a record must not overtake others in; None orders nothing.
     """
 
     retry: RetryPolicy
     on_error: Callable[..., Any] | None
     default: ErrorAction
-    key: KeyOf | None = None
+    keys: KeysOf | None = None
     priority: Callable[[ExecutorTask], object] | None = None
 
 
@@ -68,7 +66,7 @@ class ExecuteWorker(Worker):
         self._parking = parking
         self._executor = executor
         self._settings = settings
-        self._line = Line(self._submit) if settings.key is not None else None
+        self._line = Line(self._submit) if settings.keys is not None else None
         self._runs: dict[TaskRun, None] = {}  # that have not ended, oldest first
 
     @property
@@ -107,17 +105,33 @@ class ExecuteWorker(Worker):
             line.serve()
 
     def _in_order(self, items: list[Any]) -> list[Any]:
-        """Windows first, then their tasks by offset, as `arrange` listed those of the same; each gets its keys."""
-        windows = [item for item in items if type(item) is WindowRun]
-        runs = [item for item in items if type(item) is TaskRun and self._find_keys(item)]
-        runs.sort(key=_OFFSET)
-        return windows + runs
+        """Give the tasks their keys, and sort them by offset where `arrange` listed those of a window otherwise."""
+        found: list[Any] = []
+        sorted_already, before = True, -1
+        for item in items:
+            if type(item) is WindowRun:
+                before = -1
+            elif self._find_keys(item):
+                offset = _offset_of(item)
+                sorted_already &= before <= offset
+                before = offset
+            else:
+                continue
+            found.append(item)
+        if not sorted_already:
+            found.sort(key=lambda item: -1 if type(item) is WindowRun else _offset_of(item))
+        return found
 
     def _find_keys(self, run: TaskRun) -> bool:
         """Give a run its keys; without them nobody knows when it may run, so it is a dead letter."""
-        assert self._settings.key is not None
+        keys_of = self._settings.keys
+        assert keys_of is not None
+        groups = run.groups
         try:
-            run.keys = keys_of(self._settings.key, [group.record for group in run.groups])
+            if len(groups) == 1:
+                run.keys = keys_of(groups[0].record)
+            else:
+                run.keys = tuple(dict.fromkeys(key for group in groups for key in keys_of(group.record)))
         except Exception as exc:  # the user's function
             exception = f"the function that tells the key of its records raised {type(exc).__name__}: {exc}"
             error = ExecutorError(task=run.task, kind="internal", exception=exception)
@@ -207,6 +221,12 @@ class ExecuteWorker(Worker):
         else:
             for heir in heirs:
                 self._submit(heir)
+
+
+def _offset_of(run: TaskRun) -> int:
+    """The lowest offset that it works for."""
+    groups = run.groups
+    return groups[0].record.offset if len(groups) == 1 else min([group.record.offset for group in groups])
 
 
 def _is_given(run: TaskRun) -> bool:

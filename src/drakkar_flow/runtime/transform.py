@@ -20,7 +20,7 @@ from drakkar_flow.runtime.credit import split
 from drakkar_flow.runtime.failures import failure_of
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.labels import Labels
-from drakkar_flow.runtime.line import KeyOf, keys_of
+from drakkar_flow.runtime.line import KeysOf
 from drakkar_flow.runtime.step import Worker
 
 __all__ = ["ChunkStep", "MapAsyncWorker", "decode_step", "filter_step", "flat_map_step", "map_step"]
@@ -123,7 +123,7 @@ def _shares(record: Record, values: list[Any]) -> list[Record]:
 
 
 class MapAsyncWorker(Worker):
-    """Runs an async function for each record, a bounded number at once, and one at a time of the same `key`."""
+    """Runs an async function for each record, a bounded number at once, and one at a time of the same key."""
 
     def __init__(
         self,
@@ -135,13 +135,13 @@ class MapAsyncWorker(Worker):
         max_in_flight: int,
         timeout_s: float | None,
         with_record: bool,
-        key: KeyOf | None = None,
+        keys: KeysOf | None = None,
     ) -> None:
         super().__init__(bridge)
         self._flight = flight
         self._stage = stage
         self._function = function
-        self._key = key
+        self._keys = keys
         self._timeout_s = timeout_s
         self._with_record = with_record
         self._turns = Turns[tuple[Record, Keys]](max_in_flight)
@@ -151,7 +151,7 @@ class MapAsyncWorker(Worker):
         """Start what fits, queue the rest."""
         for record in items:
             try:
-                keys = () if self._key is None else keys_of(self._key, (record,))
+                keys = () if self._keys is None else self._keys(record)
             except Exception as exc:  # the user's function
                 self.fail(failure_of(FailureKind.BUSINESS, self._stage, exc, ((record, record.credit),)))
                 continue
