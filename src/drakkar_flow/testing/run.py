@@ -218,10 +218,10 @@ class FlowRun:
         with self._time_passes(), self._changed:
             while True:
                 alive = self._thread.is_alive()  # looked at first: what a flow did last still counts
-                if self.bugs:
-                    raise AssertionError(f"the flow broke: {'; '.join(self.bugs)}")
                 if value := condition():
                     return value
+                if self.bugs:
+                    raise AssertionError(f"the flow broke: {'; '.join(self.bugs)}")
                 if waited >= timeout_s or not alive:
                     raise AssertionError(f"waited in vain, {self.story()}")
                 if not self._changed.wait(_LOOK_S):
