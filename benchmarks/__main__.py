@@ -13,7 +13,7 @@ import platform
 import sys
 
 BENCHES = (
-    *("precomputed", "oneshot", "latency", "idle", "backlog", "ordering"),
+    *("precomputed", "oneshot", "persistent", "latency", "idle", "backlog", "ordering"),
     *("executor_spawn", "kafka_sink", "tracker", "peers"),
 )
 

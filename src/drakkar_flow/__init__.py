@@ -25,12 +25,15 @@ if TYPE_CHECKING:
         JsonlSink,
         KafkaSink,
         KafkaSource,
+        Persistent,
         Skip,
         SqliteSink,
         Subprocess,
         Window,
     )
+    from drakkar_flow.graph.periodic import periodic
     from drakkar_flow.graph.protocol import DrakkarHandler
+    from drakkar_flow.model.assignment import AssignedPartition
     from drakkar_flow.model.cache import CacheLike, CacheScope
     from drakkar_flow.model.group import MessageGroup
     from drakkar_flow.model.ids import format_rfc3339_micro, make_request_id, make_stable_task_id, make_task_id
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "AssignedPartition": "model.assignment",
     "BaseDrakkarHandler": "graph.handler",
     "CacheLike": "model.cache",
     "CacheScope": "model.cache",
@@ -101,6 +105,7 @@ _HOMES = {
     "SqliteSink": "graph.nodes",
     "StreamFlow": "graph.flow",
     "StreamingRunner": "engine.runner",
+    "Persistent": "graph.nodes",
     "Subprocess": "graph.nodes",
     "Window": "graph.nodes",
     "__version__": "_version",
@@ -111,9 +116,11 @@ _HOMES = {
     "make_request_id": "model.ids",
     "make_stable_task_id": "model.ids",
     "make_task_id": "model.ids",
+    "periodic": "graph.periodic",
 }
 
 __all__ = [
+    "AssignedPartition",
     "BaseDrakkarHandler",
     "CacheLike",
     "CacheScope",
@@ -143,6 +150,7 @@ __all__ = [
     "MongoPayload",
     "ParseFailurePayload",
     "PendingContext",
+    "Persistent",
     "PostgresOp",
     "PostgresPayload",
     "PrecomputedResult",
@@ -166,6 +174,7 @@ __all__ = [
     "make_request_id",
     "make_stable_task_id",
     "make_task_id",
+    "periodic",
 ]
 
 

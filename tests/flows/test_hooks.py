@@ -12,6 +12,7 @@ from drakkar_flow import (
     StreamFlow,
 )
 from drakkar_flow.model.outcome import FailureKind
+from drakkar_flow.observe.events import HookRan
 from drakkar_flow.testing import FlowRun, MemorySink, ScriptedExecutor, run_flow
 from support.handlers import LANE, PerRecord, ends, task
 
@@ -36,10 +37,11 @@ def test_d08_an_error_in_on_message_complete_keeps_no_offset():
     ("answer", "error"),
     [
         (RuntimeError("broke"), "broke"),
+        (RuntimeError(), "RuntimeError"),
         (42, "int where a CollectResult, a payload, a list of payloads or None belongs"),
         ([KafkaPayload(data=1), "x"], "str where"),
     ],
-    ids=["raises", "number", "mixed-list"],
+    ids=["raises", "raises-without-text", "number", "mixed-list"],
 )
 def test_a_hook_that_raises_or_returns_nonsense_is_a_dead_letter_of_its_records(hook, answer, error):
     """Nothing of what it returned is delivered, and the offsets move on."""
@@ -59,6 +61,10 @@ def test_a_hook_that_raises_or_returns_nonsense_is_a_dead_letter_of_its_records(
     }
     assert all(error in letter.error for letter in outcome.dead_letters)
     assert sorted(r.offset for letter in outcome.dead_letters for r, _ in letter.holds) == [0, 1]
+    told = [event for event in outcome.of(HookRan) if event.error]
+    assert len(told) == len(outcome.dead_letters)
+    assert {event.hook for event in told} == {hook}
+    assert all(error in event.error and event.exception is not None for event in told)
     assert outcome.values == ([] if hook == "on_task_complete" else ["t0", "t1"])
     assert outcome.committed == {LANE: 2}
     assert ends(outcome) == (0, 0, 2)

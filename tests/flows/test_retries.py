@@ -94,7 +94,7 @@ def test_a_parked_retry_holds_no_slot_and_is_tried_at_once_when_the_flow_drains(
     handler = Asking(ErrorAction.RETRY)
     with FlowRun(handler, [1], executor=executor, open_end=True) as run:
         run.wait_until(lambda: handler.asked)
-        run.wait_until(lambda: executor.statistics() == (0, 0, 4))
+        run.wait_until(lambda: executor.statistics()[:2] == (0, 0))
         assert run.flight.records == 1
         run.control.stop()
         outcome = run.finish()

@@ -13,6 +13,8 @@ from drakkar_flow.model.outcome import Ack
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import IntakePaused, PartitionsAssigned
+from drakkar_flow.runtime.assignments import AssignmentHooks
+from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.group import GroupReader, GroupSettings
@@ -46,7 +48,8 @@ class Member:
             "log_level": 0,
         }
         settings = GroupSettings((topic,), properties, poll_records=50, buffer_records_per_partition=100)
-        self.reader = GroupReader(settings, self.flight, Control(1.0), bus, self.tracker.beyond)
+        hooks = AssignmentHooks(Bridge(), bus, None, None, 1.0)
+        self.reader = GroupReader(settings, self.flight, Control(1.0), bus, self.tracker.beyond, hooks)
         self.reader.start()
 
     def take(self) -> int:

@@ -52,15 +52,15 @@ class Conversation:
     def say(self, frame: dict[str, Any], stdin: str = "") -> None:
         """Send a frame."""
         if self.framing == "json-lines":
-            self._to.write(json.dumps({**frame, **({"stdin": stdin} if stdin else {})}).encode() + b"\n")
+            self._to.write(_json({**frame, **({"stdin": stdin} if stdin else {})}) + b"\n")
         else:
-            head, body = json.dumps(frame).encode(), stdin.encode()
+            head, body = _json(frame), stdin.encode()
             self._to.write(struct.pack(">II", len(head), len(body)) + head + body)
         self._to.flush()
 
     def say_together(self, frames: list[dict[str, Any]]) -> None:
         """Send JSON lines in one write."""
-        self._to.write(b"".join(json.dumps(frame).encode() + b"\n" for frame in frames))
+        self._to.write(b"".join(_json(frame) + b"\n" for frame in frames))
         self._to.flush()
 
     def hear(self) -> dict[str, Any]:
@@ -99,3 +99,7 @@ class Conversation:
     ) -> None:
         self._child.kill()
         self._child.communicate()
+
+
+def _json(frame: dict[str, Any]) -> bytes:
+    return json.dumps(frame, separators=(",", ":")).encode()

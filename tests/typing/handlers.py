@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from drakkar_flow import (
     BaseDrakkarHandler,
     CollectResult,
+    DrakkarHandler,
     ErrorAction,
     ExecutorError,
     ExecutorResult,
@@ -68,6 +69,41 @@ class Untyped(BaseDrakkarHandler[Document, Count]):
         """The payload is anything."""
         assert_type(messages[0].payload, Any)
         return []
+
+
+class WrongPayload(Handler[Document, Count]):
+    """The payload is what the handler decodes to."""
+
+    async def arrange(
+        self,
+        messages: list[SourceMessage[Count]],  # E: override
+        pending: PendingContext,
+    ) -> list[ExecutorTask]:
+        """No document is a count."""
+        return []
+
+
+class Bare(Handler):
+    """Without parameters the payload is None, and may be used as anything."""
+
+    async def arrange(self, messages: list[SourceMessage], pending: PendingContext) -> list[ExecutorTask]:
+        """The bytes are always there."""
+        assert_type(messages[0].value, bytes)
+        return []
+
+    async def on_assign(self, partitions: list[int]) -> None:
+        """As py-drakkar's handlers write it."""
+
+
+def takes_any(handler: DrakkarHandler) -> None:
+    """For those who annotate what takes a handler."""
+
+
+def protocol(handler: Right, bare: Bare) -> None:
+    """Every handler has every hook; a class of another kind has not."""
+    takes_any(handler)
+    takes_any(bare)
+    takes_any(Document(text=""))  # E: arg-type
 
 
 class WrongArrange(Handler[Document, Count]):

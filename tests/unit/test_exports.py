@@ -11,6 +11,7 @@ import pytest
 import drakkar_flow
 
 PUBLIC = [
+    "AssignedPartition",
     "BaseDrakkarHandler",
     "CacheLike",
     "CacheScope",
@@ -40,6 +41,7 @@ PUBLIC = [
     "MongoPayload",
     "ParseFailurePayload",
     "PendingContext",
+    "Persistent",
     "PostgresOp",
     "PostgresPayload",
     "PrecomputedResult",
@@ -63,6 +65,7 @@ PUBLIC = [
     "make_request_id",
     "make_stable_task_id",
     "make_task_id",
+    "periodic",
 ]
 OTHER_NAMES = {"Handler", "MessageParseError", "SinkDeliveryFailedError", "SourceMessage"}
 """Second names of what is public under another, or raised under it."""

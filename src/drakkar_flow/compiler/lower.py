@@ -43,6 +43,7 @@ from drakkar_flow.runtime.commit import CommitSink
 from drakkar_flow.runtime.deadletter import DeadLetterWorker
 from drakkar_flow.runtime.deliver import DeliverSettings, DeliverWorker
 from drakkar_flow.runtime.execute import ExecuteSettings, ExecuteWorker
+from drakkar_flow.runtime.labels import Labels
 from drakkar_flow.runtime.line import KeysOf, keys_of
 from drakkar_flow.runtime.parking import Parking
 from drakkar_flow.runtime.parts import Parts, SinkPart
@@ -84,7 +85,9 @@ class _Lowering:
         on_decode: ErrorPolicy = parts.config.runtime.on_decode_error
         if decode is not None and decode.on_error is not None:
             on_decode = decode.on_error
-        self._policies = Policies(route.on_error, {FailureKind.DECODE: on_decode}, parts.control, parts.bus)
+        self._labels = Labels(flow.hooks.message_label, parts.bus)
+        by_kind = {FailureKind.DECODE: on_decode}
+        self._policies = Policies(route.on_error, by_kind, parts.control, parts.bus, self._labels)
 
     def dataflow(self) -> Dataflow:
         parts = self._parts
@@ -105,7 +108,8 @@ class _Lowering:
 
     @_lower.register
     def _(self, node: Decode, step: str, up: Stream) -> Stream:
-        return _sync(step, up, decode_step(step, decoder_for(node.target)))
+        decode = node.target if node.with_record else decoder_for(node.target)
+        return _sync(step, up, decode_step(step, decode, self._labels, with_record=node.with_record))
 
     @_lower.register
     def _(self, node: Map, step: str, up: Stream) -> Stream:
@@ -162,6 +166,7 @@ class _Lowering:
             on_error=node.on_error,
             default=ErrorAction(runtime.on_task_error),
             keys=_keys_of(node, executor.ordering),
+            priority=node.priority,
         )
         parking = Parking(parts.bridge, parts.flight, max(1, runtime.max_in_flight_records // 2))
         make = partial(

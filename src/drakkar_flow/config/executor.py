@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from drakkar_flow.config.base import Section
 from drakkar_flow.config.limits import LimitsConfig
+from drakkar_flow.config.persistent import PersistentConfig
 from drakkar_flow.config.retry import TaskRetryConfig
 from drakkar_flow.kernel.ordering import Ordering
 
@@ -17,6 +20,10 @@ class ExecutorConfig(Section):
 
     binary_path: str | None = Field(default=None, min_length=1)
     """The program to run; a task may name another."""
+    mode: Literal["oneshot", "persistent"] = "oneshot"
+    """A process for each task, or long-lived children that take one task after the other."""
+    persistent: PersistentConfig = PersistentConfig()
+    """The children of the mode `persistent`."""
     max_executors: int = Field(default=4, ge=1)
     """How many programs run at once."""
     task_timeout_seconds: float = Field(default=120, gt=0)
@@ -35,9 +42,9 @@ class ExecutorConfig(Section):
     drain_timeout_seconds: float = Field(default=30, gt=0)
     """Seconds that work in flight gets to finish at shutdown and when a partition is revoked."""
     backpressure_high_multiplier: int = Field(default=32, ge=1)
-    """Intake pauses when max_executors times this many tasks are in flight."""
+    """Intake pauses when this many tasks per slot are in flight, or more where that is less than 40 ms of work."""
     backpressure_low_multiplier: int = Field(default=4, ge=1)
-    """Intake resumes when no more than max_executors times this many tasks are in flight."""
+    """Intake goes on at full pace when no more than this many tasks per slot are in flight."""
     env: dict[str, str] = {}
     """Environment of every program, over the inherited one."""
     env_inherit_parent: bool = True

@@ -13,6 +13,7 @@ from drakkar_flow.config.executor import ExecutorConfig
 from drakkar_flow.config.kafka import KafkaConfig
 from drakkar_flow.config.notices import Place, idle_alignment, without_effect
 from drakkar_flow.config.observe import LoggingConfig, MetricsConfig
+from drakkar_flow.config.offload import OffloadConfig
 from drakkar_flow.config.runtime import RuntimeConfig
 from drakkar_flow.config.sinks import DlqConfig, SinksConfig
 from drakkar_flow.errors import Problem
@@ -38,6 +39,8 @@ class DrakkarConfig(Section):
     """Where records come from."""
     executor: ExecutorConfig = ExecutorConfig()
     """How external programs are run."""
+    offload: OffloadConfig = OffloadConfig()
+    """The threads for what a handler computes itself."""
     sinks: SinksConfig = SinksConfig()
     """Where results go."""
     dlq: DlqConfig = DlqConfig()

@@ -7,22 +7,20 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from drakkar_flow.config.executor import ExecutorConfig
 from drakkar_flow.config.kafka import KafkaConfig, KafkaSecurityConfig, client_properties
 from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.engine.executors import executor_config, intake_of, make_executor
 from drakkar_flow.errors import ConfigError, Problem
-from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import Execute, Route, SinkRef
 from drakkar_flow.observe.bus import Bus
+from drakkar_flow.runtime.assignments import AssignmentHooks
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.commit import Track
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.group import GroupReader, GroupSettings
-from drakkar_flow.runtime.intake import Intake
 from drakkar_flow.runtime.parts import Parts, SinkPart
-from drakkar_flow.runtime.source import ExecutorIntake
 from drakkar_flow.sinks.dlq import DeadLetterQueue
 from drakkar_flow.sinks.registry import SPECS
 
@@ -59,44 +57,28 @@ def build_parts(flow: StreamFlow, config: DrakkarConfig, bus: Bus, bridge: Bridg
         ConfigError: with every sink that is not configured or whose settings don't fit.
     """
     control = Control(config.drain_timeout_s)
+    group, hooks = _group_settings(config), flow.hooks
+    assignments = AssignmentHooks(bridge, bus, hooks.on_assign, hooks.on_revoke, group.drain_timeout_s)
     runtime = config.runtime
     track = Track()
     flight = Flight(runtime.max_in_flight_records, int(runtime.max_in_flight_mib * _MIB))
     execute: Execute | None = flow.find(Execute)
-    executor_config = _executor_config(config.executor, execute)
-    executor = OneshotExecutor(executor_config, bus) if execute is not None else None
+    programs = executor_config(config.executor, execute)
+    executor = make_executor(programs, bus) if execute is not None else None
     return Parts(
         config=config,
         bus=bus,
         bridge=bridge,
         control=control,
         flight=flight,
-        reader=GroupReader(_group_settings(config), flight, control, bus, track.beyond),
+        reader=GroupReader(group, flight, control, bus, track.beyond, assignments),
         track=track,
         sinks=_sinks(flow.find(Route), config),
         dead_letters=_dead_letters(config),
         executor=executor,
-        intake=_intake_of(executor, flight, executor_config) if executor is not None else None,
+        intake=intake_of(executor, flight, programs) if executor is not None else None,
         ended=ended,
     )
-
-
-def _executor_config(config: ExecutorConfig, execute: Execute | None) -> ExecutorConfig:
-    if execute is None:
-        return config
-    program = execute.program
-    given = {
-        "binary_path": program.binary,
-        "max_executors": program.max_executors,
-        "task_timeout_seconds": program.timeout_s,
-    }
-    return config.model_copy(update={key: value for key, value in given.items() if value is not None})
-
-
-def _intake_of(executor: OneshotExecutor, flight: Flight, config: ExecutorConfig) -> ExecutorIntake:
-    high = config.max_executors * config.backpressure_high_multiplier
-    low = min(high - 1, max(1, config.max_executors * config.backpressure_low_multiplier))
-    return ExecutorIntake(Intake(high, low), executor, flight)
 
 
 def _group_settings(config: DrakkarConfig) -> GroupSettings:

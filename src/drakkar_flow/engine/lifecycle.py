@@ -1,10 +1,11 @@
 """The life of a flow in one process, on one page: start, drain, close.
 
-    start   configuration -> logging, metrics -> loop -> parts -> connect everything -> signals
-            -> the common start, if asked for -> read
-    drain   a signal, `shutdown` or a failure stops the intake; what is in flight may finish within
-            the drain budget; the source ends; Bytewax closes its sinks
-    close   the last commit, waited for -> sinks -> dead letters -> executor -> loop -> metrics -> logs
+    start   logging -> loop -> on_startup -> metrics -> parts -> connect everything -> on_ready ->
+            periodic functions -> signals -> the common start, if asked for -> read
+    drain   a signal, `shutdown` or a failure stops the intake, periodic functions end; what is in
+            flight may finish within the drain budget; the source ends; Bytewax closes its sinks
+    close   periodic functions -> the last commit, waited for, and on_revoke -> sinks -> dead letters ->
+            executor -> offload pool -> loop -> metrics -> logs
 
 It is the same under `StreamingRunner`, `drakkar-flow run` and `python -m bytewax.run`.
 """
@@ -16,7 +17,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -27,6 +29,7 @@ from drakkar_flow._version import __version__
 from drakkar_flow.compiler.lower import compile_flow
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.build import build_parts, settle_topics
+from drakkar_flow.engine.hooks import RunningHooks
 from drakkar_flow.engine.identity import cluster_name_of, worker_id_of
 from drakkar_flow.engine.memory import CollectorSettings
 from drakkar_flow.engine.startup import connect_all, wait_for_common_start
@@ -63,8 +66,8 @@ class Lifecycle:
         self.config = settle_topics(flow, config)
         self.statistics = Statistics()
         self.failure: str | None = None
-        self.worker_id = worker_id_of(config, os.environ, worker_id)
-        self.cluster_name = cluster_name_of(config, os.environ)
+        self._given_worker_id = worker_id
+        self._name_worker()
         self._own_logging = own_logging
         self._own_signals = own_signals
         self._log = structlog.get_logger("drakkar_flow")
@@ -75,6 +78,7 @@ class Lifecycle:
         self._log_listener: LogListener | None = None
         self._metrics = Metrics()
         self._server: MetricsServer | None = None
+        self._hooks = RunningHooks(flow.hooks, self._bridge, self._bus)
         self._collector = CollectorSettings(config.runtime.gc_threshold)
         self._old_signals: dict[int, Handler] = {}
         self._closing = threading.Lock()
@@ -106,13 +110,16 @@ class Lifecycle:
 
     def _start(self) -> Dataflow:
         self.flow.check()
-        self._observe()
+        self._open_logging()
         self._emit(StateChanged("starting", self.flow.name))
         self._bridge.open()
+        self._ask_on_startup()
+        self._serve_metrics()
         parts = self._parts = build_parts(self.flow, self.config, self._bus, self._bridge, self.close)
         self._metrics.watch(self._gauges)
         dataflow = compile_flow(self.flow, parts)
         self._bridge.run(connect_all(parts))
+        self._hooks.ready(self.config, parts.sinks.values())
         if self._own_signals:
             self._take_signals()
         if self._stop_early:
@@ -125,23 +132,45 @@ class Lifecycle:
         self._emit(StateChanged("running", self.flow.name))
         return dataflow
 
-    def _observe(self) -> None:
-        config = self.config
+    def _ask_on_startup(self) -> None:
+        """Take the configuration that the flow wants; what is set up already is set up anew."""
+        for warning in self.flow.hooks.warnings:
+            self._log.warning("handler_warning", reason=warning)
+        before = self._logging_settings()
+        self.config = settle_topics(self.flow, self._hooks.startup(self.config))
+        self._name_worker()
+        self._collector = CollectorSettings(self.config.runtime.gc_threshold)
+        if self._logging is not None and self._logging_settings() != before:
+            self._logging.close()
+            self._logging = configure_logging(**self._logging_settings())
+
+    def _name_worker(self) -> None:
+        self.worker_id = worker_id_of(self.config, os.environ, self._given_worker_id)
+        self.cluster_name = cluster_name_of(self.config, os.environ)
+
+    def _open_logging(self) -> None:
         if self._own_logging:
-            self._logging = configure_logging(
-                config.logging.level,
-                config.logging.format,
-                config.logging.output,
-                worker_id=self.worker_id,
-                consumer_group=config.kafka.consumer_group,
-                cluster_name=self.cluster_name,
-                service_version=__version__,
-            )
-        for notice in config.notices:
+            self._logging = configure_logging(**self._logging_settings())
+        for notice in self.config.notices:
             self._log.warning("config_notice", where=notice.where, what=notice.what, remedy=notice.remedy)
         self._log_listener = LogListener(self._log)
         self._log_listener.listen(self._bus)
         self.statistics.listen(self._bus)
+
+    def _logging_settings(self) -> dict[str, Any]:
+        config = self.config
+        return {
+            "level": config.logging.level,
+            "format": config.logging.format,
+            "output": config.logging.output,
+            "worker_id": self.worker_id,
+            "consumer_group": config.kafka.consumer_group,
+            "cluster_name": self.cluster_name,
+            "service_version": __version__,
+        }
+
+    def _serve_metrics(self) -> None:
+        config = self.config
         if config.metrics.enabled:
             self._metrics.listen(self._bus)
             self._metrics.describe_worker(
@@ -164,6 +193,7 @@ class Lifecycle:
         first = self._parts.control.stop()
         if first:
             self._drain_started_at = time.monotonic()
+            self._hooks.stop()
             self._bridge.post(self._stop_asked.set)
             self._bridge.post(self._emit, StateChanged("draining"))
         return first
@@ -207,6 +237,7 @@ class Lifecycle:
             self._closed = True
         parts = self._parts
         unfinished = 0
+        self._try("periodic functions", partial(self._hooks.close_periodics, _CLOSE_S))
         if parts is not None:
             parts.reader.close()
             unfinished = parts.flight.records
@@ -240,16 +271,28 @@ class Lifecycle:
         if parts.executor is not None:
             closers.append(parts.executor.close)
         for closer in closers:
-            try:
-                self._bridge.run(closer(), _CLOSE_S)
-            except Exception as exc:  # one part that can't close must not keep the others open
-                self._log.warning("close_failed", part=getattr(closer, "__qualname__", ""), error=str(exc))
+            self._try(getattr(closer, "__qualname__", ""), partial(self._await, closer))
+        self._try("offload pool", self._close_hooks)
+
+    def _await(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._bridge.run(close(), _CLOSE_S)
+
+    def _close_hooks(self) -> None:
+        if left := self._hooks.close(_CLOSE_S):
+            self._log.warning("offload_left_threads", count=left, expect="they end with the process")
 
     def _restore_signals(self) -> None:
         if threading.current_thread() is threading.main_thread():
             for number, handler in self._old_signals.items():
                 signal.signal(number, handler)
             self._old_signals.clear()
+
+    def _try(self, part: str, close: Callable[[], object]) -> None:
+        """Close one part; that it can't must not keep the others open."""
+        try:
+            close()
+        except Exception as exc:
+            self._log.warning("close_failed", part=part, error=str(exc))
 
     # --- what others look at --------------------------------------------------------------------
 
@@ -270,6 +313,7 @@ class Lifecycle:
         flight, reader = parts.flight.statistics(), parts.reader.statistics()
         pending = {lane: flight.by_lane.get(lane, 0) + queued for lane, queued in reader.queued.items()}
         executor = parts.executor.statistics() if parts.executor is not None else None
+        offload = self._hooks.pool
         return RuntimeGauges(
             in_flight_records=flight.records,
             in_flight_bytes=flight.size,
@@ -277,6 +321,8 @@ class Lifecycle:
             executor_running=executor.running if executor else 0,
             executor_waiting=executor.waiting if executor else 0,
             executor_slots=executor.slots if executor else 0,
+            offload_running=offload.running if offload else 0,
+            offload_queued=offload.queued if offload else 0,
             queued=reader.queued,
             pending=pending,
             lag=reader.lag,

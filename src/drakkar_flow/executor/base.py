@@ -23,6 +23,8 @@ class ExecutorStatistics(NamedTuple):
     """Tasks that wait for a slot."""
     slots: int
     """How many programs may run at once."""
+    ended: int = 0
+    """Tasks that needed a program and are over, since the start."""
 
 
 Outcome = ExecutorResult | ExecutorError

@@ -82,6 +82,7 @@ class OneshotExecutor:
         # Shared with the slots' threads; the first two under the lock.
         self._waiting = PriorityQueue[_Job]()
         self._running = 0
+        self._ended = 0
         self._lock = threading.Lock()
         self._tokens = SimpleQueue[int]()  # a 1 for each job pushed; 0 ends a thread
         self._finished = deque[_Job]()
@@ -103,7 +104,7 @@ class OneshotExecutor:
     def statistics(self) -> ExecutorStatistics:
         """How many programs run and wait now; may be called from any thread."""
         with self._lock:
-            return ExecutorStatistics(self._running, len(self._waiting), self._config.max_executors)
+            return ExecutorStatistics(self._running, len(self._waiting), self._config.max_executors, self._ended)
 
     def submit(self, task: ExecutorTask, priority: object, done: Done) -> Running:
         """Take `task` in; `done` hears how it ended, or None when it was given up.
@@ -200,6 +201,7 @@ class OneshotExecutor:
 
     def _settle(self, job: _Job) -> None:
         self._jobs.discard(job)
+        self._ended += 1
         self._bus.emit(_event(job))
         job.done(None if job.given_up else job.outcome)
         if self._closing:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import chain, count
 from typing import Any
 
 from drakkar_flow.errors import FlowError, Problem
+from drakkar_flow.graph.adapt import collect_of, hooks_of, payload_of
 from drakkar_flow.graph.handler import BaseDrakkarHandler, overrides
+from drakkar_flow.graph.hooks import LifeHooks
 from drakkar_flow.graph.nodes import (
     Arrange,
     Collect,
@@ -20,11 +23,13 @@ from drakkar_flow.graph.nodes import (
     Map,
     MapAsync,
     Node,
+    Persistent,
     Route,
     SinkRef,
     Subprocess,
     Window,
 )
+from drakkar_flow.graph.periodic import bound
 from drakkar_flow.graph.render import to_json, to_mermaid
 from drakkar_flow.graph.validate import problems_of
 from drakkar_flow.kernel.ordering import Ordering
@@ -51,12 +56,19 @@ class StreamFlow:
     []
     """
 
-    __slots__ = ("_name", "_nodes", "_source")
+    __slots__ = ("_hooks", "_name", "_nodes", "_source")
 
-    def __init__(self, name: str, source: KafkaSource | None = None, nodes: Iterable[Node] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        source: KafkaSource | None = None,
+        nodes: Iterable[Node] = (),
+        hooks: LifeHooks | None = None,
+    ) -> None:
         self._name = name
         self._source = source or KafkaSource()
         self._nodes = tuple(nodes)
+        self._hooks = hooks or LifeHooks()
 
     @property
     def name(self) -> str:
@@ -73,6 +85,11 @@ class StreamFlow:
         """The steps after the source, in order."""
         return self._nodes
 
+    @property
+    def hooks(self) -> LifeHooks:
+        """What is called around the steps."""
+        return self._hooks
+
     def __repr__(self) -> str:
         return f"StreamFlow({self._name!r}, {' > '.join(['source', *(step for step, _ in self.steps())])})"
 
@@ -80,15 +97,44 @@ class StreamFlow:
 
     def then(self, node: Node) -> StreamFlow:
         """Append a node."""
-        return StreamFlow(self._name, self._source, (*self._nodes, node))
+        return StreamFlow(self._name, self._source, (*self._nodes, node), self._hooks)
 
-    def decode(self, target: Any, *, on_error: ErrorPolicy | None = None, name: str = "") -> StreamFlow:
+    def with_hooks(
+        self,
+        *,
+        on_startup: Callable[..., Any] | None = None,
+        on_ready: Callable[..., Any] | None = None,
+        on_assign: Callable[..., Any] | None = None,
+        on_revoke: Callable[..., Any] | None = None,
+        message_label: Callable[..., Any] | None = None,
+        periodics: Iterable[Callable[[], Awaitable[Any]]] = (),
+    ) -> StreamFlow:
+        """Have functions called around the steps; they are those of a handler, without `self`.
+
+        `periodics` are functions without parameters, decorated with `@periodic(seconds)`. What is
+        not given stays as it was.
+        """
+        given: dict[str, Any] = {
+            "on_startup": on_startup,
+            "on_ready": on_ready,
+            "on_assign": on_assign,
+            "on_revoke": on_revoke,
+            "message_label": message_label,
+            "periodics": (*self._hooks.periodics, *map(bound, periodics)),
+        }
+        hooks = replace(self._hooks, **{name: hook for name, hook in given.items() if hook is not None})
+        return StreamFlow(self._name, self._source, self._nodes, hooks)
+
+    def decode(
+        self, target: Any, *, with_record: bool = False, on_error: ErrorPolicy | None = None, name: str = ""
+    ) -> StreamFlow:
         """Decode each record's value to `target`: a model, a struct, a type, or a function of bytes.
 
-        A record that can't be decoded follows `on_error`, by default the configuration's
+        With `with_record`, `target` is a function that is given the whole record and returns its
+        payload. A record that can't be decoded follows `on_error`, by default the configuration's
         `runtime.on_decode_error`.
         """
-        return self.then(Decode(target=target, on_error=on_error, name=name))
+        return self.then(Decode(target=target, with_record=with_record, on_error=on_error, name=name))
 
     def map(self, fn: Callable[..., Any], *, with_record: bool = False, name: str = "") -> StreamFlow:
         """Replace each payload by `fn(payload)`, or `fn(payload, record)`.
@@ -141,11 +187,12 @@ class StreamFlow:
 
     def execute(
         self,
-        program: Subprocess | None = None,
+        program: Subprocess | Persistent | None = None,
         *,
         on_error: Callable[..., Any] | None = None,
         ordering: Ordering | None = None,
         key: Callable[[Record], Any] | None = None,
+        priority: Callable[..., Any] | None = None,
         name: str = "",
     ) -> StreamFlow:
         """Run the tasks; `on_error(task, error)` returns RETRY, SKIP, DLQ or replacement tasks.
@@ -154,8 +201,18 @@ class StreamFlow:
         With `ordering` "key" or "partition" the tasks of a partition's records with the same key,
         or all of a partition, run one at a time in the order of their offsets; without it the
         configuration's `executor.ordering` holds. `key(record)` tells another key than the record's own.
+
+        Tasks that wait for a slot get one by ascending `priority(task)`, by default their first source
+        offset, then in the order they came.
         """
-        node = Execute(program=program or Subprocess(), on_error=on_error, ordering=ordering, key=key, name=name)
+        node = Execute(
+            program=program or Subprocess(),
+            on_error=on_error,
+            ordering=ordering,
+            key=key,
+            priority=priority,
+            name=name,
+        )
         return self.then(node)
 
     def collect(
@@ -193,21 +250,25 @@ class StreamFlow:
         >>> StreamFlow.from_handler(Noop())
         StreamFlow('Noop', source > arrange > execute > collect > route)
         """
-        flow = cls(name or type(handler).__name__)
-        if handler.input_model is not None:
+        flow = cls(name or type(handler).__name__, hooks=hooks_of(handler))
+        if overrides(handler, "deserialize_message"):
+            flow = flow.decode(payload_of(handler.deserialize_message), with_record=True)
+        elif handler.input_model is not None:
             flow = flow.decode(handler.input_model)
-        collect = getattr(handler, "collect", None)
-        on_task = handler.on_task_complete if overrides(handler, "on_task_complete") else collect
+        on_task = collect_of(handler)
         return (
             flow.arrange(handler.arrange)
-            .execute(on_error=handler.on_error)
+            .execute(
+                on_error=handler.on_error,
+                priority=handler.task_priority if overrides(handler, "task_priority") else None,
+            )
             .collect(
                 on_task,
                 on_message_complete=handler.on_message_complete if overrides(handler, "on_message_complete") else None,
                 on_window_complete=handler.on_window_complete if overrides(handler, "on_window_complete") else None,
                 name="collect" if on_task is None else "",
             )
-            .route(on_delivery_error=getattr(handler, "on_delivery_error", None))
+            .route(on_delivery_error=handler.on_delivery_error if overrides(handler, "on_delivery_error") else None)
         )
 
     # --- reading --------------------------------------------------------------------------------
@@ -231,7 +292,7 @@ class StreamFlow:
 
     def problems(self) -> list[Problem]:
         """Everything that keeps the flow from being compiled."""
-        return problems_of(self._name, self._source, list(self.steps()))
+        return problems_of(self._name, self._source, list(self.steps()), self._hooks)
 
     def check(self) -> None:
         """Raise FlowError with every problem, if there are any."""

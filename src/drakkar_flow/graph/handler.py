@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Generic, TypeVar, get_args
+from collections.abc import Callable, Coroutine, Mapping
+from functools import cached_property
+from typing import Any, ClassVar, Generic, ParamSpec
 
 from pydantic import BaseModel
+from typing_extensions import TypeVar
 
+from drakkar_flow.graph.cache import NoCache
+from drakkar_flow.graph.parameters import parameters_of
+from drakkar_flow.graph.services import Services
+from drakkar_flow.model.cache import CacheLike
+from drakkar_flow.model.codec import decoder_for
 from drakkar_flow.model.group import MessageGroup
-from drakkar_flow.model.payload import CollectResult
+from drakkar_flow.model.payload import CollectResult, DeliveryAction, DeliveryError
 from drakkar_flow.model.record import Record
 from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorResult, ExecutorTask, PendingContext
 
 __all__ = ["BaseDrakkarHandler", "Handler", "overrides"]
 
-InputT = TypeVar("InputT")
-OutputT = TypeVar("OutputT")
+InputT = TypeVar("InputT", default=Any)
+OutputT = TypeVar("OutputT", default=Any)
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class BaseDrakkarHandler(Generic[InputT, OutputT]):
@@ -22,7 +32,12 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
 
     `BaseDrakkarHandler[Input, Output]` decodes each record's value to `Input` (a pydantic model,
     a msgspec struct, any type pydantic knows) into `record.payload`; used bare, records come with
-    `payload=None` and only their bytes. `Output` is for the reader.
+    `payload=None` and only their bytes. `Output` is for the reader. Both are found through generic
+    base classes and mixins; a class attribute `input_model` goes before them.
+
+    A hook that is async here may be a plain function in a subclass; it then runs on the event loop
+    and must be short. No hook that raises ends the flow or freezes an offset; the handlers page
+    has a table of what happens instead.
 
     >>> class Grep(BaseDrakkarHandler[dict, dict]):
     ...     async def arrange(self, messages, pending):
@@ -42,15 +57,55 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
     """
     app_env_prefix: ClassVar[str] = "APP_"
     """Environment variables `APP_LIMIT` and `APP_DB__HOST` set `app.limit` and `app.db.host` of the model."""
+    cache: CacheLike = NoCache()
+    """py-drakkar's cache, as long as there is none: it takes every call and keeps nothing."""
+
+    _services: Services | None = None  # the running flow's; set by its start, gone with its end
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for base in getattr(cls, "__orig_bases__", ()):
-            models = [None if isinstance(arg, TypeVar) else arg for arg in get_args(base)]
-            if len(models) == 2 and models[0] is not None:
-                cls.input_model, cls.output_model = models
+        found = parameters_of(cls, BaseDrakkarHandler)
+        for name, model in zip(("input_model", "output_model"), found, strict=False):
+            if name not in vars(cls) and not isinstance(model, TypeVar):
+                setattr(cls, name, model)
 
-    async def arrange(self, messages: list[Record], pending: PendingContext) -> list[ExecutorTask]:
+    # --- the flow's life ------------------------------------------------------------------------
+
+    async def on_startup(self, config: Any) -> Any:
+        """Look at the configuration (a DrakkarConfig) before anything is made of it; return it, or a changed one.
+
+        Called once, as the first thing of a start; whatever it returns is checked like a file. A
+        configuration can't be changed in place: return `config.model_copy(update={...})`. It may
+        take as long as it likes. If it raises or returns something else, the flow does not start.
+        """
+        return config
+
+    async def on_ready(self, config: Any, db_pool: Any) -> None:
+        """Prepare what the other hooks need; called once, before the first record is read.
+
+        Sinks and the dead letter queue are connected then. `db_pool` is the asyncpg pool of the
+        first PostgreSQL sink, None without one. It may take as long as it likes; if it raises, the
+        flow does not start and closes what it had opened.
+        """
+
+    async def on_assign(self, partitions: list[Any]) -> None:
+        """Hear which partitions were assigned to this process just now.
+
+        Each is an `AssignedPartition`: an `int` that also knows its `topic`. Their records don't wait
+        for this hook. It never overlaps with `on_revoke`: changes are told one after the other.
+        """
+
+    async def on_revoke(self, partitions: list[Any]) -> None:
+        """Hear which partitions leave this process, after their last commit and before they are let go.
+
+        The release waits for it as long as is left of the drain budget; the hook may go on after
+        that for another budget, then it is cancelled. Partitions that were lost are told too: those
+        are somebody else's already. At an orderly end it is called for all of them.
+        """
+
+    # --- the work -------------------------------------------------------------------------------
+
+    async def arrange(self, messages: list[Record[InputT]], pending: PendingContext) -> list[ExecutorTask]:
         """Turn a window of records of one partition into tasks.
 
         Called once per window, one at a time per partition. A record no task names is finished at
@@ -67,7 +122,7 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
         return None
 
     async def on_window_complete(
-        self, results: list[ExecutorResult], source_messages: list[Record]
+        self, results: list[ExecutorResult], source_messages: list[Record[InputT]]
     ) -> CollectResult | None:
         """Called once per window that had tasks, when all of them have ended.
 
@@ -78,6 +133,74 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
     async def on_error(self, task: ExecutorTask, error: ExecutorError) -> ErrorAction | list[ExecutorTask]:
         """Decide about a failed task: RETRY, SKIP, DLQ, or tasks that take its place."""
         return ErrorAction.SKIP
+
+    async def on_delivery_error(self, error: DeliveryError) -> DeliveryAction:
+        """Decide about payloads a sink could not write, after its own retries: DLQ, RETRY or SKIP."""
+        return DeliveryAction.DLQ
+
+    # --- answers given in passing: plain functions that don't wait ------------------------------
+
+    def deserialize_message(self, msg: Record[InputT]) -> Record[InputT] | None:
+        """Set `msg.payload` from `msg.value`, and return the message, or None.
+
+        Overriding it replaces the decoding to `input_model`; it runs on the engine's thread. What it
+        raises is a decode error: the record follows `runtime.on_decode_error`.
+        """
+        if self.input_model is not None:
+            msg.payload = self._decode(msg.value)
+        return msg
+
+    def message_label(self, msg: Record[InputT]) -> str:
+        """Name a record in logs, errors and dead letters; it is called when one is to be named only.
+
+        It may be called before the record is decoded (`msg.payload` is None then), from any thread. If
+        it raises or returns no text, the label is topic:partition:offset.
+        """
+        return msg.label
+
+    def task_priority(self, task: ExecutorTask) -> Any:
+        """Say when a task that waits for a slot gets one: smaller first, equals in the order they came.
+
+        A number, a text, or a tuple of these; asked before a task waits, again before each retry, not for
+        precomputed tasks. If it raises, the priority is the first of the task's source offsets.
+        """
+        return min(task.source_offsets, default=0)
+
+    # --- what a handler may ask for -------------------------------------------------------------
+
+    def offload(self, fn: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Run `fn(*args, **kwargs)`, Python that computes, on a thread: `await self.offload(parse, text)`.
+
+        At most `offload.max_threads` calls run at once, others wait in their order. Context variables
+        are those of the caller. What `fn` raises is raised here. A caller that is cancelled while it
+        waits takes its call back; one that runs already runs to its end. It shares the interpreter's
+        lock with everything else: what has to use several cores belongs into a program.
+
+        Raises:
+            RuntimeError: before the handler's flow has connected everything (`on_ready` is the
+                first hook that may use it), or after its end.
+        """
+        services = self._services
+        if services is None:
+            what = "offload works from on_ready on, as long as the flow runs"
+            raise RuntimeError(f"{type(self).__name__} does not run: {what}")
+        return services.offload(fn, args, kwargs)
+
+    def annotate(
+        self, target: object, kind: str, data: object = None, *, labels: Mapping[str, str] | None = None
+    ) -> None:
+        """Attach `data` of some `kind` to a record, a task, a result or a text id, for whoever looks on.
+
+        It is told as an `Annotated` event and counted; nothing keeps it yet. `data` is anything that
+        can be written as JSON, at most 16 KiB of it. What is larger or can't be written is dropped and
+        counted; this never raises. A handler that does not run annotates nothing.
+        """
+        if self._services is not None:
+            self._services.annotate(target, kind, data, labels)
+
+    @cached_property
+    def _decode(self) -> Callable[[bytes], Any]:
+        return decoder_for(self.input_model)
 
 
 Handler = BaseDrakkarHandler

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -25,6 +25,7 @@ __all__ = [
     "Map",
     "MapAsync",
     "Node",
+    "Persistent",
     "Route",
     "SinkRef",
     "Skip",
@@ -81,11 +82,31 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Subprocess:
-    """Runs one process per task; None takes the configuration's `executor` value."""
+    """Runs tasks by the executor of the configuration, a process for each; None takes its `executor` value."""
 
     binary: str | None = None
     max_executors: int | None = None
     timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Persistent:
+    """Runs tasks in long-lived children; None takes the configuration's `executor.persistent` value.
+
+    `settings` are other keys of that section, e.g. `{"recycle_after_requests": 10_000}`.
+
+    >>> Persistent("jq", ["-c", "--unbuffered", ".x"], protocol="lines").children is None
+    True
+    """
+
+    binary: str | None = None
+    args: Sequence[str] | None = None
+    protocol: Literal["worker", "lines"] | None = None
+    answer: Literal["line", "marker"] | None = None
+    children: int | None = None
+    max_in_flight_per_child: int | None = None
+    timeout_s: float | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +159,14 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decode(Node):
-    """Turns a record's value into `target`; what can't be decoded follows `on_error`."""
+    """Turns a record's value into `target`; what can't be decoded follows `on_error`.
+
+    With `with_record`, `target` is a function that is given the whole record and returns its payload.
+    """
 
     kind: ClassVar[str] = "decode"
     target: Any
+    with_record: bool = False
     on_error: ErrorPolicy | None = None
 
 
@@ -196,13 +221,17 @@ class Arrange(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execute(Node):
-    """Runs tasks in the order of `ordering`; `on_error(task, error)` decides about a failed one."""
+    """Runs tasks in the order of `ordering`; `on_error(task, error)` decides about a failed one.
+
+    Of those that wait for a slot the lowest `priority(task)` comes first.
+    """
 
     kind: ClassVar[str] = "execute"
-    program: Subprocess = field(default_factory=Subprocess)
+    program: Subprocess | Persistent = field(default_factory=Subprocess)
     on_error: Callable[..., Any] | None = None
     ordering: Ordering | None = None
     key: Callable[[Record], Any] | None = None
+    priority: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from drakkar_flow.graph.nodes import KafkaSource, Node, Route, SinkRef, Subprocess, Window
+from drakkar_flow.graph.nodes import KafkaSource, Node, Persistent, Route, SinkRef, Subprocess, Window
 
 __all__ = ["to_json", "to_mermaid"]
 
@@ -62,7 +62,7 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, SinkRef):
         return {"kind": value.kind, "name": value.name, **value.settings}
-    if isinstance(value, Window | Subprocess):
+    if isinstance(value, Window | Subprocess | Persistent):
         return {item.name: getattr(value, item.name) for item in fields(value) if getattr(value, item.name) is not None}
     if isinstance(value, str | int | float | bool):
         return value

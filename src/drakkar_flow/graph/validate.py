@@ -10,7 +10,19 @@ from itertools import pairwise
 from typing import get_args
 
 from drakkar_flow.errors import Problem
-from drakkar_flow.graph.nodes import Arrange, Collect, Decode, ErrorPolicy, Execute, KafkaSource, MapAsync, Node, Route
+from drakkar_flow.graph.hooks import LifeHooks
+from drakkar_flow.graph.nodes import (
+    Arrange,
+    Collect,
+    Decode,
+    ErrorPolicy,
+    Execute,
+    KafkaSource,
+    MapAsync,
+    Node,
+    Persistent,
+    Route,
+)
 from drakkar_flow.kernel.ordering import Ordering
 
 __all__ = ["problems_of"]
@@ -21,13 +33,14 @@ _ONCE: tuple[type[Node], ...] = (Decode, Arrange, Execute, Collect, Route)
 _TASK_CHAIN: tuple[type[Node], ...] = (Arrange, Execute, Collect, Route)
 
 
-def problems_of(name: str, source: KafkaSource, steps: Steps) -> list[Problem]:
+def problems_of(name: str, source: KafkaSource, steps: Steps, hooks: LifeHooks) -> list[Problem]:
     """Check a flow; an empty list means that it compiles."""
     return [
         *_name_problems(name),
         *_source_problems(source),
         *_shape_problems(steps),
         *(problem for step, node in steps for problem in _node_problems(step, node)),
+        *hooks.problems(),
     ]
 
 
@@ -113,7 +126,10 @@ def _limits(node: Node) -> Iterator[tuple[str, float | None, float, str]]:
         yield "its window's size", node.window.size, 1, "a window holds at least 1 record"
         yield "its window's linger_s", node.window.linger_s, 0, "use 0 or more seconds"
     if isinstance(node, Execute):
-        yield "max_executors", node.program.max_executors, 1, "use at least 1"
+        if isinstance(node.program, Persistent):
+            yield "children", node.program.children, 1, "use at least 1"
+        else:
+            yield "max_executors", node.program.max_executors, 1, "use at least 1"
         yield "timeout_s", node.program.timeout_s, 0, "use more than 0 seconds"
     if isinstance(node, MapAsync):
         yield "max_in_flight", node.max_in_flight, 1, "use at least 1"
@@ -123,9 +139,13 @@ def _limits(node: Node) -> Iterator[tuple[str, float | None, float, str]]:
 def _function_problems(where: str, node: Node) -> Iterator[Problem]:
     hooks = ["fn", "on_delivery_error", "on_message_complete", "on_window_complete"]
     if isinstance(node, Execute):
-        hooks.append("on_error")
+        hooks += ["on_error", "priority"]
+        if inspect.iscoroutinefunction(node.priority):
+            yield Problem(where, "its priority is an async function", "write it with 'def': it is asked in passing")
     if isinstance(node, Execute | MapAsync):
         hooks.append("key")
+    if isinstance(node, Decode) and node.with_record and inspect.iscoroutinefunction(node.target):
+        yield Problem(where, "decode got an async function", "write it with 'def': decoding must not wait")
     for function in (getattr(node, hook, None) for hook in hooks):
         if function is not None and not callable(function):
             yield Problem(where, f"{function!r} can't be called", "give it a function")

@@ -57,7 +57,8 @@ class Failure(msgspec.Struct, kw_only=True):
 
     `stage` is the readable id of the step. `task` is set for failed tasks; `payload`,
     `sink_type`, `sink_name` and `attempts` for failed deliveries. `to_dlq` is set where a handler
-    asked for the dead letter queue by itself, whatever the flow's error route says.
+    asked for the dead letter queue by itself, whatever the flow's error route says. `labels` are the
+    handler's own names of the records of `holds`, in the same order; empty where it names none.
     """
 
     kind: FailureKind
@@ -72,3 +73,4 @@ class Failure(msgspec.Struct, kw_only=True):
     sink_name: str = ""
     attempts: int = 0
     to_dlq: bool = False
+    labels: tuple[str, ...] = ()

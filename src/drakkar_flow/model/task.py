@@ -18,9 +18,12 @@ __all__ = [
     "PrecomputedResult",
 ]
 
-ErrorKind = Literal["nonzero_exit", "signal", "timeout", "launch_failure", "internal"]
-"""Why a task failed: it exited non-zero, was killed, ran out of time, could not be started, or
-the library itself failed."""
+ErrorKind = Literal[
+    "nonzero_exit", "signal", "timeout", "launch_failure", "internal", "protocol", "crash", "unavailable"
+]
+"""Why a task failed: it exited non-zero, was killed, ran out of time, could not be started, or the
+library itself failed. With long-lived children also: the child broke the protocol or can't be told
+the task, the child ended while it had the task, or no child could be started for too long."""
 
 _STDIN = {str, bytes, type(None)}
 

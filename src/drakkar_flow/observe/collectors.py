@@ -39,6 +39,14 @@ class BulkHistogram(Collector):
             series[0][bisect_left(self._bounds, value)] += count
             series[1][0] += value * count
 
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Count each of `values`; for a histogram without labels."""
+        with self._lock:
+            counts, total = self._series[()]
+            for value in values:
+                counts[bisect_left(self._bounds, value)] += 1
+            total[0] += sum(values)
+
     def describe(self) -> Iterable[Metric]:
         """Name the metric without its samples."""
         return [HistogramMetricFamily(self._name, self._documentation, labels=self._labels)]
@@ -71,6 +79,8 @@ class RuntimeGauges(NamedTuple):
     executor_running: int = 0
     executor_waiting: int = 0
     executor_slots: int = 0
+    offload_running: int = 0
+    offload_queued: int = 0
     queued: Mapping[Lane, int] = {}
     pending: Mapping[Lane, int] = {}
     lag: Mapping[Lane, int] = {}
@@ -91,6 +101,8 @@ _GAUGES: dict[str, tuple[str, Callable[[RuntimeGauges], float]]] = {
     "executor_pool_active": ("Programs that run", lambda g: g.executor_running),
     "executor_pool_max": ("Programs that may run at once", lambda g: g.executor_slots),
     "executor_pool_waiting": ("Tasks that wait for a slot", lambda g: g.executor_waiting),
+    "offload_running": ("Offloaded calls that run", lambda g: g.offload_running),
+    "offload_queued": ("Offloaded calls that wait for a thread", lambda g: g.offload_queued),
 }
 
 _LANE_GAUGES: dict[str, tuple[str, Callable[[RuntimeGauges], Mapping[Lane, int]]]] = {

@@ -7,7 +7,12 @@ import msgspec
 from drakkar_flow.model.record import Lane
 
 __all__ = [
+    "Annotated",
+    "AnnotationDropped",
     "BrokerStateChanged",
+    "ChildEnded",
+    "ChildLogged",
+    "ChildStarted",
     "CommitFailed",
     "Committed",
     "ConsumerError",
@@ -20,18 +25,23 @@ __all__ = [
     "DrainFinished",
     "DuplicateTasks",
     "Event",
+    "ExecutorBreakerChanged",
     "FlowFailed",
     "HookRan",
     "HooksRan",
     "IntakePaused",
+    "Offloaded",
     "PartitionsAssigned",
     "PartitionsRevoked",
+    "PeriodicRan",
     "RecordsConsumed",
     "RecordsFailed",
     "RecordsFinished",
     "StateChanged",
+    "TaskFellBack",
     "TaskFinished",
     "TaskRetried",
+    "TasksCompleted",
     "TasksPrecomputed",
     "TasksStarted",
     "WindowFinished",
@@ -179,6 +189,55 @@ class TaskFinished(Event, frozen=True):
     error: str = ""
 
 
+class TasksCompleted(Event, frozen=True):
+    """Tasks ended well in one turn of the loop: how long each took, and how long it waited before."""
+
+    durations_s: tuple[float, ...]
+    queue_waits_s: tuple[float, ...]
+
+
+class TaskFellBack(Event, frozen=True):
+    """A task that no child can be given is run as a process of its own."""
+
+    task_id: str
+    reason: str
+
+
+class ChildStarted(Event, frozen=True):
+    """A long-lived child runs; it need not be ready yet."""
+
+    child: int
+    pid: int
+
+
+class ChildEnded(Event, frozen=True):
+    """A long-lived child ended after `requests`; `failed` unless it was meant to end or only ran out of time."""
+
+    child: int
+    pid: int
+    reason: str
+    failed: bool
+    requests: int
+    lived_s: float
+
+
+class ChildLogged(Event, frozen=True):
+    """A long-lived child wrote lines to its stderr, and `more` that are not shown."""
+
+    child: int
+    pid: int
+    lines: tuple[str, ...]
+    more: int = 0
+
+
+class ExecutorBreakerChanged(Event, frozen=True):
+    """Children failed too often in a row and none is started (open), one probes (half_open), or they work (closed)."""
+
+    state: str
+    failures: int
+    reason: str
+
+
 class TaskRetried(Event, frozen=True):
     """A failed task is run again."""
 
@@ -187,11 +246,15 @@ class TaskRetried(Event, frozen=True):
 
 
 class HookRan(Event, frozen=True):
-    """A hook was called once: how long it took, whether it raised."""
+    """A hook was called once: how long it took, whether it raised, and what.
+
+    `duration_s` is None where the call's time is not measured, or is part of a batch's.
+    """
 
     hook: str
-    duration_s: float
+    duration_s: float | None
     error: str = ""
+    exception: BaseException | None = None
 
 
 class HooksRan(Event, frozen=True):
@@ -200,6 +263,40 @@ class HooksRan(Event, frozen=True):
     hook: str
     count: int
     duration_s: float
+
+
+class PeriodicRan(Event, frozen=True):
+    """A periodic function was run once; `stopped` tells that it raised and is not run any more."""
+
+    name: str
+    duration_s: float
+    error: str = ""
+    exception: BaseException | None = None
+    stopped: bool = False
+
+
+class Offloaded(Event, frozen=True):
+    """A call for a hook ran on a thread of the pool for `duration_s`."""
+
+    hook: str
+    duration_s: float
+
+
+class Annotated(Event, frozen=True):
+    """A handler attached `data`, as JSON, to what `target_type` and `target` name."""
+
+    target_type: str
+    target: str
+    kind: str
+    data: str
+    labels: dict[str, str]
+
+
+class AnnotationDropped(Event, frozen=True):
+    """An annotation was given up; `reason` is too_large or not_json."""
+
+    kind: str
+    reason: str
 
 
 class WindowFinished(Event, frozen=True):

@@ -104,10 +104,62 @@ def _task_retried(e: ev.TaskRetried) -> Line:
     return Line("info", "executor_task_retried", {"task_id": e.task_id, "attempt": e.attempt}, key=())
 
 
+def _task_fell_back(e: ev.TaskFellBack) -> Line:
+    fields = {"task_id": e.task_id, "reason": e.reason}
+    return Line("warning", "executor_task_fell_back", fields, "it runs as a process of its own", ())
+
+
+def _child_started(e: ev.ChildStarted) -> Line:
+    return Line("debug", "executor_child_started", {"child": e.child, "child_pid": e.pid}, key=())
+
+
+def _child_ended(e: ev.ChildEnded) -> Line:
+    fields: dict[str, Any] = {"child": e.child, "child_pid": e.pid, "requests": e.requests, "reason": e.reason}
+    fields["lived_s"] = round(e.lived_s, 3)
+    if not e.failed:
+        return Line("info", "executor_child_ended", fields, key=())
+    expect = "what it had failed with this reason; another is started after a pause"
+    return Line("warning", "executor_child_failed", fields, expect, ())
+
+
+def _child_logged(e: ev.ChildLogged) -> Line:
+    fields: dict[str, Any] = {"child": e.child, "child_pid": e.pid, "text": "\n".join(e.lines)}
+    if e.more:
+        fields["more_lines"] = e.more
+    return Line("info", "executor_child_stderr", fields, key=(str(e.child),))
+
+
+def _breaker(e: ev.ExecutorBreakerChanged) -> Line:
+    fields = {"state": e.state, "failures": e.failures, "reason": e.reason}
+    if e.state == "open":
+        expect = "no child is started but one now and then to see whether it works; tasks wait, or fall back"
+        return Line("error", "executor_breaker_open", fields, expect, ())
+    return Line("info", f"executor_breaker_{e.state}", fields, key=())
+
+
 def _hook_ran(e: ev.HookRan) -> Line | None:
     if not e.error:
         return None
-    return Line("error", "handler_hook_failed", {"hook": e.hook, "error": e.error}, key=(e.hook,))
+    fields = {"hook": e.hook, "error": e.error, **_stack(e.exception)}
+    return Line("error", "handler_hook_failed", fields, key=(e.hook,))
+
+
+def _periodic_ran(e: ev.PeriodicRan) -> Line | None:
+    if not e.error:
+        return None
+    fields = {"name": e.name, "error": e.error, **_stack(e.exception)}
+    if e.stopped:
+        return Line("error", "periodic_task_stopped", fields, "it is not run any more; everything else goes on")
+    return Line("error", "periodic_task_failed", fields, "it is run again after its interval", (e.name,))
+
+
+def _annotation_dropped(e: ev.AnnotationDropped) -> Line:
+    return Line("warning", "annotation_dropped", {"kind": e.kind, "reason": e.reason}, key=(e.reason,))
+
+
+def _stack(exception: BaseException | None) -> dict[str, Any]:
+    """What makes the log show where an exception was raised."""
+    return {"exc_info": exception} if exception is not None else {}
 
 
 def _delivery_retried(e: ev.DeliveryRetried) -> Line:
@@ -173,7 +225,14 @@ LINES: dict[type[ev.Event], Callable[[Any], Line | None]] = {
     ev.TaskFinished: _task_finished,
     ev.DuplicateTasks: _duplicate_tasks,
     ev.TaskRetried: _task_retried,
+    ev.TaskFellBack: _task_fell_back,
+    ev.ChildStarted: _child_started,
+    ev.ChildEnded: _child_ended,
+    ev.ChildLogged: _child_logged,
+    ev.ExecutorBreakerChanged: _breaker,
     ev.HookRan: _hook_ran,
+    ev.PeriodicRan: _periodic_ran,
+    ev.AnnotationDropped: _annotation_dropped,
     ev.DeliveryRetried: _delivery_retried,
     ev.DeliveriesFailed: _deliveries_failed,
     ev.DeliveriesSkipped: _deliveries_skipped,

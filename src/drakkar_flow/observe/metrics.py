@@ -52,8 +52,15 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "task_retries": ("Failed tasks that were run again", ()),
     "duplicate_tasks": ("Tasks whose id was pending in their partition already", ()),
     "tasks_precomputed": ("Tasks that brought their result along", ()),
+    "executor_children_started": ("Long-lived children that were started", ()),
+    "executor_children_ended": ("Long-lived children that ended; outcome is failed or done", ("outcome",)),
+    "executor_tasks_fallen_back": ("Tasks no child could be given, run as a process of their own", ()),
     "executor_output_truncated": ("Tasks whose output was cut at its cap", ("stream",)),
     "handler_hook_errors": ("Hook calls that raised", ("hook",)),
+    "executor_priority_fn_errors": ("Tasks whose priority could not be told", ()),
+    "periodic_task_runs": ("Runs of periodic functions; status is ok or error", ("name", "status")),
+    "recorder_annotations": ("Annotations made by the handler", ()),
+    "recorder_annotations_dropped": ("Annotations given up; reason is too_large or not_json", ("reason",)),
     "sink_payloads_delivered": ("Payloads written", _SINK),
     "sink_deliver_errors": ("Batches a sink failed to write, retried or given up", _SINK),
     "sink_delivery_retries": ("Batches tried again", _SINK),
@@ -69,6 +76,7 @@ _GAUGES = {
     "assigned_partitions": "Partitions assigned to this process",
     "backpressure_active": "1 while intake is paused because too much is in flight",
     "broker_up": "1 while the source is connected to its brokers, 0 before and when it lost them",
+    "executor_breaker_state": "0 while children are started, 1 while they are not, 0.5 while one probes",
     "uncommitted_offsets_at_stop": "Records unfinished when the last drain ended",
 }
 
@@ -87,6 +95,16 @@ _HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
         "Seconds a hook took; calls made in one batch count with their mean",
         ("hook",),
         (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30),
+    ),
+    "periodic_task_duration_seconds": (
+        "Seconds a periodic function ran",
+        ("name",),
+        (0.001, 0.01, 0.1, 0.5, 1, 5, 10, 30, 60),
+    ),
+    "offload_duration_seconds": (
+        "Seconds a call ran on a thread of the pool",
+        ("hook",),
+        (0.01, 0.1, 0.5, 1, 5, 30, 120),
     ),
     "sink_deliver_duration_seconds": (
         "Seconds a sink took to write a batch",
@@ -174,9 +192,18 @@ class Metrics:
         bus.listen(ev.TasksPrecomputed, lambda e: self._count("tasks_precomputed", by=e.count))
         bus.listen(ev.TaskFinished, self._on_task_finished)
         bus.listen(ev.DuplicateTasks, lambda e: self._count("duplicate_tasks", by=e.count))
+        bus.listen(ev.TasksCompleted, self._on_tasks_completed)
+        bus.listen(ev.TaskFellBack, lambda _: self._count("executor_tasks_fallen_back"))
+        bus.listen(ev.ChildStarted, lambda _: self._count("executor_children_started"))
+        bus.listen(ev.ChildEnded, lambda e: self._count("executor_children_ended", "failed" if e.failed else "done"))
+        bus.listen(ev.ExecutorBreakerChanged, self._on_breaker)
         bus.listen(ev.TaskRetried, lambda _: self._count("task_retries"))
         bus.listen(ev.HookRan, self._on_hook_ran)
         bus.listen(ev.HooksRan, self._on_hooks_ran)
+        bus.listen(ev.PeriodicRan, self._on_periodic_ran)
+        bus.listen(ev.Offloaded, lambda e: self._observe("offload_duration_seconds", e.duration_s, e.hook))
+        bus.listen(ev.Annotated, lambda _: self._count("recorder_annotations"))
+        bus.listen(ev.AnnotationDropped, lambda e: self._count("recorder_annotations_dropped", e.reason))
         bus.listen(ev.WindowFinished, lambda e: self._observe("batch_duration_seconds", e.duration_s))
         bus.listen(ev.DeliveriesWritten, self._on_written)
         bus.listen(ev.DeliveryRetried, self._on_delivery_retried)
@@ -261,10 +288,25 @@ class Metrics:
         if event.stderr_truncated:
             self._count("executor_output_truncated", "stderr")
 
+    def _on_tasks_completed(self, event: ev.TasksCompleted) -> None:
+        self._count("executor_tasks", "completed", by=len(event.durations_s))
+        self._histograms["executor_duration_seconds"].observe_all(event.durations_s)
+        self._histograms["executor_queue_wait_seconds"].observe_all(event.queue_waits_s)
+
+    def _on_breaker(self, event: ev.ExecutorBreakerChanged) -> None:
+        self._gauges["executor_breaker_state"].set({"closed": 0, "half_open": 0.5}.get(event.state, 1))
+
     def _on_hook_ran(self, event: ev.HookRan) -> None:
-        self._observe("handler_duration_seconds", event.duration_s, event.hook)
+        if event.duration_s is not None:
+            self._observe("handler_duration_seconds", event.duration_s, event.hook)
         if event.error:
             self._count("handler_hook_errors", event.hook)
+            if event.hook == "task_priority":
+                self._count("executor_priority_fn_errors")
+
+    def _on_periodic_ran(self, event: ev.PeriodicRan) -> None:
+        self._count("periodic_task_runs", event.name, "error" if event.error else "ok")
+        self._observe("periodic_task_duration_seconds", event.duration_s, event.name)
 
     def _on_hooks_ran(self, event: ev.HooksRan) -> None:
         if event.count:

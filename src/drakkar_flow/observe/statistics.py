@@ -134,6 +134,7 @@ class Statistics:
         self._add(bus, ev.TasksStarted, self._on_tasks_started)
         self._add(bus, ev.TasksPrecomputed, self._on_precomputed)
         self._add(bus, ev.TaskFinished, self._on_task_finished)
+        self._add(bus, ev.TasksCompleted, self._on_tasks_completed)
         self._add(bus, ev.TaskRetried, self._on_task_retried)
         self._add(bus, ev.HookRan, self._on_hook_ran)
         self._add(bus, ev.DeliveriesWritten, self._on_written)
@@ -192,6 +193,13 @@ class Statistics:
             self._totals.tasks_completed += 1
         self._task_rate.add(1, self._clock())
         self._task_latency.add(event.duration_s)
+
+    def _on_tasks_completed(self, event: ev.TasksCompleted) -> None:
+        durations = event.durations_s
+        self._totals.tasks_completed += len(durations)
+        self._task_rate.add(len(durations), self._clock())
+        for duration_s in durations:
+            self._task_latency.add(duration_s)
 
     def _on_task_retried(self, _: ev.TaskRetried) -> None:
         self._totals.task_retries += 1

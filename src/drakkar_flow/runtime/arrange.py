@@ -15,7 +15,7 @@ from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import DuplicateTasks, HookRan
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.calls import Calls
-from drakkar_flow.runtime.failures import failure_of
+from drakkar_flow.runtime.failures import describe, failure_of
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.pending import PendingTasks
 from drakkar_flow.runtime.step import Worker
@@ -136,7 +136,10 @@ class ArrangeWorker(Worker):
 
         def arranged(tasks: Any, error: BaseException | None) -> None:
             queue.busy = False
-            self._bus.emit(HookRan("arrange", time.monotonic() - started, str(error) if error else ""))
+            if error is None and not are_tasks(tasks):
+                what = "a list of ExecutorTask with the offsets they work for"
+                error = TypeError(f"arrange must return {what}, not {_described(tasks)}")
+            self._bus.emit(HookRan("arrange", time.monotonic() - started, describe(error) if error else "", error))
             self._finish(records, tasks, error, started)
             self.open -= len(records)
             if inline_over:
@@ -147,9 +150,6 @@ class ArrangeWorker(Worker):
         inline_over = True
 
     def _finish(self, records: list[Record], tasks: Any, error: BaseException | None, started: float) -> None:
-        if error is None and not are_tasks(tasks):
-            what = "a list of ExecutorTask with the offsets they work for"
-            error = TypeError(f"arrange must return {what}, not {_described(tasks)}")
         if error is not None:
             holds = [(record, record.credit) for record in records]
             self.fail(failure_of(FailureKind.ARRANGE, self._stage, error, holds))

@@ -14,7 +14,7 @@ from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import HookRan, HooksRan, WindowFinished
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.calls import Calls
-from drakkar_flow.runtime.failures import failure_of
+from drakkar_flow.runtime.failures import describe, failure_of
 from drakkar_flow.runtime.step import Worker
 from drakkar_flow.runtime.windows import Ending, Group, TaskRun, WindowRun
 
@@ -128,8 +128,8 @@ class CollectWorker(Worker):
         started = group.message.finished_at = time.monotonic()
 
         def answered(value: Any, error: BaseException | None) -> None:
-            self._bus.emit(HookRan("on_message_complete", time.monotonic() - started, str(error or "")))
-            self._deliver("on_message_complete", value, error, (group,))
+            took_s = time.monotonic() - started
+            self._deliver("on_message_complete", value, error, (group,), took_s)
             self._close(window, group)
             self.open -= 1
 
@@ -152,8 +152,8 @@ class CollectWorker(Worker):
         started = time.monotonic()
 
         def answered(value: Any, error: BaseException | None) -> None:
-            self._bus.emit(HookRan("on_window_complete", time.monotonic() - started, str(error or "")))
-            self._deliver("on_window_complete", value, error, window.groups)
+            took_s = time.monotonic() - started
+            self._deliver("on_window_complete", value, error, window.groups, took_s)
             window.hooked = True
             for group in window.groups:
                 if group.closed:
@@ -165,18 +165,25 @@ class CollectWorker(Worker):
     def _return_rest(self, group: Group) -> None:
         self.ack(Ack(group.record, group.purse.rest(), _STATUS[group.worst]))
 
-    def _deliver(self, hook: str, value: Any, error: BaseException | None, groups: Iterable[Group]) -> None:
+    def _deliver(
+        self,
+        hook: str,
+        value: Any,
+        error: BaseException | None,
+        groups: Iterable[Group],
+        took_s: float | None = None,
+    ) -> None:
         """Send what a hook returned; a hook that failed is a failure of the records it was called for."""
-        if error is None:
-            if value is None:
-                return
+        payloads: list[Any] = []
+        if error is None and value is not None:
             try:
                 payloads = payloads_of(value)
             except TypeError as exc:
                 error = TypeError(f"{hook} returned {exc}")
+        if error is not None or took_s is not None:
+            self._bus.emit(HookRan(hook, took_s, describe(error) if error else "", error))
         if error is not None:
             holds = [group.hold() for group in groups]
             self.fail(failure_of(FailureKind.HOOK, f"{self._hooks.stage}.{hook}", error, holds))
-            return
         for payload in payloads:
             self.emit(Delivery(payload, tuple([group.hold() for group in groups])))

@@ -25,7 +25,7 @@ from drakkar_flow.observe.events import (
 )
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.calls import Calls
-from drakkar_flow.runtime.failures import failure_of
+from drakkar_flow.runtime.failures import describe, failure_of
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.step import Worker
 from drakkar_flow.sinks.base import Sink
@@ -193,7 +193,7 @@ class DeliverWorker(Worker):
     async def _decide(self, batch: list[Delivery], error: Exception) -> DeliveryAction:
         assert self._settings.on_error is not None
         started = time.monotonic()
-        problem = ""
+        problem: Exception | None = None
         action = DeliveryAction.DLQ
         seen = DeliveryError(
             sink_name=self._settings.name,
@@ -205,6 +205,7 @@ class DeliverWorker(Worker):
             answer = self._settings.on_error(seen)
             action = DeliveryAction(await answer if inspect.isawaitable(answer) else answer)
         except Exception as exc:  # a hook that raises must not lose payloads
-            problem = f"on_delivery_error: {exc}"
-        self._bus.emit(HookRan("on_delivery_error", time.monotonic() - started, problem))
+            problem = exc
+        text = f"on_delivery_error: {describe(problem)}" if problem else ""
+        self._bus.emit(HookRan("on_delivery_error", time.monotonic() - started, text, problem))
         return action

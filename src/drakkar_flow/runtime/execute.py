@@ -23,6 +23,7 @@ from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.line import KeysOf, Line
 from drakkar_flow.runtime.parking import Parking
 from drakkar_flow.runtime.pending import PendingTasks
+from drakkar_flow.runtime.priority import priority_of
 from drakkar_flow.runtime.step import Worker
 from drakkar_flow.runtime.windows import Ending, TaskRun, WindowRun, are_tasks
 
@@ -43,6 +44,7 @@ class ExecuteSettings:
     on_error: Callable[..., Any] | None
     default: ErrorAction
     keys: KeysOf | None = None
+    priority: Callable[[ExecutorTask], object] | None = None
 
 
 class ExecuteWorker(Worker):
@@ -139,7 +141,7 @@ class ExecuteWorker(Worker):
         if task.precomputed is not None:
             self._ended(run, precomputed(task))
             return
-        priority = min(task.source_offsets, default=0)
+        priority = priority_of(task, self._settings.priority, self._bus)
         try:
             self._executor.submit(task, priority, partial(self._bridge.guard, self._ended, run))
         except Exception as exc:  # an executor that breaks its word must not freeze the offset
@@ -179,7 +181,7 @@ class ExecuteWorker(Worker):
 
         def answered(answer: Any, raised: BaseException | None) -> None:
             action, problem = _judge(run, answer, raised)
-            self._bus.emit(HookRan("on_error", time.monotonic() - started, problem))
+            self._bus.emit(HookRan("on_error", time.monotonic() - started, problem, raised))
             self._follow(run, error, action)
 
         self._calls.call(hook, (run.task, error), answered)

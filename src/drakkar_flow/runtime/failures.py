@@ -7,20 +7,24 @@ from collections.abc import Iterable
 
 from drakkar_flow.model.outcome import Failure, FailureKind, Hold
 
-__all__ = ["failure_of"]
+__all__ = ["describe", "failure_of"]
 
 _STACK_LIMIT = 8192
 
 
 def failure_of(kind: FailureKind, stage: str, error: BaseException, holds: Iterable[Hold]) -> Failure:
     """Describe an exception as a value that keeps the credit of the records it concerns."""
-    text = str(error) or type(error).__name__
     stack = "".join(traceback.format_exception(error))[-_STACK_LIMIT:]
     return Failure(
         kind=kind,
         stage=stage,
-        error=text,
+        error=describe(error),
         holds=tuple(holds),
         exception_class=f"{type(error).__module__}.{type(error).__qualname__}",
         stacktrace=stack,
     )
+
+
+def describe(error: BaseException) -> str:
+    """An exception's text, or its name where it has none."""
+    return str(error) or type(error).__name__

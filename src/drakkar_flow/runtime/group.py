@@ -5,7 +5,8 @@ answers rebalances, so that no commit can race a revoke. The engine's threads on
 
 Revoke, in this order: the partition's buffer is dropped and nothing more of it is given out; what is
 in flight may finish within the drain budget; what did not is fenced (not delivered, not committed);
-the last watermark is committed synchronously; the partition is released. A lost partition is fenced
+the last watermark is committed synchronously; `on_revoke` runs within what is left of the budget;
+the partition is released. A lost partition is fenced
 at once and nothing is committed for it.
 """
 
@@ -32,6 +33,7 @@ from drakkar_flow.observe.events import (
     RecordsConsumed,
     RecordsKnownFinished,
 )
+from drakkar_flow.runtime.assignments import AssignmentHooks
 from drakkar_flow.runtime.buffers import Buffers, Partition
 from drakkar_flow.runtime.commits import FINAL_COMMIT_S, Commits
 from drakkar_flow.runtime.control import Control
@@ -52,6 +54,7 @@ _FULL_WAIT_S = 0.005  # between looks at full buffers
 _PAUSE_AFTER_S = 1.0  # full for longer than this: pause. Pausing drops librdkafka's prefetch, so not before
 _PROBE_S = 2.0  # between two looks for brokers that are down
 _ENDS_S = 1.0  # between two looks at the partitions' ends, which lag is counted from
+_HOOK_S = 5.0  # how long on_revoke may hold up the end
 _LEAVE_S = 5.0  # how long leaving the group may take after it
 _OVERDUE_S = 5.0  # commits that are not accepted for so long hold back the intake
 _FETCH_COMMITTED_S = 5.0  # how long an assignment waits to learn what was finished before
@@ -75,9 +78,16 @@ class GroupReader:
     """Reads the topics of a consumer group into bounded buffers and commits watermarks."""
 
     def __init__(
-        self, settings: GroupSettings, flight: Flight, control: Control, bus: Bus, beyond: Callable[[Lane, int], Spans]
+        self,
+        settings: GroupSettings,
+        flight: Flight,
+        control: Control,
+        bus: Bus,
+        beyond: Callable[[Lane, int], Spans],
+        hooks: AssignmentHooks,
     ) -> None:
         self._settings = settings
+        self._hooks = hooks
         self._flight = flight
         self._control = control
         self._bus = bus
@@ -129,12 +139,12 @@ class GroupReader:
     def close(self) -> None:
         """Commit what was noted, leave the group, end the thread; safe to call twice and before start.
 
-        Takes at most about 15 s. Without brokers the client library waits longer, for an answer to a
+        Takes at most about 20 s. Without brokers the client library waits longer, for an answer to a
         commit that was given up; the thread is a daemon and is left to it.
         """
         self._closing.set()
         if self._thread.ident is not None:
-            self._thread.join(FINAL_COMMIT_S + _LEAVE_S)
+            self._thread.join(FINAL_COMMIT_S + _HOOK_S + _LEAVE_S)
 
     def statistics(self) -> ReaderStatistics:
         """The records read ahead, and the lag of each partition that has a position."""
@@ -269,17 +279,20 @@ class GroupReader:
         consumer.resume(assigned)  # librdkafka keeps the pause of a partition that was paused when it went away
         self._set_up(up=True)
         self._bus.emit(PartitionsAssigned(lanes, len(self._buffers)))
+        self._hooks.assigned(lanes)
 
     def _on_revoke(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
         partitions = self._buffers.take_away(_lanes(revoked))
         taken = dict(partition.assignment for partition in partitions)
         started = time.monotonic()
-        budget_s = 0.0 if self._closing.is_set() else min(self._settings.drain_timeout_s, self._control.budget_s)
-        unfinished = self._flight.wait_idle(taken.items(), budget_s)
+        closing = self._closing.is_set()
+        budget_s = min(_HOOK_S if closing else self._settings.drain_timeout_s, self._control.budget_s)
+        unfinished = self._flight.wait_idle(taken.items(), 0.0 if closing else budget_s)
         self._flight.fence(taken.items())
         self._commits.commit_now(consumer, partitions)
         self._positions.forget(taken)
-        if not self._closing.is_set():
+        self._hooks.revoked(taken, started + budget_s)
+        if not closing:
             self._bus.emit(DrainFinished(unfinished, time.monotonic() - started))
         self._bus.emit(PartitionsRevoked(tuple(taken), len(self._buffers), unfinished=unfinished))
 
@@ -287,6 +300,7 @@ class GroupReader:
         taken = dict(partition.assignment for partition in self._buffers.take_away(_lanes(lost)))
         self._flight.fence(taken.items())
         self._positions.forget(taken)
+        self._hooks.revoked(taken)
         self._bus.emit(PartitionsRevoked(tuple(taken), len(self._buffers), lost=True))
 
     # --- the brokers' health --------------------------------------------------------------------

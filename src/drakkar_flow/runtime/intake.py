@@ -11,48 +11,57 @@ _MOST = 5_000  # every 20 ms: more than any flow handles
 class Intake:
     """Keeps an executor's queue between two marks, without knowing how many tasks a record will become.
 
-    Every 20 ms it grants what is missing to `high`. While the load stays at or below `low` and
-    records finish at the pace of the grants, as they do where most tasks are precomputed, the grant
-    doubles; as soon as there is a queue it is `high` at most again. Records that wait elsewhere (for
-    their window, for a slow sink, for a retry) do not count: other bounds hold them.
+    The marks are multiples of the executor's slots; the high one rises to what the executor got done
+    in the last 40 ms, so that neither a pool that does thousands of tasks in a slot runs dry nor a
+    queue of slow ones grows. Every 20 ms the intake grants what is missing to `high`. While the load
+    stays at or below `low` and records finish at the pace of the grants, as they do where most tasks
+    are precomputed, the grant doubles; as soon as there is a queue it is `high` at most again. Records
+    that wait elsewhere (for their window, for a slow sink, for a retry) do not count: other bounds hold
+    them.
 
     >>> intake = Intake(high=4, low=1)
-    >>> intake.room(now=0.0, load=0, finished=0)
+    >>> intake.room(now=0.0, slots=1, load=0, finished=0)
     4
     >>> intake.take(3)
-    >>> intake.room(now=0.01, load=3, finished=0), intake.room(now=0.02, load=3, finished=0)
+    >>> intake.room(now=0.01, slots=1, load=3, finished=0), intake.room(now=0.02, slots=1, load=3, finished=0)
     (1, 1)
     """
 
     def __init__(self, high: int, low: int) -> None:
         self._high = high
         self._low = low
-        self._grant = high
+        self._grant = 0
         self._left = 0
         self._finished = 0
+        self._ended = 0
         self._next_at = float("-inf")
 
-    def room(self, *, now: float, load: int, finished: int) -> int:
+    def room(self, *, now: float, slots: int, load: int, finished: int, ended: int = 0) -> int:
         """How many records may be read now.
 
-        `now` is monotonic seconds; `load` the tasks that run or wait for the executor; `finished`
-        the records finished since the start.
+        `now` is monotonic seconds; `slots` how many tasks the executor can run at once, `load` the
+        tasks that run or wait for it, `ended` the tasks it ended since the start; `finished` the
+        records finished since the start.
         """
         if now >= self._next_at:
             self._next_at = now + _REFILL_S
-            self._refill(load, finished - self._finished)
+            high = max(slots * self._high, 2 * (ended - self._ended))
+            low = min(high - 1, max(1, slots * self._low))
+            self._refill(high, low, load, finished - self._finished)
             self._finished = finished
+            self._ended = ended
         return self._left
 
     def take(self, count: int) -> None:
         """Note that `count` records were read."""
         self._left -= count
 
-    def _refill(self, load: int, finished: int) -> None:
-        if load > self._low:
-            self._grant = self._high
-            self._left = max(0, self._high - load)
+    def _refill(self, high: int, low: int, load: int, finished: int) -> None:
+        if load > low:
+            self._grant = high
+            self._left = max(0, high - load)
         else:
+            self._grant = max(self._grant, high)
             if self._left <= 0 and finished * 2 >= self._grant:
-                self._grant = min(self._grant * 2, _MOST)
+                self._grant = max(high, min(self._grant * 2, _MOST))
             self._left = self._grant

@@ -15,6 +15,7 @@ from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.credit import split
 from drakkar_flow.runtime.failures import failure_of
+from drakkar_flow.runtime.labels import Labels
 
 __all__ = ["DLQ", "TRACK", "Policies", "Routed", "Router", "Target"]
 
@@ -44,12 +45,18 @@ class Policies:
     """Where failures go: a policy per kind, `otherwise` for the rest."""
 
     def __init__(
-        self, otherwise: ErrorPolicy, by_kind: Mapping[FailureKind, ErrorPolicy], control: Control, bus: Bus
+        self,
+        otherwise: ErrorPolicy,
+        by_kind: Mapping[FailureKind, ErrorPolicy],
+        control: Control,
+        bus: Bus,
+        labels: Labels,
     ) -> None:
         self._otherwise = otherwise
         self._by_kind = dict(by_kind)
         self._control = control
         self._bus = bus
+        self._labels = labels
 
     def apply(self, failures: Iterable[Failure]) -> tuple[list[Failure], list[Ack]]:
         """Sort failures into dead letters and acks; a `fail` keeps the credit and stops the flow."""
@@ -57,15 +64,18 @@ class Policies:
         acks: list[Ack] = []
         for failure in failures:
             first = failure.holds[0][0]
+            label = self._labels.of(first)
             count = len(failure.holds)
-            self._bus.emit(RecordsFailed(failure.kind, failure.stage, first.lane, count, failure.error, first.label))
+            self._bus.emit(RecordsFailed(failure.kind, failure.stage, first.lane, count, failure.error, label))
             policy = DLQ if failure.to_dlq else self._by_kind.get(failure.kind, self._otherwise)
             if policy == "skip":
                 acks.extend(Ack(record, credit, AckStatus.SKIPPED) for record, credit in failure.holds)
-            elif policy == "fail":
+            elif policy in ("fail", "raise"):  # py-drakkar 2.4 says raise
                 self._control.hold(record for record, _ in failure.holds)
-                self._control.fail(f"{failure.stage} failed at {first.label}: {failure.error}")
+                self._control.fail(f"{failure.stage} failed at {label}: {failure.error}")
             else:
+                if self._labels.are_own:
+                    failure.labels = tuple(self._labels.of(record) for record, _ in failure.holds)
                 letters.append(failure)
         return letters, acks
 

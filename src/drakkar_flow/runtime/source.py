@@ -84,8 +84,10 @@ class ExecutorIntake:
 
     def room(self) -> int:
         """How many records may be read now."""
-        load = self._executor.statistics()
-        return self._intake.room(now=time.monotonic(), load=load.running + load.waiting, finished=self._flight.finished)
+        now, executor = time.monotonic(), self._executor.statistics()
+        load = executor.running + executor.waiting
+        finished = self._flight.finished
+        return self._intake.room(now=now, slots=executor.slots, load=load, finished=finished, ended=executor.ended)
 
     def take(self, count: int) -> None:
         """Note that `count` records were read."""

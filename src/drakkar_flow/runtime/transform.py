@@ -20,6 +20,7 @@ from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.credit import split
 from drakkar_flow.runtime.failures import failure_of
 from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.labels import Labels
 from drakkar_flow.runtime.line import KeysOf
 from drakkar_flow.runtime.step import Worker
 
@@ -28,27 +29,22 @@ __all__ = ["ChunkStep", "MapAsyncWorker", "decode_step", "filter_step", "flat_ma
 ChunkStep = Callable[[Chunk], Chunk]
 
 
-def decode_step(stage: str, decode: Callable[[bytes], Any]) -> ChunkStep:
-    """Set each record's payload to its decoded value."""
+def decode_step(stage: str, decode: Callable[..., Any], labels: Labels, *, with_record: bool = False) -> ChunkStep:
+    """Set each record's payload to what `decode` makes of its value, or of the whole record."""
 
     def step(chunk: Chunk) -> Chunk:
-        index = 0
-        records: list[Record] = chunk.items
-        try:
-            for record in records:
-                record.payload = decode(record.value)
-                index += 1
-        except Exception:
-            chunk.items = records[:index]
-            for record in records[index:]:
-                try:
-                    record.payload = decode(record.value)
-                except Exception as exc:
-                    error = DecodeError(f"{record.label}: {_one_line(exc)}")
-                    error.__cause__ = exc
-                    chunk.failures.append(failure_of(FailureKind.DECODE, stage, error, ((record, record.credit),)))
-                else:
-                    chunk.items.append(record)
+        failed: set[int] = set()
+        record: Record
+        for record in chunk.items:
+            try:
+                record.payload = decode(record if with_record else record.value)
+            except Exception as exc:
+                error = DecodeError(f"{labels.of(record)}: {_one_line(exc)}")
+                error.__cause__ = exc
+                chunk.failures.append(failure_of(FailureKind.DECODE, stage, error, ((record, record.credit),)))
+                failed.add(id(record))
+        if failed:
+            chunk.items = [record for record in chunk.items if id(record) not in failed]
         return chunk
 
     return step

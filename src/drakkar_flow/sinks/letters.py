@@ -14,18 +14,23 @@ from drakkar_flow.model.outcome import Failure, FailureKind
 from drakkar_flow.model.record import Record
 from drakkar_flow.model.task import ExecutorError
 
-__all__ = ["CONNECT_PREFIX", "TASK_HEADER", "TRUNCATED_HEADER", "Letter", "dead_letter_messages"]
+__all__ = ["CONNECT_PREFIX", "LABEL_HEADER", "TASK_HEADER", "TRUNCATED_HEADER", "Letter", "dead_letter_messages"]
 
 CONNECT_PREFIX = "__connect.errors."
 """Kafka Connect's names for the headers that say where a letter comes from and what failed."""
 TASK_HEADER = "drakkar.task"
 """The header with the failed task as JSON."""
+LABEL_HEADER = "drakkar.label"
+"""The header with the name that the handler's `message_label` gives the record."""
 TRUNCATED_HEADER = "drakkar.truncated"
 """The header of a letter that was cut: the size of what was cut, the value or the payload, in bytes."""
 
 MAX_TEXT_BYTES = 8 * 1024
 """The most that an error, a stack trace or a program's stderr takes."""
 MAX_STDIN_BYTES = 64 * 1024
+
+Labels = Mapping[str, str]
+"""The handler's names of records, by topic:partition:offset."""
 
 
 class Letter(msgspec.Struct, frozen=True, gc=False):
@@ -43,8 +48,9 @@ def dead_letter_messages(failure: Failure, now_s: float, max_value_bytes: int | 
     the whole payload as a JSON string), `sink_name`, `sink_type`, `error`, `timestamp`, `partition`
     and `attempt_count`; its key is the payload's, or else the record's. Every other failure becomes
     one letter per held record with the record's own key, value and headers; a failed task is added
-    as the header `drakkar.task`. All letters carry Kafka Connect's `__connect.errors.*` headers;
-    those of an earlier letter, when a record fails again after it was sent back, are replaced.
+    as the header `drakkar.task`, the name that `message_label` gives a record as `drakkar.label`. All
+    letters carry Kafka Connect's `__connect.errors.*` headers; those of an earlier letter, when a
+    record fails again after it was sent back, are replaced.
 
     Args:
         failure: what failed; without any held record it still becomes one letter.
@@ -53,13 +59,14 @@ def dead_letter_messages(failure: Failure, now_s: float, max_value_bytes: int | 
             `drakkar.truncated`. With 0, keys and the record's own headers go too.
     """
     records: list[Record | None] = list({record.label: record for record, _ in failure.holds}.values()) or [None]
+    labels = {record.label: label for (record, _), label in zip(failure.holds, failure.labels, strict=False)}
     if failure.kind is FailureKind.SINK:
-        return [_delivery_letter(failure, records[0], now_s, max_value_bytes)]
-    return [_record_letter(failure, record, max_value_bytes) for record in records]
+        return [_delivery_letter(failure, records[0], labels, now_s, max_value_bytes)]
+    return [_record_letter(failure, record, labels, max_value_bytes) for record in records]
 
 
-def _record_letter(failure: Failure, record: Record | None, limit: int | None) -> Letter:
-    ours = _error_headers(failure, record)
+def _record_letter(failure: Failure, record: Record | None, labels: Labels, limit: int | None) -> Letter:
+    ours = _error_headers(failure, record, labels)
     if failure.task is not None and limit != 0:
         ours.append((TASK_HEADER, _task_json(failure.task)))
     if record is None:
@@ -72,9 +79,11 @@ def _record_letter(failure: Failure, record: Record | None, limit: int | None) -
     return Letter(None if record.is_tombstone else record.value[:limit], record.key, own + ours)
 
 
-def _delivery_letter(failure: Failure, record: Record | None, now_s: float, limit: int | None) -> Letter:
+def _delivery_letter(
+    failure: Failure, record: Record | None, labels: Labels, now_s: float, limit: int | None
+) -> Letter:
     payload = _payload_json(failure.payload)
-    headers = _error_headers(failure, record)
+    headers = _error_headers(failure, record, labels)
     if limit is not None:
         size = len(payload.encode())
         # A JSON string inside JSON escapes quotes and backslashes, which at most doubles it.
@@ -101,7 +110,7 @@ def _delivery_key(payload: Any, record: Record | None) -> bytes | None:
     return None if record is None else record.key
 
 
-def _error_headers(failure: Failure, record: Record | None) -> list[tuple[str, bytes]]:
+def _error_headers(failure: Failure, record: Record | None, labels: Labels) -> list[tuple[str, bytes]]:
     origin: list[tuple[str, object]] = []
     if record is not None:
         origin = [("topic", record.topic), ("partition", record.partition), ("offset", record.offset)]
@@ -111,7 +120,10 @@ def _error_headers(failure: Failure, record: Record | None) -> list[tuple[str, b
         ("exception.message", failure.error),
         ("exception.stacktrace", failure.stacktrace),
     ]
-    return [(CONNECT_PREFIX + name, _cut(str(value))) for name, value in [*origin, *what]]
+    headers = [(CONNECT_PREFIX + name, _cut(str(value))) for name, value in [*origin, *what]]
+    if record is not None and record.label in labels:
+        headers.append((LABEL_HEADER, _cut(labels[record.label])))
+    return headers
 
 
 def _task_json(error: ExecutorError) -> bytes:
@@ -186,4 +198,4 @@ def _utf8(text: str) -> bytes:
 
 
 def _is_ours(header: str) -> bool:
-    return header.startswith(CONNECT_PREFIX) or header in (TASK_HEADER, TRUNCATED_HEADER)
+    return header.startswith(CONNECT_PREFIX) or header in (TASK_HEADER, LABEL_HEADER, TRUNCATED_HEADER)

@@ -14,6 +14,7 @@ from bytewax.run import cli_main
 
 from drakkar_flow.compiler.lower import compile_flow
 from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.engine.hooks import RunningHooks
 from drakkar_flow.engine.terse import stream_of
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.graph.flow import StreamFlow
@@ -38,6 +39,7 @@ T = TypeVar("T")
 
 _BACKOFF = Backoff(initial_s=0.001, max_s=0.001)
 _MIB = 1024 * 1024
+_CLOSE_S = 5.0
 _LOOK_S = 0.005  # between two looks at a condition no event announces
 
 
@@ -108,11 +110,14 @@ class FlowRun:
         return self.sinks[sink_id]
 
     def __enter__(self) -> Self:
+        self._bus = Bus(lambda event, error: self.bugs.append(f"a listener of {type(event).__name__}: {error!r}"))
+        self._hooks = RunningHooks(self.flow.hooks, self._bridge, self._bus)
         parts = self._parts()
         dataflow = compile_flow(self.flow, parts)
         self._bridge.open()
         self._bridge.run(self._watch_loop())
         self._dataflow = dataflow
+        self._ready(parts)
         self.reader.start()
         self._thread.start()
         return self
@@ -120,6 +125,7 @@ class FlowRun:
     def __exit__(self, kind: type[BaseException] | None, _exc: BaseException | None, _tb: TracebackType | None) -> None:
         self.control.abandon("the test ended")
         self._thread.join()
+        self._let_go()
         self._bridge.close()
         if kind is None and self.bugs:
             raise AssertionError(f"the flow broke: {'; '.join(self.bugs)}")
@@ -162,18 +168,29 @@ class FlowRun:
         letters = list(self.dead_letters.letters)
         return Outcome(deliveries, dict(self.reader.committed), letters, list(self.events), self.control.failure)
 
+    def _ready(self, parts: Parts) -> None:
+        try:
+            self._hooks.ready(self.config, parts.sinks.values())
+        except BaseException:
+            self._let_go()
+            self._bridge.close()
+            raise
+
+    def _let_go(self) -> None:
+        self._hooks.close_periodics(_CLOSE_S)
+        self._hooks.close(_CLOSE_S)
+
     def _open(self) -> str:
         flight = self.flight.statistics()
         lanes = ", ".join(f"{topic}:{number} {count}" for (topic, number), count in flight.by_lane.items()) or "none"
         return f"in flight: {lanes}; committed: {self.reader.committed}; errors: {self.bugs or 'none'}"
 
     def _parts(self) -> Parts:
-        bus = Bus(lambda event, error: self.bugs.append(f"a listener of {type(event).__name__}: {error!r}"))
         for kind in Event.__subclasses__():
-            bus.listen(kind, self._heard)
+            self._bus.listen(kind, self._heard)
         return Parts(
             config=self.config,
-            bus=bus,
+            bus=self._bus,
             bridge=self._bridge,
             control=self.control,
             flight=self.flight,

@@ -21,13 +21,14 @@ from typing import IO, Any, Self
 
 __all__ = ["Broken", "check_worker"]
 
+_MAX_FRAME_BYTES = 16 * 1024 * 1024
 _HELLO = {
     "type": "hello",
     "protocol": "drakkar-worker",
     "versions": [1],
     "framings": ["json-lines", "length-prefixed"],
     "max_in_flight": 8,
-    "max_frame_bytes": 16 * 1024 * 1024,
+    "max_frame_bytes": _MAX_FRAME_BYTES,
 }
 _TEXTS = ["hello", "", 'quotes " \\ and\nlines\t', "ä € 😀", "x" * 100_000]
 
@@ -182,7 +183,7 @@ class _Child:
         if self._framing == "json-lines":
             return _parsed(self._until(b"\n"))
         head, body = struct.unpack(">II", self._exactly(8))
-        _demand(head + body <= 16 * 1024 * 1024, "the sizes of a frame are too large", (head, body))
+        _demand(head + body <= _MAX_FRAME_BYTES, "the sizes of a frame are too large", (head, body))
         answer = _parsed(self._exactly(head))
         self._exactly(body)
         return answer
@@ -210,6 +211,9 @@ class _Child:
         if not select.select([self._process.stdout], [], [], self._timeout_s)[0]:
             held = f"; what it wrote begins with {self._buffer[:100]!r}" if self._buffer else ""
             raise Broken(f"it did not {what} within {self._timeout_s:g} s{held}")
+        _demand(
+            len(self._buffer) <= _MAX_FRAME_BYTES, "a frame has no end within the bytes allowed", self._buffer[:100]
+        )
         data = os.read(self._process.stdout.fileno(), 1 << 16)
         if not data and what.startswith("end"):
             raise EOFError

@@ -16,6 +16,7 @@ from drakkar_flow import (
     CacheScope,
     DeliveryAction,
     DrakkarApp,
+    DrakkarHandler,
     ErrorAction,
     Handler,
     Record,
@@ -25,12 +26,12 @@ from drakkar_flow import (
 OF_0_9 = """
     BaseDrakkarHandler CollectResult DeliveryAction DeliveryError DrakkarApp DrakkarConfig DrakkarHandler ErrorAction
     ExecutorError ExecutorResult ExecutorTask FilePayload HttpPayload KafkaPayload MongoPayload PendingContext
-    PostgresPayload RedisPayload SourceMessage load_config make_task_id
+    PostgresPayload RedisPayload SourceMessage load_config make_task_id periodic
 """
 OF_0_11 = "CacheScope MessageGroup PrecomputedResult"
 OF_2_4 = """
     CacheLike CustomPayload MessageParseError ParseFailurePayload PostgresOp RedisOp SinkDeliveryFailedError
-    format_rfc3339_micro make_request_id make_stable_task_id
+    format_rfc3339_micro load_app_config make_request_id make_stable_task_id
 """
 NOT_THERE = """
     AnnotatorLike KafkaSourceConfig NoOpTimelineEventEmitter SinkDeliverySummary SourcesConfig TaskOrigin
@@ -142,7 +143,7 @@ def test_a_name_without_use_here_is_said_to_be_not_there(name: str):
 def test_the_page_about_migrating_has_every_name_and_field():
     """None is left to be found out."""
     told = set(re.findall(r"`([\w.]+)", PAGE.read_text()))
-    names = {*OF_0_9.split(), *OF_0_11.split(), *OF_2_4.split(), *NOT_THERE.split(), "periodic", "load_app_config"}
+    names = {*OF_0_9.split(), *OF_0_11.split(), *OF_2_4.split(), *NOT_THERE.split()}
     fields = {field for model in FIELDS if model != "ParseFailurePayload" for field in FIELDS[model]}
     assert (names | fields | set(PRESENT)) - told == set()
 
@@ -181,6 +182,12 @@ def test_second_names_are_the_same_thing():
     """So that either may be written, and isinstance works with both."""
     assert Handler is BaseDrakkarHandler
     assert SourceMessage is Record
+
+
+def test_a_handler_has_every_hook_of_the_protocol():
+    """A class without hooks has none, whatever it inherits."""
+    assert isinstance(Handler(), DrakkarHandler)
+    assert not isinstance(object(), DrakkarHandler)
 
 
 def test_an_app_takes_the_arguments_in_py_drakkars_order():

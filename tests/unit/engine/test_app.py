@@ -90,8 +90,10 @@ def test_a_wrong_configuration_is_told_and_ends_with_2(tmp_path: Path, capsys: p
 
 
 def test_a_start_that_fails_is_told_and_ends_with_its_code(capsys: pytest.CaptureFixture[str]):
-    """What only a started flow finds out."""
+    """What only a started flow finds out; the worker that tells it has its name."""
     with pytest.raises(SystemExit) as left:
-        app(metrics={"enabled": False}).run()
+        app("w-9", metrics={"enabled": False}).run()
+    said = capsys.readouterr().err
     assert left.value.code == 2
-    assert "no sink is configured" in capsys.readouterr().err
+    assert "no sink is configured" in said
+    assert '"worker_id": "w-9"' in said

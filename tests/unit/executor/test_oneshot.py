@@ -336,7 +336,7 @@ async def test_slots_are_never_exceeded_whatever_the_tasks_do(make_executor: Mak
     stop.set()
     await watcher
     assert 1 <= most <= 4
-    assert executor.statistics() == ExecutorStatistics(running=0, waiting=0, slots=4)
+    assert executor.statistics() == ExecutorStatistics(running=0, waiting=0, slots=4, ended=200)
 
 
 async def test_an_outcome_is_not_held_back_while_others_wait_for_long(

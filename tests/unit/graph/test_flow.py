@@ -283,7 +283,7 @@ def test_the_json_description_is_pinned_and_json():
         "name": "scan",
         "source": {"kind": "kafka", "topics": ["orders", "^audit-.*"]},
         "steps": [
-            {"id": "decode", "kind": "decode", "target": "dict"},
+            {"id": "decode", "kind": "decode", "target": "dict", "with_record": False},
             {"id": "map-parse", "kind": "map", "fn": "parse", "with_record": True},
             {"id": "arrange-parse", "kind": "arrange", "fn": "parse", "window": {"size": 5}},
             {"id": "execute", "kind": "execute", "program": {"binary": "/usr/bin/rg", "timeout_s": 2.0}},

@@ -23,8 +23,11 @@ HOT = {
     ev.RecordsKnownFinished,
     ev.RecordsFinished,
     ev.TasksStarted,
+    ev.TasksCompleted,
     ev.TasksPrecomputed,
     ev.HooksRan,
+    ev.Offloaded,
+    ev.Annotated,
     ev.WindowFinished,
     ev.DeliveriesWritten,
 }
@@ -252,6 +255,9 @@ def test_every_event_has_a_line_or_is_hot(one_of_each):
         ),
         (ev.TaskRetried("t", 1), "info", "executor_task_retried", ""),
         (ev.HookRan("arrange", 0.1, "x"), "error", "handler_hook_failed", ""),
+        (ev.PeriodicRan("beat", 0.1, "x"), "error", "periodic_task_failed", "after its interval"),
+        (ev.PeriodicRan("beat", 0.1, "x", stopped=True), "error", "periodic_task_stopped", "not run any more"),
+        (ev.AnnotationDropped("score", "too_large"), "warning", "annotation_dropped", ""),
         (ev.DeliveryRetried("kafka", "out", 3, 1, 0.5, "x"), "warning", "sink_delivery_retry", "delay_s"),
         (ev.DeliveriesFailed("kafka", "out", 3, "x"), "error", "sink_delivery_failed", "dead letter"),
         (ev.DeliveriesSkipped("kafka", "out", 3), "warning", "sink_delivery_skipped", "dropped"),
@@ -272,7 +278,9 @@ def test_an_event_becomes_a_line_that_tells_what_comes_next(scene, event, level,
     assert bool(part) == ("expect" in line)
 
 
-@pytest.mark.parametrize("event", [ev.HookRan("arrange", 0.1), ev.TaskFinished("completed", "", 1, 0, 0)])
+@pytest.mark.parametrize(
+    "event", [ev.HookRan("arrange", 0.1), ev.PeriodicRan("beat", 0.1), ev.TaskFinished("completed", "", 1, 0, 0)]
+)
 def test_what_went_well_is_not_logged(scene, event):
     """A hook that returned and a task that completed are counted, not told."""
     scene.bus.emit(event)
@@ -295,6 +303,27 @@ def test_lines_carry_the_facts_of_their_event(scene):
     }.items() <= retry.items()
     assert (assigned["partitions"], assigned["total"]) == (["in:3", "in:4"], 2)
     assert committed["offsets"] == {"in:3": 42}
+
+
+def test_a_hook_that_raised_is_told_with_its_stack(configured, tmp_path):
+    """So that its author finds the line; five times a minute for each hook, not for each record."""
+    configured(output=str(tmp_path / "log"))
+    bus = Bus()
+    LogListener(structlog.get_logger("drakkar_flow")).listen(bus)
+
+    def user_code() -> None:
+        raise KeyError("missing")
+
+    try:
+        user_code()
+    except KeyError as exc:
+        error = exc
+    for _ in range(20):
+        bus.emit(ev.HookRan("arrange", 0.1, "missing", error))
+    bus.emit(ev.PeriodicRan("beat", 0.1, "missing", error))
+    *hooks, beat = read(tmp_path / "log")
+    assert [line["event"] for line in hooks] == ["handler_hook_failed"] * 5
+    assert all("in user_code" in line["exception"] for line in [*hooks, beat])
 
 
 def test_repeating_lines_are_held_back_and_counted(scene):

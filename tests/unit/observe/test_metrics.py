@@ -25,13 +25,18 @@ NAMES_AND_LABELS = {
     "drakkar_dlq_send_failures_total": (),
     "drakkar_drain_timeout_hit_total": (),
     "drakkar_duplicate_tasks_total": (),
+    "drakkar_executor_breaker_state": (),
+    "drakkar_executor_children_ended_total": ("outcome",),
+    "drakkar_executor_children_started_total": (),
     "drakkar_executor_duration_seconds": (),
     "drakkar_executor_output_truncated_total": ("stream",),
     "drakkar_executor_pool_active": (),
     "drakkar_executor_pool_max": (),
     "drakkar_executor_pool_waiting": (),
+    "drakkar_executor_priority_fn_errors_total": (),
     "drakkar_executor_queue_wait_seconds": (),
     "drakkar_executor_spawn_seconds": (),
+    "drakkar_executor_tasks_fallen_back_total": (),
     "drakkar_executor_tasks_total": ("status",),
     "drakkar_executor_timeouts_total": (),
     "drakkar_handler_duration_seconds": ("hook",),
@@ -41,12 +46,19 @@ NAMES_AND_LABELS = {
     "drakkar_message_parse_failures_total": ("partition", "topic"),
     "drakkar_messages_consumed_total": ("partition", "topic"),
     "drakkar_messages_known_finished_total": ("partition", "topic"),
+    "drakkar_offload_duration_seconds": ("hook",),
+    "drakkar_offload_queued": (),
+    "drakkar_offload_running": (),
     "drakkar_offset_lag": ("partition", "topic"),
     "drakkar_offsets_committed_total": ("partition", "topic"),
     "drakkar_oldest_in_flight_seconds": (),
     "drakkar_partition_queue_size": ("partition", "topic"),
+    "drakkar_periodic_task_duration_seconds": ("name",),
+    "drakkar_periodic_task_runs_total": ("name", "status"),
     "drakkar_rebalance_events_total": ("type",),
     "drakkar_record_latency_seconds": (),
+    "drakkar_recorder_annotations_dropped_total": ("reason",),
+    "drakkar_recorder_annotations_total": (),
     "drakkar_records_failed_total": ("kind", "stage"),
     "drakkar_records_finished_total": ("status",),
     "drakkar_sink_deliver_duration_seconds": ("sink_name", "sink_type"),
@@ -356,3 +368,28 @@ def test_a_bulk_histogram_counts_like_observing_one_by_one():
     got = generate_latest(ours).decode().splitlines()
     assert [line.rsplit(" ", 1)[0] for line in got] == [line.rsplit(" ", 1)[0] for line in lines]
     assert got[:-1] == lines[:-1]  # the sum is a float added up in another order
+
+
+def test_tasks_that_completed_together_are_counted_each(scene):
+    """A batch of a pool is as many observations as tasks."""
+    scene.emit(ev.TasksCompleted(durations_s=(0.002, 0.2, 0.7), queue_waits_s=(0.0, 0.0, 3.0)))
+    assert scene.value("executor_tasks_total", status="completed") == 3
+    assert scene.value("executor_duration_seconds_bucket", le="0.5") == 2
+    assert scene.value("executor_duration_seconds_sum") == pytest.approx(0.902)
+    assert scene.value("executor_queue_wait_seconds_bucket", le="1.0") == 2
+
+
+def test_the_breaker_is_a_number(scene):
+    """0 is well, 1 is not, 0.5 is about to be known."""
+    for state, number in (("open", 1), ("half_open", 0.5), ("closed", 0)):
+        scene.emit(ev.ExecutorBreakerChanged(state, 5, "why"))
+        assert scene.value("executor_breaker_state") == number
+
+
+def test_children_are_counted_by_how_they_ended(scene):
+    """Recycling is no failure."""
+    scene.emit(ev.ChildStarted(0, 1), ev.ChildEnded(0, 1, "recycled", failed=False, requests=1, lived_s=1.0))
+    scene.emit(ev.ChildEnded(0, 1, "crash", failed=True, requests=1, lived_s=1.0), ev.TaskFellBack("t", "why"))
+    assert scene.value("executor_children_ended_total", outcome="failed") == 1
+    assert scene.value("executor_children_ended_total", outcome="done") == 1
+    assert scene.value("executor_tasks_fallen_back_total") == 1

@@ -59,7 +59,7 @@ def test_every_event_is_counted_where_it_belongs(bus, statistics, one_of_each):
         records_dead=1,
         records_failed=3,
         tasks_started=5,
-        tasks_completed=1,
+        tasks_completed=3,
         tasks_failed=1,
         tasks_precomputed=4,
         task_retries=1,

@@ -1,0 +1,52 @@
+"""The `executor.persistent` section."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from drakkar_flow.config.base import Section
+
+__all__ = ["PersistentConfig"]
+
+
+class PersistentConfig(Section):
+    """How long-lived children are started, spoken to and replaced (`executor.mode: persistent`)."""
+
+    protocol: Literal["worker", "lines"] = "worker"
+    """What the children speak: the protocol of docs/worker-protocol.md, or lines, as filters like `cat` and `jq` do."""
+    answer: Literal["line", "marker"] = "line"
+    """How a filter's answer ends: one line for each, or a marker line `#drakkar-<n>`, which it must pass through."""
+    args: list[str] = []
+    """The command line of the children, after executor.binary_path."""
+    children: int | None = Field(default=None, ge=1)
+    """How many children there are; null takes executor.max_executors."""
+    max_in_flight_per_child: int | None = Field(default=None, ge=1)
+    """The most requests a child has at once; null takes what a worker says it can, and 64 for a filter."""
+    max_frame_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
+    """The longest request or answer."""
+    start_timeout_s: float = Field(default=10.0, gt=0)
+    """Seconds a child has to get ready."""
+    idle_output_timeout_s: float | None = Field(default=None, gt=0)
+    """Seconds a child with work may write nothing, progress included, before it is killed; null does not watch."""
+    recycle_after_requests: int | None = Field(default=None, ge=1)
+    """A child is replaced after so many requests; null never."""
+    recycle_after_s: float | None = Field(default=None, gt=0)
+    """A child is replaced after so many seconds; null never."""
+    recycle_above_mib: float | None = Field(default=None, gt=0)
+    """A child whose resident memory is larger is replaced; null never."""
+    restart_initial_s: float = Field(default=0.1, gt=0)
+    """The longest pause before a child that failed is started again; it doubles with each failure in a row."""
+    restart_max_s: float = Field(default=30.0, gt=0)
+    """The longest that pause becomes."""
+    breaker_failures: int = Field(default=5, ge=1)
+    """So many failures of children in a row, without an answer between, open the breaker: none is started any more."""
+    breaker_cooldown_s: float = Field(default=10.0, ge=0)
+    """Seconds until a single child is started to see whether it works again."""
+    unavailable_after_s: float | None = Field(default=None, gt=0)
+    """Seconds after which a task fails that waits while no child runs; null lets it wait, and the intake with it."""
+    fallback_oneshot: bool = False
+    """Whether what can't be given to a child, or not while the breaker is open, is run as a process of its own."""
+    close_grace_s: float = Field(default=1.0, ge=0)
+    """Seconds a child that is no longer needed has to end by itself."""

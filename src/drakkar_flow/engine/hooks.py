@@ -1,0 +1,170 @@
+"""A flow's hooks in one run: called when it is their time, given what they may ask for."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from pydantic import ValidationError
+
+from drakkar_flow.config.base import Section
+from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.engine.offload import OffloadPool, threads_for
+from drakkar_flow.engine.periodics import Periodics
+from drakkar_flow.errors import Problem, StartupError
+from drakkar_flow.graph.hooks import LifeHooks
+from drakkar_flow.observe.annotation import annotation
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events import HookRan
+from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.failures import describe
+from drakkar_flow.runtime.parts import SinkPart
+
+__all__ = ["RunningHooks"]
+
+_HOOKS = frozenset(
+    {"arrange", "on_task_complete", "collect", "on_message_complete", "on_window_complete", "on_error"}
+    | {"on_delivery_error", "on_ready", "on_assign", "on_revoke"}
+)
+
+
+class RunningHooks:
+    """Calls `on_startup` and `on_ready`, runs the periodic functions and the offload pool.
+
+    In this order: `startup`, `ready`, `stop` when the flow is told to end, `close_periodics` before
+    anything else is closed, `close` after everything that could call a hook. All but `stop` wait.
+    """
+
+    def __init__(self, hooks: LifeHooks, bridge: Bridge, bus: Bus) -> None:
+        self._hooks = hooks
+        self._bridge = bridge
+        self._bus = bus
+        self._periodics = Periodics(hooks.periodics, bus)
+        self._names = _HOOKS | {periodic.name for periodic in hooks.periodics}
+        self._bound = False
+        self.pool: OffloadPool | None = None
+
+    def startup(self, config: DrakkarConfig) -> DrakkarConfig:
+        """Let `on_startup` look at the configuration; returns what it makes of it.
+
+        Raises:
+            StartupError: it raised or returned something else (exit code 1), or what it returned is
+                no valid configuration (2).
+        """
+        if self._hooks.on_startup is None:
+            return config
+        answer = self._bridge.run(self._call("on_startup", self._hooks.on_startup, config))
+        return config if answer is config else _validated(answer, self._place("on_startup"))
+
+    def ready(self, config: DrakkarConfig, sinks: Iterable[SinkPart]) -> None:
+        """Call `on_ready` and start the periodic functions; from now on the handler may ask for things.
+
+        Raises:
+            StartupError: `on_ready` raised, or the handler is part of another flow that runs.
+        """
+        pool = self.pool = OffloadPool(
+            threads_for(config.offload.max_threads, config.executor.max_executors), self._bus
+        )
+        owner = self._hooks.owner
+        if owner is not None:
+            if owner._services is not None:  # noqa: SLF001 - the handler's side of this very contract
+                remedy = "make an instance of the handler for each flow"
+                raise StartupError([Problem(type(owner).__name__, "this handler runs in another flow already", remedy)])
+            owner._services = _Services(pool, self._bus, self._names)  # noqa: SLF001
+            self._bound = True
+        if self._hooks.on_ready is not None:
+            self._bridge.run(self._call("on_ready", self._hooks.on_ready, config, _database_pool(sinks)))
+        self._bridge.run(self._periodics.start())
+
+    def stop(self) -> None:
+        """End the periodic functions; returns at once, from any thread."""
+        self._bridge.post(self._periodics.stop)
+
+    def close_periodics(self, timeout_s: float) -> None:
+        """End the periodic functions and wait for it.
+
+        Raises:
+            TimeoutError: one ignores that it was cancelled.
+        """
+        if not self._bridge.closed:
+            self._bridge.run(self._periodics.close(), timeout_s)
+
+    def close(self, timeout_s: float) -> int:
+        """End the offload pool and let go of the handler; returns how many offloaded calls did not end."""
+        left = 0
+        if self.pool is not None and not self._bridge.closed:
+            left = self._bridge.run(self.pool.close(timeout_s))
+        if self._bound:
+            self._bound = False
+            self._hooks.owner._services = None  # noqa: SLF001
+        return left
+
+    async def _call(self, name: str, hook: Callable[..., Any], *args: Any) -> Any:
+        started = time.monotonic()
+        try:
+            answer = hook(*args)
+            if inspect.isawaitable(answer):
+                answer = await answer
+        except Exception as exc:
+            self._bus.emit(HookRan(name, time.monotonic() - started, describe(exc), exc))
+            what = f"it raised {type(exc).__name__}: {exc}"
+            raise StartupError([Problem(self._place(name), what, "the log has the stack")]) from exc
+        self._bus.emit(HookRan(name, time.monotonic() - started))
+        return answer
+
+    def _place(self, name: str) -> str:
+        owner = self._hooks.owner
+        return name if owner is None else f"{type(owner).__name__}.{name}"
+
+
+class _Services:
+    """What a handler may ask for while its flow runs."""
+
+    def __init__(self, pool: OffloadPool, bus: Bus, names: frozenset[str]) -> None:
+        self._pool = pool
+        self._bus = bus
+        self._names = names
+
+    async def offload(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return await self._pool.run(self._calling_hook(), partial(function, *args, **kwargs))
+
+    def annotate(self, target: object, kind: str, data: object, labels: Mapping[str, str] | None) -> None:
+        self._bus.emit(annotation(target, kind, data, labels))
+
+    def _calling_hook(self) -> str:
+        """The hook that awaits this call, through whatever functions: awaiting frames are on the stack."""
+        frame = sys._getframe(1)  # noqa: SLF001
+        while frame is not None and frame.f_code.co_name not in self._names:
+            frame = frame.f_back  # type: ignore[assignment]
+        return frame.f_code.co_name if frame is not None else "other"
+
+
+def _database_pool(sinks: Iterable[SinkPart]) -> Any:
+    return next((getattr(part.sink, "pool", None) for part in sinks if part.spec.kind == "postgres"), None)
+
+
+def _validated(answer: object, where: str) -> DrakkarConfig:
+    if not isinstance(answer, DrakkarConfig):
+        what = f"it returned {type(answer).__name__}, not the configuration"
+        raise StartupError([Problem(where, what, "end it with `return config`")])
+    try:
+        return type(answer).model_validate(_given(answer)).noted(answer.notices)
+    except ValidationError as exc:
+        problems = [
+            Problem(where, f"the configuration it returned: {'.'.join(map(str, error['loc']))}: {error['msg']}")
+            for error in exc.errors(include_url=False)
+        ]
+        raise StartupError(problems, exit_code=2) from None
+
+
+def _given(value: Any) -> Any:
+    """The values that were set, without their sections' types, so that they are checked again."""
+    if isinstance(value, Section):
+        return {name: _given(getattr(value, name)) for name in value.model_fields_set}
+    if isinstance(value, dict):
+        return {name: _given(inner) for name, inner in value.items()}
+    return value

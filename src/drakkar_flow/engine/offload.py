@@ -1,0 +1,119 @@
+"""The thread pool for Python that computes: bounded, first come first served, never in the way of the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from math import ceil
+from queue import SimpleQueue
+from typing import Any
+
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events import Offloaded
+
+__all__ = ["OffloadPool", "threads_for"]
+
+_MOST_THREADS = 32
+
+Job = Callable[[], None]
+
+
+def threads_for(max_threads: int, max_executors: int) -> int:
+    """How many threads a pool gets: `max_threads`, or by the executor's size where that is 0; at most 32.
+
+    >>> threads_for(0, 4), threads_for(0, 100), threads_for(5, 100)
+    (2, 25, 5)
+    """
+    return min(_MOST_THREADS, max_threads or max(2, ceil(max_executors / 4)))
+
+
+class OffloadPool:
+    """Runs functions on at most `size` threads; all methods belong on the event loop.
+
+    The threads are daemons, started when they are needed: a function that never ends does not keep
+    the process. Calls that wait for a thread wait in the event loop, so a cancelled one never runs.
+    """
+
+    def __init__(self, size: int, bus: Bus) -> None:
+        self._size = size
+        self._bus = bus
+        self._free = asyncio.Semaphore(size)
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._threads = 0
+        self._closed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.running = 0
+        self.queued = 0
+
+    async def run(self, hook: str, function: Callable[[], Any]) -> Any:
+        """Call `function` on a thread, in the caller's context, and return its result.
+
+        Raises:
+            RuntimeError: the pool is closed.
+        """
+        self.queued += 1
+        try:
+            await self._free.acquire()
+        finally:
+            self.queued -= 1
+        if self._closed:
+            self._free.release()
+            raise RuntimeError("offload ends with its flow: the flow has closed it")
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
+        context = contextvars.copy_context()
+
+        def job() -> None:
+            started = time.monotonic()
+            value, error = None, None
+            try:
+                value = context.run(function)
+            except BaseException as exc:  # whatever it is, it is the caller's
+                error = RuntimeError(f"the function raised {exc!r}") if isinstance(exc, StopIteration) else exc
+            took_s = time.monotonic() - started
+            with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+                loop.call_soon_threadsafe(self._ended, hook, took_s, answer, value, error)
+
+        self.running += 1
+        self._idle.clear()
+        if self._threads < self.running:
+            self._threads += 1
+            threading.Thread(target=_work, args=(self._jobs,), name="drakkar-offload", daemon=True).start()
+        self._jobs.put(job)
+        return await answer
+
+    async def close(self, budget_s: float) -> int:
+        """Take no more calls, wait for those that run, and end the threads; returns how many still run."""
+        self._closed = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(budget_s):
+                await self._idle.wait()
+        for _ in range(self._threads):
+            self._jobs.put(None)
+        self._threads = 0
+        return self.running
+
+    def _ended(
+        self, hook: str, took_s: float, answer: asyncio.Future[Any], value: Any, error: BaseException | None
+    ) -> None:
+        self.running -= 1
+        self._free.release()
+        if self.running == 0:
+            self._idle.set()
+        self._bus.emit(Offloaded(hook, took_s))
+        if answer.done():  # the caller was cancelled
+            return
+        if error is None:
+            answer.set_result(value)
+        else:
+            answer.set_exception(error)
+
+
+def _work(jobs: SimpleQueue[Job | None]) -> None:
+    while (job := jobs.get()) is not None:
+        job()

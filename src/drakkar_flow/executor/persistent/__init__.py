@@ -1,0 +1,1 @@
+"""Long-lived children that are given one task after the other."""

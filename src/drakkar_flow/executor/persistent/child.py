@@ -1,0 +1,341 @@
+"""One long-lived child, from its start to its end: what it is asked, and what becomes of it when it misbehaves.
+
+opening ── ready ──┬── retired: gets no more requests, ends its last ones ── dismissed: stdin closed ── ended
+                   └── doomed: broke the protocol, went silent, ran over; killed ────────────────────── ended
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from typing import NamedTuple, Protocol
+
+from drakkar_flow.config.persistent import PersistentConfig
+from drakkar_flow.executor.base import Outcome
+from drakkar_flow.executor.persistent.dialect import Dialect, ProtocolError
+from drakkar_flow.executor.persistent.log_lines import LogLines
+from drakkar_flow.executor.persistent.opening import Conversation, opening_for
+from drakkar_flow.executor.persistent.outcomes import answered, failed, timed_out
+from drakkar_flow.executor.persistent.process import Process, Spawned
+from drakkar_flow.executor.persistent.request import Request
+from drakkar_flow.model.task import ErrorKind
+
+__all__ = ["Child", "ChildLimits", "Farewell", "Owner"]
+
+_LINGER_S = 0.25  # a child that closed a pipe gets so long to end by itself, which tells its exit code
+
+
+class ChildLimits(NamedTuple):
+    """Seconds a request may take and a cancelled one may go on, and the caps of stdout and stderr in bytes."""
+
+    timeout_s: float
+    cancel_grace_s: float
+    caps: tuple[int, int]
+
+
+class Farewell(NamedTuple):
+    """How a child ended: `failed` unless it was meant to end, or only ran out of time; how much it had answered."""
+
+    reason: str
+    failed: bool
+    answered: int = 0
+
+
+class Owner(Protocol):
+    """Hears of a child; called on the loop's thread."""
+
+    def ready(self, child: Child) -> None:
+        """It takes requests from now on."""
+
+    def settle(self, request: Request, outcome: Outcome) -> None:
+        """A request it had is over, unless it was given up before."""
+
+    def turned(self, child: Child) -> None:
+        """It has answered, or was freed of, what was settled just before: it may have room."""
+
+    def logged(self, child: Child, lines: list[str], more: int) -> None:
+        """It wrote lines to stderr, and `more` that are not shown."""
+
+
+class Child:
+    """Speaks with one process. `in_flight` are its requests by id, `capacity` how many it may have now."""
+
+    def __init__(self, number: int, config: PersistentConfig, limits: ChildLimits, owner: Owner) -> None:
+        self.number = number
+        self.capacity = 0
+        self.in_flight: dict[int, Request] = {}
+        self.sent = 0
+        self.answered = 0
+        self.conversation: Conversation | None = None
+        self._config = config
+        self._limits = limits
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[Farewell] = self._loop.create_future()
+        self._opening = opening_for(config)
+        self._log = LogLines()
+        self._overdue: dict[int, float] = {}  # ran out of time, and until when a cancel may take effect
+        self._timer: asyncio.TimerHandle | None = None
+        self._heard_at = self._busy_since = self.born_at = time.monotonic()
+        self._retired = False
+        self._dismissed = False
+        self._verdict: Farewell | None = None
+
+    def begin(self, spawned: Spawned) -> None:
+        """Begin to talk with the process; `ended` has its farewell when it is gone."""
+        self._process = Process(spawned, self)
+        self._timer = self._loop.call_later(self._config.start_timeout_s, self._not_ready)
+        if self._opening.words:
+            self._process.write(self._opening.words)
+        self._open(b"")
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    # --- what the pool asks of it ---------------------------------------------------------------
+
+    def send(self, request: Request, now: float) -> None:
+        """Ask for a task.
+
+        Raises:
+            Unspeakable: when the task can't be said to this child; it has not heard of it.
+        """
+        number = self.sent + 1
+        data = self._dialect.encode(number, request.task, self._limits.timeout_s)
+        self.sent = number
+        request.id, request.child, request.sent_at = number, self, now
+        if not self.in_flight:
+            self._busy_since = now
+        self.in_flight[number] = request
+        self._process.write(data)
+        if self._timer is None:
+            self._arm(now)
+        if number == self._config.recycle_after_requests:
+            self.retire()
+
+    def give_up(self, request: Request) -> None:
+        """Nobody waits for a request any more: it is cancelled where the child can do that."""
+        if words := self._dialect.cancel(request.id):
+            self._process.write(words)
+        self._kill_if_hopeless()
+
+    def allow(self, most: int) -> None:
+        """Let it have `most` requests at once, within what was agreed on; nothing brings a retired one back."""
+        if self.conversation is not None and not self._retired and self._verdict is None:
+            self.capacity = min(most, self.conversation.max_in_flight)
+
+    def retire(self) -> None:
+        """Give it no more requests; it ends when those it has are over."""
+        self._retired = True
+        self.capacity = 0
+        if not self.in_flight:
+            self._dismiss()
+
+    def stop(self) -> None:
+        """The pool closes: an idle child ends by itself, any other is killed."""
+        if self.in_flight or self.conversation is None:
+            self._doom("crash", "the executor closed", blame=False)
+        else:
+            self.retire()
+
+    def recycle_if_due(self, now: float) -> None:
+        """Retire it when it is too old or too large."""
+        config = self._config
+        if self._retired or self.conversation is None:
+            return
+        too_old = config.recycle_after_s is not None and now - self.born_at >= config.recycle_after_s
+        above = config.recycle_above_mib
+        if too_old or (above is not None and self._process.resident_bytes() > above * 1024 * 1024):
+            self.retire()
+
+    # --- what the process does ------------------------------------------------------------------
+
+    def on_output(self, data: bytes) -> None:
+        """Take its answers."""
+        if self._verdict is not None:
+            return  # what a doomed child says does not count
+        self._heard_at = now = time.monotonic()
+        if self.conversation is None:
+            self._open(data)
+            return
+        owner, in_flight, pid, caps = self._owner, self.in_flight, self._process.pid, self._limits.caps
+        try:
+            for answer in self._dialect.feed(data):
+                request = in_flight.get(answer.id)
+                if request is None:
+                    raise ProtocolError(_unasked(answer.id, self.sent))
+                if answer.progress:
+                    continue
+                del in_flight[answer.id]
+                if request.done is not None:
+                    self.answered += 1
+                    owner.settle(request, answered(request.task, answer, pid, now - request.sent_at, caps))
+                elif self._overdue:
+                    self._overdue.pop(answer.id, None)
+        except ProtocolError as exc:
+            self._doom("protocol", f"child {self.number} broke the protocol: {exc}")
+            return
+        owner.turned(self)
+        if self._retired:
+            self._kill_if_hopeless()
+
+    def on_log(self, data: bytes) -> None:
+        """Pass its log lines on."""
+        lines, more = self._log.feed(data)
+        if lines:
+            self._owner.logged(self, lines, more)
+
+    def on_deaf(self) -> None:
+        """A pipe is closed: it ends, most likely, and if not, it is no use."""
+        if self._verdict is None and not self._dismissed:
+            self._retired = True
+            self.capacity = 0
+            what = f"child {self.number} closed its stdin or stdout and went on"
+            self._loop.call_later(_LINGER_S, self._doom, "protocol", what)
+
+    def on_end(self, exit_code: int) -> None:
+        """It is gone: what it had is lost."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        farewell = self._verdict
+        if farewell is None:
+            ending = f"child {self.number} {_ending(exit_code)}"
+            if self.conversation is None:
+                farewell = Farewell(self._with_last_words(f"{ending} before it was ready"), failed=True)
+            elif self.in_flight:
+                if held := self._dialect.held:
+                    ending += f" in the middle of an answer ({held} bytes of it)"
+                farewell = Farewell(self._with_last_words(f"{ending} with {len(self.in_flight)} requests"), failed=True)
+            else:
+                blame = not self._dismissed and (exit_code != 0 or self.answered == 0)
+                farewell = Farewell(self._with_last_words(ending) if blame else ending, blame)
+            self._verdict = farewell
+            self._lose_all("crash", farewell.reason)
+        self.ended.set_result(farewell._replace(answered=self.answered))
+
+    # --- its course -----------------------------------------------------------------------------
+
+    @property
+    def _dialect(self) -> Dialect:
+        assert self.conversation is not None
+        return self.conversation.dialect
+
+    def _open(self, data: bytes) -> None:
+        try:
+            opened = self._opening.feed(data)
+        except ProtocolError as exc:
+            self._doom("protocol", f"child {self.number}: {exc}")
+            return
+        if opened is None:
+            return
+        self.conversation, rest = opened
+        assert self._timer is not None
+        self._timer.cancel()
+        self._timer = None
+        self.allow(self.conversation.max_in_flight)
+        self._owner.ready(self)
+        if rest:
+            self.on_output(rest)
+
+    def _not_ready(self) -> None:
+        self._timer = None
+        seconds = f"{self._config.start_timeout_s:g} s"
+        self._doom("protocol", f"child {self.number} was not ready within {seconds}: {self._opening.hint}")
+
+    def _arm(self, now: float) -> None:
+        """Wake up when the next of its requests is out of time, or it has been silent for too long."""
+        due = min((until for until in self._overdue.values() if until > now), default=float("inf"))
+        oldest = next((request for number, request in self.in_flight.items() if number not in self._overdue), None)
+        if oldest is not None:
+            due = min(due, oldest.sent_at + self._limits.timeout_s)
+        if self._config.idle_output_timeout_s is not None:
+            due = min(due, max(self._heard_at, self._busy_since) + self._config.idle_output_timeout_s)
+        if due < float("inf"):
+            self._timer = self._loop.call_later(max(0.0, due - now), self._look_at_clock)
+
+    def _look_at_clock(self) -> None:
+        self._timer = None
+        if not self.in_flight or self._verdict is not None:
+            return
+        now = time.monotonic()
+        idle_s = self._config.idle_output_timeout_s
+        if idle_s is not None and now - max(self._heard_at, self._busy_since) >= idle_s:
+            self._doom("timeout", f"child {self.number} wrote nothing for {idle_s:g} s", blame=False)
+            return
+        for request in list(self.in_flight.values()):
+            if request.sent_at + self._limits.timeout_s > now:
+                break
+            if request.id not in self._overdue:
+                self._expire(request, now)
+        if any(until <= now for until in self._overdue.values()):
+            self.retire()
+        self._owner.turned(self)
+        self._kill_if_hopeless()
+        if self._verdict is None and self.in_flight:
+            self._arm(now)
+
+    def _expire(self, request: Request, now: float) -> None:
+        """A request ran out of time: it is over, but the child may be busy with it still."""
+        words = self._dialect.cancel(request.id)
+        self._overdue[request.id] = now + self._limits.cancel_grace_s if words else now
+        if words:
+            self._process.write(words)
+        if request.done is not None:
+            self._owner.settle(
+                request, timed_out(request.task, self._limits.timeout_s, self.pid, now - request.sent_at)
+            )
+
+    def _kill_if_hopeless(self) -> None:
+        """A retired child is dismissed when it has nothing left, and killed when nobody waits for what it has."""
+        if not self._retired or self._verdict is not None:
+            return
+        if not self.in_flight:
+            self._dismiss()
+        elif all(request.done is None for request in self.in_flight.values()):
+            self._doom("timeout", f"child {self.number} was killed, for its requests ran out of time", blame=False)
+
+    def _dismiss(self) -> None:
+        if not self._dismissed:
+            self._dismissed = True
+            self._process.end_input()
+            self._loop.call_later(self._config.close_grace_s, self._process.kill)
+
+    def _doom(self, kind: ErrorKind, reason: str, *, blame: bool = True) -> None:
+        """Kill it; what it had is lost for `reason`."""
+        if self._verdict is not None:
+            return
+        self._verdict = Farewell(self._with_last_words(reason) if blame else reason, blame)
+        self.capacity = 0
+        self._process.kill()
+        self._lose_all(kind, self._verdict.reason)
+
+    def _lose_all(self, kind: ErrorKind, reason: str) -> None:
+        lost = list(self.in_flight.values())
+        self.in_flight.clear()
+        now = time.monotonic()
+        for request in lost:
+            if request.done is not None:
+                self._owner.settle(request, failed(request.task, kind, reason, self.pid, now - request.sent_at))
+        self._owner.turned(self)
+
+    def _with_last_words(self, reason: str) -> str:
+        return f"{reason}; its stderr ended with: {self._log.tail}" if self._log.tail else reason
+
+
+def _unasked(number: int, sent: int) -> str:
+    if 0 < number <= sent:
+        return f"it answered request {number} a second time"
+    return f"it answered request {number}, which it was never given"
+
+
+def _ending(exit_code: int) -> str:
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code}"
+    try:
+        return f"was killed by {signal.Signals(-exit_code).name}"
+    except ValueError:
+        return f"was killed by signal {-exit_code}"

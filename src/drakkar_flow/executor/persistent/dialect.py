@@ -1,0 +1,113 @@
+"""What all ways to talk with a child have in common. Pure: bytes in, answers out, no I/O or clock.
+
+A dialect belongs to one child, for it remembers what was read of an answer so far. Requests have
+ids that count up from 1 in the order they are encoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import msgspec
+
+from drakkar_flow.model.task import ExecutorTask
+
+__all__ = ["Answer", "Dialect", "LineBuffer", "ProtocolError", "Unspeakable", "shown"]
+
+_SHOWN = 60
+
+
+class ProtocolError(Exception):
+    """Raised when a child breaks the protocol; the text says how."""
+
+
+class Unspeakable(Exception):
+    """Raised when a task can't be said in a dialect; the text says why."""
+
+
+class Answer(msgspec.Struct, gc=False):
+    """What a child answered; `progress` says that it still works on the request."""
+
+    id: int
+    exit_code: int = 0
+    stdout: str = ""
+    stderr: str = ""
+    progress: bool = False
+
+
+class Dialect(Protocol):
+    """Turns tasks into bytes and bytes into answers."""
+
+    def encode(self, request_id: int, task: ExecutorTask, timeout_s: float) -> bytes:
+        """The bytes of a request; ids count up from 1.
+
+        Raises:
+            Unspeakable: when the task can't be said; nothing was said then, and the id is free.
+        """
+        ...
+
+    def cancel(self, request_id: int) -> bytes | None:
+        """The bytes that ask to give a request up; None where that can't be said."""
+        ...
+
+    def feed(self, data: bytes) -> Iterator[Answer]:
+        """The answers that `data` completes, in order.
+
+        Raises:
+            ProtocolError: at the place where the protocol is broken, after the answers before it.
+        """
+        ...
+
+    @property
+    def held(self) -> int:
+        """How many bytes of an unfinished answer were read."""
+        ...
+
+
+class LineBuffer:
+    """Cuts a stream into lines, however it arrives; the work is linear in its bytes.
+
+    >>> lines = LineBuffer(limit=100)
+    >>> [*lines.feed(b"one\\ntw")], lines.held, [*lines.feed(b"o\\n")], lines.held
+    ([b'one'], 2, [b'two'], 0)
+    """
+
+    __slots__ = ("_limit", "_parts", "held")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self.held = 0
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The lines that `data` completes, without their ends; to be taken to the last before the next call.
+
+        Raises:
+            ProtocolError: at a line, complete or not, that is longer than `limit`.
+        """
+        lines = data.split(b"\n")
+        if len(lines) > 1 and self._parts:
+            lines[0] = b"".join([*self._parts, lines[0]])
+            self._parts.clear()
+            self.held = 0
+        rest = lines.pop()
+        if rest:
+            self._parts.append(rest)
+            self.held += len(rest)
+        limit = self._limit
+        for line in lines:
+            if len(line) > limit:
+                raise ProtocolError(f"a line of {len(line)} bytes, {limit} are allowed")
+            yield line
+        if self.held > limit:
+            raise ProtocolError(f"a line of more than {limit} bytes; it begins with {shown(self._parts[0])}")
+
+
+def shown(data: bytes) -> str:
+    """The beginning of what a child wrote, for a message.
+
+    >>> shown(b"{oops")
+    "b'{oops'"
+    """
+    return repr(data if len(data) <= _SHOWN else data[:_SHOWN] + b"...")

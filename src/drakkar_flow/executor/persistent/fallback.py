@@ -1,0 +1,28 @@
+"""Running as a process of its own what no child can be given."""
+
+from __future__ import annotations
+
+import msgspec
+
+from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.executor.base import Done, Executor, Outcome, Running
+from drakkar_flow.model.task import ExecutorTask
+
+__all__ = ["run_oneshot"]
+
+
+def run_oneshot(oneshot: Executor, config: ExecutorConfig, task: ExecutorTask, priority: object, done: Done) -> Running:
+    """Run `task` by the one-shot executor: the children's command line and the task's own arguments after it.
+
+    A task that names a program of its own gets that and its own arguments alone.
+    """
+    if task.binary_path not in (None, config.binary_path):
+        return oneshot.submit(task, priority, done)
+
+    def ended(outcome: Outcome | None) -> None:
+        if outcome is not None:
+            outcome.task = task
+        done(outcome)
+
+    whole = msgspec.structs.replace(task, args=[*config.persistent.args, *task.args])
+    return oneshot.submit(whole, priority, ended)

@@ -1,0 +1,44 @@
+"""A task on its way through the pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from drakkar_flow.executor.base import Done, Running
+from drakkar_flow.executor.priority import Ticket
+from drakkar_flow.model.task import ExecutorTask
+
+if TYPE_CHECKING:
+    from drakkar_flow.executor.persistent.child import Child
+
+__all__ = ["Request"]
+
+
+class Request:
+    """What `submit` returns: where the task is now, and who wants to hear how it ends.
+
+    `done` is None once that was told. `child` is set while a child has it, `elsewhere` when it was
+    handed to the one-shot executor, `ticket` while it waits.
+    """
+
+    __slots__ = ("_cancel", "child", "done", "elsewhere", "id", "priority", "sent_at", "submitted_at", "task", "ticket")
+
+    def __init__(
+        self, task: ExecutorTask, priority: object, done: Done, now: float, cancel: Callable[[Request], None]
+    ) -> None:
+        self.task = task
+        self.priority = priority
+        self.done: Done | None = done
+        self.submitted_at = now
+        self.sent_at = 0.0
+        self.id = 0
+        self.child: Child | None = None
+        self.elsewhere: Running | None = None
+        self.ticket: Ticket[Request] | None = None
+        self._cancel = cancel
+
+    def cancel(self) -> None:
+        """Give the task up; nothing happens once it is over."""
+        if self.done is not None:
+            self._cancel(self)

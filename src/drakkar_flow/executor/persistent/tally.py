@@ -1,0 +1,70 @@
+"""Counting what ended in a turn of the loop, so that thousands of tasks a second cost one event a turn."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from drakkar_flow.executor.base import Outcome
+from drakkar_flow.executor.persistent.request import Request
+from drakkar_flow.model.task import ExecutorError, ExecutorResult
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events import TaskFinished, TasksCompleted, TasksStarted
+
+__all__ = ["Tally"]
+
+
+class Tally:
+    """Emits TasksStarted and TasksCompleted once a turn, and TaskFinished for each that did not just succeed."""
+
+    def __init__(self, bus: Bus, loop: asyncio.AbstractEventLoop) -> None:
+        self.started = 0
+        self._bus = bus
+        self._loop = loop
+        self._durations: list[float] = []
+        self._waits: list[float] = []
+        self._pending = False
+
+    def note(self, request: Request, outcome: Outcome | None) -> None:
+        """Note how a task ended."""
+        waited_s = request.sent_at - request.submitted_at
+        if not self._pending:
+            self._pending = True
+            self._loop.call_soon(self.report)
+        if type(outcome) is ExecutorResult and not (outcome.stdout_truncated or outcome.stderr_truncated):
+            self._durations.append(outcome.duration_seconds)
+            self._waits.append(waited_s)
+            return
+        if not request.sent_at:  # it never ran, but what ends was started
+            self.started += 1
+            waited_s = time.monotonic() - request.submitted_at
+        self.report()
+        self._bus.emit(_finished(request, outcome, waited_s))
+
+    def report(self) -> None:
+        """Emit what was counted since the last time."""
+        self._pending = False
+        if self.started:
+            self._bus.emit(TasksStarted(self.started))
+            self.started = 0
+        if self._durations:
+            self._bus.emit(TasksCompleted(tuple(self._durations), tuple(self._waits)))
+            self._durations.clear()
+            self._waits.clear()
+
+
+def _finished(request: Request, outcome: Outcome | None, waited_s: float) -> TaskFinished:
+    if outcome is None:
+        return TaskFinished("cancelled", "", 0.0, waited_s, 0.0)
+    error = outcome if isinstance(outcome, ExecutorError) else None
+    return TaskFinished(
+        "failed" if error else "completed",
+        error.kind if error else "",
+        outcome.duration_seconds,
+        waited_s,
+        0.0,
+        outcome.stdout_truncated,
+        outcome.stderr_truncated,
+        request.task.task_id,
+        (error.exception or f"exit code {error.exit_code}") if error else "",
+    )

@@ -1,0 +1,42 @@
+"""The hooks that belong to a flow's life rather than to one of its steps: frozen data."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+from drakkar_flow.errors import Problem
+from drakkar_flow.graph.periodic import Periodic
+
+__all__ = ["LifeHooks"]
+
+Hook = Callable[..., Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LifeHooks:
+    """What is called around a flow's steps; None where nobody wants to be.
+
+    `owner` is the handler they were found on: it is given `offload` and `annotate` while it runs.
+    `warnings` are remarks about the handler that are logged at the start.
+    """
+
+    on_startup: Hook = None
+    on_ready: Hook = None
+    on_assign: Hook = None
+    on_revoke: Hook = None
+    message_label: Hook = None
+    periodics: tuple[Periodic, ...] = ()
+    owner: Any = None
+    warnings: tuple[str, ...] = ()
+
+    def problems(self) -> Iterator[Problem]:
+        """What keeps them from being called."""
+        for field in fields(self)[:5]:
+            hook = getattr(self, field.name)
+            if hook is not None and not callable(hook):
+                yield Problem(field.name, f"{hook!r} can't be called", "give it a function")
+        if inspect.iscoroutinefunction(self.message_label):
+            yield Problem("message_label", "it is an async function", "write it with 'def': it is called in passing")

@@ -1,0 +1,20 @@
+"""What a running flow does for its handler: the engine has it, the handler only asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+__all__ = ["Services"]
+
+
+class Services(Protocol):
+    """Handed to a handler when its flow starts, taken away when it ends."""
+
+    async def offload(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call `function` on a thread of the pool and return its result."""
+        ...
+
+    def annotate(self, target: object, kind: str, data: object, labels: Mapping[str, str] | None) -> None:
+        """Emit an annotation; never raises."""
+        ...

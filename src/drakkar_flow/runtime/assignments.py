@@ -1,0 +1,75 @@
+"""Telling a flow's hooks which partitions come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from typing import Any
+
+from drakkar_flow.model.assignment import AssignedPartition
+from drakkar_flow.model.record import Lane
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events import HookRan
+from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.failures import describe
+
+__all__ = ["AssignmentHooks"]
+
+Hook = Callable[[list[AssignedPartition]], Any] | None
+
+
+class AssignmentHooks:
+    """Runs `on_assign` and `on_revoke` on the loop, one after the other in the order of the changes.
+
+    Its methods are called by the reader's thread. `on_revoke` is cancelled when it has run for `limit_s`
+    seconds, so that one which hangs does not keep the next changes from being told.
+    """
+
+    def __init__(self, bridge: Bridge, bus: Bus, on_assign: Hook, on_revoke: Hook, limit_s: float) -> None:
+        self._bridge = bridge
+        self._bus = bus
+        self._on_assign = on_assign
+        self._on_revoke = on_revoke
+        self._limit_s = limit_s
+        self._turn = asyncio.Lock()
+
+    def assigned(self, lanes: Iterable[Lane]) -> None:
+        """Tell that partitions were assigned; returns at once."""
+        self._tell("on_assign", self._on_assign, lanes, None)
+
+    def revoked(self, lanes: Iterable[Lane], until: float = 0.0) -> None:
+        """Tell that partitions leave; waits for the hook, not beyond the monotonic time `until`."""
+        told = self._tell("on_revoke", self._on_revoke, lanes, self._limit_s)
+        if told is not None:
+            wait([told], max(0.0, until - time.monotonic()))
+
+    def _tell(self, name: str, hook: Hook, lanes: Iterable[Lane], limit_s: float | None) -> Future[None] | None:
+        partitions = [AssignedPartition(*lane) for lane in lanes]
+        if hook is not None and partitions:
+            with suppress(RuntimeError):  # the loop was closed just now
+                return self._bridge.start(self._call(name, hook, partitions, limit_s))
+        return None
+
+    async def _call(
+        self,
+        name: str,
+        hook: Callable[[list[AssignedPartition]], Any],
+        partitions: list[AssignedPartition],
+        limit_s: float | None,
+    ) -> None:
+        async with self._turn:
+            started = time.monotonic()
+            error: BaseException | None = None
+            try:
+                async with asyncio.timeout(limit_s) as limit:
+                    answer = hook(partitions)
+                    if inspect.isawaitable(answer):
+                        await answer
+            except (Exception, asyncio.CancelledError) as exc:  # partitions change hands whatever a hook does
+                error = TimeoutError(f"{name} took longer than {limit_s:g} s") if limit.expired() else exc
+            text = describe(error) if error is not None else ""
+            self._bus.emit(HookRan(name, time.monotonic() - started, text, error))

@@ -1,0 +1,129 @@
+"""on_startup and on_ready in a flow's life: what they change, what they end, what is closed."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from drakkar_flow import DrakkarConfig, Handler
+from drakkar_flow.config.load import from_mapping
+from drakkar_flow.engine import lifecycle
+from drakkar_flow.engine.lifecycle import Lifecycle
+from drakkar_flow.errors import StartupError
+from drakkar_flow.graph.flow import StreamFlow
+from drakkar_flow.graph.periodic import periodic
+from drakkar_flow.runtime.parts import Parts
+
+
+class Stop(Exception):
+    """Ends a start where the test has seen enough."""
+
+
+@pytest.fixture
+def connected(monkeypatch: pytest.MonkeyPatch) -> list[Parts]:
+    """Nothing outside is connected but the sinks; gives the parts that were."""
+    seen: list[Parts] = []
+
+    async def connect(parts: Parts) -> None:
+        seen.append(parts)
+        for part in parts.sinks.values():
+            await part.sink.connect()
+
+    monkeypatch.setattr(lifecycle, "connect_all", connect)
+    return seen
+
+
+def life_of(handler: Handler[Any, Any], directory: Path, **settings: Any) -> Lifecycle:
+    """A life with a file sink, and logging of its own into a file."""
+    config = {
+        "metrics": {"enabled": False},
+        "logging": {"output": str(directory / "first.log")},
+        "sinks": {"filesystem": {"out": {"base_path": str(directory)}}},
+        **settings,
+    }
+    return Lifecycle(StreamFlow.from_handler(handler), from_mapping(config), own_logging=True, own_signals=False)
+
+
+def test_everything_is_made_of_the_configuration_that_on_startup_returns(connected: list[Parts], tmp_path: Path):
+    """Parts, logging and on_ready itself; the log before it is where the file said."""
+    seen: list[DrakkarConfig] = []
+
+    class Changing(Handler):
+        async def on_startup(self, config):
+            structlog.get_logger("user").info("asked")
+            logging = config.logging.model_copy(update={"output": str(tmp_path / "second.log")})
+            runtime = config.runtime.model_copy(update={"max_in_flight_records": 7})
+            return config.model_copy(update={"logging": logging, "runtime": runtime, "app": {"by": "hook"}})
+
+        async def on_ready(self, config, db_pool):
+            structlog.get_logger("user").info("ready")
+            seen.append(config)
+            raise Stop
+
+    with pytest.raises(StartupError):
+        life_of(Changing(), tmp_path).start()
+    (config,) = seen
+    (parts,) = connected
+    assert (config.app, parts.config, parts.flight.room) == ({"by": "hook"}, config, 7)
+    first, second = ((tmp_path / f"{name}.log").read_text() for name in ("first", "second"))
+    assert ("asked" in first, "ready" in first) == (True, False)
+    assert ("asked" in second, "ready" in second) == (False, True)
+
+
+def test_an_on_ready_that_raises_closes_what_was_opened(connected: list[Parts], tmp_path: Path):
+    """The sink is closed, no thread is left, nothing was read, and the log has the stack."""
+    before = set(threading.enumerate())
+
+    class Broken(Handler):
+        async def on_ready(self, config, db_pool):
+            await self.offload(int, "7")
+            raise ValueError("no table")
+
+        @periodic(0.001)
+        async def beat(self):
+            raise AssertionError("nothing is periodic before the flow is ready")
+
+    handler = Broken()
+    life = life_of(handler, tmp_path)
+    with pytest.raises(StartupError, match=r"Broken.on_ready: it raised ValueError: no table") as caught:
+        life.start()
+    assert (caught.value.exit_code, life.exit_code) == (1, 1)
+    with pytest.raises(RuntimeError, match="does not run"):
+        handler.offload(int, "7")
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+    assert set(threading.enumerate()) <= before
+    log = (tmp_path / "first.log").read_text()
+    assert "handler_hook_failed" in log
+    assert "in on_ready" in log
+    assert "periodic" not in log
+
+
+def test_an_on_startup_that_raises_ends_the_start_before_anything_is_made(connected: list[Parts], tmp_path: Path):
+    """No part was made; the handler may be used again."""
+
+    class Broken(Handler):
+        async def on_startup(self, config):
+            raise ValueError("no secret")
+
+    with pytest.raises(StartupError, match=r"Broken.on_startup: it raised ValueError: no secret"):
+        life_of(Broken(), tmp_path).start()
+    assert connected == []
+
+
+def test_a_remark_about_the_handler_is_logged_at_the_start(connected: list[Parts], tmp_path: Path):
+    """Two names for one hook: the log says which one counts."""
+
+    class Both(Handler):
+        async def on_task_complete(self, result): ...
+        async def collect(self, result): ...
+        async def on_ready(self, config, db_pool):
+            raise Stop
+
+    with pytest.raises(StartupError):
+        life_of(Both(), tmp_path).start()
+    assert "collect is never called" in (tmp_path / "first.log").read_text()

@@ -1,0 +1,241 @@
+"""on_startup and on_ready, and what a handler may ask for, without a flow around them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from drakkar_flow import DrakkarConfig, Handler, StreamFlow
+from drakkar_flow.engine.hooks import RunningHooks
+from drakkar_flow.errors import StartupError
+from drakkar_flow.graph.periodic import periodic
+from drakkar_flow.observe import events as ev
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.runtime.bridge import Bridge
+
+CONFIG = DrakkarConfig(executor={"max_executors": 3}, app={"depth": 2})
+
+
+class Scene:
+    """A bridge and a bus, and the hooks of handlers on them."""
+
+    def __init__(self) -> None:
+        self.bridge = Bridge()
+        self.bridge.open()
+        self.events: list[Any] = []
+        self.bus = Bus()
+        for kind in (ev.HookRan, ev.PeriodicRan, ev.Offloaded, ev.Annotated, ev.AnnotationDropped):
+            self.bus.listen(kind, self.events.append)
+
+    def of(self, handler: Handler[Any, Any] | StreamFlow) -> RunningHooks:
+        """The hooks of a handler or a flow."""
+        flow = handler if isinstance(handler, StreamFlow) else StreamFlow.from_handler(handler)
+        return RunningHooks(flow.hooks, self.bridge, self.bus)
+
+    @contextlib.contextmanager
+    def ready(self, handler: Handler[Any, Any]) -> Iterator[None]:
+        """The handler in a flow that runs."""
+        hooks = self.of(handler)
+        hooks.ready(CONFIG, [])
+        yield
+        hooks.close_periodics(5)
+        assert hooks.close(5) == 0
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    """A scene whose loop ends with the test."""
+    made = Scene()
+    yield made
+    made.bridge.close()
+
+
+def answering(hook: str, answer: Any, *, is_async: bool = True) -> Handler[Any, Any]:
+    """A handler whose hook gives, or raises, `answer`; a function is called with the arguments."""
+
+    def plain(self: Any, *args: Any) -> Any:
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer(*args) if callable(answer) else answer
+
+    async def later(self: Any, *args: Any) -> Any:
+        await asyncio.sleep(0)
+        return plain(self, *args)
+
+    return type("Answering", (Handler,), {hook: later if is_async else plain})()
+
+
+# --- on_startup -----------------------------------------------------------------------------------------
+
+
+def test_without_on_startup_the_configuration_stays(scene):
+    """Nothing is copied, nothing is told."""
+    assert scene.of(Handler()).startup(CONFIG) is CONFIG
+    assert scene.events == []
+
+
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
+def test_on_startup_may_change_the_configuration(scene, is_async):
+    """What it returns is used, and what was not changed is as it was."""
+
+    def change(config: DrakkarConfig) -> DrakkarConfig:
+        executor = config.executor.model_copy(update={"window_size": 7})
+        return config.model_copy(update={"executor": executor, "dlq": {"topic": "dead"}})
+
+    config = scene.of(answering("on_startup", change, is_async=is_async)).startup(CONFIG)
+    assert (config.executor.window_size, config.executor.max_executors) == (7, 3)
+    assert (config.dlq.topic, config.app) == ("dead", {"depth": 2})
+    assert config.kafka == CONFIG.kafka
+    assert config.kafka.model_fields_set == CONFIG.kafka.model_fields_set
+    assert [event.hook for event in scene.events] == ["on_startup"]
+
+
+def test_what_on_startup_returns_is_checked_like_a_file(scene):
+    """Every problem is told with its key; the exit code is that of a bad configuration."""
+
+    def spoil(config: DrakkarConfig) -> DrakkarConfig:
+        return config.model_copy(update={"executor": {"max_executors": 0, "colour": 1}, "dlq": 7})
+
+    with pytest.raises(StartupError) as caught:
+        scene.of(answering("on_startup", spoil)).startup(CONFIG)
+    assert caught.value.exit_code == 2
+    told = str(caught.value)
+    assert told.count("Answering.on_startup: the configuration it returned") == 3
+    assert all(key in told for key in ("executor.max_executors", "executor.colour", "dlq"))
+
+
+@pytest.mark.parametrize("answer", [None, {}, "config"], ids=["none", "mapping", "text"])
+def test_an_on_startup_that_returns_something_else_ends_the_start(scene, answer):
+    """With a remedy: forgetting `return config` is the usual case."""
+    with pytest.raises(StartupError, match=f"returned {type(answer).__name__}, not the.*return config") as caught:
+        scene.of(answering("on_startup", answer)).startup(CONFIG)
+    assert caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize("hook", ["on_startup", "on_ready"])
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
+def test_a_hook_of_the_start_that_raises_ends_it(scene, hook, is_async):
+    """Exit code 1; the message names the hook and the error, the event carries the exception."""
+    error = ValueError("no table")
+    hooks = scene.of(answering(hook, error, is_async=is_async))
+    with pytest.raises(StartupError, match=rf"Answering.{hook}: it raised ValueError: no table") as caught:
+        hooks.startup(CONFIG) if hook == "on_startup" else hooks.ready(CONFIG, [])
+    assert (caught.value.exit_code, caught.value.__cause__) == (1, error)
+    (event,) = scene.events
+    assert (event.hook, event.error, event.exception) == (hook, "no table", error)
+    hooks.close(5)
+
+
+# --- on_ready -------------------------------------------------------------------------------------------
+
+
+def test_on_ready_gets_the_pool_of_the_first_postgres_sink(scene):
+    """Whatever other sinks there are; without one it is None."""
+
+    def sink(kind: str, **attributes: Any) -> Any:
+        return SimpleNamespace(spec=SimpleNamespace(kind=kind), sink=SimpleNamespace(**attributes))
+
+    seen: list[Any] = []
+    for sinks in ([sink("kafka"), sink("postgres", pool="first"), sink("postgres", pool="second")], [sink("kafka")]):
+        hooks = scene.of(answering("on_ready", lambda config, pool: seen.append((config, pool))))
+        hooks.ready(CONFIG, sinks)
+        hooks.close(5)
+    assert seen == [(CONFIG, "first"), (CONFIG, None)]
+
+
+def test_hooks_of_the_start_run_on_the_loop_one_after_the_other(scene):
+    """on_startup, on_ready, then the periodic functions."""
+    order: list[tuple[str, str]] = []
+
+    def note(what: str) -> None:
+        order.append((what, threading.current_thread().name))
+
+    class Noting(Handler):
+        async def on_startup(self, config):
+            note("startup")
+            return config
+
+        async def on_ready(self, config, db_pool):
+            note("ready")
+
+        @periodic(0.001)
+        async def beat(self):
+            note("beat")
+            beaten.set()
+
+    beaten = threading.Event()
+    hooks = scene.of(Noting())
+    assert hooks.startup(CONFIG) is CONFIG
+    hooks.ready(CONFIG, [])
+    assert beaten.wait(20)
+    hooks.close_periodics(5)
+    hooks.close(5)
+    assert [what for what, _ in order[:3]] == ["startup", "ready", "beat"]
+    assert {thread for _, thread in order} == {"drakkar-loop"}
+
+
+# --- what a handler may ask for -------------------------------------------------------------------------
+
+
+class Computing(Handler[Any, Any]):
+    """Offloads from a hook, through a function of its own."""
+
+    async def arrange(self, messages: Any, pending: Any) -> Any:
+        """Find out where it is computed."""
+        return await self.helper()
+
+    async def helper(self) -> str:
+        """The hook stays known behind it."""
+        return await self.offload(
+            lambda prefix, *, end: f"{prefix}{threading.current_thread().name}{end}", "on ", end="!"
+        )
+
+
+def test_offload_tells_for_which_hook_it_works(scene):
+    """Through functions that the hook awaits; a call from elsewhere counts as other."""
+    handler = Computing()
+    with scene.ready(handler):
+        assert scene.bridge.run(handler.arrange([], None)) == "on drakkar-offload!"
+        scene.bridge.run(handler.helper())
+    assert [event.hook for event in scene.events] == ["arrange", "other"]
+
+
+def test_a_handler_that_does_not_run_can_not_offload_and_annotates_nothing(scene):
+    """Before its flow has started, and again after its end."""
+    handler = Computing()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="Computing does not run: offload works from on_ready on"):
+            handler.offload(int, "7")
+        handler.annotate("t", "note", 1)
+        assert [event for event in scene.events if isinstance(event, ev.Annotated)] == []
+        with scene.ready(handler):
+            scene.bridge.run(handler.offload(int, "7"))
+
+
+def test_annotations_are_events(scene):
+    """What can't be kept is told as dropped, and nothing is raised."""
+    handler = Computing()
+    with scene.ready(handler):
+        handler.annotate("t", "note", {"a": 1}, labels={"model": "m"})
+        handler.annotate("t", "note", object())
+    assert scene.events == [
+        ev.Annotated("other", "t", "note", '{"a":1}', {"model": "m"}),
+        ev.AnnotationDropped("note", "not_json"),
+    ]
+
+
+def test_a_handler_runs_in_one_flow_at_a_time(scene):
+    """Its `offload` could not tell whose pool to use; the flow that runs is left alone."""
+    handler = Computing()
+    second = scene.of(handler)
+    with scene.ready(handler):
+        with pytest.raises(StartupError, match="runs in another flow already; make an instance"):
+            second.ready(CONFIG, [])
+        second.close(5)
+        assert scene.bridge.run(handler.offload(int, "7")) == 7

@@ -1,0 +1,92 @@
+"""What the pool's tests share: a pool that is watched for anything it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import psutil
+import pytest
+
+from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.executor.base import Outcome, run
+from drakkar_flow.executor.oneshot import OneshotExecutor
+from drakkar_flow.executor.persistent.pool import PersistentExecutor
+from drakkar_flow.model.task import ExecutorTask
+from drakkar_flow.observe import events as ev
+from drakkar_flow.observe.bus import Bus
+from support.children import command
+
+HEARD = (
+    ev.ChildStarted,
+    ev.ChildEnded,
+    ev.ChildLogged,
+    ev.ExecutorBreakerChanged,
+    ev.TaskFellBack,
+    ev.TaskFinished,
+    ev.TasksCompleted,
+    ev.TasksStarted,
+)
+SWIFT = {"restart_initial_s": 0.001, "restart_max_s": 0.01, "start_timeout_s": 10.0}
+
+Pool = Callable[..., Awaitable[PersistentExecutor]]
+
+
+@pytest.fixture
+async def make_pool(events: list[ev.Event]) -> AsyncIterator[Pool]:
+    """Make a started pool of `program`'s children; later no child, zombie, descriptor or thread may be left.
+
+    `executor` holds keys of the section above `executor.persistent`.
+    """
+    await asyncio.sleep(0)
+    us = psutil.Process()
+    descriptors, threads = us.num_fds(), set(threading.enumerate())
+    made: list[PersistentExecutor] = []
+
+    async def make(program: Sequence[str], executor: dict[str, Any] | None = None, **keys: Any) -> PersistentExecutor:
+        above = {"task_timeout_seconds": 20, "max_executors": 1, "kill_grace_s": 0.2} | (executor or {})
+        persistent = SWIFT | {"args": list(program[1:])} | keys
+        config = ExecutorConfig(binary_path=program[0], persistent=persistent, **above)
+        bus = Bus()
+        for kind in HEARD:
+            bus.listen(kind, events.append)
+        pool = PersistentExecutor(config, bus, OneshotExecutor(config, bus) if keys.get("fallback_oneshot") else None)
+        made.append(pool)
+        await pool.start()
+        return pool
+
+    yield make
+    for pool in made:
+        await pool.close()
+    assert us.children() == []
+    assert us.num_fds() == descriptors
+    assert set(threading.enumerate()) <= threads
+
+
+@pytest.fixture
+def make_worker(make_pool: Pool) -> Pool:
+    """Make a pool of the children of tests/support/children.py, by name."""
+
+    async def make(
+        name: str, number: float | None = None, framing: str = "json-lines", **keys: Any
+    ) -> PersistentExecutor:
+        return await make_pool(command(name, framing, number), **keys)
+
+    return make
+
+
+def task(stdin: str | bytes | None = "x", **fields: Any) -> ExecutorTask:
+    """A task with nothing but stdin."""
+    return ExecutorTask(**{"task_id": f"t-{stdin!r}", "source_offsets": [1], "stdin": stdin} | fields)
+
+
+async def run_all(pool: PersistentExecutor, *inputs: str) -> list[Outcome]:
+    """Run a task for each input, all at once."""
+    return list(await asyncio.gather(*(run(pool, task(stdin)) for stdin in inputs)))
+
+
+def of(kind: type[ev.Event], events: list[ev.Event]) -> list[Any]:
+    """The events of a type."""
+    return [event for event in events if type(event) is kind]

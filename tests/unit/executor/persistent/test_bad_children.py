@@ -1,0 +1,290 @@
+"""Children that misbehave: each costs the requests it had, with a reason, and is replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from drakkar_flow.executor.base import run
+from drakkar_flow.executor.persistent.pool import PersistentExecutor
+from drakkar_flow.model.task import ExecutorError, ExecutorResult
+from drakkar_flow.observe import events as ev
+from unit.executor.persistent.conftest import Pool, of, run_all, task
+
+pytestmark = pytest.mark.anyio
+
+Until = Callable[..., Awaitable[None]]
+
+BREAKS = {
+    "bad_frame": ("protocol", "nonsense"),
+    "wrong_id": ("protocol", "request 1001, which it was never given"),
+    "half_frame_at_exit": ("crash", "exit code 0 in the middle of an answer"),
+    "flood": ("protocol", "bytes"),
+    "closes_stdout": ("protocol", "closed its stdin or stdout and went on"),
+}
+
+
+@pytest.mark.parametrize("framing", ["json-lines", "length-prefixed"])
+@pytest.mark.parametrize("name", BREAKS)
+async def test_a_broken_protocol_costs_the_request_and_says_why(
+    make_worker: Pool, name: str, framing: str, until: Until, events: list[ev.Event]
+):
+    """The child is killed and another takes its place."""
+    kind, reason = BREAKS[name]
+    pool = await make_worker(name, framing=framing, max_frame_bytes=100_000)
+    outcome = await run(pool, task())
+    assert isinstance(outcome, ExecutorError)
+    assert outcome.kind == kind
+    assert reason in (outcome.exception or "")
+    await until(lambda: len(of(ev.ChildStarted, events)) == 2)
+    assert [event.failed for event in of(ev.ChildEnded, events)] == [True]
+    assert outcome.pid == of(ev.ChildEnded, events)[0].pid
+
+
+async def test_noise_on_stdout_is_shown(make_worker: Pool):
+    """The author of a forgotten print finds it."""
+    pool = await make_worker("stdout_noise_between")
+    outcome = await run(pool, task())
+    assert isinstance(outcome, ExecutorError)
+    assert "got one" in (outcome.exception or "")
+
+
+async def test_a_second_answer_kills_the_child_but_not_what_was_answered(make_worker: Pool, events: list[ev.Event]):
+    """The first answer counts."""
+    pool = await make_worker("duplicate_id")
+    result = await run(pool, task("a"))
+    assert isinstance(result, ExecutorResult)
+    outcome = await run(pool, task("b"))
+    assert isinstance(outcome, ExecutorResult | ExecutorError)
+    assert "answered request 1 a second time" in of(ev.ChildEnded, events)[0].reason
+
+
+async def test_a_crash_costs_what_was_under_way_in_that_child_only(make_worker: Pool, until: Until):
+    """What it had answered counts, what waits goes to its successor."""
+    pool = await make_worker("crash_after_n", 3, max_in_flight_per_child=1)
+    outcomes = await run_all(pool, *map(str, range(8)))
+    failures = [outcome for outcome in outcomes if isinstance(outcome, ExecutorError)]
+    assert [outcome.kind for outcome in failures] == ["crash"] * 2
+    assert all("was killed by SIGKILL with 1 requests" in (outcome.exception or "") for outcome in failures)
+    assert [outcome.stdout for outcome in outcomes] == ["0", "1", "2", "", "4", "5", "6", ""]
+
+
+async def test_the_last_words_of_a_child_are_told(make_pool: Pool):
+    """A crash without its stderr is a riddle."""
+    pool = await make_pool(["sh", "-c", "read line; echo 'out of cheese' >&2; exit 4"], protocol="lines")
+    outcome = await run(pool, task())
+    assert isinstance(outcome, ExecutorError)
+    assert outcome.exception == ("child 0 ended with exit code 4 with 1 requests; its stderr ended with: out of cheese")
+
+
+@pytest.mark.parametrize("name", ["stops_itself", "silent"])
+async def test_a_request_that_is_never_answered_times_out(make_worker: Pool, name: str, events: list[ev.Event]):
+    """A child that stopped its own group is killed like one that says nothing."""
+    pool = await make_worker(
+        name, executor={"task_timeout_seconds": 0.1, "kill_grace_s": 0.05}, max_in_flight_per_child=1
+    )
+    outcome = await run(pool, task())
+    assert isinstance(outcome, ExecutorError)
+    assert (outcome.kind, outcome.exception, outcome.stderr) == ("timeout", "Timeout after 0.1s", "task timed out")
+    after = await run(pool, task())
+    assert after.pid != outcome.pid
+    assert [event.failed for event in of(ev.ChildEnded, events)] == [False]
+
+
+async def test_others_are_let_finish_when_one_request_times_out(
+    make_pool: Pool, events: list[ev.Event], until: Until, tmp_path: Path
+):
+    """The child gets nothing new and is killed when the others have ended."""
+    script = """if True:
+        import json, os, sys, time
+        sys.stdin.readline()
+        print(json.dumps({"type": "ready", "version": 1, "max_in_flight": 2}), flush=True)
+        sys.stdin.readline()
+        second = json.loads(sys.stdin.readline())
+        while not os.path.exists(sys.argv[1]):
+            time.sleep(0.001)
+        print(json.dumps({"id": second["id"], "stdout": "in time"}), flush=True)
+        time.sleep(1000)
+    """
+    signal = tmp_path / "go"
+    pool = await make_pool([sys.executable, "-c", script, str(signal)], executor={"task_timeout_seconds": 0.5})
+    late = asyncio.create_task(run(pool, task("late")))
+    await asyncio.sleep(0.3)
+    second = asyncio.create_task(run(pool, task("second")))
+    assert (await late).kind == "timeout"
+    signal.touch()
+    result = await second
+    assert isinstance(result, ExecutorResult)
+    assert result.stdout == "in time"
+    third = pool.submit(task("third"), 0, lambda _: None)
+    assert pool.statistics().waiting == 1
+    await until(lambda: len(of(ev.ChildStarted, events)) == 2)
+    assert [event.failed for event in of(ev.ChildEnded, events)] == [False]
+    third.cancel()
+
+
+async def test_a_child_that_can_cancel_lives_on_after_a_timeout(make_pool: Pool, events: list[ev.Event]):
+    """It is asked to, answers, and does the next task."""
+    script = """if True:
+        import json, sys
+        sys.stdin.readline()
+        say = lambda **fields: print(json.dumps(fields), flush=True)
+        say(type="ready", version=1, max_in_flight=2, capabilities=["cancel"])
+        for line in sys.stdin:
+            frame = json.loads(line)
+            if frame["type"] == "cancel":
+                say(id=frame["id"], exit_code=1)
+            elif frame["stdin"] == "quick":
+                say(id=frame["id"], stdout="quick")
+    """
+    pool = await make_pool([sys.executable, "-c", script], executor={"task_timeout_seconds": 0.1, "kill_grace_s": 20.0})
+    assert (await run(pool, task("slow"))).kind == "timeout"
+    assert (await run(pool, task("quick"))).stdout == "quick"
+    assert len(of(ev.ChildStarted, events)) == 1
+    assert pool.statistics().running == 0
+
+
+async def test_silence_ends_a_child_long_before_its_tasks_time_out(make_worker: Pool):
+    """Only while it has work; the reason names the seconds."""
+    pool = await make_worker("silent", idle_output_timeout_s=0.1)
+    outcomes = await run_all(pool, "a", "b")
+    assert [outcome.kind for outcome in outcomes] == ["timeout"] * 2
+    assert outcomes[0].exception == "child 0 wrote nothing for 0.1 s"
+
+
+async def test_progress_is_not_silence(make_worker: Pool):
+    """Who says that it works on gets all the time a task has."""
+    pool = await make_worker("only_progress", 0.01, idle_output_timeout_s=0.15, executor={"task_timeout_seconds": 0.4})
+    outcome = await run(pool, task())
+    assert outcome.exception == "Timeout after 0.4s"
+
+
+async def test_a_child_that_never_reads_holds_up_nobody_else(make_worker: Pool):
+    """What it is sent waits in memory until its time is over."""
+    pool = await make_worker("never_reads", executor={"task_timeout_seconds": 0.3})
+    outcomes = await run_all(pool, *["x" * 1_000_000] * 4)
+    assert {outcome.kind for outcome in outcomes} == {"timeout"}
+
+
+async def test_a_flood_on_stderr_neither_blocks_nor_fills_the_log(make_worker: Pool, events: list[ev.Event]):
+    """A few lines of each piece are shown, the others counted."""
+    pool = await make_worker("flood_stderr", 4)
+    (result,) = await run_all(pool, "x")
+    assert result.stdout == "x"
+    logged = of(ev.ChildLogged, events)
+    assert max(len(event.lines) for event in logged) <= 20
+    assert max(len(line) for event in logged for line in event.lines) <= 1001
+
+
+async def test_the_whole_group_goes_with_a_child(make_worker: Pool, is_alive: Callable[[int], bool], until: Until):
+    """A process it left behind, which holds its pipes, is killed with it."""
+    pool = await make_worker("forks_grandchild")
+    (result,) = await run_all(pool, "x")
+    grandchild = int(result.stdout)
+    assert is_alive(grandchild)
+    await pool.close()
+    await until(lambda: not is_alive(grandchild))
+
+
+async def test_many_crashes_leave_nothing_behind(make_worker: Pool):
+    """Descriptors and processes do not grow with the number of lives."""
+    pool = await make_worker("crash_after_n", 1, max_in_flight_per_child=1)
+    us = psutil.Process()
+    await run_all(pool, *map(str, range(4)))
+    before = us.num_fds()
+    outcomes = await run_all(pool, *map(str, range(40)))
+    assert sum(isinstance(outcome, ExecutorError) for outcome in outcomes) == 20
+    assert us.num_fds() <= before
+    assert len(us.children()) <= 1
+
+
+async def test_a_child_that_ends_by_itself_while_idle_is_replaced(
+    make_pool: Pool, events: list[ev.Event], until: Until
+):
+    """With exit code 0 and its work done, it is not to blame."""
+    pool = await make_pool(["sh", "-c", "read line; echo $line"], protocol="lines")
+    for lives in (1, 2, 3):
+        assert (await run(pool, task())).stdout == "x\n"
+        await until(lambda lives=lives: len(of(ev.ChildEnded, events)) == lives)
+    assert {event.failed for event in of(ev.ChildEnded, events)} == {False}
+
+
+# --- crash loops --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def make_looping(make_pool: Pool, tmp_path: Path) -> Callable[..., Awaitable[PersistentExecutor]]:
+    """Make a pool of one `cat` that fails at its start, from the second on, while `tmp_path/broken` is there."""
+
+    async def make(**keys: Any) -> PersistentExecutor:
+        script = f"test -e {tmp_path}/broken && {{ echo broken >&2; exit 3; }}; exec cat"
+        keys = {"protocol": "lines", "breaker_failures": 3, "breaker_cooldown_s": 0.05} | keys
+        pool = await make_pool(["sh", "-c", script], **keys)
+        (tmp_path / "broken").touch()
+        psutil.Process(pool._children[0].pid).kill()
+        return pool
+
+    return make
+
+
+def states(events: list[ev.Event]) -> list[str]:
+    """What the breaker went through."""
+    return [event.state for event in of(ev.ExecutorBreakerChanged, events)]
+
+
+async def test_a_crash_loop_opens_the_breaker_and_a_probe_closes_it(
+    make_looping: Pool, events: list[ev.Event], until: Until, tmp_path: Path
+):
+    """It says why; tasks wait meanwhile, and nothing is lost."""
+    pool = await make_looping()
+    await until(lambda: "half_open" in states(events))
+    assert states(events)[:2] == ["open", "half_open"]
+    assert "exit code 3" in of(ev.ExecutorBreakerChanged, events)[0].reason
+    assert "ended with: broken" in of(ev.ExecutorBreakerChanged, events)[0].reason
+    (tmp_path / "broken").unlink()
+    assert [outcome.stdout for outcome in await run_all(pool, *map(str, range(9)))] == [f"{n}\n" for n in range(9)]
+    assert states(events)[-1] == "closed"
+
+
+async def test_in_a_crash_loop_each_probe_costs_one_request_at_most(make_pool: Pool, events: list[ev.Event]):
+    """A child that dies of its first task gets one only, though it could take 64."""
+    pool = await make_pool(["sh", "-c", "read line; exit 3"], protocol="lines", breaker_cooldown_s=0.01)
+    outcomes = await run_all(pool, *map(str, range(70)))
+    assert {outcome.kind for outcome in outcomes} == {"crash"}
+    assert [event.requests for event in of(ev.ChildEnded, events)] == [64, 1, 1, 1, 1, 1, 1]
+
+
+async def test_with_patience_tasks_fail_when_no_child_runs_for_long(make_looping: Pool, until: Until, events: Any):
+    """`unavailable_after_s` bounds how long a task waits."""
+    pool = await make_looping(breaker_cooldown_s=20.0, unavailable_after_s=0.1)
+    await until(lambda: states(events) == ["open"])
+    outcome = await run(pool, task())
+    assert (outcome.kind, outcome.exception) == ("unavailable", "no child was ready for 0.1 s")
+
+
+async def test_with_the_fall_back_tasks_are_run_one_by_one_while_the_breaker_is_open(
+    make_pool: Pool, events: list[ev.Event], until: Until, tmp_path: Path
+):
+    """By the same command line; those that waited, too. The outcome's task is the one that was given."""
+    script = f"test -e {tmp_path}/broken && {{ read line; echo one-shot $line; exit 3; }}; exec cat"
+    pool = await make_pool(
+        ["sh", "-c", script],
+        protocol="lines",
+        fallback_oneshot=True,
+        breaker_failures=1,
+        breaker_cooldown_s=20.0,
+    )
+    (tmp_path / "broken").touch()
+    psutil.Process(pool._children[0].pid).kill()
+    await until(lambda: states(events) == ["open"])
+    given = task("a")
+    outcome = await run(pool, given)
+    assert isinstance(outcome, ExecutorError)
+    assert (outcome.stdout, outcome.exit_code, outcome.task) == ("one-shot a\n", 3, given)
+    assert "breaker is open" in of(ev.TaskFellBack, events)[0].reason

@@ -1,0 +1,249 @@
+"""What a handler's class says: its models through any inheritance, its hooks, its periodic methods."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+import pytest
+
+from drakkar_flow import Handler, StreamFlow
+from drakkar_flow.graph.nodes import Collect, Decode, Execute
+from drakkar_flow.graph.periodic import periodic, periodics_of
+from drakkar_flow.model.record import Record
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+# --- models ---------------------------------------------------------------------------------------------
+
+
+class Numbers(Handler[int, str]):
+    """Types given directly."""
+
+
+class MoreNumbers(Numbers):
+    """A subclass of a subclass."""
+
+
+class Half(Handler[A, str], Generic[A]):
+    """One type stays open."""
+
+
+class Swapped(Half[B], Generic[A, B]):
+    """Its first parameter is its own; the second is the input."""
+
+
+class Listed(Handler[list[A], dict[str, B]], Generic[A, B]):
+    """Parameters inside of other types."""
+
+
+class Mixin(Generic[A, B]):
+    """Generic, with two parameters, and no handler."""
+
+
+@pytest.mark.parametrize(
+    ("handler", "models"),
+    [
+        (Handler, (None, None)),
+        (Numbers, (int, str)),
+        (MoreNumbers, (int, str)),
+        (Half, (None, str)),
+    ],
+    ids=["base", "direct", "subclass", "half-open"],
+)
+def test_the_models_are_those_of_the_class(handler, models):
+    """What stays open is None."""
+    assert (handler.input_model, handler.output_model) == models
+
+
+def test_the_models_are_found_through_generic_bases():
+    """Each parameter is followed to the class that gives it."""
+
+    class FromHalf(Half[float]): ...
+
+    class FromSwapped(Swapped[bytes, float]): ...
+
+    class FromListed(Listed[int, float]): ...
+
+    class Sub(FromListed): ...
+
+    assert (FromHalf.input_model, FromHalf.output_model) == (float, str)
+    assert (FromSwapped.input_model, FromSwapped.output_model) == (float, str)
+    assert (FromListed.input_model, FromListed.output_model) == (list[int], dict[str, float])
+    assert (Sub.input_model, Sub.output_model) == (list[int], dict[str, float])
+
+
+def test_the_parameters_of_a_mixin_are_not_the_handlers():
+    """Wherever it stands among the bases."""
+
+    class Before(Mixin[bytes, bytes], Handler[int, str]): ...
+
+    class After(Handler[int, str], Mixin[bytes, bytes]): ...
+
+    class Untyped(Mixin[bytes, bytes], Handler): ...
+
+    assert (Before.input_model, After.input_model, Untyped.input_model) == (int, int, None)
+
+
+def test_a_model_named_in_the_class_goes_before_the_parameters():
+    """As in py-drakkar, where it is a class attribute."""
+
+    class Named(Handler[int, str]):
+        input_model = float
+
+    assert (Named.input_model, Named.output_model) == (float, str)
+
+
+# --- hooks ----------------------------------------------------------------------------------------------
+
+
+def test_only_hooks_that_are_written_are_called():
+    """A bare handler has no decoding, no hooks around its steps, and the default priority."""
+    flow = StreamFlow.from_handler(Handler())
+    assert flow.find(Decode) is None
+    assert flow.find(Execute).priority is None
+    hooks = flow.hooks
+    assert (hooks.on_startup, hooks.on_ready, hooks.on_assign, hooks.on_revoke, hooks.message_label) == (None,) * 5
+    assert (hooks.periodics, hooks.warnings) == ((), ())
+
+
+def test_hooks_of_a_base_class_are_called_too():
+    """Also `collect`, the old name, when a base class or a mixin defines it."""
+
+    class Old:
+        async def collect(self, result): ...
+
+        def message_label(self, msg):
+            return "m"
+
+    class New(Old, Handler[int, str]):
+        async def on_startup(self, config): ...
+
+    class Newest(New): ...
+
+    handler = Newest()
+    flow = StreamFlow.from_handler(handler)
+    assert flow.find(Collect).fn == handler.collect
+    assert flow.hooks.on_startup == handler.on_startup
+    assert flow.hooks.message_label == handler.message_label
+    assert flow.hooks.owner is handler
+
+
+def test_on_task_complete_goes_before_its_old_name_and_that_is_told():
+    """Both at once can only be a mistake of a migration."""
+
+    class Both(Handler):
+        async def on_task_complete(self, result): ...
+        async def collect(self, result): ...
+
+    handler = Both()
+    flow = StreamFlow.from_handler(handler)
+    assert flow.find(Collect).fn == handler.on_task_complete
+    (warning,) = flow.hooks.warnings
+    assert "Both" in warning
+    assert "collect is never called" in warning
+
+
+@pytest.mark.parametrize("hook", ["message_label", "task_priority", "deserialize_message"])
+def test_a_hook_that_must_not_wait_must_not_be_async(hook):
+    """The flow is refused with the hook's name, instead of failing at each record."""
+
+    async def waiting(self, what): ...
+
+    flow = StreamFlow.from_handler(type("Wrong", (Handler,), {hook: waiting})())
+    (problem,) = flow.problems()
+    assert "async" in problem.what
+
+
+def test_a_hook_that_is_no_function_is_refused():
+    """`on_ready = None` in a class body, say, is not an override that can be called."""
+    flow = StreamFlow("f").with_hooks(on_ready=3).route()  # type: ignore[arg-type]
+    (problem,) = flow.problems()
+    assert (problem.where, "3 can't be called" in problem.what) == ("on_ready", True)
+
+
+def test_the_default_decoding_can_be_called_by_an_override():
+    """`super().deserialize_message(msg)` decodes to the input model."""
+    record = Record("in", 0, 0, b"7")
+    assert Numbers().deserialize_message(record) is record
+    assert record.payload == 7
+    bare = Record("in", 0, 0, b"7")
+    assert Handler().deserialize_message(bare) is bare
+    assert bare.payload is None
+
+
+def test_the_cache_that_is_not_there_takes_every_call():
+    """A handler written for py-drakkar's cache runs; nothing is kept."""
+    handler = Numbers()
+    handler.cache.set("k", 1, ttl=60)
+    assert handler.cache.peek("k") is None
+    assert handler.cache.delete("k") is False
+    assert "k" not in handler.cache
+
+
+# --- periodic -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), "3", True, None])
+def test_d44_periodic_needs_seconds(seconds):
+    """D-44: an interval is a finite number above 0."""
+    with pytest.raises(ValueError, match="number of seconds above 0"):
+        periodic(seconds)
+
+
+def test_d44_periodic_needs_an_async_function():
+    """D-44: a plain one is refused where it is written."""
+    with pytest.raises(TypeError, match="'async def'"):
+
+        @periodic(1)
+        def beat(self): ...
+
+
+def test_periodic_knows_two_answers_to_errors():
+    """Anything else is a mistake."""
+    with pytest.raises(ValueError, match="'continue' or 'stop'"):
+        periodic(1, on_error="retry")  # type: ignore[arg-type]
+
+
+def test_periodic_methods_are_found_through_base_classes():
+    """Overridden without the decorator a method is not periodic any more; each is found once, bound."""
+
+    class Base:
+        @periodic(1)
+        async def kept(self):
+            return self
+
+        @periodic(2)
+        async def replaced(self): ...
+
+        @periodic(3)
+        async def dropped(self): ...
+
+        @staticmethod
+        @periodic(5)
+        async def apart(): ...
+
+    class Derived(Base):
+        @periodic(4, on_error="stop")
+        async def replaced(self): ...
+
+        async def dropped(self): ...
+
+    found = {each.name: (each.seconds, each.on_error) for each in periodics_of(Derived())}
+    assert found == {"kept": (1, "continue"), "replaced": (4, "stop"), "apart": (5, "continue")}
+
+
+def test_a_flow_takes_periodic_functions_that_are_decorated():
+    """They add up; a function without an interval is refused."""
+
+    @periodic(9)
+    async def beat(): ...
+
+    flow = StreamFlow("f").with_hooks(periodics=[beat]).with_hooks(message_label=str)
+    assert [(each.name, each.seconds) for each in flow.hooks.periodics] == [("beat", 9)]
+
+    async def plain(): ...
+
+    with pytest.raises(TypeError, match="decorate it"):
+        StreamFlow("f").with_hooks(periodics=[plain])
