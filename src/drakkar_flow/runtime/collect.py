@@ -13,7 +13,6 @@ from drakkar_flow.model.payload import payloads_of
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import HookRan, HooksRan, WindowFinished
 from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.calls import Calls
 from drakkar_flow.runtime.failures import describe, failure_of
 from drakkar_flow.runtime.step import Worker
 from drakkar_flow.runtime.windows import Ending, Group, TaskRun, WindowRun
@@ -48,7 +47,6 @@ class CollectWorker(Worker):
         super().__init__(bridge)
         self._bus = bus
         self._hooks = hooks
-        self._calls = Calls(bridge)
         self._turns = Turns[TaskRun]()
         self._serving = False
 
@@ -89,7 +87,7 @@ class CollectWorker(Worker):
                 self._settle(run)
                 self.open -= 1
 
-            self._calls.call(self._hooks.on_task, (run.result,), answered)
+            self._calls.call(self._hooks.on_task, (run.result,), answered, run)
             return
         if run.ending is Ending.DEAD and run.error is not None:
             self._send_to_dlq(run)
@@ -133,7 +131,7 @@ class CollectWorker(Worker):
             self._close(window, group)
             self.open -= 1
 
-        self._calls.call(hook, (group.message,), answered)
+        self._calls.call(hook, (group.message,), answered, group)
 
     def _close(self, window: WindowRun, group: Group) -> None:
         """The record needs nothing more here; with a window hook its rest waits for the window."""
@@ -160,7 +158,7 @@ class CollectWorker(Worker):
                     self._return_rest(group)
             self.open -= 1
 
-        self._calls.call(hook, (window.results, window.records), answered)
+        self._calls.call(hook, (window.results, window.records), answered, window)
 
     def _return_rest(self, group: Group) -> None:
         self.ack(Ack(group.record, group.purse.rest(), _STATUS[group.worst]))

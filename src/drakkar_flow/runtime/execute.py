@@ -18,7 +18,6 @@ from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorResult, 
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import DuplicateTasks, HookRan, TaskRetried, TasksPrecomputed
 from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.calls import Calls
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.line import KeysOf, Line
 from drakkar_flow.runtime.parking import Parking
@@ -68,7 +67,14 @@ class ExecuteWorker(Worker):
         self._executor = executor
         self._settings = settings
         self._line = Line(self._submit) if settings.keys is not None else None
-        self._calls = Calls(bridge)
+        self._runs: dict[TaskRun, None] = {}  # that have not ended, oldest first
+
+    @property
+    def calls(self) -> list[tuple[asyncio.Task[Any] | None, object]]:
+        """The tasks that have not ended, oldest first, those whose hook is asked before the others."""
+        asked = self._calls.open
+        known = {id(run) for _, run in asked}
+        return [*asked, *((None, run) for run in self._runs if id(run) not in known)]
 
     def accept(self, items: list[Any]) -> None:
         """Start what came in; precomputed successes are answered at once."""
@@ -88,6 +94,7 @@ class ExecuteWorker(Worker):
                     answered.append(run)
                     continue
             self.open += 1
+            self._runs[run] = None
             if line is None:
                 self._submit(run)
             else:
@@ -184,7 +191,7 @@ class ExecuteWorker(Worker):
             self._bus.emit(HookRan("on_error", time.monotonic() - started, problem, raised))
             self._follow(run, error, action)
 
-        self._calls.call(hook, (run.task, error), answered)
+        self._calls.call(hook, (run.task, error), answered, run)
 
     def _follow(self, run: TaskRun, error: ExecutorError, action: ErrorAction | list[ExecutorTask]) -> None:
         if isinstance(action, list):
@@ -195,6 +202,7 @@ class ExecuteWorker(Worker):
     def _replace(self, run: TaskRun, error: ExecutorError, tasks: list[ExecutorTask]) -> None:
         heirs = run.window.replace(run, tasks)
         self.open += len(heirs)
+        self._runs.update(dict.fromkeys(heirs))
         if given := sum(task.precomputed is not None for task in tasks):
             self._bus.emit(TasksPrecomputed(given))
         self._finish(run.end(Ending.REPLACED, error=error), heirs)
@@ -202,6 +210,7 @@ class ExecuteWorker(Worker):
     def _finish(self, run: TaskRun, heirs: Sequence[TaskRun] = ()) -> None:
         """Answer for a run; `heirs` take its place."""
         lane = run.window.lane
+        self._runs.pop(run, None)
         self._tasks.discard(lane, run.task)
         if twins := self._tasks.add(lane, [heir.task for heir in heirs]):
             self._bus.emit(DuplicateTasks(lane, len(twins), twins[0]))

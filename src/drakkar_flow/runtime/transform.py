@@ -15,7 +15,6 @@ from drakkar_flow.kernel.ordering import Keys, Turns
 from drakkar_flow.model.outcome import Ack, AckStatus, FailureKind
 from drakkar_flow.model.record import Record
 from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.calls import Calls
 from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.credit import split
 from drakkar_flow.runtime.failures import failure_of
@@ -147,7 +146,6 @@ class MapAsyncWorker(Worker):
         self._with_record = with_record
         self._turns = Turns[tuple[Record, Keys]](max_in_flight)
         self._pumping = False
-        self._calls = Calls(bridge)
 
     def accept(self, items: list[Record]) -> None:
         """Start what fits, queue the rest."""
@@ -189,7 +187,7 @@ class MapAsyncWorker(Worker):
             self._pump()
 
         args = (record.payload, record) if self._with_record else (record.payload,)
-        self._calls.call(self._bounded if self._timeout_s else self._function, args, answered)
+        self._calls.call(self._bounded if self._timeout_s else self._function, args, answered, record)
 
     async def _bounded(self, *args: Any) -> Any:
         try:

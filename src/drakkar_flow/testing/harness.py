@@ -13,9 +13,10 @@ from typing import Any, Self, TypeVar
 from bytewax.run import cli_main
 
 from drakkar_flow.compiler.lower import compile_flow
+from drakkar_flow.config.app import settle_app
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.hooks import RunningHooks
-from drakkar_flow.engine.terse import stream_of
+from drakkar_flow.engine.terse import app_options, stream_of
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import Execute, Route
@@ -90,7 +91,7 @@ class FlowRun:
         open_end: bool = False,
     ) -> None:
         self.flow = stream_of(flow)
-        self.config = config = config or DrakkarConfig()
+        self.config = config = settle_app(config or DrakkarConfig(), app_options(self.flow).get("app_model"))
         self.events: list[Event] = []
         self.dead_letters = dead_letters or MemoryDeadLetters()
         self.control = Control(config.drain_timeout_s)

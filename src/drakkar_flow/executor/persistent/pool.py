@@ -53,10 +53,9 @@ class PersistentExecutor:
         self._settings = settings = config.persistent
         self._bus = bus
         self._oneshot = oneshot
-        self._limits = ChildLimits(
-            config.task_timeout_seconds, config.kill_grace_s, (config.max_stdout_bytes, config.max_stderr_bytes)
-        )
-        self._backoff = Backoff(settings.restart_initial_s, max(settings.restart_initial_s, settings.restart_max_s))
+        caps = (config.max_stdout_bytes, config.max_stderr_bytes)
+        self._limits = ChildLimits(config.task_timeout_seconds, config.kill_grace_s, caps, config.limits)
+        self._backoff = Backoff(settings.restart_initial_s, settings.restart_max_s)
         self._breaker = Breaker(settings.breaker_failures, settings.breaker_cooldown_s)
         self._breaker_state: BreakerState = "closed"
         self._tickets: dict[int, int] = {}  # of the breaker, by child
@@ -133,8 +132,7 @@ class PersistentExecutor:
         children = tuple(self._children)
         running = sum([len(child.in_flight) for child in children])
         waiting = len(self._waiting)
-        slots = self._size * max([child.capacity for child in children], default=self._per_child)
-        ended = self._ended
+        slots, ended = self._size * self._per_child, self._ended
         if self._oneshot is not None:
             beside = self._oneshot.statistics()
             running, waiting, ended = running + beside.running, waiting + beside.waiting, ended + beside.ended
@@ -231,6 +229,8 @@ class PersistentExecutor:
 
     def ready(self, child: Child) -> None:
         """A child is ready: where others failed before it, it gets one request until it has answered."""
+        assert child.conversation is not None
+        self._per_child = child.conversation.max_in_flight
         if self._breaker.failures:
             self._probe(child)
         elif not self._warm.done() and sum(child.capacity > 0 for child in self._children) == self._size:
