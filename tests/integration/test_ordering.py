@@ -26,6 +26,7 @@ def test_programs_of_a_key_run_one_at_a_time_and_their_results_arrive_in_order(s
     retries = 0.0
     for part in (RECORDS // 3, RECORDS):
         worker = scene.start("ordered", {"executor": executor}, {"LOCKS": str(locks)})
+        worker.until_running()
         worker.until(lambda part=part: len(scene.delivered()) >= part, f"{part} results were there", timeout_s=60)
         retries += worker.metric("drakkar_task_retries_total") or 0
         assert worker.terminate() == 0, worker.stderr
