@@ -148,3 +148,21 @@ def test_a_close_does_not_wait_long_for_brokers_that_are_gone(make_cluster: Make
     started = time.monotonic()
     member.close()
     assert time.monotonic() - started < 30
+
+
+def test_the_lag_of_a_partition_that_is_paused_grows_with_its_end(
+    kafka: Kafka, make_topic: MakeTopic, closing: ExitStack
+) -> None:
+    """A paused partition is not fetched, so librdkafka does not hear of its end: the broker is asked."""
+    topic, group = make_topic(partitions=2), unique("group")
+    produce(kafka.bootstrap, topic, [b"x"] * 1000, partition=0)
+    member = Member(kafka.bootstrap, topic, group)
+    closing.callback(member.reader.close)
+    lane = (topic, 0)
+    until(lambda: member.paused, 60, "the partition was paused")
+    until(lambda: member.reader.statistics().lag.get(lane) == 1000, what="the lag of a partition without a position")
+    for end in (1500, 2000):  # the first may still be told by a fetch that was under way
+        produce(kafka.bootstrap, topic, [b"x"] * 500, partition=0)
+        until(lambda end=end: member.reader.statistics().lag.get(lane) == end, what=f"the lag to grow to {end}")
+    until(lambda: member.take() == 2000, 60, "all of it was taken")
+    until(lambda: member.reader.statistics().lag == {lane: 0, (topic, 1): 0}, what="the lag to vanish")

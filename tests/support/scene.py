@@ -78,16 +78,8 @@ class Scene:
         environment: Mapping[str, str] | None = None,
     ) -> Worker:
         """Start a worker by `drakkar-flow run`."""
-        config = self.config(overrides)
-        return self.launch(
-            "-m",
-            "drakkar_flow.cli.main",
-            "run",
-            PIPELINES / f"{pipeline}.py",
-            "--config",
-            config,
-            environment=environment,
-        )
+        command = ("-m", "drakkar_flow.cli.main", "run", PIPELINES / f"{pipeline}.py", "--config")
+        return self.launch(*command, self.config(overrides), environment=environment)
 
     def launch(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> Worker:
         """Start a worker by any command line of python."""

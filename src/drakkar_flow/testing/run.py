@@ -16,11 +16,12 @@ from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
 
 from drakkar_flow.compiler.lower import compile_flow
+from drakkar_flow.config.app import settle_app
 from drakkar_flow.config.delivery import RetryConfig
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.executors import executor_config, make_executor
 from drakkar_flow.engine.hooks import RunningHooks
-from drakkar_flow.engine.terse import stream_of
+from drakkar_flow.engine.terse import app_options, stream_of
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import Execute, Route
@@ -105,7 +106,7 @@ class FlowRun:
         real_programs: bool = False,
     ) -> None:
         self.flow = stream_of(flow)
-        self.config = config = config or DrakkarConfig()
+        self.config = config = settle_app(config or DrakkarConfig(), app_options(self.flow).get("app_model"))
         self.events: list[Event] = []
         self.dead_letters = dead_letters or MemoryDeadLetters()
         self.control = Control(config.drain_timeout_s)
@@ -217,10 +218,10 @@ class FlowRun:
         with self._time_passes(), self._changed:
             while True:
                 alive = self._thread.is_alive()  # looked at first: what a flow did last still counts
-                if self.bugs:
-                    raise AssertionError(f"the flow broke: {'; '.join(self.bugs)}")
                 if value := condition():
                     return value
+                if self.bugs:
+                    raise AssertionError(f"the flow broke: {'; '.join(self.bugs)}")
                 if waited >= timeout_s or not alive:
                     raise AssertionError(f"waited in vain, {self.story()}")
                 if not self._changed.wait(_LOOK_S):

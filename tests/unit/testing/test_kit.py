@@ -74,7 +74,7 @@ def test_commits_of_ended_assignments_are_not_taken():
     assert [(r.offset, r.previous) for r in again] == [(2, -1), (3, 2)]
     assert again[0].epoch > records[0].epoch
     assert reader.commits == [Watermark(A, records[0].epoch, 2)]
-    assert reader.statistics() == ({A: 0}, {A: 2})
+    assert reader.statistics()[:2] == ({A: 0}, {A: 2})
 
 
 def test_a_reader_that_was_detached_commits_nothing_more():
