@@ -11,7 +11,7 @@ import pytest
 from support.kafka_io import Kafka
 from support.scene import Scene
 
-collect_ignore = ["pipelines"]  # programs for workers: importing them here would run them in the wrong process
+collect_ignore = ["pipelines", "switched"]  # programs for workers: importing them here would run them in the wrong process
 
 
 @pytest.fixture
