@@ -97,7 +97,7 @@ def test_on_startup_may_change_the_configuration(scene, is_async):
 
 
 def test_on_startup_may_assign_to_the_configuration(scene):
-    """As handlers of py-drakkar do, in sections that nobody gave too; neither what was loaded nor the result is open."""
+    """As handlers of py-drakkar do, also in sections nobody gave; what was loaded and what comes of it stay final."""
 
     def change(config: DrakkarConfig) -> DrakkarConfig:
         config.executor.max_executors = 9  # type: ignore[misc]
@@ -119,7 +119,7 @@ def test_what_on_startup_assigns_is_checked(scene):
         config.executor.max_executors = 0  # type: ignore[misc]
         return config
 
-    with pytest.raises(StartupError, match="executor.max_executors") as caught:
+    with pytest.raises(StartupError, match=r"executor\.max_executors") as caught:
         scene.of(answering("on_startup", spoil)).startup(CONFIG)
     assert caught.value.exit_code == 2
     with pytest.raises(ValueError, match="colour"):
