@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from threading import Lock
 from typing import NamedTuple
 
-from prometheus_client import Metric
+from prometheus_client import REGISTRY, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.catalogue import METRICS
 
-__all__ = ["BulkHistogram", "PlainCounter", "RuntimeCollector", "RuntimeGauges"]
+__all__ = ["BulkHistogram", "PlainCounter", "RuntimeCollector", "RuntimeGauges", "SharedMetrics"]
 
 
 class PlainCounter(Collector):
@@ -183,3 +183,22 @@ class RuntimeCollector(Collector):
 
     def _family(self, name: str) -> GaugeMetricFamily:
         return GaugeMetricFamily(self._prefix + name, METRICS[name].help, labels=METRICS[name].labels)
+
+
+class SharedMetrics(Collector):
+    """What prometheus_client's own registry holds, which is where metrics live unless their maker says otherwise.
+
+    Args:
+        prefix: names that begin so are ours, and left out.
+        served: names that are served otherwise; it is read at each scrape.
+    """
+
+    def __init__(self, prefix: str, served: Collection[str]) -> None:
+        self._prefix = prefix
+        self._served = served
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics as they are now."""
+        for metric in REGISTRY.collect():
+            if metric.name not in self._served and not metric.name.startswith(self._prefix):
+                yield metric
