@@ -37,7 +37,8 @@ class RuntimeConfig(Section):
     """Bytewax worker threads in this process; more processes scale better than more threads."""
     gc_threshold: int = Field(default=50_000, ge=0)
     """New objects between two runs of Python's cycle collector while a flow runs; 0 leaves it as it is."""
-    on_decode_error: Literal["skip", "dlq", "fail"] = "dlq"
-    """What becomes of a record that can't be decoded: dropped, a dead letter, or the flow ends."""
+    on_decode_error: Literal["skip", "dlq", "fail", "pass"] = "dlq"
+    """What becomes of a record that can't be decoded: dropped, a dead letter, the flow ends, or it goes on with payload
+    None and the reason in parse_error."""
     on_task_error: Literal["skip", "dlq"] = "skip"
     """What becomes of a failed task when the handler has no `on_error`: dropped, or a dead letter."""

@@ -35,6 +35,7 @@ STATES = ("starting", "running", "draining", "stopped", "failed")
 
 _LANE = ("topic", "partition")
 _SINK = ("sink_type", "sink_name")
+_BREAKER = {"closed": 0.0, "half_open": 0.5, "open": 1.0}
 
 _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "messages_consumed": ("Records read", _LANE),
@@ -66,6 +67,7 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "sink_delivery_retries": ("Batches tried again", _SINK),
     "sink_payloads_failed": ("Payloads a sink gave up", _SINK),
     "sink_deliveries_skipped": ("Payloads dropped on purpose", _SINK),
+    "sink_circuit_trips": ("Times a sink's circuit opened, after a failed probe again", _SINK),
     "sink_dlq_messages": ("Dead letters acknowledged by the broker", ()),
     "dlq_send_failures": ("Dead letters that could not be written, at each attempt", ()),
     "dlq_dropped_payloads": ("Dead letters given up (dlq.on_failure: drop)", ()),
@@ -140,6 +142,8 @@ class Metrics:
         }
         self._series: dict[tuple[str, ...], Counter] = {}  # (name, *label values) -> child
         self._gauges = {name: Gauge(PREFIX + name, text, registry=self.registry) for name, text in _GAUGES.items()}
+        text = "1 while a sink that keeps failing is left alone, 0.5 while it is tried with one batch, 0 else"
+        self._circuits = Gauge(PREFIX + "sink_circuit_open", text, _SINK, registry=self.registry)
         self._histograms = {name: BulkHistogram(PREFIX + name, *spec) for name, spec in _HISTOGRAMS.items()}
         for histogram in self._histograms.values():
             self.registry.register(histogram)
@@ -212,6 +216,7 @@ class Metrics:
             ev.DeliveriesSkipped,
             lambda e: self._count("sink_deliveries_skipped", e.sink_type, e.sink_name, by=e.count),
         )
+        bus.listen(ev.SinkCircuitChanged, self._on_circuit)
         bus.listen(ev.DeadLettersWritten, lambda e: self._count("sink_dlq_messages", by=e.count))
         bus.listen(ev.DeadLetterFailed, self._on_dead_letter_failed)
         bus.listen(ev.DrainFinished, self._on_drained)
@@ -294,7 +299,7 @@ class Metrics:
         self._histograms["executor_queue_wait_seconds"].observe_all(event.queue_waits_s)
 
     def _on_breaker(self, event: ev.ExecutorBreakerChanged) -> None:
-        self._gauges["executor_breaker_state"].set({"closed": 0, "half_open": 0.5}.get(event.state, 1))
+        self._gauges["executor_breaker_state"].set(_BREAKER[event.state])
 
     def _on_hook_ran(self, event: ev.HookRan) -> None:
         if event.duration_s is not None:
@@ -323,6 +328,11 @@ class Metrics:
     def _on_deliveries_failed(self, event: ev.DeliveriesFailed) -> None:
         self._count("sink_payloads_failed", event.sink_type, event.sink_name, by=event.count)
         self._count("sink_deliver_errors", event.sink_type, event.sink_name)
+
+    def _on_circuit(self, event: ev.SinkCircuitChanged) -> None:
+        self._circuits.labels(event.sink_type, event.sink_name).set(_BREAKER[event.state])
+        if event.state == "open":
+            self._count("sink_circuit_trips", event.sink_type, event.sink_name)
 
     def _on_dead_letter_failed(self, event: ev.DeadLetterFailed) -> None:
         self._count("dlq_send_failures", by=event.count)

@@ -61,6 +61,8 @@ NAMES_AND_LABELS = {
     "drakkar_recorder_annotations_total": (),
     "drakkar_records_failed_total": ("kind", "stage"),
     "drakkar_records_finished_total": ("status",),
+    "drakkar_sink_circuit_open": ("sink_name", "sink_type"),
+    "drakkar_sink_circuit_trips_total": ("sink_name", "sink_type"),
     "drakkar_sink_deliver_duration_seconds": ("sink_name", "sink_type"),
     "drakkar_sink_deliver_errors_total": ("sink_name", "sink_type"),
     "drakkar_sink_deliveries_skipped_total": ("sink_name", "sink_type"),
