@@ -65,9 +65,11 @@ class Circuit:
 
     def fail(self, ticket: int | None, reason: str) -> None:
         """Note that a batch failed, all its attempts included."""
+        before = self._breaker.failures
         self._breaker.fail(ticket, self._clock())
-        self._reason = reason
-        self._tell()
+        if self._breaker.failures > before:  # else the ticket was void
+            self._reason = reason
+            self._tell()
 
     def release(self, ticket: int | None) -> None:
         """Note that a batch ended without a word on whether the sink works: after a probe the next batch probes."""
