@@ -86,7 +86,7 @@ class Desk:
     async def until(self, condition: Callable[[], Any]) -> None:
         """Let the loop turn until something holds."""
         async with asyncio.timeout(10):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - conditions are about what has no event
                 await asyncio.sleep(0)
 
     async def deliver(self, *values: Any) -> None:
@@ -162,7 +162,7 @@ async def test_a_probe_that_fails_is_a_trip_and_begins_the_cool_down_anew():
 
 @pytest.mark.parametrize("answer", ["skip", "raises", "rejected", "fenced"])
 async def test_d37_a_probe_that_ends_without_an_outcome_makes_place_for_the_next(answer):
-    """D-37: skipped, a hook that raised, a payload nobody takes, a partition that went: the next batch probes at once."""
+    """D-37: skipped, a hook that raised, a refused payload, a revoked partition: the next batch probes at once."""
     probing = False
 
     def decide(error):

@@ -25,7 +25,8 @@ class Stubborn:
     def __init__(self, *, swallows: bool) -> None:
         self.may_end = asyncio.Event()
         self.swallows = swallows
-        self.cancelled = 0
+        self.cancelled = asyncio.Event()
+        self.called = asyncio.Event()
         self.calls = 0
         self.at_once = 0
         self.most_at_once = 0
@@ -33,6 +34,7 @@ class Stubborn:
     async def write_batch(self, _batch: Any) -> None:
         """Return at once, but for the first time."""
         self.calls += 1
+        self.called.set()
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
@@ -45,7 +47,7 @@ class Stubborn:
         try:
             await self.may_end.wait()
         except asyncio.CancelledError:
-            self.cancelled += 1
+            self.cancelled.set()
             if not self.swallows:
                 raise
 
@@ -56,7 +58,7 @@ async def test_a_write_that_does_not_return_is_cancelled_and_fails():
     writes = Writes(sink, 1, timeout_s=0.01)
     with pytest.raises(SinkError, match=r"was not done within 0\.01 s"):
         await writes.write([])
-    assert sink.cancelled == 1
+    assert sink.cancelled.is_set()
     await writes.write([])
     assert sink.calls == 2
 
@@ -92,8 +94,7 @@ async def test_a_write_that_ends_well_while_it_is_cancelled_was_written():
     sink = Stubborn(swallows=True)
     writes = Writes(sink, 1, timeout_s=0.01)
     writing = asyncio.ensure_future(writes.write([]))
-    while not sink.cancelled:
-        await asyncio.sleep(0)
+    await sink.cancelled.wait()
     sink.may_end.set()
     await writing
     assert sink.calls == 1
@@ -103,8 +104,7 @@ async def test_without_a_limit_a_write_may_take_as_long_as_it_likes():
     """For sinks that keep their time themselves."""
     sink = Stubborn(swallows=False)
     writing = asyncio.ensure_future(Writes(sink, 1, timeout_s=None).write([]))
-    while not sink.calls:
-        await asyncio.sleep(0)
+    await sink.called.wait()
     sink.may_end.set()
     await writing
 
