@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.bench import Counter, fill, make_topic, median, process, watch
+from benchmarks.bench import Counter, Watch, fill, make_topic, median, process, watch
 
 RECORDS = 10_000
 KEYS = 1_000
@@ -73,14 +73,15 @@ def _cost() -> dict[str, object]:
     """The precomputed handler with and without order and retry rules, in turn; ratios within each round."""
     source = make_topic("in")
     fill(source, PRECOMPUTED_RECORDS, KEYS)
-    rates = {name: [] for name in PRECOMPUTED}  # type: dict[str, list[float]]
+    seen: dict[str, list[Watch]] = {name: [] for name in PRECOMPUTED}
     for _ in range(ROUNDS):
         for name, executor in PRECOMPUTED.items():
             env = {"BENCH_EXECUTOR": json.dumps(executor)}
-            rates[name].append(watch("benchmarks.workers.handler_style", source, PRECOMPUTED_RECORDS, env=env).rate)
-    ratios = {
-        f"precomputed_{name}_ratio": round(median([a / b for a, b in zip(rates[name], rates["plain"], strict=True)]), 2)
-        for name in PRECOMPUTED
-        if name != "plain"
-    }
-    return {"precomputed_plain_per_s": round(median(rates["plain"])), **ratios, "precomputed_limit": 0.9}
+            seen[name].append(watch("benchmarks.workers.handler_style", source, PRECOMPUTED_RECORDS, env=env))
+    plain = seen.pop("plain")
+    found: dict[str, object] = {"precomputed_plain_per_s": round(median([one.rate for one in plain]))}
+    for name, watches in seen.items():
+        pairs = list(zip(watches, plain, strict=True))
+        found[f"precomputed_{name}_ratio"] = round(median([one.rate / other.rate for one, other in pairs]), 2)
+        found[f"precomputed_{name}_cpu_ratio"] = round(median([one.cpu_us / other.cpu_us for one, other in pairs]), 2)
+    return {**found, "precomputed_limit": 0.9}

@@ -1,78 +1,91 @@
-"""Lesson 6: long-lived children, and what they save.
+"""Lesson 6: children that stay. The same handler and the same programs, one process per task and long-lived; time it.
 
-A program that is started for each task pays for its start each time: a Python script some 50 ms, one that loads a model
-seconds. A long-lived child is started once and answers task after task (docs/executors.md says when to take which).
-Here the same script does the same tasks both ways, and each way is timed.
+Nothing but the configuration changes: `executor.mode: persistent` starts a few children once and gives them task after
+task. A script in Python becomes such a child by `serve` (workers/with_helper.py), and a filter that answers line by
+line, as `cat` does, is one already (`protocol: lines`). When to take which: docs/executors.md; workers in other
+languages: docs/worker-protocol.md.
 
-    python -m examples.06_warm_children [TASKS]
+    python -m examples.06_warm_children
 """
 
+import os
 import sys
-from collections.abc import Callable
-from functools import partial
+import time
 from pathlib import Path
+from typing import Any
 
 from drakkar_flow import (
+    CollectResult,
     ExecutorResult,
     ExecutorTask,
+    Handler,
     KafkaPayload,
-    KafkaSink,
     PendingContext,
-    Persistent,
     Record,
-    StreamFlow,
     StreamingRunner,
-    Subprocess,
 )
-from examples.playground import embedded_broker, read, run_until, send
+from examples.playground import embedded_broker, run_until, send
 
 SCRIPT = str(Path(__file__).parent / "workers" / "with_helper.py")
-TASKS = 40
+PATH = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
 
-
-def to_tasks(args: list[str], records: list[Record], _pending: PendingContext) -> list[ExecutorTask]:
-    """Make a task of each record."""
-    return [
-        ExecutorTask(task_id=record.label, source_offsets=[record.offset], args=args, stdin=record.value)
-        for record in records
-    ]
-
-
-def to_payload(result: ExecutorResult) -> KafkaPayload:
-    """Deliver what the script said."""
-    return KafkaPayload(data=result.stdout)
-
-
-def pipeline(name: str, program: Subprocess | Persistent, args: list[str]) -> StreamFlow:
-    """The same flow for either way: only what is executed differs."""
-    arrange: Callable[..., list[ExecutorTask]] = partial(to_tasks, args)
-    return StreamFlow(name).arrange(arrange).execute(program).collect(to_payload).route(KafkaSink("out", topic=name))
-
-
-WAYS = [
-    pipeline("one-process-per-task", Subprocess(sys.executable, max_executors=2), [SCRIPT]),
-    pipeline("long-lived-children", Persistent(sys.executable, [SCRIPT], children=2), []),
+RUNS: list[tuple[str, int, dict[str, Any]]] = [
+    ("Python, one process per task", 40, {"binary_path": SCRIPT}),
+    ("Python, long-lived", 10_000, {"binary_path": SCRIPT, "mode": "persistent"}),
+    ("cat, one process per task", 1_000, {"binary_path": "cat"}),
+    ("cat, long-lived", 20_000, {"binary_path": "cat", "mode": "persistent", "persistent": {"protocol": "lines"}}),
 ]
+"""What is run, over how many records, and the `executor` section for it."""
 
 
-def seconds(brokers: str, flow: StreamFlow, count: int) -> float:
-    """Run a flow over `count` records; how long it took from its first result to its last."""
-    config = {"kafka": {"brokers": brokers, "source_topic": "texts", "consumer_group": flow.name}}
-    settings = {**config, "dlq": {"topic": "texts_dlq"}, "metrics": {"enabled": False}, "logging": {"level": "WARNING"}}
-    code = run_until(StreamingRunner.from_dict(flow, settings), count)
-    assert code == 0, f"the flow ended with {code}"
-    written = [message.timestamp()[1] for message in read(brokers, flow.name)]
-    assert len(written) == count
-    return (max(written) - min(written)) / 1000
+class Shout(Handler[str, str]):
+    """Has every record changed by the program, and remembers when the answers came."""
+
+    def __init__(self) -> None:
+        self.answered_at: list[float] = []
+
+    async def arrange(self, messages: list[Record], pending: PendingContext) -> list[ExecutorTask]:
+        """Make a task of each record; its text is the program's input."""
+        return [
+            ExecutorTask(
+                task_id=f"{record.partition}-{record.offset}", source_offsets=[record.offset], stdin=record.value
+            )
+            for record in messages
+        ]
+
+    async def on_task_complete(self, result: ExecutorResult) -> CollectResult:
+        """Send on what it answered."""
+        self.answered_at.append(time.monotonic())
+        return CollectResult(kafka=[KafkaPayload(data=result.stdout)])
+
+    def rate(self) -> float:
+        """Answers per second, from the first to the last."""
+        return (len(self.answered_at) - 1) / (self.answered_at[-1] - self.answered_at[0])
 
 
-def main(count: int) -> None:
-    """Time both ways over the same records."""
+def timed(name: str, records: int, executor: dict[str, Any]) -> float:
+    """Run it over so many records, on a broker of its own; the tasks per second."""
+    handler, topic = Shout(), name.replace(", ", "-").replace(" ", "-")
     with embedded_broker() as brokers:
-        send(brokers, "texts", [b"text %d" % number for number in range(count)])
-        for flow in WAYS:
-            print(f"{flow.name}: {count} tasks in {seconds(brokers, flow, count):.2f} s")
+        config = {
+            "kafka": {"brokers": brokers, "source_topic": topic, "consumer_group": topic},
+            "executor": {**executor, "env": {"PATH": PATH}},
+            "sinks": {"kafka": {"shouted": {"topic": f"{topic}-shouted"}}},
+            "metrics": {"enabled": False},
+            "logging": {"level": "WARNING", "format": "console"},
+        }
+        runner = StreamingRunner.from_dict(handler, config)
+        exit_code = run_until(runner, send(brokers, topic, (b"record %d" % number for number in range(records))))
+    if exit_code or len(handler.answered_at) != records:
+        raise SystemExit(exit_code or 1)
+    return handler.rate()
+
+
+def main() -> None:
+    """Print a line for each run."""
+    for name, records, executor in RUNS:
+        print(f"{name:30} {timed(name, records, executor):8,.0f} tasks/s", flush=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else TASKS)
+    main()

@@ -51,4 +51,6 @@ def config(**sections: dict[str, Any]) -> dict[str, Any]:
         "dlq": {"topic": OUTPUT},
         "metrics": {"host": "127.0.0.1", "port": 0},
     }
+    if os.environ.get("BENCH_UNOBSERVED"):
+        base |= {"metrics": {"enabled": False}, "logging": {"level": "CRITICAL"}}
     return {name: {**base.get(name, {}), **sections.get(name, {})} for name in {*base, *sections}}

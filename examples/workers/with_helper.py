@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """A worker by the helper: capitals, three lines."""
 
 from drakkar_flow.worker import Task, serve

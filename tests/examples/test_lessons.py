@@ -27,7 +27,7 @@ PRINTED = {
     "03_fan_out": ['documents-measures: {"name":"ada","lines":2,"words":4,"bytes":13}'],
     "04_async_lookup": ['orders-named: {"number":0,"customer":"Ada"}', 'orders_dlq: {"number": 3, "customer": 4}'],
     "05_library": ["finished 4, committed 4, exit code 0"],
-    "06_warm_children": ["one-process-per-task: 40 tasks in ", "long-lived-children: 40 tasks in "],
+    "06_warm_children": ["Python, one process per task ", "Python, long-lived ", "cat, long-lived ", " tasks/s\n"],
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -13,12 +14,23 @@ from pathlib import Path
 
 import pytest
 
+from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.executor.base import run
+from drakkar_flow.executor.persistent.pool import PersistentExecutor
+from drakkar_flow.model.task import ExecutorResult, ExecutorTask
+from drakkar_flow.observe.bus import Bus
 from drakkar_flow.testing.worker_check import check_worker
 from support.conversation import HELLO, Conversation
 
 ROOT = Path(__file__).parents[2]
 WORKERS = ROOT / "examples" / "workers"
 PAGE = (ROOT / "docs" / "worker-protocol.md").read_text()
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The executor lives on asyncio."""
+    return "asyncio"
 
 
 @pytest.fixture(params=sorted(path.name for path in WORKERS.iterdir() if path.suffix in {".py", ".sh", ".c"}))
@@ -52,6 +64,24 @@ def test_an_example_answers_what_it_says(command: list[str]) -> None:
             assert re.fullmatch(r"\d+\.\d\d", stdout)
         else:
             assert stdout in ('A "B"\n', b'A "B"\n')
+
+
+@pytest.mark.anyio
+async def test_the_executor_talks_with_an_example(command: list[str]) -> None:
+    """A hundred tasks at once over two children, each answered with its own."""
+    settings = {"args": command[1:], "children": 2}
+    config = ExecutorConfig(binary_path=command[0], mode="persistent", persistent=settings)
+    pool = PersistentExecutor(config, Bus())
+    await pool.start()
+    tasks = [ExecutorTask(task_id=f"{n}", source_offsets=[n], stdin=f"ä{n}\n" * n) for n in range(100)]
+    try:
+        outcomes = await asyncio.gather(*(run(pool, task) for task in tasks))
+    finally:
+        await pool.close()
+    answers = [outcome.stdout for outcome in outcomes if isinstance(outcome, ExecutorResult)]
+    assert len(answers) == 100
+    if command[0] != "sh":
+        assert [answer.lower() for answer in answers] == [task.stdin for task in tasks]
 
 
 def test_every_example_is_on_the_page() -> None:

@@ -70,8 +70,8 @@ def test_d21_what_on_error_cannot_answer_is_a_skip(answer, problem, is_async):
         (None, "arrange must return a list of ExecutorTask with the offsets they work for, not NoneType"),
         ("ab", "not str"),
         ([1, "x"], "not a list of int, str"),
-        ([ExecutorTask(task_id="t", source_offsets=["7"])], "whose task_id is 't' and whose source_offsets are ['7']"),
-        ([task("a", 0), ExecutorTask(task_id="t", source_offsets=[None])], "source_offsets are [None]"),
+        ([ExecutorTask(task_id="t", source_offsets=["7"])], "not one whose source_offsets are ['7']"),
+        ([task("a", 0), ExecutorTask(task_id="t", source_offsets=[None])], "not one whose source_offsets are [None]"),
     ],
     ids=["raises", "none", "text", "mixed", "offset-is-text", "offset-no-number"],
 )

@@ -337,18 +337,14 @@ def test_stable_ids_tell_what_is_under_way_already():
     """make_stable_task_id and pending keep the same work from being done twice at once."""
 
     class Once(Watching):
-        arranged = 0
-
         async def arrange(self, messages, pending):
-            self.arranged += len(messages)
             ids = {make_stable_task_id("t", record.payload): record.offset for record in messages}
             return [task(name, offset) for name, offset in ids.items() if name not in pending.pending_task_ids]
 
     executor = ScriptedExecutor()
     executor.gate().shut()
-    handler = Once()
-    with FlowRun(handler, [5, 6, 5, 5], executor=executor, config=config(2)) as run:
-        run.wait_until(lambda: len(executor.started) == 2 and handler.arranged == 4)
+    with FlowRun(Once(), [5, 6, 5, 5], executor=executor, config=config(2)) as run:
+        run.wait_until(lambda: len(executor.started) == 2 and run.flight.finished == 2)
         executor.gate().open()
         outcome = run.finish()
     assert len(executor.started) == len(set(executor.started)) == 2

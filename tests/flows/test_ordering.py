@@ -273,6 +273,26 @@ def test_a_revoked_partitions_line_is_given_up_without_a_run():
     assert shared.executor.started == ["0"]
 
 
+def test_order_holds_with_several_engine_threads():
+    """A partition has the same lane always, so its keys meet whoever works on it."""
+    both = keyed("abcabcabcabc" * 5) + keyed("aabbccaabbcc" * 5, partition=1)
+    several = DrakkarConfig(executor={"ordering": "key", "window_size": 3}, runtime={"workers": 2})
+    flaky = ScriptedExecutor(lambda task: 1 if chance.random() < 0.3 else "")
+    chance = random.Random(3)
+    chain = flow(
+        lambda messages, pending: [task(f"{m.partition} {m.key} {m.offset}", m.offset) for m in messages],
+        on_error=lambda task, error: ErrorAction.RETRY,
+    )
+    outcome = run_flow(chain, both, partitions=2, executor=flaky, config=several)
+    assert outcome.committed == {("input", 0): 60, ("input", 1): 60}
+    delivered: dict[str, list[int]] = defaultdict(list)
+    for value in outcome.values:
+        key, _, offset = value.rpartition(" ")
+        delivered[key].append(int(offset))
+    assert len(delivered) == 6
+    assert all(offsets == sorted(offsets) for offsets in delivered.values())
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     keys=st.text(" abc", min_size=1, max_size=30),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -27,9 +27,14 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 class Member:
-    """A member of a group that finishes records as soon as the test takes them."""
+    """A member of a group that finishes records as soon as the test takes them.
 
-    def __init__(self, bootstrap: str, topic: str, group: str) -> None:
+    With `on_revoke` it commits when it has to, no sooner.
+    """
+
+    def __init__(
+        self, bootstrap: str, topic: str, group: str, on_revoke: Callable[[list[int]], None] | None = None
+    ) -> None:
         self.paused = False
         self.lanes: set[Lane] = set()
         self.taken: dict[Lane, int] = {}
@@ -48,9 +53,18 @@ class Member:
             "log_level": 0,
         }
         settings = GroupSettings((topic,), properties, poll_records=50, buffer_records_per_partition=100)
-        hooks = AssignmentHooks(Bridge(), bus, None, None, 1.0)
+        if on_revoke is not None:
+            settings = settings._replace(commit_interval_s=600, commit_max_offsets=1_000_000)
+        self.bridge = Bridge()
+        self.bridge.open()
+        hooks = AssignmentHooks(self.bridge, bus, None, on_revoke, 20.0)
         self.reader = GroupReader(settings, self.flight, Control(1.0), bus, self.tracker.beyond, hooks)
         self.reader.start()
+
+    def close(self) -> None:
+        """Leave the group."""
+        self.reader.close()
+        self.bridge.close()
 
     def take(self) -> int:
         """Finish what is there; returns how many records were finished so far."""
@@ -82,16 +96,41 @@ def test_a_partition_that_went_away_paused_is_read_when_it_comes_back(
     for partition in range(2):
         produce(kafka.bootstrap, topic, [b"x"] * 1000, partition=partition)
     first = Member(kafka.bootstrap, topic, group)
-    closing.callback(first.reader.close)
+    closing.callback(first.close)
     until(lambda: first.paused and len(first.lanes) == 2, what="both partitions to pause")
     second = Member(kafka.bootstrap, topic, group)
-    closing.callback(second.reader.close)
+    closing.callback(second.close)
     until(lambda: second.lanes, 30, what="the second member to get a partition")
     first.lanes.clear()
-    second.reader.close()
+    second.close()
     until(lambda: first.lanes, 30, what="the partition to come back")
     until(lambda: first.take() == 2000, 30, what="every record")
     assert set(first.taken.values()) == {1000}
+
+
+def test_on_revoke_comes_after_the_last_commit(kafka: Kafka, make_topic: MakeTopic, closing: ExitStack) -> None:
+    """What the hook does is done by the time that another member reads on: the release waits for it."""
+    topic, group = make_topic(partitions=2), unique("group")
+    for partition in range(2):
+        produce(kafka.bootstrap, topic, [b"x"] * 10, partition=partition)
+    seen: list[tuple[list[int], dict[int, int]]] = []
+
+    def on_revoke(partitions: list[int]) -> None:
+        seen.append((partitions, committed(kafka.bootstrap, group, topic)))
+
+    first = Member(kafka.bootstrap, topic, group, on_revoke)
+    closing.callback(first.close)
+    until(lambda: first.take() == 20, 30)
+    second = Member(kafka.bootstrap, topic, group)
+    closing.callback(second.close)
+    until(lambda: second.lanes, 30, what="the second member to get a partition")
+    ((revoked, position),) = seen
+    assert [(topic, partition) for partition in revoked] == list(second.lanes)
+    assert position == dict.fromkeys(revoked, 10)
+    first.close()
+    (partitions, position) = seen[1]
+    assert {*revoked, *partitions} == {0, 1}
+    assert position == {0: 10, 1: 10}
 
 
 def test_a_close_does_not_wait_long_for_brokers_that_are_gone(make_cluster: MakeCluster) -> None:
@@ -107,5 +146,23 @@ def test_a_close_does_not_wait_long_for_brokers_that_are_gone(make_cluster: Make
     cluster.kill_broker(1)
     assert member.take() == 101
     started = time.monotonic()
-    member.reader.close()
+    member.close()
     assert time.monotonic() - started < 30
+
+
+def test_the_lag_of_a_partition_that_is_paused_grows_with_its_end(
+    kafka: Kafka, make_topic: MakeTopic, closing: ExitStack
+) -> None:
+    """A paused partition is not fetched, so librdkafka does not hear of its end: the broker is asked."""
+    topic, group = make_topic(partitions=2), unique("group")
+    produce(kafka.bootstrap, topic, [b"x"] * 1000, partition=0)
+    member = Member(kafka.bootstrap, topic, group)
+    closing.callback(member.reader.close)
+    lane = (topic, 0)
+    until(lambda: member.paused, 60, "the partition was paused")
+    until(lambda: member.reader.statistics().lag.get(lane) == 1000, what="the lag of a partition without a position")
+    for end in (1500, 2000):  # the first may still be told by a fetch that was under way
+        produce(kafka.bootstrap, topic, [b"x"] * 500, partition=0)
+        until(lambda end=end: member.reader.statistics().lag.get(lane) == end, what=f"the lag to grow to {end}")
+    until(lambda: member.take() == 2000, 60, "all of it was taken")
+    until(lambda: member.reader.statistics().lag == {lane: 0, (topic, 1): 0}, what="the lag to vanish")

@@ -132,7 +132,6 @@ def test_gaps_of_transactions_are_stepped_over(scene: Scene, aborted: bool) -> N
     assert end_offsets(scene.bootstrap, scene.source)[0] == (131 if aborted else 111)
 
 
-@pytest.mark.xfail(reason="the end of a partition is known by its last record, not by a marker behind it", strict=True)
 def test_a_transaction_at_the_end_leaves_no_lag(scene: Scene) -> None:
     """The marker of the last transaction is not a record, but monitoring counts it unless it is committed."""
     _in_transactions(scene, aborted=True)

@@ -30,7 +30,7 @@ class Conversation:
     def __init__(self, *command: str, hello: dict[str, Any] | None = None) -> None:
         self._child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(SRC)},
+            env={**os.environ, "PYTHONPATH": str(SRC), "PYTHONUNBUFFERED": ""},
         )  # fmt: skip
         assert self._child.stdin is not None
         assert self._child.stdout is not None
@@ -81,6 +81,15 @@ class Conversation:
     def terminate(self) -> None:
         """Send SIGTERM."""
         self._child.terminate()
+
+    def close_ears(self) -> None:
+        """Read no answer any more."""
+        self._from.close()
+
+    def log_line(self) -> str:
+        """The next line of its stderr."""
+        assert self._child.stderr is not None
+        return self._child.stderr.readline().decode()
 
     def wait(self) -> int:
         """Its exit code, with its stdin left open."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -90,18 +93,36 @@ class Worker:
         """Wait until it has started everything and begins to read."""
         self.until(lambda: '"drakkar_running"' in self.stderr, "it was running")
 
-    def metrics(self) -> str:
-        """Its metrics page, which must be on a port of its own choice (`metrics.port: 0`)."""
+    def get(self, path: str) -> tuple[int, str]:
+        """The status and content of a page of its server, which must be on a port of its own choice; 0 before it is."""
         for connection in psutil.Process(self.pid).net_connections("tcp4"):
             if connection.status == psutil.CONN_LISTEN:
-                with urllib.request.urlopen(f"http://127.0.0.1:{connection.laddr.port}/metrics", timeout=5) as page:
-                    return str(page.read().decode())
-        return ""
+                try:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{connection.laddr.port}{path}", timeout=5) as page:
+                        return page.status, page.read().decode()
+                except urllib.error.HTTPError as answer:
+                    with answer:
+                        return answer.code, answer.read().decode()
+        return 0, ""
+
+    def metrics(self) -> str:
+        """Its metrics page (`metrics.port: 0`)."""
+        return self.get("/metrics")[1]
 
     def metric(self, name: str) -> float | None:
         """The sum of a metric's samples on its page, None while there are none."""
         samples = re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", self.metrics(), re.MULTILINE)
         return sum(map(float, samples)) if samples else None
+
+    def by_partition(self, name: str) -> dict[int, float]:
+        """A metric's samples on its page, by partition."""
+        samples = re.findall(rf'^{name}\{{.*partition="(\d+)".*\}} (\S+)$', self.metrics(), re.MULTILINE)
+        return {int(partition): float(value) for partition, value in samples}
+
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        """The log lines of one event."""
+        lines = [json.loads(line) for line in self.stderr.splitlines() if line.startswith("{") and line.endswith("}")]
+        return [line for line in lines if line["event"] == event]
 
     def resident_bytes(self) -> int:
         """Its resident memory."""

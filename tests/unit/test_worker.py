@@ -53,6 +53,13 @@ def test_a_task_has_all_that_was_sent() -> None:
         assert child.answer_to(9, stdin_base64="/2E=")[1] == repr(binary)
 
 
+@pytest.mark.parametrize("framing", ["json-lines", "length-prefixed"])
+def test_long_input_comes_whole(framing: str) -> None:
+    """However many pieces the pipe makes of it."""
+    with Conversation.with_script(f"serve(lambda task: str(len(task.stdin)), framing={framing!r})") as child:
+        assert child.answer_to(1, "x" * 1_000_000)[1] in ("1000000", b"1000000")
+
+
 def test_bytes_that_are_no_text_travel_as_base64() -> None:
     """Bytes that are text travel as text."""
     with Conversation.with_script("serve(lambda task: task.stdin_bytes[1:])") as child:
@@ -99,6 +106,15 @@ serve(work)
     with Conversation.with_script(script) as child:
         assert child.answer_to(1)[1] == "done"
         assert child.end() == (0, b"", "working\nstarted\n")
+
+
+def test_what_is_printed_is_seen_at_once() -> None:
+    """Not when the child ends."""
+    script = "def work(task): print('half way'); task.progress(); return sys.stdin.read()\nimport sys\nserve(work)"
+    with Conversation.with_script(script) as child:
+        child.ask(1)
+        assert child.hear()["type"] == "progress"
+        assert child.log_line() == "half way\n"
 
 
 def test_a_slow_task_does_not_hold_back_the_answers_before_it() -> None:
@@ -161,6 +177,32 @@ serve(work, threads=OPTIONS, max_in_flight=3)
         child.say({"type": "cancel", "id": 1})
         assert child.hear() == {"id": 1, "exit_code": 0, "stdout": "ended"}
         assert child.answer_to(2, "go")[1] == "ended"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_task_that_is_cancelled_before_it_begins_is_answered_without_beginning(threads: int) -> None:
+    """It is told so at the same time as of the task."""
+    with Conversation.with_script(upper(threads=threads, max_in_flight=2)) as child:
+        child.say_together([{"type": "task", "id": 1}, {"type": "task", "id": 2}, {"type": "cancel", "id": 2}])
+        answers = sorted((child.hear() for _ in range(2)), key=lambda answer: answer["id"])
+        assert answers == [{"id": 1, "exit_code": 0}, {"id": 2, "exit_code": 1, "stderr": "cancelled"}]
+
+
+def test_the_end_of_stdin_lets_async_tasks_finish() -> None:
+    """Their answers come before the end."""
+    script = "import asyncio\nasync def work(task): await asyncio.sleep(0.2); return 'finished'\nserve(work)"
+    with Conversation.with_script(script) as child:
+        child.ask(1)
+        assert child.end() == (0, b'{"id":1,"exit_code":0,"stdout":"finished"}\n', "")
+
+
+def test_a_child_that_nobody_hears_ends() -> None:
+    """With 0 and without a word, though its stdin stays open."""
+    with Conversation.with_script(upper()) as child:
+        child.close_ears()
+        child.ask(1)
+        assert child.wait() == 0
+        assert child.log_line() == ""
 
 
 @pytest.mark.parametrize("options", ["", ", threads=2"])

@@ -32,7 +32,6 @@ def lint(
 
     Keys that moved and keys that have no effect are told too; with --strict they count.
     """
-
     loaded = _load(file, flow)
     remarks = loaded.notices
     for remark in remarks:

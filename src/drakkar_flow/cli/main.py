@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from drakkar_flow._version import __version__
-from drakkar_flow.cli import config, graph, run, worker
+from drakkar_flow.cli import config, graph, init, run, test, worker
 from drakkar_flow.errors import DrakkarFlowError, ProblemsError
 
 __all__ = ["app", "main"]
@@ -25,8 +25,10 @@ app = typer.Typer(
 
 # The subcommands, one module each: a group brings its own Typer (add_typer), a single command is a function
 # (`app.command("run")(run.run)`).
+app.command("init")(init.init)
 app.command("run")(run.run)
 app.command("graph")(graph.graph)
+app.command("test")(test.run_files)
 app.add_typer(config.app, name="config")
 app.add_typer(worker.app, name="worker")
 

@@ -45,12 +45,12 @@ from drakkar_flow.runtime.deadletter import DeadLetterWorker
 from drakkar_flow.runtime.deliver import DeliverSettings, DeliverWorker
 from drakkar_flow.runtime.execute import ExecuteSettings, ExecuteWorker
 from drakkar_flow.runtime.labels import Labels
-from drakkar_flow.runtime.line import KeyOf, key_of
+from drakkar_flow.runtime.line import KeysOf, keys_of
 from drakkar_flow.runtime.parking import Parking
 from drakkar_flow.runtime.parts import Parts, SinkPart
 from drakkar_flow.runtime.route import DLQ, TRACK, Policies, Routed, Router, Target
 from drakkar_flow.runtime.source import SlotSource
-from drakkar_flow.runtime.step import async_step
+from drakkar_flow.runtime.step import Worker, async_step
 from drakkar_flow.runtime.transform import (
     ChunkStep,
     MapAsyncWorker,
@@ -104,6 +104,15 @@ class _Lowering:
         op.output("commit", settled, CommitSink(parts.reader, parts.flight, parts.bus, parts.ended))
         return dataflow
 
+    def _async(self, step: str, up: Stream, make: Callable[[], Worker]) -> Stream:
+        def enrolled() -> Worker:
+            worker = make()
+            worker.step = step
+            self._parts.workers.append(worker)
+            return worker
+
+        return async_step(step, up, enrolled)
+
     @singledispatchmethod
     def _lower(self, node: Node, step: str, up: Stream) -> Stream:
         raise NotImplementedError(f"no lowering for {type(node).__name__}")
@@ -139,9 +148,9 @@ class _Lowering:
             max_in_flight=node.max_in_flight,
             timeout_s=node.timeout_s,
             with_record=node.with_record,
-            key=_key_of(node, "unordered"),
+            keys=_keys_of(node, "unordered"),
         )
-        return async_step(step, up, make)
+        return self._async(step, up, make)
 
     @_lower.register
     def _(self, node: Arrange, step: str, up: Stream) -> Stream:
@@ -158,7 +167,7 @@ class _Lowering:
             node.window.linger_s if node.window.linger_s is not None else defaults.window_linger_s,
             keep_messages=self._flow.find(Collect).on_message_complete is not None,
         )
-        return async_step(step, up, make)
+        return self._async(step, up, make)
 
     @_lower.register
     def _(self, node: Execute, step: str, up: Stream) -> Stream:
@@ -170,20 +179,20 @@ class _Lowering:
             retry=retry if parts.task_backoff is None else replace(retry, backoff=parts.task_backoff),
             on_error=node.on_error,
             default=ErrorAction(runtime.on_task_error),
-            key=_key_of(node, executor.ordering),
+            keys=_keys_of(node, executor.ordering),
             priority=node.priority,
         )
         parking = Parking(parts.bridge, parts.flight, max(1, runtime.max_in_flight_records // 2))
         make = partial(
             ExecuteWorker, parts.bridge, parts.bus, parts.flight, parts.pending, parking, parts.executor, settings
         )
-        return async_step(step, up, make)
+        return self._async(step, up, make)
 
     @_lower.register
     def _(self, node: Collect, step: str, up: Stream) -> Stream:
         parts = self._parts
         hooks = CollectHooks(step, node.fn, node.on_message_complete, node.on_window_complete)
-        return async_step(step, up, partial(CollectWorker, parts.bridge, parts.bus, hooks))
+        return self._async(step, up, partial(CollectWorker, parts.bridge, parts.bus, hooks))
 
     @_lower.register
     def _(self, node: Route, step: str, up: Stream) -> Stream:
@@ -194,7 +203,7 @@ class _Lowering:
         for sink in sinks:
             name = sink.id.replace(".", ":")  # Bytewax separates ids by periods
             chosen = _select(f"to-{name}", routed, sink.id)
-            written = async_step(f"sink-{name}", chosen, self._delivery(sink, node))
+            written = self._async(f"sink-{name}", chosen, self._delivery(sink, node))
             endings.append(op.flat_map_batch(f"errors-{name}", written, partial(_judge, self._policies)))
         merged = op.merge("endings", *endings)
         parts = self._parts
@@ -207,7 +216,7 @@ class _Lowering:
             parts.dlq_backoff,
             drop=parts.config.dlq.on_failure == "drop",
         )
-        return async_step("dlq", merged, make)
+        return self._async("dlq", merged, make)
 
     def _sinks_of(self, node: Route) -> list[SinkPart]:
         if not node.sinks:
@@ -260,8 +269,8 @@ def _judge(policies: Policies, batch: list[Keyed]) -> list[Keyed]:
     return judged
 
 
-def _key_of(node: Execute | MapAsync, default: Ordering) -> KeyOf | None:
-    return key_of("key" if node.key is not None else node.ordering or default, node.key)
+def _keys_of(node: Execute | MapAsync, default: Ordering) -> KeysOf | None:
+    return keys_of("key" if node.key is not None else node.ordering or default, node.key)
 
 
 def _target(part: SinkPart) -> Target:

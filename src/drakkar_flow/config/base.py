@@ -31,7 +31,13 @@ NO_PAGE: Final = NoEffect("there is no web page in this version to show it")
 class Section(BaseModel):
     """A section of the configuration: unknown keys are errors, numbers finite, values final once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,  # it may be a secret
+    )
 
     @field_validator("*", mode="before")
     @classmethod

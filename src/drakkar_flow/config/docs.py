@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import types
-from typing import Any, Final, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -27,6 +27,10 @@ program sets itself.
   except below `executor.env`. Sections, mappings and lists are given as JSON.
 - An unknown key is an error. `drakkar-flow config lint FILE` finds everything that is wrong at once, and
   `drakkar-flow config show FILE` tells where each value comes from.
+- Keys of py-drakkar that moved are read, and told by `lint` and at the start; [migrating](migrating-from-py-drakkar.md)
+  lists them. A key that says "No effect" is accepted for py-drakkar's sake, and told too.
+- Where a handler names a model (`app_config_model`), `app` is checked by it and `APP_LIMIT` sets `app.limit`; these
+  commands take the handler by `--flow FILE.py:NAME`.
 """
 _UNITS: Final = {
     "_s": "seconds",
@@ -101,6 +105,8 @@ def _kind(kind: Type) -> str:
         return f"list of {_kind(arguments[0])}"
     if generic is dict and arguments:
         return f"mapping of {_kind(arguments[1])}"
+    if generic is Annotated:
+        return _kind(arguments[0])
     if is_section(kind):
         return "section"
     return "secret" if is_secret(kind) else _NAMES.get(kind) or str(getattr(kind, "__name__", kind))

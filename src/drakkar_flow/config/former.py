@@ -133,7 +133,9 @@ FORMER: Final[Mapping[str, Fate]] = {
     # the rest
     "metrics.task_label_histograms": Ignored("there are no histograms by task label in this version"),
     "throughput": Ignored("throughput is not weighed by cost in this version"),
-    "runtime_health": Ignored("the event loop is not watched in this version"),
+    "runtime_health": Ignored(
+        "runtime.blocked_after_s and runtime.stuck_after_s say when the loop or a partition counts as stalled"
+    ),
     "io": Ignored("each sink brings the threads it needs"),
     "shared": Ignored("workers share nothing but the consumer group"),
     "fleet": Ignored("workers find each other through the consumer group"),

@@ -13,7 +13,7 @@ class LimitsConfig(Section):
     """What a program, and each process it starts, may take; with a limit set, programs are started by `/bin/sh`."""
 
     cpu_s: int | None = Field(default=None, ge=1)
-    """Processor time; at the limit comes SIGXCPU, a second later SIGKILL."""
+    """Processor time, that of a long-lived child over all its tasks; SIGXCPU at the limit, SIGKILL a second later."""
     memory_mib: int | None = Field(default=None, ge=1)
     """Memory it may allocate (RLIMIT_DATA: heap, anonymous mappings, stacks of threads); beyond, allocations fail.
     Code, mapped files and shared memory are not counted, nor address space that is only reserved."""

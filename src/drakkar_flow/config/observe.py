@@ -29,6 +29,8 @@ class LoggingConfig(Section):
     """The least severe level that is logged; case does not matter."""
     format: Literal["json", "console"] = "json"
     """One JSON object per line, or text for people."""
+    fields: Literal["plain", "ecs"] = "plain"
+    """The names of the fields of JSON lines: plain ones, or those of the Elastic Common Schema."""
     output: str = Field(default="stderr", min_length=1)
     """`stderr`, `stdout`, or a file whose name may contain `{worker_id}` and `{cluster_name}`."""
 

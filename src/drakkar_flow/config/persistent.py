@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from drakkar_flow.config.base import Section
 
@@ -50,3 +50,9 @@ class PersistentConfig(Section):
     """Whether what can't be given to a child, or not while the breaker is open, is run as a process of its own."""
     close_grace_s: float = Field(default=1.0, ge=0)
     """Seconds a child that is no longer needed has to end by itself."""
+
+    @model_validator(mode="after")
+    def _pauses_grow(self) -> Self:
+        if self.restart_initial_s > self.restart_max_s:
+            raise ValueError("restart_initial_s must not be more than restart_max_s")
+        return self

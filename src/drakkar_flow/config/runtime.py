@@ -37,6 +37,11 @@ class RuntimeConfig(Section):
     """Bytewax worker threads in this process; more processes scale better than more threads."""
     gc_threshold: int = Field(default=50_000, ge=0)
     """New objects between two runs of Python's cycle collector while a flow runs; 0 leaves it as it is."""
+    stuck_after_s: float = Field(default=300, ge=0)
+    """Seconds without progress after which a partition with records in flight is logged as stalled, with stacks; set
+    it above your longest task; 0 turns it off."""
+    blocked_after_s: float = Field(default=5, ge=0)
+    """Seconds for which the event loop or the engine may stand still before it is logged where; 0 turns it off."""
     on_decode_error: Literal["skip", "dlq", "fail", "pass"] = "dlq"
     """What becomes of a record that can't be decoded: dropped, a dead letter, the flow ends, or it goes on with payload
     None and the reason in parse_error."""

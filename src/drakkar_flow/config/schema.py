@@ -6,7 +6,7 @@ import difflib
 import types
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any, Final, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 from pydantic import AliasChoices, AliasPath, BaseModel, Field, Secret, SecretBytes, SecretStr, create_model
 from pydantic.fields import FieldInfo
@@ -90,7 +90,7 @@ def child(kind: Type, key: str | int) -> Type:
     if is_section(kind):
         field = kind.model_fields.get(key)
         return plain_type(field.annotation) if field else None
-    return get_args(kind)[-1] if is_container(kind) and get_args(kind) else None
+    return plain_type(get_args(kind)[-1]) if is_container(kind) and get_args(kind) else None
 
 
 def type_at(path: Path, root: Type = ROOT) -> Type:
@@ -172,10 +172,11 @@ def sections(path: Path = (), kind: Type = ROOT, above: tuple[Type, ...] = ()) -
 
 
 def plain_type(annotation: Type) -> Type:
-    """The annotation without `| None`."""
+    """The annotation without `| None` and what annotates it; None when it still leaves a choice between types."""
     if _generic(annotation) in (Union, types.UnionType):
-        return next((arg for arg in get_args(annotation) if arg is not types.NoneType), None)
-    return annotation
+        choices = [arg for arg in get_args(annotation) if arg is not types.NoneType]
+        return plain_type(choices[0]) if len(choices) == 1 else None
+    return plain_type(get_args(annotation)[0]) if _generic(annotation) is Annotated else annotation
 
 
 def _generic(annotation: Type) -> Any:

@@ -107,6 +107,7 @@ def consumer_properties(kafka: KafkaConfig) -> dict[str, Any]:
         "group.protocol": kafka.group_protocol,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
+        "enable.partition.eof": True,  # tells of the end behind markers and aborted records
         "auto.offset.reset": kafka.auto_offset_reset,
         "max.poll.interval.ms": kafka.max_poll_interval_ms,
         "topic.metadata.refresh.interval.ms": int(kafka.metadata_refresh_s * 1000),

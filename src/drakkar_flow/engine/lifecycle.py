@@ -29,14 +29,17 @@ from drakkar_flow._version import __version__
 from drakkar_flow.compiler.lower import compile_flow
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.build import build_parts, settle_topics
+from drakkar_flow.engine.gauges import read_gauges
 from drakkar_flow.engine.hooks import RunningHooks
 from drakkar_flow.engine.identity import cluster_name_of, worker_id_of
 from drakkar_flow.engine.memory import CollectorSettings
 from drakkar_flow.engine.startup import connect_all, wait_for_common_start
+from drakkar_flow.engine.watchdog import Watchdog
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.collectors import RuntimeGauges
 from drakkar_flow.observe.events import DrainFinished, Event, FlowFailed, StateChanged
+from drakkar_flow.observe.health import Answer, Health, liveness, readiness
 from drakkar_flow.observe.http import MetricsServer
 from drakkar_flow.observe.log import LoggingHandle, LogListener, configure_logging
 from drakkar_flow.observe.metrics import Metrics
@@ -77,6 +80,8 @@ class Lifecycle:
         self._logging: LoggingHandle | None = None
         self._log_listener: LogListener | None = None
         self._metrics = Metrics()
+        self._health = Health()
+        self._watchdog: Watchdog | None = None
         self._server: MetricsServer | None = None
         self._hooks = RunningHooks(flow.hooks, self._bridge, self._bus)
         self._collector = CollectorSettings(config.runtime.gc_threshold)
@@ -128,6 +133,8 @@ class Lifecycle:
             self._bridge.run(wait_for_common_start(self.config.kafka, self._stop_asked, self._log))
         self._collector.apply()
         parts.reader.start()
+        self._watchdog = Watchdog(parts)
+        self._watchdog.start()
         self._running = True
         self._emit(StateChanged("running", self.flow.name))
         return dataflow
@@ -156,6 +163,7 @@ class Lifecycle:
         self._log_listener = LogListener(self._log)
         self._log_listener.listen(self._bus)
         self.statistics.listen(self._bus)
+        self._health.listen(self._bus)
 
     def _logging_settings(self) -> dict[str, Any]:
         config = self.config
@@ -167,6 +175,7 @@ class Lifecycle:
             "consumer_group": config.kafka.consumer_group,
             "cluster_name": self.cluster_name,
             "service_version": __version__,
+            "fields": config.logging.fields,
         }
 
     def _serve_metrics(self) -> None:
@@ -176,8 +185,20 @@ class Lifecycle:
             self._metrics.describe_worker(
                 worker_id=self.worker_id, version=__version__, consumer_group=config.kafka.consumer_group
             )
-            self._server = MetricsServer(self._metrics.registry, host=config.metrics.host, port=config.metrics.port)
+            self._serve_user_metrics()
+            pages = {"/healthz": self._healthz, "/readyz": self._readyz}
+            self._server = MetricsServer(
+                self._metrics.registry, host=config.metrics.host, port=config.metrics.port, pages=pages
+            )
             self._server.start()
+
+    def _serve_user_metrics(self) -> None:
+        """Serve what the classes of the flow's handlers hold of prometheus_client's metrics."""
+        functions = [getattr(node, "fn", None) for node in self.flow.nodes]
+        owners = {id(owner): owner for fn in functions if (owner := getattr(fn, "__self__", None)) is not None}
+        found = [name for owner in owners.values() for name in self._metrics.add_user_metrics(owner)]
+        if found:
+            self._log.info("user_metrics_discovered", metrics=found)
 
     # --- drain ----------------------------------------------------------------------------------
 
@@ -235,12 +256,14 @@ class Lifecycle:
             if self._closed:
                 return
             self._closed = True
+        if self._watchdog is not None:
+            self._watchdog.close()
         parts = self._parts
-        unfinished = 0
+        unfinished = uncommitted = 0
         self._try("periodic functions", partial(self._hooks.close_periodics, _CLOSE_S))
         if parts is not None:
             parts.reader.close()
-            unfinished = parts.flight.records
+            unfinished, uncommitted = parts.flight.records, parts.reader.statistics().uncommitted
             self.failure = parts.control.failure or error or None
             if unfinished and self.failure is None:
                 self.failure = (
@@ -252,12 +275,15 @@ class Lifecycle:
         if not self._bridge.close(_CLOSE_S):
             self.failure = self.failure or "a hook blocks the event loop, or ignores that it was cancelled"
         if self._drain_started_at is not None:
-            self._emit(DrainFinished(unfinished, time.monotonic() - self._drain_started_at))
+            self._emit(DrainFinished(unfinished, time.monotonic() - self._drain_started_at, uncommitted))
         if self.failure is not None and self._running:
             self._emit(FlowFailed(self.failure))
         self._emit(StateChanged("failed" if self.failure else "stopped", self.failure or ""))
         self._collector.restore()
         self._restore_signals()
+        self._observe_no_more()
+
+    def _observe_no_more(self) -> None:
         if self._server is not None:
             self._server.close()
         if self._log_listener is not None:
@@ -307,26 +333,17 @@ class Lifecycle:
         return self._server.port if self._server is not None else None
 
     def _gauges(self) -> RuntimeGauges:
-        parts = self._parts
-        if parts is None:
+        if self._parts is None:
             return RuntimeGauges()
-        flight, reader = parts.flight.statistics(), parts.reader.statistics()
-        pending = {lane: flight.by_lane.get(lane, 0) + queued for lane, queued in reader.queued.items()}
-        executor = parts.executor.statistics() if parts.executor is not None else None
-        offload = self._hooks.pool
-        return RuntimeGauges(
-            in_flight_records=flight.records,
-            in_flight_bytes=flight.size,
-            oldest_in_flight_s=flight.oldest_s,
-            executor_running=executor.running if executor else 0,
-            executor_waiting=executor.waiting if executor else 0,
-            executor_slots=executor.slots if executor else 0,
-            offload_running=offload.running if offload else 0,
-            offload_queued=offload.queued if offload else 0,
-            queued=reader.queued,
-            pending=pending,
-            lag=reader.lag,
-        )
+        health = self._watchdog.health if self._watchdog is not None else 0
+        return read_gauges(self._parts, self._hooks.pool, health)
+
+    def _healthz(self) -> Answer:
+        heartbeats = self._watchdog.heartbeats if self._watchdog is not None else {}
+        return liveness(heartbeats, self.config.runtime.stuck_after_s)
+
+    def _readyz(self) -> Answer:
+        return readiness(self._health.snapshot)
 
     def _emit(self, event: Event) -> None:
         self._bus.emit(event)

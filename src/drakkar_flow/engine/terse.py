@@ -22,7 +22,6 @@ from drakkar_flow.engine.lifecycle import EXIT_FAILED, Lifecycle
 from drakkar_flow.errors import FlowError, Problem, ProblemsError
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.handler import BaseDrakkarHandler
-from drakkar_flow.graph.nodes import Arrange
 
 __all__ = ["app_options", "config_for", "dataflow", "stream_of"]
 
@@ -86,15 +85,10 @@ def stream_of(flow: Any) -> StreamFlow:
 
 def app_options(flow: Any) -> AppOptions:
     """How the `app` section of a flow's configuration is typed; a handler's class will do for the handler."""
-    handler = flow if isinstance(flow, type) and issubclass(flow, BaseDrakkarHandler) else _handler_of(stream_of(flow))
+    handler = flow if isinstance(flow, type) and issubclass(flow, BaseDrakkarHandler) else stream_of(flow).hooks.owner
+    if handler is None:
+        return AppOptions()
     return AppOptions(app_model=handler.app_config_model, app_env_prefix=handler.app_env_prefix)
-
-
-def _handler_of(stream: StreamFlow) -> BaseDrakkarHandler[Any, Any]:
-    """The handler whose `arrange` the flow calls, else one that says nothing."""
-    arrange: Arrange | None = stream.find(Arrange)
-    owner = getattr(arrange.fn, "__self__", None) if arrange is not None else None
-    return owner if isinstance(owner, BaseDrakkarHandler) else BaseDrakkarHandler()
 
 
 def _at_exit(life: Lifecycle) -> None:

@@ -39,8 +39,8 @@ class Turns(Generic[T]):
     ...     turns.enter(item, [key])
     >>> turns.next(), turns.next(), turns.next()
     ('a1', 'b1', None)
-    >>> turns.leave(["a"]); turns.next()
-    'a2'
+    >>> turns.leave(["a"]), turns.next()
+    (True, 'a2')
     """
 
     def __init__(self, limit: float = float("inf")) -> None:
@@ -68,6 +68,16 @@ class Turns(Generic[T]):
         if waiting is None:
             self._ready.append(item)
 
+    def take(self, keys: Keys) -> bool:
+        """Give an item out at once, whatever the limit; False when it has to enter, for others have one of `keys`."""
+        lines = self._lines
+        if not lines.keys().isdisjoint(keys):
+            return False
+        for key in keys:
+            lines[key] = None
+        self._out += 1
+        return True
+
     def next(self) -> T | None:
         """Give an item out whose turn it is; None when there is none, or as many are out as may be."""
         if not self._ready or self._out >= self._limit:
@@ -75,8 +85,8 @@ class Turns(Generic[T]):
         self._out += 1
         return self._ready.popleft()
 
-    def leave(self, keys: Keys = ()) -> None:
-        """Note that an item that was given out is over; `keys` are those it came with."""
+    def leave(self, keys: Keys = ()) -> bool:
+        """Note that an item that was given out is over, with the keys it came with; whether there may be a next one."""
         self._out -= 1
         for key in keys:
             line = self._lines[key]
@@ -87,6 +97,7 @@ class Turns(Generic[T]):
             waiting.missing -= 1
             if not waiting.missing:
                 self._ready.append(waiting.item)
+        return bool(self._ready)
 
     def is_free(self, keys: Keys) -> bool:
         """Whether nobody has any of `keys`, so that an item with them would be ready at once."""

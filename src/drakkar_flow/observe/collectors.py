@@ -1,4 +1,4 @@
-"""The two kinds of metric that prometheus_client does not have: bulk histograms and gauges read when scraped."""
+"""Metrics that prometheus_client does not have: bulk histograms, cheap counters, gauges read when scraped."""
 
 from __future__ import annotations
 
@@ -9,12 +9,47 @@ from threading import Lock
 from typing import NamedTuple
 
 from prometheus_client import Metric
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from drakkar_flow.model.record import Lane
+from drakkar_flow.observe.catalogue import METRICS
 
-__all__ = ["BulkHistogram", "RuntimeCollector", "RuntimeGauges"]
+__all__ = ["BulkHistogram", "PlainCounter", "RuntimeCollector", "RuntimeGauges"]
+
+
+class PlainCounter(Collector):
+    """A counter whose labels need no object per series: two thirds of the cost; safe to use from any thread."""
+
+    def __init__(self, name: str, documentation: str, labels: Sequence[str]) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._labels = tuple(labels)
+        self._lock = Lock()
+        self._series: dict[tuple[str, ...], float] = {} if labels else {(): 0.0}
+
+    def inc(self, labels: tuple[str, ...] = (), by: float = 1) -> None:
+        """Add `by` to the series of `labels`, which is there from then on."""
+        with self._lock:
+            self._series[labels] = self._series.get(labels, 0.0) + by
+
+    def remove(self, labels: tuple[str, ...]) -> None:
+        """Forget the series of `labels`, if there is one."""
+        with self._lock:
+            self._series.pop(labels, None)
+
+    def describe(self) -> Iterable[Metric]:
+        """Name the metric without its samples."""
+        return [CounterMetricFamily(self._name, self._documentation, labels=self._labels)]
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metric with its samples."""
+        family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
+        with self._lock:
+            series = list(self._series.items())
+        for labels, value in series:
+            family.add_metric(labels, value)
+        return [family]
 
 
 class BulkHistogram(Collector):
@@ -69,46 +104,46 @@ class RuntimeGauges(NamedTuple):
     """What the runtime knows when it is asked, as opposed to what it tells by events.
 
     `queued` are records read and not yet handed to the first step, `pending` records read and not
-    finished (the queued included), `lag` how many records the broker holds beyond the committed
-    offset; partitions not assigned are left out of all three.
+    finished (the queued included), `lag` the records beyond what the group has finished. `oldest_s`
+    is the age of the oldest unfinished record, `stale_s` the time since a record finished while
+    others waited; partitions not assigned are left out of them all.
     """
 
     in_flight_records: int = 0
     in_flight_bytes: int = 0
-    oldest_in_flight_s: float = 0.0
     executor_running: int = 0
     executor_waiting: int = 0
     executor_slots: int = 0
+    health: int = 0
     offload_running: int = 0
     offload_queued: int = 0
     queued: Mapping[Lane, int] = {}
     pending: Mapping[Lane, int] = {}
     lag: Mapping[Lane, int] = {}
+    oldest_s: Mapping[Lane, float] = {}
+    stale_s: Mapping[Lane, float] = {}
 
 
-_GAUGES: dict[str, tuple[str, Callable[[RuntimeGauges], float]]] = {
-    "in_flight_records": ("Records read and not finished", lambda g: g.in_flight_records),
-    "in_flight_bytes": ("Bytes of key and value of the records read and not finished", lambda g: g.in_flight_bytes),
-    "oldest_in_flight_seconds": (
-        "Seconds since the oldest unfinished record was read",
-        lambda g: g.oldest_in_flight_s,
-    ),
-    "buffered_records": ("Records read and not handed to the first step", lambda g: sum(g.queued.values())),
-    "total_queued": (
-        "Records not handed to the first step, plus tasks that wait or run",
-        lambda g: sum(g.queued.values()) + g.executor_running + g.executor_waiting,
-    ),
-    "executor_pool_active": ("Programs that run", lambda g: g.executor_running),
-    "executor_pool_max": ("Programs that may run at once", lambda g: g.executor_slots),
-    "executor_pool_waiting": ("Tasks that wait for a slot", lambda g: g.executor_waiting),
-    "offload_running": ("Offloaded calls that run", lambda g: g.offload_running),
-    "offload_queued": ("Offloaded calls that wait for a thread", lambda g: g.offload_queued),
+_GAUGES: dict[str, Callable[[RuntimeGauges], float]] = {
+    "in_flight_records": lambda g: g.in_flight_records,
+    "in_flight_bytes": lambda g: g.in_flight_bytes,
+    "oldest_in_flight_seconds": lambda g: max(g.oldest_s.values(), default=0.0),
+    "buffered_records": lambda g: sum(g.queued.values()),
+    "total_queued": lambda g: sum(g.queued.values()) + g.executor_running + g.executor_waiting,
+    "executor_pool_active": lambda g: g.executor_running,
+    "executor_pool_max": lambda g: g.executor_slots,
+    "executor_pool_waiting": lambda g: g.executor_waiting,
+    "offload_running": lambda g: g.offload_running,
+    "offload_queued": lambda g: g.offload_queued,
+    "runtime_health_state": lambda g: g.health,
 }
 
-_LANE_GAUGES: dict[str, tuple[str, Callable[[RuntimeGauges], Mapping[Lane, int]]]] = {
-    "partition_queue_size": ("Records read and not handed to the first step", lambda g: g.queued),
-    "offset_lag": ("Records read and not finished; not the lag, see consumer_lag", lambda g: g.pending),
-    "consumer_lag": ("Records the broker holds beyond the committed offset", lambda g: g.lag),
+_LANE_GAUGES: dict[str, Callable[[RuntimeGauges], Mapping[Lane, float]]] = {
+    "partition_queue_size": lambda g: g.queued,
+    "offset_lag": lambda g: g.pending,
+    "consumer_lag": lambda g: g.lag,
+    "partition_oldest_in_flight_seconds": lambda g: g.oldest_s,
+    "partition_staleness_seconds": lambda g: g.stale_s,
 }
 
 
@@ -122,22 +157,29 @@ class RuntimeCollector(Collector):
         self.read: Callable[[], RuntimeGauges] | None = None
         self._prefix = prefix
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Which metrics of the catalogue it serves."""
+        return frozenset(_GAUGES) | frozenset(_LANE_GAUGES)
+
     def describe(self) -> Iterable[Metric]:
         """Name the metrics without their samples."""
-        for name, (documentation, _) in _GAUGES.items():
-            yield GaugeMetricFamily(self._prefix + name, documentation)
-        for name, (documentation, _) in _LANE_GAUGES.items():
-            yield GaugeMetricFamily(self._prefix + name, documentation, labels=("topic", "partition"))
+        return [self._family(name) for name in (*_GAUGES, *_LANE_GAUGES)]
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics as they stand now."""
         if self.read is None:
             return
         gauges = self.read()
-        for name, (documentation, value) in _GAUGES.items():
-            yield GaugeMetricFamily(self._prefix + name, documentation, value=value(gauges))
-        for name, (documentation, by_lane) in _LANE_GAUGES.items():
-            family = GaugeMetricFamily(self._prefix + name, documentation, labels=("topic", "partition"))
+        for name, value in _GAUGES.items():
+            family = self._family(name)
+            family.add_metric((), value(gauges))
+            yield family
+        for name, by_lane in _LANE_GAUGES.items():
+            family = self._family(name)
             for (topic, partition), count in by_lane(gauges).items():
                 family.add_metric((topic, str(partition)), count)
             yield family
+
+    def _family(self, name: str) -> GaugeMetricFamily:
+        return GaugeMetricFamily(self._prefix + name, METRICS[name].help, labels=METRICS[name].labels)

@@ -20,6 +20,7 @@ __all__ = [
     "DeadLettersWritten",
     "DeliveriesFailed",
     "DeliveriesSkipped",
+    "DeliveriesSuppressed",
     "DeliveriesWritten",
     "DeliveryRetried",
     "DrainFinished",
@@ -366,16 +367,24 @@ class DeadLettersWritten(Event, frozen=True):
     count: int
 
 
+class DeliveriesSuppressed(Event, frozen=True):
+    """Payloads or dead letters were not written, because their partitions were taken away."""
+
+    count: int
+
+
 class DeadLetterFailed(Event, frozen=True):
-    """Dead letters could not be written; `dropped` tells whether they were given up."""
+    """Dead letters could not be written; `dropped` tells whether they were given up, `lanes` counts them by lane."""
 
     count: int
     error: str
     dropped: bool
+    lanes: tuple[tuple[Lane, int], ...] = ()
 
 
 class DrainFinished(Event, frozen=True):
-    """A drain ended with `unfinished` records left."""
+    """A drain ended with `unfinished` records left, and `uncommitted` ones finished but not committed."""
 
     unfinished: int
     duration_s: float
+    uncommitted: int = 0

@@ -1,30 +1,36 @@
-"""The HTTP server that Prometheus scrapes."""
+"""The HTTP server for machines that watch: metrics, and whether the worker lives and is ready."""
 
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import socket
 import sys
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http.server import ThreadingHTTPServer
 from socketserver import TCPServer
 from threading import Thread
-from typing import Any
+from typing import Any, ClassVar
 
 from prometheus_client import MetricsHandler
 from prometheus_client.registry import Collector
 
 from drakkar_flow.errors import Problem, StartupError
 
-__all__ = ["MetricsServer"]
+__all__ = ["MetricsServer", "Page"]
 
 _STOP_POLL_S = 0.1  # how long close() waits at most for the accepting thread to notice
 _CLIENT_TIMEOUT_S = 5.0  # a client that neither asks nor reads for so long is let go
 
 
+Page = Callable[[], tuple[int, Mapping[str, object]]]
+"""Gives a page's HTTP status and what is sent as its JSON; called on the server's threads, must not block."""
+
+
 class MetricsServer:
-    """Serves `registry` at `/metrics` on its own threads, from `start` to `close`.
+    """Serves `registry` at `/metrics` and `pages` at their paths, on its own threads, from `start` to `close`.
 
     >>> from prometheus_client import CollectorRegistry
     >>> server = MetricsServer(CollectorRegistry(), host="127.0.0.1", port=0)
@@ -34,8 +40,8 @@ class MetricsServer:
     >>> server.close()
     """
 
-    def __init__(self, registry: Collector, *, host: str, port: int) -> None:
-        self._registry = registry
+    def __init__(self, registry: Collector, *, host: str, port: int, pages: Mapping[str, Page] | None = None) -> None:
+        self._handler = type("Handler", (_Handler,), {"registry": registry, "pages": pages or {}})
         self._host = host
         self._port = port
         self._server: _Server | None = None
@@ -52,9 +58,8 @@ class MetricsServer:
         Raises:
             StartupError: when the port is taken (exit code 1) or the address can't be used (2).
         """
-        handler = _Handler.factory(self._registry)
         try:
-            self._server = _Server(_resolve(self._host, self._port), handler)
+            self._server = _Server(_resolve(self._host, self._port), self._handler)
         except OSError as exc:
             raise self._explain(exc) from exc
         self._port = self._server.server_address[1]
@@ -83,6 +88,20 @@ class MetricsServer:
 
 class _Handler(MetricsHandler):
     timeout = _CLIENT_TIMEOUT_S
+    pages: ClassVar[Mapping[str, Page]]
+
+    def do_GET(self) -> None:  # noqa: N802 - the base's name
+        page = self.pages.get(self.path.partition("?")[0])
+        if page is None:
+            super().do_GET()
+            return
+        status, content = page()
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
 
 class _Server(ThreadingHTTPServer):

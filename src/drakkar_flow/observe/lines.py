@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe import events as ev
+from drakkar_flow.observe import vitals
 
 __all__ = ["LINES", "Level", "Line"]
 
@@ -74,7 +75,8 @@ def _intake(e: ev.IntakePaused) -> Line:
 
 
 def _records_failed(e: ev.RecordsFailed) -> Line:
-    fields = {"kind": e.kind, "stage": e.stage, "count": e.count, "first": e.label, "error": e.error}
+    fields = {"kind": e.kind, "stage": e.stage, "topic": e.lane[0], "partition": e.lane[1], "count": e.count}
+    fields |= {"first": e.label, "error": e.error}
     return Line("warning", "records_failed", fields, "they take the flow's failure route", (e.kind, e.stage))
 
 
@@ -200,8 +202,34 @@ def _dead_letter_failed(e: ev.DeadLetterFailed) -> Line:
     return Line("error", "dlq_send_failed", {"count": e.count, "error": e.error}, expect, (str(e.dropped),))
 
 
+def _suppressed(e: ev.DeliveriesSuppressed) -> Line:
+    return Line(
+        "info", "deliveries_suppressed", {"count": e.count}, "their partitions' next owner reads them again", ()
+    )
+
+
+_STALLS = {
+    "partition": "nothing of it is committed until it moves; look at what the stacks wait for",
+    "loop": "a hook blocks the event loop: everything waits for it; await instead, or use a thread",
+    "engine": "a function of the flow blocks the engine: everything waits for it",
+}
+
+
+def _stalled(e: vitals.Stalled) -> Line:
+    fields: dict[str, Any] = {"for_s": round(e.for_s, 3)}
+    if e.lane is not None:
+        fields |= {"topic": e.lane[0], "partition": e.lane[1], "offset": e.offset, "first": e.label}
+        fields |= {"waits_for": e.waits_for}
+    return Line("error", f"{e.what}_stalled", {**fields, "stacks": dict(e.stacks)}, _STALLS[e.what], ())
+
+
+def _stall_ended(e: vitals.StallEnded) -> Line:
+    lane = {"topic": e.lane[0], "partition": e.lane[1]} if e.lane is not None else {}
+    return Line("info", f"{e.what}_moves_again", {**lane, "after_s": round(e.after_s, 3)}, key=())
+
+
 def _drained(e: ev.DrainFinished) -> Line:
-    fields = {"unfinished": e.unfinished, "duration_s": round(e.duration_s, 3)}
+    fields = {"unfinished": e.unfinished, "uncommitted": e.uncommitted, "duration_s": round(e.duration_s, 3)}
     if e.unfinished == 0:
         return Line("info", "drain_finished", fields)
     expect = "unfinished records will be read again after restart, or by the partitions' next owner"
@@ -248,6 +276,9 @@ LINES: dict[type[ev.Event], Callable[[Any], Line | None]] = {
     ev.SinkCircuitChanged: _sink_circuit,
     ev.DeadLettersWritten: _dead_letters,
     ev.DeadLetterFailed: _dead_letter_failed,
+    ev.DeliveriesSuppressed: _suppressed,
+    vitals.Stalled: _stalled,
+    vitals.StallEnded: _stall_ended,
     ev.DrainFinished: _drained,
 }
 """The line of each event that has one. Events of the hot path have none: metrics count them."""

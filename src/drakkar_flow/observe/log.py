@@ -21,6 +21,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from drakkar_flow.errors import Problem, StartupError
 from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.ecs import to_ecs
 from drakkar_flow.observe.events import Event
 from drakkar_flow.observe.limit import RepeatLimit
 from drakkar_flow.observe.lines import LINES, Line
@@ -63,6 +64,7 @@ def configure_logging(
     consumer_group: str = "",
     cluster_name: str = "",
     service_version: str = "",
+    fields: Literal["plain", "ecs"] = "plain",
 ) -> LoggingHandle:
     """Send all log lines of this process, structlog's and the standard library's, to `output`.
 
@@ -70,18 +72,14 @@ def configure_logging(
     filled in; the file is appended to, its directories are made, and it is opened anew when a
     log rotation moved it. `json` writes one object per line: timestamp (ISO 8601, UTC), level,
     event, then service_name, service_version, worker_id, consumer_group, cluster_name and what
-    the line brings along; `console` is for people. Lines below `level` are dropped.
+    the line brings along, or with `fields` `ecs` the same by the names of the Elastic Common
+    Schema; `console` is for people. Lines below `level` are dropped.
 
     Raises:
         StartupError: when the file can't be opened; exit code 2.
     """
-    who = {
-        "service_name": "drakkar",
-        "service_version": service_version,
-        "worker_id": worker_id,
-        "consumer_group": consumer_group,
-        "cluster_name": cluster_name,
-    }
+    who = {"service_name": "drakkar", "service_version": service_version, "worker_id": worker_id}
+    who |= {"consumer_group": consumer_group, "cluster_name": cluster_name}
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -91,7 +89,7 @@ def configure_logging(
     handler.setFormatter(
         ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder()],
-            processors=[ProcessorFormatter.remove_processors_meta, *_rendering(format, handler, who)],
+            processors=[ProcessorFormatter.remove_processors_meta, *_rendering(format, fields, handler, who)],
         )
     )
     threshold = logging.getLevelNamesMapping()[level.upper()]
@@ -173,7 +171,7 @@ def _open(output: str, names: Mapping[str, str]) -> logging.Handler:
         raise StartupError([problem], exit_code=2) from exc
 
 
-def _rendering(format_: str, handler: logging.Handler, who: Mapping[str, str]) -> list[Processor]:
+def _rendering(format_: str, fields: str, handler: logging.Handler, who: Mapping[str, str]) -> list[Processor]:
     if format_ == "console":
         colors = isinstance(handler, logging.StreamHandler) and handler.stream.isatty()
         # The default formatter of exceptions prints local variables, secrets included.
@@ -183,4 +181,20 @@ def _rendering(format_: str, handler: logging.Handler, who: Mapping[str, str]) -
         head = {name: line.pop(name) for name in _HEAD if name in line}
         return {**head, **{name: value for name, value in who.items() if value}, **line}
 
-    return [structlog.processors.format_exc_info, arrange, structlog.processors.JSONRenderer(ensure_ascii=False)]
+    renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
+    if fields == "plain":
+        return [structlog.processors.format_exc_info, arrange, renderer]
+    return [_name_error, structlog.processors.format_exc_info, arrange, lambda _, __, line: to_ecs(line), renderer]
+
+
+def _name_error(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    """Say what the exception of a line is, before only its text is left."""
+    error = line.get("exc_info")
+    if error is True:
+        error = sys.exception()
+    if isinstance(error, tuple):
+        error = error[1]
+    if isinstance(error, BaseException):
+        line.setdefault("error", str(error))
+        line["error_type"] = type(error).__name__
+    return line

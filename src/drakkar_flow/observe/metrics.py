@@ -1,7 +1,5 @@
-"""Prometheus metrics: a listener of the events, with py-drakkar's names, labels and buckets where it had them.
+"""Prometheus metrics: what each event does to the metrics of the catalogue.
 
-One difference: what py-drakkar labels with `partition` carries `topic` beside it, because a flow may
-read several topics. Selectors on `partition` and sums by it work as before; legends get longer.
 Series of a partition disappear when it is revoked.
 """
 
@@ -12,7 +10,6 @@ from threading import Lock
 
 from prometheus_client import (
     CollectorRegistry,
-    Counter,
     Enum,
     Gauge,
     GCCollector,
@@ -25,100 +22,16 @@ from prometheus_client.metrics import MetricWrapperBase
 from drakkar_flow.errors import Problem, StartupError
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe import events as ev
+from drakkar_flow.observe import vitals
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.collectors import BulkHistogram, RuntimeCollector, RuntimeGauges
+from drakkar_flow.observe.catalogue import LANE, METRICS, Spec
+from drakkar_flow.observe.collectors import BulkHistogram, PlainCounter, RuntimeCollector, RuntimeGauges
 
 __all__ = ["Metrics", "user_metrics"]
 
 PREFIX = "drakkar_"
 STATES = ("starting", "running", "draining", "stopped", "failed")
-
-_LANE = ("topic", "partition")
-_SINK = ("sink_type", "sink_name")
 _BREAKER = {"closed": 0.0, "half_open": 0.5, "open": 1.0}
-
-_COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "messages_consumed": ("Records read", _LANE),
-    "messages_known_finished": ("Records an earlier owner had finished, not processed again", _LANE),
-    "bytes_consumed": ("Bytes of key and value read", _LANE),
-    "message_parse_failures": ("Records whose value could not be decoded", _LANE),
-    "offsets_committed": ("Commits of a partition's offset (commits, not offsets)", _LANE),
-    "commit_failures": ("Commits that were refused and tried again", ()),
-    "consumer_errors": ("Errors of the consumer that it went on after", ()),
-    "rebalance_events": ("Changes of the assignment; type is assign, revoke or lost", ("type",)),
-    "records_finished": ("Records that returned all their credit, by worst status", ("status",)),
-    "records_failed": ("Records that a step turned into failures", ("kind", "stage")),
-    "executor_tasks": ("Tasks; status is started, completed or failed", ("status",)),
-    "executor_timeouts": ("Tasks killed because they ran out of time", ()),
-    "task_retries": ("Failed tasks that were run again", ()),
-    "duplicate_tasks": ("Tasks whose id was pending in their partition already", ()),
-    "tasks_precomputed": ("Tasks that brought their result along", ()),
-    "executor_children_started": ("Long-lived children that were started", ()),
-    "executor_children_ended": ("Long-lived children that ended; outcome is failed or done", ("outcome",)),
-    "executor_tasks_fallen_back": ("Tasks no child could be given, run as a process of their own", ()),
-    "executor_output_truncated": ("Tasks whose output was cut at its cap", ("stream",)),
-    "handler_hook_errors": ("Hook calls that raised", ("hook",)),
-    "executor_priority_fn_errors": ("Tasks whose priority could not be told", ()),
-    "periodic_task_runs": ("Runs of periodic functions; status is ok or error", ("name", "status")),
-    "recorder_annotations": ("Annotations made by the handler", ()),
-    "recorder_annotations_dropped": ("Annotations given up; reason is too_large or not_json", ("reason",)),
-    "sink_payloads_delivered": ("Payloads written", _SINK),
-    "sink_deliver_errors": ("Batches a sink failed to write, retried or given up", _SINK),
-    "sink_delivery_retries": ("Batches tried again", _SINK),
-    "sink_payloads_failed": ("Payloads a sink gave up", _SINK),
-    "sink_deliveries_skipped": ("Payloads dropped on purpose", _SINK),
-    "sink_circuit_trips": ("Times a sink's circuit opened, after a failed probe again", _SINK),
-    "sink_dlq_messages": ("Dead letters acknowledged by the broker", ()),
-    "dlq_send_failures": ("Dead letters that could not be written, at each attempt", ()),
-    "dlq_dropped_payloads": ("Dead letters given up (dlq.on_failure: drop)", ()),
-    "drain_timeout_hit": ("Drains that ended with work unfinished", ()),
-}
-
-_GAUGES = {
-    "assigned_partitions": "Partitions assigned to this process",
-    "backpressure_active": "1 while intake is paused because too much is in flight",
-    "broker_up": "1 while the source is connected to its brokers, 0 before and when it lost them",
-    "executor_breaker_state": "0 while children are started, 1 while they are not, 0.5 while one probes",
-    "uncommitted_offsets_at_stop": "Records unfinished when the last drain ended",
-}
-
-_TASK_BUCKETS = (0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
-_WAIT_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
-_HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
-    "executor_duration_seconds": ("Seconds a program ran", (), _TASK_BUCKETS),
-    "executor_queue_wait_seconds": ("Seconds a task waited for a slot", (), (*_WAIT_BUCKETS, 30, 60)),
-    "executor_spawn_seconds": ("Seconds it took to start a program", (), _WAIT_BUCKETS),
-    "batch_duration_seconds": (
-        "Seconds from arranging a window to the end of its last task",
-        (),
-        (0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600),  # py-drakkar's start at 0.5
-    ),
-    "handler_duration_seconds": (
-        "Seconds a hook took; calls made in one batch count with their mean",
-        ("hook",),
-        (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30),
-    ),
-    "periodic_task_duration_seconds": (
-        "Seconds a periodic function ran",
-        ("name",),
-        (0.001, 0.01, 0.1, 0.5, 1, 5, 10, 30, 60),
-    ),
-    "offload_duration_seconds": (
-        "Seconds a call ran on a thread of the pool",
-        ("hook",),
-        (0.01, 0.1, 0.5, 1, 5, 30, 120),
-    ),
-    "sink_deliver_duration_seconds": (
-        "Seconds a sink took to write a batch",
-        _SINK,
-        (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
-    ),
-    "record_latency_seconds": (
-        "Seconds from reading a record to its end; records finished together count with the oldest of them",
-        (),
-        (0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600),
-    ),
-}
 
 
 class Metrics:
@@ -136,23 +49,29 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = _process_registry() if registry is None else registry
-        self._counters = {
-            name: Counter(PREFIX + name, text, labels, registry=self.registry)
-            for name, (text, labels) in _COUNTERS.items()
-        }
-        self._series: dict[tuple[str, ...], Counter] = {}  # (name, *label values) -> child
-        self._gauges = {name: Gauge(PREFIX + name, text, registry=self.registry) for name, text in _GAUGES.items()}
-        text = "1 while a sink that keeps failing is left alone, 0.5 while it is tried with one batch, 0 else"
-        self._circuits = Gauge(PREFIX + "sink_circuit_open", text, _SINK, registry=self.registry)
-        self._histograms = {name: BulkHistogram(PREFIX + name, *spec) for name, spec in _HISTOGRAMS.items()}
-        for histogram in self._histograms.values():
-            self.registry.register(histogram)
         self._runtime = RuntimeCollector(PREFIX)
         self.registry.register(self._runtime)
+        self._counters: dict[str, PlainCounter] = {}
+        self._gauges: dict[str, Gauge] = {}
+        self._histograms: dict[str, BulkHistogram] = {}
+        for name, spec in METRICS.items():
+            if name not in self._runtime.names:
+                self._make(name, spec)
         self._state = Enum(PREFIX + "state", "State of the runtime", states=STATES, registry=self.registry)
         self._worker = Info(PREFIX + "worker", "Who this process is", registry=self.registry)
         self._lane_lock = Lock()
         self._revoked: set[Lane] = set()  # late events of these make no series
+
+    def _make(self, name: str, spec: Spec) -> None:
+        match spec.type:
+            case "counter":
+                self._counters[name] = PlainCounter(PREFIX + name, spec.help, spec.labels)
+                self.registry.register(self._counters[name])
+            case "gauge":
+                self._gauges[name] = Gauge(PREFIX + name, spec.help, spec.labels, registry=self.registry)
+            case "histogram":
+                self._histograms[name] = BulkHistogram(PREFIX + name, spec.help, spec.labels, spec.buckets)
+                self.registry.register(self._histograms[name])
 
     def describe_worker(self, *, worker_id: str, version: str, consumer_group: str) -> None:
         """Set the labels of `drakkar_worker_info`."""
@@ -219,15 +138,14 @@ class Metrics:
         bus.listen(ev.SinkCircuitChanged, self._on_circuit)
         bus.listen(ev.DeadLettersWritten, lambda e: self._count("sink_dlq_messages", by=e.count))
         bus.listen(ev.DeadLetterFailed, self._on_dead_letter_failed)
+        bus.listen(ev.DeliveriesSuppressed, lambda e: self._count("suppressed_zombie_deliveries", by=e.count))
         bus.listen(ev.DrainFinished, self._on_drained)
+        bus.listen(vitals.Idled, self._on_idled)
+        bus.listen(vitals.LoopAnswered, lambda e: self._observe("loop_lag_seconds", e.after_s))
+        bus.listen(vitals.Stalled, lambda e: self._count("runtime_stalls", e.what))
 
-    def _count(self, name: str, *labels: str, by: int = 1) -> None:
-        key = (name, *labels)
-        series = self._series.get(key)
-        if series is None:
-            family = self._counters[name]
-            series = self._series[key] = family.labels(*labels) if labels else family
-        series.inc(by)
+    def _count(self, name: str, *labels: str, by: float = 1) -> None:
+        self._counters[name].inc(labels, by)
 
     def _count_lane(self, name: str, lane: Lane, by: int) -> None:
         with self._lane_lock:
@@ -252,9 +170,9 @@ class Metrics:
         self._count("rebalance_events", "lost" if event.lost else "revoke")
 
     def _forget_lane(self, topic: str, partition: str) -> None:
-        for name, (_, labels) in _COUNTERS.items():
-            if labels == _LANE and self._series.pop((name, topic, partition), None) is not None:
-                self._counters[name].remove(topic, partition)
+        for name, spec in METRICS.items():
+            if spec.labels == LANE and spec.type == "counter":
+                self._counters[name].remove((topic, partition))
 
     def _on_consumed(self, event: ev.RecordsConsumed) -> None:
         self._count_lane("messages_consumed", event.lane, event.count)
@@ -330,19 +248,25 @@ class Metrics:
         self._count("sink_deliver_errors", event.sink_type, event.sink_name)
 
     def _on_circuit(self, event: ev.SinkCircuitChanged) -> None:
-        self._circuits.labels(event.sink_type, event.sink_name).set(_BREAKER[event.state])
+        self._gauges["sink_circuit_open"].labels(event.sink_type, event.sink_name).set(_BREAKER[event.state])
         if event.state == "open":
             self._count("sink_circuit_trips", event.sink_type, event.sink_name)
 
     def _on_dead_letter_failed(self, event: ev.DeadLetterFailed) -> None:
         self._count("dlq_send_failures", by=event.count)
         if event.dropped:
-            self._count("dlq_dropped_payloads", by=event.count)
+            for lane, count in event.lanes:
+                self._count_lane("dlq_dropped_payloads", lane, count)
 
     def _on_drained(self, event: ev.DrainFinished) -> None:
-        self._gauges["uncommitted_offsets_at_stop"].set(event.unfinished)
+        self._gauges["inflight_at_stop"].set(event.unfinished)
+        self._gauges["uncommitted_offsets_at_stop"].set(event.unfinished + event.uncommitted)
         if event.unfinished:
             self._count("drain_timeout_hit")
+
+    def _on_idled(self, event: vitals.Idled) -> None:
+        self._count("executor_idle_slot_seconds", by=event.slots_s)
+        self._count("consumer_idle_seconds", by=event.consumer_s)
 
     def _register(self, metric: MetricWrapperBase) -> ValueError | None:
         """Register `metric` and return what speaks against it; that it is there already does not."""
@@ -361,6 +285,7 @@ def user_metrics(handler: object) -> dict[str, MetricWrapperBase]:
 
     Inherited ones count, names that start with `_` don't.
 
+    >>> from prometheus_client import Counter
     >>> class Handler:
     ...     scanned = Counter("scanned_files", "Files scanned", registry=None)
     ...     _hidden = Counter("hidden", "Not for others", registry=None)

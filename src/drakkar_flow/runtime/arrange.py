@@ -14,7 +14,6 @@ from drakkar_flow.model.task import ExecutorTask
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import DuplicateTasks, HookRan
 from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.calls import Calls
 from drakkar_flow.runtime.failures import describe, failure_of
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.pending import PendingTasks
@@ -67,7 +66,6 @@ class ArrangeWorker(Worker):
         self._linger_s = linger_s
         self._keep_messages = keep_messages
         self._queues: dict[Lane, _Queue] = {}
-        self._calls = Calls(bridge)
 
     def accept(self, items: list[Record]) -> None:
         """Queue records by partition and start what can start."""
@@ -146,7 +144,7 @@ class ArrangeWorker(Worker):
                 self._serve(lane, queue)
 
         inline_over = False
-        self._calls.call(self._arrange, (records, self._tasks.context(lane)), arranged)
+        self._calls.call(self._arrange, (records, self._tasks.context(lane)), arranged, records)
         inline_over = True
 
     def _finish(self, records: list[Record], tasks: Any, error: BaseException | None, started: float) -> None:
@@ -166,8 +164,8 @@ class ArrangeWorker(Worker):
 def _described(value: Any) -> str:
     if isinstance(value, list | tuple):
         if all(type(item) is ExecutorTask for item in value):
-            wrong = next(task for task in value if not are_tasks([task]))
-            return f"one whose task_id is {wrong.task_id!r} and whose source_offsets are {wrong.source_offsets!r}"
+            wrong = next(task.source_offsets for task in value if not are_tasks([task]))
+            return f"one whose source_offsets are {wrong!r}"
         kinds = sorted({type(item).__name__ for item in value})
         return f"a list of {', '.join(kinds)}"
     return type(value).__name__

@@ -18,13 +18,14 @@ _MOST_SPANS = 550  # four bytes each, in base64, are the 3 KiB that a commit's m
 class Partition:
     """One assignment of a partition: its buffer and its place in the log.
 
+
     `base` is the offset it starts at, as committed or as first read; `done` what was finished beyond
     that before.
     """
 
     __slots__ = (
-        "base", "buffer", "done", "epoch", "lane", "last_offset", "paused", "queued", "read_offset", "revoked", "size",
-        "spans",
+        "base", "buffer", "done", "end", "epoch", "lane", "last_offset", "paused", "queued", "read_offset", "revoked",
+        "size", "spans",
     )  # fmt: skip
 
     def __init__(self, lane: Lane, epoch: int, base: int, done: Spans) -> None:
@@ -36,6 +37,7 @@ class Partition:
         self.done = done
         self.last_offset = -1  # of the last record that is to be processed
         self.read_offset = base - 1  # of the last one read, the already finished ones included
+        self.end = -1  # the offset after everything that was read, markers and aborted records included
         self.spans = 0  # of finished records beyond the watermark
         self.paused = False
         self.queued = False  # stands in the queue of partitions that have records
@@ -108,7 +110,7 @@ class Buffers:
             self._drop(partition)
             self._epoch += 1
             partition.epoch = self._epoch
-            partition.base = partition.last_offset = partition.read_offset = -1
+            partition.base = partition.last_offset = partition.read_offset = partition.end = -1
             partition.done = Spans()
             partition.spans = 0
 
@@ -184,6 +186,15 @@ class Buffers:
         """Every assigned partition."""
         with self._lock:
             return list(self._partitions.values())
+
+    def queued(self) -> dict[Lane, int]:
+        """How many records of each assigned partition are buffered."""
+        return {partition.lane: len(partition.buffer) for partition in self.partitions()}
+
+    def oldest(self) -> dict[Lane, float]:
+        """When the oldest buffered record of each partition that has any was read."""
+        with self._lock:
+            return {lane: item.buffer[0].read_at for lane, item in self._partitions.items() if item.buffer}
 
     def _share_out(self, slots: int) -> None:
         """Give each slot its partitions: two that served one partition would mix up its order."""

@@ -36,10 +36,15 @@ class Calls:
 
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], object] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def call(self, function: Callable[..., Any], args: tuple[Any, ...], done: Done) -> None:
+    @property
+    def open(self) -> list[tuple[asyncio.Task[Any], object]]:
+        """The calls that have not ended, oldest first, each with what it was told to be about."""
+        return list(self._tasks.items())
+
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...], done: Done, about: object = None) -> None:
         """Call a user's `function(*args)` and then `done(value, error)`, at once when nothing had to be waited for."""
         if self._bridge.closed:
             return
@@ -49,11 +54,11 @@ class Calls:
         except (Exception, asyncio.CancelledError) as exc:  # the caller turns it into an error value
             error = exc
         if error is None and inspect.isawaitable(value):
-            self._start(value if inspect.iscoroutine(value) else _await(value), done)
+            self._start(value if inspect.iscoroutine(value) else _await(value), done, about)
         else:
             done(value, error)
 
-    def run(self, coroutine: Coroutine[Any, Any, None], done: Callable[[], None]) -> None:
+    def run(self, coroutine: Coroutine[Any, Any, None], done: Callable[[], None], about: object = None) -> None:
         """Run a coroutine of our own and then `done()`. If it raises, that is a bug, and the bridge is told."""
 
         def ended(_value: Any, error: BaseException | None) -> None:
@@ -61,9 +66,9 @@ class Calls:
                 raise error
             done()
 
-        self._start(coroutine, ended)
+        self._start(coroutine, ended, about)
 
-    def _start(self, coroutine: Coroutine[Any, Any, Any], done: Done) -> None:
+    def _start(self, coroutine: Coroutine[Any, Any, Any], done: Done, about: object) -> None:
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
@@ -71,10 +76,10 @@ class Calls:
         if task.done():
             self._finish(task, done)
         else:
-            self._tasks.add(task)
+            self._tasks[task] = about
 
             def ended(task: asyncio.Task[Any]) -> None:
-                self._tasks.discard(task)
+                self._tasks.pop(task, None)
                 self._finish(task, done)
 
             task.add_done_callback(ended)

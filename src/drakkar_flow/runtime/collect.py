@@ -13,7 +13,6 @@ from drakkar_flow.model.payload import payloads_of
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import HookRan, HooksRan, WindowFinished
 from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.calls import Calls
 from drakkar_flow.runtime.failures import describe, failure_of
 from drakkar_flow.runtime.step import Worker
 from drakkar_flow.runtime.windows import Ending, Group, TaskRun, WindowRun
@@ -48,7 +47,6 @@ class CollectWorker(Worker):
         super().__init__(bridge)
         self._bus = bus
         self._hooks = hooks
-        self._calls = Calls(bridge)
         self._turns = Turns[TaskRun]()
         self._serving = False
 
@@ -62,11 +60,10 @@ class CollectWorker(Worker):
                     self._group_finished(item, group)
             else:
                 called += item.ending is Ending.SUCCEEDED
-                if item.keys:
-                    self._turns.enter(item, item.keys)
-                else:
+                if not item.keys or self._turns.take(item.keys):
                     self._task_ended(item)
-        self._serve()
+                else:
+                    self._turns.enter(item, item.keys)
         if called and self._hooks.on_task is not None:
             self._bus.emit(HooksRan("on_task_complete", called, time.monotonic() - started))
 
@@ -90,7 +87,7 @@ class CollectWorker(Worker):
                 self._settle(run)
                 self.open -= 1
 
-            self._calls.call(self._hooks.on_task, (run.result,), answered)
+            self._calls.call(self._hooks.on_task, (run.result,), answered, run)
             return
         if run.ending is Ending.DEAD and run.error is not None:
             self._send_to_dlq(run)
@@ -117,8 +114,7 @@ class CollectWorker(Worker):
             self._group_finished(window, group)
         if window.finished:
             self._window_finished(window)
-        if run.keys:
-            self._turns.leave(run.keys)
+        if run.keys and self._turns.leave(run.keys):
             self._serve()
 
     def _group_finished(self, window: WindowRun, group: Group) -> None:
@@ -135,7 +131,7 @@ class CollectWorker(Worker):
             self._close(window, group)
             self.open -= 1
 
-        self._calls.call(hook, (group.message,), answered)
+        self._calls.call(hook, (group.message,), answered, group)
 
     def _close(self, window: WindowRun, group: Group) -> None:
         """The record needs nothing more here; with a window hook its rest waits for the window."""
@@ -162,7 +158,7 @@ class CollectWorker(Worker):
                     self._return_rest(group)
             self.open -= 1
 
-        self._calls.call(hook, (window.results, window.records), answered)
+        self._calls.call(hook, (window.results, window.records), answered, window)
 
     def _return_rest(self, group: Group) -> None:
         self.ack(Ack(group.record, group.purse.rest(), _STATUS[group.worst]))

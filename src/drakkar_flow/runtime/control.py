@@ -21,6 +21,8 @@ class Control:
         self._held: set[tuple[Lane, int, int]] = set()
         self.failure: str | None = None
         self.stopping = False
+        self.turns: dict[int, int] = {}
+        """How often each of the engine's threads, by its ident, has come by the source."""
 
     def stop(self) -> bool:
         """Ask for an orderly end; returns whether this was the first time."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -12,9 +12,8 @@ from drakkar_flow.errors import BatchFailed
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.outcome import Ack, AckStatus, Failure
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import DeadLetterFailed, DeadLettersWritten
+from drakkar_flow.observe.events import DeadLetterFailed, DeadLettersWritten, DeliveriesSuppressed
 from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.calls import Calls
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.step import Worker
 
@@ -63,7 +62,6 @@ class DeadLetterWorker(Worker):
         self._drop = drop
         self._waiting: deque[Failure] = deque()
         self._busy = False
-        self._calls = Calls(bridge)
 
     def accept(self, items: list[Failure]) -> None:
         """Queue letters; they are written one batch at a time."""
@@ -74,7 +72,7 @@ class DeadLetterWorker(Worker):
     def _pump(self) -> None:
         if self._waiting and not self._busy:
             self._busy = True
-            self._calls.run(self._write_waiting(), self._written)
+            self._calls.run(self._write_waiting(), self._written, self._waiting)
 
     def _written(self) -> None:
         self._busy = False
@@ -101,10 +99,10 @@ class DeadLetterWorker(Worker):
                 await self._writer.write(batch)
         except BatchFailed as exc:
             failed = [failure for index, failure in enumerate(batch) if index in exc.failures]
-            self._bus.emit(DeadLetterFailed(len(failed), str(exc), self._drop))
+            self._tell(failed, exc)
         except Exception as exc:
             failed = batch
-            self._bus.emit(DeadLetterFailed(len(failed), str(exc), self._drop))
+            self._tell(failed, exc)
         again = set(map(id, failed))
         written = [failure for failure in batch if id(failure) not in again]
         if written:
@@ -114,6 +112,10 @@ class DeadLetterWorker(Worker):
             self._return(failed, AckStatus.DEAD)
             return []
         return failed
+
+    def _tell(self, failed: list[Failure], error: Exception) -> None:
+        lanes = Counter(failure.holds[0][0].lane for failure in failed)
+        self._bus.emit(DeadLetterFailed(len(failed), str(error), self._drop, tuple(lanes.items())))
 
     def _unfenced(self, batch: list[Failure]) -> list[Failure]:
         """Drop what belongs to revoked partitions only; its records are their next owner's."""
@@ -126,6 +128,8 @@ class DeadLetterWorker(Worker):
                 self._return([failure], AckStatus.FENCED)
             else:
                 kept.append(failure)
+        if len(kept) < len(batch):
+            self._bus.emit(DeliveriesSuppressed(len(batch) - len(kept)))
         return kept
 
     def _return(self, batch: list[Failure], status: AckStatus) -> None:

@@ -19,12 +19,12 @@ from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import (
     DeliveriesFailed,
     DeliveriesSkipped,
+    DeliveriesSuppressed,
     DeliveriesWritten,
     DeliveryRetried,
     HookRan,
 )
 from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.calls import Calls
 from drakkar_flow.runtime.circuit import Circuit
 from drakkar_flow.runtime.failures import describe, failure_of
 from drakkar_flow.runtime.flight import Flight
@@ -80,7 +80,6 @@ class DeliverWorker(Worker):
         self._waiting: deque[Delivery] = deque()
         self._writing = 0
         self._pumping = False
-        self._calls = Calls(bridge)
 
     def accept(self, items: list[Delivery]) -> None:
         """Queue deliveries and start what may be written now."""
@@ -107,7 +106,7 @@ class DeliverWorker(Worker):
                 self.open -= size
                 self._pump()
 
-            self._calls.run(self._to_the_end(batch), written)
+            self._calls.run(self._to_the_end(batch), written, batch)
         self._pumping = False
 
     async def _to_the_end(self, batch: list[Delivery]) -> None:
@@ -189,6 +188,8 @@ class DeliverWorker(Worker):
                     self.ack(Ack(record, credit, AckStatus.FENCED))
             else:
                 kept.append(delivery)
+        if len(kept) < len(batch):
+            self._bus.emit(DeliveriesSuppressed(len(batch) - len(kept)))
         return kept
 
     async def _failed(self, batch: list[Delivery], error: Exception, attempts: int, ticket: int) -> list[Delivery]:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
 from typing import Any
 
 from drakkar_flow.executor.base import Executor, Outcome
@@ -19,9 +18,8 @@ from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorResult, 
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import DuplicateTasks, HookRan, TaskRetried, TasksPrecomputed
 from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.calls import Calls
 from drakkar_flow.runtime.flight import Flight
-from drakkar_flow.runtime.line import KeyOf, Line, keys_of
+from drakkar_flow.runtime.line import KeysOf, Line
 from drakkar_flow.runtime.parking import Parking
 from drakkar_flow.runtime.pending import PendingTasks
 from drakkar_flow.runtime.priority import priority_of
@@ -31,7 +29,6 @@ from drakkar_flow.runtime.windows import Ending, TaskRun, WindowRun, are_tasks
 __all__ = ["ExecuteSettings", "ExecuteWorker"]
 
 _MAX_GENERATIONS = 50  # a task that only fails and is only replaced would else go on for ever and keep every ancestor
-_OFFSET = attrgetter("offset")
 _INTERRUPTIONS = 3  # more than this, and the program does it to itself
 
 
@@ -39,13 +36,13 @@ _INTERRUPTIONS = 3  # more than this, and the program does it to itself
 class ExecuteSettings:
     """What becomes of failed tasks: `retry` comes first, then `on_error` decides, or `default` where there is none.
 
-    `key` tells what records must not overtake each other in; None orders nothing.
+    `keys` tells what a record must not overtake others in; None orders nothing.
     """
 
     retry: RetryPolicy
     on_error: Callable[..., Any] | None
     default: ErrorAction
-    key: KeyOf | None = None
+    keys: KeysOf | None = None
     priority: Callable[[ExecutorTask], object] | None = None
 
 
@@ -69,8 +66,15 @@ class ExecuteWorker(Worker):
         self._parking = parking
         self._executor = executor
         self._settings = settings
-        self._line = Line(self._submit) if settings.key is not None else None
-        self._calls = Calls(bridge)
+        self._line = Line(self._submit) if settings.keys is not None else None
+        self._runs: dict[TaskRun, None] = {}  # that have not ended, oldest first
+
+    @property
+    def calls(self) -> list[tuple[asyncio.Task[Any] | None, object]]:
+        """The tasks that have not ended, oldest first, those whose hook is asked before the others."""
+        asked = self._calls.open
+        known = {id(run) for _, run in asked}
+        return [*asked, *((None, run) for run in self._runs if id(run) not in known)]
 
     def accept(self, items: list[Any]) -> None:
         """Start what came in; precomputed successes are answered at once."""
@@ -90,6 +94,7 @@ class ExecuteWorker(Worker):
                     answered.append(run)
                     continue
             self.open += 1
+            self._runs[run] = None
             if line is None:
                 self._submit(run)
             else:
@@ -100,17 +105,33 @@ class ExecuteWorker(Worker):
             line.serve()
 
     def _in_order(self, items: list[Any]) -> list[Any]:
-        """Windows first, then their tasks by offset, as `arrange` listed those of the same; each gets its keys."""
-        windows = [item for item in items if type(item) is WindowRun]
-        runs = [item for item in items if type(item) is TaskRun and self._find_keys(item)]
-        runs.sort(key=_OFFSET)
-        return windows + runs
+        """Give the tasks their keys, and sort them by offset where `arrange` listed those of a window otherwise."""
+        found: list[Any] = []
+        sorted_already, before = True, -1
+        for item in items:
+            if type(item) is WindowRun:
+                before = -1
+            elif self._find_keys(item):
+                offset = _offset_of(item)
+                sorted_already &= before <= offset
+                before = offset
+            else:
+                continue
+            found.append(item)
+        if not sorted_already:
+            found.sort(key=lambda item: -1 if type(item) is WindowRun else _offset_of(item))
+        return found
 
     def _find_keys(self, run: TaskRun) -> bool:
         """Give a run its keys; without them nobody knows when it may run, so it is a dead letter."""
-        assert self._settings.key is not None
+        keys_of = self._settings.keys
+        assert keys_of is not None
+        groups = run.groups
         try:
-            run.keys = keys_of(self._settings.key, [group.record for group in run.groups])
+            if len(groups) == 1:
+                run.keys = keys_of(groups[0].record)
+            else:
+                run.keys = tuple(dict.fromkeys(key for group in groups for key in keys_of(group.record)))
         except Exception as exc:  # the user's function
             exception = f"the function that tells the key of its records raised {type(exc).__name__}: {exc}"
             error = ExecutorError(task=run.task, kind="internal", exception=exception)
@@ -170,7 +191,7 @@ class ExecuteWorker(Worker):
             self._bus.emit(HookRan("on_error", time.monotonic() - started, problem, raised))
             self._follow(run, error, action)
 
-        self._calls.call(hook, (run.task, error), answered)
+        self._calls.call(hook, (run.task, error), answered, run)
 
     def _follow(self, run: TaskRun, error: ExecutorError, action: ErrorAction | list[ExecutorTask]) -> None:
         if isinstance(action, list):
@@ -181,6 +202,7 @@ class ExecuteWorker(Worker):
     def _replace(self, run: TaskRun, error: ExecutorError, tasks: list[ExecutorTask]) -> None:
         heirs = run.window.replace(run, tasks)
         self.open += len(heirs)
+        self._runs.update(dict.fromkeys(heirs))
         if given := sum(task.precomputed is not None for task in tasks):
             self._bus.emit(TasksPrecomputed(given))
         self._finish(run.end(Ending.REPLACED, error=error), heirs)
@@ -188,6 +210,7 @@ class ExecuteWorker(Worker):
     def _finish(self, run: TaskRun, heirs: Sequence[TaskRun] = ()) -> None:
         """Answer for a run; `heirs` take its place."""
         lane = run.window.lane
+        self._runs.pop(run, None)
         self._tasks.discard(lane, run.task)
         if twins := self._tasks.add(lane, [heir.task for heir in heirs]):
             self._bus.emit(DuplicateTasks(lane, len(twins), twins[0]))
@@ -198,6 +221,12 @@ class ExecuteWorker(Worker):
         else:
             for heir in heirs:
                 self._submit(heir)
+
+
+def _offset_of(run: TaskRun) -> int:
+    """The lowest offset that it works for."""
+    groups = run.groups
+    return groups[0].record.offset if len(groups) == 1 else min([group.record.offset for group in groups])
 
 
 def _is_given(run: TaskRun) -> bool:

@@ -17,12 +17,18 @@ Assignment = tuple[Lane, int]
 
 
 class FlightStatistics(NamedTuple):
-    """What is in flight now: records and bytes, records by lane, and the oldest's age in seconds."""
+    """What is in flight now: records and bytes, records by lane, and the oldest's age in seconds.
+
+    `oldest` has, by lane, the first offset that is not finished and when its batch was read;
+    `finished_at` when a record last finished, also for assigned lanes that have nothing in flight.
+    """
 
     records: int
     size: int
     by_lane: dict[Lane, int]
     oldest_s: float
+    oldest: dict[Lane, tuple[int, float]]
+    finished_at: dict[Lane, float]
 
 
 class Flight:
@@ -40,7 +46,8 @@ class Flight:
         self._ending = False
         self._open: dict[Assignment, int] = {}
         self._fenced: set[Assignment] = set()
-        self._batches: dict[Assignment, deque[tuple[int, float]]] = {}  # (last offset, when read), until finished
+        self._batches: dict[Assignment, deque[tuple[int, int, float]]] = {}  # (first, last, when read), until finished
+        self._finished_at: dict[Assignment, float] = {}  # until it is fenced
         self.records = 0
         self.size = 0
         self.finished = 0
@@ -55,7 +62,7 @@ class Flight:
         size = sum([record.size for record in records])
         with self._changed:
             self._open[assignment] = self._open.get(assignment, 0) + len(records)
-            batch = (records[-1].offset, records[0].read_at)
+            batch = (records[0].offset, records[-1].offset, records[0].read_at)
             self._batches.setdefault(assignment, deque()).append(batch)
             self.records += len(records)
             self.size += size
@@ -65,12 +72,16 @@ class Flight:
         """Note that everything of an assignment before `offset` is finished."""
         with self._changed:
             batches = self._batches.get(assignment)
-            while batches and batches[0][0] < offset:
+            while batches and batches[0][1] < offset:
                 batches.popleft()
+            if batches and batches[0][0] < offset:
+                batches[0] = (offset, *batches[0][1:])
 
     def release(self, assignment: Assignment, count: int, size: int) -> None:
         """Count records of one assignment out."""
         with self._changed:
+            if assignment not in self._fenced:
+                self._finished_at[assignment] = time.monotonic()
             left = self._open.get(assignment, 0) - count
             if left > 0:
                 self._open[assignment] = left
@@ -108,7 +119,10 @@ class Flight:
     def fence(self, assignments: Iterable[Assignment]) -> None:
         """Keep what is in flight of `assignments` from being executed or delivered from now on."""
         with self._changed:
-            self._fenced.update(item for item in assignments if item in self._open)
+            for item in assignments:
+                self._finished_at.pop(item, None)
+                if item in self._open:
+                    self._fenced.add(item)
 
     @property
     def has_fences(self) -> bool:
@@ -125,6 +139,7 @@ class Flight:
             by_lane: dict[Lane, int] = {}
             for (lane, _), count in self._open.items():
                 by_lane[lane] = by_lane.get(lane, 0) + count
-            oldest = min((batches[0][1] for batches in self._batches.values() if batches), default=None)
-            age_s = 0.0 if oldest is None else max(0.0, time.monotonic() - oldest)
-            return FlightStatistics(self.records, self.size, by_lane, age_s)
+            oldest = {lane: (queue[0][0], queue[0][2]) for (lane, _), queue in self._batches.items() if queue}
+            finished_at = {lane: at for (lane, _), at in self._finished_at.items()}
+            age_s = max((time.monotonic() - read_at for _, read_at in oldest.values()), default=0.0)
+            return FlightStatistics(self.records, self.size, by_lane, max(0.0, age_s), oldest, finished_at)

@@ -38,6 +38,7 @@ from drakkar_flow.runtime.buffers import Buffers, Partition
 from drakkar_flow.runtime.commits import FINAL_COMMIT_S, Commits
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.flight import Assignment, Flight
+from drakkar_flow.runtime.lag import Lag
 from drakkar_flow.runtime.positions import Positions
 from drakkar_flow.runtime.source import ReaderStatistics
 from drakkar_flow.runtime.tracker import Watermark
@@ -53,7 +54,6 @@ _POLL_S = 0.1  # the longest the thread sleeps in poll: bounds how late a commit
 _FULL_WAIT_S = 0.005  # between looks at full buffers
 _PAUSE_AFTER_S = 1.0  # full for longer than this: pause. Pausing drops librdkafka's prefetch, so not before
 _PROBE_S = 2.0  # between two looks for brokers that are down
-_ENDS_S = 1.0  # between two looks at the partitions' ends, which lag is counted from
 _HOOK_S = 5.0  # how long on_revoke may hold up the end
 _LEAVE_S = 5.0  # how long leaving the group may take after it
 _OVERDUE_S = 5.0  # commits that are not accepted for so long hold back the intake
@@ -97,8 +97,7 @@ class GroupReader:
         self._full_since: float | None = None
         self._up: bool | None = None
         self._probed_at = 0.0
-        self._ends: dict[Lane, int] = {}  # replaced as a whole, so that other threads may read it
-        self._ends_at = 0.0
+        self._lag = Lag(from_end=settings.properties.get("auto.offset.reset") == "latest")
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="drakkar-reader", daemon=True)
 
@@ -147,11 +146,10 @@ class GroupReader:
             self._thread.join(FINAL_COMMIT_S + _HOOK_S + _LEAVE_S)
 
     def statistics(self) -> ReaderStatistics:
-        """The records read ahead, and the lag of each partition that has a position."""
-        queued = {partition.lane: len(partition.buffer) for partition in self._buffers.partitions()}
-        positions, ends = self._positions.of(self._buffers.assignments()), self._ends
-        lag = {lane: max(0, ends[lane] - position) for lane, position in positions.items() if position and lane in ends}
-        return ReaderStatistics(queued, lag)
+        """What is read ahead, how far the group is behind, and what is not committed yet."""
+        positions = self._positions.of(self._buffers.assignments())
+        lag = self._lag.by_lane(positions)
+        return ReaderStatistics(self._buffers.queued(), lag, self._buffers.oldest(), self._positions.uncommitted)
 
     # --- the thread -----------------------------------------------------------------------------
 
@@ -180,7 +178,8 @@ class GroupReader:
         if self._positions.due(now):
             self._commits.commit_soon(consumer, now)
         self._probe_when_down(consumer, now)
-        self._look_at_ends(consumer, now)
+        if self._lag.due(now):
+            self._look_at_lag(consumer, now)
         if not self._hold_back(consumer, now):
             message = consumer.poll(_POLL_S)
             if message is not None:
@@ -199,7 +198,7 @@ class GroupReader:
         now = time.monotonic()
         for message in messages:
             if (error := message.error()) is not None:
-                self._report(error)
+                self._on_no_record(message, error)
                 continue
             if message.partition() != number or message.topic() != topic:
                 self._append(partition, records)
@@ -242,6 +241,13 @@ class GroupReader:
             self._bus.emit(RecordsKnownFinished(lane, count))
         self._set_up(up=True)
 
+    def _on_no_record(self, message: Message, error: KafkaError) -> None:
+        partition = self._buffers.get((message.topic() or "", message.partition() or 0))
+        if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's public name for it
+            self._report(error)
+        elif partition is not None:
+            partition.end = message.offset() or 0
+
     def _append(self, partition: Partition | None, records: list[Record]) -> None:
         if partition is not None and records:
             size = self._buffers.append(partition, records)
@@ -276,6 +282,7 @@ class GroupReader:
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         lanes = _lanes(assigned)
         self._buffers.assign(lanes, self._commits.begin(consumer, assigned))
+        self._lag.forget(lanes)
         consumer.resume(assigned)  # librdkafka keeps the pause of a partition that was paused when it went away
         self._set_up(up=True)
         self._bus.emit(PartitionsAssigned(lanes, len(self._buffers)))
@@ -291,6 +298,7 @@ class GroupReader:
         self._flight.fence(taken.items())
         self._commits.commit_now(consumer, partitions)
         self._positions.forget(taken)
+        self._lag.forget(taken)
         self._hooks.revoked(taken, started + budget_s)
         if not closing:
             self._bus.emit(DrainFinished(unfinished, time.monotonic() - started))
@@ -300,6 +308,7 @@ class GroupReader:
         taken = dict(partition.assignment for partition in self._buffers.take_away(_lanes(lost)))
         self._flight.fence(taken.items())
         self._positions.forget(taken)
+        self._lag.forget(taken)
         self._hooks.revoked(taken)
         self._bus.emit(PartitionsRevoked(tuple(taken), len(self._buffers), lost=True))
 
@@ -314,7 +323,7 @@ class GroupReader:
     def _report(self, error: KafkaError) -> None:
         if error.fatal() or error.code() in _HOPELESS:
             self._control.fail(f"the consumer can't go on: {error}")
-        elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001
+        else:
             self._bus.emit(ConsumerError(str(error)))
 
     def _set_up(self, *, up: bool, reason: str = "") -> None:
@@ -332,21 +341,18 @@ class GroupReader:
             return
         self._set_up(up=True)
 
-    def _look_at_ends(self, consumer: Consumer, now: float) -> None:
-        """Note the ends librdkafka knows of; asked from another thread they wait for `poll`, under load for ever."""
-        if now - self._ends_at >= _ENDS_S:
-            self._ends_at = now
-            ends = {lane: _high_watermark(consumer, lane) for lane in self._buffers.assignments()}
-            self._ends = {lane: end for lane, end in ends.items() if end >= 0}
+    def _look_at_lag(self, consumer: Consumer, now: float) -> None:
+        """Note how far the ends are, and pass over markers and aborted records there: they need no finishing."""
+        partitions = self._buffers.partitions()
+        self._lag.look(consumer, partitions, now, up=self._up is not False)
+        positions = self._positions.of(self._buffers.assignments())
+        passed = []
+        for partition in partitions:
+            at = positions.get(partition.lane) or partition.base
+            if 0 <= at == partition.read_offset + 1 < partition.end:
+                passed.append(Watermark(partition.lane, partition.epoch, partition.end))
+        self._positions.note(passed)
 
 
 def _lanes(items: Iterable[TopicPartition]) -> tuple[Lane, ...]:
     return tuple((item.topic, item.partition) for item in items)
-
-
-def _high_watermark(consumer: Consumer, lane: Lane) -> int:
-    try:
-        watermarks = consumer.get_watermark_offsets(TopicPartition(*lane), cached=True)
-    except (KafkaException, RuntimeError):  # not fetched yet, or closed meanwhile
-        return -1
-    return watermarks[1] if watermarks else -1

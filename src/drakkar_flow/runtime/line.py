@@ -9,14 +9,14 @@ from drakkar_flow.kernel.ordering import Keys, Ordering, Turns
 from drakkar_flow.model.record import Record
 from drakkar_flow.runtime.windows import TaskRun
 
-__all__ = ["KeyOf", "Line", "key_of", "keys_of"]
+__all__ = ["KeysOf", "Line", "keys_of"]
 
-KeyOf = Callable[[Record], Hashable | None]
-"""What a record must not overtake others in; None where it waits for nobody."""
+KeysOf = Callable[[Record], Keys]
+"""What a record must not overtake others in: nothing or one key."""
 
 
-def key_of(ordering: Ordering, function: Callable[[Record], Hashable | None] | None = None) -> KeyOf | None:
-    """The function that tells a record's key; None when nothing is ordered.
+def keys_of(ordering: Ordering, function: Callable[[Record], Hashable | None] | None = None) -> KeysOf | None:
+    """The function that tells a record's keys; None when nothing is ordered.
 
     Keys are of one partition, whatever they are: only there offsets have an order, and only there
     it holds when other processes share the work. A record without a key, or whose `function`
@@ -25,26 +25,16 @@ def key_of(ordering: Ordering, function: Callable[[Record], Hashable | None] | N
     if ordering == "unordered":
         return None
     if ordering == "partition":
-        return lambda record: (record.topic, record.partition)
+        return lambda record: ((record.topic, record.partition),)
     if function is None:
-        return lambda record: None if record.key is None else (record.topic, record.partition, record.key)
+        return lambda record: () if record.key is None else ((record.topic, record.partition, record.key),)
 
-    def by_function(record: Record) -> Hashable | None:
+    def by_function(record: Record) -> Keys:
         key = function(record)
         hash(key)  # what can't be one is told here, where it is the user's error
-        return None if key is None else (record.topic, record.partition, key)
+        return () if key is None else ((record.topic, record.partition, key),)
 
     return by_function
-
-
-def keys_of(key: KeyOf, records: Sequence[Record]) -> Keys:
-    """The keys of records that are worked for together; raises what the user's function raises."""
-    if len(records) == 1:
-        found = key(records[0])
-        return () if found is None else (found,)
-    keys = dict.fromkeys(map(key, records))
-    keys.pop(None, None)
-    return tuple(keys)
 
 
 class Line:

@@ -17,6 +17,7 @@ from drakkar_flow.runtime.deadletter import DeadLetterWriter
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.pending import PendingTasks
 from drakkar_flow.runtime.source import ExecutorIntake, Reader
+from drakkar_flow.runtime.step import Worker
 from drakkar_flow.sinks.base import Sink, SinkSpec
 
 __all__ = ["Parts", "SinkPart"]
@@ -56,6 +57,7 @@ class Parts:
     ended: Callable[[], None]
     track: Track = field(default_factory=Track)
     pending: PendingTasks = field(default_factory=PendingTasks)
+    workers: list[Worker] = field(default_factory=list)
     task_backoff: Backoff | None = None
     """Pauses between the attempts of a task, in place of the configuration's."""
     dlq_backoff: Backoff = _DLQ_BACKOFF

@@ -18,6 +18,8 @@ class PendingTasks:
 
     def __init__(self) -> None:
         self._tasks: dict[Lane, dict[int, ExecutorTask]] = {}
+        self.ended: dict[Lane, int] = {}
+        """How many tasks have ended, by partition that has some pending."""
         self._ids: dict[Lane, dict[str, int]] = {}
 
     def add(self, lane: Lane, tasks: Iterable[ExecutorTask]) -> list[str]:
@@ -42,7 +44,9 @@ class PendingTasks:
             return
         if not known:
             del self._tasks[lane], self._ids[lane]
+            self.ended.pop(lane, None)
             return
+        self.ended[lane] = self.ended.get(lane, 0) + 1
         ids = self._ids[lane]
         ids[task.task_id] -= 1
         if not ids[task.task_id]:

@@ -70,7 +70,7 @@ class Policies:
             policy = DLQ if failure.to_dlq else self._by_kind.get(failure.kind, self._otherwise)
             if policy == "skip":
                 acks.extend(Ack(record, credit, AckStatus.SKIPPED) for record, credit in failure.holds)
-            elif policy in ("fail", "raise"):  # py-drakkar 2.4 says raise
+            elif policy == "fail":
                 self._control.hold(record for record, _ in failure.holds)
                 self._control.fail(f"{failure.stage} failed at {label}: {failure.error}")
             else:

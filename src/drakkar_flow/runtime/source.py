@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -27,10 +28,17 @@ _IDLE_AFTER_S = 1.0
 
 
 class ReaderStatistics(NamedTuple):
-    """What a reader holds, by assigned lane: records read ahead, and lag (records not yet committed)."""
+    """What a reader holds, by assigned lane.
+
+    `queued` are records read ahead and `oldest` when the oldest of them was read, in monotonic
+    seconds; `lag` counts the records between what the group has finished and the end. `uncommitted`
+    offsets of all lanes are finished, but no broker has accepted their commit.
+    """
 
     queued: dict[Lane, int]
     lag: dict[Lane, int]
+    oldest: Mapping[Lane, float] = {}
+    uncommitted: int = 0
 
 
 class Reader(Protocol):
@@ -139,11 +147,13 @@ class _Slot(StatelessSourcePartition[Keyed]):
         self._intake = intake
         self._index = index
         self._count = count
+        self._thread = threading.get_ident()
         self._last_record_at = time.monotonic()
         self._wake: datetime | None = None
 
     def next_batch(self) -> list[Keyed]:
         control = self._control
+        control.turns[self._thread] = control.turns.get(self._thread, 0) + 1
         if control.stopping:
             self._flight.end()
             if self._flight.records <= control.held or control.budget_s == 0.0:

@@ -7,6 +7,7 @@ while things complete, backing off to 20 ms while nothing does.
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from bytewax.operators import KeyedStream, StatefulBatchLogic
 
 from drakkar_flow.model.outcome import Ack, Failure
 from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.calls import Calls
 from drakkar_flow.runtime.chunk import Chunk
 
 __all__ = ["Worker", "async_step"]
@@ -36,11 +38,18 @@ class Worker(ABC):
 
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
+        self._calls = Calls(bridge)
         self._outbox: deque[Chunk] = deque()
         self._next: Chunk | None = None
         self._sent = 0  # written by the engine's thread only
         self._received = 0  # written by the loop's thread only
         self.open = 0
+        self.step = ""  # the id of its step
+
+    @property
+    def calls(self) -> list[tuple[asyncio.Task[Any] | None, object]]:
+        """What has not ended, oldest first: the asyncio task where there is one, and what it is about."""
+        return [*self._calls.open]
 
     @abstractmethod
     def accept(self, items: list[Any]) -> None:
@@ -89,6 +98,11 @@ class Worker(ABC):
         while self._outbox:
             done.append(self._outbox.popleft())
         return done
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether `take` would return something."""
+        return bool(self._outbox)
 
     @property
     def idle(self) -> bool:

@@ -17,13 +17,12 @@ from drakkar_flow.model.record import Record
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import RecordsFailed
 from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.calls import Calls
 from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.credit import split
 from drakkar_flow.runtime.failures import failure_of
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.labels import Labels
-from drakkar_flow.runtime.line import KeyOf, keys_of
+from drakkar_flow.runtime.line import KeysOf
 from drakkar_flow.runtime.step import Worker
 
 __all__ = ["ChunkStep", "MapAsyncWorker", "decode_step", "filter_step", "flat_map_step", "map_step", "passing_step"]
@@ -144,7 +143,7 @@ def _shares(record: Record, values: list[Any]) -> list[Record]:
 
 
 class MapAsyncWorker(Worker):
-    """Runs an async function for each record, a bounded number at once, and one at a time of the same `key`."""
+    """Runs an async function for each record, a bounded number at once, and one at a time of the same key."""
 
     def __init__(
         self,
@@ -156,24 +155,23 @@ class MapAsyncWorker(Worker):
         max_in_flight: int,
         timeout_s: float | None,
         with_record: bool,
-        key: KeyOf | None = None,
+        keys: KeysOf | None = None,
     ) -> None:
         super().__init__(bridge)
         self._flight = flight
         self._stage = stage
         self._function = function
-        self._key = key
+        self._keys = keys
         self._timeout_s = timeout_s
         self._with_record = with_record
         self._turns = Turns[tuple[Record, Keys]](max_in_flight)
         self._pumping = False
-        self._calls = Calls(bridge)
 
     def accept(self, items: list[Record]) -> None:
         """Start what fits, queue the rest."""
         for record in items:
             try:
-                keys = () if self._key is None else keys_of(self._key, (record,))
+                keys = () if self._keys is None else self._keys(record)
             except Exception as exc:  # the user's function
                 self.fail(failure_of(FailureKind.BUSINESS, self._stage, exc, ((record, record.credit),)))
                 continue
@@ -209,7 +207,7 @@ class MapAsyncWorker(Worker):
             self._pump()
 
         args = (record.payload, record) if self._with_record else (record.payload,)
-        self._calls.call(self._bounded if self._timeout_s else self._function, args, answered)
+        self._calls.call(self._bounded if self._timeout_s else self._function, args, answered, record)
 
     async def _bounded(self, *args: Any) -> Any:
         try:

@@ -96,11 +96,6 @@ class TaskRun:
         """The first record it works for: what it is named and fenced by."""
         return self.groups[0].record
 
-    @property
-    def offset(self) -> int:
-        """The lowest offset it works for."""
-        return min([group.record.offset for group in self.groups])
-
 
 class WindowRun:
     """A window of records of one partition from arrange to its last task.
@@ -192,10 +187,9 @@ class WindowRun:
 
 
 def are_tasks(value: Any) -> bool:
-    """Whether a hook returned a list of tasks whose ids are text and whose offsets are numbers."""
+    """Whether a hook returned a list of tasks that name their offsets as numbers."""
     return isinstance(value, list | tuple) and all(
         type(task) is ExecutorTask
-        and isinstance(task.task_id, str)
         and isinstance(task.source_offsets, list | tuple)
         and all(isinstance(offset, int) for offset in task.source_offsets)
         for task in value

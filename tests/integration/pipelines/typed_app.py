@@ -12,6 +12,11 @@ class Settings(BaseModel):
 class Echo(Handler):
     app_config_model = Settings
 
+    async def on_startup(self, config):
+        if config.app != Settings(limit=3):
+            raise ValueError(f"not what the test sets: {config.app!r}")
+        return config
+
     async def arrange(self, messages, pending):
         return [
             ExecutorTask(

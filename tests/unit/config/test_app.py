@@ -1,7 +1,8 @@
 """The app section: typed by a model of the user's, with the same report as everything else."""
 
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
@@ -115,6 +116,28 @@ def test_aliases_are_known_keys() -> None:
     assert from_mapping({"app": {"max-rows": 3}}, app_model=Aliased).app.limit == 3
 
 
+def test_a_choice_between_models_is_pydantics_to_make() -> None:
+    """The keys of one are no unknown keys of the other."""
+
+    class File(BaseModel):
+        kind: Literal["file"]
+        path: str
+
+    class Web(BaseModel):
+        kind: Literal["web"]
+        url: str
+
+    class Choosing(BaseModel):
+        source: File | Web = Field(discriminator="kind")
+        more: list[File | Web] = []
+
+    data = {"source": {"kind": "web", "url": "u"}, "more": [{"kind": "file", "path": "p"}]}
+    assert from_mapping({"app": data}, app_model=Choosing).app.source == Web(kind="web", url="u")
+    assert problems(lambda: from_mapping({"app": {"source": {"kind": "web"}}}, app_model=Choosing)) == [
+        "config app.source.web.url: is missing; it has no default"
+    ]
+
+
 def test_a_model_that_holds_itself_is_fine() -> None:
     """Walking the schema ends."""
 
@@ -150,6 +173,32 @@ def test_it_is_shown_and_documented_like_every_section(tmp_path: Path) -> None:
     assert "hunter2" not in shown + repr(loaded.config)
     assert "| `limit` | integer, ≥ 1 | required |  |  |" in markdown(root_with(Settings))
     assert '"Settings"' in json_schema(root_with(Settings))
+
+
+def test_types_of_any_kind_are_documented() -> None:
+    """As far as a name can tell them."""
+
+    class Odd(BaseModel):
+        ports: list[Annotated[int, Field(ge=1)]] = []
+        database: Annotated[Database, Field(title="x")] | None = None
+        since: date | None = None
+        anything: object = None
+        pairs: dict = {}
+        made: list[str] = Field(default_factory=list)
+
+    rows = [line for line in markdown(root_with(Odd)).splitlines() if line.startswith(("| `p", "| `s", "| `a", "| `m"))]
+    for row in (
+        "| `ports` | list of integer | `[]` |  |  |",
+        "| `since` | date or null | `null` |  |  |",
+        "| `anything` | object | `null` |  |  |",
+        "| `pairs` | dict | `{}` |  |  |",
+        "| `made` | list of text | computed |  |  |",
+    ):
+        assert row in rows
+    assert "## `app.database`" in markdown(root_with(Odd))
+    assert problems(lambda: from_mapping({"app": {"database": {"hosts": 1}}}, app_model=Odd)) == [
+        "config app.database.hosts: unknown key; did you mean 'host'?"
+    ]
 
 
 def test_load_app_config_reads_the_section_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from drakkar_flow.config.former import FORMER
 from drakkar_flow.config.load import Loaded, from_mapping, load, load_config
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.schema import sections
@@ -15,7 +16,11 @@ from drakkar_flow.errors import ConfigError
 
 in_one_directory = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
-KEYS = sorted({str(key) for path, kind in sections() for key in (*path, *kind.model_fields)})
+KEYS = sorted(
+    {str(key) for path, kind in sections() for key in (*path, *kind.model_fields)}
+    | {part for former in FORMER for part in former.split(".")}
+)
+SECTIONS = {path[0] for path, _ in sections() if path}
 texts = st.text(st.characters(codec="utf-8"), max_size=12)
 scalars = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), texts, st.dates(), st.binary(max_size=4),
@@ -38,7 +43,10 @@ def near_the_schema(kind: Any) -> st.SearchStrategy[Any]:
 configurations = st.one_of(
     values,
     st.fixed_dictionaries(
-        {}, optional={path[0]: near_the_schema(kind) for path, kind in sections() if len(path) == 1} | {"app": values}
+        {},
+        optional={path[0]: near_the_schema(kind) for path, kind in sections() if len(path) == 1}
+        | {former.partition(".")[0]: values for former in FORMER if former.partition(".")[0] not in SECTIONS}
+        | {"app": values},
     ),
 )
 

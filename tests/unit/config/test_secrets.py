@@ -9,12 +9,14 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, SecretStr, ValidationError, field_validator
 
 from drakkar_flow.config.load import from_mapping, load
 from drakkar_flow.config.redact import MASK, SecretUrl, redacted
+from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.schema import is_secret, sections
 from drakkar_flow.config.show import render_yaml
+from drakkar_flow.engine.identity import summary_of
 from drakkar_flow.errors import ConfigError
 
 secrets = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S"]), min_size=3, max_size=12).map(
@@ -61,7 +63,7 @@ def test_a_planted_secret_is_shown_nowhere(secret: str, in_url: str) -> None:
     in_url = in_url.replace("/", "").replace("?", "").replace("#", "")
     config = from_mapping(everywhere(secret, in_url), app_model=Settings)
     record = logging.LogRecord("x", logging.INFO, "x", 1, "%s %r", (config, config.sinks), None)
-    for output in (repr(config), str(config), repr(redacted(config)), record.getMessage(), repr(config.kafka)):
+    for output in (repr(config), str(config), repr(redacted(config)), record.getMessage(), summary_of(config, "", "")):
         assert not is_told(secret, output)
 
 
@@ -81,6 +83,36 @@ def test_a_planted_secret_is_in_no_problem(secret: str, in_url: str) -> None:
         from_mapping(data, app_model=Settings)
     assert len(caught.value.problems) >= 6
     assert not is_told(secret, str(caught.value))
+
+
+class Careless(BaseModel):
+    """A model whose rules repeat what they are given."""
+
+    key: SecretStr = SecretStr("")
+    api_token: str = ""
+
+    @field_validator("key", "api_token")
+    @classmethod
+    def _is_good(cls, value: SecretStr | str) -> SecretStr | str:
+        text = value if isinstance(value, str) else value.get_secret_value()
+        raise ValueError(f"{text!r} is not good, nor is {text}")
+
+
+def test_rules_of_the_users_own_tell_no_secrets() -> None:
+    """Even when their messages repeat the value."""
+    with pytest.raises(ConfigError) as caught:
+        from_mapping({"app": {"key": "hunter2", "api_token": "hunter'2"}}, app_model=Careless)
+    assert [problem.what for problem in caught.value.problems] == [
+        f"'{MASK}' is not good, nor is {MASK}",
+        f'"{MASK}" is not good, nor is {MASK}',
+    ]
+
+
+def test_pydantics_own_errors_show_no_values() -> None:
+    """Of a configuration made in a program."""
+    with pytest.raises(ValidationError) as caught:
+        DrakkarConfig(**everywhere("hunter2", "hunter2") | {"debug": {"auth_token": ["hunter2"]}})
+    assert "hunter2" not in str(caught.value)
 
 
 def test_show_masks_secrets_with_their_places_readable(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from drakkar_flow.config.load import from_mapping
 from drakkar_flow.engine import build
 from drakkar_flow.engine.terse import app_options
 from drakkar_flow.errors import ConfigError
+from drakkar_flow.testing import FlowRun
 
 SASL = {"protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_username": "joe", "sasl_password": "pw"}
 
@@ -80,3 +81,10 @@ def test_every_way_to_run_types_the_app_section(tmp_path: Any, monkeypatch: pyte
     assert DrakkarApp(Scan(), config=config).config.app.limit == 9
     with pytest.raises(ConfigError, match=r"app\.limit: must be a whole number"):
         StreamingRunner(Scan(), from_mapping({"app": {"limit": "x"}}))
+
+
+def test_the_testing_kit_types_the_app_section_too() -> None:
+    """As every other way to run."""
+    assert FlowRun(Scan(), config=from_mapping({"app": {"limit": "4"}})).config.app == Settings(limit=4)
+    with pytest.raises(ConfigError, match=r"app\.limit: must be a whole number"):
+        FlowRun(Scan(), config=from_mapping({"app": {"limit": "x"}}))

@@ -55,9 +55,10 @@ def pool_of(size: int) -> tuple[OffloadPool, list[Offloaded]]:
 
 
 async def test_a_function_runs_on_a_thread_of_the_pool_with_its_callers_context():
-    """Its result comes back, what it raises is raised, each call is told with its hook."""
+    """Its result comes back, what it raises is raised, each call is told; a thread that is free is used again."""
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("v")
     variable.set("mine")
+    before = set(threading.enumerate())
     pool, events = pool_of(2)
     seen = await pool.run("arrange", lambda: (variable.get(), threading.current_thread().name))
     assert seen == ("mine", NAME)
@@ -69,6 +70,7 @@ async def test_a_function_runs_on_a_thread_of_the_pool_with_its_callers_context(
         with pytest.raises(type(error) if isinstance(error, KeyError) else RuntimeError):
             await pool.run("arrange", fail)
     assert [event.hook for event in events] == ["arrange"] * 3
+    assert len({thread for thread in threading.enumerate() if thread.name == NAME} - before) == 1
     assert await pool.close(1.0) == 0
 
 

@@ -36,6 +36,18 @@ class Line(RuleBasedStateMachine):
         self.came.append(item)
         self.turns.enter(item, keys)
 
+    @precondition(lambda self: self.limit == float("inf"))
+    @rule(keys=KEYS)
+    def take(self, keys: frozenset[str]) -> None:
+        """One that comes is out at once, or not at all: it would have to wait."""
+        free = self.turns.is_free(keys)
+        assert self.turns.take(keys) is free
+        if free:
+            item = (len(self.came), keys)
+            self.came.append(item)
+            self.given.append(item)
+            self.out.append(item)
+
     @rule()
     def next(self) -> None:
         """Whoever may go is given out."""
@@ -53,7 +65,7 @@ class Line(RuleBasedStateMachine):
         """One that is out is over."""
         item = data.draw(st.sampled_from(self.out))
         self.out.remove(item)
-        self.turns.leave(item[1])
+        assert self.turns.leave(item[1]) is bool(self._may_go())
 
     def _may_go(self) -> list[Item]:
         """By the definition: all that came earlier and share a key are over."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from drakkar_flow.observe import events as ev
+from drakkar_flow.observe import vitals
 
 LANE = ("in", 3)
 
@@ -50,6 +51,11 @@ def one_of_each() -> list[ev.Event]:
         ev.DeliveriesSkipped("kafka", "results", count=2),
         ev.SinkCircuitChanged("kafka", "results", "open", failures=5, waits=False, reason="down"),
         ev.DeadLettersWritten(3),
-        ev.DeadLetterFailed(2, error="down", dropped=True),
+        ev.DeliveriesSuppressed(2),
+        ev.DeadLetterFailed(2, error="down", dropped=True, lanes=((LANE, 2),)),
         ev.DrainFinished(unfinished=11, duration_s=30.0),
+        vitals.Idled(slots_s=0.5, consumer_s=0.0),
+        vitals.LoopAnswered(after_s=0.002),
+        vitals.Stalled("partition", 300.0, LANE, 42, "in:3:42", "execute", (("hook", "..."),)),
+        vitals.StallEnded("partition", 400.0, LANE),
     ]

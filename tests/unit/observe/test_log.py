@@ -13,6 +13,7 @@ import structlog
 
 from drakkar_flow.errors import StartupError
 from drakkar_flow.observe import events as ev
+from drakkar_flow.observe import vitals
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.lines import LINES
 from drakkar_flow.observe.log import LogListener, configure_logging
@@ -30,6 +31,8 @@ HOT = {
     ev.Annotated,
     ev.WindowFinished,
     ev.DeliveriesWritten,
+    vitals.Idled,
+    vitals.LoopAnswered,
 }
 
 

@@ -73,7 +73,7 @@ def test_a_watermark_lets_the_flight_forget_the_ages_before_it():
     reader = MemoryReader(range(2), flight)
     reader.start()
     first, _second = (reader.pop(1, 0, 1)[0][0] for _ in range(2))
-    flight._batches[LANE, first.epoch][0] = (0, first.read_at - 1000)
+    flight._batches[LANE, first.epoch][0] = (0, 0, first.read_at - 1000)
     committer = CommitSink(reader, flight, Bus(), lambda: None).build("commit", 0, 1)
     assert flight.statistics().oldest_s > 900
     committer.write_batch(Track().step([("0", Chunk(acks=[Ack(first, FULL_CREDIT)]))]))

@@ -18,6 +18,7 @@ from drakkar_flow.runtime.execute import ExecuteSettings, ExecuteWorker
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.parking import Parking
 from drakkar_flow.runtime.pending import PendingTasks
+from drakkar_flow.runtime.waits import Wait, waits_of
 from drakkar_flow.runtime.windows import Ending, TaskRun, WindowRun
 from drakkar_flow.testing import ScriptedExecutor
 from support.loop import LoopBridge
@@ -95,6 +96,21 @@ async def test_each_retry_waits_for_the_back_off_of_its_attempt():
     await until(lambda: run.ending is not None)
     assert (run.ending, len(executor.started)) == (Ending.SKIPPED, 5)
     assert worker.open == 0
+
+
+async def test_who_asks_what_a_partition_waits_for_hears_of_its_task_until_it_ends():
+    """A task is no call on the loop, and while it is parked no program runs: it is told all the same."""
+    window, run = one_run()
+    flight = Flight(9, 9)
+    settings = ExecuteSettings(retries(4, Waiting()), None, ErrorAction.RETRY)
+    worker = worker_of(ScriptedExecutor({"t": 1}), settings, flight=flight)
+    worker.step = "execute"
+    worker.submit([[window, run]])
+    await turns()
+    assert waits_of([worker], ("in", 0), 5) == [Wait("execute", run.lead, ("task t after 3 retries",))]
+    flight.end()
+    await until(lambda: run.ending is not None)
+    assert waits_of([worker], ("in", 0), 5) == []
 
 
 async def test_an_executor_that_refuses_a_task_makes_it_fail():

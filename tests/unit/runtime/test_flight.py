@@ -27,7 +27,7 @@ def test_records_and_bytes_are_counted_in_and_out():
     flight.release((A, 1), 1, 4)
     assert (flight.records, flight.size) == (1, 2)
     flight.release((A, 1), 1, 2)
-    assert flight.statistics() == (0, 0, {}, 0.0)
+    assert flight.statistics()[:5] == (0, 0, {}, 0.0, {})
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,31 @@ def test_the_oldest_age_is_that_of_the_first_unfinished_batch():
     assert 50 <= flight.statistics().oldest_s < 100
     flight.advance((A, 1), 3)
     assert flight.statistics().oldest_s == 0.0
+
+
+def test_the_oldest_offset_of_a_lane_is_the_first_that_is_not_finished():
+    """It moves inside a batch with the watermark, and keeps the time its batch was read."""
+    flight = Flight(10, 1000)
+    flight.add((A, 1), records(5, 6, 9, read_at=100.0))
+    flight.add((A, 1), records(12, read_at=200.0))
+    assert flight.statistics().oldest == {A: (5, 100.0)}
+    flight.advance((A, 1), 7)
+    assert flight.statistics().oldest == {A: (7, 100.0)}
+    flight.advance((A, 1), 10)
+    assert flight.statistics().oldest == {A: (12, 200.0)}
+
+
+def test_when_a_lane_last_finished_a_record_is_known_until_it_is_taken_away():
+    """It outlives the last record in flight, and what finishes behind a fence does not bring it back."""
+    flight = Flight(10, 1000)
+    flight.add((A, 1), records(0, 1, 2))
+    assert flight.statistics().finished_at == {}
+    before = time.monotonic()
+    flight.release((A, 1), 2, 20)
+    assert before <= flight.statistics().finished_at[A] <= time.monotonic()
+    flight.fence([(A, 1)])
+    flight.release((A, 1), 1, 10)
+    assert flight.statistics().finished_at == {}
 
 
 def test_the_age_of_an_assignment_ends_with_its_last_record():

@@ -28,7 +28,7 @@ from drakkar_flow.runtime.deadletter import DeadLetterWorker
 from drakkar_flow.runtime.deliver import DeliverSettings, DeliverWorker
 from drakkar_flow.runtime.execute import ExecuteSettings, ExecuteWorker
 from drakkar_flow.runtime.flight import Flight
-from drakkar_flow.runtime.line import key_of
+from drakkar_flow.runtime.line import keys_of
 from drakkar_flow.runtime.parking import Parking
 from drakkar_flow.runtime.pending import PendingTasks
 from drakkar_flow.runtime.step import Worker, _AsyncLogic
@@ -215,7 +215,7 @@ def map_async(bridge: Any, ordering: Any = "unordered") -> tuple[Worker, list[An
     """map_async over 9 records; answered: each record emitted or failed."""
     flight = Flight(100, 100)
     worker = MapAsyncWorker(
-        bridge, flight, "s", sometimes, max_in_flight=2, timeout_s=None, with_record=False, key=key_of(ordering)
+        bridge, flight, "s", sometimes, max_in_flight=2, timeout_s=None, with_record=False, keys=keys_of(ordering)
     )
     return worker, [record(i) for i in range(9)], lambda out: sum(len(c.items) + len(c.failures) for c in out) == 9
 
@@ -250,7 +250,7 @@ def execute(bridge: Any, ordering: Any = "unordered") -> tuple[Worker, list[Any]
     window = WindowRun([record(i) for i in range(9)], 0.0, keep_messages=False)
     runs = [window.attribute(task(i)) for i in range(9)]
     executor = ScriptedExecutor(lambda t: 1 if t.source_offsets[0] % 3 == 1 else "")
-    settings = ExecuteSettings(RetryPolicy(NO_PAUSE, 1), on_error, ErrorAction.SKIP, key_of(ordering))
+    settings = ExecuteSettings(RetryPolicy(NO_PAUSE, 1), on_error, ErrorAction.SKIP, keys_of(ordering))
     flight = Flight(9, 9)
     parking = Parking(bridge, flight, limit=9)
     worker = ExecuteWorker(bridge, Bus(), flight, PendingTasks(), parking, executor, settings)
@@ -263,11 +263,7 @@ def execute(bridge: Any, ordering: Any = "unordered") -> tuple[Worker, list[Any]
     return worker, [window, *runs], complete
 
 
-map_async_in_order = partial(map_async, ordering="partition")
-execute_in_order = partial(execute, ordering="partition")
-
-
-def collect(bridge: Any) -> tuple[Worker, list[Any], Callable[[list[Chunk]], bool]]:
+def collect(bridge: Any, keys: Any = ()) -> tuple[Worker, list[Any], Callable[[list[Chunk]], bool]]:
     """collect with every hook; complete: all 9 records have returned their rest."""
 
     async def on_message(group: Any) -> None:
@@ -282,6 +278,7 @@ def collect(bridge: Any) -> tuple[Worker, list[Any], Callable[[list[Chunk]], boo
     runs = []
     for i in range(8):
         run = window.attribute(task(i))
+        run.keys = keys
         runs.append(run.end(Ending.SUCCEEDED, result=executor._ending(run.task)))  # type: ignore[arg-type]
     hooks = CollectHooks("s", sometimes, on_message, on_window)
     worker = CollectWorker(bridge, Bus(), hooks)
@@ -307,8 +304,16 @@ def dead_letters(bridge: Any) -> tuple[Worker, list[Any], Callable[[list[Chunk]]
 
 @pytest.mark.parametrize(
     "make",
-    [map_async, map_async_in_order, arrange, execute, execute_in_order, collect, deliver, dead_letters],
-    ids=["map_async", "map_async-ordered", "arrange", "execute", "execute-ordered", "collect", "deliver", "dlq"],
+    [
+        *(map_async, partial(map_async, ordering="partition"), arrange),
+        *(execute, partial(execute, ordering="partition"), collect, partial(collect, keys=("all",))),
+        *(deliver, dead_letters),
+    ],
+    ids=[
+        *("map_async", "map_async-ordered", "arrange"),
+        *("execute", "execute-ordered", "collect", "collect-ordered"),
+        *("deliver", "dlq"),
+    ],
 )
 async def test_a_worker_is_idle_only_when_everything_can_be_taken(make: Callable[..., Any]):
     """Looked at between any two lines of the runtime: idle means that `take` gives all that is left.

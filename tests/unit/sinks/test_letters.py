@@ -115,6 +115,17 @@ def test_headers_of_an_earlier_letter_are_replaced() -> None:
     assert dict(again.headers)["__connect.errors.exception.message"] == b"other"
 
 
+def test_a_record_with_a_name_of_its_own_has_it_in_a_header() -> None:
+    """Each letter the name of its own record; a name of an earlier letter is replaced, and left out without one."""
+    records = (record(1), record(2))
+    made = dead_letter_messages(failure(FailureKind.ARRANGE, *records, labels=("order 1", "order 2")), 0.0)
+    assert [dict(each.headers)["drakkar.label"] for each in made] == [b"order 1", b"order 2"]
+    again = letter(failure(FailureKind.DECODE, record(headers=made[0].headers)))
+    assert "drakkar.label" not in dict(again.headers)
+    told = letter(delivery(KafkaPayload(data=1), labels=("order 7",)))
+    assert dict(told.headers)["drakkar.label"] == b"order 7"
+
+
 def test_long_texts_are_cut_at_a_whole_character() -> None:
     """Stack traces and messages take at most 8 KiB each, and stay valid UTF-8."""
     made = letter(failure(FailureKind.DECODE, record(), error="x" + "ß" * 9000, stacktrace="y" * 9000))

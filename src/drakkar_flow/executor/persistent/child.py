@@ -11,8 +11,10 @@ import signal
 import time
 from typing import NamedTuple, Protocol
 
+from drakkar_flow.config.limits import LimitsConfig
 from drakkar_flow.config.persistent import PersistentConfig
 from drakkar_flow.executor.base import Outcome
+from drakkar_flow.executor.confine import limit_met
 from drakkar_flow.executor.persistent.dialect import Dialect, ProtocolError
 from drakkar_flow.executor.persistent.log_lines import LogLines
 from drakkar_flow.executor.persistent.opening import Conversation, opening_for
@@ -27,11 +29,12 @@ _LINGER_S = 0.25  # a child that closed a pipe gets so long to end by itself, wh
 
 
 class ChildLimits(NamedTuple):
-    """Seconds a request may take and a cancelled one may go on, and the caps of stdout and stderr in bytes."""
+    """Seconds a request may take and a cancelled one may go on; caps of stdout and stderr in bytes; the kernel's."""
 
     timeout_s: float
     cancel_grace_s: float
     caps: tuple[int, int]
+    kernel: LimitsConfig
 
 
 class Farewell(NamedTuple):
@@ -161,7 +164,7 @@ class Child:
         if self.conversation is None:
             self._open(data)
             return
-        owner, in_flight, pid, caps = self._owner, self.in_flight, self._process.pid, self._limits.caps
+        owner, in_flight, pid, limits = self._owner, self.in_flight, self._process.pid, self._limits
         try:
             for answer in self._dialect.feed(data):
                 request = in_flight.get(answer.id)
@@ -172,7 +175,8 @@ class Child:
                 del in_flight[answer.id]
                 if request.done is not None:
                     self.answered += 1
-                    owner.settle(request, answered(request.task, answer, pid, now - request.sent_at, caps))
+                    took_s = now - request.sent_at
+                    owner.settle(request, answered(request.task, answer, pid, took_s, limits.caps, limits.kernel))
                 elif self._overdue:
                     self._overdue.pop(answer.id, None)
         except ProtocolError as exc:
@@ -198,18 +202,23 @@ class Child:
 
     def on_end(self, exit_code: int) -> None:
         """It is gone: what it had is lost."""
+        self.capacity = 0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         farewell = self._verdict
         if farewell is None:
             ending = f"child {self.number} {_ending(exit_code)}"
+            if met := limit_met(self._limits.kernel, exit_code, self._log.tail):
+                ending += f", for it {met},"
             if self.conversation is None:
                 farewell = Farewell(self._with_last_words(f"{ending} before it was ready"), failed=True)
             elif self.in_flight:
                 if held := self._dialect.held:
                     ending += f" in the middle of an answer ({held} bytes of it)"
-                farewell = Farewell(self._with_last_words(f"{ending} with {len(self.in_flight)} requests"), failed=True)
+                farewell = Farewell(
+                    self._with_last_words(f"{ending} with {_requests(len(self.in_flight))}"), failed=True
+                )
             else:
                 blame = not self._dismissed and (exit_code != 0 or self.answered == 0)
                 farewell = Farewell(self._with_last_words(ending) if blame else ending, blame)
@@ -330,6 +339,10 @@ def _unasked(number: int, sent: int) -> str:
     if 0 < number <= sent:
         return f"it answered request {number} a second time"
     return f"it answered request {number}, which it was never given"
+
+
+def _requests(count: int) -> str:
+    return "a request" if count == 1 else f"{count} requests"
 
 
 def _ending(exit_code: int) -> str:

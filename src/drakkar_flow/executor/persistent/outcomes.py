@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from drakkar_flow.config.limits import LimitsConfig
 from drakkar_flow.executor.base import Outcome
 from drakkar_flow.executor.capture import cut_text
+from drakkar_flow.executor.confine import limit_met
 from drakkar_flow.executor.persistent.dialect import Answer
 from drakkar_flow.model.task import ErrorKind, ExecutorError, ExecutorResult, ExecutorTask
 
 __all__ = ["answered", "capped", "failed", "timed_out"]
 
 
-def answered(task: ExecutorTask, answer: Answer, pid: int, took_s: float, caps: tuple[int, int]) -> Outcome:
+def answered(
+    task: ExecutorTask, answer: Answer, pid: int, took_s: float, caps: tuple[int, int], limits: LimitsConfig
+) -> Outcome:
     """The outcome of a task that was answered; `caps` bound stdout and stderr in bytes (0 = no cap)."""
     stdout, stderr = answer.stdout, answer.stderr
     stdout_cut = stderr_cut = False
@@ -31,6 +35,7 @@ def answered(task: ExecutorTask, answer: Answer, pid: int, took_s: float, caps: 
     return ExecutorError(
         task=task,
         exit_code=answer.exit_code,
+        exception=limit_met(limits, answer.exit_code, stderr),
         stdout=stdout,
         stderr=stderr,
         pid=pid,

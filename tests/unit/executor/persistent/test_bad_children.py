@@ -71,7 +71,7 @@ async def test_a_crash_costs_what_was_under_way_in_that_child_only(make_worker: 
     outcomes = await run_all(pool, *map(str, range(8)))
     failures = [outcome for outcome in outcomes if isinstance(outcome, ExecutorError)]
     assert [outcome.kind for outcome in failures] == ["crash"] * 2
-    assert all("was killed by SIGKILL with 1 requests" in (outcome.exception or "") for outcome in failures)
+    assert all("was killed by SIGKILL with a request" in (outcome.exception or "") for outcome in failures)
     assert [outcome.stdout for outcome in outcomes] == ["0", "1", "2", "", "4", "5", "6", ""]
 
 
@@ -80,7 +80,16 @@ async def test_the_last_words_of_a_child_are_told(make_pool: Pool):
     pool = await make_pool(["sh", "-c", "read line; echo 'out of cheese' >&2; exit 4"], protocol="lines")
     outcome = await run(pool, task())
     assert isinstance(outcome, ExecutorError)
-    assert outcome.exception == ("child 0 ended with exit code 4 with 1 requests; its stderr ended with: out of cheese")
+    assert outcome.exception == ("child 0 ended with exit code 4 with a request; its stderr ended with: out of cheese")
+
+
+async def test_a_child_that_met_a_limit_is_told_so(make_pool: Pool):
+    """Its limits are those of the section above, over its whole life."""
+    script = ["sh", "-c", "read line; while :; do :; done"]
+    pool = await make_pool(script, protocol="lines", executor={"limits": {"cpu_s": 1}})
+    outcome = await run(pool, task())
+    assert isinstance(outcome, ExecutorError)
+    assert "was killed by SIGXCPU, for it reached executor.limits.cpu_s (1), with a request" in str(outcome.exception)
 
 
 @pytest.mark.parametrize("name", ["stops_itself", "silent"])

@@ -1,0 +1,58 @@
+"""`drakkar-flow init`: write a project that runs."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from drakkar_flow.errors import FlowError, Problem
+
+__all__ = ["Style", "init", "project"]
+
+_SUFFIX = ".template"
+
+
+class Style(StrEnum):
+    """How the pipeline is written."""
+
+    HANDLER = "handler"
+    FLOW = "flow"
+
+
+def init(
+    directory: Annotated[Path, typer.Argument(help="where to; made if it is not there")] = Path(),
+    style: Annotated[Style, typer.Option("--style", "-s", help="a class with hooks, or composed functions")] = (
+        Style.HANDLER
+    ),
+) -> None:
+    """Write a pipeline with its settings, a test and a README; nothing that exists is overwritten."""
+    made = project(directory.resolve().name, style)
+    problems = [
+        Problem(str(directory / name), "exists already", "choose another directory, or move it away")
+        for name in made
+        if (directory / name).exists()
+    ]
+    if problems:
+        raise FlowError(problems)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, text in made.items():
+            (directory / name).write_text(text)
+    except OSError as exc:
+        raise FlowError([Problem(str(directory), f"can't be written: {exc.strerror}", "choose another")]) from exc
+    for name in made:
+        typer.echo(str(directory / name))
+
+
+def project(name: str, style: Style) -> dict[str, str]:
+    """The texts of a project's files by their names; `name` is where its topics' names come from."""
+    topic = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "words"
+    templates = files("drakkar_flow.cli") / "templates"
+    found = [file for kind in (style, "both") for file in (templates / kind).iterdir() if file.name.endswith(_SUFFIX)]
+    texts = {file.name.removesuffix(_SUFFIX): file.read_text().replace("{{name}}", topic) for file in found}
+    return dict(sorted(texts.items()))

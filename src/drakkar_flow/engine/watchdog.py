@@ -1,0 +1,169 @@
+"""The watchdog: a thread that notices what stands still or is idle, and tells it as events."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterable
+from typing import Any
+
+from drakkar_flow.kernel.stalls import StallDetector
+from drakkar_flow.model.record import Lane
+from drakkar_flow.observe.vitals import Idled, LoopAnswered, Stalled, StallEnded
+from drakkar_flow.runtime.parts import Parts
+from drakkar_flow.runtime.waits import Wait, waits_of
+
+__all__ = ["Watchdog"]
+
+_TICK_S = 0.5
+_LATE_S = 0.1  # a loop that takes longer to answer is late
+_ASK_S = 1.0  # how long the loop may take to say what a partition waits for
+_CALLS = 5  # of one partition, whose stacks are told
+_FRAMES = 15  # of a thread's stack
+_LOOP_THREAD, _READER_THREAD = "drakkar-loop", "drakkar-reader"
+
+Stacks = tuple[tuple[str, str], ...]
+
+
+class Watchdog:
+    """Looks twice a second, from `start` to `close`.
+
+    A partition with records in flight is stalled when none of them and none of its tasks has ended
+    for `runtime.stuck_after_s`; the loop or a thread of the engine when it has not come by for
+    `runtime.blocked_after_s`. Each stall is told once, with the stacks of what is in the way, and
+    its end is told too.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        runtime = parts.config.runtime
+        self._lanes = self._detector(runtime.stuck_after_s)
+        self._threads = self._detector(runtime.blocked_after_s)
+        self._answers = 0
+        self._asked_at: float | None = None
+        self._looked_at = time.monotonic()
+        self._late = False
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="drakkar-watchdog", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Look no more; safe to call twice and before `start`."""
+        self._closing.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    @property
+    def health(self) -> int:
+        """0 while all is well, 1 when the loop is late, 2 when anything stalls."""
+        if self._lanes.stalled or self._threads.stalled:
+            return 2
+        return int(self._late)
+
+    @property
+    def heartbeats(self) -> dict[str, float]:
+        """Seconds since the loop and the engine came by, at most half a second too many."""
+        engine = max((self._threads.age_s(ident) for ident in list(self._parts.control.turns)), default=0.0)
+        return {"loop": self._threads.age_s("loop"), "engine": engine}
+
+    def look(self, now: float) -> None:
+        """Compare everything with the last look and tell what changed; `now` is monotonic seconds."""
+        self._ask_loop(now)
+        signs: dict[str | int, int] = dict([("loop", self._answers), *self._parts.control.turns.items()])
+        begun, ended = self._threads.look(signs, now)
+        for key, for_s in begun.items():
+            what = "loop" if key == "loop" else "engine"
+            idents = self._idents(_LOOP_THREAD) if key == "loop" else [key]
+            self._parts.bus.emit(Stalled(what, for_s, stacks=_thread_stacks(what, idents)))
+        for key, after_s in ended.items():
+            self._parts.bus.emit(StallEnded("loop" if key == "loop" else "engine", after_s))
+        self._look_at_lanes(now)
+        self._look_for_idleness(now)
+
+    def _run(self) -> None:
+        while not self._closing.wait(_TICK_S):
+            self.look(time.monotonic())
+
+    @staticmethod
+    def _detector(after_s: float) -> StallDetector[Any]:
+        return StallDetector(after_s or float("inf"), max_step_s=2 * _TICK_S)
+
+    def _ask_loop(self, now: float) -> None:
+        self._late = self._asked_at is not None and now - self._asked_at >= _LATE_S
+        if self._asked_at is None:
+            self._asked_at = now
+            self._parts.bridge.post(self._answer, time.monotonic())
+
+    def _answer(self, asked_at: float) -> None:
+        self._answers += 1
+        self._asked_at = None
+        self._parts.bus.emit(LoopAnswered(time.monotonic() - asked_at))
+
+    def _look_at_lanes(self, now: float) -> None:
+        flight, ended_tasks = self._parts.flight.statistics(), self._parts.pending.ended
+        signs = {
+            lane: (count, offset, flight.finished_at.get(lane), ended_tasks.get(lane))
+            for lane, count in flight.by_lane.items()
+            for offset, _ in [flight.oldest.get(lane, (-1, 0.0))]
+        }
+        begun, ended = self._lanes.look(signs, now)
+        if begun:
+            waits, threads = self._ask_for_waits(list(begun)), self._all_threads()
+            for lane, for_s in begun.items():
+                self._parts.bus.emit(_stalled(lane, signs[lane][1], for_s, waits.get(lane), threads))
+        for lane, after_s in ended.items():
+            self._parts.bus.emit(StallEnded("partition", after_s, lane))
+
+    def _ask_for_waits(self, lanes: list[Lane]) -> dict[Lane, list[Wait]]:
+        """What each lane waits for; empty when the loop does not answer."""
+
+        async def ask() -> dict[Lane, list[Wait]]:
+            return {lane: waits_of(self._parts.workers, lane, _CALLS) for lane in lanes}
+
+        try:
+            return self._parts.bridge.run(ask(), _ASK_S)
+        except (TimeoutError, RuntimeError):
+            return {}
+
+    def _all_threads(self) -> Stacks:
+        return (
+            *_thread_stacks("loop", self._idents(_LOOP_THREAD)),
+            *_thread_stacks("engine", self._parts.control.turns),
+            *_thread_stacks("reader", self._idents(_READER_THREAD)),
+        )
+
+    def _look_for_idleness(self, now: float) -> None:
+        parts, passed_s = self._parts, min(now - self._looked_at, 2 * _TICK_S)
+        self._looked_at = now
+        queued = parts.reader.statistics().queued
+        load = parts.executor.statistics() if parts.executor is not None else None
+        waiting = sum(queued.values())
+        slots_s = (load.slots - load.running) * passed_s if load is not None and waiting else 0.0
+        idle = queued and not waiting and parts.flight.records == 0
+        if slots_s or idle:
+            parts.bus.emit(Idled(slots_s, passed_s if idle else 0.0))
+
+    @staticmethod
+    def _idents(name: str) -> list[int]:
+        return [thread.ident for thread in threading.enumerate() if thread.name == name and thread.ident is not None]
+
+
+def _stalled(lane: Lane, offset: int, for_s: float, waits: list[Wait] | None, threads: Stacks) -> Stalled:
+    label = f"{lane[0]}:{lane[1]}:{offset}"
+    if waits is None:
+        return Stalled("partition", for_s, lane, offset, label, "the event loop", threads)
+    calls = [(f"{wait.step} {wait.record.label if wait.record else ''}", "\n".join(wait.stack)) for wait in waits]
+    waits_for = ", ".join(dict.fromkeys(wait.step for wait in waits)) or "the engine"
+    return Stalled("partition", for_s, lane, offset, label, waits_for, (*calls, *threads))
+
+
+def _thread_stacks(what: str, idents: Iterable[int]) -> Stacks:
+    """Where threads stand now, innermost frame last."""
+    frames = sys._current_frames()  # noqa: SLF001 - the interpreter's only way to look at another thread
+    found = [frames[ident] for ident in idents if ident in frames]
+    return tuple((f"{what} thread", "".join(traceback.format_stack(frame)[-_FRAMES:])) for frame in found)

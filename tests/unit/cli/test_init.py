@@ -1,0 +1,94 @@
+"""`drakkar-flow init`: the project it writes is whole, and nothing of yours is lost."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from drakkar_flow.cli.init import Style, project
+from drakkar_flow.cli.main import main
+from drakkar_flow.config.load import from_mapping, load
+
+FILES = ["README.md", "pipeline.py", "pipeline.yaml", "test_pipeline.py"]
+
+
+def run(*arguments: str | Path) -> int:
+    """The exit code of the command."""
+    with pytest.raises(SystemExit) as caught:
+        main([str(argument) for argument in arguments])
+    return int(caught.value.code or 0)
+
+
+def python(*arguments: str | Path, directory: Path) -> subprocess.CompletedProcess[str]:
+    """A Python of its own in the project's directory."""
+    return subprocess.run([sys.executable, *map(str, arguments)], cwd=directory, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("style", Style)
+def test_the_projects_own_tests_pass(tmp_path: Path, style: Style) -> None:
+    """As its README says: with pytest, in its directory, without Kafka."""
+    directory = tmp_path / "Word Count"
+    assert run("init", directory, "--style", style) == 0
+    assert sorted(path.name for path in directory.iterdir()) == FILES
+    tests = python("-m", "pytest", "-q", "-p", "no:cacheprovider", directory=directory)
+    assert tests.returncode == 0, tests.stdout + tests.stderr
+    assert "2 passed" in tests.stdout
+    graph = python("-m", "drakkar_flow.cli.main", "graph", "pipeline.py", directory=directory)
+    assert graph.returncode == 0, graph.stderr
+    config = load(directory / "pipeline.yaml", environ={}).config
+    assert (config.kafka.source_topic, config.sinks.kafka["counts"].topic) == ("word-count-in", "word-count-out")
+
+
+def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every file in the way is named, and none is written."""
+    (tmp_path / "pipeline.py").write_text("mine")
+    (tmp_path / "README.md").write_text("mine")
+    assert run("init", tmp_path) == 2
+    told = capsys.readouterr().err
+    assert f"{tmp_path / 'pipeline.py'}: exists already" in told
+    assert f"{tmp_path / 'README.md'}: exists already" in told
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "pipeline.py"]
+    assert (tmp_path / "pipeline.py").read_text() == "mine"
+
+
+def test_a_place_that_can_not_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a traceback."""
+    (tmp_path / "file").write_text("")
+    assert run("init", tmp_path / "file" / "x") == 2
+    assert "can't be written: " in capsys.readouterr().err
+
+
+def test_a_directory_without_letters_still_gives_names() -> None:
+    """Topics have to be called something."""
+    assert "source_topic: words-in" in project("--", Style.FLOW)["pipeline.yaml"]
+
+
+def test_what_is_commented_out_are_keys_with_their_defaults() -> None:
+    """Read as settings, they are accepted; those not said to be examples equal the defaults."""
+    text = project("x", Style.HANDLER)["pipeline.yaml"].partition("\n\n")[2]
+    lines = [line.replace("# ", "", 1) if line.lstrip().startswith("# ") else line for line in text.splitlines()]
+    shown = from_mapping(yaml.safe_load("\n".join(lines)))
+    plain = from_mapping(yaml.safe_load(text))
+    assert shown.kafka.security.sasl_username == "joe"
+    assert (shown.executor, shown.runtime, shown.metrics, shown.logging) == (
+        plain.executor,
+        plain.runtime,
+        plain.metrics,
+        plain.logging,
+    )
+    assert shown.dead_letter_topic == plain.dead_letter_topic
+
+
+@pytest.mark.parametrize("style", Style)
+def test_the_python_files_are_described(style: Style) -> None:
+    """A newcomer reads them first."""
+    for name, text in project("x", style).items():
+        if name.endswith(".py"):
+            tree = ast.parse(text)
+            parts = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+            assert all(ast.get_docstring(part) for part in [tree, *parts])

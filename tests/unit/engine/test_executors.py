@@ -1,0 +1,76 @@
+"""From the configuration and the flow to an executor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from drakkar_flow import Persistent, Subprocess
+from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.engine.executors import executor_config, make_executor
+from drakkar_flow.errors import ConfigError
+from drakkar_flow.executor.oneshot import OneshotExecutor
+from drakkar_flow.executor.persistent.pool import PersistentExecutor
+from drakkar_flow.graph.nodes import Execute
+from drakkar_flow.observe.bus import Bus
+
+CONFIGURED = ExecutorConfig(
+    binary_path="cat", max_executors=7, persistent={"args": ["-u"], "recycle_after_requests": 9, "protocol": "lines"}
+)
+
+
+def test_without_a_word_in_the_flow_the_configuration_holds():
+    """An execute step that names nothing changes nothing."""
+    assert executor_config(CONFIGURED, Execute()) == CONFIGURED
+    assert executor_config(CONFIGURED, None) == CONFIGURED
+
+
+def test_what_the_flow_says_of_processes_is_laid_over_it():
+    """Only what is given."""
+    config = executor_config(CONFIGURED, Execute(program=Subprocess("wc", timeout_s=3)))
+    assert (config.mode, config.binary_path, config.max_executors) == ("oneshot", "wc", 7)
+    assert config.task_timeout_seconds == 3
+
+
+def test_a_flow_may_ask_for_children_whatever_the_configured_mode():
+    """Its arguments and settings stand before the configured ones, the rest stays."""
+    program = Persistent("jq", ["-c", "."], children=2, timeout_s=3, settings={"close_grace_s": 0.5})
+    config = executor_config(CONFIGURED, Execute(program=program))
+    assert (config.mode, config.binary_path, config.task_timeout_seconds) == ("persistent", "jq", 3)
+    children = config.persistent
+    assert (children.args, children.children, children.close_grace_s) == (["-c", "."], 2, 0.5)
+    assert (children.protocol, children.recycle_after_requests) == ("lines", 9)
+
+
+def test_what_the_flow_gives_wrongly_is_told_by_its_key():
+    """All of it at once, before anything starts."""
+    settings: dict[str, Any] = {"childrn": 1, "close_grace_s": -1}
+    with pytest.raises(ConfigError) as caught:
+        executor_config(CONFIGURED, Execute(program=Persistent("jq", settings=settings)))
+    assert "executor.persistent.childrn" in str(caught.value)
+    assert "executor.persistent.close_grace_s" in str(caught.value)
+    assert "Persistent(...)" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("mode", "fallback", "kind"),
+    [
+        ("oneshot", True, OneshotExecutor),
+        ("persistent", False, PersistentExecutor),
+        ("persistent", True, PersistentExecutor),
+    ],
+)
+def test_the_mode_chooses_the_executor(mode: str, fallback: bool, kind: type):
+    """With the fall-back, the pool has a one-shot executor beside it."""
+    config = ExecutorConfig(binary_path="cat", mode=mode, persistent={"fallback_oneshot": fallback})
+    executor = make_executor(config, Bus())
+    assert type(executor) is kind
+    if isinstance(executor, PersistentExecutor):
+        assert (executor._oneshot is not None) == fallback
+
+
+def test_pauses_that_shrink_are_refused():
+    """The first must not be longer than the longest."""
+    with pytest.raises(ValueError, match="restart_initial_s must not be more than restart_max_s"):
+        ExecutorConfig(persistent={"restart_initial_s": 60})
