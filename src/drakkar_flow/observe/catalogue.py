@@ -127,6 +127,8 @@ _SINKS = {
     "sink_deliver_duration_seconds": _histogram(
         "Seconds a sink took to write a batch", (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5), *_SINK
     ),
+    "sink_circuit_open": _gauge("1 while a sink that keeps failing is left alone, 0.5 while one batch probes", *_SINK),
+    "sink_circuit_trips": _counter("Times a sink's circuit opened, after a failed probe too", *_SINK),
     "sink_dlq_messages": _counter("Dead letters acknowledged by the broker"),
     "dlq_send_failures": _counter("Dead letters that could not be written, at each attempt"),
     "dlq_dropped_payloads": _counter("Dead letters given up (dlq.on_failure: drop)", *LANE),

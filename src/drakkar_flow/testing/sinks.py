@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from drakkar_flow.config.base import Section
-from drakkar_flow.config.delivery import RetryConfig
+from drakkar_flow.config.delivery import RetryConfig, SinkConfig
 from drakkar_flow.errors import BatchFailed, SinkRejected
 from drakkar_flow.model.codec import encode
 from drakkar_flow.model.outcome import Delivery, Failure
@@ -22,7 +21,7 @@ Script = Callable[[list[Any]], None] | Iterable[Exception | None]
 """A function of what is to be written, which may raise; or what each write in turn raises (None: it works)."""
 
 
-class MemorySinkSettings(Section):
+class MemorySinkSettings(SinkConfig):
     """How failed writes are tried again: three times in all, without a noticeable pause."""
 
     retry: RetryConfig = RetryConfig(attempts=3, initial_s=0.001, max_s=0.001)

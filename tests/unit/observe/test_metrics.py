@@ -12,6 +12,7 @@ from drakkar_flow.observe.collectors import BulkHistogram, PlainCounter, Runtime
 from drakkar_flow.observe.metrics import Metrics
 
 LANE = ("in", 3)
+SINK = {"sink_type": "kafka", "sink_name": "out"}
 AT_SCRAPE = RuntimeGauges(
     in_flight_records=12,
     in_flight_bytes=3400,
@@ -179,6 +180,11 @@ def test_what_is_named_is_reserved_before_it_has_samples(scene):
             "sink_deliveries_skipped_total",
             {"sink_type": "kafka", "sink_name": "out"},
             2,
+        ),
+        *(
+            (ev.SinkCircuitChanged("kafka", "out", state, 5, waits=False), name, SINK, value)
+            for state, shown, trips in (("closed", 0, None), ("half_open", 0.5, None), ("open", 1, 1))
+            for name, value in (("sink_circuit_open", shown), ("sink_circuit_trips_total", trips))
         ),
         (ev.DeadLettersWritten(3), "sink_dlq_messages_total", {}, 3),
         (ev.DeadLetterFailed(2, "x", dropped=False), "dlq_send_failures_total", {}, 2),
