@@ -53,7 +53,7 @@ def _by_program(scene: Scene) -> tuple[Worker, Callable[[], None]]:
 
 
 @pytest.mark.parametrize("way", [_by_command, _by_bytewax, _by_program], ids=["command", "bytewax", "program"])
-def test_every_way_to_run_drains_and_ends_with_0(
+def test_d30_every_way_to_run_drains_and_ends_with_0(
     scene: Scene, way: Callable[[Scene], tuple[Worker, Callable[[], None]]]
 ) -> None:
     """`drakkar-flow run`, `bytewax.run` and a program of one's own end alike: all delivered once, all committed."""

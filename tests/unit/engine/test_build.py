@@ -105,7 +105,7 @@ def test_every_sink_that_does_not_fit_is_told_at_once():
     assert {"sinks.kafka.a.linger_ms", "sinks.kafka.c.topic", "sinks.kafka.c.colour"} <= set(problems)
 
 
-def test_a_configuration_without_any_sink_is_refused():
+def test_d32_a_configuration_without_any_sink_is_refused():
     """D-32: results would go nowhere."""
     with pytest.raises(ConfigError, match="no sink is configured"):
         parts_of(flow(), DrakkarConfig())
