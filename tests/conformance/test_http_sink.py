@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
@@ -149,6 +151,26 @@ async def test_a_service_that_goes_away_fails_the_batch(bench: HttpBench) -> Non
         bench.service.server_close()
         with pytest.raises(BatchFailed) as caught:
             await sink.write_batch(bench.batch(items(2)))
+    assert {type(cause) for cause in caught.value.failures.values()} == {SinkError}
+
+
+async def test_a_request_as_a_whole_has_a_time_limit(bench: HttpBench) -> None:
+    """A service that sends its answer byte by byte is given up after delivery_timeout_s, and may be tried again."""
+
+    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n")
+            while not writer.is_closing():
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        settings = HttpSinkConfig(url=url, timeout_seconds=30, delivery_timeout_s=0.1)
+        async with bench.connected(HttpSink("main", settings)) as sink:
+            with pytest.raises(BatchFailed, match=r"was not answered within 0\.1 s") as caught:
+                await sink.write_batch(bench.batch(items(2)))
     assert {type(cause) for cause in caught.value.failures.values()} == {SinkError}
 
 

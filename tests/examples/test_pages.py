@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 from sqlite3 import OperationalError, connect
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,8 @@ def test_the_design_page_names_every_room() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["docs/executors.md", "docs/flows.md", "docs/handlers.md", "docs/migrating-from-py-drakkar.md"]
+    "page",
+    ["docs/executors.md", "docs/flows.md", "docs/handlers.md", "docs/migrating-from-py-drakkar.md", "docs/testing.md"],
 )
 def test_the_examples_of_a_page_print_what_it_says(page: str) -> None:
     """Every `>>>` example of the page, in order, as in one session."""
@@ -62,6 +64,14 @@ def test_the_examples_of_a_page_print_what_it_says(page: str) -> None:
     result = doctest.DocTestRunner().run(test, out=report.append)
     assert result.attempted > 3
     assert result.failed == 0, "".join(report)
+
+
+def test_the_test_in_the_readme_passes(drakkar_kit, drakkar_executor) -> None:
+    """It tests the README's flow."""
+    names: dict[str, Any] = {"__name__": "readme"}
+    for number in (0, 2):
+        exec(compile(blocks(README, "python")[number], "README.md", "exec"), names)
+    names["test_words_are_counted"](drakkar_kit, drakkar_executor)
 
 
 @pytest.mark.integration

@@ -227,17 +227,17 @@ def test_dead_letters_of_a_revoked_partition_are_not_written(drop):
 
 
 def test_a_partition_that_comes_back_is_read_from_its_committed_offset():
-    """Each record of the new assignment is delivered; late ends of the old one change nothing."""
+    """What was finished behind a slow record is not done again; late ends of the old assignment change nothing."""
     executor = ScriptedExecutor()
     executor.gate("0:2").shut()
     with FlowRun(Naming(), range(5), executor=executor, open_end=True) as run:
-        run.wait_until(lambda: run.reader.committed == {FIRST: 2} and len(run.sink().values) == 4)
-        assert run.reader.revoke() == 1 or run.flight.records
+        run.wait_until(lambda: run.reader.committed == {FIRST: 2} and run.flight.records == 1)
+        assert run.reader.revoke() == 1
         run.reader.assign()
         executor.gate("0:2").open()
         run.wait_until(lambda: run.reader.committed == {FIRST: 5})
         drained(run)
-        assert sorted(run.sink().values) == ["0:0", "0:1", "0:2", "0:3", "0:3", "0:4", "0:4"]
+        assert sorted(run.sink().values) == ["0:0", "0:1", "0:2", "0:3", "0:4"]
         epochs = [mark.epoch for mark in run.reader.commits]
         assert epochs == sorted(epochs)
 

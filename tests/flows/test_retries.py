@@ -7,7 +7,7 @@ import pytest
 from drakkar_flow import DrakkarConfig, ErrorAction, PrecomputedResult
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.observe.events import TaskRetried
-from drakkar_flow.testing import FlowRun, ScriptedExecutor, harness, run_flow
+from drakkar_flow.testing import FlowRun, ScriptedExecutor, run_flow
 from support.handlers import LANE, PerRecord, ends, task
 
 
@@ -34,7 +34,7 @@ def config(*, max_retries: int = 3, max_in_flight: int = 10_000, **retry) -> Dra
 @pytest.fixture
 def long_pauses(monkeypatch):
     """Retries that wait for minutes, unless something makes them due."""
-    monkeypatch.setattr(harness, "_BACKOFF", Backoff(600, 600))
+    monkeypatch.setattr("drakkar_flow.testing.run._BACKOFF", Backoff(600, 600))
 
 
 def test_a_transient_failure_is_retried_without_asking():

@@ -88,8 +88,8 @@ def test_a_plain_value_goes_to_every_sink_wrapped_as_its_payload():
     outcome = run_flow(StreamFlow("all").decode(int).route(), [7, 8], sinks=sinks)
     assert outcome.deliveries == {
         "kafka-k": [KafkaPayload(data=n, sink="k") for n in (7, 8)],
-        "filesystem-f": [FilePayload(path="input.jsonl", data=n, sink="f") for n in (7, 8)],
-        "sqlite-s": [SqlitePayload(table="input", data=n, sink="s") for n in (7, 8)],
+        "filesystem-f": [FilePayload(path="f.jsonl", data=n, sink="f") for n in (7, 8)],
+        "sqlite-s": [SqlitePayload(table="s", data=n, sink="s") for n in (7, 8)],
     }
     assert outcome.committed == {LANE: 2}
 
@@ -124,7 +124,7 @@ def test_a_sink_that_can_not_wrap_a_value_makes_one_dead_letter_and_no_half_deli
     """Wrapping is done for all sinks before any gets its share."""
 
     class Picky(MemorySink):
-        def part(self):
+        def part(self, retry=None):
             import dataclasses
 
             def wrap(value, record, name, settings):
@@ -132,7 +132,7 @@ def test_a_sink_that_can_not_wrap_a_value_makes_one_dead_letter_and_no_half_deli
                     raise ValueError("not that one")
                 return FilePayload(path="p", data=value, sink=name)
 
-            part = super().part()
+            part = super().part(retry)
             return dataclasses.replace(part, spec=dataclasses.replace(part.spec, wrap=wrap))
 
     sinks = [MemorySink("a"), Picky("b", kind="filesystem")]

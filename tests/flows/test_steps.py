@@ -13,7 +13,7 @@ from drakkar_flow.graph.nodes import Dlq, Fail, Skip
 from drakkar_flow.model.outcome import FailureKind
 from drakkar_flow.observe.events import RecordsFailed
 from drakkar_flow.testing import FlowRun, run_flow
-from support.handlers import LANE, ends
+from support.handlers import LANE, PerRecord, ends
 
 
 class Point(BaseModel):
@@ -65,6 +65,34 @@ def test_undecodable_records_are_skipped_where_the_flow_or_the_configuration_say
     assert [(event.kind, event.count, event.label) for event in outcome.of(RecordsFailed)] == [
         ("decode", 1, "input:0:0")
     ]
+
+
+def test_undecodable_records_go_on_without_a_payload_where_the_configuration_says_so():
+    """Each keeps its place, says in parse_error what was wrong, and is counted like any other decode error."""
+    seen = []
+
+    class Lenient(PerRecord):
+        async def arrange(self, messages, pending):
+            seen.extend((message.value, message.payload, bool(message.parse_error)) for message in messages)
+            return self.tasks(messages)
+
+    config = DrakkarConfig(runtime={"on_decode_error": "pass"})
+    outcome = run_flow(Lenient(), [b"1", b"x", b"3"], config=config)
+    assert seen == [(b"1", 1, False), (b"x", None, True), (b"3", 3, False)]
+    assert (outcome.committed, outcome.dead_letters, ends(outcome)) == ({LANE: 3}, [], (3, 0, 0))
+    assert [(event.kind, event.count, event.label) for event in outcome.of(RecordsFailed)] == [
+        ("decode", 1, "input:0:1")
+    ]
+
+
+@pytest.mark.parametrize("policy", [Dlq(), Skip(), Fail()])
+def test_a_flows_own_word_on_undecodable_records_outweighs_pass(policy):
+    """What decode(on_error=...) says holds: nothing undecoded goes on."""
+    config = DrakkarConfig(runtime={"on_decode_error": "pass"})
+    outcome = run_flow(StreamFlow("own").decode(int, on_error=policy).route(), ["x"], config=config)
+    assert outcome.values == []
+    assert len(outcome.dead_letters) == (policy == "dlq")
+    assert bool(outcome.failure) is (policy == "fail")
 
 
 def test_the_flows_word_on_undecodable_records_outweighs_the_configurations():

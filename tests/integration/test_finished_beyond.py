@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 
-from drakkar_flow.kernel.spans import Spans
 from support.kafka_io import end_offsets
 from support.scene import Scene
 from support.until import until
@@ -18,19 +16,6 @@ HELD = COUNT // 100
 QUICK_DRAIN = {"runtime": {"max_in_flight_records": 200, "commit_interval_s": 0.1, "drain_timeout_s": 0.5}}
 
 
-def told_finished(scene: Scene) -> int:
-    """How many records the group's commits say are finished, in order or beyond."""
-    reader = Consumer({"bootstrap.servers": scene.bootstrap, "group.id": scene.group})
-    lanes = [TopicPartition(scene.source, partition) for partition in range(scene.partitions)]
-    total = 0
-    for item in reader.committed(lanes, 10):
-        if item.offset >= 0:
-            beyond = Spans.decode(item.metadata or "", item.offset)
-            total += item.offset + sum(stop - start for start, stop in beyond)
-    reader.close()
-    return total
-
-
 def hold_some(scene: Scene) -> Worker:
     """Start a worker that finishes all records but every hundredth, and wait until its commits say so."""
     scene.fill(COUNT)
@@ -38,7 +23,7 @@ def hold_some(scene: Scene) -> Worker:
     until(
         lambda: sum(end_offsets(scene.bootstrap, scene.out).values()) == COUNT - HELD, 60, "the others to be delivered"
     )
-    until(lambda: told_finished(scene) == COUNT - HELD, 30, "the commits to tell of them")
+    until(lambda: scene.told_finished() == COUNT - HELD, 30, "the commits to tell of them")
     return worker
 
 

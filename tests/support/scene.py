@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from confluent_kafka import Message
+from confluent_kafka import Consumer, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from drakkar_flow.kernel.spans import Spans
 from support.commits import CommitWatch
 from support.feeder import Feeder
 from support.kafka_io import committed_as_seen_by, create_topic, delete_topics, end_offsets, produce, read_all
@@ -113,6 +114,18 @@ class Scene:
     def committed(self) -> dict[int, int]:
         """The group's committed offset of each partition that has one."""
         return committed_as_seen_by(self._admin, self.group, self.source)
+
+    def told_finished(self) -> int:
+        """How many records the group's commits say are finished, in order or beyond."""
+        reader = Consumer({"bootstrap.servers": self.bootstrap, "group.id": self.group})
+        lanes = [TopicPartition(self.source, partition) for partition in range(self.partitions)]
+        total = 0
+        for item in reader.committed(lanes, 10):
+            if item.offset >= 0:
+                beyond = Spans.decode(item.metadata or "", item.offset)
+                total += item.offset + sum(stop - start for start, stop in beyond)
+        reader.close()
+        return total
 
     def until_finished(self, timeout_s: float = 60.0) -> None:
         """Wait until the group has committed the end of every partition that holds anything."""

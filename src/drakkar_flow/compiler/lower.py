@@ -23,7 +23,6 @@ from drakkar_flow.graph.nodes import (
     Arrange,
     Collect,
     Decode,
-    ErrorPolicy,
     Execute,
     Filter,
     FlatMap,
@@ -39,6 +38,7 @@ from drakkar_flow.model.outcome import FailureKind
 from drakkar_flow.model.task import ErrorAction
 from drakkar_flow.runtime.arrange import ArrangeWorker
 from drakkar_flow.runtime.chunk import Chunk, Keyed
+from drakkar_flow.runtime.circuit import Circuit
 from drakkar_flow.runtime.collect import CollectHooks, CollectWorker
 from drakkar_flow.runtime.commit import CommitSink
 from drakkar_flow.runtime.deadletter import DeadLetterWorker
@@ -58,6 +58,7 @@ from drakkar_flow.runtime.transform import (
     filter_step,
     flat_map_step,
     map_step,
+    passing_step,
 )
 
 __all__ = ["compile_flow"]
@@ -83,7 +84,7 @@ class _Lowering:
         self._parts = parts
         route: Route = flow.find(Route)
         decode: Decode | None = flow.find(Decode)
-        on_decode: ErrorPolicy = parts.config.runtime.on_decode_error
+        on_decode: str = parts.config.runtime.on_decode_error
         if decode is not None and decode.on_error is not None:
             on_decode = decode.on_error
         self._labels = Labels(flow.hooks.message_label, parts.bus)
@@ -119,7 +120,10 @@ class _Lowering:
     @_lower.register
     def _(self, node: Decode, step: str, up: Stream) -> Stream:
         decode = node.target if node.with_record else decoder_for(node.target)
-        return _sync(step, up, decode_step(step, decode, self._labels, with_record=node.with_record))
+        function = decode_step(step, decode, self._labels, with_record=node.with_record)
+        if (node.on_error or self._parts.config.runtime.on_decode_error) == "pass":
+            function = passing_step(function, self._labels, self._parts.bus)
+        return _sync(step, up, function)
 
     @_lower.register
     def _(self, node: Map, step: str, up: Stream) -> Stream:
@@ -199,7 +203,7 @@ class _Lowering:
         for sink in sinks:
             name = sink.id.replace(".", ":")  # Bytewax separates ids by periods
             chosen = _select(f"to-{name}", routed, sink.id)
-            written = self._async(f"sink-{name}", chosen, partial(self._deliver, sink, node))
+            written = self._async(f"sink-{name}", chosen, self._delivery(sink, node))
             endings.append(op.flat_map_batch(f"errors-{name}", written, partial(_judge, self._policies)))
         merged = op.merge("endings", *endings)
         parts = self._parts
@@ -219,19 +223,21 @@ class _Lowering:
             return list(self._parts.sinks.values())
         return [self._parts.sinks[sink.id] for sink in node.sinks]
 
-    def _deliver(self, part: SinkPart, node: Route) -> DeliverWorker:
-        retry = part.settings.retry  # type: ignore[attr-defined]
+    def _delivery(self, part: SinkPart, node: Route) -> Callable[[], DeliverWorker]:
+        parts, spec = self._parts, part.spec
+        retry, common = part.settings.retry, parts.config.sinks
         settings = DeliverSettings(
-            kind=part.spec.kind,
+            kind=spec.kind,
             name=part.name,
-            max_in_flight=part.spec.max_in_flight,
-            max_batch=part.spec.max_batch,
+            max_in_flight=spec.max_in_flight,
+            max_batch=spec.max_batch,
             attempts=retry.attempts,
             backoff=Backoff(initial_s=retry.initial_s, max_s=retry.max_s),
+            timeout_s=None if spec.times_itself else common.timeout_of(part.settings),
             on_error=node.on_delivery_error,
         )
-        parts = self._parts
-        return DeliverWorker(parts.bridge, parts.bus, parts.flight, part.sink, settings)
+        circuit = Circuit(parts.bus, spec.kind, part.name, common.circuit_of(part.settings))
+        return partial(DeliverWorker, parts.bridge, parts.bus, parts.flight, part.sink, settings, circuit)
 
 
 def _sync(step: str, up: Stream, function: ChunkStep) -> Stream:

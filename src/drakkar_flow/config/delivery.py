@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from drakkar_flow.config.base import NO_PAGE, NoEffect, Section
+from drakkar_flow.config.base import NO_PAGE, Section
 
-__all__ = ["NO_BREAKER", "CircuitBreakerConfig", "RetryConfig", "SinkConfig"]
-
-NO_BREAKER = NoEffect("there is no circuit breaker in this version; retry says how failed writes are tried again")
+__all__ = ["CircuitBreakerConfig", "RetryConfig", "SinkConfig"]
 
 
 class RetryConfig(Section):
@@ -31,6 +29,10 @@ class CircuitBreakerConfig(Section):
     """Failed batches in a row, their retries included, after which the sink is left alone."""
     cooldown_seconds: float = Field(default=30.0, ge=0)
     """Seconds until one batch probes whether it works again."""
+    when_open: Literal["dlq", "wait"] = "dlq"
+    """What becomes of deliveries meanwhile: `dlq` hands them to the flow's error route, dead letters by default,
+    without a call of the sink or of on_delivery_error; `wait` holds them, and soon
+    the intake, until a probe works."""
 
 
 class SinkConfig(Section):
@@ -38,7 +40,10 @@ class SinkConfig(Section):
 
     retry: RetryConfig = RetryConfig()
     """How failed writes are tried again."""
-    circuit_breaker: Annotated[CircuitBreakerConfig | None, NO_BREAKER] = None
-    """When this sink is left alone for a while; null takes sinks.circuit_breaker."""
+    circuit_breaker: CircuitBreakerConfig | None = None
+    """When this sink is left alone for a while; what is not given is as in sinks.circuit_breaker."""
+    delivery_timeout_s: float = Field(default=30.0, gt=0)
+    """Seconds after which a write counts as failed and is cancelled: of a batch, of a request for HTTP, of a message
+    for Kafka; as sinks.delivery_timeout_seconds unless given."""
     ui_url: Annotated[str, NO_PAGE] = ""
     """Link shown to operators."""

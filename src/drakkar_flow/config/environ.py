@@ -9,11 +9,12 @@ from typing import Any, Final
 from drakkar_flow.config.layers import Layer, from_plain
 from drakkar_flow.config.schema import ROOT, Path, Type, fields_at, is_container, type_at
 
-__all__ = ["PATH_VARIABLES", "read_environ"]
+__all__ = ["PATH_VARIABLES", "PREFIXES", "read_environ"]
 
 PATH_VARIABLES: Final = ("DRAKKAR_CONFIG", "DK_CONFIG")
 """The variables that name the configuration file, the first one set wins."""
-_PREFIXES: Final = ("DK_", "DRAKKAR_")
+PREFIXES: Final = ("DK_", "DRAKKAR_")
+"""What variables that are meant for us begin with."""
 _KEEPS_CASE: Final[set[Path]] = {("executor", "env")}
 
 
@@ -26,9 +27,9 @@ def read_environ(environ: Mapping[str, str], root: Type = ROOT, app_prefix: str 
     that; `DRAKKAR_APP__...` wins over them.
     """
     found = [
-        (_PREFIXES.index(prefix), path, name)
+        (PREFIXES.index(prefix), path, name)
         for name in environ
-        for prefix in _PREFIXES
+        for prefix in PREFIXES
         if name.startswith(prefix) and (path := _path_of(name.removeprefix(prefix)))
     ]
     if app_prefix is not None:

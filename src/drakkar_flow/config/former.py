@@ -59,7 +59,7 @@ def _minutes(hours: Any) -> Any:
 
 
 def _on_decode_error(on_parse_error: Any) -> Any:
-    return "fail" if on_parse_error == "raise" else on_parse_error
+    return {"raise": "fail", "skip": "pass"}.get(str(on_parse_error), on_parse_error)
 
 
 def _same_names(old: str, new: str, *names: str) -> dict[str, Fate]:
@@ -80,7 +80,9 @@ FORMER: Final[Mapping[str, Fate]] = {
         _NO_HTTP_SOURCE, lambda value: not _is_true(value), "remove it; a flow always reads from Kafka"
     ),
     "sources.kafka.topic": Moved("kafka.source_topic"),
-    "sources.kafka.on_parse_error": Moved("runtime.on_decode_error", _on_decode_error, "raise is called fail"),
+    "sources.kafka.on_parse_error": Moved(
+        "runtime.on_decode_error", _on_decode_error, "raise is called fail, skip is called pass"
+    ),
     **_same_names(
         "sources.kafka",
         "kafka",
@@ -91,7 +93,6 @@ FORMER: Final[Mapping[str, Fate]] = {
     "webapp": Refused(_NO_HTTP_SOURCE, _is_on, "run py-drakkar for the HTTP source"),
     # sinks and dead letters
     "sinks.kafka.*.flush_timeout_seconds": Moved("sinks.kafka.*.delivery_timeout_s"),
-    "sinks.delivery_timeout_seconds": Ignored("each sink has a time limit of its own"),
     "sinks.custom": Refused(
         "sinks can't be plugged in", remedy="write a sink as described in the README, under 'Adding a sink'"
     ),

@@ -42,7 +42,8 @@ class RuntimeConfig(Section):
     it above your longest task; 0 turns it off."""
     blocked_after_s: float = Field(default=5, ge=0)
     """Seconds for which the event loop or the engine may stand still before it is logged where; 0 turns it off."""
-    on_decode_error: Literal["skip", "dlq", "fail"] = "dlq"
-    """What becomes of a record that can't be decoded: dropped, a dead letter, or the flow ends."""
+    on_decode_error: Literal["skip", "dlq", "fail", "pass"] = "dlq"
+    """What becomes of a record that can't be decoded: dropped, a dead letter, the flow ends, or it goes on with payload
+    None and the reason in parse_error."""
     on_task_error: Literal["skip", "dlq"] = "skip"
     """What becomes of a failed task when the handler has no `on_error`: dropped, or a dead letter."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from drakkar_flow.config.base import Section
-from drakkar_flow.config.delivery import NO_BREAKER, CircuitBreakerConfig, SinkConfig
+from drakkar_flow.config.delivery import CircuitBreakerConfig, SinkConfig
 from drakkar_flow.config.kafka import KafkaSecurityConfig
 from drakkar_flow.config.remote import HttpSinkConfig, MongoSinkConfig, PostgresSinkConfig, RedisSinkConfig
 
@@ -27,8 +27,6 @@ class KafkaSinkConfig(SinkConfig):
     """Further librdkafka producer properties."""
     linger_ms: float = Field(default=2.0, ge=0)
     """Milliseconds librdkafka waits to fill a batch."""
-    delivery_timeout_s: float = Field(default=30.0, gt=0)
-    """Seconds after which a message that no broker acknowledged counts as failed."""
 
 
 class FilesystemSinkConfig(SinkConfig):
@@ -68,8 +66,22 @@ class SinksConfig(Section):
     """Directories of JSON-lines files."""
     sqlite: dict[str, SqliteSinkConfig] = {}
     """SQLite databases."""
-    circuit_breaker: Annotated[CircuitBreakerConfig, NO_BREAKER] = CircuitBreakerConfig()
+    circuit_breaker: CircuitBreakerConfig = CircuitBreakerConfig()
     """When a sink that keeps failing is left alone for a while; each sink may have its own."""
+    delivery_timeout_seconds: float = Field(default=30.0, gt=0)
+    """Seconds after which a write counts as failed, for sinks without a delivery_timeout_s of their own."""
+
+    def circuit_of(self, sink: SinkConfig) -> CircuitBreakerConfig:
+        """The circuit breaker of one sink: its own settings over those of all sinks."""
+        own = sink.circuit_breaker
+        given = {name: getattr(own, name) for name in own.model_fields_set} if own is not None else {}
+        return self.circuit_breaker.model_copy(update=given)
+
+    def timeout_of(self, sink: SinkConfig) -> float:
+        """Seconds after which a write to one sink counts as failed."""
+        return (
+            sink.delivery_timeout_s if "delivery_timeout_s" in sink.model_fields_set else self.delivery_timeout_seconds
+        )
 
 
 class DlqConfig(Section):

@@ -158,7 +158,8 @@ def _sink(ref: SinkRef, configured: dict[str, Any], config: DrakkarConfig, probl
             place = ".".join([where, *map(str, error["loc"])])
             problems.append(Problem(place, error["msg"], "mend the sink's settings in the flow"))
         return None
-    sink = spec.make(ref.name, _with_brokers(settings, config.kafka))
+    timed = settings.model_copy(update={"delivery_timeout_s": config.sinks.timeout_of(settings)})
+    sink = spec.make(ref.name, _with_brokers(timed, config.kafka))
     return SinkPart(spec, ref.name, settings, sink)
 
 

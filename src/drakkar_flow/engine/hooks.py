@@ -96,14 +96,17 @@ class RunningHooks:
             self._bridge.run(self._periodics.close(), timeout_s)
 
     def close(self, timeout_s: float) -> int:
-        """End the offload pool and let go of the handler; returns how many offloaded calls did not end."""
-        left = 0
-        if self.pool is not None and not self._bridge.closed:
-            left = self._bridge.run(self.pool.close(timeout_s))
+        """Let go of the handler and end the offload pool; returns how many offloaded calls did not end.
+
+        Raises:
+            TimeoutError: a hook blocks the event loop.
+        """
         if self._bound:
             self._bound = False
             self._hooks.owner._services = None  # noqa: SLF001
-        return left
+        if self.pool is None or self._bridge.closed:
+            return 0
+        return self._bridge.run(self.pool.close(timeout_s), timeout_s + 1)
 
     def _give_settings(self, config: DrakkarConfig) -> None:
         if self._hooks.owner is not None and self._hooks.owner.app_config_model is not None:

@@ -57,6 +57,9 @@ _SOURCE = {
 _PROGRESS = {
     "consumer_lag": _gauge("Records the brokers hold beyond what the group has finished", *LANE),
     "offset_lag": _gauge("Records read and not finished; not the lag, see consumer_lag", *LANE),
+    "partition_finished_spans": _gauge(
+        "Stretches of finished records behind an unfinished one; 550 are the most", *LANE
+    ),
     "partition_staleness_seconds": _gauge("Seconds since a record last finished while others wait, else 0", *LANE),
     "partition_oldest_in_flight_seconds": _gauge("Seconds since the oldest unfinished record was read", *LANE),
     "oldest_in_flight_seconds": _gauge("Seconds since the oldest unfinished record was read, all partitions"),
@@ -127,6 +130,8 @@ _SINKS = {
     "sink_deliver_duration_seconds": _histogram(
         "Seconds a sink took to write a batch", (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5), *_SINK
     ),
+    "sink_circuit_open": _gauge("1 while a sink that keeps failing is left alone, 0.5 while one batch probes", *_SINK),
+    "sink_circuit_trips": _counter("Times a sink's circuit opened, after a failed probe too", *_SINK),
     "sink_dlq_messages": _counter("Dead letters acknowledged by the broker"),
     "dlq_send_failures": _counter("Dead letters that could not be written, at each attempt"),
     "dlq_dropped_payloads": _counter("Dead letters given up (dlq.on_failure: drop)", *LANE),

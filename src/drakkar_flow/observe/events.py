@@ -38,6 +38,7 @@ __all__ = [
     "RecordsConsumed",
     "RecordsFailed",
     "RecordsFinished",
+    "SinkCircuitChanged",
     "StateChanged",
     "TaskFellBack",
     "TaskFinished",
@@ -344,6 +345,20 @@ class DeliveriesSkipped(Event, frozen=True):
     sink_type: str
     sink_name: str
     count: int
+
+
+class SinkCircuitChanged(Event, frozen=True):
+    """A sink is left alone (open) after `failures` failed batches in a row, probed (half_open) or used again (closed).
+
+    `waits` tells whether its deliveries wait while it is open, `reason` is why the last batch failed.
+    """
+
+    sink_type: str
+    sink_name: str
+    state: str
+    failures: int
+    waits: bool
+    reason: str = ""
 
 
 class DeadLettersWritten(Event, frozen=True):

@@ -179,6 +179,15 @@ def _deliveries_skipped(e: ev.DeliveriesSkipped) -> Line:
     return Line("warning", "sink_delivery_skipped", _sink(e), expect, (e.sink_type, e.sink_name))
 
 
+def _sink_circuit(e: ev.SinkCircuitChanged) -> Line:
+    fields = {"sink_type": e.sink_type, "sink_name": e.sink_name, "failures": e.failures}
+    if e.state != "open":
+        return Line("info", f"sink_circuit_{e.state}", fields)
+    meanwhile = "its deliveries wait" if e.waits else "its deliveries go where undeliverable ones go, unwritten"
+    expect = f"{meanwhile}, until one batch, tried after the cool-down, is written"
+    return Line("error", "sink_circuit_open", {**fields, "reason": e.reason}, expect)
+
+
 def _dead_letters(e: ev.DeadLettersWritten) -> Line:
     expect = "their records count as finished; look into the dead letter topic"
     return Line("warning", "dlq_message_sent", {"count": e.count}, expect, ())
@@ -264,6 +273,7 @@ LINES: dict[type[ev.Event], Callable[[Any], Line | None]] = {
     ev.DeliveryRetried: _delivery_retried,
     ev.DeliveriesFailed: _deliveries_failed,
     ev.DeliveriesSkipped: _deliveries_skipped,
+    ev.SinkCircuitChanged: _sink_circuit,
     ev.DeadLettersWritten: _dead_letters,
     ev.DeadLetterFailed: _dead_letter_failed,
     ev.DeliveriesSuppressed: _suppressed,

@@ -28,6 +28,7 @@ __all__ = ["Metrics", "user_metrics"]
 
 PREFIX = "drakkar_"
 STATES = ("starting", "running", "draining", "stopped", "failed")
+_BREAKER = {"closed": 0.0, "half_open": 0.5, "open": 1.0}
 
 
 class Metrics:
@@ -67,7 +68,7 @@ class Metrics:
                 self._counters[name] = PlainCounter(PREFIX + name, spec.help, spec.labels)
                 self.registry.register(self._counters[name])
             case "gauge":
-                self._gauges[name] = Gauge(PREFIX + name, spec.help, registry=self.registry)
+                self._gauges[name] = Gauge(PREFIX + name, spec.help, spec.labels, registry=self.registry)
             case "histogram":
                 self._histograms[name] = BulkHistogram(PREFIX + name, spec.help, spec.labels, spec.buckets)
                 self.registry.register(self._histograms[name])
@@ -134,6 +135,7 @@ class Metrics:
             ev.DeliveriesSkipped,
             lambda e: self._count("sink_deliveries_skipped", e.sink_type, e.sink_name, by=e.count),
         )
+        bus.listen(ev.SinkCircuitChanged, self._on_circuit)
         bus.listen(ev.DeadLettersWritten, lambda e: self._count("sink_dlq_messages", by=e.count))
         bus.listen(ev.DeadLetterFailed, self._on_dead_letter_failed)
         bus.listen(ev.DeliveriesSuppressed, lambda e: self._count("suppressed_zombie_deliveries", by=e.count))
@@ -215,7 +217,7 @@ class Metrics:
         self._histograms["executor_queue_wait_seconds"].observe_all(event.queue_waits_s)
 
     def _on_breaker(self, event: ev.ExecutorBreakerChanged) -> None:
-        self._gauges["executor_breaker_state"].set({"closed": 0, "half_open": 0.5}.get(event.state, 1))
+        self._gauges["executor_breaker_state"].set(_BREAKER[event.state])
 
     def _on_hook_ran(self, event: ev.HookRan) -> None:
         if event.duration_s is not None:
@@ -244,6 +246,11 @@ class Metrics:
     def _on_deliveries_failed(self, event: ev.DeliveriesFailed) -> None:
         self._count("sink_payloads_failed", event.sink_type, event.sink_name, by=event.count)
         self._count("sink_deliver_errors", event.sink_type, event.sink_name)
+
+    def _on_circuit(self, event: ev.SinkCircuitChanged) -> None:
+        self._gauges["sink_circuit_open"].labels(event.sink_type, event.sink_name).set(_BREAKER[event.state])
+        if event.state == "open":
+            self._count("sink_circuit_trips", event.sink_type, event.sink_name)
 
     def _on_dead_letter_failed(self, event: ev.DeadLetterFailed) -> None:
         self._count("dlq_send_failures", by=event.count)

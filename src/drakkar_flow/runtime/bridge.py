@@ -24,14 +24,19 @@ class Bridge:
     """Owns the loop's thread from `open` to `close`.
 
     `on_bug` hears of exceptions that nobody catches in what was posted, and of a loop that ended by
-    itself: work is lost then, so the flow has to end visibly.
+    itself: work is lost then, so the flow has to end visibly. `make_loop` makes another loop than uvloop's.
 
     The thread is a daemon, so that a process whose engine failed can still run its exit handlers,
     which close the bridge.
     """
 
-    def __init__(self, on_bug: Callable[[BaseException], None] | None = None) -> None:
+    def __init__(
+        self,
+        on_bug: Callable[[BaseException], None] | None = None,
+        make_loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    ) -> None:
         self._on_bug = on_bug
+        self._make_loop = make_loop
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: asyncio.Event | None = None
         self._ready = threading.Event()
@@ -59,6 +64,7 @@ class Bridge:
         if loop is not None and ended is not None:
             with suppress(RuntimeError):  # it ended by itself just now
                 loop.call_soon_threadsafe(ended.set)
+        if self._thread.ident is not None:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
@@ -110,7 +116,7 @@ class Bridge:
     def _run(self) -> None:
         # The runner cancels what is left when `_serve` returns, waits for it and closes the loop.
         try:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            with asyncio.Runner(loop_factory=self._make_loop or uvloop.new_event_loop) as runner:
                 runner.run(self._serve())
         except BaseException as exc:  # a hook called sys.exit(), say
             self._report(exc)

@@ -10,17 +10,17 @@ from typing import Any
 
 from drakkar_flow.runtime.bridge import Bridge
 
-__all__ = ["Calls"]
+__all__ = ["Calls", "eager_task"]
 
 if sys.version_info >= (3, 12):
 
-    def _task(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> asyncio.Task[Any]:
+    def eager_task(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> asyncio.Task[Any]:
         """Start at once: a coroutine that does not wait has ended when this returns."""
         return asyncio.Task(coroutine, loop=loop, eager_start=True)
 
 else:
 
-    def _task(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> asyncio.Task[Any]:
+    def eager_task(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> asyncio.Task[Any]:
         return loop.create_task(coroutine)
 
 
@@ -72,7 +72,7 @@ class Calls:
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
-        task = _task(coroutine, loop)
+        task = eager_task(coroutine, loop)
         if task.done():
             self._finish(task, done)
         else:

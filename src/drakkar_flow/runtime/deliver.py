@@ -25,17 +25,22 @@ from drakkar_flow.observe.events import (
     HookRan,
 )
 from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.circuit import Circuit
 from drakkar_flow.runtime.failures import describe, failure_of
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.step import Worker
+from drakkar_flow.runtime.writes import Writes
 from drakkar_flow.sinks.base import Sink
 
 __all__ = ["DeliverSettings", "DeliverWorker"]
 
+_LONGEST_PAUSE_S = 300.0
+"""No target may ask for more."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeliverSettings:
-    """One sink's name, limits and retry policy."""
+    """One sink's name, limits and retry policy; `timeout_s` is None for a sink that keeps its time itself."""
 
     kind: str
     name: str
@@ -43,6 +48,7 @@ class DeliverSettings:
     max_batch: int
     attempts: int
     backoff: Backoff
+    timeout_s: float | None = None
     on_error: Callable[..., Any] | None = None
 
 
@@ -62,12 +68,15 @@ class DeliverWorker(Worker):
     overtaken when the sink allows more than one write at a time.
     """
 
-    def __init__(self, bridge: Bridge, bus: Bus, flight: Flight, sink: Sink, settings: DeliverSettings) -> None:
+    def __init__(
+        self, bridge: Bridge, bus: Bus, flight: Flight, sink: Sink, settings: DeliverSettings, circuit: Circuit
+    ) -> None:
         super().__init__(bridge)
         self._bus = bus
         self._flight = flight
-        self._sink = sink
         self._settings = settings
+        self._circuit = circuit
+        self._writes = Writes(sink, settings.max_in_flight, settings.timeout_s)
         self._waiting: deque[Delivery] = deque()
         self._writing = 0
         self._pumping = False
@@ -101,31 +110,44 @@ class DeliverWorker(Worker):
         self._pumping = False
 
     async def _to_the_end(self, batch: list[Delivery]) -> None:
-        settings = self._settings
-        attempt = 0
+        """Write a batch until each of its payloads is durable, refused or given up."""
+        while batch:
+            ticket = await self._circuit.admission()
+            if ticket is None:
+                self._bury(self._unfenced(batch), self._circuit.refusal(), 0)
+                return
+            batch = await self._round(batch, ticket)
+
+    async def _round(self, batch: list[Delivery], ticket: int) -> list[Delivery]:
+        """Try a batch as often as the sink's settings say; returns what is to be tried from the start."""
+        settings, circuit = self._settings, self._circuit
+        attempt, works = 0, False
         while batch := self._unfenced(batch):
             attempt += 1
             started = time.monotonic()
             written = await self._write(batch)
             if written.done:
+                works = True
                 self._acknowledge(written.done)
                 took_s = time.monotonic() - started
                 self._bus.emit(DeliveriesWritten(settings.kind, settings.name, len(written.done), took_s))
-            for delivery, cause in written.rejected:
-                await self._give_up([delivery], cause, attempt)
             batch, error = written.again, written.error
+            if not batch and works:
+                circuit.succeed(ticket)
+            for delivery, cause in written.rejected:
+                await self._refused(delivery, cause, attempt)
             if not batch or error is None:
-                return
+                break
             if attempt >= settings.attempts:
-                if await self._give_up(batch, error, attempt):
-                    return
-                attempt = 0
+                return await self._failed(batch, error, attempt, ticket)
             await self._pause(batch, error, attempt)
+        circuit.release(ticket)
+        return []
 
     async def _write(self, batch: list[Delivery]) -> _Written:
         """Write once and sort the batch by what became of it."""
         try:
-            await self._sink.write_batch(batch)
+            await self._writes.write(batch)
         except BatchFailed as exc:
             if not all(0 <= index < len(batch) for index in exc.failures):
                 return _Written([], batch, [], exc)  # it names what was not in the batch: believe none of it
@@ -142,7 +164,9 @@ class DeliverWorker(Worker):
 
     async def _pause(self, batch: list[Delivery], error: Exception, attempt: int) -> None:
         settings = self._settings
-        delay_s = error.delay_s if isinstance(error, RetryAfter) else settings.backoff.delay_s(attempt, random.random)
+        delay_s = _asked_s(error)
+        if delay_s is None:
+            delay_s = settings.backoff.delay_s(attempt, random.random)
         self._bus.emit(DeliveryRetried(settings.kind, settings.name, len(batch), attempt, delay_s, str(error)))
         await asyncio.sleep(delay_s)
 
@@ -168,18 +192,47 @@ class DeliverWorker(Worker):
             self._bus.emit(DeliveriesSuppressed(len(batch) - len(kept)))
         return kept
 
-    async def _give_up(self, batch: list[Delivery], error: Exception, attempts: int) -> bool:
-        """Ask `on_delivery_error`; returns False when it wants the batch written again."""
-        settings = self._settings
-        action = await self._decide(batch, error) if settings.on_error is not None else DeliveryAction.DLQ
-        if action == DeliveryAction.RETRY and not isinstance(error, SinkRejected):
-            return False
+    async def _failed(self, batch: list[Delivery], error: Exception, attempts: int, ticket: int) -> list[Delivery]:
+        """Decide about a batch that is out of attempts; returns it when it is to be tried from the start."""
+        settings, circuit = self._settings, self._circuit
+        if circuit.waits and (settings.on_error is None or not circuit.closed):
+            circuit.fail(ticket, describe(error))
+            if circuit.closed:
+                await self._pause(batch, error, attempts)
+            return batch
+        action = await self._decide(batch, error)
+        if action == DeliveryAction.RETRY:
+            circuit.release(ticket)
+            await self._pause(batch, error, attempts)
+            return batch
         if action == DeliveryAction.SKIP:
-            self._bus.emit(DeliveriesSkipped(settings.kind, settings.name, len(batch)))
-            for delivery in batch:
-                for record, credit in delivery.holds:
-                    self.ack(Ack(record, credit, AckStatus.SKIPPED))
-            return True
+            circuit.release(ticket)
+            self._skip(batch)
+            return []
+        if action is None:  # nobody decided: a probe is void then, for the next batch to be one
+            circuit.release(ticket)
+        circuit.fail(ticket, describe(error))
+        self._bury(batch, error, attempts, decided=settings.on_error is not None)
+        return []
+
+    async def _refused(self, delivery: Delivery, error: Exception, attempts: int) -> None:
+        """Decide about a payload that the target does not take: it is dropped or given up, never tried again."""
+        if await self._decide([delivery], error) == DeliveryAction.SKIP:
+            self._skip([delivery])
+        else:
+            self._bury([delivery], error, attempts, decided=self._settings.on_error is not None)
+
+    def _skip(self, batch: list[Delivery]) -> None:
+        self._bus.emit(DeliveriesSkipped(self._settings.kind, self._settings.name, len(batch)))
+        for delivery in batch:
+            for record, credit in delivery.holds:
+                self.ack(Ack(record, credit, AckStatus.SKIPPED))
+
+    def _bury(self, batch: list[Delivery], error: Exception, attempts: int, *, decided: bool = False) -> None:
+        """Make failures of a batch: dead letters where that was `decided`, else what the flow's route says."""
+        if not batch:
+            return
+        settings = self._settings
         self._bus.emit(DeliveriesFailed(settings.kind, settings.name, len(batch), str(error)))
         for delivery in batch:
             failure = failure_of(FailureKind.SINK, f"sink-{settings.kind}-{settings.name}", error, delivery.holds)
@@ -187,15 +240,16 @@ class DeliverWorker(Worker):
             failure.sink_type = settings.kind
             failure.sink_name = settings.name
             failure.attempts = attempts
-            failure.to_dlq = settings.on_error is not None
+            failure.to_dlq = decided
             self.fail(failure)
-        return True
 
-    async def _decide(self, batch: list[Delivery], error: Exception) -> DeliveryAction:
-        assert self._settings.on_error is not None
+    async def _decide(self, batch: list[Delivery], error: Exception) -> DeliveryAction | None:
+        """Ask `on_delivery_error`, DLQ where there is none; None when it could not answer."""
+        if self._settings.on_error is None:
+            return DeliveryAction.DLQ
         started = time.monotonic()
         problem: Exception | None = None
-        action = DeliveryAction.DLQ
+        action: DeliveryAction | None = None
         seen = DeliveryError(
             sink_name=self._settings.name,
             sink_type=self._settings.kind,
@@ -210,3 +264,10 @@ class DeliverWorker(Worker):
         text = f"on_delivery_error: {describe(problem)}" if problem else ""
         self._bus.emit(HookRan("on_delivery_error", time.monotonic() - started, text, problem))
         return action
+
+
+def _asked_s(error: Exception) -> float | None:
+    """The longest pause that the target of a failed write asked for, if it asked for any."""
+    causes = error.failures.values() if isinstance(error, BatchFailed) else (error,)
+    asked = [cause.delay_s for cause in causes if isinstance(cause, RetryAfter)]
+    return min(max(0.0, *asked), _LONGEST_PAUSE_S) if asked else None

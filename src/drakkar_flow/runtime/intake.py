@@ -12,7 +12,7 @@ class Intake:
     """Keeps an executor's queue between two marks, without knowing how many tasks a record will become.
 
     The marks are multiples of the executor's slots; the high one rises to what the executor got done
-    in the last 40 ms, so that neither a pool that does thousands of tasks in a slot runs dry nor a
+    in 40 ms, at its last pace, so that neither a pool that does thousands of tasks in a slot runs dry nor a
     queue of slow ones grows. Every 20 ms the intake grants what is missing to `high`. While the load
     stays at or below `low` and records finish at the pace of the grants, as they do where most tasks
     are precomputed, the grant doubles; as soon as there is a queue it is `high` at most again. Records
@@ -44,8 +44,10 @@ class Intake:
         records finished since the start.
         """
         if now >= self._next_at:
+            late_s = now - self._next_at
             self._next_at = now + _REFILL_S
-            high = max(slots * self._high, 2 * (ended - self._ended))
+            pace = (ended - self._ended) * _REFILL_S / (_REFILL_S + late_s)
+            high = max(slots * self._high, int(2 * pace))
             low = min(high - 1, max(1, slots * self._low))
             self._refill(high, low, load, finished - self._finished)
             self._finished = finished

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from drakkar_flow.config.delivery import SinkConfig
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.kernel.backoff import Backoff
@@ -30,7 +31,7 @@ class SinkPart:
 
     spec: SinkSpec
     name: str
-    settings: object
+    settings: SinkConfig
     sink: Sink
 
     @property

@@ -100,6 +100,11 @@ class Worker(ABC):
         return done
 
     @property
+    def has_answers(self) -> bool:
+        """Whether `take` would return something."""
+        return bool(self._outbox)
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is open. Read before `take`, a true answer means that `take` returns the last of it."""
         return self._sent == self._received and self.open == 0 and self._next is None

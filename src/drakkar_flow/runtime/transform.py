@@ -14,6 +14,8 @@ from drakkar_flow.errors import DecodeError
 from drakkar_flow.kernel.ordering import Keys, Turns
 from drakkar_flow.model.outcome import Ack, AckStatus, FailureKind
 from drakkar_flow.model.record import Record
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events import RecordsFailed
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.credit import split
@@ -23,7 +25,7 @@ from drakkar_flow.runtime.labels import Labels
 from drakkar_flow.runtime.line import KeysOf
 from drakkar_flow.runtime.step import Worker
 
-__all__ = ["ChunkStep", "MapAsyncWorker", "decode_step", "filter_step", "flat_map_step", "map_step"]
+__all__ = ["ChunkStep", "MapAsyncWorker", "decode_step", "filter_step", "flat_map_step", "map_step", "passing_step"]
 
 ChunkStep = Callable[[Chunk], Chunk]
 
@@ -44,6 +46,24 @@ def decode_step(stage: str, decode: Callable[..., Any], labels: Labels, *, with_
                 failed.add(id(record))
         if failed:
             chunk.items = [record for record in chunk.items if id(record) not in failed]
+        return chunk
+
+    return step
+
+
+def passing_step(decode: ChunkStep, labels: Labels, bus: Bus) -> ChunkStep:
+    """A decode step that lets records go on which it can't decode: with payload None, and why in `parse_error`."""
+
+    def step(chunk: Chunk) -> Chunk:
+        records, others = chunk.items, len(chunk.failures)
+        chunk = decode(chunk)
+        for failure in chunk.failures[others:]:
+            record = failure.holds[0][0]
+            record.payload = None
+            record.parse_error = failure.error
+            bus.emit(RecordsFailed(failure.kind, failure.stage, record.lane, 1, failure.error, labels.of(record)))
+        del chunk.failures[others:]
+        chunk.items = records
         return chunk
 
     return step

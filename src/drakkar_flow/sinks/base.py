@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from drakkar_flow.config.base import Section
+from drakkar_flow.config.delivery import SinkConfig
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.record import Record
 
@@ -27,7 +27,8 @@ class Sink(Protocol):
     async def write_batch(self, batch: Sequence[Delivery]) -> None:
         """Write every payload of `batch`; when it returns, all of them are durable by the target's own word.
 
-        Never called before `connect` returned. At most `SinkSpec.max_in_flight` calls overlap.
+        Never called before `connect` returned. At most `SinkSpec.max_in_flight` calls overlap. A call
+        that takes too long is cancelled, and its payloads are written again.
 
         Raises:
             BatchFailed: some payloads failed, by index; the others are durable. A cause that is a
@@ -49,7 +50,7 @@ class SinkSpec:
     """The name under `sinks` in the configuration, e.g. `kafka`."""
     payload_type: type
     """The payload this kind takes."""
-    settings_type: type[Section]
+    settings_type: type[SinkConfig]
     """The model of one instance's settings."""
     make: Callable[[str, Any], Sink]
     """(instance name, settings) -> a sink that is not connected yet."""
@@ -59,3 +60,5 @@ class SinkSpec:
     """How many `write_batch` calls may overlap; 1 keeps the order."""
     max_batch: int = 1000
     """The most payloads one `write_batch` gets."""
+    times_itself: bool = False
+    """Whether the sink itself fails what takes longer than `delivery_timeout_s`."""

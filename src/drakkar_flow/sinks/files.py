@@ -18,6 +18,7 @@ from drakkar_flow.model.payload import FilePayload
 from drakkar_flow.model.record import Record
 from drakkar_flow.sinks.appender import Appender
 from drakkar_flow.sinks.base import SinkSpec
+from drakkar_flow.sinks.threads import in_thread
 
 __all__ = ["SPEC", "FileSink"]
 
@@ -59,7 +60,7 @@ class FileSink:
         """
         if self._appender is None:
             raise SinkNotConnected(f"sinks.filesystem.{self._name} is not connected; connect() comes first")
-        failures = await anyio.to_thread.run_sync(_write, self._appender, batch, limiter=self._one_at_a_time)
+        failures = await in_thread(_write, self._appender, batch, limiter=self._one_at_a_time)
         if failures:
             raise BatchFailed(dict(sorted(failures.items())))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -110,8 +111,12 @@ class HttpSink:
         import httpx
 
         body = self._body(payload)
+        limit_s = self._settings.delivery_timeout_s
         try:
-            answer = await client.request(self._settings.method, self._settings.url.get_secret_value(), **body)
+            async with asyncio.timeout(limit_s):  # the client's limits are for each wait, not for the whole request
+                answer = await client.request(self._settings.method, self._settings.url.get_secret_value(), **body)
+        except TimeoutError:
+            raise SinkError(f"HTTP: the request was not answered within {limit_s:g} s") from None
         except (httpx.HTTPError, OSError, ssl.SSLError) as error:
             raise SinkError(f"HTTP: {type(error).__name__}: {error}") from error
         if answer.is_success:
@@ -162,5 +167,6 @@ SPEC = SinkSpec(
     wrap=_wrap,
     max_in_flight=8,
     max_batch=20,
+    times_itself=True,
 )
 """What the library knows about HTTP sinks."""

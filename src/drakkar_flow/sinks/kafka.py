@@ -104,5 +104,6 @@ SPEC = SinkSpec(
     wrap=_wrap,
     max_in_flight=MAX_IN_FLIGHT,
     max_batch=MAX_BATCH,
+    times_itself=True,
 )
 """What the library knows about Kafka sinks."""

@@ -18,6 +18,7 @@ from drakkar_flow.model.payload import SqlitePayload
 from drakkar_flow.model.record import Record
 from drakkar_flow.sinks.base import SinkSpec
 from drakkar_flow.sinks.rows import Row, create_statement, insert_statement, make_row
+from drakkar_flow.sinks.threads import in_thread
 
 __all__ = ["SPEC", "SqliteSink"]
 
@@ -68,7 +69,7 @@ class SqliteSink:
         """
         if self._database is None:
             raise SinkNotConnected(f"sinks.sqlite.{self._name} is not connected; connect() comes first")
-        failures = await anyio.to_thread.run_sync(self._database.write, batch, limiter=self._one_at_a_time)
+        failures = await in_thread(self._database.write, batch, limiter=self._one_at_a_time)
         if failures:
             raise BatchFailed(dict(sorted(failures.items())))
 

@@ -1,27 +1,87 @@
 """The testing kit: run a flow in this process, with everything outside of it in memory.
 
 >>> from drakkar_flow import StreamFlow
->>> outcome = run_flow(StreamFlow("double").decode(int).map(lambda n: n * 2).route(), [1, 2, 3])
+>>> from drakkar_flow.testing import FlowHarness, run_flow
+>>> double = StreamFlow("double").decode(int).map(lambda n: n * 2).route()
+>>> outcome = run_flow(double, [1, 2, 3])
 >>> outcome.values, outcome.committed
 ([2, 4, 6], {('input', 0): 3})
+>>> with FlowHarness(double) as kit:
+...     kit.send(4)
+...     kit.wait_acknowledged()
+...     kit.values
+Sent(topic='input', partition=0, offset=0)
+[8]
+
+The names are loaded when first used: pytest imports this package for its plugin, in foreign test suites too.
 """
 
-from drakkar_flow.testing.executor import ScriptedExecutor, failed, succeeded
-from drakkar_flow.testing.gate import Gate
-from drakkar_flow.testing.harness import FlowRun, Outcome, run_flow
-from drakkar_flow.testing.reader import MemoryReader
-from drakkar_flow.testing.sinks import MemoryDeadLetters, MemorySink, MemorySinkSettings
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from drakkar_flow.testing.clock import FakeClock
+    from drakkar_flow.testing.executor import Answer, ScriptedExecutor, failed, succeeded
+    from drakkar_flow.testing.gate import Gate
+    from drakkar_flow.testing.harness import FlowHarness
+    from drakkar_flow.testing.log import MemoryLog
+    from drakkar_flow.testing.play import CRASH, run_flow
+    from drakkar_flow.testing.reader import MemoryReader
+    from drakkar_flow.testing.receipts import Sent
+    from drakkar_flow.testing.run import FlowRun, Outcome
+    from drakkar_flow.testing.sinks import MemoryDeadLetters, MemorySink, MemorySinkSettings
+
+_HOMES = {
+    "CRASH": "play",
+    "Answer": "executor",
+    "FakeClock": "clock",
+    "FlowHarness": "harness",
+    "FlowRun": "run",
+    "Gate": "gate",
+    "MemoryDeadLetters": "sinks",
+    "MemoryLog": "log",
+    "MemoryReader": "reader",
+    "MemorySink": "sinks",
+    "MemorySinkSettings": "sinks",
+    "Outcome": "run",
+    "ScriptedExecutor": "executor",
+    "Sent": "receipts",
+    "failed": "executor",
+    "run_flow": "play",
+    "succeeded": "executor",
+}
 
 __all__ = [
+    "CRASH",
+    "Answer",
+    "FakeClock",
+    "FlowHarness",
     "FlowRun",
     "Gate",
     "MemoryDeadLetters",
+    "MemoryLog",
     "MemoryReader",
     "MemorySink",
     "MemorySinkSettings",
     "Outcome",
     "ScriptedExecutor",
+    "Sent",
     "failed",
     "run_flow",
     "succeeded",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

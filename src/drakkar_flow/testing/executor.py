@@ -5,20 +5,78 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from drakkar_flow.errors import ExecutorClosed
 from drakkar_flow.executor.base import Done, ExecutorStatistics, Outcome, Running
-from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
+from drakkar_flow.model.task import ErrorKind, ExecutorError, ExecutorResult, ExecutorTask
 from drakkar_flow.testing.gate import Gate
 
-__all__ = ["ScriptedExecutor", "failed", "succeeded"]
+__all__ = ["Answer", "ScriptedExecutor", "Unscripted", "failed", "succeeded"]
 
-Ending = str | int
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a program does: it runs for `delay_s` seconds of the flow's clock, says something and exits.
+
+    `kind` makes it end otherwise: `timeout`, `signal`, `launch_failure`, `internal`.
+    """
+
+    stdout: str = ""
+    stderr: str = ""
+    exit_code: int = 0
+    delay_s: float = 0.0
+    kind: ErrorKind | None = None
+
+    def outcome(self, task: ExecutorTask) -> Outcome:
+        """How the task ends."""
+        if self.exit_code == 0 and self.kind is None:
+            return ExecutorResult(task=task, stdout=self.stdout, stderr=self.stderr, duration_seconds=self.delay_s)
+        return ExecutorError(
+            task=task,
+            kind=self.kind or "nonzero_exit",
+            exit_code=self.exit_code if self.kind in (None, "nonzero_exit") else None,
+            stdout=self.stdout,
+            stderr=self.stderr,
+            duration_seconds=self.delay_s,
+        )
+
+
+Ending = str | int | Answer
 """Text: success with that output. A number: the exit code."""
 Script = Callable[[ExecutorTask], Outcome | Ending] | Mapping[str, Ending | Sequence[Ending]]
 """A function of the task; or by task id one ending, or one for each attempt (the last stays).
 
 A function may raise ExecutorClosed for a task that is given up; what else it raises is an error of kind `internal`."""
+
+
+class Unscripted(AssertionError):
+    """Raised where a strict executor meets a task that its script does not know: the test fails with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How the tasks end that look like this; see `ScriptedExecutor.on`."""
+
+    task_id: str | None
+    binary: str | None
+    args: Sequence[str] | None
+    stdin: str | None
+    endings: list[Ending]
+
+    def gives(self, *endings: Ending) -> None:
+        """Say how such a task ends: one ending for each of its attempts, the last stays."""
+        self.endings[:] = endings
+
+    def fits(self, task: ExecutorTask, binary: str) -> bool:
+        """Whether the task looks like this."""
+        stdin = task.stdin.decode(errors="replace") if isinstance(task.stdin, bytes) else task.stdin or ""
+        return (
+            self.task_id in (None, task.task_id)
+            and self.binary in (None, task.binary_path or binary)
+            and self.stdin in (None, stdin)
+            and (self.args is None or _alike(self.args, task.args))
+        )
 
 
 def succeeded(task: ExecutorTask, stdout: str = "") -> ExecutorResult:
@@ -40,23 +98,55 @@ class _Running:
 
 
 class ScriptedExecutor:
-    """Ends tasks as `script` says; those it does not name succeed without output.
+    """Ends tasks as `script` or a rule (`on`) says; those that neither names succeed without output.
 
-    `started` has the ids of the tasks in the order they started, each attempt once; `priorities` the
-    priority of each task; `peak` is the most that ran at once. While a task's gate (`gate(task_id)`)
-    or the one of all tasks (`gate()`) is shut, it runs on.
+    With `strict` a task that nothing names fails the test. `calls` has the tasks as they were handed over,
+    each attempt once, `started` their ids, `times` when that was by the flow's clock; `priorities` the priority
+    of each task; `peak` is the most that ran at once. While a task's gate (`gate(task_id)`) or the one of all
+    tasks (`gate()`) is shut, it runs on. `timeout_s` is the longest that an answer may be delayed; the kit sets
+    it and `binary` from the flow's configuration.
+
+    >>> executor = ScriptedExecutor({"t-1": [1, 1, "third time lucky"]})
+    >>> executor.on(binary="grep", args=["-c", "..."]).gives("12")
+    >>> executor.on(args=["--slow"]).gives(Answer(stdout="at last", delay_s=30))
     """
 
-    def __init__(self, script: Script | None = None, *, slots: int = 4) -> None:
-        self._script: Script = script if script is not None else {}
+    def __init__(self, script: Script | None = None, *, slots: int = 4, strict: bool = False) -> None:
+        self.script: Script = script if script is not None else {}
+        self.strict = strict
+        self.binary = ""
+        self.timeout_s: float | None = None
         self._slots = slots
+        self._rules: list[Rule] = []
         self._attempts: Counter[str] = Counter()
         self._gates: dict[str, Gate] = {}
         self._running = 0
         self._runs: set[asyncio.Task[Outcome | None]] = set()
-        self.started: list[str] = []
+        self.calls: list[ExecutorTask] = []
+        self.times: list[float] = []
         self.priorities: dict[str, object] = {}
         self.peak = 0
+
+    @property
+    def started(self) -> list[str]:
+        """The ids of the tasks in the order they started, each attempt once."""
+        return [task.task_id for task in self.calls]
+
+    def on(
+        self,
+        *,
+        task_id: str | None = None,
+        binary: str | None = None,
+        args: Sequence[str] | None = None,
+        stdin: str | None = None,
+    ) -> Rule:
+        """Begin a rule for the tasks of which all that is given is true; earlier rules go first, the script before all.
+
+        In `args` `"*"` stands for any one argument, `"..."` at the end for any that follow.
+        """
+        rule = Rule(task_id, binary, args, stdin, [])
+        self._rules.append(rule)
+        return rule
 
     def gate(self, task_id: str = "") -> Gate:
         """Where a task waits before it ends; without an id the gate of all tasks."""
@@ -67,7 +157,8 @@ class ScriptedExecutor:
 
     def submit(self, task: ExecutorTask, priority: object, done: Done) -> Running:
         """End the task as the script says, in a later turn of the loop."""
-        self.started.append(task.task_id)
+        self.calls.append(task)
+        self.times.append(asyncio.get_running_loop().time())
         self.priorities[task.task_id] = priority
         self._running += 1
         self.peak = max(self.peak, self._running)
@@ -86,11 +177,21 @@ class ScriptedExecutor:
         await self.gate(task.task_id).passage()
         await self.gate().passage()
         try:
-            return self._ending(task)
+            ending = self._ending(task)
         except ExecutorClosed:
             return None
         except Exception as exc:  # as an executor that fails by itself would say it
+            if isinstance(exc, Unscripted):
+                asyncio.get_running_loop().call_exception_handler({"message": str(exc), "exception": exc})
             return ExecutorError(task=task, kind="internal", exception=f"{type(exc).__name__}: {exc}")
+        if isinstance(ending, ExecutorResult | ExecutorError):
+            return ending
+        if isinstance(ending, str | int):
+            ending = Answer(stdout=ending) if isinstance(ending, str) else Answer(exit_code=ending)
+        if self.timeout_s is not None and ending.delay_s > self.timeout_s:
+            ending = Answer(kind="timeout", delay_s=self.timeout_s)
+        await asyncio.sleep(ending.delay_s)
+        return ending.outcome(task)
 
     async def close(self) -> None:
         """Give up what waits at a gate."""
@@ -101,19 +202,28 @@ class ScriptedExecutor:
         """How much runs now; nothing ever waits for a slot."""
         return ExecutorStatistics(self._running, 0, self._slots)
 
-    def _ending(self, task: ExecutorTask) -> Outcome:
-        script = self._script
-        ending: Outcome | Ending | Sequence[Ending]
-        if isinstance(script, Mapping):
-            ending = script.get(task.task_id, "")
-            if not isinstance(ending, str | int):
-                attempt = self._attempts[task.task_id]
-                self._attempts[task.task_id] += 1
-                ending = ending[min(attempt, len(ending) - 1)]
-        else:
-            ending = script(task)
-        if isinstance(ending, str):
-            return succeeded(task, ending)
-        if isinstance(ending, int):
-            return failed(task, ending) if ending else succeeded(task)
-        return ending
+    def _ending(self, task: ExecutorTask) -> Outcome | Ending:
+        if not isinstance(self.script, Mapping):
+            return self.script(task)
+        endings: Ending | Sequence[Ending] | None = self.script.get(task.task_id)
+        if endings is None:
+            endings = next((rule.endings for rule in self._rules if rule.fits(task, self.binary)), None)
+        if endings is None and self.strict:
+            call = " ".join([task.binary_path or self.binary, *task.args])
+            raise Unscripted(f"no script for task {task.task_id}: {call}")
+        if isinstance(endings, str | int | Answer):
+            return endings
+        if not endings:
+            return ""
+        attempt = self._attempts[task.task_id]
+        self._attempts[task.task_id] += 1
+        return endings[min(attempt, len(endings) - 1)]
+
+
+def _alike(pattern: Sequence[str], args: Sequence[str]) -> bool:
+    if pattern and pattern[-1] == "...":
+        pattern = pattern[:-1]
+        args = args[: len(pattern)]
+    return len(pattern) == len(args) and all(
+        wanted in ("*", given) for wanted, given in zip(pattern, args, strict=True)
+    )

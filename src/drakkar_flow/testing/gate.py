@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 
 __all__ = ["Gate"]
 
@@ -33,7 +34,8 @@ class Gate:
             self._shut = False
             waiting, self._waiting = self._waiting, []
         for loop, future in waiting:
-            loop.call_soon_threadsafe(_let_go, future)
+            with suppress(RuntimeError):  # the loop was closed: the flow ended while it waited
+                loop.call_soon_threadsafe(_let_go, future)
 
     async def passage(self) -> None:
         """Return when the gate is open."""

@@ -1,266 +1,346 @@
-"""Running a flow in this process: the real graph, compiler and steps, with memory at both ends."""
+"""The harness: a flow that a test feeds, watches, crashes and restarts, without Kafka and without waiting for time."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
-from bytewax.run import cli_main
-
-from drakkar_flow.compiler.lower import compile_flow
-from drakkar_flow.config.app import settle_app
+from drakkar_flow.config.load import from_mapping
 from drakkar_flow.config.root import DrakkarConfig
-from drakkar_flow.engine.hooks import RunningHooks
-from drakkar_flow.engine.terse import app_options, stream_of
+from drakkar_flow.engine.terse import stream_of
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.graph.flow import StreamFlow
-from drakkar_flow.graph.nodes import Execute, Route
-from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.outcome import Failure
 from drakkar_flow.model.record import Lane
-from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import Event
-from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.control import Control
-from drakkar_flow.runtime.flight import Flight
-from drakkar_flow.runtime.parts import Parts
+from drakkar_flow.observe.events import Event, RecordsFailed
+from drakkar_flow.testing.clock import FakeClock
 from drakkar_flow.testing.executor import ScriptedExecutor
-from drakkar_flow.testing.reader import MemoryReader
+from drakkar_flow.testing.log import MemoryLog
+from drakkar_flow.testing.receipts import Receipts, Sent
+from drakkar_flow.testing.run import FlowRun, Outcome, executor_of, sinks_of
 from drakkar_flow.testing.sinks import MemoryDeadLetters, MemorySink
 
-__all__ = ["FlowRun", "Outcome", "run_flow"]
+__all__ = ["FlowHarness"]
 
-E = TypeVar("E", bound=Event)
 T = TypeVar("T")
+E = TypeVar("E", bound=Event)
 
-_BACKOFF = Backoff(initial_s=0.001, max_s=0.001)
-_MIB = 1024 * 1024
-_CLOSE_S = 5.0
-_LOOK_S = 0.005  # between two looks at a condition no event announces
+_WAIT_S = 20.0
+_TOLD = 50  # of each list in a story: its end is where it went wrong
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a flow did: payloads by sink id, committed offsets, dead letters, events, why it failed."""
+class FlowHarness:
+    """Runs a flow or a handler as a worker does, with Kafka, the programs, the sinks and the clock in memory.
 
-    deliveries: dict[str, list[Any]]
-    committed: dict[Lane, int]
-    dead_letters: list[Failure]
-    events: list[Event]
-    failure: str | None
+    The block begins with a running flow and ends it. `config` is a DrakkarConfig or a mapping of the same form
+    as the YAML file. Sinks that the flow or the configuration names are made; a flow without any gets
+    `kafka-out`. `executor` is a ScriptedExecutor unless another one is given. `topic` is the first one the
+    flow reads, else `input`.
+
+    With `clock="fake"` retries, lingers, timeouts and whatever else pauses on the event loop runs on `kit.clock`,
+    which jumps to the next timer while the test waits and nothing else can happen. With `clock="real"` the
+    pauses between retries are 1 ms long. `real_programs` runs the programs as the configuration says, in real time.
+
+    >>> with FlowHarness(StreamFlow("double").decode(int).map(lambda n: n * 2).route()) as kit:
+    ...     message = kit.send(21)
+    ...     kit.wait_acknowledged(message)
+    ...     kit.values, kit.committed, message.status.value
+    ([42], {('input', 0): 1}, 'done')
+    """
+
+    def __init__(
+        self,
+        flow: Any,
+        *,
+        config: DrakkarConfig | Mapping[str, Any] | None = None,
+        executor: Executor | None = None,
+        sinks: Iterable[MemorySink] = (),
+        dead_letters: MemoryDeadLetters | None = None,
+        partitions: int = 1,
+        topic: str = "",
+        clock: Literal["fake", "real"] = "fake",
+        real_programs: bool = False,
+    ) -> None:
+        self.flow = stream_of(flow)
+        self.config = config if isinstance(config, DrakkarConfig) else from_mapping(config or {})
+        self.dead_letter_topic = dead_letters or MemoryDeadLetters()
+        self.sinks = sinks_of(self.flow, self.config, sinks)
+        self.log = MemoryLog(partitions=partitions, topic=topic or _topic_of(self.flow))
+        self.sent: list[Sent] = []
+        self._executor = executor_of(self.flow, self.config, executor)
+        self._real_programs = real_programs
+        self._clock = FakeClock() if clock == "fake" and not real_programs else None
+        self._receipts = Receipts()
+        self._past: list[Event] = []
+        self._run: FlowRun | None = None
+        self._failure: str | None = None
+
+    def __enter__(self) -> Self:
+        self.restart()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._run is not None:
+            self._failure = self._run.control.failure
+            self._end(kind, exc, trace)
+
+    # --- what comes in --------------------------------------------------------------------------
+
+    def send(
+        self,
+        value: Any,
+        *,
+        key: bytes | str | None = None,
+        partition: int | None = None,
+        topic: str = "",
+        headers: Mapping[str, bytes | str] | Iterable[tuple[str, bytes]] | None = None,
+        timestamp: int = -1,
+    ) -> Sent:
+        """Write one message to the topic, as a producer would; also while the flow is down.
+
+        Bytes are sent as they are, text as UTF-8, None as a tombstone, anything else as JSON. Messages without a
+        `partition` go to the partitions in turn, whatever their key. `timestamp` is in ms since the epoch.
+        """
+        details: dict[str, Any] = {
+            "key": key.encode() if isinstance(key, str) else key,
+            "timestamp": timestamp,
+            "headers": _headers(headers),
+            "is_tombstone": value is None,
+        }
+        body = b"" if value is None else value
+        write = self.log.append if self._run is None else self._run.reader.send
+        record = write(body, topic=topic, partition=partition, **details)
+        sent = Sent(record.topic, record.partition, record.offset, self._receipts)
+        self.sent.append(sent)
+        return sent
+
+    def send_all(self, values: Iterable[Any], **details: Any) -> list[Sent]:
+        """Send several messages, each as `send` does."""
+        return [self.send(value, **details) for value in values]
+
+    # --- waiting --------------------------------------------------------------------------------
+
+    def wait_acknowledged(self, *messages: Sent, timeout_s: float = _WAIT_S) -> None:
+        """Wait until messages are acknowledged, by default all that were sent to an assigned partition.
+
+        A message is acknowledged when all that came of it is delivered, skipped on purpose or a dead letter.
+        Without arguments everything is also committed.
+
+        Raises:
+            AssertionError: after `timeout_s` real seconds, or when the flow has ended, with what is open and where.
+        """
+        run = self._running
+        wanted = messages or [message for message in self.sent if message.lane in run.reader.assigned]
+
+        def all_safe() -> bool:
+            committed = bool(messages) or self.log.all_committed(run.reader.assigned)
+            return committed and all(message.acknowledged for message in wanted)
+
+        try:
+            run.wait_until(all_safe, timeout_s)
+        except AssertionError as exc:
+            labels = ", ".join(message.label for message in wanted if not message.acknowledged) or "none"
+            raise AssertionError(f"not acknowledged: {labels}; {exc}") from None
+
+    def wait_for(self, condition: Callable[[], T], timeout_s: float = _WAIT_S) -> T:
+        """Wait until `condition` gives something true, and return that. It is looked at whenever something happens.
+
+        Raises:
+            AssertionError: after `timeout_s` real seconds, or when the flow has ended, with what is open and where.
+        """
+        return self._running.wait_until(condition, timeout_s)
+
+    # --- what was done --------------------------------------------------------------------------
+
+    @property
+    def deliveries(self) -> dict[str, list[Any]]:
+        """The payloads written, in order, by the id of the sink (`kafka-results`)."""
+        return {sink_id: list(sink.payloads) for sink_id, sink in self.sinks.items()}
+
+    def payloads(self, kind: str = "kafka", name: str = "") -> list[Any]:
+        """The payloads written to one sink; `name` may stay empty where there is one of its kind.
+
+        Raises:
+            AssertionError: when there is no such sink, or there are several to choose from.
+        """
+        found = [sink for sink in self.sinks.values() if sink.kind == kind and name in ("", sink.name)]
+        if len(found) != 1:
+            raise AssertionError(f"{len(found)} sinks fit {kind!r} {name!r}; there are: {', '.join(self.sinks)}")
+        return list(found[0].payloads)
 
     @property
     def values(self) -> list[Any]:
         """The data of every payload, sink by sink, in the order each sink wrote them."""
         return [payload.data for payloads in self.deliveries.values() for payload in payloads]
 
+    @property
+    def committed(self) -> dict[Lane, int]:
+        """The next offset to read, by (topic, partition)."""
+        return dict(self.log.committed)
+
+    @property
+    def dead_letters(self) -> list[Failure]:
+        """The failures written to the dead letter topic."""
+        return list(self.dead_letter_topic.letters)
+
+    @property
+    def events(self) -> list[Event]:
+        """Everything that was told on the bus, all lives of the flow together."""
+        return [*self._past, *(self._run.events if self._run is not None else ())]
+
     def of(self, kind: type[E]) -> list[E]:
         """The events of one type, in order."""
         return [event for event in self.events if isinstance(event, kind)]
 
+    @property
+    def failures(self) -> list[RecordsFailed]:
+        """What failed in the steps: kind, step, partition, error, and the first record's label."""
+        return self.of(RecordsFailed)
 
-class FlowRun:
-    """A flow that runs on a thread of its own while a test looks on.
+    @property
+    def failure(self) -> str | None:
+        """Why the flow stopped by itself, None when it did not."""
+        return self._run.control.failure if self._run is not None else self._failure
 
-    Sinks the flow names and `sinks` does not hold are made; a flow that names none gets `kafka-out`.
-    With `open_end` the flow goes on until `reader.end()`, else until all `values` are acknowledged.
-    Whoever leaves the `with` block without `finish` abandons the flow. `bugs` has what broke in the
-    library itself; if anything did, the test fails.
+    @property
+    def executor(self) -> ScriptedExecutor:
+        """The scripted executor: the given one, or the one that was made because none was."""
+        assert isinstance(self._executor, ScriptedExecutor), "the flow executes nothing, or has an executor of yours"
+        return self._executor
 
-    >>> with FlowRun(StreamFlow("echo").decode(str).route(), open_end=True) as run:
-    ...     run.reader.put(["hello"])
-    ...     run.wait_until(lambda: run.sink().values)
-    ['hello']
-    """
+    @property
+    def clock(self) -> FakeClock:
+        """The clock the flow runs on."""
+        assert self._clock is not None, "the kit runs in real time: it was made with clock='real'"
+        return self._clock
 
-    def __init__(
-        self,
-        flow: Any,
-        values: Iterable[Any] = (),
-        *,
-        sinks: Iterable[MemorySink] = (),
-        executor: Executor | None = None,
-        dead_letters: MemoryDeadLetters | None = None,
-        config: DrakkarConfig | None = None,
-        partitions: int = 1,
-        open_end: bool = False,
-    ) -> None:
-        self.flow = stream_of(flow)
-        self.config = config = settle_app(config or DrakkarConfig(), app_options(self.flow).get("app_model"))
-        self.events: list[Event] = []
-        self.dead_letters = dead_letters or MemoryDeadLetters()
-        self.control = Control(config.drain_timeout_s)
-        self.flight = Flight(config.runtime.max_in_flight_records, int(config.runtime.max_in_flight_mib * _MIB))
-        self.reader = MemoryReader(values, self.flight, partitions=partitions)
-        if not open_end:
-            self.reader.end()
-        self.sinks = _sinks(self.flow, sinks)
-        self._executor = executor if executor is not None or not self.flow.find(Execute) else ScriptedExecutor()
-        self._bridge = Bridge(self._bug)
-        self._changed = threading.Condition()
-        self.bugs: list[str] = []
-        self._thread = threading.Thread(target=self._run, name="drakkar-flow-run", daemon=True)
+    def outcome(self) -> Outcome:
+        """All of it in one value, as `run_flow` returns it."""
+        return Outcome(self.deliveries, self.committed, self.dead_letters, self.events, self.failure)
 
-    def sink(self, sink_id: str = "kafka-out") -> MemorySink:
-        """The sink of that id."""
-        return self.sinks[sink_id]
+    def story(self) -> str:
+        """What was sent, what became of it, and what is open: for the report of a test that failed."""
+        lines = _listed("sent", (f"{message.label} {message.status or 'open'}" for message in self.sent))
+        for sink_id, payloads in self.deliveries.items():
+            lines += _listed(f"delivered to {sink_id}", payloads)
+        lines += _listed("dead letters", (f"{each.kind} in {each.stage}: {each.error}" for each in self.dead_letters))
+        lines.append(f"committed: {self.committed}")
+        if self._run is not None:
+            lines.append(self._run.story())
+        return "\n".join(lines + _listed("events", self.events))
 
-    def __enter__(self) -> Self:
-        self._bus = Bus(lambda event, error: self.bugs.append(f"a listener of {type(event).__name__}: {error!r}"))
-        self._hooks = RunningHooks(self.flow.hooks, self._bridge, self._bus)
-        parts = self._parts()
-        dataflow = compile_flow(self.flow, parts)
-        self._bridge.open()
-        self._bridge.run(self._watch_loop())
-        self._dataflow = dataflow
-        self._ready(parts)
-        self.reader.start()
-        self._thread.start()
-        return self
+    # --- the flow's life --------------------------------------------------------------------------
 
-    def __exit__(self, kind: type[BaseException] | None, _exc: BaseException | None, _tb: TracebackType | None) -> None:
-        self.control.abandon("the test ended")
-        self._thread.join()
-        self._let_go()
-        self._bridge.close()
-        if kind is None and self.bugs:
-            raise AssertionError(f"the flow broke: {'; '.join(self.bugs)}")
+    def revoke(self, *partitions: int, topic: str = "", drain_s: float = 0.0) -> int:
+        """Take partitions away, by default all; returns how many records had not finished after `drain_s` seconds.
 
-    def call(self, function: Callable[[], Any]) -> None:
-        """Call `function` on the thread of the flow's event loop, where asyncio's events may be set."""
-        self._bridge.post(function)
+        What is in flight of them is neither delivered nor committed any more.
+        """
+        return self._running.revoke(self._lanes(partitions, topic), drain_s)
 
-    def wait_until(self, condition: Callable[[], T], timeout_s: float = 20.0) -> T:
-        """Wait until `condition` gives something true, and return that.
+    def assign(self, *partitions: int, topic: str = "") -> None:
+        """Give partitions back, by default all: they are read from what is committed."""
+        self._running.reader.assign(self._lanes(partitions, topic))
+
+    def hold_commits(self) -> None:
+        """Keep commits back until `let_commits_go`; a crash before that repeats what was finished since."""
+        self.log.hold_commits()
+
+    def let_commits_go(self) -> None:
+        """Make the commits that were held back."""
+        self.log.let_commits_go()
+
+    def finish(self, timeout_s: float = _WAIT_S) -> Outcome:
+        """Say that nothing more comes, wait until the flow has ended by itself, and tell what it did.
 
         Raises:
-            AssertionError: after `timeout_s` seconds, with what was open.
+            AssertionError: when it has not ended after `timeout_s` real seconds, with what is open; or it broke.
         """
-        waited = 0.0
-        with self._changed:
-            while True:
-                alive = self._thread.is_alive()  # looked at first: what a flow did last still counts
-                if value := condition():
-                    return value
-                if waited >= timeout_s or not alive:
-                    raise AssertionError(f"waited in vain, {self._open()}")
-                if not self._changed.wait(_LOOK_S):
-                    waited += _LOOK_S
+        run = self._running
+        run.reader.end()
+        self._failure = run.finish(timeout_s).failure
+        self._end(None, None, None)
+        return self.outcome()
 
-    def finish(self, timeout_s: float = 30.0) -> Outcome:
-        """Wait until the flow has ended by itself, and tell what it did.
+    def stop(self, timeout_s: float = _WAIT_S) -> None:
+        """Drain the flow as SIGTERM does, and wait for its end; `restart` begins the next life.
 
         Raises:
-            AssertionError: after `timeout_s` seconds, with what was open; or when the flow broke.
+            AssertionError: when it has not ended after `timeout_s` real seconds, or when it broke.
         """
-        self._thread.join(timeout_s)
-        if self._thread.is_alive():
-            open_now = self._open()
-            self.control.abandon("stuck")
-            raise AssertionError(f"the flow did not end within {timeout_s:g} s: {open_now}")
-        if self.bugs:
-            raise AssertionError(f"the flow broke: {'; '.join(self.bugs)}")
-        deliveries = {sink_id: list(sink.payloads) for sink_id, sink in self.sinks.items()}
-        letters = list(self.dead_letters.letters)
-        return Outcome(deliveries, dict(self.reader.committed), letters, list(self.events), self.control.failure)
+        run = self._running
+        run.stop()
+        self._failure = run.finish(timeout_s).failure
+        self._end(None, None, None)
 
-    def _ready(self, parts: Parts) -> None:
-        try:
-            self._hooks.ready(self.config, parts.sinks.values())
-        except BaseException:
-            self._let_go()
-            self._bridge.close()
-            raise
+    def crash(self) -> None:
+        """Kill the flow as SIGKILL does: what is in flight or held back is lost; `restart` begins the next life.
 
-    def _let_go(self) -> None:
-        self._hooks.close_periodics(_CLOSE_S)
-        self._hooks.close(_CLOSE_S)
+        Sinks keep what was delivered before.
+        """
+        run = self._running
+        self._failure = run.control.failure
+        run.crash()
+        self.log.let_commits_go(drop=True)
+        self._receipts.forget_uncommitted(self.log)
+        self._end(None, None, None)
 
-    def _open(self) -> str:
-        flight = self.flight.statistics()
-        lanes = ", ".join(f"{topic}:{number} {count}" for (topic, number), count in flight.by_lane.items()) or "none"
-        return f"in flight: {lanes}; committed: {self.reader.committed}; errors: {self.bugs or 'none'}"
+    def restart(self, flow: Any = None) -> None:
+        """Begin a new life of the flow, read on from what is committed; stops it first if it runs.
 
-    def _parts(self) -> Parts:
-        for kind in Event.__subclasses__():
-            self._bus.listen(kind, self._heard)
-        return Parts(
-            config=self.config,
-            bus=self._bus,
-            bridge=self._bridge,
-            control=self.control,
-            flight=self.flight,
-            reader=self.reader,
-            sinks={sink.id: sink.part() for sink in self.sinks.values()},
-            dead_letters=self.dead_letters,
+        With `flow` the next life is another version of it.
+        """
+        if self._run is not None:
+            self.stop()
+        if flow is not None:
+            self.flow = stream_of(flow)
+        run = FlowRun(
+            self.flow,
+            sinks=self.sinks.values(),
             executor=self._executor,
-            intake=None,
-            ended=lambda: None,
-            task_backoff=_BACKOFF,
-            dlq_backoff=_BACKOFF,
+            dead_letters=self.dead_letter_topic,
+            config=self.config,
+            open_end=True,
+            clock=self._clock,
+            log=self.log,
+            receipts=self._receipts,
+            real_programs=self._real_programs,
         )
+        run.__enter__()
+        self._run, self._failure = run, None
 
-    def _heard(self, event: Event) -> None:
-        with self._changed:
-            self.events.append(event)
-            self._changed.notify_all()
+    @property
+    def _running(self) -> FlowRun:
+        if self._run is None:
+            raise AssertionError("the flow is down: it was stopped or it crashed; restart() begins its next life")
+        return self._run
 
-    def _bug(self, error: BaseException) -> None:
-        self.bugs.append(repr(error))
-        self.control.abandon(f"a bug: {error!r}")
+    def _end(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+        run, self._run = self._running, None
+        self._past += run.events
+        run.__exit__(kind, exc, trace)
 
-    async def _watch_loop(self) -> None:
-        asyncio.get_running_loop().set_exception_handler(
-            lambda _loop, context: self.bugs.append(repr(context.get("exception") or context["message"]))
-        )
-
-    def _run(self) -> None:
-        runtime = self.config.runtime
-        interval = timedelta(seconds=runtime.epoch_interval_s)
-        try:
-            cli_main(self._dataflow, workers_per_process=runtime.workers, epoch_interval=interval)  # type: ignore[no-untyped-call]
-        except BaseException as exc:  # whatever ended the engine is what the test has to hear of
-            self.bugs.append(repr(exc))
+    def _lanes(self, partitions: Iterable[int], topic: str) -> list[Lane]:
+        lanes = [lane for lane in self.log.records if topic in ("", lane[0])]
+        wanted = set(partitions) or {number for _, number in lanes}
+        return [lane for lane in lanes if lane[1] in wanted]
 
 
-def run_flow(
-    flow: Any,
-    values: Iterable[Any] = (),
-    *,
-    sinks: Iterable[MemorySink] = (),
-    executor: Executor | None = None,
-    dead_letters: MemoryDeadLetters | None = None,
-    config: DrakkarConfig | None = None,
-    partitions: int = 1,
-    timeout_s: float = 30.0,
-) -> Outcome:
-    """Run a flow or a handler over `values` until all of them are acknowledged.
-
-    Raises:
-        FlowError: when the flow can't be compiled.
-        AssertionError: when it has not ended after `timeout_s` seconds, with what was open.
-    """
-    with FlowRun(
-        flow,
-        values,
-        sinks=sinks,
-        executor=executor,
-        dead_letters=dead_letters,
-        config=config,
-        partitions=partitions,
-    ) as run:
-        return run.finish(timeout_s)
+def _topic_of(flow: StreamFlow) -> str:
+    return next((topic for topic in flow.source.topics if not topic.startswith("^")), "input")
 
 
-def _sinks(flow: StreamFlow, given: Iterable[MemorySink]) -> dict[str, MemorySink]:
-    sinks = {sink.id: sink for sink in given}
-    route = flow.find(Route)
-    for ref in route.sinks if route is not None else ():
-        if ref.id not in sinks:
-            sinks[ref.id] = MemorySink(ref.name, kind=ref.kind)
-    return sinks or {"kafka-out": MemorySink()}
+def _listed(title: str, items: Iterable[object]) -> list[str]:
+    lines = [f"  {item}" for item in items]
+    left = len(lines) - _TOLD
+    return [f"{title}: {len(lines)}", *([f"  ... {left} before these"] if left > 0 else []), *lines[-_TOLD:]]
+
+
+def _headers(given: Any) -> list[tuple[str, bytes]] | None:
+    if given is None:
+        return None
+    pairs = given.items() if isinstance(given, Mapping) else given
+    return [(name, value.encode() if isinstance(value, str) else value) for name, value in pairs]

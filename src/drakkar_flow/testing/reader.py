@@ -1,21 +1,25 @@
-"""A source in memory: a log of records by partition, assignments, and committed offsets."""
+"""A source in memory: gives out the records of a log, by assignments, and commits to it."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from drakkar_flow.model.codec import encode
+from msgspec.structs import replace
+
+from drakkar_flow.kernel.spans import Spans
 from drakkar_flow.model.record import Lane, Record
+from drakkar_flow.runtime.assignments import AssignmentHooks
 from drakkar_flow.runtime.buffers import Buffers
 from drakkar_flow.runtime.flight import Assignment, Flight
 from drakkar_flow.runtime.source import ReaderStatistics
 from drakkar_flow.runtime.tracker import Watermark
+from drakkar_flow.testing.log import MemoryLog
 
 __all__ = ["MemoryReader"]
 
+_HOOK_S = 5.0  # real seconds that on_revoke may take
 _BOUND = 1 << 40  # what is in memory already needs no bound
 
 
@@ -25,57 +29,98 @@ class MemoryReader:
     `values` are dealt to `partitions` partitions of `topic` in turn, with offsets from 0: bytes as
     they are, text as UTF-8, anything else as JSON. A Record instead of a value says itself where it
     stands. `committed` holds the next offset to read by partition; `commits` every commit in order.
+    A `log` that is there already is read on from what is committed in it. `beyond` says what an assignment
+    has finished above its watermark; at most `metadata_size` characters of that are committed too.
     """
 
-    def __init__(self, values: Iterable[Any], flight: Flight, *, partitions: int = 1, topic: str = "input") -> None:
+    def __init__(
+        self,
+        values: Iterable[Any],
+        flight: Flight,
+        *,
+        partitions: int = 1,
+        topic: str = "input",
+        log: MemoryLog | None = None,
+        beyond: Callable[[Lane, int], Spans] = lambda _lane, _epoch: Spans(),
+        metadata_size: int = 0,
+    ) -> None:
         self._flight = flight
-        self._topic = topic
-        self._count = partitions
-        self._lock = threading.RLock()
+        self._beyond = beyond
+        self._metadata_size = metadata_size
+        self.log = log or MemoryLog(partitions=partitions, topic=topic)
+        self._lock = self.log.lock
         self._buffers = Buffers(flight, _BOUND, _BOUND)
-        self._log: dict[Lane, list[Record]] = {(topic, number): [] for number in range(partitions)}
-        self._dealt = 0
+        self.hooks: AssignmentHooks | None = None
+        """Who hears of assignments that begin and end."""
+        self.arrived = 0
+        """How many records could be given out so far, those of earlier assignments included."""
+        self._started = False
         self._ended = False
-        self.committed: dict[Lane, int] = {}
-        self.commits: list[Watermark] = []
+        self._detached = False
+        self._positions: dict[Assignment, int] = {}
         self.put(values)
 
     @property
     def lanes(self) -> list[Lane]:
         """Every partition there is, assigned or not."""
-        return list(self._log)
+        return list(self.log.records)
+
+    @property
+    def assigned(self) -> list[Lane]:
+        """Every partition that is assigned."""
+        return list(self._buffers.assignments())
+
+    @property
+    def committed(self) -> dict[Lane, int]:
+        """The next offset to read by partition."""
+        return self.log.committed
+
+    @property
+    def commits(self) -> list[Watermark]:
+        """Every commit in order."""
+        return self.log.commits
 
     def end_of(self, lane: Lane) -> int:
         """The offset after the last record of a partition, 0 when it has none."""
-        log = self._log[lane]
-        return log[-1].offset + 1 if log else 0
+        return self.log.end_of(lane)
 
     # --- what a test does -----------------------------------------------------------------------
 
     def put(self, values: Iterable[Any]) -> None:
         """Write to the log; what belongs to an assigned partition can be read at once."""
+        for value in values:
+            self.send(value)
+
+    def send(self, value: Any, **details: Any) -> Record:
+        """Write one record to the log; returns it as it stands there. A new partition is assigned at once."""
         with self._lock:
-            for value in values:
-                if isinstance(value, Record):
-                    record = value
-                else:
-                    lane = (self._topic, self._dealt % self._count)
-                    record = Record(*lane, self.end_of(lane), encode(value))
-                    self._dealt += 1
-                self._log.setdefault(record.lane, []).append(record)
+            known = len(self.log.records)
+            record = self.log.append(value, **details)
+            if self._started and len(self.log.records) > known:
+                self.assign([record.lane])
+            else:
                 self._read([record])
+            return record
 
     def end(self) -> None:
         """Say that nothing more will be put."""
         self._ended = True
 
+    def detach(self) -> None:
+        """Commit nothing from now on: the process has crashed."""
+        with self._lock:
+            self._detached = True
+
     def assign(self, lanes: Iterable[Lane] | None = None) -> None:
         """Begin a new assignment of `lanes`, by default of all: they are read from what is committed."""
         with self._lock:
-            for lane in self.lanes if lanes is None else lanes:
-                self._buffers.assign([lane])
-                start = self.committed.get(lane, 0)
-                self._read([record for record in self._log[lane] if record.offset >= start])
+            begun = self.lanes if lanes is None else list(lanes)
+            for lane in begun:
+                start, done = self.log.start_of(lane)
+                self._buffers.assign([lane], {lane: (start, done)})
+                self._read([record for record in self.log.records.get(lane, []) if record.offset >= start])
+        if self.hooks is not None:
+            self.hooks.assigned(begun)
 
     def revoke(self, lanes: Iterable[Lane] | None = None, drain_s: float = 0.0) -> int:
         """Take `lanes` away, by default all; returns how many records had not finished after `drain_s`."""
@@ -83,12 +128,15 @@ class MemoryReader:
         assignments = [partition.assignment for partition in taken]
         left = self._flight.wait_idle(assignments, drain_s)
         self._flight.fence(assignments)
+        if self.hooks is not None:
+            self.hooks.revoked((partition.lane for partition in taken), time.monotonic() + _HOOK_S)
         return left
 
     # --- what the flow does ---------------------------------------------------------------------
 
     def start(self) -> None:
         """Assign every partition."""
+        self._started = True
         self.assign()
 
     @property
@@ -108,21 +156,33 @@ class MemoryReader:
             return self._ended and not any(partition.buffer for partition in self._buffers.partitions())
 
     def commit(self, watermarks: list[Watermark]) -> None:
-        """Commit at once what belongs to a present assignment."""
+        """Commit at once what belongs to a present assignment, with what is finished beyond."""
         with self._lock:
-            assignments = self._buffers.assignments()
-            for watermark in watermarks:
-                if assignments.get(watermark.lane) == watermark.epoch:
-                    self.committed[watermark.lane] = watermark.offset
-                    self.commits.append(watermark)
+            for lane, epoch, offset in watermarks:
+                self._commit(lane, epoch, offset)
 
     def scattered(self, spans: Mapping[Assignment, int]) -> None:
-        """Give out nothing more of a partition whose finished records are scattered too widely."""
+        """Commit what is finished beyond watermarks; give nothing out where that is scattered too widely."""
         with self._lock:
             self._buffers.scattered(spans)
+            for lane, epoch in spans:
+                self._commit(lane, epoch, -1)
+
+    def _commit(self, lane: Lane, epoch: int, offset: int) -> None:
+        partition = self._buffers.get(lane)
+        if self._detached or partition is None or partition.epoch != epoch:
+            return
+        beyond = self._beyond(lane, epoch)
+        for span in partition.done:
+            beyond.add(*span)
+        offset = beyond.end_of(max(offset, partition.base, self._positions.get((lane, epoch), 0)))
+        self._positions[lane, epoch] = offset
+        self.log.commit(Watermark(lane, epoch, offset), beyond.encode(offset, self._metadata_size))
 
     def close(self) -> None:
-        """Nothing is left to do."""
+        """Give up every assignment; a reader that has crashed just goes."""
+        if not self._detached:
+            self.revoke(self.assigned)
 
     def statistics(self) -> ReaderStatistics:
         """What waits to be given out, and how far the commits are behind."""
@@ -135,17 +195,9 @@ class MemoryReader:
             partition = self._buffers.get(stored.lane)
             if partition is None:
                 return
-            record = Record(
-                stored.topic,
-                stored.partition,
-                stored.offset,
-                stored.value,
-                stored.key,
-                stored.timestamp,
-                stored.headers,
-                epoch=partition.epoch,
-                previous=partition.last_offset,
-                read_at=time.monotonic(),
-            )
+            if stored.offset in partition.done:
+                continue
+            record = replace(stored, epoch=partition.epoch, previous=partition.last_offset, read_at=time.monotonic())
             partition.last_offset = stored.offset
             self._buffers.append(partition, [record])
+            self.arrived += 1

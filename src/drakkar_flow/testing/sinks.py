@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from drakkar_flow.config.base import Section
-from drakkar_flow.config.delivery import RetryConfig
-from drakkar_flow.errors import BatchFailed
+from drakkar_flow.config.delivery import RetryConfig, SinkConfig
+from drakkar_flow.errors import BatchFailed, SinkRejected
+from drakkar_flow.model.codec import encode
 from drakkar_flow.model.outcome import Delivery, Failure
-from drakkar_flow.model.payload import FilePayload, KafkaPayload, SqlitePayload
-from drakkar_flow.model.record import Record
+from drakkar_flow.model.payload import FilePayload, KafkaPayload
 from drakkar_flow.runtime.parts import SinkPart
-from drakkar_flow.sinks.base import SinkSpec
+from drakkar_flow.sinks.registry import SPECS
 from drakkar_flow.testing.gate import Gate
 
 __all__ = ["MemoryDeadLetters", "MemorySink", "MemorySinkSettings"]
@@ -21,25 +21,10 @@ Script = Callable[[list[Any]], None] | Iterable[Exception | None]
 """A function of what is to be written, which may raise; or what each write in turn raises (None: it works)."""
 
 
-class MemorySinkSettings(Section):
+class MemorySinkSettings(SinkConfig):
     """How failed writes are tried again: three times in all, without a noticeable pause."""
 
     retry: RetryConfig = RetryConfig(attempts=3, initial_s=0.001, max_s=0.001)
-
-
-def _kafka(value: Any, record: Record, name: str, _settings: Any) -> KafkaPayload:
-    return KafkaPayload(data=value, key=record.key, sink=name)
-
-
-def _file(value: Any, record: Record, name: str, _settings: Any) -> FilePayload:
-    return FilePayload(path=f"{record.topic}.jsonl", data=value, sink=name)
-
-
-def _row(value: Any, record: Record, name: str, _settings: Any) -> SqlitePayload:
-    return SqlitePayload(table=record.topic, data=value, sink=name)
-
-
-_KINDS = {"kafka": (KafkaPayload, _kafka), "filesystem": (FilePayload, _file), "sqlite": (SqlitePayload, _row)}
 
 
 class _Scripted:
@@ -83,7 +68,7 @@ class MemorySink:
         self.name = name
         self.kind = kind
         self.payloads: list[Any] = []
-        self.settings = settings or MemorySinkSettings()
+        self.settings = settings
         self._scripted = _Scripted(script)
         self._limits = (max_in_flight, max_batch)
 
@@ -107,27 +92,41 @@ class MemorySink:
         """The data of the payloads written."""
         return [payload.data for payload in self.payloads]
 
-    def part(self) -> SinkPart:
-        """The sink as a part of a flow."""
-        payload_type, wrap = _KINDS[self.kind]
-        spec = SinkSpec(self.kind, payload_type, MemorySinkSettings, lambda *_: self, wrap, *self._limits)
-        return SinkPart(spec, self.name, self.settings, self)
+    def part(self, retry: RetryConfig | None = None) -> SinkPart:
+        """The sink as a part of a flow; without settings of its own it takes `retry`."""
+        max_in_flight, max_batch = self._limits
+        spec = replace(SPECS[self.kind], max_in_flight=max_in_flight, max_batch=max_batch)
+        settings = self.settings or (MemorySinkSettings(retry=retry) if retry else MemorySinkSettings())
+        return SinkPart(spec, self.name, settings, self)
 
     async def connect(self) -> None:
         """Nothing is left to do."""
 
     async def write_batch(self, batch: Sequence[Delivery]) -> None:
-        """Keep the payloads, or raise what the script says."""
+        """Keep the payloads, or raise what the script says; what no sink could encode is rejected."""
         payloads = [delivery.payload for delivery in batch]
+        failures = _unwritable(payloads)
         try:
             await self._scripted.play(payloads)
         except BatchFailed as exc:
-            self.payloads += [payload for index, payload in enumerate(payloads) if index not in exc.failures]
-            raise
-        self.payloads += payloads
+            failures.update(exc.failures)
+        self.payloads += [payload for index, payload in enumerate(payloads) if index not in failures]
+        if failures:
+            raise BatchFailed(failures)
 
     async def close(self) -> None:
         """Nothing is left to do."""
+
+
+def _unwritable(payloads: Sequence[Any]) -> dict[int, Exception]:
+    failures: dict[int, Exception] = {}
+    for index, payload in enumerate(payloads):
+        if isinstance(payload, KafkaPayload | FilePayload):
+            try:
+                encode(payload.data)
+            except Exception as exc:  # a model of the user's may raise anything
+                failures[index] = SinkRejected(f"the payload can't be encoded: {type(exc).__name__}: {exc}")
+    return failures
 
 
 class MemoryDeadLetters:

@@ -49,6 +49,7 @@ def one_of_each() -> list[ev.Event]:
         ev.DeliveryRetried("kafka", "results", count=30, attempt=1, delay_s=0.5, error="down"),
         ev.DeliveriesFailed("kafka", "results", count=6, error="refused"),
         ev.DeliveriesSkipped("kafka", "results", count=2),
+        ev.SinkCircuitChanged("kafka", "results", "open", failures=5, waits=False, reason="down"),
         ev.DeadLettersWritten(3),
         ev.DeliveriesSuppressed(2),
         ev.DeadLetterFailed(2, error="down", dropped=True, lanes=((LANE, 2),)),

@@ -12,6 +12,7 @@ from drakkar_flow.observe.collectors import BulkHistogram, PlainCounter, Runtime
 from drakkar_flow.observe.metrics import Metrics
 
 LANE = ("in", 3)
+SINK = {"sink_type": "kafka", "sink_name": "out"}
 AT_SCRAPE = RuntimeGauges(
     in_flight_records=12,
     in_flight_bytes=3400,
@@ -24,6 +25,7 @@ AT_SCRAPE = RuntimeGauges(
     lag={LANE: 1000},
     oldest_s={LANE: 1.5, ("in", 4): 0.5},
     stale_s={LANE: 0.75},
+    spans={LANE: 4},
 )
 
 
@@ -180,6 +182,11 @@ def test_what_is_named_is_reserved_before_it_has_samples(scene):
             {"sink_type": "kafka", "sink_name": "out"},
             2,
         ),
+        *(
+            (ev.SinkCircuitChanged("kafka", "out", state, 5, waits=False), name, SINK, value)
+            for state, shown, trips in (("closed", 0, None), ("half_open", 0.5, None), ("open", 1, 1))
+            for name, value in (("sink_circuit_open", shown), ("sink_circuit_trips_total", trips))
+        ),
         (ev.DeadLettersWritten(3), "sink_dlq_messages_total", {}, 3),
         (ev.DeadLetterFailed(2, "x", dropped=False), "dlq_send_failures_total", {}, 2),
         (
@@ -270,6 +277,7 @@ def test_late_events_of_a_revoked_partition_make_no_series_until_it_is_assigned_
         ("consumer_lag", {"topic": "in", "partition": "3"}, 1000),
         ("partition_oldest_in_flight_seconds", {"topic": "in", "partition": "4"}, 0.5),
         ("partition_staleness_seconds", {"topic": "in", "partition": "3"}, 0.75),
+        ("partition_finished_spans", {"topic": "in", "partition": "3"}, 4),
         ("runtime_health_state", {}, 2),
     ],
 )

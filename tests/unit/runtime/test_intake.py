@@ -68,11 +68,11 @@ def test_with_a_queue_load_and_room_together_stay_within_the_high_mark(steps):
 
 
 def test_a_fast_pool_never_runs_dry():
-    """Four slots that end 400 tasks in 20 ms hold more than 128 of them."""
+    """Four slots that end 400 tasks in 25 ms hold more than 128 of them."""
     intake = Intake(HIGH // SLOTS, LOW // SLOTS)
     load = ended = 0
     for turn in range(50):
-        room = intake.room(now=turn * 0.02, slots=SLOTS, load=load, finished=ended, ended=ended)
+        room = intake.room(now=turn * 0.025, slots=SLOTS, load=load, finished=ended, ended=ended)
         intake.take(room)
         load += room
         done = min(400, load)
@@ -86,9 +86,9 @@ def test_a_fast_pool_that_turns_slow_holds_no_more_than_before():
     """What was granted for its former pace is worked off before there is anything new."""
     intake = Intake(HIGH // SLOTS, LOW // SLOTS)
     assert intake.room(now=0.0, slots=SLOTS, load=0, finished=0) == 128
-    assert intake.room(now=0.1, slots=SLOTS, load=500, finished=0, ended=400) == 300
-    assert intake.room(now=0.2, slots=SLOTS, load=800, finished=0, ended=401) == 0
-    assert intake.room(now=0.3, slots=SLOTS, load=100, finished=0, ended=402) == 28
+    assert intake.room(now=0.02, slots=SLOTS, load=500, finished=0, ended=400) == 300
+    assert intake.room(now=0.04, slots=SLOTS, load=800, finished=0, ended=401) == 0
+    assert intake.room(now=0.06, slots=SLOTS, load=100, finished=0, ended=402) == 28
 
 
 def test_the_marks_follow_the_slots():
@@ -96,3 +96,10 @@ def test_the_marks_follow_the_slots():
     intake = Intake(HIGH // SLOTS, LOW // SLOTS)
     assert intake.room(now=0.0, slots=256, load=0, finished=0) == 256 * 32
     assert intake.room(now=0.1, slots=1, load=5, finished=0) == 27
+
+
+def test_a_long_time_between_two_looks_is_no_pace():
+    """4,000 tasks ended in ten seconds are 8 in 20 ms."""
+    intake = Intake(HIGH // SLOTS, LOW // SLOTS)
+    assert intake.room(now=0.0, slots=SLOTS, load=0, finished=0) == 128
+    assert intake.room(now=10.0, slots=SLOTS, load=100, finished=0, ended=4000) == 28

@@ -77,6 +77,17 @@ def test_commits_of_ended_assignments_are_not_taken():
     assert reader.statistics()[:2] == ({A: 0}, {A: 2})
 
 
+def test_a_reader_that_was_detached_commits_nothing_more():
+    """What acknowledgements were on their way when the process crashed does not count."""
+    reader = MemoryReader(range(2), flight())
+    reader.start()
+    (records,) = reader.pop(9, 0, 1)
+    reader.detach()
+    reader.commit([Watermark(A, records[0].epoch, 2)])
+    reader.close()
+    assert (reader.committed, reader.log.start_of(A)[0], reader.assigned) == ({}, 0, [A])
+
+
 async def test_a_sink_keeps_what_its_script_lets_through():
     """Exceptions in turn; a BatchFailed keeps what it does not name."""
     sink = MemorySink(script=[SinkError("down"), BatchFailed({0: SinkError("one")})])

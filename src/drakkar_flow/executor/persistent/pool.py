@@ -1,51 +1,40 @@
-"""The executor `persistent`: a warm pool of children, and who gets which task."""
+"""The executor `persistent`: who gets which task, and what becomes of those that no child can be given."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import random
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
 from drakkar_flow.config.executor import ExecutorConfig
 from drakkar_flow.errors import Problem, StartupError
-from drakkar_flow.executor.base import Done, Executor, ExecutorStatistics, Outcome, Running, outlast
-from drakkar_flow.executor.confine import confined
-from drakkar_flow.executor.environment import base_environment, find_program, startup_problems
-from drakkar_flow.executor.persistent.child import Child, ChildLimits, Farewell
+from drakkar_flow.executor.base import Done, Executor, ExecutorStatistics, Outcome, Running
+from drakkar_flow.executor.environment import startup_problems
+from drakkar_flow.executor.persistent.child import Child
 from drakkar_flow.executor.persistent.dialect import Unspeakable
 from drakkar_flow.executor.persistent.fallback import run_oneshot
+from drakkar_flow.executor.persistent.keepers import Keepers
 from drakkar_flow.executor.persistent.outcomes import failed
-from drakkar_flow.executor.persistent.process import spawn
 from drakkar_flow.executor.persistent.request import Request
 from drakkar_flow.executor.persistent.tally import Tally
 from drakkar_flow.executor.precomputed import precomputed
 from drakkar_flow.executor.priority import PriorityQueue
-from drakkar_flow.executor.spawn import Environment, Spawner
-from drakkar_flow.kernel.backoff import Backoff
-from drakkar_flow.kernel.breaker import Breaker, BreakerState
 from drakkar_flow.model.task import ExecutorTask
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import ChildEnded, ChildLogged, ChildStarted, ExecutorBreakerChanged, TaskFellBack
+from drakkar_flow.observe.events import ChildLogged, TaskFellBack
 
 __all__ = ["PersistentExecutor"]
 
-_EARLY_S = 0.1  # a filter says nothing at its start; one that can't work has ended by then
-_ANY = 1 << 30
 _HOUSEKEEPING_S = 1.0  # how often age, memory and waiting tasks are looked at
+_OPEN = "no child can be started: the breaker is open"
 
 
 class PersistentExecutor:
-    """Gives tasks to children that live on, several at a time where they can.
+    """Gives tasks to a warm pool of children that live on, several at a time where they can.
 
-    A keeper for each child starts it, waits for its end and starts it again: after a pause that grows
-    with each failure in a row, and not at all while the breaker is open, but for one that probes. A
-    task goes to the child with the fewest requests; while none has room it waits, by priority. All
-    of it happens on the loop that `start` ran on, without a coroutine or a thread for a task.
-
-    What can't be given to a child is run by `oneshot` where there is one, and fails otherwise.
+    A task goes to the child with the fewest requests; while none has room it waits, by priority. All
+    of it happens on the loop that `start` ran on, without a coroutine or a thread for a task. What
+    can't be given to a child is run by `oneshot` where there is one, and fails otherwise.
     """
 
     def __init__(self, config: ExecutorConfig, bus: Bus, oneshot: Executor | None = None) -> None:
@@ -53,19 +42,13 @@ class PersistentExecutor:
         self._settings = settings = config.persistent
         self._bus = bus
         self._oneshot = oneshot
-        caps = (config.max_stdout_bytes, config.max_stderr_bytes)
-        self._limits = ChildLimits(config.task_timeout_seconds, config.kill_grace_s, caps, config.limits)
-        self._backoff = Backoff(settings.restart_initial_s, settings.restart_max_s)
-        self._breaker = Breaker(settings.breaker_failures, settings.breaker_cooldown_s)
-        self._breaker_state: BreakerState = "closed"
-        self._tickets: dict[int, int] = {}  # of the breaker, by child
-        self._size = settings.children or config.max_executors
+        self._keepers = Keepers(config, bus, self, self._divert_waiting)
+        self._children = self._keepers.children
         self._per_child = settings.max_in_flight_per_child or (64 if settings.protocol == "lines" else 1)
-        self._children: list[Child] = []
         self._waiting = PriorityQueue[Request]()
         self._ended = 0
+        self._started = False
         self._closing = False
-        self._keepers: list[asyncio.Task[None]] = []
 
     # --- life -----------------------------------------------------------------------------------
 
@@ -82,24 +65,11 @@ class PersistentExecutor:
             raise StartupError(problems, exit_code=2)
         self._loop = asyncio.get_running_loop()
         self._tally = Tally(self._bus, self._loop)
-        self._woken = asyncio.Event()
-        self._failure: asyncio.Future[str] = self._loop.create_future()
-        self._warm: asyncio.Future[str] = self._loop.create_future()
-        self._environment = Environment(base_environment(self._config, os.environ))
-        self._spawner = Spawner(self._config.cwd)
-        self._spawning = ThreadPoolExecutor(1, thread_name_prefix="spawn")
         if self._oneshot is not None:
             await self._oneshot.start()
-        self._keepers = [self._loop.create_task(self._keep(number)) for number in range(self._size)]
         self._housekeeping = self._loop.call_later(_HOUSEKEEPING_S, self._keep_house)
-        await self._until_warm()
-
-    async def _until_warm(self) -> None:
-        await asyncio.wait([self._warm, self._failure], return_when=asyncio.FIRST_COMPLETED)
-        if not self._failure.done() and self._settings.protocol == "lines":
-            await asyncio.wait([self._failure], timeout=_EARLY_S)
-        if self._failure.done():
-            reason = self._failure.result()
+        self._started = True
+        if (reason := await self._keepers.start()) is not None:
             await self.close()
             remedy = "run it by hand with the arguments of executor.persistent.args"
             raise StartupError([Problem("executor.persistent", reason, remedy)])
@@ -110,33 +80,27 @@ class PersistentExecutor:
         Idle children get `close_grace_s` to end by themselves, all others are killed.
         """
         self._closing = True
-        if not self._keepers:
+        if not self._started:
             return
-        self._woken.set()
+        self._housekeeping.cancel()
         while (request := self._waiting.pop()) is not None:
             self._tell(request, None)
-        for child in list(self._children):
+        for child in self._children:
             for request in list(child.in_flight.values()):
                 self._tell(request, None)
-            child.stop()
         if self._oneshot is not None:
             await self._oneshot.close()
-        await outlast(asyncio.ensure_future(asyncio.gather(*self._keepers)))
-        self._keepers.clear()
-        self._spawning.shutdown()
-        self._housekeeping.cancel()
+        await self._keepers.close()
         self._tally.report()
 
     def statistics(self) -> ExecutorStatistics:
         """How many requests run and wait now, and how many may run at once; callable from any thread."""
-        children = tuple(self._children)
-        running = sum([len(child.in_flight) for child in children])
-        waiting = len(self._waiting)
-        slots, ended = self._size * self._per_child, self._ended
+        running = sum([len(child.in_flight) for child in tuple(self._children)])
+        waiting, ended = len(self._waiting), self._ended
         if self._oneshot is not None:
             beside = self._oneshot.statistics()
             running, waiting, ended = running + beside.running, waiting + beside.waiting, ended + beside.ended
-        return ExecutorStatistics(running, waiting, slots, ended)
+        return ExecutorStatistics(running, waiting, self._keepers.size * self._per_child, ended)
 
     # --- tasks ----------------------------------------------------------------------------------
 
@@ -144,7 +108,7 @@ class PersistentExecutor:
         """Take `task` in; `done` hears how it ended, or None when it was given up."""
         now = time.monotonic()
         request = Request(task, priority, done, now, self._cancel)
-        if self._closing or not self._keepers:
+        if self._closing or not self._started:
             request.done = None
             done(None)
         elif task.precomputed is not None:
@@ -154,8 +118,8 @@ class PersistentExecutor:
             self._elsewhere(request, f"the task has a program of its own, {task.binary_path!r}")
         elif not self._waiting and (child := self._roomiest()) is not None:
             self._give(request, child, now)
-        elif self._oneshot is not None and self._breaker_state != "closed":
-            self._elsewhere(request, "no child can be started: the breaker is open")
+        elif self._oneshot is not None and self._keepers.state != "closed":
+            self._elsewhere(request, _OPEN)
         else:
             self._wait(request)
         return request
@@ -225,26 +189,13 @@ class PersistentExecutor:
             self._tally.note(request, outcome)
             done(outcome)
 
-    # --- children: what they tell ---------------------------------------------------------------
+    # --- what the children tell -----------------------------------------------------------------
 
     def ready(self, child: Child) -> None:
-        """A child is ready: where others failed before it, it gets one request until it has answered."""
+        """A child is ready."""
         assert child.conversation is not None
         self._per_child = child.conversation.max_in_flight
-        if self._breaker.failures:
-            self._probe(child)
-        elif not self._warm.done() and sum(child.capacity > 0 for child in self._children) == self._size:
-            self._warm.set_result("")
-        self._dispatch()
-
-    def _probe(self, child: Child) -> None:
-        child.allow(1)
-        if self._settings.protocol == "lines":  # it has shown nothing yet
-            child.allow(0)
-            self._loop.call_later(_EARLY_S, self._try, child)
-
-    def _try(self, child: Child) -> None:
-        child.allow(1 if self._breaker.failures else _ANY)
+        self._keepers.ready(child)
         self._dispatch()
 
     def settle(self, request: Request, outcome: Outcome) -> None:
@@ -253,95 +204,25 @@ class PersistentExecutor:
 
     def turned(self, child: Child) -> None:
         """A child has answered, or has lost what it had."""
-        if self._breaker.failures and child.answered:
-            self._breaker.succeed(self._tickets.get(child.number))
-            for one in self._children if not self._breaker.failures else [child]:
-                one.allow(_ANY)
-            self._note_breaker("a child has answered")
+        if child.answered:
+            self._keepers.answered(child)
         self._dispatch()
 
     def logged(self, child: Child, lines: list[str], more: int) -> None:
         """A child wrote to stderr."""
         self._bus.emit(ChildLogged(child.number, child.pid, tuple(lines), more))
 
-    # --- children: their lives ------------------------------------------------------------------
+    # --- when there is no child -----------------------------------------------------------------
 
-    async def _keep(self, number: int) -> None:
-        fruitless = 0  # lives in a row that failed without an answer
-        while (ticket := await self._permission()) is not None:
-            self._tickets[number] = ticket
-            farewell = await self._one_life(number)
-            self._judge(ticket, farewell)
-            if farewell.failed and not self._closing:
-                fruitless = 0 if farewell.answered else fruitless + 1
-                await self._pause(self._backoff.delay_s(fruitless, random.random))
-
-    async def _permission(self) -> int | None:
-        """The breaker's ticket to start a child, as soon as there is one; None when the pool closes."""
-        while not self._closing:
-            now = time.monotonic()
-            if (ticket := self._breaker.admit(now)) is not None:
-                self._note_breaker("a child is started to see whether it works")
-                return ticket
-            retry_at = self._breaker.retry_at
-            await self._pause(None if retry_at is None else retry_at - now)
-        return None
-
-    async def _pause(self, seconds: float | None) -> None:
-        """Wait, but not beyond a change of the breaker or the close."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._woken.wait()
-
-    async def _one_life(self, number: int) -> Farewell:
-        config = self._config
-        try:
-            path = find_program(config.binary_path or "", self._environment.variables.get("PATH"))
-            path, args = confined(path, self._settings.args, config.limits, config.cwd)
-            spawned = await self._loop.run_in_executor(
-                self._spawning, spawn, self._spawner, path, args, self._environment
-            )
-        except (OSError, ValueError) as exc:
-            return Farewell(f"child {number} can't be started: {exc}", failed=True)
-        child = Child(number, self._settings, self._limits, self)
-        self._children.append(child)
-        self._bus.emit(ChildStarted(number, spawned.pid))
-        child.begin(spawned)
-        if self._closing:
-            child.stop()
-        farewell = await child.ended
-        self._children.remove(child)
-        lived_s = time.monotonic() - child.born_at
-        self._bus.emit(ChildEnded(number, spawned.pid, farewell.reason, farewell.failed, child.sent, lived_s))
-        return farewell
-
-    def _judge(self, ticket: int, farewell: Farewell) -> None:
-        if not farewell.failed:
-            self._breaker.release(ticket)
-        else:
-            if not self._failure.done():
-                self._failure.set_result(farewell.reason)
-            self._breaker.fail(ticket, time.monotonic())
-        self._note_breaker(farewell.reason)
-
-    def _note_breaker(self, reason: str) -> None:
-        state = self._breaker.state
-        if state == self._breaker_state:
-            return
-        self._breaker_state = state
-        self._bus.emit(ExecutorBreakerChanged(state, self._breaker.failures, reason))
-        self._woken.set()  # every keeper looks again
-        if not self._closing:
-            self._woken = asyncio.Event()
-        if state == "open" and self._oneshot is not None:
+    def _divert_waiting(self) -> None:
+        if self._oneshot is not None:
             while (request := self._waiting.pop()) is not None:
-                self._elsewhere(request, "no child can be started: the breaker is open")
+                self._elsewhere(request, _OPEN)
 
     def _keep_house(self) -> None:
         now = time.monotonic()
         self._housekeeping = self._loop.call_later(_HOUSEKEEPING_S, self._keep_house)
-        for child in list(self._children):
-            child.recycle_if_due(now)
+        self._keepers.recycle(now)
         patience_s = self._settings.unavailable_after_s
         if patience_s is not None and not any(child.capacity for child in self._children):
             self._fail_waiting(now - patience_s, f"no child was ready for {patience_s:g} s")

@@ -1,0 +1,185 @@
+"""Keeping children alive: each has a keeper that starts it, waits for its end, and starts it again when it may."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.executor.base import outlast
+from drakkar_flow.executor.confine import confined
+from drakkar_flow.executor.environment import base_environment, find_program
+from drakkar_flow.executor.persistent.child import Child, ChildLimits, Farewell, Owner
+from drakkar_flow.executor.persistent.process import Spawned, spawn
+from drakkar_flow.executor.spawn import Environment, Spawner
+from drakkar_flow.kernel.backoff import Backoff
+from drakkar_flow.kernel.breaker import Breaker, BreakerState
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events import ChildEnded, ChildStarted, ExecutorBreakerChanged
+
+__all__ = ["Keepers"]
+
+_EARLY_S = 0.1  # a filter says nothing at its start; one that can't work has ended by then
+_ANY = 1 << 30
+
+
+class Keepers:
+    """Owns the children, `size` of them, and the breaker.
+
+    A child that failed is started again after a pause that grows with each life in a row without an
+    answer, and not at all while the breaker is open, but for one that probes. `on_open` is called when
+    the breaker opens.
+    """
+
+    def __init__(self, config: ExecutorConfig, bus: Bus, owner: Owner, on_open: Callable[[], None]) -> None:
+        self.size = config.persistent.children or config.max_executors
+        self.children: list[Child] = []
+        self.state: BreakerState = "closed"
+        self._config = config
+        self._settings = settings = config.persistent
+        self._bus = bus
+        self._owner = owner
+        self._on_open = on_open
+        caps = (config.max_stdout_bytes, config.max_stderr_bytes)
+        self._limits = ChildLimits(config.task_timeout_seconds, config.kill_grace_s, caps, config.limits)
+        self._backoff = Backoff(settings.restart_initial_s, settings.restart_max_s)
+        self._breaker = Breaker(settings.breaker_failures, settings.breaker_cooldown_s)
+        self._tickets: dict[int, int] = {}  # of the breaker, by child
+        self._tasks: list[asyncio.Task[None]] = []
+        self._closing = False
+
+    # --- life -----------------------------------------------------------------------------------
+
+    async def start(self) -> str | None:
+        """Start every child and wait until all are ready; the reason if one of them failed before."""
+        self._loop = asyncio.get_running_loop()
+        self._woken = asyncio.Event()
+        self._failure: asyncio.Future[str] = self._loop.create_future()
+        self._warm: asyncio.Future[str] = self._loop.create_future()
+        self._environment = Environment(base_environment(self._config, os.environ))
+        self._spawner = Spawner(self._config.cwd)
+        self._spawning = ThreadPoolExecutor(1, thread_name_prefix="spawn")
+        self._tasks = [self._loop.create_task(self._keep(number)) for number in range(self.size)]
+        await asyncio.wait([self._warm, self._failure], return_when=asyncio.FIRST_COMPLETED)
+        if not self._failure.done() and self._settings.protocol == "lines":
+            await asyncio.wait([self._failure], timeout=_EARLY_S)
+        return self._failure.result() if self._failure.done() else None
+
+    async def close(self) -> None:
+        """End every child; an idle one gets `close_grace_s` to end by itself, any other is killed."""
+        if not self._tasks:
+            return
+        self._closing = True
+        self._woken.set()
+        for child in list(self.children):
+            child.stop()
+        await outlast(asyncio.ensure_future(asyncio.gather(*self._tasks)))
+        self._tasks.clear()
+        self._spawning.shutdown()
+
+    # --- what the pool tells --------------------------------------------------------------------
+
+    def ready(self, child: Child) -> None:
+        """A child is ready: where others failed before it, it gets one request until it has answered."""
+        if self._breaker.failures:
+            child.allow(1)
+            if self._settings.protocol == "lines":  # it has shown nothing yet
+                child.allow(0)
+                self._loop.call_later(_EARLY_S, self._try, child)
+        elif not self._warm.done() and sum(child.capacity > 0 for child in self.children) == self.size:
+            self._warm.set_result("")
+
+    def answered(self, child: Child) -> None:
+        """A child has answered: those after a failure have shown that they work."""
+        if self._breaker.failures:
+            self._breaker.succeed(self._tickets.get(child.number))
+            for one in [child] if self._breaker.failures else self.children:
+                one.allow(_ANY)
+            self._note_breaker("a child has answered")
+
+    def recycle(self, now: float) -> None:
+        """Replace the children that are too old or too large."""
+        for child in list(self.children):
+            child.recycle_if_due(now)
+
+    def _try(self, child: Child) -> None:
+        child.allow(1 if self._breaker.failures else _ANY)
+        self._owner.turned(child)
+
+    # --- lives ----------------------------------------------------------------------------------
+
+    async def _keep(self, number: int) -> None:
+        fruitless = 0  # lives in a row that failed without an answer
+        while (ticket := await self._permission()) is not None:
+            self._tickets[number] = ticket
+            farewell = await self._one_life(number)
+            self._judge(ticket, farewell)
+            if farewell.failed and not self._closing:
+                fruitless = 0 if farewell.answered else fruitless + 1
+                await self._pause(self._backoff.delay_s(fruitless, random.random))
+
+    async def _permission(self) -> int | None:
+        """The breaker's ticket to start a child, as soon as there is one; None when the pool closes."""
+        while not self._closing:
+            now = time.monotonic()
+            if (ticket := self._breaker.admit(now)) is not None:
+                self._note_breaker("a child is started to see whether it works")
+                return ticket
+            retry_at = self._breaker.retry_at
+            await self._pause(None if retry_at is None else retry_at - now)
+        return None
+
+    async def _pause(self, seconds: float | None) -> None:
+        """Wait, but not beyond a change of the breaker or the close."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+
+    async def _one_life(self, number: int) -> Farewell:
+        try:
+            spawned = await self._spawn()
+        except (OSError, ValueError) as exc:
+            return Farewell(f"child {number} can't be started: {exc}", failed=True)
+        child = Child(number, self._settings, self._limits, self._owner)
+        self.children.append(child)
+        self._bus.emit(ChildStarted(number, spawned.pid))
+        child.begin(spawned)
+        if self._closing:
+            child.stop()
+        farewell = await child.ended
+        self.children.remove(child)
+        lived_s = time.monotonic() - child.born_at
+        self._bus.emit(ChildEnded(number, spawned.pid, farewell.reason, farewell.failed, child.sent, lived_s))
+        return farewell
+
+    async def _spawn(self) -> Spawned:
+        config, environment = self._config, self._environment
+        path = find_program(config.binary_path or "", environment.variables.get("PATH"))
+        path, args = confined(path, self._settings.args, config.limits, config.cwd)
+        return await self._loop.run_in_executor(self._spawning, spawn, self._spawner, path, args, environment)
+
+    def _judge(self, ticket: int, farewell: Farewell) -> None:
+        if not farewell.failed:
+            self._breaker.release(ticket)
+        else:
+            if not self._failure.done():
+                self._failure.set_result(farewell.reason)
+            self._breaker.fail(ticket, time.monotonic())
+        self._note_breaker(farewell.reason)
+
+    def _note_breaker(self, reason: str) -> None:
+        state = self._breaker.state
+        if state == self.state:
+            return
+        self.state = state
+        self._bus.emit(ExecutorBreakerChanged(state, self._breaker.failures, reason))
+        if not self._closing:
+            self._woken.set()  # every keeper looks again
+            self._woken = asyncio.Event()
+        if state == "open":
+            self._on_open()

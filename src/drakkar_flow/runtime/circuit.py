@@ -1,0 +1,97 @@
+"""The circuit of one sink: whether it is written to, held back from, or tried with a single batch."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from drakkar_flow.config.delivery import CircuitBreakerConfig
+from drakkar_flow.errors import SinkError
+from drakkar_flow.kernel.breaker import Breaker, BreakerState
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events import SinkCircuitChanged
+
+__all__ = ["Circuit"]
+
+
+class Circuit:
+    """A sink's circuit breaker, one for all its lanes; tells of every change. Use it on the loop's thread only.
+
+    A batch is admitted with a ticket and hands it back with how it ended. `waits` tells whether batches
+    wait for their admission while the circuit is open.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        kind: str,
+        name: str,
+        config: CircuitBreakerConfig,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._bus = bus
+        self._kind = kind
+        self._name = name
+        self._clock = clock
+        self._breaker = Breaker(config.failure_threshold, config.cooldown_seconds)
+        self._told: BreakerState = "closed"
+        self._changed = asyncio.Event()
+        self._reason = ""
+        self.waits = config.when_open == "wait"
+
+    @property
+    def closed(self) -> bool:
+        """Whether the sink is written to as usual."""
+        return self._breaker.state == "closed"
+
+    async def admission(self) -> int | None:
+        """A ticket to write a batch with; None, where nothing waits, while the circuit is open."""
+        while (ticket := self._admit()) is None and self.waits:
+            retry_at, changed = self._breaker.retry_at, self._changed
+            with suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), None if retry_at is None else retry_at - self._clock())
+        return ticket
+
+    def refusal(self) -> SinkError:
+        """Why a batch is not admitted."""
+        return SinkError(f"circuit open: {self._breaker.failures} batches in a row failed, the last: {self._reason}")
+
+    def succeed(self, ticket: int | None) -> None:
+        """Note that a batch was written."""
+        self._breaker.succeed(ticket)
+        self._tell()
+
+    def fail(self, ticket: int | None, reason: str) -> None:
+        """Note that a batch failed, all its attempts included."""
+        before = self._breaker.failures
+        self._breaker.fail(ticket, self._clock())
+        if self._breaker.failures > before:  # else the ticket was void
+            self._reason = reason
+            self._tell()
+
+    def release(self, ticket: int | None) -> None:
+        """Note that a batch ended without a word on whether the sink works: after a probe the next batch probes."""
+        probed = self._breaker.state == "half_open"
+        self._breaker.release(ticket)
+        if probed:
+            self._wake()
+
+    def _admit(self) -> int | None:
+        ticket = self._breaker.admit(self._clock())
+        self._tell()
+        return ticket
+
+    def _tell(self) -> None:
+        breaker = self._breaker
+        if breaker.state != self._told:
+            self._told = breaker.state
+            reason = self._reason if self._told == "open" else ""
+            event = SinkCircuitChanged(self._kind, self._name, self._told, breaker.failures, self.waits, reason)
+            self._bus.emit(event)
+            self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -1,0 +1,102 @@
+"""Running the cases of a file, each with a flow of its own."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from drakkar_flow.config.environ import PREFIXES
+from drakkar_flow.config.load import load_config
+from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.engine.terse import config_for
+from drakkar_flow.errors import DrakkarFlowError
+from drakkar_flow.testing.cases import AnswerCase, Case, Cases, RuleCase
+from drakkar_flow.testing.compare import differences
+from drakkar_flow.testing.executor import Answer, ScriptedExecutor
+from drakkar_flow.testing.harness import FlowHarness
+from drakkar_flow.testing.run import Outcome
+
+__all__ = ["CaseResult", "FindFlow", "run_cases"]
+
+FindFlow = Callable[[str], tuple[Any, Path | None]]
+"""Gives a new flow for its name, and the file it comes from."""
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """How a case ended: `problems` is empty when all was as expected; `where` is its file and line."""
+
+    file: str
+    name: str
+    where: str
+    problems: list[str]
+    duration_s: float
+
+
+def run_cases(cases: Cases, find: FindFlow, wanted: str = "") -> Iterator[CaseResult]:
+    """Run the cases whose name contains `wanted`, and tell of each as soon as it is over.
+
+    Raises:
+        DrakkarFlowError: when the flow can't be found or the configuration is wrong.
+    """
+    for index, case in enumerate(cases.file.cases):
+        if wanted.lower() not in case.name.lower():
+            continue
+        began = time.monotonic()
+        flow, config = _prepare(cases, case, find)
+        try:
+            problems = differences(case.expect, _outcome(case, cases.path.parent, flow, config))
+        except DrakkarFlowError:
+            raise
+        except (AssertionError, OSError) as exc:
+            problems = str(exc).splitlines() or [repr(exc)]
+        yield CaseResult(str(cases.path), case.name, cases.where(index), problems, time.monotonic() - began)
+
+
+def _prepare(cases: Cases, case: Case, find: FindFlow) -> tuple[Any, DrakkarConfig]:
+    directory = cases.path.parent
+    place, colon, name = cases.file.flow.partition(":")
+    is_file = place.endswith(".py")
+    flow, file = find(f"{directory / place if is_file else place}{colon}{name}")
+    given = directory / cases.file.config_file if cases.file.config_file else config_for(file)
+    variables = {key: value for key, value in os.environ.items() if not key.startswith(PREFIXES)}
+    overrides = _merged(cases.file.config, case.config)
+    return flow, load_config(given, overrides=overrides, environ=variables)
+
+
+def _outcome(case: Case, directory: Path, flow: Any, config: DrakkarConfig) -> Outcome:
+    executor = ScriptedExecutor(strict=True)
+    for rule in case.executor:
+        executor.on(task_id=rule.task_id, binary=rule.binary, args=rule.args, stdin=rule.stdin).gives(*_answers(rule))
+    harness = FlowHarness(flow, config=config, executor=executor, partitions=case.partitions, real_programs=case.real)
+    with harness as kit:
+        for message in case.input:
+            kit.send(
+                message.value(directory),
+                key=message.key,
+                partition=message.partition,
+                topic=message.topic,
+                headers=message.headers or None,
+                timestamp=message.timestamp,
+            )
+        return kit.finish(case.timeout_s)
+
+
+def _answers(rule: RuleCase) -> list[Answer]:
+    given: list[AnswerCase] = rule.attempts or [rule]
+    return [
+        Answer(stdout=each.stdout, stderr=each.stderr, exit_code=each.exit_code, delay_s=each.delay_s, kind=each.kind)
+        for each in given
+    ]
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged

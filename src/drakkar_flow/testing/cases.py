@@ -1,0 +1,220 @@
+"""YAML cases beside a flow: what they are made of, and reading them with the place of everything that is wrong."""
+
+from __future__ import annotations
+
+import base64
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import msgspec
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from drakkar_flow.config.base import Section
+from drakkar_flow.config.explain import explain
+from drakkar_flow.config.layers import Layer
+from drakkar_flow.config.schema import similar
+from drakkar_flow.config.yaml_file import read_yaml
+from drakkar_flow.errors import ProblemsError
+from drakkar_flow.model.task import ErrorKind
+from drakkar_flow.observe.events import Event
+
+__all__ = ["AnswerCase", "Case", "CaseFile", "Cases", "CasesError", "Expectation", "RuleCase", "SinkCase", "read_cases"]
+
+_BODIES = ("text", "json", "base64", "file", "tombstone")
+
+
+class CasesError(ProblemsError):
+    """Raised when a file of cases can't be read or does not fit its schema."""
+
+    title = "the cases are not usable"
+
+
+class MessageCase(Section):
+    """One message, as a producer would send it; its value is given in exactly one way."""
+
+    text: str | None = None
+    """The value as text (UTF-8)."""
+    json_value: Any = Field(default=None, alias="json")
+    """The value as JSON."""
+    base64: str | None = None
+    """The value's bytes in base64."""
+    file: str | None = None
+    """A file whose bytes are the value, relative to the cases."""
+    tombstone: bool = False
+    """Whether the message has no value."""
+    key: str | None = None
+    """The key."""
+    partition: int | None = Field(default=None, ge=0)
+    """The partition; messages without one are dealt in turn."""
+    topic: str = ""
+    """The topic; empty takes the flow's."""
+    headers: dict[str, str] = {}
+    """The headers."""
+    timestamp: int = -1
+    """Milliseconds since the epoch."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_text(cls, data: Any) -> Any:
+        return {"text": data} if isinstance(data, str) else data
+
+    @model_validator(mode="after")
+    def _one_value(self) -> Self:
+        names = {"json" if name == "json_value" else name for name in self.model_fields_set}
+        given = [name for name in _BODIES if name in names]
+        if len(given) != 1:
+            told = " and ".join(given) or "none"
+            raise ValueError(f"a message has exactly one of {', '.join(_BODIES)}; this one has {told}")
+        if self.base64 is not None:
+            base64.b64decode(self.base64, validate=True)
+        return self
+
+    def value(self, directory: Path) -> bytes | None:
+        """The bytes to send; None is a tombstone."""
+        if self.tombstone:
+            return None
+        if self.file is not None:
+            return (directory / self.file).read_bytes()
+        if self.base64 is not None:
+            return base64.b64decode(self.base64)
+        return self.text.encode() if self.text is not None else msgspec.json.encode(self.json_value)
+
+
+class AnswerCase(Section):
+    """What a program does."""
+
+    stdout: str = ""
+    """What it prints."""
+    stderr: str = ""
+    """What it prints on stderr."""
+    exit_code: int = 0
+    """What it exits with."""
+    delay_s: float = Field(default=0.0, ge=0)
+    """How long it runs, on the flow's clock."""
+    kind: ErrorKind | None = None
+    """How it ends if not by itself: timeout, signal, launch_failure, internal."""
+
+
+class RuleCase(AnswerCase):
+    """What the programs do whose tasks look like this; the first rule that fits counts."""
+
+    task_id: str | None = None
+    """The task's id."""
+    binary: str | None = None
+    """The program."""
+    args: list[str] | None = None
+    """The arguments; "*" stands for any one, "..." at the end for all that follow."""
+    stdin: str | None = None
+    """What the program is given to read."""
+    attempts: list[AnswerCase] = []
+    """One answer for each attempt of a task; the last one stays."""
+
+
+class SinkCase(Section):
+    """What a sink is expected to have written."""
+
+    data: list[Any] | None = None
+    """The data of every payload, as JSON."""
+    payloads: list[dict[str, Any]] | None = None
+    """Fields of every payload (data, key, path, table, ...); those not named are not looked at."""
+    count: int | None = Field(default=None, ge=0)
+    """How many payloads."""
+    ordered: bool = True
+    """Whether the order counts."""
+    match: Literal["exact", "subset"] = "exact"
+    """Whether data may have more keys than expected."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_list(cls, data: Any) -> Any:
+        return {"data": data} if isinstance(data, list) else data
+
+
+class Expectation(Section):
+    """What the flow is expected to do; what is not named is not looked at."""
+
+    deliveries: dict[str, SinkCase] | None = None
+    """By the sink's id (kafka-results) what it wrote; a sink that is not named must have written nothing."""
+    dead_letters: int | list[dict[str, str]] = 0
+    """How many, or of each (in any order) the kind, stage, label and a part of the error."""
+    committed: dict[int, int] | None = None
+    """The next offset to read, by partition of the flow's topic."""
+    events: dict[str, int] = {}
+    """How often each of these events was told."""
+    failure: str = ""
+    """A part of the reason why the flow stopped; empty: it did not."""
+
+    @field_validator("events")
+    @classmethod
+    def _are_events(cls, events: dict[str, int]) -> dict[str, int]:
+        known = tuple(kind.__name__ for kind in Event.__subclasses__())
+        for name in events.keys() - set(known):
+            near = " or ".join(map(repr, similar(name, known)))
+            raise ValueError(f"there is no event {name!r}" + (f"; did you mean {near}?" if near else ""))
+        return events
+
+
+class Case(Section):
+    """One run of the flow over some messages."""
+
+    name: str = Field(min_length=1)
+    """What the case shows, as a sentence."""
+    input: list[MessageCase] = []
+    """The messages, in order."""
+    config: dict[str, Any] = {}
+    """Laid over the configuration of the file."""
+    partitions: int = Field(default=1, ge=1)
+    """How many partitions the topic has."""
+    executor: list[RuleCase] = []
+    """What programs do; one that no rule fits fails the case."""
+    real: bool = False
+    """Whether the real programs run, in real time."""
+    timeout_s: float = Field(default=20.0, gt=0)
+    """Real seconds the case may take."""
+    expect: Expectation = Expectation()
+    """What has to come of it."""
+
+
+class CaseFile(Section):
+    """A file of cases, `NAME.test.yaml`."""
+
+    flow: str = Field(min_length=1)
+    """The flow: a Python file relative to this one, or a module, and after a colon its name (`scan.py:flow`)."""
+    config_file: str = ""
+    """The configuration, relative to this file; empty takes the one beside the flow, if there is one."""
+    config: dict[str, Any] = {}
+    """Laid over that."""
+    cases: list[Case] = Field(min_length=1)
+    """The cases; each runs a flow of its own."""
+
+
+@dataclass(frozen=True)
+class Cases:
+    """What a file holds, with where it stands."""
+
+    path: Path
+    file: CaseFile
+    layer: Layer
+
+    def where(self, index: int) -> str:
+        """File and line of a case."""
+        return self.layer.origin(("cases", index)).rpartition(":")[0]
+
+
+def read_cases(path: Path) -> Cases:
+    """Read a file of cases.
+
+    Raises:
+        CasesError: with everything that is wrong, each with file, line and column.
+    """
+    layer = read_yaml(path, os.environ, "name a file of cases, NAME.test.yaml")
+    problems = list(layer.problems)
+    if problems:
+        raise CasesError(problems)
+    try:
+        return Cases(path, CaseFile.model_validate(layer.tree), layer)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        raise CasesError([explain(each, layer, CaseFile) for each in details]) from None

@@ -1,0 +1,175 @@
+"""A clock that a test moves: pauses, lingers, back-offs and timeouts of a flow run on it and take no time."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager, suppress
+from math import inf
+from typing import TypeVar, TypeVarTuple
+
+__all__ = ["FakeClock"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_LOOK_S = 0.001  # real seconds between two looks whether all else is still
+_PATIENCE_S = 20.0  # real seconds after which a clock that can't be moved is a failed test
+
+
+class FakeClock:
+    """The time of a flow's event loop, in seconds since the clock was made.
+
+    It stands unless somebody waits: in `advance`, or in one of the kit's waits. Then it jumps to the next
+    timer whenever nothing else can happen without time passing: the loop, the engine and every thread
+    that a hook started are idle. While a hook waits for real input or output (a socket, a child process)
+    it does not jump; give the kit `clock="real"` there. What measures with `time.monotonic`, such as
+    durations in events, goes on in real time.
+
+    >>> clock = FakeClock()
+    >>> clock.advance(2.5)
+    >>> clock.now
+    2.5
+    """
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        """The present time."""
+        self.jumps: list[float] = []
+        """The pauses that were jumped over, in seconds, in order."""
+        self._changed = threading.Condition()
+        self.stands = True
+        """Whether it moves only by `advance`; else it jumps where it may."""
+        self._target = 0.0
+        self._loop: _Loop | None = None
+        self._is_still: Callable[[], bool] = bool
+
+    def advance(self, seconds: float) -> None:
+        """Let `seconds` pass: whatever falls due happens in order, at its time. Returns when it has.
+
+        Raises:
+            ValueError: when `seconds` is negative.
+            AssertionError: when the flow does not come to rest within 20 real seconds.
+        """
+        if seconds < 0:
+            raise ValueError(f"time does not go back: {seconds:g} s")
+        with self._changed:
+            if self._loop is None or self._loop.is_closed():
+                self.now += seconds
+                return
+            self._go(self.now + seconds)
+            if not self._changed.wait_for(lambda: self.stands, _PATIENCE_S):
+                why = "a hook waits for a thread or a socket" if self.waits_for_reality else "the flow does not rest"
+                raise AssertionError(f"the clock could not advance by {seconds:g} s: {why}")
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Let time pass by itself as long as the block lasts."""
+        with self._changed:
+            if self._loop is not None:
+                self._go(inf)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._target = self.now
+                self.stands = True
+
+    # --- what a run of the flow does -----------------------------------------------------------------
+
+    def new_loop(self) -> asyncio.AbstractEventLoop:
+        """Make an event loop that lives by this clock."""
+        self._target = self.now
+        self.stands = True
+        self._is_still = lambda: True
+        self._loop = _Loop(self)
+        return self._loop
+
+    def watch(self, is_still: Callable[[], bool]) -> None:
+        """From now on time passes only when `is_still` says that nothing else goes on."""
+        self._is_still = is_still
+
+    def release(self) -> None:
+        """The loop is about to end: time passes by itself again, so that no hook that pauses holds up the end."""
+        with self._changed:
+            self._is_still = lambda: True
+            if self._loop is not None:
+                self._go(inf)
+                self._loop = None
+
+    @property
+    def waits_for_reality(self) -> bool:
+        """Whether a hook waits for a thread, a socket or a child process, so that the clock stands."""
+        return self._loop is not None and self._loop.waits_for_reality
+
+    def _go(self, target: float) -> None:
+        self._target = target
+        self.stands = False
+        if self._loop is not None:
+            with suppress(RuntimeError):  # it was closed just now
+                self._loop.call_soon_threadsafe(bool)  # it may sleep; now it has to look
+
+    def jump(self, pause_s: float | None) -> bool:
+        """Pass over a pause of the loop (None: it has no timer), if it may; returns whether it did."""
+        if self.stands or not self._is_still():
+            return False
+        with self._changed:
+            left = self._target - self.now
+            if left <= 0:
+                self.stands = True
+                self._changed.notify_all()
+                return False
+            step = left if pause_s is None else min(pause_s, left)
+            if step == inf:
+                return False
+            self.now = self._target if step == left else self.now + step
+            self.jumps.append(step)
+            return True
+
+
+class _Selector(selectors.DefaultSelector):
+    """Waits for files as every selector does, but for the time by the clock."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
+        self._clock = clock
+        self.threads = 0
+
+    @property
+    def waits_for_reality(self) -> bool:
+        """Whether threads or files may still wake the loop; one file is the loop's own."""
+        return self.threads > 0 or len(self.get_map() or ()) > 1  # no map: it was closed
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if timeout is not None and timeout <= 0:
+            return ready
+        while not ready and (self.waits_for_reality or not self._clock.jump(timeout)):
+            ready = super().select(None if self._clock.stands else _LOOK_S)
+        return ready
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+        self._files = _Selector(clock)
+        super().__init__(self._files)
+
+    @property
+    def waits_for_reality(self) -> bool:
+        return self._files.waits_for_reality
+
+    def time(self) -> float:
+        return self._clock.now
+
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+        self._files.threads += 1
+        future = super().run_in_executor(executor, func, *args)
+        future.add_done_callback(self._thread_ended)
+        return future
+
+    def _thread_ended(self, _future: asyncio.Future[T]) -> None:
+        self._files.threads -= 1

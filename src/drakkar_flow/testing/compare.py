@@ -1,0 +1,140 @@
+"""Comparing what a flow did with what a case expects: pure, and told as lines that can be read."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from drakkar_flow.model.codec import encode
+from drakkar_flow.testing.cases import Expectation, SinkCase
+from drakkar_flow.testing.run import Outcome
+
+__all__ = ["differences", "fits", "plain"]
+
+
+def differences(expected: Expectation, outcome: Outcome) -> list[str]:
+    """What is not as expected, a line or a few for each; empty when all is."""
+    found: list[str] = []
+    if expected.deliveries is not None:
+        known = ", ".join(outcome.deliveries)
+        unknown = expected.deliveries.keys() - outcome.deliveries.keys()
+        found += [f"{sink_id}: there is no such sink; there are: {known}" for sink_id in sorted(unknown)]
+        for sink_id, payloads in outcome.deliveries.items():
+            found += _deliveries(sink_id, expected.deliveries.get(sink_id, SinkCase(data=[])), payloads)
+    found += _dead_letters(expected.dead_letters, outcome)
+    if expected.committed is not None:
+        committed = {number: offset for (_, number), offset in outcome.committed.items()}
+        found += _unequal("committed", expected.committed, committed)
+    for name, count in expected.events.items():
+        told = sum(type(event).__name__ == name for event in outcome.events)
+        if told != count:
+            found.append(f"event {name}: told {told} times, expected {count}")
+    failure = outcome.failure or ""
+    if (expected.failure not in failure) if expected.failure else failure:
+        found.append(f"the flow failed: {failure}" if failure else "the flow did not fail")
+    return found
+
+
+def fits(expected: Any, got: Any, *, subset: bool) -> bool:
+    """Whether a JSON value is the expected one; with `subset` its mappings may hold more.
+
+    >>> fits({"a": [{"b": 1}]}, {"a": [{"b": 1, "c": 2}], "d": 3}, subset=True)
+    True
+    >>> fits({"a": 1}, {"a": True}, subset=True)
+    False
+    """
+    if isinstance(expected, dict) and isinstance(got, dict):
+        same_keys = expected.keys() <= got.keys() if subset else expected.keys() == got.keys()
+        return same_keys and all(fits(value, got[key], subset=subset) for key, value in expected.items())
+    if isinstance(expected, list) and isinstance(got, list):
+        pairs = zip(expected, got, strict=False)
+        return len(expected) == len(got) and all(fits(each, other, subset=subset) for each, other in pairs)
+    if isinstance(expected, bool) or isinstance(got, bool):
+        return expected is got
+    return bool(expected == got)
+
+
+def _deliveries(sink_id: str, expected: SinkCase, payloads: Sequence[Any]) -> list[str]:
+    found = []
+    if expected.count is not None and len(payloads) != expected.count:
+        found.append(f"{sink_id}: {len(payloads)} payloads, expected {expected.count}")
+    subset = expected.match == "subset"
+    if expected.data is not None:
+        got = [plain(each.data) for each in payloads]
+        found += _lists(sink_id, expected.data, got, subset=subset, ordered=expected.ordered)
+    if expected.payloads is not None:
+        fields = [{name: plain(getattr(each, name)) for name in each.__struct_fields__} for each in payloads]
+        found += _lists(sink_id, expected.payloads, fields, subset=True, ordered=expected.ordered)
+    return found
+
+
+def _lists(what: str, expected: list[Any], got: list[Any], *, subset: bool, ordered: bool) -> list[str]:
+    if ordered:
+        return [] if fits(expected, got, subset=subset) else _unequal(what, expected, got)
+    missing, left = _match(expected, got, subset=subset)
+    return _unequal(f"{what}, in any order", missing, left) if missing or left else []
+
+
+def _match(expected: list[Any], got: list[Any], *, subset: bool) -> tuple[list[Any], list[Any]]:
+    """What of the expected has no counterpart, and what was got beyond. The exact ones first: a subset fits many."""
+    left, missing = list(got), []
+    for each in sorted(expected, key=lambda value: -len(json.dumps(value, default=str))):
+        index = next((at for at, other in enumerate(left) if fits(each, other, subset=subset)), None)
+        if index is None:
+            missing.append(each)
+        else:
+            del left[index]
+    return missing, left
+
+
+def _dead_letters(expected: int | list[dict[str, str]], outcome: Outcome) -> list[str]:
+    letters = [
+        {
+            "kind": str(letter.kind),
+            "stage": letter.stage,
+            "label": ", ".join(record.label for record, _ in letter.holds),
+            "error": letter.error,
+        }
+        for letter in outcome.dead_letters
+    ]
+    if isinstance(expected, int):
+        return [] if len(letters) == expected else _unequal(f"dead letters ({expected} expected)", [], letters)
+    left, missing = list(letters), []
+    for each in expected:
+        index = next((at for at, letter in enumerate(left) if _names(each, letter)), None)
+        if index is None:
+            missing.append(each)
+        else:
+            del left[index]
+    return _unequal("dead letters", missing, left) if missing or left else []
+
+
+def _names(expected: dict[str, str], letter: dict[str, str]) -> bool:
+    return all(part in letter.get(key, "") for key, part in expected.items())
+
+
+def _unequal(what: str, expected: Any, got: Any) -> list[str]:
+    if expected == got:
+        return []
+    lines = difflib.ndiff(_shown(expected), _shown(got))
+    return [f"{what}: - is expected, + is what came", *(f"    {line}" for line in lines if line[0] != "?")]
+
+
+def _shown(value: Any) -> list[str]:
+    """One line for each item; nested values on one line as long as that can be read."""
+    if isinstance(value, list):
+        return [json.dumps(each, ensure_ascii=False, sort_keys=True) for each in value]
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, indent=2).splitlines()
+
+
+def plain(value: Any) -> Any:
+    """A payload's field as JSON has it: bytes and text as text, everything else as it is written."""
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    if isinstance(value, str):
+        return value
+    return msgspec.json.decode(encode(value))

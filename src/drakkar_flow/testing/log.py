@@ -1,0 +1,107 @@
+"""What a broker keeps, in memory: records by partition, and how far a group has committed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from drakkar_flow.kernel.spans import Spans
+from drakkar_flow.model.codec import encode
+from drakkar_flow.model.record import Lane, Record
+from drakkar_flow.runtime.tracker import Watermark
+
+__all__ = ["MemoryLog"]
+
+
+class MemoryLog:
+    """Outlives the readers that read from it, as a broker outlives its consumers. Thread-safe.
+
+    `committed` holds the next offset to read by partition; `commits` every commit in order.
+
+    >>> log = MemoryLog()
+    >>> log.append("hello").label, log.append({"n": 1}).label
+    ('input:0:0', 'input:0:1')
+    """
+
+    def __init__(self, *, partitions: int = 1, topic: str = "input") -> None:
+        self._topic = topic
+        self._count = partitions
+        self._dealt = 0
+        self.lock = threading.RLock()
+        self.records: dict[Lane, list[Record]] = {(topic, number): [] for number in range(partitions)}
+        self.committed: dict[Lane, int] = {}
+        self.commits: list[Watermark] = []
+        self._metadata: dict[Lane, tuple[int, str]] = {}
+        self._held: list[tuple[Watermark, str]] | None = None
+
+    def append(self, value: Any, *, topic: str = "", partition: int | None = None, **details: Any) -> Record:
+        """Write a record to its end of the log: bytes as they are, text as UTF-8, anything else as JSON.
+
+        Values without a partition are dealt to the partitions in turn. A Record instead of a value
+        says itself where it stands.
+        """
+        with self.lock:
+            if isinstance(value, Record):
+                record = value
+            else:
+                if partition is None:
+                    partition = self._dealt % self._count
+                    self._dealt += 1
+                lane = (topic or self._topic, partition)
+                record = Record(*lane, self.end_of(lane), encode(value), **details)
+            self.records.setdefault(record.lane, []).append(record)
+            return record
+
+    def end_of(self, lane: Lane) -> int:
+        """The offset after the last record of a partition, 0 when it has none."""
+        records = self.records.get(lane)
+        return records[-1].offset + 1 if records else 0
+
+    def all_committed(self, lanes: Iterable[Lane]) -> bool:
+        """Whether partitions are committed to their ends; while commits are held there is nothing to wait for."""
+        with self.lock:
+            return self._held is not None or all(
+                self.committed.get(lane, 0) == self.end_of(lane) for lane in lanes if self.records.get(lane)
+            )
+
+    def commit(self, watermark: Watermark, metadata: str = "") -> None:
+        """Take a commit in, or keep it back while commits are held.
+
+        `metadata` tells what is finished beyond the offset; it may be all that is new.
+        """
+        with self.lock:
+            if self._held is not None:
+                self._held.append((watermark, metadata))
+                return
+            lane, _, offset = watermark
+            self._metadata[lane] = (offset, metadata)
+            if offset > self.committed.get(lane, self._first(lane)):
+                self.committed[lane] = offset
+                self.commits.append(watermark)
+
+    def start_of(self, lane: Lane) -> tuple[int, Spans]:
+        """Where a new reader begins, and what is finished beyond."""
+        offset, metadata = self._metadata.get(lane, (self._first(lane), ""))
+        return offset, Spans.decode(metadata, offset)
+
+    def knows_finished(self, lane: Lane, offset: int) -> bool:
+        """Whether a record is finished by what is committed."""
+        start, beyond = self.start_of(lane)
+        return offset < start or offset in beyond
+
+    def _first(self, lane: Lane) -> int:
+        records = self.records.get(lane)
+        return records[0].offset if records else 0
+
+    def hold_commits(self) -> None:
+        """Keep commits back from now on, as a client does for a while with those that are not due yet."""
+        with self.lock:
+            self._held = self._held or []
+
+    def let_commits_go(self, *, drop: bool = False) -> None:
+        """Take in what was held, or forget it, as a crash does."""
+        with self.lock:
+            held, self._held = self._held or [], None
+            for watermark, metadata in held if not drop else ():
+                self.commit(watermark, metadata)

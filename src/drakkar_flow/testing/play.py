@@ -1,0 +1,74 @@
+"""Running a flow over some values from beginning to end, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+from typing import Any, Final, Literal
+
+from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.executor.base import Executor
+from drakkar_flow.testing.harness import FlowHarness
+from drakkar_flow.testing.run import Outcome
+from drakkar_flow.testing.sinks import MemoryDeadLetters, MemorySink
+
+__all__ = ["CRASH", "run_flow"]
+
+
+class _Crash(Enum):
+    CRASH = "crash"
+
+
+CRASH: Final = _Crash.CRASH
+"""Among the values of `run_flow`: all before it is finished, the process is killed before it could commit any of
+that, and a new one reads on from what was committed before. So everything since the last CRASH comes again."""
+
+
+def run_flow(
+    flow: Any,
+    values: Iterable[Any] = (),
+    *,
+    sinks: Iterable[MemorySink] = (),
+    executor: Executor | None = None,
+    dead_letters: MemoryDeadLetters | None = None,
+    config: DrakkarConfig | None = None,
+    partitions: int = 1,
+    timeout_s: float = 30.0,
+    clock: Literal["fake", "real"] = "fake",
+) -> Outcome:
+    """Run a flow or a handler over `values` until all of them are acknowledged.
+
+    Values are sent as `FlowHarness.send` does; a Record says itself where it stands; CRASH is a crash there.
+
+    Raises:
+        FlowError: when the flow can't be compiled.
+        AssertionError: when it has not ended after `timeout_s` real seconds, with what was open.
+
+    >>> from drakkar_flow import StreamFlow
+    >>> run_flow(StreamFlow("echo").decode(str).route(), ["a", CRASH, "b"]).values
+    ['a', 'a', 'b']
+    """
+    lives: list[list[Any]] = [[]]
+    for value in values:
+        if value is CRASH:
+            lives.append([])
+        else:
+            lives[-1].append(value)
+    with FlowHarness(
+        flow,
+        sinks=sinks,
+        executor=executor,
+        dead_letters=dead_letters,
+        config=config,
+        partitions=partitions,
+        topic="input",
+        clock=clock,
+    ) as kit:
+        for life in lives[:-1]:
+            kit.hold_commits()
+            kit.send_all(life)
+            kit.wait_acknowledged(timeout_s=timeout_s)
+            kit.crash()
+            kit.restart()
+        kit.send_all(lives[-1])
+        return kit.finish(timeout_s)

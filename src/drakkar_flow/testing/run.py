@@ -1,0 +1,362 @@
+"""One run of a flow in this process: the real graph, compiler and steps, with memory at both ends."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from bytewax.dataflow import Dataflow
+from bytewax.run import cli_main
+
+from drakkar_flow.compiler.lower import compile_flow
+from drakkar_flow.config.app import settle_app
+from drakkar_flow.config.delivery import RetryConfig
+from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.engine.executors import executor_config, make_executor
+from drakkar_flow.engine.hooks import RunningHooks
+from drakkar_flow.engine.terse import app_options, stream_of
+from drakkar_flow.executor.base import Executor
+from drakkar_flow.graph.flow import StreamFlow
+from drakkar_flow.graph.nodes import Execute, Route
+from drakkar_flow.kernel.backoff import Backoff
+from drakkar_flow.model.outcome import Failure
+from drakkar_flow.model.record import Lane
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events import Event, HookRan, RecordsFinished
+from drakkar_flow.runtime.assignments import AssignmentHooks
+from drakkar_flow.runtime.control import Control
+from drakkar_flow.runtime.parts import Parts
+from drakkar_flow.runtime.step import Worker
+from drakkar_flow.sinks.registry import SPECS
+from drakkar_flow.testing.clock import FakeClock
+from drakkar_flow.testing.executor import ScriptedExecutor
+from drakkar_flow.testing.log import MemoryLog
+from drakkar_flow.testing.reader import MemoryReader
+from drakkar_flow.testing.receipts import Receipts, WatchedTrack
+from drakkar_flow.testing.sinks import MemoryDeadLetters, MemorySink
+from drakkar_flow.testing.stillness import Stillness, WatchedBridge, WatchedFlight
+
+__all__ = ["FlowRun", "Outcome", "executor_of", "sinks_of"]
+
+E = TypeVar("E", bound=Event)
+T = TypeVar("T")
+
+_RETRY = RetryConfig(attempts=3)
+_BACKOFF = Backoff(initial_s=0.001, max_s=0.001)
+_MIB = 1024 * 1024
+_CLOSE_S = 10.0  # for the executor to let go of its programs
+_LOOK_S = 0.005  # between two looks at a condition no event announces
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a flow did: payloads by sink id, committed offsets, dead letters, events, why it failed."""
+
+    deliveries: dict[str, list[Any]]
+    committed: dict[Lane, int]
+    dead_letters: list[Failure]
+    events: list[Event]
+    failure: str | None
+
+    @property
+    def values(self) -> list[Any]:
+        """The data of every payload, sink by sink, in the order each sink wrote them."""
+        return [payload.data for payloads in self.deliveries.values() for payload in payloads]
+
+    def of(self, kind: type[E]) -> list[E]:
+        """The events of one type, in order."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+class FlowRun:
+    """A flow that runs on a thread of its own while a test looks on.
+
+    Sinks the flow names and `sinks` does not hold are made; a flow that names none gets `kafka-out`.
+    With `open_end` the flow goes on until `reader.end()`, else until all `values` are acknowledged.
+    Whoever leaves the `with` block without `finish` abandons the flow. `bugs` has what broke in the
+    library itself; if anything did, the test fails.
+
+    >>> with FlowRun(StreamFlow("echo").decode(str).route(), open_end=True) as run:
+    ...     run.reader.put(["hello"])
+    ...     run.wait_until(lambda: run.sink().values)
+    ['hello']
+    """
+
+    def __init__(
+        self,
+        flow: Any,
+        values: Iterable[Any] = (),
+        *,
+        sinks: Iterable[MemorySink] = (),
+        executor: Executor | None = None,
+        dead_letters: MemoryDeadLetters | None = None,
+        config: DrakkarConfig | None = None,
+        partitions: int = 1,
+        open_end: bool = False,
+        clock: FakeClock | None = None,
+        log: MemoryLog | None = None,
+        receipts: Receipts | None = None,
+        real_programs: bool = False,
+    ) -> None:
+        self.flow = stream_of(flow)
+        self.config = config = settle_app(config or DrakkarConfig(), app_options(self.flow).get("app_model"))
+        self.events: list[Event] = []
+        self.dead_letters = dead_letters or MemoryDeadLetters()
+        self.control = Control(config.drain_timeout_s)
+        self.flight = WatchedFlight(config.runtime.max_in_flight_records, int(config.runtime.max_in_flight_mib * _MIB))
+        self._receipts = receipts or Receipts()
+        self._track = WatchedTrack(self._receipts)
+        self.reader = MemoryReader(
+            values,
+            self.flight,
+            partitions=partitions,
+            log=log,
+            beyond=self._track.beyond,
+            metadata_size=config.runtime.commit_metadata_bytes,
+        )
+        if not open_end:
+            self.reader.end()
+        self.sinks = sinks_of(self.flow, config, sinks)
+        self.clock = clock
+        self._bus = Bus(lambda event, error: self.bugs.append(f"a listener of {type(event).__name__}: {error!r}"))
+        if real_programs:
+            self._executor: Executor | None = _real_executor(self.flow, config, self._bus)
+        else:
+            self._executor = executor_of(self.flow, config, executor)
+        self._bridge = WatchedBridge(self._bug, clock.new_loop if clock is not None else None)
+        self._hooks = RunningHooks(self.flow.hooks, self._bridge, self._bus)
+        self.reader.hooks = AssignmentHooks(
+            self._bridge, self._bus, self.flow.hooks.on_assign, self.flow.hooks.on_revoke, config.drain_timeout_s
+        )
+        self._changed = threading.Condition()
+        self.bugs: list[str] = []
+        self._thread = threading.Thread(target=self._run, name="drakkar-flow-run", daemon=True)
+
+    def sink(self, sink_id: str = "kafka-out") -> MemorySink:
+        """The sink of that id."""
+        return self.sinks[sink_id]
+
+    def __enter__(self) -> Self:
+        self.flow.check()
+        self._bridge.open()
+        self._bridge.run(self._watch_loop())
+        try:
+            self._dataflow = self._begin()
+        except BaseException:
+            self._close_loop()
+            raise
+        if self.clock is not None:
+            still = Stillness(self.reader, self._bridge, self.flight, self.config.runtime.workers)
+            self.clock.watch(lambda: not self._offloading and (still() or not self._thread.is_alive()))
+        self.reader.start()
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _exc: BaseException | None, _tb: TracebackType | None) -> None:
+        self.control.abandon("the test ended")
+        self._thread.join()
+        with self._time_passes():
+            if not self._bridge.closed:
+                self._hooks.close_periodics(_CLOSE_S)
+            self.reader.close()
+        self._close_loop()
+        if kind is None and self.bugs:
+            raise AssertionError(f"the flow broke: {'; '.join(self.bugs)}")
+
+    def _begin(self) -> Dataflow:
+        """What the lifecycle does between the loop and reading."""
+        with self._time_passes():
+            self.config = self._hooks.startup(self.config)
+        parts = self._parts()
+        dataflow = compile_flow(self.flow, parts)
+        if self._executor is not None:
+            self._bridge.run(self._executor.start())
+        if self.clock is not None:  # time passes for on_ready, but not for periodic functions that it is followed by
+            self.clock.watch(lambda: not any(event.hook == "on_ready" for event in self._of(HookRan)))
+        with self._time_passes() if self.flow.hooks.on_ready is not None else nullcontext():
+            self._hooks.ready(self.config, parts.sinks.values())
+        return dataflow
+
+    def _of(self, kind: type[E]) -> list[E]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def crash(self) -> None:
+        """End the run as a killed process does: nothing more is delivered or committed, whatever is under way."""
+        self.reader.detach()
+        self._close_loop()
+        self.control.abandon("it crashed")
+        self._thread.join()
+
+    def stop(self) -> bool:
+        """Ask for an orderly end: intake stops, what is in flight may finish. Returns whether nobody had asked."""
+        self._hooks.stop()
+        return self.control.stop()
+
+    def revoke(self, lanes: Iterable[Lane], drain_s: float) -> int:
+        """Take partitions away; returns how many records had not finished after `drain_s` seconds."""
+        with self._time_passes():
+            return self.reader.revoke(lanes, drain_s)
+
+    def call(self, function: Callable[[], Any]) -> None:
+        """Call `function` on the thread of the flow's event loop, where asyncio's events may be set."""
+        self._bridge.post(function)
+
+    def wait_until(self, condition: Callable[[], T], timeout_s: float = 20.0) -> T:
+        """Wait until `condition` gives something true, and return that.
+
+        Raises:
+            AssertionError: after `timeout_s` seconds, with what was open.
+        """
+        waited = 0.0
+        with self._time_passes(), self._changed:
+            while True:
+                alive = self._thread.is_alive()  # looked at first: what a flow did last still counts
+                if value := condition():
+                    return value
+                if self.bugs:
+                    raise AssertionError(f"the flow broke: {'; '.join(self.bugs)}")
+                if waited >= timeout_s or not alive:
+                    raise AssertionError(f"waited in vain, {self.story()}")
+                if not self._changed.wait(_LOOK_S):
+                    waited += _LOOK_S
+
+    def finish(self, timeout_s: float = 30.0) -> Outcome:
+        """Wait until the flow has ended by itself, and tell what it did.
+
+        Raises:
+            AssertionError: after `timeout_s` seconds, with what was open; or when the flow broke.
+        """
+        with self._time_passes():
+            self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            open_now = self.story()
+            self.control.abandon("stuck")
+            raise AssertionError(f"the flow did not end within {timeout_s:g} s: {open_now}")
+        if self.bugs:
+            raise AssertionError(f"the flow broke: {'; '.join(self.bugs)}")
+        deliveries = {sink_id: list(sink.payloads) for sink_id, sink in self.sinks.items()}
+        letters = list(self.dead_letters.letters)
+        return Outcome(deliveries, dict(self.reader.committed), letters, list(self.events), self.control.failure)
+
+    def story(self) -> str:
+        """What is open now, and where."""
+        flight = self.flight.statistics()
+        lanes = ", ".join(f"{topic}:{number} {count}" for (topic, number), count in flight.by_lane.items()) or "none"
+        told = [f"in flight: {lanes}", f"committed: {self.reader.committed}", f"errors: {self.bugs or 'none'}"]
+        if self.control.failure is not None:
+            told.append(f"the flow failed: {self.control.failure}")
+        raised = dict.fromkeys(f"{event.hook}: {event.error}" for event in self._of(HookRan) if event.error)
+        if raised:
+            told.append(f"hooks that raised: {', '.join(raised)}")
+        busy = Counter({_step(worker): worker.open for worker in self._bridge.workers.values() if worker.open})
+        if busy:
+            told.append(f"at work: {', '.join(f'{step} {count}' for step, count in busy.items())}")
+        if self.clock is not None and self.clock.waits_for_reality:
+            told.append("the clock stands: a hook waits for a thread or a socket")
+        return "; ".join(told)
+
+    @property
+    def _offloading(self) -> bool:
+        return self._hooks.pool is not None and self._hooks.pool.running > 0
+
+    @contextmanager
+    def _time_passes(self) -> Iterator[None]:
+        with self.clock.running() if self.clock is not None else nullcontext():
+            yield
+
+    def _close_loop(self) -> None:
+        if self._executor is not None and not self._bridge.closed:
+            self._bridge.run(self._executor.close(), _CLOSE_S)
+        self._hooks.close(_CLOSE_S)
+        self._bridge.close(0.0)
+        if self.clock is not None:
+            self.clock.release()  # not before all was cancelled: nothing falls due any more
+        self._bridge.close()
+
+    def _parts(self) -> Parts:
+        for kind in Event.__subclasses__():
+            self._bus.listen(kind, self._heard)
+        parts = Parts(
+            config=self.config,
+            bus=self._bus,
+            bridge=self._bridge,
+            control=self.control,
+            flight=self.flight,
+            reader=self.reader,
+            sinks={sink.id: sink.part(self._retry_of(sink)) for sink in self.sinks.values()},
+            dead_letters=self.dead_letters,
+            executor=self._executor,
+            intake=None,
+            ended=lambda: None,
+            track=self._track,
+        )
+        return parts if self.clock is not None else replace(parts, task_backoff=_BACKOFF, dlq_backoff=_BACKOFF)
+
+    def _retry_of(self, sink: MemorySink) -> RetryConfig | None:
+        """How the real sink would try again; in real time nobody wants to wait for that."""
+        if self.clock is None:
+            return None
+        configured = getattr(self.config.sinks, sink.kind, {}).get(sink.name)
+        return configured.retry if configured is not None else _RETRY
+
+    def _heard(self, event: Event) -> None:
+        if isinstance(event, RecordsFinished):
+            self._receipts.publish()
+        with self._changed:
+            self.events.append(event)
+            self._changed.notify_all()
+
+    def _bug(self, error: BaseException) -> None:
+        self.bugs.append(repr(error))
+        self.control.abandon(f"a bug: {error!r}")
+
+    async def _watch_loop(self) -> None:
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _loop, context: self.bugs.append(repr(context.get("exception") or context["message"]))
+        )
+
+    def _run(self) -> None:
+        runtime = self.config.runtime
+        interval = timedelta(seconds=runtime.epoch_interval_s)
+        try:
+            cli_main(self._dataflow, workers_per_process=runtime.workers, epoch_interval=interval)  # type: ignore[no-untyped-call]
+        except BaseException as exc:  # whatever ended the engine is what the test has to hear of
+            self.bugs.append(repr(exc))
+
+
+def sinks_of(flow: StreamFlow, config: DrakkarConfig, given: Iterable[MemorySink]) -> dict[str, MemorySink]:
+    """The sinks a flow needs: those given, those it names, else those of the configuration, else `kafka-out`."""
+    sinks = {sink.id: sink for sink in given}
+    route = flow.find(Route)
+    if route is not None and route.sinks:
+        wanted = [MemorySink(ref.name, kind=ref.kind) for ref in route.sinks]
+    else:
+        wanted = [MemorySink(name, kind=kind) for kind in SPECS for name in getattr(config.sinks, kind, {})]
+    return {**{sink.id: sink for sink in wanted}, **sinks} or {"kafka-out": MemorySink()}
+
+
+def executor_of(flow: StreamFlow, config: DrakkarConfig, given: Executor | None) -> Executor | None:
+    """The executor a flow needs: the given one, else a scripted one; that knows the program and its timeout."""
+    execute: Execute | None = flow.find(Execute)
+    executor = given if given is not None or execute is None else ScriptedExecutor()
+    if isinstance(executor, ScriptedExecutor):
+        settings = executor_config(config.executor, execute)
+        executor.binary = settings.binary_path or ""
+        executor.timeout_s = settings.task_timeout_seconds
+    return executor
+
+
+def _real_executor(flow: StreamFlow, config: DrakkarConfig, bus: Bus) -> Executor | None:
+    execute: Execute | None = flow.find(Execute)
+    return make_executor(executor_config(config.executor, execute), bus) if execute is not None else None
+
+
+def _step(worker: Worker) -> str:
+    return type(worker).__name__.removesuffix("Worker").lower()

@@ -1,0 +1,88 @@
+"""Telling when a flow can do nothing more without time passing or input coming in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.step import Worker
+from drakkar_flow.testing.reader import MemoryReader
+
+__all__ = ["Stillness", "WatchedBridge", "WatchedFlight"]
+
+_TURNS = 4  # of the source, per worker thread: what is between two steps arrives within one or two
+
+
+class WatchedBridge(Bridge):
+    """A bridge that counts what crosses it and knows the workers on its loop."""
+
+    def __init__(
+        self,
+        on_bug: Callable[[BaseException], None] | None = None,
+        make_loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    ) -> None:
+        super().__init__(on_bug, make_loop)
+        self.posts = 0
+        self.workers: dict[int, Worker] = {}
+
+    def post(self, function: Callable[..., Any], *args: Any) -> None:
+        """Count, note whose it is, and pass on: a worker posts before it holds anything."""
+        self.posts += 1
+        owner = getattr(function, "__self__", None)
+        if isinstance(owner, Worker):
+            self.workers.setdefault(id(owner), owner)
+        super().post(function, *args)
+
+
+class WatchedFlight(Flight):
+    """A flight that counts the turns of the source, which asks it for room in each."""
+
+    turns = 0
+
+    @property
+    def room(self) -> int:
+        """How many more records may enter."""
+        self.turns += 1
+        return super().room
+
+    def end(self) -> None:
+        """Note that nothing more will enter."""
+        self.turns += 1
+        super().end()
+
+
+class _Seen(NamedTuple):
+    """What changes whenever something moves."""
+
+    arrived: int
+    posts: int
+    entered: int
+    finished: int
+
+
+class Stillness:
+    """Whether a flow stands still: nothing lies between the steps, and nothing moved for some turns of the engine.
+
+    It counts turns rather than time, so that a slow machine makes a test slow and not wrong.
+    """
+
+    def __init__(self, reader: MemoryReader, bridge: WatchedBridge, flight: WatchedFlight, workers: int) -> None:
+        self._reader = reader
+        self._bridge = bridge
+        self._flight = flight
+        self._turns = _TURNS * (workers if workers == 1 else 2 * workers)
+        self._seen = _Seen(-1, -1, -1, -1)
+        self._since = 0
+
+    def __call__(self) -> bool:
+        flight = self._flight
+        turns = flight.turns
+        seen = _Seen(self._reader.arrived, self._bridge.posts, flight.records + flight.finished, flight.finished)
+        if seen != self._seen or any(worker.has_answers for worker in list(self._bridge.workers.values())):
+            self._seen = seen
+            self._since = turns
+            return False
+        return turns >= self._since + self._turns

@@ -1,0 +1,39 @@
+"""Every test of this folder runs twice: on the testing kit, and on the real runtime with a real Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from support.kafka_io import MakeTopic
+from support.runtimes import KafkaRuntime, KitRuntime, Runtime
+
+SETTINGS = {
+    "executor": {"binary_path": "sh", "max_executors": 2, "window_size": 3, "window_linger_s": 0.1, "max_retries": 3},
+}
+
+
+@pytest.fixture(params=["kit", pytest.param("kafka", marks=pytest.mark.integration)])
+def run(request: pytest.FixtureRequest) -> Iterator[Callable[..., Runtime]]:
+    """Starts a flow: `runtime = run(flow, partitions=2, runtime={...})`; keywords are sections of the configuration."""
+    made: list[KitRuntime | KafkaRuntime] = []
+
+    def start(flow: Any, *, partitions: int = 1, **sections: Any) -> Runtime:
+        settings = {**SETTINGS, **sections}
+        runtime: KitRuntime | KafkaRuntime
+        if request.param == "kit":
+            runtime = KitRuntime(settings, partitions)
+        else:
+            make_topic: MakeTopic = request.getfixturevalue("make_topic")
+            kafka = request.getfixturevalue("kafka")
+            topics = make_topic(partitions), make_topic(1), make_topic(1)
+            runtime = KafkaRuntime(kafka.bootstrap, *topics, settings)
+        made.append(runtime)
+        runtime.start(flow)
+        return runtime
+
+    yield start
+    for runtime in made:
+        runtime.close()

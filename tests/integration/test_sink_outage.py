@@ -1,0 +1,99 @@
+"""A database that goes down for a while and comes back: nothing is lost, and nothing becomes a dead letter."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from scripts.servers.postgres import Postgres
+from support.kafka_io import end_offsets, read_all
+from support.scene import Scene
+
+pytestmark = pytest.mark.integration
+
+FAST = {"attempts": 2, "initial_s": 0.01, "max_s": 0.02}
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Postgres]:
+    """A server of the test's own, with one table whose `id` tells the order of the rows."""
+    server = Postgres(tmp_path / "postgres")
+    server.start()
+    try:
+        query(server, "CREATE TABLE rows (id bigserial, lane int, place bigint, number bigint)")
+        yield server
+    finally:
+        server.stop()
+
+
+def query(server: Postgres, sql: str) -> list[Any]:
+    """What the server answers."""
+
+    async def ask() -> list[Any]:
+        connection = await asyncpg.connect(server.address)
+        try:
+            return list(await connection.fetch(sql))
+        finally:
+            await connection.close()
+
+    return asyncio.run(ask())
+
+
+def check_rows(server: Postgres, scene: Scene, count: int) -> None:
+    """Every record has its row, and each partition's rows came in order."""
+    rows = query(server, "SELECT lane, place, number FROM rows ORDER BY id")
+    assert {row["number"] for row in rows} == set(range(count))
+    for lane in range(scene.partitions):
+        first = dict.fromkeys(row["place"] for row in rows if row["lane"] == lane)
+        assert list(first) == sorted(first)
+
+
+def test_a_database_that_goes_down_and_comes_back_costs_nothing(scene: Scene, database: Postgres) -> None:
+    """With when_open: wait its deliveries are held, the circuit opens and closes, every row arrives in order."""
+    circuit = {"failure_threshold": 2, "cooldown_seconds": 0.3, "when_open": "wait"}
+    settings = {"dsn": database.address, "retry": FAST, "circuit_breaker": circuit}
+    worker = scene.start("rows", {"sinks": {"postgres": {"main": settings}}})
+    with scene.feeding() as feeder:
+        worker.until(lambda: sum(scene.committed().values()) > 100, "it committed")
+        database.kill()
+        worker.until(lambda: worker.metric("drakkar_sink_circuit_trips_total"), "the circuit opened")
+        held = scene.committed()
+        worker.until(lambda: (worker.metric("drakkar_sink_circuit_trips_total") or 0) > 2, "probes failed")
+        assert sum(scene.committed().values()) - sum(held.values()) <= 50  # what was written just before
+        database.resume(database.command())
+        worker.until(lambda: worker.metric("drakkar_sink_circuit_open") == 0, "the circuit closed")
+    scene.until_finished()
+    assert worker.terminate() == 0, worker.stderr
+    check_rows(database, scene, feeder.count)
+    assert sum(end_offsets(scene.bootstrap, scene.dlq).values()) == 0
+    assert '"sink_circuit_open"' in worker.stderr
+    assert '"sink_circuit_closed"' in worker.stderr
+
+
+def test_by_default_what_a_database_that_is_down_missed_is_in_the_dead_letters(
+    scene: Scene, database: Postgres
+) -> None:
+    """Rows and dead letters together are everything; the worker does not wait for the sink."""
+    settings = {
+        "dsn": database.address,
+        "retry": FAST,
+        "circuit_breaker": {"failure_threshold": 2, "cooldown_seconds": 1},
+    }
+    worker = scene.start("rows", {"sinks": {"postgres": {"main": settings}}})
+    with scene.feeding() as feeder:
+        worker.until(lambda: sum(scene.committed().values()) > 100, "it committed")
+        database.kill()
+        worker.until(lambda: worker.metric("drakkar_sink_circuit_open") == 1, "the circuit opened")
+        database.resume(database.command())
+        worker.until(lambda: worker.metric("drakkar_sink_circuit_open") == 0, "the circuit closed")
+    scene.until_finished()
+    assert worker.terminate() == 0, worker.stderr
+    dead = {int(letter.value() or b"") for letter in read_all(scene.bootstrap, scene.dlq)}
+    written = {row["number"] for row in query(database, "SELECT number FROM rows")}
+    assert dead
+    assert written | dead == set(range(feeder.count))

@@ -1,0 +1,236 @@
+"""YAML cases: what passes, what fails and how that is told, and what is wrong with a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from drakkar_flow.cli.main import main
+
+ROOT = Path(__file__).parents[3]
+
+FLOW = """
+from drakkar_flow import ErrorAction, ExecutorTask, Handler, KafkaPayload, StreamFlow
+
+class Lengths(Handler[dict, dict]):
+    seen = 0
+
+    async def arrange(self, messages, pending):
+        return [
+            ExecutorTask(task_id=m.label, source_offsets=[m.offset], args=["-c", m.payload["name"]])
+            for m in messages
+        ]
+
+    async def on_task_complete(self, result):
+        self.seen += 1
+        return KafkaPayload(data={"name": result.task.args[1], "said": result.stdout, "seen": self.seen}, key="k")
+
+    async def on_error(self, task, error):
+        return ErrorAction.RETRY if error.exit_code == 75 else ErrorAction.DLQ
+
+flow = Lengths()
+strict = StreamFlow("strict").decode(int, on_error="fail").route()
+
+def facts(payload, record):
+    return [record.key and record.key.decode(), record.value.decode()]
+
+echo = StreamFlow("echo").map(facts, with_record=True).route()
+"""
+
+
+@pytest.fixture
+def cases(tmp_path: Path):
+    """Writes a flow and its cases, runs them by the command, and gives exit code and output."""
+    (tmp_path / "lengths.py").write_text(FLOW)
+
+    def run(text: str, capsys: pytest.CaptureFixture[str], *options: str, flow: str = "flow") -> tuple[int, str]:
+        file = tmp_path / "lengths.test.yaml"
+        file.write_text(f"flow: lengths.py:{flow}\ncases:\n{text}")
+        with pytest.raises(SystemExit) as caught:
+            main(["test", str(file), *options])
+        out, err = capsys.readouterr()
+        return int(caught.value.code or 0), (out + err).replace(f"{tmp_path}/", "")
+
+    return run
+
+
+GOOD = """
+  - name: a name is counted
+    input: [{json: {name: abc}}]
+    executor: [{args: ["-c", "*"], stdout: "3"}]
+    expect:
+      deliveries: {kafka-out: [{name: abc, said: "3", seen: 1}]}
+      committed: {0: 1}
+"""
+
+
+def test_a_case_that_passes_says_ok(cases, capsys):
+    """Exit code 0."""
+    code, told = cases(GOOD, capsys)
+    assert code == 0
+    assert told.startswith("lengths.test.yaml\n  ok    a name is counted\n1 passed, 0 failed in ")
+
+
+def test_each_case_has_a_flow_of_its_own(cases, capsys):
+    """What a handler keeps does not reach the next case."""
+    assert cases(GOOD + GOOD, capsys)[0] == 0
+
+
+def test_a_case_that_fails_tells_the_line_and_the_difference(cases, capsys):
+    """What is expected with a minus, what came with a plus; exit code 1."""
+    code, told = cases(GOOD + GOOD.replace('said: "3"', 'said: "4"').replace("committed: {0: 1}", ""), capsys)
+    assert code == 1
+    assert told.splitlines()[2:6] == [
+        "  FAIL  a name is counted (lengths.test.yaml:11)",
+        "        kafka-out: - is expected, + is what came",
+        '            - {"name": "abc", "said": "4", "seen": 1}',
+        '            + {"name": "abc", "said": "3", "seen": 1}',
+    ]
+    assert told.splitlines()[6].startswith("1 passed, 1 failed in ")
+
+
+@pytest.mark.parametrize(
+    ("expect", "difference"),
+    [
+        ("deliveries: {kafka-out: {count: 2}}", None),
+        ("deliveries: {kafka-out: {count: 3}}", "kafka-out: 2 payloads, expected 3"),
+        ("deliveries: {kafka-out: {data: [{name: b}, {name: a}], ordered: false, match: subset}}", None),
+        ("deliveries: {kafka-out: {data: [{name: b}, {name: c}], ordered: false, match: subset}}", '- {"name": "c"}'),
+        ("deliveries: {kafka-out: {data: [{name: a}, {name: b}]}}", "kafka-out: - is expected"),
+        ("deliveries: {kafka-out: {payloads: [{key: k, data: {name: a}}, {data: {name: b}}]}}", None),
+        ("deliveries: {kafka-out: {payloads: [{key: x}, {}]}}", '- {"key": "x"}'),
+        ("deliveries: {}", "kafka-out: - is expected, + is what came"),
+        ("deliveries: {sqlite-out: []}", "sqlite-out: there is no such sink; there are: kafka-out"),
+        ("dead_letters: 1", None),
+        ("dead_letters: 0", 'dead letters (0 expected): - is expected'),
+        ("dead_letters: [{kind: task, error: exit code 9}]", None),
+        ("dead_letters: [{kind: decode}]", '- {"kind": "decode"}'),
+        ("committed: {0: 3}", None),
+        ("committed: {0: 2}", '-   "0": 2'),
+        ("events: {TaskRetried: 1}", None),
+        ("events: {TaskRetried: 2}", "event TaskRetried: told 1 times, expected 2"),
+        ("failure: gone", "the flow did not fail"),
+    ],
+)  # fmt: skip
+def test_every_expectation_is_compared(expect, difference, cases, capsys):
+    """Each passes when it is met and is told when it is not; those not named are not looked at."""
+    letters = "" if "dead_letters" in expect else "\n      dead_letters: 1"
+    text = f"""
+  - name: three
+    input: [{{json: {{name: a}}}}, {{json: {{name: b}}}}, {{json: {{name: c}}}}]
+    executor:
+      - {{args: ["-c", a], attempts: [{{exit_code: 75}}, {{stdout: "1"}}]}}
+      - {{args: ["-c", b]}}
+      - {{exit_code: 9}}
+    config: {{executor: {{window_size: 1, max_executors: 1}}}}
+    expect:
+      {expect}{letters}
+"""
+    if "ordered" not in expect and "data: [{name: a}" not in expect and "payloads" not in expect:
+        code, told = cases(text, capsys)
+    else:
+        code, told = cases(text.replace("exit_code: 75", "delay_s: 0"), capsys)
+    if difference is None:
+        assert (code, "FAIL" in told) == (0, False), told
+    else:
+        assert code == 1
+        assert difference in told
+
+
+def test_a_program_nobody_thought_of_fails_the_case(cases, capsys):
+    """With its command line."""
+    code, told = cases(GOOD.replace('["-c", "*"]', '["-l"]'), capsys)
+    assert code == 1
+    assert "no script for task input:0:0:  -c abc" in told
+
+
+def test_a_flow_that_fails_is_expected_or_told(cases, capsys):
+    """`failure` is a part of the reason."""
+    text = "  - {name: junk, input: [junk], expect: {failure: EXPECTED}}\n"
+    assert cases(text.replace("EXPECTED", "input:0:0"), capsys, flow="strict")[0] == 0
+    assert "the flow failed: " in cases(text.replace("EXPECTED", "another reason"), capsys, flow="strict")[1]
+    assert "the flow failed: " in cases(text.replace(", expect: {failure: EXPECTED}", ""), capsys, flow="strict")[1]
+
+
+def test_a_message_has_its_value_in_any_form(cases, capsys, tmp_path):
+    """Text, JSON, base64, a file, or none; with key and partition."""
+    (tmp_path / "body.txt").write_text("from a file")
+    text = """
+  - name: forms
+    input:
+      - bare
+      - {text: "5"}
+      - {json: [1, null]}
+      - {json: null}
+      - {base64: aGV4}
+      - {file: body.txt}
+      - {tombstone: true, key: k}
+    expect:
+      deliveries:
+        kafka-out: [[null, bare], [null, "5"], [null, "[1,null]"], [null, "null"], [null, hex], [null, from a file], [k, ""]]
+"""  # noqa: E501
+    code, told = cases(text, capsys, flow="echo")
+    assert code == 0, told
+
+
+@pytest.mark.parametrize(
+    ("case", "problem"),
+    [
+        ("{name: x, inputs: []}", "lengths.test.yaml:3:15 cases[0].inputs: unknown key; did you mean 'input'?"),
+        ("{input: []}", "cases[0].name: is missing"),
+        ("{name: x, expect: {commited: {}}}", "lengths.test.yaml:3:24 cases[0].expect.commited: unknown key"),
+        ("{name: x, input: [{text: a, json: 1}]}", "a message has exactly one of text, json, base64, file, tombstone"),
+        ("{name: x, input: [{key: k}]}", "this one has none"),
+        ("{name: x, partitions: 0}", "cases[0].partitions: must be at least 1, not 0"),
+        ("{name: x, executor: [{kind: burnt}]}", "cases[0].executor[0].kind: must be one of"),
+        ("[", "is not YAML"),
+    ],
+)
+def test_a_file_that_is_wrong_is_told_with_its_places(case, problem, cases, capsys):
+    """File, line and column, key, and what to do; exit code 2."""
+    code, told = cases(f"  - {case}\n", capsys)
+    assert code == 2
+    assert problem in told
+
+
+def test_events_must_exist(cases, capsys):
+    """A name that is no event would never be told."""
+    code, told = cases("  - {name: x, expect: {events: {TaskRetryed: 0}}}\n", capsys)
+    assert code == 2
+    assert "there is no event 'TaskRetryed'; did you mean 'TaskRetried'" in told
+
+
+def test_only_the_cases_asked_for_are_run(cases, capsys):
+    """By a part of the name, in any case; none at all is a mistake of the command line."""
+    both = GOOD + GOOD.replace("a name is counted", "another one")
+    assert "1 passed" in cases(both, capsys, "-k", "NAME is")[1]
+    code, told = cases(both, capsys, "-k", "nonsense")
+    assert (code, "no case has 'nonsense' in its name" in told) == (2, True)
+
+
+def test_the_results_are_written_for_ci(cases, capsys, tmp_path):
+    """JUnit XML with a failure's place and difference, whatever characters that holds."""
+    file = tmp_path / "junit.xml"
+    cases(GOOD + GOOD.replace("name: abc, said", '"na\\x01me": abc, said'), capsys, "--junit", str(file))
+    root = ET.fromstring(file.read_text())
+    assert (root.get("tests"), root.get("failures")) == ("2", "1")
+    (failure,) = root.iter("failure")
+    assert "lengths.test.yaml:11" in failure.text
+    assert "is expected" in failure.text
+
+
+def test_the_processes_settings_do_not_reach_the_cases(cases, capsys, monkeypatch):
+    """A DRAKKAR_ variable of the developer's shell changes no result."""
+    monkeypatch.setenv("DRAKKAR_SINKS__KAFKA__OTHER__TOPIC", "t")
+    assert cases(GOOD, capsys)[0] == 0
+
+
+def test_the_cases_of_the_main_job_and_the_examples_pass(capsys):
+    """Those in the repository, found by folder."""
+    with pytest.raises(SystemExit) as caught:
+        main(["test", str(ROOT / "flows"), str(ROOT / "examples")])
+    out = capsys.readouterr().out
+    assert caught.value.code in (0, None), out
+    assert "examples/02_handler.test.yaml" in out

@@ -1,0 +1,136 @@
+"""The hooks of a handler's life are called in the kit as by the real runtime."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from drakkar_flow import ExecutorTask, Handler, KafkaPayload, PrecomputedResult, periodic
+from drakkar_flow.errors import StartupError
+from drakkar_flow.testing import FlowHarness
+
+
+class Noting(Handler[str, str]):
+    """Notes what is called, in order."""
+
+    def __init__(self):
+        self.told = []
+
+    async def on_startup(self, config):
+        self.told.append("startup")
+        return config
+
+    async def on_ready(self, config, db_pool):
+        self.told.append("ready")
+
+    async def on_assign(self, partitions):
+        self.told.append(f"assign {sorted(map(int, partitions))}")
+
+    async def on_revoke(self, partitions):
+        self.told.append(f"revoke {sorted(map(int, partitions))}")
+
+    async def arrange(self, messages, pending):
+        self.told += [f"arrange {message.payload}" for message in messages]
+        answer = PrecomputedResult()
+        return [ExecutorTask(task_id=m.payload, source_offsets=[m.offset], precomputed=answer) for m in messages]
+
+
+def test_a_life_begins_with_startup_ready_and_assign_and_ends_with_revoke():
+    """In this order; partitions that go and come in between are told too."""
+    handler = Noting()
+    with FlowHarness(handler, partitions=2) as kit:
+        kit.send("x")
+        kit.wait_acknowledged()
+        kit.revoke(1)
+        kit.assign(1)
+        kit.wait_for(lambda: handler.told[-1] == "assign [1]")
+        kit.stop()
+        assert handler.told == [
+            "startup",
+            "ready",
+            "assign [0, 1]",
+            "arrange x",
+            "revoke [1]",
+            "assign [1]",
+            "revoke [0, 1]",
+        ]
+
+
+def test_a_crash_tells_no_hook_and_the_next_life_begins_anew():
+    """As with a process that is killed."""
+    handler = Noting()
+    with FlowHarness(handler) as kit:
+        kit.wait_for(lambda: handler.told[-1:] == ["assign [0]"])
+        kit.crash()
+        assert handler.told == ["startup", "ready", "assign [0]"]
+        kit.restart()
+        kit.send("x")
+        kit.wait_acknowledged()
+        assert handler.told[3:] == ["startup", "ready", "assign [0]", "arrange x"]
+
+
+def test_what_on_startup_makes_of_the_configuration_counts():
+    """The windows are of the size it sets."""
+
+    class Small(Noting):
+        async def on_startup(self, config):
+            return config.replaced(executor=config.executor.model_copy(update={"window_size": 1}))
+
+        async def arrange(self, messages, pending):
+            self.told.append(len(messages))
+            return []
+
+    handler = Small()
+    with FlowHarness(handler, config={"executor": {"window_size": 50, "window_linger_s": 5}}) as kit:
+        kit.send_all("abc")
+        kit.wait_acknowledged()
+    assert handler.told.count(1) == 3
+
+
+def test_a_start_that_fails_is_told_and_leaves_nothing_behind():
+    """With the hook's name, as at the command line."""
+
+    class Failing(Noting):
+        async def on_ready(self, config, db_pool):
+            raise ValueError("no model file")
+
+    with pytest.raises(StartupError, match=r"Failing.on_ready: it raised ValueError: no model file"):
+        FlowHarness(Failing()).restart()
+
+
+def test_periodic_functions_run_on_the_clock_that_the_test_moves():
+    """One interval after the other, and no more of them than time passes."""
+
+    class Ticking(Noting):
+        @periodic(seconds=60)
+        async def tick(self):
+            self.told.append("tick")
+
+    handler = Ticking()
+    with FlowHarness(handler) as kit:
+        kit.clock.advance(59)
+        assert handler.told.count("tick") == 0
+        kit.clock.advance(1)
+        assert handler.told.count("tick") == 1
+        kit.clock.advance(600)
+        assert handler.told.count("tick") == 11
+
+
+def test_offloaded_work_holds_the_clock():
+    """It takes real time, in which nothing falls due."""
+
+    class Computing(Noting):
+        async def on_task_complete(self, result):
+            await self.offload(time.sleep, 0.05)
+            return KafkaPayload(data=result.task.task_id)
+
+        @periodic(seconds=1)
+        async def tick(self):
+            self.told.append("tick")
+
+    handler = Computing()
+    with FlowHarness(handler) as kit:
+        kit.send("x")
+        kit.wait_for(lambda: kit.values)
+        assert handler.told.count("tick") == 0

@@ -1,0 +1,126 @@
+"""The pytest plugin, as a test suite that has the package installed sees it."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+FLOW = """
+from drakkar_flow import ExecutorTask, Handler, KafkaPayload, StreamFlow
+
+class Upper(Handler[str, str]):
+    async def arrange(self, messages, pending):
+        return [ExecutorTask(task_id=m.payload, source_offsets=[m.offset], stdin=m.payload) for m in messages]
+
+    async def on_task_complete(self, result):
+        return KafkaPayload(data=result.stdout)
+"""
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester) -> pytest.Pytester:
+    """A suite of its own, in a process of its own; warnings are errors in it."""
+    pytester.makeini("[pytest]\nfilterwarnings = error\naddopts = -p no:cacheprovider")
+    return pytester
+
+
+def test_the_kit_runs_a_handler_with_the_tests_executor_and_sinks(suite):
+    """Factory, executor and sinks play together; the flow ends with the test."""
+    suite.makepyfile(
+        FLOW
+        + """
+def test_it(drakkar_kit, drakkar_executor, memory_sink):
+    drakkar_executor.script = {"a": "A"}
+    kit = drakkar_kit(Upper(), sinks=[memory_sink("results", script=[OSError("down")])])
+    message = kit.send("a")
+    kit.wait_acknowledged(message)
+    assert [payload.data for payload in kit.payloads("kafka", "results")] == ["A"]
+    assert drakkar_executor.calls[0].stdin == "a"
+
+def test_nothing_is_left():
+    import threading
+    assert [thread.name for thread in threading.enumerate() if "drakkar" in thread.name] == []
+"""
+    )
+    suite.runpytest_subprocess().assert_outcomes(passed=2)
+
+
+def test_a_test_that_fails_tells_what_the_flow_did(suite):
+    """A section of the report has what was sent, delivered, buried and told; one that passes has none."""
+    suite.makepyfile(
+        FLOW
+        + """
+def test_bad(drakkar_kit):
+    kit = drakkar_kit(StreamFlow("numbers").decode(int).route())
+    kit.send_all([1, "junk"])
+    kit.wait_acknowledged()
+    assert kit.values == [2]
+
+def test_good(drakkar_kit):
+    kit = drakkar_kit(StreamFlow("fine").decode(int).route())
+    kit.send(1)
+    kit.wait_acknowledged()
+"""
+    )
+    result = suite.runpytest_subprocess("-rP")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*drakkar flow numbers*",
+            "sent: 2",
+            "  input:0:0 done",
+            "  input:0:1 dead",
+            "delivered to kafka-out: 1",
+            "dead letters: 1",
+            "  decode in decode: input:0:1: *",
+            "committed: {('input', 0): 2}",
+            "events: *",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*drakkar flow fine*")
+
+
+def test_a_hook_that_breaks_the_flow_fails_the_test_at_its_end(suite):
+    """Though nothing was asserted."""
+    suite.makepyfile(
+        FLOW
+        + """
+def test_it(drakkar_kit):
+    kit = drakkar_kit(StreamFlow("exit").map_async(leave).route())
+    kit.send(1)
+    kit.wait_for(lambda: kit.failure)
+
+async def leave(value):
+    raise SystemExit(3)
+"""
+    )
+    result = suite.runpytest_subprocess()
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*the flow broke: SystemExit(3)*"])
+
+
+@pytest.mark.parametrize(("brokers", "outcome"), [("", "skipped"), ("here:9092", "passed")])
+def test_the_brokers_come_from_the_environment(suite, monkeypatch, brokers, outcome):
+    """Where there are none the test is skipped."""
+    monkeypatch.setenv("DRAKKAR_TEST_KAFKA", brokers)
+    suite.makepyfile("def test_it(drakkar_kafka):\n    assert drakkar_kafka == 'here:9092'\n")
+    suite.runpytest_subprocess().assert_outcomes(**{outcome: 1})
+
+
+def test_a_foreign_suite_does_not_pay_for_the_plugin(suite):
+    """Nothing heavy is imported while no fixture is used."""
+    suite.makepyfile(
+        """
+import sys
+
+def test_it(pytestconfig):
+    assert pytestconfig.pluginmanager.hasplugin("drakkar_flow")
+    heavy = {"bytewax", "confluent_kafka", "pydantic", "msgspec", "uvloop"}
+    ours = {name for name in sys.modules if name.startswith("drakkar_flow")}
+    assert heavy.isdisjoint(sys.modules)
+    assert ours <= {"drakkar_flow", "drakkar_flow._version", "drakkar_flow.testing", "drakkar_flow.testing.plugin"}
+"""
+    )
+    result = suite.runpytest_subprocess("-p", "no:hypothesispytest", "-p", "no:anyio", "-p", "no:cov")
+    result.assert_outcomes(passed=1)
