@@ -100,10 +100,12 @@ def test_broken_yaml_is_told_with_its_line(scene: Scene) -> None:
     [
         ("flow = (", "SyntaxError"),
         ("import no_such_module", "no_such_module"),
-        ("other = 1", "it defines no 'flow'"),
+        ("other = 1", "it defines no 'flow'; end it with flow = dataflow(...)"),
         ("flow = 1", "int is not a flow"),
+        ("from drakkar_flow import Handler\nother = Handler()", "bad.py:other"),
+        ("from drakkar_flow import Handler as flow", "BaseDrakkarHandler is the class of a handler"),
     ],
-    ids=["syntax", "import", "no flow", "not a flow"],
+    ids=["syntax", "import", "no flow", "not a flow", "another name", "a class"],
 )
 def test_a_bad_flow_file_is_told(scene: Scene, source: str, told: str) -> None:
     """Exit 2: what is wrong with the file, and where it is."""

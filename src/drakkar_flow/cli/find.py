@@ -26,9 +26,7 @@ def find_flow(target: str) -> tuple[Any, Path | None]:
     module = _from_file(Path(place)) if place.endswith(".py") or "/" in place else _from_name(place)
     found = getattr(module, name or "flow", None)
     if found is None:
-        candidates = ", ".join(key for key in vars(module) if not key.startswith("_")) or "nothing"
-        remedy = f"name the flow: {place}:NAME (it defines: {candidates})"
-        raise FlowError([Problem(place, f"it defines no {name or 'flow'!r}", remedy)])
+        raise FlowError([Problem(place, f"it defines no {name or 'flow'!r}", _what_to_name(place, module))])
     file = getattr(module, "__file__", None)
     return found, Path(file) if file else None
 
@@ -58,6 +56,15 @@ def _from_name(name: str) -> ModuleType:
         return importlib.import_module(name)
     except Exception as exc:
         raise FlowError([_import_problem(name, exc)]) from exc
+
+
+def _what_to_name(place: str, module: ModuleType) -> str:
+    from drakkar_flow.engine.terse import is_flow
+
+    flows = [key for key, value in vars(module).items() if not key.startswith("_") and is_flow(value)]
+    if flows:
+        return f"name what it has: {' or '.join(f'{place}:{key}' for key in flows)}"
+    return "end it with flow = dataflow(...) of a StreamFlow or a handler"
 
 
 def _import_problem(where: str, exc: Exception) -> Problem:

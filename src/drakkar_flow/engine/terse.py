@@ -23,7 +23,7 @@ from drakkar_flow.errors import FlowError, Problem, ProblemsError
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.handler import BaseDrakkarHandler
 
-__all__ = ["app_options", "config_for", "dataflow", "stream_of"]
+__all__ = ["app_options", "config_for", "dataflow", "is_flow", "stream_of"]
 
 _STREAM = "__drakkar_stream__"
 _CONFIG_VARIABLES = ("DRAKKAR_CONFIG", "DK_CONFIG")
@@ -66,6 +66,12 @@ def config_for(flow_file: Path | None) -> Path | None:
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
+def is_flow(value: object) -> bool:
+    """Whether `stream_of` takes it."""
+    wrapped = inspect.isfunction(value) and hasattr(value, _STREAM)
+    return wrapped or isinstance(value, StreamFlow | BaseDrakkarHandler)
+
+
 def stream_of(flow: Any) -> StreamFlow:
     """The StreamFlow behind what a user calls a flow: itself, a handler, or what `dataflow` returned.
 
@@ -76,10 +82,12 @@ def stream_of(flow: Any) -> StreamFlow:
         return flow
     if isinstance(flow, BaseDrakkarHandler):
         return StreamFlow.from_handler(flow)
-    if inspect.isfunction(flow) and hasattr(flow, _STREAM):
+    if is_flow(flow):
         stream: StreamFlow = getattr(flow, _STREAM)
         return stream
     what = f"{type(flow).__name__} is not a flow"
+    if isinstance(flow, type) and issubclass(flow, BaseDrakkarHandler):
+        what = f"{flow.__name__} is the class of a handler, and not one itself"
     raise FlowError([Problem("flow", what, "give a StreamFlow, a handler instance, or dataflow(...) of one")])
 
 

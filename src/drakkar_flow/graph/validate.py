@@ -23,6 +23,7 @@ from drakkar_flow.graph.nodes import (
     Persistent,
     Route,
 )
+from drakkar_flow.graph.signatures import handler_problems
 from drakkar_flow.kernel.ordering import Ordering
 
 __all__ = ["problems_of"]
@@ -41,6 +42,7 @@ def problems_of(name: str, source: KafkaSource, steps: Steps, hooks: LifeHooks) 
         *_shape_problems(steps),
         *(problem for step, node in steps for problem in _node_problems(step, node)),
         *hooks.problems(),
+        *(handler_problems(hooks.owner) if hooks.owner is not None else ()),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
@@ -144,9 +145,18 @@ def payloads_of(value: Any) -> list[Any]:
         TypeError: when `value` is none of these.
     """
     if type(value) is CollectResult:
-        return value.payloads()
+        try:
+            return value.payloads()
+        except TypeError:
+            raise TypeError(f"a CollectResult in which {_no_list_in(value)}") from None
     if isinstance(value, Payload):
         return [value]
     if isinstance(value, list | tuple):
         return [payload for item in value for payload in payloads_of(item)]
     raise TypeError(f"{type(value).__name__} where a CollectResult, a payload, a list of payloads or None belongs")
+
+
+def _no_list_in(result: CollectResult) -> str:
+    wrong = {name: getattr(result, name) for name in result.__struct_fields__}
+    wrong = {name: value for name, value in wrong.items() if not isinstance(value, Iterable)}
+    return ", ".join(f"{name} is {type(value).__name__} and not a list" for name, value in wrong.items())

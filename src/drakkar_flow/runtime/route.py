@@ -146,6 +146,8 @@ class Router:
         if not name:
             if len(candidates) == 1:
                 return candidates[0].id
+            if not candidates:
+                raise RoutingError(f"no sink is configured that takes a {kind.__name__}")
             raise RoutingError(
                 f"a {kind.__name__} without a sink name fits {len(candidates)} sinks ({names}); set sink="
             )

@@ -24,6 +24,13 @@ class Stop(Exception):
     """Ends a start where the test has seen enough."""
 
 
+class Resting(Handler):
+    """Has nothing for programs to do."""
+
+    async def arrange(self, messages, pending):
+        return []
+
+
 @pytest.fixture
 def connected(monkeypatch: pytest.MonkeyPatch) -> list[Parts]:
     """Nothing outside is connected but the sinks; gives the parts that were."""
@@ -53,7 +60,7 @@ def test_everything_is_made_of_the_configuration_that_on_startup_returns(connect
     """Parts, logging and on_ready itself; the log before it is where the file said."""
     seen: list[DrakkarConfig] = []
 
-    class Changing(Handler):
+    class Changing(Resting):
         async def on_startup(self, config):
             structlog.get_logger("user").info("asked")
             logging = config.logging.model_copy(update={"output": str(tmp_path / "second.log")})
@@ -79,7 +86,7 @@ def test_an_on_ready_that_raises_closes_what_was_opened(connected: list[Parts], 
     """The sink is closed, no thread is left, nothing was read, and the log has the stack."""
     before = set(threading.enumerate())
 
-    class Broken(Handler):
+    class Broken(Resting):
         async def on_ready(self, config, db_pool):
             await self.offload(int, "7")
             raise ValueError("no table")
@@ -118,7 +125,7 @@ def test_d32_a_sink_that_cannot_connect_ends_the_start_and_closes_the_other(conn
 def test_an_on_startup_that_raises_ends_the_start_before_anything_is_made(connected: list[Parts], tmp_path: Path):
     """No part was made; the handler may be used again."""
 
-    class Broken(Handler):
+    class Broken(Resting):
         async def on_startup(self, config):
             raise ValueError("no secret")
 
@@ -130,7 +137,7 @@ def test_an_on_startup_that_raises_ends_the_start_before_anything_is_made(connec
 def test_a_remark_about_the_handler_is_logged_at_the_start(connected: list[Parts], tmp_path: Path):
     """Two names for one hook: the log says which one counts."""
 
-    class Both(Handler):
+    class Both(Resting):
         async def on_task_complete(self, result): ...
         async def collect(self, result): ...
         async def on_ready(self, config, db_pool):

@@ -15,6 +15,12 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
+class Numbering(Handler[int, str]):
+    """Has the one hook that is required."""
+
+    async def arrange(self, messages, pending): ...
+
+
 # --- models ---------------------------------------------------------------------------------------------
 
 
@@ -108,6 +114,50 @@ def test_only_hooks_that_are_written_are_called():
     assert (hooks.periodics, hooks.warnings) == ((), ())
 
 
+def test_a_handler_without_arrange_is_refused():
+    """Before the start, and not at each record."""
+    (problem,) = StreamFlow.from_handler(Numbers()).problems()
+    assert str(problem).startswith("Numbers: it has no arrange; define async def arrange(self, messages, pending)")
+
+
+def test_a_hook_with_parameters_that_do_not_fit_is_refused():
+    """It says what is there, what is wrong with it, and how to write it; parameters may have other names."""
+
+    class Wrong(Numbering):
+        async def arrange(self, messages): ...
+
+        async def on_ready(self, settings, *rest, **others): ...
+
+        async def on_window_complete(self, results, messages, more): ...
+
+        on_error = 5
+
+    assert [str(problem) for problem in StreamFlow.from_handler(Wrong()).problems() if "Wrong." in str(problem)] == [
+        (
+            "Wrong.arrange: its parameters (messages) don't fit: too many positional arguments; "
+            "write them as (self, messages, pending)"
+        ),
+        (
+            "Wrong.on_window_complete: its parameters (results, messages, more) don't fit: "
+            "missing a required argument: 'more'; write them as (self, results, source_messages)"
+        ),
+        "Wrong.on_error: 5 can't be called; write it as a method",
+    ]
+
+
+def test_a_method_that_is_nearly_a_hook_is_warned_of():
+    """It is not refused: a handler may have methods of its own."""
+
+    class Typo(Numbering):
+        async def on_message_completed(self, group): ...
+
+        async def fetch(self): ...
+
+    flow = StreamFlow.from_handler(Typo())
+    assert flow.hooks.warnings == ("Typo.on_message_completed is no hook; did you mean on_message_complete?",)
+    assert flow.problems() == []
+
+
 def test_hooks_of_a_base_class_are_called_too():
     """Also `collect`, the old name, when a base class or a mixin defines it."""
 
@@ -151,7 +201,7 @@ def test_a_hook_that_must_not_wait_must_not_be_async(hook):
 
     async def waiting(self, what): ...
 
-    flow = StreamFlow.from_handler(type("Wrong", (Handler,), {hook: waiting})())
+    flow = StreamFlow.from_handler(type("Wrong", (Numbering,), {hook: waiting})())
     (problem,) = flow.problems()
     assert "async" in problem.what
 

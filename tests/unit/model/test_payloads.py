@@ -205,6 +205,13 @@ def test_a_result_knows_its_payloads_and_the_kinds_of_sink_they_need():
     assert payloads_of(full) == payloads_of(payloads) == payloads
 
 
+def test_a_result_with_something_else_than_lists_says_where():
+    """Such as a payload itself, as hooks may return it without a result around it."""
+    wrong = CollectResult(kafka=KafkaPayload(data=1), redis=5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a CollectResult in which kafka is KafkaPayload and not a list, redis is int"):
+        payloads_of(wrong)
+
+
 @pytest.mark.parametrize("field", CollectResult.__struct_fields__)
 def test_each_kind_of_payload_alone_is_an_output(field: str):
     """No list is forgotten, and no two results share one."""

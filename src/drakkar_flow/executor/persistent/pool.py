@@ -68,6 +68,7 @@ class PersistentExecutor:
         if self._oneshot is not None:
             await self._oneshot.start()
         self._housekeeping = self._loop.call_later(_HOUSEKEEPING_S, self._keep_house)
+        self._served_at = time.monotonic()  # when a child was last seen at work
         self._started = True
         if (reason := await self._keepers.start()) is not None:
             await self.close()
@@ -224,7 +225,9 @@ class PersistentExecutor:
         self._housekeeping = self._loop.call_later(_HOUSEKEEPING_S, self._keep_house)
         self._keepers.recycle(now)
         patience_s = self._settings.unavailable_after_s
-        if patience_s is not None and not any(child.capacity for child in self._children):
+        if self._keepers.state == "closed" and any(child.capacity for child in self._children):
+            self._served_at = now
+        elif patience_s is not None and now - self._served_at >= patience_s:
             self._fail_waiting(now - patience_s, f"no child was ready for {patience_s:g} s")
 
     def _fail_waiting(self, since: float, reason: str) -> None:

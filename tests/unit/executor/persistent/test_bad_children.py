@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 
 from drakkar_flow.executor.base import run
+from drakkar_flow.executor.persistent import pool as pool_module
 from drakkar_flow.executor.persistent.pool import PersistentExecutor
 from drakkar_flow.model.task import ExecutorError, ExecutorResult
 from drakkar_flow.observe import events as ev
@@ -285,6 +288,35 @@ async def test_with_patience_tasks_fail_when_no_child_runs_for_long(make_looping
     await until(lambda: states(events) == ["open"])
     outcome = await run(pool, task())
     assert (outcome.kind, outcome.exception) == ("unavailable", "no child was ready for 0.1 s")
+
+
+async def test_the_patience_of_a_task_does_not_count_the_time_it_waited_for_a_busy_child(
+    make_pool: Pool, until: Until, events: list[ev.Event], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It begins when no child runs any more."""
+    passed_s = 0.0
+    monkeypatch.setattr(pool_module, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + passed_s))
+    script = f"test -e {tmp_path}/broken && exit 3; exec sleep 1000"
+    keys = {"max_in_flight_per_child": 1, "breaker_cooldown_s": 20.0, "unavailable_after_s": 10.0}
+    pool = await make_pool(["sh", "-c", script], protocol="lines", **keys)
+
+    def keep_house() -> None:
+        pool._housekeeping.cancel()
+        pool._keep_house()
+
+    outcomes = [asyncio.create_task(run(pool, task(name))) for name in ("first", "waits")]
+    await until(lambda: pool.statistics()[:2] == (1, 1))
+    passed_s = 60.0
+    keep_house()
+    (tmp_path / "broken").touch()
+    psutil.Process(pool._children[0].pid).kill()
+    await until(lambda: states(events) == ["open"])
+    passed_s = 65.0
+    keep_house()
+    assert pool.statistics()[:2] == (0, 1)
+    passed_s = 75.0
+    keep_house()
+    assert [(await outcome).kind for outcome in outcomes] == ["crash", "unavailable"]
 
 
 async def test_with_the_fall_back_tasks_are_run_one_by_one_while_the_breaker_is_open(
