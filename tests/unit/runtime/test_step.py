@@ -23,9 +23,9 @@ from drakkar_flow.model.task import ErrorAction, ExecutorTask
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.arrange import ArrangeWorker
 from drakkar_flow.runtime.chunk import Chunk
+from drakkar_flow.runtime.circuit import Circuit
 from drakkar_flow.runtime.collect import CollectHooks, CollectWorker
 from drakkar_flow.runtime.deadletter import DeadLetterWorker
-from drakkar_flow.runtime.circuit import Circuit
 from drakkar_flow.runtime.deliver import DeliverSettings, DeliverWorker
 from drakkar_flow.runtime.execute import ExecuteSettings, ExecuteWorker
 from drakkar_flow.runtime.flight import Flight
@@ -291,7 +291,7 @@ def deliver(bridge: Any) -> tuple[Worker, list[Any], Callable[[list[Chunk]], boo
     sink = MemorySink(script=[SinkError("x"), None, SinkError("x"), SinkError("x"), SinkError("x")])
     settings = DeliverSettings("kafka", "out", 2, 2, RetryConfig(attempts=2).attempts, NO_PAUSE)
     circuit = Circuit(Bus(), "kafka", "out", CircuitBreakerConfig())
-        worker = DeliverWorker(bridge, Bus(), Flight(9, 9), sink, settings, circuit)
+    worker = DeliverWorker(bridge, Bus(), Flight(9, 9), sink, settings, circuit)
     items = [Delivery(KafkaPayload(data=i), ((record(i), 1),)) for i in range(9)]
     return worker, items, lambda out: sum(len(c.acks) + len(c.failures) for c in out) == 9
 
