@@ -7,6 +7,7 @@ import pytest
 from drakkar_flow import (
     DrakkarConfig,
     ErrorAction,
+    ExecutorError,
     ExecutorTask,
     Record,
     make_stable_task_id,
@@ -16,7 +17,7 @@ from drakkar_flow.observe.events import (
     TaskRetried,
     WindowFinished,
 )
-from drakkar_flow.testing import FlowRun, MemorySink, ScriptedExecutor, run_flow
+from drakkar_flow.testing import FlowRun, MemorySink, ScriptedExecutor, failed, run_flow
 from support.handlers import LANE, Watching, config, ends, group_of, task
 
 
@@ -187,14 +188,14 @@ def test_a_record_waits_for_replacements_that_take_their_time():
 
 
 def test_d18_an_explicit_parent_stays_and_a_skipped_replacement_counts():
-    """D-18: parent_task_id 'x' stays 'x'; a skipped replacement leaves one result of three tasks."""
+    """D-18: parent_task_id 'x' stays 'x'; a replaced task leaves no result, a skipped replacement one."""
     handler = Replacing()
     handler.parent = "x"
     outcome = run_flow(handler, [1], executor=ScriptedExecutor({"t0": 1, "r1": 1}))
     group = group_of(handler)
     assert {made.parent_task_id for made in handler.made} == {"x"}
     assert (group.total, group.succeeded, group.failed, group.replaced) == (3, 1, 1, 1)
-    assert handler.window_ends == [(1, [0])]
+    assert handler.window_ends == [(2, [0])]
     assert outcome.committed == {LANE: 1}
 
 
@@ -237,13 +238,28 @@ def test_d19_retry_chains_leave_nothing_in_flight():
 
 
 def test_d20_a_mixed_window_commits_past_all():
-    """D-20: ok, fail (SKIP), ok: the window completes with the two results and commits past all three."""
+    """D-20: ok, fail (SKIP), ok: the window completes with three results and commits past all three."""
     handler = Watching()
     outcome = run_flow(handler, range(3), executor=ScriptedExecutor({"t1": 1}))
     assert outcome.values == ["t0", "t2"]
-    assert handler.window_ends == [(2, [0, 1, 2])]
+    assert handler.window_ends == [(3, [0, 1, 2])]
     assert outcome.committed == {LANE: 3}
     assert ends(outcome) == (2, 1, 0)
+
+
+def test_a_windows_results_tell_of_failed_tasks_what_they_left():
+    """Exit code and output; -1 where the program did not come to its own end."""
+
+    class Summing(Watching):
+        async def on_window_complete(self, results, source_messages):
+            self.window_ends += [(result.task.task_id, result.exit_code, result.stderr) for result in results]
+
+    handler = Summing()
+    executor = ScriptedExecutor(
+        lambda task: failed(task, 3, "no") if task.task_id == "t0" else ExecutorError(task=task, kind="timeout")
+    )
+    run_flow(handler, range(2), executor=executor)
+    assert sorted(handler.window_ends) == [("t0", 3, "no"), ("t1", -1, "")]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,10 @@ import pytest
 from support.kafka_io import Kafka
 from support.scene import Scene
 
-collect_ignore = ["pipelines"]  # programs for workers: importing them here would run them in the wrong process
+collect_ignore = [
+    "pipelines",
+    "switched",
+]  # programs for workers, which import them in processes of their own
 
 
 @pytest.fixture

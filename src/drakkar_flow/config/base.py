@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationInfo, field_validator
 
 from drakkar_flow.config.redact import plain
 
@@ -39,6 +39,22 @@ class Section(BaseModel):
         hide_input_in_errors=True,  # it may be a secret
     )
 
+    _open: bool = PrivateAttr(default=False)
+
+    def opened(self) -> Self:
+        """A copy whose values, and those of its sections, can be assigned without a check: `on_startup` may do so."""
+        copy = self.model_copy(deep=True)
+        _open(copy)
+        return copy
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Assigns to what is `opened`; anything else refuses."""
+        if name in type(self).model_fields and self._open:
+            self.__dict__[name] = value
+            self.model_fields_set.add(name)
+        else:
+            super().__setattr__(name, value)
+
     @field_validator("*", mode="before")
     @classmethod
     def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
@@ -51,3 +67,12 @@ class Section(BaseModel):
         """What `repr` and `str` show: no secrets."""
         for name, value in super().__repr_args__():
             yield name, value if isinstance(value, Section) else plain(value)
+
+
+def _open(value: object) -> None:
+    if isinstance(value, Section):
+        value._open = True  # noqa: SLF001 - a section of the one that is opened
+        _open(value.__dict__)
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            _open(inner)

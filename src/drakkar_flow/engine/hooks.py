@@ -49,7 +49,7 @@ class RunningHooks:
         self.pool: OffloadPool | None = None
 
     def startup(self, config: DrakkarConfig) -> DrakkarConfig:
-        """Let `on_startup` look at the configuration; returns what it makes of it.
+        """Let `on_startup` look at the configuration, a copy that it may change; returns what it makes of it.
 
         Raises:
             StartupError: it raised or returned something else (exit code 1), or what it returned is
@@ -57,8 +57,8 @@ class RunningHooks:
         """
         if self._hooks.on_startup is None:
             return config
-        answer = self._bridge.run(self._call("on_startup", self._hooks.on_startup, config))
-        return config if answer is config else _validated(answer, self._place("on_startup"))
+        answer = self._bridge.run(self._call("on_startup", self._hooks.on_startup, config.opened()))
+        return _validated(answer, self._place("on_startup"))
 
     def ready(self, config: DrakkarConfig, sinks: Iterable[SinkPart]) -> None:
         """Call `on_ready` and start the periodic functions; from now on the handler may ask for things.
@@ -167,7 +167,9 @@ def _validated(answer: object, where: str) -> DrakkarConfig:
 def _given(value: Any) -> Any:
     """The values that were set, without their sections' types, so that they are checked again."""
     if isinstance(value, Section):
-        return {name: _given(getattr(value, name)) for name in value.model_fields_set}
+        given = {name: (_given(inner), isinstance(inner, Section)) for name, inner in value}
+        was_set = value.model_fields_set
+        return {name: inner for name, (inner, is_section) in given.items() if name in was_set or (is_section and inner)}
     if isinstance(value, dict):
         return {name: _given(inner) for name, inner in value.items()}
     return value

@@ -90,8 +90,9 @@ class ExecutorTask(Model, kw_only=True):
 
 
 class ExecutorResult(Model, kw_only=True):
-    """What a program that exited with 0 left behind.
+    """What a program left behind: it exited with 0, or, in `on_window_complete` alone, it failed.
 
+    `exit_code` is -1 when a failed program never came to its own end (timeout, launch failure).
     `stdout` and `stderr` are text (UTF-8, invalid bytes replaced), cut at the executor's caps,
     which the `_truncated` flags tell. `pid` is None for a precomputed result.
     """

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from threading import Lock
 from typing import NamedTuple
 
-from prometheus_client import Metric
+from prometheus_client import REGISTRY, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.catalogue import METRICS
 
-__all__ = ["BulkHistogram", "PlainCounter", "RuntimeCollector", "RuntimeGauges"]
+__all__ = ["BulkHistogram", "PlainCounter", "RuntimeCollector", "RuntimeGauges", "SharedMetrics"]
 
 
 class PlainCounter(Collector):
@@ -106,7 +106,8 @@ class RuntimeGauges(NamedTuple):
     `queued` are records read and not yet handed to the first step, `pending` records read and not
     finished (the queued included), `lag` the records beyond what the group has finished. `oldest_s`
     is the age of the oldest unfinished record, `stale_s` the time since a record finished while
-    others waited; partitions not assigned are left out of them all.
+    others waited, `spans` the stretches of finished records behind an unfinished one; partitions not
+    assigned are left out of them all.
     """
 
     in_flight_records: int = 0
@@ -122,6 +123,7 @@ class RuntimeGauges(NamedTuple):
     lag: Mapping[Lane, int] = {}
     oldest_s: Mapping[Lane, float] = {}
     stale_s: Mapping[Lane, float] = {}
+    spans: Mapping[Lane, int] = {}
 
 
 _GAUGES: dict[str, Callable[[RuntimeGauges], float]] = {
@@ -144,6 +146,7 @@ _LANE_GAUGES: dict[str, Callable[[RuntimeGauges], Mapping[Lane, float]]] = {
     "consumer_lag": lambda g: g.lag,
     "partition_oldest_in_flight_seconds": lambda g: g.oldest_s,
     "partition_staleness_seconds": lambda g: g.stale_s,
+    "partition_finished_spans": lambda g: g.spans,
 }
 
 
@@ -183,3 +186,22 @@ class RuntimeCollector(Collector):
 
     def _family(self, name: str) -> GaugeMetricFamily:
         return GaugeMetricFamily(self._prefix + name, METRICS[name].help, labels=METRICS[name].labels)
+
+
+class SharedMetrics(Collector):
+    """What prometheus_client's own registry holds, which is where metrics live unless their maker says otherwise.
+
+    Args:
+        prefix: names that begin so are ours, and left out.
+        served: names that are served otherwise; it is read at each scrape.
+    """
+
+    def __init__(self, prefix: str, served: Collection[str]) -> None:
+        self._prefix = prefix
+        self._served = served
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics as they are now."""
+        for metric in REGISTRY.collect():
+            if metric.name not in self._served and not metric.name.startswith(self._prefix):
+                yield metric

@@ -12,10 +12,7 @@ from prometheus_client import (
     CollectorRegistry,
     Enum,
     Gauge,
-    GCCollector,
     Info,
-    PlatformCollector,
-    ProcessCollector,
 )
 from prometheus_client.metrics import MetricWrapperBase
 
@@ -25,7 +22,7 @@ from drakkar_flow.observe import events as ev
 from drakkar_flow.observe import vitals
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.catalogue import LANE, METRICS, Spec
-from drakkar_flow.observe.collectors import BulkHistogram, PlainCounter, RuntimeCollector, RuntimeGauges
+from drakkar_flow.observe.collectors import BulkHistogram, PlainCounter, RuntimeCollector, RuntimeGauges, SharedMetrics
 
 __all__ = ["Metrics", "user_metrics"]
 
@@ -37,8 +34,8 @@ _BREAKER = {"closed": 0.0, "half_open": 0.5, "open": 1.0}
 class Metrics:
     """Holds the metrics of one run in `registry` and feeds them from a bus; safe from any thread.
 
-    Without a registry it makes one that also has prometheus_client's own metrics about the
-    process, the platform and garbage collection.
+    Without a registry it makes one that also has what is in prometheus_client's own: the metrics
+    of the user's modules and those about the process, the platform and garbage collection.
 
     >>> bus, metrics = Bus(), Metrics()
     >>> metrics.listen(bus)
@@ -48,7 +45,10 @@ class Metrics:
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self.registry = _process_registry() if registry is None else registry
+        self._user_names: set[str] = set()
+        self.registry = CollectorRegistry() if registry is None else registry
+        if registry is None:
+            self.registry.register(SharedMetrics(PREFIX, self._user_names))
         self._runtime = RuntimeCollector(PREFIX)
         self.registry.register(self._runtime)
         self._counters: dict[str, PlainCounter] = {}
@@ -270,10 +270,11 @@ class Metrics:
 
     def _register(self, metric: MetricWrapperBase) -> ValueError | None:
         """Register `metric` and return what speaks against it; that it is there already does not."""
+        (mine,) = metric.describe()
+        self._user_names.add(mine.name)
         try:
             self.registry.register(metric)
         except ValueError as error:
-            (mine,) = metric.describe()
             same = (mine.name, mine.type, mine.documentation)
             known = any((it.name, it.type, it.documentation) == same for it in self.registry.collect())
             return None if known else error
@@ -300,11 +301,3 @@ def user_metrics(handler: object) -> dict[str, MetricWrapperBase]:
 
 def _class_of(handler: object) -> type:
     return handler if isinstance(handler, type) else type(handler)
-
-
-def _process_registry() -> CollectorRegistry:
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    GCCollector(registry=registry)
-    return registry

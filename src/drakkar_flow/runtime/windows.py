@@ -165,6 +165,8 @@ class WindowRun:
         self.open -= 1
         if run.result is not None:
             self.results.append(run.result)
+        elif run.error is not None and run.ending is not Ending.REPLACED:
+            self.results.append(_left_by(run.error))
         finished = []
         for group in run.groups:
             group.open -= 1
@@ -184,6 +186,20 @@ class WindowRun:
     def finished(self) -> bool:
         """Whether all tasks have ended."""
         return self.open == 0
+
+
+def _left_by(error: ExecutorError) -> ExecutorResult:
+    """What a task that failed counts as among the results of its window."""
+    return ExecutorResult(
+        task=error.task,
+        exit_code=-1 if error.exit_code is None else error.exit_code,
+        stdout=error.stdout,
+        stderr=error.stderr,
+        duration_seconds=error.duration_seconds,
+        pid=error.pid,
+        stdout_truncated=error.stdout_truncated,
+        stderr_truncated=error.stderr_truncated,
+    )
 
 
 def are_tasks(value: Any) -> bool:

@@ -96,6 +96,36 @@ def test_on_startup_may_change_the_configuration(scene, is_async):
     assert [event.hook for event in scene.events] == ["on_startup"]
 
 
+def test_on_startup_may_assign_to_the_configuration(scene):
+    """As handlers of py-drakkar do, also in sections nobody gave; what was loaded and what comes of it stay final."""
+
+    def change(config: DrakkarConfig) -> DrakkarConfig:
+        config.executor.max_executors = 9  # type: ignore[misc]
+        config.kafka.source_topic = "other"  # type: ignore[misc]
+        return config
+
+    plain = DrakkarConfig()
+    config = scene.of(answering("on_startup", change)).startup(plain)
+    assert (config.executor.max_executors, config.kafka.source_topic) == (9, "other")
+    assert (plain, DrakkarConfig().kafka.source_topic) == (DrakkarConfig(), "input-events")
+    with pytest.raises(ValueError, match="frozen"):
+        config.executor.max_executors = 1  # type: ignore[misc]
+
+
+def test_what_on_startup_assigns_is_checked(scene):
+    """A wrong value is told with its key; a key that does not exist can't be assigned."""
+
+    def spoil(config: DrakkarConfig) -> DrakkarConfig:
+        config.executor.max_executors = 0  # type: ignore[misc]
+        return config
+
+    with pytest.raises(StartupError, match=r"executor\.max_executors") as caught:
+        scene.of(answering("on_startup", spoil)).startup(CONFIG)
+    assert caught.value.exit_code == 2
+    with pytest.raises(ValueError, match="colour"):
+        CONFIG.opened().executor.colour = 1  # type: ignore[attr-defined]
+
+
 def test_what_on_startup_returns_is_checked_like_a_file(scene):
     """Every problem is told with its key; the exit code is that of a bad configuration."""
 
@@ -171,7 +201,7 @@ def test_hooks_of_the_start_run_on_the_loop_one_after_the_other(scene):
 
     beaten = threading.Event()
     hooks = scene.of(Noting())
-    assert hooks.startup(CONFIG) is CONFIG
+    assert hooks.startup(CONFIG) == CONFIG
     hooks.ready(CONFIG, [])
     assert beaten.wait(20)
     hooks.close_periodics(5)

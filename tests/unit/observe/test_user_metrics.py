@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, generate_latest
 
 from drakkar_flow.errors import StartupError
 from drakkar_flow.observe.metrics import Metrics, user_metrics
@@ -61,3 +61,25 @@ def test_a_user_metric_with_a_name_of_ours_is_refused():
     with pytest.raises(StartupError, match=r"Handler\.mine.*drakkar_task_retries.*rename") as caught:
         metrics.add_user_metrics(Handler)
     assert caught.value.exit_code == 2
+
+
+def test_metrics_of_any_module_are_served_once():
+    """Those of the default registry, also when they are the handler's; names of ours are left out there."""
+    module = Counter("scans_of_a_module", "Scans")
+    ours = Gauge("drakkar_state_of_another", "Theirs")
+
+    class Handler:
+        mine = Counter("scans_of_a_handler", "Scans")
+
+    try:
+        metrics = Metrics()
+        metrics.add_user_metrics(Handler)
+        module.inc(2)
+        page = generate_latest(metrics.registry).decode()
+        assert page.count("\nscans_of_a_module_total 2.0") == 1
+        assert page.count("\nscans_of_a_handler_total 0.0") == 1
+        assert "process_start_time_seconds" in page
+        assert "drakkar_state_of_another" not in page
+    finally:
+        for metric in (module, ours, Handler.mine):
+            REGISTRY.unregister(metric)

@@ -256,9 +256,19 @@ async def test_a_crash_loop_opens_the_breaker_and_a_probe_closes_it(
     assert states(events)[:2] == ["open", "half_open"]
     assert "exit code 3" in of(ev.ExecutorBreakerChanged, events)[0].reason
     assert "ended with: broken" in of(ev.ExecutorBreakerChanged, events)[0].reason
+    waiting = asyncio.create_task(run_all(pool, *map(str, range(9))))
+    await until(lambda: states(events).count("half_open") >= 3)
     (tmp_path / "broken").unlink()
-    assert [outcome.stdout for outcome in await run_all(pool, *map(str, range(9)))] == [f"{n}\n" for n in range(9)]
+    assert [outcome.stdout for outcome in await waiting] == [f"{number}\n" for number in range(9)]
     assert states(events)[-1] == "closed"
+
+
+async def test_a_worker_that_dies_of_its_first_task_gets_one_at_a_time(make_worker: Pool, events: list[ev.Event]):
+    """After the first failure, though it could take four."""
+    pool = await make_worker("crash_after_n", 0, breaker_cooldown_s=0.01)
+    outcomes = await run_all(pool, *map(str, range(7)))
+    assert {outcome.kind for outcome in outcomes} == {"crash"}
+    assert [event.requests for event in of(ev.ChildEnded, events)] == [4, 1, 1, 1]
 
 
 async def test_in_a_crash_loop_each_probe_costs_one_request_at_most(make_pool: Pool, events: list[ev.Event]):

@@ -76,6 +76,14 @@ async def test_tasks_are_spread_over_the_children(make_worker: Pool):
     assert len({result.pid for result in results}) == 2
 
 
+async def test_a_task_goes_to_the_child_that_has_the_least_to_do(make_worker: Pool):
+    """Though either could take them all."""
+    pool = await make_worker("silent", children=2)
+    for number in range(4):
+        pool.submit(task(str(number)), 0, lambda _: None)
+    assert [len(child.in_flight) for child in pool._children] == [2, 2]
+
+
 async def test_waiting_tasks_start_by_priority(make_worker: Pool):
     """Then in the order they came; what has begun is not interrupted."""
     pool = await make_worker("good")

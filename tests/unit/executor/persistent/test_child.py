@@ -1,0 +1,58 @@
+"""One child and what its owner sees of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from drakkar_flow.config.limits import LimitsConfig
+from drakkar_flow.config.persistent import PersistentConfig
+from drakkar_flow.executor.base import Outcome
+from drakkar_flow.executor.persistent.child import Child, ChildLimits
+from drakkar_flow.executor.persistent.process import spawn
+from drakkar_flow.executor.persistent.request import Request
+from drakkar_flow.executor.spawn import Environment, Spawner
+from drakkar_flow.model.task import ExecutorError
+from unit.executor.persistent.conftest import task
+
+pytestmark = pytest.mark.anyio
+
+LIMITS = ChildLimits(20.0, 0.1, (0, 0), LimitsConfig())
+
+
+class Watcher:
+    """An owner that notes the room a child had whenever it was asked to look, and what became of requests."""
+
+    def __init__(self) -> None:
+        self.rooms: list[int] = []
+        self.outcomes: list[Outcome] = []
+
+    def ready(self, child: Child) -> None:
+        """Not of interest."""
+
+    def settle(self, request: Request, outcome: Outcome) -> None:
+        """Note it."""
+        self.outcomes.append(outcome)
+
+    def turned(self, child: Child) -> None:
+        """Note the room."""
+        self.rooms.append(child.capacity)
+
+    def logged(self, child: Child, lines: list[str], more: int) -> None:
+        """Not of interest."""
+
+
+async def test_a_child_that_ended_has_no_room_when_its_owner_hears_of_it():
+    """Also when its end is seen before the end of its stdout: else what waits would be given to a dead child."""
+    owner = Watcher()
+    child = Child(0, PersistentConfig(protocol="lines"), LIMITS, owner)
+    child.begin(spawn(Spawner(), "/bin/sleep", ["60"], Environment({})))
+    child.send(Request(task("x"), 0, lambda _: None, 0.0, lambda _: None), 0.0)
+    asyncio.get_running_loop().remove_reader(child._process._stdout)
+    child._process.kill()
+    farewell = await child.ended
+    assert owner.rooms == [0]
+    (outcome,) = owner.outcomes
+    assert isinstance(outcome, ExecutorError)
+    assert outcome.exception == farewell.reason == "child 0 was killed by SIGKILL with a request"
