@@ -186,7 +186,7 @@ def test_work_that_ends_while_new_work_comes_in_is_neither_lost_nor_doubled():
 # --- how a run ends -------------------------------------------------------------------------------------
 
 
-def test_a_stop_lets_work_in_flight_finish_and_reads_nothing_more():
+def test_d30_a_stop_lets_work_in_flight_finish_and_reads_nothing_more():
     """What was read before the stop is delivered and committed, the rest is left."""
     sink = MemorySink()
     sink.gate.shut()
@@ -202,7 +202,7 @@ def test_a_stop_lets_work_in_flight_finish_and_reads_nothing_more():
     assert outcome.values == list(range(10))
 
 
-def test_a_drain_that_takes_too_long_leaves_its_records_uncommitted():
+def test_d30_a_drain_that_takes_too_long_leaves_its_records_uncommitted():
     """After the budget the flow ends with records in flight; their offsets stay."""
     sink = MemorySink(max_batch=1)
     budget = DrakkarConfig(runtime={"drain_timeout_s": 0.05})

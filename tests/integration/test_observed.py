@@ -40,7 +40,7 @@ def end_offsets_of(scene: Scene) -> dict[int, int]:
     return end_offsets(scene.bootstrap, scene.source)
 
 
-def test_a_worker_is_ready_once_it_has_its_partitions(scene: Scene) -> None:
+def test_d46_a_worker_is_ready_once_it_has_its_partitions(scene: Scene) -> None:
     """Before, it says what it waits for; alive it is all the time."""
     worker = scene.start("precomputed")
     seen: list[str] = []

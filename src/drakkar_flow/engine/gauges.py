@@ -31,6 +31,7 @@ def read_gauges(parts: Parts, offload: OffloadPool | None, health: int) -> Runti
         queued=reader.queued,
         pending={lane: flight.by_lane.get(lane, 0) + queued for lane, queued in reader.queued.items()},
         lag=reader.lag,
+        spans=reader.spans,
         oldest_s={lane: max(0.0, now - read_at.get(lane, now)) for lane in reader.queued},
         stale_s=staleness(reader.queued, {**reader.oldest, **read_at}, flight.finished_at, now),
     )

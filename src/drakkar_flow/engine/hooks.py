@@ -55,6 +55,7 @@ class RunningHooks:
             StartupError: it raised or returned something else (exit code 1), or what it returned is
                 no valid configuration (2).
         """
+        self._give_settings(config)
         if self._hooks.on_startup is None:
             return config
         answer = self._bridge.run(self._call("on_startup", self._hooks.on_startup, config.opened()))
@@ -69,6 +70,7 @@ class RunningHooks:
         pool = self.pool = OffloadPool(
             threads_for(config.offload.max_threads, config.executor.max_executors), self._bus
         )
+        self._give_settings(config)
         owner = self._hooks.owner
         if owner is not None:
             if owner._services is not None:  # noqa: SLF001 - the handler's side of this very contract
@@ -105,6 +107,10 @@ class RunningHooks:
         if self.pool is None or self._bridge.closed:
             return 0
         return self._bridge.run(self.pool.close(timeout_s), timeout_s + 1)
+
+    def _give_settings(self, config: DrakkarConfig) -> None:
+        if self._hooks.owner is not None and self._hooks.owner.app_config_model is not None:
+            self._hooks.owner.app_config = config.app
 
     async def _call(self, name: str, hook: Callable[..., Any], *args: Any) -> Any:
         started = time.monotonic()

@@ -53,8 +53,10 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
     app_config_model: ClassVar[type[BaseModel] | None] = None
     """The model of the configuration's `app` section, which is checked by it when the configuration is loaded.
 
-    `config.app` is then an instance of it. None leaves the section a free mapping.
+    `config.app` is then an instance of it, and so is `app_config`. None leaves the section a free mapping.
     """
+    app_config: Any = None
+    """The settings that `app_config_model` describes, from `on_startup` on; None without such a model."""
     app_env_prefix: ClassVar[str] = "APP_"
     """Environment variables `APP_LIMIT` and `APP_DB__HOST` set `app.limit` and `app.db.host` of the model."""
     cache: CacheLike = NoCache()
@@ -75,7 +77,7 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
         """Look at the configuration (a DrakkarConfig) before anything is made of it; return it, or a changed one.
 
         Called once, as the first thing of a start; whatever it returns is checked like a file. A
-        configuration can't be changed in place: return `config.model_copy(update={...})`. It may
+        copy of its own: assign to it, or return `config.model_copy(update={...})`. It may
         take as long as it likes. If it raises or returns something else, the flow does not start.
         """
         return config

@@ -57,6 +57,9 @@ _SOURCE = {
 _PROGRESS = {
     "consumer_lag": _gauge("Records the brokers hold beyond what the group has finished", *LANE),
     "offset_lag": _gauge("Records read and not finished; not the lag, see consumer_lag", *LANE),
+    "partition_finished_spans": _gauge(
+        "Stretches of finished records behind an unfinished one; 550 are the most", *LANE
+    ),
     "partition_staleness_seconds": _gauge("Seconds since a record last finished while others wait, else 0", *LANE),
     "partition_oldest_in_flight_seconds": _gauge("Seconds since the oldest unfinished record was read", *LANE),
     "oldest_in_flight_seconds": _gauge("Seconds since the oldest unfinished record was read, all partitions"),

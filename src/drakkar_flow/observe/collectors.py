@@ -106,7 +106,8 @@ class RuntimeGauges(NamedTuple):
     `queued` are records read and not yet handed to the first step, `pending` records read and not
     finished (the queued included), `lag` the records beyond what the group has finished. `oldest_s`
     is the age of the oldest unfinished record, `stale_s` the time since a record finished while
-    others waited; partitions not assigned are left out of them all.
+    others waited, `spans` the stretches of finished records behind an unfinished one; partitions not
+    assigned are left out of them all.
     """
 
     in_flight_records: int = 0
@@ -122,6 +123,7 @@ class RuntimeGauges(NamedTuple):
     lag: Mapping[Lane, int] = {}
     oldest_s: Mapping[Lane, float] = {}
     stale_s: Mapping[Lane, float] = {}
+    spans: Mapping[Lane, int] = {}
 
 
 _GAUGES: dict[str, Callable[[RuntimeGauges], float]] = {
@@ -144,6 +146,7 @@ _LANE_GAUGES: dict[str, Callable[[RuntimeGauges], Mapping[Lane, float]]] = {
     "consumer_lag": lambda g: g.lag,
     "partition_oldest_in_flight_seconds": lambda g: g.oldest_s,
     "partition_staleness_seconds": lambda g: g.stale_s,
+    "partition_finished_spans": lambda g: g.spans,
 }
 
 

@@ -149,7 +149,9 @@ class GroupReader:
         """What is read ahead, how far the group is behind, and what is not committed yet."""
         positions = self._positions.of(self._buffers.assignments())
         lag = self._lag.by_lane(positions)
-        return ReaderStatistics(self._buffers.queued(), lag, self._buffers.oldest(), self._positions.uncommitted)
+        buffers = self._buffers
+        spans = {partition.lane: partition.spans for partition in buffers.partitions()}
+        return ReaderStatistics(buffers.queued(), lag, buffers.oldest(), self._positions.uncommitted, spans)
 
     # --- the thread -----------------------------------------------------------------------------
 

@@ -32,13 +32,15 @@ class ReaderStatistics(NamedTuple):
 
     `queued` are records read ahead and `oldest` when the oldest of them was read, in monotonic
     seconds; `lag` counts the records between what the group has finished and the end. `uncommitted`
-    offsets of all lanes are finished, but no broker has accepted their commit.
+    offsets of all lanes are finished, but no broker has accepted their commit. `spans` counts the
+    stretches of finished records behind an unfinished one.
     """
 
     queued: dict[Lane, int]
     lag: dict[Lane, int]
     oldest: Mapping[Lane, float] = {}
     uncommitted: int = 0
+    spans: Mapping[Lane, int] = {}
 
 
 class Reader(Protocol):

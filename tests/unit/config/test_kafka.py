@@ -55,6 +55,13 @@ def test_several_topics_win_over_the_one() -> None:
     assert config.dead_letter_topic == "b_dlq"
 
 
+def test_d35_dead_letters_go_beside_the_source_unless_a_topic_is_named() -> None:
+    """By default to the source's name followed by _dlq."""
+    assert from_mapping({"kafka": {"source_topic": "input-events"}}).dead_letter_topic == "input-events_dlq"
+    named = {"kafka": {"source_topic": "input-events"}, "dlq": {"topic": "dead"}}
+    assert from_mapping(named).dead_letter_topic == "dead"
+
+
 def test_plain_connections_need_nothing_but_brokers() -> None:
     """Security at its default leaves no trace."""
     assert client_properties(KafkaConfig()) == {"bootstrap.servers": "localhost:9092"}

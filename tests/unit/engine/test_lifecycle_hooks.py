@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,11 @@ from typing import Any
 import pytest
 import structlog
 
-from drakkar_flow import DrakkarConfig, Handler
+from drakkar_flow import DrakkarConfig, FilePayload, Handler
 from drakkar_flow.config.load import from_mapping
 from drakkar_flow.engine import lifecycle
 from drakkar_flow.engine.lifecycle import Lifecycle
-from drakkar_flow.errors import StartupError
+from drakkar_flow.errors import SinkNotConnected, StartupError
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.periodic import periodic
 from drakkar_flow.runtime.parts import Parts
@@ -108,6 +109,17 @@ def test_an_on_ready_that_raises_closes_what_was_opened(connected: list[Parts], 
     assert "handler_hook_failed" in log
     assert "in on_ready" in log
     assert "periodic" not in log
+
+
+def test_d32_a_sink_that_cannot_connect_ends_the_start_and_closes_the_other(connected: list[Parts], tmp_path: Path):
+    """The start says which; the one that was connected takes nothing more."""
+    (tmp_path / "file").touch()
+    sinks = {"good": {"base_path": str(tmp_path)}, "bad": {"base_path": str(tmp_path / "file")}}
+    with pytest.raises(StartupError, match=r"sinks\.filesystem\.bad"):
+        life_of(Resting(), tmp_path, sinks={"filesystem": sinks}).start()
+    good = next(part.sink for part in connected[0].sinks.values() if part.name == "good")
+    with pytest.raises(SinkNotConnected):
+        asyncio.run(good.write_batch([FilePayload(path="x", data=1)]))
 
 
 def test_an_on_startup_that_raises_ends_the_start_before_anything_is_made(connected: list[Parts], tmp_path: Path):

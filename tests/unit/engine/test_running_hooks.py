@@ -10,8 +10,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from drakkar_flow import DrakkarConfig, Handler, StreamFlow
+from drakkar_flow.config.app import settle_app
 from drakkar_flow.engine.hooks import RunningHooks
 from drakkar_flow.errors import StartupError
 from drakkar_flow.graph.periodic import periodic
@@ -110,6 +112,32 @@ def test_on_startup_may_assign_to_the_configuration(scene):
     assert (plain, DrakkarConfig().kafka.source_topic) == (DrakkarConfig(), "input-events")
     with pytest.raises(ValueError, match="frozen"):
         config.executor.max_executors = 1  # type: ignore[misc]
+
+
+def test_a_handler_has_its_own_settings_from_its_start_on(scene):
+    """As `app_config`, before on_startup and as that leaves them; None without a model of its own."""
+
+    class Settings(BaseModel):
+        depth: int
+
+    class Reading(Handler):
+        app_config_model = Settings
+
+        async def on_startup(self, config):
+            assert self.app_config == Settings(depth=2)
+            config.app = Settings(depth=5)
+            return config
+
+    handler = Reading()
+    assert handler.app_config is None
+    hooks = scene.of(handler)
+    config = hooks.startup(settle_app(CONFIG, Settings))
+    hooks.ready(config, [])
+    assert handler.app_config == Settings(depth=5)
+    hooks.close(5)
+    free = Handler()
+    scene.of(free).startup(CONFIG)
+    assert free.app_config is None
 
 
 def test_what_on_startup_assigns_is_checked(scene):

@@ -57,7 +57,7 @@ RETRIED = ev.DeliveryRetried("kafka", "out", 3, 1, 0.5, "down")
         ([*READY, ev.StateChanged("failed")], ["failed"]),
     ],
 )
-def test_the_reasons_are_named_until_they_are_over(events: list[ev.Event], wanted: list[str]) -> None:
+def test_d46_the_reasons_are_named_until_they_are_over(events: list[ev.Event], wanted: list[str]) -> None:
     """Each thing that keeps a worker from its work is a reason of its own, and goes with its end."""
     assert after(*events) == wanted
 
@@ -70,7 +70,7 @@ def test_a_worker_lives_until_a_heartbeat_is_too_old() -> None:
     assert liveness({"loop": 1e9}, 0.0)[0] == 200
 
 
-def test_pages_are_json_beside_the_metrics() -> None:
+def test_d46_pages_are_json_beside_the_metrics() -> None:
     """The status says it to a probe, the content to a person; what is asked for otherwise are the metrics."""
     health = Health()
     pages = {"/readyz": lambda: readiness(health.snapshot), "/healthz": lambda: liveness({"loop": 0.1}, 300.0)}

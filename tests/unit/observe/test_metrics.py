@@ -25,6 +25,7 @@ AT_SCRAPE = RuntimeGauges(
     lag={LANE: 1000},
     oldest_s={LANE: 1.5, ("in", 4): 0.5},
     stale_s={LANE: 0.75},
+    spans={LANE: 4},
 )
 
 
@@ -276,6 +277,7 @@ def test_late_events_of_a_revoked_partition_make_no_series_until_it_is_assigned_
         ("consumer_lag", {"topic": "in", "partition": "3"}, 1000),
         ("partition_oldest_in_flight_seconds", {"topic": "in", "partition": "4"}, 0.5),
         ("partition_staleness_seconds", {"topic": "in", "partition": "3"}, 0.75),
+        ("partition_finished_spans", {"topic": "in", "partition": "3"}, 4),
         ("runtime_health_state", {}, 2),
     ],
 )

@@ -160,6 +160,14 @@ def test_all_partitions_are_over_when_the_bytes_are_used_up(buffers: Buffers):
     assert buffers.over() == []
 
 
+def test_d29_a_partition_that_comes_while_there_is_no_room_has_none_either(buffers: Buffers):
+    """It is to be paused like those that were there before it."""
+    buffers.append(of(buffers, A), records(A, 0, size=100))
+    buffers.assign([("in", 9)])
+    assert of(buffers, ("in", 9)) in buffers.over()
+    assert not buffers.has_room(of(buffers, ("in", 9)))
+
+
 def test_a_revoked_partition_is_no_longer_over(buffers: Buffers):
     """Nobody can pause what is gone."""
     buffers.append(of(buffers, A), records(A, 0, 1, 2, 3))

@@ -72,7 +72,7 @@ def test_each_watermark_is_taken_once_and_the_newest_counts(positions: Positions
     assert positions.take({A: 1}, 2.0) == {}
 
 
-def test_a_refused_commit_is_due_again_with_what_is_known_by_then(positions: Positions):
+def test_d5_a_refused_commit_is_due_again_with_what_is_known_by_then(positions: Positions):
     """put_back brings the lane back, not the old offset; lanes that are gone stay gone."""
     positions.note([Watermark(A, 1, 5), Watermark(B, 1, 5)])
     positions.take({A: 1, B: 1}, 0.0)

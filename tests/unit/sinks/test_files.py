@@ -56,7 +56,7 @@ def test_lines_are_appended_and_parents_made(tmp_path: Path, fsync: bool) -> Non
 @pytest.mark.parametrize(
     "path", ["/etc/passwd", "../x", "a/../../x", "a/..", "..", "", ".", "a/", "\0", "a\0b", "n" * 300, None, b"a", 7]
 )
-def test_paths_that_are_no_file_below_the_directory_are_rejected(tmp_path: Path, path: Any) -> None:
+def test_d39_paths_that_are_no_file_below_the_directory_are_rejected(tmp_path: Path, path: Any) -> None:
     """Absolute paths, `..`, NUL, folders, names that are too long, and what is no text."""
     base = tmp_path / "base"
     base.mkdir()

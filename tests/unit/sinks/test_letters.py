@@ -168,7 +168,7 @@ def test_a_tasks_stdin_is_bounded_and_may_be_binary() -> None:
     assert len(told["stdin"]["base64"]) == 87384
 
 
-def test_a_failed_delivery_is_py_drakkars_object() -> None:
+def test_d35_a_failed_delivery_is_py_drakkars_object() -> None:
     """The whole payload as a JSON string, its data included, and what became of it."""
     made = letter(delivery(KafkaPayload(data=Body(a=1), key=b"k", sink="results")))
 

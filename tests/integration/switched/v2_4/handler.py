@@ -73,7 +73,7 @@ class WordsHandler(BaseDrakkarHandler[Document, Count]):
     documents_counted = Counter("words_documents_counted", "Documents that were counted")
 
     async def on_startup(self, config: DrakkarConfig) -> DrakkarConfig:
-        self.settings = config.app
+        await logger.ainfo("shortest", category="handler", shortest=self.app_config.shortest)
         return config
 
     async def on_ready(self, config: DrakkarConfig, db_pool) -> None:
@@ -89,7 +89,7 @@ class WordsHandler(BaseDrakkarHandler[Document, Count]):
             task_id = make_stable_task_id("count", message.topic, f"{message.partition}:{message.offset}")
             if task_id in pending.pending_task_ids:
                 continue
-            done = PrecomputedResult(stdout="0") if len(document.text) < self.settings.shortest else None
+            done = PrecomputedResult(stdout="0") if len(document.text) < self.app_config.shortest else None
             tasks.append(
                 ExecutorTask(
                     task_id=task_id,
