@@ -123,7 +123,7 @@ class Lifecycle:
         parts = self._parts = build_parts(self.flow, self.config, self._bus, self._bridge, self.close)
         self._metrics.watch(self._gauges)
         dataflow = compile_flow(self.flow, parts)
-        self._bridge.run(connect_all(parts))
+        self._bridge.run(connect_all(parts, self._log))
         self._hooks.ready(self.config, parts.sinks.values())
         if self._own_signals:
             self._take_signals()

@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
+from itertools import count
 from typing import Any
 
 from anyio import to_thread
@@ -22,20 +24,30 @@ __all__ = ["connect_all", "wait_for_common_start"]
 _AGAIN_S = 0.5  # between two attempts to connect a sink
 _ASK_S = 5.0  # the longest one question to the brokers may take
 
+Unreached = Callable[[object], None]
+"""Hears once of something that can't be reached yet, with its problem."""
 
-async def connect_all(parts: Parts) -> None:
+
+async def connect_all(parts: Parts, log: Any) -> None:
     """Connect sinks and dead letters, start the executor, look for the source's topics, all side by side.
+
+    What can't be reached at once is logged, and tried again for `kafka.startup_timeout_s`.
 
     Raises:
         StartupError: with the problems of all of them; exit code 2 when any is a matter of
             configuration, 1 when all that is wrong is that something can't be reached.
     """
-    attempts: list[Coroutine[Any, Any, None]] = [
-        to_thread.run_sync(check_source, parts.config.kafka, abandon_on_cancel=True)  # Ctrl-C must not wait for it
-    ]
     budget_s = parts.config.kafka.startup_timeout_s
-    attempts += [_connect(part.sink.connect, budget_s) for part in parts.sinks.values()]
-    attempts.append(_connect(parts.dead_letters.connect, budget_s))
+
+    def unreached(problem: object) -> None:
+        log.warning("startup_waiting", problem=str(problem), expect=f"it is tried again for {budget_s:g} s")
+
+    source = partial(check_source, parts.config.kafka, unreached)
+    attempts: list[Coroutine[Any, Any, None]] = [
+        to_thread.run_sync(source, abandon_on_cancel=True)  # Ctrl-C must not wait for it
+    ]
+    attempts += [_connect(part.sink.connect, budget_s, unreached) for part in parts.sinks.values()]
+    attempts.append(_connect(parts.dead_letters.connect, budget_s, unreached))
     if parts.executor is not None:
         attempts.append(parts.executor.start())
     results = await asyncio.gather(*attempts, return_exceptions=True)
@@ -61,19 +73,22 @@ async def wait_for_common_start(kafka: KafkaConfig, stop_asked: asyncio.Event, l
     log.info("startup_align_done", stopped=stop_asked.is_set())
 
 
-async def _connect(connect: Callable[[], Coroutine[Any, Any, None]], budget_s: float) -> None:
+async def _connect(connect: Callable[[], Coroutine[Any, Any, None]], budget_s: float, unreached: Unreached) -> None:
     """Try until it works, or is hopeless (exit code 2), or the start-up budget is over."""
     deadline = time.monotonic() + budget_s
-    while True:
+    for attempt in count():
         try:
-            return await connect()
+            await connect()
+            return
         except StartupError as exc:
             if exc.exit_code != 1 or time.monotonic() + _AGAIN_S >= deadline:
                 raise
+            if attempt == 0:
+                unreached(exc.problems[0])
         await asyncio.sleep(_AGAIN_S)
 
 
-def check_source(kafka: KafkaConfig) -> None:
+def check_source(kafka: KafkaConfig, unreached: Unreached) -> None:
     """Wait until the brokers answer, at most `kafka.startup_timeout_s`, and look for the topics.
 
     Raises:
@@ -81,7 +96,7 @@ def check_source(kafka: KafkaConfig) -> None:
     """
     client = AdminClient({**client_properties(kafka), "log_level": 0})
     deadline = time.monotonic() + kafka.startup_timeout_s
-    while True:
+    for attempt in count():
         remaining = deadline - time.monotonic()
         try:
             known = set(client.list_topics(timeout=min(_ASK_S, max(0.1, remaining))).topics)
@@ -91,6 +106,8 @@ def check_source(kafka: KafkaConfig) -> None:
                 what = f"no broker answers at {kafka.brokers} within {kafka.startup_timeout_s:g} s: {exc.args[0].str()}"
                 remedy = "start the brokers, or mend kafka.brokers"
                 raise StartupError([Problem("kafka.brokers", what, remedy)], exit_code=1) from exc
+            if attempt == 0:
+                unreached(f"kafka.brokers: no broker answers at {kafka.brokers}: {exc.args[0].str()}")
     missing = [topic for topic in kafka.topics if not topic.startswith("^") and topic not in known]
     missing = [topic for topic in missing if not _exists(client, topic)]
     if missing:

@@ -36,7 +36,7 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> list[Parts]:
     """Nothing outside is connected but the sinks; gives the parts that were."""
     seen: list[Parts] = []
 
-    async def connect(parts: Parts) -> None:
+    async def connect(parts: Parts, log: Any) -> None:
         seen.append(parts)
         for part in parts.sinks.values():
             await part.sink.connect()
