@@ -6,7 +6,7 @@ import pytest
 
 from drakkar_flow import DrakkarConfig, ErrorAction, PrecomputedResult
 from drakkar_flow.kernel.backoff import Backoff
-from drakkar_flow.observe.events import TaskRetried
+from drakkar_flow.observe.events import RetriesExhausted, TaskRetried
 from drakkar_flow.testing import FlowRun, ScriptedExecutor, run_flow
 from support.handlers import LANE, PerRecord, ends, task
 
@@ -56,6 +56,23 @@ def test_on_error_is_asked_when_a_transient_failure_has_had_its_retries():
     assert len(executor.started) == 3
     assert ends(outcome) == (0, 1, 0)
     assert outcome.committed == {LANE: 1}
+
+
+@pytest.mark.parametrize(
+    ("answer", "exit_codes", "told"),
+    [
+        (ErrorAction.RETRY, [], [(3, False)]),
+        (ErrorAction.RETRY, [75], [(3, False)]),
+        (ErrorAction.DLQ, [75], [(3, True)]),
+        (ErrorAction.SKIP, [], []),
+    ],
+    ids=["asked for", "by the rules and asked for", "by the rules, then dead", "not retried"],
+)
+def test_a_task_that_has_had_its_retries_is_told_of_once(answer, exit_codes, told):
+    """So that nothing is dropped without a word; whoever skips on purpose needs none."""
+    settings = config(max_retries=2, exit_codes=exit_codes)
+    outcome = run_flow(Asking(answer), [1], executor=ScriptedExecutor({"t0": 75}), config=settings)
+    assert [(event.attempts, event.dead) for event in outcome.of(RetriesExhausted)] == told
 
 
 def test_what_the_rules_do_not_name_is_asked_about_at_once():

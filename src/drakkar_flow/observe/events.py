@@ -38,6 +38,7 @@ __all__ = [
     "RecordsConsumed",
     "RecordsFailed",
     "RecordsFinished",
+    "RetriesExhausted",
     "SinkCircuitChanged",
     "StateChanged",
     "TaskFellBack",
@@ -246,6 +247,14 @@ class TaskRetried(Event, frozen=True):
 
     task_id: str
     attempt: int
+
+
+class RetriesExhausted(Event, frozen=True):
+    """A task that was to be run again has had all its attempts; `dead` ones are dead letters, others skipped."""
+
+    task_id: str
+    attempts: int
+    dead: bool
 
 
 class HookRan(Event, frozen=True):

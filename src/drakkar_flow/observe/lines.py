@@ -103,6 +103,11 @@ def _duplicate_tasks(e: ev.DuplicateTasks) -> Line:
     return Line("warning", "duplicate_task_id_in_pending", fields, expect, ())
 
 
+def _retries_exhausted(e: ev.RetriesExhausted) -> Line:
+    expect = "its records become dead letters" if e.dead else "it is skipped, and its record moves on"
+    return Line("warning", "max_retries_exceeded", {"task_id": e.task_id, "attempts": e.attempts}, expect, ())
+
+
 def _task_retried(e: ev.TaskRetried) -> Line:
     return Line("info", "executor_task_retried", {"task_id": e.task_id, "attempt": e.attempt}, key=())
 
@@ -263,6 +268,7 @@ LINES: dict[type[ev.Event], Callable[[Any], Line | None]] = {
     ev.TaskFinished: _task_finished,
     ev.DuplicateTasks: _duplicate_tasks,
     ev.TaskRetried: _task_retried,
+    ev.RetriesExhausted: _retries_exhausted,
     ev.TaskFellBack: _task_fell_back,
     ev.ChildStarted: _child_started,
     ev.ChildEnded: _child_ended,

@@ -16,7 +16,7 @@ from drakkar_flow.executor.precomputed import precomputed
 from drakkar_flow.kernel.retry import RetryPolicy
 from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorResult, ExecutorTask
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import DuplicateTasks, HookRan, TaskRetried, TasksPrecomputed
+from drakkar_flow.observe.events import DuplicateTasks, HookRan, RetriesExhausted, TaskRetried, TasksPrecomputed
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.line import KeysOf, Line
@@ -197,7 +197,10 @@ class ExecuteWorker(Worker):
         if isinstance(action, list):
             self._replace(run, error, action)
         elif action is not ErrorAction.RETRY or not self._retry(run):
-            self._finish(run.end(Ending.DEAD if action is ErrorAction.DLQ else Ending.SKIPPED, error=error))
+            dead = action is ErrorAction.DLQ
+            if action is ErrorAction.RETRY or (run.retries and self._settings.retry.is_transient(error)):
+                self._bus.emit(RetriesExhausted(run.task.task_id, run.retries + 1, dead))
+            self._finish(run.end(Ending.DEAD if dead else Ending.SKIPPED, error=error))
 
     def _replace(self, run: TaskRun, error: ExecutorError, tasks: list[ExecutorTask]) -> None:
         heirs = run.window.replace(run, tasks)

@@ -38,6 +38,7 @@ def one_of_each() -> list[ev.Event]:
         ev.ChildLogged(child=0, pid=4711, lines=("no licence found",), more=3),
         ev.ExecutorBreakerChanged("open", failures=5, reason="exit code 3"),
         ev.TaskRetried("t-1", attempt=2),
+        ev.RetriesExhausted("t-1", attempts=4, dead=False),
         ev.HookRan("on_error", 0.02, error="KeyError: 'a'"),
         ev.HooksRan("arrange", count=10, duration_s=0.02),
         ev.PeriodicRan("beat", 0.02, error="down"),

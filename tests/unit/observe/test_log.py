@@ -257,6 +257,8 @@ def test_every_event_has_a_line_or_is_hot(one_of_each):
             "they run beside each other; leave out those in pending.pending_task_ids, or give tasks ids of their own",
         ),
         (ev.TaskRetried("t", 1), "info", "executor_task_retried", ""),
+        (ev.RetriesExhausted("t", 4, dead=False), "warning", "max_retries_exceeded", "skipped"),
+        (ev.RetriesExhausted("t", 4, dead=True), "warning", "max_retries_exceeded", "dead letters"),
         (ev.HookRan("arrange", 0.1, "x"), "error", "handler_hook_failed", ""),
         (ev.PeriodicRan("beat", 0.1, "x"), "error", "periodic_task_failed", "after its interval"),
         (ev.PeriodicRan("beat", 0.1, "x", stopped=True), "error", "periodic_task_stopped", "not run any more"),
