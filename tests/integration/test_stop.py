@@ -72,7 +72,7 @@ def test_d30_every_way_to_run_drains_and_ends_with_0(
 def _sleeping(scene: Scene, overrides: dict[str, dict[str, object]] | None = None) -> Worker:
     scene.fill(4)
     worker = scene.start("stubborn", overrides)
-    worker.until(lambda: len(worker.descendants()) >= 4, "its children ran")
+    worker.until(lambda: len(worker.descendants()) >= 8, "the programs and their children ran")
     return worker
 
 
@@ -110,7 +110,7 @@ def test_bytewax_run_ends_with_130_after_a_second_signal_and_2_for_a_bad_configu
     scene.fill(4)
     environment = {"PYTHONPATH": str(PIPELINES), "DRAKKAR_CONFIG": str(scene.config())}
     worker = scene.launch("-m", "bytewax.run", "terse:sleepers", environment=environment)
-    worker.until(lambda: len(worker.descendants()) >= 4, "its children ran")
+    worker.until(lambda: len(worker.descendants()) >= 8, "the programs and their children ran")
     worker.send(signal.SIGTERM)
     worker.until(lambda: '"drakkar_draining"' in worker.stderr, "it drained")
     assert worker.terminate(timeout_s=5.0) == 130

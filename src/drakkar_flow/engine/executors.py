@@ -11,7 +11,6 @@ from drakkar_flow.config.persistent import PersistentConfig
 from drakkar_flow.errors import ConfigError, Problem
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.executor.oneshot import OneshotExecutor
-from drakkar_flow.executor.persistent.pool import PersistentExecutor
 from drakkar_flow.graph.nodes import Execute, Persistent
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.flight import Flight
@@ -64,6 +63,8 @@ def make_executor(config: ExecutorConfig, bus: Bus) -> Executor:
     oneshot = OneshotExecutor(config, bus)
     if config.mode == "oneshot":
         return oneshot
+    from drakkar_flow.executor.persistent.pool import PersistentExecutor  # only who has such children waits for it
+
     return PersistentExecutor(config, bus, oneshot if config.persistent.fallback_oneshot else None)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -29,7 +28,7 @@ class Circuit:
         kind: str,
         name: str,
         config: CircuitBreakerConfig,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = lambda: asyncio.get_running_loop().time(),
     ) -> None:
         self._bus = bus
         self._kind = kind

@@ -43,15 +43,14 @@ class Writes:
             self._open.add(write)
             write.add_done_callback(self._ended)
             await asyncio.wait({write}, timeout=self._timeout_s)
-        if not write.done():
+        late = not write.done()
+        if late:
             write.cancel()
             await asyncio.wait({write}, timeout=self._grace_s)
             if not write.done():
-                raise SinkError(
-                    f"the write was not done within {self._timeout_s:g} s and does not heed its cancellation"
-                )
+                raise SinkError(f"the write was not done within {self._timeout_s} s and does not heed its cancellation")
         if write.cancelled():
-            raise SinkError(f"the write was not done within {self._timeout_s:g} s" if self._timeout_s else "cancelled")
+            raise SinkError(f"the write was not done within {self._timeout_s} s" if late else "the write was cancelled")
         write.result()
 
     async def _place(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from drakkar_flow import DrakkarConfig, KafkaSink, KafkaSource, StreamFlow, Subprocess
@@ -11,6 +13,7 @@ from drakkar_flow.graph.nodes import SinkRef
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.parts import Parts
+from drakkar_flow.sinks.registry import SPECS
 
 
 def flow(*topics: str, **route) -> StreamFlow:
@@ -89,6 +92,16 @@ def test_a_sink_may_be_given_in_the_flow_alone():
     """With all it needs it is not missed in the configuration."""
     parts = parts_of(flow(sinks=[KafkaSink("new", topic="t")]), DrakkarConfig())
     assert parts.sinks["kafka-new"].settings.topic == "t"  # type: ignore[attr-defined]
+
+
+def test_a_sink_is_made_with_the_time_limit_of_all_sinks_unless_it_has_its_own(monkeypatch):
+    """Those that keep their time themselves have to know it."""
+    made = {}
+    spec = replace(SPECS["kafka"], make=lambda name, settings: made.setdefault(name, settings))
+    monkeypatch.setattr("drakkar_flow.engine.build.SPECS", {"kafka": spec})
+    kafka = {"own": {"topic": "a", "delivery_timeout_s": 30}, "silent": {"topic": "b"}}
+    parts_of(flow(), DrakkarConfig(sinks={"kafka": kafka, "delivery_timeout_seconds": 7}))
+    assert {name: settings.delivery_timeout_s for name, settings in made.items()} == {"own": 30, "silent": 7}
 
 
 def test_every_sink_that_does_not_fit_is_told_at_once():

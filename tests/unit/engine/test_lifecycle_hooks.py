@@ -116,7 +116,7 @@ def test_d32_a_sink_that_cannot_connect_ends_the_start_and_closes_the_other(conn
     (tmp_path / "file").touch()
     sinks = {"good": {"base_path": str(tmp_path)}, "bad": {"base_path": str(tmp_path / "file")}}
     with pytest.raises(StartupError, match=r"sinks\.filesystem\.bad"):
-        life_of(Handler(), tmp_path, sinks={"filesystem": sinks}).start()
+        life_of(Resting(), tmp_path, sinks={"filesystem": sinks}).start()
     good = next(part.sink for part in connected[0].sinks.values() if part.name == "good")
     with pytest.raises(SinkNotConnected):
         asyncio.run(good.write_batch([FilePayload(path="x", data=1)]))

@@ -276,3 +276,19 @@ async def test_with_wait_a_refused_payload_is_a_dead_letter_all_the_same():
     desk = Desk([SinkRejected("too large")], when_open="wait")
     await desk.deliver(0, 1)
     assert (desk.letters, desk.sink.values) == ([0], [1])
+
+
+async def test_with_wait_a_probe_without_an_outcome_wakes_the_next():
+    """Of two that wait one probes; its payload is refused, so the other probes, without anybody else coming by."""
+    script = [DOWN, DOWN, DOWN, SinkRejected("no")]
+    desk = Desk(script, when_open="wait", max_in_flight=2, on_error=lambda _: DeliveryAction.DLQ)
+    await desk.deliver(0, 1, 2)
+    desk.now = COOLDOWN_S
+    desk.sink.gate.shut()
+    desk.put(3, 4)
+    await desk.until(lambda: desk.sink.gate.waiting)
+    desk.sink.gate.open()
+    await desk.deliver()
+    assert desk.letters == [0, 1, 2, 3]
+    assert desk.sink.values == [4]
+    assert desk.states == ["open", "half_open", "closed"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from drakkar_flow.config.delivery import RetryConfig
+from drakkar_flow.config.delivery import CircuitBreakerConfig, RetryConfig
 from drakkar_flow.errors import SinkError
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.retry import RetryPolicy
@@ -23,6 +23,7 @@ from drakkar_flow.model.task import ErrorAction, ExecutorTask
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.arrange import ArrangeWorker
 from drakkar_flow.runtime.chunk import Chunk
+from drakkar_flow.runtime.circuit import Circuit
 from drakkar_flow.runtime.collect import CollectHooks, CollectWorker
 from drakkar_flow.runtime.deadletter import DeadLetterWorker
 from drakkar_flow.runtime.deliver import DeliverSettings, DeliverWorker
@@ -289,7 +290,8 @@ def deliver(bridge: Any) -> tuple[Worker, list[Any], Callable[[list[Chunk]], boo
     """deliver with retries; complete: 9 acks or failures."""
     sink = MemorySink(script=[SinkError("x"), None, SinkError("x"), SinkError("x"), SinkError("x")])
     settings = DeliverSettings("kafka", "out", 2, 2, RetryConfig(attempts=2).attempts, NO_PAUSE)
-    worker = DeliverWorker(bridge, Bus(), Flight(9, 9), sink, settings)
+    circuit = Circuit(Bus(), "kafka", "out", CircuitBreakerConfig())
+    worker = DeliverWorker(bridge, Bus(), Flight(9, 9), sink, settings, circuit)
     items = [Delivery(KafkaPayload(data=i), ((record(i), 1),)) for i in range(9)]
     return worker, items, lambda out: sum(len(c.acks) + len(c.failures) for c in out) == 9
 
