@@ -116,7 +116,7 @@ class Lifecycle:
     def _start(self) -> Dataflow:
         self.flow.check()
         self._open_logging()
-        self._emit(StateChanged("starting", self.flow.name))
+        self._emit(StateChanged("starting", flow=self.flow.name))
         self._bridge.open()
         self._ask_on_startup()
         self._serve_metrics()
@@ -136,7 +136,7 @@ class Lifecycle:
         self._watchdog = Watchdog(parts)
         self._watchdog.start()
         self._running = True
-        self._emit(StateChanged("running", self.flow.name))
+        self._emit(StateChanged("running", flow=self.flow.name))
         return dataflow
 
     def _ask_on_startup(self) -> None:

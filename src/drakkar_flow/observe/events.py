@@ -55,10 +55,11 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 
 class StateChanged(Event, frozen=True):
-    """The runtime reached a state: starting, running, draining, stopped, failed."""
+    """The runtime of a flow reached a state: starting, running, draining, stopped, failed for a reason."""
 
     state: str
     reason: str = ""
+    flow: str = ""
 
 
 class FlowFailed(Event, frozen=True):

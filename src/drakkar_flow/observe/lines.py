@@ -39,7 +39,8 @@ _STATES: dict[str, tuple[Level, str]] = {
 
 def _state(e: ev.StateChanged) -> Line:
     level, expect = _STATES.get(e.state, ("info", ""))
-    return Line(level, f"drakkar_{e.state}", {"reason": e.reason} if e.reason else {}, expect)
+    fields = {name: value for name, value in (("flow", e.flow), ("reason", e.reason)) if value}
+    return Line(level, f"drakkar_{e.state}", fields, expect)
 
 
 def _flow_failed(e: ev.FlowFailed) -> Line:

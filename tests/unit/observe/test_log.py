@@ -295,7 +295,8 @@ def test_lines_carry_the_facts_of_their_event(scene):
     scene.bus.emit(ev.DeliveryRetried("kafka", "out", count=30, attempt=2, delay_s=0.51234, error="down"))
     scene.bus.emit(ev.PartitionsAssigned((LANE, ("in", 4)), total=2))
     scene.bus.emit(ev.Committed(((LANE, 42),)))
-    retry, assigned, committed = scene.lines
+    scene.bus.emit(ev.StateChanged("running", flow="Words"))
+    retry, assigned, committed, running = scene.lines
     assert {
         "sink_type": "kafka",
         "sink_name": "out",
@@ -306,6 +307,8 @@ def test_lines_carry_the_facts_of_their_event(scene):
     }.items() <= retry.items()
     assert (assigned["partitions"], assigned["total"]) == (["in:3", "in:4"], 2)
     assert committed["offsets"] == {"in:3": 42}
+    assert running["flow"] == "Words"
+    assert "reason" not in running
 
 
 def test_a_hook_that_raised_is_told_with_its_stack(configured, tmp_path):
