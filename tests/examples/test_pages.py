@@ -93,6 +93,14 @@ def test_the_settings_of_the_executors_page_are_settings(tmp_path: Path) -> None
     assert load_config(file).executor.persistent.args == ["--unbuffered", "-c", ".name"]
 
 
+def test_all_settings_of_the_readme_load(tmp_path: Path) -> None:
+    """Each YAML block by itself."""
+    file = tmp_path / "block.yaml"
+    for block in blocks(README, "yaml"):
+        file.write_text(block)
+        load_config(file, environ={})
+
+
 def test_the_readmes_settings_are_settings(tmp_path: Path) -> None:
     """The YAML block loads as it stands."""
     file = tmp_path / "words.yaml"

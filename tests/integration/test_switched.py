@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import operator
 import shutil
 import signal
 from collections.abc import Coroutine, Iterator
@@ -259,6 +260,45 @@ NAMES_OF_0_9_2 = """
     sink_delivery_retries_total sink_deliveries_skipped_total sink_dlq_messages_total dlq_send_failures_total
     handler_duration_seconds periodic_task_runs_total periodic_task_duration_seconds worker_info
 """
+
+
+# --- 0.11 -------------------------------------------------------------------------------------------------
+
+
+def test_a_program_of_0_11_runs_with_only_its_import_changed(
+    scene: Scene, database: tuple[str, Any], hook: Hook
+) -> None:
+    """A task per part, a summary per order: fan-out, groups, replacements, an empty order; the cache keeps nothing."""
+    settings = {
+        "DK_KAFKA__BROKERS": scene.bootstrap,
+        "DK_KAFKA__SOURCE_TOPIC": scene.source,
+        "DK_KAFKA__CONSUMER_GROUP": scene.group,
+        "DK_SINKS__KAFKA__CHECKED__TOPIC": scene.out,
+        "DK_SINKS__MONGO__MAIN__URI": database[0],
+        "DK_SINKS__MONGO__MAIN__DATABASE": database[1].name,
+        "DK_SINKS__HTTP__SUMMARIES__URL": f"http://127.0.0.1:{hook.server_address[1]}/summaries",
+        "DK_DLQ__TOPIC": scene.dlq,
+        "DK_METRICS__PORT": "0",
+    }
+    orders = {n: [f"part-{n}", "a", "bad"][: n % 4] for n in range(20)} | {20: ["x", "bad-but-mended"]}
+    produce(scene.bootstrap, scene.source, [json.dumps({"order": n, "parts": parts}) for n, parts in orders.items()])
+    worker = run(scene, "v0_11", settings)
+    scene.until_finished()
+    assert worker.terminate(signal.SIGTERM) == 0, worker.stderr
+
+    checked = [{"order": n, "part": part} for n, parts in orders.items() for part in parts if part != "bad"]
+    sizes = [{**each, "size": 6 if each["part"] == "bad-but-mended" else len(each["part"])} for each in checked]
+    by_part = operator.itemgetter("order", "part")
+    assert sorted(values(scene, scene.out), key=by_part) == sorted(sizes, key=by_part)
+    assert sorted(database[1]["parts"].find({}, {"_id": False}), key=by_part) == sorted(sizes, key=by_part)
+    told = {summary["order"]: summary for team, summary in hook.told if team == "orders"}
+    assert len(hook.told) == len(told) == len(orders)
+    assert told[0] == {"order": 0, "ok": 0, "bad": 0, "replaced": 0, "total": 0}
+    assert told[3] == {"order": 3, "ok": 2, "bad": 1, "replaced": 0, "total": 3}
+    assert told[20] == {"order": 20, "ok": 2, "bad": 0, "replaced": 1, "total": 3}
+    assert values(scene, scene.dlq) == []
+    assert worker.lines("startup_align_done")
+    assert [line["where"].split()[-1] for line in worker.lines("config_notice")] == ["cache"]
 
 
 # --- 2.4 --------------------------------------------------------------------------------------------------

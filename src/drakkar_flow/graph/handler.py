@@ -200,6 +200,9 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
         if self._services is not None:
             self._services.annotate(target, kind, data, labels)
 
+    def timeline_event(self, type: str, text: str, **details: object) -> None:  # noqa: A002  (py-drakkar's names)
+        """Accepted for py-drakkar's sake: there is no timeline to show it on."""
+
     @cached_property
     def _decode(self) -> Callable[[bytes], Any]:
         return decoder_for(self.input_model)

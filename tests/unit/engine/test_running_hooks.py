@@ -297,3 +297,8 @@ def test_a_handler_runs_in_one_flow_at_a_time(scene):
             second.ready(CONFIG, [])
         second.close(5)
         assert scene.bridge.run(handler.offload(int, "7")) == 7
+
+
+def test_a_timeline_is_accepted_and_not_kept():
+    """Handlers of py-drakkar 2.4 may tell of their timeline: nothing comes of it, nothing fails."""
+    assert Handler().timeline_event("phase", "began", ts=1.0, values={"a": 1}) is None
