@@ -26,5 +26,10 @@ def failure_of(kind: FailureKind, stage: str, error: BaseException, holds: Itera
 
 
 def describe(error: BaseException) -> str:
-    """An exception's text, or its name where it has none."""
-    return str(error) or type(error).__name__
+    """An exception's text, or its name where it has none; a KeyError's text is a bare key, so it has both.
+
+    >>> describe(ValueError("no date")), describe(TimeoutError()), describe(KeyError("date"))
+    ('no date', 'TimeoutError', "KeyError: 'date'")
+    """
+    name = type(error).__name__
+    return f"{name}: {error}" if isinstance(error, KeyError) else str(error) or name
