@@ -1,6 +1,8 @@
 """Secrets: whatever is planted in a secret field, no output of ours shows it."""
 
 import logging
+import re
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,8 @@ from drakkar_flow.errors import ConfigError
 secrets = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S"]), min_size=3, max_size=12).map(
     lambda text: f"hunter2{text}"
 )
-url_secrets = secrets.map(lambda text: text.replace("%", "").replace("[", "").replace("]", ""))
+# In a URL as it is: urllib refuses what NFKC turns into a delimiter, so that is done beforehand.
+url_secrets = secrets.map(lambda text: re.sub(r"[%\[\]]", "", unicodedata.normalize("NFKC", text)))
 
 
 class Settings(BaseModel):
