@@ -44,7 +44,7 @@ PACKAGES = {
     "kafka": {"java": "default-jre-headless", "mvn": "maven"},
     "postgres": {"pg_isready": "postgresql", "setpriv": "util-linux"},
     "redis": {"redis-server": "redis-server"},
-    "mongo": {"java": "default-jdk-headless", "mvn": "maven"},
+    "mongo": {"javac": "default-jdk-headless", "mvn": "maven"},
 }
 """The Debian package of each program that a kind of server needs."""
 
@@ -75,8 +75,10 @@ class Services:
 
         Args:
             kind: a key of `KINDS`.
-            brokers: how many; None takes what is there, or one.
+            brokers: how many, of Kafka; None takes what is there, or one.
         """
+        if not issubclass(KINDS[kind], KafkaCluster):
+            brokers = None
         with self._locked():
             servers = self.running()
             if (server := servers.get(kind)) is not None:

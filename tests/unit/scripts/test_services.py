@@ -14,6 +14,7 @@ import pytest
 from scripts import services as module
 from scripts.servers.kafka import KafkaCluster, answers, server_properties
 from scripts.servers.process import ServerError, ServerProcess
+from scripts.servers.redis import Redis
 from scripts.services import Services, main
 
 
@@ -42,6 +43,17 @@ class FakeCluster(KafkaCluster):
     def healthy(self) -> bool:
         """Whether all nodes are up."""
         return all((broker.directory / "up").exists() for broker in self.brokers)
+
+
+class FakeRedis(Redis):
+    """A server that starts no process and is up once it was started."""
+
+    def start(self) -> None:
+        """Nothing to do."""
+
+    def healthy(self) -> bool:
+        """It always is."""
+        return True
 
 
 @pytest.fixture
@@ -141,6 +153,13 @@ def test_up_replaces_a_server_that_is_ill_or_of_another_size(services: Services)
     assert services.up("kafka", brokers=3)
     assert len(services.running()["kafka"].members()) == 3
     assert not services.up("kafka")
+
+
+def test_a_number_of_brokers_is_kafkas_alone(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three brokers are asked for: a server that is one process stays as it is, with its data."""
+    monkeypatch.setattr(module, "KINDS", {"redis": FakeRedis})
+    assert services.up("redis", brokers=3)
+    assert not services.up("redis", brokers=3)
 
 
 def test_down_stops_everything_and_forgets_it(services: Services) -> None:
