@@ -41,6 +41,7 @@ from drakkar_flow.observe.collectors import RuntimeGauges
 from drakkar_flow.observe.events import DrainFinished, Event, FlowFailed, StateChanged
 from drakkar_flow.observe.health import Answer, Health, liveness, readiness
 from drakkar_flow.observe.http import MetricsServer
+from drakkar_flow.observe.lines import Line
 from drakkar_flow.observe.log import LoggingHandle, LogListener, configure_logging
 from drakkar_flow.observe.metrics import Metrics
 from drakkar_flow.observe.statistics import Statistics
@@ -353,4 +354,7 @@ class Lifecycle:
         self.fail(f"a bug, or a hook that ends the event loop: {error!r}")
 
     def _listener_failed(self, event: Event, error: Exception) -> None:
-        self._log.error("listener_failed", of=type(event).__name__, error=str(error))
+        name = type(event).__name__
+        line = Line("error", "listener_failed", {"of": name, "error": repr(error)}, "the flow goes on", (name,))
+        if self._log_listener is not None:
+            self._log_listener.write(line)

@@ -154,12 +154,11 @@ class Watchdog:
 
 
 def _stalled(lane: Lane, offset: int, for_s: float, waits: list[Wait] | None, threads: Stacks) -> Stalled:
-    label = f"{lane[0]}:{lane[1]}:{offset}"
     if waits is None:
-        return Stalled("partition", for_s, lane, offset, label, "the event loop", threads)
+        return Stalled("partition", for_s, lane, offset, "the event loop", threads)
     calls = [(f"{wait.step} {wait.record.label if wait.record else ''}", "\n".join(wait.stack)) for wait in waits]
     waits_for = ", ".join(dict.fromkeys(wait.step for wait in waits)) or "the engine"
-    return Stalled("partition", for_s, lane, offset, label, waits_for, (*calls, *threads))
+    return Stalled("partition", for_s, lane, offset, waits_for, (*calls, *threads))
 
 
 def _thread_stacks(what: str, idents: Iterable[int]) -> Stacks:

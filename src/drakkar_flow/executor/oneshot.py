@@ -50,12 +50,21 @@ class _Job:
     def cancel(self) -> None:
         self._give_up(self)
 
+    def state(self) -> str:
+        for_s = time.monotonic() - self.submitted_at
+        if pid := self.child.pid:
+            return f"runs as pid {pid} for {for_s - self.queue_wait_s:.1f} s"
+        return f"waits for a slot for {for_s:.1f} s" if self.outcome is None else "has ended"
+
 
 class _Refused:
     """A task that was over as soon as it was submitted."""
 
     def cancel(self) -> None:
         pass
+
+    def state(self) -> str:
+        return "has ended"
 
 
 class OneshotExecutor:
@@ -243,10 +252,4 @@ def _event(job: _Job) -> TaskFinished:
         job.spawn_s,
         outcome.stdout_truncated,
         outcome.stderr_truncated,
-        job.task.task_id,
-        _reason(outcome) if isinstance(outcome, ExecutorError) else "",
     )
-
-
-def _reason(error: ExecutorError) -> str:
-    return error.exception or f"exit code {error.exit_code}"

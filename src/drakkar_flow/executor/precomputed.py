@@ -35,4 +35,5 @@ def precomputed(task: ExecutorTask) -> Outcome:
         stdout=given.stdout,
         stderr=given.stderr,
         duration_seconds=given.duration_seconds,
+        executor="precomputed",
     )

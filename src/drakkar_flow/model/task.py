@@ -114,6 +114,10 @@ class ExecutorError(Model, kw_only=True):
     `exit_code` is None when the program never came to its own end (timeout, launch failure), and
     -N when signal N ended it; `signal` is the number of the signal that ended it, if one did.
     `attempt` counts the runs of the task, this one included.
+
+    `executor` is what ran it (`oneshot`, `persistent`, `precomputed`) and `command` the command line that was run or
+    could not be: the program found, then its arguments. A long-lived child's is its own, the task's `args` are in
+    the request. Both are empty where the task never reached an executor.
     """
 
     task: ExecutorTask
@@ -128,6 +132,15 @@ class ExecutorError(Model, kw_only=True):
     stdout_truncated: bool = False
     stderr_truncated: bool = False
     attempt: int = 1
+    executor: str = ""
+    command: list[str] = []
+
+    @property
+    def reason(self) -> str:
+        """Why it failed, in words."""
+        if self.exception:
+            return self.exception
+        return f"signal {self.signal}" if self.signal is not None else f"exit code {self.exit_code}"
 
 
 class ErrorAction(StrEnum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from drakkar_flow.model.record import Lane
+from drakkar_flow.observe.about import NOTHING, About
 
 __all__ = [
     "Annotated",
@@ -38,12 +39,10 @@ __all__ = [
     "RecordsConsumed",
     "RecordsFailed",
     "RecordsFinished",
-    "RetriesExhausted",
     "SinkCircuitChanged",
     "StateChanged",
     "TaskFellBack",
     "TaskFinished",
-    "TaskRetried",
     "TasksCompleted",
     "TasksPrecomputed",
     "TasksStarted",
@@ -134,7 +133,10 @@ class RecordsFinished(Event, frozen=True):
 
 
 class RecordsFailed(Event, frozen=True):
-    """A step turned records of a partition into failures; `error` and `label` are the first one's."""
+    """A step turned records of a partition into failures; `error` and `label` are the first one's.
+
+    `policy` is where they go: dlq, skip, fail, or pass where they go on.
+    """
 
     kind: str
     stage: str
@@ -142,6 +144,8 @@ class RecordsFailed(Event, frozen=True):
     count: int
     error: str
     label: str
+    policy: str = "dlq"
+    about: About = NOTHING
 
 
 class Committed(Event, frozen=True):
@@ -174,10 +178,11 @@ class DuplicateTasks(Event, frozen=True):
     lane: Lane
     count: int
     task_id: str
+    about: About = NOTHING
 
 
 class TaskFinished(Event, frozen=True):
-    """A task is over: `status` is completed, failed or cancelled, `kind` and `error` why it failed.
+    """A run of a task is over: `status` is completed, failed or cancelled, `kind` why it failed.
 
     `spawn_s` is 0 when no program was started.
     """
@@ -189,8 +194,6 @@ class TaskFinished(Event, frozen=True):
     spawn_s: float
     stdout_truncated: bool = False
     stderr_truncated: bool = False
-    task_id: str = ""
-    error: str = ""
 
 
 class TasksCompleted(Event, frozen=True):
@@ -205,6 +208,7 @@ class TaskFellBack(Event, frozen=True):
 
     task_id: str
     reason: str
+    offsets: tuple[int, ...] = ()
 
 
 class ChildStarted(Event, frozen=True):
@@ -242,21 +246,6 @@ class ExecutorBreakerChanged(Event, frozen=True):
     reason: str
 
 
-class TaskRetried(Event, frozen=True):
-    """A failed task is run again."""
-
-    task_id: str
-    attempt: int
-
-
-class RetriesExhausted(Event, frozen=True):
-    """A task that was to be run again has had all its attempts; `dead` ones are dead letters, others skipped."""
-
-    task_id: str
-    attempts: int
-    dead: bool
-
-
 class HookRan(Event, frozen=True):
     """A hook was called once: how long it took, whether it raised, and what.
 
@@ -267,6 +256,7 @@ class HookRan(Event, frozen=True):
     duration_s: float | None
     error: str = ""
     exception: BaseException | None = None
+    about: About = NOTHING
 
 
 class HooksRan(Event, frozen=True):
@@ -338,15 +328,18 @@ class DeliveryRetried(Event, frozen=True):
     attempt: int
     delay_s: float
     error: str
+    about: About = NOTHING
 
 
 class DeliveriesFailed(Event, frozen=True):
-    """Payloads were given up by a sink."""
+    """Payloads were given up by a sink, after so many `attempts`."""
 
     sink_type: str
     sink_name: str
     count: int
     error: str
+    attempts: int = 0
+    about: About = NOTHING
 
 
 class DeliveriesSkipped(Event, frozen=True):
@@ -355,6 +348,7 @@ class DeliveriesSkipped(Event, frozen=True):
     sink_type: str
     sink_name: str
     count: int
+    about: About = NOTHING
 
 
 class SinkCircuitChanged(Event, frozen=True):
@@ -375,12 +369,15 @@ class DeadLettersWritten(Event, frozen=True):
     """Dead letters were acknowledged by the broker."""
 
     count: int
+    about: About = NOTHING
 
 
 class DeliveriesSuppressed(Event, frozen=True):
-    """Payloads or dead letters were not written, because their partitions were taken away."""
+    """Payloads or dead letters were not written, because their partitions were taken away; `lanes` counts by lane."""
 
     count: int
+    lanes: tuple[tuple[Lane, int], ...] = ()
+    about: About = NOTHING
 
 
 class DeadLetterFailed(Event, frozen=True):
@@ -390,6 +387,7 @@ class DeadLetterFailed(Event, frozen=True):
     error: str
     dropped: bool
     lanes: tuple[tuple[Lane, int], ...] = ()
+    about: About = NOTHING
 
 
 class DrainFinished(Event, frozen=True):

@@ -15,6 +15,7 @@ from drakkar_flow.errors import BatchFailed, RetryAfter, SinkRejected
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.outcome import Ack, AckStatus, Delivery, FailureKind
 from drakkar_flow.model.payload import DeliveryAction, DeliveryError
+from drakkar_flow.observe.about import NOTHING
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import (
     DeliveriesFailed,
@@ -26,7 +27,7 @@ from drakkar_flow.observe.events import (
 )
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.circuit import Circuit
-from drakkar_flow.runtime.failures import describe, failure_of
+from drakkar_flow.runtime.failures import about, by_lane, describe, failure_of
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.step import Worker
 from drakkar_flow.runtime.writes import Writes
@@ -80,6 +81,13 @@ class DeliverWorker(Worker):
         self._waiting: deque[Delivery] = deque()
         self._writing = 0
         self._pumping = False
+
+    @property
+    def calls(self) -> list[tuple[asyncio.Task[Any] | None, object]]:
+        """The writes that have not ended, then what waits for its next one."""
+        writes = self._writes.open
+        known = {id(batch) for _, batch in writes}
+        return [*writes, *(call for call in super().calls if id(call[1]) not in known)]
 
     def accept(self, items: list[Delivery]) -> None:
         """Queue deliveries and start what may be written now."""
@@ -167,7 +175,8 @@ class DeliverWorker(Worker):
         delay_s = _asked_s(error)
         if delay_s is None:
             delay_s = settings.backoff.delay_s(attempt, random.random)
-        self._bus.emit(DeliveryRetried(settings.kind, settings.name, len(batch), attempt, delay_s, str(error)))
+        size, text = len(batch), describe(error)
+        self._bus.emit(DeliveryRetried(settings.kind, settings.name, size, attempt, delay_s, text, about(batch)))
         await asyncio.sleep(delay_s)
 
     def _acknowledge(self, batch: list[Delivery]) -> None:
@@ -181,15 +190,16 @@ class DeliverWorker(Worker):
         flight = self._flight
         if not flight.has_fences:
             return batch
-        kept = []
+        kept, dropped = [], []
         for delivery in batch:
             if all(flight.is_fenced(record) for record, _ in delivery.holds):
+                dropped.append(delivery)
                 for record, credit in delivery.holds:
                     self.ack(Ack(record, credit, AckStatus.FENCED))
             else:
                 kept.append(delivery)
-        if len(kept) < len(batch):
-            self._bus.emit(DeliveriesSuppressed(len(batch) - len(kept)))
+        if dropped:
+            self._bus.emit(DeliveriesSuppressed(len(dropped), by_lane(dropped), about(dropped)))
         return kept
 
     async def _failed(self, batch: list[Delivery], error: Exception, attempts: int, ticket: int) -> list[Delivery]:
@@ -223,7 +233,7 @@ class DeliverWorker(Worker):
             self._bury([delivery], error, attempts, decided=self._settings.on_error is not None)
 
     def _skip(self, batch: list[Delivery]) -> None:
-        self._bus.emit(DeliveriesSkipped(self._settings.kind, self._settings.name, len(batch)))
+        self._bus.emit(DeliveriesSkipped(self._settings.kind, self._settings.name, len(batch), about(batch)))
         for delivery in batch:
             for record, credit in delivery.holds:
                 self.ack(Ack(record, credit, AckStatus.SKIPPED))
@@ -233,9 +243,11 @@ class DeliverWorker(Worker):
         if not batch:
             return
         settings = self._settings
-        self._bus.emit(DeliveriesFailed(settings.kind, settings.name, len(batch), str(error)))
+        text = describe(error)
+        self._bus.emit(DeliveriesFailed(settings.kind, settings.name, len(batch), text, attempts, about(batch)))
         for delivery in batch:
-            failure = failure_of(FailureKind.SINK, f"sink-{settings.kind}-{settings.name}", error, delivery.holds)
+            stage = f"sink-{settings.kind}-{settings.name}"
+            failure = failure_of(FailureKind.SINK, stage, error, delivery.holds, delivery.task_id)
             failure.payload = delivery.payload
             failure.sink_type = settings.kind
             failure.sink_name = settings.name
@@ -262,7 +274,8 @@ class DeliverWorker(Worker):
         except Exception as exc:  # a hook that raises must not lose payloads
             problem = exc
         text = f"on_delivery_error: {describe(problem)}" if problem else ""
-        self._bus.emit(HookRan("on_delivery_error", time.monotonic() - started, text, problem))
+        concerned = about(batch) if problem else NOTHING
+        self._bus.emit(HookRan("on_delivery_error", time.monotonic() - started, text, problem, concerned))
         return action
 
 

@@ -14,6 +14,7 @@ from drakkar_flow.errors import DecodeError
 from drakkar_flow.kernel.ordering import Keys, Turns
 from drakkar_flow.model.outcome import Ack, AckStatus, FailureKind
 from drakkar_flow.model.record import Record
+from drakkar_flow.observe.about import About
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import RecordsFailed
 from drakkar_flow.runtime.bridge import Bridge
@@ -61,7 +62,8 @@ def passing_step(decode: ChunkStep, labels: Labels, bus: Bus) -> ChunkStep:
             record = failure.holds[0][0]
             record.payload = None
             record.parse_error = failure.error
-            bus.emit(RecordsFailed(failure.kind, failure.stage, record.lane, 1, failure.error, labels.of(record)))
+            what = (failure.kind, failure.stage, record.lane, 1, failure.error)
+            bus.emit(RecordsFailed(*what, labels.of(record), "pass", About.of((record,))))
         del chunk.failures[others:]
         chunk.items = records
         return chunk

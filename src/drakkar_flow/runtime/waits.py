@@ -64,7 +64,10 @@ def _records(subject: object) -> Iterator[Record]:
 def _stack(task: asyncio.Task[Any] | None, subject: object) -> tuple[str, ...]:
     if task is not None:
         return tuple(_frames(task.get_coro()))[-_FRAMES:]
-    return (f"task {subject.task.task_id} after {subject.retries} retries",) if isinstance(subject, TaskRun) else ()
+    if not isinstance(subject, TaskRun):
+        return ()
+    where = "waits for its turn or its next attempt" if subject.running is None else subject.running.state()
+    return (f"task {subject.task.task_id}, attempt {subject.retries + 1}: {where}",)
 
 
 def _frames(awaited: Any) -> Iterator[str]:

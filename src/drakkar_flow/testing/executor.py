@@ -96,6 +96,9 @@ class _Running:
     def cancel(self) -> None:
         self._run.cancel()
 
+    def state(self) -> str:
+        return "has ended" if self._run.done() else "runs by a script"
+
 
 class ScriptedExecutor:
     """Ends tasks as `script` or a rule (`on`) says; those that neither names succeed without output.
@@ -168,7 +171,11 @@ class ScriptedExecutor:
         def ended(run: asyncio.Task[Outcome | None]) -> None:
             self._runs.discard(run)
             self._running -= 1
-            done(None if run.cancelled() else run.result())
+            outcome = None if run.cancelled() else run.result()
+            if isinstance(outcome, ExecutorError) and not outcome.executor:
+                outcome.executor = "scripted"
+                outcome.command = [task.binary_path or self.binary, *task.args]
+            done(outcome)
 
         run.add_done_callback(ended)
         return _Running(run)

@@ -62,7 +62,10 @@ PY_DRAKKAR = """
     executor_queue_wait_seconds - .001 60
     loop_lag_seconds - .001 10
     runtime_health_state
-    suppressed_zombie_deliveries_total
+    suppressed_zombie_deliveries_total partition
+    sink_circuit_open sink_type,sink_name
+    sink_circuit_trips_total sink_type,sink_name
+    worker_info worker_id,version,consumer_group
 """
 
 
@@ -80,7 +83,7 @@ def served(one_of_each) -> dict[str, Metric]:
 
 
 def _name(family: Metric) -> str:
-    return f"{family.name}_total" if family.type == "counter" else family.name
+    return family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
 
 
 def _buckets(family: Metric) -> list[float]:

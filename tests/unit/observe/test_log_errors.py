@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 
-import pytest
 import structlog
 
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import HookRan
-from drakkar_flow.observe.log import LogListener, configure_logging
-
-
-@pytest.fixture
-def configured():
-    """`configure_logging`, undone at the end of the test."""
-    handles = []
-    yield lambda **settings: handles.append(configure_logging(worker_id="w-1", **settings))
-    for handle in handles:
-        handle.close()
-
-
-def read(path) -> list[dict]:
-    """The lines of a JSON log."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+from drakkar_flow.observe.log import LogListener
+from support.log_lines import read_lines as read
 
 
 def test_lines_carry_the_names_of_elastic_when_asked(configured, tmp_path):
@@ -43,7 +28,7 @@ def test_lines_carry_the_names_of_elastic_when_asked(configured, tmp_path):
         "service.version": "1.2",
         "service.node.name": "w-1",
         "labels.consumer_group": "g",
-        "labels.count": 2,
+        "drakkar.count": 2,
         "kafka.partition": 3,
         "kafka.offset": 7,
         "drakkar.many": [1, 2],

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from drakkar_flow.observe import attempts, vitals
 from drakkar_flow.observe import events as ev
-from drakkar_flow.observe import vitals
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.collectors import BulkHistogram, PlainCounter, RuntimeGauges
 from drakkar_flow.observe.metrics import Metrics
@@ -130,7 +130,7 @@ def test_what_is_named_is_reserved_before_it_has_samples(scene):
             {"stream": "stderr"},
             1,
         ),
-        (ev.TaskRetried("t", 1), "task_retries_total", {}, 1),
+        (attempts.TaskRetried("t", 1), "task_retries_total", {}, 1),
         (ev.DuplicateTasks(("in", 3), 2, "t"), "duplicate_tasks_total", {}, 2),
         (ev.HookRan("arrange", 0.02), "handler_duration_seconds_sum", {"hook": "arrange"}, 0.02),
         (ev.HookRan("arrange", 0.02), "handler_hook_errors_total", {"hook": "arrange"}, None),
@@ -201,7 +201,12 @@ def test_what_is_named_is_reserved_before_it_has_samples(scene):
             {"topic": "in", "partition": "3"},
             2,
         ),
-        (ev.DeliveriesSuppressed(3), "suppressed_zombie_deliveries_total", {}, 3),
+        (
+            ev.DeliveriesSuppressed(3, lanes=((LANE, 3),)),
+            "suppressed_zombie_deliveries_total",
+            {"topic": "in", "partition": "3"},
+            3,
+        ),
         (vitals.Idled(slots_s=1.5, consumer_s=0.25), "executor_idle_slot_seconds_total", {}, 1.5),
         (vitals.Idled(slots_s=1.5, consumer_s=0.25), "consumer_idle_seconds_total", {}, 0.25),
         (vitals.LoopAnswered(0.02), "loop_lag_seconds_sum", {}, 0.02),

@@ -65,6 +65,4 @@ def _finished(request: Request, outcome: Outcome | None, waited_s: float) -> Tas
         0.0,
         outcome.stdout_truncated,
         outcome.stderr_truncated,
-        request.task.task_id,
-        (error.exception or f"exit code {error.exit_code}") if error else "",
     )
