@@ -36,6 +36,7 @@ from drakkar_flow.engine.memory import CollectorSettings
 from drakkar_flow.engine.startup import connect_all, wait_for_common_start
 from drakkar_flow.engine.watchdog import Watchdog
 from drakkar_flow.graph.flow import StreamFlow
+from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.collectors import RuntimeGauges
 from drakkar_flow.observe.events import DrainFinished, Event, FlowFailed, StateChanged
@@ -46,6 +47,7 @@ from drakkar_flow.observe.log import LoggingHandle, LogListener, configure_loggi
 from drakkar_flow.observe.metrics import Metrics
 from drakkar_flow.observe.statistics import Statistics
 from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.failures import describe
 from drakkar_flow.runtime.parts import Parts
 
 __all__ = ["EXIT_ABORTED", "EXIT_CLEAN", "EXIT_FAILED", "Lifecycle"]
@@ -243,7 +245,8 @@ class Lifecycle:
             try:
                 self._bridge.run(self._parts.executor.close(), _ABORT_S)
             except Exception as exc:  # on the way out, whatever it is
-                self._log.warning("abort_left_children", error=str(exc))
+                expect = "programs may run on until they meet a closed pipe"
+                self._log.warning("abort_left_children", error=describe(exc), expect=expect)
         os._exit(EXIT_ABORTED)
 
     # --- close ----------------------------------------------------------------------------------
@@ -261,10 +264,12 @@ class Lifecycle:
             self._watchdog.close()
         parts = self._parts
         unfinished = uncommitted = 0
+        oldest: tuple[tuple[Lane, int], ...] = ()
         self._try("periodic functions", partial(self._hooks.close_periodics, _CLOSE_S))
         if parts is not None:
             parts.reader.close()
             unfinished, uncommitted = parts.flight.records, parts.reader.statistics().uncommitted
+            oldest = parts.flight.oldest(parts.flight.statistics().by_lane)
             self.failure = parts.control.failure or error or None
             if unfinished and self.failure is None:
                 self.failure = (
@@ -276,7 +281,7 @@ class Lifecycle:
         if not self._bridge.close(_CLOSE_S):
             self.failure = self.failure or "a hook blocks the event loop, or ignores that it was cancelled"
         if self._drain_started_at is not None:
-            self._emit(DrainFinished(unfinished, time.monotonic() - self._drain_started_at, uncommitted))
+            self._emit(DrainFinished(unfinished, time.monotonic() - self._drain_started_at, uncommitted, oldest))
         if self.failure is not None and self._running:
             self._emit(FlowFailed(self.failure))
         self._emit(StateChanged("failed" if self.failure else "stopped", self.failure or ""))
@@ -319,7 +324,8 @@ class Lifecycle:
         try:
             close()
         except Exception as exc:
-            self._log.warning("close_failed", part=part, error=str(exc))
+            expect = "everything else is closed all the same"
+            self._log.warning("close_failed", part=part, error=describe(exc), expect=expect)
 
     # --- what others look at --------------------------------------------------------------------
 
@@ -350,7 +356,7 @@ class Lifecycle:
         self._bus.emit(event)
 
     def _bug(self, error: BaseException) -> None:
-        self._log.error("bug", exc_info=error)
+        self._log.error("bug", exc_info=error, expect="the flow stops; if no hook of yours is in the stack, report it")
         self.fail(f"a bug, or a hook that ends the event loop: {error!r}")
 
     def _listener_failed(self, event: Event, error: Exception) -> None:

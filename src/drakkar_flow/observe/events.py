@@ -155,9 +155,10 @@ class Committed(Event, frozen=True):
 
 
 class CommitFailed(Event, frozen=True):
-    """A commit was refused; it is tried again."""
+    """A commit was refused, for these partitions; it is tried again."""
 
     error: str
+    lanes: tuple[Lane, ...] = ()
 
 
 class TasksStarted(Event, frozen=True):
@@ -391,8 +392,9 @@ class DeadLetterFailed(Event, frozen=True):
 
 
 class DrainFinished(Event, frozen=True):
-    """A drain ended with `unfinished` records left, and `uncommitted` ones finished but not committed."""
+    """A drain ended with `unfinished` records left, of `oldest` offsets, and `uncommitted` ones finished."""
 
     unfinished: int
     duration_s: float
     uncommitted: int = 0
+    oldest: tuple[tuple[Lane, int], ...] = ()

@@ -28,6 +28,7 @@ class Line(NamedTuple):
     key: tuple[str, ...] | None = None
 
 
+_NAMED = 10  # partitions, at most, in lines about trouble
 _READ_AGAIN = "what was not committed will be read again after restart"
 _STATES: dict[str, tuple[Level, str]] = {
     "starting": ("info", "connects to everything, then subscribes"),
@@ -96,7 +97,7 @@ def _committed(e: ev.Committed) -> Line:
 
 def _commit_failed(e: ev.CommitFailed) -> Line:
     expect = "it is tried again; until then a restart would read finished records again"
-    return Line("warning", "commit_failed", {"error": e.error}, expect, ())
+    return Line("warning", "commit_failed", {"partitions": _names(e.lanes[:_NAMED]), "error": e.error}, expect, ())
 
 
 _STDERR = 2048  # characters of its end
@@ -277,9 +278,14 @@ def _stall_ended(e: vitals.StallEnded) -> Line:
 
 
 def _drained(e: ev.DrainFinished) -> Line:
-    fields = {"unfinished": e.unfinished, "uncommitted": e.uncommitted, "duration_s": round(e.duration_s, 3)}
+    fields: dict[str, Any] = {
+        "unfinished": e.unfinished,
+        "uncommitted": e.uncommitted,
+        "duration_s": round(e.duration_s, 3),
+    }
     if e.unfinished == 0:
         return Line("info", "drain_finished", fields)
+    fields["oldest"] = [f"{_name(lane)}:{offset}" for lane, offset in e.oldest[:_NAMED]]
     expect = "unfinished records will be read again after restart, or by the partitions' next owner"
     return Line("warning", "drain_timeout", fields, expect)
 

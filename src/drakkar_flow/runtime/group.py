@@ -297,13 +297,14 @@ class GroupReader:
         closing = self._closing.is_set()
         budget_s = min(_HOOK_S if closing else self._settings.drain_timeout_s, self._control.budget_s)
         unfinished = self._flight.wait_idle(taken.items(), 0.0 if closing else budget_s)
+        oldest = self._flight.oldest(taken) if unfinished else ()
         self._flight.fence(taken.items())
         self._commits.commit_now(consumer, partitions)
         self._positions.forget(taken)
         self._lag.forget(taken)
         self._hooks.revoked(taken, started + budget_s)
         if not closing:
-            self._bus.emit(DrainFinished(unfinished, time.monotonic() - started))
+            self._bus.emit(DrainFinished(unfinished, time.monotonic() - started, oldest=oldest))
         self._bus.emit(PartitionsRevoked(tuple(taken), len(self._buffers), unfinished=unfinished))
 
     def _on_lost(self, _consumer: Consumer, lost: list[TopicPartition]) -> None:

@@ -278,7 +278,8 @@ class KafkaClient:
     def _give_up(self, reason: str) -> None:
         """Let the next portion begin with a new producer."""
         if self._producer is not None:
-            _logger.error("%s: the producer is made anew: %s", self.where, reason)
+            expect = "what was not acknowledged is tried again with a new producer"
+            _logger.error("producer_given_up", extra={"where": self.where, "reason": reason, "expect": expect})
             self._producer = None
 
 

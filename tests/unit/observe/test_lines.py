@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import structlog
 
+from drakkar_flow.model.record import Record
 from drakkar_flow.model.task import ExecutorError, ExecutorTask
 from drakkar_flow.observe import attempts, vitals
 from drakkar_flow.observe import events as ev
+from drakkar_flow.observe.about import About
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.lines import LINES
 from drakkar_flow.observe.log import LogListener
+from support.log_lines import LogScene
 from support.log_lines import read_lines as read
 
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = ROOT / "docs" / "observability.md"
+LOGGERS = ("log", "self._log", "self._logger", "_logger", "logging.getLogger(__name__)")
+LEVELS = ("debug", "info", "warning", "error", "exception")
 LANE = ("in", 3)
 ERROR = ExecutorError(task=ExecutorTask(task_id="t", source_offsets=[1]), exit_code=1)
 HOT = {
@@ -36,6 +48,45 @@ HOT = {
 def test_every_event_has_a_line_or_is_hot(one_of_each):
     """For each event it is decided whether operators read of it; those of the hot path are only counted."""
     assert set(LINES) == {type(event) for event in one_of_each} - HOT
+
+
+NAMES_OF = {
+    "drakkar_{e.state}": ["drakkar_" + state for state in ("starting", "running", "draining", "stopped", "failed")],
+    "executor_breaker_{e.state}": ["executor_breaker_half_open", "executor_breaker_closed"],
+    "sink_circuit_{e.state}": ["sink_circuit_half_open", "sink_circuit_closed"],
+    "{e.what}_stalled": ["partition_stalled", "loop_stalled", "engine_stalled"],
+    "{e.what}_moves_again": ["partition_moves_again", "loop_moves_again", "engine_moves_again"],
+    "event": ["intake_paused", "intake_resumed"],
+}
+"""The names of lines that the code puts together."""
+
+
+def written_lines() -> Iterator[tuple[str, str]]:
+    """Name and level of every line that the code can write; an empty level where it depends."""
+    for path in (ROOT / "src" / "drakkar_flow").rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(call, ast.Call):
+                continue
+            words = [ast.unparse(each).removeprefix("f").strip("'") for each in call.args]
+            of, _, how = ast.unparse(call.func).rpartition(".")
+            if how == "Line" and len(words) > 1:
+                level, name = words[:2]
+            elif of in LOGGERS and how in LEVELS and words:
+                level, name = how.replace("exception", "error"), words[0]
+            else:
+                continue
+            for each in NAMES_OF.get(name, [name]):
+                yield each, level if level in LEVELS else ""
+
+
+def test_the_page_lists_every_line_with_its_level() -> None:
+    """The table of docs/observability.md has what the code can write, no more and no less."""
+    table = PAGE.read_text().partition("| Line | Level |")[2]
+    rows = [row.split(" | ") for row in table.splitlines() if row.startswith("| `")]
+    on_page = {name: row[1] for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+    written = dict(written_lines())
+    assert on_page.keys() == written.keys()
+    assert {name: level for name, level in on_page.items() if written[name] not in ("", level)} == {}
 
 
 @pytest.mark.parametrize(
@@ -125,6 +176,77 @@ def test_lines_carry_the_facts_of_their_event(scene):
     assert "reason" not in running
 
 
+def test_the_line_of_a_failed_task_says_which_where_how_and_why(scene):
+    """Its records, what was run, how that ended and the end of what it complained about, as one string."""
+    error = ExecutorError(
+        task=ExecutorTask(task_id="t-1", source_offsets=[7, 9]),
+        kind="signal",
+        exit_code=-9,
+        signal=9,
+        stderr="begin" + "x" * 5000 + "\nlast words\n",
+        pid=4711,
+        duration_seconds=1.23456,
+        attempt=2,
+        executor="persistent",
+        command=["/bin/rg", "--line-buffered"],
+    )
+    records = [Record(topic="in", partition=3, offset=offset) for offset in (7, 9)]
+    scene.bus.emit(attempts.TaskFailed(error, About.of(records, ["t-1"]), b"\xffkey" + b"k" * 500))
+    (line,) = scene.lines
+    stderr, key = line.pop("stderr"), line.pop("key")
+    assert (len(stderr), stderr[-12:]) == (2048, "\nlast words\n")
+    assert (len(key), key[:7]) == (131, "\\xffkey")
+    assert line == {
+        "event": "executor_task_failed",
+        "level": "warning",
+        "topic": "in",
+        "partition": 3,
+        "offset": 7,
+        "records": ["in:3:7", "in:3:9"],
+        "task_id": "t-1",
+        "kind": "signal",
+        "executor": "persistent",
+        "program": "/bin/rg",
+        "pid": 4711,
+        "exit_code": -9,
+        "signal": 9,
+        "error": "signal 9",
+        "duration_s": 1.235,
+        "attempt": 2,
+        "expect": line["expect"],
+    }
+
+
+def test_a_line_about_many_records_names_the_first_ten(scene):
+    """Ten thousand payloads of a batch make no line of a megabyte, and it says how many there are."""
+    records = [Record(topic="in", partition=offset % 2, offset=offset) for offset in range(500)]
+    about = About.of([*records, *records], (f"t-{record.offset}" for record in records))
+    scene.bus.emit(ev.DeliveriesFailed("kafka", "out", 500, "down", 3, about))
+    (line,) = scene.lines
+    assert (line["topic"], line["partition"], line["offset"], line["task_id"]) == ("in", 0, 0, "t-0")
+    assert line["records"] == [f"in:{offset % 2}:{offset}" for offset in range(10)]
+    assert line["task_ids"] == [f"t-{offset}" for offset in range(10)]
+    assert (line["records_total"], line["attempts"]) == (500, 3)
+
+
+@pytest.mark.parametrize("text", ["x" * 100_000, "ä\ud800" * 50_000], ids=["ascii", "half-a-surrogate-pair"])
+def test_no_text_of_others_makes_a_line_too_long_or_unwritable(configured, tmp_path, text):
+    """Errors and stacks are other people's texts: cut, legible, and on one line."""
+    configured(output=str(tmp_path / "log"))
+    bus = Bus()
+    LogListener(structlog.get_logger()).listen(bus)
+    bus.emit(ev.CommitFailed(text))
+    bus.emit(ev.HookRan("arrange", 0.1, "x", ValueError(text)))
+    structlog.get_logger().warning("a line of the user's", text=text)
+    cut, raised, theirs = read(tmp_path / "log")
+    assert len(cut["error"]) < 35_000
+    assert "characters more)" in cut["error"]
+    assert raised["exception"].startswith("ValueError: ")
+    assert "characters left out)" in raised["exception"]
+    assert len(raised["exception"]) < 120_000
+    assert len(theirs["text"]) == len(text)
+
+
 def test_a_hook_that_raised_is_told_with_its_stack(configured, tmp_path):
     """So that its author finds the line; five times a minute for each hook, not for each record."""
     configured(output=str(tmp_path / "log"))
@@ -152,6 +274,37 @@ def test_repeating_lines_are_held_back_and_counted(scene):
         scene.clock.now = now
         scene.bus.emit(ev.CommitFailed("x"))
     assert [line.get("suppressed") for line in scene.lines] == [None, None, 3, None]
+
+
+def test_what_was_held_back_is_told_when_nothing_more_comes(scene):
+    """A flood that is over is told once its minute is, not at the end of the process; and only once."""
+    for _ in range(7):
+        scene.bus.emit(ev.CommitFailed("x"))
+    for now in (30, 60, 61):
+        scene.clock.now = now
+        scene.bus.emit(vitals.LoopAnswered(0.001))
+    told = [line for line in scene.lines if line["event"] == "lines_suppressed"]
+    assert [(line["of"], line["suppressed"]) for line in told] == [("commit_failed", 5)]
+    scene.bus.emit(ev.CommitFailed("x"))
+    assert "suppressed" not in scene.lines[-1]
+
+
+def test_a_flood_of_failures_is_bounded_and_counted(one_of_each):
+    """Ten minutes in which everything fails a thousand times: few lines, and not one failure uncounted."""
+    scene, rounds = LogScene(burst=5), 1000
+    told = [(event, LINES[type(event)](event)) for event in one_of_each if type(event) in LINES]
+    repeated = {line.event: event for event, line in told if line.key is not None}
+    for number in range(rounds):
+        scene.clock.now = number * 600 / rounds
+        scene.bus.emit(vitals.LoopAnswered(0.001))
+        for event in repeated.values():
+            scene.bus.emit(event)
+    scene.listener.close()
+    for kind in repeated:
+        lines = [line for line in scene.lines if line["event"] == kind]
+        left_out = [line for line in scene.lines if line["event"] == "lines_suppressed" and line["of"] == kind]
+        assert len(lines) <= 5 * 10, kind
+        assert len(lines) + sum(line.get("suppressed", 0) for line in [*lines, *left_out]) == rounds, kind
 
 
 def test_lines_about_different_things_do_not_hold_each_other_back(scene):
