@@ -54,7 +54,14 @@ def test_the_design_page_names_every_room() -> None:
 
 @pytest.mark.parametrize(
     "page",
-    ["docs/executors.md", "docs/flows.md", "docs/handlers.md", "docs/migrating-from-py-drakkar.md", "docs/testing.md"],
+    [
+        "docs/dead-letters.md",
+        "docs/executors.md",
+        "docs/flows.md",
+        "docs/handlers.md",
+        "docs/migrating-from-py-drakkar.md",
+        "docs/testing.md",
+    ],
 )
 def test_the_examples_of_a_page_print_what_it_says(page: str) -> None:
     """Every `>>>` example of the page, in order, as in one session."""

@@ -21,7 +21,7 @@ _TICK_S = 0.5
 _LATE_S = 0.1  # a loop that takes longer to answer is late
 _ASK_S = 1.0  # how long the loop may take to say what a partition waits for
 _CALLS = 5  # of one partition, whose stacks are told
-_FRAMES = 15  # of a thread's stack
+_FRAMES = 50  # of a thread's stack: a hook's own may have a library's below them
 _LOOP_THREAD, _READER_THREAD = "drakkar-loop", "drakkar-reader"
 
 Stacks = tuple[tuple[str, str], ...]

@@ -13,7 +13,7 @@ from drakkar_flow.runtime.windows import Group, TaskRun, WindowRun
 
 __all__ = ["Wait", "waits_of"]
 
-_FRAMES = 12  # of the stack of one call
+_OUTERMOST, _INNERMOST = 8, 8  # frames of the stack of one call: whose it is, and what it waits for
 
 
 class Wait(NamedTuple):
@@ -63,11 +63,19 @@ def _records(subject: object) -> Iterator[Record]:
 
 def _stack(task: asyncio.Task[Any] | None, subject: object) -> tuple[str, ...]:
     if task is not None:
-        return tuple(_frames(task.get_coro()))[-_FRAMES:]
+        return _ends(tuple(_frames(task.get_coro())))
     if not isinstance(subject, TaskRun):
         return ()
     where = "waits for its turn or its next attempt" if subject.running is None else subject.running.state()
     return (f"task {subject.task.task_id}, attempt {subject.retries + 1}: {where}",)
+
+
+def _ends(frames: tuple[str, ...]) -> tuple[str, ...]:
+    """Both ends of a stack: a library's frames in the middle must not hide the hook that called it."""
+    left_out = len(frames) - _OUTERMOST - _INNERMOST
+    if left_out <= 0:
+        return frames
+    return (*frames[:_OUTERMOST], f"... {left_out} frames more", *frames[-_INNERMOST:])
 
 
 def _frames(awaited: Any) -> Iterator[str]:
