@@ -9,10 +9,8 @@ from typing import Any, Final
 from drakkar_flow.config.layers import Layer, from_plain
 from drakkar_flow.config.schema import ROOT, Path, Type, fields_at, is_container, type_at
 
-__all__ = ["PATH_VARIABLES", "PREFIXES", "read_environ"]
+__all__ = ["PREFIXES", "read_environ"]
 
-PATH_VARIABLES: Final = ("DRAKKAR_CONFIG", "DK_CONFIG")
-"""The variables that name the configuration file, the first one set wins."""
 PREFIXES: Final = ("DK_", "DRAKKAR_")
 """What variables that are meant for us begin with."""
 _KEEPS_CASE: Final[set[Path]] = {("executor", "env")}

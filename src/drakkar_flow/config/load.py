@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any, TypedDict
 
 from pydantic import BaseModel, ValidationError
 
-from drakkar_flow.config.environ import PATH_VARIABLES, read_environ
+from drakkar_flow.config.environ import read_environ
 from drakkar_flow.config.explain import explain, unknown_key
+from drakkar_flow.config.find import ConfigFile, named_config
 from drakkar_flow.config.layers import Layer, from_plain, merge
 from drakkar_flow.config.renames import settle_former_keys
 from drakkar_flow.config.root import DrakkarConfig
@@ -46,6 +47,8 @@ class Loaded:
     layer: Layer
     notices: tuple[Problem, ...] = ()
     """What is not wrong, but has to be said: keys that went elsewhere, keys that have no effect yet."""
+    file: ConfigFile = field(default_factory=ConfigFile)
+    """Which file was read, and why."""
 
     def origin(self, path: Path) -> str:
         """Where the value at a path was set; empty when it is the default."""
@@ -85,21 +88,22 @@ def load_config(
 
 
 def load(
-    path: str | FilePath | None = None,
+    path: str | FilePath | ConfigFile | None = None,
     *,
     overrides: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
     app_model: type[BaseModel] | None = None,
     app_env_prefix: str = "APP_",
 ) -> Loaded:
-    """Like `load_config`, but tells also where each value comes from."""
+    """Like `load_config`, but takes also a file that was found, and tells where each value comes from."""
     variables = os.environ if environ is None else environ
+    file = path if isinstance(path, ConfigFile) else named_config(path, variables)
     root = root_with(app_model)
     prefix = app_env_prefix if app_model is not None else None
-    layers = [file_layer(path, variables), merge(read_environ(variables, root, prefix))]
+    layers = [file_layer(file, variables), merge(read_environ(variables, root, prefix))]
     if overrides is not None:
         layers.append(from_plain(overrides, "override"))
-    return validated(merge([settle_former_keys(layer) for layer in layers]), root)
+    return validated(merge([settle_former_keys(layer) for layer in layers]), root, file)
 
 
 def from_mapping(
@@ -119,17 +123,12 @@ def from_mapping(
     return validated(merge([layer]), root_with(app_model)).config
 
 
-def file_layer(path: str | FilePath | None, environ: Mapping[str, str]) -> Layer:
-    """The values of the file, or of the one the environment names; nothing without a file."""
-    if path is not None:
-        return read_yaml(FilePath(path), environ)
-    for name in PATH_VARIABLES:
-        if environ.get(name):
-            return read_yaml(FilePath(environ[name]), environ, f"the environment variable {name} names it")
-    return Layer()
+def file_layer(file: ConfigFile, environ: Mapping[str, str]) -> Layer:
+    """The values of the file; nothing without one."""
+    return read_yaml(file.path, environ, file.why) if file.path is not None else Layer()
 
 
-def validated(layer: Layer, root: type[DrakkarConfig] = ROOT) -> Loaded:
+def validated(layer: Layer, root: type[DrakkarConfig] = ROOT, file: ConfigFile | None = None) -> Loaded:
     """The layer's values as a configuration.
 
     Raises:
@@ -145,7 +144,7 @@ def validated(layer: Layer, root: type[DrakkarConfig] = ROOT) -> Loaded:
     if problems:
         raise ConfigError(sorted(set(problems), key=problems.index))
     notices = (*layer.notices, *config.without_effect(layer.where))
-    return Loaded(config.noted(notices), layer, notices)
+    return Loaded(config.noted(notices, file), layer, notices, file or ConfigFile())
 
 
 def _without_empty(tree: dict[str, Any], kind: Type) -> dict[str, Any]:

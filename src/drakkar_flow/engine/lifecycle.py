@@ -116,7 +116,7 @@ class Lifecycle:
     def _start(self) -> Dataflow:
         self.flow.check()
         self._open_logging()
-        self._emit(StateChanged("starting", flow=self.flow.name))
+        self._emit(StateChanged("starting", flow=self.flow.name, config=str(self.config.file or "")))
         self._bridge.open()
         self._ask_on_startup()
         self._serve_metrics()

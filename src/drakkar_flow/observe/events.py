@@ -61,6 +61,8 @@ class StateChanged(Event, frozen=True):
     state: str
     reason: str = ""
     flow: str = ""
+    config: str = ""
+    """Which file the configuration was read from, or that there was none; of `starting` only."""
 
 
 class FlowFailed(Event, frozen=True):

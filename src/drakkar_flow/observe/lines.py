@@ -39,7 +39,8 @@ _STATES: dict[str, tuple[Level, str]] = {
 
 def _state(e: ev.StateChanged) -> Line:
     level, expect = _STATES.get(e.state, ("info", ""))
-    fields = {name: value for name, value in (("flow", e.flow), ("reason", e.reason)) if value}
+    given = {"flow": e.flow, "config": e.config, "reason": e.reason}
+    fields = {name: value for name, value in given.items() if value}
     return Line(level, f"drakkar_{e.state}", fields, expect)
 
 
