@@ -20,6 +20,10 @@ __all__ = ["app"]
 app = typer.Typer(help="Check, show and document the configuration.", no_args_is_help=True)
 
 File = Annotated[Path | None, typer.Argument(help="The YAML file; without it the one that `run` would find.")]
+Assignments = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="set a key, like kafka.brokers=localhost:9092; repeatable"),
+]
 Target = Annotated[
     str, typer.Option("--flow", "-f", help="file.py:NAME of the flow or handler whose model types the app section")
 ]
@@ -29,6 +33,7 @@ Target = Annotated[
 def lint(
     file: File = None,
     flow: Target = "",
+    assignments: Assignments = [],  # noqa: B006 - typer's way to say that there is none
     *,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when there is anything to say.")] = False,
 ) -> None:
@@ -36,7 +41,7 @@ def lint(
 
     Keys that moved and keys that have no effect are told too; with --strict they count.
     """
-    loaded = _load(file, flow)
+    loaded = _load(file, flow, assignments)
     if loaded.file.path is None:
         raise ConfigError([Problem("configuration", str(loaded.file), "name the file, or the flow it belongs to")])
     remarks = loaded.notices
@@ -48,9 +53,9 @@ def lint(
 
 
 @app.command()
-def show(file: File = None, flow: Target = "") -> None:
+def show(file: File = None, flow: Target = "", assignments: Assignments = []) -> None:  # noqa: B006
     """Print the whole configuration as it would be used, secrets masked, each value with its origin."""
-    loaded = _load(file, flow)
+    loaded = _load(file, flow, assignments)
     typer.echo(f"# {loaded.file}\n{render_yaml(loaded)}", nl=False)
 
 
@@ -66,9 +71,9 @@ def docs(flow: Target = "") -> None:
     typer.echo(markdown(_root(flow)), nl=False)
 
 
-def _load(file: Path | None, flow: str) -> Loaded:
+def _load(file: Path | None, flow: str, assignments: list[str]) -> Loaded:
     options, flow_file = _about(flow)
-    return load(find_config(file, os.environ, flow_file), **options)
+    return load(find_config(file, os.environ, flow_file), assignments=assignments, **options)
 
 
 def _root(flow: str) -> Any:

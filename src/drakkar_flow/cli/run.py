@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from drakkar_flow.cli.config import Assignments
 from drakkar_flow.cli.find import find_flow
 
 __all__ = ["run"]
@@ -16,6 +17,7 @@ __all__ = ["run"]
 def run(
     flow: Annotated[str, typer.Argument(help="flows/pipeline.py, file.py:name or package.module:name")],
     config: Annotated[Path | None, typer.Option("--config", "-c", help="the YAML file; else it is found")] = None,
+    assignments: Assignments = [],  # noqa: B006 - typer's way to say that there is none
 ) -> None:
     """Run a flow; SIGTERM or Ctrl-C drains it, a second one aborts.
 
@@ -28,6 +30,6 @@ def run(
     from drakkar_flow.engine.terse import app_options
 
     found, file = find_flow(flow)
-    loaded = load(find_config(config, os.environ, file), **app_options(found))
+    loaded = load(find_config(config, os.environ, file), assignments=assignments, **app_options(found))
     runner = StreamingRunner(found, loaded.config)
     raise typer.Exit(runner.run())

@@ -56,7 +56,7 @@ def load_app_config(
         own.origins = {("app", *path[1:]): origin for path, origin in layer.origins.items() if path[:1] == (section,)}
     own.origins[()] = layer.origins.get((), "")
     own.problems = layer.problems
-    variables = [each for each in read_environ(os.environ, root, env_prefix) if "app" in each.tree]
+    variables = [each for each in read_environ(os.environ, root, env_prefix, own.tree) if "app" in each.tree]
     app: ModelT = validated(merge([own, *variables]), root).config.app
     return app
 

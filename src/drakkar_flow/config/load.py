@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any, TypedDict
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from drakkar_flow.config.environ import read_environ
 from drakkar_flow.config.explain import explain, unknown_key
 from drakkar_flow.config.find import ConfigFile, named_config
-from drakkar_flow.config.layers import Layer, from_plain, merge
+from drakkar_flow.config.layers import Layer, close_lists, from_plain, merge
 from drakkar_flow.config.renames import settle_former_keys
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.schema import (
@@ -26,6 +26,7 @@ from drakkar_flow.config.schema import (
     overlooked_keys,
     root_with,
 )
+from drakkar_flow.config.texts import read_assignments
 from drakkar_flow.config.yaml_file import read_yaml
 from drakkar_flow.errors import ConfigError, Problem
 
@@ -72,7 +73,8 @@ def load_config(
 
     The file is `path`, else what the environment variable `DRAKKAR_CONFIG` or `DK_CONFIG` names, else none. In its
     values `${NAME}` and `${NAME:-default}` take environment variables, `$${` stands for `${`. The variable
-    `DRAKKAR_KAFKA__BROKERS` (or `DK_...`) sets `kafka.brokers`; sections, mappings and lists are given as JSON.
+    `DRAKKAR_KAFKA__BROKERS` (or `DK_...`) sets `kafka.brokers`; sections, mappings and lists are given as JSON, an item
+    of a list by its index (`DRAKKAR_KAFKA__SOURCE_TOPICS__0`).
     `overrides` is nested like the file; `environ` replaces the process's environment. With `app_model` the `app`
     section is checked by it and becomes an instance of it; `APP_LIMIT` (`app_env_prefix`) then sets `app.limit`.
     Keys of py-drakkar that moved are taken where they stand now; what has to be said about that is in
@@ -94,15 +96,22 @@ def load(
     environ: Mapping[str, str] | None = None,
     app_model: type[BaseModel] | None = None,
     app_env_prefix: str = "APP_",
+    assignments: Sequence[str] = (),
 ) -> Loaded:
-    """Like `load_config`, but takes also a file that was found, and tells where each value comes from."""
+    """Like `load_config`, but takes also a file that was found, and tells where each value comes from.
+
+    `assignments` like `kafka.brokers=localhost:9092` go over everything.
+    """
     variables = os.environ if environ is None else environ
     file = path if isinstance(path, ConfigFile) else named_config(path, variables)
     root = root_with(app_model)
     prefix = app_env_prefix if app_model is not None else None
-    layers = [file_layer(file, variables), merge(read_environ(variables, root, prefix))]
+    layers = [file_layer(file, variables)]
+    below = layers[0].tree
+    layers.append(merge(read_environ(variables, root, prefix, below)))
     if overrides is not None:
         layers.append(from_plain(overrides, "override"))
+    layers.append(merge(read_assignments(assignments, root, below)))
     return validated(merge([settle_former_keys(layer) for layer in layers]), root, file)
 
 
@@ -134,6 +143,7 @@ def validated(layer: Layer, root: type[DrakkarConfig] = ROOT, file: ConfigFile |
     Raises:
         ConfigError: with everything that is wrong, each with its place.
     """
+    close_lists(layer)
     problems = list(layer.problems)
     problems += [unknown_key(path, layer, root) for path in overlooked_keys(layer.tree, root)]
     try:

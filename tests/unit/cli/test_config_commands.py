@@ -174,3 +174,15 @@ def test_lint_without_any_file_says_where_it_looked(
     assert f"  - configuration: {looked}; name the file" in capsys.readouterr().err
     assert run("config", "show") == 0
     assert capsys.readouterr().out.startswith(f"# {looked}\n")
+
+
+def test_assignments_count_and_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """For lint and show, each as often as it is given."""
+    path = tmp_path / "p.yaml"
+    path.write_text("kafka: {brokers: b}\n")
+    assert run("config", "lint", str(path), "--set", "kafka.brokerz=x", "--set", "executor.max_executors=0") == 2
+    told = capsys.readouterr().err
+    assert "--set kafka.brokerz: unknown key" in told
+    assert "--set executor.max_executors: must be at least 1" in told
+    assert run("config", "show", str(path), "--set", "kafka.brokers=c") == 0
+    assert "  brokers: c  # --set kafka.brokers\n" in capsys.readouterr().out

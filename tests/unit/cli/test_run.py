@@ -43,3 +43,10 @@ def test_two_files_that_could_be_meant_are_told(directory: Path, capsys: pytest.
     Path("two_files.yml").touch()
     assert run("run", "two_files.py") == 2
     assert f"{directory}/two_files.yaml: stands beside two_files.yml" in capsys.readouterr().err
+
+
+def test_assignments_reach_the_flow(capsys: pytest.CaptureFixture[str]) -> None:
+    """And are checked like everything else."""
+    Path("set_flow.py").write_text("from drakkar_flow import StreamFlow\nflow = StreamFlow('x').route()\n")
+    assert run("run", "set_flow.py", "--set", "runtime.workers=0") == 2
+    assert "--set runtime.workers: must be at least 1, not '0'" in capsys.readouterr().err
