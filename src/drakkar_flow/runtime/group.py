@@ -175,7 +175,8 @@ class GroupReader:
             while not self._closing.is_set():
                 if forgotten := self._connection.forgotten(consumer, time.monotonic()):
                     self._bus.emit(ConsumerError("the consumer is made anew: it has forgotten its brokers"))
-                    self._on_lost(consumer, [TopicPartition(*lane) for lane in self._buffers.assignments()])
+                    if left := [TopicPartition(*lane) for lane in self._buffers.assignments()]:
+                        self._on_lost(consumer, left)
                     return
                 self._turn(consumer)
             self._commits.commit_finally(consumer)
