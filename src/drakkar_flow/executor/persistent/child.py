@@ -182,6 +182,8 @@ class Child:
         except ProtocolError as exc:
             self._doom("protocol", f"child {self.number} broke the protocol: {exc}")
             return
+        if self._process.ended:
+            self.capacity = 0
         owner.turned(self)
         if self._retired:
             self._kill_if_hopeless()
