@@ -107,6 +107,8 @@ class Lifecycle:
         if self._started:
             raise RuntimeError("a flow's life is lived once: make a new one to run the flow again")
         self._started = True
+        if self._own_signals:
+            self._watch_children()
         try:
             return self._start()
         except BaseException as exc:
@@ -223,6 +225,11 @@ class Lifecycle:
         """Note why the flow failed, if nothing else was noted before."""
         if self._parts is not None:
             self._parts.control.fail(reason)
+
+    def _watch_children(self) -> None:
+        """Whoever started us may ignore SIGCHLD; the kernel would then not tell how a program ended."""
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+            self._old_signals[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def _take_signals(self) -> None:
         if threading.current_thread() is not threading.main_thread():

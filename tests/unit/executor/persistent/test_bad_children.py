@@ -86,6 +86,14 @@ async def test_the_last_words_of_a_child_are_told(make_pool: Pool):
     assert outcome.exception == ("child 0 ended with exit code 4 with a request; its stderr ended with: out of cheese")
 
 
+async def test_a_last_line_without_an_end_is_logged(make_pool: Pool, events: list[ev.Event], until: Until):
+    """Many a program that gives up writes one."""
+    pool = await make_pool(["sh", "-c", "read line; printf 'out of cheese' >&2; exit 4"], protocol="lines")
+    await run(pool, task())
+    await until(lambda: of(ev.ChildEnded, events))
+    assert [event.lines for event in of(ev.ChildLogged, events)] == [("out of cheese",)]
+
+
 async def test_a_child_that_met_a_limit_is_told_so(make_pool: Pool):
     """Its limits are those of the section above, over its whole life."""
     script = ["sh", "-c", "read line; while :; do :; done"]
