@@ -239,7 +239,7 @@ class Lifecycle:
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._signals += 1
-        if self._signals > 1:
+        if self._signals == 2:  # more would only begin it again
             self._abort()
         self.stop()
 
@@ -248,8 +248,8 @@ class Lifecycle:
         if self._parts is not None and self._parts.executor is not None:
             try:
                 self._bridge.run(self._parts.executor.close(), _ABORT_S)
-            except Exception as exc:  # on the way out, whatever it is
-                self._log.warning("abort_left_children", error=str(exc))
+            except Exception as exc:  # on the way out, whatever it is: the loop is blocked, say
+                self._log.warning("abort_left_children", error=str(exc), expect="they end after this process")
         os._exit(EXIT_ABORTED)
 
     # --- close ----------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ __all__ = [
     "DuplicateTasks",
     "Event",
     "ExecutorBreakerChanged",
+    "ExecutorUnguarded",
     "FlowFailed",
     "HookRan",
     "HooksRan",
@@ -241,6 +242,12 @@ class ExecutorBreakerChanged(Event, frozen=True):
 
     state: str
     failures: int
+    reason: str
+
+
+class ExecutorUnguarded(Event, frozen=True):
+    """Programs may outlive this process, should it be killed: nobody is there to end them."""
+
     reason: str
 
 

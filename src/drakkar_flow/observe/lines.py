@@ -146,6 +146,11 @@ def _breaker(e: ev.ExecutorBreakerChanged) -> Line:
     return Line("info", f"executor_breaker_{e.state}", fields, key=())
 
 
+def _unguarded(e: ev.ExecutorUnguarded) -> Line:
+    expect = "everything goes on; should this process be killed, its programs run to their end"
+    return Line("warning", "executor_unguarded", {"reason": e.reason}, expect)
+
+
 def _hook_ran(e: ev.HookRan) -> Line | None:
     if not e.error:
         return None
@@ -275,6 +280,7 @@ LINES: dict[type[ev.Event], Callable[[Any], Line | None]] = {
     ev.ChildEnded: _child_ended,
     ev.ChildLogged: _child_logged,
     ev.ExecutorBreakerChanged: _breaker,
+    ev.ExecutorUnguarded: _unguarded,
     ev.HookRan: _hook_ran,
     ev.PeriodicRan: _periodic_ran,
     ev.AnnotationDropped: _annotation_dropped,

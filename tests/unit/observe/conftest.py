@@ -37,6 +37,7 @@ def one_of_each() -> list[ev.Event]:
         ev.ChildEnded(child=0, pid=4711, reason="exit code 3", failed=True, requests=7, lived_s=1.5),
         ev.ChildLogged(child=0, pid=4711, lines=("no licence found",), more=3),
         ev.ExecutorBreakerChanged("open", failures=5, reason="exit code 3"),
+        ev.ExecutorUnguarded("the warden ended with -9"),
         ev.TaskRetried("t-1", attempt=2),
         ev.RetriesExhausted("t-1", attempts=4, dead=False),
         ev.HookRan("on_error", 0.02, error="KeyError: 'a'"),

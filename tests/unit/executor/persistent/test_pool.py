@@ -7,7 +7,6 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import psutil
 import pytest
 
 from drakkar_flow.errors import ExecutorClosed, StartupError
@@ -15,6 +14,7 @@ from drakkar_flow.executor.base import Outcome, run
 from drakkar_flow.executor.persistent.pool import PersistentExecutor
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, PrecomputedResult
 from drakkar_flow.observe import events as ev
+from support.processes import programs
 from unit.executor.persistent.conftest import Pool, of, run_all, task
 
 pytestmark = pytest.mark.anyio
@@ -234,7 +234,7 @@ async def test_a_start_that_fails_says_why(make_worker: Pool, name: str):
     """With what the child said last."""
     with pytest.raises(StartupError, match=STARTS[name]):
         await make_worker(name, start_timeout_s=0.3 if name == "no_handshake" else 10)
-    assert psutil.Process().children() == []
+    assert programs() == []
 
 
 async def test_every_child_is_warm_before_the_first_task(make_worker: Pool):
