@@ -21,7 +21,7 @@ from drakkar_flow.executor.spawn import Environment, Spawner
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.breaker import Breaker, BreakerState
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import ChildEnded, ChildStarted, ExecutorBreakerChanged
+from drakkar_flow.observe.executor_events import ChildEnded, ChildStarted, ExecutorBreakerChanged
 
 __all__ = ["Keepers"]
 
