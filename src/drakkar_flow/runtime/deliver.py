@@ -27,7 +27,7 @@ from drakkar_flow.observe.events import (
 )
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.circuit import Circuit
-from drakkar_flow.runtime.failures import about, by_lane, describe, failure_of
+from drakkar_flow.runtime.failures import about, by_lane, describe, failure_of, is_cancelled
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.step import Worker
 from drakkar_flow.runtime.writes import Writes
@@ -260,7 +260,7 @@ class DeliverWorker(Worker):
         if self._settings.on_error is None:
             return DeliveryAction.DLQ
         started = time.monotonic()
-        problem: Exception | None = None
+        problem: BaseException | None = None
         action: DeliveryAction | None = None
         seen = DeliveryError(
             sink_name=self._settings.name,
@@ -271,7 +271,9 @@ class DeliverWorker(Worker):
         try:
             answer = self._settings.on_error(seen)
             action = DeliveryAction(await answer if inspect.isawaitable(answer) else answer)
-        except Exception as exc:  # a hook that raises must not lose payloads
+        except BaseException as exc:  # a hook that raises must not lose payloads
+            if is_cancelled():
+                raise
             problem = exc
         text = f"on_delivery_error: {describe(problem)}" if problem else ""
         concerned = about(batch) if problem else NOTHING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from collections import Counter
 from collections.abc import Iterable
@@ -10,7 +11,7 @@ from drakkar_flow.model.outcome import Delivery, Failure, FailureKind, Hold
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.about import About
 
-__all__ = ["about", "by_lane", "describe", "failure_of"]
+__all__ = ["about", "by_lane", "describe", "failure_of", "is_cancelled"]
 
 _STACK_LIMIT = 8192
 
@@ -43,10 +44,16 @@ def by_lane(items: Iterable[Delivery | Failure]) -> tuple[tuple[Lane, int], ...]
 
 
 def describe(error: BaseException) -> str:
-    """An exception's text, or its name where it has none; a KeyError's text is a bare key, so it has both.
+    """An exception's text, or its name where it has none; where the text says little by itself, both.
 
-    >>> describe(ValueError("no date")), describe(TimeoutError()), describe(KeyError("date"))
-    ('no date', 'TimeoutError', "KeyError: 'date'")
+    >>> describe(ValueError("no date")), describe(TimeoutError()), describe(KeyError("date")), describe(SystemExit(2))
+    ('no date', 'TimeoutError', "KeyError: 'date'", 'SystemExit: 2')
     """
-    name = type(error).__name__
-    return f"{name}: {error}" if isinstance(error, KeyError) else str(error) or name
+    name, text = type(error).__name__, str(error)
+    return f"{name}: {text}" if text and isinstance(error, KeyError | SystemExit) else text or name
+
+
+def is_cancelled() -> bool:
+    """Whether the task that runs is being cancelled: then what a hook raises is not the hook's."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

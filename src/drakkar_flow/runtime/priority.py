@@ -24,7 +24,7 @@ def priority_of(run: TaskRun, ask: Callable[[ExecutorTask], object] | None, bus:
         return first
     try:
         return _comparable(ask(task))
-    except Exception as exc:  # a task without a priority still has to run
+    except BaseException as exc:  # a task without a priority still has to run
         bus.emit(HookRan("task_priority", None, describe(exc), exc, run.about))
         return _comparable(first)
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from drakkar_flow.model.outcome import Delivery, Failure
 from drakkar_flow.model.record import Lane, Record
+from drakkar_flow.runtime import calls
 from drakkar_flow.runtime.step import Worker
 from drakkar_flow.runtime.windows import Group, TaskRun, WindowRun
 
@@ -84,5 +85,6 @@ def _frames(awaited: Any) -> Iterator[str]:
         frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
         if frame is None:
             return
-        yield f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
+        if frame.f_code.co_filename != calls.__file__:  # awaits every function
+            yield f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
         awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)

@@ -11,6 +11,7 @@ from drakkar_flow.model.record import Record
 from drakkar_flow.model.task import ExecutorError, ExecutorTask
 from drakkar_flow.observe import attempts, vitals
 from drakkar_flow.observe import events as ev
+from drakkar_flow.observe import executor_events as xev
 from drakkar_flow.observe.about import About
 from drakkar_flow.observe.log import LoggingHandle, configure_logging
 from support.log_lines import LogScene
@@ -74,10 +75,11 @@ def one_of_each() -> list[ev.Event]:
         ev.DuplicateTasks(LANE, count=2, task_id="t-1"),
         ev.TasksCompleted(durations_s=(0.01, 0.02), queue_waits_s=(0.0, 0.3)),
         ev.TaskFellBack("t-1", "several lines"),
-        ev.ChildStarted(child=0, pid=4711),
-        ev.ChildEnded(child=0, pid=4711, reason="exit code 3", failed=True, requests=7, lived_s=1.5),
-        ev.ChildLogged(child=0, pid=4711, lines=("no licence found",), more=3),
-        ev.ExecutorBreakerChanged("open", failures=5, reason="exit code 3"),
+        xev.ChildStarted(child=0, pid=4711),
+        xev.ChildEnded(child=0, pid=4711, reason="exit code 3", failed=True, requests=7, lived_s=1.5),
+        xev.ChildLogged(child=0, pid=4711, lines=("no licence found",), more=3),
+        xev.ExecutorBreakerChanged("open", failures=5, reason="exit code 3"),
+        xev.ExecutorUnguarded("the warden ended with -9"),
         attempts.TaskRetried("t-1", attempt=2),
         attempts.RetriesExhausted("t-1", 4, dead=False, error=ERROR, about=ABOUT),
         ev.HookRan("on_error", 0.02, error="KeyError: 'a'"),
