@@ -29,6 +29,13 @@ ERROR = ExecutorError(
     executor="oneshot",
     command=["/bin/rg", "-c"],
 )
+OF_EXECUTORS = [
+    xev.ChildStarted(child=0, pid=4711),
+    xev.ChildEnded(child=0, pid=4711, reason="exit code 3", failed=True, requests=7, lived_s=1.5),
+    xev.ChildLogged(child=0, pid=4711, lines=("no licence found",), more=3),
+    xev.ExecutorBreakerChanged("open", failures=5, reason="exit code 3"),
+    xev.ExecutorUnguarded("the warden ended with -9"),
+]
 
 
 @pytest.fixture
@@ -75,11 +82,7 @@ def one_of_each() -> list[ev.Event]:
         ev.DuplicateTasks(LANE, count=2, task_id="t-1"),
         ev.TasksCompleted(durations_s=(0.01, 0.02), queue_waits_s=(0.0, 0.3)),
         ev.TaskFellBack("t-1", "several lines"),
-        xev.ChildStarted(child=0, pid=4711),
-        xev.ChildEnded(child=0, pid=4711, reason="exit code 3", failed=True, requests=7, lived_s=1.5),
-        xev.ChildLogged(child=0, pid=4711, lines=("no licence found",), more=3),
-        xev.ExecutorBreakerChanged("open", failures=5, reason="exit code 3"),
-        xev.ExecutorUnguarded("the warden ended with -9"),
+        *OF_EXECUTORS,
         attempts.TaskRetried("t-1", attempt=2),
         attempts.RetriesExhausted("t-1", 4, dead=False, error=ERROR, about=ABOUT),
         ev.HookRan("on_error", 0.02, error="KeyError: 'a'"),
