@@ -108,7 +108,7 @@ def test_a_failing_task_is_followed_to_a_dead_letter_that_does_not_get_through_a
         "dlq_message_sent",
     )
     (letter,) = outcome.dead_letters
-    assert (letter.task_id, letter.task.command, letter.task.executor) == ("t71", [""], "scripted")
+    assert (letter.task_id, letter.task.attempt) == ("t71", 2)
     assert next(fields["label"] for name, fields in lines(outcome) if name == "records_failed") == "order 71"
 
 

@@ -30,7 +30,7 @@ def deaf() -> Iterator[str]:
 
 def _stalled(worker: Worker) -> dict[str, Any]:
     """The line about the partition that stands still."""
-    worker.until(lambda: worker.lines("partition_stalled"), "the stall was told")
+    worker.until(lambda: worker.lines("partition_stalled"), "the stall was told", 60)
     (line,) = worker.lines("partition_stalled")
     return line
 
@@ -52,7 +52,7 @@ def test_a_program_that_hangs_is_told_by_its_process(scene: Scene) -> None:
     assert where.startswith(f"task script-0, attempt 1: runs as pid {child.pid} for ")
     assert _pages(worker) == (200, 503, [f"partition_{scene.source}:1_stalled"])
     psutil.Process(child.pid).kill()
-    worker.until(lambda: worker.lines("partition_moves_again"), "its end was told")
+    worker.until(lambda: worker.lines("partition_moves_again"), "its end was told", 60)
     scene.until_finished()
     assert _pages(worker) == (200, 200, [])
     assert worker.terminate() == 0, worker.stderr
@@ -91,9 +91,21 @@ def test_a_blocked_loop_is_told_by_both_lines_and_ends_liveness(scene: Scene, tm
     line = _stalled(worker)
     assert (line["partition"], line["waits_for"]) == (1, "the event loop")
     assert "in wait" in line["stacks"]["loop thread"]
-    worker.until(lambda: worker.get("/healthz")[0] == 503, "liveness ended")
+    worker.until(lambda: worker.get("/healthz")[0] == 503, "liveness ended", 60)
     assert _pages(worker)[1:] == (503, ["loop_stalled", f"partition_{scene.source}:1_stalled"])
     gate.touch()
     scene.until_finished()
-    worker.until(lambda: _pages(worker) == (200, 200, []), "it was well again")
+    worker.until(lambda: _pages(worker) == (200, 200, []), "it was well again", 60)
     assert worker.terminate() == 0, worker.stderr
+
+
+def test_a_drain_that_runs_out_of_time_names_what_it_left(scene: Scene) -> None:
+    """How many records, and the first of each partition, which is where somebody has to look."""
+    settings = {"binary_path": "sh", "task_timeout_seconds": 600, "drain_timeout_seconds": 1}
+    worker = scene.start("telling", {"executor": settings})
+    produce(scene.bootstrap, scene.source, ["echo 1", "exec sleep 600", "echo 2"], partition=1)
+    worker.until(lambda: any(each.name() == "sleep" for each in worker.descendants()), "the program ran", 60)
+    worker.until(lambda: len(scene.delivered()) == 2, "the others were done", 60)
+    assert worker.terminate() == 1
+    (line,) = worker.lines("drain_timeout")
+    assert (line["unfinished"], line["oldest"]) == (1, [f"{scene.source}:1:1"])

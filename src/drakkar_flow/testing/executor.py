@@ -171,11 +171,7 @@ class ScriptedExecutor:
         def ended(run: asyncio.Task[Outcome | None]) -> None:
             self._runs.discard(run)
             self._running -= 1
-            outcome = None if run.cancelled() else run.result()
-            if isinstance(outcome, ExecutorError) and not outcome.executor:
-                outcome.executor = "scripted"
-                outcome.command = [task.binary_path or self.binary, *task.args]
-            done(outcome)
+            done(None if run.cancelled() else run.result())
 
         run.add_done_callback(ended)
         return _Running(run)

@@ -47,6 +47,7 @@ async def test_a_broken_protocol_costs_the_request_and_says_why(
     assert isinstance(outcome, ExecutorError)
     assert outcome.kind == kind
     assert reason in (outcome.exception or "")
+    assert (outcome.executor, outcome.command[0]) == ("persistent", sys.executable)
     await until(lambda: len(of(xev.ChildStarted, events)) == 2)
     assert [event.failed for event in of(xev.ChildEnded, events)] == [True]
     assert outcome.pid == of(xev.ChildEnded, events)[0].pid
