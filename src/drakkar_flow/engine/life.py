@@ -1,9 +1,9 @@
 """The life of a flow itself, the same in a worker (`lifecycle.py`) and in the testing kit: start, drain, close.
 
-    start   loop -> on_startup -> parts -> connect everything -> on_ready -> periodic functions -> read
-    drain   the intake stops, periodic functions end, what is in flight may finish
-    close   periodic functions -> the last commit, waited for, and on_revoke -> sinks -> dead letters ->
-            executor -> offload pool -> loop
+start   loop -> on_startup -> parts -> connect everything -> on_ready -> periodic functions -> read
+drain   the intake stops, periodic functions end, what is in flight may finish
+close   periodic functions -> the last commit, waited for, and on_revoke -> sinks -> dead letters ->
+        executor -> offload pool -> loop
 """
 
 from __future__ import annotations

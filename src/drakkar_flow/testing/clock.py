@@ -43,6 +43,7 @@ class FakeClock:
         self._changed = threading.Condition()
         self.stands = True
         """Whether it moves only by `advance`; else it jumps where it may."""
+        self._waiting = 0
         self._target = 0.0
         self._loop: _Loop | None = None
         self._is_still: Callable[[], bool] = bool
@@ -69,14 +70,17 @@ class FakeClock:
     def running(self) -> Iterator[None]:
         """Let time pass by itself as long as the block lasts."""
         with self._changed:
+            self._waiting += 1
             if self._loop is not None:
                 self._go(inf)
         try:
             yield
         finally:
             with self._changed:
-                self._target = self.now
-                self.stands = True
+                self._waiting -= 1
+                if not self._waiting:
+                    self._target = self.now
+                    self.stands = True
 
     # --- what a run of the flow does -----------------------------------------------------------------
 

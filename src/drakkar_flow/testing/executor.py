@@ -9,10 +9,13 @@ from dataclasses import dataclass
 
 from drakkar_flow.errors import ExecutorClosed
 from drakkar_flow.executor.base import Done, ExecutorStatistics, Outcome, Running
+from drakkar_flow.executor.ended import task_finished
 from drakkar_flow.model.task import ErrorKind, ExecutorError, ExecutorResult, ExecutorTask
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events import TasksStarted
 from drakkar_flow.testing.gate import Gate
 
-__all__ = ["Answer", "ScriptedExecutor", "Unscripted", "failed", "succeeded"]
+__all__ = ["Answer", "ScriptedExecutor", "Told", "Unscripted", "failed", "succeeded"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +221,27 @@ class ScriptedExecutor:
         attempt = self._attempts[task.task_id]
         self._attempts[task.task_id] += 1
         return endings[min(attempt, len(endings) - 1)]
+
+
+class Told:
+    """Tells the bus of the tasks of a scripted executor, as an executor of programs does."""
+
+    def __init__(self, executor: ScriptedExecutor, bus: Bus) -> None:
+        self._executor = executor
+        self._bus = bus
+        self.start = executor.start
+        self.close = executor.close
+        self.statistics = executor.statistics
+
+    def submit(self, task: ExecutorTask, priority: object, done: Done) -> Running:
+        """Hand the task on."""
+
+        def ended(outcome: Outcome | None) -> None:
+            self._bus.emit(task_finished(task.task_id, outcome, waited_s=0.0))
+            done(outcome)
+
+        self._bus.emit(TasksStarted(1))
+        return self._executor.submit(task, priority, ended)
 
 
 def _alike(pattern: Sequence[str], args: Sequence[str]) -> bool:

@@ -84,7 +84,7 @@ class FlowHarness:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._run is not None:
-            self._failure = self._run.control.failure
+            self._failure = self._run.failure
             self._end(kind, exc, trace)
 
     # --- what comes in --------------------------------------------------------------------------
@@ -203,7 +203,7 @@ class FlowHarness:
     @property
     def failure(self) -> str | None:
         """Why the flow stopped by itself, None when it did not."""
-        return self._run.control.failure if self._run is not None else self._failure
+        return self._run.failure if self._run is not None else self._failure
 
     @property
     def executor(self) -> ScriptedExecutor:
@@ -245,13 +245,23 @@ class FlowHarness:
         """Give partitions back, by default all: they are read from what is committed."""
         self._running.reader.assign(self._lanes(partitions, topic))
 
+    def lose(self, *partitions: int, topic: str = "") -> None:
+        """Have the brokers give partitions to somebody else without asking, by default all, as after a long silence.
+
+        Nothing of them is delivered or committed any more; `on_revoke` hears of it.
+        """
+        self._running.reader.lose(self._lanes(partitions, topic))
+
     def hold_commits(self) -> None:
-        """Keep commits back until `let_commits_go`; a crash before that repeats what was finished since."""
+        """Keep commits back until `let_commits_go` or the partition goes; a crash repeats what was finished since."""
         self.log.hold_commits()
 
     def let_commits_go(self) -> None:
         """Make the commits that were held back."""
-        self.log.let_commits_go()
+        if self._run is not None:
+            self._run.reader.let_commits_go()
+        else:
+            self.log.let_commits_go()
 
     def finish(self, timeout_s: float = _WAIT_S) -> Outcome:
         """Say that nothing more comes, wait until the flow has ended by itself, and tell what it did.
@@ -282,9 +292,9 @@ class FlowHarness:
         Sinks keep what was delivered before.
         """
         run = self._running
-        self._failure = run.control.failure
+        self._failure = run.failure
         run.crash()
-        self.log.let_commits_go(drop=True)
+        self.log.forget_held()
         self._receipts.forget_uncommitted(self.log)
         self._end(None, None, None)
 

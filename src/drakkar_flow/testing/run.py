@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -12,15 +14,15 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import structlog
 from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
 
-from drakkar_flow.compiler.lower import compile_flow
 from drakkar_flow.config.app import settle_app
 from drakkar_flow.config.delivery import RetryConfig
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.executors import executor_config, make_executor
-from drakkar_flow.engine.hooks import RunningHooks
+from drakkar_flow.engine.life import FlowLife
 from drakkar_flow.engine.terse import app_options, stream_of
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.graph.flow import StreamFlow
@@ -36,7 +38,7 @@ from drakkar_flow.runtime.parts import Parts
 from drakkar_flow.runtime.step import Worker
 from drakkar_flow.sinks.registry import SPECS
 from drakkar_flow.testing.clock import FakeClock
-from drakkar_flow.testing.executor import ScriptedExecutor
+from drakkar_flow.testing.executor import ScriptedExecutor, Told
 from drakkar_flow.testing.log import MemoryLog
 from drakkar_flow.testing.reader import MemoryReader
 from drakkar_flow.testing.receipts import Receipts, WatchedTrack
@@ -48,6 +50,9 @@ __all__ = ["FlowRun", "Outcome", "executor_of", "sinks_of"]
 E = TypeVar("E", bound=Event)
 T = TypeVar("T")
 
+_LOG = structlog.wrap_logger(
+    logging.getLogger("drakkar_flow.testing"), processors=[structlog.stdlib.render_to_log_kwargs]
+)
 _RETRY = RetryConfig(attempts=3)
 _BACKOFF = Backoff(initial_s=0.001, max_s=0.001)
 _MIB = 1024 * 1024
@@ -108,14 +113,22 @@ class FlowRun:
         self.flow = stream_of(flow)
         self.config = config = settle_app(config or DrakkarConfig(), app_options(self.flow).get("app_model"))
         self.events: list[Event] = []
+        self.bugs: list[str] = []
         self.dead_letters = dead_letters or MemoryDeadLetters()
         self.control = Control(config.drain_timeout_s)
         self.flight = WatchedFlight(config.runtime.max_in_flight_records, int(config.runtime.max_in_flight_mib * _MIB))
+        self.clock = clock
         self._receipts = receipts or Receipts()
         self._track = WatchedTrack(self._receipts)
+        self._bus = Bus(lambda event, error: self.bugs.append(f"a listener of {type(event).__name__}: {error!r}"))
+        self._bridge = WatchedBridge(self._bug, clock.new_loop if clock is not None else None)
+        self._life = FlowLife(self.flow, self._bus, self._bridge, _LOG)
+        hooks = self.flow.hooks
         self.reader = MemoryReader(
             values,
             self.flight,
+            bus=self._bus,
+            hooks=AssignmentHooks(self._bridge, self._bus, hooks.on_assign, hooks.on_revoke, config.drain_timeout_s),
             partitions=partitions,
             log=log,
             beyond=self._track.beyond,
@@ -124,19 +137,13 @@ class FlowRun:
         if not open_end:
             self.reader.end()
         self.sinks = sinks_of(self.flow, config, sinks)
-        self.clock = clock
-        self._bus = Bus(lambda event, error: self.bugs.append(f"a listener of {type(event).__name__}: {error!r}"))
         if real_programs:
             self._executor: Executor | None = _real_executor(self.flow, config, self._bus)
         else:
-            self._executor = executor_of(self.flow, config, executor)
-        self._bridge = WatchedBridge(self._bug, clock.new_loop if clock is not None else None)
-        self._hooks = RunningHooks(self.flow.hooks, self._bridge, self._bus)
-        self.reader.hooks = AssignmentHooks(
-            self._bridge, self._bus, self.flow.hooks.on_assign, self.flow.hooks.on_revoke, config.drain_timeout_s
-        )
+            scripted = executor_of(self.flow, config, executor)
+            self._executor = Told(scripted, self._bus) if isinstance(scripted, ScriptedExecutor) else scripted
         self._changed = threading.Condition()
-        self.bugs: list[str] = []
+        self._ending = self._crashed = False
         self._thread = threading.Thread(target=self._run, name="drakkar-flow-run", daemon=True)
 
     def sink(self, sink_id: str = "kafka-out") -> MemorySink:
@@ -145,59 +152,56 @@ class FlowRun:
 
     def __enter__(self) -> Self:
         self.flow.check()
-        self._bridge.open()
-        self._bridge.run(self._watch_loop())
+        for kind in Event.__subclasses__():
+            self._bus.listen(kind, self._heard)
         try:
             self._dataflow = self._begin()
-        except BaseException:
-            self._close_loop()
+        except BaseException as exc:
+            self._close(str(exc))
             raise
         if self.clock is not None:
             still = Stillness(self.reader, self._bridge, self.flight, self.config.runtime.workers)
-            self.clock.watch(lambda: not self._offloading and (still() or not self._thread.is_alive()))
-        self.reader.start()
+            self.clock.watch(lambda: not self._offloading and (self._ending or still() or not self._thread.is_alive()))
+        self._life.read()
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _exc: BaseException | None, _tb: TracebackType | None) -> None:
         self.control.abandon("the test ended")
         self._thread.join()
-        with self._time_passes():
-            if not self._bridge.closed:
-                self._hooks.close_periodics(_CLOSE_S)
-            self.reader.close()
-        self._close_loop()
+        self._close()
         if kind is None and self.bugs:
             raise AssertionError(f"the flow broke: {'; '.join(self.bugs)}")
 
     def _begin(self) -> Dataflow:
-        """What the lifecycle does between the loop and reading."""
         with self._time_passes():
-            self.config = self._hooks.startup(self.config)
-        parts = self._parts()
-        dataflow = compile_flow(self.flow, parts)
-        if self._executor is not None:
-            self._bridge.run(self._executor.start())
+            self.config = self._life.open(self.config)
+        self._bridge.run(self._watch_loop())
         if self.clock is not None:  # time passes for on_ready, but not for periodic functions that it is followed by
             self.clock.watch(lambda: not any(event.hook == "on_ready" for event in self._of(HookRan)))
         with self._time_passes() if self.flow.hooks.on_ready is not None else nullcontext():
-            self._hooks.ready(self.config, parts.sinks.values())
-        return dataflow
+            return self._life.prepare(self._parts())
 
     def _of(self, kind: type[E]) -> list[E]:
         return [event for event in self.events if isinstance(event, kind)]
 
     def crash(self) -> None:
         """End the run as a killed process does: nothing more is delivered or committed, whatever is under way."""
+        self._crashed = True
         self.reader.detach()
-        self._close_loop()
+        if self._executor is not None and not self._bridge.closed:
+            self._bridge.run(self._executor.close(), _CLOSE_S)
+        self._life.hooks.close(_CLOSE_S)
+        self._bridge.close(0.0)
+        if self.clock is not None:
+            self.clock.release()  # not before all was cancelled: nothing falls due any more
+        self._bridge.close()
         self.control.abandon("it crashed")
         self._thread.join()
 
     def stop(self) -> bool:
         """Ask for an orderly end: intake stops, what is in flight may finish. Returns whether nobody had asked."""
-        self._hooks.stop()
-        return self.control.stop()
+        return self._life.stop()
 
     def revoke(self, lanes: Iterable[Lane], drain_s: float) -> int:
         """Take partitions away; returns how many records had not finished after `drain_s` seconds."""
@@ -214,18 +218,18 @@ class FlowRun:
         Raises:
             AssertionError: after `timeout_s` seconds, with what was open.
         """
-        waited = 0.0
-        with self._time_passes(), self._changed:
+        deadline = time.monotonic() + timeout_s
+        with self._time_passes():
             while True:
-                alive = self._thread.is_alive()  # looked at first: what a flow did last still counts
+                alive, told = self._thread.is_alive(), len(self.events)  # before the look: what comes meanwhile counts
                 if value := condition():
                     return value
                 if self.bugs:
                     raise AssertionError(f"the flow broke: {'; '.join(self.bugs)}")
-                if waited >= timeout_s or not alive:
+                if time.monotonic() >= deadline or not alive:
                     raise AssertionError(f"waited in vain, {self.story()}")
-                if not self._changed.wait(_LOOK_S):
-                    waited += _LOOK_S
+                with self._changed:
+                    self._changed.wait_for(lambda: len(self.events) != told, _LOOK_S)  # noqa: B023 - called at once
 
     def finish(self, timeout_s: float = 30.0) -> Outcome:
         """Wait until the flow has ended by itself, and tell what it did.
@@ -243,7 +247,12 @@ class FlowRun:
             raise AssertionError(f"the flow broke: {'; '.join(self.bugs)}")
         deliveries = {sink_id: list(sink.payloads) for sink_id, sink in self.sinks.items()}
         letters = list(self.dead_letters.letters)
-        return Outcome(deliveries, dict(self.reader.committed), letters, list(self.events), self.control.failure)
+        return Outcome(deliveries, dict(self.reader.committed), letters, list(self.events), self.failure)
+
+    @property
+    def failure(self) -> str | None:
+        """Why the flow failed; None while it has not."""
+        return self.control.failure or self._life.failure
 
     def story(self) -> str:
         """What is open now, and where."""
@@ -264,25 +273,28 @@ class FlowRun:
 
     @property
     def _offloading(self) -> bool:
-        return self._hooks.pool is not None and self._hooks.pool.running > 0
+        pool = self._life.hooks.pool
+        return pool is not None and pool.running > 0
 
     @contextmanager
     def _time_passes(self) -> Iterator[None]:
         with self.clock.running() if self.clock is not None else nullcontext():
             yield
 
-    def _close_loop(self) -> None:
-        if self._executor is not None and not self._bridge.closed:
-            self._bridge.run(self._executor.close(), _CLOSE_S)
-        self._hooks.close(_CLOSE_S)
-        self._bridge.close(0.0)
+    def _end(self) -> None:
+        """Close as a worker does when its dataflow has ended, on the engine's thread."""
+        if not self._crashed:
+            self._close()
+
+    def _close(self, error: str = "") -> None:
+        self._ending = True
+        if not self._crashed:
+            with self._time_passes():
+                self._life.close(error)
         if self.clock is not None:
-            self.clock.release()  # not before all was cancelled: nothing falls due any more
-        self._bridge.close()
+            self.clock.release()
 
     def _parts(self) -> Parts:
-        for kind in Event.__subclasses__():
-            self._bus.listen(kind, self._heard)
         parts = Parts(
             config=self.config,
             bus=self._bus,
@@ -294,7 +306,7 @@ class FlowRun:
             dead_letters=self.dead_letters,
             executor=self._executor,
             intake=None,
-            ended=lambda: None,
+            ended=self._end,
             track=self._track,
         )
         return parts if self.clock is not None else replace(parts, task_backoff=_BACKOFF, dlq_backoff=_BACKOFF)
