@@ -83,9 +83,9 @@ class FlowLife:
         assert self.parts is not None
         if self.stop_early:
             self.parts.control.stop()
-        self.parts.reader.start()
         self._reading = True
         self._bus.emit(StateChanged("running", flow=self.flow.name))
+        self.parts.reader.start()
 
     def stop(self) -> bool:
         """Ask for an orderly end; returns whether nobody had asked before.

@@ -132,7 +132,7 @@ class FlowHarness:
         Raises:
             AssertionError: after `timeout_s` real seconds, or when the flow has ended, with what is open and where.
         """
-        run = self._running
+        run = self._present
         wanted = messages or [message for message in self.sent if message.lane in run.reader.assigned]
 
         def all_safe() -> bool:
@@ -151,7 +151,7 @@ class FlowHarness:
         Raises:
             AssertionError: after `timeout_s` real seconds, or when the flow has ended, with what is open and where.
         """
-        return self._running.wait_until(condition, timeout_s)
+        return self._present.wait_until(condition, timeout_s)
 
     # --- what was done --------------------------------------------------------------------------
 
@@ -206,6 +206,11 @@ class FlowHarness:
         return self._run.failure if self._run is not None else self._failure
 
     @property
+    def running(self) -> bool:
+        """Whether a life of the flow has begun that was neither stopped nor crashed; it may have ended by itself."""
+        return self._run is not None
+
+    @property
     def executor(self) -> ScriptedExecutor:
         """The scripted executor: the given one, or the one that was made because none was."""
         assert isinstance(self._executor, ScriptedExecutor), "the flow executes nothing, or has an executor of yours"
@@ -239,18 +244,18 @@ class FlowHarness:
 
         What is in flight of them is neither delivered nor committed any more.
         """
-        return self._running.revoke(self._lanes(partitions, topic), drain_s)
+        return self._present.revoke(self._lanes(partitions, topic), drain_s)
 
     def assign(self, *partitions: int, topic: str = "") -> None:
         """Give partitions back, by default all: they are read from what is committed."""
-        self._running.reader.assign(self._lanes(partitions, topic))
+        self._present.reader.assign(self._lanes(partitions, topic))
 
     def lose(self, *partitions: int, topic: str = "") -> None:
         """Have the brokers give partitions to somebody else without asking, by default all, as after a long silence.
 
         Nothing of them is delivered or committed any more; `on_revoke` hears of it.
         """
-        self._running.reader.lose(self._lanes(partitions, topic))
+        self._present.reader.lose(self._lanes(partitions, topic))
 
     def hold_commits(self) -> None:
         """Keep commits back until `let_commits_go` or the partition goes; a crash repeats what was finished since."""
@@ -269,7 +274,7 @@ class FlowHarness:
         Raises:
             AssertionError: when it has not ended after `timeout_s` real seconds, with what is open; or it broke.
         """
-        run = self._running
+        run = self._present
         run.reader.end()
         self._failure = run.finish(timeout_s).failure
         self._end(None, None, None)
@@ -281,7 +286,7 @@ class FlowHarness:
         Raises:
             AssertionError: when it has not ended after `timeout_s` real seconds, or when it broke.
         """
-        run = self._running
+        run = self._present
         run.stop()
         self._failure = run.finish(timeout_s).failure
         self._end(None, None, None)
@@ -291,7 +296,7 @@ class FlowHarness:
 
         Sinks keep what was delivered before.
         """
-        run = self._running
+        run = self._present
         self._failure = run.failure
         run.crash()
         self.log.forget_held()
@@ -323,13 +328,13 @@ class FlowHarness:
         self._run, self._failure = run, None
 
     @property
-    def _running(self) -> FlowRun:
+    def _present(self) -> FlowRun:
         if self._run is None:
             raise AssertionError("the flow is down: it was stopped or it crashed; restart() begins its next life")
         return self._run
 
     def _end(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
-        run, self._run = self._running, None
+        run, self._run = self._present, None
         self._past += run.events
         run.__exit__(kind, exc, trace)
 
