@@ -6,7 +6,6 @@ import asyncio
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -35,11 +34,11 @@ from drakkar_flow.observe.events import Event, HookRan, RecordsFinished
 from drakkar_flow.runtime.assignments import AssignmentHooks
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.parts import Parts
-from drakkar_flow.runtime.step import Worker
 from drakkar_flow.sinks.registry import SPECS
 from drakkar_flow.testing.clock import FakeClock
 from drakkar_flow.testing.executor import ScriptedExecutor, Told
 from drakkar_flow.testing.log import MemoryLog
+from drakkar_flow.testing.outlook import Outlook, outstanding
 from drakkar_flow.testing.reader import MemoryReader
 from drakkar_flow.testing.receipts import Receipts, WatchedTrack
 from drakkar_flow.testing.sinks import MemoryDeadLetters, MemorySink
@@ -138,10 +137,11 @@ class FlowRun:
             self.reader.end()
         self.sinks = sinks_of(self.flow, config, sinks)
         if real_programs:
-            self._executor: Executor | None = _real_executor(self.flow, config, self._bus)
+            executor = _real_executor(self.flow, config, self._bus)
         else:
-            scripted = executor_of(self.flow, config, executor)
-            self._executor = Told(scripted, self._bus) if isinstance(scripted, ScriptedExecutor) else scripted
+            executor = executor_of(self.flow, config, executor)
+        self._scripted = executor if isinstance(executor, ScriptedExecutor) else None
+        self._executor = Told(self._scripted, self._bus) if self._scripted is not None else executor
         self._changed = threading.Condition()
         self._ending = self._crashed = False
         self._thread = threading.Thread(target=self._run, name="drakkar-flow-run", daemon=True)
@@ -218,18 +218,34 @@ class FlowRun:
         Raises:
             AssertionError: after `timeout_s` seconds, with what was open.
         """
+
+        def look() -> T | None:
+            alive = self._thread.is_alive()  # looked at first: what a flow did last still counts
+            value = condition()
+            if not value and not alive:
+                raise AssertionError(f"waited in vain, {self.story()}")
+            return value
+
+        return self._wait(look, timeout_s)
+
+    def _wait(self, look: Callable[[], T | None], timeout_s: float) -> T:
         deadline = time.monotonic() + timeout_s
+        outlook = Outlook(self.clock, self._is_empty)
         with self._time_passes():
             while True:
-                alive, told = self._thread.is_alive(), len(self.events)  # before the look: what comes meanwhile counts
-                if value := condition():
+                told = len(self.events)  # before the look: what comes meanwhile counts
+                if value := look():
                     return value
                 if self.bugs:
                     raise AssertionError(f"the flow broke: {'; '.join(self.bugs)}")
-                if time.monotonic() >= deadline or not alive:
-                    raise AssertionError(f"waited in vain, {self.story()}")
-                with self._changed:
-                    self._changed.wait_for(lambda: len(self.events) != told, _LOOK_S)  # noqa: B023 - called at once
+                if why := outlook.hopeless() or (time.monotonic() >= deadline and f"{timeout_s:g} s are over"):
+                    raise AssertionError(f"waited in vain ({why}), {self.story()}")
+                self._await_event(told)
+
+    def _await_event(self, told: int) -> None:
+        """Wait until there are more events than `told`, or it is time to look again."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self.events) != told, _LOOK_S)
 
     def finish(self, timeout_s: float = 30.0) -> Outcome:
         """Wait until the flow has ended by itself, and tell what it did.
@@ -237,12 +253,11 @@ class FlowRun:
         Raises:
             AssertionError: after `timeout_s` seconds, with what was open; or when the flow broke.
         """
-        with self._time_passes():
-            self._thread.join(timeout_s)
-        if self._thread.is_alive():
-            open_now = self.story()
+        try:
+            self._wait(lambda: not self._thread.is_alive(), timeout_s)
+        except AssertionError as exc:
             self.control.abandon("stuck")
-            raise AssertionError(f"the flow did not end within {timeout_s:g} s: {open_now}")
+            raise AssertionError(f"the flow does not end: {exc}") from None
         if self.bugs:
             raise AssertionError(f"the flow broke: {'; '.join(self.bugs)}")
         deliveries = {sink_id: list(sink.payloads) for sink_id, sink in self.sinks.items()}
@@ -256,20 +271,23 @@ class FlowRun:
 
     def story(self) -> str:
         """What is open now, and where."""
-        flight = self.flight.statistics()
-        lanes = ", ".join(f"{topic}:{number} {count}" for (topic, number), count in flight.by_lane.items()) or "none"
-        told = [f"in flight: {lanes}", f"committed: {self.reader.committed}", f"errors: {self.bugs or 'none'}"]
+        workers = self._bridge.workers.values()
+        told = outstanding(self.flight, self.reader, workers, self._scripted, self.sinks, self.dead_letters)
+        told.append(f"committed: {self.reader.committed}")
+        if self.bugs:
+            told.append(f"errors: {self.bugs}")
         if self.control.failure is not None:
             told.append(f"the flow failed: {self.control.failure}")
         raised = dict.fromkeys(f"{event.hook}: {event.error}" for event in self._of(HookRan) if event.error)
         if raised:
             told.append(f"hooks that raised: {', '.join(raised)}")
-        busy = Counter({_step(worker): worker.open for worker in self._bridge.workers.values() if worker.open})
-        if busy:
-            told.append(f"at work: {', '.join(f'{step} {count}' for step, count in busy.items())}")
         if self.clock is not None and self.clock.waits_for_reality:
             told.append("the clock stands: a hook waits for a thread or a socket")
         return "; ".join(told)
+
+    def _is_empty(self) -> bool:
+        queued = any(self.reader.statistics().queued.values())
+        return not (queued or self.flight.records or self._ending or self.control.stopping or self.flow.hooks.periodics)
 
     @property
     def _offloading(self) -> bool:
@@ -368,7 +386,3 @@ def executor_of(flow: StreamFlow, config: DrakkarConfig, given: Executor | None)
 def _real_executor(flow: StreamFlow, config: DrakkarConfig, bus: Bus) -> Executor | None:
     execute: Execute | None = flow.find(Execute)
     return make_executor(executor_config(config.executor, execute), bus) if execute is not None else None
-
-
-def _step(worker: Worker) -> str:
-    return type(worker).__name__.removesuffix("Worker").lower()
