@@ -17,8 +17,9 @@ from drakkar_flow.observe.events import Event, RecordsFailed
 from drakkar_flow.testing.clock import FakeClock
 from drakkar_flow.testing.executor import ScriptedExecutor
 from drakkar_flow.testing.log import MemoryLog
+from drakkar_flow.testing.outcome import Outcome
 from drakkar_flow.testing.receipts import Receipts, Sent
-from drakkar_flow.testing.run import FlowRun, Outcome, executor_of, sinks_of
+from drakkar_flow.testing.run import FlowRun, executor_of, sinks_of
 from drakkar_flow.testing.sinks import MemoryDeadLetters, MemorySink
 
 __all__ = ["FlowHarness"]
@@ -160,21 +161,14 @@ class FlowHarness:
         """The payloads written, in order, by the id of the sink (`kafka-results`)."""
         return {sink_id: list(sink.payloads) for sink_id, sink in self.sinks.items()}
 
-    def payloads(self, kind: str = "kafka", name: str = "") -> list[Any]:
-        """The payloads written to one sink; `name` may stay empty where there is one of its kind.
-
-        Raises:
-            AssertionError: when there is no such sink, or there are several to choose from.
-        """
-        found = [sink for sink in self.sinks.values() if sink.kind == kind and name in ("", sink.name)]
-        if len(found) != 1:
-            raise AssertionError(f"{len(found)} sinks fit {kind!r} {name!r}; there are: {', '.join(self.sinks)}")
-        return list(found[0].payloads)
+    def payloads(self, kind: str = "kafka", name: str = "", *, key: bytes | str | None = None) -> list[Any]:
+        """The payloads written to one sink, with `key` those of that key; see Outcome.payloads."""
+        return self.outcome().payloads(kind, name, key=key)
 
     @property
     def values(self) -> list[Any]:
         """The data of every payload, sink by sink, in the order each sink wrote them."""
-        return [payload.data for payloads in self.deliveries.values() for payload in payloads]
+        return self.outcome().values
 
     @property
     def committed(self) -> dict[Lane, int]:
@@ -191,9 +185,23 @@ class FlowHarness:
         """Everything that was told on the bus, all lives of the flow together."""
         return [*self._past, *(self._run.events if self._run is not None else ())]
 
-    def of(self, kind: type[E]) -> list[E]:
-        """The events of one type, in order."""
-        return [event for event in self.events if isinstance(event, kind)]
+    def letters(
+        self, *, kind: str = "", stage: str = "", error: str = "", message: Sent | None = None
+    ) -> list[Failure]:
+        """The dead letters of a kind, of a step, with a part of the error, or of a message that was sent."""
+        return self.outcome().letters(kind=kind, stage=stage, error=error, message=message)
+
+    def of(self, kind: type[E], /, **fields: Any) -> list[E]:
+        """The events of one type, in order; with `fields` those whose fields have these values."""
+        return self.outcome().of(kind, **fields)
+
+    def check(self, **expected: Any) -> None:
+        """Compare what the flow did with what is expected, said as in `expect:` of a YAML case; see Outcome.check.
+
+        Raises:
+            AssertionError: with every difference, line by line.
+        """
+        self.outcome().check(**expected)
 
     @property
     def failures(self) -> list[RecordsFailed]:

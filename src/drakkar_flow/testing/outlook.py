@@ -44,7 +44,7 @@ class Outlook:
         if self._clock is None:
             return "nothing is under way, and nothing more comes in" if self._is_empty() else ""
         if self._clock.idle_jumps >= _IDLE_JUMPS:
-            return f"only periodic functions go on; the clock stands at {self._clock.now:g} s"
+            return f"only periodic functions go on, by now {self._clock.now:g} s after the start"
         return "nothing more can happen: the flow stands still, and no timer runs" if self._clock.spent else ""
 
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -27,7 +27,6 @@ from drakkar_flow.executor.base import Executor
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import Execute, Route
 from drakkar_flow.kernel.backoff import Backoff
-from drakkar_flow.model.outcome import Failure
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import Event, HookRan, RecordsFinished
@@ -38,13 +37,14 @@ from drakkar_flow.sinks.registry import SPECS
 from drakkar_flow.testing.clock import FakeClock
 from drakkar_flow.testing.executor import ScriptedExecutor, Told
 from drakkar_flow.testing.log import MemoryLog
+from drakkar_flow.testing.outcome import Outcome
 from drakkar_flow.testing.outlook import Outlook, outstanding
 from drakkar_flow.testing.reader import MemoryReader
 from drakkar_flow.testing.receipts import Receipts, WatchedTrack
 from drakkar_flow.testing.sinks import MemoryDeadLetters, MemorySink
 from drakkar_flow.testing.stillness import Stillness, WatchedBridge, WatchedFlight
 
-__all__ = ["FlowRun", "Outcome", "executor_of", "sinks_of"]
+__all__ = ["FlowRun", "executor_of", "sinks_of"]
 
 E = TypeVar("E", bound=Event)
 T = TypeVar("T")
@@ -57,26 +57,6 @@ _BACKOFF = Backoff(initial_s=0.001, max_s=0.001)
 _MIB = 1024 * 1024
 _CLOSE_S = 10.0  # for the executor to let go of its programs
 _LOOK_S = 0.005  # between two looks at a condition no event announces
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a flow did: payloads by sink id, committed offsets, dead letters, events, why it failed."""
-
-    deliveries: dict[str, list[Any]]
-    committed: dict[Lane, int]
-    dead_letters: list[Failure]
-    events: list[Event]
-    failure: str | None
-
-    @property
-    def values(self) -> list[Any]:
-        """The data of every payload, sink by sink, in the order each sink wrote them."""
-        return [payload.data for payloads in self.deliveries.values() for payload in payloads]
-
-    def of(self, kind: type[E]) -> list[E]:
-        """The events of one type, in order."""
-        return [event for event in self.events if isinstance(event, kind)]
 
 
 class FlowRun:
