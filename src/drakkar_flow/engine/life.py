@@ -62,7 +62,7 @@ class FlowLife:
         Raises:
             StartupError: it raised or returned no valid configuration.
         """
-        self._bus.emit(StateChanged("starting", flow=self.flow.name))
+        self._bus.emit(StateChanged("starting", flow=self.flow.name, config=str(config.file or "")))
         self._bridge.open()
         return self.hooks.startup(config)
 

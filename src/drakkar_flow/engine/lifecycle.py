@@ -95,6 +95,8 @@ class Lifecycle:
         if self._started:
             raise RuntimeError("a flow's life is lived once: make a new one to run the flow again")
         self._started = True
+        if self._own_signals:
+            self._watch_children()
         try:
             return self._start()
         except BaseException as exc:
@@ -191,6 +193,11 @@ class Lifecycle:
         if self._life.parts is not None:
             self._life.parts.control.fail(reason)
 
+    def _watch_children(self) -> None:
+        """Whoever started us may ignore SIGCHLD; the kernel would then not tell how a program ended."""
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+            self._old_signals[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
     def _take_signals(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
@@ -199,7 +206,7 @@ class Lifecycle:
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._signals += 1
-        if self._signals > 1:
+        if self._signals == 2:  # more would only begin it again
             self._abort()
         self.stop()
 
@@ -209,8 +216,8 @@ class Lifecycle:
         if parts is not None and parts.executor is not None:
             try:
                 self._bridge.run(parts.executor.close(), _ABORT_S)
-            except Exception as exc:  # on the way out, whatever it is
-                self._log.warning("abort_left_children", error=str(exc))
+            except Exception as exc:  # on the way out, whatever it is: the loop is blocked, say
+                self._log.warning("abort_left_children", error=str(exc), expect="they end after this process")
         os._exit(EXIT_ABORTED)
 
     # --- close ----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from drakkar_flow.graph.periodic import Periodic
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import PeriodicRan
-from drakkar_flow.runtime.failures import describe
+from drakkar_flow.runtime.failures import describe, is_cancelled
 
 __all__ = ["PERIODIC", "Periodics"]
 
@@ -59,9 +59,8 @@ class Periodics:
         error: BaseException | None = None
         try:
             await periodic.fn()
-        except (Exception, asyncio.CancelledError) as exc:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+        except BaseException as exc:
+            if is_cancelled():
                 raise
             error = exc
         text = describe(error) if error is not None else ""

@@ -18,6 +18,7 @@ from drakkar_flow.executor.child import Child
 from drakkar_flow.executor.ended import task_finished
 from drakkar_flow.executor.environment import startup_problems
 from drakkar_flow.executor.launch import Launcher
+from drakkar_flow.executor.orphans import Guard
 from drakkar_flow.executor.priority import PriorityQueue, Ticket
 from drakkar_flow.model.task import ExecutorError, ExecutorTask
 from drakkar_flow.observe.bus import Bus
@@ -76,6 +77,7 @@ class OneshotExecutor:
     def __init__(self, config: ExecutorConfig, bus: Bus) -> None:
         self._config = config
         self._bus = bus
+        self._guard = Guard(bus)
         self._launcher: Launcher | None = None
         self._jobs: set[_Job] = set()
         self._closing = False
@@ -100,7 +102,7 @@ class OneshotExecutor:
         if problems := startup_problems(self._config, os.environ):
             raise StartupError(problems, exit_code=2)
         self._loop = asyncio.get_running_loop()
-        self._launcher = Launcher(self._config, os.environ)
+        self._launcher = Launcher(self._config, os.environ, self._guard.variables)
 
     def statistics(self) -> ExecutorStatistics:
         """How many programs run and wait now; may be called from any thread."""
@@ -145,6 +147,7 @@ class OneshotExecutor:
             await outlast(self._emptied)
         finally:
             self._end_threads()
+            self._guard.close()
 
     # On the loop's thread
 
@@ -157,6 +160,7 @@ class OneshotExecutor:
             )
             self._threads.append(thread)
             thread.start()
+            self._guard.start()
         if not self._timer_runs and self._waiting:
             self._timer_runs = True
             self._loop.call_later(_BATCH_S, self._collect_while_tasks_wait)

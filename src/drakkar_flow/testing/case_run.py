@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from drakkar_flow.config.environ import PREFIXES
-from drakkar_flow.config.load import load_config
+from drakkar_flow.config.find import find_config
+from drakkar_flow.config.load import load
 from drakkar_flow.config.root import DrakkarConfig
-from drakkar_flow.engine.terse import config_for, stream_of
+from drakkar_flow.engine.terse import stream_of
 from drakkar_flow.errors import DrakkarFlowError, SinkError
 from drakkar_flow.testing.cases import AnswerCase, Case, Cases, RuleCase, StepCase
 from drakkar_flow.testing.compare import differences
@@ -64,10 +65,10 @@ def _prepare(cases: Cases, case: Case, find: FindFlow) -> tuple[Any, DrakkarConf
     place, colon, name = cases.file.flow.partition(":")
     is_file = place.endswith(".py")
     flow, file = find(f"{directory / place if is_file else place}{colon}{name}")
-    given = directory / cases.file.config_file if cases.file.config_file else config_for(file)
+    named = directory / cases.file.config_file if cases.file.config_file else None
     variables = {key: value for key, value in os.environ.items() if not key.startswith(PREFIXES)}
     overrides = _merged(cases.file.config, case.config)
-    return flow, load_config(given, overrides=overrides, environ=variables)
+    return flow, load(find_config(named, variables, file), overrides=overrides, environ=variables).config
 
 
 def _outcome(case: Case, directory: Path, flow: Any, config: DrakkarConfig) -> Outcome:

@@ -104,6 +104,25 @@ def test_a_life_is_lived_once() -> None:
     assert set(threading.enumerate()) <= before
 
 
+def test_the_ends_of_programs_are_told_though_sigchld_was_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever started us may ignore it, and what is ignored is inherited; afterwards it is as before."""
+    life = Lifecycle(StreamFlow("f"), from_mapping({}), own_logging=False, own_signals=True)
+    seen: list[object] = []
+
+    def start() -> None:
+        seen.append(signal.getsignal(signal.SIGCHLD))
+        raise Aborted
+
+    monkeypatch.setattr(life, "_start", start)
+    old = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with pytest.raises(Aborted):
+            life.start()
+        assert (seen, signal.getsignal(signal.SIGCHLD)) == ([signal.SIG_DFL], signal.SIG_IGN)
+    finally:
+        signal.signal(signal.SIGCHLD, old)
+
+
 def test_the_end_is_told_when_the_last_worker_has_ended() -> None:
     """With several workers the first committer that closes does not close what the others still use."""
     ended: list[bool] = []

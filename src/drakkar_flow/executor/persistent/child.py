@@ -182,13 +182,16 @@ class Child:
         except ProtocolError as exc:
             self._doom("protocol", f"child {self.number} broke the protocol: {exc}")
             return
+        if self._process.ended:
+            self.capacity = 0
         owner.turned(self)
-        if self._retired:
-            self._kill_if_hopeless()
+        self._kill_if_hopeless()
 
     def on_log(self, data: bytes) -> None:
         """Pass its log lines on."""
-        lines, more = self._log.feed(data)
+        self._pass_on(*self._log.feed(data))
+
+    def _pass_on(self, lines: list[str], more: int) -> None:
         if lines:
             self._owner.logged(self, lines, more)
 
@@ -203,6 +206,7 @@ class Child:
     def on_end(self, exit_code: int) -> None:
         """It is gone: what it had is lost."""
         self.capacity = 0
+        self._pass_on(*self._log.end())
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

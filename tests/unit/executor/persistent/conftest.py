@@ -20,14 +20,15 @@ from drakkar_flow.executor.persistent import pool as pool_module
 from drakkar_flow.executor.persistent.pool import PersistentExecutor
 from drakkar_flow.model.task import ExecutorTask
 from drakkar_flow.observe import events as ev
+from drakkar_flow.observe import executor_events as xev
 from drakkar_flow.observe.bus import Bus
 from support.children import command
 
 HEARD = (
-    ev.ChildStarted,
-    ev.ChildEnded,
-    ev.ChildLogged,
-    ev.ExecutorBreakerChanged,
+    xev.ChildStarted,
+    xev.ChildEnded,
+    xev.ChildLogged,
+    xev.ExecutorBreakerChanged,
     ev.TaskFellBack,
     ev.TaskFinished,
     ev.TasksCompleted,

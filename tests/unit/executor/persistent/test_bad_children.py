@@ -15,6 +15,8 @@ from drakkar_flow.executor.base import run
 from drakkar_flow.executor.persistent.pool import PersistentExecutor
 from drakkar_flow.model.task import ExecutorError, ExecutorResult
 from drakkar_flow.observe import events as ev
+from drakkar_flow.observe import executor_events as xev
+from support.processes import programs
 from unit.executor.persistent.conftest import Later, Pool, of, run_all, task
 
 pytestmark = pytest.mark.anyio
@@ -42,9 +44,9 @@ async def test_a_broken_protocol_costs_the_request_and_says_why(
     assert isinstance(outcome, ExecutorError)
     assert outcome.kind == kind
     assert reason in (outcome.exception or "")
-    await until(lambda: len(of(ev.ChildStarted, events)) == 2)
-    assert [event.failed for event in of(ev.ChildEnded, events)] == [True]
-    assert outcome.pid == of(ev.ChildEnded, events)[0].pid
+    await until(lambda: len(of(xev.ChildStarted, events)) == 2)
+    assert [event.failed for event in of(xev.ChildEnded, events)] == [True]
+    assert outcome.pid == of(xev.ChildEnded, events)[0].pid
 
 
 async def test_noise_on_stdout_is_shown(make_worker: Pool):
@@ -62,7 +64,7 @@ async def test_a_second_answer_kills_the_child_but_not_what_was_answered(make_wo
     assert isinstance(result, ExecutorResult)
     outcome = await run(pool, task("b"))
     assert isinstance(outcome, ExecutorResult | ExecutorError)
-    assert "answered request 1 a second time" in of(ev.ChildEnded, events)[0].reason
+    assert "answered request 1 a second time" in of(xev.ChildEnded, events)[0].reason
 
 
 async def test_a_crash_costs_what_was_under_way_in_that_child_only(make_worker: Pool, until: Until):
@@ -81,6 +83,14 @@ async def test_the_last_words_of_a_child_are_told(make_pool: Pool):
     outcome = await run(pool, task())
     assert isinstance(outcome, ExecutorError)
     assert outcome.exception == ("child 0 ended with exit code 4 with a request; its stderr ended with: out of cheese")
+
+
+async def test_a_last_line_without_an_end_is_logged(make_pool: Pool, events: list[ev.Event], until: Until):
+    """Many a program that gives up writes one."""
+    pool = await make_pool(["sh", "-c", "read line; printf 'out of cheese' >&2; exit 4"], protocol="lines")
+    await run(pool, task())
+    await until(lambda: of(xev.ChildEnded, events))
+    assert [event.lines for event in of(xev.ChildLogged, events)] == [("out of cheese",)]
 
 
 async def test_a_child_that_met_a_limit_is_told_so(make_pool: Pool):
@@ -103,7 +113,7 @@ async def test_a_request_that_is_never_answered_times_out(make_worker: Pool, nam
     assert (outcome.kind, outcome.exception, outcome.stderr) == ("timeout", "Timeout after 0.1s", "task timed out")
     after = await run(pool, task())
     assert after.pid != outcome.pid
-    assert [event.failed for event in of(ev.ChildEnded, events)] == [False]
+    assert [event.failed for event in of(xev.ChildEnded, events)] == [False]
 
 
 async def test_others_are_let_finish_when_one_request_times_out(
@@ -136,8 +146,8 @@ async def test_others_are_let_finish_when_one_request_times_out(
     assert result.stdout == "in time"
     third = pool.submit(task("third"), 0, lambda _: None)
     assert pool.statistics().waiting == 1
-    await until(lambda: len(of(ev.ChildStarted, events)) == 2)
-    assert [event.failed for event in of(ev.ChildEnded, events)] == [False]
+    await until(lambda: len(of(xev.ChildStarted, events)) == 2)
+    assert [event.failed for event in of(xev.ChildEnded, events)] == [False]
     third.cancel()
 
 
@@ -164,7 +174,7 @@ async def test_a_child_that_can_cancel_lives_on_after_a_timeout(
     later.let_pass(110, pool)
     assert (await slow).kind == "timeout"
     assert (await run(pool, task("quick"))).stdout == "quick"
-    assert len(of(ev.ChildStarted, events)) == 1
+    assert len(of(xev.ChildStarted, events)) == 1
     assert pool.statistics().running == 0
 
 
@@ -202,7 +212,7 @@ async def test_a_flood_on_stderr_neither_blocks_nor_fills_the_log(make_worker: P
     pool = await make_worker("flood_stderr", 4)
     (result,) = await run_all(pool, "x")
     assert result.stdout == "x"
-    logged = of(ev.ChildLogged, events)
+    logged = of(xev.ChildLogged, events)
     assert max(len(event.lines) for event in logged) <= 20
     assert max(len(line) for event in logged for line in event.lines) <= 1001
 
@@ -226,7 +236,7 @@ async def test_many_crashes_leave_nothing_behind(make_worker: Pool):
     outcomes = await run_all(pool, *map(str, range(40)))
     assert sum(isinstance(outcome, ExecutorError) for outcome in outcomes) == 20
     assert us.num_fds() <= before
-    assert len(us.children()) <= 1
+    assert len(programs()) <= 1
 
 
 async def test_a_child_that_ends_by_itself_while_idle_is_replaced(
@@ -236,8 +246,8 @@ async def test_a_child_that_ends_by_itself_while_idle_is_replaced(
     pool = await make_pool(["sh", "-c", "read line; echo $line"], protocol="lines")
     for lives in (1, 2, 3):
         assert (await run(pool, task())).stdout == "x\n"
-        await until(lambda lives=lives: len(of(ev.ChildEnded, events)) == lives)
-    assert {event.failed for event in of(ev.ChildEnded, events)} == {False}
+        await until(lambda lives=lives: len(of(xev.ChildEnded, events)) == lives)
+    assert {event.failed for event in of(xev.ChildEnded, events)} == {False}
 
 
 # --- crash loops --------------------------------------------------------------------------------
@@ -260,7 +270,7 @@ def make_looping(make_pool: Pool, tmp_path: Path) -> Callable[..., Awaitable[Per
 
 def states(events: list[ev.Event]) -> list[str]:
     """What the breaker went through."""
-    return [event.state for event in of(ev.ExecutorBreakerChanged, events)]
+    return [event.state for event in of(xev.ExecutorBreakerChanged, events)]
 
 
 async def test_a_crash_loop_opens_the_breaker_and_a_probe_closes_it(
@@ -270,8 +280,8 @@ async def test_a_crash_loop_opens_the_breaker_and_a_probe_closes_it(
     pool = await make_looping()
     await until(lambda: "half_open" in states(events))
     assert states(events)[:2] == ["open", "half_open"]
-    assert "exit code 3" in of(ev.ExecutorBreakerChanged, events)[0].reason
-    assert "ended with: broken" in of(ev.ExecutorBreakerChanged, events)[0].reason
+    assert "exit code 3" in of(xev.ExecutorBreakerChanged, events)[0].reason
+    assert "ended with: broken" in of(xev.ExecutorBreakerChanged, events)[0].reason
     waiting = asyncio.create_task(run_all(pool, *map(str, range(9))))
     await until(lambda: states(events).count("half_open") >= 3)
     (tmp_path / "broken").unlink()
@@ -284,7 +294,7 @@ async def test_a_worker_that_dies_of_its_first_task_gets_one_at_a_time(make_work
     pool = await make_worker("crash_after_n", 0, breaker_cooldown_s=0.01)
     outcomes = await run_all(pool, *map(str, range(7)))
     assert {outcome.kind for outcome in outcomes} == {"crash"}
-    assert [event.requests for event in of(ev.ChildEnded, events)] == [4, 1, 1, 1]
+    assert [event.requests for event in of(xev.ChildEnded, events)] == [4, 1, 1, 1]
 
 
 async def test_in_a_crash_loop_each_probe_costs_one_request_at_most(make_pool: Pool, events: list[ev.Event]):
@@ -292,7 +302,7 @@ async def test_in_a_crash_loop_each_probe_costs_one_request_at_most(make_pool: P
     pool = await make_pool(["sh", "-c", "read line; exit 3"], protocol="lines", breaker_cooldown_s=0.01)
     outcomes = await run_all(pool, *map(str, range(70)))
     assert {outcome.kind for outcome in outcomes} == {"crash"}
-    assert [event.requests for event in of(ev.ChildEnded, events)] == [64, 1, 1, 1, 1, 1, 1]
+    assert [event.requests for event in of(xev.ChildEnded, events)] == [64, 1, 1, 1, 1, 1, 1]
 
 
 async def test_with_patience_tasks_fail_when_no_child_runs_for_long(make_looping: Pool, until: Until, events: Any):
