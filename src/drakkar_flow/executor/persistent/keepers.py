@@ -103,8 +103,10 @@ class Keepers:
             self._note_breaker("a child has answered")
 
     def recycle(self, now: float) -> None:
-        """Replace the children that are too old or too large."""
-        for child in list(self.children):
+        """Replace a child that is too old or too large, one after the other, so that the others do its work."""
+        for child in self.children:
+            if any(other.capacity == 0 for other in self.children):
+                return
             child.recycle_if_due(now)
 
     def _try(self, child: Child) -> None:
@@ -115,9 +117,11 @@ class Keepers:
 
     async def _keep(self, number: int) -> None:
         fruitless = 0  # lives in a row that failed without an answer
+        share = (number + 1) / self.size  # first lives differ in length, else all would be replaced at once
         while (ticket := await self._permission()) is not None:
             self._tickets[number] = ticket
-            farewell = await self._one_life(number)
+            farewell = await self._one_life(number, share)
+            share = 1.0
             self._judge(ticket, farewell)
             if farewell.failed and not self._closing:
                 fruitless = 0 if farewell.answered else fruitless + 1
@@ -140,12 +144,12 @@ class Keepers:
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
 
-    async def _one_life(self, number: int) -> Farewell:
+    async def _one_life(self, number: int, share: float) -> Farewell:
         try:
             spawned = await self._spawn()
         except (OSError, ValueError) as exc:
             return Farewell(f"child {number} can't be started: {exc}", failed=True)
-        child = Child(number, self._settings, self._limits, self._owner)
+        child = Child(number, self._settings, self._limits, self._owner, share)
         self.children.append(child)
         self._bus.emit(ChildStarted(number, spawned.pid))
         child.begin(spawned)
