@@ -91,8 +91,12 @@ class Keepers:
             if self._settings.protocol == "lines":  # it has shown nothing yet
                 child.allow(0)
                 self._loop.call_later(_EARLY_S, self._try, child)
-        elif not self._warm.done() and sum(child.capacity > 0 for child in self.children) == self.size:
+        elif not self._warm.done() and self._ready == self.size:
             self._warm.set_result("")
+
+    @property
+    def _ready(self) -> int:
+        return sum(child.capacity > 0 for child in self.children)
 
     def answered(self, child: Child) -> None:
         """A child has answered: those after a failure have shown that they work."""
@@ -105,7 +109,7 @@ class Keepers:
     def recycle(self, now: float) -> None:
         """Replace a child that is too old or too large, one after the other, so that the others do its work."""
         for child in self.children:
-            if any(other.capacity == 0 for other in self.children):
+            if self._ready < self.size:
                 return
             child.recycle_if_due(now)
 
