@@ -13,7 +13,7 @@ from contextlib import suppress
 from drakkar_flow.config.executor import ExecutorConfig
 from drakkar_flow.executor.base import outlast
 from drakkar_flow.executor.confine import confined
-from drakkar_flow.executor.environment import base_environment, find_program
+from drakkar_flow.executor.environment import base_environment, find_program, forget_programs
 from drakkar_flow.executor.persistent.child import Child, ChildLimits, Farewell, Owner
 from drakkar_flow.executor.persistent.process import Spawned, spawn
 from drakkar_flow.executor.spawn import Environment, Spawner
@@ -152,6 +152,7 @@ class Keepers:
         try:
             spawned = await self._spawn()
         except (OSError, ValueError) as exc:
+            forget_programs()
             return Farewell(f"child {number} can't be started: {exc}", failed=True)
         child = Child(number, self._settings, self._limits, self._owner, share)
         self.children.append(child)
