@@ -116,10 +116,7 @@ class FlowRun:
         if not open_end:
             self.reader.end()
         self.sinks = sinks_of(self.flow, config, sinks)
-        if real_programs:
-            executor = _real_executor(self.flow, config, self._bus)
-        else:
-            executor = executor_of(self.flow, config, executor)
+        executor = _real(self.flow, config, self._bus) if real_programs else executor_of(self.flow, config, executor)
         self._scripted = executor if isinstance(executor, ScriptedExecutor) else None
         self._executor = Told(self._scripted, self._bus) if self._scripted is not None else executor
         self._changed = threading.Condition()
@@ -368,6 +365,6 @@ def executor_of(flow: StreamFlow, config: DrakkarConfig, given: Executor | None)
     return executor
 
 
-def _real_executor(flow: StreamFlow, config: DrakkarConfig, bus: Bus) -> Executor | None:
+def _real(flow: StreamFlow, config: DrakkarConfig, bus: Bus) -> Executor | None:
     execute: Execute | None = flow.find(Execute)
     return make_executor(executor_config(config.executor, execute), bus) if execute is not None else None

@@ -250,6 +250,22 @@ async def test_a_child_that_ends_by_itself_while_idle_is_replaced(
     assert {event.failed for event in of(xev.ChildEnded, events)} == {False}
 
 
+async def test_a_program_that_was_installed_anew_elsewhere_is_found(
+    make_pool: Pool, events: list[ev.Event], until: Until, tmp_path: Path
+):
+    """By an upgrade, say: where it was before is forgotten."""
+    for directory in ("old", "new"):
+        (tmp_path / directory).mkdir()
+    old, new = tmp_path / "old" / "a-cat", tmp_path / "new" / "a-cat"
+    old.symlink_to("/bin/cat")
+    env = {"PATH": f"{old.parent}:{new.parent}"}
+    pool = await make_pool(["a-cat"], {"env": env}, protocol="lines", breaker_cooldown_s=0.01)
+    old.rename(new)
+    psutil.Process(pool._children[0].pid).kill()
+    await until(lambda: len(of(ev.ChildStarted, events)) == 2)
+    assert (await run(pool, task())).stdout == "x\n"
+
+
 # --- crash loops --------------------------------------------------------------------------------
 
 
