@@ -27,7 +27,7 @@ from drakkar_flow.observe.events import (
 )
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.circuit import Circuit
-from drakkar_flow.runtime.failures import describe, failure_of
+from drakkar_flow.runtime.failures import describe, failure_of, is_cancelled
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.step import Worker
 from drakkar_flow.runtime.writes import Writes
@@ -275,7 +275,7 @@ class DeliverWorker(Worker):
         if self._settings.on_error is None:
             return DeliveryAction.DLQ
         started = time.monotonic()
-        problem: Exception | None = None
+        problem: BaseException | None = None
         action: DeliveryAction | None = None
         seen = DeliveryError(
             sink_name=self._settings.name,
@@ -286,7 +286,9 @@ class DeliverWorker(Worker):
         try:
             answer = self._settings.on_error(seen)
             action = DeliveryAction(await answer if inspect.isawaitable(answer) else answer)
-        except Exception as exc:  # a hook that raises must not lose payloads
+        except BaseException as exc:  # a hook that raises must not lose payloads
+            if is_cancelled():
+                raise
             problem = exc
         text = f"on_delivery_error: {describe(problem)}" if problem else ""
         self._bus.emit(HookRan("on_delivery_error", time.monotonic() - started, text, problem))

@@ -7,6 +7,9 @@ import pytest
 pytest_plugins = ["pytester"]
 
 FLOW = """
+import asyncio
+import sys
+
 from drakkar_flow import ExecutorTask, Handler, KafkaPayload, StreamFlow
 
 class Upper(Handler[str, str]):
@@ -92,7 +95,8 @@ def test_it(drakkar_kit):
     kit.wait_for(lambda: kit.failure)
 
 async def leave(value):
-    raise SystemExit(3)
+    asyncio.get_running_loop().call_soon(sys.exit, 3)
+    await asyncio.sleep(60)
 """
     )
     result = suite.runpytest_subprocess()
