@@ -122,6 +122,7 @@ class Lifecycle:
         self._serve_metrics()
         parts = self._parts = build_parts(self.flow, self.config, self._bus, self._bridge, self.close)
         self._metrics.watch(self._gauges)
+        self._metrics.describe_sinks((part.spec.kind, part.name) for part in parts.sinks.values())
         dataflow = compile_flow(self.flow, parts)
         self._bridge.run(connect_all(parts, self._log))
         self._hooks.ready(self.config, parts.sinks.values())
