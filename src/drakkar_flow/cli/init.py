@@ -30,7 +30,7 @@ def init(
         Style.HANDLER
     ),
 ) -> None:
-    """Write a pipeline with its settings, a test and a README; nothing that exists is overwritten."""
+    """Write a pipeline with its settings, tests and a README; nothing that exists is overwritten."""
     made = project(directory.resolve().name, style)
     problems = [
         Problem(str(directory / name), "exists already", "choose another directory, or move it away")
@@ -47,6 +47,7 @@ def init(
         raise FlowError([Problem(str(directory), f"can't be written: {exc.strerror}", "choose another")]) from exc
     for name in made:
         typer.echo(str(directory / name))
+    typer.echo(f"try it without Kafka: drakkar-flow test {directory / 'pipeline.test.yaml'}")
 
 
 def project(name: str, style: Style) -> dict[str, str]:

@@ -20,11 +20,13 @@ _NO_PROGRAM = "no program to run: set executor.binary_path in the configuration,
 
 
 class Launcher:
-    """Knows how programs are started here: the configuration, and the environment as `parent` is now."""
+    """Knows how programs are started here: the configuration, and the environment as `parent` is now with `mark`."""
 
-    def __init__(self, config: ExecutorConfig, parent: Mapping[str, str]) -> None:
+    def __init__(
+        self, config: ExecutorConfig, parent: Mapping[str, str], mark: Mapping[str, str] | None = None
+    ) -> None:
         self._binary_path = config.binary_path
-        self._env = Environment(base_environment(config, parent))
+        self._env = Environment(base_environment(config, parent, mark))
         self._cwd = config.cwd
         self._confines = config.limits
         self._spawner = Spawner(config.cwd)

@@ -30,7 +30,8 @@ QUEUE_KBYTES = 64 * 1024
 _SINGLE = frozenset({"headers", "partition", "timestamp"})
 """What produce_batch ignores or refuses: such messages go through produce, one by one."""
 # librdkafka's own errors are public, though their names begin with an underscore.
-_FATAL = frozenset({KafkaError._FATAL, KafkaError._STATE})  # noqa: SLF001
+_SPENT = frozenset({KafkaError._FATAL, KafkaError._STATE, KafkaError._MSG_TIMED_OUT})  # noqa: SLF001
+"""After these a producer is of no more use."""
 _TOO_LARGE = frozenset(
     {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError._QUEUE_FULL}  # noqa: SLF001
 )
@@ -105,6 +106,10 @@ class KafkaClient:
     runs out of time all the same, what is left is purged, which reports it as failed; if even then
     reports are missing, or the producer met a fatal error, the outcome is unknown: the whole
     portion counts as failed and the producer is made anew. Never is success assumed.
+
+    A message that timed out costs the producer too: when the last broker of a cluster shuts down in
+    good order, it may answer that there are no brokers, and librdkafka (2.16) then forgets all it
+    knew and never asks `bootstrap.servers` again. Only a new producer finds the brokers that came back.
 
     The callbacks are one fixed set, by position in the portion: a portion ends before the next one
     begins, and a producer that was given up is never polled again.
@@ -260,7 +265,7 @@ class KafkaClient:
     def _on_report(self, index: int, error: KafkaError | None, _message: Any) -> None:
         if error is None:
             return
-        if error.fatal() or error.code() in _FATAL:
+        if error.fatal() or error.code() in _SPENT:
             self._give_up(error.str())
         self._errors[index] = self._as_sink_error(error)
 

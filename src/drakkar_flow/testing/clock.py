@@ -8,8 +8,12 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
+from contextvars import Context
 from math import inf
 from typing import TypeVar, TypeVarTuple
+from weakref import WeakSet
+
+from drakkar_flow.engine.periodics import PERIODIC
 
 __all__ = ["FakeClock"]
 
@@ -43,6 +47,11 @@ class FakeClock:
         self._changed = threading.Condition()
         self.stands = True
         """Whether it moves only by `advance`; else it jumps where it may."""
+        self.spent = False
+        """Whether time may pass, but nothing is left that it could bring."""
+        self.idle_jumps = 0
+        """Over how many pauses the clock has jumped in a row that brought nothing but periodic functions."""
+        self._waiting = 0
         self._target = 0.0
         self._loop: _Loop | None = None
         self._is_still: Callable[[], bool] = bool
@@ -69,14 +78,17 @@ class FakeClock:
     def running(self) -> Iterator[None]:
         """Let time pass by itself as long as the block lasts."""
         with self._changed:
+            self._waiting += 1
             if self._loop is not None:
                 self._go(inf)
         try:
             yield
         finally:
             with self._changed:
-                self._target = self.now
-                self.stands = True
+                self._waiting -= 1
+                if not self._waiting:
+                    self._target = self.now
+                    self.stands = True
 
     # --- what a run of the flow does -----------------------------------------------------------------
 
@@ -107,7 +119,8 @@ class FakeClock:
 
     def _go(self, target: float) -> None:
         self._target = target
-        self.stands = False
+        self.stands = self.spent = False
+        self.idle_jumps = 0
         if self._loop is not None:
             with suppress(RuntimeError):  # it was closed just now
                 self._loop.call_soon_threadsafe(bool)  # it may sleep; now it has to look
@@ -123,8 +136,10 @@ class FakeClock:
                 self._changed.notify_all()
                 return False
             step = left if pause_s is None else min(pause_s, left)
-            if step == inf:
+            self.spent = step == inf
+            if self.spent:
                 return False
+            self.idle_jumps = 0 if self._loop is None or self._loop.has_timers else self.idle_jumps + 1
             self.now = self._target if step == left else self.now + step
             self.jumps.append(step)
             return True
@@ -145,10 +160,14 @@ class _Selector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
+        if ready:
+            self._clock.spent = False
         if timeout is not None and timeout <= 0:
             return ready
         while not ready and (self.waits_for_reality or not self._clock.jump(timeout)):
             ready = super().select(None if self._clock.stands else _LOOK_S)
+            if ready or self.waits_for_reality:
+                self._clock.spent = False
         return ready
 
 
@@ -156,6 +175,7 @@ class _Loop(asyncio.SelectorEventLoop):
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock
         self._files = _Selector(clock)
+        self._timers: WeakSet[asyncio.TimerHandle] = WeakSet()
         super().__init__(self._files)
 
     @property
@@ -164,6 +184,20 @@ class _Loop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._clock.now
+
+    def call_at(
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        timer = super().call_at(when, callback, *args, context=context)
+        task = asyncio.current_task(self)
+        if task is None or not task.get_name().startswith(PERIODIC):
+            self._timers.add(timer)
+        return timer
+
+    @property
+    def has_timers(self) -> bool:
+        """Whether anything is due some time that no periodic function waits for."""
+        return any(timer.when() > self._clock.now and not timer.cancelled() for timer in self._timers)
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         self._files.threads += 1

@@ -183,7 +183,7 @@ lives = st.lists(st.lists(st.tuples(st.integers(0, 10**6), st.booleans()), max_s
 
 
 @settings(max_examples=300, deadline=None)
-@given(logs, lives, st.sampled_from([0, 7, 11, 3072]))
+@given(logs, lives, st.sampled_from([0, 11, 15, 3072]))
 def test_over_any_lives_nothing_is_lost_and_nothing_told_is_repeated(
     log: list[int], lives: list[list[tuple[int, bool]]], metadata_size: int
 ) -> None:

@@ -193,6 +193,16 @@ def test_a_fatal_report_replaces_the_producer_too() -> None:
     assert sender.send(messages(b"a")) == {}
 
 
+def test_a_producer_whose_messages_timed_out_is_replaced() -> None:
+    """It may have lost every broker for good, though they are back."""
+    first, second = FakeProducer(failing(a=KafkaError._MSG_TIMED_OUT)), FakeProducer(failing())
+    sender = client(first, second)
+
+    assert list(sender.send(messages(b"a", b"b"))) == [0]
+    assert sender.send(messages(b"a")) == {}
+    assert second.flushes == [[b"a"]]
+
+
 def test_large_batches_go_in_portions() -> None:
     """No more is handed over at once than the configuration lets librdkafka hold."""
     producer = FakeProducer(failing(m2=KafkaError._MSG_TIMED_OUT))
