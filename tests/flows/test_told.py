@@ -10,7 +10,13 @@ import pytest
 from drakkar_flow import DrakkarConfig, ErrorAction, Record
 from drakkar_flow.config.delivery import RetryConfig
 from drakkar_flow.errors import SinkError
-from drakkar_flow.observe.events import DeliveriesSuppressed
+from drakkar_flow.observe.events import (
+    DeliveriesSuppressed,
+    DrainFinished,
+    PartitionsAssigned,
+    PartitionsRevoked,
+    StateChanged,
+)
 from drakkar_flow.observe.lines import LINES
 from drakkar_flow.testing import (
     FlowRun,
@@ -23,6 +29,7 @@ from drakkar_flow.testing import (
 )
 from support.handlers import PerRecord, task
 
+LIFE = {StateChanged, PartitionsAssigned, PartitionsRevoked, DrainFinished}
 PLACE = {"topic": "input", "partition": 5, "offset": 71}
 RETRIED = DrakkarConfig(executor={"max_retries": 1, "retry": {"exit_codes": [3]}})
 TWICE = MemorySinkSettings(retry=RetryConfig(attempts=2, initial_s=0.001, max_s=0.001))
@@ -77,9 +84,9 @@ def run(handler: PerRecord, **settings: Any) -> Outcome:
 
 
 def lines(outcome: Outcome) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What the log says of it."""
+    """What the log says of it, without the life of the flow itself."""
     for event in outcome.events:
-        line = LINES[type(event)](event) if type(event) in LINES else None
+        line = LINES[type(event)](event) if type(event) in LINES.keys() - LIFE else None
         if line is not None and line.level in ("info", "warning", "error"):
             yield line.event, line.fields
 

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 
 from drakkar_flow.executor.base import run
-from drakkar_flow.executor.persistent import pool as pool_module
 from drakkar_flow.executor.persistent.pool import PersistentExecutor
 from drakkar_flow.model.task import ExecutorError, ExecutorResult
 from drakkar_flow.observe import events as ev
 from drakkar_flow.observe import executor_events as xev
 from support.processes import programs
-from unit.executor.persistent.conftest import Pool, of, run_all, task
+from unit.executor.persistent.conftest import Later, Pool, of, run_all, task
 
 pytestmark = pytest.mark.anyio
 
@@ -121,7 +118,7 @@ async def test_a_request_that_is_never_answered_times_out(make_worker: Pool, nam
 
 
 async def test_others_are_let_finish_when_one_request_times_out(
-    make_pool: Pool, events: list[ev.Event], until: Until, tmp_path: Path
+    make_pool: Pool, events: list[ev.Event], until: Until, later: Later, tmp_path: Path
 ):
     """The child gets nothing new and is killed when the others have ended."""
     script = """if True:
@@ -136,10 +133,13 @@ async def test_others_are_let_finish_when_one_request_times_out(
         time.sleep(1000)
     """
     signal = tmp_path / "go"
-    pool = await make_pool([sys.executable, "-c", script, str(signal)], executor={"task_timeout_seconds": 0.5})
+    pool = await make_pool([sys.executable, "-c", script, str(signal)], executor={"task_timeout_seconds": 100})
     late = asyncio.create_task(run(pool, task("late")))
-    await asyncio.sleep(0.3)
+    await until(lambda: pool.statistics().running == 1)
+    later.let_pass(60, pool)
     second = asyncio.create_task(run(pool, task("second")))
+    await until(lambda: pool.statistics().running == 2)
+    later.let_pass(60, pool)
     assert (await late).kind == "timeout"
     signal.touch()
     result = await second
@@ -152,7 +152,9 @@ async def test_others_are_let_finish_when_one_request_times_out(
     third.cancel()
 
 
-async def test_a_child_that_can_cancel_lives_on_after_a_timeout(make_pool: Pool, events: list[ev.Event]):
+async def test_a_child_that_can_cancel_lives_on_after_a_timeout(
+    make_pool: Pool, events: list[ev.Event], until: Until, later: Later
+):
     """It is asked to, answers, and does the next task."""
     script = """if True:
         import json, sys
@@ -166,8 +168,12 @@ async def test_a_child_that_can_cancel_lives_on_after_a_timeout(make_pool: Pool,
             elif frame["stdin"] == "quick":
                 say(id=frame["id"], stdout="quick")
     """
-    pool = await make_pool([sys.executable, "-c", script], executor={"task_timeout_seconds": 0.1, "kill_grace_s": 20.0})
-    assert (await run(pool, task("slow"))).kind == "timeout"
+    limits = {"task_timeout_seconds": 100, "kill_grace_s": 20.0}
+    pool = await make_pool([sys.executable, "-c", script], executor=limits)
+    slow = asyncio.create_task(run(pool, task("slow")))
+    await until(lambda: pool.statistics().running == 1)
+    later.let_pass(110, pool)
+    assert (await slow).kind == "timeout"
     assert (await run(pool, task("quick"))).stdout == "quick"
     assert len(of(xev.ChildStarted, events)) == 1
     assert pool.statistics().running == 0
@@ -181,11 +187,18 @@ async def test_silence_ends_a_child_long_before_its_tasks_time_out(make_worker: 
     assert outcomes[0].exception == "child 0 wrote nothing for 0.1 s"
 
 
-async def test_progress_is_not_silence(make_worker: Pool):
+async def test_progress_is_not_silence(make_worker: Pool, until: Until, later: Later):
     """Who says that it works on gets all the time a task has."""
-    pool = await make_worker("only_progress", 0.01, idle_output_timeout_s=0.15, executor={"task_timeout_seconds": 0.4})
-    outcome = await run(pool, task())
-    assert outcome.exception == "Timeout after 0.4s"
+    limits = {"task_timeout_seconds": 100}
+    pool = await make_worker("only_progress", 0.01, idle_output_timeout_s=50, executor=limits)
+    outcome = asyncio.create_task(run(pool, task()))
+    await until(lambda: pool.statistics().running == 1)
+    (child,) = pool._children
+    for _ in range(3):
+        later.let_pass(40, pool)
+        now = later.monotonic()
+        await until(lambda now=now: child._heard_at >= now or outcome.done())
+    assert (await outcome).exception == "Timeout after 100s"
 
 
 async def test_a_child_that_never_reads_holds_up_nobody_else(make_worker: Pool):
@@ -236,6 +249,22 @@ async def test_a_child_that_ends_by_itself_while_idle_is_replaced(
         assert (await run(pool, task())).stdout == "x\n"
         await until(lambda lives=lives: len(of(xev.ChildEnded, events)) == lives)
     assert {event.failed for event in of(xev.ChildEnded, events)} == {False}
+
+
+async def test_a_program_that_was_installed_anew_elsewhere_is_found(
+    make_pool: Pool, events: list[ev.Event], until: Until, tmp_path: Path
+):
+    """By an upgrade, say: where it was before is forgotten."""
+    for directory in ("old", "new"):
+        (tmp_path / directory).mkdir()
+    old, new = tmp_path / "old" / "a-cat", tmp_path / "new" / "a-cat"
+    old.symlink_to("/bin/cat")
+    env = {"PATH": f"{old.parent}:{new.parent}"}
+    pool = await make_pool(["a-cat"], {"env": env}, protocol="lines", breaker_cooldown_s=0.01)
+    old.rename(new)
+    psutil.Process(pool._children[0].pid).kill()
+    await until(lambda: len(of(ev.ChildStarted, events)) == 2)
+    assert (await run(pool, task())).stdout == "x\n"
 
 
 # --- crash loops --------------------------------------------------------------------------------
@@ -302,31 +331,27 @@ async def test_with_patience_tasks_fail_when_no_child_runs_for_long(make_looping
 
 
 async def test_the_patience_of_a_task_does_not_count_the_time_it_waited_for_a_busy_child(
-    make_pool: Pool, until: Until, events: list[ev.Event], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_pool: Pool, until: Until, events: list[ev.Event], tmp_path: Path, later: Later
 ):
     """It begins when no child runs any more."""
-    passed_s = 0.0
-    monkeypatch.setattr(pool_module, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + passed_s))
     script = f"test -e {tmp_path}/broken && exit 3; exec sleep 1000"
     keys = {"max_in_flight_per_child": 1, "breaker_cooldown_s": 20.0, "unavailable_after_s": 10.0}
     pool = await make_pool(["sh", "-c", script], protocol="lines", **keys)
 
-    def keep_house() -> None:
+    def let_pass(seconds: float) -> None:
+        later.let_pass(seconds, pool)
         pool._housekeeping.cancel()
         pool._keep_house()
 
     outcomes = [asyncio.create_task(run(pool, task(name))) for name in ("first", "waits")]
     await until(lambda: pool.statistics()[:2] == (1, 1))
-    passed_s = 60.0
-    keep_house()
+    let_pass(15.0)
     (tmp_path / "broken").touch()
     psutil.Process(pool._children[0].pid).kill()
     await until(lambda: states(events) == ["open"])
-    passed_s = 65.0
-    keep_house()
+    let_pass(5.0)
     assert pool.statistics()[:2] == (0, 1)
-    passed_s = 75.0
-    keep_house()
+    let_pass(10.0)
     assert [(await outcome).kind for outcome in outcomes] == ["crash", "unavailable"]
 
 

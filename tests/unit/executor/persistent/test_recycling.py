@@ -34,6 +34,29 @@ async def test_after_so_many_requests_a_child_is_replaced(make_pool: Pool, event
     assert not any(event.failed for event in of(xev.ChildEnded, events))
 
 
+async def test_children_do_not_reach_their_last_request_together(make_pool: Pool, events: list[ev.Event]):
+    """The first lives are of different lengths, so there is always somebody to do the work."""
+    pool = await make_pool(["cat"], {"max_executors": 4}, protocol="lines", recycle_after_requests=100)
+    outcomes = await run_all(pool, *map(str, range(2000)))
+    assert all(isinstance(outcome, ExecutorResult) for outcome in outcomes)
+    await pool.close()
+    lives: dict[int, list[int]] = {}
+    for event in of(ev.ChildEnded, events):
+        lives.setdefault(event.child, []).append(event.requests)
+    assert [lives[number][0] for number in range(4)] == [25, 50, 75, 100]
+    assert {requests for life in lives.values() for requests in life[1:-1]} == {100}
+
+
+@pytest.mark.parametrize("rule", [{"recycle_after_s": 0.01}, {"recycle_above_mib": 0.01}])
+async def test_children_that_are_due_together_are_replaced_one_after_the_other(
+    make_pool: Pool, events: list[ev.Event], until: Until, rule: dict[str, float]
+):
+    """The next one goes when the successor is ready."""
+    await make_pool(["cat"], {"max_executors": 3}, protocol="lines", **rule)
+    await until(lambda: len(of(ev.ChildStarted, events)) >= 9)
+    assert [type(event) for event in events[:9]] == [ev.ChildStarted] * 3 + [ev.ChildEnded, ev.ChildStarted] * 3
+
+
 async def test_an_old_child_is_replaced_whether_it_is_asked_or_not(
     make_pool: Pool, events: list[ev.Event], until: Until
 ):
