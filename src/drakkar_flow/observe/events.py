@@ -27,7 +27,6 @@ __all__ = [
     "DuplicateTasks",
     "Event",
     "ExecutorBreakerChanged",
-    "ExecutorUnguarded",
     "FlowFailed",
     "HookRan",
     "HooksRan",
@@ -240,12 +239,6 @@ class ExecutorBreakerChanged(Event, frozen=True):
 
     state: str
     failures: int
-    reason: str
-
-
-class ExecutorUnguarded(Event, frozen=True):
-    """Programs may outlive this process, should it be killed: nobody is there to end them."""
-
     reason: str
 
 

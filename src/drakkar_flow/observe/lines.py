@@ -145,11 +145,6 @@ def _breaker(e: ev.ExecutorBreakerChanged) -> Line:
     return Line("info", f"executor_breaker_{e.state}", fields, key=())
 
 
-def _unguarded(e: ev.ExecutorUnguarded) -> Line:
-    expect = "everything goes on; should this process be killed, its programs run to their end"
-    return Line("warning", "executor_unguarded", {"reason": e.reason}, expect)
-
-
 def _hook_ran(e: ev.HookRan) -> Line | None:
     if not e.error:
         return None
@@ -226,6 +221,11 @@ _STALLS = {
 }
 
 
+def _unguarded(e: vitals.ExecutorUnguarded) -> Line:
+    expect = "everything goes on; should this process be killed, its programs run to their end"
+    return Line("warning", "executor_unguarded", {"reason": e.reason}, expect)
+
+
 def _stalled(e: vitals.Stalled) -> Line:
     fields: dict[str, Any] = {"for_s": round(e.for_s, 3)}
     if e.lane is not None:
@@ -279,7 +279,6 @@ LINES: dict[type[ev.Event], Callable[[Any], Line | None]] = {
     ev.ChildEnded: _child_ended,
     ev.ChildLogged: _child_logged,
     ev.ExecutorBreakerChanged: _breaker,
-    ev.ExecutorUnguarded: _unguarded,
     ev.HookRan: _hook_ran,
     ev.PeriodicRan: _periodic_ran,
     ev.AnnotationDropped: _annotation_dropped,
@@ -291,6 +290,7 @@ LINES: dict[type[ev.Event], Callable[[Any], Line | None]] = {
     ev.DeadLetterFailed: _dead_letter_failed,
     ev.DeliveriesSuppressed: _suppressed,
     vitals.Stalled: _stalled,
+    vitals.ExecutorUnguarded: _unguarded,
     vitals.StallEnded: _stall_ended,
     ev.DrainFinished: _drained,
 }

@@ -37,7 +37,6 @@ def one_of_each() -> list[ev.Event]:
         ev.ChildEnded(child=0, pid=4711, reason="exit code 3", failed=True, requests=7, lived_s=1.5),
         ev.ChildLogged(child=0, pid=4711, lines=("no licence found",), more=3),
         ev.ExecutorBreakerChanged("open", failures=5, reason="exit code 3"),
-        ev.ExecutorUnguarded("the warden ended with -9"),
         ev.TaskRetried("t-1", attempt=2),
         ev.RetriesExhausted("t-1", attempts=4, dead=False),
         ev.HookRan("on_error", 0.02, error="KeyError: 'a'"),
@@ -60,4 +59,5 @@ def one_of_each() -> list[ev.Event]:
         vitals.LoopAnswered(after_s=0.002),
         vitals.Stalled("partition", 300.0, LANE, 42, "in:3:42", "execute", (("hook", "..."),)),
         vitals.StallEnded("partition", 400.0, LANE),
+        vitals.ExecutorUnguarded("the warden ended with -9"),
     ]
