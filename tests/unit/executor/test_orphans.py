@@ -86,7 +86,7 @@ def test_programs_end_with_a_worker_that_is_killed(start: Start, mode: str) -> N
     watcher = the_warden_of(worker)
     worker.kill()
     until_gone([*programs, watcher])
-    assert len(worker.descendants()) == (mode == "forking")
+    wait_until(lambda: len(worker.descendants()) == (mode == "forking"))
 
 
 def test_long_lived_children_end_with_a_worker_that_is_killed(start: Start) -> None:

@@ -38,6 +38,7 @@ def program(mark: str) -> Iterator[Start]:
         environment = dict([mark.split("=")]) if marked else {}
         cat = ["/bin/cat"]
         started.append(subprocess.Popen(cat, 0, None, PIPE, PIPE, env=environment, process_group=group))
+        until(lambda: warden._environment(started[-1].pid) or not marked)  # it has none for a moment
         return started[-1]
 
     yield start
