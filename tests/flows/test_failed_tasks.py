@@ -133,6 +133,25 @@ def test_d27_precomputed_tasks_need_no_executor_and_follow_the_same_rules():
     assert outcome.committed == {LANE: 2}
 
 
+def test_a_precomputed_result_of_a_wrong_type_fails_its_task_and_no_other():
+    """One that was assigned: on_error is asked, the flow goes on."""
+    asked = []
+
+    class Mistaken(PerRecord):
+        def tasks(self, messages):
+            tasks = super().tasks(messages)
+            tasks[0].precomputed = {"stdout": "x"}
+            return tasks
+
+        async def on_error(self, task, error):
+            asked.append((task.task_id, error.kind, error.exception))
+
+    outcome = run_flow(Mistaken(), range(2))
+    assert asked == [("t0", "internal", "precomputed must be a PrecomputedResult, not dict")]
+    assert outcome.values == ["t1"]
+    assert outcome.committed == {LANE: 2}
+
+
 def test_precomputed_tasks_that_have_ended_are_not_pending():
     """They never ran, and are forgotten like those that did."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -45,8 +46,11 @@ def find_program(name: str, path: str | None) -> str:
 
 
 def startup_problems(config: ExecutorConfig, parent: Mapping[str, str]) -> list[Problem]:
-    """What of the configuration can't work here: the program, the working directory, the limits."""
+    """What can't work here: the program, the working directory, the limits, and that ends are not told."""
     problems = []
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        what = "this process ignores SIGCHLD, so the kernel does not tell how a program ended"
+        problems.append(Problem("executor", what, "set the signal to its default before the flow starts"))
     name = config.binary_path
     if name is not None:
         try:

@@ -15,13 +15,14 @@ from drakkar_flow.config.executor import ExecutorConfig
 from drakkar_flow.errors import StartupError
 from drakkar_flow.executor.base import Done, ExecutorStatistics, Outcome, Running, outlast
 from drakkar_flow.executor.child import Child
+from drakkar_flow.executor.ended import task_finished
 from drakkar_flow.executor.environment import startup_problems
 from drakkar_flow.executor.launch import Launcher
 from drakkar_flow.executor.orphans import Guard
 from drakkar_flow.executor.priority import PriorityQueue, Ticket
 from drakkar_flow.model.task import ExecutorError, ExecutorTask
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import TaskFinished, TasksStarted
+from drakkar_flow.observe.events import TasksStarted
 
 __all__ = ["OneshotExecutor"]
 
@@ -206,8 +207,10 @@ class OneshotExecutor:
     def _settle(self, job: _Job) -> None:
         self._jobs.discard(job)
         self._ended += 1
-        self._bus.emit(_event(job))
-        job.done(None if job.given_up else job.outcome)
+        outcome = None if job.given_up else job.outcome
+        waited_s = job.queue_wait_s if outcome is not None else time.monotonic() - job.submitted_at
+        self._bus.emit(task_finished(job.task.task_id, outcome, waited_s, job.spawn_s))
+        job.done(outcome)
         if self._closing:
             self._note_empty()
 
@@ -232,25 +235,3 @@ class OneshotExecutor:
             self._wake_pending = True
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(self._collect)
-
-
-def _event(job: _Job) -> TaskFinished:
-    outcome = job.outcome
-    if outcome is None or job.given_up:
-        return TaskFinished("cancelled", "", 0.0, time.monotonic() - job.submitted_at, job.spawn_s)
-    failed = isinstance(outcome, ExecutorError)
-    return TaskFinished(
-        "failed" if failed else "completed",
-        outcome.kind if isinstance(outcome, ExecutorError) else "",
-        outcome.duration_seconds,
-        job.queue_wait_s,
-        job.spawn_s,
-        outcome.stdout_truncated,
-        outcome.stderr_truncated,
-        job.task.task_id,
-        _reason(outcome) if isinstance(outcome, ExecutorError) else "",
-    )
-
-
-def _reason(error: ExecutorError) -> str:
-    return error.exception or f"exit code {error.exit_code}"

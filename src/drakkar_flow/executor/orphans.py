@@ -11,7 +11,7 @@ from typing import Final
 from uuid import uuid4
 
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.vitals import ExecutorUnguarded
+from drakkar_flow.observe.executor_events import ExecutorUnguarded
 
 __all__ = ["MARK", "Guard"]
 

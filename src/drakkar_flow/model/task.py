@@ -37,6 +37,9 @@ class PrecomputedResult(Model):
     duration_seconds: float = 0.0
 
 
+_PRECOMPUTED = {PrecomputedResult, type(None)}
+
+
 class ExecutorTask(Model, kw_only=True):
     """One run of an external program, attributed to the source offsets it works for.
 
@@ -71,6 +74,7 @@ class ExecutorTask(Model, kw_only=True):
             or type(self.source_offsets) is not list
             or type(self.task_id) is not str
             or type(self.stdin) not in _STDIN
+            or type(self.precomputed) not in _PRECOMPUTED
         ):
             self._settle()
 
@@ -82,6 +86,10 @@ class ExecutorTask(Model, kw_only=True):
         self.source_offsets = self._as_list("source_offsets", self.source_offsets)
         if not isinstance(self.stdin, str | bytes | None):
             raise TypeError(f"task {self.task_id}: stdin must be text or bytes, not {type(self.stdin).__name__}")
+        if not isinstance(self.precomputed, PrecomputedResult | None):
+            raise TypeError(
+                f"task {self.task_id}: precomputed must be a PrecomputedResult, not {type(self.precomputed).__name__}"
+            )
 
     def _as_list(self, name: str, value: Any) -> list[Any]:
         if isinstance(value, str | bytes) or not isinstance(value, Iterable):

@@ -10,9 +10,6 @@ __all__ = [
     "Annotated",
     "AnnotationDropped",
     "BrokerStateChanged",
-    "ChildEnded",
-    "ChildLogged",
-    "ChildStarted",
     "CommitFailed",
     "Committed",
     "ConsumerError",
@@ -26,7 +23,6 @@ __all__ = [
     "DrainFinished",
     "DuplicateTasks",
     "Event",
-    "ExecutorBreakerChanged",
     "FlowFailed",
     "HookRan",
     "HooksRan",
@@ -61,6 +57,8 @@ class StateChanged(Event, frozen=True):
     state: str
     reason: str = ""
     flow: str = ""
+    config: str = ""
+    """Which file the configuration was read from, or that there was none; of `starting` only."""
 
 
 class FlowFailed(Event, frozen=True):
@@ -204,41 +202,6 @@ class TaskFellBack(Event, frozen=True):
     """A task that no child can be given is run as a process of its own."""
 
     task_id: str
-    reason: str
-
-
-class ChildStarted(Event, frozen=True):
-    """A long-lived child runs; it need not be ready yet."""
-
-    child: int
-    pid: int
-
-
-class ChildEnded(Event, frozen=True):
-    """A long-lived child ended after `requests`; `failed` unless it was meant to end or only ran out of time."""
-
-    child: int
-    pid: int
-    reason: str
-    failed: bool
-    requests: int
-    lived_s: float
-
-
-class ChildLogged(Event, frozen=True):
-    """A long-lived child wrote lines to its stderr, and `more` that are not shown."""
-
-    child: int
-    pid: int
-    lines: tuple[str, ...]
-    more: int = 0
-
-
-class ExecutorBreakerChanged(Event, frozen=True):
-    """Children failed too often in a row and none is started (open), one probes (half_open), or they work (closed)."""
-
-    state: str
-    failures: int
     reason: str
 
 

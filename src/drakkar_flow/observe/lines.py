@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe import events as ev
+from drakkar_flow.observe import executor_events as xev
 from drakkar_flow.observe import vitals
 
 __all__ = ["LINES", "Level", "Line"]
@@ -39,7 +40,8 @@ _STATES: dict[str, tuple[Level, str]] = {
 
 def _state(e: ev.StateChanged) -> Line:
     level, expect = _STATES.get(e.state, ("info", ""))
-    fields = {name: value for name, value in (("flow", e.flow), ("reason", e.reason)) if value}
+    given = {"flow": e.flow, "config": e.config, "reason": e.reason}
+    fields = {name: value for name, value in given.items() if value}
     return Line(level, f"drakkar_{e.state}", fields, expect)
 
 
@@ -117,11 +119,11 @@ def _task_fell_back(e: ev.TaskFellBack) -> Line:
     return Line("warning", "executor_task_fell_back", fields, "it runs as a process of its own", ())
 
 
-def _child_started(e: ev.ChildStarted) -> Line:
+def _child_started(e: xev.ChildStarted) -> Line:
     return Line("debug", "executor_child_started", {"child": e.child, "child_pid": e.pid}, key=())
 
 
-def _child_ended(e: ev.ChildEnded) -> Line:
+def _child_ended(e: xev.ChildEnded) -> Line:
     fields: dict[str, Any] = {"child": e.child, "child_pid": e.pid, "requests": e.requests, "reason": e.reason}
     fields["lived_s"] = round(e.lived_s, 3)
     if not e.failed:
@@ -130,19 +132,24 @@ def _child_ended(e: ev.ChildEnded) -> Line:
     return Line("warning", "executor_child_failed", fields, expect, ())
 
 
-def _child_logged(e: ev.ChildLogged) -> Line:
+def _child_logged(e: xev.ChildLogged) -> Line:
     fields: dict[str, Any] = {"child": e.child, "child_pid": e.pid, "text": "\n".join(e.lines)}
     if e.more:
         fields["more_lines"] = e.more
     return Line("info", "executor_child_stderr", fields, key=(str(e.child),))
 
 
-def _breaker(e: ev.ExecutorBreakerChanged) -> Line:
+def _breaker(e: xev.ExecutorBreakerChanged) -> Line:
     fields = {"state": e.state, "failures": e.failures, "reason": e.reason}
     if e.state == "open":
         expect = "no child is started but one now and then to see whether it works; tasks wait, or fall back"
         return Line("error", "executor_breaker_open", fields, expect, ())
     return Line("info", f"executor_breaker_{e.state}", fields, key=())
+
+
+def _unguarded(e: xev.ExecutorUnguarded) -> Line:
+    expect = "everything goes on; should this process be killed, its programs run to their end"
+    return Line("warning", "executor_unguarded", {"reason": e.reason}, expect)
 
 
 def _hook_ran(e: ev.HookRan) -> Line | None:
@@ -221,11 +228,6 @@ _STALLS = {
 }
 
 
-def _unguarded(e: vitals.ExecutorUnguarded) -> Line:
-    expect = "everything goes on; should this process be killed, its programs run to their end"
-    return Line("warning", "executor_unguarded", {"reason": e.reason}, expect)
-
-
 def _stalled(e: vitals.Stalled) -> Line:
     fields: dict[str, Any] = {"for_s": round(e.for_s, 3)}
     if e.lane is not None:
@@ -275,10 +277,11 @@ LINES: dict[type[ev.Event], Callable[[Any], Line | None]] = {
     ev.TaskRetried: _task_retried,
     ev.RetriesExhausted: _retries_exhausted,
     ev.TaskFellBack: _task_fell_back,
-    ev.ChildStarted: _child_started,
-    ev.ChildEnded: _child_ended,
-    ev.ChildLogged: _child_logged,
-    ev.ExecutorBreakerChanged: _breaker,
+    xev.ChildStarted: _child_started,
+    xev.ChildEnded: _child_ended,
+    xev.ChildLogged: _child_logged,
+    xev.ExecutorBreakerChanged: _breaker,
+    xev.ExecutorUnguarded: _unguarded,
     ev.HookRan: _hook_ran,
     ev.PeriodicRan: _periodic_ran,
     ev.AnnotationDropped: _annotation_dropped,
@@ -290,7 +293,6 @@ LINES: dict[type[ev.Event], Callable[[Any], Line | None]] = {
     ev.DeadLetterFailed: _dead_letter_failed,
     ev.DeliveriesSuppressed: _suppressed,
     vitals.Stalled: _stalled,
-    vitals.ExecutorUnguarded: _unguarded,
     vitals.StallEnded: _stall_ended,
     ev.DrainFinished: _drained,
 }

@@ -5,7 +5,7 @@ Series of a partition disappear when it is revoked.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from threading import Lock
 
 from prometheus_client import (
@@ -19,6 +19,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from drakkar_flow.errors import Problem, StartupError
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe import events as ev
+from drakkar_flow.observe import executor_events as xev
 from drakkar_flow.observe import vitals
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.catalogue import LANE, METRICS, Spec
@@ -77,6 +78,11 @@ class Metrics:
         """Set the labels of `drakkar_worker_info`."""
         self._worker.info({"worker_id": worker_id, "version": version, "consumer_group": consumer_group})
 
+    def describe_sinks(self, sinks: Iterable[tuple[str, str]]) -> None:
+        """Show the circuits of sinks, by type and name, as closed until they open."""
+        for sink_type, sink_name in sinks:
+            self._gauges["sink_circuit_open"].labels(sink_type, sink_name).set(0)
+
     def watch(self, read: Callable[[], RuntimeGauges]) -> None:
         """Ask `read` for the runtime's gauges at each scrape; it is called on other threads and must not raise."""
         self._runtime.read = read
@@ -117,9 +123,9 @@ class Metrics:
         bus.listen(ev.DuplicateTasks, lambda e: self._count("duplicate_tasks", by=e.count))
         bus.listen(ev.TasksCompleted, self._on_tasks_completed)
         bus.listen(ev.TaskFellBack, lambda _: self._count("executor_tasks_fallen_back"))
-        bus.listen(ev.ChildStarted, lambda _: self._count("executor_children_started"))
-        bus.listen(ev.ChildEnded, lambda e: self._count("executor_children_ended", "failed" if e.failed else "done"))
-        bus.listen(ev.ExecutorBreakerChanged, self._on_breaker)
+        bus.listen(xev.ChildStarted, lambda _: self._count("executor_children_started"))
+        bus.listen(xev.ChildEnded, lambda e: self._count("executor_children_ended", "failed" if e.failed else "done"))
+        bus.listen(xev.ExecutorBreakerChanged, self._on_breaker)
         bus.listen(ev.TaskRetried, lambda _: self._count("task_retries"))
         bus.listen(ev.HookRan, self._on_hook_ran)
         bus.listen(ev.HooksRan, self._on_hooks_ran)
@@ -216,7 +222,7 @@ class Metrics:
         self._histograms["executor_duration_seconds"].observe_all(event.durations_s)
         self._histograms["executor_queue_wait_seconds"].observe_all(event.queue_waits_s)
 
-    def _on_breaker(self, event: ev.ExecutorBreakerChanged) -> None:
+    def _on_breaker(self, event: xev.ExecutorBreakerChanged) -> None:
         self._gauges["executor_breaker_state"].set(_BREAKER[event.state])
 
     def _on_hook_ran(self, event: ev.HookRan) -> None:

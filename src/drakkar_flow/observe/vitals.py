@@ -1,11 +1,11 @@
-"""Events about the process itself: whether it idles, how late its loop is, what stands still, what if it is killed."""
+"""Events about the process itself: whether it idles, how late its loop is, what stands still."""
 
 from __future__ import annotations
 
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.events import Event
 
-__all__ = ["ExecutorUnguarded", "Idled", "LoopAnswered", "StallEnded", "Stalled"]
+__all__ = ["Idled", "LoopAnswered", "StallEnded", "Stalled"]
 
 
 class Idled(Event, frozen=True):
@@ -43,9 +43,3 @@ class StallEnded(Event, frozen=True):
     what: str
     after_s: float
     lane: Lane | None = None
-
-
-class ExecutorUnguarded(Event, frozen=True):
-    """Programs may outlive this process, should it be killed: nobody is there to end them."""
-
-    reason: str

@@ -18,6 +18,7 @@ from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorResult, 
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import DuplicateTasks, HookRan, RetriesExhausted, TaskRetried, TasksPrecomputed
 from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.failures import describe
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.line import KeysOf, Line
 from drakkar_flow.runtime.parking import Parking
@@ -132,7 +133,7 @@ class ExecuteWorker(Worker):
                 run.keys = keys_of(groups[0].record)
             else:
                 run.keys = tuple(dict.fromkeys(key for group in groups for key in keys_of(group.record)))
-        except Exception as exc:  # the user's function
+        except BaseException as exc:  # the user's function
             exception = f"the function that tells the key of its records raised {type(exc).__name__}: {exc}"
             error = ExecutorError(task=run.task, kind="internal", exception=exception)
             self._tasks.discard(run.window.lane, run.task)
@@ -243,10 +244,8 @@ def _is_given(run: TaskRun) -> bool:
 
 def _judge(run: TaskRun, answer: Any, raised: BaseException | None) -> tuple[ErrorAction | list[ExecutorTask], str]:
     """What `on_error` decided, and what is wrong with it: what it can't answer is a SKIP."""
-    if isinstance(raised, asyncio.CancelledError):
-        raise raised
     if raised is not None:
-        return ErrorAction.SKIP, f"on_error: {raised}"
+        return ErrorAction.SKIP, f"on_error: {describe(raised)}"
     if isinstance(answer, list):
         if not are_tasks(answer):
             return ErrorAction.SKIP, "on_error returned a list with something else than tasks"

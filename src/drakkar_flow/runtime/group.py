@@ -22,14 +22,12 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from drakkar_flow.kernel.spans import Spans
+from drakkar_flow.librdkafka import let_go
 from drakkar_flow.model.record import FULL_CREDIT, Lane, Record
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import (
     ConsumerError,
-    DrainFinished,
     IntakePaused,
-    PartitionsAssigned,
-    PartitionsRevoked,
     RecordsConsumed,
     RecordsKnownFinished,
 )
@@ -39,6 +37,7 @@ from drakkar_flow.runtime.commits import FINAL_COMMIT_S, Commits
 from drakkar_flow.runtime.connection import Connection, answers_a_new_client
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.flight import Assignment, Flight
+from drakkar_flow.runtime.handover import Handover
 from drakkar_flow.runtime.lag import Lag
 from drakkar_flow.runtime.positions import Positions
 from drakkar_flow.runtime.source import ReaderStatistics
@@ -87,16 +86,17 @@ class GroupReader:
         hooks: AssignmentHooks,
     ) -> None:
         self._settings = settings
-        self._hooks = hooks
         self._flight = flight
         self._control = control
         self._bus = bus
         self._buffers = Buffers(flight, settings.buffer_records_per_partition, settings.buffer_size)
+        self._handover = Handover(self._buffers, flight, bus, hooks)
         self._positions = Positions(settings.commit_interval_s, settings.commit_max_offsets, time.monotonic())
         self._commits = Commits(self._positions, self._buffers, bus, beyond, settings.metadata_size)
         self._full_since: float | None = None
         self._connection = Connection(bus, partial(answers_a_new_client, settings.properties))
         self._lag = Lag(from_end=settings.properties.get("auto.offset.reset") == "latest")
+        self._forgetful: list[Consumer] = []
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="drakkar-reader", daemon=True)
 
@@ -158,6 +158,9 @@ class GroupReader:
         try:
             while not self._closing.is_set():
                 self._live(self._join())
+                if self._forgetful:
+                    let_go(self._forgetful)
+                    self._forgetful = []
         except Exception as exc:  # the thread's last word: the flow stops and says why
             self._control.fail(f"the consumer ended: {exc}")
 
@@ -170,17 +173,18 @@ class GroupReader:
 
     def _live(self, consumer: Consumer) -> None:
         """Read until the end, or until this consumer has forgotten its brokers and another must take over."""
-        forgotten = False
         try:
             while not self._closing.is_set():
-                if forgotten := self._connection.forgotten(consumer, time.monotonic()):
+                if self._connection.forgotten(consumer, time.monotonic()):
                     self._bus.emit(ConsumerError("the consumer is made anew: it has forgotten its brokers"))
-                    self._on_lost(consumer, [TopicPartition(*lane) for lane in self._buffers.assignments()])
+                    self._forgetful.append(consumer)
+                    if left := [TopicPartition(*lane) for lane in self._buffers.assignments()]:
+                        self._on_lost(consumer, left)
                     return
                 self._turn(consumer)
             self._commits.commit_finally(consumer)
         finally:
-            if not forgotten:  # it would wait for brokers that it can't find
+            if not self._forgetful:  # it would wait for brokers that it can't find
                 consumer.close()
 
     def _turn(self, consumer: Consumer) -> None:
@@ -290,37 +294,31 @@ class GroupReader:
 
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         lanes = _lanes(assigned)
-        self._buffers.assign(lanes, self._commits.begin(consumer, assigned))
+        known = self._commits.begin(consumer, assigned)
         self._lag.forget(lanes)
         consumer.resume(assigned)  # librdkafka keeps the pause of a partition that was paused when it went away
         self._connection.heard()
-        self._bus.emit(PartitionsAssigned(lanes, len(self._buffers)))
-        self._hooks.assigned(lanes)
+        self._handover.begin(lanes, known)
 
     def _on_revoke(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
-        partitions = self._buffers.take_away(_lanes(revoked))
-        taken = dict(partition.assignment for partition in partitions)
-        started = time.monotonic()
         closing = self._closing.is_set()
         budget_s = min(_HOOK_S if closing else self._settings.drain_timeout_s, self._control.budget_s)
-        unfinished = self._flight.wait_idle(taken.items(), 0.0 if closing else budget_s)
-        self._flight.fence(taken.items())
-        self._commits.commit_now(consumer, partitions)
-        self._positions.forget(taken)
-        self._lag.forget(taken)
-        self._hooks.revoked(taken, started + budget_s)
-        if not closing:
-            self._bus.emit(DrainFinished(unfinished, time.monotonic() - started))
-        self._bus.emit(PartitionsRevoked(tuple(taken), len(self._buffers), unfinished=unfinished))
+
+        def last_commit(partitions: list[Partition]) -> None:
+            self._commits.commit_now(consumer, partitions)
+            self._forget(partition.lane for partition in partitions)
+
+        drain_s = None if closing else budget_s
+        self._handover.end(_lanes(revoked), last_commit, drain_s=drain_s, hook_s=budget_s)
 
     def _on_lost(self, _consumer: Consumer, lost: list[TopicPartition]) -> None:
         self._connection.doubt()
-        taken = dict(partition.assignment for partition in self._buffers.take_away(_lanes(lost)))
-        self._flight.fence(taken.items())
-        self._positions.forget(taken)
-        self._lag.forget(taken)
-        self._hooks.revoked(taken)
-        self._bus.emit(PartitionsRevoked(tuple(taken), len(self._buffers), lost=True))
+        self._forget(self._handover.lose(_lanes(lost)))
+
+    def _forget(self, lanes: Iterable[Lane]) -> None:
+        lanes = list(lanes)
+        self._positions.forget(lanes)
+        self._lag.forget(lanes)
 
     # --- the brokers' health --------------------------------------------------------------------
 

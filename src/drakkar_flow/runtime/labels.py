@@ -32,7 +32,9 @@ class Labels:
             label = self._label(record)
             if not isinstance(label, str):
                 raise TypeError(f"message_label must return a str, not {type(label).__name__}")
-        except Exception as exc:  # naming a failure must not be another one
+        except KeyboardInterrupt:  # Ctrl-C in a program with signal handlers of its own
+            raise
+        except BaseException as exc:  # naming a failure must not be another one
             self._bus.emit(HookRan("message_label", None, describe(exc), exc))
             return record.label
         return label

@@ -22,7 +22,7 @@ def priority_of(task: ExecutorTask, ask: Callable[[ExecutorTask], object] | None
         return first
     try:
         return _comparable(ask(task))
-    except Exception as exc:  # a task without a priority still has to run
+    except BaseException as exc:  # a task without a priority still has to run
         bus.emit(HookRan("task_priority", None, describe(exc), exc))
         return _comparable(first)
 

@@ -134,7 +134,10 @@ class Router:
             by_sink[target.id].append(Delivery(payload, ((record, credit),)))
 
     def _resolve(self, payload: Any) -> str:
-        key = (type(payload), payload.sink)
+        try:
+            key = (type(payload), payload.sink)
+        except AttributeError:
+            raise RoutingError(f"{type(payload).__name__} where a payload belongs") from None
         found = self._resolved.get(key)
         if found is None:
             found = self._resolved[key] = self._look_up(*key)

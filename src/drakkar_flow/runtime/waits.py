@@ -63,7 +63,8 @@ def _records(subject: object) -> Iterator[Record]:
 
 def _stack(task: asyncio.Task[Any] | None, subject: object) -> tuple[str, ...]:
     if task is not None:
-        return tuple(_frames(task.get_coro()))[-_FRAMES:]
+        frames = tuple(_frames(task.get_coro()))
+        return frames[1:][-_FRAMES:]  # without the frame of `Calls`, which awaits every function
     return (f"task {subject.task.task_id} after {subject.retries} retries",) if isinstance(subject, TaskRun) else ()
 
 

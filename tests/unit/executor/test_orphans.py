@@ -17,7 +17,7 @@ from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.model.task import ExecutorResult, ExecutorTask
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import Event
-from drakkar_flow.observe.vitals import ExecutorUnguarded
+from drakkar_flow.observe.executor_events import ExecutorUnguarded
 from support.processes import wardens
 from support.until import until as wait_until
 from support.worker import ROOT, Worker

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from drakkar_flow.observe import events as ev
+from drakkar_flow.observe import executor_events as xev
 from drakkar_flow.observe import vitals
 
 LANE = ("in", 3)
@@ -33,10 +34,11 @@ def one_of_each() -> list[ev.Event]:
         ev.DuplicateTasks(LANE, count=2, task_id="t-1"),
         ev.TasksCompleted(durations_s=(0.01, 0.02), queue_waits_s=(0.0, 0.3)),
         ev.TaskFellBack("t-1", "several lines"),
-        ev.ChildStarted(child=0, pid=4711),
-        ev.ChildEnded(child=0, pid=4711, reason="exit code 3", failed=True, requests=7, lived_s=1.5),
-        ev.ChildLogged(child=0, pid=4711, lines=("no licence found",), more=3),
-        ev.ExecutorBreakerChanged("open", failures=5, reason="exit code 3"),
+        xev.ChildStarted(child=0, pid=4711),
+        xev.ChildEnded(child=0, pid=4711, reason="exit code 3", failed=True, requests=7, lived_s=1.5),
+        xev.ChildLogged(child=0, pid=4711, lines=("no licence found",), more=3),
+        xev.ExecutorBreakerChanged("open", failures=5, reason="exit code 3"),
+        xev.ExecutorUnguarded("the warden ended with -9"),
         ev.TaskRetried("t-1", attempt=2),
         ev.RetriesExhausted("t-1", attempts=4, dead=False),
         ev.HookRan("on_error", 0.02, error="KeyError: 'a'"),
@@ -59,5 +61,4 @@ def one_of_each() -> list[ev.Event]:
         vitals.LoopAnswered(after_s=0.002),
         vitals.Stalled("partition", 300.0, LANE, 42, "in:3:42", "execute", (("hook", "..."),)),
         vitals.StallEnded("partition", 400.0, LANE),
-        vitals.ExecutorUnguarded("the warden ended with -9"),
     ]

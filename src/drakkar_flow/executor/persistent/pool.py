@@ -21,7 +21,8 @@ from drakkar_flow.executor.precomputed import precomputed
 from drakkar_flow.executor.priority import PriorityQueue
 from drakkar_flow.model.task import ExecutorTask
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import ChildLogged, TaskFellBack
+from drakkar_flow.observe.events import TaskFellBack
+from drakkar_flow.observe.executor_events import ChildLogged
 
 __all__ = ["PersistentExecutor"]
 
