@@ -228,14 +228,16 @@ async def test_the_whole_group_goes_with_a_child(make_worker: Pool, is_alive: Ca
     await until(lambda: not is_alive(grandchild))
 
 
-async def test_many_crashes_leave_nothing_behind(make_worker: Pool):
+async def test_many_crashes_leave_nothing_behind(make_worker: Pool, until: Until):
     """Descriptors and processes do not grow with the number of lives."""
     pool = await make_worker("crash_after_n", 1, max_in_flight_per_child=1)
     us = psutil.Process()
     await run_all(pool, *map(str, range(4)))
+    await until(lambda: any(child.capacity for child in pool._children), "another life")
     before = us.num_fds()
     outcomes = await run_all(pool, *map(str, range(40)))
     assert sum(isinstance(outcome, ExecutorError) for outcome in outcomes) == 20
+    await until(lambda: any(child.capacity for child in pool._children), "another life")
     assert us.num_fds() <= before
     assert len(programs()) <= 1
 
