@@ -208,21 +208,26 @@ class FlowRun:
     def _wait(self, look: Callable[[], T | None], timeout_s: float) -> T:
         deadline = time.monotonic() + timeout_s
         outlook = Outlook(self.clock, self._is_empty)
-        with self._time_passes():
+        with self._time_passes(self._wake):
             while True:
-                told = len(self.events)  # before the look: what comes meanwhile counts
+                seen = self._seen()  # before the look: what comes meanwhile counts
                 if value := look():
                     return value
+                if self.clock is not None:
+                    self.clock.go_on(seen[1])
                 if self.bugs:
                     raise AssertionError(f"the flow broke: {'; '.join(self.bugs)}")
                 if why := outlook.hopeless() or (time.monotonic() >= deadline and f"{timeout_s:g} s are over"):
                     raise AssertionError(f"waited in vain ({why}), {self.story()}")
-                self._await_event(told)
+                with self._changed:
+                    self._changed.wait_for(lambda: self._seen() != seen, _LOOK_S)  # noqa: B023 - called at once
 
-    def _await_event(self, told: int) -> None:
-        """Wait until there are more events than `told`, or it is time to look again."""
+    def _seen(self) -> tuple[int, int]:
+        return len(self.events), self.clock.question if self.clock is not None else 0
+
+    def _wake(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: len(self.events) != told, _LOOK_S)
+            self._changed.notify_all()
 
     def finish(self, timeout_s: float = 30.0) -> Outcome:
         """Wait until the flow has ended by itself, and tell what it did.
@@ -272,8 +277,8 @@ class FlowRun:
         return pool is not None and pool.running > 0
 
     @contextmanager
-    def _time_passes(self) -> Iterator[None]:
-        with self.clock.running() if self.clock is not None else nullcontext():
+    def _time_passes(self, ask: Callable[[], None] | None = None) -> Iterator[None]:
+        with self.clock.running(ask) if self.clock is not None else nullcontext():
             yield
 
     def _end(self) -> None:

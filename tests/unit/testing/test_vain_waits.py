@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from drakkar_flow import ExecutorTask, Handler, StreamFlow, periodic
+from drakkar_flow.observe.events import RecordsFinished
 from drakkar_flow.testing import Answer, FlowHarness, MemorySink, ScriptedExecutor
 
 LONG = 600.0  # real seconds: beyond the limit of every test, so whoever waits them out fails
@@ -112,3 +114,19 @@ def test_periodic_functions_keep_no_vain_wait_alive():
         assert 145 <= handler.ticks <= 155
         with told("only periodic functions go on"):
             kit.wait_for(lambda: False, LONG)
+
+
+def test_periodic_functions_do_not_run_ahead_of_a_test_that_is_slow_to_look():
+    """What it waits for has come: until it has looked, no time passes."""
+    handler = Ticking()
+
+    def slow_look() -> bool:
+        threading.Event().wait(0.1)
+        return bool(kit.of(RecordsFinished))
+
+    with FlowHarness(handler) as kit:
+        kit.send("a")
+        kit.wait_for(slow_look)
+        assert (handler.ticks, kit.clock.now) == (0, 0.0)
+        kit.wait_for(lambda: handler.ticks == 3)
+        assert kit.clock.now == 3.0
