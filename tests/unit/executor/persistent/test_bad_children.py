@@ -227,14 +227,20 @@ async def test_the_whole_group_goes_with_a_child(make_worker: Pool, is_alive: Ca
     await until(lambda: not is_alive(grandchild))
 
 
-async def test_many_crashes_leave_nothing_behind(make_worker: Pool):
+async def test_many_crashes_leave_nothing_behind(make_worker: Pool, events: list[ev.Event], until: Until):
     """Descriptors and processes do not grow with the number of lives."""
     pool = await make_worker("crash_after_n", 1, max_in_flight_per_child=1)
     us = psutil.Process()
+
+    async def until_started(lives: int) -> None:  # each second task ends a child: both looks are at one that just began
+        await until(lambda: len(of(xev.ChildStarted, events)) == lives and len(of(xev.ChildEnded, events)) == lives - 1)
+
     await run_all(pool, *map(str, range(4)))
+    await until_started(3)
     before = us.num_fds()
     outcomes = await run_all(pool, *map(str, range(40)))
     assert sum(isinstance(outcome, ExecutorError) for outcome in outcomes) == 20
+    await until_started(23)
     assert us.num_fds() <= before
     assert len(programs()) <= 1
 
