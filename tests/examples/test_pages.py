@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,9 +32,9 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
 
 
-def commands(beginning: str) -> list[str]:
-    """The README's shell commands that begin like this, without their comments."""
-    lines = [line.split("    #")[0].strip() for block in blocks(README, "sh") for line in block.splitlines()]
+def commands(beginning: str, page: str = README) -> list[str]:
+    """The README's, or another page's, shell commands that begin like this, without their comments."""
+    lines = [re.split(r" +# ", line)[0].strip() for block in blocks(page, "sh") for line in block.splitlines()]
     return [line for line in lines if line.startswith(beginning)]
 
 
@@ -121,6 +122,19 @@ def test_the_configuration_commands_work(command: str) -> None:
     """They find nothing wrong with the main job's settings."""
     done = subprocess.run(program(command), cwd=ROOT, capture_output=True, text=True, check=False, env=environment())
     assert done.returncode == 0, done.stderr
+
+
+SHOWN = commands("drakkar-flow", (ROOT / "docs" / "command.md").read_text())
+
+
+@pytest.mark.parametrize("command", [command for command in SHOWN if not command.startswith("drakkar-flow run")])
+def test_the_commands_of_their_page_work(command: str, tmp_path: Path) -> None:
+    """Each by itself, on a copy of the main job; `run`, which the README has too, is tried below."""
+    shutil.copytree(ROOT / "flows", tmp_path / "flows")
+    done = subprocess.run(
+        program(command), cwd=tmp_path, capture_output=True, text=True, check=False, env=environment()
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.integration

@@ -9,6 +9,8 @@ from typing import Self
 
 from confluent_kafka import KafkaError, Message, Producer
 
+from drakkar_flow.librdkafka import let_go
+
 __all__ = ["Feeder"]
 
 _TURN_S = 0.02
@@ -86,7 +88,9 @@ class Feeder:
         self._life += 1
         self._producer.purge()
         self._producer.flush(1)  # the reports of what was purged, which count no more
+        former = [self._producer]
         self._producer = Producer(self._settings)
+        let_go(former)
         for number in sorted(self._open):
             self._write(number)
 

@@ -110,6 +110,7 @@ class Lifecycle:
         self._serve_metrics()
         parts = build_parts(self.flow, self.config, self._bus, self._bridge, self.close)
         self._metrics.watch(self._gauges)
+        self._metrics.describe_sinks((part.spec.kind, part.name) for part in parts.sinks.values())
         dataflow = self._life.prepare(parts, partial(check_source, self.config.kafka))
         if self._own_signals:
             self._take_signals()

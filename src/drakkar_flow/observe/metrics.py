@@ -5,7 +5,7 @@ Series of a partition disappear when it is revoked.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from threading import Lock
 
 from prometheus_client import (
@@ -77,6 +77,11 @@ class Metrics:
     def describe_worker(self, *, worker_id: str, version: str, consumer_group: str) -> None:
         """Set the labels of `drakkar_worker_info`."""
         self._worker.info({"worker_id": worker_id, "version": version, "consumer_group": consumer_group})
+
+    def describe_sinks(self, sinks: Iterable[tuple[str, str]]) -> None:
+        """Show the circuits of sinks, by type and name, as closed until they open."""
+        for sink_type, sink_name in sinks:
+            self._gauges["sink_circuit_open"].labels(sink_type, sink_name).set(0)
 
     def watch(self, read: Callable[[], RuntimeGauges]) -> None:
         """Ask `read` for the runtime's gauges at each scrape; it is called on other threads and must not raise."""

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from drakkar_flow.kernel.spans import Spans
+from drakkar_flow.librdkafka import let_go
 from drakkar_flow.model.record import FULL_CREDIT, Lane, Record
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import (
@@ -95,6 +96,7 @@ class GroupReader:
         self._full_since: float | None = None
         self._connection = Connection(bus, partial(answers_a_new_client, settings.properties))
         self._lag = Lag(from_end=settings.properties.get("auto.offset.reset") == "latest")
+        self._forgetful: list[Consumer] = []
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="drakkar-reader", daemon=True)
 
@@ -156,6 +158,9 @@ class GroupReader:
         try:
             while not self._closing.is_set():
                 self._live(self._join())
+                if self._forgetful:
+                    let_go(self._forgetful)
+                    self._forgetful = []
         except Exception as exc:  # the thread's last word: the flow stops and says why
             self._control.fail(f"the consumer ended: {exc}")
 
@@ -168,18 +173,18 @@ class GroupReader:
 
     def _live(self, consumer: Consumer) -> None:
         """Read until the end, or until this consumer has forgotten its brokers and another must take over."""
-        forgotten = False
         try:
             while not self._closing.is_set():
-                if forgotten := self._connection.forgotten(consumer, time.monotonic()):
+                if self._connection.forgotten(consumer, time.monotonic()):
                     self._bus.emit(ConsumerError("the consumer is made anew: it has forgotten its brokers"))
+                    self._forgetful.append(consumer)
                     if left := [TopicPartition(*lane) for lane in self._buffers.assignments()]:
                         self._on_lost(consumer, left)
                     return
                 self._turn(consumer)
             self._commits.commit_finally(consumer)
         finally:
-            if not forgotten:  # it would wait for brokers that it can't find
+            if not self._forgetful:  # it would wait for brokers that it can't find
                 consumer.close()
 
     def _turn(self, consumer: Consumer) -> None:

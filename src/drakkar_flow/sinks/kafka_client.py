@@ -11,6 +11,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from drakkar_flow.errors import Problem, SinkError, SinkRejected, StartupError
+from drakkar_flow.librdkafka import let_go
 
 __all__ = ["KafkaClient", "Outgoing", "TooLarge", "portions", "producer_config"]
 
@@ -130,6 +131,7 @@ class KafkaClient:
         self._delivery_timeout_s = int(config["message.timeout.ms"]) / 1000
         self._make = make
         self._producer: Producer | None = None
+        self._given_up: list[Producer] = []
         self._slots: list[Callable[[KafkaError, Any], None]] = []
         self._errors: dict[int, SinkError] = {}
         self._last_error = ""
@@ -186,6 +188,7 @@ class KafkaClient:
     def close(self) -> None:
         """Let the producer go; whatever it still holds was reported as failed."""
         self._producer = None
+        self._bury()
 
     def _open(self) -> Producer:
         self._producer = self._make(self._config | {"error_cb": self._on_error}, logger=_logger)
@@ -215,6 +218,7 @@ class KafkaClient:
         """Send one portion: it starts and ends with an empty librdkafka queue."""
         errors = self._errors = {}
         self._last_error = ""
+        self._bury()
         left, reason = len(messages), "the producer failed"
         try:
             producer = self._producer or self._open()
@@ -284,7 +288,14 @@ class KafkaClient:
         """Let the next portion begin with a new producer."""
         if self._producer is not None:
             _logger.error("%s: the producer is made anew: %s", self.where, reason)
+            self._given_up.append(self._producer)
             self._producer = None
+
+    def _bury(self) -> None:
+        """Destroy the producers that were given up, now that nothing else holds them."""
+        if self._given_up:
+            let_go(self._given_up)
+            self._given_up = []
 
 
 def _text(error: Exception) -> str:

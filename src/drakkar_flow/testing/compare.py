@@ -115,7 +115,8 @@ def _dead_letters(expected: int | list[dict[str, str]], outcome: Outcome) -> lis
         for letter in outcome.dead_letters
     ]
     if isinstance(expected, int):
-        return [] if len(letters) == expected else _unequal(f"dead letters ({expected} expected)", [], letters)
+        what = f"dead letters ({expected} expected)"
+        return [] if len(letters) == expected else _unequal(what, [], letters) or [f"{what}: none came"]
     left, missing = list(letters), []
     for each in expected:
         index = next((at for at, letter in enumerate(left) if _names(each, letter)), None)

@@ -73,6 +73,12 @@ def test_what_is_named_is_reserved_before_it_has_samples(scene):
             Gauge(name, "Mine", registry=scene.registry)
 
 
+def test_a_circuit_is_shown_closed_before_it_ever_opens(scene: Scene):
+    """So that a query of a healthy sink finds something."""
+    scene.metrics.describe_sinks([("kafka", "out")])
+    assert scene.value("sink_circuit_open", **SINK) == 0
+
+
 @pytest.mark.parametrize(
     ("event", "name", "labels", "value"),
     [

@@ -62,6 +62,15 @@ async def test_everybody_leaves_when_the_pause_is_over_the_shortest_first():
     assert lot.parking.records == 0
 
 
+async def test_who_is_due_earlier_than_the_others_is_not_kept_by_them(monkeypatch: pytest.MonkeyPatch):
+    """The one timer is set anew, also where nobody looks for a drain meanwhile."""
+    monkeypatch.setattr("drakkar_flow.runtime.parking._LOOK_S", 600)
+    lot = Lot()
+    lot.park("late", 500)
+    lot.park("soon", 0.01)
+    assert await lot.next_gone() == ["soon"]
+
+
 async def test_nobody_leaves_in_the_turn_of_the_loop_in_which_it_parks():
     """So that a task that fails at once can't exhaust the stack."""
     lot = Lot(limit=0)

@@ -108,6 +108,7 @@ def test_a_case_that_fails_tells_the_line_and_the_difference(cases, capsys):
         ("deliveries: {sqlite-out: []}", "sqlite-out: there is no such sink; there are: kafka-out"),
         ("dead_letters: 1", None),
         ("dead_letters: 0", 'dead letters (0 expected): - is expected'),
+        ("dead_letters: 2", 'dead letters (2 expected): - is expected'),
         ("dead_letters: [{kind: task, error: exit code 9}]", None),
         ("dead_letters: [{kind: decode}]", '- {"kind": "decode"}'),
         ("committed: {0: 3}", None),
@@ -284,6 +285,19 @@ def test_the_cases_of_the_main_job_and_the_examples_pass(capsys):
     out = capsys.readouterr().out
     assert caught.value.code in (0, None), out
     assert "examples/02_handler.test.yaml" in out
+
+
+def test_letters_that_were_expected_and_did_not_come_are_told(cases, capsys):
+    """Also when there are none at all to show."""
+    text = """
+  - name: one
+    input: [{json: {name: a}}]
+    executor: [{stdout: "1"}]
+    expect: {dead_letters: 1}
+"""
+    code, told = cases(text, capsys)
+    assert code == 1
+    assert "dead letters (1 expected): none came" in told
 
 
 @pytest.mark.parametrize("kind", [CaseFile, Case, StepCase, RuleCase, SinkCase, Expectation])
