@@ -265,7 +265,7 @@ async def test_a_program_that_was_installed_anew_elsewhere_is_found(
     pool = await make_pool(["a-cat"], {"env": env}, protocol="lines", breaker_cooldown_s=0.01)
     old.rename(new)
     psutil.Process(pool._children[0].pid).kill()
-    await until(lambda: len(of(ev.ChildStarted, events)) == 2)
+    await until(lambda: len(of(xev.ChildStarted, events)) == 2)
     assert (await run(pool, task())).stdout == "x\n"
 
 
