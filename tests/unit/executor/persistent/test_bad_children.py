@@ -12,6 +12,8 @@ import psutil
 import pytest
 
 from drakkar_flow.executor.base import run
+from drakkar_flow.executor.persistent import child as child_module
+from drakkar_flow.executor.persistent import pool as pool_module
 from drakkar_flow.executor.persistent.pool import PersistentExecutor
 from drakkar_flow.model.task import ExecutorError, ExecutorResult
 from drakkar_flow.observe import events as ev
@@ -30,6 +32,19 @@ BREAKS = {
     "flood": ("protocol", "bytes"),
     "closes_stdout": ("protocol", "closed its stdin or stdout and went on"),
 }
+
+CANCELS = """if True:
+    import json, sys
+    sys.stdin.readline()
+    say = lambda **fields: print(json.dumps(fields), flush=True)
+    say(type="ready", version=1, max_in_flight=2, capabilities=["cancel"])
+    for line in sys.stdin:
+        frame = json.loads(line)
+        if frame["type"] == "cancel":
+            say(id=frame["id"], exit_code=1)
+        elif frame["stdin"] == "quick":
+            say(id=frame["id"], stdout="quick")
+"""
 
 
 @pytest.mark.parametrize("framing", ["json-lines", "length-prefixed"])
@@ -156,20 +171,8 @@ async def test_a_child_that_can_cancel_lives_on_after_a_timeout(
     make_pool: Pool, events: list[ev.Event], until: Until, later: Later
 ):
     """It is asked to, answers, and does the next task."""
-    script = """if True:
-        import json, sys
-        sys.stdin.readline()
-        say = lambda **fields: print(json.dumps(fields), flush=True)
-        say(type="ready", version=1, max_in_flight=2, capabilities=["cancel"])
-        for line in sys.stdin:
-            frame = json.loads(line)
-            if frame["type"] == "cancel":
-                say(id=frame["id"], exit_code=1)
-            elif frame["stdin"] == "quick":
-                say(id=frame["id"], stdout="quick")
-    """
     limits = {"task_timeout_seconds": 100, "kill_grace_s": 20.0}
-    pool = await make_pool([sys.executable, "-c", script], executor=limits)
+    pool = await make_pool([sys.executable, "-c", CANCELS], executor=limits)
     slow = asyncio.create_task(run(pool, task("slow")))
     await until(lambda: pool.statistics().running == 1)
     later.let_pass(110, pool)
@@ -177,6 +180,23 @@ async def test_a_child_that_can_cancel_lives_on_after_a_timeout(
     assert (await run(pool, task("quick"))).stdout == "quick"
     assert len(of(xev.ChildStarted, events)) == 1
     assert pool.statistics().running == 0
+
+
+async def test_a_cancel_that_was_answered_is_not_held_against_the_child_later(
+    make_pool: Pool, events: list[ev.Event], monkeypatch: pytest.MonkeyPatch
+):
+    """However long ago it was when the next task runs out of time."""
+    passed_s = 0.0
+    monkeypatch.setattr(child_module, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + passed_s))
+    monkeypatch.setattr(pool_module, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + passed_s))
+    pool = await make_pool(
+        [sys.executable, "-c", CANCELS], executor={"task_timeout_seconds": 1.0, "kill_grace_s": 20.0}
+    )
+    for _ in range(2):
+        assert (await run(pool, task("slow"))).kind == "timeout"
+        assert (await run(pool, task("quick"))).stdout == "quick"
+        passed_s += 60.0
+    assert len(of(ev.ChildStarted, events)) == 1
 
 
 async def test_silence_ends_a_child_long_before_its_tasks_time_out(make_worker: Pool):
@@ -306,6 +326,18 @@ async def test_a_crash_loop_opens_the_breaker_and_a_probe_closes_it(
     (tmp_path / "broken").unlink()
     assert [outcome.stdout for outcome in await waiting] == [f"{number}\n" for number in range(9)]
     assert states(events)[-1] == "closed"
+
+
+async def test_children_that_end_with_0_and_did_nothing_are_a_crash_loop(
+    make_pool: Pool, events: list[ev.Event], until: Until, tmp_path: Path
+):
+    """Such as a program that only prints its usage: it would be started again and again."""
+    script = f"test -e {tmp_path}/broken && exit 0; exec cat"
+    pool = await make_pool(["sh", "-c", script], protocol="lines", breaker_failures=3)
+    (tmp_path / "broken").touch()
+    psutil.Process(pool._children[0].pid).kill()
+    await until(lambda: states(events) == ["open"])
+    assert len(of(ev.ChildStarted, events)) == 3
 
 
 async def test_a_worker_that_dies_of_its_first_task_gets_one_at_a_time(make_worker: Pool, events: list[ev.Event]):
