@@ -152,6 +152,33 @@ def test_a_precomputed_result_of_a_wrong_type_fails_its_task_and_no_other():
     assert outcome.committed == {LANE: 2}
 
 
+@pytest.mark.parametrize("replaces", [False, True], ids=["retry", "replacement"])
+def test_on_error_may_change_the_task_before_it_runs_again(replaces):
+    """Its arguments and even its id; nothing of the old id stays pending."""
+
+    class Changing(Watching):
+        async def on_error(self, task, error):
+            task.args.append("--slow")
+            task.task_id += "-again"
+            return [task] if replaces else ErrorAction.RETRY
+
+        async def on_task_complete(self, result):
+            return KafkaPayload(data=[result.task.task_id, result.task.args])
+
+    handler = Changing()
+    executor = ScriptedExecutor({"t0": 1})
+    executor.gate("t1").shut()
+    with FlowRun(handler, [1, 2], executor=executor, config=config(2), open_end=True) as run:
+        run.wait_until(lambda: run.sink().values == [["t0-again", ["--slow"]]])
+        run.reader.put([3])
+        run.wait_until(lambda: len(run.sink().values) == 2)
+        executor.gate("t1").open()
+        run.reader.end()
+        outcome = run.finish()
+    assert handler.pending == [set(), {"t1"}]
+    assert outcome.committed == {LANE: 3}
+
+
 def test_precomputed_tasks_that_have_ended_are_not_pending():
     """They never ran, and are forgotten like those that did."""
 

@@ -6,6 +6,8 @@ from contextlib import suppress
 
 import psutil
 
+from support.until import until
+
 __all__ = ["programs", "wardens"]
 
 
@@ -21,5 +23,6 @@ def wardens(pid: int | None = None) -> list[psutil.Process]:
 
 def _is_warden(process: psutil.Process) -> bool:
     with suppress(psutil.Error):
-        return any(argument.endswith("/executor/warden.py") for argument in process.cmdline())
+        arguments = until(process.cmdline, what="its command line, which a program that just starts has not")
+        return any(argument.endswith("/executor/warden.py") for argument in arguments)
     return False

@@ -164,12 +164,12 @@ class OneshotExecutor:
         """See that a slot takes the job that was just pushed."""
         self._tokens.put(1)
         if len(self._threads) < min(len(self._jobs), self._config.max_executors):
+            self._guard.start()
             thread = threading.Thread(
                 target=self._slot, args=(launcher,), name=f"slot-{len(self._threads)}", daemon=True
             )
             self._threads.append(thread)
             thread.start()
-            self._guard.start()
         if not self._timer_runs and self._waiting:
             self._timer_runs = True
             self._loop.call_later(_BATCH_S, self._collect_while_tasks_wait)

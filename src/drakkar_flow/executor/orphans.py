@@ -37,7 +37,7 @@ class Guard:
         self._pidfd = -1
 
     def start(self) -> None:
-        """Start the warden; called whenever there may be a first program, and done once."""
+        """Start the warden; called before any program that may be the first, and done once."""
         if self._started:
             return
         self._started = True

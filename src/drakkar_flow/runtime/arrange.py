@@ -149,7 +149,8 @@ class ArrangeWorker(Worker):
                 self._serve(lane, queue)
 
         inline_over = False
-        self._calls.call(self._arrange, (records, self._tasks.context(lane)), arranged, records)
+        # A list of its own: `arrange` may empty it.
+        self._calls.call(self._arrange, (records.copy(), self._tasks.context(lane)), arranged, records)
         inline_over = True
 
     def _finish(self, records: list[Record], tasks: Any, error: BaseException | None, started: float) -> None:

@@ -86,7 +86,7 @@ def test_programs_end_with_a_worker_that_is_killed(start: Start, mode: str) -> N
     watcher = the_warden_of(worker)
     worker.kill()
     until_gone([*programs, watcher])
-    assert len(worker.descendants()) == (mode == "forking")
+    wait_until(lambda: len(worker.descendants()) == (mode == "forking"))
 
 
 def test_long_lived_children_end_with_a_worker_that_is_killed(start: Start) -> None:
@@ -133,15 +133,11 @@ async def test_the_warden_shares_nothing_with_the_worker(make_executor: Make, sh
     """No pipe that it would keep open, no session whose signals it would get; it ends with the worker only."""
     await run(await make_executor(), sh("true"))
     [watcher] = wardens()
-    folder = Path(f"/proc/{watcher.pid}")
-    expected = {os.devnull, "anon_inode:[pidfd]"}
-    await until(lambda: {str(file.readlink()) for file in (folder / "fd").iterdir()} == expected, "a quiet warden")
+    await until(lambda: held_by(watcher) == {os.devnull, "anon_inode:[pidfd]"}, "a warden that waits")
     assert os.getsid(watcher.pid) == watcher.pid
     assert watcher.cwd() == "/"
     assert not {name for name in watcher.environ() if not name.startswith(("LD_", "LC_"))}
-    ignored = next(line for line in (folder / "status").read_text().splitlines() if line.startswith("SigIgn"))
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        assert int(ignored.split()[1], 16) >> (number - 1) & 1
+    assert {signal.SIGINT, signal.SIGTERM, signal.SIGHUP} <= ignored_by(watcher)
 
 
 async def test_an_executor_whose_warden_was_killed_goes_on(
@@ -171,6 +167,21 @@ async def test_an_executor_whose_warden_cannot_be_started_goes_on(
     await executor.close()
     assert len(told) == 1
     assert "can't be started: [Errno 2] No such file or directory: '/nope'" in str(told)
+
+
+def held_by(process: psutil.Process) -> set[str]:
+    """What its descriptors stand for; empty while it changes."""
+    try:
+        return {str(file.readlink()) for file in Path(f"/proc/{process.pid}/fd").iterdir()}
+    except FileNotFoundError:
+        return set()
+
+
+def ignored_by(process: psutil.Process) -> set[int]:
+    """The signals that it ignores."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    mask = int(next(line.split()[1] for line in lines if line.startswith("SigIgn")), 16)
+    return {number for number in signal.valid_signals() if mask >> (number - 1) & 1}
 
 
 @pytest.fixture

@@ -275,7 +275,15 @@ def test_the_results_are_written_for_ci(cases, capsys, tmp_path):
 def test_the_processes_settings_do_not_reach_the_cases(cases, capsys, monkeypatch):
     """A DRAKKAR_ variable of the developer's shell changes no result."""
     monkeypatch.setenv("DRAKKAR_SINKS__KAFKA__OTHER__TOPIC", "t")
+    monkeypatch.setenv("DRAKKAR_CONFIG", "/nowhere.yaml")
     assert cases(GOOD, capsys)[0] == 0
+
+
+def test_the_settings_beside_the_flow_hold_for_its_cases(cases, capsys, tmp_path):
+    """Found as `run` finds them."""
+    (tmp_path / "drakkar.yaml").write_text("sinks: {kafka: {counts: {topic: t}}}\n")
+    code, told = cases(GOOD.replace("kafka-out", "kafka-counts"), capsys)
+    assert code == 0, told
 
 
 def test_the_cases_of_the_main_job_and_the_examples_pass(capsys):

@@ -244,6 +244,10 @@ class Child:
         assert self.conversation is not None
         return self.conversation.dialect
 
+    @property
+    def _silent_since(self) -> float:
+        return max(self._heard_at, self._busy_since)
+
     def _open(self, data: bytes) -> None:
         try:
             opened = self._opening.feed(data)
@@ -273,7 +277,7 @@ class Child:
         if oldest is not None:
             due = min(due, oldest.sent_at + self._limits.timeout_s)
         if self._config.idle_output_timeout_s is not None:
-            due = min(due, max(self._heard_at, self._busy_since) + self._config.idle_output_timeout_s)
+            due = min(due, self._silent_since + self._config.idle_output_timeout_s)
         if due < float("inf"):
             self._timer = self._loop.call_later(max(0.0, due - now), self._look_at_clock)
 
@@ -283,7 +287,7 @@ class Child:
             return
         now = time.monotonic()
         idle_s = self._config.idle_output_timeout_s
-        if idle_s is not None and now - max(self._heard_at, self._busy_since) >= idle_s:
+        if idle_s is not None and now - self._silent_since >= idle_s:
             self._doom("timeout", f"child {self.number} wrote nothing for {idle_s:g} s", blame=False)
             return
         for request in list(self.in_flight.values()):

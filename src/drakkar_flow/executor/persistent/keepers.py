@@ -66,8 +66,8 @@ class Keepers:
         self._environment = Environment(base_environment(self._config, os.environ, self._guard.variables))
         self._spawner = Spawner(self._config.cwd)
         self._spawning = ThreadPoolExecutor(1, thread_name_prefix="spawn")
-        self._tasks = [self._loop.create_task(self._keep(number)) for number in range(self.size)]
         self._guard.start()
+        self._tasks = [self._loop.create_task(self._keep(number)) for number in range(self.size)]
         await asyncio.wait([self._warm, self._failure], return_when=asyncio.FIRST_COMPLETED)
         if not self._failure.done() and self._settings.protocol == "lines":
             await asyncio.wait([self._failure], timeout=_EARLY_S)

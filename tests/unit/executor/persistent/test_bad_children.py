@@ -31,6 +31,19 @@ BREAKS = {
     "closes_stdout": ("protocol", "closed its stdin or stdout and went on"),
 }
 
+CANCELS = """if True:
+    import json, sys
+    sys.stdin.readline()
+    say = lambda **fields: print(json.dumps(fields), flush=True)
+    say(type="ready", version=1, max_in_flight=2, capabilities=["cancel"])
+    for line in sys.stdin:
+        frame = json.loads(line)
+        if frame["type"] == "cancel":
+            say(id=frame["id"], exit_code=1)
+        elif frame["stdin"] == "quick":
+            say(id=frame["id"], stdout="quick")
+"""
+
 
 @pytest.mark.parametrize("framing", ["json-lines", "length-prefixed"])
 @pytest.mark.parametrize("name", BREAKS)
@@ -156,20 +169,8 @@ async def test_a_child_that_can_cancel_lives_on_after_a_timeout(
     make_pool: Pool, events: list[ev.Event], until: Until, later: Later
 ):
     """It is asked to, answers, and does the next task."""
-    script = """if True:
-        import json, sys
-        sys.stdin.readline()
-        say = lambda **fields: print(json.dumps(fields), flush=True)
-        say(type="ready", version=1, max_in_flight=2, capabilities=["cancel"])
-        for line in sys.stdin:
-            frame = json.loads(line)
-            if frame["type"] == "cancel":
-                say(id=frame["id"], exit_code=1)
-            elif frame["stdin"] == "quick":
-                say(id=frame["id"], stdout="quick")
-    """
     limits = {"task_timeout_seconds": 100, "kill_grace_s": 20.0}
-    pool = await make_pool([sys.executable, "-c", script], executor=limits)
+    pool = await make_pool([sys.executable, "-c", CANCELS], executor=limits)
     slow = asyncio.create_task(run(pool, task("slow")))
     await until(lambda: pool.statistics().running == 1)
     later.let_pass(110, pool)
@@ -177,6 +178,22 @@ async def test_a_child_that_can_cancel_lives_on_after_a_timeout(
     assert (await run(pool, task("quick"))).stdout == "quick"
     assert len(of(xev.ChildStarted, events)) == 1
     assert pool.statistics().running == 0
+
+
+async def test_a_cancel_that_was_answered_is_not_held_against_the_child_later(
+    make_pool: Pool, events: list[ev.Event], until: Until, later: Later
+):
+    """However long ago it was when the next task runs out of time."""
+    limits = {"task_timeout_seconds": 100, "kill_grace_s": 20.0}
+    pool = await make_pool([sys.executable, "-c", CANCELS], executor=limits)
+    for _ in range(2):
+        slow = asyncio.create_task(run(pool, task("slow")))
+        await until(lambda: pool.statistics().running == 1)
+        later.let_pass(110, pool)
+        assert (await slow).kind == "timeout"
+        assert (await run(pool, task("quick"))).stdout == "quick"
+        later.let_pass(60, pool)
+    assert len(of(xev.ChildStarted, events)) == 1
 
 
 async def test_silence_ends_a_child_long_before_its_tasks_time_out(make_worker: Pool):
@@ -228,14 +245,16 @@ async def test_the_whole_group_goes_with_a_child(make_worker: Pool, is_alive: Ca
     await until(lambda: not is_alive(grandchild))
 
 
-async def test_many_crashes_leave_nothing_behind(make_worker: Pool):
+async def test_many_crashes_leave_nothing_behind(make_worker: Pool, until: Until):
     """Descriptors and processes do not grow with the number of lives."""
     pool = await make_worker("crash_after_n", 1, max_in_flight_per_child=1)
     us = psutil.Process()
     await run_all(pool, *map(str, range(4)))
+    await until(lambda: any(child.capacity for child in pool._children), "another life")
     before = us.num_fds()
     outcomes = await run_all(pool, *map(str, range(40)))
     assert sum(isinstance(outcome, ExecutorError) for outcome in outcomes) == 20
+    await until(lambda: any(child.capacity for child in pool._children), "another life")
     assert us.num_fds() <= before
     assert len(programs()) <= 1
 
@@ -263,7 +282,7 @@ async def test_a_program_that_was_installed_anew_elsewhere_is_found(
     pool = await make_pool(["a-cat"], {"env": env}, protocol="lines", breaker_cooldown_s=0.01)
     old.rename(new)
     psutil.Process(pool._children[0].pid).kill()
-    await until(lambda: len(of(ev.ChildStarted, events)) == 2)
+    await until(lambda: len(of(xev.ChildStarted, events)) == 2)
     assert (await run(pool, task())).stdout == "x\n"
 
 
@@ -304,6 +323,18 @@ async def test_a_crash_loop_opens_the_breaker_and_a_probe_closes_it(
     (tmp_path / "broken").unlink()
     assert [outcome.stdout for outcome in await waiting] == [f"{number}\n" for number in range(9)]
     assert states(events)[-1] == "closed"
+
+
+async def test_children_that_end_with_0_and_did_nothing_are_a_crash_loop(
+    make_pool: Pool, events: list[ev.Event], until: Until, tmp_path: Path
+):
+    """Such as a program that only prints its usage: it would be started again and again."""
+    script = f"test -e {tmp_path}/broken && exit 0; exec cat"
+    pool = await make_pool(["sh", "-c", script], protocol="lines", breaker_failures=3)
+    (tmp_path / "broken").touch()
+    psutil.Process(pool._children[0].pid).kill()
+    await until(lambda: states(events) == ["open"])
+    assert len(of(xev.ChildStarted, events)) == 3
 
 
 async def test_a_worker_that_dies_of_its_first_task_gets_one_at_a_time(make_worker: Pool, events: list[ev.Event]):

@@ -41,7 +41,7 @@ async def test_children_do_not_reach_their_last_request_together(make_pool: Pool
     assert all(isinstance(outcome, ExecutorResult) for outcome in outcomes)
     await pool.close()
     lives: dict[int, list[int]] = {}
-    for event in of(ev.ChildEnded, events):
+    for event in of(xev.ChildEnded, events):
         lives.setdefault(event.child, []).append(event.requests)
     assert [lives[number][0] for number in range(4)] == [25, 50, 75, 100]
     assert {requests for life in lives.values() for requests in life[1:-1]} == {100}
@@ -53,8 +53,8 @@ async def test_children_that_are_due_together_are_replaced_one_after_the_other(
 ):
     """The next one goes when the successor is ready."""
     await make_pool(["cat"], {"max_executors": 3}, protocol="lines", **rule)
-    await until(lambda: len(of(ev.ChildStarted, events)) >= 9)
-    assert [type(event) for event in events[:9]] == [ev.ChildStarted] * 3 + [ev.ChildEnded, ev.ChildStarted] * 3
+    await until(lambda: len(of(xev.ChildStarted, events)) >= 9)
+    assert [type(event) for event in events[:9]] == [xev.ChildStarted] * 3 + [xev.ChildEnded, xev.ChildStarted] * 3
 
 
 async def test_an_old_child_is_replaced_whether_it_is_asked_or_not(
