@@ -196,7 +196,7 @@ async def test_a_cancel_that_was_answered_is_not_held_against_the_child_later(
         assert (await run(pool, task("slow"))).kind == "timeout"
         assert (await run(pool, task("quick"))).stdout == "quick"
         passed_s += 60.0
-    assert len(of(ev.ChildStarted, events)) == 1
+    assert len(of(xev.ChildStarted, events)) == 1
 
 
 async def test_silence_ends_a_child_long_before_its_tasks_time_out(make_worker: Pool):
@@ -337,7 +337,7 @@ async def test_children_that_end_with_0_and_did_nothing_are_a_crash_loop(
     (tmp_path / "broken").touch()
     psutil.Process(pool._children[0].pid).kill()
     await until(lambda: states(events) == ["open"])
-    assert len(of(ev.ChildStarted, events)) == 3
+    assert len(of(xev.ChildStarted, events)) == 3
 
 
 async def test_a_worker_that_dies_of_its_first_task_gets_one_at_a_time(make_worker: Pool, events: list[ev.Event]):
