@@ -12,8 +12,6 @@ import psutil
 import pytest
 
 from drakkar_flow.executor.base import run
-from drakkar_flow.executor.persistent import child as child_module
-from drakkar_flow.executor.persistent import pool as pool_module
 from drakkar_flow.executor.persistent.pool import PersistentExecutor
 from drakkar_flow.model.task import ExecutorError, ExecutorResult
 from drakkar_flow.observe import events as ev
@@ -183,19 +181,18 @@ async def test_a_child_that_can_cancel_lives_on_after_a_timeout(
 
 
 async def test_a_cancel_that_was_answered_is_not_held_against_the_child_later(
-    make_pool: Pool, events: list[ev.Event], monkeypatch: pytest.MonkeyPatch
+    make_pool: Pool, events: list[ev.Event], until: Until, later: Later
 ):
     """However long ago it was when the next task runs out of time."""
-    passed_s = 0.0
-    monkeypatch.setattr(child_module, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + passed_s))
-    monkeypatch.setattr(pool_module, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + passed_s))
-    pool = await make_pool(
-        [sys.executable, "-c", CANCELS], executor={"task_timeout_seconds": 1.0, "kill_grace_s": 20.0}
-    )
+    limits = {"task_timeout_seconds": 100, "kill_grace_s": 20.0}
+    pool = await make_pool([sys.executable, "-c", CANCELS], executor=limits)
     for _ in range(2):
-        assert (await run(pool, task("slow"))).kind == "timeout"
+        slow = asyncio.create_task(run(pool, task("slow")))
+        await until(lambda: pool.statistics().running == 1)
+        later.let_pass(110, pool)
+        assert (await slow).kind == "timeout"
         assert (await run(pool, task("quick"))).stdout == "quick"
-        passed_s += 60.0
+        later.let_pass(60, pool)
     assert len(of(xev.ChildStarted, events)) == 1
 
 
