@@ -16,7 +16,6 @@ from drakkar_flow.executor.persistent.pool import PersistentExecutor
 from drakkar_flow.model.task import ExecutorError, ExecutorResult
 from drakkar_flow.observe import events as ev
 from drakkar_flow.observe import executor_events as xev
-from support.processes import programs
 from unit.executor.persistent.conftest import Later, Pool, of, run_all, task
 
 pytestmark = pytest.mark.anyio
@@ -243,20 +242,6 @@ async def test_the_whole_group_goes_with_a_child(make_worker: Pool, is_alive: Ca
     assert is_alive(grandchild)
     await pool.close()
     await until(lambda: not is_alive(grandchild))
-
-
-async def test_many_crashes_leave_nothing_behind(make_worker: Pool, until: Until):
-    """Descriptors and processes do not grow with the number of lives."""
-    pool = await make_worker("crash_after_n", 1, max_in_flight_per_child=1)
-    us = psutil.Process()
-    await run_all(pool, *map(str, range(4)))
-    await until(lambda: any(child.capacity for child in pool._children), "another life")
-    before = us.num_fds()
-    outcomes = await run_all(pool, *map(str, range(40)))
-    assert sum(isinstance(outcome, ExecutorError) for outcome in outcomes) == 20
-    await until(lambda: any(child.capacity for child in pool._children), "another life")
-    assert us.num_fds() <= before
-    assert len(programs()) <= 1
 
 
 async def test_a_child_that_ends_by_itself_while_idle_is_replaced(
