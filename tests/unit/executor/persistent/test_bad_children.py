@@ -311,6 +311,37 @@ async def test_a_crash_loop_opens_the_breaker_and_a_probe_closes_it(
     assert states(events)[-1] == "closed"
 
 
+async def test_the_pause_grows_with_each_life_in_a_row_without_an_answer(make_looping: Pool, until: Until):
+    """Whatever the breaker thinks of it."""
+    attempts: list[int] = []
+
+    class Noting:
+        def delay_s(self, attempt: int, random: Callable[[], float]) -> float:
+            attempts.append(attempt)
+            return 0.0
+
+    pool = await make_looping(breaker_failures=100)
+    pool._keepers._backoff = Noting()  # type: ignore[assignment]
+    await until(lambda: len(attempts) >= 4)
+    assert attempts[:4] == [1, 2, 3, 4]
+
+
+async def test_all_children_come_back_once_a_probe_has_worked(
+    make_pool: Pool, events: list[ev.Event], until: Until, tmp_path: Path
+):
+    """Those that waited for the breaker are started, too."""
+    script = f"test -e {tmp_path}/broken && exit 3; exec cat"
+    keys = {"protocol": "lines", "breaker_failures": 3, "breaker_cooldown_s": 0.05}
+    pool = await make_pool(["sh", "-c", script], {"max_executors": 3}, **keys)
+    (tmp_path / "broken").touch()
+    for child in pool._children:
+        psutil.Process(child.pid).kill()
+    await until(lambda: states(events).count("half_open") >= 2)
+    (tmp_path / "broken").unlink()
+    assert (await run(pool, task())).stdout == "x\n"
+    await until(lambda: len(pool._children) == 3)
+
+
 async def test_children_that_end_with_0_and_did_nothing_are_a_crash_loop(
     make_pool: Pool, events: list[ev.Event], until: Until, tmp_path: Path
 ):
