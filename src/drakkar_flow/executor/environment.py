@@ -26,10 +26,12 @@ def inheritable(parent: Mapping[str, str], deny: Iterable[str]) -> dict[str, str
     return {name: value for name, value in parent.items() if not any(fnmatchcase(name.upper(), g) for g in globs)}
 
 
-def base_environment(config: ExecutorConfig, parent: Mapping[str, str]) -> dict[str, str]:
-    """What every program gets: the filtered `parent`, if it is inherited at all, and `config.env` over it."""
+def base_environment(
+    config: ExecutorConfig, parent: Mapping[str, str], mark: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """What every program gets: the filtered `parent`, if it is inherited at all, `config.env` over it, and `mark`."""
     inherited = inheritable(parent, config.env_inherit_deny) if config.env_inherit_parent else {}
-    return inherited | config.env
+    return {**inherited, **config.env, **(mark or {})}
 
 
 def find_program(name: str, path: str | None) -> str:

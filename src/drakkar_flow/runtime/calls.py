@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from drakkar_flow.runtime.bridge import Bridge
@@ -51,10 +51,10 @@ class Calls:
         value, error = None, None
         try:
             value = function(*args)
-        except (Exception, asyncio.CancelledError) as exc:  # the caller turns it into an error value
+        except BaseException as exc:  # sys.exit() as well: the caller turns it into an error value
             error = exc
         if error is None and inspect.isawaitable(value):
-            self._start(value if inspect.iscoroutine(value) else _await(value), done, about)
+            self._start(value, done, about)
         else:
             done(value, error)
 
@@ -68,11 +68,11 @@ class Calls:
 
         self._start(coroutine, ended, about)
 
-    def _start(self, coroutine: Coroutine[Any, Any, Any], done: Done, about: object) -> None:
+    def _start(self, awaitable: Awaitable[Any], done: Done, about: object) -> None:
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
-        task = eager_task(coroutine, loop)
+        task = eager_task(_outcome(awaitable), loop)
         if task.done():
             self._finish(task, done)
         else:
@@ -91,8 +91,12 @@ class Calls:
         elif (error := task.exception()) is not None:
             self._bridge.guard(done, None, error)
         else:
-            self._bridge.guard(done, task.result(), None)
+            self._bridge.guard(done, *task.result())
 
 
-async def _await(awaitable: Any) -> Any:
-    return await awaitable
+async def _outcome(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
+    """Its value, or an error that asyncio would let end the loop instead of the task."""
+    try:
+        return await awaitable, None
+    except (SystemExit, KeyboardInterrupt) as exc:
+        return None, exc

@@ -11,11 +11,13 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Any
 
+from drakkar_flow.executor.base import Running
 from drakkar_flow.kernel.ordering import Keys
 from drakkar_flow.model.group import MessageGroup
 from drakkar_flow.model.outcome import Hold
 from drakkar_flow.model.record import Lane, Record
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
+from drakkar_flow.observe.about import About
 from drakkar_flow.runtime.credit import Purse
 
 __all__ = ["Ending", "Group", "TaskRun", "WindowRun", "are_tasks"]
@@ -65,8 +67,8 @@ class TaskRun:
     """One task on its way: what it works for, and how it ended."""
 
     __slots__ = (
-        "ending", "error", "failed_at", "generation", "groups", "interruptions", "keys", "result", "retries", "task",
-        "window",
+        "ending", "error", "failed_at", "generation", "groups", "interruptions", "keys", "result", "retries", "running",
+        "task", "window",
     )  # fmt: skip
 
     def __init__(self, task: ExecutorTask, groups: tuple[Group, ...], window: WindowRun) -> None:
@@ -80,6 +82,7 @@ class TaskRun:
         self.keys: Keys = ()  # what it must not overtake others in
         self.retries = 0
         self.failed_at = 0.0  # when it failed for the first time
+        self.running: Running | None = None  # while the executor has it
         self.interruptions = 0  # runs that did not count, for Ctrl-C ended them before they began
 
     def end(
@@ -90,6 +93,11 @@ class TaskRun:
         self.result = result
         self.error = error
         return self
+
+    @property
+    def about(self) -> About:
+        """Its records and its id, for what is told of it."""
+        return About.of((group.record for group in self.groups), (self.task.task_id,))
 
     @property
     def lead(self) -> Record:

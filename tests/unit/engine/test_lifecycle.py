@@ -53,7 +53,7 @@ def life(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lifecycle]:
     """A life that looks as if it had started."""
     made = _life()
     made._bridge.open()
-    made._parts = Parts()  # type: ignore[assignment]
+    made._life.parts = Parts()  # type: ignore[assignment]
     made.statistics.listen(made._bus)
 
     def leave(code: int) -> None:
@@ -74,15 +74,15 @@ def test_a_signal_may_interrupt_a_listener(life: Lifecycle) -> None:
     """A signal handler runs while its own thread counts an event: it must not wait for that thread."""
 
     def interrupted() -> None:
-        with life.statistics._lock, life._parts.control._lock:  # type: ignore[union-attr]
+        with life.statistics._lock, life._life.parts.control._lock:  # type: ignore[union-attr]
             life._on_signal(signal.SIGTERM, None)
 
     thread = threading.Thread(target=interrupted, daemon=True)
     thread.start()
     thread.join(10)
     assert not thread.is_alive()
-    assert life._parts is not None
-    assert life._parts.control.stopping
+    assert life._life.parts is not None
+    assert life._life.parts.control.stopping
 
 
 def test_the_first_signal_after_a_failure_lets_the_drain_go_on(life: Lifecycle) -> None:

@@ -14,13 +14,14 @@ from drakkar_flow.config.executor import ExecutorConfig
 from drakkar_flow.executor.base import outlast
 from drakkar_flow.executor.confine import confined
 from drakkar_flow.executor.environment import base_environment, find_program, forget_programs
+from drakkar_flow.executor.orphans import Guard
 from drakkar_flow.executor.persistent.child import Child, ChildLimits, Farewell, Owner
 from drakkar_flow.executor.persistent.process import Spawned, spawn
 from drakkar_flow.executor.spawn import Environment, Spawner
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.breaker import Breaker, BreakerState
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import ChildEnded, ChildStarted, ExecutorBreakerChanged
+from drakkar_flow.observe.executor_events import ChildEnded, ChildStarted, ExecutorBreakerChanged
 
 __all__ = ["Keepers"]
 
@@ -43,6 +44,7 @@ class Keepers:
         self._config = config
         self._settings = settings = config.persistent
         self._bus = bus
+        self._guard = Guard(bus)
         self._owner = owner
         self._on_open = on_open
         caps = (config.max_stdout_bytes, config.max_stderr_bytes)
@@ -61,9 +63,10 @@ class Keepers:
         self._woken = asyncio.Event()
         self._failure: asyncio.Future[str] = self._loop.create_future()
         self._warm: asyncio.Future[str] = self._loop.create_future()
-        self._environment = Environment(base_environment(self._config, os.environ))
+        self._environment = Environment(base_environment(self._config, os.environ, self._guard.variables))
         self._spawner = Spawner(self._config.cwd)
         self._spawning = ThreadPoolExecutor(1, thread_name_prefix="spawn")
+        self._guard.start()
         self._tasks = [self._loop.create_task(self._keep(number)) for number in range(self.size)]
         await asyncio.wait([self._warm, self._failure], return_when=asyncio.FIRST_COMPLETED)
         if not self._failure.done() and self._settings.protocol == "lines":
@@ -81,6 +84,7 @@ class Keepers:
         await outlast(asyncio.ensure_future(asyncio.gather(*self._tasks)))
         self._tasks.clear()
         self._spawning.shutdown()
+        self._guard.close()
 
     # --- what the pool tells --------------------------------------------------------------------
 
