@@ -339,6 +339,27 @@ async def test_the_pause_grows_with_each_life_in_a_row_without_an_answer(make_lo
     assert attempts[:4] == [1, 2, 3, 4]
 
 
+async def test_a_probe_that_only_ran_out_of_time_is_followed_by_another(
+    make_pool: Pool, events: list[ev.Event], until: Until, tmp_path: Path, later: Later
+):
+    """It says nothing of whether children work, so the breaker must not wait for its word."""
+    script = f"test -e {tmp_path}/broken && exit 3; test -e {tmp_path}/hangs && exec sleep 1000; exec cat"
+    keys = {"protocol": "lines", "breaker_failures": 1, "breaker_cooldown_s": 0.05}
+    pool = await make_pool(["sh", "-c", script], {"task_timeout_seconds": 100}, **keys)
+    (tmp_path / "broken").touch()
+    psutil.Process(pool._children[0].pid).kill()
+    await until(lambda: "half_open" in states(events))
+    (tmp_path / "hangs").touch()
+    (tmp_path / "broken").unlink()
+    hung = asyncio.create_task(run(pool, task("hung")))
+    await until(lambda: pool.statistics().running == 1)
+    (tmp_path / "hangs").unlink()
+    later.let_pass(110, pool)
+    assert (await hung).kind == "timeout"
+    assert (await asyncio.wait_for(run(pool, task()), 20)).stdout == "x\n"
+    assert states(events)[-1] == "closed"
+
+
 async def test_all_children_come_back_once_a_probe_has_worked(
     make_pool: Pool, events: list[ev.Event], until: Until, tmp_path: Path
 ):
