@@ -124,7 +124,8 @@ class CollectWorker(Worker):
         """Go on with the records whose last task has ended, and with the window if it was the last of all."""
         window = run.window
         for group in finished:
-            self._group_finished(window, group)
+            if group.purse.left:  # else its last payload took all
+                self._group_finished(window, group)
         if not window.open:
             self._window_finished(window)
         if run.keys and self._turns.leave(run.keys):
