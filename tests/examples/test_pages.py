@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,9 +32,9 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
 
 
-def commands(beginning: str) -> list[str]:
-    """The README's shell commands that begin like this, without their comments."""
-    lines = [line.split("    #")[0].strip() for block in blocks(README, "sh") for line in block.splitlines()]
+def commands(beginning: str, page: str = README) -> list[str]:
+    """The README's, or another page's, shell commands that begin like this, without their comments."""
+    lines = [re.split(r" +# ", line)[0].strip() for block in blocks(page, "sh") for line in block.splitlines()]
     return [line for line in lines if line.startswith(beginning)]
 
 
@@ -54,7 +55,14 @@ def test_the_design_page_names_every_room() -> None:
 
 @pytest.mark.parametrize(
     "page",
-    ["docs/executors.md", "docs/flows.md", "docs/handlers.md", "docs/migrating-from-py-drakkar.md", "docs/testing.md"],
+    [
+        "docs/dead-letters.md",
+        "docs/executors.md",
+        "docs/flows.md",
+        "docs/handlers.md",
+        "docs/migrating-from-py-drakkar.md",
+        "docs/testing.md",
+    ],
 )
 def test_the_examples_of_a_page_print_what_it_says(page: str) -> None:
     """Every `>>>` example of the page, in order, as in one session."""
@@ -121,6 +129,19 @@ def test_the_configuration_commands_work(command: str) -> None:
     """They find nothing wrong with the main job's settings."""
     done = subprocess.run(program(command), cwd=ROOT, capture_output=True, text=True, check=False, env=environment())
     assert done.returncode == 0, done.stderr
+
+
+SHOWN = commands("drakkar-flow", (ROOT / "docs" / "command.md").read_text())
+
+
+@pytest.mark.parametrize("command", [command for command in SHOWN if not command.startswith("drakkar-flow run")])
+def test_the_commands_of_their_page_work(command: str, tmp_path: Path) -> None:
+    """Each by itself, on a copy of the main job; `run`, which the README has too, is tried below."""
+    shutil.copytree(ROOT / "flows", tmp_path / "flows")
+    done = subprocess.run(
+        program(command), cwd=tmp_path, capture_output=True, text=True, check=False, env=environment()
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.integration

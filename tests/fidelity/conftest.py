@@ -9,15 +9,25 @@ import pytest
 
 from support.kafka_io import MakeTopic
 from support.runtimes import KafkaRuntime, KitRuntime, Runtime
+from support.told import told
 
 SETTINGS = {
     "executor": {"binary_path": "sh", "max_executors": 2, "window_size": 3, "window_linger_s": 0.1, "max_retries": 3},
 }
 
 
+@pytest.fixture(scope="session")
+def stories() -> dict[str, Any]:
+    """What the flows of each test told on the runtime that it ran on first."""
+    return {}
+
+
 @pytest.fixture(params=["kit", pytest.param("kafka", marks=pytest.mark.integration)])
-def run(request: pytest.FixtureRequest) -> Iterator[Callable[..., Runtime]]:
-    """Starts a flow: `runtime = run(flow, partitions=2, runtime={...})`; keywords are sections of the configuration."""
+def run(request: pytest.FixtureRequest, stories: dict[str, Any]) -> Iterator[Callable[..., Runtime]]:
+    """Starts a flow: `runtime = run(flow, partitions=2, runtime={...})`; keywords are sections of the configuration.
+
+    When a test has run on both runtimes, its flows must have told the same on both.
+    """
     made: list[KitRuntime | KafkaRuntime] = []
 
     def start(flow: Any, *, partitions: int = 1, **sections: Any) -> Runtime:
@@ -37,3 +47,6 @@ def run(request: pytest.FixtureRequest) -> Iterator[Callable[..., Runtime]]:
     yield start
     for runtime in made:
         runtime.close()
+    if made:
+        story = [told(runtime.events) for runtime in made]
+        assert stories.setdefault(request.node.name.replace(request.param, ""), story) == story

@@ -16,7 +16,7 @@ from drakkar_flow.observe.events import (
     DeliveryRetried,
     HookRan,
 )
-from drakkar_flow.testing import FlowRun, MemorySink, MemorySinkSettings, run_flow
+from drakkar_flow.testing import FlowHarness, FlowRun, MemorySink, MemorySinkSettings, run_flow
 from support.handlers import LANE, ends
 
 DOWN = SinkError("down")
@@ -215,6 +215,50 @@ def test_on_delivery_error_may_start_over():
     assert outcome.values == [1, 2]
     assert outcome.dead_letters == []
     assert outcome.committed == {LANE: 2}
+
+
+def retrying(error):
+    """An `on_delivery_error` that never gives up."""
+    return DeliveryAction.RETRY
+
+
+def sink_with(writes, **retry):
+    """A sink that is down for so many writes, with two attempts for a batch."""
+    settings = MemorySinkSettings(retry={"attempts": 2, **retry})
+    return MemorySink(script=[DOWN] * writes, settings=settings)
+
+
+def test_pauses_keep_growing_while_on_delivery_error_retries():
+    """A long outage is not met with the pauses of its first second, again and again."""
+    sink = sink_with(40, initial_s=0.5, max_s=30)
+    with FlowHarness(flow(on_delivery_error=retrying), sinks=[sink]) as kit:
+        kit.send(1)
+        kit.wait_acknowledged()
+        retried = kit.of(DeliveryRetried)
+    assert [event.attempt for event in retried] == list(range(1, 41))
+    ceilings = [min(0.5 * 2**n, 30.0) for n in range(40)]
+    assert all(event.delay_s <= ceiling for event, ceiling in zip(retried, ceilings, strict=True))
+    assert max(event.delay_s for event in retried) > 15  # of 34 pauses between 0 and 30 s
+
+
+@pytest.mark.parametrize(
+    ("bound", "writes", "spent"),
+    [({"max_rounds": 3}, 8, "after 3 retries"), ({"max_elapsed_s": 60, "initial_s": 30, "max_s": 30}, None, "after ")],
+)
+def test_a_bound_on_retry_ends_in_the_dead_letters(bound, writes, spent):
+    """As if the hook had said DLQ: nothing is lost, the offset moves on, and it is told why."""
+    sink = sink_with(1000, **bound)
+    with FlowHarness(flow(on_delivery_error=retrying), sinks=[sink]) as kit:
+        kit.send(1)
+        kit.wait_acknowledged()
+        outcome, waited_s = kit.outcome(), kit.clock.now
+    (letter,) = outcome.dead_letters
+    assert (letter.payload.data, letter.attempts, letter.to_dlq) == (1, sink.writes, True)
+    assert letter.error == "down"
+    (failed,) = outcome.of(DeliveriesFailed)
+    assert failed.error.startswith(f"down; RETRY of on_delivery_error is bounded, and given up {spent}")
+    assert outcome.committed == {LANE: 1}
+    assert (sink.writes == writes) if writes else waited_s >= 60
 
 
 def test_on_delivery_error_may_drop_payloads():

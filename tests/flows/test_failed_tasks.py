@@ -133,6 +133,52 @@ def test_d27_precomputed_tasks_need_no_executor_and_follow_the_same_rules():
     assert outcome.committed == {LANE: 2}
 
 
+def test_a_precomputed_result_of_a_wrong_type_fails_its_task_and_no_other():
+    """One that was assigned: on_error is asked, the flow goes on."""
+    asked = []
+
+    class Mistaken(PerRecord):
+        def tasks(self, messages):
+            tasks = super().tasks(messages)
+            tasks[0].precomputed = {"stdout": "x"}
+            return tasks
+
+        async def on_error(self, task, error):
+            asked.append((task.task_id, error.kind, error.exception))
+
+    outcome = run_flow(Mistaken(), range(2))
+    assert asked == [("t0", "internal", "precomputed must be a PrecomputedResult, not dict")]
+    assert outcome.values == ["t1"]
+    assert outcome.committed == {LANE: 2}
+
+
+@pytest.mark.parametrize("replaces", [False, True], ids=["retry", "replacement"])
+def test_on_error_may_change_the_task_before_it_runs_again(replaces):
+    """Its arguments and even its id; nothing of the old id stays pending."""
+
+    class Changing(Watching):
+        async def on_error(self, task, error):
+            task.args.append("--slow")
+            task.task_id += "-again"
+            return [task] if replaces else ErrorAction.RETRY
+
+        async def on_task_complete(self, result):
+            return KafkaPayload(data=[result.task.task_id, result.task.args])
+
+    handler = Changing()
+    executor = ScriptedExecutor({"t0": 1})
+    executor.gate("t1").shut()
+    with FlowRun(handler, [1, 2], executor=executor, config=config(2), open_end=True) as run:
+        run.wait_until(lambda: run.sink().values == [["t0-again", ["--slow"]]])
+        run.reader.put([3])
+        run.wait_until(lambda: len(run.sink().values) == 2)
+        executor.gate("t1").open()
+        run.reader.end()
+        outcome = run.finish()
+    assert handler.pending == [set(), {"t1"}]
+    assert outcome.committed == {LANE: 3}
+
+
 def test_precomputed_tasks_that_have_ended_are_not_pending():
     """They never ran, and are forgotten like those that did."""
 

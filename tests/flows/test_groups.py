@@ -12,9 +12,9 @@ from drakkar_flow import (
     Record,
     make_stable_task_id,
 )
+from drakkar_flow.observe.attempts import TaskRetried
 from drakkar_flow.observe.events import (
     DuplicateTasks,
-    TaskRetried,
     WindowFinished,
 )
 from drakkar_flow.testing import FlowRun, MemorySink, ScriptedExecutor, failed, run_flow

@@ -161,6 +161,17 @@ def test_replacements_take_the_place_of_their_task_one_after_the_other():
     assert outcome.committed == {LANE: 2}
 
 
+def test_replacements_of_a_task_without_a_key_wait_for_nobody():
+    """Nor for each other: the second ends while the first still runs."""
+    executor = ScriptedExecutor({"0": 1})
+    executor.gate("a").shut()
+    chain = flow(on_error=lambda failed, error: [task("a", 0), task("b", 0)])
+    with FlowRun(chain, keyed(" "), executor=executor, config=config()) as run:
+        run.wait_until(lambda: run.sink().values == ["b"])
+        executor.gate("a").open()
+        assert run.finish().values == ["b", "a"]
+
+
 def test_precomputed_tasks_keep_the_order_too():
     """They overtake no task of their key, and nobody waits for them."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from drakkar_flow import ExecutorTask, FilePayload, KafkaPayload, SqlitePayload, StreamFlow
+from drakkar_flow import CollectResult, ExecutorTask, FilePayload, KafkaPayload, SqlitePayload, StreamFlow
 from drakkar_flow.graph.nodes import JsonlSink, KafkaSink, SqliteSink
 from drakkar_flow.model.outcome import FailureKind
 from drakkar_flow.testing import FlowRun, MemorySink, run_flow
@@ -71,6 +71,16 @@ def test_a_payload_that_fits_no_single_sink_is_a_dead_letter(payload, error, by_
     assert sorted(r.offset for letter in outcome.dead_letters for r, _ in letter.holds) == [0, 1]
     assert outcome.committed == {LANE: 2}
     assert outcome.values == []
+
+
+@pytest.mark.parametrize("wrong", [["x"], [[KafkaPayload(data=1)]], [None]], ids=["text", "list", "nothing"])
+def test_what_is_no_payload_in_a_collect_result_is_told_as_such(wrong):
+    """A list in a list, say: the records are dead letters that name its type."""
+    outcome = run_flow(hook_flow(CollectResult(kafka=wrong)), [1, 2])
+    (letter,) = outcome.dead_letters
+    assert letter.kind is FailureKind.ROUTING
+    assert letter.error == f"{type(wrong[0]).__name__} where a payload belongs"
+    assert outcome.committed == {LANE: 2}
 
 
 def test_one_payload_that_can_not_be_routed_leaves_the_others_alone():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+import pytest
+
 from drakkar_flow import (
     KafkaPayload,
     StreamFlow,
@@ -39,6 +41,23 @@ def test_d09_windows_of_one_arrange_every_record_in_order():
     outcome = run_flow(handler, range(20), config=config(1))
     assert handler.windows == [[offset] for offset in range(20)]
     assert outcome.committed == {LANE: 20}
+
+
+@pytest.mark.parametrize("change", [list.clear, list.reverse, list.pop], ids=["clear", "reverse", "pop"])
+def test_arrange_may_do_with_its_list_of_messages_what_it_likes(change):
+    """The list is its own: `while messages: messages.pop()` takes no record out of the window."""
+
+    class Greedy(Watching):
+        async def arrange(self, messages, pending):
+            tasks = self.tasks(messages)
+            change(messages)
+            return tasks
+
+    handler = Greedy()
+    outcome = run_flow(handler, range(3))
+    assert outcome.values == ["t0", "t1", "t2"]
+    assert handler.window_ends == [(3, [0, 1, 2])]
+    assert outcome.committed == {LANE: 3}
 
 
 def test_windows_hold_at_most_their_size_and_take_what_is_there():

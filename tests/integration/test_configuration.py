@@ -58,6 +58,20 @@ def test_a_configuration_of_2_4_runs_and_is_told_what_moved(scene: Scene) -> Non
     assert all(notice["where"].startswith(f"{config}:") for notice in notices)
 
 
+def test_the_file_beside_the_flow_is_found_and_told(scene: Scene) -> None:
+    """As py-drakkar's users have it: `main.py` and `drakkar.yaml`; the start says which file it read."""
+    scene.fill(5)
+    flow = scene.directory / "main.py"
+    flow.write_text((PIPELINES / "precomputed.py").read_text())
+    config = scene.config().rename(scene.directory / "drakkar.yaml")
+    worker = scene.launch("-m", "drakkar_flow.cli.main", "run", "main.py")
+    worker.until_running()
+    scene.until_finished()
+    assert worker.terminate(signal.SIGTERM) == 0
+    (started,) = lines(worker, "drakkar_starting")
+    assert started["config"] == f"{config} (beside the flow)"
+
+
 def test_workers_wait_for_the_common_start_and_a_signal_ends_that_wait(scene: Scene) -> None:
     """Nothing is read before it; SIGTERM during it is an orderly end at once."""
     scene.fill(5)

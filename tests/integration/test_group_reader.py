@@ -15,6 +15,7 @@ from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import IntakePaused, PartitionsAssigned
 from drakkar_flow.runtime.assignments import AssignmentHooks
 from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.connection import Connection
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.group import GroupReader, GroupSettings
@@ -33,7 +34,12 @@ class Member:
     """
 
     def __init__(
-        self, bootstrap: str, topic: str, group: str, on_revoke: Callable[[list[int]], None] | None = None
+        self,
+        bootstrap: str,
+        topic: str,
+        group: str,
+        on_revoke: Callable[[list[int]], None] | None = None,
+        session_timeout_s: float = 45.0,
     ) -> None:
         self.paused = False
         self.lanes: set[Lane] = set()
@@ -49,6 +55,7 @@ class Member:
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "auto.offset.reset": "earliest",
+            "session.timeout.ms": int(session_timeout_s * 1000),
             "partition.assignment.strategy": "cooperative-sticky",
             "log_level": 0,
         }
@@ -106,6 +113,26 @@ def test_a_partition_that_went_away_paused_is_read_when_it_comes_back(
     until(lambda: first.lanes, 30, what="the partition to come back")
     until(lambda: first.take() == 2000, 30, what="every record")
     assert set(first.taken.values()) == {1000}
+
+
+def test_a_client_that_forgot_its_brokers_is_replaced(
+    kafka: Kafka, make_topic: MakeTopic, closing: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new consumer takes over: it reads on behind what was committed, and what was read before is fenced."""
+    topic, group = make_topic(partitions=2), unique("group")
+    for partition in range(2):
+        produce(kafka.bootstrap, topic, [b"x"] * 10, partition=partition)
+    member = Member(kafka.bootstrap, topic, group, session_timeout_s=6.0)
+    closing.callback(member.close)
+    until(lambda: member.take() == 20, 30)
+    until(lambda: committed(kafka.bootstrap, group, topic) == {0: 10, 1: 10}, what="the commits")
+    member.lanes.clear()
+    verdicts = iter([True])
+    monkeypatch.setattr(Connection, "forgotten", lambda *_: next(verdicts, False))
+    until(lambda: len(member.lanes) == 2, 60, what="a new assignment of both partitions")
+    produce(kafka.bootstrap, topic, [b"x"] * 5, partition=0)
+    until(lambda: member.take() == 25, 30)
+    assert member.taken == {(topic, 0): 15, (topic, 1): 10}
 
 
 def test_on_revoke_comes_after_the_last_commit(kafka: Kafka, make_topic: MakeTopic, closing: ExitStack) -> None:

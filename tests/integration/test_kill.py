@@ -38,12 +38,22 @@ def test_kills_at_random_moments_lose_nothing(scene: Scene, chance: random.Rando
     assert duplicates <= (IN_FLIGHT + UNCOMMITTED) * KILLS
 
 
-@pytest.mark.xfail(reason="children that do not end with their pipes outlive a worker that is killed", strict=True)
 def test_a_killed_worker_leaves_no_children(scene: Scene) -> None:
-    """The children of a worker that dies without a word end too."""
+    """The children of a worker that dies without a word end too, and so do theirs."""
     scene.fill(4)
     worker = scene.start("stubborn")
-    worker.until(lambda: len(worker.descendants()) >= 4, "its children ran")
+    worker.until(lambda: len(worker.descendants()) >= 8, "its children and theirs ran")
+    worker.kill()
+    until(lambda: not worker.descendants(), 5.0, "its children to end")
+
+
+def test_a_killed_worker_leaves_no_long_lived_children(scene: Scene) -> None:
+    """Though they do not notice that their stdin has ended."""
+    persistent = {"protocol": "lines", "args": ["-c", "exec sleep 1000"], "children": 2}
+    worker = scene.start(
+        "children", {"executor": {"binary_path": "sh", "mode": "persistent", "persistent": persistent}}
+    )
+    worker.until_running()
     worker.kill()
     until(lambda: not worker.descendants(), 5.0, "its children to end")
 

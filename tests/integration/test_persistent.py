@@ -17,6 +17,7 @@ import pytest
 
 from support.children import command
 from support.kafka_io import read_all
+from support.processes import programs, wardens
 from support.scene import Scene
 from support.worker import Worker
 
@@ -66,12 +67,14 @@ def test_every_record_is_answered_once_by_a_few_processes(scene: Scene, kind: st
     worker = start(scene, program(tmp_path), protocol)
     worker.until_running()
     scene.until_finished()
-    assert len(psutil.Process(worker.pid).children()) == 2
+    assert len(programs(worker.pid)) == 2
     assert worker.metric("drakkar_executor_children_started_total") == 2
     assert worker.metric("drakkar_executor_duration_seconds_count") == COUNT
+    [warden] = wardens(worker.pid)
     assert worker.terminate() == 0, worker.stderr
     assert sorted(int(message.value()) for message in scene.delivered()) == list(range(COUNT))
     assert worker.descendants() == []
+    assert not warden.is_running()
 
 
 def test_killed_children_cost_their_own_requests_and_are_replaced(scene: Scene) -> None:
@@ -82,7 +85,7 @@ def test_killed_children_cost_their_own_requests_and_are_replaced(scene: Scene) 
         for _ in range(5):
             ended = worker.metric("drakkar_executor_children_ended_total") or 0
             with suppress(psutil.Error, IndexError):
-                os.kill(psutil.Process(worker.pid).children()[0].pid, signal.SIGKILL)
+                os.kill(programs(worker.pid)[0].pid, signal.SIGKILL)
             worker.until(
                 lambda ended=ended: (worker.metric("drakkar_executor_children_ended_total") or 0) > ended, "its end"
             )
@@ -103,7 +106,7 @@ def test_a_crash_loop_loses_nothing(scene: Scene, tmp_path: Path) -> None:
     worker = start(scene, ["/bin/sh", "-c", script], "lines", **keys)
     worker.until_running()
     broken.touch()
-    for child in psutil.Process(worker.pid).children():
+    for child in programs(worker.pid):
         child.kill()
     worker.until(lambda: worker.metric("drakkar_executor_breaker_state"), "the breaker opened")
     scene.fill(COUNT)

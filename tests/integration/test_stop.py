@@ -87,6 +87,18 @@ def test_a_second_signal_aborts_and_leaves_no_children(scene: Scene, number: int
     assert scene.committed() == {}
 
 
+def test_programs_end_with_a_worker_whose_event_loop_is_blocked(scene: Scene) -> None:
+    """Nothing of it can be closed then; it ends with 130 all the same, and its programs with it."""
+    scene.fill(4)
+    worker = scene.start("blocking")
+    worker.until(lambda: len(worker.descendants()) == 4, "its programs ran")
+    produce(scene.bootstrap, scene.source, ["block"])
+    worker.until(lambda: "blocked" in worker.stdout, "the loop was blocked")
+    until(lambda: worker.exit_code is not None or worker.send(signal.SIGTERM), 20.0, "the end of an abort")
+    assert worker.exit_code == 130
+    until(lambda: not worker.descendants(), 5.0, "its programs to end")
+
+
 def test_a_drain_that_runs_out_of_time_ends_with_1(scene: Scene) -> None:
     """Work that outlasts the budget is killed and not committed; the worker says how much was left."""
     worker = _sleeping(scene, {"runtime": {"drain_timeout_s": 1.0}})

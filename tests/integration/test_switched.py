@@ -233,6 +233,7 @@ def check_metrics_of_0_9_2(page: str, group: str) -> None:
     assert "drakkar_task_retries_total 2.0" in page
     assert f'consumer_group="{group}"' in page
     assert 'worker_id="searcher-1"' in page
+    assert 'drakkar_sink_circuit_open{sink_name="hits",sink_type="kafka"} 0.0' in page
     missing = [name for name in NAMES_OF_0_9_2.split() if f"\n# TYPE drakkar_{name} " not in page]
     assert missing == []
 

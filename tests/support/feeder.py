@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 from confluent_kafka import KafkaError, Message, Producer
+
+from drakkar_flow.librdkafka import let_go
 
 __all__ = ["Feeder"]
 
@@ -16,7 +19,8 @@ _TURN_S = 0.02
 class Feeder:
     """Writes the numbers 0, 1, 2 ... as text, round robin over partitions, from a thread, until the block ends.
 
-    After the block every number below `count` was acknowledged by the brokers, once.
+    After the block every number below `count` was acknowledged by the brokers; once, unless `broker_restarted` was
+    called: what was not acknowledged then is written again.
 
     Args:
         bootstrap: the value of `bootstrap.servers`.
@@ -30,10 +34,18 @@ class Feeder:
         self._topic = topic
         self._partitions = partitions
         self._per_turn = max(1, round(rate * _TURN_S))
-        # Librdkafka keeps each number until a broker has it, also over a restart of the broker.
-        settings = {"enable.idempotence": True, "message.timeout.ms": 120_000, "linger.ms": 5, "log_level": 0}
-        self._producer = Producer({"bootstrap.servers": bootstrap, **settings})
+        self._settings: dict[str, str | int | bool] = {
+            "bootstrap.servers": bootstrap,
+            "enable.idempotence": True,
+            "message.timeout.ms": 120_000,
+            "linger.ms": 5,
+            "log_level": 0,
+        }
+        self._producer = Producer(self._settings)
+        self._life = 0
+        self._open: set[int] = set()
         self._errors: list[KafkaError] = []
+        self._restarted = threading.Event()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="feeder")
 
@@ -51,16 +63,48 @@ class Feeder:
             assert not left, f"{left} numbers were not acknowledged"
             assert not self._errors, f"{len(self._errors)} numbers failed, the first with {self._errors[0]}"
 
+    def broker_restarted(self) -> None:
+        """Go on with a new producer.
+
+        The only broker of a cluster may answer, while it shuts down, that there are none; librdkafka 2.16 then forgets
+        it and never asks `bootstrap.servers` again.
+        """
+        self._restarted.set()
+
     def _run(self) -> None:
-        while not self._over.wait(_TURN_S):
+        over = False
+        while not over:
+            over = self._over.wait(_TURN_S)
+            if self._restarted.is_set():
+                self._restarted.clear()
+                self._renew()
             for _ in range(self._per_turn):
-                partition = self.count % self._partitions
-                self._producer.produce(
-                    self._topic, value=str(self.count), partition=partition, on_delivery=self._reported
-                )
+                self._write(self.count)
                 self.count += 1
             self._producer.poll(0)
 
-    def _reported(self, error: KafkaError | None, _message: Message) -> None:
-        if error is not None:
-            self._errors.append(error)
+    def _renew(self) -> None:
+        self._producer.poll(0)
+        self._life += 1
+        self._producer.purge()
+        self._producer.flush(1)  # the reports of what was purged, which count no more
+        former = [self._producer]
+        self._producer = Producer(self._settings)
+        let_go(former)
+        for number in sorted(self._open):
+            self._write(number)
+
+    def _write(self, number: int) -> None:
+        self._open.add(number)
+        self._producer.produce(
+            self._topic,
+            value=str(number),
+            partition=number % self._partitions,
+            on_delivery=partial(self._reported, self._life, number),
+        )
+
+    def _reported(self, life: int, number: int, error: KafkaError | None, _message: Message) -> None:
+        if life == self._life:
+            self._open.discard(number)
+            if error is not None:
+                self._errors.append(error)

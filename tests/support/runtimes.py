@@ -11,6 +11,7 @@ from confluent_kafka import Producer
 
 from drakkar_flow import StreamingRunner
 from drakkar_flow.model.codec import encode
+from drakkar_flow.observe.events import Event
 from drakkar_flow.sinks.letters import dead_letter_messages
 from drakkar_flow.testing import FlowHarness
 from support.kafka_io import committed, end_offsets, read_all
@@ -62,6 +63,13 @@ class Runtime(Protocol):
     @property
     def committed(self) -> dict[int, int]:
         """The next offset to read by partition, where that is not 0."""
+
+    @property
+    def events(self) -> list[Event]:
+        """Everything that was told, all lives of the flow together."""
+
+    def close(self) -> None:
+        """End the flow, if it still runs."""
 
 
 def _value(value: bytes | None) -> Any:
@@ -132,9 +140,14 @@ class KitRuntime:
     def committed(self) -> dict[int, int]:
         return {number: offset for (_, number), offset in self.kit.committed.items() if offset}
 
+    @property
+    def events(self) -> list[Event]:
+        return self.kit.events
+
     def close(self) -> None:
         """End the flow."""
-        self.kit.__exit__(None, None, None)
+        if self.kit.running:
+            self.kit.stop()
 
 
 _RETRY = {"attempts": 2, "initial_s": 0.01, "max_s": 0.01}
@@ -158,9 +171,12 @@ class KafkaRuntime:
         self._runner: StreamingRunner | None = None
         self._thread: threading.Thread | None = None
         self._errors: list[BaseException] = []
+        self.events: list[Event] = []
 
     def start(self, flow: Any) -> None:
         self._runner = StreamingRunner.from_dict(flow, self._settings, own_signals=False, own_logging=False)
+        for kind in Event.__subclasses__():
+            self._runner._life._bus.listen(kind, self.events.append)
         self._thread = threading.Thread(target=self._run, args=(self._runner,), name="runtime-under-test")
         self._thread.start()
 

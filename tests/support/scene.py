@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from drakkar_flow.kernel.spans import Spans
+from drakkar_flow.librdkafka import let_go
 from support.commits import CommitWatch
 from support.feeder import Feeder
 from support.kafka_io import committed_as_seen_by, create_topic, delete_topics, end_offsets, produce, read_all
@@ -107,7 +108,9 @@ class Scene:
 
     def broker_restarted(self) -> None:
         """Forget the connections to the broker's former life, on which an admin client waits in vain."""
+        former = [self._admin]
         self._admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        let_go(former)
 
     # --- the truth ------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from drakkar_flow import (
     KafkaPayload,
     KafkaSink,
     KafkaSource,
+    Limits,
     PendingContext,
     Skip,
     SourceMessage,
@@ -47,6 +48,7 @@ def right(handler: Handler[str, str]) -> None:
     )
     flow = StreamFlow("g").arrange(to_tasks, window=Window(size=5, linger_s=0.1))
     flow.execute(Subprocess("wc", max_executors=4, timeout_s=10)).collect(to_payload).route(on_error=Fail())
+    flow.execute(Subprocess("wc", limits=Limits(cpu_s=2, nice=10, umask="027")))
     StreamFlow.from_handler(handler)
 
 
@@ -56,6 +58,9 @@ def wrong() -> None:
     StreamFlow()  # E: call-arg
     StreamFlow("f", source="in")  # E: arg-type
     KafkaSource(["in"])  # E: arg-type
+    Limits(cpu_s="2")  # E: arg-type
+    Limits(cpus=2)  # E: call-arg
+    Subprocess("wc", limits={"cpu_s": 2})  # E: arg-type
     flow.map(5)  # E: arg-type
     flow.map(str, record=True)  # E: call-arg
     flow.flat_map(len)  # E: arg-type

@@ -35,6 +35,7 @@ PUBLIC = [
     "KafkaPayload",
     "KafkaSink",
     "KafkaSource",
+    "Limits",
     "MessageGroup",
     "MessageParseError",
     "MongoOp",

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from drakkar_flow.config.docs import json_schema, markdown
+from drakkar_flow.config.find import find_config
 from drakkar_flow.config.load import AppOptions, Loaded, load
 from drakkar_flow.config.schema import root_with
 from drakkar_flow.config.show import render_yaml
+from drakkar_flow.errors import ConfigError, Problem
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Check, show and document the configuration.", no_args_is_help=True)
 
+File = Annotated[Path | None, typer.Argument(help="The YAML file; without it the one that `run` would find.")]
+Assignments = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="set a key, like kafka.brokers=localhost:9092; repeatable"),
+]
 Target = Annotated[
     str, typer.Option("--flow", "-f", help="file.py:NAME of the flow or handler whose model types the app section")
 ]
@@ -23,8 +31,9 @@ Target = Annotated[
 
 @app.command()
 def lint(
-    file: Annotated[Path, typer.Argument(help="The YAML file.")],
+    file: File = None,
     flow: Target = "",
+    assignments: Assignments = [],  # noqa: B006 - typer's way to say that there is none
     *,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when there is anything to say.")] = False,
 ) -> None:
@@ -32,22 +41,22 @@ def lint(
 
     Keys that moved and keys that have no effect are told too; with --strict they count.
     """
-    loaded = _load(file, flow)
+    loaded = _load(file, flow, assignments)
+    if loaded.file.path is None:
+        raise ConfigError([Problem("configuration", str(loaded.file), "name the file, or the flow it belongs to")])
     remarks = loaded.notices
     for remark in remarks:
         typer.echo(f"  - {remark}")
     if strict and remarks:
         raise typer.Exit(1)
-    typer.echo(f"{file}: ok")
+    typer.echo(f"{loaded.file}: ok")
 
 
 @app.command()
-def show(
-    file: Annotated[Path | None, typer.Argument(help="The YAML file; DRAKKAR_CONFIG when left out.")] = None,
-    flow: Target = "",
-) -> None:
+def show(file: File = None, flow: Target = "", assignments: Assignments = []) -> None:  # noqa: B006
     """Print the whole configuration as it would be used, secrets masked, each value with its origin."""
-    typer.echo(render_yaml(_load(file, flow)), nl=False)
+    loaded = _load(file, flow, assignments)
+    typer.echo(f"# {loaded.file}\n{render_yaml(loaded)}", nl=False)
 
 
 @app.command()
@@ -62,20 +71,22 @@ def docs(flow: Target = "") -> None:
     typer.echo(markdown(_root(flow)), nl=False)
 
 
-def _load(file: Path | None, flow: str) -> Loaded:
-    return load(file, **_app_options(flow))
+def _load(file: Path | None, flow: str, assignments: list[str]) -> Loaded:
+    options, flow_file = _about(flow)
+    return load(find_config(file, os.environ, flow_file), assignments=assignments, **options)
 
 
 def _root(flow: str) -> Any:
-    return root_with(_app_options(flow).get("app_model"))
+    options, _ = _about(flow)
+    return root_with(options.get("app_model"))
 
 
-def _app_options(flow: str) -> AppOptions:
-    """What loading has to know of the flow's own settings; nothing without a flow."""
+def _about(flow: str) -> tuple[AppOptions, Path | None]:
+    """What loading has to know of the flow's own settings, and the flow's file; nothing without a flow."""
     if not flow:
-        return {}
+        return {}, None
     from drakkar_flow.cli.find import find_flow
     from drakkar_flow.engine.terse import app_options
 
-    found, _ = find_flow(flow)
-    return app_options(found)
+    found, file = find_flow(flow)
+    return app_options(found), file

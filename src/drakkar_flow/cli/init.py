@@ -10,11 +10,17 @@ from typing import Annotated
 
 import typer
 
-from drakkar_flow.errors import FlowError, Problem
+from drakkar_flow.errors import Problem, ProblemsError
 
 __all__ = ["Style", "init", "project"]
 
 _SUFFIX = ".template"
+
+
+class ProjectError(ProblemsError):
+    """Raised when a project can't be written where it was asked for."""
+
+    title = "the project can't be written"
 
 
 class Style(StrEnum):
@@ -30,7 +36,7 @@ def init(
         Style.HANDLER
     ),
 ) -> None:
-    """Write a pipeline with its settings, a test and a README; nothing that exists is overwritten."""
+    """Write a pipeline with its settings, tests and a README; nothing that exists is overwritten."""
     made = project(directory.resolve().name, style)
     problems = [
         Problem(str(directory / name), "exists already", "choose another directory, or move it away")
@@ -38,15 +44,17 @@ def init(
         if (directory / name).exists()
     ]
     if problems:
-        raise FlowError(problems)
+        raise ProjectError(problems)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, text in made.items():
             (directory / name).write_text(text)
     except OSError as exc:
-        raise FlowError([Problem(str(directory), f"can't be written: {exc.strerror}", "choose another")]) from exc
+        where = str(exc.filename or directory)
+        raise ProjectError([Problem(where, f"can't be written: {exc.strerror}", "choose another directory")]) from exc
     for name in made:
         typer.echo(str(directory / name))
+    typer.echo(f"try it without Kafka: drakkar-flow test {directory / 'pipeline.test.yaml'}")
 
 
 def project(name: str, style: Style) -> dict[str, str]:

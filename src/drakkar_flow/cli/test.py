@@ -36,7 +36,10 @@ def run_files(
             results.append(result)
             _tell(result)
     if junit is not None:
-        junit.write_text(xml.junit(results), encoding="utf-8")
+        try:
+            junit.write_text(xml.junit(results), encoding="utf-8")
+        except OSError as exc:
+            raise CasesError([Problem(str(junit), f"can't be written: {exc.strerror}", "mend --junit")]) from exc
     if not results:
         what = f"no case has {keyword!r} in its name" if paths else "there is no file NAME.test.yaml"
         raise CasesError([Problem(", ".join(map(str, files)), what, "mend the command line")])

@@ -28,5 +28,6 @@ def check(
         for fact in check_worker(command, timeout_s):
             typer.echo(f"ok      {fact}")
     except (Broken, OSError) as exc:
-        typer.echo(f"wrong   {exc}", err=True)
+        what = f"{command[0]}: can't be started: {exc.strerror}" if isinstance(exc, OSError) else str(exc)
+        typer.echo(f"wrong   {what}", err=True)
         raise typer.Exit(1) from exc

@@ -33,6 +33,7 @@ from drakkar_flow.graph.nodes import (
 )
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.ordering import Ordering
+from drakkar_flow.kernel.retry import RetryBound
 from drakkar_flow.model.codec import decoder_for
 from drakkar_flow.model.outcome import FailureKind
 from drakkar_flow.model.task import ErrorAction
@@ -233,6 +234,7 @@ class _Lowering:
             max_batch=spec.max_batch,
             attempts=retry.attempts,
             backoff=Backoff(initial_s=retry.initial_s, max_s=retry.max_s),
+            bound=RetryBound(retry.max_rounds, retry.max_elapsed_s),
             timeout_s=None if spec.times_itself else common.timeout_of(part.settings),
             on_error=node.on_delivery_error,
         )

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from drakkar_flow.config.environ import read_environ
 from drakkar_flow.config.explain import explain, unknown_key
+from drakkar_flow.config.find import named_config
 from drakkar_flow.config.layers import Layer, from_plain, merge
 from drakkar_flow.config.load import file_layer, validated
 from drakkar_flow.config.root import DrakkarConfig
@@ -46,13 +47,16 @@ def load_app_config(
     """
     root = root_with(model)
     own = Layer()
-    layer = file_layer(config_path, os.environ) if yaml_data is None else from_plain(yaml_data, "yaml_data")
+    if yaml_data is None:
+        layer = file_layer(named_config(config_path, os.environ), os.environ)
+    else:
+        layer = from_plain(yaml_data, "yaml_data")
     if section in layer.tree:
         own.tree["app"] = layer.tree[section]
         own.origins = {("app", *path[1:]): origin for path, origin in layer.origins.items() if path[:1] == (section,)}
     own.origins[()] = layer.origins.get((), "")
     own.problems = layer.problems
-    variables = [each for each in read_environ(os.environ, root, env_prefix) if "app" in each.tree]
+    variables = [each for each in read_environ(os.environ, root, env_prefix, own.tree) if "app" in each.tree]
     app: ModelT = validated(merge([own, *variables]), root).config.app
     return app
 
@@ -71,7 +75,7 @@ def settle_app(config: DrakkarConfig, model: type[BaseModel] | None) -> DrakkarC
     layer = Layer(tree={"app": config.app})
     problems = [unknown_key(path, layer, root) for path in overlooked_keys(layer.tree, root)]
     try:
-        typed = root(**dict(config)).noted(config.notices)
+        typed = root(**dict(config)).noted(config.notices, config.file)
     except ValidationError as error:
         problems += [explain(details, layer, root) for details in error.errors(include_url=False)]
     if problems:

@@ -12,7 +12,8 @@ __all__ = ["CircuitBreakerConfig", "RetryConfig", "SinkConfig"]
 
 
 class RetryConfig(Section):
-    """How a failed write is tried again: exponential back-off with full jitter."""
+    """How a failed write is tried again: exponential back-off with full jitter; the last two keys bound RETRY of
+    `on_delivery_error`."""
 
     attempts: int = Field(default=5, ge=1)
     """Writes tried before the payloads count as failed, the first included."""
@@ -20,6 +21,10 @@ class RetryConfig(Section):
     """Seconds before the second attempt."""
     max_s: float = Field(default=10.0, gt=0)
     """The longest pause between two attempts, in seconds."""
+    max_rounds: int = Field(default=0, ge=0)
+    """How often RETRY gives as many attempts again; then the payloads are dead letters. 0 sets no end."""
+    max_elapsed_s: float = Field(default=0.0, ge=0)
+    """Seconds after a batch's first failure from which on RETRY makes dead letters of it; 0 sets no end."""
 
 
 class CircuitBreakerConfig(Section):

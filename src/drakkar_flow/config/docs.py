@@ -19,14 +19,23 @@ _INTRODUCTION: Final = """\
 <!-- made by `drakkar-flow config docs`; edit the models in src/drakkar_flow/config instead -->
 
 Values come from, each over the one before: the defaults below, a YAML file, environment variables, and what the
-program sets itself.
+program or `--set KEY=VALUE` says.
 
-- The file is the one given to the program, else the one that `DRAKKAR_CONFIG` (or `DK_CONFIG`) names.
+- The file is the one given to the program (`drakkar-flow run --config FILE`, `DrakkarApp(handler, FILE)`), else the
+  one that `DRAKKAR_CONFIG` (or `DK_CONFIG`) names. `drakkar-flow` and `python -m bytewax.run` look further: beside the
+  flow for a file of its name (`scan.yaml` for `scan.py`), then for `drakkar.yaml`, then for `drakkar.yaml` in the
+  working directory, each also with `.yml`; with both endings in one place they refuse to choose. The start logs which
+  file it was (`config` of `drakkar_starting`).
 - In the file's values `${NAME}` and `${NAME:-default}` take environment variables; `$${` stands for `${`.
 - `DRAKKAR_KAFKA__BROKERS` (or `DK_KAFKA__BROKERS`) sets `kafka.brokers`: `__` goes a level down, keys are lower-cased
-  except below `executor.env`. Sections, mappings and lists are given as JSON.
-- An unknown key is an error. `drakkar-flow config lint FILE` finds everything that is wrong at once, and
-  `drakkar-flow config show FILE` tells where each value comes from.
+  except below `executor.env`. Sections, mappings and lists are given as JSON; an item of a list may be given by its
+  index, `DRAKKAR_KAFKA__SOURCE_TOPICS__0`, and lies over that item of the file, or behind the last one.
+- `drakkar-flow run`, `config lint` and `config show` take `--set kafka.brokers=localhost:9092`, as often as there is
+  something to set, with values as in variables: `--set kafka.source_topics[0]=orders`,
+  `--set 'executor.env={"LANG": "C"}'`. Others can see a command line: secrets belong into variables.
+- An unknown key is an error. `drakkar-flow config lint` finds everything that is wrong at once, and
+  `drakkar-flow config show` tells where each value comes from. Both take the FILE, or `--flow FLOW.py` to find it as
+  `run` does, and say which it was.
 - Keys of py-drakkar that moved are read, and told by `lint` and at the start; [migrating](migrating-from-py-drakkar.md)
   lists them. A key that says "No effect" is accepted for py-drakkar's sake, and told too.
 - Where a handler names a model (`app_config_model`), `app` is checked by it and `APP_LIMIT` sets `app.limit`; these

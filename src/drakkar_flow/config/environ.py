@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from drakkar_flow.config.layers import Layer, from_plain
-from drakkar_flow.config.schema import ROOT, Path, Type, fields_at, is_container, type_at
+from drakkar_flow.config.layers import Layer
+from drakkar_flow.config.schema import ROOT, Type, fields_at
+from drakkar_flow.config.texts import text_layer
 
-__all__ = ["PATH_VARIABLES", "PREFIXES", "read_environ"]
+__all__ = ["PREFIXES", "read_environ"]
 
-PATH_VARIABLES: Final = ("DRAKKAR_CONFIG", "DK_CONFIG")
-"""The variables that name the configuration file, the first one set wins."""
 PREFIXES: Final = ("DK_", "DRAKKAR_")
 """What variables that are meant for us begin with."""
-_KEEPS_CASE: Final[set[Path]] = {("executor", "env")}
+_KEEPS_CASE: Final[set[tuple[str, ...]]] = {("executor", "env")}
 
 
-def read_environ(environ: Mapping[str, str], root: Type = ROOT, app_prefix: str | None = None) -> list[Layer]:
+def read_environ(
+    environ: Mapping[str, str],
+    root: Type = ROOT,
+    app_prefix: str | None = None,
+    below: Mapping[str, Any] | None = None,
+) -> list[Layer]:
     """A layer per variable that is meant for us, in the order they are to be merged.
 
     Meant for us are names with a prefix (`DRAKKAR_` wins over `DK_`) that hold `__` or name a top-level key; others,
     like `DRAKKAR_CONFIG`, are left alone. Keys are lower-cased, except below `executor.env`. Sections, mappings and
-    lists are given as JSON. With `app_prefix` names that begin with it and go on with a key of the `app` section set
-    that; `DRAKKAR_APP__...` wins over them.
+    lists are given as JSON; a number is the index of a list's item (see `text_layer`, also for `below`). With
+    `app_prefix` names that begin with it and go on with a key of the `app` section set that; `DRAKKAR_APP__...` wins
+    over them.
     """
     found = [
         (PREFIXES.index(prefix), path, name)
@@ -37,10 +41,10 @@ def read_environ(environ: Mapping[str, str], root: Type = ROOT, app_prefix: str 
         paths = {name: _lowered(name.removeprefix(app_prefix)) for name in environ if name.startswith(app_prefix)}
         found += [(-1, ("app", *path), name) for name, path in paths.items() if path[0] in known]
     found.sort(key=lambda entry: (entry[0], len(entry[1]), entry[2]))
-    return [_layer(name, path, environ[name], root) for _, path, name in found]
+    return [text_layer(path, environ[name], f"environment variable {name}", root, below) for _, path, name in found]
 
 
-def _path_of(name: str) -> Path:
+def _path_of(name: str) -> tuple[str, ...]:
     """The path a variable's name stands for; empty when it is not meant for us."""
     segments, lowered = name.split("__"), _lowered(name)
     if len(segments) == 1 and lowered[0] not in ROOT.model_fields:
@@ -53,26 +57,3 @@ def _path_of(name: str) -> Path:
 
 def _lowered(name: str) -> tuple[str, ...]:
     return tuple(name.lower().split("__"))
-
-
-def _layer(name: str, path: Path, text: str, root: Type) -> Layer:
-    origin = f"environment variable {name}"
-    value, wrong = _value(path, text, root)
-    for key in reversed(path):
-        value = {key: value}
-    layer = from_plain(value, origin)
-    layer.origins = {path[:n]: origin for n in range(1, len(path) + 1)}
-    layer.named.add(path)
-    if wrong:
-        layer.blame(path, wrong, 'write it like {"key": "value"} or ["item"]')
-    return layer
-
-
-def _value(path: Path, text: str, root: Type) -> tuple[Any, str]:
-    """The variable's value, and what is wrong with it."""
-    if not is_container(type_at(path, root)):
-        return text, ""
-    try:
-        return (json.loads(text), "") if text.strip() else (None, "")
-    except (ValueError, RecursionError):
-        return None, "a section, mapping or list must be given as JSON"

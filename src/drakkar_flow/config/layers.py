@@ -9,11 +9,15 @@ from typing import Any, Final
 from drakkar_flow.config.schema import Path, dotted
 from drakkar_flow.errors import Problem
 
-__all__ = ["MAX_INT_BITS", "BeyondBudgetError", "Budget", "Layer", "from_plain", "merge"]
+__all__ = ["MAX_INT_BITS", "BeyondBudgetError", "Budget", "Items", "Layer", "close_lists", "from_plain", "merge"]
 
 _MAX_DEPTH: Final = 60
 _MAX_VALUES: Final = 100_000
 MAX_INT_BITS: Final = 64
+
+
+class Items(dict[int, Any]):
+    """Items of a list by their index, to be laid over the list of a lower layer."""
 
 
 @dataclass(slots=True)
@@ -72,7 +76,10 @@ class BeyondBudgetError(Exception):
 
 
 def merge(layers: list[Layer]) -> Layer:
-    """One layer of several, later ones winning; mappings merge, everything else is replaced."""
+    """One layer of several, later ones winning; mappings merge, and so do items that are given by their index.
+
+    Everything else is replaced.
+    """
     result = Layer()
     for layer in layers:
         if () in layer.origins:
@@ -84,9 +91,11 @@ def merge(layers: list[Layer]) -> Layer:
     return result
 
 
-def _merge_into(result: Layer, old: dict[str, Any], layer: Layer, new: Mapping[str, Any], path: Path) -> None:
+def _merge_into(result: Layer, old: dict[Any, Any], layer: Layer, new: Mapping[Any, Any], path: Path) -> None:
     for key, value in new.items():
         here = (*path, key)
+        if isinstance(value, Items) and isinstance(old.get(key), list):
+            old[key] = Items(enumerate(old[key]))
         if isinstance(value, dict) and isinstance(old.get(key), dict):
             _merge_into(result, old[key], layer, value, here)
         else:
@@ -105,6 +114,26 @@ def _take_origins(result: Layer, layer: Layer, path: Path) -> None:
         result.origins[path] = layer.origin(path)
 
 
+def close_lists(layer: Layer) -> None:
+    """Make lists of the items that are given by their index; an index with none before it is a problem."""
+    layer.tree = _closed(layer.tree, (), layer)
+
+
+def _closed(value: Any, path: Path, layer: Layer) -> Any:
+    if isinstance(value, list):
+        return [_closed(inner, (*path, i), layer) for i, inner in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    closed = {key: _closed(inner, (*path, key), layer) for key, inner in value.items()}
+    if not isinstance(value, Items):
+        return closed
+    for position, index in enumerate(sorted(closed)):
+        if position != index:
+            layer.blame((*path, index), f"there is no item {position}", "count from 0, and leave none out")
+            break
+    return [closed[index] for index in sorted(closed)]
+
+
 def from_plain(data: object, source: str) -> Layer:
     """A layer of plain data (dicts, lists, values), checked for being plain."""
     layer = Layer(origins={(): source})
@@ -121,6 +150,8 @@ def from_plain(data: object, source: str) -> Layer:
 def _copy(value: Any, path: Path, layer: Layer, budget: Budget) -> Any:
     if wrong := budget.spend(path):
         raise BeyondBudgetError(wrong)
+    if isinstance(value, Items):
+        return Items({i: _copy(v, (*path, i), layer, budget) for i, v in value.items()})
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):

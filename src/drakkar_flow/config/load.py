@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any, TypedDict
 
 from pydantic import BaseModel, ValidationError
 
-from drakkar_flow.config.environ import PATH_VARIABLES, read_environ
+from drakkar_flow.config.environ import read_environ
 from drakkar_flow.config.explain import explain, unknown_key
-from drakkar_flow.config.layers import Layer, from_plain, merge
+from drakkar_flow.config.find import ConfigFile, named_config
+from drakkar_flow.config.layers import Layer, close_lists, from_plain, merge
 from drakkar_flow.config.renames import settle_former_keys
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.schema import (
@@ -25,6 +26,7 @@ from drakkar_flow.config.schema import (
     overlooked_keys,
     root_with,
 )
+from drakkar_flow.config.texts import read_assignments
 from drakkar_flow.config.yaml_file import read_yaml
 from drakkar_flow.errors import ConfigError, Problem
 
@@ -46,6 +48,8 @@ class Loaded:
     layer: Layer
     notices: tuple[Problem, ...] = ()
     """What is not wrong, but has to be said: keys that went elsewhere, keys that have no effect yet."""
+    file: ConfigFile = field(default_factory=ConfigFile)
+    """Which file was read, and why."""
 
     def origin(self, path: Path) -> str:
         """Where the value at a path was set; empty when it is the default."""
@@ -69,7 +73,8 @@ def load_config(
 
     The file is `path`, else what the environment variable `DRAKKAR_CONFIG` or `DK_CONFIG` names, else none. In its
     values `${NAME}` and `${NAME:-default}` take environment variables, `$${` stands for `${`. The variable
-    `DRAKKAR_KAFKA__BROKERS` (or `DK_...`) sets `kafka.brokers`; sections, mappings and lists are given as JSON.
+    `DRAKKAR_KAFKA__BROKERS` (or `DK_...`) sets `kafka.brokers`; sections, mappings and lists are given as JSON, an item
+    of a list by its index (`DRAKKAR_KAFKA__SOURCE_TOPICS__0`).
     `overrides` is nested like the file; `environ` replaces the process's environment. With `app_model` the `app`
     section is checked by it and becomes an instance of it; `APP_LIMIT` (`app_env_prefix`) then sets `app.limit`.
     Keys of py-drakkar that moved are taken where they stand now; what has to be said about that is in
@@ -85,21 +90,29 @@ def load_config(
 
 
 def load(
-    path: str | FilePath | None = None,
+    path: str | FilePath | ConfigFile | None = None,
     *,
     overrides: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
     app_model: type[BaseModel] | None = None,
     app_env_prefix: str = "APP_",
+    assignments: Sequence[str] = (),
 ) -> Loaded:
-    """Like `load_config`, but tells also where each value comes from."""
+    """Like `load_config`, but takes also a file that was found, and tells where each value comes from.
+
+    `assignments` like `kafka.brokers=localhost:9092` go over everything.
+    """
     variables = os.environ if environ is None else environ
+    file = path if isinstance(path, ConfigFile) else named_config(path, variables)
     root = root_with(app_model)
     prefix = app_env_prefix if app_model is not None else None
-    layers = [file_layer(path, variables), merge(read_environ(variables, root, prefix))]
+    layers = [file_layer(file, variables)]
+    below = layers[0].tree
+    layers.append(merge(read_environ(variables, root, prefix, below)))
     if overrides is not None:
         layers.append(from_plain(overrides, "override"))
-    return validated(merge([settle_former_keys(layer) for layer in layers]), root)
+    layers.append(merge(read_assignments(assignments, root, below)))
+    return validated(merge([settle_former_keys(layer) for layer in layers]), root, file)
 
 
 def from_mapping(
@@ -119,22 +132,18 @@ def from_mapping(
     return validated(merge([layer]), root_with(app_model)).config
 
 
-def file_layer(path: str | FilePath | None, environ: Mapping[str, str]) -> Layer:
-    """The values of the file, or of the one the environment names; nothing without a file."""
-    if path is not None:
-        return read_yaml(FilePath(path), environ)
-    for name in PATH_VARIABLES:
-        if environ.get(name):
-            return read_yaml(FilePath(environ[name]), environ, f"the environment variable {name} names it")
-    return Layer()
+def file_layer(file: ConfigFile, environ: Mapping[str, str]) -> Layer:
+    """The values of the file; nothing without one."""
+    return read_yaml(file.path, environ, file.why) if file.path is not None else Layer()
 
 
-def validated(layer: Layer, root: type[DrakkarConfig] = ROOT) -> Loaded:
+def validated(layer: Layer, root: type[DrakkarConfig] = ROOT, file: ConfigFile | None = None) -> Loaded:
     """The layer's values as a configuration.
 
     Raises:
         ConfigError: with everything that is wrong, each with its place.
     """
+    close_lists(layer)
     problems = list(layer.problems)
     problems += [unknown_key(path, layer, root) for path in overlooked_keys(layer.tree, root)]
     try:
@@ -145,7 +154,7 @@ def validated(layer: Layer, root: type[DrakkarConfig] = ROOT) -> Loaded:
     if problems:
         raise ConfigError(sorted(set(problems), key=problems.index))
     notices = (*layer.notices, *config.without_effect(layer.where))
-    return Loaded(config.noted(notices), layer, notices)
+    return Loaded(config.noted(notices, file), layer, notices, file or ConfigFile())
 
 
 def _without_empty(tree: dict[str, Any], kind: Type) -> dict[str, Any]:

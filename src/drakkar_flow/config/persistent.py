@@ -31,11 +31,11 @@ class PersistentConfig(Section):
     idle_output_timeout_s: float | None = Field(default=None, gt=0)
     """Seconds a child with work may write nothing, progress included, before it is killed; null does not watch."""
     recycle_after_requests: int | None = Field(default=None, ge=1)
-    """A child is replaced after so many requests; null never."""
+    """A child is replaced after so many requests, the first ones earlier so that it is not all at once; null never."""
     recycle_after_s: float | None = Field(default=None, gt=0)
-    """A child is replaced after so many seconds; null never."""
+    """A child is replaced after so many seconds, one after the other; null never."""
     recycle_above_mib: float | None = Field(default=None, gt=0)
-    """A child whose resident memory is larger is replaced; null never."""
+    """A child whose resident memory is larger is replaced, one after the other; null never."""
     restart_initial_s: float = Field(default=0.1, gt=0)
     """The longest pause before a child that failed is started again; it doubles with each failure in a row."""
     restart_max_s: float = Field(default=30.0, gt=0)

@@ -10,6 +10,7 @@ from pydantic import PrivateAttr, model_validator
 from drakkar_flow.config.base import NoEffect, Section
 from drakkar_flow.config.debug import CacheConfig, DebugConfig
 from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.config.find import ConfigFile
 from drakkar_flow.config.kafka import KafkaConfig
 from drakkar_flow.config.notices import Place, idle_alignment, without_effect
 from drakkar_flow.config.observe import LoggingConfig, MetricsConfig
@@ -26,7 +27,7 @@ else:
     _App = dict[str, Any]
 
 
-class DrakkarConfig(Section):
+class DrakkarConfig(Section):  # noqa: PLW1641 - holds mappings, which have no hash
     """Everything a worker is told; read with `load_config`."""
 
     worker_name_env: str = "WORKER_ID"
@@ -58,6 +59,11 @@ class DrakkarConfig(Section):
     app: _App = {}
     """Settings of your own: an instance of the handler's `app_config_model`, else the mapping as it is written."""
     _notices: tuple[Problem, ...] | None = PrivateAttr(default=None)
+    _file: ConfigFile | None = PrivateAttr(default=None)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all values are the same; where they were read does not matter."""
+        return type(self) is type(other) and dict(self) == dict(other)
 
     @property
     def notices(self) -> tuple[Problem, ...]:
@@ -74,9 +80,15 @@ class DrakkarConfig(Section):
         """A notice per given key that nothing heeds; `where` says where a path stands."""
         return (*without_effect(self, where), *idle_alignment(self.kafka.model_fields_set, where))
 
-    def noted(self, notices: Sequence[Problem]) -> Self:
-        """This configuration, with the notices of its loading."""
+    @property
+    def file(self) -> ConfigFile | None:
+        """The file it was read from, or where one was looked for; None when it was given as values."""
+        return self._file
+
+    def noted(self, notices: Sequence[Problem], file: ConfigFile | None = None) -> Self:
+        """This configuration, with what is to be told of its loading."""
         self._notices = tuple(notices) or None
+        self._file = file
         return self
 
     def replaced(self, **sections: Any) -> Self:
@@ -85,7 +97,7 @@ class DrakkarConfig(Section):
         Raises:
             ValidationError: they don't fit the rest.
         """
-        return type(self)(**{**dict(self), **sections}).noted(self.notices)
+        return type(self)(**{**dict(self), **sections}).noted(self.notices, self.file)
 
     @property
     def dead_letter_topic(self) -> str:

@@ -23,6 +23,7 @@ __all__ = [
     "field_at",
     "fields_at",
     "is_container",
+    "is_list",
     "is_secret",
     "is_section",
     "mark_of",
@@ -82,7 +83,12 @@ def is_secret(kind: Type) -> bool:
 
 def is_container(kind: Type) -> bool:
     """Whether values of the type hold others: a section, a mapping or a list."""
-    return is_section(kind) or _generic(kind) in (dict, list)
+    return is_section(kind) or is_list(kind) or dict in (kind, _generic(kind))
+
+
+def is_list(kind: Type) -> bool:
+    """Whether values of the type are lists."""
+    return list in (kind, _generic(kind))
 
 
 def child(kind: Type, key: str | int) -> Type:

@@ -10,7 +10,7 @@ import yaml
 
 from drakkar_flow.config.load import Loaded
 from drakkar_flow.config.redact import redacted
-from drakkar_flow.config.schema import Path, field_at, mark_of
+from drakkar_flow.config.schema import Path, dotted, field_at, mark_of
 
 __all__ = ["render_yaml"]
 
@@ -47,8 +47,17 @@ def _lines(values: Mapping[str, Any], path: Path, loaded: Loaded) -> Iterator[st
             yield f"{indent}{_inline(key)}:\n"
             yield from _lines(value, here, loaded)
         else:
-            origin = loaded.origin(here)
+            origin = _origin(here, loaded)
             yield f"{indent}{_inline(key)}: {_inline(_escaped(value))}{'  # ' + _comment(origin) if origin else ''}\n"
+
+
+def _origin(path: Path, loaded: Loaded) -> str:
+    """Where the value at a path was set, and the items of a list that were set one by one."""
+    n = len(path)
+    items = sorted((item[n:] for item in loaded.layer.named if item[:n] == path and len(item) > n), key=str)
+    of_items = [f"{dotted(item)} {loaded.layer.origins[path + item]}" for item in items]
+    whole = loaded.origin(path)
+    return ", ".join(of_items if any(each.endswith(f" {whole}") for each in of_items) else [whole, *of_items])
 
 
 def _inline(value: object) -> str:

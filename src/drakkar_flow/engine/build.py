@@ -132,6 +132,8 @@ def _sinks(route: Route, config: DrakkarConfig) -> dict[str, SinkPart]:
             parts[part.id] = part
     if not wanted:
         problems.append(Problem("sinks", "no sink is configured", "add one, e.g. sinks.kafka.results.topic"))
+    if problems and config.file is not None and config.file.path is None:
+        problems.append(Problem("configuration", str(config.file), "name one with --config or DRAKKAR_CONFIG"))
     if problems:
         raise ConfigError(problems)
     return parts

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import ValidationError
 
 from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.config.explain import explain
+from drakkar_flow.config.layers import Layer
+from drakkar_flow.config.limits import LimitsConfig
 from drakkar_flow.config.persistent import PersistentConfig
 from drakkar_flow.errors import ConfigError, Problem
 from drakkar_flow.executor.base import Executor
@@ -24,17 +28,31 @@ def executor_config(config: ExecutorConfig, execute: Execute | None) -> Executor
     """The configuration with what the flow says laid over it.
 
     Raises:
-        ConfigError: when what the flow says about its children does not fit.
+        ConfigError: when what the flow says about its programs does not fit.
     """
     if execute is None:
         return config
     program = execute.program
-    given: dict[str, Any] = {"binary_path": program.binary, "task_timeout_seconds": program.timeout_s}
+    given: dict[str, Any] = {
+        "binary_path": program.binary,
+        "task_timeout_seconds": program.timeout_s,
+        "limits": _limits(config.limits, execute),
+    }
     if isinstance(program, Persistent):
         given |= {"mode": "persistent", "persistent": _children(config.persistent, program)}
     else:
         given["max_executors"] = program.max_executors
     return config.model_copy(update={key: value for key, value in given.items() if value is not None})
+
+
+def _limits(config: LimitsConfig, execute: Execute) -> LimitsConfig:
+    given = {key: value for key, value in asdict(execute.program.limits).items() if value is not None}
+    try:
+        return LimitsConfig.model_validate({**config.model_dump(exclude_unset=True), **given})
+    except ValidationError as error:
+        layer = Layer(origins={(): f"step {execute.stem}, limits"})
+        problems = [explain(details, layer, LimitsConfig) for details in error.errors(include_url=False)]
+        raise ConfigError(problems) from None
 
 
 def _children(config: PersistentConfig, program: Persistent) -> PersistentConfig:

@@ -21,7 +21,7 @@ from drakkar_flow.observe.annotation import annotation
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import HookRan
 from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.failures import describe
+from drakkar_flow.runtime.failures import describe, is_cancelled
 from drakkar_flow.runtime.parts import SinkPart
 
 __all__ = ["RunningHooks"]
@@ -118,7 +118,9 @@ class RunningHooks:
             answer = hook(*args)
             if inspect.isawaitable(answer):
                 answer = await answer
-        except Exception as exc:
+        except BaseException as exc:
+            if is_cancelled():
+                raise
             self._bus.emit(HookRan(name, time.monotonic() - started, describe(exc), exc))
             what = f"it raised {type(exc).__name__}: {exc}"
             raise StartupError([Problem(self._place(name), what, "the log has the stack")]) from exc
@@ -161,7 +163,7 @@ def _validated(answer: object, where: str) -> DrakkarConfig:
         what = f"it returned {type(answer).__name__}, not the configuration"
         raise StartupError([Problem(where, what, "end it with `return config`")])
     try:
-        return type(answer).model_validate(_given(answer)).noted(answer.notices)
+        return type(answer).model_validate(_given(answer)).noted(answer.notices, answer.file)
     except ValidationError as exc:
         problems = [
             Problem(where, f"the configuration it returned: {'.'.join(map(str, error['loc']))}: {error['msg']}")

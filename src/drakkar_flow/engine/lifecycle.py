@@ -7,17 +7,16 @@
     close   periodic functions -> the last commit, waited for, and on_revoke -> sinks -> dead letters ->
             executor -> offload pool -> loop -> metrics -> logs
 
-It is the same under `StreamingRunner`, `drakkar-flow run` and `python -m bytewax.run`.
+It is the same under `StreamingRunner`, `drakkar-flow run` and `python -m bytewax.run`. What is the flow's own
+of it is in `life.py`, which the testing kit shares; here is what a worker puts around that.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -26,26 +25,26 @@ import structlog
 from bytewax.dataflow import Dataflow
 
 from drakkar_flow._version import __version__
-from drakkar_flow.compiler.lower import compile_flow
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.build import build_parts, settle_topics
 from drakkar_flow.engine.gauges import read_gauges
-from drakkar_flow.engine.hooks import RunningHooks
 from drakkar_flow.engine.identity import cluster_name_of, worker_id_of
+from drakkar_flow.engine.life import FlowLife
 from drakkar_flow.engine.memory import CollectorSettings
-from drakkar_flow.engine.startup import connect_all, wait_for_common_start
+from drakkar_flow.engine.startup import check_source, wait_for_common_start
 from drakkar_flow.engine.watchdog import Watchdog
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.collectors import RuntimeGauges
-from drakkar_flow.observe.events import DrainFinished, Event, FlowFailed, StateChanged
+from drakkar_flow.observe.events import Event
 from drakkar_flow.observe.health import Answer, Health, liveness, readiness
 from drakkar_flow.observe.http import MetricsServer
+from drakkar_flow.observe.lines import Line
 from drakkar_flow.observe.log import LoggingHandle, LogListener, configure_logging
 from drakkar_flow.observe.metrics import Metrics
 from drakkar_flow.observe.statistics import Statistics
 from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.parts import Parts
+from drakkar_flow.runtime.failures import describe
 
 __all__ = ["EXIT_ABORTED", "EXIT_CLEAN", "EXIT_FAILED", "Lifecycle"]
 
@@ -53,7 +52,6 @@ EXIT_CLEAN = 0
 EXIT_FAILED = 1
 EXIT_ABORTED = 130
 
-_CLOSE_S = 10.0  # each of the sinks, the dead letters and the executor gets so long to let go
 _ABORT_S = 2.0  # a second signal gives the executor so long to kill its children
 
 Handler = Callable[[int, FrameType | None], Any] | int | None
@@ -68,7 +66,6 @@ class Lifecycle:
         self.flow = flow
         self.config = settle_topics(flow, config)
         self.statistics = Statistics()
-        self.failure: str | None = None
         self._given_worker_id = worker_id
         self._name_worker()
         self._own_logging = own_logging
@@ -76,24 +73,17 @@ class Lifecycle:
         self._log = structlog.get_logger("drakkar_flow")
         self._bus = Bus(self._listener_failed)
         self._bridge = Bridge(self._bug)
-        self._parts: Parts | None = None
+        self._life = FlowLife(flow, self._bus, self._bridge, self._log)
         self._logging: LoggingHandle | None = None
         self._log_listener: LogListener | None = None
         self._metrics = Metrics()
         self._health = Health()
         self._watchdog: Watchdog | None = None
         self._server: MetricsServer | None = None
-        self._hooks = RunningHooks(flow.hooks, self._bridge, self._bus)
         self._collector = CollectorSettings(config.runtime.gc_threshold)
         self._old_signals: dict[int, Handler] = {}
-        self._closing = threading.Lock()
-        self._closed = False
-        self._drain_started_at: float | None = None
         self._signals = 0
-        self._stop_early = False
-        self._stop_asked = asyncio.Event()
         self._started = False
-        self._running = False
 
     # --- start ----------------------------------------------------------------------------------
 
@@ -107,6 +97,8 @@ class Lifecycle:
         if self._started:
             raise RuntimeError("a flow's life is lived once: make a new one to run the flow again")
         self._started = True
+        if self._own_signals:
+            self._watch_children()
         try:
             return self._start()
         except BaseException as exc:
@@ -116,27 +108,20 @@ class Lifecycle:
     def _start(self) -> Dataflow:
         self.flow.check()
         self._open_logging()
-        self._emit(StateChanged("starting", flow=self.flow.name))
-        self._bridge.open()
         self._ask_on_startup()
         self._serve_metrics()
-        parts = self._parts = build_parts(self.flow, self.config, self._bus, self._bridge, self.close)
+        parts = build_parts(self.flow, self.config, self._bus, self._bridge, self.close)
         self._metrics.watch(self._gauges)
-        dataflow = compile_flow(self.flow, parts)
-        self._bridge.run(connect_all(parts, self._log))
-        self._hooks.ready(self.config, parts.sinks.values())
+        self._metrics.describe_sinks((part.spec.kind, part.name) for part in parts.sinks.values())
+        dataflow = self._life.prepare(parts, partial(check_source, self.config.kafka))
         if self._own_signals:
             self._take_signals()
-        if self._stop_early:
-            parts.control.stop()
-        elif self.config.kafka.startup_align_enabled:
-            self._bridge.run(wait_for_common_start(self.config.kafka, self._stop_asked, self._log))
+        if self.config.kafka.startup_align_enabled and not self._life.stop_early:
+            self._bridge.run(wait_for_common_start(self.config.kafka, self._life.stop_asked, self._log))
         self._collector.apply()
-        parts.reader.start()
         self._watchdog = Watchdog(parts)
         self._watchdog.start()
-        self._running = True
-        self._emit(StateChanged("running", flow=self.flow.name))
+        self._life.read()
         return dataflow
 
     def _ask_on_startup(self) -> None:
@@ -144,7 +129,7 @@ class Lifecycle:
         for warning in self.flow.hooks.warnings:
             self._log.warning("handler_warning", reason=warning)
         before = self._logging_settings()
-        self.config = settle_topics(self.flow, self._hooks.startup(self.config))
+        self.config = settle_topics(self.flow, self._life.open(self.config))
         self._name_worker()
         self._collector = CollectorSettings(self.config.runtime.gc_threshold)
         if self._logging is not None and self._logging_settings() != before:
@@ -203,26 +188,18 @@ class Lifecycle:
     # --- drain ----------------------------------------------------------------------------------
 
     def stop(self) -> bool:
-        """Ask for an orderly end; returns whether nobody had asked before.
-
-        Callable from any thread and from a signal handler, which may have interrupted a listener that
-        holds its lock: so the event is emitted elsewhere.
-        """
-        if self._parts is None:
-            first, self._stop_early = not self._stop_early, True
-            return first
-        first = self._parts.control.stop()
-        if first:
-            self._drain_started_at = time.monotonic()
-            self._hooks.stop()
-            self._bridge.post(self._stop_asked.set)
-            self._bridge.post(self._emit, StateChanged("draining"))
-        return first
+        """Ask for an orderly end; returns whether nobody had asked before. Callable from wherever."""
+        return self._life.stop()
 
     def fail(self, reason: str) -> None:
         """Note why the flow failed, if nothing else was noted before."""
-        if self._parts is not None:
-            self._parts.control.fail(reason)
+        if self._life.parts is not None:
+            self._life.parts.control.fail(reason)
+
+    def _watch_children(self) -> None:
+        """Whoever started us may ignore SIGCHLD; the kernel would then not tell how a program ended."""
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+            self._old_signals[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def _take_signals(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -232,17 +209,18 @@ class Lifecycle:
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._signals += 1
-        if self._signals > 1:
+        if self._signals == 2:  # more would only begin it again
             self._abort()
         self.stop()
 
     def _abort(self) -> None:
         """Kill the children and leave at once: nothing is committed that was not already."""
-        if self._parts is not None and self._parts.executor is not None:
+        parts = self._life.parts
+        if parts is not None and parts.executor is not None:
             try:
-                self._bridge.run(self._parts.executor.close(), _ABORT_S)
-            except Exception as exc:  # on the way out, whatever it is
-                self._log.warning("abort_left_children", error=str(exc))
+                self._bridge.run(parts.executor.close(), _ABORT_S)
+            except Exception as exc:  # on the way out, whatever it is: the loop is blocked, say
+                self._log.warning("abort_left_children", error=describe(exc), expect="they end after this process")
         os._exit(EXIT_ABORTED)
 
     # --- close ----------------------------------------------------------------------------------
@@ -252,36 +230,12 @@ class Lifecycle:
         self._close("")
 
     def _close(self, error: str) -> None:
-        with self._closing:
-            if self._closed:
-                return
-            self._closed = True
         if self._watchdog is not None:
             self._watchdog.close()
-        parts = self._parts
-        unfinished = uncommitted = 0
-        self._try("periodic functions", partial(self._hooks.close_periodics, _CLOSE_S))
-        if parts is not None:
-            parts.reader.close()
-            unfinished, uncommitted = parts.flight.records, parts.reader.statistics().uncommitted
-            self.failure = parts.control.failure or error or None
-            if unfinished and self.failure is None:
-                self.failure = (
-                    f"the drain budget was over with {unfinished} records unfinished; they will be read again"
-                )
-            self._let_go(parts)
-        else:
-            self.failure = error or None
-        if not self._bridge.close(_CLOSE_S):
-            self.failure = self.failure or "a hook blocks the event loop, or ignores that it was cancelled"
-        if self._drain_started_at is not None:
-            self._emit(DrainFinished(unfinished, time.monotonic() - self._drain_started_at, uncommitted))
-        if self.failure is not None and self._running:
-            self._emit(FlowFailed(self.failure))
-        self._emit(StateChanged("failed" if self.failure else "stopped", self.failure or ""))
-        self._collector.restore()
-        self._restore_signals()
-        self._observe_no_more()
+        if self._life.close(error):
+            self._collector.restore()
+            self._restore_signals()
+            self._observe_no_more()
 
     def _observe_no_more(self) -> None:
         if self._server is not None:
@@ -291,36 +245,18 @@ class Lifecycle:
         if self._logging is not None:
             self._logging.close()
 
-    def _let_go(self, parts: Parts) -> None:
-        closers = [part.sink.close for part in parts.sinks.values()]
-        closers.append(parts.dead_letters.close)
-        if parts.executor is not None:
-            closers.append(parts.executor.close)
-        for closer in closers:
-            self._try(getattr(closer, "__qualname__", ""), partial(self._await, closer))
-        self._try("offload pool", self._close_hooks)
-
-    def _await(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._bridge.run(close(), _CLOSE_S)
-
-    def _close_hooks(self) -> None:
-        if left := self._hooks.close(_CLOSE_S):
-            self._log.warning("offload_left_threads", count=left, expect="they end with the process")
-
     def _restore_signals(self) -> None:
         if threading.current_thread() is threading.main_thread():
             for number, handler in self._old_signals.items():
                 signal.signal(number, handler)
             self._old_signals.clear()
 
-    def _try(self, part: str, close: Callable[[], object]) -> None:
-        """Close one part; that it can't must not keep the others open."""
-        try:
-            close()
-        except Exception as exc:
-            self._log.warning("close_failed", part=part, error=str(exc))
-
     # --- what others look at --------------------------------------------------------------------
+
+    @property
+    def failure(self) -> str | None:
+        """Why the flow failed, None when it did not; known when it is closed."""
+        return self._life.failure
 
     @property
     def exit_code(self) -> int:
@@ -333,10 +269,10 @@ class Lifecycle:
         return self._server.port if self._server is not None else None
 
     def _gauges(self) -> RuntimeGauges:
-        if self._parts is None:
+        if self._life.parts is None:
             return RuntimeGauges()
         health = self._watchdog.health if self._watchdog is not None else 0
-        return read_gauges(self._parts, self._hooks.pool, health)
+        return read_gauges(self._life.parts, self._life.hooks.pool, health)
 
     def _healthz(self) -> Answer:
         heartbeats = self._watchdog.heartbeats if self._watchdog is not None else {}
@@ -345,12 +281,12 @@ class Lifecycle:
     def _readyz(self) -> Answer:
         return readiness(self._health.snapshot)
 
-    def _emit(self, event: Event) -> None:
-        self._bus.emit(event)
-
     def _bug(self, error: BaseException) -> None:
-        self._log.error("bug", exc_info=error)
+        self._log.error("bug", exc_info=error, expect="the flow stops; if no hook of yours is in the stack, report it")
         self.fail(f"a bug, or a hook that ends the event loop: {error!r}")
 
     def _listener_failed(self, event: Event, error: Exception) -> None:
-        self._log.error("listener_failed", of=type(event).__name__, error=str(error))
+        name = type(event).__name__
+        line = Line("error", "listener_failed", {"of": name, "error": repr(error)}, "the flow goes on", (name,))
+        if self._log_listener is not None:
+            self._log_listener.write(line)

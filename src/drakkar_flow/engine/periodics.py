@@ -9,9 +9,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from drakkar_flow.graph.periodic import Periodic
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import PeriodicRan
-from drakkar_flow.runtime.failures import describe
+from drakkar_flow.runtime.failures import describe, is_cancelled
 
-__all__ = ["Periodics"]
+__all__ = ["PERIODIC", "Periodics"]
+
+PERIODIC = "periodic-"
+"""How the names of the tasks begin in which periodic functions run."""
 
 Sleep = Callable[[float], Awaitable[object]]
 
@@ -30,7 +33,9 @@ class Periodics:
 
     async def start(self) -> None:
         """Start every loop: the first runs come one interval from now."""
-        self._tasks = [asyncio.create_task(self._repeat(periodic)) for periodic in self._periodics]
+        self._tasks = [
+            asyncio.create_task(self._repeat(periodic), name=PERIODIC + periodic.name) for periodic in self._periodics
+        ]
 
     def stop(self) -> None:
         """Cancel every loop, and the runs that are under way."""
@@ -54,9 +59,8 @@ class Periodics:
         error: BaseException | None = None
         try:
             await periodic.fn()
-        except (Exception, asyncio.CancelledError) as exc:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+        except BaseException as exc:
+            if is_cancelled():
                 raise
             error = exc
         text = describe(error) if error is not None else ""

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from functools import partial
 from itertools import count
 from typing import Any
 
@@ -19,7 +18,7 @@ from drakkar_flow.errors import Problem, ProblemsError, StartupError
 from drakkar_flow.kernel.alignment import aligned_start
 from drakkar_flow.runtime.parts import Parts
 
-__all__ = ["connect_all", "wait_for_common_start"]
+__all__ = ["Unreached", "check_source", "connect_all", "wait_for_common_start"]
 
 _AGAIN_S = 0.5  # between two attempts to connect a sink
 _ASK_S = 5.0  # the longest one question to the brokers may take
@@ -28,8 +27,8 @@ Unreached = Callable[[object], None]
 """Hears once of something that can't be reached yet, with its problem."""
 
 
-async def connect_all(parts: Parts, log: Any) -> None:
-    """Connect sinks and dead letters, start the executor, look for the source's topics, all side by side.
+async def connect_all(parts: Parts, log: Any, check_source: Callable[[Unreached], None] | None) -> None:
+    """Connect sinks and dead letters, start the executor, check the source on a thread, all side by side.
 
     What can't be reached at once is logged, and tried again for `kafka.startup_timeout_s`.
 
@@ -42,10 +41,9 @@ async def connect_all(parts: Parts, log: Any) -> None:
     def unreached(problem: object) -> None:
         log.warning("startup_waiting", problem=str(problem), expect=f"it is tried again for {budget_s:g} s")
 
-    source = partial(check_source, parts.config.kafka, unreached)
-    attempts: list[Coroutine[Any, Any, None]] = [
-        to_thread.run_sync(source, abandon_on_cancel=True)  # Ctrl-C must not wait for it
-    ]
+    attempts: list[Coroutine[Any, Any, None]] = []
+    if check_source is not None:  # Ctrl-C must not wait for it
+        attempts.append(to_thread.run_sync(check_source, unreached, abandon_on_cancel=True))
     attempts += [_connect(part.sink.connect, budget_s, unreached) for part in parts.sinks.values()]
     attempts.append(_connect(parts.dead_letters.connect, budget_s, unreached))
     if parts.executor is not None:

@@ -17,23 +17,24 @@ from typing import Any
 
 from bytewax.dataflow import Dataflow
 
-from drakkar_flow.config.load import AppOptions, load_config
+from drakkar_flow.config.find import find_config
+from drakkar_flow.config.load import AppOptions, load
 from drakkar_flow.engine.lifecycle import EXIT_FAILED, Lifecycle
 from drakkar_flow.errors import FlowError, Problem, ProblemsError
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.handler import BaseDrakkarHandler
 
-__all__ = ["app_options", "config_for", "dataflow", "is_flow", "stream_of"]
+__all__ = ["app_options", "dataflow", "is_flow", "stream_of"]
 
 _STREAM = "__drakkar_stream__"
-_CONFIG_VARIABLES = ("DRAKKAR_CONFIG", "DK_CONFIG")
 
 
 def dataflow(flow: Any) -> Callable[[], Dataflow]:
     """Wrap a flow or a handler for `python -m bytewax.run`.
 
     The configuration is the file DRAKKAR_CONFIG names, else the one beside the flow's file with the
-    same name and the ending `.yaml` or `.yml`, else defaults and environment.
+    same name and the ending `.yaml` or `.yml`, else `drakkar.yaml` there or in the working directory,
+    else defaults and environment.
 
     >>> flow = dataflow(StreamFlow("scan").route())
     >>> stream_of(flow).name
@@ -45,7 +46,7 @@ def dataflow(flow: Any) -> Callable[[], Dataflow]:
 
     def compiled() -> Dataflow:
         try:
-            config = load_config(config_for(file), **app_options(stream))
+            config = load(find_config(None, os.environ, file), **app_options(stream)).config
             life = Lifecycle(stream, config, own_logging=True, own_signals=True)
             started = life.start()
         except ProblemsError as exc:
@@ -56,14 +57,6 @@ def dataflow(flow: Any) -> Callable[[], Dataflow]:
 
     setattr(compiled, _STREAM, stream)
     return compiled
-
-
-def config_for(flow_file: Path | None) -> Path | None:
-    """The configuration that stands beside a flow's file; None when the environment names one, or none is there."""
-    if flow_file is None or any(os.environ.get(variable) for variable in _CONFIG_VARIABLES):
-        return None
-    candidates = (flow_file.with_suffix(suffix) for suffix in (".yaml", ".yml"))
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 def is_flow(value: object) -> bool:

@@ -21,7 +21,7 @@ _TICK_S = 0.5
 _LATE_S = 0.1  # a loop that takes longer to answer is late
 _ASK_S = 1.0  # how long the loop may take to say what a partition waits for
 _CALLS = 5  # of one partition, whose stacks are told
-_FRAMES = 15  # of a thread's stack
+_FRAMES = 50  # of a thread's stack: a hook's own may have a library's below them
 _LOOP_THREAD, _READER_THREAD = "drakkar-loop", "drakkar-reader"
 
 Stacks = tuple[tuple[str, str], ...]
@@ -154,12 +154,11 @@ class Watchdog:
 
 
 def _stalled(lane: Lane, offset: int, for_s: float, waits: list[Wait] | None, threads: Stacks) -> Stalled:
-    label = f"{lane[0]}:{lane[1]}:{offset}"
     if waits is None:
-        return Stalled("partition", for_s, lane, offset, label, "the event loop", threads)
+        return Stalled("partition", for_s, lane, offset, "the event loop", threads)
     calls = [(f"{wait.step} {wait.record.label if wait.record else ''}", "\n".join(wait.stack)) for wait in waits]
     waits_for = ", ".join(dict.fromkeys(wait.step for wait in waits)) or "the engine"
-    return Stalled("partition", for_s, lane, offset, label, waits_for, (*calls, *threads))
+    return Stalled("partition", for_s, lane, offset, waits_for, (*calls, *threads))
 
 
 def _thread_stacks(what: str, idents: Iterable[int]) -> Stacks:

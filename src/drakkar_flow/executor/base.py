@@ -43,6 +43,10 @@ class Running(Protocol):
         """
         ...
 
+    def state(self) -> str:
+        """Where the task is now, for people: what it waits for, or the process that has it, and for how long."""
+        ...
+
 
 class Executor(Protocol):
     """Runs tasks that need a program; every method is called on the event loop's thread.

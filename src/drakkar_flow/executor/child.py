@@ -92,6 +92,11 @@ class Child:
         self._dying = False
         self._until = 0.0
 
+    @property
+    def pid(self) -> int:
+        """The number of the program's process while it runs, else 0."""
+        return self._pid
+
     def kill(self) -> None:
         """Kill the program and its group, now or as soon as it started."""
         with self._lock:

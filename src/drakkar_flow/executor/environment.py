@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -25,10 +26,12 @@ def inheritable(parent: Mapping[str, str], deny: Iterable[str]) -> dict[str, str
     return {name: value for name, value in parent.items() if not any(fnmatchcase(name.upper(), g) for g in globs)}
 
 
-def base_environment(config: ExecutorConfig, parent: Mapping[str, str]) -> dict[str, str]:
-    """What every program gets: the filtered `parent`, if it is inherited at all, and `config.env` over it."""
+def base_environment(
+    config: ExecutorConfig, parent: Mapping[str, str], mark: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """What every program gets: the filtered `parent`, if it is inherited at all, `config.env` over it, and `mark`."""
     inherited = inheritable(parent, config.env_inherit_deny) if config.env_inherit_parent else {}
-    return inherited | config.env
+    return {**inherited, **config.env, **(mark or {})}
 
 
 def find_program(name: str, path: str | None) -> str:
@@ -43,8 +46,11 @@ def find_program(name: str, path: str | None) -> str:
 
 
 def startup_problems(config: ExecutorConfig, parent: Mapping[str, str]) -> list[Problem]:
-    """What of the configuration can't work here: the program, the working directory, the limits."""
+    """What can't work here: the program, the working directory, the limits, and that ends are not told."""
     problems = []
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        what = "this process ignores SIGCHLD, so the kernel does not tell how a program ended"
+        problems.append(Problem("executor", what, "set the signal to its default before the flow starts"))
     name = config.binary_path
     if name is not None:
         try:

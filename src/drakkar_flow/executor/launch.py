@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from drakkar_flow.config.executor import ExecutorConfig
 from drakkar_flow.executor.base import Outcome
@@ -20,11 +21,13 @@ _NO_PROGRAM = "no program to run: set executor.binary_path in the configuration,
 
 
 class Launcher:
-    """Knows how programs are started here: the configuration, and the environment as `parent` is now."""
+    """Knows how programs are started here: the configuration, and the environment as `parent` is now with `mark`."""
 
-    def __init__(self, config: ExecutorConfig, parent: Mapping[str, str]) -> None:
+    def __init__(
+        self, config: ExecutorConfig, parent: Mapping[str, str], mark: Mapping[str, str] | None = None
+    ) -> None:
         self._binary_path = config.binary_path
-        self._env = Environment(base_environment(config, parent))
+        self._env = Environment(base_environment(config, parent, mark))
         self._cwd = config.cwd
         self._confines = config.limits
         self._spawner = Spawner(config.cwd)
@@ -42,6 +45,13 @@ class Launcher:
 
         Never raises: what goes wrong here is an outcome of kind launch_failure or internal.
         """
+        outcome, spawn_s = self._run(task, child)
+        if isinstance(outcome, ExecutorError):
+            outcome.executor = "oneshot"
+            outcome.command = self._command_line(task)
+        return outcome, spawn_s
+
+    def _run(self, task: ExecutorTask, child: Child) -> tuple[Outcome, float]:
         began_at = time.monotonic()
         try:
             ending = child.run(self._command(task), self._spawner, self._dev_null)
@@ -58,6 +68,15 @@ class Launcher:
     def close(self) -> None:
         """Give the descriptors back; nothing runs any more."""
         os.close(self._dev_null)
+
+    def _command_line(self, task: ExecutorTask) -> list[str]:
+        """What a failed task ran, without the shell that sets its limits; the name alone where it was not found."""
+        name = task.binary_path or self._binary_path
+        if not name:
+            return []
+        with suppress(OSError, ValueError, TypeError):
+            name = find_program(name, self._env.over(task.env).variables.get("PATH"))
+        return [name, *task.args]
 
     def _command(self, task: ExecutorTask) -> Command:
         name = task.binary_path or self._binary_path

@@ -15,12 +15,14 @@ from drakkar_flow.config.executor import ExecutorConfig
 from drakkar_flow.errors import StartupError
 from drakkar_flow.executor.base import Done, ExecutorStatistics, Outcome, Running, outlast
 from drakkar_flow.executor.child import Child
+from drakkar_flow.executor.ended import task_finished
 from drakkar_flow.executor.environment import startup_problems
 from drakkar_flow.executor.launch import Launcher
+from drakkar_flow.executor.orphans import Guard
 from drakkar_flow.executor.priority import PriorityQueue, Ticket
 from drakkar_flow.model.task import ExecutorError, ExecutorTask
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import TaskFinished, TasksStarted
+from drakkar_flow.observe.events import TasksStarted
 
 __all__ = ["OneshotExecutor"]
 
@@ -50,12 +52,21 @@ class _Job:
     def cancel(self) -> None:
         self._give_up(self)
 
+    def state(self) -> str:
+        for_s = time.monotonic() - self.submitted_at
+        if pid := self.child.pid:
+            return f"runs as pid {pid} for {for_s - self.queue_wait_s:.1f} s"
+        return f"waits for a slot for {for_s:.1f} s" if self.outcome is None else "has ended"
+
 
 class _Refused:
     """A task that was over as soon as it was submitted."""
 
     def cancel(self) -> None:
         pass
+
+    def state(self) -> str:
+        return "has ended"
 
 
 class OneshotExecutor:
@@ -75,6 +86,7 @@ class OneshotExecutor:
     def __init__(self, config: ExecutorConfig, bus: Bus) -> None:
         self._config = config
         self._bus = bus
+        self._guard = Guard(bus)
         self._launcher: Launcher | None = None
         self._jobs: set[_Job] = set()
         self._closing = False
@@ -99,7 +111,7 @@ class OneshotExecutor:
         if problems := startup_problems(self._config, os.environ):
             raise StartupError(problems, exit_code=2)
         self._loop = asyncio.get_running_loop()
-        self._launcher = Launcher(self._config, os.environ)
+        self._launcher = Launcher(self._config, os.environ, self._guard.variables)
 
     def statistics(self) -> ExecutorStatistics:
         """How many programs run and wait now; may be called from any thread."""
@@ -144,6 +156,7 @@ class OneshotExecutor:
             await outlast(self._emptied)
         finally:
             self._end_threads()
+            self._guard.close()
 
     # On the loop's thread
 
@@ -151,6 +164,7 @@ class OneshotExecutor:
         """See that a slot takes the job that was just pushed."""
         self._tokens.put(1)
         if len(self._threads) < min(len(self._jobs), self._config.max_executors):
+            self._guard.start()
             thread = threading.Thread(
                 target=self._slot, args=(launcher,), name=f"slot-{len(self._threads)}", daemon=True
             )
@@ -202,8 +216,10 @@ class OneshotExecutor:
     def _settle(self, job: _Job) -> None:
         self._jobs.discard(job)
         self._ended += 1
-        self._bus.emit(_event(job))
-        job.done(None if job.given_up else job.outcome)
+        outcome = None if job.given_up else job.outcome
+        waited_s = job.queue_wait_s if outcome is not None else time.monotonic() - job.submitted_at
+        self._bus.emit(task_finished(outcome, waited_s, job.spawn_s))
+        job.done(outcome)
         if self._closing:
             self._note_empty()
 
@@ -228,25 +244,3 @@ class OneshotExecutor:
             self._wake_pending = True
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(self._collect)
-
-
-def _event(job: _Job) -> TaskFinished:
-    outcome = job.outcome
-    if outcome is None or job.given_up:
-        return TaskFinished("cancelled", "", 0.0, time.monotonic() - job.submitted_at, job.spawn_s)
-    failed = isinstance(outcome, ExecutorError)
-    return TaskFinished(
-        "failed" if failed else "completed",
-        outcome.kind if isinstance(outcome, ExecutorError) else "",
-        outcome.duration_seconds,
-        job.queue_wait_s,
-        job.spawn_s,
-        outcome.stdout_truncated,
-        outcome.stderr_truncated,
-        job.task.task_id,
-        _reason(outcome) if isinstance(outcome, ExecutorError) else "",
-    )
-
-
-def _reason(error: ExecutorError) -> str:
-    return error.exception or f"exit code {error.exit_code}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from drakkar_flow.executor.base import Outcome
-from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
+from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask, PrecomputedResult
 
 __all__ = ["precomputed"]
 
@@ -21,9 +21,12 @@ def precomputed(task: ExecutorTask) -> Outcome:
     Raises:
         ValueError: when the task has no precomputed result.
     """
-    given = task.precomputed
+    given: object = task.precomputed
     if given is None:
         raise ValueError(f"task {task.task_id} has no precomputed result")
+    if not isinstance(given, PrecomputedResult):  # it was assigned: what is wrong in the making is told there
+        exception = f"precomputed must be a PrecomputedResult, not {type(given).__name__}"
+        return ExecutorError(task=task, kind="internal", exception=exception)
     if given.exit_code == 0:
         return ExecutorResult(
             task=task, stdout=given.stdout, stderr=given.stderr, duration_seconds=given.duration_seconds
@@ -35,4 +38,5 @@ def precomputed(task: ExecutorTask) -> Outcome:
         stdout=given.stdout,
         stderr=given.stderr,
         duration_seconds=given.duration_seconds,
+        executor="precomputed",
     )

@@ -78,7 +78,8 @@ class Spawner:
         if code == errno.EINVAL:  # vfork is refused to PID 1 of some containers; subprocess can do without it
             return self._spawn_by_subprocess(path, args, env, descriptors)
         if code:
-            raise OSError(code, os.strerror(code), path)
+            gone = self._cwd is not None and not os.path.isdir(self._cwd)  # noqa: PTH112 - a path of the configuration
+            raise OSError(code, os.strerror(code), self._cwd if gone else path)
         return pid.value
 
     def _spawn_by_subprocess(

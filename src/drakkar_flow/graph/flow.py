@@ -280,9 +280,8 @@ class StreamFlow:
         """
         taken: set[str] = set()
         for node in self._nodes:
-            base = f"{node.kind}-{node.label}" if node.label and node.label != node.kind else node.kind
-            numbered = (f"{base}-{number}" for number in count(2))
-            step = next(name for name in chain([base], numbered) if name not in taken)
+            numbered = (f"{node.stem}-{number}" for number in count(2))
+            step = next(name for name in chain([node.stem], numbered) if name not in taken)
             taken.add(step)
             yield step, node
 

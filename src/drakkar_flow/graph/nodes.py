@@ -22,6 +22,7 @@ __all__ = [
     "JsonlSink",
     "KafkaSink",
     "KafkaSource",
+    "Limits",
     "Map",
     "MapAsync",
     "Node",
@@ -80,6 +81,27 @@ class Window:
     linger_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the kernel lets each program take; None takes the configuration's `executor.limits` value.
+
+    The keys are those of `executor.limits`: seconds of processor time, MiB, numbers, `nice` from -20 to 19 and an
+    octal `umask` as text. What does not fit is a ConfigError when the flow starts.
+
+    >>> Subprocess("convert", limits=Limits(cpu_s=30, memory_mib=512, nice=10)).limits.open_files is None
+    True
+    """
+
+    cpu_s: int | None = None
+    memory_mib: int | None = None
+    open_files: int | None = None
+    processes: int | None = None
+    file_size_mib: int | None = None
+    core_mib: int | None = None
+    nice: int | None = None
+    umask: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Subprocess:
     """Runs tasks by the executor of the configuration, a process for each; None takes its `executor` value."""
@@ -87,6 +109,7 @@ class Subprocess:
     binary: str | None = None
     max_executors: int | None = None
     timeout_s: float | None = None
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +130,7 @@ class Persistent:
     max_in_flight_per_child: int | None = None
     timeout_s: float | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +179,11 @@ class Node:
         function = getattr(self, "fn", None)
         label = self.name or getattr(function, "__name__", "")
         return "".join(char if char.isalnum() or char in "_-" else "_" for char in label).strip("_")
+
+    @property
+    def stem(self) -> str:
+        """What this step's id is made of: its kind and its label."""
+        return f"{self.kind}-{self.label}" if self.label and self.label != self.kind else self.kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

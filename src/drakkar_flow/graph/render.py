@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from drakkar_flow.graph.nodes import KafkaSource, Node, Persistent, Route, SinkRef, Subprocess, Window
+from drakkar_flow.graph.nodes import KafkaSource, Limits, Node, Persistent, Route, SinkRef, Subprocess, Window
 
 __all__ = ["to_json", "to_mermaid"]
 
@@ -57,13 +57,20 @@ def _settings(node: Node) -> dict[str, Any]:
     return settings
 
 
+def _given(value: Window | Subprocess | Persistent | Limits) -> dict[str, Any]:
+    """What was said; a flow without limits says nothing of them."""
+    given = {item.name: getattr(value, item.name) for item in fields(value)}
+    plain = {name: _given(inner) if isinstance(inner, Limits) else inner for name, inner in given.items()}
+    return {name: inner for name, inner in plain.items() if inner is not None and (name != "limits" or inner)}
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if isinstance(value, SinkRef):
         return {"kind": value.kind, "name": value.name, **value.settings}
-    if isinstance(value, Window | Subprocess | Persistent):
-        return {item.name: getattr(value, item.name) for item in fields(value) if getattr(value, item.name) is not None}
+    if isinstance(value, Window | Subprocess | Persistent | Limits):
+        return _given(value)
     if isinstance(value, str | int | float | bool):
         return value
     return getattr(value, "__qualname__", None) or repr(value)

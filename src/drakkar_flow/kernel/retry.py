@@ -8,7 +8,26 @@ from dataclasses import dataclass
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.task import ExecutorError
 
-__all__ = ["RetryPolicy"]
+__all__ = ["RetryBound", "RetryPolicy"]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryBound:
+    """How often, and until when after the first failure, somebody may ask for another try; 0 sets no end.
+
+    >>> bound = RetryBound(times=2, elapsed_s=60)
+    >>> bound.spent(1, 59), bound.spent(2, 0), bound.spent(0, 60)
+    ('', 'after 2 retries', 'after 60 s')
+    """
+
+    times: int = 0
+    elapsed_s: float = 0.0
+
+    def spent(self, retries: int, elapsed_s: float) -> str:
+        """When the end came, in words; empty while there is another try."""
+        if 0 < self.times <= retries:
+            return f"after {retries} retries"
+        return f"after {elapsed_s:.3g} s" if 0 < self.elapsed_s <= elapsed_s else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 
 __all__ = ["Spans"]
 
-_FORMAT = "d1:"  # what follows is ours, in the first version of this format
+_FORMAT = "d2:"  # what follows is ours, in the second version of this format: the first had no checksum
+_SUM_BYTES = 4
 
 
 class Spans:
@@ -73,9 +75,10 @@ class Spans:
         """Write the spans above `base` as text of at most `limit` characters; the highest are left out if need be.
 
         It is a run-length code: the lengths of gaps and spans in turn, from `base` upwards, each
-        as a little-endian base-128 number, in base64. Nothing is written where nothing is left.
+        as a little-endian base-128 number, after a checksum of them and of `base`, in base64.
+        Nothing is written where nothing is left.
         """
-        room = (limit - len(_FORMAT)) // 4 * 3
+        room = (limit - len(_FORMAT)) // 4 * 3 - _SUM_BYTES
         coded = bytearray()
         at = base
         for start, stop in self:
@@ -86,16 +89,22 @@ class Spans:
                 break
             coded += pair
             at = stop
-        return _FORMAT + base64.b64encode(coded).decode() if coded else ""
+        return _FORMAT + base64.b64encode(_checksum(coded, base) + coded).decode() if coded else ""
 
     @classmethod
     def decode(cls, text: str, base: int) -> Spans:
-        """Read what `encode` wrote; text that is not ours, or damaged, is an empty set."""
+        """Read what `encode` wrote; text that is not ours, damaged, or of another `base`, is an empty set.
+
+        A tool that copies a group's commits to another cluster has other offsets there, and the same text.
+        """
         spans = cls()
         if not text.startswith(_FORMAT):
             return spans
         try:
-            lengths = list(_numbers(base64.b64decode(text.removeprefix(_FORMAT), validate=True)))
+            coded = base64.b64decode(text.removeprefix(_FORMAT), validate=True)
+            if coded[:_SUM_BYTES] != _checksum(coded[_SUM_BYTES:], base):
+                return spans
+            lengths = list(_numbers(coded[_SUM_BYTES:]))
         except (ValueError, binascii.Error):
             return spans
         at = base
@@ -103,6 +112,10 @@ class Spans:
             spans.add(at + gap, at + gap + length)
             at += gap + length
         return spans
+
+
+def _checksum(coded: bytes | bytearray, base: int) -> bytes:
+    return zlib.crc32(coded, base & 0xFFFFFFFF).to_bytes(_SUM_BYTES)
 
 
 def _number(value: int) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection, Mapping
 from functools import cache
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import msgspec
 from pydantic import GetCoreSchemaHandler, TypeAdapter
@@ -38,6 +38,8 @@ class Model(msgspec.Struct):
     """
 
     __pydantic_serializer__ = _Serializer()
+    _internal: ClassVar[frozenset[str]] = frozenset()
+    """Fields that are nobody's business outside of the library: neither dumped nor validated."""
 
     def model_dump(
         self,
@@ -47,7 +49,13 @@ class Model(msgspec.Struct):
         exclude: Collection[str] = (),
         exclude_none: bool = False,
     ) -> dict[str, Any]:
-        """The fields by their names, models inside them as dicts too; with `mode="json"` only what JSON has."""
+        """The fields by their names, models inside them as dicts too; with `mode="json"` only what JSON has.
+
+        Raises:
+            TypeError: `include` or `exclude` is a mapping; they can't choose what is inside of fields.
+        """
+        if isinstance(include, Mapping) or isinstance(exclude, Mapping):
+            raise TypeError("include and exclude take the names of fields, not a mapping")
         dumped: dict[str, Any] = self.__pydantic_serializer__.to_python(
             self, mode=mode, exclude_none=exclude_none, fallback=msgspec.to_builtins
         )
@@ -104,13 +112,18 @@ class Model(msgspec.Struct):
         def make(value: Any, validate: Callable[[Any], dict[str, Any]]) -> Any:
             return value if isinstance(value, cls) else cls(**validate(value))
 
+        known = [field for field in msgspec.structs.fields(cls) if field.name not in cls._internal]
         fields = core_schema.typed_dict_schema(
             {
                 field.name: core_schema.typed_dict_field(handler.generate_schema(field.type), required=field.required)
-                for field in msgspec.structs.fields(cls)
+                for field in known
             }
         )
-        as_dict = core_schema.plain_serializer_function_ser_schema(msgspec.structs.asdict, return_schema=fields)
+
+        def values(model: Any) -> dict[str, Any]:
+            return {field.name: getattr(model, field.name) for field in known}
+
+        as_dict = core_schema.plain_serializer_function_ser_schema(values, return_schema=fields)
         return core_schema.no_info_wrap_validator_function(make, fields, serialization=as_dict)
 
 

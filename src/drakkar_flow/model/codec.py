@@ -9,6 +9,8 @@ from typing import Any, cast
 import msgspec
 from pydantic import BaseModel, TypeAdapter
 
+from drakkar_flow.model.base import Model
+
 __all__ = ["decoder_for", "encode", "to_row"]
 
 
@@ -58,6 +60,8 @@ def encode(data: Any) -> bytes:
         return data
     if isinstance(data, str):
         return data.encode()
+    if isinstance(data, Model):
+        return data.model_dump_json().encode()
     return _json.encode(data)
 
 
@@ -67,7 +71,7 @@ def to_row(data: Any) -> dict[str, Any]:
     Raises:
         TypeError: when `data` has no fields.
     """
-    if isinstance(data, BaseModel):
+    if isinstance(data, BaseModel | Model):
         return data.model_dump()
     if isinstance(data, msgspec.Struct):
         return msgspec.structs.asdict(data)

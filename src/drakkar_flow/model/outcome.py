@@ -46,19 +46,21 @@ class Ack(msgspec.Struct, gc=False):
 
 
 class Delivery(msgspec.Struct, gc=False):
-    """One payload for one sink, with the credit of every record it came of."""
+    """One payload for one sink, with the credit of every record it came of, and the task if it came of one."""
 
     payload: Any
     holds: tuple[Hold, ...]
+    task_id: str = ""
 
 
 class Failure(msgspec.Struct, kw_only=True):
     """An error as a value: what failed, where, for which records.
 
-    `stage` is the readable id of the step. `task` is set for failed tasks; `payload`,
-    `sink_type`, `sink_name` and `attempts` for failed deliveries. `to_dlq` is set where a handler
-    asked for the dead letter queue by itself, whatever the flow's error route says. `labels` are the
-    handler's own names of the records of `holds`, in the same order; empty where it names none.
+    `stage` is the readable id of the step. `task` is set for failed tasks; `payload`, `sink_type`,
+    `sink_name` and `attempts` for failed deliveries; `task_id` where it is about one task. `to_dlq` is
+    set where a handler asked for the dead letter queue by itself, whatever the flow's error route
+    says. `labels` are the handler's own names of the records of `holds`, in the same order; empty
+    where it names none.
     """
 
     kind: FailureKind
@@ -68,6 +70,7 @@ class Failure(msgspec.Struct, kw_only=True):
     exception_class: str = ""
     stacktrace: str = ""
     task: ExecutorError | None = None
+    task_id: str = ""
     payload: Any = None
     sink_type: str = ""
     sink_name: str = ""

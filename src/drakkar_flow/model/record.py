@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Generic, cast
+from typing import Any, ClassVar, Generic, cast
 
 from typing_extensions import TypeVar
 
@@ -59,6 +59,8 @@ class Record(Model, Generic[PayloadT], gc=False):
     read_at: float = 0.0
     is_tombstone: bool = False
     parse_error: str | None = None
+
+    _internal: ClassVar[frozenset[str]] = frozenset({"epoch", "previous", "credit", "read_at"})
 
     @property
     def lane(self) -> Lane:

@@ -37,6 +37,9 @@ class PrecomputedResult(Model):
     duration_seconds: float = 0.0
 
 
+_PRECOMPUTED = {PrecomputedResult, type(None)}
+
+
 class ExecutorTask(Model, kw_only=True):
     """One run of an external program, attributed to the source offsets it works for.
 
@@ -71,6 +74,7 @@ class ExecutorTask(Model, kw_only=True):
             or type(self.source_offsets) is not list
             or type(self.task_id) is not str
             or type(self.stdin) not in _STDIN
+            or type(self.precomputed) not in _PRECOMPUTED
         ):
             self._settle()
 
@@ -82,6 +86,10 @@ class ExecutorTask(Model, kw_only=True):
         self.source_offsets = self._as_list("source_offsets", self.source_offsets)
         if not isinstance(self.stdin, str | bytes | None):
             raise TypeError(f"task {self.task_id}: stdin must be text or bytes, not {type(self.stdin).__name__}")
+        if not isinstance(self.precomputed, PrecomputedResult | None):
+            raise TypeError(
+                f"task {self.task_id}: precomputed must be a PrecomputedResult, not {type(self.precomputed).__name__}"
+            )
 
     def _as_list(self, name: str, value: Any) -> list[Any]:
         if isinstance(value, str | bytes) or not isinstance(value, Iterable):
@@ -114,6 +122,10 @@ class ExecutorError(Model, kw_only=True):
     `exit_code` is None when the program never came to its own end (timeout, launch failure), and
     -N when signal N ended it; `signal` is the number of the signal that ended it, if one did.
     `attempt` counts the runs of the task, this one included.
+
+    `executor` is what ran it (`oneshot`, `persistent`, `precomputed`) and `command` the command line that was run or
+    could not be: the program found, then its arguments. A long-lived child's is its own, the task's `args` are in
+    the request. Both are empty where the task never reached an executor.
     """
 
     task: ExecutorTask
@@ -128,6 +140,15 @@ class ExecutorError(Model, kw_only=True):
     stdout_truncated: bool = False
     stderr_truncated: bool = False
     attempt: int = 1
+    executor: str = ""
+    command: list[str] = []
+
+    @property
+    def reason(self) -> str:
+        """Why it failed, in words."""
+        if self.exception:
+            return self.exception
+        return f"signal {self.signal}" if self.signal is not None else f"exit code {self.exit_code}"
 
 
 class ErrorAction(StrEnum):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-__all__ = ["LANE", "METRICS", "Spec"]
+__all__ = ["LANE", "METRICS", "OUTLASTING", "Spec"]
 
 
 class Spec(NamedTuple):
@@ -22,6 +22,8 @@ class Spec(NamedTuple):
 
 
 LANE = ("topic", "partition")
+OUTLASTING = frozenset({"suppressed_zombie_deliveries"})
+"""What is counted by partition and stays when the partition is taken away, for that is when it is counted."""
 _SINK = ("sink_type", "sink_name")
 _WAIT = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
 
@@ -126,7 +128,7 @@ _SINKS = {
     "sink_delivery_retries": _counter("Batches tried again", *_SINK),
     "sink_payloads_failed": _counter("Payloads a sink gave up", *_SINK),
     "sink_deliveries_skipped": _counter("Payloads dropped on purpose", *_SINK),
-    "suppressed_zombie_deliveries": _counter("Payloads not written, because their partition was taken away"),
+    "suppressed_zombie_deliveries": _counter("Payloads not written, because their partition was taken away", *LANE),
     "sink_deliver_duration_seconds": _histogram(
         "Seconds a sink took to write a batch", (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5), *_SINK
     ),

@@ -16,37 +16,47 @@ _NAMES = {
     "service_name": "service.name",
     "service_version": "service.version",
     "worker_id": "service.node.name",
-    "topic": "kafka.topic",
-    "partition": "kafka.partition",
-    "offset": "kafka.offset",
+    "reason": "event.reason",
     "error": "error.message",
     "error_type": "error.type",
     "exception": "error.stack_trace",
+    "program": "process.executable",
+    "pid": "process.pid",
+    "child_pid": "process.pid",
+    "exit_code": "process.exit_code",
 }
+_LABELS = frozenset({"consumer_group", "cluster_name", "flow", "hook", "task_id", "sink_type", "sink_name"})
+_KAFKA = frozenset({"topic", "partition", "offset", "key"})
 
 
 def to_ecs(line: Mapping[str, Any]) -> dict[str, Any]:
     """Rename the fields of a line; dotted names stay flat, as Elastic's own logging libraries write them.
 
-    The event is the `message` and the `event.action`. What ECS has no name for goes to `labels`,
-    which takes no lists and objects: these go to `drakkar`.
+    The event is the `message` and the `event.action`, a duration is in nanoseconds as `event.duration`.
+    Names of things go to `labels`, which ECS has for keywords. What it has no name for goes to
+    namespaces of its own, where it keeps its type: the place of a record to `kafka`, by the names
+    that Filebeat's Kafka input writes, all the rest to `drakkar`.
 
-    >>> line = {"timestamp": "2026-01-02T03:04:05Z", "level": "info", "event": "drain_finished", "unfinished": 0}
-    >>> for name, value in to_ecs(line).items():
+    >>> line = {"timestamp": "2026-01-02T03:04:05Z", "level": "info", "event": "drain_finished", "duration_s": 0.5}
+    >>> for name, value in to_ecs(line | {"unfinished": 0}).items():
     ...     print(name, value)
     @timestamp 2026-01-02T03:04:05Z
     log.level info
     message drain_finished
     ecs.version 8.17.0
     event.action drain_finished
-    labels.unfinished 0
+    event.duration 500000000
+    drakkar.unfinished 0
     """
     event = line.get("event")
     fields: dict[str, Any] = {"@timestamp": line.get("timestamp"), "log.level": line.get("level"), "message": event}
     fields |= {"ecs.version": ECS_VERSION, "event.action": event}
     for name, value in line.items():
-        if name in _NAMES:
+        if name == "duration_s" and isinstance(value, int | float):
+            fields["event.duration"] = round(value * 1e9)
+        elif name in _NAMES:
             fields[_NAMES[name]] = value
         elif name != "event":
-            fields[f"{'drakkar' if isinstance(value, list | tuple | dict) else 'labels'}.{name}"] = value
+            space = "labels" if name in _LABELS else "kafka" if name in _KAFKA else "drakkar"
+            fields[f"{space}.{name}"] = value
     return fields

@@ -5,14 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from drakkar_flow.model.record import Lane
+from drakkar_flow.observe.about import NOTHING, About
 
 __all__ = [
     "Annotated",
     "AnnotationDropped",
     "BrokerStateChanged",
-    "ChildEnded",
-    "ChildLogged",
-    "ChildStarted",
     "CommitFailed",
     "Committed",
     "ConsumerError",
@@ -26,7 +24,6 @@ __all__ = [
     "DrainFinished",
     "DuplicateTasks",
     "Event",
-    "ExecutorBreakerChanged",
     "FlowFailed",
     "HookRan",
     "HooksRan",
@@ -38,12 +35,10 @@ __all__ = [
     "RecordsConsumed",
     "RecordsFailed",
     "RecordsFinished",
-    "RetriesExhausted",
     "SinkCircuitChanged",
     "StateChanged",
     "TaskFellBack",
     "TaskFinished",
-    "TaskRetried",
     "TasksCompleted",
     "TasksPrecomputed",
     "TasksStarted",
@@ -61,6 +56,8 @@ class StateChanged(Event, frozen=True):
     state: str
     reason: str = ""
     flow: str = ""
+    config: str = ""
+    """Which file the configuration was read from, or that there was none; of `starting` only."""
 
 
 class FlowFailed(Event, frozen=True):
@@ -134,7 +131,10 @@ class RecordsFinished(Event, frozen=True):
 
 
 class RecordsFailed(Event, frozen=True):
-    """A step turned records of a partition into failures; `error` and `label` are the first one's."""
+    """A step turned records of a partition into failures; `error` and `label` are the first one's.
+
+    `policy` is where they go: dlq, skip, fail, or pass where they go on.
+    """
 
     kind: str
     stage: str
@@ -142,6 +142,8 @@ class RecordsFailed(Event, frozen=True):
     count: int
     error: str
     label: str
+    policy: str = "dlq"
+    about: About = NOTHING
 
 
 class Committed(Event, frozen=True):
@@ -151,9 +153,10 @@ class Committed(Event, frozen=True):
 
 
 class CommitFailed(Event, frozen=True):
-    """A commit was refused; it is tried again."""
+    """A commit was refused, for these partitions; it is tried again."""
 
     error: str
+    lanes: tuple[Lane, ...] = ()
 
 
 class TasksStarted(Event, frozen=True):
@@ -174,10 +177,11 @@ class DuplicateTasks(Event, frozen=True):
     lane: Lane
     count: int
     task_id: str
+    about: About = NOTHING
 
 
 class TaskFinished(Event, frozen=True):
-    """A task is over: `status` is completed, failed or cancelled, `kind` and `error` why it failed.
+    """A run of a task is over: `status` is completed, failed or cancelled, `kind` why it failed.
 
     `spawn_s` is 0 when no program was started.
     """
@@ -189,8 +193,6 @@ class TaskFinished(Event, frozen=True):
     spawn_s: float
     stdout_truncated: bool = False
     stderr_truncated: bool = False
-    task_id: str = ""
-    error: str = ""
 
 
 class TasksCompleted(Event, frozen=True):
@@ -205,56 +207,7 @@ class TaskFellBack(Event, frozen=True):
 
     task_id: str
     reason: str
-
-
-class ChildStarted(Event, frozen=True):
-    """A long-lived child runs; it need not be ready yet."""
-
-    child: int
-    pid: int
-
-
-class ChildEnded(Event, frozen=True):
-    """A long-lived child ended after `requests`; `failed` unless it was meant to end or only ran out of time."""
-
-    child: int
-    pid: int
-    reason: str
-    failed: bool
-    requests: int
-    lived_s: float
-
-
-class ChildLogged(Event, frozen=True):
-    """A long-lived child wrote lines to its stderr, and `more` that are not shown."""
-
-    child: int
-    pid: int
-    lines: tuple[str, ...]
-    more: int = 0
-
-
-class ExecutorBreakerChanged(Event, frozen=True):
-    """Children failed too often in a row and none is started (open), one probes (half_open), or they work (closed)."""
-
-    state: str
-    failures: int
-    reason: str
-
-
-class TaskRetried(Event, frozen=True):
-    """A failed task is run again."""
-
-    task_id: str
-    attempt: int
-
-
-class RetriesExhausted(Event, frozen=True):
-    """A task that was to be run again has had all its attempts; `dead` ones are dead letters, others skipped."""
-
-    task_id: str
-    attempts: int
-    dead: bool
+    offsets: tuple[int, ...] = ()
 
 
 class HookRan(Event, frozen=True):
@@ -267,6 +220,7 @@ class HookRan(Event, frozen=True):
     duration_s: float | None
     error: str = ""
     exception: BaseException | None = None
+    about: About = NOTHING
 
 
 class HooksRan(Event, frozen=True):
@@ -338,15 +292,18 @@ class DeliveryRetried(Event, frozen=True):
     attempt: int
     delay_s: float
     error: str
+    about: About = NOTHING
 
 
 class DeliveriesFailed(Event, frozen=True):
-    """Payloads were given up by a sink."""
+    """Payloads were given up by a sink, after so many `attempts`."""
 
     sink_type: str
     sink_name: str
     count: int
     error: str
+    attempts: int = 0
+    about: About = NOTHING
 
 
 class DeliveriesSkipped(Event, frozen=True):
@@ -355,6 +312,7 @@ class DeliveriesSkipped(Event, frozen=True):
     sink_type: str
     sink_name: str
     count: int
+    about: About = NOTHING
 
 
 class SinkCircuitChanged(Event, frozen=True):
@@ -375,12 +333,15 @@ class DeadLettersWritten(Event, frozen=True):
     """Dead letters were acknowledged by the broker."""
 
     count: int
+    about: About = NOTHING
 
 
 class DeliveriesSuppressed(Event, frozen=True):
-    """Payloads or dead letters were not written, because their partitions were taken away."""
+    """Payloads or dead letters were not written, because their partitions were taken away; `lanes` counts by lane."""
 
     count: int
+    lanes: tuple[tuple[Lane, int], ...] = ()
+    about: About = NOTHING
 
 
 class DeadLetterFailed(Event, frozen=True):
@@ -390,11 +351,13 @@ class DeadLetterFailed(Event, frozen=True):
     error: str
     dropped: bool
     lanes: tuple[tuple[Lane, int], ...] = ()
+    about: About = NOTHING
 
 
 class DrainFinished(Event, frozen=True):
-    """A drain ended with `unfinished` records left, and `uncommitted` ones finished but not committed."""
+    """A drain ended with `unfinished` records left, of `oldest` offsets, and `uncommitted` ones finished."""
 
     unfinished: int
     duration_s: float
     uncommitted: int = 0
+    oldest: tuple[tuple[Lane, int], ...] = ()

@@ -8,6 +8,7 @@ from threading import Lock
 from typing import Any
 
 from drakkar_flow.observe import events as ev
+from drakkar_flow.observe import executor_events as xev
 from drakkar_flow.observe import vitals
 from drakkar_flow.observe.bus import Bus
 
@@ -93,7 +94,7 @@ class Health:
         bus.listen(ev.StateChanged, lambda e: self._set(state=e.state))
         bus.listen(ev.PartitionsAssigned, lambda _: self._set(joined=True))
         bus.listen(ev.BrokerStateChanged, lambda e: self._set(brokers_up=e.up))
-        bus.listen(ev.ExecutorBreakerChanged, lambda e: self._set(executor_available=e.state == "closed"))
+        bus.listen(xev.ExecutorBreakerChanged, lambda e: self._set(executor_available=e.state == "closed"))
         bus.listen(ev.DeliveryRetried, lambda e: self._set_sink(e, failing=True))
         bus.listen(ev.DeliveriesWritten, lambda e: self._set_sink(e, failing=False))
         bus.listen(ev.DeadLetterFailed, lambda e: self._set_dead_letters(stalled=not e.dropped))

@@ -126,7 +126,7 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # the base's signature
         if not isinstance(sys.exception(), ConnectionError):  # a client that went away is no event
-            logging.getLogger(__name__).exception("metrics_scrape_failed")
+            logging.getLogger(__name__).exception("metrics_scrape_failed", extra={"expect": "only this answer is lost"})
 
     def server_close(self) -> None:
         for request in tuple(self._open):

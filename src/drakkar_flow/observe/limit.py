@@ -31,9 +31,16 @@ class RepeatLimit:
         self._keys[key] = (began, admitted + 1, 0)
         return turned_away
 
-    def turned_away(self) -> dict[tuple[str, ...], int]:
-        """Return what was turned away and not told yet, by key, and forget it."""
-        waiting = {key: lost for key, (_, _, lost) in self._keys.items() if lost}
+    def turned_away(self, now: float | None = None) -> dict[tuple[str, ...], int]:
+        """Return what was turned away and not told yet, by key, and forget it.
+
+        With `now`, only of keys whose interval is over.
+        """
+        waiting = {
+            key: lost
+            for key, (began, _, lost) in self._keys.items()
+            if lost and (now is None or now - began >= self._interval_s)
+        }
         for key in waiting:
             began, admitted, _ = self._keys[key]
             self._keys[key] = (began, admitted, 0)

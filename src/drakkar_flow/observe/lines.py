@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from drakkar_flow.model.record import Lane
+from drakkar_flow.model.task import ExecutorError
+from drakkar_flow.observe import attempts, vitals
 from drakkar_flow.observe import events as ev
-from drakkar_flow.observe import vitals
+from drakkar_flow.observe import executor_events as xev
 
 __all__ = ["LINES", "Level", "Line"]
 
@@ -27,6 +29,7 @@ class Line(NamedTuple):
     key: tuple[str, ...] | None = None
 
 
+_NAMED = 10  # partitions, at most, in lines about trouble
 _READ_AGAIN = "what was not committed will be read again after restart"
 _STATES: dict[str, tuple[Level, str]] = {
     "starting": ("info", "connects to everything, then subscribes"),
@@ -39,7 +42,8 @@ _STATES: dict[str, tuple[Level, str]] = {
 
 def _state(e: ev.StateChanged) -> Line:
     level, expect = _STATES.get(e.state, ("info", ""))
-    fields = {name: value for name, value in (("flow", e.flow), ("reason", e.reason)) if value}
+    given = {"flow": e.flow, "config": e.config, "reason": e.reason}
+    fields = {name: value for name, value in given.items() if value}
     return Line(level, f"drakkar_{e.state}", fields, expect)
 
 
@@ -75,10 +79,18 @@ def _intake(e: ev.IntakePaused) -> Line:
     return Line("debug", event, {"in_flight": e.in_flight}, key=())
 
 
+_ROUTES = {
+    "dlq": "they become dead letters",
+    "skip": "they are dropped and count as finished",
+    "fail": "the flow stops; their offsets are not committed",
+    "pass": "they go on with payload None and the error in parse_error",
+}
+
+
 def _records_failed(e: ev.RecordsFailed) -> Line:
-    fields = {"kind": e.kind, "stage": e.stage, "topic": e.lane[0], "partition": e.lane[1], "count": e.count}
-    fields |= {"first": e.label, "error": e.error}
-    return Line("warning", "records_failed", fields, "they take the flow's failure route", (e.kind, e.stage))
+    fields = {"kind": e.kind, "stage": e.stage, "topic": e.lane[0], "partition": e.lane[1], **e.about.fields()}
+    fields |= {"count": e.count, "label": e.label, "error": e.error}
+    return Line("warning", "records_failed", fields, _ROUTES.get(e.policy, _ROUTES["dlq"]), (e.kind, e.stage))
 
 
 def _committed(e: ev.Committed) -> Line:
@@ -87,41 +99,59 @@ def _committed(e: ev.Committed) -> Line:
 
 def _commit_failed(e: ev.CommitFailed) -> Line:
     expect = "it is tried again; until then a restart would read finished records again"
-    return Line("warning", "commit_failed", {"error": e.error}, expect, ())
+    return Line("warning", "commit_failed", {"partitions": _names(e.lanes[:_NAMED]), "error": e.error}, expect, ())
 
 
-def _task_finished(e: ev.TaskFinished) -> Line | None:
-    if e.status != "failed":
-        return None
-    fields = {"kind": e.kind, "task_id": e.task_id, "error": e.error, "duration_s": round(e.duration_s, 3)}
-    return Line("warning", "executor_task_failed", fields, "on_error decides what becomes of it", (e.kind,))
+_STDERR = 2048  # characters of its end
+_KEY = 128
+
+
+def _task_failed(e: attempts.TaskFailed) -> Line:
+    fields = {**e.about.fields(), "task_id": e.error.task.task_id, **_error(e.error), "attempt": e.error.attempt}
+    if e.key is not None:
+        fields["key"] = e.key[:_KEY].decode(errors="backslashreplace")
+    expect = "it is tried again where executor.retry says so, else on_error decides what becomes of it"
+    return Line("warning", "executor_task_failed", fields, expect, (e.error.kind,))
+
+
+def _error(error: ExecutorError) -> dict[str, Any]:
+    """What ran, how it ended and what it complained about."""
+    fields: dict[str, Any] = {"kind": error.kind, "executor": error.executor}
+    fields |= {"program": error.command[0] if error.command else "", "pid": error.pid}
+    fields |= {"exit_code": error.exit_code, "signal": error.signal, "error": error.reason}
+    fields |= {"duration_s": round(error.duration_seconds, 3), "stderr": error.stderr[-_STDERR:]}
+    return {name: value for name, value in fields.items() if value not in (None, "")}
 
 
 def _duplicate_tasks(e: ev.DuplicateTasks) -> Line:
     expect = "they run beside each other; leave out those in pending.pending_task_ids, or give tasks ids of their own"
-    fields = {"topic": e.lane[0], "partition": e.lane[1], "count": e.count, "task_id": e.task_id}
+    fields = {**e.about.fields(), "topic": e.lane[0], "partition": e.lane[1], "count": e.count, "task_id": e.task_id}
     return Line("warning", "duplicate_task_id_in_pending", fields, expect, ())
 
 
-def _retries_exhausted(e: ev.RetriesExhausted) -> Line:
-    expect = "its records become dead letters" if e.dead else "it is skipped, and its record moves on"
-    return Line("warning", "max_retries_exceeded", {"task_id": e.task_id, "attempts": e.attempts}, expect, ())
+def _retries_exhausted(e: attempts.RetriesExhausted) -> Line:
+    expect = "its records become dead letters" if e.dead else "it is skipped, and its records move on"
+    fields = {**e.about.fields(), "task_id": e.task_id, "attempts": e.attempts}
+    if e.error is not None:
+        fields |= _error(e.error)
+    return Line("warning", "max_retries_exceeded", fields, expect, ())
 
 
-def _task_retried(e: ev.TaskRetried) -> Line:
-    return Line("info", "executor_task_retried", {"task_id": e.task_id, "attempt": e.attempt}, key=())
+def _task_retried(e: attempts.TaskRetried) -> Line:
+    fields = {**e.about.fields(), "task_id": e.task_id, "attempt": e.attempt, "delay_s": round(e.delay_s, 3)}
+    return Line("info", "executor_task_retried", fields, key=())
 
 
 def _task_fell_back(e: ev.TaskFellBack) -> Line:
-    fields = {"task_id": e.task_id, "reason": e.reason}
+    fields = {"task_id": e.task_id, "offsets": list(e.offsets), "reason": e.reason}
     return Line("warning", "executor_task_fell_back", fields, "it runs as a process of its own", ())
 
 
-def _child_started(e: ev.ChildStarted) -> Line:
+def _child_started(e: xev.ChildStarted) -> Line:
     return Line("debug", "executor_child_started", {"child": e.child, "child_pid": e.pid}, key=())
 
 
-def _child_ended(e: ev.ChildEnded) -> Line:
+def _child_ended(e: xev.ChildEnded) -> Line:
     fields: dict[str, Any] = {"child": e.child, "child_pid": e.pid, "requests": e.requests, "reason": e.reason}
     fields["lived_s"] = round(e.lived_s, 3)
     if not e.failed:
@@ -130,14 +160,14 @@ def _child_ended(e: ev.ChildEnded) -> Line:
     return Line("warning", "executor_child_failed", fields, expect, ())
 
 
-def _child_logged(e: ev.ChildLogged) -> Line:
+def _child_logged(e: xev.ChildLogged) -> Line:
     fields: dict[str, Any] = {"child": e.child, "child_pid": e.pid, "text": "\n".join(e.lines)}
     if e.more:
         fields["more_lines"] = e.more
     return Line("info", "executor_child_stderr", fields, key=(str(e.child),))
 
 
-def _breaker(e: ev.ExecutorBreakerChanged) -> Line:
+def _breaker(e: xev.ExecutorBreakerChanged) -> Line:
     fields = {"state": e.state, "failures": e.failures, "reason": e.reason}
     if e.state == "open":
         expect = "no child is started but one now and then to see whether it works; tasks wait, or fall back"
@@ -145,11 +175,29 @@ def _breaker(e: ev.ExecutorBreakerChanged) -> Line:
     return Line("info", f"executor_breaker_{e.state}", fields, key=())
 
 
+def _unguarded(e: xev.ExecutorUnguarded) -> Line:
+    expect = "everything goes on; should this process be killed, its programs run to their end"
+    return Line("warning", "executor_unguarded", {"reason": e.reason}, expect)
+
+
+_WHERE_ANSWERED = "its records take the flow's failure route, see records_failed"
+_AFTER_HOOK = {
+    "on_startup": "the start fails",
+    "on_ready": "the start fails",
+    "on_assign": "the partitions are worked on all the same",
+    "on_revoke": "the partitions are given up all the same",
+    "on_error": "the task is skipped",
+    "on_delivery_error": "the payloads become dead letters",
+    "message_label": "the record is named by topic, partition and offset",
+    "task_priority": "the task is queued by its offset",
+}
+
+
 def _hook_ran(e: ev.HookRan) -> Line | None:
     if not e.error:
         return None
-    fields = {"hook": e.hook, "error": e.error, **_stack(e.exception)}
-    return Line("error", "handler_hook_failed", fields, key=(e.hook,))
+    fields = {"hook": e.hook, **e.about.fields(), "error": e.error, **_stack(e.exception)}
+    return Line("error", "handler_hook_failed", fields, _AFTER_HOOK.get(e.hook, _WHERE_ANSWERED), (e.hook,))
 
 
 def _periodic_ran(e: ev.PeriodicRan) -> Line | None:
@@ -162,7 +210,8 @@ def _periodic_ran(e: ev.PeriodicRan) -> Line | None:
 
 
 def _annotation_dropped(e: ev.AnnotationDropped) -> Line:
-    return Line("warning", "annotation_dropped", {"kind": e.kind, "reason": e.reason}, key=(e.reason,))
+    expect = "only the annotation is lost; make it smaller, or of what JSON can hold"
+    return Line("warning", "annotation_dropped", {"kind": e.kind, "reason": e.reason}, expect, (e.reason,))
 
 
 def _stack(exception: BaseException | None) -> dict[str, Any]:
@@ -177,7 +226,8 @@ def _delivery_retried(e: ev.DeliveryRetried) -> Line:
 
 def _deliveries_failed(e: ev.DeliveriesFailed) -> Line:
     expect = "the sink's failure route decides: dead letter, skip or stop"
-    return Line("error", "sink_delivery_failed", {**_sink(e), "error": e.error}, expect, (e.sink_type, e.sink_name))
+    fields = {**_sink(e), "attempts": e.attempts, "error": e.error}
+    return Line("error", "sink_delivery_failed", fields, expect, (e.sink_type, e.sink_name))
 
 
 def _deliveries_skipped(e: ev.DeliveriesSkipped) -> Line:
@@ -196,7 +246,7 @@ def _sink_circuit(e: ev.SinkCircuitChanged) -> Line:
 
 def _dead_letters(e: ev.DeadLettersWritten) -> Line:
     expect = "their records count as finished; look into the dead letter topic"
-    return Line("warning", "dlq_message_sent", {"count": e.count}, expect, ())
+    return Line("warning", "dlq_message_sent", {**e.about.fields(), "count": e.count}, expect, ())
 
 
 def _dead_letter_failed(e: ev.DeadLetterFailed) -> Line:
@@ -205,13 +255,13 @@ def _dead_letter_failed(e: ev.DeadLetterFailed) -> Line:
         if e.dropped
         else "tried again; until then their offsets are not committed and would be read again after restart"
     )
-    return Line("error", "dlq_send_failed", {"count": e.count, "error": e.error}, expect, (str(e.dropped),))
+    fields = {**e.about.fields(), "count": e.count, "error": e.error}
+    return Line("error", "dlq_send_failed", fields, expect, (str(e.dropped),))
 
 
 def _suppressed(e: ev.DeliveriesSuppressed) -> Line:
-    return Line(
-        "info", "deliveries_suppressed", {"count": e.count}, "their partitions' next owner reads them again", ()
-    )
+    fields = {**e.about.fields(), "count": e.count}
+    return Line("info", "deliveries_suppressed", fields, "their partitions' next owner reads them again", ())
 
 
 _STALLS = {
@@ -224,7 +274,7 @@ _STALLS = {
 def _stalled(e: vitals.Stalled) -> Line:
     fields: dict[str, Any] = {"for_s": round(e.for_s, 3)}
     if e.lane is not None:
-        fields |= {"topic": e.lane[0], "partition": e.lane[1], "offset": e.offset, "first": e.label}
+        fields |= {"topic": e.lane[0], "partition": e.lane[1], "offset": e.offset}
         fields |= {"waits_for": e.waits_for}
     return Line("error", f"{e.what}_stalled", {**fields, "stacks": dict(e.stacks)}, _STALLS[e.what], ())
 
@@ -235,15 +285,20 @@ def _stall_ended(e: vitals.StallEnded) -> Line:
 
 
 def _drained(e: ev.DrainFinished) -> Line:
-    fields = {"unfinished": e.unfinished, "uncommitted": e.uncommitted, "duration_s": round(e.duration_s, 3)}
+    fields: dict[str, Any] = {
+        "unfinished": e.unfinished,
+        "uncommitted": e.uncommitted,
+        "duration_s": round(e.duration_s, 3),
+    }
     if e.unfinished == 0:
         return Line("info", "drain_finished", fields)
+    fields["oldest"] = [f"{_name(lane)}:{offset}" for lane, offset in e.oldest[:_NAMED]]
     expect = "unfinished records will be read again after restart, or by the partitions' next owner"
     return Line("warning", "drain_timeout", fields, expect)
 
 
 def _sink(e: ev.DeliveryRetried | ev.DeliveriesFailed | ev.DeliveriesSkipped) -> dict[str, Any]:
-    return {"sink_type": e.sink_type, "sink_name": e.sink_name, "count": e.count}
+    return {"sink_type": e.sink_type, "sink_name": e.sink_name, **e.about.fields(), "count": e.count}
 
 
 def _names(lanes: tuple[Lane, ...]) -> list[str]:
@@ -265,15 +320,16 @@ LINES: dict[type[ev.Event], Callable[[Any], Line | None]] = {
     ev.RecordsFailed: _records_failed,
     ev.Committed: _committed,
     ev.CommitFailed: _commit_failed,
-    ev.TaskFinished: _task_finished,
+    attempts.TaskFailed: _task_failed,
     ev.DuplicateTasks: _duplicate_tasks,
-    ev.TaskRetried: _task_retried,
-    ev.RetriesExhausted: _retries_exhausted,
+    attempts.TaskRetried: _task_retried,
+    attempts.RetriesExhausted: _retries_exhausted,
     ev.TaskFellBack: _task_fell_back,
-    ev.ChildStarted: _child_started,
-    ev.ChildEnded: _child_ended,
-    ev.ChildLogged: _child_logged,
-    ev.ExecutorBreakerChanged: _breaker,
+    xev.ChildStarted: _child_started,
+    xev.ChildEnded: _child_ended,
+    xev.ChildLogged: _child_logged,
+    xev.ExecutorBreakerChanged: _breaker,
+    xev.ExecutorUnguarded: _unguarded,
     ev.HookRan: _hook_ran,
     ev.PeriodicRan: _periodic_ran,
     ev.AnnotationDropped: _annotation_dropped,

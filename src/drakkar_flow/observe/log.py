@@ -25,10 +25,13 @@ from drakkar_flow.observe.ecs import to_ecs
 from drakkar_flow.observe.events import Event
 from drakkar_flow.observe.limit import RepeatLimit
 from drakkar_flow.observe.lines import LINES, Line
+from drakkar_flow.observe.vitals import LoopAnswered
 
 __all__ = ["LogListener", "LoggingHandle", "configure_logging"]
 
 _HEAD = ("timestamp", "level", "event")
+_MAX_TEXT = 4096
+_MAX_STACK = 16 * 1024
 
 
 class LoggingHandle:
@@ -107,7 +110,8 @@ def configure_logging(
 class LogListener:
     """Writes the lines of `lines.LINES` to `logger`, each kind at most `burst` times per `interval_s` seconds.
 
-    What was held back is told as `suppressed` on the next line of the kind, or by `close`.
+    What was held back is told as `suppressed` on the next line of the kind, or else by a line
+    `lines_suppressed` when the interval is over, at `close` at the latest. Texts are cut at 4 KiB.
     """
 
     def __init__(
@@ -127,26 +131,11 @@ class LogListener:
         """Write a line for what `bus` hands out from now on."""
         for kind, describe in LINES.items():
             bus.listen(kind, self._writer(describe))
+        bus.listen(LoopAnswered, lambda _: self._tell_held_back(self._clock()))
 
-    def close(self) -> None:
-        """Tell what was held back and not told yet; call it when no more events come."""
-        with self._lock:
-            waiting = self._limit.turned_away()
-        for (event, *key), count in waiting.items():
-            self._logger.info("lines_suppressed", of=event, key=key, suppressed=count)
-
-    def _writer(self, describe: Callable[[Any], Line | None]) -> Callable[[Event], None]:
-        def write(event: Event) -> None:
-            line = describe(event)
-            if line is not None:
-                self._write(line)
-
-        return write
-
-    def _write(self, line: Line) -> None:
+    def write(self, line: Line) -> None:
+        """Write a line, unless too many like it were written just now."""
         fields = line.fields
-        if line.expect:
-            fields = {**fields, "expect": line.expect}
         if line.key is not None:
             with self._lock:
                 suppressed = self._limit.admit((line.event, *line.key), self._clock())
@@ -154,7 +143,28 @@ class LogListener:
                 return
             if suppressed:
                 fields = {**fields, "suppressed": suppressed}
+        if line.expect:
+            fields = {**fields, "expect": line.expect}
+        fields = {name: _legible(value) if isinstance(value, str) else value for name, value in fields.items()}
         getattr(self._logger, line.level)(line.event, **fields)
+
+    def close(self) -> None:
+        """Tell what was held back and not told yet; call it when no more events come."""
+        self._tell_held_back(None)
+
+    def _tell_held_back(self, now: float | None) -> None:
+        with self._lock:
+            waiting = self._limit.turned_away(now)
+        for (event, *key), count in waiting.items():
+            self._logger.info("lines_suppressed", of=event, key=key, suppressed=count)
+
+    def _writer(self, describe: Callable[[Any], Line | None]) -> Callable[[Event], None]:
+        def write(event: Event) -> None:
+            line = describe(event)
+            if line is not None:
+                self.write(line)
+
+        return write
 
 
 def _open(output: str, names: Mapping[str, str]) -> logging.Handler:
@@ -165,7 +175,7 @@ def _open(output: str, names: Mapping[str, str]) -> logging.Handler:
     path = Path(output)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return WatchedFileHandler(path, encoding="utf-8")
+        return WatchedFileHandler(path, encoding="utf-8", errors="backslashreplace")
     except OSError as exc:
         problem = Problem("logging.output", f"can't write {output}: {exc.strerror}", "name a file this user may write")
         raise StartupError([problem], exit_code=2) from exc
@@ -183,8 +193,27 @@ def _rendering(format_: str, fields: str, handler: logging.Handler, who: Mapping
 
     renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
     if fields == "plain":
-        return [structlog.processors.format_exc_info, arrange, renderer]
-    return [_name_error, structlog.processors.format_exc_info, arrange, lambda _, __, line: to_ecs(line), renderer]
+        return [structlog.processors.format_exc_info, _cut_stack, arrange, renderer]
+    told: list[Processor] = [_name_error, structlog.processors.format_exc_info, _cut_stack, arrange]
+    return [*told, lambda _, __, line: to_ecs(line), renderer]
+
+
+def _legible(text: str) -> str:
+    """Text that can be written and is not too long: its start, and how much is missing."""
+    if len(text) > _MAX_TEXT:
+        text = f"{text[:_MAX_TEXT]} ... ({len(text) - _MAX_TEXT} characters more)"
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
+
+def _cut_stack(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    """Leave the middle out of a stack that is too long: frames may be many, and an error's text megabytes."""
+    stack = line.get("exception")
+    if isinstance(stack, str):
+        if len(stack) > _MAX_STACK:
+            half = _MAX_STACK // 2
+            stack = f"{stack[:half]}\n... ({len(stack) - 2 * half} characters left out)\n{stack[-half:]}"
+        line["exception"] = stack.encode(errors="backslashreplace").decode()
+    return line
 
 
 def _name_error(_: WrappedLogger, __: str, line: EventDict) -> EventDict:

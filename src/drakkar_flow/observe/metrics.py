@@ -5,7 +5,7 @@ Series of a partition disappear when it is revoked.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from threading import Lock
 
 from prometheus_client import (
@@ -18,10 +18,11 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from drakkar_flow.errors import Problem, StartupError
 from drakkar_flow.model.record import Lane
+from drakkar_flow.observe import attempts, vitals
 from drakkar_flow.observe import events as ev
-from drakkar_flow.observe import vitals
+from drakkar_flow.observe import executor_events as xev
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.catalogue import LANE, METRICS, Spec
+from drakkar_flow.observe.catalogue import LANE, METRICS, OUTLASTING, Spec
 from drakkar_flow.observe.collectors import BulkHistogram, PlainCounter, RuntimeCollector, RuntimeGauges, SharedMetrics
 
 __all__ = ["Metrics", "user_metrics"]
@@ -77,6 +78,11 @@ class Metrics:
         """Set the labels of `drakkar_worker_info`."""
         self._worker.info({"worker_id": worker_id, "version": version, "consumer_group": consumer_group})
 
+    def describe_sinks(self, sinks: Iterable[tuple[str, str]]) -> None:
+        """Show the circuits of sinks, by type and name, as closed until they open."""
+        for sink_type, sink_name in sinks:
+            self._gauges["sink_circuit_open"].labels(sink_type, sink_name).set(0)
+
     def watch(self, read: Callable[[], RuntimeGauges]) -> None:
         """Ask `read` for the runtime's gauges at each scrape; it is called on other threads and must not raise."""
         self._runtime.read = read
@@ -117,10 +123,10 @@ class Metrics:
         bus.listen(ev.DuplicateTasks, lambda e: self._count("duplicate_tasks", by=e.count))
         bus.listen(ev.TasksCompleted, self._on_tasks_completed)
         bus.listen(ev.TaskFellBack, lambda _: self._count("executor_tasks_fallen_back"))
-        bus.listen(ev.ChildStarted, lambda _: self._count("executor_children_started"))
-        bus.listen(ev.ChildEnded, lambda e: self._count("executor_children_ended", "failed" if e.failed else "done"))
-        bus.listen(ev.ExecutorBreakerChanged, self._on_breaker)
-        bus.listen(ev.TaskRetried, lambda _: self._count("task_retries"))
+        bus.listen(xev.ChildStarted, lambda _: self._count("executor_children_started"))
+        bus.listen(xev.ChildEnded, lambda e: self._count("executor_children_ended", "failed" if e.failed else "done"))
+        bus.listen(xev.ExecutorBreakerChanged, self._on_breaker)
+        bus.listen(attempts.TaskRetried, lambda _: self._count("task_retries"))
         bus.listen(ev.HookRan, self._on_hook_ran)
         bus.listen(ev.HooksRan, self._on_hooks_ran)
         bus.listen(ev.PeriodicRan, self._on_periodic_ran)
@@ -138,7 +144,7 @@ class Metrics:
         bus.listen(ev.SinkCircuitChanged, self._on_circuit)
         bus.listen(ev.DeadLettersWritten, lambda e: self._count("sink_dlq_messages", by=e.count))
         bus.listen(ev.DeadLetterFailed, self._on_dead_letter_failed)
-        bus.listen(ev.DeliveriesSuppressed, lambda e: self._count("suppressed_zombie_deliveries", by=e.count))
+        bus.listen(ev.DeliveriesSuppressed, self._on_suppressed)
         bus.listen(ev.DrainFinished, self._on_drained)
         bus.listen(vitals.Idled, self._on_idled)
         bus.listen(vitals.LoopAnswered, lambda e: self._observe("loop_lag_seconds", e.after_s))
@@ -171,7 +177,7 @@ class Metrics:
 
     def _forget_lane(self, topic: str, partition: str) -> None:
         for name, spec in METRICS.items():
-            if spec.labels == LANE and spec.type == "counter":
+            if spec.labels == LANE and spec.type == "counter" and name not in OUTLASTING:
                 self._counters[name].remove((topic, partition))
 
     def _on_consumed(self, event: ev.RecordsConsumed) -> None:
@@ -216,7 +222,7 @@ class Metrics:
         self._histograms["executor_duration_seconds"].observe_all(event.durations_s)
         self._histograms["executor_queue_wait_seconds"].observe_all(event.queue_waits_s)
 
-    def _on_breaker(self, event: ev.ExecutorBreakerChanged) -> None:
+    def _on_breaker(self, event: xev.ExecutorBreakerChanged) -> None:
         self._gauges["executor_breaker_state"].set(_BREAKER[event.state])
 
     def _on_hook_ran(self, event: ev.HookRan) -> None:
@@ -257,6 +263,10 @@ class Metrics:
         if event.dropped:
             for lane, count in event.lanes:
                 self._count_lane("dlq_dropped_payloads", lane, count)
+
+    def _on_suppressed(self, event: ev.DeliveriesSuppressed) -> None:
+        for (topic, partition), count in event.lanes:  # of partitions that have gone, which is what it tells of
+            self._count("suppressed_zombie_deliveries", topic, str(partition), by=count)
 
     def _on_drained(self, event: ev.DrainFinished) -> None:
         self._gauges["inflight_at_stop"].set(event.unfinished)

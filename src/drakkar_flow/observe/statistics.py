@@ -10,6 +10,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from drakkar_flow.model.record import Lane
+from drakkar_flow.observe import attempts
 from drakkar_flow.observe import events as ev
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.histogram import LogHistogram
@@ -135,7 +136,7 @@ class Statistics:
         self._add(bus, ev.TasksPrecomputed, self._on_precomputed)
         self._add(bus, ev.TaskFinished, self._on_task_finished)
         self._add(bus, ev.TasksCompleted, self._on_tasks_completed)
-        self._add(bus, ev.TaskRetried, self._on_task_retried)
+        self._add(bus, attempts.TaskRetried, self._on_task_retried)
         self._add(bus, ev.HookRan, self._on_hook_ran)
         self._add(bus, ev.DeliveriesWritten, self._on_written)
         self._add(bus, ev.DeliveryRetried, self._on_delivery_retried)
@@ -201,7 +202,7 @@ class Statistics:
         for duration_s in durations:
             self._task_latency.add(duration_s)
 
-    def _on_task_retried(self, _: ev.TaskRetried) -> None:
+    def _on_task_retried(self, _: attempts.TaskRetried) -> None:
         self._totals.task_retries += 1
 
     def _on_hook_ran(self, event: ev.HookRan) -> None:

@@ -25,14 +25,13 @@ class Stalled(Event, frozen=True):
     """Nothing has moved for `for_s` seconds though there is work; told once until it moves again.
 
     `what` is `partition`, `loop` or `engine`. For a partition there are its lane, the oldest offset
-    in flight, the record's label and what it waits for. `stacks` are where threads and hooks stand.
+    in flight and what it waits for. `stacks` are where threads and hooks stand.
     """
 
     what: str
     for_s: float
     lane: Lane | None = None
     offset: int = -1
-    label: str = ""
     waits_for: str = ""
     stacks: tuple[tuple[str, str], ...] = ()
 

@@ -11,6 +11,7 @@ from typing import Any
 from drakkar_flow.model.outcome import Ack, AckStatus, FailureKind
 from drakkar_flow.model.record import Lane, Record
 from drakkar_flow.model.task import ExecutorTask
+from drakkar_flow.observe.about import About
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import DuplicateTasks, HookRan
 from drakkar_flow.runtime.bridge import Bridge
@@ -137,14 +138,19 @@ class ArrangeWorker(Worker):
             if error is None and not are_tasks(tasks):
                 what = "a list of ExecutorTask with the offsets they work for"
                 error = TypeError(f"arrange must return {what}, not {_described(tasks)}")
-            self._bus.emit(HookRan("arrange", time.monotonic() - started, describe(error) if error else "", error))
+            took_s = time.monotonic() - started
+            if error is None:
+                self._bus.emit(HookRan("arrange", took_s))
+            else:
+                self._bus.emit(HookRan("arrange", took_s, describe(error), error, About.of(records)))
             self._finish(records, tasks, error, started)
             self.open -= len(records)
             if inline_over:
                 self._serve(lane, queue)
 
         inline_over = False
-        self._calls.call(self._arrange, (records, self._tasks.context(lane)), arranged, records)
+        # A list of its own: `arrange` may empty it.
+        self._calls.call(self._arrange, (records.copy(), self._tasks.context(lane)), arranged, records)
         inline_over = True
 
     def _finish(self, records: list[Record], tasks: Any, error: BaseException | None, started: float) -> None:
@@ -155,7 +161,8 @@ class ArrangeWorker(Worker):
         window = WindowRun(records, started, keep_messages=self._keep_messages)
         runs = [window.attribute(task) for task in tasks]
         if twins := self._tasks.add(window.lane, tasks):
-            self._bus.emit(DuplicateTasks(window.lane, len(twins), twins[0]))
+            about = next(run.about for run in reversed(runs) if run.task.task_id == twins[0])
+            self._bus.emit(DuplicateTasks(window.lane, len(twins), twins[0], about))
         chunk = self._pending().items
         chunk.append(window)
         chunk.extend(runs)

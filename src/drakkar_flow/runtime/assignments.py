@@ -69,7 +69,7 @@ class AssignmentHooks:
                     answer = hook(partitions)
                     if inspect.isawaitable(answer):
                         await answer
-            except (Exception, asyncio.CancelledError) as exc:  # partitions change hands whatever a hook does
+            except BaseException as exc:  # partitions change hands whatever a hook does
                 error = TimeoutError(f"{name} took longer than {limit_s:g} s") if limit.expired() else exc
             text = describe(error) if error is not None else ""
             self._bus.emit(HookRan(name, time.monotonic() - started, text, error))

@@ -117,11 +117,13 @@ class Bridge:
         # The runner cancels what is left when `_serve` returns, waits for it and closes the loop.
         try:
             with asyncio.Runner(loop_factory=self._make_loop or uvloop.new_event_loop) as runner:
-                runner.run(self._serve())
-        except BaseException as exc:  # a hook called sys.exit(), say
+                try:
+                    runner.run(self._serve())
+                finally:
+                    self._loop = None  # what the runner cancels now has not ended: nobody is to be told
+        except BaseException as exc:  # a task that a hook started called sys.exit(), say
             self._report(exc)
         finally:
-            self._loop = None
             self._ready.set()
 
     async def _serve(self) -> None:

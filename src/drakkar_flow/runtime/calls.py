@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from types import CoroutineType
 from typing import Any
@@ -51,13 +51,11 @@ class Calls:
             return
         try:
             value = function(*args)
-        except (Exception, asyncio.CancelledError) as exc:  # the caller turns it into an error value
+        except BaseException as exc:  # sys.exit() as well: the caller turns it into an error value
             done(None, exc)
             return
-        if type(value) is CoroutineType:  # as most hooks are, and told at a quarter of the price of the question below
+        if type(value) is CoroutineType or inspect.isawaitable(value):  # the first, as most are, costs a quarter
             self._start(value, done, about)
-        elif inspect.isawaitable(value):
-            self._start(_await(value), done, about)
         else:
             done(value, None)
 
@@ -71,8 +69,8 @@ class Calls:
 
         self._start(coroutine, ended, about)
 
-    def _start(self, coroutine: Coroutine[Any, Any, Any], done: Done, about: object) -> None:
-        task = eager_task(coroutine, asyncio.get_running_loop())
+    def _start(self, awaitable: Awaitable[Any], done: Done, about: object) -> None:
+        task = eager_task(_outcome(awaitable), asyncio.get_running_loop())
         if task.done():
             self._finish(done, task)
         else:
@@ -85,15 +83,19 @@ class Calls:
 
     def _finish(self, done: Done, task: asyncio.Task[Any]) -> None:
         try:
-            value = task.result()
+            value, error = task.result()
         except BaseException as exc:  # whatever it raised is its answer
             if not task.cancelled():
                 done(None, exc)
             elif not self._bridge.closed:
                 done(None, asyncio.CancelledError("it was cancelled"))
         else:
-            done(value, None)
+            done(value, error)
 
 
-async def _await(awaitable: Any) -> Any:
-    return await awaitable
+async def _outcome(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
+    """Its value, or an error that asyncio would let end the loop instead of the task."""
+    try:
+        return await awaitable, None
+    except (SystemExit, KeyboardInterrupt) as exc:
+        return None, exc

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from drakkar_flow.kernel.ordering import Turns
 from drakkar_flow.model.outcome import Ack, AckStatus, Delivery, Failure, FailureKind
 from drakkar_flow.model.payload import payloads_of
+from drakkar_flow.observe.about import About
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import HookRan, HooksRan, WindowFinished
 from drakkar_flow.runtime.bridge import Bridge
@@ -101,21 +102,21 @@ class CollectWorker(Worker):
         if self._last_hook == "on_task_complete":
             for group in finished:
                 group.closed = True
-        self._deliver("on_task_complete", value, error, run.groups)
+        self._deliver("on_task_complete", value, error, run.groups, task_id=run.task.task_id)
         self._settled(run, finished)
         self.open -= 1
 
     def _send_to_dlq(self, run: TaskRun) -> None:
         error = run.error
         assert error is not None
-        reason = error.exception or f"exit code {error.exit_code}"
         self.fail(
             Failure(
                 kind=FailureKind.TASK,
                 stage=self._hooks.stage,
-                error=f"task {run.task.task_id} failed ({error.kind}): {reason}",
+                error=f"task {run.task.task_id} failed ({error.kind}): {error.reason}",
                 holds=tuple(group.hold() for group in run.groups),
                 task=error,
+                task_id=run.task.task_id,
                 to_dlq=True,
             )
         )
@@ -184,8 +185,9 @@ class CollectWorker(Worker):
         hook: str,
         value: Any,
         error: BaseException | None,
-        groups: Iterable[Group],
+        groups: Collection[Group],
         took_s: float | None = None,
+        task_id: str = "",
     ) -> None:
         """Send what a hook returned; a hook that failed is a failure of the records it was called for."""
         payloads: list[Any] = []
@@ -194,13 +196,15 @@ class CollectWorker(Worker):
                 payloads = payloads_of(value)
             except TypeError as exc:
                 error = TypeError(f"{hook} returned {exc}")
-        if error is not None or took_s is not None:
-            self._bus.emit(HookRan(hook, took_s, describe(error) if error else "", error))
         if error is not None:
+            about = About.of((group.record for group in groups), (task_id,))
+            self._bus.emit(HookRan(hook, took_s, describe(error), error, about))
             holds = [group.hold() for group in groups]
-            self.fail(failure_of(FailureKind.HOOK, f"{self._hooks.stage}.{hook}", error, holds))
+            self.fail(failure_of(FailureKind.HOOK, f"{self._hooks.stage}.{hook}", error, holds, task_id))
+        elif took_s is not None:
+            self._bus.emit(HookRan(hook, took_s))
         if payloads:
             last = payloads.pop()
             for payload in payloads:
-                self.emit(Delivery(payload, tuple([group.hold() for group in groups])))
-            self.emit(Delivery(last, tuple([group.last_hold() for group in groups])))
+                self.emit(Delivery(payload, tuple([group.hold() for group in groups]), task_id))
+            self.emit(Delivery(last, tuple([group.last_hold() for group in groups]), task_id))

@@ -98,7 +98,7 @@ class Commits:
                 if not self._uncommitted():
                     break
         if marks:
-            self._bus.emit(CommitFailed(f"the last commit got no answer within {FINAL_COMMIT_S:g} s"))
+            self._bus.emit(CommitFailed(f"the last commit got no answer within {FINAL_COMMIT_S:g} s", tuple(marks)))
         self._finally = True
 
     def on_commit(self, error: KafkaError | None, answers: list[TopicPartition]) -> None:
@@ -149,7 +149,7 @@ class Commits:
         if error.code() == KafkaError.OFFSET_METADATA_TOO_LARGE:
             self._metadata_size = 0  # these brokers allow less than others: offsets alone, then
         self._positions.put_back(lanes)
-        self._bus.emit(CommitFailed(str(error)))
+        self._bus.emit(CommitFailed(str(error), tuple(lanes)))
 
     def _uncommitted(self) -> dict[Lane, Mark]:
         marks = self._marks(self._positions.of(self._buffers.assignments()))

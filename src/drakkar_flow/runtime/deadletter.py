@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from drakkar_flow.model.outcome import Ack, AckStatus, Failure
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import DeadLetterFailed, DeadLettersWritten, DeliveriesSuppressed
 from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.failures import about, by_lane, describe
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.step import Worker
 
@@ -106,7 +107,7 @@ class DeadLetterWorker(Worker):
         again = set(map(id, failed))
         written = [failure for failure in batch if id(failure) not in again]
         if written:
-            self._bus.emit(DeadLettersWritten(len(written)))
+            self._bus.emit(DeadLettersWritten(len(written), about(written)))
             self._return(written, AckStatus.DEAD)
         if self._drop:
             self._return(failed, AckStatus.DEAD)
@@ -114,22 +115,20 @@ class DeadLetterWorker(Worker):
         return failed
 
     def _tell(self, failed: list[Failure], error: Exception) -> None:
-        lanes = Counter(failure.holds[0][0].lane for failure in failed)
-        self._bus.emit(DeadLetterFailed(len(failed), str(error), self._drop, tuple(lanes.items())))
+        self._bus.emit(DeadLetterFailed(len(failed), describe(error), self._drop, by_lane(failed), about(failed)))
 
     def _unfenced(self, batch: list[Failure]) -> list[Failure]:
         """Drop what belongs to revoked partitions only; its records are their next owner's."""
         flight = self._flight
         if not flight.has_fences:
             return batch
-        kept = []
+        kept: list[Failure] = []
+        dropped: list[Failure] = []
         for failure in batch:
-            if all(flight.is_fenced(record) for record, _ in failure.holds):
-                self._return([failure], AckStatus.FENCED)
-            else:
-                kept.append(failure)
-        if len(kept) < len(batch):
-            self._bus.emit(DeliveriesSuppressed(len(batch) - len(kept)))
+            (dropped if all(flight.is_fenced(record) for record, _ in failure.holds) else kept).append(failure)
+        if dropped:
+            self._return(dropped, AckStatus.FENCED)
+            self._bus.emit(DeliveriesSuppressed(len(dropped), by_lane(dropped), about(dropped)))
         return kept
 
     def _return(self, batch: list[Failure], status: AckStatus) -> None:

@@ -8,13 +8,15 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from drakkar_flow.errors import BatchFailed, RetryAfter, SinkRejected
 from drakkar_flow.kernel.backoff import Backoff
+from drakkar_flow.kernel.retry import RetryBound
 from drakkar_flow.model.outcome import Ack, AckStatus, Delivery, FailureKind
 from drakkar_flow.model.payload import DeliveryAction, DeliveryError
+from drakkar_flow.observe.about import NOTHING
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import (
     DeliveriesFailed,
@@ -26,7 +28,7 @@ from drakkar_flow.observe.events import (
 )
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.circuit import Circuit
-from drakkar_flow.runtime.failures import describe, failure_of
+from drakkar_flow.runtime.failures import about, by_lane, describe, failure_of, is_cancelled
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.step import Worker
 from drakkar_flow.runtime.writes import Writes
@@ -40,7 +42,10 @@ _LONGEST_PAUSE_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class DeliverSettings:
-    """One sink's name, limits and retry policy; `timeout_s` is None for a sink that keeps its time itself."""
+    """One sink's name, limits and retry policy; `timeout_s` is None for a sink that keeps its time itself.
+
+    `bound` is that of RETRY, which `on_error` may answer when a batch has had its `attempts`.
+    """
 
     kind: str
     name: str
@@ -48,6 +53,7 @@ class DeliverSettings:
     max_batch: int
     attempts: int
     backoff: Backoff
+    bound: RetryBound = field(default_factory=RetryBound)
     timeout_s: float | None = None
     on_error: Callable[..., Any] | None = None
 
@@ -59,6 +65,20 @@ class _Written(NamedTuple):
     again: list[Delivery]
     rejected: list[tuple[Delivery, Exception]]
     error: Exception | None
+
+
+@dataclass(slots=True)
+class _Tries:
+    """What was done for a batch so far, all its rounds together."""
+
+    attempts: int = 0
+    retries: int = 0
+    first_failure: float = 0.0
+
+    def failed(self, now: float) -> None:
+        if not self.attempts:
+            self.first_failure = now
+        self.attempts += 1
 
 
 class DeliverWorker(Worker):
@@ -80,6 +100,13 @@ class DeliverWorker(Worker):
         self._waiting: deque[Delivery] = deque()
         self._writing = 0
         self._pumping = False
+
+    @property
+    def calls(self) -> list[tuple[asyncio.Task[Any] | None, object]]:
+        """The writes that have not ended, then what waits for its next one."""
+        writes = self._writes.open
+        known = {id(batch) for _, batch in writes}
+        return [*writes, *(call for call in super().calls if id(call[1]) not in known)]
 
     def accept(self, items: list[Delivery]) -> None:
         """Queue deliveries and start what may be written now."""
@@ -111,14 +138,15 @@ class DeliverWorker(Worker):
 
     async def _to_the_end(self, batch: list[Delivery]) -> None:
         """Write a batch until each of its payloads is durable, refused or given up."""
+        tries = _Tries()
         while batch:
             ticket = await self._circuit.admission()
             if ticket is None:
                 self._bury(self._unfenced(batch), self._circuit.refusal(), 0)
                 return
-            batch = await self._round(batch, ticket)
+            batch = await self._round(batch, ticket, tries)
 
-    async def _round(self, batch: list[Delivery], ticket: int) -> list[Delivery]:
+    async def _round(self, batch: list[Delivery], ticket: int, tries: _Tries) -> list[Delivery]:
         """Try a batch as often as the sink's settings say; returns what is to be tried from the start."""
         settings, circuit = self._settings, self._circuit
         attempt, works = 0, False
@@ -135,12 +163,13 @@ class DeliverWorker(Worker):
             if not batch and works:
                 circuit.succeed(ticket)
             for delivery, cause in written.rejected:
-                await self._refused(delivery, cause, attempt)
+                await self._refused(delivery, cause, tries.attempts + 1)
             if not batch or error is None:
                 break
+            tries.failed(asyncio.get_running_loop().time())
             if attempt >= settings.attempts:
-                return await self._failed(batch, error, attempt, ticket)
-            await self._pause(batch, error, attempt)
+                return await self._failed(batch, error, tries, ticket)
+            await self._pause(batch, error, tries.attempts)
         circuit.release(ticket)
         return []
 
@@ -167,7 +196,8 @@ class DeliverWorker(Worker):
         delay_s = _asked_s(error)
         if delay_s is None:
             delay_s = settings.backoff.delay_s(attempt, random.random)
-        self._bus.emit(DeliveryRetried(settings.kind, settings.name, len(batch), attempt, delay_s, str(error)))
+        size, text = len(batch), describe(error)
+        self._bus.emit(DeliveryRetried(settings.kind, settings.name, size, attempt, delay_s, text, about(batch)))
         await asyncio.sleep(delay_s)
 
     def _acknowledge(self, batch: list[Delivery]) -> None:
@@ -181,29 +211,33 @@ class DeliverWorker(Worker):
         flight = self._flight
         if not flight.has_fences:
             return batch
-        kept = []
+        kept, dropped = [], []
         for delivery in batch:
             if all(flight.is_fenced(record) for record, _ in delivery.holds):
+                dropped.append(delivery)
                 for record, credit in delivery.holds:
                     self.ack(Ack(record, credit, AckStatus.FENCED))
             else:
                 kept.append(delivery)
-        if len(kept) < len(batch):
-            self._bus.emit(DeliveriesSuppressed(len(batch) - len(kept)))
+        if dropped:
+            self._bus.emit(DeliveriesSuppressed(len(dropped), by_lane(dropped), about(dropped)))
         return kept
 
-    async def _failed(self, batch: list[Delivery], error: Exception, attempts: int, ticket: int) -> list[Delivery]:
+    async def _failed(self, batch: list[Delivery], error: Exception, tries: _Tries, ticket: int) -> list[Delivery]:
         """Decide about a batch that is out of attempts; returns it when it is to be tried from the start."""
         settings, circuit = self._settings, self._circuit
         if circuit.waits and (settings.on_error is None or not circuit.closed):
             circuit.fail(ticket, describe(error))
             if circuit.closed:
-                await self._pause(batch, error, attempts)
+                await self._pause(batch, error, tries.attempts)
             return batch
         action = await self._decide(batch, error)
-        if action == DeliveryAction.RETRY:
+        elapsed_s = asyncio.get_running_loop().time() - tries.first_failure
+        spent = settings.bound.spent(tries.retries, elapsed_s) if action == DeliveryAction.RETRY else ""
+        if action == DeliveryAction.RETRY and not spent:
             circuit.release(ticket)
-            await self._pause(batch, error, attempts)
+            tries.retries += 1
+            await self._pause(batch, error, tries.attempts)
             return batch
         if action == DeliveryAction.SKIP:
             circuit.release(ticket)
@@ -212,7 +246,8 @@ class DeliverWorker(Worker):
         if action is None:  # nobody decided: a probe is void then, for the next batch to be one
             circuit.release(ticket)
         circuit.fail(ticket, describe(error))
-        self._bury(batch, error, attempts, decided=settings.on_error is not None)
+        reason = f"{describe(error)}; RETRY of on_delivery_error is bounded, and given up {spent}" if spent else ""
+        self._bury(batch, error, tries.attempts, reason, decided=settings.on_error is not None)
         return []
 
     async def _refused(self, delivery: Delivery, error: Exception, attempts: int) -> None:
@@ -223,19 +258,23 @@ class DeliverWorker(Worker):
             self._bury([delivery], error, attempts, decided=self._settings.on_error is not None)
 
     def _skip(self, batch: list[Delivery]) -> None:
-        self._bus.emit(DeliveriesSkipped(self._settings.kind, self._settings.name, len(batch)))
+        self._bus.emit(DeliveriesSkipped(self._settings.kind, self._settings.name, len(batch), about(batch)))
         for delivery in batch:
             for record, credit in delivery.holds:
                 self.ack(Ack(record, credit, AckStatus.SKIPPED))
 
-    def _bury(self, batch: list[Delivery], error: Exception, attempts: int, *, decided: bool = False) -> None:
+    def _bury(
+        self, batch: list[Delivery], error: Exception, attempts: int, reason: str = "", *, decided: bool = False
+    ) -> None:
         """Make failures of a batch: dead letters where that was `decided`, else what the flow's route says."""
         if not batch:
             return
         settings = self._settings
-        self._bus.emit(DeliveriesFailed(settings.kind, settings.name, len(batch), str(error)))
+        text = reason or describe(error)
+        self._bus.emit(DeliveriesFailed(settings.kind, settings.name, len(batch), text, attempts, about(batch)))
         for delivery in batch:
-            failure = failure_of(FailureKind.SINK, f"sink-{settings.kind}-{settings.name}", error, delivery.holds)
+            stage = f"sink-{settings.kind}-{settings.name}"
+            failure = failure_of(FailureKind.SINK, stage, error, delivery.holds, delivery.task_id)
             failure.payload = delivery.payload
             failure.sink_type = settings.kind
             failure.sink_name = settings.name
@@ -248,7 +287,7 @@ class DeliverWorker(Worker):
         if self._settings.on_error is None:
             return DeliveryAction.DLQ
         started = time.monotonic()
-        problem: Exception | None = None
+        problem: BaseException | None = None
         action: DeliveryAction | None = None
         seen = DeliveryError(
             sink_name=self._settings.name,
@@ -259,10 +298,13 @@ class DeliverWorker(Worker):
         try:
             answer = self._settings.on_error(seen)
             action = DeliveryAction(await answer if inspect.isawaitable(answer) else answer)
-        except Exception as exc:  # a hook that raises must not lose payloads
+        except BaseException as exc:  # a hook that raises must not lose payloads
+            if is_cancelled():
+                raise
             problem = exc
         text = f"on_delivery_error: {describe(problem)}" if problem else ""
-        self._bus.emit(HookRan("on_delivery_error", time.monotonic() - started, text, problem))
+        concerned = about(batch) if problem else NOTHING
+        self._bus.emit(HookRan("on_delivery_error", time.monotonic() - started, text, problem, concerned))
         return action
 
 

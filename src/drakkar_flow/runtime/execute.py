@@ -15,9 +15,12 @@ from drakkar_flow.executor.base import Executor, Outcome
 from drakkar_flow.executor.precomputed import precomputed
 from drakkar_flow.kernel.retry import RetryPolicy
 from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorResult, ExecutorTask
+from drakkar_flow.observe.about import NOTHING
+from drakkar_flow.observe.attempts import RetriesExhausted, TaskFailed, TaskRetried
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import DuplicateTasks, HookRan, RetriesExhausted, TaskRetried, TasksPrecomputed
+from drakkar_flow.observe.events import DuplicateTasks, HookRan, TasksPrecomputed
 from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.failures import describe
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.line import KeysOf, Line
 from drakkar_flow.runtime.parking import Parking
@@ -132,9 +135,10 @@ class ExecuteWorker(Worker):
                 run.keys = keys_of(groups[0].record)
             else:
                 run.keys = tuple(dict.fromkeys(key for group in groups for key in keys_of(group.record)))
-        except Exception as exc:  # the user's function
+        except BaseException as exc:  # the user's function
             exception = f"the function that tells the key of its records raised {type(exc).__name__}: {exc}"
             error = ExecutorError(task=run.task, kind="internal", exception=exception)
+            self._bus.emit(TaskFailed(error, run.about, run.lead.key))
             self._tasks.discard(run.window.lane, run.task)
             self.emit(run.end(Ending.DEAD, error=error))
             return False
@@ -148,9 +152,9 @@ class ExecuteWorker(Worker):
         if task.precomputed is not None:
             self._ended(run, precomputed(task))
             return
-        priority = priority_of(task, self._settings.priority, self._bus)
+        priority = priority_of(run, self._settings.priority, self._bus)
         try:
-            self._executor.submit(task, priority, partial(self._bridge.guard, self._ended, run))
+            run.running = self._executor.submit(task, priority, partial(self._bridge.guard, self._ended, run))
         except Exception as exc:  # an executor that breaks its word must not freeze the offset
             self._ended(run, ExecutorError(task=task, kind="internal", exception=f"{type(exc).__name__}: {exc}"))
 
@@ -164,6 +168,7 @@ class ExecuteWorker(Worker):
             self._submit(run)
         else:
             outcome.attempt = run.retries + 1
+            self._bus.emit(TaskFailed(outcome, run.about, run.lead.key))
             run.failed_at = run.failed_at or time.monotonic()
             given = run.task.precomputed is not None  # its outcome would be the same again
             if given or not self._settings.retry.is_transient(outcome) or not self._retry(run):
@@ -175,7 +180,8 @@ class ExecuteWorker(Worker):
         if pause_s is None:
             return False
         run.retries += 1
-        self._bus.emit(TaskRetried(run.task.task_id, run.retries))
+        run.running = None
+        self._bus.emit(TaskRetried(run.task.task_id, run.retries, pause_s, run.about))
         self._parking.park(pause_s, len(run.groups), partial(self._submit, run))
         return True
 
@@ -188,7 +194,8 @@ class ExecuteWorker(Worker):
 
         def answered(answer: Any, raised: BaseException | None) -> None:
             action, problem = _judge(run, answer, raised)
-            self._bus.emit(HookRan("on_error", time.monotonic() - started, problem, raised))
+            about = run.about if problem else NOTHING
+            self._bus.emit(HookRan("on_error", time.monotonic() - started, problem, raised, about))
             self._follow(run, error, action)
 
         self._calls.call(hook, (run.task, error), answered, run)
@@ -199,7 +206,7 @@ class ExecuteWorker(Worker):
         elif action is not ErrorAction.RETRY or not self._retry(run):
             dead = action is ErrorAction.DLQ
             if action is ErrorAction.RETRY or (run.retries and self._settings.retry.is_transient(error)):
-                self._bus.emit(RetriesExhausted(run.task.task_id, run.retries + 1, dead))
+                self._bus.emit(RetriesExhausted(run.task.task_id, run.retries + 1, dead, error, run.about))
             self._finish(run.end(Ending.DEAD if dead else Ending.SKIPPED, error=error))
 
     def _replace(self, run: TaskRun, error: ExecutorError, tasks: list[ExecutorTask]) -> None:
@@ -216,7 +223,7 @@ class ExecuteWorker(Worker):
         self._runs.pop(run, None)
         self._tasks.discard(lane, run.task)
         if twins := self._tasks.add(lane, [heir.task for heir in heirs]):
-            self._bus.emit(DuplicateTasks(lane, len(twins), twins[0]))
+            self._bus.emit(DuplicateTasks(lane, len(twins), twins[0], run.about))
         self.emit(run)
         self.open -= 1
         if self._line is not None:
@@ -243,10 +250,8 @@ def _is_given(run: TaskRun) -> bool:
 
 def _judge(run: TaskRun, answer: Any, raised: BaseException | None) -> tuple[ErrorAction | list[ExecutorTask], str]:
     """What `on_error` decided, and what is wrong with it: what it can't answer is a SKIP."""
-    if isinstance(raised, asyncio.CancelledError):
-        raise raised
     if raised is not None:
-        return ErrorAction.SKIP, f"on_error: {raised}"
+        return ErrorAction.SKIP, f"on_error: {describe(raised)}"
     if isinstance(answer, list):
         if not are_tasks(answer):
             return ErrorAction.SKIP, "on_error returned a list with something else than tasks"

@@ -133,6 +133,11 @@ class Flight:
         """Whether a record's assignment was taken away."""
         return (record.lane, record.epoch) in self._fenced
 
+    def oldest(self, lanes: Iterable[Lane]) -> tuple[tuple[Lane, int], ...]:
+        """The first offset that is not finished of each of these partitions that has one."""
+        oldest = self.statistics().oldest
+        return tuple((lane, oldest[lane][0]) for lane in lanes if lane in oldest)
+
     def statistics(self) -> FlightStatistics:
         """How much is in flight, and since when."""
         with self._changed:

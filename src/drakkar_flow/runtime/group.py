@@ -16,28 +16,28 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from drakkar_flow.kernel.spans import Spans
+from drakkar_flow.librdkafka import let_go
 from drakkar_flow.model.record import FULL_CREDIT, Lane, Record
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import (
-    BrokerStateChanged,
     ConsumerError,
-    DrainFinished,
     IntakePaused,
-    PartitionsAssigned,
-    PartitionsRevoked,
     RecordsConsumed,
     RecordsKnownFinished,
 )
 from drakkar_flow.runtime.assignments import AssignmentHooks
 from drakkar_flow.runtime.buffers import Buffers, Partition
 from drakkar_flow.runtime.commits import FINAL_COMMIT_S, Commits
+from drakkar_flow.runtime.connection import Connection, answers_a_new_client
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.flight import Assignment, Flight
+from drakkar_flow.runtime.handover import Handover
 from drakkar_flow.runtime.lag import Lag
 from drakkar_flow.runtime.positions import Positions
 from drakkar_flow.runtime.source import ReaderStatistics
@@ -53,7 +53,6 @@ _logger = logging.getLogger("drakkar_flow.kafka")
 _POLL_S = 0.1  # the longest the thread sleeps in poll: bounds how late a commit or a stop is noticed
 _FULL_WAIT_S = 0.005  # between looks at full buffers
 _PAUSE_AFTER_S = 1.0  # full for longer than this: pause. Pausing drops librdkafka's prefetch, so not before
-_PROBE_S = 2.0  # between two looks for brokers that are down
 _HOOK_S = 5.0  # how long on_revoke may hold up the end
 _LEAVE_S = 5.0  # how long leaving the group may take after it
 _OVERDUE_S = 5.0  # commits that are not accepted for so long hold back the intake
@@ -87,17 +86,17 @@ class GroupReader:
         hooks: AssignmentHooks,
     ) -> None:
         self._settings = settings
-        self._hooks = hooks
         self._flight = flight
         self._control = control
         self._bus = bus
         self._buffers = Buffers(flight, settings.buffer_records_per_partition, settings.buffer_size)
+        self._handover = Handover(self._buffers, flight, bus, hooks)
         self._positions = Positions(settings.commit_interval_s, settings.commit_max_offsets, time.monotonic())
         self._commits = Commits(self._positions, self._buffers, bus, beyond, settings.metadata_size)
         self._full_since: float | None = None
-        self._up: bool | None = None
-        self._probed_at = 0.0
+        self._connection = Connection(bus, partial(answers_a_new_client, settings.properties))
         self._lag = Lag(from_end=settings.properties.get("auto.offset.reset") == "latest")
+        self._forgetful: list[Consumer] = []
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="drakkar-reader", daemon=True)
 
@@ -156,30 +155,42 @@ class GroupReader:
     # --- the thread -----------------------------------------------------------------------------
 
     def _run(self) -> None:
-        consumer = None
         try:
-            callbacks = {"error_cb": self._on_error, "on_commit": self._commits.on_commit}
-            consumer = Consumer({**self._settings.properties, **callbacks}, logger=_logger)
-            consumer.subscribe(
-                list(self._settings.topics),
-                on_assign=self._on_assign,
-                on_revoke=self._on_revoke,
-                on_lost=self._on_lost,
-            )
             while not self._closing.is_set():
-                self._turn(consumer)
-            self._commits.commit_finally(consumer)
+                self._live(self._join())
+                if self._forgetful:
+                    let_go(self._forgetful)
+                    self._forgetful = []
         except Exception as exc:  # the thread's last word: the flow stops and says why
             self._control.fail(f"the consumer ended: {exc}")
+
+    def _join(self) -> Consumer:
+        callbacks = {"error_cb": self._on_error, "on_commit": self._commits.on_commit}
+        consumer = Consumer({**self._settings.properties, **callbacks}, logger=_logger)
+        rebalances = {"on_assign": self._on_assign, "on_revoke": self._on_revoke, "on_lost": self._on_lost}
+        consumer.subscribe(list(self._settings.topics), **rebalances)
+        return consumer
+
+    def _live(self, consumer: Consumer) -> None:
+        """Read until the end, or until this consumer has forgotten its brokers and another must take over."""
+        try:
+            while not self._closing.is_set():
+                if self._connection.forgotten(consumer, time.monotonic()):
+                    self._bus.emit(ConsumerError("the consumer is made anew: it has forgotten its brokers"))
+                    self._forgetful.append(consumer)
+                    if left := [TopicPartition(*lane) for lane in self._buffers.assignments()]:
+                        self._on_lost(consumer, left)
+                    return
+                self._turn(consumer)
+            self._commits.commit_finally(consumer)
         finally:
-            if consumer is not None:
+            if not self._forgetful:  # it would wait for brokers that it can't find
                 consumer.close()
 
     def _turn(self, consumer: Consumer) -> None:
         now = time.monotonic()
         if self._positions.due(now):
             self._commits.commit_soon(consumer, now)
-        self._probe_when_down(consumer, now)
         if self._lag.due(now):
             self._look_at_lag(consumer, now)
         if not self._hold_back(consumer, now):
@@ -241,7 +252,7 @@ class GroupReader:
         self._append(partition, records)
         for lane, count in known.items():
             self._bus.emit(RecordsKnownFinished(lane, count))
-        self._set_up(up=True)
+        self._connection.heard()
 
     def _on_no_record(self, message: Message, error: KafkaError) -> None:
         partition = self._buffers.get((message.topic() or "", message.partition() or 0))
@@ -283,43 +294,39 @@ class GroupReader:
 
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         lanes = _lanes(assigned)
-        self._buffers.assign(lanes, self._commits.begin(consumer, assigned))
+        known = self._commits.begin(consumer, assigned)
         self._lag.forget(lanes)
         consumer.resume(assigned)  # librdkafka keeps the pause of a partition that was paused when it went away
-        self._set_up(up=True)
-        self._bus.emit(PartitionsAssigned(lanes, len(self._buffers)))
-        self._hooks.assigned(lanes)
+        self._connection.heard()
+        self._handover.begin(lanes, known)
 
     def _on_revoke(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
-        partitions = self._buffers.take_away(_lanes(revoked))
-        taken = dict(partition.assignment for partition in partitions)
-        started = time.monotonic()
         closing = self._closing.is_set()
         budget_s = min(_HOOK_S if closing else self._settings.drain_timeout_s, self._control.budget_s)
-        unfinished = self._flight.wait_idle(taken.items(), 0.0 if closing else budget_s)
-        self._flight.fence(taken.items())
-        self._commits.commit_now(consumer, partitions)
-        self._positions.forget(taken)
-        self._lag.forget(taken)
-        self._hooks.revoked(taken, started + budget_s)
-        if not closing:
-            self._bus.emit(DrainFinished(unfinished, time.monotonic() - started))
-        self._bus.emit(PartitionsRevoked(tuple(taken), len(self._buffers), unfinished=unfinished))
+
+        def last_commit(partitions: list[Partition]) -> None:
+            self._commits.commit_now(consumer, partitions)
+            self._forget(partition.lane for partition in partitions)
+
+        drain_s = None if closing else budget_s
+        self._handover.end(_lanes(revoked), last_commit, drain_s=drain_s, hook_s=budget_s)
 
     def _on_lost(self, _consumer: Consumer, lost: list[TopicPartition]) -> None:
-        taken = dict(partition.assignment for partition in self._buffers.take_away(_lanes(lost)))
-        self._flight.fence(taken.items())
-        self._positions.forget(taken)
-        self._lag.forget(taken)
-        self._hooks.revoked(taken)
-        self._bus.emit(PartitionsRevoked(tuple(taken), len(self._buffers), lost=True))
+        self._connection.doubt()
+        self._forget(self._handover.lose(_lanes(lost)))
+
+    def _forget(self, lanes: Iterable[Lane]) -> None:
+        lanes = list(lanes)
+        self._positions.forget(lanes)
+        self._lag.forget(lanes)
 
     # --- the brokers' health --------------------------------------------------------------------
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - librdkafka's public name for it
-            self._set_up(up=False, reason=str(error))
+            self._connection.down(str(error))
         else:
+            self._connection.doubt()
             self._report(error)
 
     def _report(self, error: KafkaError) -> None:
@@ -328,25 +335,10 @@ class GroupReader:
         else:
             self._bus.emit(ConsumerError(str(error)))
 
-    def _set_up(self, *, up: bool, reason: str = "") -> None:
-        if up is not self._up:
-            self._up = up
-            self._bus.emit(BrokerStateChanged(up, reason))
-
-    def _probe_when_down(self, consumer: Consumer, now: float) -> None:
-        if self._up is not False or now - self._probed_at < _PROBE_S:
-            return
-        self._probed_at = now
-        try:
-            consumer.list_topics(timeout=1.0)
-        except KafkaException:
-            return
-        self._set_up(up=True)
-
     def _look_at_lag(self, consumer: Consumer, now: float) -> None:
         """Note how far the ends are, and pass over markers and aborted records there: they need no finishing."""
         partitions = self._buffers.partitions()
-        self._lag.look(consumer, partitions, now, up=self._up is not False)
+        self._lag.look(consumer, partitions, now, up=self._connection.up)
         positions = self._positions.of(self._buffers.assignments())
         passed = []
         for partition in partitions:

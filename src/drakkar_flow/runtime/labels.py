@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from drakkar_flow.model.record import Record
+from drakkar_flow.observe.about import About
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import HookRan
 from drakkar_flow.runtime.failures import describe
@@ -32,7 +33,9 @@ class Labels:
             label = self._label(record)
             if not isinstance(label, str):
                 raise TypeError(f"message_label must return a str, not {type(label).__name__}")
-        except Exception as exc:  # naming a failure must not be another one
-            self._bus.emit(HookRan("message_label", None, describe(exc), exc))
+        except KeyboardInterrupt:  # Ctrl-C in a program with signal handlers of its own
+            raise
+        except BaseException as exc:  # naming a failure must not be another one
+            self._bus.emit(HookRan("message_label", None, describe(exc), exc, About.of((record,))))
             return record.label
         return label

@@ -41,7 +41,7 @@ class Line:
     """Starts runs when it is their turn: those that share a key one at a time, in the order they entered.
 
     A run keeps its place through retries, and hands it on to the tasks that replace it: they go one
-    after the other before anybody else of its keys.
+    after the other before anybody else of its keys; those of a run without keys wait for nobody either.
     """
 
     def __init__(self, start: Callable[[TaskRun], None]) -> None:
@@ -62,10 +62,13 @@ class Line:
     def leave(self, run: TaskRun, heirs: Sequence[TaskRun] = ()) -> None:
         """Note that a run is over; its place goes to `heirs` first."""
         left = self._heirs.pop(run, None)
-        if heirs:
-            for heir in heirs:
-                heir.keys = run.keys
+        for heir in heirs:
+            heir.keys = run.keys
+        if heirs and run.keys:
             left = deque((*heirs, *(left or ())))
+        elif heirs:
+            for heir in heirs:
+                self._turns.enter(heir)
         if left:
             heir = left.popleft()
             self._heirs[heir] = left

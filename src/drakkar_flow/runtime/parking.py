@@ -22,7 +22,10 @@ class Parking:
     What is parked has no executor slot and is no load that would hold back the intake; its records
     are still in flight. So that records which fail again and again leave room for others, at most
     `limit` records are parked: with one more, whoever is due first goes at once. A drain waits for
-    what is in flight, so everything is due then. One timer serves all; it ends with the loop.
+    what is in flight, so whatever is parked when it begins goes then. What fails once more waits out
+    its pause all the same: a drain in the middle of an outage must not use up the retries that were
+    to last through it, for what it leaves is not committed and done again by the next owner. One
+    timer serves all; it ends with the loop.
     """
 
     def __init__(self, bridge: Bridge, flight: Flight, limit: int) -> None:
@@ -33,6 +36,7 @@ class Parking:
         self._parked = 0
         self._timer: asyncio.TimerHandle | None = None
         self._wake_at = 0.0
+        self._hurried = False  # whether those that were parked when this drain began have gone
         self.records = 0
         """How many records the parked tasks work for."""
 
@@ -40,6 +44,8 @@ class Parking:
         """Call `resume` after `delay_s` seconds, or earlier, in a later turn of the loop."""
         loop = asyncio.get_running_loop()
         self._parked += 1
+        if not self._heap:  # nobody was here when a drain began
+            self._hurried = self._flight.draining
         heappush(self._heap, (loop.time() + delay_s, self._parked, records, resume))
         self.records += records
         self._wind(loop)
@@ -47,7 +53,7 @@ class Parking:
     def _wind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Set the timer to the next moment at which something may be due."""
         wake_at = loop.time()
-        if not self._all_due:
+        if self.records <= self._limit:
             wake_at = min(self._heap[0][0], wake_at + _LOOK_S)
         if self._timer is not None:
             if self._wake_at <= wake_at:
@@ -58,15 +64,19 @@ class Parking:
 
     def _look(self) -> None:
         self._timer = None
+        if self._bridge.closed:
+            return
         loop = asyncio.get_running_loop()
         now = loop.time()
-        while self._heap and not self._bridge.closed and (self._all_due or self._heap[0][0] <= now):
+        draining = self._flight.draining
+        first = len(self._heap) if draining and not self._hurried else 0  # so many go, due or not
+        self._hurried = draining
+        due: list[Resume] = []  # apart, so that whoever parks again meanwhile is not taken for one of them
+        while self._heap and (len(due) < first or self.records > self._limit or self._heap[0][0] <= now):
             _, _, records, resume = heappop(self._heap)
             self.records -= records
+            due.append(resume)
+        for resume in due:
             self._bridge.guard(resume)
         if self._heap:
             self._wind(loop)
-
-    @property
-    def _all_due(self) -> bool:
-        return self.records > self._limit or self._flight.draining

@@ -17,30 +17,30 @@ class PendingTasks:
     """
 
     def __init__(self) -> None:
-        self._tasks: dict[Lane, dict[int, ExecutorTask]] = {}
+        self._tasks: dict[Lane, dict[int, tuple[ExecutorTask, str]]] = {}  # each with its id, which hooks may change
         self.ended: dict[Lane, int] = {}
         """How many tasks have ended, by partition that has some pending."""
         self._ids: dict[Lane, dict[str, int]] = {}
 
     def add(self, lane: Lane, tasks: Iterable[ExecutorTask]) -> list[str]:
         """Note tasks that are to run; returns the ids that were pending already."""
-        started = {id(task): task for task in tasks if task.precomputed is None}
+        started = {id(task): (task, task.task_id) for task in tasks if task.precomputed is None}
         if not started:
             return []
         self._tasks.setdefault(lane, {}).update(started)
         ids = self._ids.setdefault(lane, {})
         twins = []
-        for task in started.values():
-            times = ids.get(task.task_id, 0)
+        for _, task_id in started.values():
+            times = ids.get(task_id, 0)
             if times:
-                twins.append(task.task_id)
-            ids[task.task_id] = times + 1
+                twins.append(task_id)
+            ids[task_id] = times + 1
         return twins
 
     def discard(self, lane: Lane, task: ExecutorTask) -> None:
         """Forget a task that has ended."""
         known = self._tasks.get(lane)
-        if known is None or known.pop(id(task), None) is None:
+        if known is None or (found := known.pop(id(task), None)) is None:
             return
         if not known:
             del self._tasks[lane], self._ids[lane]
@@ -48,11 +48,11 @@ class PendingTasks:
             return
         self.ended[lane] = self.ended.get(lane, 0) + 1
         ids = self._ids[lane]
-        ids[task.task_id] -= 1
-        if not ids[task.task_id]:
-            del ids[task.task_id]
+        ids[found[1]] -= 1
+        if not ids[found[1]]:
+            del ids[found[1]]
 
     def context(self, lane: Lane) -> PendingContext:
         """What is pending in a partition now."""
         known = self._tasks.get(lane)
-        return PendingContext(list(known.values()) if known else None)
+        return PendingContext([task for task, _ in known.values()] if known else None)

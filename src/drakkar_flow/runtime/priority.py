@@ -8,22 +8,24 @@ from drakkar_flow.model.task import ExecutorTask
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import HookRan
 from drakkar_flow.runtime.failures import describe
+from drakkar_flow.runtime.windows import TaskRun
 
 __all__ = ["priority_of"]
 
 
-def priority_of(task: ExecutorTask, ask: Callable[[ExecutorTask], object] | None, bus: Bus) -> object:
+def priority_of(run: TaskRun, ask: Callable[[ExecutorTask], object] | None, bus: Bus) -> object:
     """What to queue a task with, so that any two can be compared; never raises.
 
     Without `ask`, and where it can't answer, it is the first of the task's source offsets.
     """
+    task = run.task
     first = min(task.source_offsets, default=0)
     if ask is None:
         return first
     try:
         return _comparable(ask(task))
-    except Exception as exc:  # a task without a priority still has to run
-        bus.emit(HookRan("task_priority", None, describe(exc), exc))
+    except BaseException as exc:  # a task without a priority still has to run
+        bus.emit(HookRan("task_priority", None, describe(exc), exc, run.about))
         return _comparable(first)
 
 

@@ -14,7 +14,7 @@ from drakkar_flow.observe.events import RecordsFailed
 from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.credit import split
-from drakkar_flow.runtime.failures import failure_of
+from drakkar_flow.runtime.failures import about, failure_of
 from drakkar_flow.runtime.labels import Labels
 
 __all__ = ["DLQ", "TRACK", "Policies", "Routed", "Router", "Target"]
@@ -66,8 +66,9 @@ class Policies:
             first = failure.holds[0][0]
             label = self._labels.of(first)
             count = len(failure.holds)
-            self._bus.emit(RecordsFailed(failure.kind, failure.stage, first.lane, count, failure.error, label))
             policy = DLQ if failure.to_dlq else self._by_kind.get(failure.kind, self._otherwise)
+            what = (failure.kind, failure.stage, first.lane, count, failure.error)
+            self._bus.emit(RecordsFailed(*what, label, policy, about((failure,))))
             if policy == "skip":
                 acks.extend(Ack(record, credit, AckStatus.SKIPPED) for record, credit in failure.holds)
             elif policy == "fail":
@@ -133,7 +134,10 @@ class Router:
             by_sink[target.id].append(Delivery(payload, ((record, credit),)))
 
     def _resolve(self, payload: Any) -> str:
-        key = (type(payload), payload.sink)
+        try:
+            key = (type(payload), payload.sink)
+        except AttributeError:
+            raise RoutingError(f"{type(payload).__name__} where a payload belongs") from None
         found = self._resolved.get(key)
         if found is None:
             found = self._resolved[key] = self._look_up(*key)

@@ -1,6 +1,7 @@
 """The synchronous steps: decode, map, filter, flat_map, and the one that waits, map_async.
 
-Each is a function over a chunk. An exception of the user's function becomes a failure of its record.
+Each is a function over a chunk. Whatever the user's function raises, sys.exit() as well, becomes a failure of its
+record; but for KeyboardInterrupt, which is Ctrl-C in a program with signal handlers of its own.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from drakkar_flow.errors import DecodeError
 from drakkar_flow.kernel.ordering import Keys, Turns
 from drakkar_flow.model.outcome import Ack, AckStatus, FailureKind
 from drakkar_flow.model.record import Record
+from drakkar_flow.observe.about import About
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import RecordsFailed
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.credit import split
-from drakkar_flow.runtime.failures import failure_of
+from drakkar_flow.runtime.failures import describe, failure_of
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.labels import Labels
 from drakkar_flow.runtime.line import KeysOf
@@ -39,7 +41,9 @@ def decode_step(stage: str, decode: Callable[..., Any], labels: Labels, *, with_
         for record in chunk.items:
             try:
                 record.payload = decode(record if with_record else record.value)
-            except Exception as exc:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as exc:
                 error = DecodeError(f"{labels.of(record)}: {_one_line(exc)}")
                 error.__cause__ = exc
                 chunk.failures.append(failure_of(FailureKind.DECODE, stage, error, ((record, record.credit),)))
@@ -61,7 +65,8 @@ def passing_step(decode: ChunkStep, labels: Labels, bus: Bus) -> ChunkStep:
             record = failure.holds[0][0]
             record.payload = None
             record.parse_error = failure.error
-            bus.emit(RecordsFailed(failure.kind, failure.stage, record.lane, 1, failure.error, labels.of(record)))
+            what = (failure.kind, failure.stage, record.lane, 1, failure.error)
+            bus.emit(RecordsFailed(*what, labels.of(record), "pass", About.of((record,))))
         del chunk.failures[others:]
         chunk.items = records
         return chunk
@@ -77,7 +82,9 @@ def map_step(stage: str, function: Callable[..., Any], *, with_record: bool) -> 
         for record in chunk.items:
             try:
                 record.payload = function(record.payload, record) if with_record else function(record.payload)
-            except Exception as exc:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as exc:
                 chunk.failures.append(failure_of(FailureKind.BUSINESS, stage, exc, ((record, record.credit),)))
             else:
                 kept.append(record)
@@ -95,7 +102,9 @@ def filter_step(stage: str, function: Callable[..., Any], *, with_record: bool) 
         for record in chunk.items:
             try:
                 wanted = function(record.payload, record) if with_record else function(record.payload)
-            except Exception as exc:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as exc:
                 chunk.failures.append(failure_of(FailureKind.BUSINESS, stage, exc, ((record, record.credit),)))
                 continue
             if wanted:
@@ -116,7 +125,9 @@ def flat_map_step(stage: str, function: Callable[..., Any], *, with_record: bool
         for record in chunk.items:
             try:
                 values = list(function(record.payload, record) if with_record else function(record.payload))
-            except Exception as exc:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as exc:
                 chunk.failures.append(failure_of(FailureKind.BUSINESS, stage, exc, ((record, record.credit),)))
                 continue
             if values:
@@ -172,7 +183,7 @@ class MapAsyncWorker(Worker):
         for record in items:
             try:
                 keys = () if self._keys is None else self._keys(record)
-            except Exception as exc:  # the user's function
+            except BaseException as exc:  # the user's function
                 self.fail(failure_of(FailureKind.BUSINESS, self._stage, exc, ((record, record.credit),)))
                 continue
             self.open += 1
@@ -217,5 +228,5 @@ class MapAsyncWorker(Worker):
             raise TimeoutError(f"{self._stage} took longer than {self._timeout_s:g} s") from None
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _one_line(error: BaseException) -> str:
+    return " ".join(describe(error).split())

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 from drakkar_flow.model.outcome import Delivery, Failure
 from drakkar_flow.model.record import Lane, Record
+from drakkar_flow.runtime import calls
 from drakkar_flow.runtime.step import Worker
 from drakkar_flow.runtime.windows import Group, TaskRun, WindowRun
 
 __all__ = ["Wait", "waits_of"]
 
-_FRAMES = 12  # of the stack of one call
+_OUTERMOST, _INNERMOST = 8, 8  # frames of the stack of one call: whose it is, and what it waits for
 
 
 class Wait(NamedTuple):
@@ -63,8 +64,19 @@ def _records(subject: object) -> Iterator[Record]:
 
 def _stack(task: asyncio.Task[Any] | None, subject: object) -> tuple[str, ...]:
     if task is not None:
-        return tuple(_frames(task.get_coro()))[-_FRAMES:]
-    return (f"task {subject.task.task_id} after {subject.retries} retries",) if isinstance(subject, TaskRun) else ()
+        return _ends(tuple(_frames(task.get_coro())))
+    if not isinstance(subject, TaskRun):
+        return ()
+    where = "waits for its turn or its next attempt" if subject.running is None else subject.running.state()
+    return (f"task {subject.task.task_id}, attempt {subject.retries + 1}: {where}",)
+
+
+def _ends(frames: tuple[str, ...]) -> tuple[str, ...]:
+    """Both ends of a stack: a library's frames in the middle must not hide the hook that called it."""
+    left_out = len(frames) - _OUTERMOST - _INNERMOST
+    if left_out <= 0:
+        return frames
+    return (*frames[:_OUTERMOST], f"... {left_out} frames more", *frames[-_INNERMOST:])
 
 
 def _frames(awaited: Any) -> Iterator[str]:
@@ -73,5 +85,6 @@ def _frames(awaited: Any) -> Iterator[str]:
         frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
         if frame is None:
             return
-        yield f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
+        if frame.f_code.co_filename != calls.__file__:  # awaits every function
+            yield f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
         awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)

@@ -13,11 +13,13 @@ from typing import Any
 
 import msgspec
 
+from drakkar_flow.executor.base import Running
 from drakkar_flow.kernel.ordering import Keys
 from drakkar_flow.model.group import MessageGroup
 from drakkar_flow.model.outcome import Hold
 from drakkar_flow.model.record import Lane, Record
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
+from drakkar_flow.observe.about import About
 from drakkar_flow.runtime.credit import Purse
 
 __all__ = ["Ending", "Group", "TaskRun", "WindowRun", "are_tasks"]
@@ -70,7 +72,7 @@ class Group(msgspec.Struct, eq=False, gc=False):
         return self.hold()
 
 
-class TaskRun(msgspec.Struct, eq=False, gc=False):
+class TaskRun(msgspec.Struct, eq=False):
     """One task on its way: what it works for, and how it ended."""
 
     task: ExecutorTask
@@ -86,6 +88,8 @@ class TaskRun(msgspec.Struct, eq=False, gc=False):
     retries: int = 0
     failed_at: float = 0.0
     """When it failed for the first time."""
+    running: Running | None = None
+    """While the executor has it."""
     interruptions: int = 0
     """Runs that did not count, for Ctrl-C ended them before they began."""
 
@@ -97,6 +101,11 @@ class TaskRun(msgspec.Struct, eq=False, gc=False):
         self.result = result
         self.error = error
         return self
+
+    @property
+    def about(self) -> About:
+        """Its records and its id, for what is told of it."""
+        return About.of((group.record for group in self.groups), (self.task.task_id,))
 
     @property
     def lead(self) -> Record:

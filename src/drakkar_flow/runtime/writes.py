@@ -28,7 +28,12 @@ class Writes:
         self._max_in_flight = max_in_flight
         self._timeout_s = timeout_s
         self._grace_s = grace_s
-        self._open: set[asyncio.Task[Any]] = set()
+        self._open: dict[asyncio.Task[Any], list[Delivery]] = {}
+
+    @property
+    def open(self) -> list[tuple[asyncio.Task[Any], list[Delivery]]]:
+        """The writes that have not ended, oldest first, those that were left behind too, each with its batch."""
+        return list(self._open.items())
 
     async def write(self, batch: list[Delivery]) -> None:
         """Write a batch.
@@ -40,7 +45,7 @@ class Writes:
         await self._place()
         write = eager_task(self._sink.write_batch(batch), asyncio.get_running_loop())
         if not write.done():
-            self._open.add(write)
+            self._open[write] = batch
             write.add_done_callback(self._ended)
             await asyncio.wait({write}, timeout=self._timeout_s)
         late = not write.done()
@@ -60,6 +65,6 @@ class Writes:
                 raise SinkError("an earlier write, though cancelled, has not returned")
 
     def _ended(self, write: asyncio.Task[Any]) -> None:
-        self._open.discard(write)
+        self._open.pop(write, None)
         if not write.cancelled():
             write.exception()  # of one that was left behind, which nobody asks for any more

@@ -11,6 +11,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from drakkar_flow.errors import Problem, SinkError, SinkRejected, StartupError
+from drakkar_flow.librdkafka import let_go
 
 __all__ = ["KafkaClient", "Outgoing", "TooLarge", "portions", "producer_config"]
 
@@ -30,7 +31,8 @@ QUEUE_KBYTES = 64 * 1024
 _SINGLE = frozenset({"headers", "partition", "timestamp"})
 """What produce_batch ignores or refuses: such messages go through produce, one by one."""
 # librdkafka's own errors are public, though their names begin with an underscore.
-_FATAL = frozenset({KafkaError._FATAL, KafkaError._STATE})  # noqa: SLF001
+_SPENT = frozenset({KafkaError._FATAL, KafkaError._STATE, KafkaError._MSG_TIMED_OUT})  # noqa: SLF001
+"""After these a producer is of no more use."""
 _TOO_LARGE = frozenset(
     {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError._QUEUE_FULL}  # noqa: SLF001
 )
@@ -106,6 +108,10 @@ class KafkaClient:
     reports are missing, or the producer met a fatal error, the outcome is unknown: the whole
     portion counts as failed and the producer is made anew. Never is success assumed.
 
+    A message that timed out costs the producer too: when the last broker of a cluster shuts down in
+    good order, it may answer that there are no brokers, and librdkafka (2.16) then forgets all it
+    knew and never asks `bootstrap.servers` again. Only a new producer finds the brokers that came back.
+
     The callbacks are one fixed set, by position in the portion: a portion ends before the next one
     begins, and a producer that was given up is never polled again.
 
@@ -125,6 +131,7 @@ class KafkaClient:
         self._delivery_timeout_s = int(config["message.timeout.ms"]) / 1000
         self._make = make
         self._producer: Producer | None = None
+        self._given_up: list[Producer] = []
         self._slots: list[Callable[[KafkaError, Any], None]] = []
         self._errors: dict[int, SinkError] = {}
         self._last_error = ""
@@ -181,6 +188,7 @@ class KafkaClient:
     def close(self) -> None:
         """Let the producer go; whatever it still holds was reported as failed."""
         self._producer = None
+        self._bury()
 
     def _open(self) -> Producer:
         self._producer = self._make(self._config | {"error_cb": self._on_error}, logger=_logger)
@@ -210,6 +218,7 @@ class KafkaClient:
         """Send one portion: it starts and ends with an empty librdkafka queue."""
         errors = self._errors = {}
         self._last_error = ""
+        self._bury()
         left, reason = len(messages), "the producer failed"
         try:
             producer = self._producer or self._open()
@@ -260,7 +269,7 @@ class KafkaClient:
     def _on_report(self, index: int, error: KafkaError | None, _message: Any) -> None:
         if error is None:
             return
-        if error.fatal() or error.code() in _FATAL:
+        if error.fatal() or error.code() in _SPENT:
             self._give_up(error.str())
         self._errors[index] = self._as_sink_error(error)
 
@@ -278,8 +287,16 @@ class KafkaClient:
     def _give_up(self, reason: str) -> None:
         """Let the next portion begin with a new producer."""
         if self._producer is not None:
-            _logger.error("%s: the producer is made anew: %s", self.where, reason)
+            expect = "what was not acknowledged is tried again with a new producer"
+            _logger.error("producer_given_up", extra={"where": self.where, "reason": reason, "expect": expect})
+            self._given_up.append(self._producer)
             self._producer = None
+
+    def _bury(self) -> None:
+        """Destroy the producers that were given up, now that nothing else holds them."""
+        if self._given_up:
+            let_go(self._given_up)
+            self._given_up = []
 
 
 def _text(error: Exception) -> str:

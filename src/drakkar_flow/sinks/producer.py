@@ -139,7 +139,7 @@ def _send(client: KafkaClient, batches: list[_Batch]) -> list[dict[int, SinkErro
     try:
         failed = client.send(messages)
     except Exception as error:
-        _logger.exception("sending failed")
+        _logger.exception("producer_failed", extra={"expect": "its messages are tried again"})
         failed = {index: SinkError(f"sending failed: {error!r}") for index in range(len(messages))}
     outcomes = []
     start = 0

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from drakkar_flow.testing.gate import Gate
     from drakkar_flow.testing.harness import FlowHarness
     from drakkar_flow.testing.log import MemoryLog
+    from drakkar_flow.testing.outcome import Outcome
     from drakkar_flow.testing.play import CRASH, run_flow
     from drakkar_flow.testing.reader import MemoryReader
     from drakkar_flow.testing.receipts import Sent
-    from drakkar_flow.testing.run import FlowRun, Outcome
+    from drakkar_flow.testing.run import FlowRun
     from drakkar_flow.testing.sinks import MemoryDeadLetters, MemorySink, MemorySinkSettings
 
 _HOMES = {
@@ -45,7 +46,7 @@ _HOMES = {
     "MemoryReader": "reader",
     "MemorySink": "sinks",
     "MemorySinkSettings": "sinks",
-    "Outcome": "run",
+    "Outcome": "outcome",
     "ScriptedExecutor": "executor",
     "Sent": "receipts",
     "failed": "executor",

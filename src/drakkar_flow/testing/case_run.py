@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from drakkar_flow.config.environ import PREFIXES
-from drakkar_flow.config.load import load_config
+from drakkar_flow.config.find import find_config
+from drakkar_flow.config.load import load
 from drakkar_flow.config.root import DrakkarConfig
-from drakkar_flow.engine.terse import config_for
-from drakkar_flow.errors import DrakkarFlowError
-from drakkar_flow.testing.cases import AnswerCase, Case, Cases, RuleCase
+from drakkar_flow.engine.terse import stream_of
+from drakkar_flow.errors import DrakkarFlowError, SinkError
+from drakkar_flow.testing.cases import AnswerCase, Case, Cases, RuleCase, StepCase
 from drakkar_flow.testing.compare import differences
 from drakkar_flow.testing.executor import Answer, ScriptedExecutor
 from drakkar_flow.testing.harness import FlowHarness
-from drakkar_flow.testing.run import Outcome
+from drakkar_flow.testing.outcome import Outcome
+from drakkar_flow.testing.run import sinks_of
+from drakkar_flow.testing.sinks import MemorySink
 
 __all__ = ["CaseResult", "FindFlow", "run_cases"]
 
@@ -62,28 +65,53 @@ def _prepare(cases: Cases, case: Case, find: FindFlow) -> tuple[Any, DrakkarConf
     place, colon, name = cases.file.flow.partition(":")
     is_file = place.endswith(".py")
     flow, file = find(f"{directory / place if is_file else place}{colon}{name}")
-    given = directory / cases.file.config_file if cases.file.config_file else config_for(file)
+    named = directory / cases.file.config_file if cases.file.config_file else None
     variables = {key: value for key, value in os.environ.items() if not key.startswith(PREFIXES)}
     overrides = _merged(cases.file.config, case.config)
-    return flow, load_config(given, overrides=overrides, environ=variables)
+    return flow, load(find_config(named, variables, file), overrides=overrides, environ=variables).config
 
 
 def _outcome(case: Case, directory: Path, flow: Any, config: DrakkarConfig) -> Outcome:
     executor = ScriptedExecutor(strict=True)
     for rule in case.executor:
         executor.on(task_id=rule.task_id, binary=rule.binary, args=rule.args, stdin=rule.stdin).gives(*_answers(rule))
-    harness = FlowHarness(flow, config=config, executor=executor, partitions=case.partitions, real_programs=case.real)
-    with harness as kit:
-        for message in case.input:
-            kit.send(
-                message.value(directory),
-                key=message.key,
-                partition=message.partition,
-                topic=message.topic,
-                headers=message.headers or None,
-                timestamp=message.timestamp,
-            )
+    known = sinks_of(stream_of(flow), config, ())
+    if unknown := case.sinks.keys() - known.keys():
+        raise AssertionError(f"sinks: there is no {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
+    sinks = [_failing(sink_id, errors) for sink_id, errors in case.sinks.items()]
+    with FlowHarness(
+        flow, config=config, executor=executor, sinks=sinks, partitions=case.partitions, real_programs=case.real
+    ) as kit:
+        crashes = sum(step.crash for step in case.input)
+        for step in case.input:
+            if crashes:
+                kit.hold_commits()
+            if step.crash:
+                crashes -= 1
+                kit.wait_acknowledged(timeout_s=case.timeout_s)
+                kit.crash()
+                kit.restart()
+            elif step.advance_s is not None:
+                kit.clock.advance(step.advance_s)
+            else:
+                _send(kit, step, directory)
         return kit.finish(case.timeout_s)
+
+
+def _send(kit: FlowHarness, step: StepCase, directory: Path) -> None:
+    kit.send(
+        step.value(directory),
+        key=step.key,
+        partition=step.partition,
+        topic=step.topic,
+        headers=step.headers or None,
+        timestamp=step.timestamp,
+    )
+
+
+def _failing(sink_id: str, errors: list[str | None]) -> MemorySink:
+    kind, _, name = sink_id.partition("-")
+    return MemorySink(name, kind=kind, script=[SinkError(error) if error is not None else None for error in errors])
 
 
 def _answers(rule: RuleCase) -> list[Answer]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import msgspec
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -20,9 +22,23 @@ from drakkar_flow.errors import ProblemsError
 from drakkar_flow.model.task import ErrorKind
 from drakkar_flow.observe.events import Event
 
-__all__ = ["AnswerCase", "Case", "CaseFile", "Cases", "CasesError", "Expectation", "RuleCase", "SinkCase", "read_cases"]
+__all__ = [
+    "AnswerCase",
+    "Case",
+    "CaseFile",
+    "Cases",
+    "CasesError",
+    "Expectation",
+    "RuleCase",
+    "SinkCase",
+    "StepCase",
+    "expectation",
+    "read_cases",
+]
 
-_BODIES = ("text", "json", "base64", "file", "tombstone")
+S = TypeVar("S", bound=Section)
+
+_BODIES = ("text", "json", "base64", "file", "tombstone", "advance_s", "crash")
 
 
 class CasesError(ProblemsError):
@@ -31,8 +47,8 @@ class CasesError(ProblemsError):
     title = "the cases are not usable"
 
 
-class MessageCase(Section):
-    """One message, as a producer would send it; its value is given in exactly one way."""
+class StepCase(Section):
+    """One message, as a producer would send it, its value given in exactly one way; or what happens between two."""
 
     text: str | None = None
     """The value as text (UTF-8)."""
@@ -44,6 +60,10 @@ class MessageCase(Section):
     """A file whose bytes are the value, relative to the cases."""
     tombstone: bool = False
     """Whether the message has no value."""
+    advance_s: float | None = Field(default=None, gt=0)
+    """No message: so many seconds pass on the flow's clock."""
+    crash: bool = False
+    """No message: all before it is finished, the process is killed before it commits that, and a new one starts."""
     key: str | None = None
     """The key."""
     partition: int | None = Field(default=None, ge=0)
@@ -66,7 +86,7 @@ class MessageCase(Section):
         given = [name for name in _BODIES if name in names]
         if len(given) != 1:
             told = " and ".join(given) or "none"
-            raise ValueError(f"a message has exactly one of {', '.join(_BODIES)}; this one has {told}")
+            raise ValueError(f"a step of the input has exactly one of {', '.join(_BODIES)}; this one has {told}")
         if self.base64 is not None:
             base64.b64decode(self.base64, validate=True)
         return self
@@ -123,8 +143,18 @@ class SinkCase(Section):
     """How many payloads."""
     ordered: bool = True
     """Whether the order counts."""
-    match: Literal["exact", "subset"] = "exact"
-    """Whether data may have more keys than expected."""
+    match: Literal["exact", "subset", "pattern"] = "exact"
+    """How data is compared: `subset` lets it have more keys than expected; `pattern` does too, and takes each text
+    for a regular expression of the whole text, or of the JSON of what is no text: `".*"` is anything."""
+
+    @model_validator(mode="after")
+    def _are_patterns(self) -> Self:
+        for text in _texts([self.data, self.payloads]) if self.match == "pattern" else ():
+            try:
+                re.compile(text)
+            except re.error as exc:
+                raise ValueError(f"{text!r} is no regular expression: {exc}") from None
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -161,20 +191,28 @@ class Case(Section):
 
     name: str = Field(min_length=1)
     """What the case shows, as a sentence."""
-    input: list[MessageCase] = []
-    """The messages, in order."""
+    input: list[StepCase] = []
+    """The messages, in order, and what happens between them."""
     config: dict[str, Any] = {}
     """Laid over the configuration of the file."""
     partitions: int = Field(default=1, ge=1)
     """How many partitions the topic has."""
     executor: list[RuleCase] = []
     """What programs do; one that no rule fits fails the case."""
+    sinks: dict[str, list[str | None]] = {}
+    """By the sink's id what its writes fail with, one after the other (null: it works); then it works."""
     real: bool = False
     """Whether the real programs run, in real time."""
     timeout_s: float = Field(default=20.0, gt=0)
     """Real seconds the case may take."""
     expect: Expectation = Expectation()
     """What has to come of it."""
+
+    @model_validator(mode="after")
+    def _real_time_is_not_advanced(self) -> Self:
+        if self.real and any(step.advance_s is not None for step in self.input):
+            raise ValueError("advance_s moves the kit's clock; with `real: true` time passes by itself")
+        return self
 
 
 class CaseFile(Section):
@@ -203,6 +241,15 @@ class Cases:
         return self.layer.origin(("cases", index)).rpartition(":")[0]
 
 
+def expectation(**expected: Any) -> Expectation:
+    """What a test in Python expects.
+
+    Raises:
+        CasesError: with everything that is wrong with it.
+    """
+    return _validated(Expectation, Layer(expected, {(): "check"}))
+
+
 def read_cases(path: Path) -> Cases:
     """Read a file of cases.
 
@@ -213,8 +260,20 @@ def read_cases(path: Path) -> Cases:
     problems = list(layer.problems)
     if problems:
         raise CasesError(problems)
+    return Cases(path, _validated(CaseFile, layer), layer)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
+
+
+def _validated(kind: type[S], layer: Layer) -> S:
     try:
-        return Cases(path, CaseFile.model_validate(layer.tree), layer)
+        return kind.model_validate(layer.tree)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        raise CasesError([explain(each, layer, CaseFile) for each in details]) from None
+        raise CasesError([explain(each, layer, kind) for each in details]) from None

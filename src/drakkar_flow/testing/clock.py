@@ -8,8 +8,12 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
+from contextvars import Context
 from math import inf
 from typing import TypeVar, TypeVarTuple
+from weakref import WeakSet
+
+from drakkar_flow.engine.periodics import PERIODIC
 
 __all__ = ["FakeClock"]
 
@@ -43,6 +47,15 @@ class FakeClock:
         self._changed = threading.Condition()
         self.stands = True
         """Whether it moves only by `advance`; else it jumps where it may."""
+        self.spent = False
+        """Whether time may pass, but nothing is left that it could bring."""
+        self.idle_jumps = 0
+        """Over how many pauses the clock has jumped in a row that brought nothing but periodic functions."""
+        self.question = 0
+        """Counts how often the clock has asked whoever waits whether it may jump; see `running`."""
+        self._answered = self._asked = False
+        self._asks: list[Callable[[], None]] = []
+        self._waiting = 0
         self._target = 0.0
         self._loop: _Loop | None = None
         self._is_still: Callable[[], bool] = bool
@@ -66,17 +79,33 @@ class FakeClock:
                 raise AssertionError(f"the clock could not advance by {seconds:g} s: {why}")
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """Let time pass by itself as long as the block lasts."""
+    def running(self, ask: Callable[[], None] | None = None) -> Iterator[None]:
+        """Let time pass by itself as long as the block lasts.
+
+        With `ask` the clock calls it before it jumps to a periodic function, the only thing that is still due, and
+        jumps only after `go_on`: the block may have got what it waits for, and not have noticed yet.
+        """
         with self._changed:
+            if ask is not None:
+                self._asks.append(ask)
+            self._waiting += 1
             if self._loop is not None:
                 self._go(inf)
         try:
             yield
         finally:
             with self._changed:
-                self._target = self.now
-                self.stands = True
+                if ask is not None:
+                    self._asks.remove(ask)
+                self._waiting -= 1
+                if not self._waiting:
+                    self._target = self.now
+                    self.stands = True
+
+    def go_on(self, question: int) -> None:
+        """Answer a question: whoever asked it, nothing has come that somebody waits for."""
+        with self._changed:
+            self._answered = self._answered or (self._asked and question == self.question)
 
     # --- what a run of the flow does -----------------------------------------------------------------
 
@@ -107,7 +136,8 @@ class FakeClock:
 
     def _go(self, target: float) -> None:
         self._target = target
-        self.stands = False
+        self.stands = self.spent = False
+        self.idle_jumps = 0
         if self._loop is not None:
             with suppress(RuntimeError):  # it was closed just now
                 self._loop.call_soon_threadsafe(bool)  # it may sleep; now it has to look
@@ -115,6 +145,7 @@ class FakeClock:
     def jump(self, pause_s: float | None) -> bool:
         """Pass over a pause of the loop (None: it has no timer), if it may; returns whether it did."""
         if self.stands or not self._is_still():
+            self.moved()
             return False
         with self._changed:
             left = self._target - self.now
@@ -123,11 +154,27 @@ class FakeClock:
                 self._changed.notify_all()
                 return False
             step = left if pause_s is None else min(pause_s, left)
-            if step == inf:
+            self.spent = step == inf
+            if self.spent:
                 return False
-            self.now = self._target if step == left else self.now + step
-            self.jumps.append(step)
-            return True
+            idle = self._loop is not None and not self._loop.has_timers
+            asks = list(self._asks) if idle and not self._answered else []
+            if not asks:
+                self.idle_jumps = self.idle_jumps + 1 if idle else 0
+                self.now = self._target if step == left else self.now + step
+                self.jumps.append(step)
+                self._answered = self._asked = False
+                return True
+            if not self._asked:
+                self._asked = True
+                self.question += 1
+        for ask in asks:
+            ask()
+        return False
+
+    def moved(self) -> None:
+        """Something happened on the loop: answers that were given before do not count."""
+        self.spent = self._answered = self._asked = False
 
 
 class _Selector(selectors.DefaultSelector):
@@ -145,10 +192,14 @@ class _Selector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
+        if ready:
+            self._clock.moved()
         if timeout is not None and timeout <= 0:
             return ready
         while not ready and (self.waits_for_reality or not self._clock.jump(timeout)):
             ready = super().select(None if self._clock.stands else _LOOK_S)
+            if ready or self.waits_for_reality:
+                self._clock.moved()
         return ready
 
 
@@ -156,6 +207,7 @@ class _Loop(asyncio.SelectorEventLoop):
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock
         self._files = _Selector(clock)
+        self._timers: WeakSet[asyncio.TimerHandle] = WeakSet()
         super().__init__(self._files)
 
     @property
@@ -164,6 +216,20 @@ class _Loop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._clock.now
+
+    def call_at(
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        timer = super().call_at(when, callback, *args, context=context)
+        task = asyncio.current_task(self)
+        if task is None or not task.get_name().startswith(PERIODIC):
+            self._timers.add(timer)
+        return timer
+
+    @property
+    def has_timers(self) -> bool:
+        """Whether anything is due some time that no periodic function waits for."""
+        return any(timer.when() > self._clock.now and not timer.cancelled() for timer in self._timers)
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         self._files.threads += 1

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from drakkar_flow.model.codec import encode
 from drakkar_flow.testing.cases import Expectation, SinkCase
-from drakkar_flow.testing.run import Outcome
+from drakkar_flow.testing.outcome import Outcome
 
-__all__ = ["differences", "fits", "plain"]
+__all__ = ["Match", "differences", "fits", "plain"]
 
 
 def differences(expected: Expectation, outcome: Outcome) -> list[str]:
@@ -39,20 +40,28 @@ def differences(expected: Expectation, outcome: Outcome) -> list[str]:
     return found
 
 
-def fits(expected: Any, got: Any, *, subset: bool) -> bool:
-    """Whether a JSON value is the expected one; with `subset` its mappings may hold more.
+Match = Literal["exact", "subset", "pattern"]
 
-    >>> fits({"a": [{"b": 1}]}, {"a": [{"b": 1, "c": 2}], "d": 3}, subset=True)
+
+def fits(expected: Any, got: Any, match: Match = "exact") -> bool:
+    """Whether a JSON value is the expected one, compared as SinkCase.match says.
+
+    >>> fits({"a": [{"b": 1}]}, {"a": [{"b": 1, "c": 2}], "d": 3}, "subset")
     True
-    >>> fits({"a": 1}, {"a": True}, subset=True)
+    >>> fits({"a": 1}, {"a": True}, "subset")
     False
+    >>> fits({"id": "[0-9]+", "at": ".*"}, {"id": "17", "at": 2.5, "d": 3}, "pattern")
+    True
     """
     if isinstance(expected, dict) and isinstance(got, dict):
-        same_keys = expected.keys() <= got.keys() if subset else expected.keys() == got.keys()
-        return same_keys and all(fits(value, got[key], subset=subset) for key, value in expected.items())
+        same_keys = expected.keys() == got.keys() if match == "exact" else expected.keys() <= got.keys()
+        return same_keys and all(fits(value, got[key], match) for key, value in expected.items())
     if isinstance(expected, list) and isinstance(got, list):
         pairs = zip(expected, got, strict=False)
-        return len(expected) == len(got) and all(fits(each, other, subset=subset) for each, other in pairs)
+        return len(expected) == len(got) and all(fits(each, other, match) for each, other in pairs)
+    if match == "pattern" and isinstance(expected, str):
+        text = got if isinstance(got, str) else json.dumps(got, ensure_ascii=False, sort_keys=True)
+        return re.fullmatch(expected, text, re.DOTALL) is not None
     if isinstance(expected, bool) or isinstance(got, bool):
         return expected is got
     return bool(expected == got)
@@ -62,28 +71,32 @@ def _deliveries(sink_id: str, expected: SinkCase, payloads: Sequence[Any]) -> li
     found = []
     if expected.count is not None and len(payloads) != expected.count:
         found.append(f"{sink_id}: {len(payloads)} payloads, expected {expected.count}")
-    subset = expected.match == "subset"
+    match = expected.match
     if expected.data is not None:
         got = [plain(each.data) for each in payloads]
-        found += _lists(sink_id, expected.data, got, subset=subset, ordered=expected.ordered)
+        found += _lists(sink_id, expected.data, got, match, ordered=expected.ordered)
     if expected.payloads is not None:
         fields = [{name: plain(getattr(each, name)) for name in each.__struct_fields__} for each in payloads]
-        found += _lists(sink_id, expected.payloads, fields, subset=True, ordered=expected.ordered)
+        match = "subset" if match == "exact" else match
+        found += _lists(sink_id, expected.payloads, fields, match, ordered=expected.ordered)
     return found
 
 
-def _lists(what: str, expected: list[Any], got: list[Any], *, subset: bool, ordered: bool) -> list[str]:
+def _lists(what: str, expected: list[Any], got: list[Any], match: Match, *, ordered: bool) -> list[str]:
     if ordered:
-        return [] if fits(expected, got, subset=subset) else _unequal(what, expected, got)
-    missing, left = _match(expected, got, subset=subset)
+        if fits(expected, got, match):
+            return []
+        alike = [other if fits(each, other, match) else each for each, other in zip(expected, got, strict=False)]
+        return _unequal(what, [*alike, *expected[len(alike) :]], got)
+    missing, left = _match(expected, got, match)
     return _unequal(f"{what}, in any order", missing, left) if missing or left else []
 
 
-def _match(expected: list[Any], got: list[Any], *, subset: bool) -> tuple[list[Any], list[Any]]:
+def _match(expected: list[Any], got: list[Any], match: Match) -> tuple[list[Any], list[Any]]:
     """What of the expected has no counterpart, and what was got beyond. The exact ones first: a subset fits many."""
     left, missing = list(got), []
     for each in sorted(expected, key=lambda value: -len(json.dumps(value, default=str))):
-        index = next((at for at, other in enumerate(left) if fits(each, other, subset=subset)), None)
+        index = next((at for at, other in enumerate(left) if fits(each, other, match)), None)
         if index is None:
             missing.append(each)
         else:
@@ -102,7 +115,8 @@ def _dead_letters(expected: int | list[dict[str, str]], outcome: Outcome) -> lis
         for letter in outcome.dead_letters
     ]
     if isinstance(expected, int):
-        return [] if len(letters) == expected else _unequal(f"dead letters ({expected} expected)", [], letters)
+        what = f"dead letters ({expected} expected)"
+        return [] if len(letters) == expected else _unequal(what, [], letters) or [f"{what}: none came"]
     left, missing = list(letters), []
     for each in expected:
         index = next((at for at, letter in enumerate(left) if _names(each, letter)), None)

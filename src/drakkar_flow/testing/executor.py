@@ -9,10 +9,13 @@ from dataclasses import dataclass
 
 from drakkar_flow.errors import ExecutorClosed
 from drakkar_flow.executor.base import Done, ExecutorStatistics, Outcome, Running
+from drakkar_flow.executor.ended import task_finished
 from drakkar_flow.model.task import ErrorKind, ExecutorError, ExecutorResult, ExecutorTask
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events import TasksStarted
 from drakkar_flow.testing.gate import Gate
 
-__all__ = ["Answer", "ScriptedExecutor", "Unscripted", "failed", "succeeded"]
+__all__ = ["Answer", "ScriptedExecutor", "Told", "Unscripted", "failed", "succeeded"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,15 +99,18 @@ class _Running:
     def cancel(self) -> None:
         self._run.cancel()
 
+    def state(self) -> str:
+        return "has ended" if self._run.done() else "runs by a script"
+
 
 class ScriptedExecutor:
     """Ends tasks as `script` or a rule (`on`) says; those that neither names succeed without output.
 
-    With `strict` a task that nothing names fails the test. `calls` has the tasks as they were handed over,
-    each attempt once, `started` their ids, `times` when that was by the flow's clock; `priorities` the priority
-    of each task; `peak` is the most that ran at once. While a task's gate (`gate(task_id)`) or the one of all
-    tasks (`gate()`) is shut, it runs on. `timeout_s` is the longest that an answer may be delayed; the kit sets
-    it and `binary` from the flow's configuration.
+    With `strict` a task that nothing names fails the test. `calls` has the tasks as they were handed over, each
+    attempt once, `started` their ids, `running` those that run now, `times` when they started by the flow's clock;
+    `priorities` the priority of each task; `peak` is the most that ran at once. While a task's gate
+    (`gate(task_id)`) or the one of all tasks (`gate()`) is shut, it runs on. `timeout_s` is the longest that an
+    answer may be delayed; the kit sets it and `binary` from the flow's configuration.
 
     >>> executor = ScriptedExecutor({"t-1": [1, 1, "third time lucky"]})
     >>> executor.on(binary="grep", args=["-c", "..."]).gives("12")
@@ -119,9 +125,8 @@ class ScriptedExecutor:
         self._slots = slots
         self._rules: list[Rule] = []
         self._attempts: Counter[str] = Counter()
-        self._gates: dict[str, Gate] = {}
-        self._running = 0
-        self._runs: set[asyncio.Task[Outcome | None]] = set()
+        self.gates: dict[str, Gate] = {}
+        self._runs: dict[asyncio.Task[Outcome | None], str] = {}
         self.calls: list[ExecutorTask] = []
         self.times: list[float] = []
         self.priorities: dict[str, object] = {}
@@ -131,6 +136,11 @@ class ScriptedExecutor:
     def started(self) -> list[str]:
         """The ids of the tasks in the order they started, each attempt once."""
         return [task.task_id for task in self.calls]
+
+    @property
+    def running(self) -> list[str]:
+        """The ids of the tasks that run now, in the order they started."""
+        return list(self._runs.values())
 
     def on(
         self,
@@ -150,7 +160,7 @@ class ScriptedExecutor:
 
     def gate(self, task_id: str = "") -> Gate:
         """Where a task waits before it ends; without an id the gate of all tasks."""
-        return self._gates.setdefault(task_id, Gate())
+        return self.gates.setdefault(task_id, Gate())
 
     async def start(self) -> None:
         """Nothing is left to do."""
@@ -160,14 +170,12 @@ class ScriptedExecutor:
         self.calls.append(task)
         self.times.append(asyncio.get_running_loop().time())
         self.priorities[task.task_id] = priority
-        self._running += 1
-        self.peak = max(self.peak, self._running)
         run = asyncio.get_running_loop().create_task(self._run(task))
-        self._runs.add(run)
+        self._runs[run] = task.task_id
+        self.peak = max(self.peak, len(self._runs))
 
         def ended(run: asyncio.Task[Outcome | None]) -> None:
-            self._runs.discard(run)
-            self._running -= 1
+            del self._runs[run]
             done(None if run.cancelled() else run.result())
 
         run.add_done_callback(ended)
@@ -200,7 +208,7 @@ class ScriptedExecutor:
 
     def statistics(self) -> ExecutorStatistics:
         """How much runs now; nothing ever waits for a slot."""
-        return ExecutorStatistics(self._running, 0, self._slots)
+        return ExecutorStatistics(len(self._runs), 0, self._slots)
 
     def _ending(self, task: ExecutorTask) -> Outcome | Ending:
         if not isinstance(self.script, Mapping):
@@ -218,6 +226,27 @@ class ScriptedExecutor:
         attempt = self._attempts[task.task_id]
         self._attempts[task.task_id] += 1
         return endings[min(attempt, len(endings) - 1)]
+
+
+class Told:
+    """Tells the bus of the tasks of a scripted executor, as an executor of programs does."""
+
+    def __init__(self, executor: ScriptedExecutor, bus: Bus) -> None:
+        self._executor = executor
+        self._bus = bus
+        self.start = executor.start
+        self.close = executor.close
+        self.statistics = executor.statistics
+
+    def submit(self, task: ExecutorTask, priority: object, done: Done) -> Running:
+        """Hand the task on."""
+
+        def ended(outcome: Outcome | None) -> None:
+            self._bus.emit(task_finished(outcome, waited_s=0.0))
+            done(outcome)
+
+        self._bus.emit(TasksStarted(1))
+        return self._executor.submit(task, priority, ended)
 
 
 def _alike(pattern: Sequence[str], args: Sequence[str]) -> bool:

@@ -17,8 +17,9 @@ from drakkar_flow.observe.events import Event, RecordsFailed
 from drakkar_flow.testing.clock import FakeClock
 from drakkar_flow.testing.executor import ScriptedExecutor
 from drakkar_flow.testing.log import MemoryLog
+from drakkar_flow.testing.outcome import Outcome
 from drakkar_flow.testing.receipts import Receipts, Sent
-from drakkar_flow.testing.run import FlowRun, Outcome, executor_of, sinks_of
+from drakkar_flow.testing.run import FlowRun, executor_of, sinks_of
 from drakkar_flow.testing.sinks import MemoryDeadLetters, MemorySink
 
 __all__ = ["FlowHarness"]
@@ -84,7 +85,7 @@ class FlowHarness:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._run is not None:
-            self._failure = self._run.control.failure
+            self._failure = self._run.failure
             self._end(kind, exc, trace)
 
     # --- what comes in --------------------------------------------------------------------------
@@ -132,7 +133,7 @@ class FlowHarness:
         Raises:
             AssertionError: after `timeout_s` real seconds, or when the flow has ended, with what is open and where.
         """
-        run = self._running
+        run = self._present
         wanted = messages or [message for message in self.sent if message.lane in run.reader.assigned]
 
         def all_safe() -> bool:
@@ -151,7 +152,7 @@ class FlowHarness:
         Raises:
             AssertionError: after `timeout_s` real seconds, or when the flow has ended, with what is open and where.
         """
-        return self._running.wait_until(condition, timeout_s)
+        return self._present.wait_until(condition, timeout_s)
 
     # --- what was done --------------------------------------------------------------------------
 
@@ -160,21 +161,14 @@ class FlowHarness:
         """The payloads written, in order, by the id of the sink (`kafka-results`)."""
         return {sink_id: list(sink.payloads) for sink_id, sink in self.sinks.items()}
 
-    def payloads(self, kind: str = "kafka", name: str = "") -> list[Any]:
-        """The payloads written to one sink; `name` may stay empty where there is one of its kind.
-
-        Raises:
-            AssertionError: when there is no such sink, or there are several to choose from.
-        """
-        found = [sink for sink in self.sinks.values() if sink.kind == kind and name in ("", sink.name)]
-        if len(found) != 1:
-            raise AssertionError(f"{len(found)} sinks fit {kind!r} {name!r}; there are: {', '.join(self.sinks)}")
-        return list(found[0].payloads)
+    def payloads(self, kind: str = "kafka", name: str = "", *, key: bytes | str | None = None) -> list[Any]:
+        """The payloads written to one sink, with `key` those of that key; see Outcome.payloads."""
+        return self.outcome().payloads(kind, name, key=key)
 
     @property
     def values(self) -> list[Any]:
         """The data of every payload, sink by sink, in the order each sink wrote them."""
-        return [payload.data for payloads in self.deliveries.values() for payload in payloads]
+        return self.outcome().values
 
     @property
     def committed(self) -> dict[Lane, int]:
@@ -191,9 +185,23 @@ class FlowHarness:
         """Everything that was told on the bus, all lives of the flow together."""
         return [*self._past, *(self._run.events if self._run is not None else ())]
 
-    def of(self, kind: type[E]) -> list[E]:
-        """The events of one type, in order."""
-        return [event for event in self.events if isinstance(event, kind)]
+    def letters(
+        self, *, kind: str = "", stage: str = "", error: str = "", message: Sent | None = None
+    ) -> list[Failure]:
+        """The dead letters of a kind, of a step, with a part of the error, or of a message that was sent."""
+        return self.outcome().letters(kind=kind, stage=stage, error=error, message=message)
+
+    def of(self, kind: type[E], /, **fields: Any) -> list[E]:
+        """The events of one type, in order; with `fields` those whose fields have these values."""
+        return self.outcome().of(kind, **fields)
+
+    def check(self, **expected: Any) -> None:
+        """Compare what the flow did with what is expected, said as in `expect:` of a YAML case; see Outcome.check.
+
+        Raises:
+            AssertionError: with every difference, line by line.
+        """
+        self.outcome().check(**expected)
 
     @property
     def failures(self) -> list[RecordsFailed]:
@@ -203,7 +211,12 @@ class FlowHarness:
     @property
     def failure(self) -> str | None:
         """Why the flow stopped by itself, None when it did not."""
-        return self._run.control.failure if self._run is not None else self._failure
+        return self._run.failure if self._run is not None else self._failure
+
+    @property
+    def running(self) -> bool:
+        """Whether a life of the flow has begun that was neither stopped nor crashed; it may have ended by itself."""
+        return self._run is not None
 
     @property
     def executor(self) -> ScriptedExecutor:
@@ -239,19 +252,29 @@ class FlowHarness:
 
         What is in flight of them is neither delivered nor committed any more.
         """
-        return self._running.revoke(self._lanes(partitions, topic), drain_s)
+        return self._present.revoke(self._lanes(partitions, topic), drain_s)
 
     def assign(self, *partitions: int, topic: str = "") -> None:
         """Give partitions back, by default all: they are read from what is committed."""
-        self._running.reader.assign(self._lanes(partitions, topic))
+        self._present.reader.assign(self._lanes(partitions, topic))
+
+    def lose(self, *partitions: int, topic: str = "") -> None:
+        """Have the brokers give partitions to somebody else without asking, by default all, as after a long silence.
+
+        Nothing of them is delivered or committed any more; `on_revoke` hears of it.
+        """
+        self._present.reader.lose(self._lanes(partitions, topic))
 
     def hold_commits(self) -> None:
-        """Keep commits back until `let_commits_go`; a crash before that repeats what was finished since."""
+        """Keep commits back until `let_commits_go` or the partition goes; a crash repeats what was finished since."""
         self.log.hold_commits()
 
     def let_commits_go(self) -> None:
         """Make the commits that were held back."""
-        self.log.let_commits_go()
+        if self._run is not None:
+            self._run.reader.let_commits_go()
+        else:
+            self.log.let_commits_go()
 
     def finish(self, timeout_s: float = _WAIT_S) -> Outcome:
         """Say that nothing more comes, wait until the flow has ended by itself, and tell what it did.
@@ -259,7 +282,7 @@ class FlowHarness:
         Raises:
             AssertionError: when it has not ended after `timeout_s` real seconds, with what is open; or it broke.
         """
-        run = self._running
+        run = self._present
         run.reader.end()
         self._failure = run.finish(timeout_s).failure
         self._end(None, None, None)
@@ -271,7 +294,7 @@ class FlowHarness:
         Raises:
             AssertionError: when it has not ended after `timeout_s` real seconds, or when it broke.
         """
-        run = self._running
+        run = self._present
         run.stop()
         self._failure = run.finish(timeout_s).failure
         self._end(None, None, None)
@@ -281,10 +304,10 @@ class FlowHarness:
 
         Sinks keep what was delivered before.
         """
-        run = self._running
-        self._failure = run.control.failure
+        run = self._present
+        self._failure = run.failure
         run.crash()
-        self.log.let_commits_go(drop=True)
+        self.log.forget_held()
         self._receipts.forget_uncommitted(self.log)
         self._end(None, None, None)
 
@@ -313,13 +336,13 @@ class FlowHarness:
         self._run, self._failure = run, None
 
     @property
-    def _running(self) -> FlowRun:
+    def _present(self) -> FlowRun:
         if self._run is None:
             raise AssertionError("the flow is down: it was stopped or it crashed; restart() begins its next life")
         return self._run
 
     def _end(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
-        run, self._run = self._running, None
+        run, self._run = self._present, None
         self._past += run.events
         run.__exit__(kind, exc, trace)
 

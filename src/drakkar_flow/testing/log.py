@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from drakkar_flow.kernel.spans import Spans
@@ -65,20 +65,22 @@ class MemoryLog:
                 self.committed.get(lane, 0) == self.end_of(lane) for lane in lanes if self.records.get(lane)
             )
 
-    def commit(self, watermark: Watermark, metadata: str = "") -> None:
-        """Take a commit in, or keep it back while commits are held.
+    def commit(self, watermark: Watermark, metadata: str = "") -> bool:
+        """Take a commit in, or keep it back while commits are held; returns whether it told anything new.
 
         `metadata` tells what is finished beyond the offset; it may be all that is new.
         """
         with self.lock:
             if self._held is not None:
                 self._held.append((watermark, metadata))
-                return
+                return False
             lane, _, offset = watermark
+            is_new = self._metadata.get(lane) != (offset, metadata)
             self._metadata[lane] = (offset, metadata)
             if offset > self.committed.get(lane, self._first(lane)):
                 self.committed[lane] = offset
                 self.commits.append(watermark)
+            return is_new
 
     def start_of(self, lane: Lane) -> tuple[int, Spans]:
         """Where a new reader begins, and what is finished beyond."""
@@ -99,9 +101,25 @@ class MemoryLog:
         with self.lock:
             self._held = self._held or []
 
-    def let_commits_go(self, *, drop: bool = False) -> None:
-        """Take in what was held, or forget it, as a crash does."""
+    def let_commits_go(self) -> list[Watermark]:
+        """Take in what was held; returns what of it told anything new."""
         with self.lock:
             held, self._held = self._held or [], None
-            for watermark, metadata in held if not drop else ():
-                self.commit(watermark, metadata)
+            return [watermark for watermark, metadata in held if self.commit(watermark, metadata)]
+
+    def commit_held(self, lanes: Collection[Lane]) -> list[Watermark]:
+        """Take in what is held of some partitions: they go, and a client commits what it still can."""
+        with self.lock:
+            if self._held is None:
+                return []
+            going = [each for each in self._held if each[0].lane in lanes]
+            staying = [each for each in self._held if each[0].lane not in lanes]
+            self._held = None
+            made = [watermark for watermark, metadata in going if self.commit(watermark, metadata)]
+            self._held = staying
+            return made
+
+    def forget_held(self) -> None:
+        """Forget what was held, as a crash does, and hold nothing from now on."""
+        with self.lock:
+            self._held = None

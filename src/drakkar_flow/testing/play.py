@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.testing.harness import FlowHarness
-from drakkar_flow.testing.run import Outcome
+from drakkar_flow.testing.outcome import Outcome
 from drakkar_flow.testing.sinks import MemoryDeadLetters, MemorySink
 
 __all__ = ["CRASH", "run_flow"]

@@ -10,9 +10,13 @@ from msgspec.structs import replace
 
 from drakkar_flow.kernel.spans import Spans
 from drakkar_flow.model.record import Lane, Record
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events import Committed, RecordsConsumed, RecordsKnownFinished
 from drakkar_flow.runtime.assignments import AssignmentHooks
-from drakkar_flow.runtime.buffers import Buffers
+from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.buffers import Buffers, Partition
 from drakkar_flow.runtime.flight import Assignment, Flight
+from drakkar_flow.runtime.handover import Handover
 from drakkar_flow.runtime.source import ReaderStatistics
 from drakkar_flow.runtime.tracker import Watermark
 from drakkar_flow.testing.log import MemoryLog
@@ -30,7 +34,8 @@ class MemoryReader:
     they are, text as UTF-8, anything else as JSON. A Record instead of a value says itself where it
     stands. `committed` holds the next offset to read by partition; `commits` every commit in order.
     A `log` that is there already is read on from what is committed in it. `beyond` says what an assignment
-    has finished above its watermark; at most `metadata_size` characters of that are committed too.
+    has finished above its watermark; at most `metadata_size` characters of that are committed too. `bus` hears what
+    a group's member would tell, `hooks` of assignments that begin and end.
     """
 
     def __init__(
@@ -38,20 +43,23 @@ class MemoryReader:
         values: Iterable[Any],
         flight: Flight,
         *,
+        bus: Bus | None = None,
+        hooks: AssignmentHooks | None = None,
         partitions: int = 1,
         topic: str = "input",
         log: MemoryLog | None = None,
         beyond: Callable[[Lane, int], Spans] = lambda _lane, _epoch: Spans(),
         metadata_size: int = 0,
     ) -> None:
-        self._flight = flight
+        self._bus = bus or Bus()
         self._beyond = beyond
         self._metadata_size = metadata_size
         self.log = log or MemoryLog(partitions=partitions, topic=topic)
         self._lock = self.log.lock
         self._buffers = Buffers(flight, _BOUND, _BOUND)
-        self.hooks: AssignmentHooks | None = None
-        """Who hears of assignments that begin and end."""
+        self._handover = Handover(
+            self._buffers, flight, self._bus, hooks or AssignmentHooks(Bridge(), self._bus, None, None, _HOOK_S)
+        )
         self.arrived = 0
         """How many records could be given out so far, those of earlier assignments included."""
         self._started = False
@@ -115,22 +123,24 @@ class MemoryReader:
         """Begin a new assignment of `lanes`, by default of all: they are read from what is committed."""
         with self._lock:
             begun = self.lanes if lanes is None else list(lanes)
+            known = {lane: self.log.start_of(lane) for lane in begun}
+            self._handover.begin(begun, known)
             for lane in begun:
-                start, done = self.log.start_of(lane)
-                self._buffers.assign([lane], {lane: (start, done)})
+                start, _ = known[lane]
                 self._read([record for record in self.log.records.get(lane, []) if record.offset >= start])
-        if self.hooks is not None:
-            self.hooks.assigned(begun)
 
-    def revoke(self, lanes: Iterable[Lane] | None = None, drain_s: float = 0.0) -> int:
+    def revoke(self, lanes: Iterable[Lane] | None = None, drain_s: float | None = 0.0) -> int:
         """Take `lanes` away, by default all; returns how many records had not finished after `drain_s`."""
-        taken = self._buffers.take_away(self.lanes if lanes is None else lanes)
-        assignments = [partition.assignment for partition in taken]
-        left = self._flight.wait_idle(assignments, drain_s)
-        self._flight.fence(assignments)
-        if self.hooks is not None:
-            self.hooks.revoked((partition.lane for partition in taken), time.monotonic() + _HOOK_S)
-        return left
+        going = set(self.assigned if lanes is None else lanes)
+        return self._handover.end(going, self._commit_held, drain_s=drain_s, hook_s=_HOOK_S + (drain_s or 0.0))
+
+    def lose(self, lanes: Iterable[Lane] | None = None) -> None:
+        """Have somebody else own `lanes` already, by default all: nothing of them is committed any more."""
+        self._handover.lose(self.assigned if lanes is None else lanes)
+
+    def let_commits_go(self) -> None:
+        """Make the commits that the log holds."""
+        self._tell(self.log.let_commits_go())
 
     # --- what the flow does ---------------------------------------------------------------------
 
@@ -157,32 +167,41 @@ class MemoryReader:
 
     def commit(self, watermarks: list[Watermark]) -> None:
         """Commit at once what belongs to a present assignment, with what is finished beyond."""
-        with self._lock:
-            for lane, epoch, offset in watermarks:
-                self._commit(lane, epoch, offset)
+        self._commit(watermarks)
 
     def scattered(self, spans: Mapping[Assignment, int]) -> None:
         """Commit what is finished beyond watermarks; give nothing out where that is scattered too widely."""
         with self._lock:
             self._buffers.scattered(spans)
-            for lane, epoch in spans:
-                self._commit(lane, epoch, -1)
+        self._commit(Watermark(lane, epoch, -1) for lane, epoch in spans)
 
-    def _commit(self, lane: Lane, epoch: int, offset: int) -> None:
+    def _commit(self, watermarks: Iterable[Watermark]) -> None:
+        with self._lock:
+            self._tell([made for each in watermarks if (made := self._commit_one(*each)) is not None])
+
+    def _commit_one(self, lane: Lane, epoch: int, offset: int) -> Watermark | None:
         partition = self._buffers.get(lane)
         if self._detached or partition is None or partition.epoch != epoch:
-            return
+            return None
         beyond = self._beyond(lane, epoch)
         for span in partition.done:
             beyond.add(*span)
         offset = beyond.end_of(max(offset, partition.base, self._positions.get((lane, epoch), 0)))
         self._positions[lane, epoch] = offset
-        self.log.commit(Watermark(lane, epoch, offset), beyond.encode(offset, self._metadata_size))
+        made = Watermark(lane, epoch, offset)
+        return made if self.log.commit(made, beyond.encode(offset, self._metadata_size)) else None
+
+    def _commit_held(self, partitions: list[Partition]) -> None:
+        self._tell(self.log.commit_held({partition.lane for partition in partitions}))
+
+    def _tell(self, made: list[Watermark]) -> None:
+        if made:
+            self._bus.emit(Committed(tuple({lane: offset for lane, _, offset in made}.items())))
 
     def close(self) -> None:
         """Give up every assignment; a reader that has crashed just goes."""
-        if not self._detached:
-            self.revoke(self.assigned)
+        if self.assigned and not self._detached:
+            self.revoke(drain_s=None)
 
     def statistics(self) -> ReaderStatistics:
         """What waits to be given out, and how far the commits are behind."""
@@ -191,13 +210,18 @@ class MemoryReader:
             return ReaderStatistics(queued, {lane: self.end_of(lane) - self.committed.get(lane, 0) for lane in queued})
 
     def _read(self, records: list[Record]) -> None:
-        for stored in records:
-            partition = self._buffers.get(stored.lane)
-            if partition is None:
-                return
-            if stored.offset in partition.done:
-                continue
+        """Read records of one partition, if it is assigned."""
+        partition = self._buffers.get(records[0].lane) if records else None
+        if partition is None:
+            return
+        read = [record for record in records if record.offset not in partition.done]
+        if known := len(records) - len(read):
+            self._bus.emit(RecordsKnownFinished(partition.lane, known))
+        if not read:
+            return
+        for stored in read:
             record = replace(stored, epoch=partition.epoch, previous=partition.last_offset, read_at=time.monotonic())
             partition.last_offset = stored.offset
             self._buffers.append(partition, [record])
             self.arrived += 1
+        self._bus.emit(RecordsConsumed(partition.lane, len(read), sum(record.size for record in read)))

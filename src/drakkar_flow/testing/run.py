@@ -3,76 +3,60 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
-from collections import Counter
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import structlog
 from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
 
-from drakkar_flow.compiler.lower import compile_flow
 from drakkar_flow.config.app import settle_app
 from drakkar_flow.config.delivery import RetryConfig
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.executors import executor_config, make_executor
-from drakkar_flow.engine.hooks import RunningHooks
+from drakkar_flow.engine.life import FlowLife
 from drakkar_flow.engine.terse import app_options, stream_of
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import Execute, Route
 from drakkar_flow.kernel.backoff import Backoff
-from drakkar_flow.model.outcome import Failure
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import Event, HookRan, RecordsFinished
 from drakkar_flow.runtime.assignments import AssignmentHooks
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.parts import Parts
-from drakkar_flow.runtime.step import Worker
 from drakkar_flow.sinks.registry import SPECS
 from drakkar_flow.testing.clock import FakeClock
-from drakkar_flow.testing.executor import ScriptedExecutor
+from drakkar_flow.testing.executor import ScriptedExecutor, Told
 from drakkar_flow.testing.log import MemoryLog
+from drakkar_flow.testing.outcome import Outcome
+from drakkar_flow.testing.outlook import Outlook, outstanding
 from drakkar_flow.testing.reader import MemoryReader
 from drakkar_flow.testing.receipts import Receipts, WatchedTrack
 from drakkar_flow.testing.sinks import MemoryDeadLetters, MemorySink
 from drakkar_flow.testing.stillness import Stillness, WatchedBridge, WatchedFlight
 
-__all__ = ["FlowRun", "Outcome", "executor_of", "sinks_of"]
+__all__ = ["FlowRun", "executor_of", "sinks_of"]
 
 E = TypeVar("E", bound=Event)
 T = TypeVar("T")
 
+_LOG = structlog.wrap_logger(
+    logging.getLogger("drakkar_flow.testing"), processors=[structlog.stdlib.render_to_log_kwargs]
+)
 _RETRY = RetryConfig(attempts=3)
 _BACKOFF = Backoff(initial_s=0.001, max_s=0.001)
 _MIB = 1024 * 1024
 _CLOSE_S = 10.0  # for the executor to let go of its programs
 _LOOK_S = 0.005  # between two looks at a condition no event announces
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a flow did: payloads by sink id, committed offsets, dead letters, events, why it failed."""
-
-    deliveries: dict[str, list[Any]]
-    committed: dict[Lane, int]
-    dead_letters: list[Failure]
-    events: list[Event]
-    failure: str | None
-
-    @property
-    def values(self) -> list[Any]:
-        """The data of every payload, sink by sink, in the order each sink wrote them."""
-        return [payload.data for payloads in self.deliveries.values() for payload in payloads]
-
-    def of(self, kind: type[E]) -> list[E]:
-        """The events of one type, in order."""
-        return [event for event in self.events if isinstance(event, kind)]
 
 
 class FlowRun:
@@ -108,14 +92,22 @@ class FlowRun:
         self.flow = stream_of(flow)
         self.config = config = settle_app(config or DrakkarConfig(), app_options(self.flow).get("app_model"))
         self.events: list[Event] = []
+        self.bugs: list[str] = []
         self.dead_letters = dead_letters or MemoryDeadLetters()
         self.control = Control(config.drain_timeout_s)
         self.flight = WatchedFlight(config.runtime.max_in_flight_records, int(config.runtime.max_in_flight_mib * _MIB))
+        self.clock = clock
         self._receipts = receipts or Receipts()
         self._track = WatchedTrack(self._receipts)
+        self._bus = Bus(lambda event, error: self.bugs.append(f"a listener of {type(event).__name__}: {error!r}"))
+        self._bridge = WatchedBridge(self._bug, clock.new_loop if clock is not None else None)
+        self._life = FlowLife(self.flow, self._bus, self._bridge, _LOG)
+        hooks = self.flow.hooks
         self.reader = MemoryReader(
             values,
             self.flight,
+            bus=self._bus,
+            hooks=AssignmentHooks(self._bridge, self._bus, hooks.on_assign, hooks.on_revoke, config.drain_timeout_s),
             partitions=partitions,
             log=log,
             beyond=self._track.beyond,
@@ -124,19 +116,11 @@ class FlowRun:
         if not open_end:
             self.reader.end()
         self.sinks = sinks_of(self.flow, config, sinks)
-        self.clock = clock
-        self._bus = Bus(lambda event, error: self.bugs.append(f"a listener of {type(event).__name__}: {error!r}"))
-        if real_programs:
-            self._executor: Executor | None = _real_executor(self.flow, config, self._bus)
-        else:
-            self._executor = executor_of(self.flow, config, executor)
-        self._bridge = WatchedBridge(self._bug, clock.new_loop if clock is not None else None)
-        self._hooks = RunningHooks(self.flow.hooks, self._bridge, self._bus)
-        self.reader.hooks = AssignmentHooks(
-            self._bridge, self._bus, self.flow.hooks.on_assign, self.flow.hooks.on_revoke, config.drain_timeout_s
-        )
+        executor = _real(self.flow, config, self._bus) if real_programs else executor_of(self.flow, config, executor)
+        self._scripted = executor if isinstance(executor, ScriptedExecutor) else None
+        self._executor = Told(self._scripted, self._bus) if self._scripted is not None else executor
         self._changed = threading.Condition()
-        self.bugs: list[str] = []
+        self._ending = self._crashed = False
         self._thread = threading.Thread(target=self._run, name="drakkar-flow-run", daemon=True)
 
     def sink(self, sink_id: str = "kafka-out") -> MemorySink:
@@ -145,59 +129,56 @@ class FlowRun:
 
     def __enter__(self) -> Self:
         self.flow.check()
-        self._bridge.open()
-        self._bridge.run(self._watch_loop())
+        for kind in Event.__subclasses__():
+            self._bus.listen(kind, self._heard)
         try:
             self._dataflow = self._begin()
-        except BaseException:
-            self._close_loop()
+        except BaseException as exc:
+            self._close(str(exc))
             raise
         if self.clock is not None:
             still = Stillness(self.reader, self._bridge, self.flight, self.config.runtime.workers)
-            self.clock.watch(lambda: not self._offloading and (still() or not self._thread.is_alive()))
-        self.reader.start()
+            self.clock.watch(lambda: not self._offloading and (self._ending or still() or not self._thread.is_alive()))
+        self._life.read()
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _exc: BaseException | None, _tb: TracebackType | None) -> None:
         self.control.abandon("the test ended")
         self._thread.join()
-        with self._time_passes():
-            if not self._bridge.closed:
-                self._hooks.close_periodics(_CLOSE_S)
-            self.reader.close()
-        self._close_loop()
+        self._close()
         if kind is None and self.bugs:
             raise AssertionError(f"the flow broke: {'; '.join(self.bugs)}")
 
     def _begin(self) -> Dataflow:
-        """What the lifecycle does between the loop and reading."""
         with self._time_passes():
-            self.config = self._hooks.startup(self.config)
-        parts = self._parts()
-        dataflow = compile_flow(self.flow, parts)
-        if self._executor is not None:
-            self._bridge.run(self._executor.start())
+            self.config = self._life.open(self.config)
+        self._bridge.run(self._watch_loop())
         if self.clock is not None:  # time passes for on_ready, but not for periodic functions that it is followed by
             self.clock.watch(lambda: not any(event.hook == "on_ready" for event in self._of(HookRan)))
         with self._time_passes() if self.flow.hooks.on_ready is not None else nullcontext():
-            self._hooks.ready(self.config, parts.sinks.values())
-        return dataflow
+            return self._life.prepare(self._parts())
 
     def _of(self, kind: type[E]) -> list[E]:
         return [event for event in self.events if isinstance(event, kind)]
 
     def crash(self) -> None:
         """End the run as a killed process does: nothing more is delivered or committed, whatever is under way."""
+        self._crashed = True
         self.reader.detach()
-        self._close_loop()
+        if self._executor is not None and not self._bridge.closed:
+            self._bridge.run(self._executor.close(), _CLOSE_S)
+        self._life.hooks.close(_CLOSE_S)
+        self._bridge.close(0.0)
+        if self.clock is not None:
+            self.clock.release()  # not before all was cancelled: nothing falls due any more
+        self._bridge.close()
         self.control.abandon("it crashed")
         self._thread.join()
 
     def stop(self) -> bool:
         """Ask for an orderly end: intake stops, what is in flight may finish. Returns whether nobody had asked."""
-        self._hooks.stop()
-        return self.control.stop()
+        return self._life.stop()
 
     def revoke(self, lanes: Iterable[Lane], drain_s: float) -> int:
         """Take partitions away; returns how many records had not finished after `drain_s` seconds."""
@@ -214,18 +195,39 @@ class FlowRun:
         Raises:
             AssertionError: after `timeout_s` seconds, with what was open.
         """
-        waited = 0.0
-        with self._time_passes(), self._changed:
+
+        def look() -> T | None:
+            alive = self._thread.is_alive()  # looked at first: what a flow did last still counts
+            value = condition()
+            if not value and not alive:
+                raise AssertionError(f"waited in vain, {self.story()}")
+            return value
+
+        return self._wait(look, timeout_s)
+
+    def _wait(self, look: Callable[[], T | None], timeout_s: float) -> T:
+        deadline = time.monotonic() + timeout_s
+        outlook = Outlook(self.clock, self._is_empty)
+        with self._time_passes(self._wake):
             while True:
-                alive = self._thread.is_alive()  # looked at first: what a flow did last still counts
-                if value := condition():
+                seen = self._seen()  # before the look: what comes meanwhile counts
+                if value := look():
                     return value
+                if self.clock is not None:
+                    self.clock.go_on(seen[1])
                 if self.bugs:
                     raise AssertionError(f"the flow broke: {'; '.join(self.bugs)}")
-                if waited >= timeout_s or not alive:
-                    raise AssertionError(f"waited in vain, {self.story()}")
-                if not self._changed.wait(_LOOK_S):
-                    waited += _LOOK_S
+                if why := outlook.hopeless() or (time.monotonic() >= deadline and f"{timeout_s:g} s are over"):
+                    raise AssertionError(f"waited in vain ({why}), {self.story()}")
+                with self._changed:
+                    self._changed.wait_for(lambda: self._seen() != seen, _LOOK_S)  # noqa: B023 - called at once
+
+    def _seen(self) -> tuple[int, int]:
+        return len(self.events), self.clock.question if self.clock is not None else 0
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
     def finish(self, timeout_s: float = 30.0) -> Outcome:
         """Wait until the flow has ended by itself, and tell what it did.
@@ -233,56 +235,66 @@ class FlowRun:
         Raises:
             AssertionError: after `timeout_s` seconds, with what was open; or when the flow broke.
         """
-        with self._time_passes():
-            self._thread.join(timeout_s)
-        if self._thread.is_alive():
-            open_now = self.story()
+        try:
+            self._wait(lambda: not self._thread.is_alive(), timeout_s)
+        except AssertionError as exc:
             self.control.abandon("stuck")
-            raise AssertionError(f"the flow did not end within {timeout_s:g} s: {open_now}")
+            raise AssertionError(f"the flow does not end: {exc}") from None
         if self.bugs:
             raise AssertionError(f"the flow broke: {'; '.join(self.bugs)}")
         deliveries = {sink_id: list(sink.payloads) for sink_id, sink in self.sinks.items()}
         letters = list(self.dead_letters.letters)
-        return Outcome(deliveries, dict(self.reader.committed), letters, list(self.events), self.control.failure)
+        return Outcome(deliveries, dict(self.reader.committed), letters, list(self.events), self.failure)
+
+    @property
+    def failure(self) -> str | None:
+        """Why the flow failed; None while it has not."""
+        return self.control.failure or self._life.failure
 
     def story(self) -> str:
         """What is open now, and where."""
-        flight = self.flight.statistics()
-        lanes = ", ".join(f"{topic}:{number} {count}" for (topic, number), count in flight.by_lane.items()) or "none"
-        told = [f"in flight: {lanes}", f"committed: {self.reader.committed}", f"errors: {self.bugs or 'none'}"]
+        workers = self._bridge.workers.values()
+        told = outstanding(self.flight, self.reader, workers, self._scripted, self.sinks, self.dead_letters)
+        told.append(f"committed: {self.reader.committed}")
+        if self.bugs:
+            told.append(f"errors: {self.bugs}")
         if self.control.failure is not None:
             told.append(f"the flow failed: {self.control.failure}")
         raised = dict.fromkeys(f"{event.hook}: {event.error}" for event in self._of(HookRan) if event.error)
         if raised:
             told.append(f"hooks that raised: {', '.join(raised)}")
-        busy = Counter({_step(worker): worker.open for worker in self._bridge.workers.values() if worker.open})
-        if busy:
-            told.append(f"at work: {', '.join(f'{step} {count}' for step, count in busy.items())}")
         if self.clock is not None and self.clock.waits_for_reality:
             told.append("the clock stands: a hook waits for a thread or a socket")
         return "; ".join(told)
 
+    def _is_empty(self) -> bool:
+        queued = any(self.reader.statistics().queued.values())
+        return not (queued or self.flight.records or self._ending or self.control.stopping or self.flow.hooks.periodics)
+
     @property
     def _offloading(self) -> bool:
-        return self._hooks.pool is not None and self._hooks.pool.running > 0
+        pool = self._life.hooks.pool
+        return pool is not None and pool.running > 0
 
     @contextmanager
-    def _time_passes(self) -> Iterator[None]:
-        with self.clock.running() if self.clock is not None else nullcontext():
+    def _time_passes(self, ask: Callable[[], None] | None = None) -> Iterator[None]:
+        with self.clock.running(ask) if self.clock is not None else nullcontext():
             yield
 
-    def _close_loop(self) -> None:
-        if self._executor is not None and not self._bridge.closed:
-            self._bridge.run(self._executor.close(), _CLOSE_S)
-        self._hooks.close(_CLOSE_S)
-        self._bridge.close(0.0)
+    def _end(self) -> None:
+        """Close as a worker does when its dataflow has ended, on the engine's thread."""
+        if not self._crashed:
+            self._close()
+
+    def _close(self, error: str = "") -> None:
+        self._ending = True
+        if not self._crashed:
+            with self._time_passes():
+                self._life.close(error)
         if self.clock is not None:
-            self.clock.release()  # not before all was cancelled: nothing falls due any more
-        self._bridge.close()
+            self.clock.release()
 
     def _parts(self) -> Parts:
-        for kind in Event.__subclasses__():
-            self._bus.listen(kind, self._heard)
         parts = Parts(
             config=self.config,
             bus=self._bus,
@@ -294,7 +306,7 @@ class FlowRun:
             dead_letters=self.dead_letters,
             executor=self._executor,
             intake=None,
-            ended=lambda: None,
+            ended=self._end,
             track=self._track,
         )
         return parts if self.clock is not None else replace(parts, task_backoff=_BACKOFF, dlq_backoff=_BACKOFF)
@@ -353,10 +365,6 @@ def executor_of(flow: StreamFlow, config: DrakkarConfig, given: Executor | None)
     return executor
 
 
-def _real_executor(flow: StreamFlow, config: DrakkarConfig, bus: Bus) -> Executor | None:
+def _real(flow: StreamFlow, config: DrakkarConfig, bus: Bus) -> Executor | None:
     execute: Execute | None = flow.find(Execute)
     return make_executor(executor_config(config.executor, execute), bus) if execute is not None else None
-
-
-def _step(worker: Worker) -> str:
-    return type(worker).__name__.removesuffix("Worker").lower()

@@ -102,7 +102,7 @@ class _Child:
 
     def shake_hands(self) -> str:
         began_at = time.monotonic()
-        self.write(json.dumps(_HELLO).encode() + b"\n")
+        self.write(json.dumps(_HELLO, separators=(",", ":")).encode() + b"\n")
         ready = _parsed(self._until(b"\n"))
         if ready.get("type") == "refused":
             raise Broken(f"it refuses: {ready.get('reason')}")

@@ -144,3 +144,45 @@ def test_the_command_starts_without_the_engine() -> None:
     code = "import sys, drakkar_flow.cli.config; print([m for m in ('bytewax', 'confluent_kafka') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
+
+
+def test_without_a_file_the_one_that_run_would_find_is_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each command says which file it was, and why that one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "far").mkdir()
+    flow, beside, here = tmp_path / "far" / "beside_flow.py", tmp_path / "far" / "beside_flow.yml", Path("drakkar.yaml")
+    flow.write_text("from drakkar_flow import StreamFlow\nflow = StreamFlow('x').route()\n")
+    here.touch()
+    assert run("config", "lint") == 0
+    assert capsys.readouterr().out == f"{here.absolute()} (in the working directory): ok\n"
+    beside.write_text("cluster_name: near\n")
+    assert run("config", "show", "--flow", str(flow)) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"# {beside} (beside the flow)\n")
+    assert f"cluster_name: near  # {beside}:1:1\n" in shown
+
+
+def test_lint_without_any_file_says_where_it_looked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing to be checked, which is not well; `show` still shows what holds."""
+    monkeypatch.chdir(tmp_path)
+    looked = f"no file; looked for {tmp_path}/drakkar.yaml, {tmp_path}/drakkar.yml"
+    assert run("config", "lint") == 2
+    assert f"  - configuration: {looked}; name the file" in capsys.readouterr().err
+    assert run("config", "show") == 0
+    assert capsys.readouterr().out.startswith(f"# {looked}\n")
+
+
+def test_assignments_count_and_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """For lint and show, each as often as it is given."""
+    path = tmp_path / "p.yaml"
+    path.write_text("kafka: {brokers: b}\n")
+    assert run("config", "lint", str(path), "--set", "kafka.brokerz=x", "--set", "executor.max_executors=0") == 2
+    told = capsys.readouterr().err
+    assert "--set kafka.brokerz: unknown key" in told
+    assert "--set executor.max_executors: must be at least 1" in told
+    assert run("config", "show", str(path), "--set", "kafka.brokers=c") == 0
+    assert "  brokers: c  # --set kafka.brokers\n" in capsys.readouterr().out

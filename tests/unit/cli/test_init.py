@@ -14,7 +14,7 @@ from drakkar_flow.cli.init import Style, project
 from drakkar_flow.cli.main import main
 from drakkar_flow.config.load import from_mapping, load
 
-FILES = ["README.md", "pipeline.py", "pipeline.yaml", "test_pipeline.py"]
+FILES = ["README.md", "pipeline.py", "pipeline.test.yaml", "pipeline.yaml", "test_pipeline.py"]
 
 
 def run(*arguments: str | Path) -> int:
@@ -27,6 +27,21 @@ def run(*arguments: str | Path) -> int:
 def python(*arguments: str | Path, directory: Path) -> subprocess.CompletedProcess[str]:
     """A Python of its own in the project's directory."""
     return subprocess.run([sys.executable, *map(str, arguments)], cwd=directory, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("style", Style)
+def test_the_projects_cases_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str], style: Style) -> None:
+    """By the command that `init` prints, and by the one its README has, in its directory."""
+    assert run("init", tmp_path / "words", "--style", style) == 0
+    *_, told = capsys.readouterr().out.splitlines()
+    command = told.partition("drakkar-flow ")[2].split()
+    assert command == ["test", str(tmp_path / "words" / "pipeline.test.yaml")]
+    readme = (tmp_path / "words" / "README.md").read_text()
+    assert "    drakkar-flow test pipeline.test.yaml " in readme
+    for arguments, directory in ((command, tmp_path), (["test", "pipeline.test.yaml"], tmp_path / "words")):
+        tests = python("-m", "drakkar_flow.cli.main", *arguments, directory=directory)
+        assert tests.returncode == 0, tests.stdout + tests.stderr
+        assert "4 passed, 0 failed" in tests.stdout
 
 
 @pytest.mark.parametrize("style", Style)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from drakkar_flow import BaseDrakkarHandler, DrakkarApp, StreamFlow, StreamingRunner, dataflow
-from drakkar_flow.config.load import from_mapping
+from drakkar_flow.config.load import from_mapping, load_config
 from drakkar_flow.engine import build
 from drakkar_flow.engine.terse import app_options
 from drakkar_flow.errors import ConfigError
@@ -81,6 +83,36 @@ def test_every_way_to_run_types_the_app_section(tmp_path: Any, monkeypatch: pyte
     assert DrakkarApp(Scan(), config=config).config.app.limit == 9
     with pytest.raises(ConfigError, match=r"app\.limit: must be a whole number"):
         StreamingRunner(Scan(), from_mapping({"app": {"limit": "x"}}))
+
+
+def test_a_configuration_knows_its_file_through_every_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which the start tells; one that was given as values has none."""
+    path = tmp_path / "p.yaml"
+    path.write_text("app: {}\n")
+    app = DrakkarApp(Scan(), path)
+    assert str(app.config.file) == str(path)
+    assert str(StreamingRunner(Scan(), load_config(path))._life.config.file) == str(path)
+    assert str(app.config.opened().replaced(cluster_name="c").file) == str(path)
+    monkeypatch.setenv("DK_CONFIG", str(path))
+    assert str(DrakkarApp(Scan()).config.file) == f"{path} (the environment variable DK_CONFIG names it)"
+    assert from_mapping({}).file is None
+
+
+def test_what_bytewax_runs_finds_its_settings_like_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beside the flow's file, and a problem there ends the process with 2."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("DRAKKAR_CONFIG", "DK_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    flow = "from drakkar_flow import StreamFlow, dataflow\nflow = dataflow(StreamFlow('x').route())\n"
+    (tmp_path / "found_by_bytewax.py").write_text(flow)
+    (tmp_path / "drakkar.yaml").write_text("kafka: {brokerz: b}\n")
+    module = importlib.import_module("found_by_bytewax")
+    with pytest.raises(SystemExit) as caught:
+        module.flow()
+    assert caught.value.code == 2
+    assert f"{tmp_path}/drakkar.yaml:1:9 kafka.brokerz: unknown key" in capsys.readouterr().err
 
 
 def test_the_testing_kit_types_the_app_section_too() -> None:

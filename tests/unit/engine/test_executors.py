@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from drakkar_flow import Persistent, Subprocess
+from drakkar_flow import (
+    ErrorAction,
+    ExecutorError,
+    ExecutorTask,
+    Limits,
+    Persistent,
+    StreamFlow,
+    Subprocess,
+)
 from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.config.limits import LimitsConfig
 from drakkar_flow.engine.executors import executor_config, make_executor
 from drakkar_flow.errors import ConfigError
 from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.executor.persistent.pool import PersistentExecutor
 from drakkar_flow.graph.nodes import Execute
 from drakkar_flow.observe.bus import Bus
+from drakkar_flow.testing import FlowHarness
 
 CONFIGURED = ExecutorConfig(
     binary_path="cat", max_executors=7, persistent={"args": ["-u"], "recycle_after_requests": 9, "protocol": "lines"}
@@ -51,6 +63,54 @@ def test_what_the_flow_gives_wrongly_is_told_by_its_key():
     assert "executor.persistent.childrn" in str(caught.value)
     assert "executor.persistent.close_grace_s" in str(caught.value)
     assert "Persistent(...)" in str(caught.value)
+
+
+@pytest.mark.parametrize("program", [Subprocess, Persistent])
+def test_the_flows_limits_go_over_the_configured_ones(program: type[Subprocess | Persistent]):
+    """One by one, for either kind of executor."""
+    configured = ExecutorConfig(binary_path="cat", limits={"cpu_s": 9, "nice": 5})
+    config = executor_config(configured, Execute(program=program(limits=Limits(cpu_s=2, umask="077"))))
+    assert config.limits == LimitsConfig(cpu_s=2, nice=5, umask="077")
+
+
+def test_the_flow_knows_every_limit():
+    """By the names of the configuration."""
+    assert [limit.name for limit in fields(Limits)] == list(LimitsConfig.model_fields)
+
+
+def test_limits_that_do_not_fit_are_told_with_their_step():
+    """All of them at once, when the flow is built."""
+    program = Subprocess("cat", limits=Limits(cpu_s=0, open_files=1, nice=40, umask="rwx"))
+    with pytest.raises(ConfigError) as caught:
+        executor_config(CONFIGURED, Execute(program=program, name="scan"))
+    told = [str(problem) for problem in caught.value.problems]
+    assert told[:3] == [
+        "step execute-scan, limits cpu_s: must be at least 1, not 0",
+        "step execute-scan, limits open_files: must be at least 4, not 1",
+        "step execute-scan, limits nice: must be at most 19, not 40",
+    ]
+    assert told[3].startswith("step execute-scan, limits umask: ")
+
+
+def test_a_program_that_meets_a_limit_of_its_flow_fails_by_it(tmp_path: Path):
+    """With a real program; `on_error` is told which limit it was."""
+    reasons = []
+
+    def to_tasks(records: list[Any], pending: Any) -> list[ExecutorTask]:
+        write = ["-c", f"exec head -c 2000000 /dev/zero > {tmp_path}/big"]
+        return [ExecutorTask(task_id=r.label, source_offsets=[r.offset], args=write) for r in records]
+
+    def on_error(task: ExecutorTask, error: ExecutorError) -> ErrorAction:
+        reasons.append(error.exception)
+        return ErrorAction.SKIP
+
+    program = Subprocess("/bin/sh", limits=Limits(file_size_mib=1))
+    flow = StreamFlow("big").arrange(to_tasks).execute(program, on_error=on_error).collect(str).route()
+    with FlowHarness(flow, real_programs=True) as kit:
+        kit.send("x")
+        kit.wait_acknowledged()
+    assert reasons == ["reached executor.limits.file_size_mib (1)"]
+    assert (tmp_path / "big").stat().st_size == 1 << 20
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def life(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lifecycle]:
     """A life that looks as if it had started."""
     made = _life()
     made._bridge.open()
-    made._parts = Parts()  # type: ignore[assignment]
+    made._life.parts = Parts()  # type: ignore[assignment]
     made.statistics.listen(made._bus)
 
     def leave(code: int) -> None:
@@ -74,15 +74,15 @@ def test_a_signal_may_interrupt_a_listener(life: Lifecycle) -> None:
     """A signal handler runs while its own thread counts an event: it must not wait for that thread."""
 
     def interrupted() -> None:
-        with life.statistics._lock, life._parts.control._lock:  # type: ignore[union-attr]
+        with life.statistics._lock, life._life.parts.control._lock:  # type: ignore[union-attr]
             life._on_signal(signal.SIGTERM, None)
 
     thread = threading.Thread(target=interrupted, daemon=True)
     thread.start()
     thread.join(10)
     assert not thread.is_alive()
-    assert life._parts is not None
-    assert life._parts.control.stopping
+    assert life._life.parts is not None
+    assert life._life.parts.control.stopping
 
 
 def test_the_first_signal_after_a_failure_lets_the_drain_go_on(life: Lifecycle) -> None:
@@ -102,6 +102,25 @@ def test_a_life_is_lived_once() -> None:
     with pytest.raises(RuntimeError, match="once"):
         life.start()
     assert set(threading.enumerate()) <= before
+
+
+def test_the_ends_of_programs_are_told_though_sigchld_was_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever started us may ignore it, and what is ignored is inherited; afterwards it is as before."""
+    life = Lifecycle(StreamFlow("f"), from_mapping({}), own_logging=False, own_signals=True)
+    seen: list[object] = []
+
+    def start() -> None:
+        seen.append(signal.getsignal(signal.SIGCHLD))
+        raise Aborted
+
+    monkeypatch.setattr(life, "_start", start)
+    old = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with pytest.raises(Aborted):
+            life.start()
+        assert (seen, signal.getsignal(signal.SIGCHLD)) == ([signal.SIG_DFL], signal.SIG_IGN)
+    finally:
+        signal.signal(signal.SIGCHLD, old)
 
 
 def test_the_end_is_told_when_the_last_worker_has_ended() -> None:

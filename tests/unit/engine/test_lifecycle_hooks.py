@@ -12,7 +12,7 @@ import structlog
 
 from drakkar_flow import DrakkarConfig, FilePayload, Handler
 from drakkar_flow.config.load import from_mapping
-from drakkar_flow.engine import lifecycle
+from drakkar_flow.engine import life
 from drakkar_flow.engine.lifecycle import Lifecycle
 from drakkar_flow.errors import SinkNotConnected, StartupError
 from drakkar_flow.graph.flow import StreamFlow
@@ -36,12 +36,12 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> list[Parts]:
     """Nothing outside is connected but the sinks; gives the parts that were."""
     seen: list[Parts] = []
 
-    async def connect(parts: Parts, log: Any) -> None:
+    async def connect(parts: Parts, log: Any, check_source: object) -> None:
         seen.append(parts)
         for part in parts.sinks.values():
             await part.sink.connect()
 
-    monkeypatch.setattr(lifecycle, "connect_all", connect)
+    monkeypatch.setattr(life, "connect_all", connect)
     return seen
 
 

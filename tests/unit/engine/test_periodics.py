@@ -105,7 +105,7 @@ async def test_d44_runs_never_overlap():
     await scene.periodics.close()
 
 
-@pytest.mark.parametrize("error", [ValueError("boom"), asyncio.CancelledError()], ids=["error", "cancelled-inside"])
+@pytest.mark.parametrize("error", [ValueError("boom"), asyncio.CancelledError(), SystemExit(2)], ids=repr)
 async def test_d44_an_error_ends_a_function_only_when_it_says_so(error: BaseException):
     """D-44: `continue` goes on, `stop` was its last run; others go on; each run is told."""
     calls: list[str] = []

@@ -16,6 +16,7 @@ from drakkar_flow.executor.base import Done, Outcome, Running, run
 from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.model.task import ExecutorResult, ExecutorTask
 from drakkar_flow.observe.events import Event, TaskFinished, TasksStarted
+from support.processes import programs
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +52,7 @@ async def test_cancelling_again_does_not_leave_the_program_behind(make_executor:
         call.cancel()
         await asyncio.sleep(0)
     assert call.cancelled()
-    assert psutil.Process().children() == []
+    assert programs() == []
 
 
 async def test_a_cancel_scope_cancels_like_a_cancel(make_executor: Make, sh: Sh) -> None:
@@ -149,7 +150,7 @@ async def test_close_gives_up_what_runs_and_what_waits(
     await executor.close()
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [ExecutorClosed] * 5
-    assert psutil.Process().children() == []
+    assert programs() == []
     assert executor.statistics()[:2] == (0, 0)
     assert [event.status for event in events if isinstance(event, TaskFinished)] == ["cancelled"] * 5
 
@@ -213,7 +214,7 @@ async def test_a_cancelled_close_still_ends_everything(make_executor: Make, sh: 
     with pytest.raises(asyncio.CancelledError):
         await closing
     assert executor._threads == []
-    assert psutil.Process().children() == []
+    assert programs() == []
     await asyncio.wait([call])
     assert isinstance(call.exception(), ExecutorClosed)
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from drakkar_flow.config.executor import ExecutorConfig
-from drakkar_flow.executor.environment import base_environment, find_program, forget_programs, inheritable
+from drakkar_flow.executor.environment import (
+    base_environment,
+    find_program,
+    forget_programs,
+    inheritable,
+    startup_problems,
+)
 
 
 def test_secrets_are_not_inherited_by_default() -> None:
@@ -53,3 +60,13 @@ def test_a_name_with_a_slash_is_taken_as_it_is() -> None:
 def test_without_a_path_the_default_one_is_searched() -> None:
     """A program is found even when its environment has no PATH."""
     assert find_program("sh", None).endswith("/sh")
+
+
+def test_an_ignored_sigchld_is_told_at_the_start() -> None:
+    """The kernel would reap programs unseen: every task would fail, whatever it did."""
+    old = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert ["SIGCHLD" in problem.what for problem in startup_problems(ExecutorConfig(), {})] == [True]
+    finally:
+        signal.signal(signal.SIGCHLD, old)
+    assert startup_problems(ExecutorConfig(), {}) == []

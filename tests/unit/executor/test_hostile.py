@@ -97,12 +97,12 @@ async def test_a_program_that_stops_its_own_group_is_killed(make_executor: Make,
     assert error.kind == "timeout"
 
 
-@pytest.mark.parametrize(("ending", "kind"), [("exit 0", "done"), ("sleep 60", "timeout")])
+@pytest.mark.parametrize(("ending", "kind", "timeout_s"), [("exit 0", "done", 60), ("sleep 60", "timeout", 3)])
 async def test_a_daemon_that_holds_the_pipes_is_abandoned(
-    make_executor: Make, sh: Sh, is_alive: Alive, tmp_path: Path, ending: str, kind: str
+    make_executor: Make, sh: Sh, is_alive: Alive, tmp_path: Path, ending: str, kind: str, timeout_s: int
 ) -> None:
     """A double fork into another session can't be found: its pipes are closed and the output is flagged."""
-    executor = await make_executor(task_timeout_seconds=1, kill_grace_s=0.3)
+    executor = await make_executor(task_timeout_seconds=timeout_s, kill_grace_s=0.3)
     pid_file = tmp_path / "pid"
     script = f"echo before; setsid sh -c 'echo $$ > {pid_file}; exec sleep 60' & while ! [ -s {pid_file} ]; do :; done;"
     began = time.monotonic()
@@ -168,7 +168,7 @@ async def test_half_a_line_is_output_like_any_other(make_executor: Make, sh: Sh)
 
 async def test_leaving_the_group_does_not_escape_the_deadline(make_executor: Make, sh: Sh) -> None:
     """A program that moves itself to another process group is killed by its own number."""
-    executor = await make_executor(task_timeout_seconds=0.5)
+    executor = await make_executor(task_timeout_seconds=2)
     script = "import os, time; os.setpgid(0, os.getpgid(os.getppid())); time.sleep(60)"
     error = await run(executor, sh("", binary_path="python3", args=["-c", script]))
     assert isinstance(error, ExecutorError)
@@ -177,7 +177,7 @@ async def test_leaving_the_group_does_not_escape_the_deadline(make_executor: Mak
 
 async def test_no_grace_still_reads_what_was_written(make_executor: Make, sh: Sh) -> None:
     """With kill_grace_s 0 the pipes are abandoned at once, but not before what lies in them is read."""
-    executor = await make_executor(task_timeout_seconds=0.5, kill_grace_s=0)
+    executor = await make_executor(task_timeout_seconds=2, kill_grace_s=0)
     error = await run(executor, sh("echo written; exec sleep 60"))
     assert isinstance(error, ExecutorError)
     assert (error.kind, error.stdout) == ("timeout", "written\n")

@@ -23,7 +23,13 @@ def test_d27_another_exit_code_is_a_failure() -> None:
     """A precomputed failure looks like that of a program."""
     given = task(PrecomputedResult(stdout="out", stderr="err", exit_code=2, duration_seconds=0.5))
     assert precomputed(given) == ExecutorError(
-        task=given, kind="nonzero_exit", exit_code=2, stdout="out", stderr="err", duration_seconds=0.5
+        task=given,
+        kind="nonzero_exit",
+        exit_code=2,
+        stdout="out",
+        stderr="err",
+        duration_seconds=0.5,
+        executor="precomputed",
     )
 
 

@@ -137,6 +137,13 @@ def test_what_cannot_be_started_says_why(null: int, path: str, args: list[str], 
     assert caught.value.errno == code
 
 
+def test_a_directory_that_is_gone_is_named_instead_of_the_program(null: int, tmp_path: Path) -> None:
+    """The kernel says the same of both, and whoever reads it would look for the program."""
+    with pytest.raises(FileNotFoundError) as caught:
+        Spawner(str(tmp_path / "gone")).spawn("/bin/echo", [], Environment({}), (null, null, null))
+    assert caught.value.filename == str(tmp_path / "gone")
+
+
 def test_nul_characters_are_refused(null: int) -> None:
     """An argument is never cut at a NUL in silence, nor is a variable."""
     with pytest.raises(ValueError, match="NUL"):

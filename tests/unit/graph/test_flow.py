@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from drakkar_flow import Handler, JsonlSink, KafkaSink, KafkaSource, SqliteSink, StreamFlow, Subprocess, Window
+from drakkar_flow import Handler, JsonlSink, KafkaSink, KafkaSource, Limits, SqliteSink, StreamFlow, Subprocess, Window
 from drakkar_flow.graph.nodes import Arrange, Collect, Decode, Dlq, Execute, Fail, Map, Node, Route, Skip
 
 
@@ -273,6 +273,13 @@ def test_a_flow_without_topics_and_sinks_says_that_the_configuration_has_them():
     picture = StreamFlow("f").route().to_mermaid()
     assert 'source[("configured topics")]' in picture
     assert 'sink_configured_sinks[("configured sinks")]' in picture
+
+
+def test_the_limits_of_programs_are_described_as_far_as_they_are_given():
+    """What stands in the flow, and nothing of the configuration."""
+    flow = StreamFlow("scan").arrange(parse).execute(Subprocess("rg", limits=Limits(cpu_s=2))).collect().route()
+    (described,) = [step for step in flow.to_json()["steps"] if step["kind"] == "execute"]
+    assert described["program"] == {"binary": "rg", "limits": {"cpu_s": 2}}
 
 
 def test_the_json_description_is_pinned_and_json():

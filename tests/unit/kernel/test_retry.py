@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drakkar_flow.kernel.backoff import Backoff
-from drakkar_flow.kernel.retry import RetryPolicy
+from drakkar_flow.kernel.retry import RetryBound, RetryPolicy
 from drakkar_flow.model.task import ErrorKind, ExecutorError, ExecutorTask
 
 BACKOFF = Backoff(1.0, 8.0)
@@ -57,3 +57,13 @@ def test_no_pause_goes_beyond_what_a_task_gets(max_retries, had, max_elapsed_s, 
         assert had < max_retries
         assert 0 <= pause_s <= BACKOFF.ceiling_s(had + 1)
         assert max_elapsed_s == 0 or elapsed_s + pause_s <= max_elapsed_s
+
+
+@given(st.integers(0, 5), st.floats(0, 100), st.integers(0, 9), st.floats(0, 200))
+def test_a_bound_is_spent_at_either_end_and_stays_spent(times, elapsed_s, retries, waited_s):
+    """An end of 0 is none."""
+    bound = RetryBound(times, elapsed_s)
+    over = (times > 0 and retries >= times) or (elapsed_s > 0 and waited_s >= elapsed_s)
+    assert bool(bound.spent(retries, waited_s)) is over
+    if over:
+        assert bound.spent(retries + 1, waited_s + 1)

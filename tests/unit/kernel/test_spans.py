@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from drakkar_flow.kernel.spans import Spans
@@ -65,7 +65,7 @@ def test_text_never_exceeds_its_limit_and_loses_the_highest_first(added: list[tu
     assert kept == list(spans)[: len(kept)]
 
 
-@pytest.mark.parametrize("text", ["", "whatever", "d1:", "d1:%%%", "d1:gA==", "d2:AgE=", "d1:AgEé"])
+@pytest.mark.parametrize("text", ["", "whatever", "d2:", "d2:%%%", "d2:gA==", "d1:AgE=", "d2:AgEé"])
 def test_foreign_or_damaged_text_is_an_empty_set(text: str) -> None:
     """Another tool may have committed, with metadata of its own."""
     assert list(Spans.decode(text, 5)) == []
@@ -74,7 +74,33 @@ def test_foreign_or_damaged_text_is_an_empty_set(text: str) -> None:
 @given(st.text(max_size=40))
 def test_no_text_makes_it_fail(text: str) -> None:
     """Metadata comes from outside."""
-    Spans.decode(f"d1:{text}", 0)
+    Spans.decode(f"d2:{text}", 0)
+
+
+@given(some_spans, offsets, st.integers(min_value=1, max_value=2**32 - 1))
+def test_text_of_another_offset_is_an_empty_set(added: list[tuple[int, int]], base: int, away: int) -> None:
+    """Mirrors copy commits with their metadata to the offsets of another cluster, where it tells of other records."""
+    text = Spans(added).encode(base, 3072)
+    assert list(Spans.decode(text, base + away)) == []
+
+
+@given(some_spans, st.data())
+def test_a_changed_character_makes_it_an_empty_set(added: list[tuple[int, int]], data: st.DataObject) -> None:
+    """What is damaged costs work; it never makes a record count as finished."""
+    text = Spans(added).encode(0, 3072)
+    assume(text)
+    at = data.draw(st.integers(0, len(text) - 1))
+    other = data.draw(st.sampled_from("ABCXYZabcxyz0189+/=:").filter(lambda one: one != text[at]))
+    changed = text[:at] + other + text[at + 1 :]
+    assert members(list(Spans.decode(changed, 0))) in (set(), members(list(Spans.decode(text, 0))))
+
+
+@given(some_spans, st.data())
+def test_text_that_was_cut_short_is_an_empty_set(added: list[tuple[int, int]], data: st.DataObject) -> None:
+    """Brokers don't do that, tools may."""
+    text = Spans(added).encode(0, 3072)
+    assume(text)
+    assert list(Spans.decode(text[: data.draw(st.integers(0, len(text) - 1))], 0)) == []
 
 
 def test_a_thousand_alternating_offsets_fit_into_three_kib() -> None:

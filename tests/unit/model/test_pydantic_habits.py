@@ -24,6 +24,7 @@ from drakkar_flow import (
     RedisPayload,
     SourceMessage,
 )
+from drakkar_flow.model.codec import encode, to_row
 
 
 class Body(BaseModel):
@@ -52,6 +53,7 @@ VALUES = [
     CollectResult(kafka=[KafkaPayload(data=Body())], files=[FilePayload(path="f", data=Struct())]),
     DeliveryError(sink_name="n", sink_type="kafka", error="e", payloads=[KafkaPayload(data=Body())]),
 ]
+INTERNAL = {"epoch", "previous", "credit", "read_at"}
 every_value = pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 
 
@@ -59,7 +61,7 @@ every_value = pytest.mark.parametrize("value", VALUES, ids=lambda value: type(va
 def test_a_value_can_be_dumped_as_json(value: Any):
     """With all its fields by their names, whatever is inside."""
     dumped = json.loads(value.model_dump_json())
-    assert list(dumped) == list(value.__struct_fields__)
+    assert list(dumped) == [name for name in value.__struct_fields__ if name not in INTERNAL]
     assert dumped == value.model_dump(mode="json")
     assert json.loads(value.model_dump_json(indent=2)) == dumped
 
@@ -97,6 +99,23 @@ def test_fields_can_be_chosen():
     assert "task" not in RESULT.model_dump(exclude={"task"})
     assert json.loads(RESULT.model_dump_json(include={"stdout"})) == {"stdout": "out"}
     assert "pid" not in RESULT.model_dump(exclude_none=True)
+
+
+@pytest.mark.parametrize("choice", ["include", "exclude"])
+def test_what_is_inside_of_fields_can_not_be_chosen(choice: str):
+    """Instead of leaving out more than was said."""
+    for dump in (RESULT.model_dump, RESULT.model_dump_json):
+        with pytest.raises(TypeError, match="names of fields, not a mapping"):
+            dump(**{choice: {"task": {"metadata"}}})
+
+
+def test_a_dumped_message_is_what_the_broker_holds():
+    """What it has for acknowledgement is nobody's business; a copy keeps it."""
+    names = {"topic", "partition", "offset", "key", "value", "timestamp", "payload", "parse_error"}
+    message = SourceMessage(topic="in", partition=1, offset=2, value=b"x", epoch=3, credit=4)
+    assert message.model_dump().keys() == names | {"headers", "is_tombstone"}
+    assert SourceMessage.model_validate_json(message.model_dump_json()).label == "in:1:2"
+    assert (message.model_copy().epoch, message.model_copy().credit) == (3, 4)
 
 
 def test_a_copy_takes_other_values():
@@ -145,6 +164,20 @@ def test_values_are_fields_of_pydantic_models():
     again = Report.model_validate_json(report.model_dump_json(exclude={"task": {"metadata"}, "messages": True}))
     assert again.task.task_id == "t-1"
     assert Report.model_json_schema()["properties"]["task"]["required"] == ["task_id", "source_offsets"]
+
+
+@every_value
+def test_a_value_can_be_the_data_of_a_payload(value: Any):
+    """A message or a result as it is: in JSON as py-drakkar writes it, in a row with models as dicts."""
+    assert encode(value) == value.model_dump_json().encode()
+    assert to_row(value) == value.model_dump()
+
+
+def test_bytes_of_a_message_are_text_in_json():
+    """As pydantic writes them."""
+    message = SourceMessage(topic="in", partition=1, offset=2, value=b'{"a":1}', key=b"k")
+    written = json.loads(encode(message))
+    assert (written["value"], written["key"]) == ('{"a":1}', "k")
 
 
 def test_values_can_be_changed():

@@ -19,6 +19,10 @@ from drakkar_flow import ExecutorTask, PendingContext
         ({"task_id": "t", "source_offsets": 1}, "task t: source_offsets must be a list, not int: 1"),
         ({"task_id": "t", "source_offsets": [1], "args": "-c x"}, "task t: args must be a list, not str: '-c x'"),
         ({"task_id": "t", "source_offsets": [1], "stdin": {}}, "task t: stdin must be text or bytes, not dict"),
+        (
+            {"task_id": "t", "source_offsets": [1], "precomputed": {"stdout": "x"}},
+            "task t: precomputed must be a PrecomputedResult, not dict",
+        ),
     ],
 )
 def test_a_wrong_task_says_what_is_wrong(fields: dict[str, Any], message: str):

@@ -1,13 +1,61 @@
-"""One event of each type, for tests about all of them."""
+"""What tests about events and lines share: one event of each type, logging that is undone."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import pytest
 
+from drakkar_flow.model.record import Record
+from drakkar_flow.model.task import ExecutorError, ExecutorTask
+from drakkar_flow.observe import attempts, vitals
 from drakkar_flow.observe import events as ev
-from drakkar_flow.observe import vitals
+from drakkar_flow.observe import executor_events as xev
+from drakkar_flow.observe.about import About
+from drakkar_flow.observe.log import LoggingHandle, configure_logging
+from support.log_lines import LogScene
 
 LANE = ("in", 3)
+ABOUT = About.of([Record(topic="in", partition=3, offset=7)], ["t-1"])
+ERROR = ExecutorError(
+    task=ExecutorTask(task_id="t-1", source_offsets=[7]),
+    kind="nonzero_exit",
+    exit_code=3,
+    stderr="one\ntwo",
+    pid=4711,
+    duration_seconds=1.23456,
+    attempt=2,
+    executor="oneshot",
+    command=["/bin/rg", "-c"],
+)
+OF_EXECUTORS = [
+    xev.ChildStarted(child=0, pid=4711),
+    xev.ChildEnded(child=0, pid=4711, reason="exit code 3", failed=True, requests=7, lived_s=1.5),
+    xev.ChildLogged(child=0, pid=4711, lines=("no licence found",), more=3),
+    xev.ExecutorBreakerChanged("open", failures=5, reason="exit code 3"),
+    xev.ExecutorUnguarded("the warden ended with -9"),
+]
+
+
+@pytest.fixture
+def configured() -> Iterator[Callable[..., LoggingHandle]]:
+    """`configure_logging`, undone at the end of the test."""
+    handles: list[LoggingHandle] = []
+
+    def configure(**settings: Any) -> LoggingHandle:
+        handles.append(configure_logging(**{"worker_id": "w-1", **settings}))
+        return handles[-1]
+
+    yield configure
+    for handle in reversed(handles):
+        handle.close()
+
+
+@pytest.fixture
+def scene() -> LogScene:
+    """A listener that admits two lines of a kind a minute."""
+    return LogScene()
 
 
 @pytest.fixture
@@ -29,16 +77,14 @@ def one_of_each() -> list[ev.Event]:
         ev.CommitFailed("timed out"),
         ev.TasksStarted(5),
         ev.TasksPrecomputed(4),
-        ev.TaskFinished("failed", "timeout", 2.0, 0.02, 0.002, True, True, "t-1", "ran too long"),
+        ev.TaskFinished("failed", "timeout", 2.0, 0.02, 0.002, True, True),
+        attempts.TaskFailed(ERROR, ABOUT, b"key"),
         ev.DuplicateTasks(LANE, count=2, task_id="t-1"),
         ev.TasksCompleted(durations_s=(0.01, 0.02), queue_waits_s=(0.0, 0.3)),
         ev.TaskFellBack("t-1", "several lines"),
-        ev.ChildStarted(child=0, pid=4711),
-        ev.ChildEnded(child=0, pid=4711, reason="exit code 3", failed=True, requests=7, lived_s=1.5),
-        ev.ChildLogged(child=0, pid=4711, lines=("no licence found",), more=3),
-        ev.ExecutorBreakerChanged("open", failures=5, reason="exit code 3"),
-        ev.TaskRetried("t-1", attempt=2),
-        ev.RetriesExhausted("t-1", attempts=4, dead=False),
+        *OF_EXECUTORS,
+        attempts.TaskRetried("t-1", attempt=2),
+        attempts.RetriesExhausted("t-1", 4, dead=False, error=ERROR, about=ABOUT),
         ev.HookRan("on_error", 0.02, error="KeyError: 'a'"),
         ev.HooksRan("arrange", count=10, duration_s=0.02),
         ev.PeriodicRan("beat", 0.02, error="down"),
@@ -52,11 +98,11 @@ def one_of_each() -> list[ev.Event]:
         ev.DeliveriesSkipped("kafka", "results", count=2),
         ev.SinkCircuitChanged("kafka", "results", "open", failures=5, waits=False, reason="down"),
         ev.DeadLettersWritten(3),
-        ev.DeliveriesSuppressed(2),
+        ev.DeliveriesSuppressed(2, lanes=((LANE, 2),)),
         ev.DeadLetterFailed(2, error="down", dropped=True, lanes=((LANE, 2),)),
         ev.DrainFinished(unfinished=11, duration_s=30.0),
         vitals.Idled(slots_s=0.5, consumer_s=0.0),
         vitals.LoopAnswered(after_s=0.002),
-        vitals.Stalled("partition", 300.0, LANE, 42, "in:3:42", "execute", (("hook", "..."),)),
+        vitals.Stalled("partition", 300.0, LANE, 42, "execute", (("hook", "..."),)),
         vitals.StallEnded("partition", 400.0, LANE),
     ]

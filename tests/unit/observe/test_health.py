@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from drakkar_flow.observe import events as ev
+from drakkar_flow.observe import executor_events as xev
 from drakkar_flow.observe import vitals
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.health import Health, liveness, readiness, reasons
@@ -48,9 +49,9 @@ RETRIED = ev.DeliveryRetried("kafka", "out", 3, 1, 0.5, "down")
         ([*READY, ev.DeadLetterFailed(1, "x", dropped=True)], []),
         ([*READY, ev.DeadLetterFailed(1, "x", dropped=False), ev.DeadLettersWritten(1)], []),
         ([*READY, vitals.Stalled("partition", 300.0, LANE)], ["partition_in:3_stalled"]),
-        ([*READY, ev.ExecutorBreakerChanged("open", 5, "why")], ["executor_unavailable"]),
-        ([*READY, ev.ExecutorBreakerChanged("half_open", 5, "why")], ["executor_unavailable"]),
-        ([*READY, ev.ExecutorBreakerChanged("open", 5, "why"), ev.ExecutorBreakerChanged("closed", 0, "")], []),
+        ([*READY, xev.ExecutorBreakerChanged("open", 5, "why")], ["executor_unavailable"]),
+        ([*READY, xev.ExecutorBreakerChanged("half_open", 5, "why")], ["executor_unavailable"]),
+        ([*READY, xev.ExecutorBreakerChanged("open", 5, "why"), xev.ExecutorBreakerChanged("closed", 0, "")], []),
         ([*READY, vitals.Stalled("loop", 5.0)], ["loop_stalled"]),
         ([*READY, vitals.Stalled("partition", 300.0, LANE), vitals.StallEnded("partition", 301.0, LANE)], []),
         ([*READY, RETRIED, ev.StateChanged("draining")], ["draining"]),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from drakkar_flow.observe import attempts, vitals
 from drakkar_flow.observe import events as ev
-from drakkar_flow.observe import vitals
+from drakkar_flow.observe import executor_events as xev
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.collectors import BulkHistogram, PlainCounter, RuntimeGauges
 from drakkar_flow.observe.metrics import Metrics
@@ -72,6 +73,12 @@ def test_what_is_named_is_reserved_before_it_has_samples(scene):
             Gauge(name, "Mine", registry=scene.registry)
 
 
+def test_a_circuit_is_shown_closed_before_it_ever_opens(scene: Scene):
+    """So that a query of a healthy sink finds something."""
+    scene.metrics.describe_sinks([("kafka", "out")])
+    assert scene.value("sink_circuit_open", **SINK) == 0
+
+
 @pytest.mark.parametrize(
     ("event", "name", "labels", "value"),
     [
@@ -130,7 +137,7 @@ def test_what_is_named_is_reserved_before_it_has_samples(scene):
             {"stream": "stderr"},
             1,
         ),
-        (ev.TaskRetried("t", 1), "task_retries_total", {}, 1),
+        (attempts.TaskRetried("t", 1), "task_retries_total", {}, 1),
         (ev.DuplicateTasks(("in", 3), 2, "t"), "duplicate_tasks_total", {}, 2),
         (ev.HookRan("arrange", 0.02), "handler_duration_seconds_sum", {"hook": "arrange"}, 0.02),
         (ev.HookRan("arrange", 0.02), "handler_hook_errors_total", {"hook": "arrange"}, None),
@@ -201,7 +208,12 @@ def test_what_is_named_is_reserved_before_it_has_samples(scene):
             {"topic": "in", "partition": "3"},
             2,
         ),
-        (ev.DeliveriesSuppressed(3), "suppressed_zombie_deliveries_total", {}, 3),
+        (
+            ev.DeliveriesSuppressed(3, lanes=((LANE, 3),)),
+            "suppressed_zombie_deliveries_total",
+            {"topic": "in", "partition": "3"},
+            3,
+        ),
         (vitals.Idled(slots_s=1.5, consumer_s=0.25), "executor_idle_slot_seconds_total", {}, 1.5),
         (vitals.Idled(slots_s=1.5, consumer_s=0.25), "consumer_idle_seconds_total", {}, 0.25),
         (vitals.LoopAnswered(0.02), "loop_lag_seconds_sum", {}, 0.02),
@@ -349,14 +361,14 @@ def test_tasks_that_completed_together_are_counted_each(scene):
 def test_the_breaker_is_a_number(scene):
     """0 is well, 1 is not, 0.5 is about to be known."""
     for state, number in (("open", 1), ("half_open", 0.5), ("closed", 0)):
-        scene.emit(ev.ExecutorBreakerChanged(state, 5, "why"))
+        scene.emit(xev.ExecutorBreakerChanged(state, 5, "why"))
         assert scene.value("executor_breaker_state") == number
 
 
 def test_children_are_counted_by_how_they_ended(scene):
     """Recycling is no failure."""
-    scene.emit(ev.ChildStarted(0, 1), ev.ChildEnded(0, 1, "recycled", failed=False, requests=1, lived_s=1.0))
-    scene.emit(ev.ChildEnded(0, 1, "crash", failed=True, requests=1, lived_s=1.0), ev.TaskFellBack("t", "why"))
+    scene.emit(xev.ChildStarted(0, 1), xev.ChildEnded(0, 1, "recycled", failed=False, requests=1, lived_s=1.0))
+    scene.emit(xev.ChildEnded(0, 1, "crash", failed=True, requests=1, lived_s=1.0), ev.TaskFellBack("t", "why"))
     assert scene.value("executor_children_ended_total", outcome="failed") == 1
     assert scene.value("executor_children_ended_total", outcome="done") == 1
     assert scene.value("executor_tasks_fallen_back_total") == 1

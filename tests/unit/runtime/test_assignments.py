@@ -79,7 +79,7 @@ def test_nobody_is_told_of_nothing(scene: Scene):
     assert scene.ran == []
 
 
-@pytest.mark.parametrize("error", [ValueError("x"), asyncio.CancelledError()], ids=["error", "cancelled-inside"])
+@pytest.mark.parametrize("error", [ValueError("x"), asyncio.CancelledError(), SystemExit(2)], ids=repr)
 @pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
 def test_a_hook_that_raises_is_told_and_the_next_change_is_too(scene: Scene, error: BaseException, is_async: bool):
     """Partitions change hands whatever a hook does."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from drakkar_flow import ErrorAction, ExecutorTask, PrecomputedResult, StreamFlow
+from drakkar_flow import ExecutorTask, PrecomputedResult, StreamFlow
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.calls import Calls
 from drakkar_flow.runtime.step import Worker
-from drakkar_flow.testing import FlowRun, ScriptedExecutor, run_flow
+from drakkar_flow.testing import ScriptedExecutor, run_flow
 from support.until import until
 
 
@@ -164,18 +165,21 @@ def test_precomputed_replacements_do_not_exhaust_the_stack() -> None:
     assert run_flow(flow, [1, 2]).committed == {("input", 0): 2}
 
 
-def test_a_hook_that_cancels_itself_never_commits_its_record() -> None:
-    """`on_error` that raises CancelledError is told as a bug; the record is not taken for finished."""
+def test_work_that_is_cancelled_by_the_end_of_the_loop_is_not_told_as_ended() -> None:
+    """A loop that ends by itself takes hooks with it; a hook that was cancelled so has answered nothing."""
+    seen: list[BaseException] = []
+    bridge = Bridge(seen.append)
+    bridge.open()
+    told: list[object] = []
+    waiting = threading.Event()
 
-    def arrange(records: list[Any], _pending: Any) -> list[ExecutorTask]:
-        return [ExecutorTask(task_id="t", source_offsets=[record.offset]) for record in records]
+    async def wait() -> None:
+        waiting.set()
+        await asyncio.sleep(60)
 
-    async def cancelled(_task: ExecutorTask, _error: Any) -> ErrorAction:
-        raise asyncio.CancelledError
-
-    flow = StreamFlow("cancel").decode(int).arrange(arrange).execute(on_error=cancelled).collect().route()
-    run = FlowRun(flow, [1], executor=ScriptedExecutor(lambda _task: 1))
-    with run:
-        run.wait_until(lambda: run.bugs)
-        assert "CancelledError" in run.bugs.pop()
-        assert not run.reader.committed
+    bridge.post(lambda: Calls(bridge).call(wait, (), lambda *answer: told.append(answer)))
+    assert waiting.wait(10)
+    bridge.post(sys.exit, 3)
+    until(lambda: seen)
+    assert bridge.close()
+    assert told == []

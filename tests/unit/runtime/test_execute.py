@@ -107,7 +107,9 @@ async def test_who_asks_what_a_partition_waits_for_hears_of_its_task_until_it_en
     worker.step = "execute"
     worker.submit([[window, run]])
     await turns()
-    assert waits_of([worker], ("in", 0), 5) == [Wait("execute", run.lead, ("task t after 3 retries",))]
+    assert waits_of([worker], ("in", 0), 5) == [
+        Wait("execute", run.lead, ("task t, attempt 4: waits for its turn or its next attempt",))
+    ]
     flight.end()
     await until(lambda: run.ending is not None)
     assert waits_of([worker], ("in", 0), 5) == []

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from drakkar_flow.model.record import Record
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.parking import Parking
 from support.loop import LoopBridge
@@ -21,11 +22,15 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+REVOKED = (("in", 0), 0)
+
+
 class Lot:
     """A parking lot that notes who left."""
 
     def __init__(self, limit: int = 100, bridge: Any = None) -> None:
         self.flight = Flight(9, 9)
+        self.flight.add(REVOKED, [Record("in", 0, 0)])
         self.parking = Parking(bridge or LoopBridge(), self.flight, limit)
         self.left: list[str] = []
         self.gone = asyncio.Event()
@@ -57,6 +62,15 @@ async def test_everybody_leaves_when_the_pause_is_over_the_shortest_first():
     assert lot.parking.records == 0
 
 
+async def test_who_is_due_earlier_than_the_others_is_not_kept_by_them(monkeypatch: pytest.MonkeyPatch):
+    """The one timer is set anew, also where nobody looks for a drain meanwhile."""
+    monkeypatch.setattr("drakkar_flow.runtime.parking._LOOK_S", 600)
+    lot = Lot()
+    lot.park("late", 500)
+    lot.park("soon", 0.01)
+    assert await lot.next_gone() == ["soon"]
+
+
 async def test_nobody_leaves_in_the_turn_of_the_loop_in_which_it_parks():
     """So that a task that fails at once can't exhaust the stack."""
     lot = Lot(limit=0)
@@ -65,17 +79,49 @@ async def test_nobody_leaves_in_the_turn_of_the_loop_in_which_it_parks():
     assert await lot.next_gone() == ["at-once"]
 
 
-async def test_a_drain_makes_everybody_due():
-    """It is noticed without anybody saying so, and whoever parks afterwards leaves at once."""
+async def test_a_drain_makes_those_due_that_it_finds():
+    """It is noticed without anybody saying so; who parks afterwards waits the pause out."""
     lot = Lot()
     lot.park("a", 600)
     lot.park("b", 500)
     lot.flight.end()
     await lot.next_gone()
-    lot.park("c", 600)
-    while len(lot.left) < 3:
+    lot.park("late", 600)
+    lot.park("soon", 0.2)
+    assert await lot.next_gone() == ["b", "a", "soon"]
+    assert lot.parking.records == 1
+
+
+async def test_who_parks_in_the_turn_of_the_drain_is_not_found_by_it():
+    """A task that fails again at once, in the middle of those that are due."""
+    lot = Lot()
+    lot.parking.park(600, 1, partial(lot.park, "again", 500))
+    lot.park("other", 550)
+    lot.flight.end()
+    assert await lot.next_gone() == ["other"]
+    assert lot.parking.records == 1
+
+
+async def test_a_drain_that_finds_nobody_hurries_nobody():
+    """What fails for the first time in a drain waits its pause out, too."""
+    lot = Lot()
+    lot.flight.end()
+    lot.park("late", 600)
+    lot.park("soon", 0.2)
+    assert await lot.next_gone() == ["soon"]
+
+
+async def test_every_drain_makes_those_due_that_it_finds():
+    """A partition is revoked, and later another one."""
+    lot = Lot()
+    for name in ("first", "second"):
+        lot.park(name, 600)
+        revoke = asyncio.create_task(asyncio.to_thread(lot.flight.wait_idle, [REVOKED], 20))
         await lot.next_gone()
-    assert lot.left == ["b", "a", "c"]
+        lot.flight.release(REVOKED, 1, 1)
+        assert await revoke == 0
+        lot.flight.add(REVOKED, [Record("in", 0, 0)])
+    assert lot.left == ["first", "second"]
 
 
 async def test_beyond_the_limit_whoever_is_due_first_leaves_at_once():

@@ -95,6 +95,23 @@ def test_a_call_is_found_by_the_records_it_is_about(bridge: Bridge, subject: obj
     assert [frame.rsplit(" ", 1)[1] for frame in wait.stack[:2]] == ["_outer", "_inner"]
 
 
+async def _deep(depth: int) -> None:
+    await (_deep(depth - 1) if depth else _inner())
+
+
+def test_a_deep_stack_keeps_both_ends(bridge: Bridge) -> None:
+    """A library's many frames hide neither the hook that called it nor what it waits for."""
+    made = Waiting(bridge, "arrange")
+    bridge.post(made._calls.call, _deep, (100,), lambda *_: None, record(A, 7))
+    made.open = 1
+    ((_, _, stack),) = waits(bridge, [made])
+    assert len(stack) == 17
+    assert [frame.rsplit(" ", 1)[1] for frame in (stack[0], stack[7], stack[9], stack[-2], stack[-1])] == [
+        "_deep", "_deep", "_deep", "_inner", "Event.wait",
+    ]  # fmt: skip
+    assert stack[8] == "... 87 frames more"
+
+
 def test_records_that_queue_wait_for_the_calls_before_them(bridge: Bridge) -> None:
     """A sink that hangs with another partition's batch holds up this one too."""
     (wait,) = waits(bridge, [worker(bridge, "sink", record(B))])

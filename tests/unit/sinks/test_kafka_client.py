@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -64,9 +65,9 @@ class FakeProducer:
 
 def client(*producers: FakeProducer, **config: Any) -> KafkaClient:
     """A client that gets these producers, one after the other."""
-    made = iter(producers)
+    left = list(producers)
     settings = producer_config("b:9092", config)
-    return KafkaClient("sinks.kafka.x", "t", settings, make=lambda *_, **__: next(made))  # type: ignore[arg-type]
+    return KafkaClient("sinks.kafka.x", "t", settings, make=lambda *_, **__: left.pop(0))  # type: ignore[arg-type]
 
 
 def messages(*values: bytes, **more: Any) -> list[Outgoing]:
@@ -191,6 +192,34 @@ def test_a_fatal_report_replaces_the_producer_too() -> None:
 
     assert list(sender.send(messages(b"a", b"b"))) == [0]
     assert sender.send(messages(b"a")) == {}
+
+
+def test_a_producer_whose_messages_timed_out_is_replaced() -> None:
+    """It may have lost every broker for good, though they are back."""
+    first, second = FakeProducer(failing(a=KafkaError._MSG_TIMED_OUT)), FakeProducer(failing())
+    sender = client(first, second)
+
+    assert list(sender.send(messages(b"a", b"b"))) == [0]
+    assert sender.send(messages(b"a")) == {}
+    assert second.flushes == [[b"a"]]
+
+
+def test_a_producer_that_was_given_up_is_destroyed_by_another_thread() -> None:
+    """Librdkafka may take for ever to destroy it."""
+    destroyed_by: list[str] = []
+    gone = threading.Event()
+
+    class Mortal(FakeProducer):
+        def __del__(self) -> None:
+            destroyed_by.append(threading.current_thread().name)
+            gone.set()
+
+    sender = client(Mortal(failing(a=KafkaError._MSG_TIMED_OUT)), FakeProducer(failing()))
+    sender.send(messages(b"a"))
+    sender.send(messages(b"b"))
+
+    assert gone.wait(30)
+    assert destroyed_by == ["drakkar-let-go"]
 
 
 def test_large_batches_go_in_portions() -> None:

@@ -134,38 +134,84 @@ def test_long_texts_are_cut_at_a_whole_character() -> None:
     assert dict(made.headers)["__connect.errors.exception.stacktrace"] == b"y" * 8192
 
 
+def told(error: ExecutorError, **more: Any) -> dict[str, Any]:
+    """The header about the task of a failed one's letter."""
+    made = letter(failure(FailureKind.TASK, record(), task=error, task_id=error.task.task_id), **more)
+    assert dict(made.headers)["drakkar.task_id"] == error.task.task_id.encode()
+    return dict(json.loads(dict(made.headers)["drakkar.task"]))
+
+
 def test_a_failed_task_is_told_in_a_header() -> None:
     """Enough to run the program again by hand, with the end of what it complained about."""
-    task = ExecutorTask(task_id="t-1", source_offsets=[7], args=["-n", "x"], binary_path="/bin/rg", stdin="in")
-    error = ExecutorError(task=task, kind="signal", signal=9, stderr="a" * 9000 + "last words")
-
-    made = letter(failure(FailureKind.TASK, record(), task=error))
-    told = json.loads(dict(made.headers)["drakkar.task"])
-
-    stderr = told.pop("stderr")
+    task = ExecutorTask(task_id="t-1", source_offsets=[7], args=["-n", "x"], stdin="in", labels={"of": "a"})
+    error = ExecutorError(
+        task=task,
+        kind="signal",
+        signal=9,
+        exit_code=-9,
+        stdout="half",
+        stderr="a" * 9000 + "last words",
+        attempt=3,
+        duration_seconds=0.12345,
+        executor="oneshot",
+        command=["/usr/bin/rg", "-n", "x"],
+    )
+    header = told(error)
+    stderr = header.pop("stderr")
     assert len(stderr) == 8192
     assert stderr.endswith("last words")
-    assert told == {
+    assert header == {
         "task_id": "t-1",
+        "parent_task_id": None,
+        "executor": "oneshot",
+        "program": "/usr/bin/rg",
+        "command": ["/usr/bin/rg", "-n", "x"],
+        "binary_path": None,
         "args": ["-n", "x"],
-        "binary_path": "/bin/rg",
         "stdin": "in",
+        "stdin_bytes": 2,
         "stdin_truncated": False,
-        "exit_code": None,
-        "signal": 9,
+        "labels": {"of": "a"},
         "kind": "signal",
+        "error": "signal 9",
+        "exit_code": -9,
+        "signal": 9,
+        "attempt": 3,
+        "duration_s": 0.123,
+        "stdout": "half",
+        "stdout_truncated": False,
+        "stderr_truncated": True,
     }
 
 
-def test_a_tasks_stdin_is_bounded_and_may_be_binary() -> None:
-    """64 KiB of it are kept; bytes that are no text become base64."""
-    task = ExecutorTask(task_id="t", source_offsets=[], stdin=b"\xff" * 70000)
-    made = letter(failure(FailureKind.TASK, record(), task=ExecutorError(task=task)))
+@pytest.mark.parametrize(
+    ("stdin", "kept"),
+    [
+        (b"\xff" * 70000, {"base64": "/" * 87381 + "w=="}),
+        (b"\x00\xfe", {"base64": "AP4="}),
+        ("ä" * 40000, "ä" * 32768),
+        ("xä" * 30000, "xä" * 21845 + "x"),
+        (None, None),
+    ],
+    ids=["binary", "short-binary", "text", "text-cut-inside-a-character", "none"],
+)
+def test_a_tasks_stdin_is_bounded_and_may_be_binary(stdin: str | bytes | None, kept: object) -> None:
+    """64 KiB of it are kept, of a text whole characters; bytes that are no text become base64; a flag tells."""
+    header = told(ExecutorError(task=ExecutorTask(task_id="t", source_offsets=[], stdin=stdin)))
+    raw = stdin.encode() if isinstance(stdin, str) else stdin
+    assert header["stdin"] == kept
+    assert header["stdin_bytes"] == (raw if raw is None else len(raw))
+    assert header["stdin_truncated"] is (raw is not None and len(raw) > 65536)
 
-    told = json.loads(dict(made.headers)["drakkar.task"])
-    assert told["stdin_truncated"] is True
-    assert told["stdin"]["base64"].startswith("////")
-    assert len(told["stdin"]["base64"]) == 87384
+
+def test_a_letter_that_is_too_large_still_tells_how_the_task_ended() -> None:
+    """What would not fit is the task's work; its error is kept."""
+    task = ExecutorTask(task_id="t", source_offsets=[], args=["x" * 70000], stdin="much", binary_path="/bin/rg")
+    error = ExecutorError(task=task, exit_code=3, stderr="no", command=["/bin/rg", "x" * 70000])
+    assert told(error)["args"] is None
+    smallest = told(error, max_value_bytes=0)
+    assert (smallest["program"], smallest["exit_code"], smallest["stderr"]) == ("/bin/rg", 3, "no")
+    assert smallest.keys() & {"args", "command", "stdin", "stdout"} == set()
 
 
 def test_d35_a_failed_delivery_is_py_drakkars_object() -> None:

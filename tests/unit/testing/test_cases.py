@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from drakkar_flow.cli.main import main
+from drakkar_flow.testing.cases import Case, CaseFile, Expectation, RuleCase, SinkCase, StepCase
 
 ROOT = Path(__file__).parents[3]
 
@@ -99,12 +100,15 @@ def test_a_case_that_fails_tells_the_line_and_the_difference(cases, capsys):
         ("deliveries: {kafka-out: {data: [{name: b}, {name: a}], ordered: false, match: subset}}", None),
         ("deliveries: {kafka-out: {data: [{name: b}, {name: c}], ordered: false, match: subset}}", '- {"name": "c"}'),
         ("deliveries: {kafka-out: {data: [{name: a}, {name: b}]}}", "kafka-out: - is expected"),
+        ("deliveries: {kafka-out: {data: [{name: '[a]', seen: '[0-9]'}, {said: '.*'}], ordered: false, match: pattern}}", None),  # noqa: E501
+        ("deliveries: {kafka-out: {data: [{name: '[ab]'}, {name: '[xy]'}], match: pattern}}", '- {"name": "[xy]"}'),
         ("deliveries: {kafka-out: {payloads: [{key: k, data: {name: a}}, {data: {name: b}}]}}", None),
         ("deliveries: {kafka-out: {payloads: [{key: x}, {}]}}", '- {"key": "x"}'),
         ("deliveries: {}", "kafka-out: - is expected, + is what came"),
         ("deliveries: {sqlite-out: []}", "sqlite-out: there is no such sink; there are: kafka-out"),
         ("dead_letters: 1", None),
         ("dead_letters: 0", 'dead letters (0 expected): - is expected'),
+        ("dead_letters: 2", 'dead letters (2 expected): - is expected'),
         ("dead_letters: [{kind: task, error: exit code 9}]", None),
         ("dead_letters: [{kind: decode}]", '- {"kind": "decode"}'),
         ("committed: {0: 3}", None),
@@ -154,6 +158,48 @@ def test_a_flow_that_fails_is_expected_or_told(cases, capsys):
     assert "the flow failed: " in cases(text.replace(", expect: {failure: EXPECTED}", ""), capsys, flow="strict")[1]
 
 
+def test_a_crash_in_the_input_repeats_what_was_not_committed(cases, capsys):
+    """And what comes after the last one is done once."""
+    text = """
+  - name: crashes
+    input: [a, crash: true, b, crash: true, c]
+    expect: {deliveries: {kafka-out: [[null, a], [null, a], [null, b], [null, a], [null, b], [null, c]]}, committed: {0: 3}}
+"""  # noqa: E501
+    code, told = cases(text, capsys, flow="echo")
+    assert (code, "1 passed" in told) == (0, True), told
+
+
+def test_time_passes_between_messages(cases, capsys):
+    """The first window has lingered when the third message comes."""
+    text = """
+  - name: two windows
+    config: {executor: {window_size: 10, window_linger_s: 5}}
+    input: [{json: {name: a}}, {json: {name: b}}, {advance_s: 6}, {json: {name: c}}]
+    executor: [{args: ["..."]}]
+    expect: {events: {WindowFinished: 2}}
+"""
+    assert cases(text, capsys)[0] == 0
+    assert "told 1 times" in cases(text.replace("{advance_s: 6}, ", ""), capsys)[1]
+
+
+def test_a_sink_fails_as_the_case_says(cases, capsys):
+    """More often than it is tried again: a dead letter. A sink that is none is told."""
+    text = """
+  - name: down
+    config: {executor: {window_size: 1}}
+    input: [{text: a}, {text: b}]
+    sinks: {kafka-out: [no route, no route, no route, null]}
+    expect: {dead_letters: [{kind: sink, label: "input:0:0", error: no route}], deliveries: {kafka-out: {count: 1}}}
+"""
+    step = text.replace("{text: a}, {text: b}", "{text: a}, {advance_s: 60}, {text: b}")
+    code, told = cases(step, capsys, flow="echo")
+    assert code == 0, told
+    assert (
+        "there is no kafka-in; there are: kafka-out"
+        in cases(text.replace("{kafka-out: [no", "{kafka-in: [no"), capsys)[1]
+    )
+
+
 def test_a_message_has_its_value_in_any_form(cases, capsys, tmp_path):
     """Text, JSON, base64, a file, or none; with key and partition."""
     (tmp_path / "body.txt").write_text("from a file")
@@ -181,8 +227,13 @@ def test_a_message_has_its_value_in_any_form(cases, capsys, tmp_path):
         ("{name: x, inputs: []}", "lengths.test.yaml:3:15 cases[0].inputs: unknown key; did you mean 'input'?"),
         ("{input: []}", "cases[0].name: is missing"),
         ("{name: x, expect: {commited: {}}}", "lengths.test.yaml:3:24 cases[0].expect.commited: unknown key"),
-        ("{name: x, input: [{text: a, json: 1}]}", "a message has exactly one of text, json, base64, file, tombstone"),
+        (
+            "{name: x, input: [{text: a, json: 1}]}",
+            "a step of the input has exactly one of text, json, base64",
+        ),
         ("{name: x, input: [{key: k}]}", "this one has none"),
+        ("{name: x, input: [{advance_s: 1}], real: true}", "with `real: true` time passes by itself"),
+        ("{name: x, expect: {deliveries: {a: {data: ['('], match: pattern}}}}", "'(' is no regular expression"),
         ("{name: x, partitions: 0}", "cases[0].partitions: must be at least 1, not 0"),
         ("{name: x, executor: [{kind: burnt}]}", "cases[0].executor[0].kind: must be one of"),
         ("[", "is not YAML"),
@@ -224,7 +275,15 @@ def test_the_results_are_written_for_ci(cases, capsys, tmp_path):
 def test_the_processes_settings_do_not_reach_the_cases(cases, capsys, monkeypatch):
     """A DRAKKAR_ variable of the developer's shell changes no result."""
     monkeypatch.setenv("DRAKKAR_SINKS__KAFKA__OTHER__TOPIC", "t")
+    monkeypatch.setenv("DRAKKAR_CONFIG", "/nowhere.yaml")
     assert cases(GOOD, capsys)[0] == 0
+
+
+def test_the_settings_beside_the_flow_hold_for_its_cases(cases, capsys, tmp_path):
+    """Found as `run` finds them."""
+    (tmp_path / "drakkar.yaml").write_text("sinks: {kafka: {counts: {topic: t}}}\n")
+    code, told = cases(GOOD.replace("kafka-out", "kafka-counts"), capsys)
+    assert code == 0, told
 
 
 def test_the_cases_of_the_main_job_and_the_examples_pass(capsys):
@@ -234,3 +293,24 @@ def test_the_cases_of_the_main_job_and_the_examples_pass(capsys):
     out = capsys.readouterr().out
     assert caught.value.code in (0, None), out
     assert "examples/02_handler.test.yaml" in out
+
+
+def test_letters_that_were_expected_and_did_not_come_are_told(cases, capsys):
+    """Also when there are none at all to show."""
+    text = """
+  - name: one
+    input: [{json: {name: a}}]
+    executor: [{stdout: "1"}]
+    expect: {dead_letters: 1}
+"""
+    code, told = cases(text, capsys)
+    assert code == 1
+    assert "dead letters (1 expected): none came" in told
+
+
+@pytest.mark.parametrize("kind", [CaseFile, Case, StepCase, RuleCase, SinkCase, Expectation])
+def test_every_field_of_the_cases_is_on_the_page(kind):
+    """In the section about them, as code."""
+    section = (ROOT / "docs" / "testing.md").read_text().partition("## Cases in YAML")[2]
+    names = [field.alias or name for name, field in kind.model_fields.items()]
+    assert [name for name in names if f"`{name}`" not in section] == []

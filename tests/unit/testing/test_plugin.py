@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+
+from drakkar_flow import ExecutorTask, Handler, KafkaPayload, StreamFlow
+from drakkar_flow.testing import plugin
 
 pytest_plugins = ["pytester"]
 
 FLOW = """
+import asyncio
+import sys
+
 from drakkar_flow import ExecutorTask, Handler, KafkaPayload, StreamFlow
 
 class Upper(Handler[str, str]):
@@ -92,7 +100,8 @@ def test_it(drakkar_kit):
     kit.wait_for(lambda: kit.failure)
 
 async def leave(value):
-    raise SystemExit(3)
+    asyncio.get_running_loop().call_soon(sys.exit, 3)
+    await asyncio.sleep(60)
 """
     )
     result = suite.runpytest_subprocess()
@@ -124,3 +133,59 @@ def test_it(pytestconfig):
     )
     result = suite.runpytest_subprocess("-p", "no:hypothesispytest", "-p", "no:anyio", "-p", "no:cov")
     result.assert_outcomes(passed=1)
+
+
+def echo() -> StreamFlow:
+    """A flow that delivers text as it is."""
+    return StreamFlow("echo").decode(str).route()
+
+
+def test_flows_of_one_test_each_have_their_sinks(drakkar_kit, memory_sink):
+    """The fixtures in this process; a sink that is given stands in for the flow's."""
+    down = memory_sink("out", script=[OSError("down")] * 3)
+    first, second = drakkar_kit(echo(), sinks=[down]), drakkar_kit(echo())
+    for kit in (first, second):
+        kit.send("a")
+        kit.wait_acknowledged()
+    assert (first.values, len(first.letters(kind="sink")), second.values) == ([], 1, ["a"])
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_the_fixtures_work_in_async_tests(drakkar_kit, drakkar_executor):
+    """They need no plugin for that, and the flow's loop is not the test's."""
+    kit = drakkar_kit(Words())
+    drakkar_executor.on(task_id="t-0").gives("seen")
+    kit.send("a")
+    kit.wait_acknowledged()
+    assert (kit.values, asyncio.get_running_loop().time() > kit.clock.now) == (["seen"], True)
+
+
+class Words(Handler[str, str]):
+    """A task for each record; its output is delivered."""
+
+    async def arrange(self, messages, pending):
+        return [ExecutorTask(task_id=f"t-{m.offset}", source_offsets=[m.offset]) for m in messages]
+
+    async def on_task_complete(self, result):
+        return KafkaPayload(data=result.stdout)
+
+
+def test_only_a_test_that_failed_has_the_flows_story(drakkar_kit, request):
+    """In a section of its report, by the name of the flow; not where it passed or was set up."""
+    kit = drakkar_kit(echo())
+    kit.send("a")
+    kit.wait_acknowledged()
+
+    def sections(when: str, outcome: str) -> list[tuple[str, str]]:
+        report = pytest.TestReport(request.node.nodeid, ("", 0, ""), {}, outcome, None, when)
+        hook = plugin.pytest_runtest_makereport(request.node, None)
+        next(hook)
+        with pytest.raises(StopIteration):
+            hook.send(report)
+        return report.sections
+
+    ((title, story),) = sections("call", "failed")
+    assert title == "drakkar flow echo"
+    assert "input:0:0 done" in story
+    assert sections("call", "passed") == sections("setup", "failed") == []

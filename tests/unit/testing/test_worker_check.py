@@ -57,6 +57,20 @@ def test_a_child_that_behaves_passes(name: str, framing: str) -> None:
     assert "it ends with 0 when its stdin ends" in list(check_worker(command(name, framing, 1)))
 
 
+def test_a_child_without_a_json_parser_passes() -> None:
+    """The check writes JSON as the real parent does: without spaces, `type` first, then `id`."""
+    script = r"""
+        read -r hello
+        case $hello in '{"type":"hello","protocol":"drakkar-worker","versions":[1]'*) ;; *) exit 9 ;; esac
+        echo '{"type":"ready","version":1}'
+        while IFS= read -r frame; do
+            case $frame in '{"type":"task","id":'*) ;; *) continue ;; esac
+            id=${frame#'{"type":"task","id":'}
+            echo "{\"id\":${id%%[!0-9]*}}"
+        done"""
+    assert "it ends with 0 when its stdin ends" in list(check_worker(["sh", "-c", script]))
+
+
 def run(*arguments: str) -> int:
     """The exit code of the command line."""
     with pytest.raises(SystemExit) as caught:

@@ -7,6 +7,7 @@ opening ── ready ──┬── retired: gets no more requests, ends its la
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import time
 from typing import NamedTuple, Protocol
@@ -62,9 +63,14 @@ class Owner(Protocol):
 
 
 class Child:
-    """Speaks with one process. `in_flight` are its requests by id, `capacity` how many it may have now."""
+    """Speaks with one process. `in_flight` are its requests by id, `capacity` how many it may have now.
 
-    def __init__(self, number: int, config: PersistentConfig, limits: ChildLimits, owner: Owner) -> None:
+    `share` is how much of its requests it may answer before it is replaced.
+    """
+
+    def __init__(
+        self, number: int, config: PersistentConfig, limits: ChildLimits, owner: Owner, share: float = 1.0
+    ) -> None:
         self.number = number
         self.capacity = 0
         self.in_flight: dict[int, Request] = {}
@@ -81,6 +87,7 @@ class Child:
         self._overdue: dict[int, float] = {}  # ran out of time, and until when a cancel may take effect
         self._timer: asyncio.TimerHandle | None = None
         self._heard_at = self._busy_since = self.born_at = time.monotonic()
+        self._last = math.ceil((config.recycle_after_requests or 0) * share)  # request; 0: there is no last one
         self._retired = False
         self._dismissed = False
         self._verdict: Farewell | None = None
@@ -116,7 +123,7 @@ class Child:
         self._process.write(data)
         if self._timer is None:
             self._arm(now)
-        if number == self._config.recycle_after_requests:
+        if number == self._last:
             self.retire()
 
     def give_up(self, request: Request) -> None:
@@ -182,13 +189,16 @@ class Child:
         except ProtocolError as exc:
             self._doom("protocol", f"child {self.number} broke the protocol: {exc}")
             return
+        if self._process.ended:
+            self.capacity = 0
         owner.turned(self)
-        if self._retired:
-            self._kill_if_hopeless()
+        self._kill_if_hopeless()
 
     def on_log(self, data: bytes) -> None:
         """Pass its log lines on."""
-        lines, more = self._log.feed(data)
+        self._pass_on(*self._log.feed(data))
+
+    def _pass_on(self, lines: list[str], more: int) -> None:
         if lines:
             self._owner.logged(self, lines, more)
 
@@ -203,6 +213,7 @@ class Child:
     def on_end(self, exit_code: int) -> None:
         """It is gone: what it had is lost."""
         self.capacity = 0
+        self._pass_on(*self._log.end())
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -233,6 +244,10 @@ class Child:
         assert self.conversation is not None
         return self.conversation.dialect
 
+    @property
+    def _silent_since(self) -> float:
+        return max(self._heard_at, self._busy_since)
+
     def _open(self, data: bytes) -> None:
         try:
             opened = self._opening.feed(data)
@@ -262,7 +277,7 @@ class Child:
         if oldest is not None:
             due = min(due, oldest.sent_at + self._limits.timeout_s)
         if self._config.idle_output_timeout_s is not None:
-            due = min(due, max(self._heard_at, self._busy_since) + self._config.idle_output_timeout_s)
+            due = min(due, self._silent_since + self._config.idle_output_timeout_s)
         if due < float("inf"):
             self._timer = self._loop.call_later(max(0.0, due - now), self._look_at_clock)
 
@@ -272,7 +287,7 @@ class Child:
             return
         now = time.monotonic()
         idle_s = self._config.idle_output_timeout_s
-        if idle_s is not None and now - max(self._heard_at, self._busy_since) >= idle_s:
+        if idle_s is not None and now - self._silent_since >= idle_s:
             self._doom("timeout", f"child {self.number} wrote nothing for {idle_s:g} s", blame=False)
             return
         for request in list(self.in_flight.values()):

@@ -13,6 +13,9 @@ MARKER = b"#drakkar-"
 """How the line begins that ends a task's output, and that the filter has to pass through; a number follows."""
 
 
+_MOST_DIGITS = 20  # beyond, it is no number of ours, and Python refuses to read thousands of them
+
+
 class LinePerTask:
     """Each task is a line, and each line is answered by exactly one, in the same order.
 
@@ -88,7 +91,7 @@ class LinesToMarker:
 
     def _end(self, marker: bytes) -> Answer:
         number = marker[len(MARKER) :]
-        if not number.isdigit():
+        if not number.isdigit() or len(number) > _MOST_DIGITS:
             raise ProtocolError(f"a marker line without a number: {shown(marker)}")
         self._output.append(b"")
         stdout = b"\n".join(self._output).decode("utf-8", "replace")

@@ -173,7 +173,7 @@ def _stdin_bytes(task: ExecutorTask) -> bytes:
 def _json(request: _Request) -> bytes:
     try:
         return _encode(request)
-    except (TypeError, ValueError) as exc:  # metadata of a type of its own, a text that is no Unicode
+    except Exception as exc:  # metadata of a type of its own or that holds itself, a text that is no Unicode
         raise Unspeakable(f"the task can't be written as JSON: {exc}") from exc
 
 

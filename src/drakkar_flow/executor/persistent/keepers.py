@@ -13,14 +13,15 @@ from contextlib import suppress
 from drakkar_flow.config.executor import ExecutorConfig
 from drakkar_flow.executor.base import outlast
 from drakkar_flow.executor.confine import confined
-from drakkar_flow.executor.environment import base_environment, find_program
+from drakkar_flow.executor.environment import base_environment, find_program, forget_programs
+from drakkar_flow.executor.orphans import Guard
 from drakkar_flow.executor.persistent.child import Child, ChildLimits, Farewell, Owner
 from drakkar_flow.executor.persistent.process import Spawned, spawn
 from drakkar_flow.executor.spawn import Environment, Spawner
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.breaker import Breaker, BreakerState
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import ChildEnded, ChildStarted, ExecutorBreakerChanged
+from drakkar_flow.observe.executor_events import ChildEnded, ChildStarted, ExecutorBreakerChanged
 
 __all__ = ["Keepers"]
 
@@ -43,6 +44,7 @@ class Keepers:
         self._config = config
         self._settings = settings = config.persistent
         self._bus = bus
+        self._guard = Guard(bus)
         self._owner = owner
         self._on_open = on_open
         caps = (config.max_stdout_bytes, config.max_stderr_bytes)
@@ -61,9 +63,10 @@ class Keepers:
         self._woken = asyncio.Event()
         self._failure: asyncio.Future[str] = self._loop.create_future()
         self._warm: asyncio.Future[str] = self._loop.create_future()
-        self._environment = Environment(base_environment(self._config, os.environ))
+        self._environment = Environment(base_environment(self._config, os.environ, self._guard.variables))
         self._spawner = Spawner(self._config.cwd)
         self._spawning = ThreadPoolExecutor(1, thread_name_prefix="spawn")
+        self._guard.start()
         self._tasks = [self._loop.create_task(self._keep(number)) for number in range(self.size)]
         await asyncio.wait([self._warm, self._failure], return_when=asyncio.FIRST_COMPLETED)
         if not self._failure.done() and self._settings.protocol == "lines":
@@ -81,6 +84,7 @@ class Keepers:
         await outlast(asyncio.ensure_future(asyncio.gather(*self._tasks)))
         self._tasks.clear()
         self._spawning.shutdown()
+        self._guard.close()
 
     # --- what the pool tells --------------------------------------------------------------------
 
@@ -91,8 +95,12 @@ class Keepers:
             if self._settings.protocol == "lines":  # it has shown nothing yet
                 child.allow(0)
                 self._loop.call_later(_EARLY_S, self._try, child)
-        elif not self._warm.done() and sum(child.capacity > 0 for child in self.children) == self.size:
+        elif not self._warm.done() and self._ready == self.size:
             self._warm.set_result("")
+
+    @property
+    def _ready(self) -> int:
+        return sum(child.capacity > 0 for child in self.children)
 
     def answered(self, child: Child) -> None:
         """A child has answered: those after a failure have shown that they work."""
@@ -103,8 +111,10 @@ class Keepers:
             self._note_breaker("a child has answered")
 
     def recycle(self, now: float) -> None:
-        """Replace the children that are too old or too large."""
-        for child in list(self.children):
+        """Replace a child that is too old or too large, one after the other, so that the others do its work."""
+        for child in self.children:
+            if self._ready < self.size:
+                return
             child.recycle_if_due(now)
 
     def _try(self, child: Child) -> None:
@@ -115,9 +125,11 @@ class Keepers:
 
     async def _keep(self, number: int) -> None:
         fruitless = 0  # lives in a row that failed without an answer
+        share = (number + 1) / self.size  # first lives differ in length, else all would be replaced at once
         while (ticket := await self._permission()) is not None:
             self._tickets[number] = ticket
-            farewell = await self._one_life(number)
+            farewell = await self._one_life(number, share)
+            share = 1.0
             self._judge(ticket, farewell)
             if farewell.failed and not self._closing:
                 fruitless = 0 if farewell.answered else fruitless + 1
@@ -140,12 +152,13 @@ class Keepers:
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
 
-    async def _one_life(self, number: int) -> Farewell:
+    async def _one_life(self, number: int, share: float) -> Farewell:
         try:
             spawned = await self._spawn()
         except (OSError, ValueError) as exc:
+            forget_programs()
             return Farewell(f"child {number} can't be started: {exc}", failed=True)
-        child = Child(number, self._settings, self._limits, self._owner)
+        child = Child(number, self._settings, self._limits, self._owner, share)
         self.children.append(child)
         self._bus.emit(ChildStarted(number, spawned.pid))
         child.begin(spawned)

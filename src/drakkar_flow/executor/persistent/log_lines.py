@@ -35,6 +35,10 @@ class LogLines:
         shown = [line[:_MAX_LINE_BYTES].decode("utf-8", "replace") for line in lines[:_MAX_LINES]]
         return shown, max(0, len(lines) - _MAX_LINES)
 
+    def end(self) -> tuple[list[str], int]:
+        """The last line, if nothing ended it."""
+        return self.feed(b"\n")
+
     @property
     def tail(self) -> str:
         """The last line that was written, unfinished or not; empty when there was none."""

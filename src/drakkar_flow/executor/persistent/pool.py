@@ -19,9 +19,10 @@ from drakkar_flow.executor.persistent.request import Request
 from drakkar_flow.executor.persistent.tally import Tally
 from drakkar_flow.executor.precomputed import precomputed
 from drakkar_flow.executor.priority import PriorityQueue
-from drakkar_flow.model.task import ExecutorTask
+from drakkar_flow.model.task import ExecutorError, ExecutorTask
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import ChildLogged, TaskFellBack
+from drakkar_flow.observe.events import TaskFellBack
+from drakkar_flow.observe.executor_events import ChildLogged
 
 __all__ = ["PersistentExecutor"]
 
@@ -45,6 +46,7 @@ class PersistentExecutor:
         self._keepers = Keepers(config, bus, self, self._divert_waiting)
         self._children = self._keepers.children
         self._per_child = settings.max_in_flight_per_child or (64 if settings.protocol == "lines" else 1)
+        self._command = [config.binary_path or "", *settings.args]
         self._waiting = PriorityQueue[Request]()
         self._ended = 0
         self._started = False
@@ -156,7 +158,7 @@ class PersistentExecutor:
             reason = f"{why}; executor.persistent.fallback_oneshot would run it as a process of its own"
             self._tell(request, failed(request.task, "protocol", reason, None, 0.0))
             return
-        self._bus.emit(TaskFellBack(request.task.task_id, why))
+        self._bus.emit(TaskFellBack(request.task.task_id, why, tuple(request.task.source_offsets[:10])))
 
         def ended(outcome: Outcome | None) -> None:
             told, request.done = request.done, None
@@ -186,6 +188,9 @@ class PersistentExecutor:
     def _tell(self, request: Request, outcome: Outcome | None) -> None:
         done, request.done = request.done, None
         if done is not None:
+            if type(outcome) is ExecutorError:
+                outcome.executor = "persistent"
+                outcome.command = self._command
             self._ended += 1
             self._tally.note(request, outcome)
             done(outcome)

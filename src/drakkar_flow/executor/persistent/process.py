@@ -61,7 +61,7 @@ def spawn(spawner: Spawner, path: str, args: Sequence[str], env: Environment) ->
             with suppress(OSError):  # the system's limit for this user
                 fcntl.fcntl(pipe[mine], fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         pid = spawner.spawn(path, args, env, (theirs[0], theirs[1], theirs[2]))
-        return Spawned(pid, os.pidfd_open(pid), *opened)
+        return Spawned(pid, _watched(pid), *opened)
     except BaseException:
         for descriptor in opened:
             os.close(descriptor)
@@ -69,6 +69,16 @@ def spawn(spawner: Spawner, path: str, args: Sequence[str], env: Environment) ->
     finally:
         for descriptor in theirs:
             os.close(descriptor)
+
+
+def _watched(pid: int) -> int:
+    """The descriptor that tells the end of a program; one that can't be watched is ended."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        os.killpg(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 class Process:
@@ -119,6 +129,11 @@ class Process:
             for kill in (os.killpg, os.kill):  # the second in case it left its group
                 with suppress(ProcessLookupError, PermissionError):
                     kill(self.pid, signal.SIGKILL)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was reaped: what is heard now are its last words."""
+        return self._pidfd < 0
 
     def resident_bytes(self) -> int:
         """Its resident memory; 0 when it can't be told."""

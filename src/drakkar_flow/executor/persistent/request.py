@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -42,3 +43,14 @@ class Request:
         """Give the task up; nothing happens once it is over."""
         if self.done is not None:
             self._cancel(self)
+
+    def state(self) -> str:
+        """Where the task is now, for people."""
+        if self.done is None:
+            return "has ended"
+        if self.elsewhere is not None:
+            return self.elsewhere.state()
+        now = time.monotonic()
+        if self.child is not None:
+            return f"child {self.child.number}, pid {self.child.pid}, has it for {now - self.sent_at:.1f} s"
+        return f"waits for a child for {now - self.submitted_at:.1f} s"

@@ -6,10 +6,11 @@ import asyncio
 import time
 
 from drakkar_flow.executor.base import Outcome
+from drakkar_flow.executor.ended import task_finished
 from drakkar_flow.executor.persistent.request import Request
-from drakkar_flow.model.task import ExecutorError, ExecutorResult
+from drakkar_flow.model.task import ExecutorResult
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import TaskFinished, TasksCompleted, TasksStarted
+from drakkar_flow.observe.events import TasksCompleted, TasksStarted
 
 __all__ = ["Tally"]
 
@@ -39,7 +40,7 @@ class Tally:
             self.started += 1
             waited_s = time.monotonic() - request.submitted_at
         self.report()
-        self._bus.emit(_finished(request, outcome, waited_s))
+        self._bus.emit(task_finished(outcome, waited_s))
 
     def report(self) -> None:
         """Emit what was counted since the last time."""
@@ -51,20 +52,3 @@ class Tally:
             self._bus.emit(TasksCompleted(tuple(self._durations), tuple(self._waits)))
             self._durations.clear()
             self._waits.clear()
-
-
-def _finished(request: Request, outcome: Outcome | None, waited_s: float) -> TaskFinished:
-    if outcome is None:
-        return TaskFinished("cancelled", "", 0.0, waited_s, 0.0)
-    error = outcome if isinstance(outcome, ExecutorError) else None
-    return TaskFinished(
-        "failed" if error else "completed",
-        error.kind if error else "",
-        outcome.duration_seconds,
-        waited_s,
-        0.0,
-        outcome.stdout_truncated,
-        outcome.stderr_truncated,
-        request.task.task_id,
-        (error.exception or f"exit code {error.exit_code}") if error else "",
-    )

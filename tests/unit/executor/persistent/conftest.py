@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
@@ -13,17 +14,21 @@ import pytest
 from drakkar_flow.config.executor import ExecutorConfig
 from drakkar_flow.executor.base import Outcome, run
 from drakkar_flow.executor.oneshot import OneshotExecutor
+from drakkar_flow.executor.persistent import child as child_module
+from drakkar_flow.executor.persistent import keepers as keepers_module
+from drakkar_flow.executor.persistent import pool as pool_module
 from drakkar_flow.executor.persistent.pool import PersistentExecutor
 from drakkar_flow.model.task import ExecutorTask
 from drakkar_flow.observe import events as ev
+from drakkar_flow.observe import executor_events as xev
 from drakkar_flow.observe.bus import Bus
 from support.children import command
 
 HEARD = (
-    ev.ChildStarted,
-    ev.ChildEnded,
-    ev.ChildLogged,
-    ev.ExecutorBreakerChanged,
+    xev.ChildStarted,
+    xev.ChildEnded,
+    xev.ChildLogged,
+    xev.ExecutorBreakerChanged,
     ev.TaskFellBack,
     ev.TaskFinished,
     ev.TasksCompleted,
@@ -75,6 +80,34 @@ def make_worker(make_pool: Pool) -> Pool:
         return await make_pool(command(name, framing, number), **keys)
 
     return make
+
+
+class Later:
+    """Seconds that have passed for a pool and its children though nobody waited for them."""
+
+    def __init__(self) -> None:
+        self._passed_s = 0.0
+
+    def monotonic(self) -> float:
+        """The time, as the pool sees it."""
+        return time.monotonic() + self._passed_s
+
+    def let_pass(self, seconds: float, pool: PersistentExecutor) -> None:
+        """Let seconds pass; each child looks at the clock, as its timer would have it do."""
+        self._passed_s += seconds
+        for child in list(pool._children):
+            if child._timer is not None:
+                child._timer.cancel()
+            child._look_at_clock()
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Later:
+    """Moves the clock of a pool that is made after this."""
+    clock = Later()
+    for module in (pool_module, child_module, keepers_module):
+        monkeypatch.setattr(module, "time", clock)
+    return clock
 
 
 def task(stdin: str | bytes | None = "x", **fields: Any) -> ExecutorTask:

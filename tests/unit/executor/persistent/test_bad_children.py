@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 
 from drakkar_flow.executor.base import run
-from drakkar_flow.executor.persistent import pool as pool_module
 from drakkar_flow.executor.persistent.pool import PersistentExecutor
 from drakkar_flow.model.task import ExecutorError, ExecutorResult
 from drakkar_flow.observe import events as ev
-from unit.executor.persistent.conftest import Pool, of, run_all, task
+from drakkar_flow.observe import executor_events as xev
+from support.processes import programs
+from unit.executor.persistent.conftest import Later, Pool, of, run_all, task
 
 pytestmark = pytest.mark.anyio
 
@@ -31,6 +30,19 @@ BREAKS = {
     "flood": ("protocol", "bytes"),
     "closes_stdout": ("protocol", "closed its stdin or stdout and went on"),
 }
+
+CANCELS = """if True:
+    import json, sys
+    sys.stdin.readline()
+    say = lambda **fields: print(json.dumps(fields), flush=True)
+    say(type="ready", version=1, max_in_flight=2, capabilities=["cancel"])
+    for line in sys.stdin:
+        frame = json.loads(line)
+        if frame["type"] == "cancel":
+            say(id=frame["id"], exit_code=1)
+        elif frame["stdin"] == "quick":
+            say(id=frame["id"], stdout="quick")
+"""
 
 
 @pytest.mark.parametrize("framing", ["json-lines", "length-prefixed"])
@@ -45,9 +57,10 @@ async def test_a_broken_protocol_costs_the_request_and_says_why(
     assert isinstance(outcome, ExecutorError)
     assert outcome.kind == kind
     assert reason in (outcome.exception or "")
-    await until(lambda: len(of(ev.ChildStarted, events)) == 2)
-    assert [event.failed for event in of(ev.ChildEnded, events)] == [True]
-    assert outcome.pid == of(ev.ChildEnded, events)[0].pid
+    assert (outcome.executor, outcome.command[0]) == ("persistent", sys.executable)
+    await until(lambda: len(of(xev.ChildStarted, events)) == 2)
+    assert [event.failed for event in of(xev.ChildEnded, events)] == [True]
+    assert outcome.pid == of(xev.ChildEnded, events)[0].pid
 
 
 async def test_noise_on_stdout_is_shown(make_worker: Pool):
@@ -65,7 +78,7 @@ async def test_a_second_answer_kills_the_child_but_not_what_was_answered(make_wo
     assert isinstance(result, ExecutorResult)
     outcome = await run(pool, task("b"))
     assert isinstance(outcome, ExecutorResult | ExecutorError)
-    assert "answered request 1 a second time" in of(ev.ChildEnded, events)[0].reason
+    assert "answered request 1 a second time" in of(xev.ChildEnded, events)[0].reason
 
 
 async def test_a_crash_costs_what_was_under_way_in_that_child_only(make_worker: Pool, until: Until):
@@ -84,6 +97,14 @@ async def test_the_last_words_of_a_child_are_told(make_pool: Pool):
     outcome = await run(pool, task())
     assert isinstance(outcome, ExecutorError)
     assert outcome.exception == ("child 0 ended with exit code 4 with a request; its stderr ended with: out of cheese")
+
+
+async def test_a_last_line_without_an_end_is_logged(make_pool: Pool, events: list[ev.Event], until: Until):
+    """Many a program that gives up writes one."""
+    pool = await make_pool(["sh", "-c", "read line; printf 'out of cheese' >&2; exit 4"], protocol="lines")
+    await run(pool, task())
+    await until(lambda: of(xev.ChildEnded, events))
+    assert [event.lines for event in of(xev.ChildLogged, events)] == [("out of cheese",)]
 
 
 async def test_a_child_that_met_a_limit_is_told_so(make_pool: Pool):
@@ -106,11 +127,11 @@ async def test_a_request_that_is_never_answered_times_out(make_worker: Pool, nam
     assert (outcome.kind, outcome.exception, outcome.stderr) == ("timeout", "Timeout after 0.1s", "task timed out")
     after = await run(pool, task())
     assert after.pid != outcome.pid
-    assert [event.failed for event in of(ev.ChildEnded, events)] == [False]
+    assert [event.failed for event in of(xev.ChildEnded, events)] == [False]
 
 
 async def test_others_are_let_finish_when_one_request_times_out(
-    make_pool: Pool, events: list[ev.Event], until: Until, tmp_path: Path
+    make_pool: Pool, events: list[ev.Event], until: Until, later: Later, tmp_path: Path
 ):
     """The child gets nothing new and is killed when the others have ended."""
     script = """if True:
@@ -125,10 +146,13 @@ async def test_others_are_let_finish_when_one_request_times_out(
         time.sleep(1000)
     """
     signal = tmp_path / "go"
-    pool = await make_pool([sys.executable, "-c", script, str(signal)], executor={"task_timeout_seconds": 0.5})
+    pool = await make_pool([sys.executable, "-c", script, str(signal)], executor={"task_timeout_seconds": 100})
     late = asyncio.create_task(run(pool, task("late")))
-    await asyncio.sleep(0.3)
+    await until(lambda: pool.statistics().running == 1)
+    later.let_pass(60, pool)
     second = asyncio.create_task(run(pool, task("second")))
+    await until(lambda: pool.statistics().running == 2)
+    later.let_pass(60, pool)
     assert (await late).kind == "timeout"
     signal.touch()
     result = await second
@@ -136,30 +160,40 @@ async def test_others_are_let_finish_when_one_request_times_out(
     assert result.stdout == "in time"
     third = pool.submit(task("third"), 0, lambda _: None)
     assert pool.statistics().waiting == 1
-    await until(lambda: len(of(ev.ChildStarted, events)) == 2)
-    assert [event.failed for event in of(ev.ChildEnded, events)] == [False]
+    await until(lambda: len(of(xev.ChildStarted, events)) == 2)
+    assert [event.failed for event in of(xev.ChildEnded, events)] == [False]
     third.cancel()
 
 
-async def test_a_child_that_can_cancel_lives_on_after_a_timeout(make_pool: Pool, events: list[ev.Event]):
+async def test_a_child_that_can_cancel_lives_on_after_a_timeout(
+    make_pool: Pool, events: list[ev.Event], until: Until, later: Later
+):
     """It is asked to, answers, and does the next task."""
-    script = """if True:
-        import json, sys
-        sys.stdin.readline()
-        say = lambda **fields: print(json.dumps(fields), flush=True)
-        say(type="ready", version=1, max_in_flight=2, capabilities=["cancel"])
-        for line in sys.stdin:
-            frame = json.loads(line)
-            if frame["type"] == "cancel":
-                say(id=frame["id"], exit_code=1)
-            elif frame["stdin"] == "quick":
-                say(id=frame["id"], stdout="quick")
-    """
-    pool = await make_pool([sys.executable, "-c", script], executor={"task_timeout_seconds": 0.1, "kill_grace_s": 20.0})
-    assert (await run(pool, task("slow"))).kind == "timeout"
+    limits = {"task_timeout_seconds": 100, "kill_grace_s": 20.0}
+    pool = await make_pool([sys.executable, "-c", CANCELS], executor=limits)
+    slow = asyncio.create_task(run(pool, task("slow")))
+    await until(lambda: pool.statistics().running == 1)
+    later.let_pass(110, pool)
+    assert (await slow).kind == "timeout"
     assert (await run(pool, task("quick"))).stdout == "quick"
-    assert len(of(ev.ChildStarted, events)) == 1
+    assert len(of(xev.ChildStarted, events)) == 1
     assert pool.statistics().running == 0
+
+
+async def test_a_cancel_that_was_answered_is_not_held_against_the_child_later(
+    make_pool: Pool, events: list[ev.Event], until: Until, later: Later
+):
+    """However long ago it was when the next task runs out of time."""
+    limits = {"task_timeout_seconds": 100, "kill_grace_s": 20.0}
+    pool = await make_pool([sys.executable, "-c", CANCELS], executor=limits)
+    for _ in range(2):
+        slow = asyncio.create_task(run(pool, task("slow")))
+        await until(lambda: pool.statistics().running == 1)
+        later.let_pass(110, pool)
+        assert (await slow).kind == "timeout"
+        assert (await run(pool, task("quick"))).stdout == "quick"
+        later.let_pass(60, pool)
+    assert len(of(xev.ChildStarted, events)) == 1
 
 
 async def test_silence_ends_a_child_long_before_its_tasks_time_out(make_worker: Pool):
@@ -170,11 +204,18 @@ async def test_silence_ends_a_child_long_before_its_tasks_time_out(make_worker: 
     assert outcomes[0].exception == "child 0 wrote nothing for 0.1 s"
 
 
-async def test_progress_is_not_silence(make_worker: Pool):
+async def test_progress_is_not_silence(make_worker: Pool, until: Until, later: Later):
     """Who says that it works on gets all the time a task has."""
-    pool = await make_worker("only_progress", 0.01, idle_output_timeout_s=0.15, executor={"task_timeout_seconds": 0.4})
-    outcome = await run(pool, task())
-    assert outcome.exception == "Timeout after 0.4s"
+    limits = {"task_timeout_seconds": 100}
+    pool = await make_worker("only_progress", 0.01, idle_output_timeout_s=50, executor=limits)
+    outcome = asyncio.create_task(run(pool, task()))
+    await until(lambda: pool.statistics().running == 1)
+    (child,) = pool._children
+    for _ in range(3):
+        later.let_pass(40, pool)
+        now = later.monotonic()
+        await until(lambda now=now: child._heard_at >= now or outcome.done())
+    assert (await outcome).exception == "Timeout after 100s"
 
 
 async def test_a_child_that_never_reads_holds_up_nobody_else(make_worker: Pool):
@@ -189,7 +230,7 @@ async def test_a_flood_on_stderr_neither_blocks_nor_fills_the_log(make_worker: P
     pool = await make_worker("flood_stderr", 4)
     (result,) = await run_all(pool, "x")
     assert result.stdout == "x"
-    logged = of(ev.ChildLogged, events)
+    logged = of(xev.ChildLogged, events)
     assert max(len(event.lines) for event in logged) <= 20
     assert max(len(line) for event in logged for line in event.lines) <= 1001
 
@@ -204,16 +245,18 @@ async def test_the_whole_group_goes_with_a_child(make_worker: Pool, is_alive: Ca
     await until(lambda: not is_alive(grandchild))
 
 
-async def test_many_crashes_leave_nothing_behind(make_worker: Pool):
+async def test_many_crashes_leave_nothing_behind(make_worker: Pool, until: Until):
     """Descriptors and processes do not grow with the number of lives."""
     pool = await make_worker("crash_after_n", 1, max_in_flight_per_child=1)
     us = psutil.Process()
     await run_all(pool, *map(str, range(4)))
+    await until(lambda: any(child.capacity for child in pool._children), "another life")
     before = us.num_fds()
     outcomes = await run_all(pool, *map(str, range(40)))
     assert sum(isinstance(outcome, ExecutorError) for outcome in outcomes) == 20
+    await until(lambda: any(child.capacity for child in pool._children), "another life")
     assert us.num_fds() <= before
-    assert len(us.children()) <= 1
+    assert len(programs()) <= 1
 
 
 async def test_a_child_that_ends_by_itself_while_idle_is_replaced(
@@ -223,8 +266,24 @@ async def test_a_child_that_ends_by_itself_while_idle_is_replaced(
     pool = await make_pool(["sh", "-c", "read line; echo $line"], protocol="lines")
     for lives in (1, 2, 3):
         assert (await run(pool, task())).stdout == "x\n"
-        await until(lambda lives=lives: len(of(ev.ChildEnded, events)) == lives)
-    assert {event.failed for event in of(ev.ChildEnded, events)} == {False}
+        await until(lambda lives=lives: len(of(xev.ChildEnded, events)) == lives)
+    assert {event.failed for event in of(xev.ChildEnded, events)} == {False}
+
+
+async def test_a_program_that_was_installed_anew_elsewhere_is_found(
+    make_pool: Pool, events: list[ev.Event], until: Until, tmp_path: Path
+):
+    """By an upgrade, say: where it was before is forgotten."""
+    for directory in ("old", "new"):
+        (tmp_path / directory).mkdir()
+    old, new = tmp_path / "old" / "a-cat", tmp_path / "new" / "a-cat"
+    old.symlink_to("/bin/cat")
+    env = {"PATH": f"{old.parent}:{new.parent}"}
+    pool = await make_pool(["a-cat"], {"env": env}, protocol="lines", breaker_cooldown_s=0.01)
+    old.rename(new)
+    psutil.Process(pool._children[0].pid).kill()
+    await until(lambda: len(of(xev.ChildStarted, events)) == 2)
+    assert (await run(pool, task())).stdout == "x\n"
 
 
 # --- crash loops --------------------------------------------------------------------------------
@@ -247,7 +306,7 @@ def make_looping(make_pool: Pool, tmp_path: Path) -> Callable[..., Awaitable[Per
 
 def states(events: list[ev.Event]) -> list[str]:
     """What the breaker went through."""
-    return [event.state for event in of(ev.ExecutorBreakerChanged, events)]
+    return [event.state for event in of(xev.ExecutorBreakerChanged, events)]
 
 
 async def test_a_crash_loop_opens_the_breaker_and_a_probe_closes_it(
@@ -257,8 +316,8 @@ async def test_a_crash_loop_opens_the_breaker_and_a_probe_closes_it(
     pool = await make_looping()
     await until(lambda: "half_open" in states(events))
     assert states(events)[:2] == ["open", "half_open"]
-    assert "exit code 3" in of(ev.ExecutorBreakerChanged, events)[0].reason
-    assert "ended with: broken" in of(ev.ExecutorBreakerChanged, events)[0].reason
+    assert "exit code 3" in of(xev.ExecutorBreakerChanged, events)[0].reason
+    assert "ended with: broken" in of(xev.ExecutorBreakerChanged, events)[0].reason
     waiting = asyncio.create_task(run_all(pool, *map(str, range(9))))
     await until(lambda: states(events).count("half_open") >= 3)
     (tmp_path / "broken").unlink()
@@ -266,12 +325,24 @@ async def test_a_crash_loop_opens_the_breaker_and_a_probe_closes_it(
     assert states(events)[-1] == "closed"
 
 
+async def test_children_that_end_with_0_and_did_nothing_are_a_crash_loop(
+    make_pool: Pool, events: list[ev.Event], until: Until, tmp_path: Path
+):
+    """Such as a program that only prints its usage: it would be started again and again."""
+    script = f"test -e {tmp_path}/broken && exit 0; exec cat"
+    pool = await make_pool(["sh", "-c", script], protocol="lines", breaker_failures=3)
+    (tmp_path / "broken").touch()
+    psutil.Process(pool._children[0].pid).kill()
+    await until(lambda: states(events) == ["open"])
+    assert len(of(xev.ChildStarted, events)) == 3
+
+
 async def test_a_worker_that_dies_of_its_first_task_gets_one_at_a_time(make_worker: Pool, events: list[ev.Event]):
     """After the first failure, though it could take four."""
     pool = await make_worker("crash_after_n", 0, breaker_cooldown_s=0.01)
     outcomes = await run_all(pool, *map(str, range(7)))
     assert {outcome.kind for outcome in outcomes} == {"crash"}
-    assert [event.requests for event in of(ev.ChildEnded, events)] == [4, 1, 1, 1]
+    assert [event.requests for event in of(xev.ChildEnded, events)] == [4, 1, 1, 1]
 
 
 async def test_in_a_crash_loop_each_probe_costs_one_request_at_most(make_pool: Pool, events: list[ev.Event]):
@@ -279,7 +350,7 @@ async def test_in_a_crash_loop_each_probe_costs_one_request_at_most(make_pool: P
     pool = await make_pool(["sh", "-c", "read line; exit 3"], protocol="lines", breaker_cooldown_s=0.01)
     outcomes = await run_all(pool, *map(str, range(70)))
     assert {outcome.kind for outcome in outcomes} == {"crash"}
-    assert [event.requests for event in of(ev.ChildEnded, events)] == [64, 1, 1, 1, 1, 1, 1]
+    assert [event.requests for event in of(xev.ChildEnded, events)] == [64, 1, 1, 1, 1, 1, 1]
 
 
 async def test_with_patience_tasks_fail_when_no_child_runs_for_long(make_looping: Pool, until: Until, events: Any):
@@ -291,31 +362,27 @@ async def test_with_patience_tasks_fail_when_no_child_runs_for_long(make_looping
 
 
 async def test_the_patience_of_a_task_does_not_count_the_time_it_waited_for_a_busy_child(
-    make_pool: Pool, until: Until, events: list[ev.Event], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_pool: Pool, until: Until, events: list[ev.Event], tmp_path: Path, later: Later
 ):
     """It begins when no child runs any more."""
-    passed_s = 0.0
-    monkeypatch.setattr(pool_module, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + passed_s))
     script = f"test -e {tmp_path}/broken && exit 3; exec sleep 1000"
     keys = {"max_in_flight_per_child": 1, "breaker_cooldown_s": 20.0, "unavailable_after_s": 10.0}
     pool = await make_pool(["sh", "-c", script], protocol="lines", **keys)
 
-    def keep_house() -> None:
+    def let_pass(seconds: float) -> None:
+        later.let_pass(seconds, pool)
         pool._housekeeping.cancel()
         pool._keep_house()
 
     outcomes = [asyncio.create_task(run(pool, task(name))) for name in ("first", "waits")]
     await until(lambda: pool.statistics()[:2] == (1, 1))
-    passed_s = 60.0
-    keep_house()
+    let_pass(15.0)
     (tmp_path / "broken").touch()
     psutil.Process(pool._children[0].pid).kill()
     await until(lambda: states(events) == ["open"])
-    passed_s = 65.0
-    keep_house()
+    let_pass(5.0)
     assert pool.statistics()[:2] == (0, 1)
-    passed_s = 75.0
-    keep_house()
+    let_pass(10.0)
     assert [(await outcome).kind for outcome in outcomes] == ["crash", "unavailable"]
 
 

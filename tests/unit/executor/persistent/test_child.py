@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 
+import psutil
 import pytest
 
 from drakkar_flow.config.limits import LimitsConfig
@@ -56,3 +59,31 @@ async def test_a_child_that_ended_has_no_room_when_its_owner_hears_of_it():
     (outcome,) = owner.outcomes
     assert isinstance(outcome, ExecutorError)
     assert outcome.exception == farewell.reason == "child 0 was killed by SIGKILL with a request"
+
+
+async def test_a_child_that_ended_has_no_room_while_its_last_words_are_heard():
+    """Its answer came with its end: what waits goes to another child, not to a dead one."""
+    owner = Watcher()
+    child = Child(0, PersistentConfig(protocol="lines"), LIMITS, owner)
+    child.begin(spawn(Spawner(), "/bin/sh", ["-c", "read line; echo $line; exit 3"], Environment({})))
+    asyncio.get_running_loop().remove_reader(child._process._stdout)
+    child.send(Request(task("x"), 0, lambda _: None, 0.0, lambda _: None), 0.0)
+    farewell = await child.ended
+    assert [outcome.stdout for outcome in owner.outcomes] == ["x\n"]
+    assert set(owner.rooms) == {0}
+    assert farewell.failed
+
+
+def test_a_program_that_can_not_be_watched_is_not_left_behind(monkeypatch: pytest.MonkeyPatch):
+    """For want of descriptors, say: it is ended and reaped, its pipes are closed."""
+    us = psutil.Process()
+    before = us.num_fds()
+
+    def refuse(pid: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        spawn(Spawner(), "/bin/sleep", ["1000"], Environment({}))
+    assert us.children() == []
+    assert us.num_fds() == before

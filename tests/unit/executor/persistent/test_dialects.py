@@ -151,12 +151,16 @@ def test_a_request_is_cancelled_only_where_the_child_can(framing: str):
     assert dialect_for(framing, LIMIT, can_cancel=False).cancel(3) is None  # type: ignore[arg-type]
 
 
+HOLDS_ITSELF: dict[str, object] = {}
+HOLDS_ITSELF["m"] = HOLDS_ITSELF
+
 UNSPEAKABLE = [
     (JsonLines, task("x" * 2000), "max_frame_bytes"),
     (LengthPrefixed, task("x" * 2000), "max_frame_bytes"),
     (JsonLines, task("\ud800"), "JSON"),
     (LengthPrefixed, task("\ud800"), "no text"),
     (JsonLines, task(metadata={"m": object()}), "JSON"),
+    (JsonLines, task(metadata=HOLDS_ITSELF), "JSON"),
     (LinePerTask, task("a\nb"), "several lines"),
     (LinesToMarker, task(b"a\nb\n"), "several lines"),
     (LinePerTask, task("\ud800"), "no text"),
@@ -180,8 +184,8 @@ def test_a_task_is_one_line_with_or_without_its_end(stdin: str | bytes | None, l
     assert LinePerTask(LIMIT).encode(1, task(stdin), 1.0) == line
 
 
-@pytest.mark.parametrize("marker", [b"#drakkar-\n", b"#drakkar-x\n", b"#drakkar--1\n"])
-def test_a_marker_without_a_number_breaks_the_protocol(marker: bytes):
+@pytest.mark.parametrize("number", [b"", b"x", b"-1", b"9" * 5000], ids=["none", "text", "negative", "long"])
+def test_a_marker_without_a_number_breaks_the_protocol(number: bytes):
     """Such a line was not written by us."""
     with pytest.raises(ProtocolError, match="without a number"):
-        list(LinesToMarker(LIMIT).feed(marker))
+        list(LinesToMarker(10_000).feed(b"#drakkar-%b\n" % number))

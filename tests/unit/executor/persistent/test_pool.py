@@ -7,7 +7,6 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import psutil
 import pytest
 
 from drakkar_flow.errors import ExecutorClosed, StartupError
@@ -15,6 +14,8 @@ from drakkar_flow.executor.base import Outcome, run
 from drakkar_flow.executor.persistent.pool import PersistentExecutor
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, PrecomputedResult
 from drakkar_flow.observe import events as ev
+from drakkar_flow.observe import executor_events as xev
+from support.processes import programs
 from unit.executor.persistent.conftest import Pool, of, run_all, task
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +30,7 @@ async def test_one_child_does_many_tasks(make_worker: Pool, framing: str, events
     results = await run_all(pool, *(f"input {number} \N{SNOWMAN}" for number in range(50)))
     assert [result.stdout for result in results] == [f"input {number} \N{SNOWMAN}" for number in range(50)]
     assert len({result.pid for result in results}) == 1
-    assert [event.child for event in of(ev.ChildStarted, events)] == [0]
+    assert [event.child for event in of(xev.ChildStarted, events)] == [0]
 
 
 async def test_what_a_child_reports_becomes_the_outcome(make_pool: Pool):
@@ -164,7 +165,7 @@ async def test_what_a_child_writes_to_stderr_is_logged(make_pool: Pool, events: 
     """Line by line, and never part of an answer."""
     pool = await make_pool(["sh", "-c", "echo hello >&2; echo there >&2; exec cat"], protocol="lines")
     assert [result.stdout for result in await run_all(pool, "x")] == ["x\n"]
-    await until(lambda: sum((event.lines for event in of(ev.ChildLogged, events)), ()) == ("hello", "there"))
+    await until(lambda: sum((event.lines for event in of(xev.ChildLogged, events)), ()) == ("hello", "there"))
 
 
 async def test_a_turn_of_the_loop_costs_one_event(make_pool: Pool, events: list[ev.Event]):
@@ -183,15 +184,15 @@ async def test_idle_children_end_by_themselves(make_worker: Pool, events: list[e
     """Their stdin is closed, they exit with 0, and nobody is to blame."""
     pool = await make_worker("good", children=2)
     await pool.close()
-    assert [event.failed for event in of(ev.ChildEnded, events)] == [False, False]
-    assert all("exit code 0" in event.reason for event in of(ev.ChildEnded, events))
+    assert [event.failed for event in of(xev.ChildEnded, events)] == [False, False]
+    assert all("exit code 0" in event.reason for event in of(xev.ChildEnded, events))
 
 
 async def test_a_child_that_does_not_end_is_killed(make_worker: Pool, events: list[ev.Event]):
     """After the grace, whatever signals it ignores."""
     pool = await make_worker("ignores_the_end", close_grace_s=0.05)
     await pool.close()
-    assert "SIGKILL" in of(ev.ChildEnded, events)[0].reason
+    assert "SIGKILL" in of(xev.ChildEnded, events)[0].reason
 
 
 async def test_closing_gives_up_what_runs_and_waits(make_worker: Pool):
@@ -234,7 +235,7 @@ async def test_a_start_that_fails_says_why(make_worker: Pool, name: str):
     """With what the child said last."""
     with pytest.raises(StartupError, match=STARTS[name]):
         await make_worker(name, start_timeout_s=0.3 if name == "no_handshake" else 10)
-    assert psutil.Process().children() == []
+    assert programs() == []
 
 
 async def test_every_child_is_warm_before_the_first_task(make_worker: Pool):

@@ -1,0 +1,165 @@
+"""The life of a flow itself, the same in a worker (`lifecycle.py`) and in the testing kit: start, drain, close.
+
+start   loop -> on_startup -> parts -> connect everything -> on_ready -> periodic functions -> read
+drain   the intake stops, periodic functions end, what is in flight may finish
+close   periodic functions -> the last commit, waited for, and on_revoke -> sinks -> dead letters ->
+        executor -> offload pool -> loop
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+from bytewax.dataflow import Dataflow
+
+from drakkar_flow.compiler.lower import compile_flow
+from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.engine.hooks import RunningHooks
+from drakkar_flow.engine.startup import Unreached, connect_all
+from drakkar_flow.graph.flow import StreamFlow
+from drakkar_flow.model.record import Lane
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events import DrainFinished, FlowFailed, StateChanged
+from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.failures import describe
+from drakkar_flow.runtime.parts import Parts
+
+__all__ = ["FlowLife"]
+
+_CLOSE_S = 10.0  # each of the sinks, the dead letters and the executor gets so long to let go
+
+
+class FlowLife:
+    """Starts and ends a flow on parts that its owner makes, and tells the bus of it. Use each instance once.
+
+    In this order: `open`, `prepare`, `read`; `stop` from any thread and at any time; `close`, also
+    after a start that failed. `log` hears of what could not be closed.
+    """
+
+    def __init__(self, flow: StreamFlow, bus: Bus, bridge: Bridge, log: Any) -> None:
+        self.flow = flow
+        self.failure: str | None = None
+        self.parts: Parts | None = None
+        self.hooks = RunningHooks(flow.hooks, bridge, bus)
+        self.stop_early = False
+        """Whether the end was asked for before there was anything to stop."""
+        self.stop_asked = asyncio.Event()
+        """Set on the loop when the end is asked for."""
+        self._bus = bus
+        self._bridge = bridge
+        self._log = log
+        self._closing = threading.Lock()
+        self._closed = False
+        self._reading = False
+        self._drain_started_at: float | None = None
+
+    def open(self, config: DrakkarConfig) -> DrakkarConfig:
+        """Start the loop and let `on_startup` look at the configuration; returns what it makes of it.
+
+        Raises:
+            StartupError: it raised or returned no valid configuration.
+        """
+        self._bus.emit(StateChanged("starting", flow=self.flow.name, config=str(config.file or "")))
+        self._bridge.open()
+        return self.hooks.startup(config)
+
+    def prepare(self, parts: Parts, check_source: Callable[[Unreached], None] | None = None) -> Dataflow:
+        """Compile the flow, connect its parts, call `on_ready` and start the periodic functions.
+
+        Raises:
+            FlowError, StartupError: with everything that is wrong.
+        """
+        self.parts = parts
+        dataflow = compile_flow(self.flow, parts)
+        self._bridge.run(connect_all(parts, self._log, check_source))
+        self.hooks.ready(parts.config, parts.sinks.values())
+        return dataflow
+
+    def read(self) -> None:
+        """Begin to read."""
+        assert self.parts is not None
+        if self.stop_early:
+            self.parts.control.stop()
+        self._reading = True
+        self._bus.emit(StateChanged("running", flow=self.flow.name))
+        self.parts.reader.start()
+
+    def stop(self) -> bool:
+        """Ask for an orderly end; returns whether nobody had asked before.
+
+        Callable from any thread and from a signal handler, which may have interrupted a listener that
+        holds its lock: so the event is emitted elsewhere.
+        """
+        if self.parts is None:
+            first, self.stop_early = not self.stop_early, True
+            return first
+        first = self.parts.control.stop()
+        if first:
+            self._drain_started_at = time.monotonic()
+            self.hooks.stop()
+            self._bridge.post(self.stop_asked.set)
+            self._bridge.post(self._bus.emit, StateChanged("draining"))
+        return first
+
+    def close(self, error: str = "") -> bool:
+        """Let go of everything in order; returns whether it was open. Callable from any thread.
+
+        `failure` then says why the flow failed: what was noted first, else `error`, else what was left undone.
+        """
+        with self._closing:
+            if self._closed:
+                return False
+            self._closed = True
+        parts = self.parts
+        unfinished = uncommitted = 0
+        oldest: tuple[tuple[Lane, int], ...] = ()
+        self._try("periodic functions", partial(self.hooks.close_periodics, _CLOSE_S))
+        self.failure = error or None
+        if parts is not None:
+            parts.reader.close()
+            unfinished, uncommitted = parts.flight.records, parts.reader.statistics().uncommitted
+            oldest = parts.flight.oldest(parts.flight.statistics().by_lane)
+            self.failure = parts.control.failure or self.failure
+            if unfinished and self.failure is None:
+                self.failure = (
+                    f"the drain budget was over with {unfinished} records unfinished; they will be read again"
+                )
+            self._let_go(parts)
+        if not self._bridge.close(_CLOSE_S):
+            self.failure = self.failure or "a hook blocks the event loop, or ignores that it was cancelled"
+        if self._drain_started_at is not None:
+            took_s = time.monotonic() - self._drain_started_at
+            self._bus.emit(DrainFinished(unfinished, took_s, uncommitted, oldest))
+        if self.failure is not None and self._reading:
+            self._bus.emit(FlowFailed(self.failure))
+        self._bus.emit(StateChanged("failed" if self.failure else "stopped", self.failure or ""))
+        return True
+
+    def _let_go(self, parts: Parts) -> None:
+        closers = [part.sink.close for part in parts.sinks.values()]
+        closers.append(parts.dead_letters.close)
+        if parts.executor is not None:
+            closers.append(parts.executor.close)
+        for closer in closers:
+            self._try(getattr(closer, "__qualname__", ""), partial(self._await, closer))
+        self._try("offload pool", self._close_hooks)
+
+    def _await(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._bridge.run(close(), _CLOSE_S)
+
+    def _close_hooks(self) -> None:
+        if left := self.hooks.close(_CLOSE_S):
+            self._log.warning("offload_left_threads", count=left, expect="they end with the process")
+
+    def _try(self, part: str, close: Callable[[], object]) -> None:
+        """Close one part; that it can't must not keep the others open."""
+        try:
+            close()
+        except Exception as exc:
+            expect = "everything else is closed all the same"
+            self._log.warning("close_failed", part=part, error=describe(exc), expect=expect)

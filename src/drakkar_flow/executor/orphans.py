@@ -1,0 +1,82 @@
+"""That no program outlives its worker, however the worker ends: a process beside it sees to that."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.executor_events import ExecutorUnguarded
+
+__all__ = ["MARK", "Guard"]
+
+MARK: Final = "DRAKKAR_RUN"
+"""The variable by which the programs of an executor are known."""
+_WARDEN: Final = Path(__file__).absolute().with_name("warden.py")
+
+
+class Guard:
+    """Owns the warden of one executor: a small process that ends its programs when this process is gone.
+
+    The warden shares nothing with this process, no descriptor, session or environment, and costs a program no more
+    than a variable. Where it can't be started, or was killed, everything goes on, and ExecutorUnguarded tells of it.
+    Used on the event loop's thread.
+    """
+
+    def __init__(self, bus: Bus) -> None:
+        self.variables = {MARK: uuid4().hex}
+        """What every program must have in its environment."""
+        self._bus = bus
+        self._started = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pidfd = -1
+
+    def start(self) -> None:
+        """Start the warden; called before any program that may be the first, and done once."""
+        if self._started:
+            return
+        self._started = True
+        try:
+            self._process = self._spawn()
+            self._pidfd = os.pidfd_open(self._process.pid)
+        except OSError as exc:
+            self.close()
+            self._bus.emit(ExecutorUnguarded(f"the warden can't be started: {exc}"))
+        else:
+            asyncio.get_running_loop().add_reader(self._pidfd, self._lost)
+
+    def close(self) -> None:
+        """End the warden; the caller has ended all programs. Safe to call twice."""
+        if self._process is not None:
+            self._process.kill()
+            self._let_go(self._process)
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        marks = [f"{name}={value}" for name, value in self.variables.items()]
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", _WARDEN, str(os.getpid()), *marks],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env={name: value for name, value in os.environ.items() if name.startswith("LD_")},
+            start_new_session=True,
+        )
+
+    def _lost(self) -> None:
+        if self._process is not None:
+            exit_code = self._let_go(self._process)
+            self._bus.emit(ExecutorUnguarded(f"the warden ended with {exit_code}"))
+
+    def _let_go(self, process: subprocess.Popen[bytes]) -> int:
+        self._process = None
+        if self._pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+        return process.wait()

@@ -1,0 +1,21 @@
+"""What whoever uses the Kafka client library must know."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+__all__ = ["let_go"]
+
+
+def let_go(clients: list[Any]) -> None:
+    """Empty the list on a thread of its own, and so destroy the clients in it that nobody else holds; returns at once.
+
+    For clients whose brokers went away: to destroy one may take for ever (librdkafka 2.16 sometimes waits for the
+    thread of a broker that has been forgotten), and would hold up whoever does it. The thread is a daemon: it is left
+    to that, and the process can end.
+
+    >>> clients = [object()]
+    >>> let_go(clients)
+    """
+    threading.Thread(target=clients.clear, name="drakkar-let-go", daemon=True).start()

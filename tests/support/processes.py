@@ -1,0 +1,28 @@
+"""The processes that a worker starts: programs, and the wardens that end them when the worker is killed."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import psutil
+
+from support.until import until
+
+__all__ = ["programs", "wardens"]
+
+
+def programs(pid: int | None = None) -> list[psutil.Process]:
+    """The children of a process, by default of this one, but for its wardens."""
+    return [child for child in psutil.Process(pid).children() if not _is_warden(child)]
+
+
+def wardens(pid: int | None = None) -> list[psutil.Process]:
+    """The wardens among the children of a process, by default of this one."""
+    return [child for child in psutil.Process(pid).children() if _is_warden(child)]
+
+
+def _is_warden(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        arguments = until(process.cmdline, what="its command line, which a program that just starts has not")
+        return any(argument.endswith("/executor/warden.py") for argument in arguments)
+    return False
