@@ -42,6 +42,11 @@ class Spans:
         index = bisect_right(self._starts, offset) - 1
         return index >= 0 and offset < self._stops[index]
 
+    @property
+    def stop(self) -> int:
+        """The offset after the last one of the set; 0 when it is empty."""
+        return self._stops[-1] if self._stops else 0
+
     def add(self, start: int, stop: int) -> None:
         """Add `[start, stop)`, joined with what it touches or overlaps."""
         if start >= stop:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar, Generic, cast
 
 from typing_extensions import TypeVar
 
 from drakkar_flow.model.base import Model
 
-__all__ = ["FULL_CREDIT", "Credit", "Lane", "Record", "SourceMessage"]
+__all__ = ["FULL_CREDIT", "Credit", "Lane", "Record", "SourceMessage", "size_of"]
 
 Lane = tuple[str, int]
 """A source partition: (topic, partition). Everything about offsets is kept by lane."""
@@ -75,6 +76,15 @@ class Record(Model, Generic[PayloadT], gc=False):
     def size(self) -> int:
         """The bytes of key and value, what in-flight limits count."""
         return len(self.value) + (len(self.key) if self.key else 0)
+
+
+def size_of(records: Iterable[Record]) -> int:
+    """The bytes of all `records`: asked for twice of each, at half the price of its property.
+
+    >>> size_of([Record("in", 0, 7, b"{}"), Record("in", 0, 8, b"{}", b"key")])
+    7
+    """
+    return sum([len(record.value) + (len(record.key) if record.key else 0) for record in records])
 
 
 SourceMessage = Record

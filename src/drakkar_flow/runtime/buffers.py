@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 
 from drakkar_flow.kernel.spans import Spans
-from drakkar_flow.model.record import Lane, Record
+from drakkar_flow.model.record import Lane, Record, size_of
 from drakkar_flow.runtime.flight import Assignment, Flight
 
 __all__ = ["Buffers", "Partition"]
@@ -18,14 +18,13 @@ _MOST_SPANS = 550  # four bytes each, in base64, are the 3 KiB that a commit's m
 class Partition:
     """One assignment of a partition: its buffer and its place in the log.
 
-
     `base` is the offset it starts at, as committed or as first read; `done` what was finished beyond
-    that before.
+    that before, which ends at `done_until`.
     """
 
     __slots__ = (
-        "base", "buffer", "done", "end", "epoch", "lane", "last_offset", "paused", "queued", "read_offset", "revoked",
-        "size", "spans",
+        "base", "buffer", "done", "done_until", "end", "epoch", "lane", "last_offset", "paused", "queued",
+        "read_offset", "revoked", "size", "spans",
     )  # fmt: skip
 
     def __init__(self, lane: Lane, epoch: int, base: int, done: Spans) -> None:
@@ -35,6 +34,7 @@ class Partition:
         self.size = 0
         self.base = base
         self.done = done
+        self.done_until = done.stop  # asked for every record read, and cheaper than `done`
         self.last_offset = -1  # of the last record that is to be processed
         self.read_offset = base - 1  # of the last one read, the already finished ones included
         self.end = -1  # the offset after everything that was read, markers and aborted records included
@@ -112,11 +112,12 @@ class Buffers:
             partition.epoch = self._epoch
             partition.base = partition.last_offset = partition.read_offset = partition.end = -1
             partition.done = Spans()
+            partition.done_until = 0
             partition.spans = 0
 
     def append(self, partition: Partition, records: list[Record]) -> int:
         """Add records of one partition, in order; returns their bytes."""
-        size = sum([record.size for record in records])
+        size = size_of(records)
         with self._lock:
             if partition.revoked:
                 return 0

@@ -6,6 +6,8 @@ import asyncio
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from types import CoroutineType
 from typing import Any
 
 from drakkar_flow.runtime.bridge import Bridge
@@ -37,7 +39,6 @@ class Calls:
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
         self._tasks: dict[asyncio.Task[Any], object] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def open(self) -> list[tuple[asyncio.Task[Any], object]]:
@@ -48,15 +49,15 @@ class Calls:
         """Call a user's `function(*args)` and then `done(value, error)`, at once when nothing had to be waited for."""
         if self._bridge.closed:
             return
-        value, error = None, None
         try:
             value = function(*args)
         except BaseException as exc:  # sys.exit() as well: the caller turns it into an error value
-            error = exc
-        if error is None and inspect.isawaitable(value):
+            done(None, exc)
+            return
+        if type(value) is CoroutineType or inspect.isawaitable(value):  # the first, as most are, costs a quarter
             self._start(value, done, about)
         else:
-            done(value, error)
+            done(value, None)
 
     def run(self, coroutine: Coroutine[Any, Any, None], done: Callable[[], None], about: object = None) -> None:
         """Run a coroutine of our own and then `done()`. If it raises, that is a bug, and the bridge is told."""
@@ -69,29 +70,27 @@ class Calls:
         self._start(coroutine, ended, about)
 
     def _start(self, awaitable: Awaitable[Any], done: Done, about: object) -> None:
-        loop = self._loop
-        if loop is None:
-            loop = self._loop = asyncio.get_running_loop()
-        task = eager_task(_outcome(awaitable), loop)
+        task = eager_task(_outcome(awaitable), asyncio.get_running_loop())
         if task.done():
-            self._finish(task, done)
+            self._finish(done, task)
         else:
             self._tasks[task] = about
+            task.add_done_callback(partial(self._bridge.guard, self._ended, done))
 
-            def ended(task: asyncio.Task[Any]) -> None:
-                self._tasks.pop(task, None)
-                self._finish(task, done)
+    def _ended(self, done: Done, task: asyncio.Task[Any]) -> None:
+        self._tasks.pop(task, None)
+        self._finish(done, task)
 
-            task.add_done_callback(ended)
-
-    def _finish(self, task: asyncio.Task[Any], done: Done) -> None:
-        if task.cancelled():
-            if not self._bridge.closed:
-                self._bridge.guard(done, None, asyncio.CancelledError("it was cancelled"))
-        elif (error := task.exception()) is not None:
-            self._bridge.guard(done, None, error)
+    def _finish(self, done: Done, task: asyncio.Task[Any]) -> None:
+        try:
+            value, error = task.result()
+        except BaseException as exc:  # whatever it raised is its answer
+            if not task.cancelled():
+                done(None, exc)
+            elif not self._bridge.closed:
+                done(None, asyncio.CancelledError("it was cancelled"))
         else:
-            self._bridge.guard(done, *task.result())
+            done(value, error)
 
 
 async def _outcome(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from drakkar_flow.kernel.ordering import Turns
@@ -40,6 +41,13 @@ class CollectHooks:
     on_message: Hook
     on_window: Hook
 
+    @property
+    def last(self) -> str:
+        """The hook after which a record gets no other."""
+        if self.on_window is not None:
+            return "on_window_complete"
+        return "on_message_complete" if self.on_message is not None else "on_task_complete"
+
 
 class CollectWorker(Worker):
     """Emits a Delivery per payload; returns a record's remaining credit when its hooks have run."""
@@ -48,6 +56,7 @@ class CollectWorker(Worker):
         super().__init__(bridge)
         self._bus = bus
         self._hooks = hooks
+        self._last_hook = hooks.last
         self._turns = Turns[TaskRun]()
         self._serving = False
 
@@ -82,17 +91,20 @@ class CollectWorker(Worker):
     def _task_ended(self, run: TaskRun) -> None:
         if run.ending is Ending.SUCCEEDED and self._hooks.on_task is not None:
             self.open += 1
-
-            def answered(value: Any, error: BaseException | None) -> None:
-                self._deliver("on_task_complete", value, error, run.groups, task_id=run.task.task_id)
-                self._settle(run)
-                self.open -= 1
-
-            self._calls.call(self._hooks.on_task, (run.result,), answered, run)
+            self._calls.call(self._hooks.on_task, (run.result,), partial(self._task_answered, run), run)
             return
         if run.ending is Ending.DEAD and run.error is not None:
             self._send_to_dlq(run)
-        self._settle(run)
+        self._settled(run, run.window.settle(run))
+
+    def _task_answered(self, run: TaskRun, value: Any, error: BaseException | None) -> None:
+        finished = run.window.settle(run)
+        if self._last_hook == "on_task_complete":
+            for group in finished:
+                group.closed = True
+        self._deliver("on_task_complete", value, error, run.groups, task_id=run.task.task_id)
+        self._settled(run, finished)
+        self.open -= 1
 
     def _send_to_dlq(self, run: TaskRun) -> None:
         error = run.error
@@ -109,11 +121,13 @@ class CollectWorker(Worker):
             )
         )
 
-    def _settle(self, run: TaskRun) -> None:
+    def _settled(self, run: TaskRun, finished: list[Group]) -> None:
+        """Go on with the records whose last task has ended, and with the window if it was the last of all."""
         window = run.window
-        for group in window.settle(run):
-            self._group_finished(window, group)
-        if window.finished:
+        for group in finished:
+            if group.purse.left:  # else its last payload took all
+                self._group_finished(window, group)
+        if not window.open:
             self._window_finished(window)
         if run.keys and self._turns.leave(run.keys):
             self._serve()
@@ -128,6 +142,7 @@ class CollectWorker(Worker):
 
         def answered(value: Any, error: BaseException | None) -> None:
             took_s = time.monotonic() - started
+            group.closed = self._last_hook == "on_message_complete"
             self._deliver("on_message_complete", value, error, (group,), took_s)
             self._close(window, group)
             self.open -= 1
@@ -162,7 +177,8 @@ class CollectWorker(Worker):
         self._calls.call(hook, (window.results, window.records), answered, window)
 
     def _return_rest(self, group: Group) -> None:
-        self.ack(Ack(group.record, group.purse.rest(), _STATUS[group.worst]))
+        if group.purse.left:  # else it went with the last payload
+            self.ack(Ack(group.record, group.purse.rest(), _STATUS[group.worst]))
 
     def _deliver(
         self,
@@ -187,5 +203,8 @@ class CollectWorker(Worker):
             self.fail(failure_of(FailureKind.HOOK, f"{self._hooks.stage}.{hook}", error, holds, task_id))
         elif took_s is not None:
             self._bus.emit(HookRan(hook, took_s))
-        for payload in payloads:
-            self.emit(Delivery(payload, tuple([group.hold() for group in groups]), task_id))
+        if payloads:
+            last = payloads.pop()
+            for payload in payloads:
+                self.emit(Delivery(payload, tuple([group.hold() for group in groups]), task_id))
+            self.emit(Delivery(last, tuple([group.last_hold() for group in groups]), task_id))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import msgspec
+
 from drakkar_flow.model.record import Credit
 
 __all__ = ["InvariantError", "Purse", "split"]
@@ -41,7 +43,7 @@ def split(credit: Credit, n: int) -> list[Credit]:
     return [Fraction(credit) / n] * n
 
 
-class Purse:
+class Purse(msgspec.Struct, eq=False, gc=False):
     """A credit that is given out in small shares, when nobody knows yet how many there will be.
 
     What was given out and what is left add up to the start, exactly, at any time.
@@ -53,15 +55,14 @@ class Purse:
     Fraction(1, 2)
 
     Raises:
-        InvariantError: when `credit` is not positive.
+        InvariantError: when `left` is not positive.
     """
 
-    __slots__ = ("_left",)
+    left: Credit
 
-    def __init__(self, credit: Credit) -> None:
-        if credit <= 0:
-            raise InvariantError(f"no credit to give out: {credit}")
-        self._left = credit
+    def __post_init__(self) -> None:
+        if self.left <= 0:
+            raise InvariantError(f"no credit to give out: {self.left}")
 
     def take(self) -> Credit:
         """Give a share: 1 while more than 1 is left, half of what is left from then on.
@@ -71,13 +72,13 @@ class Purse:
         Raises:
             InvariantError: after `rest`.
         """
-        left = self._left
+        left = self.left
         if left > 1:
-            self._left = left - 1
+            self.left = left - 1
             return 1
         if not left:
             raise InvariantError("the purse is empty: its rest was given away")
-        self._left = half = Fraction(left) / 2
+        self.left = half = Fraction(left) / 2
         return half
 
     def rest(self) -> Credit:
@@ -86,8 +87,8 @@ class Purse:
         Raises:
             InvariantError: when called again.
         """
-        left = self._left
+        left = self.left
         if not left:
             raise InvariantError("the purse is empty: its rest was given away")
-        self._left = 0
+        self.left = 0
         return left

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from drakkar_flow.model.record import Lane, Record
+from drakkar_flow.model.record import Lane, Record, size_of
 
 __all__ = ["Flight", "FlightStatistics"]
 
@@ -59,7 +59,7 @@ class Flight:
 
     def add(self, assignment: Assignment, records: Sequence[Record]) -> int:
         """Count `records` of one assignment in; returns their bytes."""
-        size = sum([record.size for record in records])
+        size = size_of(records)
         with self._changed:
             self._open[assignment] = self._open.get(assignment, 0) + len(records)
             batch = (records[0].offset, records[-1].offset, records[0].read_at)

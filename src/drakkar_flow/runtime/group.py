@@ -227,7 +227,7 @@ class GroupReader:
             partition.read_offset = offset
             if partition.base < 0:
                 partition.base = offset
-            if partition.done and offset in partition.done:
+            if offset < partition.done_until and offset in partition.done:
                 known[partition.lane] = known.get(partition.lane, 0) + 1
                 continue
             value = message.value()

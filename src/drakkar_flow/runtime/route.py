@@ -102,7 +102,10 @@ class Router:
         by_sink: dict[str, list[Delivery]] = {target.id: [] for target in self._targets}
         for item in chunk.items:
             try:
-                self._divide(item, by_sink)
+                if type(item) is Delivery:
+                    by_sink[self._resolve(item.payload)].append(item)
+                else:
+                    self._divide(item, by_sink)
             except Exception as exc:  # no sink fits, or its wrapping can't take the value
                 holds = item.holds if type(item) is Delivery else ((item, item.credit),)
                 chunk.failures.append(failure_of(FailureKind.ROUTING, self._stage, exc, holds))
@@ -117,11 +120,7 @@ class Router:
             routed.append(Routed(TRACK, Chunk(acks=acks)))
         return routed
 
-    def _divide(self, item: Any, by_sink: dict[str, list[Delivery]]) -> None:
-        if type(item) is Delivery:
-            by_sink[self._resolve(item.payload)].append(item)
-            return
-        record: Record = item
+    def _divide(self, record: Record, by_sink: dict[str, list[Delivery]]) -> None:
         value = record.payload
         if isinstance(value, Payload):
             by_sink[self._resolve(value)].append(Delivery(value, ((record, record.credit),)))

@@ -59,7 +59,10 @@ class Worker(ABC):
 
     def emit(self, item: Any) -> None:
         """Send `item` to the next step."""
-        self._pending().items.append(item)
+        chunk = self._next
+        if chunk is None:
+            chunk = self._pending()
+        chunk.items.append(item)
 
     def fail(self, failure: Failure) -> None:
         """Send `failure` to its policy."""

@@ -26,6 +26,7 @@ def test_it_holds_what_was_added_and_nothing_else(added: list[tuple[int, int]]) 
     flat = [edge for span in spans for edge in span]
     assert flat == sorted(set(flat))
     assert len(spans) == len(list(spans))
+    assert spans.stop == max(members(added), default=-1) + 1
 
 
 @given(some_spans, offsets)

@@ -18,7 +18,7 @@ from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.retry import RetryPolicy
 from drakkar_flow.model.outcome import Ack, Delivery, Failure, FailureKind
 from drakkar_flow.model.payload import KafkaPayload
-from drakkar_flow.model.record import Record
+from drakkar_flow.model.record import FULL_CREDIT, Record
 from drakkar_flow.model.task import ErrorAction, ExecutorTask
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.arrange import ArrangeWorker
@@ -265,7 +265,7 @@ def execute(bridge: Any, ordering: Any = "unordered") -> tuple[Worker, list[Any]
 
 
 def collect(bridge: Any, keys: Any = ()) -> tuple[Worker, list[Any], Callable[[list[Chunk]], bool]]:
-    """collect with every hook; complete: all 9 records have returned their rest."""
+    """collect with every hook; complete: all credit of the 9 records has been acknowledged or has left."""
 
     async def on_message(group: Any) -> None:
         await sometimes(group.source_message.offset)
@@ -283,7 +283,12 @@ def collect(bridge: Any, keys: Any = ()) -> tuple[Worker, list[Any], Callable[[l
         runs.append(run.end(Ending.SUCCEEDED, result=executor._ending(run.task)))  # type: ignore[arg-type]
     hooks = CollectHooks("s", sometimes, on_message, on_window)
     worker = CollectWorker(bridge, Bus(), hooks)
-    return worker, [window, *runs], lambda out: len({a.record.offset for c in out for a in c.acks}) == 9
+
+    def complete(out: list[Chunk]) -> bool:
+        holds = [share for c in out for item in (*c.items, *c.failures) for _, share in item.holds]
+        return sum(holds) + sum(a.credit for c in out for a in c.acks) == 9 * FULL_CREDIT
+
+    return worker, [window, *runs], complete
 
 
 def deliver(bridge: Any) -> tuple[Worker, list[Any], Callable[[list[Chunk]], bool]]:

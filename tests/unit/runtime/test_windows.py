@@ -73,6 +73,33 @@ def test_a_hold_takes_from_the_records_credit_and_the_rest_is_left():
     assert sum(shares) + group.purse.rest() == FULL_CREDIT
 
 
+@pytest.mark.parametrize(("closed", "ending"), [(False, Ending.SUCCEEDED), (True, Ending.SKIPPED)])
+def test_a_last_hold_leaves_the_rest_where_something_is_to_come(closed, ending):
+    """Another hook may want a share; and a status worse than the payload's returns with the rest."""
+    (group,) = window(0).groups
+    group.closed, group.worst = closed, ending
+    share = group.last_hold()[1]
+    assert 0 < share < FULL_CREDIT
+    assert share + group.purse.rest() == FULL_CREDIT
+
+
+def test_a_last_hold_takes_all_that_is_left_of_a_record_that_is_done_with():
+    """So that it comes back in one piece, if it had one payload only."""
+    (group,) = window(0).groups
+    share = group.hold()[1]
+    group.closed = True
+    assert group.last_hold() == (group.record, FULL_CREDIT - share)
+    assert group.purse.left == 0
+
+
+@pytest.mark.parametrize("copies", [2, 3])
+def test_a_task_works_for_every_share_of_its_record(copies):
+    """Records of one offset, as flat_map makes them, are in a window more than once."""
+    one = window(*[4] * copies, 5)
+    assert one.attribute(task(4)).groups == tuple(one.groups[:copies])
+    assert one.attribute(task(5)).groups == (one.groups[copies],)
+
+
 @given(
     st.lists(
         st.tuples(
