@@ -13,12 +13,12 @@ from drakkar_flow.model.outcome import Ack
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import IntakePaused, PartitionsAssigned
-from drakkar_flow.runtime.assignments import AssignmentHooks
 from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.connection import Connection
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.flight import Flight
-from drakkar_flow.runtime.group import GroupReader, GroupSettings
+from drakkar_flow.runtime.group.assignments import AssignmentHooks
+from drakkar_flow.runtime.group.connection import Connection
+from drakkar_flow.runtime.group.reader import GroupReader, GroupSettings
 from drakkar_flow.runtime.tracker import Tracker
 from support.kafka_io import Kafka, MakeCluster, MakeTopic, committed, create_topic, produce
 from support.names import unique

@@ -37,22 +37,22 @@ from drakkar_flow.kernel.retry import RetryBound
 from drakkar_flow.model.codec import decoder_for
 from drakkar_flow.model.outcome import FailureKind
 from drakkar_flow.model.task import ErrorAction
-from drakkar_flow.runtime.arrange import ArrangeWorker
 from drakkar_flow.runtime.chunk import Chunk, Keyed
-from drakkar_flow.runtime.circuit import Circuit
-from drakkar_flow.runtime.collect import CollectHooks, CollectWorker
 from drakkar_flow.runtime.commit import CommitSink
-from drakkar_flow.runtime.deadletter import DeadLetterWorker
-from drakkar_flow.runtime.deliver import DeliverSettings, DeliverWorker
-from drakkar_flow.runtime.execute import ExecuteSettings, ExecuteWorker
-from drakkar_flow.runtime.labels import Labels
-from drakkar_flow.runtime.line import KeysOf, keys_of
-from drakkar_flow.runtime.parking import Parking
 from drakkar_flow.runtime.parts import Parts, SinkPart
-from drakkar_flow.runtime.route import DLQ, TRACK, Policies, Routed, Router, Target
 from drakkar_flow.runtime.source import SlotSource
-from drakkar_flow.runtime.step import Worker, async_step
-from drakkar_flow.runtime.transform import (
+from drakkar_flow.runtime.steps.arrange import ArrangeWorker
+from drakkar_flow.runtime.steps.circuit import Circuit
+from drakkar_flow.runtime.steps.collect import CollectHooks, CollectWorker
+from drakkar_flow.runtime.steps.deadletter import DeadLetterWorker
+from drakkar_flow.runtime.steps.deliver import DeliverSettings, DeliverWorker
+from drakkar_flow.runtime.steps.execute import ExecuteSettings, ExecuteWorker
+from drakkar_flow.runtime.steps.labels import Labels
+from drakkar_flow.runtime.steps.line import KeysOf, keys_of
+from drakkar_flow.runtime.steps.parking import Parking
+from drakkar_flow.runtime.steps.route import DLQ, TRACK, Policies, Routed, Router, Target
+from drakkar_flow.runtime.steps.step import Worker, async_step
+from drakkar_flow.runtime.steps.transform import (
     ChunkStep,
     MapAsyncWorker,
     decode_step,

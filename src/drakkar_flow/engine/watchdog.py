@@ -13,7 +13,7 @@ from drakkar_flow.kernel.stalls import StallDetector
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.vitals import Idled, LoopAnswered, Stalled, StallEnded
 from drakkar_flow.runtime.parts import Parts
-from drakkar_flow.runtime.waits import Wait, waits_of
+from drakkar_flow.runtime.steps.waits import Wait, waits_of
 
 __all__ = ["Watchdog"]
 

@@ -13,11 +13,11 @@ from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.commit import Track
 from drakkar_flow.runtime.control import Control
-from drakkar_flow.runtime.deadletter import DeadLetterWriter
 from drakkar_flow.runtime.flight import Flight
-from drakkar_flow.runtime.pending import PendingTasks
 from drakkar_flow.runtime.source import ExecutorIntake, Reader
-from drakkar_flow.runtime.step import Worker
+from drakkar_flow.runtime.steps.deadletter import DeadLetterWriter
+from drakkar_flow.runtime.steps.pending import PendingTasks
+from drakkar_flow.runtime.steps.step import Worker
 from drakkar_flow.sinks.base import Sink, SinkSpec
 
 __all__ = ["Parts", "SinkPart"]

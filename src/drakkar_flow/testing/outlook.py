@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from drakkar_flow.runtime.flight import Flight
-from drakkar_flow.runtime.step import Worker
+from drakkar_flow.runtime.steps.step import Worker
 from drakkar_flow.testing.clock import FakeClock
 from drakkar_flow.testing.executor import ScriptedExecutor
 from drakkar_flow.testing.reader import MemoryReader

@@ -30,8 +30,8 @@ from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import Event, HookRan, RecordsFinished
-from drakkar_flow.runtime.assignments import AssignmentHooks
 from drakkar_flow.runtime.control import Control
+from drakkar_flow.runtime.group.assignments import AssignmentHooks
 from drakkar_flow.runtime.parts import Parts
 from drakkar_flow.sinks.registry import SPECS
 from drakkar_flow.testing.clock import FakeClock

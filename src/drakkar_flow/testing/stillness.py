@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.flight import Flight
-from drakkar_flow.runtime.step import Worker
+from drakkar_flow.runtime.steps.step import Worker
 from drakkar_flow.testing.reader import MemoryReader
 
 __all__ = ["Stillness", "WatchedBridge", "WatchedFlight"]

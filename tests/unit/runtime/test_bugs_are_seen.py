@@ -13,7 +13,7 @@ import pytest
 from drakkar_flow import ExecutorTask, PrecomputedResult, StreamFlow
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.calls import Calls
-from drakkar_flow.runtime.step import Worker
+from drakkar_flow.runtime.steps.step import Worker
 from drakkar_flow.testing import ScriptedExecutor, run_flow
 from support.until import until
 

@@ -1,0 +1,352 @@
+"""GroupReader: a member of a Kafka consumer group, with its own thread.
+
+The thread is the only user of the consumer: it polls, buffers, pauses, commits (`commits.py`), and
+answers rebalances, so that no commit can race a revoke. The engine's threads only pop buffered records.
+
+Revoke, in this order: the partition's buffer is dropped and nothing more of it is given out; what is
+in flight may finish within the drain budget; what did not is fenced (not delivered, not committed);
+the last watermark is committed synchronously; `on_revoke` runs within what is left of the budget;
+the partition is released. A lost partition is fenced
+at once and nothing is committed for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+from drakkar_flow.kernel.spans import Spans
+from drakkar_flow.librdkafka import let_go
+from drakkar_flow.model.record import FULL_CREDIT, Lane, Record
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events import (
+    ConsumerError,
+    IntakePaused,
+    RecordsConsumed,
+    RecordsKnownFinished,
+)
+from drakkar_flow.runtime.control import Control
+from drakkar_flow.runtime.flight import Assignment, Flight
+from drakkar_flow.runtime.group.assignments import AssignmentHooks
+from drakkar_flow.runtime.group.buffers import Buffers, Partition
+from drakkar_flow.runtime.group.commits import FINAL_COMMIT_S, Commits
+from drakkar_flow.runtime.group.connection import Connection, answers_a_new_client
+from drakkar_flow.runtime.group.handover import Handover
+from drakkar_flow.runtime.group.lag import Lag
+from drakkar_flow.runtime.group.positions import Positions
+from drakkar_flow.runtime.source import ReaderStatistics
+from drakkar_flow.runtime.tracker import Watermark
+
+__all__ = ["GroupReader", "GroupSettings"]
+
+_HOPELESS = frozenset(  # what no waiting mends
+    {KafkaError.INVALID_SESSION_TIMEOUT, KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.INVALID_GROUP_ID}
+)
+_logger = logging.getLogger("drakkar_flow.kafka")
+
+_POLL_S = 0.1  # the longest the thread sleeps in poll: bounds how late a commit or a stop is noticed
+_FULL_WAIT_S = 0.005  # between looks at full buffers
+_PAUSE_AFTER_S = 1.0  # full for longer than this: pause. Pausing drops librdkafka's prefetch, so not before
+_HOOK_S = 5.0  # how long on_revoke may hold up the end
+_LEAVE_S = 5.0  # how long leaving the group may take after it
+_OVERDUE_S = 5.0  # commits that are not accepted for so long hold back the intake
+_FETCH_COMMITTED_S = 5.0  # how long an assignment waits to learn what was finished before
+
+
+class GroupSettings(NamedTuple):
+    """What a GroupReader needs to know; times in seconds, sizes in bytes."""
+
+    topics: tuple[str, ...]
+    properties: dict[str, Any]
+    poll_records: int = 1000
+    buffer_records_per_partition: int = 5000
+    buffer_size: int = 64 * 1024 * 1024
+    commit_interval_s: float = 0.5
+    commit_max_offsets: int = 1000
+    drain_timeout_s: float = 30.0
+    metadata_size: int = 3072
+
+
+class GroupReader:
+    """Reads the topics of a consumer group into bounded buffers and commits watermarks."""
+
+    def __init__(
+        self,
+        settings: GroupSettings,
+        flight: Flight,
+        control: Control,
+        bus: Bus,
+        beyond: Callable[[Lane, int], Spans],
+        hooks: AssignmentHooks,
+    ) -> None:
+        self._settings = settings
+        self._flight = flight
+        self._control = control
+        self._bus = bus
+        self._buffers = Buffers(flight, settings.buffer_records_per_partition, settings.buffer_size)
+        self._handover = Handover(self._buffers, flight, bus, hooks)
+        self._positions = Positions(settings.commit_interval_s, settings.commit_max_offsets, time.monotonic())
+        self._commits = Commits(self._positions, self._buffers, bus, beyond, settings.metadata_size)
+        self._full_since: float | None = None
+        self._connection = Connection(bus, partial(answers_a_new_client, settings.properties))
+        self._lag = Lag(from_end=settings.properties.get("auto.offset.reset") == "latest")
+        self._forgetful: list[Consumer] = []
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="drakkar-reader", daemon=True)
+
+    # --- what the engine's threads call ---------------------------------------------------------
+
+    def start(self) -> None:
+        """Join the group and begin to read; returns at once."""
+        self._thread.start()
+
+    @property
+    def exhausted(self) -> bool:
+        """A topic never ends."""
+        return False
+
+    @property
+    def uncommitted(self) -> int:
+        """How many finished records the brokers do not know of, once commits don't get through any more.
+
+        While they do, their acceptance is told late, behind the records that stream in: that must
+        not hold back the intake.
+        """
+        stuck = self._positions.overdue(time.monotonic(), _OVERDUE_S)
+        return self._positions.uncommitted if stuck else 0
+
+    def pop(self, limit: int, slot: int, slots: int) -> list[list[Record]]:
+        """Give at most `limit` records, one list per partition in turn."""
+        return self._buffers.pop(limit, slot, slots)
+
+    def commit(self, watermarks: list[Watermark]) -> None:
+        """Note watermarks; the thread commits them soon."""
+        self._positions.note(watermarks)
+
+    def scattered(self, spans: Mapping[Assignment, int]) -> None:
+        """Note that what is finished beyond watermarks has changed; the thread commits it soon."""
+        self._positions.scattered(spans)
+        self._buffers.scattered(spans)
+
+    def close(self) -> None:
+        """Commit what was noted, leave the group, end the thread; safe to call twice and before start.
+
+        Takes at most about 20 s. Without brokers the client library waits longer, for an answer to a
+        commit that was given up; the thread is a daemon and is left to it.
+        """
+        self._closing.set()
+        if self._thread.ident is not None:
+            self._thread.join(FINAL_COMMIT_S + _HOOK_S + _LEAVE_S)
+
+    def statistics(self) -> ReaderStatistics:
+        """What is read ahead, how far the group is behind, and what is not committed yet."""
+        positions = self._positions.of(self._buffers.assignments())
+        lag = self._lag.by_lane(positions)
+        buffers = self._buffers
+        spans = {partition.lane: partition.spans for partition in buffers.partitions()}
+        return ReaderStatistics(buffers.queued(), lag, buffers.oldest(), self._positions.uncommitted, spans)
+
+    # --- the thread -----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not self._closing.is_set():
+                self._live(self._join())
+                if self._forgetful:
+                    let_go(self._forgetful)
+                    self._forgetful = []
+        except Exception as exc:  # the thread's last word: the flow stops and says why
+            self._control.fail(f"the consumer ended: {exc}")
+
+    def _join(self) -> Consumer:
+        callbacks = {"error_cb": self._on_error, "on_commit": self._commits.on_commit}
+        consumer = Consumer({**self._settings.properties, **callbacks}, logger=_logger)
+        rebalances = {"on_assign": self._on_assign, "on_revoke": self._on_revoke, "on_lost": self._on_lost}
+        consumer.subscribe(list(self._settings.topics), **rebalances)
+        return consumer
+
+    def _live(self, consumer: Consumer) -> None:
+        """Read until the end, or until this consumer has forgotten its brokers and another must take over."""
+        try:
+            while not self._closing.is_set():
+                if self._connection.forgotten(consumer, time.monotonic()):
+                    self._bus.emit(ConsumerError("the consumer is made anew: it has forgotten its brokers"))
+                    self._forgetful.append(consumer)
+                    if left := [TopicPartition(*lane) for lane in self._buffers.assignments()]:
+                        self._on_lost(consumer, left)
+                    return
+                self._turn(consumer)
+            self._commits.commit_finally(consumer)
+        finally:
+            if not self._forgetful:  # it would wait for brokers that it can't find
+                consumer.close()
+
+    def _turn(self, consumer: Consumer) -> None:
+        now = time.monotonic()
+        if self._positions.due(now):
+            self._commits.commit_soon(consumer, now)
+        if self._lag.due(now):
+            self._look_at_lag(consumer, now)
+        if not self._hold_back(consumer, now):
+            message = consumer.poll(_POLL_S)
+            if message is not None:
+                # Before `consume`, which may serve a rebalance: it belongs to the assignment of now.
+                self._buffer([message])
+                more = self._settings.poll_records - 1
+                if more and (messages := consumer.consume(more, 0)):
+                    self._buffer(messages)
+
+    # --- intake ---------------------------------------------------------------------------------
+
+    def _buffer(self, messages: Iterable[Message]) -> None:
+        topic, number, partition = "", -1, None
+        records: list[Record] = []
+        known: dict[Lane, int] = {}
+        now = time.monotonic()
+        for message in messages:
+            if (error := message.error()) is not None:
+                self._on_no_record(message, error)
+                continue
+            if message.partition() != number or message.topic() != topic:
+                self._append(partition, records)
+                topic, number, records = message.topic() or "", message.partition() or 0, []
+                partition = self._buffers.get((topic, number))  # None: revoked meanwhile
+            if partition is None:
+                continue
+            offset = message.offset() or 0
+            if offset <= partition.read_offset:
+                self._append(partition, records)
+                records = []
+                self._buffers.rewind(partition)
+            partition.read_offset = offset
+            if partition.base < 0:
+                partition.base = offset
+            if offset < partition.done_until and offset in partition.done:
+                known[partition.lane] = known.get(partition.lane, 0) + 1
+                continue
+            value = message.value()
+            records.append(
+                Record(
+                    topic,
+                    number,
+                    offset,
+                    value or b"",
+                    message.key(),
+                    message.timestamp()[1],
+                    message.headers(),  # type: ignore[arg-type]  # read from a broker they are a list
+                    None,
+                    partition.epoch,
+                    partition.last_offset,
+                    FULL_CREDIT,
+                    now,
+                    value is None,
+                )
+            )
+            partition.last_offset = offset
+        self._append(partition, records)
+        for lane, count in known.items():
+            self._bus.emit(RecordsKnownFinished(lane, count))
+        self._connection.heard()
+
+    def _on_no_record(self, message: Message, error: KafkaError) -> None:
+        partition = self._buffers.get((message.topic() or "", message.partition() or 0))
+        if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's public name for it
+            self._report(error)
+        elif partition is not None:
+            partition.end = message.offset() or 0
+
+    def _append(self, partition: Partition | None, records: list[Record]) -> None:
+        if partition is not None and records:
+            size = self._buffers.append(partition, records)
+            self._bus.emit(RecordsConsumed(partition.lane, len(records), size))
+
+    def _hold_back(self, consumer: Consumer, now: float) -> bool:
+        """Wait a moment when buffers are full; pause their partitions when that does not help."""
+        for partition in self._buffers.partitions() if self._full_since is not None else ():
+            if partition.paused and self._buffers.has_room(partition):
+                self._pause(consumer, [partition], paused=False)
+        over = [partition for partition in self._buffers.over() if not partition.paused]
+        if not over:
+            if not any(partition.paused for partition in self._buffers.partitions()):
+                self._full_since = None
+            return False
+        if self._full_since is None:
+            self._full_since = now
+        if now - self._full_since < _PAUSE_AFTER_S:
+            self._closing.wait(_FULL_WAIT_S)
+            return True
+        self._pause(consumer, over, paused=True)
+        return False
+
+    def _pause(self, consumer: Consumer, partitions: list[Partition], *, paused: bool) -> None:
+        (consumer.pause if paused else consumer.resume)([TopicPartition(*item.lane) for item in partitions])
+        for partition in partitions:
+            partition.paused = paused
+        self._bus.emit(IntakePaused(any(item.paused for item in self._buffers.partitions()), self._flight.records))
+
+    # --- rebalance ------------------------------------------------------------------------------
+
+    def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
+        lanes = _lanes(assigned)
+        known = self._commits.begin(consumer, assigned)
+        self._lag.forget(lanes)
+        consumer.resume(assigned)  # librdkafka keeps the pause of a partition that was paused when it went away
+        self._connection.heard()
+        self._handover.begin(lanes, known)
+
+    def _on_revoke(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
+        closing = self._closing.is_set()
+        budget_s = min(_HOOK_S if closing else self._settings.drain_timeout_s, self._control.budget_s)
+
+        def last_commit(partitions: list[Partition]) -> None:
+            self._commits.commit_now(consumer, partitions)
+            self._forget(partition.lane for partition in partitions)
+
+        drain_s = None if closing else budget_s
+        self._handover.end(_lanes(revoked), last_commit, drain_s=drain_s, hook_s=budget_s)
+
+    def _on_lost(self, _consumer: Consumer, lost: list[TopicPartition]) -> None:
+        self._connection.doubt()
+        self._forget(self._handover.lose(_lanes(lost)))
+
+    def _forget(self, lanes: Iterable[Lane]) -> None:
+        lanes = list(lanes)
+        self._positions.forget(lanes)
+        self._lag.forget(lanes)
+
+    # --- the brokers' health --------------------------------------------------------------------
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - librdkafka's public name for it
+            self._connection.down(str(error))
+        else:
+            self._connection.doubt()
+            self._report(error)
+
+    def _report(self, error: KafkaError) -> None:
+        if error.fatal() or error.code() in _HOPELESS:
+            self._control.fail(f"the consumer can't go on: {error}")
+        else:
+            self._bus.emit(ConsumerError(str(error)))
+
+    def _look_at_lag(self, consumer: Consumer, now: float) -> None:
+        """Note how far the ends are, and pass over markers and aborted records there: they need no finishing."""
+        partitions = self._buffers.partitions()
+        self._lag.look(consumer, partitions, now, up=self._connection.up)
+        positions = self._positions.of(self._buffers.assignments())
+        passed = []
+        for partition in partitions:
+            at = positions.get(partition.lane) or partition.base
+            if 0 <= at == partition.read_offset + 1 < partition.end:
+                passed.append(Watermark(partition.lane, partition.epoch, partition.end))
+        self._positions.note(passed)
+
+
+def _lanes(items: Iterable[TopicPartition]) -> tuple[Lane, ...]:
+    return tuple((item.topic, item.partition) for item in items)

@@ -1,0 +1,210 @@
+"""The collect step: results become payloads, and tasks are added up to records and windows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from drakkar_flow.kernel.ordering import Turns
+from drakkar_flow.model.outcome import Ack, AckStatus, Delivery, Failure, FailureKind
+from drakkar_flow.model.payload import payloads_of
+from drakkar_flow.observe.about import About
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events import HookRan, HooksRan, WindowFinished
+from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.failures import describe, failure_of
+from drakkar_flow.runtime.steps.step import Worker
+from drakkar_flow.runtime.steps.windows import Ending, Group, TaskRun, WindowRun
+
+__all__ = ["CollectHooks", "CollectWorker"]
+
+_STATUS = {
+    Ending.SUCCEEDED: AckStatus.DONE,
+    Ending.SKIPPED: AckStatus.SKIPPED,
+    Ending.DEAD: AckStatus.DEAD,
+    Ending.FENCED: AckStatus.FENCED,
+    Ending.REPLACED: AckStatus.DONE,
+}
+
+Hook = Callable[..., Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class CollectHooks:
+    """The hooks of the step; None where a handler does not define one."""
+
+    stage: str
+    on_task: Hook
+    on_message: Hook
+    on_window: Hook
+
+    @property
+    def last(self) -> str:
+        """The hook after which a record gets no other."""
+        if self.on_window is not None:
+            return "on_window_complete"
+        return "on_message_complete" if self.on_message is not None else "on_task_complete"
+
+
+class CollectWorker(Worker):
+    """Emits a Delivery per payload; returns a record's remaining credit when its hooks have run."""
+
+    def __init__(self, bridge: Bridge, bus: Bus, hooks: CollectHooks) -> None:
+        super().__init__(bridge)
+        self._bus = bus
+        self._hooks = hooks
+        self._last_hook = hooks.last
+        self._turns = Turns[TaskRun]()
+        self._serving = False
+
+    def accept(self, items: list[Any]) -> None:
+        """Take in windows and ended tasks."""
+        started = time.monotonic()
+        called = 0
+        for item in items:
+            if type(item) is WindowRun:
+                for group in item.empty_groups():
+                    self._group_finished(item, group)
+            else:
+                called += item.ending is Ending.SUCCEEDED
+                if not item.keys or self._turns.take(item.keys):
+                    self._task_ended(item)
+                else:
+                    self._turns.enter(item, item.keys)
+        if called and self._hooks.on_task is not None:
+            self._bus.emit(HooksRan("on_task_complete", called, time.monotonic() - started))
+
+    def _serve(self) -> None:
+        """Take the end of every ordered task whose turn it is: one after the other of the same key."""
+        if self._serving:
+            return
+        self._serving = True
+        try:
+            while (run := self._turns.next()) is not None:
+                self._task_ended(run)
+        finally:
+            self._serving = False
+
+    def _task_ended(self, run: TaskRun) -> None:
+        if run.ending is Ending.SUCCEEDED and self._hooks.on_task is not None:
+            self.open += 1
+            self._calls.call(self._hooks.on_task, (run.result,), partial(self._task_answered, run), run)
+            return
+        if run.ending is Ending.DEAD and run.error is not None:
+            self._send_to_dlq(run)
+        self._settled(run, run.window.settle(run))
+
+    def _task_answered(self, run: TaskRun, value: Any, error: BaseException | None) -> None:
+        finished = run.window.settle(run)
+        if self._last_hook == "on_task_complete":
+            for group in finished:
+                group.closed = True
+        self._deliver("on_task_complete", value, error, run.groups, task_id=run.task.task_id)
+        self._settled(run, finished)
+        self.open -= 1
+
+    def _send_to_dlq(self, run: TaskRun) -> None:
+        error = run.error
+        assert error is not None
+        self.fail(
+            Failure(
+                kind=FailureKind.TASK,
+                stage=self._hooks.stage,
+                error=f"task {run.task.task_id} failed ({error.kind}): {error.reason}",
+                holds=tuple(group.hold() for group in run.groups),
+                task=error,
+                task_id=run.task.task_id,
+                to_dlq=True,
+            )
+        )
+
+    def _settled(self, run: TaskRun, finished: list[Group]) -> None:
+        """Go on with the records whose last task has ended, and with the window if it was the last of all."""
+        window = run.window
+        for group in finished:
+            if group.purse.left:  # else its last payload took all
+                self._group_finished(window, group)
+        if not window.open:
+            self._window_finished(window)
+        if run.keys and self._turns.leave(run.keys):
+            self._serve()
+
+    def _group_finished(self, window: WindowRun, group: Group) -> None:
+        hook = self._hooks.on_message
+        if hook is None or group.message is None or group.worst is Ending.FENCED:
+            self._close(window, group)
+            return
+        self.open += 1
+        started = group.message.finished_at = time.monotonic()
+
+        def answered(value: Any, error: BaseException | None) -> None:
+            took_s = time.monotonic() - started
+            group.closed = self._last_hook == "on_message_complete"
+            self._deliver("on_message_complete", value, error, (group,), took_s)
+            self._close(window, group)
+            self.open -= 1
+
+        self._calls.call(hook, (group.message,), answered, group)
+
+    def _close(self, window: WindowRun, group: Group) -> None:
+        """The record needs nothing more here; with a window hook its rest waits for the window."""
+        group.closed = True
+        if self._hooks.on_window is None or window.tasks == 0 or (window.finished and window.hooked):
+            self._return_rest(group)
+
+    def _window_finished(self, window: WindowRun) -> None:
+        self._bus.emit(
+            WindowFinished(window.lane, len(window.groups), window.tasks, time.monotonic() - window.started_at)
+        )
+        hook = self._hooks.on_window
+        if hook is None:
+            return
+        self.open += 1
+        started = time.monotonic()
+
+        def answered(value: Any, error: BaseException | None) -> None:
+            took_s = time.monotonic() - started
+            self._deliver("on_window_complete", value, error, window.groups, took_s)
+            window.hooked = True
+            for group in window.groups:
+                if group.closed:
+                    self._return_rest(group)
+            self.open -= 1
+
+        self._calls.call(hook, (window.results, window.records), answered, window)
+
+    def _return_rest(self, group: Group) -> None:
+        if group.purse.left:  # else it went with the last payload
+            self.ack(Ack(group.record, group.purse.rest(), _STATUS[group.worst]))
+
+    def _deliver(
+        self,
+        hook: str,
+        value: Any,
+        error: BaseException | None,
+        groups: Collection[Group],
+        took_s: float | None = None,
+        task_id: str = "",
+    ) -> None:
+        """Send what a hook returned; a hook that failed is a failure of the records it was called for."""
+        payloads: list[Any] = []
+        if error is None and value is not None:
+            try:
+                payloads = payloads_of(value)
+            except TypeError as exc:
+                error = TypeError(f"{hook} returned {exc}")
+        if error is not None:
+            about = About.of((group.record for group in groups), (task_id,))
+            self._bus.emit(HookRan(hook, took_s, describe(error), error, about))
+            holds = [group.hold() for group in groups]
+            self.fail(failure_of(FailureKind.HOOK, f"{self._hooks.stage}.{hook}", error, holds, task_id))
+        elif took_s is not None:
+            self._bus.emit(HookRan(hook, took_s))
+        if payloads:
+            last = payloads.pop()
+            for payload in payloads:
+                self.emit(Delivery(payload, tuple([group.hold() for group in groups]), task_id))
+            self.emit(Delivery(last, tuple([group.last_hold() for group in groups]), task_id))

@@ -1,0 +1,138 @@
+"""The dead letter step: writes failures to the dead letter topic, or stalls where it can't."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+from drakkar_flow.errors import BatchFailed
+from drakkar_flow.kernel.backoff import Backoff
+from drakkar_flow.model.outcome import Ack, AckStatus, Failure
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events import DeadLetterFailed, DeadLettersWritten, DeliveriesSuppressed
+from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.failures import about, by_lane, describe
+from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.steps.step import Worker
+
+__all__ = ["DeadLetterWorker", "DeadLetterWriter"]
+
+_BATCH = 500
+
+
+class DeadLetterWriter(Protocol):
+    """Where dead letters go."""
+
+    async def connect(self) -> None:
+        """Open what `write` needs; raises StartupError with what is missing."""
+        ...
+
+    async def close(self) -> None:
+        """Flush and let go of everything; safe to call twice."""
+        ...
+
+    async def write(self, failures: Sequence[Failure]) -> None:
+        """Write all of `failures`; returns when the broker has acknowledged them.
+
+        Raises:
+            BatchFailed: some failures, by index, were not written; the others are durable.
+            Exception: nothing is known to be durable.
+        """
+        ...
+
+
+class DeadLetterWorker(Worker):
+    """Acknowledges a failure's records once its letter is written.
+
+    While letters can't be written, they are tried again for ever with back-off: their offsets stay
+    and the intake fills up, visibly. One that is always refused holds up its own offset only. With
+    `drop` they are given up after one try.
+    """
+
+    def __init__(
+        self, bridge: Bridge, bus: Bus, flight: Flight, writer: DeadLetterWriter, backoff: Backoff, *, drop: bool
+    ) -> None:
+        super().__init__(bridge)
+        self._bus = bus
+        self._flight = flight
+        self._writer = writer
+        self._backoff = backoff
+        self._drop = drop
+        self._waiting: deque[Failure] = deque()
+        self._busy = False
+
+    def accept(self, items: list[Failure]) -> None:
+        """Queue letters; they are written one batch at a time."""
+        self.open += len(items)
+        self._waiting.extend(items)
+        self._pump()
+
+    def _pump(self) -> None:
+        if self._waiting and not self._busy:
+            self._busy = True
+            self._calls.run(self._write_waiting(), self._written, self._waiting)
+
+    def _written(self) -> None:
+        self._busy = False
+        self._pump()
+
+    async def _write_waiting(self) -> None:
+        """Write what waits; what fails is tried again together with what has come meanwhile."""
+        attempt = 0
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+            failed = await self._write(self._unfenced(batch))
+            if failed:
+                attempt += 1
+                self._waiting.extendleft(reversed(failed))
+                await asyncio.sleep(self._backoff.delay_s(attempt, random.random))
+            else:
+                attempt = 0
+
+    async def _write(self, batch: list[Failure]) -> list[Failure]:
+        """Write once; returns the letters to try again."""
+        failed: list[Failure] = []
+        try:
+            if batch:
+                await self._writer.write(batch)
+        except BatchFailed as exc:
+            failed = [failure for index, failure in enumerate(batch) if index in exc.failures]
+            self._tell(failed, exc)
+        except Exception as exc:
+            failed = batch
+            self._tell(failed, exc)
+        again = set(map(id, failed))
+        written = [failure for failure in batch if id(failure) not in again]
+        if written:
+            self._bus.emit(DeadLettersWritten(len(written), about(written)))
+            self._return(written, AckStatus.DEAD)
+        if self._drop:
+            self._return(failed, AckStatus.DEAD)
+            return []
+        return failed
+
+    def _tell(self, failed: list[Failure], error: Exception) -> None:
+        self._bus.emit(DeadLetterFailed(len(failed), describe(error), self._drop, by_lane(failed), about(failed)))
+
+    def _unfenced(self, batch: list[Failure]) -> list[Failure]:
+        """Drop what belongs to revoked partitions only; its records are their next owner's."""
+        flight = self._flight
+        if not flight.has_fences:
+            return batch
+        kept: list[Failure] = []
+        dropped: list[Failure] = []
+        for failure in batch:
+            (dropped if all(flight.is_fenced(record) for record, _ in failure.holds) else kept).append(failure)
+        if dropped:
+            self._return(dropped, AckStatus.FENCED)
+            self._bus.emit(DeliveriesSuppressed(len(dropped), by_lane(dropped), about(dropped)))
+        return kept
+
+    def _return(self, batch: list[Failure], status: AckStatus) -> None:
+        for failure in batch:
+            for record, credit in failure.holds:
+                self.ack(Ack(record, credit, status))
+        self.open -= len(batch)

@@ -1,0 +1,278 @@
+"""The execute step: each task is run to its end, whatever retries and replacements that takes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from drakkar_flow.executor.base import Executor, Outcome
+from drakkar_flow.executor.precomputed import precomputed
+from drakkar_flow.kernel.retry import RetryPolicy
+from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorResult, ExecutorTask
+from drakkar_flow.observe.about import NOTHING
+from drakkar_flow.observe.attempts import RetriesExhausted, TaskFailed, TaskRetried
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events import DuplicateTasks, HookRan, TasksPrecomputed
+from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.failures import describe
+from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.steps.line import KeysOf, Line
+from drakkar_flow.runtime.steps.parking import Parking
+from drakkar_flow.runtime.steps.pending import PendingTasks
+from drakkar_flow.runtime.steps.priority import priority_of
+from drakkar_flow.runtime.steps.step import Worker
+from drakkar_flow.runtime.steps.windows import Ending, TaskRun, WindowRun, are_tasks
+
+__all__ = ["ExecuteSettings", "ExecuteWorker"]
+
+_MAX_GENERATIONS = 50  # a task that only fails and is only replaced would else go on for ever and keep every ancestor
+_INTERRUPTIONS = 3  # more than this, and the program does it to itself
+
+
+@dataclass(frozen=True, slots=True)
+class ExecuteSettings:
+    """What becomes of failed tasks: `retry` comes first, then `on_error` decides, or `default` where there is none.
+
+    `keys` tells what a record must not overtake others in; None orders nothing.
+    """
+
+    retry: RetryPolicy
+    on_error: Callable[..., Any] | None
+    default: ErrorAction
+    keys: KeysOf | None = None
+    priority: Callable[[ExecutorTask], object] | None = None
+
+
+class ExecuteWorker(Worker):
+    """Runs TaskRuns and emits each when it has ended for good; windows pass through."""
+
+    def __init__(
+        self,
+        bridge: Bridge,
+        bus: Bus,
+        flight: Flight,
+        pending: PendingTasks,
+        parking: Parking,
+        executor: Executor,
+        settings: ExecuteSettings,
+    ) -> None:
+        super().__init__(bridge)
+        self._bus = bus
+        self._flight = flight
+        self._tasks = pending
+        self._parking = parking
+        self._executor = executor
+        self._settings = settings
+        self._line = Line(self._submit) if settings.keys is not None else None
+        self._runs: dict[TaskRun, None] = {}  # that have not ended, oldest first
+
+    @property
+    def calls(self) -> list[tuple[asyncio.Task[Any] | None, object]]:
+        """The tasks that have not ended, oldest first, those whose hook is asked before the others."""
+        asked = self._calls.open
+        known = {id(run) for _, run in asked}
+        return [*asked, *((None, run) for run in self._runs if id(run) not in known)]
+
+    def accept(self, items: list[Any]) -> None:
+        """Start what came in; precomputed successes are answered at once."""
+        line = self._line
+        if line is not None:
+            items = self._in_order(items)
+        answered = self._pending().items
+        count = 0
+        for item in items:
+            if type(item) is WindowRun:
+                answered.append(item)
+                continue
+            run: TaskRun = item
+            if run.task.precomputed is not None:
+                count += 1
+                if (line is None or line.is_free(run)) and _is_given(run):
+                    answered.append(run)
+                    continue
+            self.open += 1
+            self._runs[run] = None
+            if line is None:
+                self._submit(run)
+            else:
+                line.enter(run)
+        if count:
+            self._bus.emit(TasksPrecomputed(count))
+        if line is not None:
+            line.serve()
+
+    def _in_order(self, items: list[Any]) -> list[Any]:
+        """Give the tasks their keys, and sort them by offset where `arrange` listed those of a window otherwise."""
+        found: list[Any] = []
+        sorted_already, before = True, -1
+        for item in items:
+            if type(item) is WindowRun:
+                before = -1
+            elif self._find_keys(item):
+                offset = _offset_of(item)
+                sorted_already &= before <= offset
+                before = offset
+            else:
+                continue
+            found.append(item)
+        if not sorted_already:
+            found.sort(key=lambda item: -1 if type(item) is WindowRun else _offset_of(item))
+        return found
+
+    def _find_keys(self, run: TaskRun) -> bool:
+        """Give a run its keys; without them nobody knows when it may run, so it is a dead letter."""
+        keys_of = self._settings.keys
+        assert keys_of is not None
+        groups = run.groups
+        try:
+            if len(groups) == 1:
+                run.keys = keys_of(groups[0].record)
+            else:
+                run.keys = tuple(dict.fromkeys(key for group in groups for key in keys_of(group.record)))
+        except BaseException as exc:  # the user's function
+            exception = f"the function that tells the key of its records raised {type(exc).__name__}: {exc}"
+            error = ExecutorError(task=run.task, kind="internal", exception=exception)
+            self._bus.emit(TaskFailed(error, run.about, run.lead.key))
+            self._tasks.discard(run.window.lane, run.task)
+            self.emit(run.end(Ending.DEAD, error=error))
+            return False
+        return True
+
+    def _submit(self, run: TaskRun) -> None:
+        task = run.task
+        if self._flight.has_fences and self._flight.is_fenced(run.lead):
+            self._finish(run.end(Ending.FENCED))
+            return
+        if task.precomputed is not None:
+            self._ended(run, precomputed(task))
+            return
+        priority = priority_of(run, self._settings.priority, self._bus)
+        try:
+            run.running = self._executor.submit(task, priority, partial(self._bridge.guard, self._ended, run))
+        except Exception as exc:  # an executor that breaks its word must not freeze the offset
+            self._ended(run, ExecutorError(task=task, kind="internal", exception=f"{type(exc).__name__}: {exc}"))
+
+    def _ended(self, run: TaskRun, outcome: Outcome | None) -> None:
+        if outcome is None:  # the executor closes: the offset must stay
+            self._finish(run.end(Ending.FENCED))
+        elif isinstance(outcome, ExecutorResult):
+            self._finish(run.end(Ending.SUCCEEDED, result=outcome))
+        elif _was_interrupted(outcome) and run.interruptions < _INTERRUPTIONS:
+            run.interruptions += 1
+            self._submit(run)
+        else:
+            outcome.attempt = run.retries + 1
+            self._bus.emit(TaskFailed(outcome, run.about, run.lead.key))
+            run.failed_at = run.failed_at or time.monotonic()
+            given = run.task.precomputed is not None  # its outcome would be the same again
+            if given or not self._settings.retry.is_transient(outcome) or not self._retry(run):
+                self._ask(run, outcome)
+
+    def _retry(self, run: TaskRun) -> bool:
+        """Park a run until its next attempt; False when it has had all it gets."""
+        pause_s = self._settings.retry.pause_s(run.retries, time.monotonic() - run.failed_at, random.random)
+        if pause_s is None:
+            return False
+        run.retries += 1
+        run.running = None
+        self._bus.emit(TaskRetried(run.task.task_id, run.retries, pause_s, run.about))
+        self._parking.park(pause_s, len(run.groups), partial(self._submit, run))
+        return True
+
+    def _ask(self, run: TaskRun, error: ExecutorError) -> None:
+        hook = self._settings.on_error
+        if hook is None:
+            self._follow(run, error, self._settings.default)
+            return
+        started = time.monotonic()
+
+        def answered(answer: Any, raised: BaseException | None) -> None:
+            action, problem = _judge(run, answer, raised)
+            about = run.about if problem else NOTHING
+            self._bus.emit(HookRan("on_error", time.monotonic() - started, problem, raised, about))
+            self._follow(run, error, action)
+
+        self._calls.call(hook, (run.task, error), answered, run)
+
+    def _follow(self, run: TaskRun, error: ExecutorError, action: ErrorAction | list[ExecutorTask]) -> None:
+        if isinstance(action, list):
+            self._replace(run, error, action)
+        elif action is not ErrorAction.RETRY or not self._retry(run):
+            dead = action is ErrorAction.DLQ
+            if action is ErrorAction.RETRY or (run.retries and self._settings.retry.is_transient(error)):
+                self._bus.emit(RetriesExhausted(run.task.task_id, run.retries + 1, dead, error, run.about))
+            self._finish(run.end(Ending.DEAD if dead else Ending.SKIPPED, error=error))
+
+    def _replace(self, run: TaskRun, error: ExecutorError, tasks: list[ExecutorTask]) -> None:
+        heirs = run.window.replace(run, tasks)
+        self.open += len(heirs)
+        self._runs.update(dict.fromkeys(heirs))
+        if given := sum(task.precomputed is not None for task in tasks):
+            self._bus.emit(TasksPrecomputed(given))
+        self._finish(run.end(Ending.REPLACED, error=error), heirs)
+
+    def _finish(self, run: TaskRun, heirs: Sequence[TaskRun] = ()) -> None:
+        """Answer for a run; `heirs` take its place."""
+        lane = run.window.lane
+        self._runs.pop(run, None)
+        self._tasks.discard(lane, run.task)
+        if twins := self._tasks.add(lane, [heir.task for heir in heirs]):
+            self._bus.emit(DuplicateTasks(lane, len(twins), twins[0], run.about))
+        self.emit(run)
+        self.open -= 1
+        if self._line is not None:
+            self._line.leave(run, heirs)
+        else:
+            for heir in heirs:
+                self._submit(heir)
+
+
+def _offset_of(run: TaskRun) -> int:
+    """The lowest offset that it works for."""
+    groups = run.groups
+    return groups[0].record.offset if len(groups) == 1 else min([group.record.offset for group in groups])
+
+
+def _is_given(run: TaskRun) -> bool:
+    """Whether a precomputed task succeeds, and so is over."""
+    outcome = precomputed(run.task)
+    if type(outcome) is not ExecutorResult:
+        return False
+    run.end(Ending.SUCCEEDED, result=outcome)
+    return True
+
+
+def _judge(run: TaskRun, answer: Any, raised: BaseException | None) -> tuple[ErrorAction | list[ExecutorTask], str]:
+    """What `on_error` decided, and what is wrong with it: what it can't answer is a SKIP."""
+    if raised is not None:
+        return ErrorAction.SKIP, f"on_error: {describe(raised)}"
+    if isinstance(answer, list):
+        if not are_tasks(answer):
+            return ErrorAction.SKIP, "on_error returned a list with something else than tasks"
+        if run.generation >= _MAX_GENERATIONS:
+            times = f"{run.generation} times in a row"
+            return ErrorAction.SKIP, f"on_error replaced a task and its replacements {times}"
+        return answer, ""
+    try:
+        return ErrorAction(answer), ""
+    except ValueError as exc:
+        return ErrorAction.SKIP, f"on_error: {exc}"
+
+
+def _was_interrupted(outcome: Outcome) -> bool:
+    """Whether Ctrl-C at a terminal killed a program that had not begun.
+
+    Between vfork and exec a child still belongs to our process group, so the terminal's SIGINT
+    meets it too: it ends by that signal and has said nothing. It is run again.
+    """
+    return (
+        isinstance(outcome, ExecutorError)
+        and outcome.signal == signal.SIGINT
+        and not (outcome.stdout or outcome.stderr)
+    )

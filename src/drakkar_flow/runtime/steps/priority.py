@@ -1,0 +1,38 @@
+"""The order in which tasks that wait get a slot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from drakkar_flow.model.task import ExecutorTask
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events import HookRan
+from drakkar_flow.runtime.failures import describe
+from drakkar_flow.runtime.steps.windows import TaskRun
+
+__all__ = ["priority_of"]
+
+
+def priority_of(run: TaskRun, ask: Callable[[ExecutorTask], object] | None, bus: Bus) -> object:
+    """What to queue a task with, so that any two can be compared; never raises.
+
+    Without `ask`, and where it can't answer, it is the first of the task's source offsets.
+    """
+    task = run.task
+    first = min(task.source_offsets, default=0)
+    if ask is None:
+        return first
+    try:
+        return _comparable(ask(task))
+    except BaseException as exc:  # a task without a priority still has to run
+        bus.emit(HookRan("task_priority", None, describe(exc), exc, run.about))
+        return _comparable(first)
+
+
+def _comparable(answer: object) -> tuple[tuple[int, object], ...]:
+    """Numbers sort before texts, so that a task of the one kind never meets one of the other."""
+    parts = answer if isinstance(answer, tuple) else (answer,)
+    for part in parts:
+        if not isinstance(part, int | float | str) or part != part:
+            raise TypeError(f"task_priority must return a number, a text or a tuple of these, not {answer!r}")
+    return tuple((int(isinstance(part, str)), part) for part in parts)

@@ -1,0 +1,232 @@
+"""The synchronous steps: decode, map, filter, flat_map, and the one that waits, map_async.
+
+Each is a function over a chunk. Whatever the user's function raises, sys.exit() as well, becomes a failure of its
+record; but for KeyboardInterrupt, which is Ctrl-C in a program with signal handlers of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from copy import copy
+from typing import Any
+
+from drakkar_flow.errors import DecodeError
+from drakkar_flow.kernel.ordering import Keys, Turns
+from drakkar_flow.model.outcome import Ack, AckStatus, FailureKind
+from drakkar_flow.model.record import Record
+from drakkar_flow.observe.about import About
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events import RecordsFailed
+from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.chunk import Chunk
+from drakkar_flow.runtime.credit import split
+from drakkar_flow.runtime.failures import describe, failure_of
+from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.steps.labels import Labels
+from drakkar_flow.runtime.steps.line import KeysOf
+from drakkar_flow.runtime.steps.step import Worker
+
+__all__ = ["ChunkStep", "MapAsyncWorker", "decode_step", "filter_step", "flat_map_step", "map_step", "passing_step"]
+
+ChunkStep = Callable[[Chunk], Chunk]
+
+
+def decode_step(stage: str, decode: Callable[..., Any], labels: Labels, *, with_record: bool = False) -> ChunkStep:
+    """Set each record's payload to what `decode` makes of its value, or of the whole record."""
+
+    def step(chunk: Chunk) -> Chunk:
+        failed: set[int] = set()
+        record: Record
+        for record in chunk.items:
+            try:
+                record.payload = decode(record if with_record else record.value)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as exc:
+                error = DecodeError(f"{labels.of(record)}: {_one_line(exc)}")
+                error.__cause__ = exc
+                chunk.failures.append(failure_of(FailureKind.DECODE, stage, error, ((record, record.credit),)))
+                failed.add(id(record))
+        if failed:
+            chunk.items = [record for record in chunk.items if id(record) not in failed]
+        return chunk
+
+    return step
+
+
+def passing_step(decode: ChunkStep, labels: Labels, bus: Bus) -> ChunkStep:
+    """A decode step that lets records go on which it can't decode: with payload None, and why in `parse_error`."""
+
+    def step(chunk: Chunk) -> Chunk:
+        records, others = chunk.items, len(chunk.failures)
+        chunk = decode(chunk)
+        for failure in chunk.failures[others:]:
+            record = failure.holds[0][0]
+            record.payload = None
+            record.parse_error = failure.error
+            what = (failure.kind, failure.stage, record.lane, 1, failure.error)
+            bus.emit(RecordsFailed(*what, labels.of(record), "pass", About.of((record,))))
+        del chunk.failures[others:]
+        chunk.items = records
+        return chunk
+
+    return step
+
+
+def map_step(stage: str, function: Callable[..., Any], *, with_record: bool) -> ChunkStep:
+    """Set each payload to the function's value."""
+
+    def step(chunk: Chunk) -> Chunk:
+        kept = []
+        for record in chunk.items:
+            try:
+                record.payload = function(record.payload, record) if with_record else function(record.payload)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as exc:
+                chunk.failures.append(failure_of(FailureKind.BUSINESS, stage, exc, ((record, record.credit),)))
+            else:
+                kept.append(record)
+        chunk.items = kept
+        return chunk
+
+    return step
+
+
+def filter_step(stage: str, function: Callable[..., Any], *, with_record: bool) -> ChunkStep:
+    """Finish the records whose payload the function does not want."""
+
+    def step(chunk: Chunk) -> Chunk:
+        kept = []
+        for record in chunk.items:
+            try:
+                wanted = function(record.payload, record) if with_record else function(record.payload)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as exc:
+                chunk.failures.append(failure_of(FailureKind.BUSINESS, stage, exc, ((record, record.credit),)))
+                continue
+            if wanted:
+                kept.append(record)
+            else:
+                chunk.acks.append(Ack(record, record.credit, AckStatus.DONE))
+        chunk.items = kept
+        return chunk
+
+    return step
+
+
+def flat_map_step(stage: str, function: Callable[..., Any], *, with_record: bool) -> ChunkStep:
+    """Replace each record by one per value, its credit divided among them."""
+
+    def step(chunk: Chunk) -> Chunk:
+        kept: list[Record] = []
+        for record in chunk.items:
+            try:
+                values = list(function(record.payload, record) if with_record else function(record.payload))
+            except KeyboardInterrupt:
+                raise
+            except BaseException as exc:
+                chunk.failures.append(failure_of(FailureKind.BUSINESS, stage, exc, ((record, record.credit),)))
+                continue
+            if values:
+                kept.extend(_shares(record, values))
+            else:
+                chunk.acks.append(Ack(record, record.credit, AckStatus.DONE))
+        chunk.items = kept
+        return chunk
+
+    return step
+
+
+def _shares(record: Record, values: list[Any]) -> list[Record]:
+    if len(values) == 1:
+        record.payload = values[0]
+        return [record]
+    shares = []
+    for value, credit in zip(values, split(record.credit, len(values)), strict=True):
+        share = copy(record)
+        share.payload = value
+        share.credit = credit
+        shares.append(share)
+    return shares
+
+
+class MapAsyncWorker(Worker):
+    """Runs an async function for each record, a bounded number at once, and one at a time of the same key."""
+
+    def __init__(
+        self,
+        bridge: Bridge,
+        flight: Flight,
+        stage: str,
+        function: Callable[..., Any],
+        *,
+        max_in_flight: int,
+        timeout_s: float | None,
+        with_record: bool,
+        keys: KeysOf | None = None,
+    ) -> None:
+        super().__init__(bridge)
+        self._flight = flight
+        self._stage = stage
+        self._function = function
+        self._keys = keys
+        self._timeout_s = timeout_s
+        self._with_record = with_record
+        self._turns = Turns[tuple[Record, Keys]](max_in_flight)
+        self._pumping = False
+
+    def accept(self, items: list[Record]) -> None:
+        """Start what fits, queue the rest."""
+        for record in items:
+            try:
+                keys = () if self._keys is None else self._keys(record)
+            except BaseException as exc:  # the user's function
+                self.fail(failure_of(FailureKind.BUSINESS, self._stage, exc, ((record, record.credit),)))
+                continue
+            self.open += 1
+            self._turns.enter((record, keys), keys)
+        self._pump()
+
+    def _pump(self) -> None:
+        if self._pumping:  # a call that did not wait has ended inside the loop below, which goes on
+            return
+        self._pumping = True
+        try:
+            while (turn := self._turns.next()) is not None:
+                record, keys = turn
+                if self._flight.has_fences and self._flight.is_fenced(record):
+                    self.ack(Ack(record, record.credit, AckStatus.FENCED))
+                    self.open -= 1
+                    self._turns.leave(keys)
+                else:
+                    self._run(record, keys)
+        finally:
+            self._pumping = False
+
+    def _run(self, record: Record, keys: Keys) -> None:
+        def answered(value: Any, error: BaseException | None) -> None:
+            if error is None:
+                record.payload = value
+                self.emit(record)
+            else:
+                self.fail(failure_of(FailureKind.BUSINESS, self._stage, error, ((record, record.credit),)))
+            self.open -= 1
+            self._turns.leave(keys)
+            self._pump()
+
+        args = (record.payload, record) if self._with_record else (record.payload,)
+        self._calls.call(self._bounded if self._timeout_s else self._function, args, answered, record)
+
+    async def _bounded(self, *args: Any) -> Any:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._function(*args)
+        except TimeoutError:
+            raise TimeoutError(f"{self._stage} took longer than {self._timeout_s:g} s") from None
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(describe(error).split())

@@ -1,0 +1,90 @@
+"""Waits: what a partition's records wait for, and where the calls about them stand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from drakkar_flow.model.outcome import Delivery, Failure
+from drakkar_flow.model.record import Lane, Record
+from drakkar_flow.runtime import calls
+from drakkar_flow.runtime.steps.step import Worker
+from drakkar_flow.runtime.steps.windows import Group, TaskRun, WindowRun
+
+__all__ = ["Wait", "waits_of"]
+
+_OUTERMOST, _INNERMOST = 8, 8  # frames of the stack of one call: whose it is, and what it waits for
+
+
+class Wait(NamedTuple):
+    """A call that has not ended: the step it belongs to, the record it is about, and its stack, innermost last."""
+
+    step: str
+    record: Record | None
+    stack: tuple[str, ...]
+
+
+def waits_of(workers: Iterable[Worker], lane: Lane, limit: int) -> list[Wait]:
+    """The oldest calls about records of a lane, at most `limit`; call it on the event loop.
+
+    Where there is none, the records queue behind others: then these calls are given, without a record.
+    """
+    workers = [worker for worker in workers if worker.open]
+    about: list[Wait] = []
+    others: list[Wait] = []
+    for worker in workers:
+        for task, subject in worker.calls:
+            if len(about) >= limit:
+                return about
+            record = next((record for record in _records(subject) if record.lane == lane), None)
+            if record is not None:
+                about.append(Wait(worker.step, record, _stack(task, subject)))
+            elif len(others) < limit:
+                others.append(Wait(worker.step, None, _stack(task, subject)))
+    return about or others or [Wait(worker.step, None, ()) for worker in workers[:limit]]
+
+
+def _records(subject: object) -> Iterator[Record]:
+    match subject:
+        case Record():
+            yield subject
+        case Group():
+            yield subject.record
+        case TaskRun():
+            yield from (group.record for group in subject.groups)
+        case WindowRun():
+            yield from subject.records
+        case Delivery() | Failure():
+            yield from (record for record, _ in subject.holds)
+        case Iterable():
+            for item in subject:
+                yield from _records(item)
+
+
+def _stack(task: asyncio.Task[Any] | None, subject: object) -> tuple[str, ...]:
+    if task is not None:
+        return _ends(tuple(_frames(task.get_coro())))
+    if not isinstance(subject, TaskRun):
+        return ()
+    where = "waits for its turn or its next attempt" if subject.running is None else subject.running.state()
+    return (f"task {subject.task.task_id}, attempt {subject.retries + 1}: {where}",)
+
+
+def _ends(frames: tuple[str, ...]) -> tuple[str, ...]:
+    """Both ends of a stack: a library's frames in the middle must not hide the hook that called it."""
+    left_out = len(frames) - _OUTERMOST - _INNERMOST
+    if left_out <= 0:
+        return frames
+    return (*frames[:_OUTERMOST], f"... {left_out} frames more", *frames[-_INNERMOST:])
+
+
+def _frames(awaited: Any) -> Iterator[str]:
+    """The frames a suspended coroutine stands in: `Task.get_stack` knows the outermost only."""
+    while awaited is not None:
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
+        if frame is None:
+            return
+        if frame.f_code.co_filename != calls.__file__:  # awaits every function
+            yield f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)

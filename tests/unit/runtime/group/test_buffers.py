@@ -1,0 +1,317 @@
+"""Buffers: what was read ahead is given out once, in order, or dropped by a revoke."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from drakkar_flow.model.record import Record
+from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.group.buffers import Buffers, Partition
+
+A, B = ("in", 0), ("in", 1)
+
+
+def records(lane, *offsets: int, size: int = 1) -> list[Record]:
+    """Records of `size` bytes."""
+    return [Record(*lane, offset, b"v" * size) for offset in offsets]
+
+
+@pytest.fixture
+def flight() -> Flight:
+    """A flight nothing fills."""
+    return Flight(1 << 40, 1 << 40)
+
+
+@pytest.fixture
+def buffers(flight: Flight) -> Buffers:
+    """Buffers of 4 records per partition and 100 bytes, two partitions assigned."""
+    buffers = Buffers(flight, 4, 100)
+    buffers.assign([A, B])
+    return buffers
+
+
+def of(buffers: Buffers, lane) -> Partition:
+    """The present assignment."""
+    partition = buffers.get(lane)
+    assert partition is not None
+    return partition
+
+
+def offsets(batches: list[list[Record]]) -> list[list[int]]:
+    """The offsets of each batch."""
+    return [[record.offset for record in batch] for batch in batches]
+
+
+def test_records_come_out_in_order_and_are_in_flight_then(buffers: Buffers, flight: Flight):
+    """pop counts what it gives into the flight, by assignment."""
+    assert buffers.append(of(buffers, A), records(A, 1, 2, size=3)) == 6
+    buffers.append(of(buffers, A), records(A, 3, size=3))
+    assert (flight.records, flight.size) == (0, 0)
+    assert offsets(buffers.pop(2, 0, 1)) == [[1, 2]]
+    assert (flight.records, flight.size) == (2, 6)
+    assert offsets(buffers.pop(9, 0, 1)) == [[3]]
+    assert buffers.pop(9, 0, 1) == []
+    assert flight.statistics().by_lane == {A: 3}
+
+
+def test_a_partition_that_was_emptied_is_served_again(buffers: Buffers):
+    """New records after the last was popped stand in the queue again."""
+    for offset in range(3):
+        buffers.append(of(buffers, A), records(A, offset))
+        assert offsets(buffers.pop(9, 0, 1)) == [[offset]]
+
+
+def test_partitions_take_turns(buffers: Buffers):
+    """A partition that has more goes behind the others."""
+    buffers.append(of(buffers, A), records(A, 0, 1, 2))
+    buffers.append(of(buffers, B), records(B, 0, 1, 2))
+    assert [batch[0].lane for batch in buffers.pop(2, 0, 1)] == [A]
+    assert [batch[0].lane for batch in buffers.pop(4, 0, 1)] == [B, A]
+    assert offsets(buffers.pop(9, 0, 1)) == []
+
+
+def test_one_pop_takes_from_as_many_partitions_as_fit(buffers: Buffers):
+    """The limit is over all of them."""
+    buffers.append(of(buffers, A), records(A, 0, 1))
+    buffers.append(of(buffers, B), records(B, 0, 1))
+    assert offsets(buffers.pop(3, 0, 1)) == [[0, 1], [0]]
+    assert offsets(buffers.pop(3, 0, 1)) == [[1]]
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["slots-known", "before-the-first-pop"])
+def test_a_partition_belongs_to_one_slot(buffers: Buffers, known: bool):
+    """Also what was buffered before the first pop: two slots on one partition would mix up its order."""
+    if known:
+        assert buffers.pop(1, 0, 2) == []
+    buffers.append(of(buffers, A), records(A, 0, 1))
+    buffers.append(of(buffers, B), records(B, 0, 1))
+    assert [batch[0].lane for batch in buffers.pop(1, 0, 2)] == [A]
+    assert [batch[0].lane for batch in buffers.pop(9, 0, 2)] == [A]
+    buffers.append(of(buffers, B), records(B, 2))
+    assert offsets(buffers.pop(9, 1, 2)) == [[0, 1, 2]]
+    assert buffers.pop(9, 0, 2) == []
+
+
+def test_a_revoke_drops_what_is_buffered_and_names_the_assignments(buffers: Buffers, flight: Flight):
+    """Nothing more is given out or taken in for them; unknown lanes are left out."""
+    partition = of(buffers, A)
+    epoch = partition.epoch
+    buffers.append(partition, records(A, 0, 1, size=40))
+    buffers.append(of(buffers, B), records(B, 0))
+    assert [gone.assignment for gone in buffers.take_away([A, ("other", 0)])] == [(A, epoch)]
+    assert buffers.append(partition, records(A, 2)) == 0
+    assert [batch[0].lane for batch in buffers.pop(9, 0, 1)] == [B]
+    assert (buffers.get(A), len(buffers), flight.records) == (None, 1, 1)
+    assert buffers.take_away([A]) == []
+
+
+def test_each_assignment_has_an_epoch_of_its_own(buffers: Buffers):
+    """A lane that comes back has a higher epoch than any before, and an empty buffer."""
+    before = buffers.assignments()
+    buffers.append(of(buffers, A), records(A, 0))
+    buffers.take_away([A])
+    buffers.assign([A])
+    assert of(buffers, A).epoch > max(before.values())
+    assert buffers.assignments() == {A: of(buffers, A).epoch, B: before[B]}
+    assert len(set(before.values())) == 2
+    assert buffers.pop(9, 0, 1) == []
+    assert {partition.lane for partition in buffers.partitions()} == {A, B}
+
+
+def test_a_rewind_drops_the_buffer_and_fences_what_is_in_flight(buffers: Buffers, flight: Flight):
+    """What follows is a new assignment whose first record has none before it."""
+    partition = of(buffers, A)
+    old = partition.epoch
+    first, second = (Record(*A, offset, b"v", epoch=old) for offset in (7, 8))
+    buffers.append(partition, [first, second])
+    buffers.pop(1, 0, 1)
+    partition.last_offset = 8
+    buffers.rewind(partition)
+    assert flight.is_fenced(first)
+    assert (partition.last_offset, len(partition.buffer), partition.size) == (-1, 0, 0)
+    assert partition.epoch > max(old, of(buffers, B).epoch)
+    buffers.append(partition, records(A, 0))
+    assert offsets(buffers.pop(9, 0, 1)) == [[0]]
+
+
+def test_a_partition_is_over_at_its_bound_until_it_was_popped_below(buffers: Buffers):
+    """The bound is a mark: what was read is kept."""
+    partition = of(buffers, A)
+    buffers.append(partition, records(A, 0, 1, 2))
+    assert buffers.over() == []
+    buffers.append(partition, records(A, 3, 4))
+    assert buffers.over() == [partition]
+    buffers.pop(1, 0, 1)
+    assert buffers.over() == [partition]
+    buffers.pop(1, 0, 1)
+    assert buffers.over() == []
+
+
+def test_all_partitions_are_over_when_the_bytes_are_used_up(buffers: Buffers):
+    """Bytes are bounded over all partitions together."""
+    buffers.append(of(buffers, A), records(A, 0, size=99))
+    assert buffers.over() == []
+    buffers.append(of(buffers, B), records(B, 0, size=1))
+    assert set(buffers.over()) == {of(buffers, A), of(buffers, B)}
+    buffers.take_away([A])
+    assert buffers.over() == []
+
+
+def test_d29_a_partition_that_comes_while_there_is_no_room_has_none_either(buffers: Buffers):
+    """It is to be paused like those that were there before it."""
+    buffers.append(of(buffers, A), records(A, 0, size=100))
+    buffers.assign([("in", 9)])
+    assert of(buffers, ("in", 9)) in buffers.over()
+    assert not buffers.has_room(of(buffers, ("in", 9)))
+
+
+def test_a_revoked_partition_is_no_longer_over(buffers: Buffers):
+    """Nobody can pause what is gone."""
+    buffers.append(of(buffers, A), records(A, 0, 1, 2, 3))
+    assert buffers.over()
+    buffers.take_away([A])
+    assert buffers.over() == []
+
+
+@pytest.mark.parametrize(("own", "others", "room"), [(2, 0, True), (3, 0, False), (1, 49, True), (1, 50, False)])
+def test_a_paused_partition_has_room_again_at_half_of_both_bounds(buffers: Buffers, own: int, others: int, room: bool):
+    """2 of 4 records and 50 of 100 bytes."""
+    buffers.append(of(buffers, A), records(A, *range(own)))
+    buffers.append(of(buffers, B), records(B, 0, size=others) if others else [])
+    assert buffers.has_room(of(buffers, A)) is room
+
+
+class BuffersMachine(RuleBasedStateMachine):
+    """Any interleaving of reading, popping, finishing, revoking: each record ends exactly once."""
+
+    LANES = [("in", n) for n in range(3)]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flight = Flight(1 << 40, 1 << 40)
+        self.buffers = Buffers(self.flight, 5, 60)
+        self.next_offset = 0
+        self.waiting: dict[tuple[str, int], list[int]] = {}
+        self.flying: list[tuple[tuple[tuple[str, int], int], Record]] = []
+        self.given: set[int] = set()
+        self.dropped: set[int] = set()
+        self.slots = 1
+
+    def drop(self, lane) -> None:
+        """What waited in a lane is gone."""
+        self.dropped.update(self.waiting.pop(lane, []))
+
+    @rule(lane=st.sampled_from(LANES))
+    def assign(self, lane):
+        """A lane is assigned, unless it is."""
+        if lane not in self.waiting:
+            self.buffers.assign([lane])
+            self.waiting[lane] = []
+
+    @rule(lane=st.sampled_from(LANES), count=st.integers(1, 4), size=st.integers(0, 9))
+    def read(self, lane, count, size):
+        """Records of a lane arrive."""
+        partition = self.buffers.get(lane)
+        assert (partition is None) == (lane not in self.waiting)
+        if partition is None:
+            return
+        made = [Record(*lane, self.next_offset + i, b"v" * size, epoch=partition.epoch) for i in range(count)]
+        self.next_offset += count
+        assert self.buffers.append(partition, made) == count * size
+        self.waiting[lane] += [record.offset for record in made]
+
+    @rule(slots=st.integers(1, 3))
+    def change_slots(self, slots):
+        """Another number of slots asks from now on."""
+        self.slots = slots
+
+    @rule(limit=st.integers(0, 6), slot=st.integers(0, 2))
+    def pop(self, limit, slot):
+        """A slot takes some."""
+        batches = self.buffers.pop(limit, slot % self.slots, self.slots)
+        assert sum(map(len, batches)) <= limit
+        for batch in batches:
+            lane = batch[0].lane
+            assert lane[1] % self.slots == slot % self.slots
+            expected = [self.waiting[lane].pop(0) for _ in batch]
+            assert [record.offset for record in batch] == expected
+            assert self.given.isdisjoint(expected)
+            self.given.update(expected)
+            self.flying += [((lane, record.epoch), record) for record in batch]
+
+    @precondition(lambda self: self.flying)
+    @rule(index=st.integers(0, 99))
+    def finish(self, index):
+        """A record in flight is finished."""
+        assignment, record = self.flying.pop(index % len(self.flying))
+        self.flight.release(assignment, 1, record.size)
+
+    @rule(lane=st.sampled_from(LANES))
+    def take_away(self, lane):
+        """A lane is revoked."""
+        taken = self.buffers.take_away([lane])
+        assert bool(taken) == (lane in self.waiting)
+        self.flight.fence(taken)
+        self.drop(lane)
+        for assignment, record in self.flying:
+            if assignment in taken:
+                assert self.flight.is_fenced(record)
+
+    @rule(lane=st.sampled_from(LANES))
+    def rewind(self, lane):
+        """The log of a lane went back."""
+        partition = self.buffers.get(lane)
+        if partition is not None:
+            self.buffers.rewind(partition)
+            self.drop(lane)
+            self.waiting[lane] = []
+
+    @invariant()
+    def counts_add_up(self):
+        """Flight and buffers know exactly what is there."""
+        assert self.flight.records == len(self.flying)
+        assert self.flight.size == sum(record.size for _, record in self.flying)
+        by_lane = self.flight.statistics().by_lane
+        assert sum(by_lane.values()) == len(self.flying)
+        assert {p.lane: [r.offset for r in p.buffer] for p in self.buffers.partitions()} == self.waiting
+        assert all(p.size == sum(r.size for r in p.buffer) for p in self.buffers.partitions())
+        assert self.given.isdisjoint(self.dropped)
+        assert len(self.given) + len(self.dropped) + sum(map(len, self.waiting.values())) == self.next_offset
+
+    @invariant()
+    def marks_are_right(self):
+        """over and has_room follow from what is buffered."""
+        partitions = self.buffers.partitions()
+        size = sum(p.size for p in partitions)
+        over = set(partitions) if size >= 60 else {p for p in partitions if len(p.buffer) >= 5}
+        assert set(self.buffers.over()) == over
+        assert all(self.buffers.has_room(p) == (len(p.buffer) * 2 <= 5 and size * 2 <= 60) for p in partitions)
+
+    def teardown(self):
+        """In the end everything that waits can be popped."""
+        rest = [
+            record.offset
+            for slot in range(self.slots)
+            for batch in self.buffers.pop(1 << 30, slot, self.slots)
+            for record in batch
+        ]
+        assert sorted(rest) == sorted(offset for waiting in self.waiting.values() for offset in waiting)
+
+
+TestBuffersAndFlight = BuffersMachine.TestCase
+TestBuffersAndFlight.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_a_partition_whose_finished_records_lie_scattered_has_to_wait(buffers: Buffers):
+    """A commit could not tell of more of them; the other partitions go on, and it goes on when there are fewer."""
+    for lane in (A, B):
+        buffers.append(of(buffers, lane), records(lane, 0, 1, size=1))
+    assignment = of(buffers, A).assignment
+    buffers.scattered({assignment: 550, (B, of(buffers, B).epoch - 1): 550})
+    assert [[record.lane for record in batch] for batch in buffers.pop(9, 0, 1)] == [[B, B]]
+    assert buffers.pop(9, 0, 1) == []
+    buffers.scattered({assignment: 549})
+    assert [[record.lane for record in batch] for batch in buffers.pop(9, 0, 1)] == [[A, A]]

@@ -1,0 +1,155 @@
+"""The execute worker's pauses between attempts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from drakkar_flow.kernel.backoff import Backoff
+from drakkar_flow.kernel.retry import RetryPolicy
+from drakkar_flow.model.record import Record
+from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorTask
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.steps.execute import ExecuteSettings, ExecuteWorker
+from drakkar_flow.runtime.steps.parking import Parking
+from drakkar_flow.runtime.steps.pending import PendingTasks
+from drakkar_flow.runtime.steps.waits import Wait, waits_of
+from drakkar_flow.runtime.steps.windows import Ending, TaskRun, WindowRun
+from drakkar_flow.testing import ScriptedExecutor
+from support.loop import LoopBridge
+
+pytestmark = pytest.mark.anyio
+
+BACKOFF = Backoff(0.001, 0.001)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The loop the runtime runs on."""
+    return "asyncio"
+
+
+class Waiting:
+    """A back-off that notes the attempts: no pause but a turn of the loop, and a long one before the third retry."""
+
+    def __init__(self) -> None:
+        self.attempts: list[int] = []
+
+    def delay_s(self, attempt: int, random: Callable[[], float]) -> float:
+        """Note the attempt."""
+        assert 0 <= random() < 1
+        self.attempts.append(attempt)
+        return 600.0 if attempt == 3 else 0.0
+
+
+def one_run(**fields: Any) -> tuple[WindowRun, TaskRun]:
+    """A window of one record with one task."""
+    window = WindowRun([Record("in", 0, 0)], 0.0, keep_messages=False)
+    return window, window.attribute(ExecutorTask(**{"task_id": "t", "source_offsets": [0]} | fields))
+
+
+def worker_of(executor: Any, settings: ExecuteSettings, *, flight: Flight | None = None) -> ExecuteWorker:
+    """A worker on the test's loop."""
+    flight = flight or Flight(9, 9)
+    parking = Parking(LoopBridge(), flight, limit=5)
+    return ExecuteWorker(LoopBridge(), Bus(), flight, PendingTasks(), parking, executor, settings)
+
+
+def retries(count: int, backoff: Any = BACKOFF, **more: Any) -> RetryPolicy:
+    """Rules for retries."""
+    return RetryPolicy(backoff, count, **more)
+
+
+async def turns(count: int = 50) -> None:
+    """Let the loop go round."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        await asyncio.sleep(0.005)
+
+
+async def test_each_retry_waits_for_the_back_off_of_its_attempt():
+    """A parked retry runs nothing and is no load; the third attempt's pause is a long one here, until a drain."""
+    window, run = one_run()
+    executor = ScriptedExecutor({"t": 1})
+    backoff = Waiting()
+    flight = Flight(9, 9)
+    worker = worker_of(executor, ExecuteSettings(retries(4, backoff), None, ErrorAction.RETRY), flight=flight)
+    worker.submit([[window, run]])
+    await turns()
+    assert backoff.attempts == [1, 2, 3]
+    assert executor.started == ["t"] * 3
+    assert executor.statistics()[:2] == (0, 0)
+    assert not worker.idle
+    flight.end()
+    await until(lambda: run.ending is not None)
+    assert (run.ending, len(executor.started)) == (Ending.SKIPPED, 5)
+    assert worker.open == 0
+
+
+async def test_who_asks_what_a_partition_waits_for_hears_of_its_task_until_it_ends():
+    """A task is no call on the loop, and while it is parked no program runs: it is told all the same."""
+    window, run = one_run()
+    flight = Flight(9, 9)
+    settings = ExecuteSettings(retries(4, Waiting()), None, ErrorAction.RETRY)
+    worker = worker_of(ScriptedExecutor({"t": 1}), settings, flight=flight)
+    worker.step = "execute"
+    worker.submit([[window, run]])
+    await turns()
+    assert waits_of([worker], ("in", 0), 5) == [
+        Wait("execute", run.lead, ("task t, attempt 4: waits for its turn or its next attempt",))
+    ]
+    flight.end()
+    await until(lambda: run.ending is not None)
+    assert waits_of([worker], ("in", 0), 5) == []
+
+
+async def test_an_executor_that_refuses_a_task_makes_it_fail():
+    """An exception out of submit, which breaks the protocol, is an error of the task."""
+
+    class Broken(ScriptedExecutor):
+        def submit(self, task: Any, priority: Any, done: Any) -> Any:
+            raise RuntimeError("bug")
+
+    window, run = one_run()
+    worker = worker_of(Broken(), ExecuteSettings(retries(0), None, ErrorAction.DLQ))
+    worker.submit([[window, run]])
+    await turns()
+    assert run.ending is Ending.DEAD
+    assert (run.error.kind, run.error.exception) == ("internal", "RuntimeError: bug")
+
+
+async def test_a_program_that_ctrl_c_killed_before_it_began_is_run_again():
+    """Its death by the terminal's SIGINT is nobody's failure: on_error does not hear of it."""
+    window, run = one_run()
+    outcomes: Any = iter([ExecutorError(task=run.task, kind="signal", exit_code=-2, signal=2), "fine"])
+    executor = ScriptedExecutor(lambda _task: next(outcomes))
+    asked: list[Any] = []
+    settings = ExecuteSettings(retries(0), lambda *args: asked.append(args), ErrorAction.SKIP)
+    worker = worker_of(executor, settings)
+    worker.submit([[window, run]])
+    await turns()
+    assert (run.ending, asked) == (Ending.SUCCEEDED, [])
+    assert executor.started == ["t", "t"]
+
+
+async def test_a_program_that_always_ends_by_sigint_fails_in_the_end():
+    """What it does to itself is a failure like any other."""
+    window, run = one_run()
+    executor = ScriptedExecutor(lambda task: ExecutorError(task=task, kind="signal", exit_code=-2, signal=2))
+    worker = worker_of(executor, ExecuteSettings(retries(0), None, ErrorAction.SKIP))
+    worker.submit([[window, run]])
+    await turns()
+    assert run.ending is Ending.SKIPPED
+    assert len(executor.started) == 4
