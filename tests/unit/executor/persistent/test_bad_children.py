@@ -201,6 +201,15 @@ async def test_silence_ends_a_child_long_before_its_tasks_time_out(make_worker: 
     assert outcomes[0].exception == "child 0 wrote nothing for 0.1 s"
 
 
+async def test_a_child_that_had_nothing_to_say_is_not_silent(make_pool: Pool, events: list[ev.Event], later: Later):
+    """The wait for output begins with its work, however long it was idle before."""
+    pool = await make_pool(["cat"], protocol="lines", idle_output_timeout_s=50)
+    for _ in range(2):
+        assert (await run(pool, task())).stdout == "x\n"
+        later.let_pass(60, pool)
+    assert len(of(xev.ChildStarted, events)) == 1
+
+
 async def test_progress_is_not_silence(make_worker: Pool, until: Until, later: Later):
     """Who says that it works on gets all the time a task has."""
     limits = {"task_timeout_seconds": 100}
