@@ -110,7 +110,7 @@ def test_the_command_on_the_page_works() -> None:
 
 def test_the_filter_on_the_page_passes_its_markers_through() -> None:
     """Lines that match come out before the marker, others don't, line by line."""
-    filter_line = re.findall(r"`(grep --line-buffered -e PATTERN[^`]*)`", PAGE)[0].replace("PATTERN", "b")
+    filter_line = re.findall(r"`(grep -a --line-buffered -e PATTERN[^`]*)`", PAGE)[0].replace("PATTERN", "b")
     with subprocess.Popen(
         shlex.split(filter_line), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
     ) as child:
