@@ -13,14 +13,13 @@ from drakkar_flow import (
     PostgresPayload,
     periodic,
 )
+from drakkar_flow.observe.attempts import RetriesExhausted, TaskRetried
 from drakkar_flow.observe.events import (
     HookRan,
     PartitionsAssigned,
     PartitionsRevoked,
-    RetriesExhausted,
     SinkCircuitChanged,
     TaskFinished,
-    TaskRetried,
     WindowFinished,
 )
 from drakkar_flow.testing import Answer, FlowHarness, MemorySink, ScriptedExecutor

@@ -6,17 +6,14 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from drakkar_flow.executor.base import run
-from drakkar_flow.executor.persistent.pool import PersistentExecutor
 from drakkar_flow.model.task import ExecutorError, ExecutorResult
 from drakkar_flow.observe import events as ev
 from drakkar_flow.observe import executor_events as xev
-from support.processes import programs
 from unit.executor.persistent.conftest import Later, Pool, of, run_all, task
 
 pytestmark = pytest.mark.anyio
@@ -245,20 +242,6 @@ async def test_the_whole_group_goes_with_a_child(make_worker: Pool, is_alive: Ca
     await until(lambda: not is_alive(grandchild))
 
 
-async def test_many_crashes_leave_nothing_behind(make_worker: Pool, until: Until):
-    """Descriptors and processes do not grow with the number of lives."""
-    pool = await make_worker("crash_after_n", 1, max_in_flight_per_child=1)
-    us = psutil.Process()
-    await run_all(pool, *map(str, range(4)))
-    await until(lambda: any(child.capacity for child in pool._children), "another life")
-    before = us.num_fds()
-    outcomes = await run_all(pool, *map(str, range(40)))
-    assert sum(isinstance(outcome, ExecutorError) for outcome in outcomes) == 20
-    await until(lambda: any(child.capacity for child in pool._children), "another life")
-    assert us.num_fds() <= before
-    assert len(programs()) <= 1
-
-
 async def test_a_child_that_ends_by_itself_while_idle_is_replaced(
     make_pool: Pool, events: list[ev.Event], until: Until
 ):
@@ -284,125 +267,3 @@ async def test_a_program_that_was_installed_anew_elsewhere_is_found(
     psutil.Process(pool._children[0].pid).kill()
     await until(lambda: len(of(xev.ChildStarted, events)) == 2)
     assert (await run(pool, task())).stdout == "x\n"
-
-
-# --- crash loops --------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def make_looping(make_pool: Pool, tmp_path: Path) -> Callable[..., Awaitable[PersistentExecutor]]:
-    """Make a pool of one `cat` that fails at its start, from the second on, while `tmp_path/broken` is there."""
-
-    async def make(**keys: Any) -> PersistentExecutor:
-        script = f"test -e {tmp_path}/broken && {{ echo broken >&2; exit 3; }}; exec cat"
-        keys = {"protocol": "lines", "breaker_failures": 3, "breaker_cooldown_s": 0.05} | keys
-        pool = await make_pool(["sh", "-c", script], **keys)
-        (tmp_path / "broken").touch()
-        psutil.Process(pool._children[0].pid).kill()
-        return pool
-
-    return make
-
-
-def states(events: list[ev.Event]) -> list[str]:
-    """What the breaker went through."""
-    return [event.state for event in of(xev.ExecutorBreakerChanged, events)]
-
-
-async def test_a_crash_loop_opens_the_breaker_and_a_probe_closes_it(
-    make_looping: Pool, events: list[ev.Event], until: Until, tmp_path: Path
-):
-    """It says why; tasks wait meanwhile, and nothing is lost."""
-    pool = await make_looping()
-    await until(lambda: "half_open" in states(events))
-    assert states(events)[:2] == ["open", "half_open"]
-    assert "exit code 3" in of(xev.ExecutorBreakerChanged, events)[0].reason
-    assert "ended with: broken" in of(xev.ExecutorBreakerChanged, events)[0].reason
-    waiting = asyncio.create_task(run_all(pool, *map(str, range(9))))
-    await until(lambda: states(events).count("half_open") >= 3)
-    (tmp_path / "broken").unlink()
-    assert [outcome.stdout for outcome in await waiting] == [f"{number}\n" for number in range(9)]
-    assert states(events)[-1] == "closed"
-
-
-async def test_children_that_end_with_0_and_did_nothing_are_a_crash_loop(
-    make_pool: Pool, events: list[ev.Event], until: Until, tmp_path: Path
-):
-    """Such as a program that only prints its usage: it would be started again and again."""
-    script = f"test -e {tmp_path}/broken && exit 0; exec cat"
-    pool = await make_pool(["sh", "-c", script], protocol="lines", breaker_failures=3)
-    (tmp_path / "broken").touch()
-    psutil.Process(pool._children[0].pid).kill()
-    await until(lambda: states(events) == ["open"])
-    assert len(of(xev.ChildStarted, events)) == 3
-
-
-async def test_a_worker_that_dies_of_its_first_task_gets_one_at_a_time(make_worker: Pool, events: list[ev.Event]):
-    """After the first failure, though it could take four."""
-    pool = await make_worker("crash_after_n", 0, breaker_cooldown_s=0.01)
-    outcomes = await run_all(pool, *map(str, range(7)))
-    assert {outcome.kind for outcome in outcomes} == {"crash"}
-    assert [event.requests for event in of(xev.ChildEnded, events)] == [4, 1, 1, 1]
-
-
-async def test_in_a_crash_loop_each_probe_costs_one_request_at_most(make_pool: Pool, events: list[ev.Event]):
-    """A child that dies of its first task gets one only, though it could take 64."""
-    pool = await make_pool(["sh", "-c", "read line; exit 3"], protocol="lines", breaker_cooldown_s=0.01)
-    outcomes = await run_all(pool, *map(str, range(70)))
-    assert {outcome.kind for outcome in outcomes} == {"crash"}
-    assert [event.requests for event in of(xev.ChildEnded, events)] == [64, 1, 1, 1, 1, 1, 1]
-
-
-async def test_with_patience_tasks_fail_when_no_child_runs_for_long(make_looping: Pool, until: Until, events: Any):
-    """`unavailable_after_s` bounds how long a task waits."""
-    pool = await make_looping(breaker_cooldown_s=20.0, unavailable_after_s=0.1)
-    await until(lambda: states(events) == ["open"])
-    outcome = await run(pool, task())
-    assert (outcome.kind, outcome.exception) == ("unavailable", "no child was ready for 0.1 s")
-
-
-async def test_the_patience_of_a_task_does_not_count_the_time_it_waited_for_a_busy_child(
-    make_pool: Pool, until: Until, events: list[ev.Event], tmp_path: Path, later: Later
-):
-    """It begins when no child runs any more."""
-    script = f"test -e {tmp_path}/broken && exit 3; exec sleep 1000"
-    keys = {"max_in_flight_per_child": 1, "breaker_cooldown_s": 20.0, "unavailable_after_s": 10.0}
-    pool = await make_pool(["sh", "-c", script], protocol="lines", **keys)
-
-    def let_pass(seconds: float) -> None:
-        later.let_pass(seconds, pool)
-        pool._housekeeping.cancel()
-        pool._keep_house()
-
-    outcomes = [asyncio.create_task(run(pool, task(name))) for name in ("first", "waits")]
-    await until(lambda: pool.statistics()[:2] == (1, 1))
-    let_pass(15.0)
-    (tmp_path / "broken").touch()
-    psutil.Process(pool._children[0].pid).kill()
-    await until(lambda: states(events) == ["open"])
-    let_pass(5.0)
-    assert pool.statistics()[:2] == (0, 1)
-    let_pass(10.0)
-    assert [(await outcome).kind for outcome in outcomes] == ["crash", "unavailable"]
-
-
-async def test_with_the_fall_back_tasks_are_run_one_by_one_while_the_breaker_is_open(
-    make_pool: Pool, events: list[ev.Event], until: Until, tmp_path: Path
-):
-    """By the same command line; those that waited, too. The outcome's task is the one that was given."""
-    script = f"test -e {tmp_path}/broken && {{ read line; echo one-shot $line; exit 3; }}; exec cat"
-    pool = await make_pool(
-        ["sh", "-c", script],
-        protocol="lines",
-        fallback_oneshot=True,
-        breaker_failures=1,
-        breaker_cooldown_s=20.0,
-    )
-    (tmp_path / "broken").touch()
-    psutil.Process(pool._children[0].pid).kill()
-    await until(lambda: states(events) == ["open"])
-    given = task("a")
-    outcome = await run(pool, given)
-    assert isinstance(outcome, ExecutorError)
-    assert (outcome.stdout, outcome.exit_code, outcome.task) == ("one-shot a\n", 3, given)
-    assert "breaker is open" in of(ev.TaskFellBack, events)[0].reason

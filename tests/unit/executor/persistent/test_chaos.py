@@ -6,15 +6,20 @@ import asyncio
 import random
 import sys
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import psutil
 import pytest
 
 from drakkar_flow.executor.base import Outcome, run
 from drakkar_flow.model.task import ExecutorError, ExecutorResult
-from unit.executor.persistent.conftest import Pool, task
+from support.processes import programs
+from unit.executor.persistent.conftest import Pool, run_all, task
 
 pytestmark = pytest.mark.anyio
+
+Until = Callable[..., Awaitable[None]]
 
 CHILD = """if True:
     import json, os, random, sys, time
@@ -102,3 +107,17 @@ async def check_afterwards(
     assert pool.statistics().ended == len(outcomes)
     results = [await run(pool, task(f"after {number}")) for number in range(3)]
     assert any(isinstance(result, ExecutorResult) for result in results)
+
+
+async def test_many_crashes_leave_nothing_behind(make_worker: Pool, until: Until):
+    """Descriptors and processes do not grow with the number of lives."""
+    pool = await make_worker("crash_after_n", 1, max_in_flight_per_child=1)
+    us = psutil.Process()
+    await run_all(pool, *map(str, range(4)))
+    await until(lambda: any(child.capacity for child in pool._children), "another life")
+    before = us.num_fds()
+    outcomes = await run_all(pool, *map(str, range(40)))
+    assert sum(isinstance(outcome, ExecutorError) for outcome in outcomes) == 20
+    await until(lambda: any(child.capacity for child in pool._children), "another life")
+    assert us.num_fds() <= before
+    assert len(programs()) <= 1

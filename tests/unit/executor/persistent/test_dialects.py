@@ -189,3 +189,13 @@ def test_a_marker_without_a_number_breaks_the_protocol(number: bytes):
     """Such a line was not written by us."""
     with pytest.raises(ProtocolError, match="without a number"):
         list(LinesToMarker(10_000).feed(b"#drakkar-%b\n" % number))
+
+
+def test_what_is_exactly_as_long_as_allowed_passes():
+    """Both ways; a line's end does not count."""
+    assert LinePerTask(5).encode(1, task("12345"), 1.0) == b"12345\n"
+    assert [answer.stdout for answer in LinePerTask(5).feed(b"12345\n")] == ["12345\n"]
+    frame = as_frame(Answer(1, stdout="12345"))
+    assert [answer.stdout for answer in LengthPrefixed(len(frame) - 8).feed(frame)] == ["12345"]
+    with pytest.raises(ProtocolError):
+        list(LengthPrefixed(len(frame) - 9).feed(frame))
