@@ -29,12 +29,15 @@ NO_PAGE: Final = NoEffect("there is no web page in this version to show it")
 
 
 class Section(BaseModel):
-    """A section of the configuration: unknown keys are errors, numbers finite, values final once read."""
+    """A section of the configuration: unknown keys are errors, numbers finite, values final once read.
+
+    The text under a key is its entry in the manual; `config/docs.py` reads it there, for to parse them all takes
+    longer than anything else that a start does with the configuration.
+    """
 
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
-        use_attribute_docstrings=True,
         allow_inf_nan=False,
         hide_input_in_errors=True,  # it may be a secret
     )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
+import textwrap
 import types
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from drakkar_flow.config.schema import ROOT, Path, Type, dotted, field_at, is_secret, is_section, mark_of, sections
@@ -58,6 +63,11 @@ _NAMES: Final = {str: "text", int: "integer", float: "number", bool: "boolean", 
 def json_schema(root: Type = ROOT) -> str:
     """The JSON Schema (draft 2020-12) of the configuration file, for editors and other validators."""
     schema = root.model_json_schema()
+    for _, kind in sections((), root):
+        keys = (schema if kind is root else schema["$defs"].get(kind.__name__, {})).get("properties", {})
+        for name, text in _texts(kind).items():
+            if name in keys:
+                keys[name] = {"description": text, **keys[name]}
     return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"
 
 
@@ -67,11 +77,36 @@ def markdown(root: Type = ROOT) -> str:
 
 
 def _section(path: Path, kind: Type, root: Type) -> str:
-    rows = [_row(name, field) for name, field in kind.model_fields.items() if not _has_own_table(field)]
+    texts = _texts(kind)
+    fields = kind.model_fields.items()
+    rows = [_row(name, field, texts.get(name, "")) for name, field in fields if not _has_own_table(field)]
     heading = f"`{_shown(path)}`" if path else "Top level"
     table = ["| Key | Type | Default | Unit | Meaning |", "| --- | --- | --- | --- | --- |", *rows] if rows else []
     text = f"{inspect.cleandoc(kind.__doc__ or '')}{_without_effect(field_at(path, root))}"
     return "\n".join(["", f"## {heading}", "", text, *([""] if table else []), *table, ""])
+
+
+def _texts(kind: type) -> dict[str, str]:
+    """The texts under the keys of a section, its bases' included."""
+    return {
+        name: text
+        for base in reversed(kind.__mro__)
+        if is_section(base) and base is not BaseModel
+        for name, text in _own_texts(base)
+    }
+
+
+def _own_texts(kind: type) -> Iterator[tuple[str, str]]:
+    try:
+        source = inspect.getsource(kind)
+    except (OSError, TypeError):  # made by a program
+        return
+    (definition,) = ast.parse(textwrap.dedent(source)).body
+    body = getattr(definition, "body", [])
+    for key, text in pairwise(body):
+        match key, text:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(words))):
+                yield name, inspect.cleandoc(words)
 
 
 def _shown(path: Path) -> str:
@@ -88,9 +123,9 @@ def _has_own_table(field: FieldInfo) -> bool:
     return is_section(kind) or (_generic(kind) is dict and is_section(get_args(kind)[-1]))
 
 
-def _row(name: str, field: FieldInfo) -> str:
+def _row(name: str, field: FieldInfo, text: str) -> str:
     kind = ", ".join([_kind(field.annotation), *_bounds(field)])
-    meaning = " ".join(f"{field.description or ''}{_without_effect(field)}".split())
+    meaning = " ".join(f"{field.description or text}{_without_effect(field)}".split())
     cells = [f"`{name}`", kind, _default(field), _unit(name), meaning]
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 

@@ -54,8 +54,7 @@ def root_with(app_model: type[BaseModel] | None) -> type[DrakkarConfig]:
     """
     if app_model is None:
         return DrakkarConfig
-    description = DrakkarConfig.model_fields["app"].description
-    default = Field(default_factory=dict, validate_default=True, description=description)
+    default = Field(default_factory=dict, validate_default=True)
     typed: type[DrakkarConfig] = create_model(
         "DrakkarConfig", __base__=DrakkarConfig, __doc__=DrakkarConfig.__doc__, app=(app_model, default)
     )
