@@ -32,7 +32,8 @@ def test_a_worker_outlives_its_broker(
     cluster = make_cluster()
     scene = Scene(cluster.bootstrap, tmp_path)
     try:
-        worker = scene.start("precomputed")
+        # A broker takes up to ten seconds to start on a busy machine: the worker's session outlasts that.
+        worker = scene.start("precomputed", {"kafka": {"session_timeout_ms": 20_000}})
         with scene.feeding(rate=100) as feeder:
             for _ in range(2):
                 before = sum(scene.committed().values())

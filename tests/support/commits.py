@@ -8,9 +8,8 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from confluent_kafka import Consumer, Message, TopicPartition
-from confluent_kafka.admin import AdminClient
 
-from support.kafka_io import committed_as_seen_by
+from support.kafka_io import committed_as_told_to, group_asker
 from support.names import unique
 
 __all__ = ["CommitWatch"]
@@ -34,9 +33,9 @@ class CommitWatch:
     """
 
     def __init__(self, bootstrap: str, group: str, source: str, out: str) -> None:
-        self._admin = AdminClient({"bootstrap.servers": bootstrap})
+        self._asker = group_asker(bootstrap, group)
         self._reader = Consumer({"bootstrap.servers": bootstrap, "group.id": unique("watch")})
-        self._group, self._source, self._out = group, source, TopicPartition(out, 0)
+        self._source, self._out = source, TopicPartition(out, 0)
         self._samples: list[_Sample] = []
         self._error: Exception | None = None
         self._over = threading.Event()
@@ -52,11 +51,12 @@ class CommitWatch:
         self._over.set()
         self._thread.join()
         self._reader.close()
+        self._asker.close()
 
     def _run(self) -> None:
         try:
             while not self._over.wait(_PAUSE_S):
-                offsets = committed_as_seen_by(self._admin, self._group, self._source)
+                offsets = committed_as_told_to(self._asker, self._source)
                 self._samples.append(_Sample(offsets, self._reader.get_watermark_offsets(self._out, timeout=10)[1]))
         except Exception as exc:  # told by `check`, on the test's thread
             self._error = exc

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,7 +11,6 @@ import pytest
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     Message,
@@ -30,10 +28,11 @@ __all__ = [
     "MakeCluster",
     "MakeTopic",
     "committed",
-    "committed_as_seen_by",
+    "committed_as_told_to",
     "create_topic",
     "delete_topics",
     "end_offsets",
+    "group_asker",
     "produce",
     "read_all",
 ]
@@ -145,22 +144,29 @@ def end_offsets(bootstrap: str, topic: str) -> dict[int, int]:
 
 def committed(bootstrap: str, group: str, topic: str) -> dict[int, int]:
     """The committed offset of each partition for which the group has one."""
-    return committed_as_seen_by(AdminClient({"bootstrap.servers": bootstrap}), group, topic)
+    asker = group_asker(bootstrap, group)
+    try:
+        return committed_as_told_to(asker, topic)
+    finally:
+        asker.close()
 
 
-def committed_as_seen_by(admin: AdminClient, group: str, topic: str) -> dict[int, int]:
-    """`committed` for those who ask often: a client of one's own costs less than a new one each time."""
-    request = [ConsumerGroupTopicPartitions(group)]
-    answer = _result(lambda: admin.list_consumer_group_offsets(request, request_timeout=REQUEST_TIMEOUT_S)[group])
-    return {at.partition: at.offset for at in answer.topic_partitions if at.topic == topic and at.offset >= 0}
+def group_asker(bootstrap: str, group: str) -> Consumer:
+    """A client that can ask for a group's offsets and never joins it.
+
+    No admin client: that of librdkafka 2.16 crashes on the answer of a broker that has just started.
+    """
+    return Consumer({"bootstrap.servers": bootstrap, "group.id": group, "log_level": 0})
 
 
-def _result(ask: Callable[[], Future[Any]]) -> Any:
-    """The answer to a question that a broker can't answer while it starts; asked again until it can."""
+def committed_as_told_to(asker: Consumer, topic: str) -> dict[int, int]:
+    """`committed` for those who ask often; asked again while the brokers can't answer, for they have just started."""
     deadline = time.monotonic() + 3 * REQUEST_TIMEOUT_S
     while True:
         try:
-            return ask().result()
+            lanes = [TopicPartition(topic, partition) for partition in _partitions(asker, topic)]
+            found = asker.committed(lanes, REQUEST_TIMEOUT_S)
+            return {at.partition: at.offset for at in found if at.error is None and at.offset >= 0}
         except KafkaException:
             if time.monotonic() > deadline:
                 raise

@@ -15,7 +15,15 @@ from drakkar_flow.kernel.spans import Spans
 from drakkar_flow.librdkafka import let_go
 from support.commits import CommitWatch
 from support.feeder import Feeder
-from support.kafka_io import committed_as_seen_by, create_topic, delete_topics, end_offsets, produce, read_all
+from support.kafka_io import (
+    committed_as_told_to,
+    create_topic,
+    delete_topics,
+    end_offsets,
+    group_asker,
+    produce,
+    read_all,
+)
 from support.names import unique
 from support.until import until
 from support.worker import ROOT, Worker
@@ -45,6 +53,7 @@ class Scene:
         self.group = unique("group")
         self.workers: list[Worker] = []
         self._admin = AdminClient({"bootstrap.servers": bootstrap})
+        self._asker = group_asker(bootstrap, self.group)
         for name, count in ((self.source, partitions), (self.out, 1), (self.dlq, 1)):
             create_topic(self._admin, name, count)
 
@@ -105,18 +114,20 @@ class Scene:
         for worker in self.workers:
             worker.close()
         delete_topics(self._admin, [self.source, self.out, self.dlq])
+        self._asker.close()
 
     def broker_restarted(self) -> None:
-        """Forget the connections to the broker's former life, on which an admin client waits in vain."""
-        former = [self._admin]
+        """Forget the connections to the broker's former life, on which a client may wait in vain."""
+        former = [self._admin, self._asker]
         self._admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        self._asker = group_asker(self.bootstrap, self.group)
         let_go(former)
 
     # --- the truth ------------------------------------------------------------------------------
 
     def committed(self) -> dict[int, int]:
         """The group's committed offset of each partition that has one."""
-        return committed_as_seen_by(self._admin, self.group, self.source)
+        return committed_as_told_to(self._asker, self.source)
 
     def told_finished(self) -> int:
         """How many records the group's commits say are finished, in order or beyond."""
