@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from drakkar_flow.model.task import ExecutorError
+from drakkar_flow.observe.about import About
 from drakkar_flow.observe.events import (
     Committed,
     DrainFinished,
@@ -23,7 +25,7 @@ __all__ = ["told"]
 _OF_A_WORKER = {"BrokerStateChanged", "ConsumerError", "LoopAnswered", "Idled", "IntakePaused"}
 """What only a worker that is connected, watched and loaded can tell."""
 _AMOUNTS = ("count", "size", "done", "skipped", "dead", "records", "tasks")
-_FIRST_ONES = {"error", "label", "task_id"}
+_FIRST_ONES = {"error", "label", "task_id", "about"}
 """What an event about several items says of the first one: which that is depends on how they were batched."""
 _NAMES = {"sink_name", "exception"}
 _HOOKS_OF_WINDOWS = {"arrange", "on_window_complete"}
@@ -78,5 +80,9 @@ def _by_chance(field: str) -> bool:
 
 
 def _short(value: Any) -> Any:
-    """A partition by its number: each run has a topic of its own."""
+    """A partition by its number, for each run has a topic of its own; of a failed task what every executor tells."""
+    if isinstance(value, About):
+        return ([place[1:] for place in value.records], value.tasks, value.total)
+    if isinstance(value, ExecutorError):
+        return (value.task.task_id, value.kind, value.exit_code, value.signal, value.attempt)
     return value[1] if isinstance(value, tuple) and len(value) == 2 else value
