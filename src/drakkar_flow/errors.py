@@ -126,7 +126,8 @@ SinkDeliveryFailedError = SinkError
 
 
 class SinkNotConnected(SinkError):
-    """Raised when a sink is used before connect() succeeded or after the connection was lost."""
+    """Raised when the target can't be reached: before connect() succeeded, when the connection is lost, when nothing
+    is answered in time."""
 
 
 class SinkRejected(SinkError):
@@ -165,4 +166,8 @@ class BatchFailed(SinkError):
     def __init__(self, failures: Mapping[int, Exception]) -> None:
         self.failures = dict(failures)
         first = next(iter(self.failures.values()), None)
-        super().__init__(f"{len(self.failures)} payloads of the batch failed; the first: {first}")
+        try:
+            text = str(first)
+        except Exception:  # the text of a broken value
+            text = type(first).__name__
+        super().__init__(f"{len(self.failures)} payloads of the batch failed; the first: {text}")
