@@ -55,16 +55,16 @@ class Bisection(Generic[T]):
             del self._untried[:size]
             self._misses = 0
 
-    def bad(self) -> None:
-        """Note that the trial has at least one bad item."""
+    def bad(self, among: Sequence[T] | None = None) -> None:
+        """Note that the trial has at least one bad item, which is one of `among`; the others are settled then."""
         trial = self.trial
-        if not self._suspects:
+        suspects = trial if among is None else list(among)
+        if self._suspects:
+            self._untried = self._suspects[len(trial) :] + self._untried
+        else:
             self._misses += 1
-            self._suspects, self._untried = trial, self._untried[len(trial) :]
-            if len(trial) > 1:
-                return
-        self._untried = self._suspects[len(trial) :] + self._untried
-        self._suspects = trial
+            self._untried = self._untried[len(trial) :]
+        self._suspects = suspects
         if len(trial) == 1:
-            self.found += trial
+            self.found += suspects
             self._suspects = []
