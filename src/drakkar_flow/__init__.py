@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from drakkar_flow.model.cache import CacheLike, CacheScope
     from drakkar_flow.model.group import MessageGroup
     from drakkar_flow.model.ids import format_rfc3339_micro, make_request_id, make_stable_task_id, make_task_id
-    from drakkar_flow.model.mongo import MongoOp, MongoPayload
+    from drakkar_flow.model.mongo import MongoExpr, MongoOp, MongoPayload
     from drakkar_flow.model.payload import (
         CollectResult,
         CustomPayload,
@@ -90,6 +90,7 @@ _HOMES = {
     "Limits": "graph.nodes",
     "MessageGroup": "model.group",
     "MessageParseError": "errors",
+    "MongoExpr": "model.mongo",
     "MongoOp": "model.mongo",
     "MongoPayload": "model.mongo",
     "ParseFailurePayload": "model.payload",
@@ -149,6 +150,7 @@ __all__ = [
     "Limits",
     "MessageGroup",
     "MessageParseError",
+    "MongoExpr",
     "MongoOp",
     "MongoPayload",
     "ParseFailurePayload",

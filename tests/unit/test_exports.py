@@ -38,6 +38,7 @@ PUBLIC = [
     "Limits",
     "MessageGroup",
     "MessageParseError",
+    "MongoExpr",
     "MongoOp",
     "MongoPayload",
     "ParseFailurePayload",
