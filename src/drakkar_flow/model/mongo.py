@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -25,6 +26,9 @@ class MongoExpr(dict[str, Any]):
 
     >>> count = MongoExpr({"$inc": {"hits": 1}, "$set": {"text": "any"}})
     """
+
+    def __init__(self, operators: Mapping[str, Any]) -> None:
+        super().__init__(operators)
 
 
 class MongoOp(StrEnum):
