@@ -154,13 +154,13 @@ class _Transaction:
                     parsed = ", ".join(name for name, each in zip(names, expressions, strict=True) if each)
                     statement = await self._connection.prepare(with_expressions(sql, expressions))
                 await statement.executemany([[_sent(value) for value in row] for row in run])
-        except (asyncpg.DataError, TypeError, ValueError) as error:  # the client could not encode a value
-            raise SinkRejected(f"PostgreSQL: a value does not fit: {type(error).__name__}", detail=str(error)) from None
         except asyncpg.PostgresError as error:
             if (error.sqlstate or "").startswith(_ROW_ERRORS):
                 where = f"; it parsed the values for {parsed}" if parsed else ""
                 raise SinkRejected(reason_of(error) + where, detail=detail_of(error)) from None
             raise
+        except (TypeError, ValueError) as error:  # the client could not encode a value
+            raise SinkRejected(f"PostgreSQL: a value does not fit: {type(error).__name__}", detail=str(error)) from None
 
     async def _parameters(self, statement: Any, names: tuple[str, ...]) -> list[Parameter]:
         parameters = []
