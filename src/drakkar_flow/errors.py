@@ -118,7 +118,16 @@ class ExecutorClosed(DrakkarFlowError):
 
 
 class SinkError(DrakkarFlowError):
-    """Raised by a sink when a batch was not written; the whole batch may be tried again."""
+    """Raised by a sink when a batch was not written; the whole batch may be tried again.
+
+    Args:
+        reason: what failed; stands in log lines, so it holds no values of rows and no words of the target's answer.
+        detail: what the target answered; may quote rows. Only dead letters carry it (`dlq.include_server_detail`).
+    """
+
+    def __init__(self, reason: str = "", *, detail: str = "") -> None:
+        self.detail = detail
+        super().__init__(reason)
 
 
 SinkDeliveryFailedError = SinkError
@@ -152,9 +161,9 @@ class SinkMisconfigured(SinkError):
 class RetryAfter(SinkError):
     """Raised when the target asks for a pause of `delay_s` seconds before the next attempt."""
 
-    def __init__(self, delay_s: float, reason: str) -> None:
+    def __init__(self, delay_s: float, reason: str, *, detail: str = "") -> None:
         self.delay_s = delay_s
-        super().__init__(f"{reason}; retry after {delay_s:g} s")
+        super().__init__(f"{reason}; retry after {delay_s:g} s", detail=detail)
 
 
 class BatchFailed(SinkError):

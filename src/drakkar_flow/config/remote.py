@@ -66,6 +66,11 @@ class MongoSinkConfig(SinkConfig):
     """The database."""
     statements: dict[str, MongoStatement] = {}
     """Writes by name, for payloads that name one."""
+    driver: Literal["pymongo", "motor"] = "pymongo"
+    """The client library: PyMongo's own async client, or motor, which its makers ended in May 2026."""
+    operators: Literal["marked", "any"] = "marked"
+    """Where payloads may hold operators: `marked` in a MongoExpr only, `any` in every mapping of a filter, and paths
+    in the data of updates, as in py-drakkar: then no unchecked value of a message may stand in a filter."""
 
     @field_validator("uri")
     @classmethod

@@ -17,16 +17,21 @@ __all__ = [
     "ErrorPolicy",
     "Execute",
     "Fail",
+    "FilesystemSink",
     "Filter",
     "FlatMap",
+    "HttpSink",
     "JsonlSink",
     "KafkaSink",
     "KafkaSource",
     "Limits",
     "Map",
     "MapAsync",
+    "MongoSink",
     "Node",
     "Persistent",
+    "PostgresSink",
+    "RedisSink",
     "Route",
     "SinkRef",
     "Skip",
@@ -156,13 +161,62 @@ def KafkaSink(name: str, **settings: Any) -> SinkRef:  # noqa: N802
     return SinkRef("kafka", name, settings)
 
 
-def JsonlSink(name: str, **settings: Any) -> SinkRef:  # noqa: N802
-    """Name the directory of JSON-lines files `sinks.filesystem.<name>`."""
+def PostgresSink(name: str, **settings: Any) -> SinkRef:  # noqa: N802
+    """Name the PostgreSQL sink `sinks.postgres.<name>`; settings given here override the configuration's.
+
+    >>> PostgresSink("main", pool_max=4).id
+    'postgres-main'
+    """
+    return SinkRef("postgres", name, settings)
+
+
+def MongoSink(name: str, **settings: Any) -> SinkRef:  # noqa: N802
+    """Name the MongoDB sink `sinks.mongo.<name>`; settings given here override the configuration's.
+
+    >>> MongoSink("main", database="jobs").id
+    'mongo-main'
+    """
+    return SinkRef("mongo", name, settings)
+
+
+def RedisSink(name: str, **settings: Any) -> SinkRef:  # noqa: N802
+    """Name the Redis sink `sinks.redis.<name>`; settings given here override the configuration's.
+
+    >>> RedisSink("main", key_prefix="jobs:").id
+    'redis-main'
+    """
+    return SinkRef("redis", name, settings)
+
+
+def HttpSink(name: str, **settings: Any) -> SinkRef:  # noqa: N802
+    """Name the HTTP sink `sinks.http.<name>`; settings given here override the configuration's.
+
+    >>> HttpSink("hook", method="PUT").id
+    'http-hook'
+    """
+    return SinkRef("http", name, settings)
+
+
+def FilesystemSink(name: str, **settings: Any) -> SinkRef:  # noqa: N802
+    """Name the file sink `sinks.filesystem.<name>`; settings given here override the configuration's.
+
+    >>> FilesystemSink("results", base_path="out").id
+    'filesystem-results'
+    """
     return SinkRef("filesystem", name, settings)
 
 
+def JsonlSink(name: str, **settings: Any) -> SinkRef:  # noqa: N802
+    """Second name of `FilesystemSink`."""
+    return FilesystemSink(name, **settings)
+
+
 def SqliteSink(name: str, **settings: Any) -> SinkRef:  # noqa: N802
-    """Name the SQLite database `sinks.sqlite.<name>`."""
+    """Name the SQLite sink `sinks.sqlite.<name>`; settings given here override the configuration's.
+
+    >>> SqliteSink("rows", path="rows.db").id
+    'sqlite-rows'
+    """
     return SinkRef("sqlite", name, settings)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
+from math import isfinite
 from typing import Any, cast
 
 import msgspec
@@ -20,6 +21,7 @@ def _nested_model(value: Any) -> msgspec.Raw:
     raise TypeError(f"a value of type {type(value).__name__} has no JSON form")
 
 
+_LEAVES = frozenset({str, int, bool, type(None), bytes})
 _json = msgspec.json.Encoder(enc_hook=_nested_model)
 
 
@@ -53,16 +55,42 @@ def encode(data: Any) -> bytes:
 
     Raises:
         TypeError: when `data` can't be written as JSON.
+        ValueError: when `data` holds NaN or an infinity, which JSON does not have.
     """
     if isinstance(data, BaseModel):
-        return data.__pydantic_serializer__.to_json(data)
-    if isinstance(data, bytes):
+        encoded = data.__pydantic_serializer__.to_json(data)
+    elif isinstance(data, bytes):
         return data
-    if isinstance(data, str):
+    elif isinstance(data, str):
         return data.encode()
-    if isinstance(data, Model):
-        return data.model_dump_json().encode()
-    return _json.encode(data)
+    elif isinstance(data, bytearray | memoryview):
+        return bytes(data)
+    elif isinstance(data, Model):
+        encoded = data.model_dump_json().encode()
+    else:
+        encoded = _json.encode(data)
+    if b"null" in encoded:  # the encoders write it for NaN, too
+        _require_finite(data)
+    return encoded
+
+
+def _require_finite(value: Any) -> None:
+    kind = type(value)
+    if kind in _LEAVES:
+        return
+    if isinstance(value, float):
+        if not isfinite(value):
+            raise ValueError(f"{value} has no JSON form; send None or text")
+    elif kind is dict or isinstance(value, Mapping):
+        for each in value.values():
+            _require_finite(each)
+    elif kind is list or isinstance(value, list | tuple | set | frozenset):
+        for each in value:
+            _require_finite(each)
+    elif isinstance(value, BaseModel):
+        _require_finite(value.model_dump(mode="json", warnings=False))
+    elif isinstance(value, msgspec.Struct) or is_dataclass(value):
+        _require_finite(to_row(value))
 
 
 def to_row(data: Any) -> dict[str, Any]:

@@ -26,6 +26,7 @@ def failure_of(
         stage=stage,
         error=describe(error),
         holds=tuple(holds),
+        detail=getattr(error, "detail", ""),
         exception_class=f"{type(error).__module__}.{type(error).__qualname__}",
         stacktrace=stack,
         task_id=task_id,

@@ -16,6 +16,7 @@ from drakkar_flow.model.task import ExecutorError
 
 __all__ = [
     "CONNECT_PREFIX",
+    "DETAIL_HEADER",
     "LABEL_HEADER",
     "TASK_HEADER",
     "TASK_ID_HEADER",
@@ -32,6 +33,8 @@ TASK_ID_HEADER = "drakkar.task_id"
 """The header with the id of the task that failed, or whose result could not be taken or delivered."""
 LABEL_HEADER = "drakkar.label"
 """The header with the name that the handler's `message_label` gives the record."""
+DETAIL_HEADER = "drakkar.server_detail"
+"""The header with the answer of the target that refused a delivery, which may quote rows."""
 TRUNCATED_HEADER = "drakkar.truncated"
 """The header of a letter that was cut: the size of what was cut, the value or the payload, in bytes."""
 
@@ -39,6 +42,7 @@ MAX_TEXT_BYTES = 8 * 1024
 """The most that an error, a stack trace or a program's stderr takes."""
 MAX_STDIN_BYTES = 64 * 1024
 MAX_ARGS_BYTES = 64 * 1024
+_OURS = frozenset({TASK_HEADER, TASK_ID_HEADER, LABEL_HEADER, DETAIL_HEADER, TRUNCATED_HEADER})
 
 Labels = Mapping[str, str]
 """The handler's names of records, by topic:partition:offset."""
@@ -60,7 +64,8 @@ def dead_letter_messages(failure: Failure, now_s: float, max_value_bytes: int | 
     and `attempt_count`; its key is the payload's, or else the record's. Every other failure becomes
     one letter per held record with the record's own key, value and headers; a failed task is added
     as the header `drakkar.task`, the name that `message_label` gives a record as `drakkar.label`; what
-    is about one task has its id in `drakkar.task_id`. All letters carry Kafka Connect's
+    is about one task has its id in `drakkar.task_id`; what a sink's target answered is in
+    `drakkar.server_detail`. All letters carry Kafka Connect's
     `__connect.errors.*` headers; those of an earlier letter, when a record fails again after it was
     sent back, are replaced.
 
@@ -138,6 +143,8 @@ def _error_headers(failure: Failure, record: Record | None, labels: Labels) -> l
         headers.append((TASK_ID_HEADER, _cut(failure.task_id)))
     if record is not None and record.label in labels:
         headers.append((LABEL_HEADER, _cut(labels[record.label])))
+    if failure.detail:
+        headers.append((DETAIL_HEADER, _cut(failure.detail)))
     return headers
 
 
@@ -240,4 +247,4 @@ def _utf8(text: str) -> bytes:
 
 
 def _is_ours(header: str) -> bool:
-    return header.startswith(CONNECT_PREFIX) or header in (TASK_HEADER, TASK_ID_HEADER, LABEL_HEADER, TRUNCATED_HEADER)
+    return header.startswith(CONNECT_PREFIX) or header in _OURS

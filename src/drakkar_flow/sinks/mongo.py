@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from drakkar_flow.config.remote import MongoSinkConfig
 from drakkar_flow.errors import BatchFailed, Problem, SinkError, SinkNotConnected, SinkRejected, StartupError
@@ -13,15 +13,10 @@ from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.record import Record
 from drakkar_flow.sinks.base import SinkSpec
 from drakkar_flow.sinks.clients import require
+from drakkar_flow.sinks.mongo_client import MongoClient, outage, refusal
 from drakkar_flow.sinks.mongo_ops import Operation, operation_of
 
-if TYPE_CHECKING:
-    from pymongo import AsyncMongoClient
-
 __all__ = ["SPEC", "MongoSink"]
-
-_SELECT_MS = 10_000  # how long a server is looked for
-_SOCKET_MS = 30_000
 
 
 class MongoSink:
@@ -38,7 +33,7 @@ class MongoSink:
     def __init__(self, name: str, settings: MongoSinkConfig) -> None:
         self._name = name
         self._settings = settings
-        self._client: AsyncMongoClient[Any] | None = None
+        self._client: MongoClient | None = None
 
     async def connect(self) -> None:
         """Connect and ask the database for a sign of life.
@@ -50,18 +45,13 @@ class MongoSink:
         require("pymongo", where, extra="mongo")
         if self._client is not None:
             return
-        from pymongo import AsyncMongoClient
         from pymongo.errors import PyMongoError
 
-        client: AsyncMongoClient[Any] | None = None
+        client: MongoClient | None = None
+        uri = self._settings.uri.get_secret_value()
         try:
-            client = AsyncMongoClient(
-                self._settings.uri.get_secret_value(),
-                serverSelectionTimeoutMS=_SELECT_MS,
-                socketTimeoutMS=_SOCKET_MS,
-                tz_aware=True,
-            )
-            await client[self._settings.database].command("ping")
+            client = MongoClient(self._settings.driver, where, uri, self._settings.database)
+            await client.ping()
         except (OSError, PyMongoError) as error:
             if client is not None:
                 await client.close()
@@ -83,15 +73,14 @@ class MongoSink:
         operations: list[tuple[int, Operation]] = []
         for index, delivery in enumerate(batch):
             try:
-                operations.append((index, operation_of(delivery.payload, self._settings.statements)))
+                operations.append((index, self._operation(delivery.payload)))
             except SinkRejected as error:
                 failures[index] = error
-        database = self._client[self._settings.database]
         lost: SinkError | None = None
         for name, run in groupby(operations, key=lambda item: item[1].collection):
             left = list(run)
             while left and lost is None:
-                left, lost = await _write(database[name], left, failures)
+                left, lost = await _write(self._client, name, left, failures)
             failures.update((index, lost) for index, _ in left if lost is not None)
         if failures:
             raise BatchFailed(dict(sorted(failures.items())))
@@ -102,37 +91,45 @@ class MongoSink:
         if client is not None:
             await client.close()
 
+    def _operation(self, payload: MongoPayload) -> Operation:
+        any_operators = self._settings.operators == "any"
+        return operation_of(payload, self._settings.statements, any_operators=any_operators)
+
 
 async def _write(
-    collection: Any, operations: list[tuple[int, Operation]], failures: dict[int, Exception]
+    client: MongoClient, collection: str, operations: list[tuple[int, Operation]], failures: dict[int, Exception]
 ) -> tuple[list[tuple[int, Operation]], SinkError | None]:
     """Write until the first refusal; gives what is left behind it, and why none of that can be written now."""
     from bson.errors import BSONError
     from pymongo.errors import BulkWriteError, DocumentTooLarge, PyMongoError
 
     try:
-        await collection.bulk_write([_request(operation) for _, operation in operations], ordered=True)
+        await client.bulk_write(collection, [_request(operation) for _, operation in operations])
     except BulkWriteError as error:
         refused = error.details.get("writeErrors") or []
         if not refused:
-            return operations, SinkError(f"MongoDB: {error.details.get('writeConcernErrors')}")
+            (concern, *_) = error.details.get("writeConcernErrors") or [{}]
+            code = concern.get("code")
+            return operations, SinkError(f"MongoDB: write concern error with code {code}", detail=str(concern))
         at = refused[0]["index"]
-        failures[operations[at][0]] = SinkRejected(f"MongoDB: {refused[0].get('errmsg', refused[0])}")
+        failures[operations[at][0]] = refusal(refused[0])
         return operations[at + 1 :], None
     except (BSONError, DocumentTooLarge, TypeError, OverflowError) as error:
         if len(operations) > 1:  # the client names no index: find it one by one
-            return await _one_by_one(collection, operations, failures)
-        failures[operations[0][0]] = SinkRejected(f"the payload is no document: {type(error).__name__}: {error}")
+            return await _one_by_one(client, collection, operations, failures)
+        failures[operations[0][0]] = SinkRejected(
+            f"the payload is no document: {type(error).__name__}", detail=str(error)
+        )
     except (OSError, PyMongoError) as error:
-        return operations, SinkError(f"MongoDB: {type(error).__name__}: {error}")
+        return operations, outage(error)
     return [], None
 
 
 async def _one_by_one(
-    collection: Any, operations: list[tuple[int, Operation]], failures: dict[int, Exception]
+    client: MongoClient, collection: str, operations: list[tuple[int, Operation]], failures: dict[int, Exception]
 ) -> tuple[list[tuple[int, Operation]], SinkError | None]:
     for number, operation in enumerate(operations):
-        _, lost = await _write(collection, [operation], failures)
+        _, lost = await _write(client, collection, [operation], failures)
         if lost is not None:
             return operations[number:], lost
     return [], None

@@ -13,7 +13,9 @@ from drakkar_flow.model.postgres import PostgresPayload
 from drakkar_flow.model.record import Record
 from drakkar_flow.sinks.base import SinkSpec
 from drakkar_flow.sinks.clients import require
-from drakkar_flow.sinks.postgres_sql import Write, fit, write_of
+from drakkar_flow.sinks.postgres_errors import detail_of, reason_of
+from drakkar_flow.sinks.postgres_sql import Write, with_expressions, write_of
+from drakkar_flow.sinks.postgres_values import Parameter, Parsed, fit_row, fitter_of
 
 if TYPE_CHECKING:
     import asyncpg
@@ -25,6 +27,8 @@ _COMMAND_S = 30.0
 _ROW_ERRORS = ("22", "23", "42")
 """Classes of SQLSTATE that a payload has earned: bad values, violated constraints, unknown names. All others are the
 server's or the network's (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
+_ATTRIBUTES = """SELECT attname FROM pg_attribute JOIN pg_type ON attrelid = typrelid
+    WHERE pg_type.oid = $1 AND attnum > 0 AND NOT attisdropped"""
 
 
 class PostgresSink:
@@ -89,7 +93,7 @@ class PostgresSink:
                 async with self.pool.acquire(timeout=_CONNECT_S) as connection:
                     await _Transaction(connection, writes, failures).run()
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                raise SinkError(f"PostgreSQL: {type(error).__name__}: {error}") from error
+                raise SinkError(reason_of(error), detail=detail_of(error)) from None
         if failures:
             raise BatchFailed(dict(sorted(failures.items())))
 
@@ -121,8 +125,8 @@ class _Transaction:
         """Write all of it together, or else each payload by itself."""
         try:
             async with self._connection.transaction():
-                for sql, run in groupby((write for _, write in self._writes), key=lambda write: write.sql):
-                    await self._execute(sql, [write.values for write in run])
+                for _, run in groupby((write for _, write in self._writes), key=lambda write: write.sql):
+                    await self._execute(list(run))
         except SinkRejected:
             async with self._connection.transaction():
                 for index, write in self._writes:
@@ -131,24 +135,48 @@ class _Transaction:
     async def _alone(self, index: int, write: Write) -> None:
         try:
             async with self._connection.transaction():
-                await self._execute(write.sql, [write.values])
+                await self._execute([write])
         except SinkRejected as error:
             self._failures[index] = error
 
-    async def _execute(self, sql: str, rows: list[tuple[Any, ...]]) -> None:
+    async def _execute(self, writes: list[Write]) -> None:
+        """Run one statement with the values of all writes."""
         import asyncpg
 
+        sql, _, names = writes[0]
+        parsed = ""
         try:
             statement = await self._connection.prepare(sql)
-            kinds = [(kind.name, kind.kind) for kind in statement.get_parameters()]
-            fitted = [[fit(value, *kind) for value, kind in zip(row, kinds, strict=True)] for row in rows]
-            await statement.executemany(fitted)
-        except (asyncpg.DataError, TypeError, ValueError) as error:  # the client could not encode a value
-            raise SinkRejected(f"{type(error).__name__}: {error}") from error
+            fitters = [(each, fitter_of(each)) for each in await self._parameters(statement, names)]
+            rows = [fit_row(fitters, write.values) for write in writes]
+            for expressions, run in groupby(rows, key=_expressions):
+                if any(expressions):
+                    parsed = ", ".join(name for name, each in zip(names, expressions, strict=True) if each)
+                    statement = await self._connection.prepare(with_expressions(sql, expressions))
+                await statement.executemany([[_sent(value) for value in row] for row in run])
         except asyncpg.PostgresError as error:
             if (error.sqlstate or "").startswith(_ROW_ERRORS):
-                raise SinkRejected(f"{type(error).__name__}: {error}") from error
+                where = f"; it parsed the values for {parsed}" if parsed else ""
+                raise SinkRejected(reason_of(error) + where, detail=detail_of(error)) from None
             raise
+        except (TypeError, ValueError) as error:  # the client could not encode a value
+            raise SinkRejected(f"PostgreSQL: a value does not fit: {type(error).__name__}", detail=str(error)) from None
+
+    async def _parameters(self, statement: Any, names: tuple[str, ...]) -> list[Parameter]:
+        parameters = []
+        for name, kind in zip(names, statement.get_parameters(), strict=True):
+            attributes = await self._connection.fetch(_ATTRIBUTES, kind.oid) if kind.kind == "composite" else ()
+            known = frozenset(attribute for (attribute,) in attributes)
+            parameters.append(Parameter(name, kind.name, kind.kind, kind.schema, known))
+        return parameters
+
+
+def _expressions(row: list[Any]) -> tuple[str | None, ...]:
+    return tuple(value.expression if type(value) is Parsed else None for value in row)
+
+
+def _sent(value: Any) -> Any:
+    return value.value if type(value) is Parsed else value
 
 
 def _wrap(value: Any, _record: Record, name: str, _settings: PostgresSinkConfig) -> PostgresPayload:
