@@ -151,11 +151,12 @@ class SinkMisconfigured(SinkError):
     Args:
         reason: what the target refused.
         remedy: what to change, in the target or in the configuration.
+        detail: what the target answered, as for every SinkError.
     """
 
-    def __init__(self, reason: str, remedy: str = "") -> None:
+    def __init__(self, reason: str, remedy: str = "", *, detail: str = "") -> None:
         self.remedy = remedy
-        super().__init__(f"{reason}; {remedy}" if remedy else reason)
+        super().__init__(f"{reason}; {remedy}" if remedy else reason, detail=detail)
 
 
 class RetryAfter(SinkError):
