@@ -50,6 +50,19 @@ class MongoBench(Bench):
     def payload(self, item: Any, key: bytes | str | None = None) -> MongoPayload:
         return MongoPayload(collection="items", data=item)
 
+    def odd(self) -> list[Any]:
+        self.client[self.database.name]["items"].create_index("n", unique=True)
+        return [
+            *super().odd(),
+            self.payload({"n": 2}),
+            self.payload({"n": 2**70}),
+            self.payload({"n": 9001, "text": "\ud800"}),
+            self.payload({"n": 9002, "a\0b": 1}),
+            self.payload({"n": 9003, "text": "x" * (17 * 1024 * 1024)}),
+            MongoPayload(collection="a..b", data={"n": 1}),
+            MongoPayload(op="update_one", collection="items", data={"_id": 5}, filter={"n": 1}),
+        ]
+
     def read(self) -> list[Item]:
         return list(self.database["items"].find({}, {"_id": False}).sort("_id", 1))
 

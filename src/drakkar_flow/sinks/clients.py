@@ -34,7 +34,10 @@ def client_words(error: BaseException, url: str = "") -> str:
     >>> client_words(OSError("no route to joe:pw12@db"), "postgres://joe:pw12@db/app")
     'OSError: no route to ********@db'
     """
-    text = f"{type(error).__name__}: {error}"
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:  # an error's own text may depend on a broken value
+        return type(error).__name__
     for secret in sorted(filter(None, set(secrets_of(url))), key=len, reverse=True):
         pattern = re.escape(secret)
         text = re.sub(pattern if len(secret) >= _SHORT else rf"(?<!\w){pattern}(?!\w)", MASK, text)
