@@ -84,6 +84,8 @@ def _message(payload: KafkaPayload) -> Outgoing:
         key = key.encode() if isinstance(key, str) else bytes(memoryview(key))
     message: Outgoing = {"value": encode(payload.data), "key": key}
     if payload.headers is not None:
+        if any("\0" in name for name in dict(payload.headers)):
+            raise ValueError("a header's name holds the character NUL, where the client would cut it")
         message["headers"] = payload.headers
     if payload.partition is not None:
         message["partition"] = payload.partition
