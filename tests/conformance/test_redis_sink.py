@@ -42,6 +42,19 @@ class RedisBench(Bench):
     def payload(self, item: Any, key: bytes | str | None = None) -> RedisPayload:
         return RedisPayload(op="push", side="right", key="items", data=item)
 
+    def odd(self) -> list[Any]:
+        self.other.set(self.prefix + "text", "x")
+        return [
+            *super().odd(),
+            RedisPayload(op="hset", key="h", fields={"ok": None}),  # type: ignore[dict-item]
+            RedisPayload(op="hset", key="h", fields={"ok": object()}),  # type: ignore[dict-item]
+            RedisPayload(op="hset", key="h", fields={"ok": "\ud800"}),
+            RedisPayload(op="sadd", key="text", members=["x"]),
+            RedisPayload(op="incrby", key="text", amount=1),
+            RedisPayload(key="k", data="x", ttl=-5),
+            RedisPayload(op="script", script="twice", keys=["text"], args=[1]),
+        ]
+
     def read(self) -> list[Item]:
         return [json.loads(item) for item in self.other.lrange(self.prefix + "items", 0, -1)]
 

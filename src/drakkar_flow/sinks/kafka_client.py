@@ -10,7 +10,8 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from drakkar_flow.errors import Problem, SinkError, SinkRejected, StartupError
+from drakkar_flow.errors import Problem, SinkError, SinkMisconfigured, SinkRejected, StartupError
+from drakkar_flow.kernel.bisection import Bisection
 from drakkar_flow.librdkafka import let_go
 
 __all__ = ["KafkaClient", "Outgoing", "TooLarge", "portions", "producer_config"]
@@ -36,11 +37,24 @@ _SPENT = frozenset({KafkaError._FATAL, KafkaError._STATE, KafkaError._MSG_TIMED_
 _TOO_LARGE = frozenset(
     {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError._QUEUE_FULL}  # noqa: SLF001
 )
-_REJECTED = frozenset(
+_TOGETHER = frozenset(
     {
-        KafkaError.INVALID_RECORD,
-        KafkaError.INVALID_MSG,
-        KafkaError.INVALID_TIMESTAMP,
+        *(KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_RECORD),
+        *(KafkaError.INVALID_MSG, KafkaError.INVALID_TIMESTAMP, KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT),
+        *(KafkaError.POLICY_VIOLATION, KafkaError.INVALID_REQUEST, KafkaError.UNKNOWN),
+    }
+)
+"""By these a broker refuses all messages that came in one request, though one of them is the reason."""
+_MISCONFIGURED = frozenset(
+    {
+        *(KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.TOPIC_EXCEPTION),  # noqa: SLF001
+        *(KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED),
+        *(KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, KafkaError.INVALID_REQUIRED_ACKS),
+    }
+)
+"""About the topic and our rights, whatever the message."""
+_REJECTED = _TOGETHER - {KafkaError.UNKNOWN} | frozenset(
+    {
         KafkaError._INVALID_ARG,  # noqa: SLF001
         KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
     }
@@ -134,6 +148,8 @@ class KafkaClient:
         self._given_up: list[Producer] = []
         self._slots: list[Callable[[KafkaError, Any], None]] = []
         self._errors: dict[int, SinkError] = {}
+        self._together: set[int] = set()
+        self._sending: Sequence[Outgoing] = []
         self._last_error = ""
 
     def connect(self) -> None:
@@ -168,13 +184,7 @@ class KafkaClient:
         max_count = min(MAX_PORTION, int(self._config["queue.buffering.max.messages"]))
         max_bytes = int(self._config["queue.buffering.max.kbytes"]) * 1024 // 2
         for start, stop in portions(messages, max_count, max_bytes):
-            failed |= {start + index: error for index, error in self._send(messages[start:stop]).items()}
-        if len(messages) > 1:
-            # A broker refuses a request as a whole: only alone does a message show that it is too large itself.
-            for index in [index for index, error in failed.items() if isinstance(error, TooLarge)]:
-                del failed[index]
-                for error in self._send([messages[index]]).values():
-                    failed[index] = error
+            failed |= {start + index: error for index, error in self._send_apart(messages[start:stop]).items()}
         return failed
 
     def poll(self) -> None:
@@ -214,9 +224,26 @@ class KafkaClient:
     def _startup_error(self, key: str, what: str, remedy: str, exit_code: int = 1) -> StartupError:
         return StartupError([Problem(f"{self.where}.{key}", what, remedy)], exit_code=exit_code)
 
+    def _send_apart(self, messages: Sequence[Outgoing]) -> dict[int, SinkError]:
+        """Send one portion; what the broker refuses together is sent again in parts until it is known which it was."""
+        failed = self._send(messages)
+        if len(messages) == 1 or not self._together:
+            return failed
+        search = Bisection(sorted(self._together))
+        while trial := search.trial:
+            errors = {trial[position]: error for position, error in self._send([messages[i] for i in trial]).items()}
+            together = [trial[position] for position in sorted(self._together)]
+            for index in trial:
+                failed.pop(index, None)
+            failed |= errors
+            search.bad(together) if together else search.good()
+        return failed
+
     def _send(self, messages: Sequence[Outgoing]) -> dict[int, SinkError]:
         """Send one portion: it starts and ends with an empty librdkafka queue."""
         errors = self._errors = {}
+        self._together = set()
+        self._sending = messages
         self._last_error = ""
         self._bury()
         left, reason = len(messages), "the producer failed"
@@ -269,14 +296,19 @@ class KafkaClient:
     def _on_report(self, index: int, error: KafkaError | None, _message: Any) -> None:
         if error is None:
             return
+        if error.code() in _TOGETHER:
+            self._together.add(index)
         if error.fatal() or error.code() in _SPENT:
             self._give_up(error.str())
-        self._errors[index] = self._as_sink_error(error)
+        self._errors[index] = self._as_sink_error(error, chosen="partition" in self._sending[index])
 
-    def _as_sink_error(self, error: KafkaError) -> SinkError:
+    def _as_sink_error(self, error: KafkaError, *, chosen: bool) -> SinkError:
         text = f"topic {self.topic}: {error.str()}"
         if error.code() in _TOO_LARGE:
             return TooLarge(f"{text}; see message.max.bytes of the topic and of the client")
+        lost = error.code() == KafkaError._UNKNOWN_PARTITION and not chosen  # noqa: SLF001 - the topic is gone
+        if error.code() in _MISCONFIGURED or lost:
+            return SinkMisconfigured(text, f"create the topic, or allow this client to write to {self.topic}")
         if error.code() in _REJECTED:
             return SinkRejected(text)
         return SinkError(f"{text}; last error of the client: {self._last_error}" if self._last_error else text)
