@@ -21,7 +21,7 @@ from drakkar_flow.sinks.appender import Appender
 from drakkar_flow.sinks.base import SinkSpec
 from drakkar_flow.sinks.threads import in_thread
 
-__all__ = ["SPEC", "FileSink"]
+__all__ = ["SPEC", "FileSink", "entry_of"]
 
 
 class FileSink:
@@ -90,7 +90,7 @@ def _write(appender: Appender, batch: Sequence[Delivery]) -> dict[int, Exception
     files: dict[str, list[_Entry]] = {}
     for index, delivery in enumerate(batch):
         try:
-            entry = _entry(index, delivery.payload)
+            entry = entry_of(index, delivery.payload)
             files.setdefault(delivery.payload.path, []).append(entry)
         except SinkRejected as error:
             failures[index] = error
@@ -115,7 +115,13 @@ class _Entry(NamedTuple):
     data: bytes
 
 
-def _entry(position: int, payload: FilePayload) -> _Entry:
+def entry_of(position: int, payload: FilePayload) -> _Entry:
+    """What a payload adds to its file.
+
+    Raises:
+        SinkRejected: there is no such format, or a line holds a line break.
+        TypeError, ValueError: the data has no JSON form.
+    """
     if payload.format == "file":
         return _Entry(position, whole=True, data=encode(payload.data))
     if payload.format != "line":
