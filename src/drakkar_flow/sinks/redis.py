@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ _FOR_NOW = frozenset({"OOM", "BUSY", "MISCONF", "TRYAGAIN", "NOSCRIPT", "ASK", "
 """Codes of errors of the server's own state (redis.io/docs/reference)."""
 _NEVER = frozenset({"NOPERM", "NOAUTH", "WRONGPASS", "MOVED", "CROSSSLOT", "DENIED"})
 """Codes of errors that rights and the set-up of the server explain. All others the payload has earned."""
+_QUOTED = re.compile(r"['\"`]")
 
 
 class RedisSink:
@@ -133,9 +135,9 @@ class RedisSink:
                 failures[index] = error
         if commands:
             answers = await self._send([command for _, command in commands])
-            for (index, _), answer in zip(commands, answers, strict=True):
+            for (index, command), answer in zip(commands, answers, strict=True):
                 if isinstance(answer, Exception):
-                    failures[index] = self._cause(answer)
+                    failures[index] = self._cause(answer, scripted=command[0] == "EVALSHA")
             await self._react([answer for answer in answers if isinstance(answer, Exception)])
         if failures:
             raise BatchFailed(dict(sorted(failures.items())))
@@ -151,7 +153,7 @@ class RedisSink:
 
         Raises:
             SinkError: nothing is known to be done.
-            RedisError: nothing was done, because the server refused one of several commands before their turn.
+            RuntimeError: nothing was done, because the server refused one of several commands before their turn.
         """
         from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
@@ -168,24 +170,25 @@ class RedisSink:
                 return [error]
             if isinstance(cause, SinkNotConnected):
                 await self._react([error])
-                raise cause from error
-            raise
+                raise cause from None
+            raise RuntimeError(f"Redis refused one of several commands: {_reason(error)}") from None
         except AuthenticationError as error:
-            raise SinkMisconfigured(f"Redis: {_text(error)}", _LOGIN) from error
+            raise SinkMisconfigured(f"Redis: {_reason(error)}", _LOGIN) from None
         except (OSError, RedisError) as error:
-            raise SinkNotConnected(f"Redis: {_text(error)}") from error
+            raise SinkNotConnected(f"Redis: {_reason(error)}") from None
         return answers
 
-    def _cause(self, error: Exception) -> SinkError:
-        """Why a command failed, by the code of the server's answer."""
-        code, text = _code(error), _text(error)
+    def _cause(self, error: Exception, *, scripted: bool = False) -> SinkError:
+        """Why a command failed, by the code of the server's answer; the words of a script are for the detail."""
+        code, detail = _code(error), _answer(error)
+        text = f"{type(error).__name__}: {code}" if scripted else _reason(error)
         if code in _NOT_THE_SERVER:
             return SinkNotConnected(text)
         if code in _NEVER:
             return SinkMisconfigured(
                 text, _LOGIN if code != "MOVED" else "use the address of a server, not of a cluster"
             )
-        return SinkError(text) if code in _FOR_NOW else SinkRejected(text)
+        return SinkError(text, detail=detail) if code in _FOR_NOW else SinkRejected(text, detail=detail)
 
     async def _react(self, errors: list[Exception]) -> None:
         """Leave a server that does not take writes, and give the scripts to one that was restarted."""
@@ -208,8 +211,9 @@ def _code(error: Exception) -> str:
     return str(getattr(error, "status_code", "") or _answer(error).split(" ", 1)[0])
 
 
-def _text(error: Exception) -> str:
-    return f"{type(error).__name__}: {_answer(error)}"
+def _reason(error: Exception) -> str:
+    """What failed, for log lines: up to the first argument that the answer quotes."""
+    return f"{type(error).__name__}: {_QUOTED.split(_answer(error), 1)[0]}"
 
 
 def _answer(error: Exception) -> str:

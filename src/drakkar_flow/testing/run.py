@@ -351,7 +351,12 @@ def sinks_of(flow: StreamFlow, config: DrakkarConfig, given: Iterable[MemorySink
         wanted = [MemorySink(ref.name, kind=ref.kind) for ref in route.sinks]
     else:
         wanted = [MemorySink(name, kind=kind) for kind in SPECS for name in getattr(config.sinks, kind, {})]
-    return {**{sink.id: sink for sink in wanted}, **sinks} or {"kafka-out": MemorySink()}
+    sinks = {**{sink.id: sink for sink in wanted}, **sinks} or {"kafka-out": MemorySink()}
+    in_code = {ref.id: ref.settings for ref in route.sinks} if route is not None else {}
+    for sink in sinks.values():
+        in_file = getattr(config.sinks, sink.kind, {}).get(sink.name)
+        sink.configured = {**(dict(in_file) if in_file is not None else {}), **in_code.get(sink.id, {})}
+    return sinks
 
 
 def executor_of(flow: StreamFlow, config: DrakkarConfig, given: Executor | None) -> Executor | None:
