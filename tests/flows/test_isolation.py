@@ -234,3 +234,18 @@ def test_a_serializer_that_ends_the_process_costs_its_payload_only() -> None:
     target = sink(script)
     outcome = run_flow(flow(), [1, 2, 3], sinks=[target])
     assert (sorted(target.values), letters(outcome)) == ([1, 3], [2])
+
+
+def test_every_letter_has_the_cause_of_its_own_payload() -> None:
+    """And not that of the batch, whose first cause is another payload's."""
+    causes = {1: SinkError("one"), 2: OSError("two")}
+    outcome = run_flow(flow(), range(3), sinks=[sink(lambda items: _named(items, causes))])
+    found = {letter.payload.data: (letter.error, letter.exception_class) for letter in outcome.dead_letters}
+    assert found == {1: ("one", "drakkar_flow.errors.SinkError"), 2: ("two", "builtins.OSError")}
+
+
+def _named(payloads: list[Any], causes: dict[int, Exception]) -> None:
+    """Fail those that have a cause."""
+    failures = {index: causes[each.data] for index, each in enumerate(payloads) if each.data in causes}
+    if failures:
+        raise BatchFailed(failures)

@@ -9,10 +9,10 @@ import secrets
 import stat
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from drakkar_flow.errors import SinkError, SinkRejected
+from drakkar_flow.errors import SinkError, SinkMisconfigured, SinkRejected
 
 __all__ = ["Appender"]
 
@@ -20,6 +20,7 @@ MAX_OPEN_FILES = 64
 
 _UNUSABLE = frozenset({errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR})
 """What opening fails with when the path itself is wrong, not the disk."""
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
 
 
 class Appender:
@@ -44,11 +45,16 @@ class Appender:
 
         Raises:
             SinkRejected: the path leaves the base directory or can't be a file's.
+            SinkMisconfigured: this user may not write there.
             SinkError: the file can't be written; what was written of the lines is gone again.
         """
         target = self._resolve(path)
         with _reported(path):
-            self._append(self._descriptor(target), b"".join([line + b"\n" for line in lines]))
+            try:
+                self._append(self._descriptor(target), b"".join([line + b"\n" for line in lines]))
+            except OSError:
+                self._forget(target)  # the descriptor may be stale: the next append opens the file anew
+                raise
 
     def replace(self, path: str, data: bytes) -> None:
         """Make `data` the whole content of `path`; parent directories are made.
@@ -64,7 +70,11 @@ class Appender:
     def close(self) -> None:
         """Close all files; safe to call twice."""
         while self._open_files:
-            os.close(self._open_files.popitem()[1])
+            _close(self._open_files.popitem()[1])
+
+    def _forget(self, target: str) -> None:
+        if (descriptor := self._open_files.pop(target, None)) is not None:
+            _close(descriptor)
 
     def _resolve(self, path: str) -> str:
         if not isinstance(path, str) or not path or "\0" in path or not _has_bytes(path):
@@ -82,13 +92,13 @@ class Appender:
         """The open file of `target`, unless somebody moved or removed it since."""
         descriptor = self._open_files.pop(target, None)
         if descriptor is not None and not _is_same(descriptor, target):
-            os.close(descriptor)
+            _close(descriptor)
             descriptor = None
         if descriptor is None:
             descriptor = self._open(Path(target))
         self._open_files[target] = descriptor
         if len(self._open_files) > MAX_OPEN_FILES:
-            os.close(self._open_files.popitem(last=False)[1])
+            _close(self._open_files.popitem(last=False)[1])
         return descriptor
 
     def _open(self, target: Path) -> int:
@@ -151,8 +161,15 @@ def _reported(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kind = SinkRejected if error.errno in _UNUSABLE else SinkError
-        raise kind(f"{path}: {error.strerror or error}") from error
+        text = f"{path}: {error.strerror or error}"
+        if error.errno in _FORBIDDEN:
+            raise SinkMisconfigured(text, "let this user write below sinks.filesystem.*.base_path") from error
+        raise (SinkRejected if error.errno in _UNUSABLE else SinkError)(text) from error
+
+
+def _close(descriptor: int) -> None:
+    with suppress(OSError):  # of a file system that is gone; everything written is synced already
+        os.close(descriptor)
 
 
 def _has_bytes(path: str) -> bool:

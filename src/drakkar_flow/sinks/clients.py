@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import sqlite3
 from importlib import import_module
 from typing import Any
 
@@ -10,9 +12,18 @@ from drakkar_flow.config.redact import MASK
 from drakkar_flow.config.urls import secrets_of
 from drakkar_flow.errors import Problem, StartupError
 
-__all__ = ["client_words", "refused_url", "require", "unusable"]
+__all__ = ["client_words", "never", "refused_url", "require", "unusable"]
 
 _SHORT = 4
+_NEVER = frozenset(
+    {
+        *(errno.EACCES, errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR),
+        *(errno.EPERM, errno.EROFS),
+    }
+)
+_NEVER_CODES = frozenset(
+    {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
+)
 
 
 def require(module: str, where: str, extra: str) -> Any:
@@ -47,6 +58,17 @@ def client_words(error: BaseException, url: str = "") -> str:
 def unusable(where: str, what: str, remedy: str, *, for_good: bool) -> StartupError:
     """The error of a target that can't be used: `for_good` (exit code 2) ends the start, else it is tried again (1)."""
     return StartupError([Problem(where, what, remedy)], exit_code=2 if for_good else 1)
+
+
+def never(error: OSError | sqlite3.Error) -> bool:
+    """Whether a path stays unusable until somebody changes something, unlike a full disk.
+
+    >>> never(FileExistsError(errno.EEXIST, "File exists")), never(OSError(errno.ENOSPC, "No space left on device"))
+    (True, False)
+    """
+    if isinstance(error, OSError):
+        return error.errno in _NEVER
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _NEVER_CODES
 
 
 def refused_url(where: str, error: BaseException) -> StartupError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from itertools import groupby
@@ -12,13 +13,14 @@ import anyio
 import anyio.to_thread
 
 from drakkar_flow.config.sinks import FilesystemSinkConfig
-from drakkar_flow.errors import BatchFailed, Problem, SinkError, SinkNotConnected, SinkRejected, StartupError
+from drakkar_flow.errors import BatchFailed, SinkNotConnected, SinkRejected
 from drakkar_flow.model.codec import encode
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.payload import FilePayload
 from drakkar_flow.model.record import Record
 from drakkar_flow.sinks.appender import Appender
 from drakkar_flow.sinks.base import SinkSpec
+from drakkar_flow.sinks.clients import never, unusable
 from drakkar_flow.sinks.threads import in_thread
 
 __all__ = ["SPEC", "FileSink", "entry_of"]
@@ -48,7 +50,7 @@ class FileSink:
         """Make the directory if it is missing and prove that files can be made in it.
 
         Raises:
-            StartupError: the directory can't be made or written (exit code 1).
+            StartupError: the directory can't be written for now (exit code 1), or is no directory or not ours (2).
         """
         if self._appender is None:
             self._appender = await anyio.to_thread.run_sync(self._prepare, limiter=self._one_at_a_time)
@@ -79,9 +81,8 @@ class FileSink:
             with tempfile.TemporaryFile(dir=base):
                 pass
         except OSError as error:
-            what = f"files can't be made in {base}: {error.strerror or error}"
-            remedy = "give a directory that this user may write"
-            raise StartupError([Problem(f"sinks.filesystem.{self._name}.base_path", what, remedy)]) from error
+            where, what = f"sinks.filesystem.{self._name}.base_path", f"files can't be made in {base}: {error.strerror}"
+            raise unusable(where, what, "give a directory that this user may write", for_good=never(error)) from error
         return Appender(base, fsync=self._settings.fsync == "batch")
 
 
@@ -91,7 +92,8 @@ def _write(appender: Appender, batch: Sequence[Delivery]) -> dict[int, Exception
     for index, delivery in enumerate(batch):
         try:
             entry = entry_of(index, delivery.payload)
-            files.setdefault(delivery.payload.path, []).append(entry)
+            path = delivery.payload.path
+            files.setdefault(os.fspath(path) if isinstance(path, os.PathLike) else path, []).append(entry)
         except SinkRejected as error:
             failures[index] = error
         except Exception as error:  # encoding runs the user's serializers, which may raise anything
@@ -104,7 +106,7 @@ def _write(appender: Appender, batch: Sequence[Delivery]) -> dict[int, Exception
                     appender.replace(path, parts[-1].data)
                 else:
                     appender.append(path, [entry.data for entry in parts])
-            except SinkError as error:
+            except Exception as error:  # whatever it is, it is about this file
                 failures |= {entry.position: error for entry in parts}
     return failures
 

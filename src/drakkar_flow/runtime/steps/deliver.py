@@ -7,8 +7,9 @@ import inspect
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from drakkar_flow.errors import SinkMisconfigured, SinkRejected
@@ -68,6 +69,7 @@ class _Tries:
     rounds: int = 0
     retries: int = 0
     first_failure: float = 0.0
+    causes: Mapping[int, Exception] = field(default_factory=dict)  # of the last write, by the id of the delivery
 
     def failed(self, now: float) -> None:
         if not self.attempts:
@@ -169,6 +171,7 @@ class DeliverWorker(Worker):
                 break
             tries.failed(asyncio.get_running_loop().time())
             if attempt >= self._settings.attempts or isinstance(error, SinkMisconfigured):
+                tries.causes = fates.causes
                 return later + await self._failed(batch, error, tries, ticket, works=works or elsewhere)
             await self._pause(batch, error, tries.attempts)
         circuit.release(ticket)
@@ -265,7 +268,8 @@ class DeliverWorker(Worker):
             circuit.release(ticket)
         if not works:
             circuit.fail(ticket, describe(error))
-        self._bury(batch, error, tries.attempts, spent, decided=settings.on_error is not None)
+        decided = settings.on_error is not None
+        self._bury(batch, error, tries.attempts, spent, decided=decided, causes=tries.causes)
         return []
 
     def _spent(self, tries: _Tries) -> str:
@@ -303,9 +307,19 @@ class DeliverWorker(Worker):
                 self.ack(Ack(record, credit, AckStatus.SKIPPED))
 
     def _bury(
-        self, batch: list[Delivery], error: Exception, attempts: int, spent: str = "", *, decided: bool = False
+        self,
+        batch: list[Delivery],
+        error: Exception,
+        attempts: int,
+        spent: str = "",
+        *,
+        decided: bool = False,
+        causes: Mapping[int, Exception] = MappingProxyType({}),
     ) -> None:
-        """Make failures of a batch: dead letters where that was `decided`, else what the flow's route says."""
+        """Make failures of a batch: dead letters where that was `decided`, else what the flow's route says.
+
+        `causes` has the payloads' own, by the id of the delivery, where they are known.
+        """
         if not batch:
             return
         settings = self._settings
@@ -315,7 +329,8 @@ class DeliverWorker(Worker):
         self._bus.emit(DeliveriesFailed(settings.kind, settings.name, len(batch), text, attempts, about(batch)))
         for delivery in batch:
             stage = f"sink-{settings.kind}-{settings.name}"
-            failure = failure_of(FailureKind.SINK, stage, error, delivery.holds, delivery.task_id)
+            cause = causes.get(id(delivery), error)
+            failure = failure_of(FailureKind.SINK, stage, cause, delivery.holds, delivery.task_id)
             failure.payload = delivery.payload
             failure.sink_type = settings.kind
             failure.sink_name = settings.name

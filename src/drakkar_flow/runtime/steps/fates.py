@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from drakkar_flow.errors import BatchFailed, RetryAfter, SinkError, SinkMisconfigured, SinkNotConnected, SinkRejected
@@ -33,6 +34,8 @@ class Fates(NamedTuple):
     """Whether it is the target that failed, for all of `again`."""
     proved: bool = False
     """Whether the sink wrote others after each payload of `again` had failed: so the sink works."""
+    causes: Mapping[int, Exception] = MappingProxyType({})
+    """The payloads of `again`, by their `id`, whose own cause is known."""
 
 
 def fates_of(batch: list[Delivery], error: Exception | None, *, doubt: bool = False) -> Fates:
@@ -93,4 +96,5 @@ def _named(batch: list[Delivery], error: BatchFailed) -> Fates:
         [(batch[index], failures[index]) for index in final],
         error,
         proved=bool(again) and max(again) < last_done,
+        causes={id(batch[index]): failures[index] for index in again},
     )

@@ -31,15 +31,18 @@ async def isolated(
     done: list[Delivery] = []
     again: list[Delivery] = []
     refused = list(failed.refused)
-    error = failed.error
+    error, causes = failed.error, dict(failed.causes)
     while (trial := search.trial) and may_go_on(search.open):
         fates = await write(trial)
         error = fates.error or error
+        causes |= fates.causes
         if fates.target:
             break
         if fates.suspect:
             search.bad()
             continue
+        if len(trial) == 1 and fates.error is not None:
+            causes.setdefault(id(trial[0]), fates.error)
         done += fates.done
         again += fates.again
         refused += fates.refused
@@ -49,4 +52,4 @@ async def isolated(
             search.good()
         if not done and len(again) >= _HOPELESS:
             break
-    return Fates(done, again + search.open, refused, error, proved=bool(done) and not search.open)
+    return Fates(done, again + search.open, refused, error, proved=bool(done) and not search.open, causes=causes)
