@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
@@ -10,6 +11,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from drakkar_flow.config.redact import MASK, is_sensitive
 from drakkar_flow.errors import Problem, SinkError, SinkMisconfigured, SinkRejected, StartupError
 from drakkar_flow.kernel.bisection import Bisection
 from drakkar_flow.librdkafka import let_go
@@ -21,6 +23,7 @@ Outgoing = dict[str, Any]
 `partition` and `timestamp` only when they are set. The client adds keys of its own."""
 
 CONNECT_TIMEOUT_S = 10.0
+_SLICE_S = 1.0
 PURGE_TIMEOUT_S = 5.0
 FLUSH_GRACE_S = 10.0
 """How long after delivery_timeout_s a flush may still run: librdkafka looks for expired messages once a second."""
@@ -53,6 +56,12 @@ _MISCONFIGURED = frozenset(
     }
 )
 """About the topic and our rights, whatever the message."""
+_LOGIN = frozenset(
+    {
+        *(KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED),  # noqa: SLF001
+        *(KafkaError.UNSUPPORTED_SASL_MECHANISM, KafkaError.ILLEGAL_SASL_STATE),
+    }
+)
 _REJECTED = _TOGETHER - {KafkaError.UNKNOWN} | frozenset(
     {
         KafkaError._INVALID_ARG,  # noqa: SLF001
@@ -151,6 +160,7 @@ class KafkaClient:
         self._together: set[int] = set()
         self._sending: Sequence[Outgoing] = []
         self._last_error = ""
+        self._refuses_login = False
 
     def connect(self) -> None:
         """Make the producer and prove that the topic is there; blocks up to 10 s, or the delivery timeout if shorter.
@@ -168,7 +178,7 @@ class KafkaClient:
             producer = self._open()
         except (KafkaException, TypeError, ValueError) as error:
             remedy = "see librdkafka's CONFIGURATION.md for the properties"
-            raise self._startup_error("client_config", _text(error), remedy, exit_code=2) from error
+            raise self._startup_error("client_config", self._shown(_text(error)), remedy, exit_code=2) from None
         try:
             self._check_topic(producer, min(CONNECT_TIMEOUT_S, self._delivery_timeout_s))
         except BaseException:
@@ -206,12 +216,7 @@ class KafkaClient:
 
     def _check_topic(self, producer: Producer, timeout_s: float) -> None:
         brokers = self._config["bootstrap.servers"]
-        try:
-            error = producer.list_topics(self.topic, timeout=timeout_s).topics[self.topic].error
-        except KafkaException as failure:
-            self.poll()
-            what = f"the brokers at {brokers} do not answer: {self._last_error or _text(failure)}"
-            raise self._startup_error("brokers", what, "start them, or mend the address") from failure
+        error = self._metadata(producer, timeout_s)
         if error is None or error.code() == KafkaError.LEADER_NOT_AVAILABLE:
             return
         if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
@@ -220,6 +225,32 @@ class KafkaClient:
             raise self._startup_error("topic", what, f"create it: {remedy}", exit_code=2)
         what = f"topic {self.topic!r} can't be used: {error.str()}"
         raise self._startup_error("topic", what, "mend its name, or allow this client to describe and write it", 2)
+
+    def _metadata(self, producer: Producer, timeout_s: float) -> KafkaError | None:
+        """What the brokers say of the topic; asks in slices, so that a login that they refuse ends the wait."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                found = producer.list_topics(self.topic, timeout=max(0.1, min(_SLICE_S, left)))
+                error: KafkaError | None = found.topics[self.topic].error
+                return error
+            except KafkaException as failure:
+                self.poll()
+                brokers, words = self._config["bootstrap.servers"], self._shown(self._last_error or _text(failure))
+                if self._refuses_login:
+                    what = f"the brokers at {brokers} refuse the login: {words}"
+                    raise self._startup_error("security", what, "check mechanism, user and password", 2) from failure
+                if left <= _SLICE_S:
+                    what = f"the brokers at {brokers} do not answer: {words}"
+                    raise self._startup_error("brokers", what, "start them, or mend the address") from failure
+
+    def _shown(self, text: str) -> str:
+        """Words of the client without the secrets of its properties."""
+        for name, value in self._config.items():
+            if value and is_sensitive(name):
+                text = text.replace(str(value), MASK)
+        return text
 
     def _startup_error(self, key: str, what: str, remedy: str, exit_code: int = 1) -> StartupError:
         return StartupError([Problem(f"{self.where}.{key}", what, remedy)], exit_code=exit_code)
@@ -315,6 +346,7 @@ class KafkaClient:
 
     def _on_error(self, error: KafkaError) -> None:
         self._last_error = error.str()
+        self._refuses_login = self._refuses_login or error.code() in _LOGIN
 
     def _give_up(self, reason: str) -> None:
         """Let the next portion begin with a new producer."""

@@ -352,3 +352,27 @@ async def test_n1_a_topic_that_is_deleted_is_told_from_a_bad_message(kafka: Kafk
     await sink.close()
     assert failures[0].exception_class == "drakkar_flow.errors.SinkMisconfigured"
     assert "create the topic" in failures[0].error
+
+
+async def test_n14_a_login_that_the_brokers_refuse_ends_the_start_at_once(kafka: Kafka, make_topic: MakeTopic) -> None:
+    """Exit code 2, with the key and without the password; no waiting helps."""
+    login = {"sasl.mechanism": "PLAIN", "sasl.username": "joe", "sasl.password": "PGPW"}
+    properties = {"security.protocol": "SASL_PLAINTEXT", **login}
+    settings = KafkaSinkConfig(topic=make_topic(1), brokers=kafka.bootstrap, client_config=properties)
+    sink = KafkaSink("results", settings)
+    with pytest.raises(StartupError) as caught:
+        await sink.connect()
+    assert (caught.value.exit_code, caught.value.problems[0].where) == (2, "sinks.kafka.results.security")
+    assert "PGPW" not in str(caught.value)
+
+
+@pytest.mark.parametrize("properties", [{"sasl.pasword": "PGPW"}, {"ssl.key.pem": "PGPW", "security.protocol": "SSL"}])
+async def test_g8_a_property_that_is_wrong_is_named_without_a_secret(
+    kafka: Kafka, make_topic: MakeTopic, properties: dict[str, str]
+) -> None:
+    """Exit code 2."""
+    settings = KafkaSinkConfig(topic=make_topic(1), brokers=kafka.bootstrap, client_config=properties)
+    with pytest.raises(StartupError) as caught:
+        await KafkaSink("results", settings).connect()
+    assert (caught.value.exit_code, caught.value.problems[0].where) == (2, "sinks.kafka.results.client_config")
+    assert "PGPW" not in str(caught.value)
