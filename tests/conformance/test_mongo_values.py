@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
+from pathlib import PurePath
 from typing import Any
 from uuid import UUID
 
@@ -187,6 +188,7 @@ async def test_f11_values_are_stored_as_they_are(bench: MongoBench, sink: MongoS
                     "view": memoryview(b"\xfe"),
                     "point": Point(1),
                     "none": None,
+                    "path": PurePath("/a"),
                 },
             )
         )
@@ -204,6 +206,7 @@ async def test_f11_values_are_stored_as_they_are(bench: MongoBench, sink: MongoS
         "view": b"\xfe",
         "point": {"x": 1},
         "none": None,
+        "path": "/a",
     }
 
 

@@ -9,12 +9,13 @@ from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, IntEnum
 from ipaddress import ip_address
+from pathlib import PurePath
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import pytest
-from pydantic import BaseModel
+from pydantic import AnyUrl, BaseModel
 
 from conformance.test_postgres_sink import PostgresBench, deliveries
 from drakkar_flow import PostgresPayload
@@ -34,6 +35,12 @@ class Mood(Enum):
     """A text with a name."""
 
     SAD = "sad"
+
+
+class Tint(str, Enum):  # noqa: UP042  (as users write it)
+    """A text with a name, of the older kind."""
+
+    RED = "red"
 
 
 class Point(BaseModel):
@@ -92,6 +99,10 @@ TAKEN: list[tuple[str, Any, str]] = [
     ("text", b"bytes", "bytes"),
     ("text", {"a": [1]}, '{"a":[1]}'),
     ("text", Mood.SAD, "sad"),
+    ("text", Tint.RED, "red"),
+    ("text", AnyUrl("http://h/a"), "http://h/a"),
+    ("text", PurePath("/a/b"), "/a/b"),
+    ("jsonb", {"at": ip_address("10.0.0.1"), "url": AnyUrl("http://h/a")}, '{"at": "10.0.0.1", "url": "http://h/a"}'),
     ("varchar(3)", 123, "123"),
     ("bytea", b"\xff\x00", "\\xff00"),
     ("bytea", memoryview(b"\xff"), "\\xff"),

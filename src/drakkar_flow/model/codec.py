@@ -4,25 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from math import isfinite
+from pathlib import PurePath
 from typing import Any, cast
 
 import msgspec
-from pydantic import BaseModel, TypeAdapter
+from pydantic import AnyUrl, BaseModel, TypeAdapter
 
 from drakkar_flow.model.base import Model
 
-__all__ = ["decoder_for", "encode", "to_row"]
+__all__ = ["AS_TEXT", "IP_TYPES", "decoder_for", "encode", "to_row"]
+
+IP_TYPES = (IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network)
+AS_TEXT = (PurePath, AnyUrl, *IP_TYPES)
+"""Types that models have beside those of JSON, and that every target gets as text."""
 
 
-def _nested_model(value: Any) -> msgspec.Raw:
+def _json_form(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return msgspec.Raw(value.__pydantic_serializer__.to_json(value))
+    if isinstance(value, AS_TEXT):
+        return str(value)
     raise TypeError(f"a value of type {type(value).__name__} has no JSON form")
 
 
 _LEAVES = frozenset({str, int, bool, type(None), bytes})
-_json = msgspec.json.Encoder(enc_hook=_nested_model)
+_json = msgspec.json.Encoder(enc_hook=_json_form)
 
 
 def decoder_for(target: Any) -> Callable[[bytes], Any]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from drakkar_flow.config.remote import MongoStatement
 from drakkar_flow.errors import SinkRejected
-from drakkar_flow.model.codec import to_row
+from drakkar_flow.model.codec import AS_TEXT, to_row
 from drakkar_flow.model.mongo import MongoExpr, MongoOp, MongoPayload
 
 __all__ = ["Operation", "operation_of"]
@@ -166,6 +166,8 @@ def _plain(value: Any) -> Any:
         return Decimal128(value)
     if isinstance(value, date) and not isinstance(value, datetime):
         return datetime.combine(value, time(), UTC)
+    if isinstance(value, AS_TEXT):
+        return str(value)
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
     if _has_fields(value):

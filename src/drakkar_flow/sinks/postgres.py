@@ -177,6 +177,9 @@ class _Transaction:
             statement = await self._connection.prepare(sql)
             fitters = [(each, fitter_of(each)) for each in await self._parameters(statement, names)]
             rows = [fit_row(fitters, write.values) for write in writes]
+            if all(each.never_parsed for each, _ in fitters):
+                await statement.executemany(rows)
+                return
             for expressions, run in groupby(rows, key=_expressions):
                 if any(expressions):
                     parsed = ", ".join(name for name, each in zip(names, expressions, strict=True) if each)

@@ -12,16 +12,14 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import partial
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from math import isfinite, isinf
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
-from pydantic import BaseModel
 
 from drakkar_flow.errors import SinkRejected
-from drakkar_flow.model.codec import encode, to_row
+from drakkar_flow.model.codec import AS_TEXT, IP_TYPES, encode, to_row
 
 __all__ = ["Parameter", "Parsed", "fit_row", "fitter_of"]
 
@@ -36,6 +34,11 @@ class Parameter(NamedTuple):
     schema: str = "pg_catalog"
     attributes: frozenset[str] = frozenset()
     """The names of a composite type's attributes."""
+
+    @property
+    def never_parsed(self) -> bool:
+        """Whether no value of the type is parsed by the server."""
+        return self.schema == "pg_catalog" and self.type_name in _NEVER_PARSED
 
     @property
     def sql_type(self) -> str:
@@ -63,12 +66,15 @@ class _UnfitError(ValueError):
 Fitter = Callable[[Any], Any]
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
+_NEVER_PARSED = frozenset(
+    {"int2", "int4", "int8", "oid", "numeric", "float4", "float8", "bool", "text", "varchar", "bpchar", "name", "xml"}
+    | {"bytea", "json", "jsonb", "uuid", "time", "timetz"}
+)
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _NOT_FINITE = {"nan", "inf", "-inf", "infinity", "-infinity"}
 _TEMPORAL_WORDS = {"infinity", "-infinity"}
 _EXPONENTS = range(-16383, 131072)
 """What numeric has room for."""
-_ADDRESSES = (IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network)
 _LISTS = (list, tuple, set, frozenset)
 
 
@@ -82,10 +88,13 @@ def fit_row(fitters: Sequence[tuple[Parameter, Fitter]], row: Sequence[Any]) -> 
     Raises:
         SinkRejected: a value does not fit its parameter; names the column, its type and the value's type.
     """
-    return [
-        None if value is None else _fit(parameter, fitter, value)
-        for (parameter, fitter), value in zip(fitters, row, strict=True)
-    ]
+    try:
+        return [None if value is None else fitter(value) for (_, fitter), value in zip(fitters, row, strict=True)]
+    except Exception:  # not every fitter takes an enumeration; else find out which value it is
+        return [
+            None if value is None else _fit(parameter, fitter, value)
+            for (parameter, fitter), value in zip(fitters, row, strict=True)
+        ]
 
 
 def fitter_of(parameter: Parameter) -> Fitter:
@@ -177,16 +186,17 @@ def _text(value: Any) -> str:
             value = bytes(value).decode()
         except UnicodeDecodeError:
             raise _UnfitError("the bytes are no UTF-8; use a bytea column") from None
+    elif isinstance(value, date | time | timedelta | UUID | Decimal):
+        value = msgspec.to_builtins(value)
+    elif isinstance(value, Enum) and not isinstance(value, str):
+        return _text(value.value)
+    elif isinstance(value, AS_TEXT):
+        value = str(value)
     elif not isinstance(value, str):
-        plain = value if isinstance(value, BaseModel) else _jsonable(value)
-        value = plain if isinstance(plain, str) else encode(plain).decode()
+        value = encode(value).decode()
     if "\0" in value:
         raise _UnfitError("PostgreSQL's text can't hold the character NUL")
-    return str(value)
-
-
-def _jsonable(value: Any) -> Any:
-    return msgspec.to_builtins(value) if isinstance(value, date | time | timedelta | UUID | Decimal) else value
+    return str.__str__(value)  # of an enumeration its value
 
 
 def _bytes(value: Any) -> bytes:
@@ -281,7 +291,7 @@ def _interval(value: Any) -> timedelta | Parsed:
 
 
 def _address(sql_type: str, value: Any) -> Any:
-    if isinstance(value, _ADDRESSES):
+    if isinstance(value, IP_TYPES):
         return value
     if isinstance(value, str):
         return Parsed(_text(value), f"{{}}::text::{sql_type}")
@@ -308,25 +318,18 @@ def _array(parameter: Parameter, value: Any) -> list[Any] | Parsed:
     return Parsed(_as_text(fitted), f"{{}}::text[]::{parameter.sql_type}") if parsed else fitted
 
 
-def _as_text(values: list[Any]) -> list[Any]:
-    return [
-        each.value
-        if isinstance(each, Parsed)
-        else _as_text(each)
-        if isinstance(each, list)
-        else None
-        if each is None
-        else _text(each)
-        for each in values
-    ]
+def _as_text(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_as_text(each) for each in value]
+    if isinstance(value, Parsed):
+        return value.value
+    return None if value is None else _text(value)
 
 
 def _range(parameter: Parameter, value: Any) -> Any:
-    if isinstance(value, str):
-        return Parsed(_text(value), f"{{}}::text::{parameter.sql_type}")
     if isinstance(value, list | tuple):
-        return Parsed(_range_text(value), f"{{}}::text::{parameter.sql_type}")
-    return value
+        value = _range_text(value)
+    return Parsed(_text(value), f"{{}}::text::{parameter.sql_type}") if isinstance(value, str) else value
 
 
 def _multirange(parameter: Parameter, value: Any) -> Any:
@@ -359,6 +362,8 @@ def _composite(parameter: Parameter, value: Any) -> Any:
 
 def _other(parameter: Parameter, value: Any) -> Any:
     """Types that only the server knows, enumerations and those of extensions among them."""
+    if isinstance(value, Enum):
+        value = value.value
     own = parameter.schema != "pg_catalog"
     if isinstance(value, str | bool | int | float | Decimal | date | time | UUID) or (
         own and isinstance(value, list | Mapping)

@@ -10,7 +10,7 @@ import msgspec
 from pydantic import BaseModel
 
 from drakkar_flow.errors import SinkRejected
-from drakkar_flow.model.codec import encode, to_row
+from drakkar_flow.model.codec import AS_TEXT, encode, to_row
 from drakkar_flow.model.payload import SqlitePayload
 
 __all__ = ["Row", "create_statement", "insert_statement", "make_row"]
@@ -96,4 +96,6 @@ def _cell(name: str, value: Any) -> Cell:
 def _nested(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
+    if isinstance(value, AS_TEXT):
+        return str(value)
     raise TypeError(f"a value of type {type(value).__name__} has no place in a row")

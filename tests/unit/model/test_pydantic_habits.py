@@ -90,7 +90,8 @@ def test_what_is_inside_is_dumped_as_well():
     remembers = ExecutorTask(task_id="t-2", source_offsets=[], metadata={"before": [TASK]})
     assert remembers.model_dump()["metadata"]["before"][0]["task_id"] == "t-1"
     assert VALUES[-1].model_dump()["payloads"][0]["data"] == {"a": 1}
-    assert VALUES[-2].model_dump(mode="json")["files"] == [{"sink": "", "path": "f", "data": {"a": 1}}]
+    (dumped,) = VALUES[-2].model_dump(mode="json")["files"]
+    assert dumped == {"sink": "", "path": "f", "data": {"a": 1}, "format": "line"}
 
 
 def test_fields_can_be_chosen():
