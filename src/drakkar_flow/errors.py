@@ -12,6 +12,7 @@ DrakkarFlowError
 └── SinkError                a sink could not write
     ├── SinkNotConnected     connect() has not succeeded, or the connection is gone
     ├── SinkRejected         the target refused the payload; trying again is pointless
+    ├── SinkMisconfigured    the target refuses every payload like it: missing table, missing rights
     ├── RetryAfter           the target asks to be left alone for delay_s
     └── BatchFailed          some payloads of a batch failed, by index
 ```
@@ -36,6 +37,7 @@ __all__ = [
     "RoutingError",
     "SinkDeliveryFailedError",
     "SinkError",
+    "SinkMisconfigured",
     "SinkNotConnected",
     "SinkRejected",
     "StartupError",
@@ -129,6 +131,21 @@ class SinkNotConnected(SinkError):
 
 class SinkRejected(SinkError):
     """Raised when the target refused a payload for good: it is not tried again."""
+
+
+class SinkMisconfigured(SinkError):
+    """Raised when the target refuses the statement, whatever the values: a missing table or column, missing rights.
+
+    The payload is not tried again and its neighbours are not searched for a bad one.
+
+    Args:
+        reason: what the target refused.
+        remedy: what to change, in the target or in the configuration.
+    """
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        self.remedy = remedy
+        super().__init__(f"{reason}; {remedy}" if remedy else reason)
 
 
 class RetryAfter(SinkError):
