@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from enum import StrEnum
 from typing import Any
 
@@ -10,7 +11,7 @@ import msgspec
 from drakkar_flow.model.record import Credit, Record
 from drakkar_flow.model.task import ExecutorError
 
-__all__ = ["Ack", "AckStatus", "Delivery", "Failure", "FailureKind", "Hold"]
+__all__ = ["Ack", "AckStatus", "Blame", "Delivery", "Failure", "FailureKind", "Hold"]
 
 Hold = tuple[Record, Credit]
 """A share of a record's credit: whoever has it keeps the record's offset from being committed."""
@@ -26,6 +27,14 @@ class FailureKind(StrEnum):
     SINK = "sink"
     ROUTING = "routing"
     BUSINESS = "business"
+
+
+class Blame(StrEnum):
+    """What a failure is put down to."""
+
+    RECORD = "record"  # its data, or the code that can't take it
+    FLOW = "flow"  # the flow, its configuration or a target: no record of this kind could pass
+    OUTAGE = "outage"  # a target that is not available: nobody's mistake
 
 
 class AckStatus(StrEnum):
@@ -61,6 +70,10 @@ class Failure(msgspec.Struct, kw_only=True):
     set where a handler asked for the dead letter queue by itself, whatever the flow's error route
     says. `labels` are the handler's own names of the records of `holds`, in the same order; empty
     where it names none.
+
+    `cause` is `error` without what differs from record to record, `proof` what must succeed to refute it (empty:
+    the stage). `skipped` tells that its records are dropped instead of becoming dead letters, `decided_by` the
+    setting that says so.
     """
 
     kind: FailureKind
@@ -77,3 +90,8 @@ class Failure(msgspec.Struct, kw_only=True):
     attempts: int = 0
     to_dlq: bool = False
     labels: tuple[str, ...] = ()
+    blame: Blame = Blame.RECORD
+    cause: str = ""
+    proof: Hashable = ""
+    skipped: bool = False
+    decided_by: str = ""

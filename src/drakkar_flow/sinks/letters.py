@@ -22,6 +22,7 @@ __all__ = [
     "TRUNCATED_HEADER",
     "Letter",
     "dead_letter_messages",
+    "letter_count",
 ]
 
 CONNECT_PREFIX = "__connect.errors."
@@ -76,6 +77,13 @@ def dead_letter_messages(failure: Failure, now_s: float, max_value_bytes: int | 
     if failure.kind is FailureKind.SINK:
         return [_delivery_letter(failure, records[0], labels, now_s, max_value_bytes)]
     return [_record_letter(failure, record, labels, max_value_bytes) for record in records]
+
+
+def letter_count(failure: Failure) -> int:
+    """How many letters a failure makes."""
+    if failure.kind is FailureKind.SINK:
+        return 1
+    return len({record.label for record, _ in failure.holds}) or 1
 
 
 def _record_letter(failure: Failure, record: Record | None, labels: Labels, limit: int | None) -> Letter:

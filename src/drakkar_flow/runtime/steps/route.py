@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -16,13 +17,17 @@ from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.credit import split
 from drakkar_flow.runtime.failures import about, failure_of
 from drakkar_flow.runtime.steps.labels import Labels
+from drakkar_flow.runtime.steps.proof import Proof
 
 __all__ = ["DLQ", "TRACK", "Policies", "Routed", "Router", "Target"]
 
 DLQ = "dlq"
+SKIP = "skip"
 TRACK = "track"
 
 ErrorPolicy = str
+
+_REMEMBERED = 20_000  # records that failed, so that each is counted once
 
 
 class Target(NamedTuple):
@@ -57,28 +62,46 @@ class Policies:
         self._control = control
         self._bus = bus
         self._labels = labels
+        self._lock = threading.Lock()
+        self._failed: dict[tuple[str, int, int], None] = {}
 
-    def apply(self, failures: Iterable[Failure]) -> tuple[list[Failure], list[Ack]]:
-        """Sort failures into dead letters and acks; a `fail` keeps the credit and stops the flow."""
-        letters: list[Failure] = []
-        acks: list[Ack] = []
+    def apply(self, failures: Iterable[Failure]) -> list[Failure]:
+        """Say of each failure where it goes; returns those for the dlq step. A `fail` keeps the credit."""
+        settled: list[Failure] = []
         for failure in failures:
             first = failure.holds[0][0]
             label = self._labels.of(first)
             count = len(failure.holds)
-            policy = DLQ if failure.to_dlq else self._by_kind.get(failure.kind, self._otherwise)
+            policy = self._policy(failure)
             what = (failure.kind, failure.stage, first.lane, count, failure.error)
-            self._bus.emit(RecordsFailed(*what, label, policy, about((failure,))))
-            if policy == "skip":
-                acks.extend(Ack(record, credit, AckStatus.SKIPPED) for record, credit in failure.holds)
-            elif policy == "fail":
+            told = RecordsFailed(
+                *what, label, policy, about((failure,)), self._first_time(failure), failure.decided_by
+            )
+            self._bus.emit(told)
+            if policy == "fail":
                 self._control.hold(record for record, _ in failure.holds)
                 self._control.fail(f"{failure.stage} failed at {label}: {failure.error}")
             else:
+                failure.skipped = policy == SKIP
                 if self._labels.are_own:
                     failure.labels = tuple(self._labels.of(record) for record, _ in failure.holds)
-                letters.append(failure)
-        return letters, acks
+                settled.append(failure)
+        return settled
+
+    def _policy(self, failure: Failure) -> ErrorPolicy:
+        if failure.to_dlq:
+            return DLQ
+        return SKIP if failure.skipped else self._by_kind.get(failure.kind, self._otherwise)
+
+    def _first_time(self, failure: Failure) -> int:
+        """How many of its records have not failed before, as far back as is remembered."""
+        places = {(record.topic, record.partition, record.offset) for record, _ in failure.holds}
+        with self._lock:
+            new = places - self._failed.keys()
+            self._failed.update(dict.fromkeys(new))
+            while len(self._failed) > _REMEMBERED:
+                del self._failed[next(iter(self._failed))]
+        return len(new)
 
 
 class Router:
@@ -88,8 +111,9 @@ class Router:
     to every sink, wrapped as that sink's payload.
     """
 
-    def __init__(self, stage: str, targets: Iterable[Target], policies: Policies) -> None:
+    def __init__(self, stage: str, targets: Iterable[Target], policies: Policies, proof: Proof) -> None:
         self._stage = stage
+        self._proof = proof
         self._targets = list(targets)
         self._policies = policies
         self._by_type: dict[type, list[Target]] = {}
@@ -107,18 +131,32 @@ class Router:
                 else:
                     self._divide(item, by_sink)
             except Exception as exc:  # no sink fits, or its wrapping can't take the value
-                holds = item.holds if type(item) is Delivery else ((item, item.credit),)
-                chunk.failures.append(failure_of(FailureKind.ROUTING, self._stage, exc, holds))
+                chunk.failures.append(self._unroutable(item, exc))
+        works = self._proof.works
+        for target in self._targets:
+            if target.payload_type not in works and by_sink[target.id]:
+                self._proof.add(target.payload_type)
         routed = [Routed(sink, Chunk(deliveries)) for sink, deliveries in by_sink.items() if deliveries]
         acks = chunk.acks
         if chunk.failures:
-            letters, more = self._policies.apply(chunk.failures)
-            acks = acks + more
-            if letters:
-                routed.append(Routed(DLQ, Chunk(letters)))
+            settled = self._policies.apply(chunk.failures)
+            if settled:
+                routed.append(Routed(DLQ, Chunk(settled)))
         if acks:
             routed.append(Routed(TRACK, Chunk(acks=acks)))
         return routed
+
+    def _unroutable(self, item: Delivery | Record, error: Exception) -> Failure:
+        """A payload that names a sink may name a wrong one; one that names none can't be routed, whatever it holds."""
+        delivery = type(item) is Delivery
+        payload = item.payload
+        failure = failure_of(
+            FailureKind.ROUTING, self._stage, error, item.holds if delivery else ((item, item.credit),)
+        )
+        kind = type(payload)
+        failure.proof = kind if getattr(payload, "sink", "") else (kind, "")
+        failure.cause = f"{kind.__name__} {failure.cause}"
+        return failure
 
     def _divide(self, record: Record, by_sink: dict[str, list[Delivery]]) -> None:
         value = record.payload
