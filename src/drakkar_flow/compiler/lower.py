@@ -292,8 +292,12 @@ def _judge(policies: Policies, proof: Proof, step: str, batch: list[Keyed]) -> l
     """Apply the policies to a sink's failures: what does not stop the flow is an item of the dlq step."""
     judged = []
     for key, chunk in batch:
-        if step not in proof.works and any(ack.status is AckStatus.DONE for ack in chunk.acks):
-            proof.add(step)
+        if step not in proof.works or chunk.failures:
+            worked = any(ack.status is AckStatus.DONE for ack in chunk.acks)
+            if worked:
+                proof.add(step)
+            for failure in chunk.failures:
+                failure.refuted = worked
         if chunk.failures:
             chunk = Chunk(policies.apply(chunk.failures), None, chunk.acks)  # noqa: PLW2901
         judged.append((key, chunk))

@@ -11,6 +11,7 @@ __all__ = ["Brake", "Cause", "normalised"]
 _RECORDS_PER_FAILURE = 10
 """A cause that a record may be to blame for needs so many times more records than `stop_after`."""
 _CAUSES = 200
+_MOSTLY = 10  # times more finished records than are in flight: only then those hardly count
 
 _VALUES = re.compile(r"'[^']*'|\"[^\"]*\"|\S*[\d/\\@]\S*")
 
@@ -19,7 +20,7 @@ def normalised(text: str) -> str:
     """The first line of an error without quoted values, numbers, paths and addresses.
 
     >>> normalised("invalid literal for int() with base 10: 'abc'"), normalised("row 17: no /data/x.txt")
-    ('invalid literal for int() with base #: #', 'row # no #')
+    ('invalid literal for int() with base # #', 'row # no #')
     """
     return " ".join(_VALUES.sub("#", text.partition("\n")[0][:500]).split())
 
@@ -56,7 +57,7 @@ class Brake:
     of at least `window` records. 0 turns `max_ratio` off.
 
     >>> brake, cause = Brake(stop_after=2, max_ratio=0.9, window=1000), Cause("sink", "sink", "no table", certain=True)
-    >>> brake.fail(cause, [1], entered=1)
+    >>> brake.fail(cause, [1])
     >>> brake.suspects(cause), brake.stops(cause)
     (True, False)
     >>> brake.succeed("sink")
@@ -74,10 +75,16 @@ class Brake:
         self._began = 0
         self._exceeded: Cause | None = None
 
-    def fail(self, cause: Cause, records: Iterable[Hashable], entered: int) -> None:
-        """Count a failure of some records; `entered` is the number of records that have entered the flow so far."""
+    def fail(
+        self, cause: Cause, records: Iterable[Hashable], *, finished: int = 0, in_flight: int = 0, refuted: bool = False
+    ) -> None:
+        """Count a failure of some records.
+
+        `finished` is the number of records that have finished so far, `in_flight` of those that have not: they
+        are taken for good ones. A failure is `refuted` when its step has succeeded since.
+        """
         records = set(records)
-        if cause.certain or cause.step not in self._worked:
+        if not refuted and (cause.certain or cause.step not in self._worked):
             run = self._runs.setdefault(cause, _Run())
             run.failures += 1
             if not self._is_long(cause, run):
@@ -85,25 +92,27 @@ class Brake:
             if len(self._runs) > _CAUSES:
                 del self._runs[next(iter(self._runs))]
         if self._max_ratio:
-            self._share(cause, records, entered)
+            self._share(cause, records, finished, in_flight)
 
-    def _share(self, cause: Cause, records: set[Hashable], entered: int) -> None:
+    def _share(self, cause: Cause, records: set[Hashable], finished: int, in_flight: int) -> None:
         share = self._shares.setdefault(cause, set())
         share |= records
-        total = max(entered - self._began, len(share))
-        if total < self._window:
-            return
-        if len(share) >= self._max_ratio * total:
+        seen = finished - self._began
+        if seen + in_flight >= self._window and len(share) >= self._max_ratio * (seen + in_flight):
             self._exceeded = cause
-        else:
+        elif seen >= max(self._window, _MOSTLY * in_flight):
             self._shares.clear()
-            self._began = entered
+            self._began = finished
 
     def succeed(self, step: Hashable) -> None:
         """Note that a step works: its runs are over."""
         self._worked.add(step)
         for cause in [cause for cause in self._runs if cause.step == step]:
             del self._runs[cause]
+
+    def forget(self, cause: Cause) -> None:
+        """End the run of a cause: what comes now has nothing to do with what came long ago."""
+        self._runs.pop(cause, None)
 
     def suspects(self, cause: Cause) -> bool:
         """Whether the failures of a cause may yet turn out to be a mistake."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from enum import StrEnum
 from typing import Any
 
@@ -71,9 +70,10 @@ class Failure(msgspec.Struct, kw_only=True):
     says. `labels` are the handler's own names of the records of `holds`, in the same order; empty
     where it names none.
 
-    `cause` is `error` without what differs from record to record, `proof` what must succeed to refute it (empty:
-    the stage). `skipped` tells that its records are dropped instead of becoming dead letters, `decided_by` the
-    setting that says so.
+    For the brake: `cause` is `error` without what differs from record to record; `proof` is what must succeed to
+    refute it, the stage unless given; `refuted` tells that it has succeeded for others of the same batch, `mark`
+    how often it had succeeded when this failed. `skipped` records are dropped instead of becoming dead letters;
+    `decided_by` is the setting that says so.
     """
 
     kind: FailureKind
@@ -92,6 +92,8 @@ class Failure(msgspec.Struct, kw_only=True):
     labels: tuple[str, ...] = ()
     blame: Blame = Blame.RECORD
     cause: str = ""
-    proof: Hashable = ""
+    proof: Any = ""
+    mark: int | None = None
+    refuted: bool = False
     skipped: bool = False
     decided_by: str = ""

@@ -38,7 +38,7 @@ def failure_of(
 
 def cause_of(failure: Failure) -> Cause:
     """What a failure has in common with all others that one mistake makes."""
-    step = failure.proof or failure.stage
+    step = failure.stage if failure.proof == "" else failure.proof
     return Cause(step, failure.kind, failure.cause or normalised(failure.error), failure.blame is Blame.FLOW)
 
 

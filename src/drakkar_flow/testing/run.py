@@ -34,7 +34,7 @@ from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
 from drakkar_flow.runtime.parts import Parts
 from drakkar_flow.sinks.registry import SPECS
-from drakkar_flow.testing.clock import FakeClock
+from drakkar_flow.testing.clock import MOMENT_S, FakeClock
 from drakkar_flow.testing.executor import ScriptedExecutor, Told
 from drakkar_flow.testing.log import MemoryLog
 from drakkar_flow.testing.outcome import Outcome
@@ -311,7 +311,7 @@ class FlowRun:
             track=self._track,
         )
         if self.clock is not None:
-            return parts
+            return replace(parts, brake_hold_s=MOMENT_S)
         hold_s = min(_HOLD_S, self.config.dlq.hold_s)
         return replace(parts, task_backoff=_BACKOFF, dlq_backoff=_BACKOFF, brake_hold_s=hold_s)
 

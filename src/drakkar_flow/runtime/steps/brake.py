@@ -16,7 +16,10 @@ from drakkar_flow.runtime.steps.proof import Proof
 
 __all__ = ["FailureBrake"]
 
-_LOOK_S = 0.25  # between two looks at what is held
+_LOOK_S = 0.25  # the longest between two looks at what is held
+_FORGET_S = 600.0  # after so long without another, a failure begins a new run
+_SLACK_S = 1e-6  # a timer may be early by so much
+_CAUSES = 1000  # whose last failure is remembered
 _ERROR = 500  # characters of an error in the reason
 
 Settle = Callable[[list[Failure]], None]
@@ -38,6 +41,7 @@ class FailureBrake:
         self._control = control
         self._brake = brake
         self._hold_s = hold_s
+        self._look_s = min(_LOOK_S, hold_s)
         self._lock = threading.Lock()
         self._held: dict[Cause, list[tuple[Failure, Settle]]] = {}
         self._last: dict[Cause, float] = {}
@@ -48,30 +52,37 @@ class FailureBrake:
 
     def admit(self, failures: list[Failure], settle: Settle) -> list[Failure]:
         """Count failures; returns those that may be settled now. `settle` is called with the others later, or never."""
-        brake = self._brake
-        if brake is None:
+        if self._brake is None:
             return failures
         admitted: list[Failure] = []
         for failure in failures:
-            if failure.blame is Blame.OUTAGE:
-                admitted.append(failure)
-                continue
             cause = cause_of(failure)
-            with self._lock:
-                self.proof.works.discard(cause.step)
-                brake.fail(cause, _places(failure), self._flight.records + self._flight.finished)
-                suspected = brake.suspects(cause)
-            if suspected:
+            if failure.blame is not Blame.OUTAGE and self._suspects(self._brake, cause, failure):
                 self._hold(cause, failure, settle)
             else:
                 admitted.append(failure)
         return admitted
 
+    def _suspects(self, brake: Brake, cause: Cause, failure: Failure) -> bool:
+        """Count a failure; returns whether it may be a mistake."""
+        now, flight = asyncio.get_running_loop().time(), self._flight
+        since = now - self._last.pop(cause, now)
+        self._last[cause] = now
+        if len(self._last) > _CAUSES:
+            del self._last[next(iter(self._last))]
+        with self._lock:
+            if since > _FORGET_S:
+                brake.forget(cause)
+            mark = self.proof.doubt(cause.step)
+            refuted = failure.refuted or (failure.mark is not None and mark > failure.mark)
+            places = {(record.topic, record.partition, record.offset) for record, _ in failure.holds}
+            brake.fail(cause, places, finished=flight.finished, in_flight=flight.records, refuted=refuted)
+            return brake.suspects(cause)
+
     def _hold(self, cause: Cause, failure: Failure, settle: Settle) -> None:
         if self._stopped:
             self._control.hold(record for record, _ in failure.holds)
             return
-        self._last[cause] = asyncio.get_running_loop().time()
         self._held.setdefault(cause, []).append((failure, settle))
         self._flight.set_aside(record for record, _ in failure.holds)
         self._look_later()
@@ -86,7 +97,7 @@ class FailureBrake:
     def _look_later(self) -> None:
         if not self._looking:
             self._looking = True
-            asyncio.get_running_loop().call_later(_LOOK_S, self._bridge.guard, self._look_again)
+            asyncio.get_running_loop().call_later(self._look_s, self._bridge.guard, self._look_again)
 
     def _look_again(self) -> None:
         self._looking = False
@@ -118,8 +129,8 @@ class FailureBrake:
             return "over"
         if stops:
             since = self._due.setdefault(cause, now)
-            return "mistake" if now - since >= _LOOK_S / 2 else ""
-        return "over" if self._flight.ending or now - self._last[cause] >= self._hold_s else ""
+            return "mistake" if now - since >= self._look_s / 2 - _SLACK_S else ""
+        return "over" if self._flight.ending or now - self._last.get(cause, 0.0) >= self._hold_s - _SLACK_S else ""
 
     def _let_go(self, cause: Cause, wanted: Callable[[Failure], bool]) -> None:
         held = self._held.pop(cause)
@@ -144,10 +155,6 @@ class FailureBrake:
 
     def _is_fenced(self, failure: Failure) -> bool:
         return all(self._flight.is_fenced(record) for record, _ in failure.holds)
-
-
-def _places(failure: Failure) -> set[tuple[str, int, int]]:
-    return {(record.topic, record.partition, record.offset) for record, _ in failure.holds}
 
 
 _REMEDIES = {

@@ -127,6 +127,7 @@ class CollectWorker(Worker):
                 blame=Blame.FLOW if error.kind in _UNSTARTED else Blame.RECORD,
                 cause=f"{error.kind} {error.exit_code} {normalised(error.exception or '')}",
                 proof=run.task.binary_path,
+                mark=run.mark,
             )
         )
 

@@ -1,4 +1,4 @@
-"""The dead letter step: the end of every failure that does not stop the flow. Writes letters, or stalls where it can't."""
+"""Dead letter step: settles every failure that does not stop the flow. Writes letters, or stalls where it can't."""
 
 from __future__ import annotations
 

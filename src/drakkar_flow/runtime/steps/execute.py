@@ -170,6 +170,7 @@ class ExecuteWorker(Worker):
             self._submit(run)
         else:
             outcome.attempt = run.retries + 1
+            run.mark = self.proof.doubt(run.task.binary_path)
             self._bus.emit(TaskFailed(outcome, run.about, run.lead.key))
             run.failed_at = run.failed_at or time.monotonic()
             given = run.task.precomputed is not None  # its outcome would be the same again

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from drakkar_flow.errors import RoutingError
-from drakkar_flow.model.outcome import Ack, AckStatus, Delivery, Failure, FailureKind
+from drakkar_flow.model.outcome import Delivery, Failure, FailureKind
 from drakkar_flow.model.payload import Payload
 from drakkar_flow.model.record import Record
 from drakkar_flow.observe.bus import Bus
@@ -74,9 +74,7 @@ class Policies:
             count = len(failure.holds)
             policy = self._policy(failure)
             what = (failure.kind, failure.stage, first.lane, count, failure.error)
-            told = RecordsFailed(
-                *what, label, policy, about((failure,)), self._first_time(failure), failure.decided_by
-            )
+            told = RecordsFailed(*what, label, policy, about((failure,)), self._first_time(failure), failure.decided_by)
             self._bus.emit(told)
             if policy == "fail":
                 self._control.hold(record for record, _ in failure.holds)
@@ -124,6 +122,7 @@ class Router:
     def __call__(self, chunk: Chunk) -> list[Routed]:
         """Route a chunk; what can't be routed is a failure of its records."""
         by_sink: dict[str, list[Delivery]] = {target.id: [] for target in self._targets}
+        unroutable: list[Failure] = []
         for item in chunk.items:
             try:
                 if type(item) is Delivery:
@@ -131,11 +130,9 @@ class Router:
                 else:
                     self._divide(item, by_sink)
             except Exception as exc:  # no sink fits, or its wrapping can't take the value
-                chunk.failures.append(self._unroutable(item, exc))
-        works = self._proof.works
-        for target in self._targets:
-            if target.payload_type not in works and by_sink[target.id]:
-                self._proof.add(target.payload_type)
+                unroutable.append(self._unroutable(item, exc))
+        self._prove(by_sink, unroutable)
+        chunk.failures.extend(unroutable)
         routed = [Routed(sink, Chunk(deliveries)) for sink, deliveries in by_sink.items() if deliveries]
         acks = chunk.acks
         if chunk.failures:
@@ -146,16 +143,25 @@ class Router:
             routed.append(Routed(TRACK, Chunk(acks=acks)))
         return routed
 
+    def _prove(self, by_sink: dict[str, list[Delivery]], unroutable: list[Failure]) -> None:
+        """Note which kinds of payloads can be routed, and that not everything fails."""
+        works = self._proof.works
+        for target in self._targets:
+            kind = target.payload_type
+            if (kind not in works or self._stage not in works or unroutable) and by_sink[target.id]:
+                self._proof.add(kind)
+                self._proof.add(self._stage)
+                for failure in unroutable:
+                    failure.refuted |= failure.proof in (kind, self._stage)
+
     def _unroutable(self, item: Delivery | Record, error: Exception) -> Failure:
         """A payload that names a sink may name a wrong one; one that names none can't be routed, whatever it holds."""
-        delivery = type(item) is Delivery
-        payload = item.payload
-        failure = failure_of(
-            FailureKind.ROUTING, self._stage, error, item.holds if delivery else ((item, item.credit),)
-        )
-        kind = type(payload)
-        failure.proof = kind if getattr(payload, "sink", "") else (kind, "")
-        failure.cause = f"{kind.__name__} {failure.cause}"
+        holds = item.holds if isinstance(item, Delivery) else ((item, item.credit),)
+        failure = failure_of(FailureKind.ROUTING, self._stage, error, holds)
+        if isinstance(error, RoutingError):
+            kind = type(item.payload)
+            failure.proof = kind if getattr(item.payload, "sink", "") else (kind, "")
+            failure.cause = f"{kind.__name__} {failure.cause}"
         return failure
 
     def _divide(self, record: Record, by_sink: dict[str, list[Delivery]]) -> None:
