@@ -9,7 +9,7 @@ source ─ decode ─ … ─ arrange ─ execute ─ collect ─ route ─┬�
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial, singledispatchmethod
 from typing import Any
@@ -64,6 +64,7 @@ from drakkar_flow.runtime.steps.transform import (
     map_step,
     passing_step,
 )
+from drakkar_flow.sinks.registry import SPECS
 
 __all__ = ["compile_flow"]
 
@@ -213,7 +214,8 @@ class _Lowering:
     @_lower.register
     def _(self, node: Route, step: str, up: Stream) -> Stream:
         sinks = self._sinks_of(node)
-        router = Router(step, [_target(sink) for sink in sinks], self._policies, self._brake.proof)
+        others = _left_out(self._parts, sinks)
+        router = Router(step, [_target(sink) for sink in sinks], self._policies, self._brake.proof, others)
         routed = op.flat_map_batch(step, up, partial(_route, router))
         endings = [_select("to-track", routed, TRACK), _select("to-dlq", routed, DLQ)]
         for sink in sinks:
@@ -257,6 +259,16 @@ class _Lowering:
         )
         circuit = Circuit(parts.bus, spec.kind, part.name, common.circuit_of(part.settings))
         return partial(DeliverWorker, parts.bridge, parts.bus, parts.flight, part.sink, settings, circuit)
+
+
+def _left_out(parts: Parts, sinks: Iterable[SinkPart]) -> dict[type, list[str]]:
+    """The configured sinks that the route does not name, by the payload they take."""
+    named = {sink.id for sink in sinks}
+    found: dict[type, list[str]] = {}
+    for kind, name in parts.config.sinks.named:
+        if f"{kind}-{name}" not in named:
+            found.setdefault(SPECS[kind].payload_type, []).append(f"{kind}.{name}")
+    return found
 
 
 def _brake(parts: Parts) -> FailureBrake:

@@ -71,6 +71,11 @@ class SinksConfig(Section):
     delivery_timeout_seconds: float = Field(default=30.0, gt=0)
     """Seconds after which a write counts as failed, for sinks without a delivery_timeout_s of their own."""
 
+    @property
+    def named(self) -> list[tuple[str, str]]:
+        """Kind and name of every sink."""
+        return [(kind, name) for kind, sinks in self if isinstance(sinks, dict) for name in sinks]
+
     def circuit_of(self, sink: SinkConfig) -> CircuitBreakerConfig:
         """The circuit breaker of one sink: its own settings over those of all sinks."""
         own = sink.circuit_breaker

@@ -32,6 +32,7 @@ from drakkar_flow.engine.identity import cluster_name_of, worker_id_of
 from drakkar_flow.engine.life import FlowLife
 from drakkar_flow.engine.memory import CollectorSettings
 from drakkar_flow.engine.startup import check_source, wait_for_common_start
+from drakkar_flow.engine.unused import unused_sinks
 from drakkar_flow.engine.watchdog import Watchdog
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.observe.bus import Bus
@@ -132,6 +133,8 @@ class Lifecycle:
         self.config = settle_topics(self.flow, self._life.open(self.config))
         self._name_worker()
         self._collector = CollectorSettings(self.config.runtime.gc_threshold)
+        for problem in unused_sinks(self.flow, self.config):
+            self._log.warning("config_notice", where=problem.where, what=problem.what, remedy=problem.remedy)
         if self._logging is not None and self._logging_settings() != before:
             self._logging.close()
             self._logging = configure_logging(**self._logging_settings())

@@ -73,7 +73,11 @@ def describe(error: BaseException) -> str:
     >>> describe(ValueError("no date")), describe(TimeoutError()), describe(KeyError("date")), describe(SystemExit(2))
     ('no date', 'TimeoutError', "KeyError: 'date'", 'SystemExit: 2')
     """
-    name, text = type(error).__name__, str(error)
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception as exc:
+        return f"{name}, whose text raises {type(exc).__name__}"
     return f"{name}: {text}" if text and isinstance(error, KeyError | SystemExit) else text or name
 
 

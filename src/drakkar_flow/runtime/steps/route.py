@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from drakkar_flow.errors import RoutingError
@@ -106,11 +106,20 @@ class Router:
     """Divides a chunk among the sinks.
 
     A payload object goes to the sink it names, or to the only one of its kind; any other value goes
-    to every sink, wrapped as that sink's payload.
+    to every sink, wrapped as that sink's payload. `others` are the configured sinks that the route leaves out,
+    by the payload they take, such as `postgres.main`.
     """
 
-    def __init__(self, stage: str, targets: Iterable[Target], policies: Policies, proof: Proof) -> None:
+    def __init__(
+        self,
+        stage: str,
+        targets: Iterable[Target],
+        policies: Policies,
+        proof: Proof,
+        others: Mapping[type, Sequence[str]] | None = None,
+    ) -> None:
         self._stage = stage
+        self._others = others or {}
         self._proof = proof
         self._targets = list(targets)
         self._policies = policies
@@ -194,11 +203,26 @@ class Router:
             if len(candidates) == 1:
                 return candidates[0].id
             if not candidates:
-                raise RoutingError(f"no sink is configured that takes a {kind.__name__}")
+                raise RoutingError(self._missing(kind))
             raise RoutingError(
                 f"a {kind.__name__} without a sink name fits {len(candidates)} sinks ({names}); set sink="
             )
         for target in candidates:
             if target.name == name:
                 return target.id
+        if any(other.partition(".")[2] == name for other in self._others.get(kind, ())):
+            raise RoutingError(f"a {kind.__name__} names sink {name!r}: {self._left_out(kind, name)}")
         raise RoutingError(f"a {kind.__name__} names sink {name!r}, which is not configured; there are: {names}")
+
+    def _missing(self, kind: type) -> str:
+        if self._others.get(kind):
+            return f"no sink of the route takes a {kind.__name__}: {self._left_out(kind)}"
+        return f"no sink is configured that takes a {kind.__name__}"
+
+    def _left_out(self, kind: type, name: str = "") -> str:
+        """Which configured sinks would take a payload, and what the route has instead."""
+        fitting = [other for other in self._others[kind] if not name or other.partition(".")[2] == name]
+        would = " or ".join(f"sinks.{other}" for other in fitting)
+        refs = " or ".join(f"SinkRef({', '.join(map(repr, other.split('.', 1)))})" for other in fitting)
+        named = ", ".join(target.id for target in self._targets)
+        return f"step {self._stage!r} routes to {named} only; {would} is configured and would: add {refs} to the route"
