@@ -17,11 +17,15 @@ __all__ = [
     "LABEL_HEADER",
     "MINIMAL",
     "REPLACED_HEADER",
+    "REPLAY_COUNT",
+    "REPLAY_LETTER",
+    "REPLAY_ORIGIN",
     "TASK_HEADER",
     "TASK_ID_HEADER",
     "TRUNCATED_HEADER",
     "Letter",
     "dead_letter_messages",
+    "is_letter_header",
     "letter_count",
 ]
 
@@ -38,6 +42,13 @@ TRUNCATED_HEADER = "drakkar.truncated"
 
 REPLACED_HEADER = "drakkar.replaced"
 """The header of a letter that holds the repr of something that has no JSON form: a JSON list of the places."""
+
+REPLAY_ORIGIN = "drakkar.replay.origin"
+"""The header of a record that was replayed: where it stood at first, as topic:partition:offset."""
+REPLAY_COUNT = "drakkar.replay.count"
+"""How often it was replayed."""
+REPLAY_LETTER = "drakkar.replay.letter"
+"""The letter it was last replayed for."""
 
 MINIMAL = -1
 """The limit of a letter that is to say only what failed and where."""
@@ -122,7 +133,7 @@ def _record_letter(failure: Failure, record: Record | None, labels: Labels, limi
     own = [
         (text_of(name), None if own is None else _bytes_of(own))
         for name, own in record.headers or ()
-        if not _is_ours(text_of(name))
+        if not is_letter_header(text_of(name))
     ]
     key = None if record.key is None else _bytes_of(record.key)
     return Letter(None if record.is_tombstone else value[:limit], key, own + ours)
@@ -189,6 +200,9 @@ def _error_headers(
     ]
     if task_id := text_of(failure.task_id):
         headers.append((TASK_ID_HEADER, cut(task_id, most)))
+    if record is not None and failure.kind is FailureKind.SINK:  # other letters have all of its headers
+        history = (REPLAY_ORIGIN, REPLAY_COUNT)
+        headers += [(name, _bytes_of(value)) for name, value in record.headers or () if name in history]
     if record is not None and record.label in labels:
         headers.append((LABEL_HEADER, cut(labels[record.label], most)))
     return headers
@@ -267,7 +281,8 @@ def _bytes_of(value: Any) -> bytes:
     return bytes(value) if isinstance(value, bytes | bytearray | memoryview) else text_of(value).encode()
 
 
-def _is_ours(header: str) -> bool:
+def is_letter_header(header: str) -> bool:
+    """Whether a header says something about a letter, and is none of the record's own."""
     return header.startswith(CONNECT_PREFIX) or header in _OURS
 
 
