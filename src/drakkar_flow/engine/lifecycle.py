@@ -46,6 +46,7 @@ from drakkar_flow.observe.metrics import Metrics
 from drakkar_flow.observe.statistics import Statistics
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.failures import describe
+from drakkar_flow.runtime.parts import Parts
 
 __all__ = ["EXIT_ABORTED", "EXIT_CLEAN", "EXIT_FAILED", "Lifecycle"]
 
@@ -114,6 +115,7 @@ class Lifecycle:
         parts = build_parts(self.flow, self.config, self._bus, self._bridge, self.close)
         self._metrics.watch(self._gauges)
         self._metrics.describe_sinks((part.spec.kind, part.name) for part in parts.sinks.values())
+        self._say_what_outages_cost(parts)
         dataflow = self._life.prepare(parts, partial(check_source, self.config.kafka))
         if self._own_signals:
             self._take_signals()
@@ -138,6 +140,13 @@ class Lifecycle:
         if self._logging is not None and self._logging_settings() != before:
             self._logging.close()
             self._logging = configure_logging(**self._logging_settings())
+
+    def _say_what_outages_cost(self, parts: Parts) -> None:
+        """Log which sinks hold their deliveries while they are down, and which make dead letters of them."""
+        policies = {part.id: self.config.sinks.circuit_of(part.settings).when_open for part in parts.sinks.values()}
+        fields = {policy: [sink for sink, mine in policies.items() if mine == policy] for policy in ("wait", "dlq")}
+        expect = "while a sink is down, deliveries to those under wait are held, to those under dlq are dead letters"
+        self._log.info("sinks_when_open", **{name: sinks for name, sinks in fields.items() if sinks}, expect=expect)
 
     def _name_worker(self) -> None:
         self.worker_id = worker_id_of(self.config, os.environ, self._given_worker_id)

@@ -101,6 +101,8 @@ class CollectWorker(Worker):
         self._settled(run, run.window.settle(run))
 
     def _task_answered(self, run: TaskRun, value: Any, error: BaseException | None) -> None:
+        if error is not None:
+            run.hook_failed(f"on_task_complete: {describe(error)}")
         finished = run.window.settle(run)
         if self._last_hook == "on_task_complete":
             for group in finished:

@@ -106,6 +106,22 @@ class TaskRun(msgspec.Struct, eq=False):
         self.error = error
         return self
 
+    def hook_failed(self, reason: str) -> None:
+        """Count as failed for the hooks that follow: exit code -1 in its window, an error in its group."""
+        result, self.result = self.result, None
+        if result is not None:
+            self.error = ExecutorError(
+                task=self.task,
+                kind="internal",
+                exception=reason,
+                stdout=result.stdout,
+                stderr=result.stderr,
+                pid=result.pid,
+                duration_seconds=result.duration_seconds,
+                stdout_truncated=result.stdout_truncated,
+                stderr_truncated=result.stderr_truncated,
+            )
+
     @property
     def about(self) -> About:
         """Its records and its id, for what is told of it."""
@@ -198,6 +214,8 @@ class WindowRun:
                 group.note_ending(run)
             elif group.message is not None and run.result is not None:
                 group.message.results.append(run.result)
+            elif group.message is not None and run.error is not None:
+                group.message.errors.append(run.error)
             if group.open == 0:
                 finished.append(group)
         return finished
