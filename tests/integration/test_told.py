@@ -95,16 +95,8 @@ def test_the_letter_of_a_failed_task_is_enough_to_run_it_again(scene: Scene, wor
 
 
 def _replay(scene: Scene, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "drakkar_flow.cli.main",
-        "dlq",
-        "replay",
-        "--config",
-        str(scene.config()),
-        *options,
-    ]
+    dlq = [sys.executable, "-m", "drakkar_flow.cli.main", "dlq"]
+    command = [*dlq, "replay", "--config", str(scene.config()), *options]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=90, cwd=ROOT)
 
 

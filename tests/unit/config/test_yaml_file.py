@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from drakkar_flow.config.layers import Layer
+from drakkar_flow.config.load import load_config
 from drakkar_flow.config.yaml_file import read_yaml
+from drakkar_flow.errors import ConfigError
 
 
 def read(tmp_path: Path, text: str | bytes, **environ: str) -> Layer:
