@@ -80,6 +80,9 @@ class DeadLetterWorker(Worker):
     def accept(self, items: list[Failure]) -> None:
         """Settle failures, but for those that the brake holds back."""
         self.open += len(items)
+        for failure in items:
+            if failure.holds:
+                self._flight.charge(failure.holds[0][0], len(failure.stacktrace) + len(failure.error))
         self._settle(items if self._brake is None else self._brake.admit(items, self._settle))
 
     def _settle(self, items: list[Failure]) -> None:
