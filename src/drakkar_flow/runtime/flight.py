@@ -66,11 +66,14 @@ class Flight:
         """How many more records may enter; as many as fit, if they become as large as those before them."""
         if self.is_full:
             return 0
-        limit = self._max_records
+        moving = self.records - len(
+            self._aside
+        )  # those set aside are bounded by their bytes, and nobody waits for them
+        left = self._max_records - moving
         if self._pace is not None:
-            limit = min(limit, self._pace.limit(now=time.monotonic(), in_flight=self.records, finished=self.finished))
+            left = min(left, self._pace.limit(now=time.monotonic(), in_flight=moving, finished=self.finished) - moving)
         mean = max(self._mean, self.size / self.records if self.records else 0.0)
-        return max(0, min(limit - self.records, 1 + int((self._max_size - self.size) / mean)))
+        return max(0, min(left, 1 + int((self._max_size - self.size) / mean)))
 
     @property
     def is_full(self) -> bool:
