@@ -4,6 +4,7 @@
 DrakkarFlowError
 ├── ProblemsError            several problems reported at once
 │   ├── ConfigError          the configuration is wrong            (exit code 2)
+│   │   └── ConfigFileMissing   its file is not there; a FileNotFoundError too
 │   ├── FlowError            the flow graph is wrong               (exit code 2)
 │   └── StartupError         something outside is missing or down  (exit code 1 or 2)
 ├── DecodeError              a record's bytes do not fit its type
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 __all__ = [
     "BatchFailed",
     "ConfigError",
+    "ConfigFileMissing",
     "DecodeError",
     "DrakkarFlowError",
     "ExecutorClosed",
@@ -83,6 +85,10 @@ class ConfigError(ProblemsError):
     """Raised when the configuration can't be read or does not fit its schema."""
 
     title = "the configuration is not usable"
+
+
+class ConfigFileMissing(ConfigError, FileNotFoundError):
+    """Raised when the configuration's file does not exist."""
 
 
 class FlowError(ProblemsError):

@@ -18,8 +18,10 @@ from drakkar_flow.model.outcome import FailureKind
 from drakkar_flow.observe.events import (
     HookRan,
     HooksRan,
+    RecordsFailed,
     TasksPrecomputed,
 )
+from drakkar_flow.observe.lines import LINES
 from drakkar_flow.testing import FlowRun, ScriptedExecutor, run_flow
 from support.handlers import LANE, PerRecord, Watching, config, ends, group_of, task
 
@@ -225,10 +227,16 @@ def test_without_on_error_the_configuration_decides_about_failed_tasks(setting, 
     assert outcome.committed == {LANE: 1}
 
 
-def test_a_handler_without_on_error_skips_failed_tasks():
-    """The default of a handler is SKIP, whatever the configuration says."""
-    outcome = run_flow(PerRecord(), [1], executor=ScriptedExecutor({"t0": 1}), config=config(on_task_error="dlq"))
-    assert (outcome.dead_letters, outcome.committed) == ([], {LANE: 1})
+@pytest.mark.parametrize(("setting", "letters"), [("skip", 0), ("dlq", 1)])
+def test_n12_a_handler_without_on_error_does_what_the_configuration_says(setting, letters):
+    """The failure is told, with the setting that decides where it is skipped."""
+    outcome = run_flow(PerRecord(), [1], executor=ScriptedExecutor({"t0": 1}), config=config(on_task_error=setting))
+    assert (len(outcome.dead_letters), outcome.committed) == (letters, {LANE: 1})
+    (told,) = outcome.of(RecordsFailed)
+    line = LINES[RecordsFailed](told)
+    expect = "given up: skipped (runtime.on_task_error: skip)" if setting == "skip" else "they become dead letters"
+    assert (line.level, line.event, line.expect) == ("warning", "records_failed", expect)
+    assert line.fields["task_id"] == "t0"
 
 
 def test_an_executor_that_breaks_its_word_makes_a_failed_task():

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from drakkar_flow import CollectResult, ExecutorTask, FilePayload, HttpPayload, KafkaPayload, SqlitePayload, StreamFlow
+from drakkar_flow import (
+    CollectResult,
+    DrakkarConfig,
+    ExecutorTask,
+    FilePayload,
+    HttpPayload,
+    KafkaPayload,
+    SqlitePayload,
+    StreamFlow,
+)
 from drakkar_flow.graph.nodes import HttpSink, JsonlSink, KafkaSink
 from drakkar_flow.model.outcome import FailureKind
 from drakkar_flow.testing import FlowRun, MemorySink, run_flow
@@ -158,3 +167,25 @@ def test_values_of_leaves_go_to_every_sink_too():
     outcome = run_flow(flow, [3, 0, 5])
     assert all([p.data for p in written] == [0, 1, 2, 0, 1, 2, 3, 4] for written in outcome.deliveries.values())
     assert outcome.committed == {LANE: 3}
+
+
+def test_n2_a_payload_that_the_route_leaves_out_names_the_sink_that_would_take_it():
+    """The step, what it routes to, and what to add."""
+    config = DrakkarConfig(
+        sinks={
+            "filesystem": {"f": {"base_path": "/tmp/x"}},
+            "kafka": {"a": {"topic": "a"}, "b": {"topic": "b"}},
+        }
+    )
+    flow = flow_of(FilePayload(path="x", data=1), KafkaPayload(data=1, sink="b"), sinks=[KafkaSink("a")])
+    outcome = run_flow(flow, range(2), config=config)
+    missing, named = [letter.error for letter in outcome.dead_letters]
+    only = "step 'route' routes to kafka-a only"
+    assert missing == (
+        f"no sink of the route takes a FilePayload: {only}; sinks.filesystem.f is configured and would: "
+        "add SinkRef('filesystem', 'f') to the route"
+    )
+    assert named == (
+        f"a KafkaPayload names sink 'b': {only}; sinks.kafka.b is configured and would: "
+        "add SinkRef('kafka', 'b') to the route"
+    )

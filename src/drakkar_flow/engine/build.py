@@ -25,7 +25,7 @@ from drakkar_flow.runtime.parts import Parts, SinkPart
 from drakkar_flow.sinks.dlq import DeadLetterQueue
 from drakkar_flow.sinks.registry import SPECS
 
-__all__ = ["build_parts", "settle_topics"]
+__all__ = ["build_parts", "dead_letter_client", "settle_topics"]
 
 _MIB = 1024 * 1024
 _LEAST_IN_FLIGHT = 8
@@ -187,6 +187,12 @@ def _with_brokers(settings: Any, kafka: KafkaConfig) -> Any:
     client = client_properties(KafkaConfig(**{**own, "security": security}))
     brokers = client.pop("bootstrap.servers")
     return settings.model_copy(update={"brokers": brokers, "client_config": {**client, **settings.client_config}})
+
+
+def dead_letter_client(config: DrakkarConfig) -> dict[str, Any]:
+    """The librdkafka properties of clients of the dead letter topic's brokers, secrets in clear."""
+    settings = _with_brokers(config.dlq, config.kafka)
+    return {"bootstrap.servers": settings.brokers, **settings.client_config}
 
 
 def _dead_letters(config: DrakkarConfig) -> DeadLetterQueue:

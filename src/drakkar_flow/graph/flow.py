@@ -259,7 +259,7 @@ class StreamFlow:
         return (
             flow.arrange(handler.arrange)
             .execute(
-                on_error=handler.on_error,
+                on_error=handler.on_error if overrides(handler, "on_error") else None,
                 priority=handler.task_priority if overrides(handler, "task_priority") else None,
             )
             .collect(

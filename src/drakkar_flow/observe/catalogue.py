@@ -68,7 +68,7 @@ _PROGRESS = {
     "in_flight_records": _gauge("Records handed to the first step and not finished"),
     "in_flight_bytes": _gauge("Bytes in flight: records, outputs of their tasks, payloads and dead letters"),
     "records_finished": _counter("Records that returned all their credit, by worst status", "status"),
-    "records_failed": _counter("Records that a step turned into failures", "kind", "stage"),
+    "records_failed": _counter("Records that failed in a step, each once", "kind", "stage"),
     "record_latency_seconds": _histogram(
         "Seconds from reading a record to its end; records finished together count with the oldest of them",
         (0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600),

@@ -133,7 +133,8 @@ class RecordsFinished(Event, frozen=True):
 class RecordsFailed(Event, frozen=True):
     """A step turned records of a partition into failures; `error` and `label` are the first one's.
 
-    `policy` is where they go: dlq, skip, fail, or pass where they go on.
+    `policy` is where they go: dlq, skip, fail, or pass where they go on; `decided_by` is the setting that says so,
+    where it does. `records` are those that had not failed before, None where all count.
     """
 
     kind: str
@@ -144,6 +145,13 @@ class RecordsFailed(Event, frozen=True):
     label: str
     policy: str = "dlq"
     about: About = NOTHING
+    records: int | None = None
+    decided_by: str = ""
+
+    @property
+    def new(self) -> int:
+        """How many records failed for the first time."""
+        return self.count if self.records is None else self.records
 
 
 class Committed(Event, frozen=True):

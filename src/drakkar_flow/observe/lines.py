@@ -90,7 +90,8 @@ _ROUTES = {
 def _records_failed(e: ev.RecordsFailed) -> Line:
     fields = {"kind": e.kind, "stage": e.stage, "topic": e.lane[0], "partition": e.lane[1], **e.about.fields()}
     fields |= {"count": e.count, "label": e.label, "error": e.error}
-    return Line("warning", "records_failed", fields, _ROUTES.get(e.policy, _ROUTES["dlq"]), (e.kind, e.stage))
+    expect = f"given up: skipped ({e.decided_by})" if e.decided_by else _ROUTES.get(e.policy, _ROUTES["dlq"])
+    return Line("warning", "records_failed", fields, expect, (e.kind, e.stage))
 
 
 def _committed(e: ev.Committed) -> Line:

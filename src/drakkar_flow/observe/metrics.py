@@ -196,7 +196,7 @@ class Metrics:
             self._observe("record_latency_seconds", event.oldest_latency_s, count=finished)
 
     def _on_failed(self, event: ev.RecordsFailed) -> None:
-        self._count("records_failed", event.kind, event.stage, by=event.count)
+        self._count("records_failed", event.kind, event.stage, by=event.new)
         if event.kind == "decode":
             self._count_lane("message_parse_failures", event.lane, event.count)
 

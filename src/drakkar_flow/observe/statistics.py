@@ -173,7 +173,7 @@ class Statistics:
             self._record_latency.add(event.oldest_latency_s, count)
 
     def _on_failed(self, event: ev.RecordsFailed) -> None:
-        self._totals.records_failed += event.count
+        self._totals.records_failed += event.new
 
     def _on_committed(self, event: ev.Committed) -> None:
         self._committed.update(event.offsets)

@@ -7,11 +7,13 @@ import traceback
 from collections import Counter
 from collections.abc import Iterable
 
-from drakkar_flow.model.outcome import Delivery, Failure, FailureKind, Hold
+from drakkar_flow.errors import BatchFailed, DecodeError, RoutingError, SinkMisconfigured, SinkRejected
+from drakkar_flow.kernel.brake import Cause, normalised
+from drakkar_flow.model.outcome import Blame, Delivery, Failure, FailureKind, Hold
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.about import About
 
-__all__ = ["about", "by_lane", "describe", "failure_of", "is_cancelled"]
+__all__ = ["about", "by_lane", "cause_of", "describe", "failure_of", "is_cancelled"]
 
 _STACK_LIMIT = 8192
 
@@ -30,7 +32,29 @@ def failure_of(
         exception_class=f"{type(error).__module__}.{type(error).__qualname__}",
         stacktrace=stack,
         task_id=task_id,
+        blame=_blame(kind, error),
+        cause=_cause(error),
     )
+
+
+def cause_of(failure: Failure) -> Cause:
+    """What a failure has in common with all others that one mistake makes."""
+    step = failure.stage if failure.proof == "" else failure.proof
+    return Cause(step, failure.kind, failure.cause or normalised(failure.error), failure.blame is Blame.FLOW)
+
+
+def _blame(kind: FailureKind, error: BaseException) -> Blame:
+    if isinstance(error, BatchFailed) and error.failures:  # of a batch that failed for the same reason
+        error = next(iter(error.failures.values()))
+    if isinstance(error, SinkMisconfigured | RoutingError):
+        return Blame.FLOW
+    return Blame.OUTAGE if kind is FailureKind.SINK and not isinstance(error, SinkRejected) else Blame.RECORD
+
+
+def _cause(error: BaseException) -> str:
+    inner = error.__cause__ if isinstance(error, DecodeError) else None  # its text names the record
+    error = inner or error
+    return f"{type(error).__qualname__}: {normalised(describe(error))}"
 
 
 def about(items: Iterable[Delivery | Failure]) -> About:

@@ -60,4 +60,6 @@ class Parts:
     workers: list[Worker] = field(default_factory=list)
     task_backoff: Backoff | None = None
     """Pauses between the attempts of a task, in place of the configuration's."""
+    brake_hold_s: float | None = None
+    """How long the brake holds failures back, in place of the configuration's."""
     dlq_backoff: Backoff = _DLQ_BACKOFF

@@ -11,12 +11,12 @@ import msgspec
 from drakkar_flow.errors import BatchFailed, SinkError
 from drakkar_flow.model.outcome import Failure
 from drakkar_flow.sinks.kafka_client import TooLarge, producer_config
-from drakkar_flow.sinks.letters import Letter, dead_letter_messages
+from drakkar_flow.sinks.letters import MINIMAL, Letter, dead_letter_messages
 from drakkar_flow.sinks.producer import KafkaWriter
 
 __all__ = ["DeadLetterQueue"]
 
-SMALLER_BYTES = (64 * 1024, 0)
+SMALLER_BYTES = (64 * 1024, 0, MINIMAL)
 """The values that a letter is cut to, one after the other, when the broker finds it too large."""
 
 
@@ -67,8 +67,13 @@ class DeadLetterQueue:
             failures = [msgspec.structs.replace(failure, detail="") for failure in failures]
         owners: list[tuple[int, int]] = []
         letters: list[Letter] = []
+        broken: dict[int, SinkError] = {}
         for index, failure in enumerate(failures):
-            made = dead_letter_messages(failure, now_s)
+            try:
+                made = dead_letter_messages(failure, now_s)
+            except Exception as exc:  # a bug: the letters of others must not wait for it
+                broken[index] = SinkError(f"the letter can't be made: {exc!r}")
+                continue
             letters += made
             owners += [(index, number) for number in range(len(made))]
         failed = await self._send(letters)
@@ -81,8 +86,8 @@ class DeadLetterQueue:
             for position in large:
                 del failed[position]
             failed |= {large[index]: error for index, error in (await self._send(smaller)).items()}
-        if failed:
-            raise BatchFailed({owners[position][0]: error for position, error in sorted(failed.items())})
+        if failed or broken:
+            raise BatchFailed(broken | {owners[position][0]: error for position, error in sorted(failed.items())})
 
     async def close(self) -> None:
         """Write what waits, within the delivery timeout; safe to call twice and before `connect`."""

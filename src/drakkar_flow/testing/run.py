@@ -34,7 +34,7 @@ from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
 from drakkar_flow.runtime.parts import Parts
 from drakkar_flow.sinks.registry import SPECS
-from drakkar_flow.testing.clock import FakeClock
+from drakkar_flow.testing.clock import MOMENT_S, FakeClock
 from drakkar_flow.testing.executor import ScriptedExecutor, Told
 from drakkar_flow.testing.log import MemoryLog
 from drakkar_flow.testing.outcome import Outcome
@@ -54,6 +54,7 @@ _LOG = structlog.wrap_logger(
 )
 _RETRY = RetryConfig(attempts=3)
 _BACKOFF = Backoff(initial_s=0.001, max_s=0.001)
+_HOLD_S = 0.5  # real seconds that the brake holds failures back
 _MIB = 1024 * 1024
 _CLOSE_S = 10.0  # for the executor to let go of its programs
 _LOOK_S = 0.005  # between two looks at a condition no event announces
@@ -309,7 +310,10 @@ class FlowRun:
             ended=self._end,
             track=self._track,
         )
-        return parts if self.clock is not None else replace(parts, task_backoff=_BACKOFF, dlq_backoff=_BACKOFF)
+        if self.clock is not None:
+            return replace(parts, brake_hold_s=MOMENT_S)
+        hold_s = min(_HOLD_S, self.config.dlq.hold_s)
+        return replace(parts, task_backoff=_BACKOFF, dlq_backoff=_BACKOFF, brake_hold_s=hold_s)
 
     def _retry_of(self, sink: MemorySink) -> RetryConfig | None:
         """How the real sink would try again; in real time nobody wants to wait for that."""

@@ -11,6 +11,7 @@ from drakkar_flow.errors import BatchFailed
 from drakkar_flow.model.outcome import Delivery, Failure
 from drakkar_flow.runtime.parts import SinkPart
 from drakkar_flow.sinks.checks import refusal_of
+from drakkar_flow.sinks.letters import dead_letter_messages
 from drakkar_flow.sinks.registry import SPECS
 from drakkar_flow.testing.gate import Gate
 
@@ -141,9 +142,17 @@ class MemoryDeadLetters:
         """Nothing is left to do."""
 
     async def write(self, failures: Sequence[Failure]) -> None:
-        """Keep the letters, or raise what the script says."""
+        """Make the letters as the worker does and keep their failures, or raise what the script says."""
+        broken: dict[int, Exception] = {}
+        for index, failure in enumerate(failures):
+            try:
+                dead_letter_messages(failure, 0.0)
+            except Exception as exc:
+                broken[index] = exc
         await self._scripted.play(list(failures))
-        self.letters += failures
+        self.letters += [failure for index, failure in enumerate(failures) if index not in broken]
+        if broken:
+            raise BatchFailed(broken)
 
     async def close(self) -> None:
         """Nothing is left to do."""

@@ -174,6 +174,8 @@ class ArrangeWorker(Worker):
             holds = [(record, record.credit) for record in records]
             self.fail(failure_of(FailureKind.ARRANGE, self._stage, error, holds))
             return
+        if self._stage not in self.proof.works:
+            self.proof.add(self._stage)
         window = WindowRun(records, started, keep_messages=self._keep_messages)
         runs = [window.attribute(task) for task in tasks]
         if twins := self._tasks.add(window.lane, tasks):

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from drakkar_flow.kernel.brake import normalised
 from drakkar_flow.kernel.ordering import Turns
-from drakkar_flow.model.outcome import Ack, AckStatus, Delivery, Failure, FailureKind
+from drakkar_flow.model.outcome import Ack, AckStatus, Blame, Delivery, Failure, FailureKind
 from drakkar_flow.model.payload import payloads_of
 from drakkar_flow.observe.about import About
 from drakkar_flow.observe.bus import Bus
@@ -29,6 +30,8 @@ _STATUS = {
     Ending.FENCED: AckStatus.FENCED,
     Ending.REPLACED: AckStatus.DONE,
 }
+
+_UNSTARTED = ("launch_failure", "unavailable")
 
 Hook = Callable[..., Any] | None
 
@@ -95,11 +98,13 @@ class CollectWorker(Worker):
             self.open += 1
             self._calls.call(self._hooks.on_task, (run.result,), partial(self._task_answered, run), run)
             return
-        if run.ending is Ending.DEAD and run.error is not None:
-            self._send_to_dlq(run)
+        if run.error is not None and (run.ending is Ending.DEAD or _counts(run)):
+            self._give_up(run)
         self._settled(run, run.window.settle(run))
 
     def _task_answered(self, run: TaskRun, value: Any, error: BaseException | None) -> None:
+        if error is not None:
+            run.hook_failed(f"on_task_complete: {describe(error)}")
         finished = run.window.settle(run)
         if self._last_hook == "on_task_complete":
             for group in finished:
@@ -108,9 +113,10 @@ class CollectWorker(Worker):
         self._settled(run, finished)
         self.open -= 1
 
-    def _send_to_dlq(self, run: TaskRun) -> None:
+    def _give_up(self, run: TaskRun) -> None:
         error = run.error
         assert error is not None
+        dead = run.ending is Ending.DEAD
         self.fail(
             Failure(
                 kind=FailureKind.TASK,
@@ -119,7 +125,13 @@ class CollectWorker(Worker):
                 holds=tuple(group.hold() for group in run.groups),
                 task=error,
                 task_id=run.task.task_id,
-                to_dlq=True,
+                to_dlq=dead,
+                skipped=not dead,
+                decided_by="" if dead else run.decided_by,
+                blame=Blame.FLOW if error.kind in _UNSTARTED else Blame.RECORD,
+                cause=f"{error.kind} {error.exit_code} {normalised(error.exception or '')}",
+                proof=run.task.binary_path,
+                mark=run.mark,
             )
         )
 
@@ -202,9 +214,14 @@ class CollectWorker(Worker):
             about = About.of((group.record for group in groups), (task_id,))
             self._bus.emit(HookRan(hook, took_s, describe(error), error, about))
             holds = [group.hold() for group in groups]
-            self.fail(failure_of(FailureKind.HOOK, f"{self._hooks.stage}.{hook}", error, holds, task_id))
-        elif took_s is not None:
-            self._bus.emit(HookRan(hook, took_s))
+            failure = failure_of(FailureKind.HOOK, f"{self._hooks.stage}.{hook}", error, holds, task_id)
+            failure.proof = hook
+            self.fail(failure)
+        else:
+            if hook not in self.proof.works:
+                self.proof.add(hook)
+            if took_s is not None:
+                self._bus.emit(HookRan(hook, took_s))
         if payloads:
             record = next(iter(groups)).record
             for payload in payloads:
@@ -213,3 +230,10 @@ class CollectWorker(Worker):
             for payload in payloads:
                 self.emit(Delivery(payload, tuple([group.hold() for group in groups]), task_id))
             self.emit(Delivery(last, tuple([group.last_hold() for group in groups]), task_id))
+
+
+def _counts(run: TaskRun) -> bool:
+    """Whether a skipped task counts as failed: `on_error` may call an exit harmless, but not that nothing was run."""
+    if run.ending is not Ending.SKIPPED or run.error is None:
+        return False
+    return bool(run.decided_by) or run.error.kind in _UNSTARTED

@@ -186,12 +186,15 @@ class ExecuteWorker(Worker):
             return
         self._charge(run, outcome.stdout, outcome.stderr)
         if isinstance(outcome, ExecutorResult):
+            if run.task.binary_path not in self.proof.works:
+                self.proof.add(run.task.binary_path)
             self._finish(run.end(Ending.SUCCEEDED, result=outcome))
         elif _was_interrupted(outcome) and run.interruptions < _INTERRUPTIONS:
             run.interruptions += 1
             self._submit(run)
         else:
             outcome.attempt = run.retries + 1
+            run.mark = self.proof.doubt(run.task.binary_path)
             self._bus.emit(TaskFailed(outcome, run.about, run.lead.key))
             run.failed_at = run.failed_at or time.monotonic()
             given = run.task.precomputed is not None  # its outcome would be the same again
@@ -212,6 +215,7 @@ class ExecuteWorker(Worker):
     def _ask(self, run: TaskRun, error: ExecutorError) -> None:
         hook = self._settings.on_error
         if hook is None:
+            run.decided_by = f"runtime.on_task_error: {self._settings.default}"
             self._follow(run, error, self._settings.default)
             return
         started = time.monotonic()
@@ -219,6 +223,7 @@ class ExecuteWorker(Worker):
         def answered(answer: Any, raised: BaseException | None) -> None:
             action, problem = _judge(run, answer, raised)
             about = run.about if problem else NOTHING
+            run.decided_by = "on_error failed" if problem else ""
             self._bus.emit(HookRan("on_error", time.monotonic() - started, problem, raised, about))
             self._follow(run, error, action)
 
@@ -229,6 +234,8 @@ class ExecuteWorker(Worker):
             self._replace(run, error, action)
         elif action is not ErrorAction.RETRY or not self._retry(run):
             dead = action is ErrorAction.DLQ
+            if action is ErrorAction.RETRY:
+                run.decided_by = "executor.max_retries"
             if action is ErrorAction.RETRY or (run.retries and self._settings.retry.is_transient(error)):
                 self._bus.emit(RetriesExhausted(run.task.task_id, run.retries + 1, dead, error, run.about))
             self._finish(run.end(Ending.DEAD if dead else Ending.SKIPPED, error=error))

@@ -233,6 +233,8 @@ class MapAsyncWorker(Worker):
                 record.payload = value
                 self._charge(record, value)
                 self.emit(record)
+                if self._stage not in self.proof.works:
+                    self.proof.add(self._stage)
             else:
                 self.fail(failure_of(FailureKind.BUSINESS, self._stage, error, ((record, record.credit),)))
             self.open -= 1

@@ -92,6 +92,10 @@ class TaskRun(msgspec.Struct, eq=False):
     """While the executor has it."""
     interruptions: int = 0
     """Runs that did not count, for Ctrl-C ended them before they began."""
+    mark: int | None = None
+    """How often its program had been noted to work when it failed."""
+    decided_by: str = ""
+    """The setting that decides what becomes of its failure; empty where `on_error` did."""
 
     def end(
         self, ending: Ending, *, result: ExecutorResult | None = None, error: ExecutorError | None = None
@@ -101,6 +105,22 @@ class TaskRun(msgspec.Struct, eq=False):
         self.result = result
         self.error = error
         return self
+
+    def hook_failed(self, reason: str) -> None:
+        """Count as failed for the hooks that follow: exit code -1 in its window, an error in its group."""
+        result, self.result = self.result, None
+        if result is not None:
+            self.error = ExecutorError(
+                task=self.task,
+                kind="internal",
+                exception=reason,
+                stdout=result.stdout,
+                stderr=result.stderr,
+                pid=result.pid,
+                duration_seconds=result.duration_seconds,
+                stdout_truncated=result.stdout_truncated,
+                stderr_truncated=result.stderr_truncated,
+            )
 
     @property
     def about(self) -> About:
@@ -194,6 +214,8 @@ class WindowRun:
                 group.note_ending(run)
             elif group.message is not None and run.result is not None:
                 group.message.results.append(run.result)
+            elif group.message is not None and run.error is not None:
+                group.message.errors.append(run.error)
             if group.open == 0:
                 finished.append(group)
         return finished
