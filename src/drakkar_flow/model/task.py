@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 from enum import StrEnum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from drakkar_flow.model.base import Model
+from drakkar_flow.model.task_checks import TaskChecks
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from drakkar_flow.model.record import Record
+    from drakkar_flow.model.task_fields import TaskFields
 
 __all__ = [
     "ErrorAction",
@@ -25,19 +32,24 @@ ErrorKind = Literal[
 library itself failed. With long-lived children also: the child broke the protocol or can't be told
 the task, the child ended while it had the task, or no child could be started for too long."""
 
-_STDIN = {str, bytes, type(None)}
-
 
 class PrecomputedResult(Model):
-    """The outcome of a task that needs no process: it skips the executor's slots."""
+    """The outcome of a task that needs no process: it skips the executor's slots.
 
-    stdout: str = ""
-    stderr: str = ""
+    `stdout` and `stderr` are text, or bytes as a program would write them.
+    """
+
+    stdout: str | bytes = ""
+    stderr: str | bytes = ""
     exit_code: int = 0
     duration_seconds: float = 0.0
 
 
+_STDIN = {str, bytes, type(None)}
+_NAME = {str, type(None)}
 _PRECOMPUTED = {PrecomputedResult, type(None)}
+_all_text = frozenset({str}).issuperset
+_all_numbers = frozenset({int}).issuperset
 
 
 class ExecutorTask(Model, kw_only=True):
@@ -45,16 +57,22 @@ class ExecutorTask(Model, kw_only=True):
 
     `source_offsets` are offsets of the window `arrange` was given; one that is not in the window
     is ignored, and a task left without any counts for every record of the window.
-    `binary_path` overrides `executor.binary_path`; `env` is laid over `executor.env`;
+    `executor` names one of the configuration's `executors`; empty takes the default one.
+    `binary_path` overrides the executor's; `env` is laid over the executor's.
+    `ok_exit_codes` are the exit codes that count as success, in place of the executor's.
     `precomputed` makes the task complete without a process.
 
-    >>> ExecutorTask(task_id="t-1", source_offsets=[7], args="-c")
+    `args`, `binary_path` and the values of `env` take text, bytes and paths, and hold them as text: bytes that are
+    not UTF-8 are held as Python holds such file names (`os.fsdecode`) and reach the program unchanged. A field that is
+    changed later is checked again when a hook returns the task.
+
+    >>> ExecutorTask(task_id="t-1", source_offsets=[7], args=["-c", 3])
     Traceback (most recent call last):
     ...
-    TypeError: task t-1: args must be a list, not str: '-c'
+    TypeError: task t-1: args[1] is int 3: write str(3)
 
     Raises:
-        TypeError: `task_id`, `source_offsets`, `args` or `stdin` is missing or of a wrong type.
+        TypeError: a field is missing or of a wrong type; the text names the task, the field and the value.
     """
 
     task_id: str
@@ -67,34 +85,78 @@ class ExecutorTask(Model, kw_only=True):
     env: dict[str, str] = {}
     precomputed: PrecomputedResult | None = None
     parent_task_id: str | None = None
+    executor: str = ""
+    ok_exit_codes: list[int] | None = None
 
-    def __post_init__(self) -> None:
-        if (
-            type(self.args) is not list
-            or type(self.source_offsets) is not list
-            or type(self.task_id) is not str
-            or type(self.stdin) not in _STDIN
-            or type(self.precomputed) not in _PRECOMPUTED
-        ):
-            self._settle()
+    if TYPE_CHECKING:
+
+        def __init__(self, *, task_id: str, source_offsets: Collection[int], **fields: Unpack[TaskFields]) -> None: ...
+
+    def check(self) -> None:
+        """Check every field; text, bytes and paths become text, other collections become lists.
+
+        Raises:
+            TypeError: a field is of a wrong type.
+        """
+        try:
+            if (
+                _all_text(map(type, self.args))
+                and "\0" not in "".join(self.args)
+                and _all_numbers(map(type, self.source_offsets))
+                and type(self.args) is list
+                and type(self.source_offsets) is list
+                and type(self.task_id) is str
+                and type(self.stdin) in _STDIN
+                and type(self.precomputed) in _PRECOMPUTED
+                and type(self.executor) is str
+                and type(self.parent_task_id) in _NAME
+                and self.ok_exit_codes is None
+                and type(self.env) is type(self.labels) is type(self.metadata) is dict
+                and not self.env
+                and (self.binary_path is None or (type(self.binary_path) is str and "\0" not in self.binary_path))
+                and (not self.metadata or _all_text(map(type, self.metadata)))
+                and (not self.labels or _all_text(map(type, (*self.labels, *self.labels.values()))))
+            ):
+                return
+        except TypeError:
+            pass
+        self._settle()
+
+    __post_init__ = check
 
     def _settle(self) -> None:
-        """Take other collections as lists; say what is wrong with anything else."""
-        if not isinstance(self.task_id, str):
-            raise TypeError(f"task_id must be text, not {type(self.task_id).__name__}: {self.task_id!r}")
-        self.args = self._as_list("args", self.args)
-        self.source_offsets = self._as_list("source_offsets", self.source_offsets)
-        if not isinstance(self.stdin, str | bytes | None):
-            raise TypeError(f"task {self.task_id}: stdin must be text or bytes, not {type(self.stdin).__name__}")
+        """Take what is as good as the declared type; raise for anything else."""
+        fields = TaskChecks(self.task_id)
+        self.args = fields.arguments(self.args)
+        self.source_offsets = fields.numbers("source_offsets", self.source_offsets)
+        if self.binary_path is not None:
+            self.binary_path = fields.argument("binary_path", self.binary_path) or None
+        self.stdin = fields.stdin(self.stdin)
+        self.env = fields.environment(self.env)
+        self.labels = fields.texts("labels", self.labels)
+        self.metadata = fields.keyed("metadata", self.metadata)
+        if not isinstance(self.executor, str):
+            fields.refuse("executor", self.executor, "write the name of an executor")
+        if not isinstance(self.parent_task_id, str | None):
+            fields.refuse("parent_task_id", self.parent_task_id, "write the id of a task")
+        if self.ok_exit_codes is not None:
+            self.ok_exit_codes = fields.exit_codes(self.ok_exit_codes)
         if not isinstance(self.precomputed, PrecomputedResult | None):
-            raise TypeError(
-                f"task {self.task_id}: precomputed must be a PrecomputedResult, not {type(self.precomputed).__name__}"
-            )
+            kind = type(self.precomputed).__name__
+            raise TypeError(f"task {self.task_id}: precomputed must be a PrecomputedResult, not {kind}")
 
-    def _as_list(self, name: str, value: Any) -> list[Any]:
-        if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-            raise TypeError(f"task {self.task_id}: {name} must be a list, not {type(value).__name__}: {value!r}")
-        return list(value)
+    @classmethod
+    def for_records(cls, records: Sequence[Record[Any]], **fields: Unpack[TaskFields]) -> ExecutorTask:
+        """Make a task for several records of a window; its id is made of the first one's.
+
+        `Record.task` does it for a single record and has the example.
+
+        Raises:
+            ValueError: there are no records.
+        """
+        if not records:
+            raise ValueError("for_records needs at least one record")
+        return cls(task_id=records[0].next_task_id(), source_offsets=[record.offset for record in records], **fields)
 
 
 class ExecutorResult(Model, kw_only=True):

@@ -196,7 +196,9 @@ _AFTER_HOOK = {
 def _hook_ran(e: ev.HookRan) -> Line | None:
     if not e.error:
         return None
-    fields = {"hook": e.hook, **e.about.fields(), "error": e.error, **_stack(e.exception)}
+    fields = {"hook": e.hook, **e.about.fields(), "error": e.error}
+    if e.exception is not None and (e.exception.__traceback__ is not None or str(e.exception) != e.error):
+        fields |= _stack(e.exception)
     return Line("error", "handler_hook_failed", fields, _AFTER_HOOK.get(e.hook, _WHERE_ANSWERED), (e.hook,))
 
 

@@ -173,8 +173,27 @@ def _stdin_bytes(task: ExecutorTask) -> bytes:
 def _json(request: _Request) -> bytes:
     try:
         return _encode(request)
-    except Exception as exc:  # metadata of a type of its own or that holds itself, a text that is no Unicode
+    except UnicodeEncodeError as exc:
+        raise Unspeakable(f"{_not_text(request)} is not UTF-8, and the protocol carries text: {exc}") from exc
+    except Exception as exc:  # metadata of a type of its own or that holds itself
         raise Unspeakable(f"the task can't be written as JSON: {exc}") from exc
+
+
+def _not_text(request: _Request) -> str:
+    """Which part of a request holds the bytes of something that is not UTF-8, as a file's name may be."""
+    for index, arg in enumerate(request.args):
+        if not _is_text(arg):
+            return f"args[{index}]"
+    wrong = (f"env[{key!r}]" for key, value in request.env.items() if not (_is_text(key) and _is_text(value)))
+    return next(wrong, "a text of the task")
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _within(frame: bytes, size: int, limit: int) -> bytes:

@@ -15,7 +15,7 @@ from drakkar_flow.observe.about import About
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import DuplicateTasks, HookRan
 from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.failures import describe, failure_of
+from drakkar_flow.runtime.failures import describe, failure_of, located
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.steps.pending import PendingTasks
 from drakkar_flow.runtime.steps.step import Worker
@@ -142,6 +142,7 @@ class ArrangeWorker(Worker):
             if error is None:
                 self._bus.emit(HookRan("arrange", took_s))
             else:
+                error = located("arrange", self._arrange, error)
                 self._bus.emit(HookRan("arrange", took_s, describe(error), error, About.of(records)))
             self._finish(records, tasks, error, started)
             self.open -= len(records)

@@ -20,7 +20,7 @@ from drakkar_flow.observe.attempts import RetriesExhausted, TaskFailed, TaskRetr
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import DuplicateTasks, HookRan, TasksPrecomputed
 from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.failures import describe
+from drakkar_flow.runtime.failures import describe, located
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.steps.line import KeysOf, Line
 from drakkar_flow.runtime.steps.parking import Parking
@@ -154,6 +154,11 @@ class ExecuteWorker(Worker):
             return
         priority = priority_of(run, self._settings.priority, self._bus)
         try:
+            task.check()  # hooks may have changed it since it was made
+        except TypeError as exc:
+            self._ended(run, ExecutorError(task=task, kind="launch_failure", exception=str(exc)))
+            return
+        try:
             run.running = self._executor.submit(task, priority, partial(self._bridge.guard, self._ended, run))
         except Exception as exc:  # an executor that breaks its word must not freeze the offset
             self._ended(run, ExecutorError(task=task, kind="internal", exception=f"{type(exc).__name__}: {exc}"))
@@ -193,6 +198,8 @@ class ExecuteWorker(Worker):
         started = time.monotonic()
 
         def answered(answer: Any, raised: BaseException | None) -> None:
+            if raised is not None:
+                raised = located("on_error", hook, raised)
             action, problem = _judge(run, answer, raised)
             about = run.about if problem else NOTHING
             self._bus.emit(HookRan("on_error", time.monotonic() - started, problem, raised, about))
@@ -251,7 +258,8 @@ def _is_given(run: TaskRun) -> bool:
 def _judge(run: TaskRun, answer: Any, raised: BaseException | None) -> tuple[ErrorAction | list[ExecutorTask], str]:
     """What `on_error` decided, and what is wrong with it: what it can't answer is a SKIP."""
     if raised is not None:
-        return ErrorAction.SKIP, f"on_error: {describe(raised)}"
+        text = describe(raised)
+        return ErrorAction.SKIP, text if text.startswith("on_error") else f"on_error: {text}"
     if isinstance(answer, list):
         if not are_tasks(answer):
             return ErrorAction.SKIP, "on_error returned a list with something else than tasks"

@@ -145,6 +145,7 @@ def _shares(record: Record, values: list[Any]) -> list[Record]:
         record.payload = values[0]
         return [record]
     shares = []
+    record.task_counter = record.task_counter or [0]  # shared, so that their tasks get different ids
     for value, credit in zip(values, split(record.credit, len(values)), strict=True):
         share = copy(record)
         share.payload = value
