@@ -5,6 +5,7 @@ DrakkarFlowError
 ├── ProblemsError            several problems reported at once
 │   ├── ConfigError          the configuration is wrong            (exit code 2)
 │   ├── FlowError            the flow graph is wrong               (exit code 2)
+│   │   └── FlowArgumentError    a node of it got a wrong argument; also a TypeError and a ValueError
 │   └── StartupError         something outside is missing or down  (exit code 1 or 2)
 ├── DecodeError              a record's bytes do not fit its type
 ├── RoutingError             a payload names no sink, or more than one
@@ -28,6 +29,7 @@ __all__ = [
     "DecodeError",
     "DrakkarFlowError",
     "ExecutorClosed",
+    "FlowArgumentError",
     "FlowError",
     "MessageParseError",
     "Problem",
@@ -87,6 +89,10 @@ class FlowError(ProblemsError):
     """Raised when a flow graph can't be compiled."""
 
     title = "the flow is not usable"
+
+
+class FlowArgumentError(FlowError, TypeError, ValueError):
+    """Raised where a part of a flow is made with a wrong argument; the problems name the line of the user's code."""
 
 
 class StartupError(ProblemsError):

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from drakkar_flow.config.kafka import KafkaConfig, KafkaSecurityConfig, client_properties
 from drakkar_flow.config.root import DrakkarConfig
-from drakkar_flow.engine.executors import executor_config, intake_of, make_executor
+from drakkar_flow.engine.executors import intake_of, make_executors, program_configs
 from drakkar_flow.errors import ConfigError, Problem
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import Execute, Route, SinkRef
@@ -63,8 +63,8 @@ def build_parts(flow: StreamFlow, config: DrakkarConfig, bus: Bus, bridge: Bridg
     track = Track()
     flight = Flight(runtime.max_in_flight_records, int(runtime.max_in_flight_mib * _MIB))
     execute: Execute | None = flow.find(Execute)
-    programs = executor_config(config.executor, execute)
-    executor = make_executor(programs, bus) if execute is not None else None
+    programs = program_configs(config, execute)
+    executor = make_executors(programs, bus) if execute is not None else None
     return Parts(
         config=config,
         bus=bus,
@@ -76,8 +76,9 @@ def build_parts(flow: StreamFlow, config: DrakkarConfig, bus: Bus, bridge: Bridg
         sinks=_sinks(flow.find(Route), config),
         dead_letters=_dead_letters(config),
         executor=executor,
-        intake=intake_of(executor, flight, programs) if executor is not None else None,
+        intake=intake_of(executor, flight, config.executor) if executor is not None else None,
         ended=ended,
+        programs=programs,
     )
 
 

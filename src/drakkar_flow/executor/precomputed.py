@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from drakkar_flow.executor.base import Outcome
-from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask, PrecomputedResult
+from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask, PrecomputedResult, decode_output
 
 __all__ = ["precomputed"]
 
 
-def precomputed(task: ExecutorTask) -> Outcome:
+def precomputed(task: ExecutorTask, ok_exit_codes: Collection[int] = (0,)) -> Outcome:
     """The outcome of a task whose `precomputed` is set: no slot, no process, no waiting.
 
-    An exit code other than 0 is a failure, as it is for a program.
+    An exit code that is neither among the task's `ok_exit_codes` nor, where it has none, among `ok_exit_codes` is a
+    failure, as it is for a program.
 
     >>> from drakkar_flow.model.task import PrecomputedResult
     >>> given = PrecomputedResult(stdout="hit", exit_code=0)
@@ -27,16 +30,29 @@ def precomputed(task: ExecutorTask) -> Outcome:
     if not isinstance(given, PrecomputedResult):  # it was assigned: what is wrong in the making is told there
         exception = f"precomputed must be a PrecomputedResult, not {type(given).__name__}"
         return ExecutorError(task=task, kind="internal", exception=exception)
-    if given.exit_code == 0:
+    stdout, stderr, raw_stdout, raw_stderr = given.stdout, given.stderr, None, None
+    if isinstance(stdout, bytes):
+        stdout, raw_stdout = decode_output(stdout)
+    if isinstance(stderr, bytes):
+        stderr, raw_stderr = decode_output(stderr)
+    if given.exit_code in (task.ok_exit_codes or ok_exit_codes):
         return ExecutorResult(
-            task=task, stdout=given.stdout, stderr=given.stderr, duration_seconds=given.duration_seconds
+            task=task,
+            exit_code=given.exit_code,
+            stdout=stdout,
+            stderr=stderr,
+            duration_seconds=given.duration_seconds,
+            raw_stdout=raw_stdout,
+            raw_stderr=raw_stderr,
         )
     return ExecutorError(
         task=task,
         kind="nonzero_exit",
         exit_code=given.exit_code,
-        stdout=given.stdout,
-        stderr=given.stderr,
+        stdout=stdout,
+        stderr=stderr,
         duration_seconds=given.duration_seconds,
         executor="precomputed",
+        raw_stdout=raw_stdout,
+        raw_stderr=raw_stderr,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from drakkar_flow.model.base import Model
 from drakkar_flow.model.task_checks import TaskChecks
@@ -23,6 +23,8 @@ __all__ = [
     "ExecutorTask",
     "PendingContext",
     "PrecomputedResult",
+    "ProgramOutput",
+    "decode_output",
 ]
 
 ErrorKind = Literal[
@@ -92,7 +94,7 @@ class ExecutorTask(Model, kw_only=True):
 
         def __init__(self, *, task_id: str, source_offsets: Collection[int], **fields: Unpack[TaskFields]) -> None: ...
 
-    def check(self) -> None:
+    def __post_init__(self) -> None:
         """Check every field; text, bytes and paths become text, other collections become lists.
 
         Raises:
@@ -122,7 +124,13 @@ class ExecutorTask(Model, kw_only=True):
             pass
         self._settle()
 
-    __post_init__ = check
+    def check(self) -> None:
+        """Check every field again, which hooks may have changed.
+
+        Raises:
+            TypeError: a field is of a wrong type.
+        """
+        self.__post_init__()
 
     def _settle(self) -> None:
         """Take what is as good as the declared type; raise for anything else."""
@@ -135,15 +143,14 @@ class ExecutorTask(Model, kw_only=True):
         self.env = fields.environment(self.env)
         self.labels = fields.texts("labels", self.labels)
         self.metadata = fields.keyed("metadata", self.metadata)
-        if not isinstance(self.executor, str):
-            fields.refuse("executor", self.executor, "write the name of an executor")
-        if not isinstance(self.parent_task_id, str | None):
-            fields.refuse("parent_task_id", self.parent_task_id, "write the id of a task")
+        self.executor = fields.word("executor", self.executor, "write the name of an executor")
+        if self.parent_task_id is not None:
+            self.parent_task_id = fields.word("parent_task_id", self.parent_task_id, "write the id of a task")
         if self.ok_exit_codes is not None:
             self.ok_exit_codes = fields.exit_codes(self.ok_exit_codes)
-        if not isinstance(self.precomputed, PrecomputedResult | None):
-            kind = type(self.precomputed).__name__
-            raise TypeError(f"task {self.task_id}: precomputed must be a PrecomputedResult, not {kind}")
+        given: object = self.precomputed
+        if not isinstance(given, PrecomputedResult | None):
+            raise TypeError(f"task {self.task_id}: precomputed must be a PrecomputedResult, not {type(given).__name__}")
 
     @classmethod
     def for_records(cls, records: Sequence[Record[Any]], **fields: Unpack[TaskFields]) -> ExecutorTask:
@@ -159,26 +166,69 @@ class ExecutorTask(Model, kw_only=True):
         return cls(task_id=records[0].next_task_id(), source_offsets=[record.offset for record in records], **fields)
 
 
-class ExecutorResult(Model, kw_only=True):
-    """What a program left behind: it exited with 0, or, in `on_window_complete` alone, it failed.
+class ProgramOutput(Model, kw_only=True):
+    """What a program wrote.
+
+    `stdout` and `stderr` are text: UTF-8, invalid bytes replaced by U+FFFD, which `stdout_replaced` and
+    `stderr_replaced` say. `stdout_bytes` and `stderr_bytes` are the bytes as they were written. All of them are cut
+    at the executor's caps, which `stdout_truncated` and `stderr_truncated` say.
+
+    `raw_stdout` and `raw_stderr` are held only where the bytes are not UTF-8; read `stdout_bytes` instead.
+    """
+
+    stdout: str = ""
+    stderr: str = ""
+    stdout_truncated: bool = False
+    stderr_truncated: bool = False
+    raw_stdout: bytes | None = None
+    raw_stderr: bytes | None = None
+
+    _internal: ClassVar[frozenset[str]] = frozenset({"raw_stdout", "raw_stderr"})
+
+    @property
+    def stdout_bytes(self) -> bytes:
+        """Standard output, exactly as it was written.
+
+        >>> text, raw = decode_output(b"\\x1f\\x8b")
+        >>> result = ExecutorResult(
+        ...     task=ExecutorTask(task_id="t", source_offsets=[]), stdout=text, raw_stdout=raw
+        ... )
+        >>> result.stdout_bytes, result.stdout_replaced
+        (b'\\x1f\\x8b', True)
+        """
+        return self.stdout.encode(errors="surrogatepass") if self.raw_stdout is None else self.raw_stdout
+
+    @property
+    def stderr_bytes(self) -> bytes:
+        """Standard error, exactly as it was written."""
+        return self.stderr.encode(errors="surrogatepass") if self.raw_stderr is None else self.raw_stderr
+
+    @property
+    def stdout_replaced(self) -> bool:
+        """Whether `stdout` lacks bytes that are not UTF-8."""
+        return self.raw_stdout is not None
+
+    @property
+    def stderr_replaced(self) -> bool:
+        """Whether `stderr` lacks bytes that are not UTF-8."""
+        return self.raw_stderr is not None
+
+
+class ExecutorResult(ProgramOutput, kw_only=True):
+    """What a program left behind: it exited with one of its `ok_exit_codes`, or, in `on_window_complete`, it failed.
 
     `exit_code` is -1 when a failed program never came to its own end (timeout, launch failure).
-    `stdout` and `stderr` are text (UTF-8, invalid bytes replaced), cut at the executor's caps,
-    which the `_truncated` flags tell. `pid` is None for a precomputed result.
+    `pid` is None for a precomputed result.
     """
 
     task: ExecutorTask
     exit_code: int = 0
-    stdout: str = ""
-    stderr: str = ""
     duration_seconds: float = 0.0
     pid: int | None = None
     spawn_seconds: float | None = None
-    stdout_truncated: bool = False
-    stderr_truncated: bool = False
 
 
-class ExecutorError(Model, kw_only=True):
+class ExecutorError(ProgramOutput, kw_only=True):
     """Why a task failed: a value, not an exception.
 
     `exit_code` is None when the program never came to its own end (timeout, launch failure), and
@@ -194,13 +244,9 @@ class ExecutorError(Model, kw_only=True):
     kind: ErrorKind = "nonzero_exit"
     exit_code: int | None = None
     signal: int | None = None
-    stdout: str = ""
-    stderr: str = ""
     exception: str | None = None
     pid: int | None = None
     duration_seconds: float = 0.0
-    stdout_truncated: bool = False
-    stderr_truncated: bool = False
     attempt: int = 1
     executor: str = ""
     command: list[str] = []
@@ -211,6 +257,18 @@ class ExecutorError(Model, kw_only=True):
         if self.exception:
             return self.exception
         return f"signal {self.signal}" if self.signal is not None else f"exit code {self.exit_code}"
+
+
+def decode_output(data: bytes) -> tuple[str, bytes | None]:
+    """What a program wrote as text, and `data` itself where that lost something.
+
+    >>> decode_output(b"\\xc3\\xa4"), decode_output(b"\\xc3")
+    (('ä', None), ('\ufffd', b'\\xc3'))
+    """
+    try:
+        return data.decode(), None
+    except UnicodeDecodeError:
+        return data.decode(errors="replace"), data
 
 
 class ErrorAction(StrEnum):

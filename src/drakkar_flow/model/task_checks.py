@@ -55,6 +55,12 @@ class TaskChecks:
             self.refuse(where, value, "remove the NUL byte, no program can be given one")
         return text
 
+    def word(self, where: str, value: object, remedy: str) -> str:
+        """A text."""
+        if not isinstance(value, str):
+            self.refuse(where, value, remedy)
+        return value
+
     def numbers(self, where: str, values: object) -> list[int]:
         """Whole numbers as a list."""
         return [self._number(f"{where}[{index}]", value) for index, value in enumerate(self.items(where, values))]
@@ -62,6 +68,8 @@ class TaskChecks:
     def exit_codes(self, values: object) -> list[int]:
         """Exit codes that count as success."""
         codes = self.numbers("ok_exit_codes", values)
+        if not codes:
+            self.refuse("ok_exit_codes", values, "name at least one, or leave it out")
         for index, code in enumerate(codes):
             if not 0 <= code <= _MOST:
                 self.refuse(f"ok_exit_codes[{index}]", code, f"an exit code is between 0 and {_MOST}")
@@ -117,12 +125,9 @@ class TaskChecks:
         return list(values)
 
     def _number(self, where: str, value: Any) -> int:
-        if not isinstance(value, bool):
-            try:
-                return operator.index(value)  # numpy's integers as well
-            except TypeError:
-                pass
-        self.refuse(where, value, "write a whole number")
+        if isinstance(value, bool) or not hasattr(value, "__index__"):  # which numpy's integers have as well
+            self.refuse(where, value, "write a whole number")
+        return operator.index(value)
 
 
 def _shown(value: object) -> str:

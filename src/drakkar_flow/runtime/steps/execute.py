@@ -6,10 +6,10 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from drakkar_flow.executor.base import Executor, Outcome
 from drakkar_flow.executor.precomputed import precomputed
@@ -29,17 +29,25 @@ from drakkar_flow.runtime.steps.priority import priority_of
 from drakkar_flow.runtime.steps.step import Worker
 from drakkar_flow.runtime.steps.windows import Ending, TaskRun, WindowRun, are_tasks
 
-__all__ = ["ExecuteSettings", "ExecuteWorker"]
+__all__ = ["ExecuteSettings", "ExecuteWorker", "TaskRules"]
 
 _MAX_GENERATIONS = 50  # a task that only fails and is only replaced would else go on for ever and keep every ancestor
 _INTERRUPTIONS = 3  # more than this, and the program does it to itself
+
+
+class TaskRules(NamedTuple):
+    """What an executor's tasks are judged by: when a failed one runs again, and which exit codes are a success."""
+
+    retry: RetryPolicy
+    ok_exit_codes: Collection[int] = (0,)
 
 
 @dataclass(frozen=True, slots=True)
 class ExecuteSettings:
     """What becomes of failed tasks: `retry` comes first, then `on_error` decides, or `default` where there is none.
 
-    `keys` tells what a record must not overtake others in; None orders nothing.
+    `keys` tells what a record must not overtake others in; None orders nothing. `named` has the rules of the
+    executors that have a name.
     """
 
     retry: RetryPolicy
@@ -47,6 +55,23 @@ class ExecuteSettings:
     default: ErrorAction
     keys: KeysOf | None = None
     priority: Callable[[ExecutorTask], object] | None = None
+    ok_exit_codes: Collection[int] = (0,)
+    named: Mapping[str, TaskRules] = field(default_factory=dict)
+
+    def rules_of(self, task: ExecutorTask) -> TaskRules | ExecuteSettings:
+        """The rules of the executor of a task."""
+        return self.named.get(task.executor, self)
+
+    def check_executor(self, task: ExecutorTask) -> None:
+        """Check that the executor of a task exists.
+
+        Raises:
+            TypeError: it does not.
+        """
+        if task.executor not in ("", "default", *self.named):
+            known = ", ".join(["default", *self.named])
+            what = f"executor is {task.executor!r}, which is not configured"
+            raise TypeError(f"task {task.task_id}: {what}: write one of {known}")
 
 
 class ExecuteWorker(Worker):
@@ -93,7 +118,7 @@ class ExecuteWorker(Worker):
             run: TaskRun = item
             if run.task.precomputed is not None:
                 count += 1
-                if (line is None or line.is_free(run)) and _is_given(run):
+                if (line is None or line.is_free(run)) and self._is_given(run):
                     answered.append(run)
                     continue
             self.open += 1
@@ -144,17 +169,27 @@ class ExecuteWorker(Worker):
             return False
         return True
 
+    def _is_given(self, run: TaskRun) -> bool:
+        """Whether a precomputed task succeeds, and so is over."""
+        outcome = precomputed(run.task, self._settings.rules_of(run.task).ok_exit_codes)
+        if type(outcome) is not ExecutorResult:
+            return False
+        run.end(Ending.SUCCEEDED, result=outcome)
+        return True
+
     def _submit(self, run: TaskRun) -> None:
         task = run.task
         if self._flight.has_fences and self._flight.is_fenced(run.lead):
             self._finish(run.end(Ending.FENCED))
             return
         if task.precomputed is not None:
-            self._ended(run, precomputed(task))
+            self._ended(run, precomputed(task, self._settings.rules_of(task).ok_exit_codes))
             return
         priority = priority_of(run, self._settings.priority, self._bus)
         try:
             task.check()  # hooks may have changed it since it was made
+            if task.executor:
+                self._settings.check_executor(task)
         except TypeError as exc:
             self._ended(run, ExecutorError(task=task, kind="launch_failure", exception=str(exc)))
             return
@@ -176,12 +211,14 @@ class ExecuteWorker(Worker):
             self._bus.emit(TaskFailed(outcome, run.about, run.lead.key))
             run.failed_at = run.failed_at or time.monotonic()
             given = run.task.precomputed is not None  # its outcome would be the same again
-            if given or not self._settings.retry.is_transient(outcome) or not self._retry(run):
+            if given or not self._settings.rules_of(run.task).retry.is_transient(outcome) or not self._retry(run):
                 self._ask(run, outcome)
 
     def _retry(self, run: TaskRun) -> bool:
         """Park a run until its next attempt; False when it has had all it gets."""
-        pause_s = self._settings.retry.pause_s(run.retries, time.monotonic() - run.failed_at, random.random)
+        pause_s = self._settings.rules_of(run.task).retry.pause_s(
+            run.retries, time.monotonic() - run.failed_at, random.random
+        )
         if pause_s is None:
             return False
         run.retries += 1
@@ -212,7 +249,9 @@ class ExecuteWorker(Worker):
             self._replace(run, error, action)
         elif action is not ErrorAction.RETRY or not self._retry(run):
             dead = action is ErrorAction.DLQ
-            if action is ErrorAction.RETRY or (run.retries and self._settings.retry.is_transient(error)):
+            if action is ErrorAction.RETRY or (
+                run.retries and self._settings.rules_of(run.task).retry.is_transient(error)
+            ):
                 self._bus.emit(RetriesExhausted(run.task.task_id, run.retries + 1, dead, error, run.about))
             self._finish(run.end(Ending.DEAD if dead else Ending.SKIPPED, error=error))
 
@@ -244,15 +283,6 @@ def _offset_of(run: TaskRun) -> int:
     """The lowest offset that it works for."""
     groups = run.groups
     return groups[0].record.offset if len(groups) == 1 else min([group.record.offset for group in groups])
-
-
-def _is_given(run: TaskRun) -> bool:
-    """Whether a precomputed task succeeds, and so is over."""
-    outcome = precomputed(run.task)
-    if type(outcome) is not ExecutorResult:
-        return False
-    run.end(Ending.SUCCEEDED, result=outcome)
-    return True
 
 
 def _judge(run: TaskRun, answer: Any, raised: BaseException | None) -> tuple[ErrorAction | list[ExecutorTask], str]:

@@ -219,6 +219,8 @@ def _left_by(error: ExecutorError) -> ExecutorResult:
         pid=error.pid,
         stdout_truncated=error.stdout_truncated,
         stderr_truncated=error.stderr_truncated,
+        raw_stdout=error.raw_stdout,
+        raw_stderr=error.raw_stderr,
     )
 
 
