@@ -28,9 +28,10 @@ class NamedExecutors:
         Raises:
             StartupError: with what is missing for any of them.
         """
-        results = await asyncio.gather(
-            *(executor.start() for executor in self._executors.values()), return_exceptions=True
-        )
+        starts = [executor.start() for executor in self._executors.values()]
+        results = await asyncio.gather(*starts, return_exceptions=True)
+        if any(results):
+            await self.close()  # those that did start
         problems: list[Problem] = []
         exit_code = 1
         for name, result in zip(self._executors, results, strict=True):

@@ -233,14 +233,10 @@ def test_n17_the_command_tells_it_in_one_line(tmp_path: Path):
     """Without a traceback, and with the line in the user's file."""
     file = tmp_path / "mine.py"
     file.write_text("from drakkar_flow import StreamFlow, Subprocess\n\nprogram = Subprocess('x', max_executors=2.5)\n")
-    command = [sys.executable, "-m", "drakkar_flow.cli.main", "graph", str(file)]
-    script = [
-        sys.executable,
-        "-c",
-        "import sys; from drakkar_flow.cli.main import main; sys.exit(main())",
-        *command[3:],
-    ]
-    done = subprocess.run(script, capture_output=True, text=True, timeout=60, check=False)
+    call = "from drakkar_flow.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", call, "graph", str(file)], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 2
     assert f"{file}:3 Subprocess: max_executors is float 2.5; write a whole number, at least 1" in done.stderr
     assert "Traceback" not in done.stderr
