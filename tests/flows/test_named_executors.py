@@ -141,6 +141,22 @@ def test_n6_an_unknown_name_fails_the_task_with_the_names_there_are(name: str, r
     assert told in letter.error
 
 
+def test_n6_an_executor_without_a_program_says_where_to_set_it():
+    """In its own section."""
+
+    class Bare(Both):
+        async def arrange(self, messages: list[Record], pending: Any) -> list[ExecutorTask]:
+            return [message.task(executor="sha") for message in messages]
+
+    handler = Bare()
+    with FlowHarness(handler, config={"executors": {"sha": {}}}, real_programs=True) as kit:
+        kit.send("x")
+        kit.wait_acknowledged()
+    assert handler.failed == [
+        "no program to run: set executors.sha.binary_path in the configuration, or binary_path on the task"
+    ]
+
+
 def test_n6_default_is_the_name_of_the_one_without_a_name():
     """A task may say it, with or without others."""
 

@@ -159,7 +159,7 @@ def _sink(ref: SinkRef, configured: dict[str, Any], config: DrakkarConfig, probl
     except ValidationError as exc:
         for error in exc.errors(include_url=False):
             place = ".".join([where, *map(str, error["loc"])])
-            problems.append(Problem(place, error["msg"], "mend the sink's settings in the flow"))
+            problems.append(Problem(place, error["msg"], f"fix the sink's settings in the flow, at {ref.at}"))
         return None
     timed = settings.model_copy(update={"delivery_timeout_s": config.sinks.timeout_of(settings)})
     sink = spec.make(ref.name, _with_brokers(timed, config.kafka))

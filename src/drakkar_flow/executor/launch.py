@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from drakkar_flow.config.executor import ProgramConfig
-from drakkar_flow.executor.base import Outcome
+from drakkar_flow.executor.base import Outcome, section_of
 from drakkar_flow.executor.child import Child, Command, Ending, LaunchError, Limits
 from drakkar_flow.executor.confine import confined, limit_met
 from drakkar_flow.executor.environment import base_environment, find_program, forget_programs
@@ -17,7 +17,7 @@ from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
 
 __all__ = ["Launcher"]
 
-_NO_PROGRAM = "no program to run: set executor.binary_path in the configuration, or binary_path on the task"
+_NO_PROGRAM = "no program to run: set {}.binary_path in the configuration, or binary_path on the task"
 
 
 class Launcher:
@@ -80,7 +80,7 @@ class Launcher:
     def _command(self, task: ExecutorTask) -> Command:
         name = task.binary_path or self._binary_path
         if not name:
-            raise LaunchError(_NO_PROGRAM)
+            raise LaunchError(_NO_PROGRAM.format(section_of(task)))
         try:
             env = self._env.over(task.env)
             stdin = task.stdin.encode() if isinstance(task.stdin, str) else task.stdin
@@ -111,7 +111,7 @@ class Launcher:
             kind="signal" if code < 0 else "nonzero_exit",
             exit_code=code,
             signal=-code if code < 0 else None,
-            exception=limit_met(self._confines, code, stderr),
+            exception=limit_met(self._confines, code, stderr, section_of(task)),
             stdout=stdout,
             stderr=stderr,
             pid=ending.pid,

@@ -8,7 +8,18 @@ from dataclasses import dataclass, field
 from os import PathLike, fspath
 from typing import Any, ClassVar, Literal
 
-from drakkar_flow.graph.arguments import Wrong, choice, instance, mapping, number, refuse, text, texts, whole
+from drakkar_flow.graph.arguments import (
+    Wrong,
+    callers_place,
+    choice,
+    instance,
+    mapping,
+    number,
+    refuse,
+    text,
+    texts,
+    whole,
+)
 from drakkar_flow.kernel.ordering import Ordering
 from drakkar_flow.model.record import Record
 
@@ -220,9 +231,12 @@ class SinkRef:
     kind: str
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    at: str = field(default="", compare=False, repr=False)
+    """File and line where it was made, for errors of its settings."""
 
     def __post_init__(self) -> None:
         refuse("sink", text("kind", self.kind), text("name", self.name), mapping("settings", self.settings))
+        object.__setattr__(self, "at", self.at or callers_place())
 
     @property
     def id(self) -> str:

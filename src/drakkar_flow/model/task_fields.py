@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from os import PathLike
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
     from drakkar_flow.model.task import PrecomputedResult
@@ -15,8 +14,13 @@ __all__ = ["Argument", "Arguments", "TaskFields"]
 Argument: TypeAlias = "str | bytes | PathLike[str] | PathLike[bytes]"
 """What a command line and an environment are made of."""
 
-Arguments: TypeAlias = "list[str] | list[bytes] | list[Path] | list[str | Path] | list[Argument] | tuple[Argument, ...]"
-"""Arguments of a program; a bare text is none, though it would be a sequence of texts."""
+
+class Arguments(Protocol):
+    """Arguments of a program, in any collection; text alone is none, for it asks `in` of texts only."""
+
+    def __contains__(self, value: object, /) -> bool: ...
+    def __iter__(self) -> Iterator[Argument]: ...
+    def __len__(self) -> int: ...
 
 
 class TaskFields(TypedDict, total=False):
@@ -27,7 +31,7 @@ class TaskFields(TypedDict, total=False):
     labels: dict[str, str]
     binary_path: Argument | None
     stdin: str | bytes | bytearray | memoryview | None
-    env: Mapping[str, str] | Mapping[str, Argument]
+    env: Mapping[str, Argument]
     precomputed: PrecomputedResult | None
     parent_task_id: str | None
     executor: str

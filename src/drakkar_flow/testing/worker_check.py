@@ -40,9 +40,9 @@ class Broken(Exception):
 def check_worker(command: Sequence[str], timeout_s: float = 10.0, *, binary: bool = False) -> Iterator[str]:
     """Start `command` as a worker and try it; yields what worked, sentence by sentence.
 
-    Tasks have no arguments and text of several kinds as their input, with `binary` bytes that are not text, too; how they end is not judged, only
-    that each is answered once, in a frame as docs/worker-protocol.md wants it. Every wait ends after
-    `timeout_s` seconds. Whatever happens, the program and its process group are gone in the end.
+    Tasks have no arguments and text of several kinds as their input, with `binary` also bytes that are not text; how
+    they end is not judged, only that each is answered once, in a frame as docs/worker-protocol.md wants it. Every wait
+    ends after `timeout_s` seconds. Whatever happens, the program and its process group are gone in the end.
 
     Raises:
         Broken: at the first thing that is wrong, with the end of its stderr.

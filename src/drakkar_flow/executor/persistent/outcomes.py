@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from drakkar_flow.config.limits import LimitsConfig
-from drakkar_flow.executor.base import Outcome
+from drakkar_flow.executor.base import Outcome, section_of
 from drakkar_flow.executor.capture import cut_text
 from drakkar_flow.executor.confine import limit_met
 from drakkar_flow.executor.persistent.dialect import Answer
@@ -45,7 +45,7 @@ def answered(
     return ExecutorError(
         task=task,
         exit_code=answer.exit_code,
-        exception=limit_met(limits, answer.exit_code, stderr),
+        exception=limit_met(limits, answer.exit_code, stderr, section_of(task)),
         stdout=stdout,
         stderr=stderr,
         pid=pid,

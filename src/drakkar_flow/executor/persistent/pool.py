@@ -8,7 +8,7 @@ import time
 
 from drakkar_flow.config.executor import ProgramConfig
 from drakkar_flow.errors import Problem, StartupError
-from drakkar_flow.executor.base import Done, Executor, ExecutorStatistics, Outcome, Running
+from drakkar_flow.executor.base import Done, Executor, ExecutorStatistics, Outcome, Running, section_of
 from drakkar_flow.executor.environment import startup_problems
 from drakkar_flow.executor.persistent.child import Child
 from drakkar_flow.executor.persistent.dialect import Unspeakable
@@ -155,7 +155,8 @@ class PersistentExecutor:
     def _elsewhere(self, request: Request, why: str) -> None:
         """No child can do it: a process of its own does, or nobody."""
         if self._oneshot is None:
-            reason = f"{why}; executor.persistent.fallback_oneshot would run it as a process of its own"
+            section = section_of(request.task)
+            reason = f"{why}; {section}.persistent.fallback_oneshot would run it as a process of its own"
             self._tell(request, failed(request.task, "protocol", reason, None, 0.0))
             return
         self._bus.emit(TaskFellBack(request.task.task_id, why, tuple(request.task.source_offsets[:10])))
