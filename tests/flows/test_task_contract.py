@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from drakkar_flow import CollectResult, ErrorAction, ExecutorTask, Handler, KafkaPayload, Record, StreamFlow
+from drakkar_flow import (
+    CollectResult,
+    DrakkarConfig,
+    ErrorAction,
+    ExecutorTask,
+    Handler,
+    KafkaPayload,
+    Record,
+    StreamFlow,
+)
 from drakkar_flow.observe.attempts import TaskFailed
 from drakkar_flow.observe.events import DuplicateTasks, HookRan
 from drakkar_flow.testing import FlowHarness, ScriptedExecutor, run_flow
@@ -120,13 +129,28 @@ def test_f1_a_wrong_replacement_is_a_skip_that_names_the_line():
     assert outcome.committed == {LANE: 1}
 
 
-def test_f1_a_task_that_was_changed_after_it_was_made_fails_alone():
+@pytest.mark.parametrize(
+    ("field", "value", "problem"),
+    [
+        ("args", ["a", 3], "args[1] is int 3: write str(3)"),
+        ("stdin", 5, "stdin must be text or bytes, not int"),
+        ("stdin", {}, "stdin must be text or bytes, not dict"),
+        ("env", {"A": 1}, "env['A'] is int 1: write str(1)"),
+        ("labels", {"A": 1}, "labels['A'] is int 1: write text"),
+        ("metadata", None, "metadata must be a dict, not NoneType: None"),
+        ("executor", 5, "executor is int 5: write the name of an executor"),
+        ("executor", ["sha"], "executor is list ['sha']: write the name of an executor"),
+        ("ok_exit_codes", [300], "ok_exit_codes[0] is int 300: an exit code is between 0 and 255"),
+        ("binary_path", 5, "binary_path is int 5: write str(5)"),
+    ],
+)
+def test_f1_a_task_that_was_changed_after_it_was_made_fails_alone(field: str, value: Any, problem: str):
     """`on_error` is asked about it; no program is started, and the others of the window run."""
     asked = []
 
     def arrange(records: list[Record], pending: object) -> list[ExecutorTask]:
         tasks = [record.task() for record in records]
-        tasks[0].args.append(3)  # type: ignore[arg-type]
+        setattr(tasks[0], field, value)
         return tasks
 
     def on_error(task: ExecutorTask, error: Any) -> ErrorAction:
@@ -135,9 +159,26 @@ def test_f1_a_task_that_was_changed_after_it_was_made_fails_alone():
 
     executor = ScriptedExecutor()
     outcome = run_flow(flow_of(arrange, on_error), ["x", "y"], executor=executor)
-    assert asked == [("launch_failure", "task input:0:0: args[0] is int 3: write str(3)")]
+    assert asked == [("launch_failure", f"task input:0:0: {problem}")]
     assert executor.started == ["input:0:1"]
     assert len(outcome.dead_letters) == 1
+    assert outcome.committed == {LANE: 2}
+
+
+@pytest.mark.parametrize("task_id", [5, ["x"], None])
+def test_f1_a_task_that_lost_its_id_fails_its_window(task_id: Any):
+    """Nothing could be told of it; the partition goes on."""
+
+    def arrange(records: list[Record], pending: object) -> list[ExecutorTask]:
+        tasks = [record.task() for record in records]
+        if records[0].offset == 0:
+            tasks[0].task_id = task_id
+        return tasks
+
+    config = DrakkarConfig(executor={"window_size": 1})
+    outcome = run_flow(flow_of(arrange), ["x", "y"], config=config)
+    (letter,) = outcome.dead_letters
+    assert f"not one whose task_id is {task_id!r} (" in letter.error
     assert outcome.committed == {LANE: 2}
 
 

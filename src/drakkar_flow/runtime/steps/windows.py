@@ -225,11 +225,11 @@ def _left_by(error: ExecutorError) -> ExecutorResult:
 
 
 def are_tasks(value: Any) -> bool:
-    """Whether a hook returned a list of tasks that name their offsets as numbers."""
+    """Whether a hook returned a list of tasks that have an id and name their offsets as numbers."""
     if not isinstance(value, list | tuple):
         return False
     for task in value:
-        if type(task) is not ExecutorTask:
+        if type(task) is not ExecutorTask or type(task.task_id) is not str:
             return False
         offsets: Any = task.source_offsets
         if not isinstance(offsets, list | tuple):
