@@ -270,6 +270,9 @@ class Node:
     kind: ClassVar[str] = "node"
     name: str = ""
 
+    def __post_init__(self) -> None:
+        refuse(self.kind, instance("name", self.name, str, "the name of the step as text"))
+
     @property
     def label(self) -> str:
         """What tells this step from others of its kind: its name or its function's."""

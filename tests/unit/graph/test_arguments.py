@@ -151,6 +151,10 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: StreamFlow("f", source="in"),  # type: ignore[arg-type]
         "StreamFlow: source is 'in'; write source=KafkaSource('topic')",
     ),
+    "a step's name": (
+        lambda: FLOW.map(identity, name=5),  # type: ignore[arg-type]
+        "map: name is int 5; write the name of the step as text",
+    ),
     "calls in flight": (
         lambda: FLOW.map_async(wait, max_in_flight=0),
         "map_async: max_in_flight is 0; use at least 1",
