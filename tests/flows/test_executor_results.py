@@ -142,6 +142,20 @@ def test_n4_precomputed_results_follow_the_same_rule(own: bool):
     assert {event.error.exit_code for event in outcome.of(TaskFailed)} == {2}
 
 
+@pytest.mark.parametrize("fields", [{"stdout": 5}, {"stderr": None}, {"exit_code": "0"}])
+def test_f1_a_precomputed_result_of_wrong_values_fails_its_task(fields: dict[str, Any]):
+    """And no other; `on_error` is asked."""
+
+    def to_task(record: Record) -> ExecutorTask:
+        return record.task(precomputed=PrecomputedResult(**fields) if record.offset == 0 else PrecomputedResult())
+
+    outcome = run_flow(flow_of(Subprocess(), to_task), ["a", "b"])
+    assert outcome.values == [[0, ""]]
+    (failure,) = outcome.of(TaskFailed)
+    assert failure.error.kind == "internal"
+    assert "precomputed must have text or bytes as stdout" in failure.error.reason
+
+
 def test_n4_the_hooks_see_the_code_and_everything_counts_it_as_a_success():
     """Groups, events and statistics."""
     groups: list[MessageGroup] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 from drakkar_flow.executor.base import Outcome
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask, PrecomputedResult, decode_output
@@ -30,15 +31,21 @@ def precomputed(task: ExecutorTask, ok_exit_codes: Collection[int] = (0,)) -> Ou
     if not isinstance(given, PrecomputedResult):  # it was assigned: what is wrong in the making is told there
         exception = f"precomputed must be a PrecomputedResult, not {type(given).__name__}"
         return ExecutorError(task=task, kind="internal", exception=exception)
-    stdout, stderr, raw_stdout, raw_stderr = given.stdout, given.stderr, None, None
+    stdout: Any = given.stdout
+    stderr: Any = given.stderr
+    exit_code: Any = given.exit_code
+    raw_stdout = raw_stderr = None
     if isinstance(stdout, bytes):
         stdout, raw_stdout = decode_output(stdout)
     if isinstance(stderr, bytes):
         stderr, raw_stderr = decode_output(stderr)
-    if given.exit_code in (task.ok_exit_codes or ok_exit_codes):
+    if not (isinstance(stdout, str) and isinstance(stderr, str) and isinstance(exit_code, int)):
+        exception = "precomputed must have text or bytes as stdout and stderr, and a number as exit_code"
+        return ExecutorError(task=task, kind="internal", exception=exception)
+    if exit_code in (task.ok_exit_codes or ok_exit_codes):
         return ExecutorResult(
             task=task,
-            exit_code=given.exit_code,
+            exit_code=exit_code,
             stdout=stdout,
             stderr=stderr,
             duration_seconds=given.duration_seconds,
@@ -48,7 +55,7 @@ def precomputed(task: ExecutorTask, ok_exit_codes: Collection[int] = (0,)) -> Ou
     return ExecutorError(
         task=task,
         kind="nonzero_exit",
-        exit_code=given.exit_code,
+        exit_code=exit_code,
         stdout=stdout,
         stderr=stderr,
         duration_seconds=given.duration_seconds,

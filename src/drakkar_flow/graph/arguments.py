@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -71,14 +72,14 @@ def text(name: str, value: object, *, optional: bool = False) -> Wrong:
 
 
 def texts(name: str, value: object) -> Wrong:
-    """Several texts."""
+    """Several texts or paths."""
     if value is None:
         return
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
         yield f"{name} is {_shown(value)}; write a list of texts"
         return
     for index, item in enumerate(value):
-        if not isinstance(item, str):
+        if not isinstance(item, str | PathLike):
             yield f"{name}[{index}] is {_shown(item)}; write a text"
 
 

@@ -175,7 +175,7 @@ class Persistent:
     """
 
     binary: str | PathLike[str] | None = None
-    args: Sequence[str] | None = None
+    args: Sequence[str | PathLike[str]] | None = None
     protocol: Literal["worker", "lines"] | None = None
     answer: Literal["line", "marker"] | None = None
     children: int | None = None
@@ -198,6 +198,8 @@ class Persistent:
             *_common(self),
         )
         object.__setattr__(self, "binary", _plain(self.binary))
+        if self.args is not None:
+            object.__setattr__(self, "args", [fspath(arg) for arg in self.args])
 
 
 Program = Subprocess | Persistent

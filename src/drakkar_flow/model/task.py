@@ -48,6 +48,7 @@ class PrecomputedResult(Model):
 
 
 _STDIN = {str, bytes, type(None)}
+_LIST = {list}
 _NAME = {str, type(None)}
 _PRECOMPUTED = {PrecomputedResult, type(None)}
 _all_text = frozenset({str}).issuperset
@@ -102,11 +103,11 @@ class ExecutorTask(Model, kw_only=True):
         """
         try:
             if (
-                _all_text(map(type, self.args))
+                type(self.args) in _LIST  # what can be read only once is left to _settle
+                and type(self.source_offsets) in _LIST
+                and _all_text(map(type, self.args))
                 and "\0" not in "".join(self.args)
                 and _all_numbers(map(type, self.source_offsets))
-                and type(self.args) is list
-                and type(self.source_offsets) is list
                 and type(self.task_id) is str
                 and type(self.stdin) in _STDIN
                 and type(self.precomputed) in _PRECOMPUTED

@@ -226,6 +226,7 @@ def test_n17_all_wrong_arguments_are_told_at_once():
 def test_what_is_right_is_taken():
     """Every type that fits."""
     assert Subprocess(Path("/bin/cat")).binary == "/bin/cat"
+    assert Persistent("python", (Path("worker.py"), "-v")).args == ["worker.py", "-v"]
     Subprocess("grep", 4, 1.5, Limits(cpu_s=1, umask="027"), ok_exit_codes=(0, "2-5"), name="a-b_1")
     Persistent("jq", ("-c", "."), "lines", "marker", 2, 8, 10, {"recycle_after_requests": 5})
     flow = FLOW.execute(None).execute(Subprocess("a"), Persistent("b", name="x"), Subprocess("c", name="y"))

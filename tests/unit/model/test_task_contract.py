@@ -126,6 +126,12 @@ def test_f1_numbers_of_other_libraries_are_offsets():
     assert (offset, type(offset)) == (7, int)
 
 
+def test_f1_what_can_be_read_only_once_is_read_once():
+    """Generators and iterators are as good as lists."""
+    task = made(args=(name for name in ["a", "b"]), source_offsets=iter([1, 2]))
+    assert (task.args, task.source_offsets) == (["a", "b"], [1, 2])
+
+
 def test_n19_a_record_makes_its_tasks():
     """Ids and offsets are filled in; the names are the same each time the record is read."""
     for _ in range(2):
