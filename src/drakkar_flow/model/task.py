@@ -47,10 +47,7 @@ class PrecomputedResult(Model):
     duration_seconds: float = 0.0
 
 
-_STDIN = {str, bytes, type(None)}
-_LIST = {list}
-_NAME = {str, type(None)}
-_PRECOMPUTED = {PrecomputedResult, type(None)}
+_STDIN = {str, bytes}
 _all_text = frozenset({str}).issuperset
 _all_numbers = frozenset({int}).issuperset
 
@@ -103,16 +100,15 @@ class ExecutorTask(Model, kw_only=True):
         """
         try:
             if (
-                type(self.args) in _LIST  # what can be read only once is left to _settle
-                and type(self.source_offsets) in _LIST
-                and _all_text(map(type, self.args))
-                and "\0" not in "".join(self.args)
+                type(self.args) is list  # what can be read only once is left to _settle
+                and type(self.source_offsets) is list
+                and (not self.args or (_all_text(map(type, self.args)) and "\0" not in "".join(self.args)))
                 and _all_numbers(map(type, self.source_offsets))
                 and type(self.task_id) is str
-                and type(self.stdin) in _STDIN
-                and type(self.precomputed) in _PRECOMPUTED
+                and (self.stdin is None or type(self.stdin) in _STDIN)
+                and (self.precomputed is None or type(self.precomputed) is PrecomputedResult)
                 and type(self.executor) is str
-                and type(self.parent_task_id) in _NAME
+                and self.parent_task_id is None
                 and self.ok_exit_codes is None
                 and type(self.env) is type(self.labels) is type(self.metadata) is dict
                 and not self.env
