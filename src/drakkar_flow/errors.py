@@ -6,6 +6,7 @@ DrakkarFlowError
 │   ├── ConfigError          the configuration is wrong            (exit code 2)
 │   │   └── ConfigFileMissing   its file is not there; a FileNotFoundError too
 │   ├── FlowError            the flow graph is wrong               (exit code 2)
+│   │   └── FlowArgumentError    a node of it got a wrong argument; also a TypeError and a ValueError
 │   └── StartupError         something outside is missing or down  (exit code 1 or 2)
 ├── DecodeError              a record's bytes do not fit its type
 ├── RoutingError             a payload names no sink, or more than one
@@ -31,6 +32,7 @@ __all__ = [
     "DecodeError",
     "DrakkarFlowError",
     "ExecutorClosed",
+    "FlowArgumentError",
     "FlowError",
     "MessageParseError",
     "Problem",
@@ -95,6 +97,10 @@ class FlowError(ProblemsError):
     """Raised when a flow graph can't be compiled."""
 
     title = "the flow is not usable"
+
+
+class FlowArgumentError(FlowError, TypeError, ValueError):
+    """Raised where a part of a flow is made with a wrong argument; the problems name the line of the user's code."""
 
 
 class StartupError(ProblemsError):

@@ -291,4 +291,3 @@ def _bytes_of(value: Any) -> bytes:
 def is_letter_header(header: str) -> bool:
     """Whether a header says something about a letter, and is none of the record's own."""
     return header.startswith(CONNECT_PREFIX) or header in _OURS
-
