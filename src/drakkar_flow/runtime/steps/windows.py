@@ -128,9 +128,9 @@ class TaskRun(msgspec.Struct, eq=False):
         return About.of((group.record for group in self.groups), (self.task.task_id,))
 
     @property
-    def program(self) -> tuple[str | None, object]:
-        """The executor and the program that the task names, None for the defaults: what must work for it."""
-        return self.task.executor, self.task.binary_path
+    def program(self) -> tuple[str, str]:
+        """The executor and the program that the task names, as text whatever a hook put there: what must work for it."""
+        return str(self.task.executor), str(self.task.binary_path)
 
     @property
     def lead(self) -> Record:
