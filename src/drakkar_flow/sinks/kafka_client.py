@@ -321,7 +321,7 @@ class KafkaClient:
             self._on_report(index, error.args[0], None)
         except BufferError as error:
             self._errors[index] = TooLarge(f"{error}; see queue.buffering.max.kbytes")
-        except (TypeError, ValueError, OverflowError, NotImplementedError) as error:
+        except Exception as error:  # whatever the client does not like about its parts
             self._errors[index] = SinkRejected(f"the message can't be produced: {error}")
 
     def _on_report(self, index: int, error: KafkaError | None, _message: Any) -> None:

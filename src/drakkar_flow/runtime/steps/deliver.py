@@ -160,7 +160,7 @@ class DeliverWorker(Worker):
         while batch := self._unfenced(batch):
             attempt += 1
             successes = circuit.successes
-            fates = await self._write(batch, doubt=circuit.waits and tries.rounds > 0)
+            fates = await self._write(batch)
             elsewhere = circuit.successes > successes
             works = works or fates.proved
             if fates.done and (fates.proved or not fates.again):
@@ -177,16 +177,12 @@ class DeliverWorker(Worker):
         circuit.release(ticket)
         return later
 
-    async def _write(self, batch: list[Delivery], *, doubt: bool) -> Fates:
+    async def _write(self, batch: list[Delivery]) -> Fates:
         """Write a batch, in parts if it fails as a whole because of one of its payloads."""
+        fates = await self._write_once(batch)
+        return await isolated(self._write_once, fates, self._has_no_fenced) if fates.suspect else fates
 
-        async def write(part: list[Delivery]) -> Fates:
-            return await self._write_once(part, doubt=doubt)
-
-        fates = await write(batch)
-        return await isolated(write, fates, self._has_no_fenced) if fates.suspect else fates
-
-    async def _write_once(self, batch: list[Delivery], *, doubt: bool) -> Fates:
+    async def _write_once(self, batch: list[Delivery]) -> Fates:
         """Write once and acknowledge what is done."""
         started = time.monotonic()
         error: Exception | None = None
@@ -194,7 +190,7 @@ class DeliverWorker(Worker):
             await self._writes.write(batch)
         except Exception as exc:
             error = exc
-        fates = fates_of(batch, error, doubt=doubt)
+        fates = fates_of(batch, error)
         if fates.done:
             self._acknowledge(fates.done)
             took_s = time.monotonic() - started

@@ -38,13 +38,12 @@ class Fates(NamedTuple):
     """The payloads of `again`, by their `id`, whose own cause is known."""
 
 
-def fates_of(batch: list[Delivery], error: Exception | None, *, doubt: bool = False) -> Fates:
+def fates_of(batch: list[Delivery], error: Exception | None) -> Fates:
     """Judge a write by what it raised.
 
     - `BatchFailed` names the payloads that failed.
     - `SinkRejected` refuses all of them.
-    - `SinkMisconfigured`, other `SinkError`s, `OSError` and `TimeoutError` are about the target; with `doubt`, a
-      `SinkError` that is no outage may as well be about one payload.
+    - `SinkMisconfigured`, other `SinkError`s, `OSError` and `TimeoutError` are about the target.
     - Any other exception is about one payload: it is refused if it was alone and trying again is pointless.
     """
     if error is None:
@@ -53,8 +52,7 @@ def fates_of(batch: list[Delivery], error: Exception | None, *, doubt: bool = Fa
         return _named(batch, error)
     if isinstance(error, SinkRejected) or (is_fault(error) and len(batch) == 1):
         return Fates([], [], [(delivery, error) for delivery in batch], error)
-    unclear = doubt and not isinstance(error, SinkMisconfigured) and not is_outage(error)
-    target = isinstance(error, SinkError | OSError | TimeoutError) and not unclear
+    target = isinstance(error, SinkError | OSError | TimeoutError)
     return Fates([], batch, [], error, suspect=len(batch) > 1 and not target, target=target)
 
 
