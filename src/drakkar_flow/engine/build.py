@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -63,7 +64,7 @@ def build_parts(flow: StreamFlow, config: DrakkarConfig, bus: Bus, bridge: Bridg
     track = Track()
     flight = Flight(runtime.max_in_flight_records, int(runtime.max_in_flight_mib * _MIB))
     execute: Execute | None = flow.find(Execute)
-    programs = executor_config(config.executor, execute)
+    programs = executor_config(config.executor, execute, config.withheld_variables(os.environ))
     executor = make_executor(programs, bus) if execute is not None else None
     return Parts(
         config=config,

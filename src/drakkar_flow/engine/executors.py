@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -24,8 +26,8 @@ from drakkar_flow.runtime.source import ExecutorIntake
 __all__ = ["executor_config", "intake_of", "make_executor"]
 
 
-def executor_config(config: ExecutorConfig, execute: Execute | None) -> ExecutorConfig:
-    """The configuration with what the flow says laid over it.
+def executor_config(config: ExecutorConfig, execute: Execute | None, withheld: Sequence[str] = ()) -> ExecutorConfig:
+    """The configuration with what the flow says laid over it; programs do not inherit the variables `withheld`.
 
     Raises:
         ConfigError: when what the flow says about its programs does not fit.
@@ -34,6 +36,7 @@ def executor_config(config: ExecutorConfig, execute: Execute | None) -> Executor
         return config
     program = execute.program
     given: dict[str, Any] = {
+        "env_inherit_deny": [*config.env_inherit_deny, *map(glob.escape, withheld)] if withheld else None,
         "binary_path": program.binary,
         "task_timeout_seconds": program.timeout_s,
         "limits": _limits(config.limits, execute),

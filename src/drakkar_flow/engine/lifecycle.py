@@ -35,6 +35,7 @@ from drakkar_flow.engine.startup import check_source, wait_for_common_start
 from drakkar_flow.engine.watchdog import Watchdog
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.causes import cause_of
 from drakkar_flow.observe.collectors import RuntimeGauges
 from drakkar_flow.observe.events import Event
 from drakkar_flow.observe.health import Answer, Health, liveness, readiness
@@ -42,7 +43,9 @@ from drakkar_flow.observe.http import MetricsServer
 from drakkar_flow.observe.lines import Line
 from drakkar_flow.observe.log import LoggingHandle, LogListener, configure_logging
 from drakkar_flow.observe.metrics import Metrics
+from drakkar_flow.observe.progress import Progress, summary
 from drakkar_flow.observe.statistics import Statistics
+from drakkar_flow.observe.vitals import LogLineLost
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.failures import describe
 
@@ -80,6 +83,7 @@ class Lifecycle:
         self._health = Health()
         self._watchdog: Watchdog | None = None
         self._server: MetricsServer | None = None
+        self._progress: Progress | None = None
         self._collector = CollectorSettings(config.runtime.gc_threshold)
         self._old_signals: dict[int, Handler] = {}
         self._signals = 0
@@ -110,6 +114,8 @@ class Lifecycle:
         self._open_logging()
         self._ask_on_startup()
         self._serve_metrics()
+        if withheld := self.config.withheld_variables(os.environ):
+            self._log.debug("environment_withheld", variables=withheld, expect="programs do not inherit them")
         parts = build_parts(self.flow, self.config, self._bus, self._bridge, self.close)
         self._metrics.watch(self._gauges)
         self._metrics.describe_sinks((part.spec.kind, part.name) for part in parts.sinks.values())
@@ -119,7 +125,9 @@ class Lifecycle:
         if self.config.kafka.startup_align_enabled and not self._life.stop_early:
             self._bridge.run(wait_for_common_start(self.config.kafka, self._life.stop_asked, self._log))
         self._collector.apply()
-        self._watchdog = Watchdog(parts)
+        interval_s = self.config.logging.progress_interval_s
+        self._progress = Progress(self.statistics.snapshot, self._gauges, self._write, interval_s)
+        self._watchdog = Watchdog(parts, self._progress.look)
         self._watchdog.start()
         self._life.read()
         return dataflow
@@ -134,7 +142,7 @@ class Lifecycle:
         self._collector = CollectorSettings(self.config.runtime.gc_threshold)
         if self._logging is not None and self._logging_settings() != before:
             self._logging.close()
-            self._logging = configure_logging(**self._logging_settings())
+            self._logging = self._configure_logging()
 
     def _name_worker(self) -> None:
         self.worker_id = worker_id_of(self.config, os.environ, self._given_worker_id)
@@ -142,13 +150,17 @@ class Lifecycle:
 
     def _open_logging(self) -> None:
         if self._own_logging:
-            self._logging = configure_logging(**self._logging_settings())
+            self._logging = self._configure_logging()
         for notice in self.config.notices:
             self._log.warning("config_notice", where=notice.where, what=notice.what, remedy=notice.remedy)
         self._log_listener = LogListener(self._log)
         self._log_listener.listen(self._bus)
         self.statistics.listen(self._bus)
         self._health.listen(self._bus)
+
+    def _configure_logging(self) -> LoggingHandle:
+        lost = partial(self._bus.emit, LogLineLost())
+        return configure_logging(**self._logging_settings(), redact=self.config.redactor, on_lost=lost)
 
     def _logging_settings(self) -> dict[str, Any]:
         config = self.config
@@ -161,6 +173,7 @@ class Lifecycle:
             "cluster_name": self.cluster_name,
             "service_version": __version__,
             "fields": config.logging.fields,
+            "levels": config.logging.levels,
         }
 
     def _serve_metrics(self) -> None:
@@ -173,9 +186,15 @@ class Lifecycle:
             self._serve_user_metrics()
             pages = {"/healthz": self._healthz, "/readyz": self._readyz}
             self._server = MetricsServer(
-                self._metrics.registry, host=config.metrics.host, port=config.metrics.port, pages=pages
+                self._metrics.registry,
+                host=config.metrics.host,
+                ports=config.metrics.ports,
+                pages=pages,
+                on_error=self._page_failed,
             )
             self._server.start()
+            served = {"host": config.metrics.host, "port": self._server.port, "paths": ["/metrics", *pages]}
+            self._log.info("metrics_served", **served)
 
     def _serve_user_metrics(self) -> None:
         """Serve what the classes of the flow's handlers hold of prometheus_client's metrics."""
@@ -240,6 +259,8 @@ class Lifecycle:
     def _observe_no_more(self) -> None:
         if self._server is not None:
             self._server.close()
+        if self._progress is not None:
+            self._write(summary(self.statistics.snapshot()))
         if self._log_listener is not None:
             self._log_listener.close()
         if self._logging is not None:
@@ -281,12 +302,20 @@ class Lifecycle:
     def _readyz(self) -> Answer:
         return readiness(self._health.snapshot)
 
+    def _page_failed(self, error: Exception) -> None:
+        expect = "only this answer is lost; one of the metrics can't be read"
+        self._write(Line("error", "metrics_scrape_failed", {"exc_info": error}, expect, (), cause_of(describe(error))))
+
     def _bug(self, error: BaseException) -> None:
         self._log.error("bug", exc_info=error, expect="the flow stops; if no hook of yours is in the stack, report it")
-        self.fail(f"a bug, or a hook that ends the event loop: {error!r}")
+        self.fail(f"a bug, or a hook that ends the event loop: {type(error).__name__}: {error}")
 
     def _listener_failed(self, event: Event, error: Exception) -> None:
         name = type(event).__name__
-        line = Line("error", "listener_failed", {"of": name, "error": repr(error)}, "the flow goes on", (name,))
+        self._write(
+            Line("error", "listener_failed", {"of": name, "error": describe(error)}, "the flow goes on", (name,))
+        )
+
+    def _write(self, line: Line) -> None:
         if self._log_listener is not None:
             self._log_listener.write(line)

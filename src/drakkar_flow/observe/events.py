@@ -133,7 +133,7 @@ class RecordsFinished(Event, frozen=True):
 class RecordsFailed(Event, frozen=True):
     """A step turned records of a partition into failures; `error` and `label` are the first one's.
 
-    `policy` is where they go: dlq, skip, fail, or pass where they go on.
+    `policy` is where they go: dlq, skip, fail, or pass where they go on. `cause` is the failed task's, see `causes`.
     """
 
     kind: str
@@ -144,6 +144,7 @@ class RecordsFailed(Event, frozen=True):
     label: str
     policy: str = "dlq"
     about: About = NOTHING
+    cause: str = ""
 
 
 class Committed(Event, frozen=True):

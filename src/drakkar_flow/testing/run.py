@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -367,4 +368,6 @@ def executor_of(flow: StreamFlow, config: DrakkarConfig, given: Executor | None)
 
 def _real(flow: StreamFlow, config: DrakkarConfig, bus: Bus) -> Executor | None:
     execute: Execute | None = flow.find(Execute)
-    return make_executor(executor_config(config.executor, execute), bus) if execute is not None else None
+    if execute is None:
+        return None
+    return make_executor(executor_config(config.executor, execute, config.withheld_variables(os.environ)), bus)

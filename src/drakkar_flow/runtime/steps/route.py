@@ -10,6 +10,7 @@ from drakkar_flow.model.outcome import Ack, AckStatus, Delivery, Failure, Failur
 from drakkar_flow.model.payload import Payload
 from drakkar_flow.model.record import Record
 from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.causes import cause_of_task
 from drakkar_flow.observe.events import RecordsFailed
 from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.control import Control
@@ -68,7 +69,8 @@ class Policies:
             count = len(failure.holds)
             policy = DLQ if failure.to_dlq else self._by_kind.get(failure.kind, self._otherwise)
             what = (failure.kind, failure.stage, first.lane, count, failure.error)
-            self._bus.emit(RecordsFailed(*what, label, policy, about((failure,))))
+            cause = cause_of_task(failure.task) if failure.task is not None else ""
+            self._bus.emit(RecordsFailed(*what, label, policy, about((failure,)), cause))
             if policy == "skip":
                 acks.extend(Ack(record, credit, AckStatus.SKIPPED) for record, credit in failure.holds)
             elif policy == "fail":
