@@ -47,7 +47,7 @@ from drakkar_flow.observe.progress import Progress, summary
 from drakkar_flow.observe.statistics import Statistics
 from drakkar_flow.observe.vitals import LogLineLost
 from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.failures import describe
+from drakkar_flow.runtime.failures import describe, root_cause
 
 __all__ = ["EXIT_ABORTED", "EXIT_CLEAN", "EXIT_FAILED", "Lifecycle"]
 
@@ -214,6 +214,12 @@ class Lifecycle:
         """Note why the flow failed, if nothing else was noted before."""
         if self._life.parts is not None:
             self._life.parts.control.fail(reason)
+
+    def engine_failed(self, error: BaseException) -> None:
+        """Note and log that Bytewax raised `error`."""
+        reason = f"the engine failed: {describe(root_cause(error))}"
+        self._log.error("engine_failed", reason=reason, exc_info=error, expect="what was not committed is read again")
+        self.fail(reason)
 
     def _watch_children(self) -> None:
         """Whoever started us may ignore SIGCHLD; the kernel would then not tell how a program ended."""

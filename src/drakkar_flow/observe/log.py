@@ -99,9 +99,9 @@ def configure_logging(
     `output` is `stderr`, `stdout` or a file, in whose path `{worker_id}` and `{cluster_name}` are filled in; the file
     is appended to. A line that can't be written is dropped, and `on_lost` called.
 
-    `json` writes one object per line, in UTF-8: timestamp (ISO 8601, UTC), level, event, who wrote it, and what the line
-    brings along, with `fields` `ecs` by the names of the Elastic Common Schema; `console` is for people; `auto` is
-    `console` at a terminal, else `json`. Every text passes `redact`.
+    `json` writes one object per line, in UTF-8: timestamp (ISO 8601, UTC), level, event, who wrote it, and what the
+    line brings along, with `fields` `ecs` by the names of the Elastic Common Schema; `console` is for people; `auto`
+    is `console` at a terminal, else `json`. Every text passes `redact`.
 
     Lines below `level` are dropped, those of single loggers below theirs in `levels` (`root` is the rest). Loggers of
     client libraries are at WARNING unless named there, or set to a level of their own before.

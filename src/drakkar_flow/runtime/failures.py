@@ -11,7 +11,7 @@ from drakkar_flow.model.outcome import Delivery, Failure, FailureKind, Hold
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.about import About
 
-__all__ = ["about", "by_lane", "describe", "failure_of", "is_cancelled"]
+__all__ = ["about", "by_lane", "describe", "failure_of", "is_cancelled", "root_cause"]
 
 _STACK_LIMIT = 8192
 
@@ -51,6 +51,20 @@ def describe(error: BaseException) -> str:
     """
     name, text = type(error).__name__, str(error)
     return f"{name}: {text}" if text and isinstance(error, KeyError | SystemExit) else text or name
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The first error of a chain of errors.
+
+    >>> try:
+    ...     raise RuntimeError("error closing the sink") from OSError("no space left")
+    ... except RuntimeError as error:
+    ...     root_cause(error)
+    OSError('no space left')
+    """
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def is_cancelled() -> bool:
