@@ -41,6 +41,7 @@ from drakkar_flow.runtime.chunk import Chunk, Keyed
 from drakkar_flow.runtime.commit import CommitSink
 from drakkar_flow.runtime.failures import describe
 from drakkar_flow.runtime.guard import guard_engine
+from drakkar_flow.runtime.memory import Charge, MemoryGate
 from drakkar_flow.runtime.parts import Parts, SinkPart
 from drakkar_flow.runtime.source import SlotSource
 from drakkar_flow.runtime.steps.arrange import ArrangeWorker
@@ -85,6 +86,7 @@ class _Lowering:
     def __init__(self, flow: StreamFlow, parts: Parts) -> None:
         self._flow = flow
         self._parts = parts
+        self._gate = MemoryGate(parts.bridge, parts.flight, parts.workers)
         route: Route = flow.find(Route)
         decode: Decode | None = flow.find(Decode)
         on_decode: str = parts.config.runtime.on_decode_error
@@ -112,6 +114,9 @@ class _Lowering:
         self._parts.bridge.report(error)
         self._parts.control.abandon(f"the engine failed: {describe(error)}")
 
+    def _charge(self) -> Charge:
+        return Charge(self._parts.flight)
+
     def _async(self, step: str, up: Stream, make: Callable[[], Worker]) -> Stream:
         def enrolled() -> Worker:
             worker = make()
@@ -135,7 +140,7 @@ class _Lowering:
 
     @_lower.register
     def _(self, node: Map, step: str, up: Stream) -> Stream:
-        return _sync(step, up, map_step(step, node.fn, with_record=node.with_record))
+        return _sync(step, up, map_step(step, node.fn, self._charge(), with_record=node.with_record))
 
     @_lower.register
     def _(self, node: Filter, step: str, up: Stream) -> Stream:
@@ -143,7 +148,7 @@ class _Lowering:
 
     @_lower.register
     def _(self, node: FlatMap, step: str, up: Stream) -> Stream:
-        return _sync(step, up, flat_map_step(step, node.fn, with_record=node.with_record))
+        return _sync(step, up, flat_map_step(step, node.fn, self._charge(), with_record=node.with_record))
 
     @_lower.register
     def _(self, node: MapAsync, step: str, up: Stream) -> Stream:
@@ -151,6 +156,7 @@ class _Lowering:
             MapAsyncWorker,
             self._parts.bridge,
             self._parts.flight,
+            self._gate,
             step,
             node.fn,
             max_in_flight=node.max_in_flight,
@@ -168,6 +174,7 @@ class _Lowering:
             parts.bridge,
             parts.bus,
             parts.flight,
+            self._gate,
             parts.pending,
             step,
             node.fn,
@@ -192,7 +199,15 @@ class _Lowering:
         )
         parking = Parking(parts.bridge, parts.flight, max(1, runtime.max_in_flight_records // 2))
         make = partial(
-            ExecuteWorker, parts.bridge, parts.bus, parts.flight, parts.pending, parking, parts.executor, settings
+            ExecuteWorker,
+            parts.bridge,
+            parts.bus,
+            parts.flight,
+            self._gate,
+            parts.pending,
+            parking,
+            parts.executor,
+            settings,
         )
         return self._async(step, up, make)
 
@@ -200,7 +215,7 @@ class _Lowering:
     def _(self, node: Collect, step: str, up: Stream) -> Stream:
         parts = self._parts
         hooks = CollectHooks(step, node.fn, node.on_message_complete, node.on_window_complete)
-        return self._async(step, up, partial(CollectWorker, parts.bridge, parts.bus, hooks))
+        return self._async(step, up, partial(CollectWorker, parts.bridge, parts.bus, self._charge(), hooks))
 
     @_lower.register
     def _(self, node: Route, step: str, up: Stream) -> Stream:
