@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,19 @@ def test_g21_a_full_disk_under_the_log_does_not_hurt_the_flow(scene: Scene) -> N
     assert len(worker.stderr.splitlines()) == 2
     assert "No space left on device" in worker.stderr
     assert "panicked" not in worker.stderr
+
+
+def test_g21_a_worker_with_closed_streams_works(scene: Scene) -> None:
+    """As a careless init script starts it: nothing it opens gets the descriptors of stdout and stderr."""
+    code = "import os, sys; os.closerange(0, 3); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    command = ("-m", "drakkar_flow.cli.main", "run", PIPELINES / "verbatim.py", "--config", scene.config())
+    worker = scene.launch("-c", code, *command)
+    scene.fill(50)
+    scene.until_finished()
+    for descriptor in (1, 2):
+        assert str(Path(f"/proc/{worker.pid}/fd/{descriptor}").readlink()) == "/dev/null"
+    assert worker.terminate() == 0
+    assert len(scene.delivered()) == 50
 
 
 @pytest.mark.parametrize("how", ["run", "bytewax"])

@@ -192,4 +192,4 @@ def _with_brokers(settings: Any, kafka: KafkaConfig) -> Any:
 
 def _dead_letters(config: DrakkarConfig) -> DeadLetterQueue:
     settings = _with_brokers(config.dlq, config.kafka)
-    return DeadLetterQueue(config.dead_letter_topic, settings.brokers, settings.client_config)
+    return DeadLetterQueue(config.dead_letter_topic, settings.brokers, settings.client_config, redact=config.redactor)

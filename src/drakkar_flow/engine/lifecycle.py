@@ -33,7 +33,9 @@ from drakkar_flow.engine.life import FlowLife
 from drakkar_flow.engine.memory import CollectorSettings
 from drakkar_flow.engine.startup import check_source, wait_for_common_start
 from drakkar_flow.engine.stop_guard import StopGuard
+from drakkar_flow.engine.streams import occupy_standard_descriptors
 from drakkar_flow.engine.watchdog import Watchdog
+from drakkar_flow.errors import ProblemsError
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.causes import cause_of
@@ -104,10 +106,13 @@ class Lifecycle:
             raise RuntimeError("a flow's life is lived once: make a new one to run the flow again")
         self._started = True
         if self._own_signals:
+            occupy_standard_descriptors()
             self._watch_children()
         try:
             return self._start()
         except BaseException as exc:
+            if isinstance(exc, ProblemsError):
+                exc.redact(self.config.redactor)
             self._close(str(exc))
             raise
 

@@ -101,7 +101,8 @@ def _engine_raised(life: Lifecycle, otherwise: Any, kind: Any, error: Any, trace
         otherwise(kind, error, trace)
     else:
         life.engine_failed(error)
-        print(f"drakkar-flow: the engine failed: {describe(root_cause(error))}", file=sys.stderr)
+        reason = life.config.redactor(describe(root_cause(error)))
+        print(f"drakkar-flow: the engine failed: {reason}", file=sys.stderr)
 
 
 def _at_exit(life: Lifecycle) -> None:

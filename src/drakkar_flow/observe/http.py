@@ -100,7 +100,11 @@ class MetricsServer:
         """
         listening = self._listen()
         self._port = listening.getsockname()[1]
-        self._loop = asyncio.new_event_loop()
+        try:
+            self._loop = asyncio.new_event_loop()
+        except OSError as exc:
+            listening.close()
+            raise self._unusable(exc, self._port) from exc
         self._thread = Thread(target=self._run, args=(listening,), name="drakkar-metrics", daemon=True)
         self._thread.start()
 
@@ -250,8 +254,8 @@ class MetricsServer:
 
         try:
             Thread(target=run, name="drakkar-metrics-page", daemon=True).start()
-        except RuntimeError as exc:  # no more threads on this machine
-            return json_answer(503, {"error": str(exc)})
+        except RuntimeError:  # no more threads on this machine
+            return render()
         return await future
 
     def _render(self, query: Query) -> Answer:

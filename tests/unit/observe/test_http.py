@@ -291,13 +291,15 @@ def test_n8_the_first_free_port_is_taken():
     """Several servers share a range; when it is used up the error says how to get more."""
     first = MetricsServer(CollectorRegistry(), host="127.0.0.1", ports=[0])
     first.start()
-    ports = range(first.port, first.port + 3)
-    others = [MetricsServer(CollectorRegistry(), host="127.0.0.1", ports=ports) for _ in range(3)]
+    ports = range(first.port, min(first.port + 50, 65_536))
+    others = [MetricsServer(CollectorRegistry(), host="127.0.0.1", ports=ports) for _ in range(2)]
     try:
         others[0].start()
         others[1].start()
         assert first.port < others[0].port < others[1].port
-        with pytest.raises(StartupError, match=rf"ports {ports[0]}-{ports[-1]} are taken; set metrics\.port_range"):
+        taken = [first.port, others[0].port]
+        others.append(MetricsServer(CollectorRegistry(), host="127.0.0.1", ports=taken))
+        with pytest.raises(StartupError, match=rf"ports {taken[0]}-{taken[1]} are taken; set metrics\.port_range"):
             others[2].start()
     finally:
         for server in (first, *others):
