@@ -152,6 +152,26 @@ async def test_f15_a_connection_with_a_short_answer_is_used_again() -> None:
     assert odd.connections <= 1
 
 
+async def test_f15_a_cancelled_write_leaves_no_connection_open() -> None:
+    """Though it was cancelled while the body came."""
+    asked, closed = asyncio.Event(), asyncio.Event()
+
+    async def slow(writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        try:
+            await drip(writer)
+        finally:
+            closed.set()
+
+    async with service(slow) as (_, sink):
+        writing = asyncio.create_task(sink.write_batch(batch(1)))
+        await asked.wait()
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        await asyncio.wait_for(closed.wait(), 10)
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_f15_a_redirect_is_a_refusal(status: int) -> None:
     """Nothing is requested a second time, by no method."""

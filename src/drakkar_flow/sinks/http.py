@@ -260,15 +260,18 @@ async def _beginning(answer: httpx.Response) -> bytes:
     import httpx
 
     body = bytearray()
-    with suppress(httpx.HTTPError, OSError, ssl.SSLError, TimeoutError):  # the status has decided already
+    try:
         parts = cast("AsyncGenerator[bytes]", answer.aiter_raw())
         async with asyncio.timeout(_BODY_S), aclosing(parts):
             async for part in parts:
                 body += part
                 if len(body) > _BODY_BYTES:
                     break
-    with suppress(httpx.HTTPError, OSError, ssl.SSLError):
-        await answer.aclose()
+    except (httpx.HTTPError, OSError, ssl.SSLError, TimeoutError):
+        pass  # the status has decided already
+    finally:
+        with suppress(httpx.HTTPError, OSError, ssl.SSLError):
+            await answer.aclose()
     return bytes(body[:_BODY_BYTES])
 
 
