@@ -38,7 +38,7 @@ __all__ = ["SPEC", "HttpSink"]
 
 _CONNECT_S = 10.0
 _PATIENCE = 0.1
-"""The share of `delivery_timeout_s` without any answer, 3 s at most, after which one more request of the batch is sent."""
+"""The share of `delivery_timeout_s` without any answer after which one more request of the batch is sent."""
 _LONGEST_PATIENCE_S = 3.0
 _BODY_BYTES = 16 * 1024
 """The most that is read of an answer's body; the connection of a longer one is closed."""
