@@ -344,3 +344,20 @@ async def test_n14_https_where_http_is_spoken_ends_the_start(bench: HttpBench) -
     with pytest.raises(StartupError, match="check that the url is https") as caught:
         await sink.connect()
     assert caught.value.exit_code == 2
+
+
+class Leaving(dict[str, Any]):
+    """A mapping whose own code ends the process."""
+
+    def items(self) -> Any:
+        """Leave."""
+        raise SystemExit(3)
+
+
+async def test_a_payload_that_ends_the_process_is_refused(bench: HttpBench) -> None:
+    """Its neighbours are sent."""
+    async with bench.connected(bench.sink(encoding="form")) as sink:
+        with pytest.raises(BatchFailed) as caught:
+            await sink.write_batch(bench.batch([{"n": 1}, Leaving(n=2), {"n": 3}]))
+    assert [type(cause) for cause in caught.value.failures.values()] == [SinkRejected]
+    assert len(bench.service.requests) == 2

@@ -233,6 +233,9 @@ class _Sending:
                     self._leave(error)
             except Exception as error:
                 self.failures[index] = error
+            except (SystemExit, KeyboardInterrupt) as error:  # of a payload's own code; asyncio would end the loop
+                what = f"{type(error).__name__} was raised while the payload was encoded"
+                self.failures[index] = SinkRejected(what)
             self._answered += 1
 
     def _leave(self, error: SinkError) -> None:
