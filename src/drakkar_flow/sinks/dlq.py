@@ -105,7 +105,7 @@ class DeadLetterQueue:
 
 
 def redacted(failure: Failure, redact: Callable[[str], str]) -> Failure:
-    """The failure with its error, its stack, and its program's stderr and arguments redacted; data stays as it is.
+    """The failure with all texts about it redacted, its program's stderr and arguments too; data stays as it is.
 
     >>> from drakkar_flow.model.outcome import FailureKind
     >>> failure = Failure(kind=FailureKind.HOOK, stage="arrange", error="no login at http://joe:pw@host", holds=())
@@ -122,7 +122,7 @@ def redacted(failure: Failure, redact: Callable[[str], str]) -> Failure:
             exception=_masked(error.exception, redact),
             command=_masked(error.command, redact),
         )
-    texts = {"error": _masked(failure.error, redact), "stacktrace": _masked(failure.stacktrace, redact)}
+    texts = {name: _masked(getattr(failure, name), redact) for name in ("error", "stacktrace", "detail")}
     return msgspec.structs.replace(failure, task=error, **texts)
 
 
@@ -130,7 +130,7 @@ def _safely_redacted(failure: Failure, redact: Callable[[str], str]) -> Failure:
     try:
         return redacted(failure, redact)
     except Exception:  # a task that a handler has spoiled; its texts must not get out all the same
-        return msgspec.structs.replace(failure, task=None, error=_masked(failure.error, redact), stacktrace="")
+        return msgspec.structs.replace(failure, task=None, error=_masked(failure.error, redact), stacktrace="", detail="")
 
 
 def _masked(value: Any, redact: Callable[[str], str]) -> Any:
