@@ -17,6 +17,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -279,7 +280,10 @@ class Lifecycle:
         return liveness(heartbeats, self.config.runtime.stuck_after_s)
 
     def _readyz(self) -> Answer:
-        return readiness(self._health.snapshot)
+        parts, health = self._life.parts, self._health.snapshot
+        if parts is not None and parts.control.failure is not None:  # it drains, and then ends with 1
+            health = replace(health, state="failed")
+        return readiness(health)
 
     def _bug(self, error: BaseException) -> None:
         self._log.error("bug", exc_info=error, expect="the flow stops; if no hook of yours is in the stack, report it")

@@ -10,12 +10,13 @@ from itertools import count
 from typing import Any
 
 from anyio import to_thread
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from drakkar_flow.config.kafka import KafkaConfig, client_properties
 from drakkar_flow.errors import Problem, ProblemsError, StartupError
 from drakkar_flow.kernel.alignment import aligned_start
+from drakkar_flow.kernel.kafka_errors import Severity, report, severity_of
 from drakkar_flow.runtime.parts import Parts
 
 __all__ = ["Unreached", "check_source", "connect_all", "wait_for_common_start"]
@@ -90,28 +91,44 @@ def check_source(kafka: KafkaConfig, unreached: Unreached) -> None:
     """Wait until the brokers answer, at most `kafka.startup_timeout_s`, and look for the topics.
 
     Raises:
-        StartupError: the brokers don't answer (exit code 1), or topics are missing (2).
+        StartupError: the brokers don't answer (exit code 1), or they refuse this client, the client's properties are
+            wrong or topics are missing (2).
     """
-    client = AdminClient({**client_properties(kafka), "log_level": 0})
-    deadline = time.monotonic() + kafka.startup_timeout_s
-    for attempt in count():
-        remaining = deadline - time.monotonic()
-        try:
-            known = set(client.list_topics(timeout=min(_ASK_S, max(0.1, remaining))).topics)
-            break
-        except KafkaException as exc:
-            if time.monotonic() >= deadline:
-                what = f"no broker answers at {kafka.brokers} within {kafka.startup_timeout_s:g} s: {exc.args[0].str()}"
-                remedy = "start the brokers, or mend kafka.brokers"
-                raise StartupError([Problem("kafka.brokers", what, remedy)], exit_code=1) from exc
-            if attempt == 0:
-                unreached(f"kafka.brokers: no broker answers at {kafka.brokers}: {exc.args[0].str()}")
+    errors: list[KafkaError] = []
+    try:
+        properties: dict[str, Any] = {**client_properties(kafka), "log_level": 0, "error_cb": errors.append}
+        client = AdminClient(properties)
+    except (KafkaException, TypeError, ValueError) as exc:
+        raise StartupError([Problem("kafka.client_config", report(exc))], exit_code=2) from exc
+    known = _topics(client, kafka, unreached, errors)
     missing = [topic for topic in kafka.topics if not topic.startswith("^") and topic not in known]
     missing = [topic for topic in missing if not _exists(client, topic)]
     if missing:
         remedy = "create it (kafka-topics.sh --create --topic NAME), or mend kafka.source_topic"
         problems = [Problem("kafka.source_topic", f"topic {topic!r} does not exist", remedy) for topic in missing]
         raise StartupError(problems, exit_code=2)
+
+
+def _topics(client: AdminClient, kafka: KafkaConfig, unreached: Unreached, errors: list[KafkaError]) -> set[str]:
+    deadline = time.monotonic() + kafka.startup_timeout_s
+    for attempt in count():
+        remaining = deadline - time.monotonic()
+        try:
+            return set(client.list_topics(timeout=min(_ASK_S, max(0.1, remaining))).topics)
+        except KafkaException as exc:
+            client.poll(0)  # serves error_cb
+            reason = report(errors[-1] if errors else exc)
+            for error in errors:
+                if severity_of(error) is not Severity.RECOVERABLE:
+                    what = f"the brokers at {kafka.brokers} refuse this client: {report(error)}"
+                    raise StartupError([Problem("kafka.brokers", what)], exit_code=2) from exc
+            if time.monotonic() >= deadline:
+                what = f"no broker answers at {kafka.brokers} within {kafka.startup_timeout_s:g} s: {reason}"
+                remedy = "start the brokers, or correct kafka.brokers"
+                raise StartupError([Problem("kafka.brokers", what, remedy)], exit_code=1) from exc
+            if attempt == 0:
+                unreached(f"kafka.brokers: no broker answers at {kafka.brokers}: {reason}")
+    raise AssertionError("unreachable")
 
 
 def _exists(client: AdminClient, topic: str) -> bool:

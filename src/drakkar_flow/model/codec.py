@@ -28,47 +28,14 @@ _json = msgspec.json.Encoder(enc_hook=_nested_model)
 _check_numbers = msgspec.json.Decoder().decode  # refuses what pydantic takes: NaN, Infinity, 1e400
 
 _FINITE_TYPES = frozenset(
-    [
-        "arguments",
-        "bool",
-        "bytes",
-        "dataclass",
-        "dataclass-args",
-        "dataclass-field",
-        "date",
-        "datetime",
-        "decimal",
-        "default",
-        "definition-ref",
-        "definitions",
-        "dict",
-        "enum",
-        "frozenset",
-        "generator",
-        "int",
-        "is-instance",
-        "lax-or-strict",
-        "list",
-        "literal",
-        "model",
-        "model-field",
-        "model-fields",
-        "none",
-        "nullable",
-        "set",
-        "str",
-        "tagged-union",
-        "time",
-        "timedelta",
-        "tuple",
-        "typed-dict",
-        "typed-dict-field",
-        "union",
-        "url",
-        "multi-host-url",
-        "uuid",
-    ]
-)
+    {
+        "arguments", "bool", "bytes", "dataclass", "dataclass-args", "dataclass-field", "date", "datetime",
+        "decimal", "default", "definition-ref", "definitions", "dict", "enum", "frozenset", "generator", "int",
+        "is-instance", "lax-or-strict", "list", "literal", "model", "model-field", "model-fields",
+        "multi-host-url", "none", "nullable", "set", "str", "tagged-union", "time", "timedelta", "tuple",
+        "typed-dict", "typed-dict-field", "union", "url", "uuid"
+    }
+)  # fmt: skip
 """The kinds of pydantic's core schemas that never make a float that is not finite."""
 _NO_SCHEMAS = frozenset({"config", "default", "expected", "metadata"})
 """The keys of core schemas that hold values of the user."""

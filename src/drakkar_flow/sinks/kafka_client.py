@@ -11,6 +11,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from drakkar_flow.errors import Problem, SinkError, SinkRejected, StartupError
+from drakkar_flow.kernel.kafka_errors import Severity, report, severity_of
 from drakkar_flow.librdkafka import let_go
 
 __all__ = ["KafkaClient", "Outgoing", "TooLarge", "portions", "producer_config"]
@@ -31,8 +32,8 @@ QUEUE_KBYTES = 64 * 1024
 _SINGLE = frozenset({"headers", "partition", "timestamp"})
 """What produce_batch ignores or refuses: such messages go through produce, one by one."""
 # librdkafka's own errors are public, though their names begin with an underscore.
-_SPENT = frozenset({KafkaError._FATAL, KafkaError._STATE, KafkaError._MSG_TIMED_OUT})  # noqa: SLF001
-"""After these a producer is of no more use."""
+_SPENT = frozenset({KafkaError._STATE, KafkaError._MSG_TIMED_OUT})  # noqa: SLF001
+"""After these, as after fatal errors, a producer is of no more use."""
 _TOO_LARGE = frozenset(
     {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError._QUEUE_FULL}  # noqa: SLF001
 )
@@ -135,6 +136,7 @@ class KafkaClient:
         self._slots: list[Callable[[KafkaError, Any], None]] = []
         self._errors: dict[int, SinkError] = {}
         self._last_error = ""
+        self._hopeless = False
 
     def connect(self) -> None:
         """Make the producer and prove that the topic is there; blocks up to 10 s, or the delivery timeout if shorter.
@@ -152,7 +154,7 @@ class KafkaClient:
             producer = self._open()
         except (KafkaException, TypeError, ValueError) as error:
             remedy = "see librdkafka's CONFIGURATION.md for the properties"
-            raise self._startup_error("client_config", _text(error), remedy, exit_code=2) from error
+            raise self._startup_error("client_config", report(error), remedy, exit_code=2) from error
         try:
             self._check_topic(producer, min(CONNECT_TIMEOUT_S, self._delivery_timeout_s))
         except BaseException:
@@ -183,7 +185,7 @@ class KafkaClient:
             if self._producer is not None:
                 self._producer.poll(0)
         except KafkaException as error:
-            self._give_up(_text(error))
+            self._give_up(report(error))
 
     def close(self) -> None:
         """Let the producer go; whatever it still holds was reported as failed."""
@@ -200,18 +202,21 @@ class KafkaClient:
             error = producer.list_topics(self.topic, timeout=timeout_s).topics[self.topic].error
         except KafkaException as failure:
             self.poll()
-            what = f"the brokers at {brokers} do not answer: {self._last_error or _text(failure)}"
-            raise self._startup_error("brokers", what, "start them, or mend the address") from failure
+            if self._hopeless:
+                what = f"the brokers at {brokers} refuse this client: {self._last_error}"
+                raise self._startup_error("brokers", what, exit_code=2) from failure
+            what = f"the brokers at {brokers} do not answer: {self._last_error or report(failure)}"
+            raise self._startup_error("brokers", what, "start them, or correct the address") from failure
         if error is None or error.code() == KafkaError.LEADER_NOT_AVAILABLE:
             return
         if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             remedy = f"kafka-topics.sh --bootstrap-server {brokers} --create --topic {self.topic} --partitions N"
             what = f"topic {self.topic!r} does not exist"
             raise self._startup_error("topic", what, f"create it: {remedy}", exit_code=2)
-        what = f"topic {self.topic!r} can't be used: {error.str()}"
-        raise self._startup_error("topic", what, "mend its name, or allow this client to describe and write it", 2)
+        what = f"topic {self.topic!r} can't be used: {report(error)}"
+        raise self._startup_error("topic", what, exit_code=2)
 
-    def _startup_error(self, key: str, what: str, remedy: str, exit_code: int = 1) -> StartupError:
+    def _startup_error(self, key: str, what: str, remedy: str = "", exit_code: int = 1) -> StartupError:
         return StartupError([Problem(f"{self.where}.{key}", what, remedy)], exit_code=exit_code)
 
     def _send(self, messages: Sequence[Outgoing]) -> dict[int, SinkError]:
@@ -230,7 +235,7 @@ class KafkaClient:
                 left = producer.flush(PURGE_TIMEOUT_S)
                 self._give_up(reason)
         except KafkaException as error:
-            self._give_up(reason := _text(error))
+            self._give_up(reason := report(error))
         if left:
             return {index: SinkError(f"the outcome is unknown: {reason}") for index in range(len(messages))}
         return errors
@@ -269,12 +274,12 @@ class KafkaClient:
     def _on_report(self, index: int, error: KafkaError | None, _message: Any) -> None:
         if error is None:
             return
-        if error.fatal() or error.code() in _SPENT:
-            self._give_up(error.str())
+        if severity_of(error) is Severity.FATAL or error.code() in _SPENT:
+            self._give_up(report(error))
         self._errors[index] = self._as_sink_error(error)
 
     def _as_sink_error(self, error: KafkaError) -> SinkError:
-        text = f"topic {self.topic}: {error.str()}"
+        text = f"topic {self.topic}: {report(error)}"
         if error.code() in _TOO_LARGE:
             return TooLarge(f"{text}; see message.max.bytes of the topic and of the client")
         if error.code() in _REJECTED:
@@ -282,7 +287,8 @@ class KafkaClient:
         return SinkError(f"{text}; last error of the client: {self._last_error}" if self._last_error else text)
 
     def _on_error(self, error: KafkaError) -> None:
-        self._last_error = error.str()
+        self._last_error = report(error)
+        self._hopeless = self._hopeless or severity_of(error) is not Severity.RECOVERABLE
 
     def _give_up(self, reason: str) -> None:
         """Let the next portion begin with a new producer."""
@@ -297,8 +303,3 @@ class KafkaClient:
         if self._given_up:
             let_go(self._given_up)
             self._given_up = []
-
-
-def _text(error: Exception) -> str:
-    first = error.args[0] if error.args else error
-    return first.str() if isinstance(first, KafkaError) else str(first)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import datetime as dt
 from typing import Any
 
 import msgspec
@@ -52,7 +52,7 @@ class Counted(BaseModel):
 
     id: int
     names: list[str] = []
-    at: datetime.datetime | None = None
+    at: dt.datetime | None = None
 
 
 class Point(msgspec.Struct):

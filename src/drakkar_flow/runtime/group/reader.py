@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
+from drakkar_flow.kernel.kafka_errors import Severity, report, severity_of
 from drakkar_flow.kernel.spans import Spans
 from drakkar_flow.librdkafka import let_go
 from drakkar_flow.model.record import FULL_CREDIT, Lane, Record
@@ -45,9 +46,6 @@ from drakkar_flow.runtime.tracker import Watermark
 
 __all__ = ["GroupReader", "GroupSettings"]
 
-_HOPELESS = frozenset(  # what no waiting mends
-    {KafkaError.INVALID_SESSION_TIMEOUT, KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.INVALID_GROUP_ID}
-)
 _logger = logging.getLogger("drakkar_flow.kafka")
 
 _POLL_S = 0.1  # the longest the thread sleeps in poll: bounds how late a commit or a stop is noticed
@@ -92,11 +90,12 @@ class GroupReader:
         self._buffers = Buffers(flight, settings.buffer_records_per_partition, settings.buffer_size)
         self._handover = Handover(self._buffers, flight, bus, hooks)
         self._positions = Positions(settings.commit_interval_s, settings.commit_max_offsets, time.monotonic())
-        self._commits = Commits(self._positions, self._buffers, bus, beyond, settings.metadata_size)
+        self._commits = Commits(self._positions, self._buffers, bus, beyond, settings.metadata_size, self._report)
         self._full_since: float | None = None
         self._connection = Connection(bus, partial(answers_a_new_client, settings.properties))
         self._lag = Lag(from_end=settings.properties.get("auto.offset.reset") == "latest")
         self._forgetful: list[Consumer] = []
+        self._spent = False  # the consumer met a fatal error: the group may have given its partitions to another
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="drakkar-reader", daemon=True)
 
@@ -162,7 +161,7 @@ class GroupReader:
                     let_go(self._forgetful)
                     self._forgetful = []
         except Exception as exc:  # the thread's last word: the flow stops and says why
-            self._control.fail(f"the consumer ended: {exc}")
+            self._control.fail(f"the consumer ended: {report(exc)}")
 
     def _join(self) -> Consumer:
         callbacks = {"error_cb": self._on_error, "on_commit": self._commits.on_commit}
@@ -178,10 +177,13 @@ class GroupReader:
                 if self._connection.forgotten(consumer, time.monotonic()):
                     self._bus.emit(ConsumerError("the consumer is made anew: it has forgotten its brokers"))
                     self._forgetful.append(consumer)
-                    if left := [TopicPartition(*lane) for lane in self._buffers.assignments()]:
-                        self._on_lost(consumer, left)
+                    self._lose_all(consumer)
                     return
-                self._turn(consumer)
+                if self._spent:
+                    self._lose_all(consumer)
+                    self._closing.wait(_POLL_S)
+                else:
+                    self._turn(consumer)
             self._commits.commit_finally(consumer)
         finally:
             if not self._forgetful:  # it would wait for brokers that it can't find
@@ -315,6 +317,10 @@ class GroupReader:
         self._connection.doubt()
         self._forget(self._handover.lose(_lanes(lost)))
 
+    def _lose_all(self, consumer: Consumer) -> None:
+        if left := [TopicPartition(*lane) for lane in self._buffers.assignments()]:
+            self._on_lost(consumer, left)
+
     def _forget(self, lanes: Iterable[Lane]) -> None:
         lanes = list(lanes)
         self._positions.forget(lanes)
@@ -324,16 +330,18 @@ class GroupReader:
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - librdkafka's public name for it
-            self._connection.down(str(error))
+            self._connection.down(report(error))
         else:
             self._connection.doubt()
             self._report(error)
 
     def _report(self, error: KafkaError) -> None:
-        if error.fatal() or error.code() in _HOPELESS:
-            self._control.fail(f"the consumer can't go on: {error}")
+        severity = severity_of(error)
+        if severity is Severity.RECOVERABLE:
+            self._bus.emit(ConsumerError(report(error)))
         else:
-            self._bus.emit(ConsumerError(str(error)))
+            self._spent = self._spent or severity is Severity.FATAL
+            self._control.fail(f"the consumer can't go on: {report(error)}")
 
     def _look_at_lag(self, consumer: Consumer, now: float) -> None:
         """Note how far the ends are, and pass over markers and aborted records there: they need no finishing."""
