@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from drakkar_flow.config.kafka import KafkaConfig, KafkaSecurityConfig, client_properties
+from drakkar_flow.config.kafka import KafkaConfig, KafkaSecurityConfig, client_properties, security_properties
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.executors import executor_config, intake_of, make_executor
 from drakkar_flow.errors import ConfigError, Problem
@@ -169,11 +169,10 @@ def _with_brokers(settings: Any, kafka: KafkaConfig) -> Any:
     """A Kafka sink on the source's brokers shares their client settings, and their security unless it has its own."""
     if not hasattr(settings, "brokers"):
         return settings
-    own = {"brokers": settings.brokers} if settings.brokers else dict(kafka)
-    security = settings.security or own.get("security", KafkaSecurityConfig())
-    client = client_properties(KafkaConfig(**{**own, "security": security}))
-    brokers = client.pop("bootstrap.servers")
-    return settings.model_copy(update={"brokers": brokers, "client_config": {**client, **settings.client_config}})
+    shared = {} if settings.brokers else kafka.client_config
+    security = settings.security or (KafkaSecurityConfig() if settings.brokers else kafka.security)
+    client_config = {**security_properties(security), **shared, **settings.client_config}
+    return settings.model_copy(update={"brokers": settings.brokers or kafka.brokers, "client_config": client_config})
 
 
 def _dead_letters(config: DrakkarConfig) -> DeadLetterQueue:

@@ -10,10 +10,10 @@ from itertools import count
 from typing import Any
 
 from anyio import to_thread
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaError, KafkaException
 
-from drakkar_flow.config.kafka import KafkaConfig, client_properties
+from drakkar_flow.config.kafka import KafkaConfig
+from drakkar_flow.engine.build import consumer_properties
 from drakkar_flow.errors import Problem, ProblemsError, StartupError
 from drakkar_flow.kernel.alignment import aligned_start
 from drakkar_flow.kernel.kafka_errors import Severity, report, severity_of
@@ -95,12 +95,36 @@ def check_source(kafka: KafkaConfig, unreached: Unreached) -> None:
             wrong or topics are missing (2).
     """
     errors: list[KafkaError] = []
+    properties = consumer_properties(kafka)
+    _check_tokens(properties, kafka.startup_timeout_s, unreached)
     try:
-        properties: dict[str, Any] = {**client_properties(kafka), "log_level": 0, "error_cb": errors.append}
-        client = AdminClient(properties)
+        client = Consumer({**properties, "log_level": 0, "error_cb": errors.append})
     except (KafkaException, TypeError, ValueError) as exc:
         raise StartupError([Problem("kafka.client_config", report(exc))], exit_code=2) from exc
-    known = _topics(client, kafka, unreached, errors)
+    try:
+        _look_for_topics(client, kafka, _topics(client, kafka, unreached, errors))
+    finally:
+        client.close()
+
+
+def _check_tokens(properties: dict[str, Any], budget_s: float, unreached: Unreached) -> None:
+    """Get a token where the login needs one; what hands them out may have to be waited for."""
+    callback, deadline = properties.get("oauth_cb"), time.monotonic() + budget_s
+    if callback is None:
+        return
+    for attempt in count():
+        try:
+            callback.check(properties.get("sasl.oauthbearer.config", ""))
+            return
+        except StartupError as exc:
+            if exc.exit_code != 1 or time.monotonic() + _AGAIN_S >= deadline:
+                raise
+            if attempt == 0:
+                unreached(exc.problems[0])
+        time.sleep(_AGAIN_S)
+
+
+def _look_for_topics(client: Consumer, kafka: KafkaConfig, known: set[str]) -> None:
     missing = [topic for topic in kafka.topics if not topic.startswith("^") and topic not in known]
     missing = [topic for topic in missing if not _exists(client, topic)]
     if missing:
@@ -109,7 +133,7 @@ def check_source(kafka: KafkaConfig, unreached: Unreached) -> None:
         raise StartupError(problems, exit_code=2)
 
 
-def _topics(client: AdminClient, kafka: KafkaConfig, unreached: Unreached, errors: list[KafkaError]) -> set[str]:
+def _topics(client: Consumer, kafka: KafkaConfig, unreached: Unreached, errors: list[KafkaError]) -> set[str]:
     deadline = time.monotonic() + kafka.startup_timeout_s
     for attempt in count():
         remaining = deadline - time.monotonic()
@@ -131,7 +155,7 @@ def _topics(client: AdminClient, kafka: KafkaConfig, unreached: Unreached, error
     raise AssertionError("unreachable")
 
 
-def _exists(client: AdminClient, topic: str) -> bool:
+def _exists(client: Consumer, topic: str) -> bool:
     """Ask for one topic by name, which lets brokers create it that do so by themselves."""
     try:
         found = client.list_topics(topic, timeout=_ASK_S).topics[topic]

@@ -150,6 +150,8 @@ class KafkaClient:
         if str(self._config.get("acks", self._config.get("request.required.acks", "all"))) == "0":
             remedy = "leave acks out, or set it to all or 1"
             raise self._startup_error("client_config", "with acks=0 no broker acknowledges anything", remedy, 2)
+        if (callback := self._config.get("oauth_cb")) is not None:
+            callback.check(self._config.get("sasl.oauthbearer.config", ""))
         try:
             producer = self._open()
         except (KafkaException, TypeError, ValueError) as error:
