@@ -5,8 +5,6 @@ from __future__ import annotations
 import difflib
 from typing import Annotated, Any, Final
 
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 from pydantic import AfterValidator, BeforeValidator
 
 __all__ = ["ClientConfig", "ProducerConfig", "problem_of"]
@@ -143,6 +141,9 @@ def problem_of(name: str, *, producer: bool = False) -> str:
 
 def _is_known(name: str) -> bool:
     """Whether the installed librdkafka has a property that the list here lacks."""
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
     try:
         AdminClient({name: "?"})
     except (KafkaException, TypeError, ValueError) as error:
