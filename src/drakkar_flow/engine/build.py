@@ -8,7 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from drakkar_flow.config.kafka import KafkaConfig, KafkaSecurityConfig, client_properties, security_properties
+from drakkar_flow.config.loops import loop_text, pattern_that_reads, same_topic_notices
 from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.config.sinks import KafkaSinkConfig
 from drakkar_flow.engine.executors import executor_config, intake_of, make_executor
 from drakkar_flow.errors import ConfigError, Problem
 from drakkar_flow.graph.flow import StreamFlow
@@ -43,11 +45,20 @@ def settle_topics(flow: StreamFlow, config: DrakkarConfig) -> DrakkarConfig:
         return config
     kafka = config.kafka.model_copy(update={"source_topics": list(flow.source.topics)})
     try:
-        return config.replaced(kafka=kafka)
+        settled = config.replaced(kafka=kafka)
+        loops = same_topic_notices(
+            kafka, settled.sinks, settled.dead_letter_topic, lambda place: ".".join(map(str, place))
+        )
+        new = [notice for notice in loops if notice not in config.notices]
+        return settled.noted((*config.notices, *new), config.file)
     except ValidationError as exc:
         where = f"the topics of flow {flow.name!r}"
         problems = [Problem(where, error["msg"].removeprefix("Value error, ")) for error in exc.errors()]
         raise ConfigError(problems) from None
+
+
+def _dotted(place: tuple[str | int, ...]) -> str:
+    return ".".join(map(str, place))
 
 
 def build_parts(flow: StreamFlow, config: DrakkarConfig, bus: Bus, bridge: Bridge, ended: Callable[[], None]) -> Parts:
@@ -160,6 +171,10 @@ def _sink(ref: SinkRef, configured: dict[str, Any], config: DrakkarConfig, probl
             place = ".".join([where, *map(str, error["loc"])])
             problems.append(Problem(place, error["msg"], "mend the sink's settings in the flow"))
         return None
+    if isinstance(settings, KafkaSinkConfig):
+        pattern = pattern_that_reads(config.kafka, settings.topic, settings.brokers)
+        if pattern:
+            problems.append(Problem(f"{where}.topic", loop_text(where, settings.topic, pattern)))
     timed = settings.model_copy(update={"delivery_timeout_s": config.sinks.timeout_of(settings)})
     sink = spec.make(ref.name, _with_brokers(timed, config.kafka))
     return SinkPart(spec, ref.name, settings, sink)

@@ -351,7 +351,8 @@ class GroupReader:
         passed = []
         for partition in partitions:
             at = positions.get(partition.lane) or partition.base
-            if 0 <= at == partition.read_offset + 1 < partition.end:
+            if at == partition.read_offset + 1 and partition.end > max(at, 0):
+                partition.read_offset = partition.end - 1  # whatever comes next stands behind them
                 passed.append(Watermark(partition.lane, partition.epoch, partition.end))
         self._positions.note(passed)
 
