@@ -83,8 +83,10 @@ class KafkaConfig(Section):
     """Milliseconds without a heartbeat after which the group takes our partitions away (group_protocol classic)."""
     heartbeat_interval_ms: int = Field(default=3_000, ge=1, le=3_600_000)
     """Milliseconds between two heartbeats (group_protocol classic)."""
-    auto_offset_reset: Literal["earliest", "latest"] = "earliest"
-    """Where a partition without a committed offset is read from."""
+    auto_offset_reset: Literal["earliest", "latest", "error", "none"] = "earliest"
+    """Where a new group begins: at the `earliest` record or behind the `latest` one. Partitions that are added later
+    are read from their beginning. With `error` (or `none`) a partition without a valid committed offset stops the
+    flow."""
     group_protocol: Literal["classic", "consumer"] = "classic"
     """The group protocol: `consumer` is KIP-848 and needs brokers of version 4."""
     group_instance_id: str = ""

@@ -103,6 +103,9 @@ def _group_settings(config: DrakkarConfig) -> GroupSettings:
         commit_interval_s=runtime.commit_interval_s,
         commit_max_offsets=runtime.commit_max_offsets,
         metadata_size=runtime.commit_metadata_bytes,
+        metadata_refresh_s=kafka.metadata_refresh_s,
+        session_timeout_s=kafka.session_timeout_ms / 1000,
+        client=client_properties(kafka),
         drain_timeout_s=min(config.drain_timeout_s, kafka.max_poll_interval_ms / 1000 * 0.8),
     )
 
@@ -119,7 +122,7 @@ def consumer_properties(kafka: KafkaConfig) -> dict[str, Any]:
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "enable.partition.eof": True,  # tells of the end behind markers and aborted records
-        "auto.offset.reset": kafka.auto_offset_reset,
+        "auto.offset.reset": kafka.auto_offset_reset.replace("none", "error"),
         "max.poll.interval.ms": kafka.max_poll_interval_ms,
         "topic.metadata.refresh.interval.ms": int(kafka.metadata_refresh_s * 1000),
     }

@@ -10,7 +10,9 @@ from drakkar_flow.observe.about import NOTHING, About
 __all__ = [
     "Annotated",
     "AnnotationDropped",
+    "AssignmentAwaited",
     "BrokerStateChanged",
+    "ClientLogged",
     "CommitFailed",
     "Committed",
     "ConsumerError",
@@ -42,6 +44,7 @@ __all__ = [
     "TasksCompleted",
     "TasksPrecomputed",
     "TasksStarted",
+    "TopicRecreated",
     "WindowFinished",
 ]
 
@@ -77,6 +80,30 @@ class ConsumerError(Event, frozen=True):
     """The consumer reported an error it goes on after."""
 
     error: str
+
+
+class ClientLogged(Event, frozen=True):
+    """The Kafka client wrote a log line; `level` is of the module `logging`, `facility` the client's kind of line."""
+
+    level: int
+    facility: str
+    client: str
+    text: str
+
+
+class TopicRecreated(Event, frozen=True):
+    """A topic was deleted and made anew; `lanes` are read from their beginning."""
+
+    topic: str
+    lanes: tuple[Lane, ...]
+
+
+class AssignmentAwaited(Event, frozen=True):
+    """The group has given no partition for `waited_s` seconds; a member that died counts for `session_timeout_s`."""
+
+    group: str
+    waited_s: float
+    session_timeout_s: float
 
 
 class PartitionsAssigned(Event, frozen=True):

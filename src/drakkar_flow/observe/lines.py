@@ -62,6 +62,27 @@ def _consumer_error(e: ev.ConsumerError) -> Line:
     return Line("warning", "consumer_error", {"error": e.error}, "the consumer goes on", ())
 
 
+def _client_logged(e: ev.ClientLogged) -> Line:
+    level: Level = "error" if e.level >= 40 else "warning" if e.level >= 30 else "info" if e.level >= 20 else "debug"
+    fields = {"facility": e.facility, "client": e.client, "text": e.text}
+    return Line(level, "kafka_client_log", fields, "the client goes on", (e.facility,))
+
+
+def _topic_recreated(e: ev.TopicRecreated) -> Line:
+    expect = "its partitions are read from their beginning; what was in flight of the former topic is dropped"
+    return Line("warning", "topic_recreated", {"topic": e.topic, "partitions": _names(e.lanes)}, expect)
+
+
+def _assignment_awaited(e: ev.AssignmentAwaited) -> Line:
+    fields = {"consumer_group": e.group, "waited_s": round(e.waited_s, 3), "at_most_s": e.session_timeout_s}
+    expect = (
+        "partitions come when members that drain have finished, or when the session of a member that ended without "
+        f"leaving is over, {e.session_timeout_s:g} s after its last sign; none come while there are more members than "
+        "partitions"
+    )
+    return Line("info", "assignment_awaited", fields, expect)
+
+
 def _assigned(e: ev.PartitionsAssigned) -> Line:
     return Line("info", "partitions_assigned", {"partitions": _names(e.lanes), "total": e.total})
 
@@ -314,6 +335,9 @@ LINES: dict[type[ev.Event], Callable[[Any], Line | None]] = {
     ev.FlowFailed: _flow_failed,
     ev.BrokerStateChanged: _broker,
     ev.ConsumerError: _consumer_error,
+    ev.ClientLogged: _client_logged,
+    ev.TopicRecreated: _topic_recreated,
+    ev.AssignmentAwaited: _assignment_awaited,
     ev.PartitionsAssigned: _assigned,
     ev.PartitionsRevoked: _revoked,
     ev.IntakePaused: _intake,

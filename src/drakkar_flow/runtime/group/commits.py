@@ -73,6 +73,11 @@ class Commits:
             if item.error is None and item.offset >= 0
         }
 
+    def forget(self, lanes: Iterable[Lane]) -> None:
+        """What was committed for partitions is void: their log is another one."""
+        for lane in lanes:
+            self._committed.pop(lane, None)
+
     def commit_soon(self, consumer: Consumer, now: float) -> None:
         """Commit what is due, without waiting for the answer."""
         offsets = self._positions.take(self._buffers.assignments(), now)

@@ -33,7 +33,7 @@ class Connection:
         self._bus = bus
         self._answers_others = answers_others
         self._up: bool | None = None
-        self._in_doubt = False
+        self._in_doubt = True  # until they are looked for: they may answer long before there is an assignment
         self._looked_at = 0.0
 
     @property
