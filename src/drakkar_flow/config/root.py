@@ -79,8 +79,10 @@ class DrakkarConfig(Section):  # noqa: PLW1641 - holds mappings, which have no h
 
     def without_effect(self, where: Callable[[Place], str]) -> tuple[Problem, ...]:
         """A notice per key that has no effect and per topic both read and written; `where` says where a path stands."""
-        loops = same_topic_notices(self.kafka, self.sinks, self.dead_letter_topic, where)
-        return (*without_effect(self, where), *idle_alignment(self.kafka.model_fields_set, where), *loops)
+        notices = (*without_effect(self, where), *idle_alignment(self.kafka.model_fields_set, where))
+        if not all(isinstance(section, Section) for section in (self.kafka, self.sinks, self.dlq)):
+            return notices  # on_startup assigned a mapping, which is validated next
+        return (*notices, *same_topic_notices(self.kafka, self.sinks, self.dead_letter_topic, where))
 
     @property
     def file(self) -> ConfigFile | None:
@@ -99,7 +101,7 @@ class DrakkarConfig(Section):  # noqa: PLW1641 - holds mappings, which have no h
         Raises:
             ValidationError: they don't fit the rest.
         """
-        return type(self)(**{**dict(self), **sections}).noted(self.notices, self.file)
+        return type(self)(**{**dict(self), **sections}).noted(self._notices or (), self.file)
 
     @property
     def dead_letter_topic(self) -> str:
