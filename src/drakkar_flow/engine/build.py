@@ -184,8 +184,9 @@ def _sink(ref: SinkRef, configured: dict[str, Any], config: DrakkarConfig, probl
         settings = spec.settings_type.model_validate({**given, **ref.settings})
     except ValidationError as exc:
         for error in exc.errors(include_url=False):
-            place = ".".join([where, *map(str, error["loc"])])
-            problems.append(Problem(place, error["msg"], "mend the sink's settings in the flow"))
+            place = ".".join([where, *(str(part) for part in error["loc"] if part != "[key]")])
+            what = error["msg"].removeprefix("Value error, ")
+            problems.append(Problem(place, what, "correct the sink's settings in the flow"))
         return None
     if isinstance(settings, KafkaSinkConfig):
         pattern = pattern_that_reads(config.kafka, settings.topic, settings.brokers)

@@ -89,6 +89,7 @@ class TopicWatch:
             topics = sorted(self._topics() | self._ids.keys())
             if topics and not self._closing:
                 self._look(topics)
+        self._admin = None
 
     def _look(self, topics: list[str]) -> None:
         now = time.monotonic()
