@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from support.kafka_io import MakeCluster
 from support.scene import Scene
 from support.until import until
 
@@ -27,3 +30,23 @@ def test_f2_two_workers_with_one_instance_id_do_not_both_live(scene: Scene, prot
     scene.fill(20)
     scene.until_finished()
     assert winner.terminate() == 0, winner.stderr
+
+
+def test_g13_an_outage_of_the_brokers_is_a_few_lines(make_cluster: MakeCluster, tmp_path: Path) -> None:
+    """One when they go, one when they are back, and of the client's own a handful."""
+    cluster = make_cluster()
+    scene = Scene(cluster.bootstrap, tmp_path)
+    worker = scene.start()
+    worker.until(lambda: worker.lines("partitions_assigned"), "it joined")
+    before = len(worker.stderr.splitlines())
+    cluster.stop_broker(1)
+    worker.until(lambda: worker.lines("partitions_lost"), "its session was over", 60)
+    assert len(worker.lines("broker_down")) == 1
+    assert len(worker.stderr.splitlines()) - before <= 12, worker.stderr
+    cluster.start_broker(1)
+    scene.broker_restarted()
+    worker.until(lambda: len(worker.lines("broker_up")) == 2, "the broker was back", 60)
+    scene.fill(20)
+    scene.until_finished()
+    assert worker.terminate() == 0, worker.stderr
+    scene.close()
