@@ -65,6 +65,8 @@ class Connection:
         if _answer(consumer):
             self.heard()
             return False
+        if self._up is None:  # it was made just now and may still log in; librdkafka says so if it can't connect
+            return False
         self.down("no broker answers")
         return self._answers_others() and not _answer(consumer)
 

@@ -341,8 +341,8 @@ class GroupReader:
         for partition in partitions:
             self._buffers.rewind(partition)
             with suppress(KafkaException):  # the new topic has fewer partitions
-                consumer.seek(TopicPartition(*partition.lane, OFFSET_BEGINNING))
                 low, _ = consumer.get_watermark_offsets(TopicPartition(*partition.lane), timeout=_ASK_S)
+                consumer.seek(TopicPartition(*partition.lane, OFFSET_BEGINNING))
                 self._positions.note([Watermark(partition.lane, partition.epoch, max(0, low))])
         if lanes:
             self._bus.emit(TopicRecreated(topic, lanes))
