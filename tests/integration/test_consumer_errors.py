@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer
 
 from support.kafka_io import MakeCluster
 from support.scene import Scene
@@ -50,3 +51,19 @@ def test_g13_an_outage_of_the_brokers_is_a_few_lines(make_cluster: MakeCluster, 
     scene.until_finished()
     assert worker.terminate() == 0, worker.stderr
     scene.close()
+
+
+def test_f2_a_group_of_another_assignor_takes_no_worker(scene: Scene) -> None:
+    """It ends with 1 and says what to do."""
+    settings = {"bootstrap.servers": scene.bootstrap, "group.id": scene.group}
+    other = Consumer(settings | {"partition.assignment.strategy": "range"})
+    try:
+        other.subscribe([scene.source])
+        until(lambda: other.poll(0.1) is not None or other.assignment(), 30, "the other member to join")
+        worker = scene.start()
+        until(lambda: other.poll(0.1) is not None or worker.exit_code is not None, 60, "the end of the worker")
+        assert worker.exit_code == 1, worker.stderr
+        (line,) = worker.lines("flow_failed")
+        assert "the group has members of another protocol or assignor" in line["reason"]
+    finally:
+        other.close()

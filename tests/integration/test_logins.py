@@ -56,6 +56,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "allow.everyone.if.no.acl.found": "true",
         "super.users": "User:ANONYMOUS",
+        "group.max.size": "1",
+        "group.consumer.max.size": "1",
     }
     made = KafkaCluster(
         tmp_path_factory.mktemp("logins"), sasl={"PLAIN": PLAIN, "OAUTHBEARER": TOKENS}, properties=rights
@@ -133,3 +135,18 @@ def test_f2_a_right_that_is_taken_away_fails_the_flow(cluster: KafkaCluster, sce
     assert worker.exit_code == 1
     (line,) = worker.lines("flow_failed")
     assert "grant its user the right" in line["reason"]
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_f2_a_group_that_is_full_takes_no_second_worker(scene: Scene, protocol: str) -> None:
+    """It ends with 1 and says what to do; the first one reads on."""
+    settings = {"kafka": {"group_protocol": protocol}}
+    first = scene.start(overrides=settings)
+    first.until(lambda: first.lines("partitions_assigned"), "it joined")
+    second = scene.start(overrides=settings)
+    assert second.wait(60) == 1
+    (line,) = second.lines("flow_failed")
+    assert "start fewer workers" in line["reason"]
+    scene.fill(20)
+    scene.until_finished()
+    assert first.terminate() == 0, first.stderr

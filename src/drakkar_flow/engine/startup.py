@@ -141,7 +141,8 @@ def _topics(client: Consumer, kafka: KafkaConfig, unreached: Unreached, errors: 
             return set(client.list_topics(timeout=min(_ASK_S, max(0.1, remaining))).topics)
         except KafkaException as exc:
             client.poll(0)  # serves error_cb
-            reason = report(errors[-1] if errors else exc)
+            telling = [error for error in errors if error.name() != "_ALL_BROKERS_DOWN"]
+            reason = report((telling or errors)[-1] if errors else exc)
             for error in errors:
                 if severity_of(error) is not Severity.RECOVERABLE:
                     what = f"the brokers at {kafka.brokers} refuse this client: {report(error)}"

@@ -289,7 +289,8 @@ class KafkaClient:
         return SinkError(f"{text}; last error of the client: {self._last_error}" if self._last_error else text)
 
     def _on_error(self, error: KafkaError) -> None:
-        self._last_error = report(error)
+        if error.name() != "_ALL_BROKERS_DOWN" or not self._last_error:  # which says nothing of why
+            self._last_error = report(error)
         self._hopeless = self._hopeless or severity_of(error) is not Severity.RECOVERABLE
 
     def _give_up(self, reason: str) -> None:
