@@ -34,6 +34,7 @@ _LEAST_IN_FLIGHT = 8
 _FIRST_IN_FLIGHT = 250  # until it is known how fast records finish
 _PREFETCH_KIB = 16 * 1024  # librdkafka's own read-ahead, all partitions together
 _PREFETCH_BACKOFF_MS = 20  # its pause when that is full; the default of 1 s shows as a stutter
+_BROKERS_SESSION_S = 45.0  # group.consumer.session.timeout.ms, by default: the brokers decide it for the new protocol
 _FETCH_WAIT_MS = 100  # a fetch that began with empty partitions holds up those that follow it; the default is 500
 
 
@@ -117,7 +118,7 @@ def _group_settings(config: DrakkarConfig) -> GroupSettings:
         commit_max_offsets=runtime.commit_max_offsets,
         metadata_size=runtime.commit_metadata_bytes,
         metadata_refresh_s=kafka.metadata_refresh_s,
-        session_timeout_s=kafka.session_timeout_ms / 1000,
+        session_timeout_s=kafka.session_timeout_ms / 1000 if kafka.group_protocol == "classic" else _BROKERS_SESSION_S,
         client=client_properties(kafka),
         drain_timeout_s=min(config.drain_timeout_s, kafka.max_poll_interval_ms / 1000 * 0.8),
     )
