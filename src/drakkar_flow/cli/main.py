@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from drakkar_flow._version import __version__
-from drakkar_flow.cli import config, graph, init, run, test, worker
+from drakkar_flow.cli import config, dlq, graph, init, run, test, worker
 from drakkar_flow.errors import DrakkarFlowError, ProblemsError
 
 __all__ = ["app", "main"]
@@ -30,6 +30,7 @@ app.command("run")(run.run)
 app.command("graph")(graph.graph)
 app.command("test")(test.run_files)
 app.add_typer(config.app, name="config")
+app.add_typer(dlq.app, name="dlq")
 app.add_typer(worker.app, name="worker")
 
 

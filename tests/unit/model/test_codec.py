@@ -119,7 +119,7 @@ NAN = float("nan")
 )  # fmt: skip
 def test_f20_data_with_such_numbers_is_refused(data: Any) -> None:
     """Both serializers would write null."""
-    with pytest.raises(ValueError, match="NaN and Infinity have no JSON form"):
+    with pytest.raises(ValueError, match="has no JSON form"):
         encode(data)
 
 

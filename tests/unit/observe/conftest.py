@@ -12,6 +12,7 @@ from drakkar_flow.model.task import ExecutorError, ExecutorTask
 from drakkar_flow.observe import attempts, vitals
 from drakkar_flow.observe import events as ev
 from drakkar_flow.observe import executor_events as xev
+from drakkar_flow.observe import group_events as gev
 from drakkar_flow.observe.about import About
 from drakkar_flow.observe.log import LoggingHandle, configure_logging
 from support.log_lines import LogScene
@@ -65,9 +66,9 @@ def one_of_each() -> list[ev.Event]:
         ev.StateChanged("running"),
         ev.FlowFailed("boom"),
         ev.BrokerStateChanged(up=True),
-        ev.ClientLogged(40, "FAIL", "rdkafka#consumer-1", "refused"),
-        ev.TopicRecreated("in", (LANE,)),
-        ev.AssignmentAwaited("group", 5.0, 45.0),
+        gev.ClientLogged(40, "FAIL", "rdkafka#consumer-1", "refused"),
+        gev.TopicRecreated("in", (LANE,)),
+        gev.AssignmentAwaited("group", 5.0, 45.0),
         ev.ConsumerError("odd"),
         ev.PartitionsAssigned(lanes=(LANE,), total=1),
         ev.PartitionsRevoked(lanes=(("in", 9),), total=1, unfinished=2),

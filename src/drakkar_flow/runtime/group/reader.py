@@ -30,8 +30,8 @@ from drakkar_flow.observe.events import (
     IntakePaused,
     RecordsConsumed,
     RecordsKnownFinished,
-    TopicRecreated,
 )
+from drakkar_flow.observe.group_events import TopicRecreated
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.flight import Assignment, Flight
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
