@@ -17,6 +17,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -335,7 +336,10 @@ class Lifecycle:
         return liveness(heartbeats, self.config.runtime.stuck_after_s)
 
     def _readyz(self) -> Answer:
-        return readiness(self._health.snapshot)
+        parts, health = self._life.parts, self._health.snapshot
+        if parts is not None and parts.control.failure is not None:  # it drains, and then ends with 1
+            health = replace(health, state="failed")
+        return readiness(health)
 
     def _page_failed(self, error: Exception) -> None:
         expect = "only this answer is lost; one of the metrics can't be read"
