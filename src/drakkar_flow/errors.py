@@ -6,6 +6,7 @@ DrakkarFlowError
 │   ├── ConfigError          the configuration is wrong            (exit code 2)
 │   │   └── ConfigFileMissing   its file is not there; a FileNotFoundError too
 │   ├── FlowError            the flow graph is wrong               (exit code 2)
+│   │   └── FlowArgumentError    a node of it got a wrong argument; also a TypeError and a ValueError
 │   └── StartupError         something outside is missing or down  (exit code 1 or 2)
 ├── DecodeError              a record's bytes do not fit its type
 ├── RoutingError             a payload names no sink, or more than one
@@ -31,6 +32,7 @@ __all__ = [
     "DecodeError",
     "DrakkarFlowError",
     "ExecutorClosed",
+    "FlowArgumentError",
     "FlowError",
     "MessageParseError",
     "Problem",
@@ -97,6 +99,10 @@ class FlowError(ProblemsError):
     title = "the flow is not usable"
 
 
+class FlowArgumentError(FlowError, TypeError, ValueError):
+    """Raised where a part of a flow is made with a wrong argument; the problems name the line of the user's code."""
+
+
 class StartupError(ProblemsError):
     """Raised when what a flow needs from outside is missing (exit code 2) or unreachable (1)."""
 
@@ -124,7 +130,16 @@ class ExecutorClosed(DrakkarFlowError):
 
 
 class SinkError(DrakkarFlowError):
-    """Raised by a sink when a batch was not written; the whole batch may be tried again."""
+    """Raised by a sink when a batch was not written; the whole batch may be tried again.
+
+    Args:
+        reason: what failed; stands in log lines, so it holds no values of rows and no words of the target's answer.
+        detail: what the target answered; may quote rows. Only dead letters carry it (`dlq.include_server_detail`).
+    """
+
+    def __init__(self, reason: str = "", *, detail: str = "") -> None:
+        self.detail = detail
+        super().__init__(reason)
 
 
 SinkDeliveryFailedError = SinkError
@@ -132,7 +147,8 @@ SinkDeliveryFailedError = SinkError
 
 
 class SinkNotConnected(SinkError):
-    """Raised when a sink is used before connect() succeeded or after the connection was lost."""
+    """Raised when the target can't be reached: before connect() succeeded, when the connection is lost, when nothing
+    is answered in time."""
 
 
 class SinkRejected(SinkError):
@@ -147,19 +163,20 @@ class SinkMisconfigured(SinkError):
     Args:
         reason: what the target refused.
         remedy: what to change, in the target or in the configuration.
+        detail: what the target answered, as for every SinkError.
     """
 
-    def __init__(self, reason: str, remedy: str = "") -> None:
+    def __init__(self, reason: str, remedy: str = "", *, detail: str = "") -> None:
         self.remedy = remedy
-        super().__init__(f"{reason}; {remedy}" if remedy else reason)
+        super().__init__(f"{reason}; {remedy}" if remedy else reason, detail=detail)
 
 
 class RetryAfter(SinkError):
     """Raised when the target asks for a pause of `delay_s` seconds before the next attempt."""
 
-    def __init__(self, delay_s: float, reason: str) -> None:
+    def __init__(self, delay_s: float, reason: str, *, detail: str = "") -> None:
         self.delay_s = delay_s
-        super().__init__(f"{reason}; retry after {delay_s:g} s")
+        super().__init__(f"{reason}; retry after {delay_s:g} s", detail=detail)
 
 
 class BatchFailed(SinkError):
@@ -171,4 +188,8 @@ class BatchFailed(SinkError):
     def __init__(self, failures: Mapping[int, Exception]) -> None:
         self.failures = dict(failures)
         first = next(iter(self.failures.values()), None)
-        super().__init__(f"{len(self.failures)} payloads of the batch failed; the first: {first}")
+        try:
+            text = str(first)
+        except Exception:  # the text of a broken value
+            text = type(first).__name__
+        super().__init__(f"{len(self.failures)} payloads of the batch failed; the first: {text}")

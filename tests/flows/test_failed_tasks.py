@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,13 @@ from drakkar_flow.testing import FlowRun, ScriptedExecutor, run_flow
 from support.handlers import LANE, PerRecord, Watching, config, ends, group_of, task
 
 
+def changed(task_id: str, offsets: list[Any]) -> ExecutorTask:
+    """A task whose offsets a hook changed after it made it."""
+    made = task(task_id, 0)
+    made.source_offsets = offsets
+    return made
+
+
 @pytest.mark.parametrize(
     ("answer", "problem"),
     [
@@ -34,7 +42,7 @@ from support.handlers import LANE, PerRecord, Watching, config, ends, group_of, 
         ("perhaps", "on_error: 'perhaps' is not a valid ErrorAction"),
         (["t1"], "on_error returned a list with something else than tasks"),
         ([task("r", 1), 5], "on_error returned a list with something else than tasks"),
-        ([ExecutorTask(task_id="r", source_offsets=["3"])], "on_error returned a list with something else than tasks"),
+        ([changed("r", ["3"])], "on_error returned a list with something else than tasks"),
     ],
     ids=["raises", "none", "unknown", "strings", "mixed", "bad-offsets"],
 )
@@ -72,8 +80,8 @@ def test_d21_what_on_error_cannot_answer_is_a_skip(answer, problem, is_async):
         (None, "arrange must return a list of ExecutorTask with the offsets they work for, not NoneType"),
         ("ab", "not str"),
         ([1, "x"], "not a list of int, str"),
-        ([ExecutorTask(task_id="t", source_offsets=["7"])], "not one whose source_offsets are ['7']"),
-        ([task("a", 0), ExecutorTask(task_id="t", source_offsets=[None])], "not one whose source_offsets are [None]"),
+        ([changed("t", ["7"])], "not one whose source_offsets are ['7']"),
+        ([task("a", 0), changed("t", [None])], "not one whose source_offsets are [None]"),
     ],
     ids=["raises", "none", "text", "mixed", "offset-is-text", "offset-no-number"],
 )

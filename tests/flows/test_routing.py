@@ -9,11 +9,12 @@ from drakkar_flow import (
     DrakkarConfig,
     ExecutorTask,
     FilePayload,
+    HttpPayload,
     KafkaPayload,
     SqlitePayload,
     StreamFlow,
 )
-from drakkar_flow.graph.nodes import JsonlSink, KafkaSink, SqliteSink
+from drakkar_flow.graph.nodes import HttpSink, JsonlSink, KafkaSink
 from drakkar_flow.model.outcome import FailureKind
 from drakkar_flow.testing import FlowRun, MemorySink, run_flow
 
@@ -50,12 +51,12 @@ def test_a_payload_goes_to_the_sink_it_names():
 def test_a_payload_without_a_name_goes_to_the_only_sink_of_its_kind():
     """Kinds tell payloads apart where names don't."""
     sinks = [MemorySink("k"), MemorySink("f", kind="filesystem"), MemorySink("s", kind="sqlite")]
-    payloads = [FilePayload(path="x", data=1), SqlitePayload(table="x", data=2), KafkaPayload(data=3)]
+    payloads = [FilePayload(path="x", data=1), SqlitePayload(table="x", data={"n": 2}), KafkaPayload(data=3)]
     outcome = run_flow(flow_of(*payloads), range(3), sinks=sinks)
     assert {sink: [p.data for p in written] for sink, written in outcome.deliveries.items()} == {
         "kafka-k": [3],
         "filesystem-f": [1],
-        "sqlite-s": [2],
+        "sqlite-s": [{"n": 2}],
     }
 
 
@@ -102,12 +103,12 @@ def test_one_payload_that_can_not_be_routed_leaves_the_others_alone():
 
 def test_a_plain_value_goes_to_every_sink_wrapped_as_its_payload():
     """Each sink gets the value once, as its own kind of payload; the record's key goes along."""
-    sinks = [MemorySink("k"), MemorySink("f", kind="filesystem"), MemorySink("s", kind="sqlite")]
+    sinks = [MemorySink("k"), MemorySink("f", kind="filesystem"), MemorySink("h", kind="http")]
     outcome = run_flow(StreamFlow("all").decode(int).route(), [7, 8], sinks=sinks)
     assert outcome.deliveries == {
         "kafka-k": [KafkaPayload(data=n, sink="k") for n in (7, 8)],
         "filesystem-f": [FilePayload(path="f.jsonl", data=n, sink="f") for n in (7, 8)],
-        "sqlite-s": [SqlitePayload(table="s", data=n, sink="s") for n in (7, 8)],
+        "http-h": [HttpPayload(data=n, sink="h") for n in (7, 8)],
     }
     assert outcome.committed == {LANE: 2}
 
@@ -126,8 +127,8 @@ def test_only_the_sinks_a_flow_lists_get_its_values():
 
 def test_every_sinks_share_is_waited_for():
     """A value for three sinks: its offset waits for whichever is the last."""
-    flow = StreamFlow("three").decode(int).route(KafkaSink("a"), JsonlSink("b"), SqliteSink("c"))
-    for slow in ("kafka-a", "filesystem-b", "sqlite-c"):
+    flow = StreamFlow("three").decode(int).route(KafkaSink("a"), JsonlSink("b"), HttpSink("c"))
+    for slow in ("kafka-a", "filesystem-b", "http-c"):
         with FlowRun(flow, [1], open_end=True) as run:
             run.sink(slow).gate.shut()
             run.reader.put([2])

@@ -18,6 +18,7 @@ from bytewax import operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.operators import KeyedStream
 
+from drakkar_flow.config.executor import ProgramConfig
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import (
     Arrange,
@@ -49,7 +50,7 @@ from drakkar_flow.runtime.steps.circuit import Circuit
 from drakkar_flow.runtime.steps.collect import CollectHooks, CollectWorker
 from drakkar_flow.runtime.steps.deadletter import DeadLetterWorker
 from drakkar_flow.runtime.steps.deliver import DeliverSettings, DeliverWorker
-from drakkar_flow.runtime.steps.execute import ExecuteSettings, ExecuteWorker
+from drakkar_flow.runtime.steps.execute import ExecuteSettings, ExecuteWorker, TaskRules
 from drakkar_flow.runtime.steps.labels import Labels
 from drakkar_flow.runtime.steps.line import KeysOf, keys_of
 from drakkar_flow.runtime.steps.parking import Parking
@@ -198,13 +199,16 @@ class _Lowering:
         parts = self._parts
         assert parts.executor is not None
         executor, runtime = parts.config.executor, parts.config.runtime
-        retry = executor.retry.policy(executor.max_retries)
+        rules = {name: self._rules_of(config) for name, config in (parts.programs or {"": executor}).items()}
+        default = rules.pop("")
         settings = ExecuteSettings(
-            retry=retry if parts.task_backoff is None else replace(retry, backoff=parts.task_backoff),
+            retry=default.retry,
             on_error=node.on_error,
             default=ErrorAction(runtime.on_task_error),
             keys=_keys_of(node, executor.ordering),
             priority=node.priority,
+            ok_exit_codes=default.ok_exit_codes,
+            named=rules,
         )
         parking = Parking(parts.bridge, parts.flight, max(1, runtime.max_in_flight_records // 2))
         make = partial(
@@ -219,6 +223,10 @@ class _Lowering:
             settings,
         )
         return self._async(step, up, make)
+
+    def _rules_of(self, config: ProgramConfig) -> TaskRules:
+        retry, backoff = config.retry.policy(config.max_retries), self._parts.task_backoff
+        return TaskRules(retry if backoff is None else replace(retry, backoff=backoff), config.success_codes)
 
     @_lower.register
     def _(self, node: Collect, step: str, up: Stream) -> Stream:

@@ -100,6 +100,9 @@ class DlqConfig(Section):
     """Encryption and login; null takes kafka.security when the brokers are kafka.brokers, else none."""
     client_config: dict[str, Any] = {}
     """Further librdkafka producer properties."""
+    include_server_detail: bool = True
+    """Whether letters carry what a sink's target answered, in the header `drakkar.server_detail`: PostgreSQL's DETAIL,
+    the beginning of an HTTP body. It may quote rows; log lines never have it."""
     on_failure: Literal["stall", "drop"] = "stall"
     """When that topic fails too: `stall` keeps trying and the offset stays, `drop` gives the letter up."""
     stop_after: int = Field(default=10, ge=0)

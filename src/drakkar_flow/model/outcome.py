@@ -68,7 +68,8 @@ class Failure(msgspec.Struct, kw_only=True):
     `sink_name` and `attempts` for failed deliveries; `task_id` where it is about one task. `to_dlq` is
     set where a handler asked for the dead letter queue by itself, whatever the flow's error route
     says. `labels` are the handler's own names of the records of `holds`, in the same order; empty
-    where it names none.
+    where it names none. `detail` is what a sink's target answered; it may quote rows, so no log line
+    has it.
 
     For the brake: `cause` is `error` without what differs from record to record; `proof` is what must succeed to
     refute it, the stage unless given; `refuted` tells that it has succeeded for others of the same batch, `mark`
@@ -80,6 +81,7 @@ class Failure(msgspec.Struct, kw_only=True):
     stage: str
     error: str
     holds: tuple[Hold, ...]
+    detail: str = ""
     exception_class: str = ""
     stacktrace: str = ""
     task: ExecutorError | None = None

@@ -168,9 +168,10 @@ class CommitFailed(Event, frozen=True):
 
 
 class TasksStarted(Event, frozen=True):
-    """Tasks were handed to the executor."""
+    """Tasks were handed to an executor; `executor_name`, here and elsewhere, is empty for the default one."""
 
     count: int
+    executor_name: str = ""
 
 
 class TasksPrecomputed(Event, frozen=True):
@@ -201,6 +202,7 @@ class TaskFinished(Event, frozen=True):
     spawn_s: float
     stdout_truncated: bool = False
     stderr_truncated: bool = False
+    executor_name: str = ""
 
 
 class TasksCompleted(Event, frozen=True):
@@ -208,6 +210,7 @@ class TasksCompleted(Event, frozen=True):
 
     durations_s: tuple[float, ...]
     queue_waits_s: tuple[float, ...]
+    executor_name: str = ""
 
 
 class TaskFellBack(Event, frozen=True):
@@ -216,6 +219,7 @@ class TaskFellBack(Event, frozen=True):
     task_id: str
     reason: str
     offsets: tuple[int, ...] = ()
+    executor_name: str = ""
 
 
 class HookRan(Event, frozen=True):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import traceback
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
 
 from drakkar_flow.errors import BatchFailed, DecodeError, RoutingError, SinkMisconfigured, SinkRejected
 from drakkar_flow.kernel.brake import Cause, normalised
@@ -13,9 +16,13 @@ from drakkar_flow.model.outcome import Blame, Delivery, Failure, FailureKind, Ho
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.about import About
 
-__all__ = ["about", "by_lane", "cause_of", "describe", "failure_of", "is_cancelled"]
+__all__ = ["about", "by_lane", "cause_of", "describe", "failure_of", "is_cancelled", "located"]
 
 _STACK_LIMIT = 8192
+_LIBRARY: Final = str(Path(__file__).parents[1])
+_MISCALLS: Final = ("Missing required argument", "Unexpected keyword argument", "Extra positional arguments")
+"""How a task or a payload refuses arguments it does not have."""
+_HINT: Final = ": write source_offsets=[record.offset], or make the task with record.task(args=[...])"
 
 
 def failure_of(
@@ -28,6 +35,7 @@ def failure_of(
         stage=stage,
         error=describe(error),
         holds=tuple(holds),
+        detail=getattr(error, "detail", ""),
         exception_class=f"{type(error).__module__}.{type(error).__qualname__}",
         stacktrace=stack,
         task_id=task_id,
@@ -76,9 +84,35 @@ def describe(error: BaseException) -> str:
     name = type(error).__name__
     try:
         text = str(error)
-    except Exception as exc:
-        return f"{name}, whose text raises {type(exc).__name__}"
+    except Exception as broken:  # an exception's own text may depend on a broken value
+        text = f"{name}, whose text raises {type(broken).__name__}"
     return f"{name}: {text}" if text and isinstance(error, KeyError | SystemExit) else text or name
+
+
+def located(hook: str, function: Callable[..., Any] | None, error: BaseException) -> BaseException:
+    """Replace an error of our own classes, or of what a hook returned, by one line with the place in the user's code.
+
+    What is raised by the user's code itself is returned as it is, for its stack says more.
+    """
+    if not isinstance(error, TypeError | ValueError):
+        return error
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = not frames or frames[-1].filename.startswith(_LIBRARY)
+    text = str(error)
+    if not (ours or text.startswith(_MISCALLS)):
+        return error
+    theirs = [frame for frame in frames if not frame.filename.startswith(_LIBRARY)]
+    place = f"{theirs[-1].filename}:{theirs[-1].lineno}" if theirs else _defined_at(function)
+    if text == "Missing required argument 'source_offsets'":
+        text += _HINT
+    if text.startswith(hook):
+        return TypeError(f"{text} ({place})")
+    return TypeError(f"{hook} at {place}: {text}")
+
+
+def _defined_at(function: Callable[..., Any] | None) -> str:
+    code = getattr(inspect.unwrap(getattr(function, "__func__", function)), "__code__", None) if function else None
+    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else repr(function)
 
 
 def is_cancelled() -> bool:

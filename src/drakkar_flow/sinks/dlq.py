@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from drakkar_flow.errors import BatchFailed, SinkError
 from drakkar_flow.model.outcome import Failure
 from drakkar_flow.sinks.kafka_client import TooLarge, producer_config
@@ -28,6 +30,7 @@ class DeadLetterQueue:
         brokers: bootstrap servers.
         client_config: further librdkafka producer properties.
         delivery_timeout_s: seconds after which a letter that no broker acknowledged counts as failed.
+        include_server_detail: whether letters carry what a sink's target answered.
     """
 
     def __init__(
@@ -37,8 +40,10 @@ class DeadLetterQueue:
         client_config: Mapping[str, Any] | None = None,
         *,
         delivery_timeout_s: float = 30.0,
+        include_server_detail: bool = True,
     ) -> None:
         config = producer_config(brokers, client_config or {}, delivery_timeout_s=delivery_timeout_s)
+        self._include_server_detail = include_server_detail
         self._writer = KafkaWriter("dlq", topic, config)
 
     async def connect(self) -> None:
@@ -58,6 +63,8 @@ class DeadLetterQueue:
             SinkNotConnected: before `connect`, or after `close`.
         """
         now_s = time.time()
+        if not self._include_server_detail:
+            failures = [msgspec.structs.replace(failure, detail="") for failure in failures]
         owners: list[tuple[int, int]] = []
         letters: list[Letter] = []
         broken: dict[int, SinkError] = {}

@@ -14,6 +14,7 @@ from drakkar_flow.sinks.plain import MAX_TEXT_BYTES, Plain, cut, text_of, text_o
 
 __all__ = [
     "CONNECT_PREFIX",
+    "DETAIL_HEADER",
     "LABEL_HEADER",
     "MINIMAL",
     "REPLACED_HEADER",
@@ -37,6 +38,8 @@ TASK_ID_HEADER = "drakkar.task_id"
 """The header with the id of the task that failed, or whose result could not be taken or delivered."""
 LABEL_HEADER = "drakkar.label"
 """The header with the name that the handler's `message_label` gives the record."""
+DETAIL_HEADER = "drakkar.server_detail"
+"""The header with the answer of the target that refused a delivery, which may quote rows."""
 TRUNCATED_HEADER = "drakkar.truncated"
 """The header of a letter that was cut: the size of what was cut, the value or the payload, in bytes."""
 
@@ -55,6 +58,7 @@ MINIMAL = -1
 _MINIMAL_TEXT_BYTES = 100
 MAX_STDIN_BYTES = 64 * 1024
 MAX_ARGS_BYTES = 64 * 1024
+_OURS = frozenset({TASK_HEADER, TASK_ID_HEADER, LABEL_HEADER, DETAIL_HEADER, TRUNCATED_HEADER, REPLACED_HEADER})
 
 Labels = Mapping[str, str]
 """The handler's names of records, by topic:partition:offset."""
@@ -76,7 +80,8 @@ def dead_letter_messages(failure: Failure, now_s: float, max_value_bytes: int | 
     and `attempt_count`; its key is the payload's, or else the record's. Every other failure becomes
     one letter per held record with the record's own key, value and headers; a failed task is added
     as the header `drakkar.task`, the name that `message_label` gives a record as `drakkar.label`; what
-    is about one task has its id in `drakkar.task_id`. All letters carry Kafka Connect's
+    is about one task has its id in `drakkar.task_id`; what a sink's target answered is in
+    `drakkar.server_detail`. All letters carry Kafka Connect's
     `__connect.errors.*` headers; those of an earlier letter, when a record fails again after it was
     sent back, are replaced.
 
@@ -205,6 +210,8 @@ def _error_headers(
         headers += [(name, _bytes_of(value)) for name, value in record.headers or () if name in history]
     if record is not None and record.label in labels:
         headers.append((LABEL_HEADER, cut(labels[record.label], most)))
+    if failure.detail:
+        headers.append((DETAIL_HEADER, cut(failure.detail, most)))
     return headers
 
 
@@ -284,6 +291,3 @@ def _bytes_of(value: Any) -> bytes:
 def is_letter_header(header: str) -> bool:
     """Whether a header says something about a letter, and is none of the record's own."""
     return header.startswith(CONNECT_PREFIX) or header in _OURS
-
-
-_OURS = (TASK_HEADER, TASK_ID_HEADER, LABEL_HEADER, TRUNCATED_HEADER, REPLACED_HEADER)

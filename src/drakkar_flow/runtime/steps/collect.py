@@ -16,7 +16,7 @@ from drakkar_flow.observe.about import About
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import HookRan, HooksRan, WindowFinished
 from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.failures import describe, failure_of
+from drakkar_flow.runtime.failures import describe, failure_of, located
 from drakkar_flow.runtime.memory import Charge
 from drakkar_flow.runtime.steps.step import Worker
 from drakkar_flow.runtime.steps.windows import Ending, Group, TaskRun, WindowRun
@@ -51,6 +51,10 @@ class CollectHooks:
         if self.on_window is not None:
             return "on_window_complete"
         return "on_message_complete" if self.on_message is not None else "on_task_complete"
+
+    def function(self, hook: str) -> Hook:
+        """The function of a hook."""
+        return {"on_message_complete": self.on_message, "on_window_complete": self.on_window}.get(hook, self.on_task)
 
 
 class CollectWorker(Worker):
@@ -130,7 +134,7 @@ class CollectWorker(Worker):
                 decided_by="" if dead else run.decided_by,
                 blame=Blame.FLOW if error.kind in _UNSTARTED else Blame.RECORD,
                 cause=f"{error.kind} {error.exit_code} {normalised(error.exception or '')}",
-                proof=run.task.binary_path,
+                proof=run.program,
                 mark=run.mark,
             )
         )
@@ -211,6 +215,7 @@ class CollectWorker(Worker):
             except TypeError as exc:
                 error = TypeError(f"{hook} returned {exc}")
         if error is not None:
+            error = located(hook, self._hooks.function(hook), error)
             about = About.of((group.record for group in groups), (task_id,))
             self._bus.emit(HookRan(hook, took_s, describe(error), error, about))
             holds = [group.hold() for group in groups]

@@ -150,6 +150,7 @@ def _shares(record: Record, values: list[Any]) -> list[Record]:
         record.payload = values[0]
         return [record]
     shares = []
+    record.task_counter = record.task_counter or [0]  # shared, so that their tasks get different ids
     if record.held is None:
         record.held = [0]  # in common: what is charged to one share is returned with the last
     for value, credit in zip(values, split(record.credit, len(values)), strict=True):

@@ -129,6 +129,11 @@ class TaskRun(msgspec.Struct, eq=False):
         return About.of((group.record for group in self.groups), (self.task.task_id,))
 
     @property
+    def program(self) -> tuple[str, str]:
+        """The executor and the program that the task names, as text whatever a hook put there: what must work for it."""
+        return str(self.task.executor), str(self.task.binary_path)
+
+    @property
     def lead(self) -> Record:
         """The first record it works for: what it is named and fenced by."""
         return self.groups[0].record
@@ -242,15 +247,17 @@ def _left_by(error: ExecutorError) -> ExecutorResult:
         pid=error.pid,
         stdout_truncated=error.stdout_truncated,
         stderr_truncated=error.stderr_truncated,
+        raw_stdout=error.raw_stdout,
+        raw_stderr=error.raw_stderr,
     )
 
 
 def are_tasks(value: Any) -> bool:
-    """Whether a hook returned a list of tasks that name their offsets as numbers."""
+    """Whether a hook returned a list of tasks that have an id and name their offsets as numbers."""
     if not isinstance(value, list | tuple):
         return False
     for task in value:
-        if type(task) is not ExecutorTask:
+        if type(task) is not ExecutorTask or type(task.task_id) is not str:
             return False
         offsets: Any = task.source_offsets
         if not isinstance(offsets, list | tuple):
