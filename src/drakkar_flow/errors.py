@@ -22,7 +22,7 @@ DrakkarFlowError
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 __all__ = [
@@ -80,7 +80,15 @@ class ProblemsError(DrakkarFlowError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join([f"{self.title}:", *(f"  - {p}" for p in self.problems)]))
+        super().__init__(self._text())
+
+    def redact(self, redact: Callable[[str], str]) -> None:
+        """Apply `redact` to every text, so that no secret is printed."""
+        self.problems = tuple(Problem(redact(p.where), redact(p.what), redact(p.remedy)) for p in self.problems)
+        self.args = (self._text(),)
+
+    def _text(self) -> str:
+        return "\n".join([f"{self.title}:", *(f"  - {p}" for p in self.problems)])
 
 
 class ConfigError(ProblemsError):
