@@ -130,7 +130,8 @@ def _safely_redacted(failure: Failure, redact: Callable[[str], str]) -> Failure:
     try:
         return redacted(failure, redact)
     except Exception:  # a task that a handler has spoiled; its texts must not get out all the same
-        return msgspec.structs.replace(failure, task=None, error=_masked(failure.error, redact), stacktrace="", detail="")
+        error = _masked(failure.error, redact)
+        return msgspec.structs.replace(failure, task=None, error=error, stacktrace="", detail="")
 
 
 def _masked(value: Any, redact: Callable[[str], str]) -> Any:
