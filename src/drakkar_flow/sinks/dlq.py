@@ -130,8 +130,9 @@ def _safely_redacted(failure: Failure, redact: Callable[[str], str]) -> Failure:
     try:
         return redacted(failure, redact)
     except Exception:  # a task that a handler has spoiled; its texts must not get out all the same
-        error = _masked(failure.error, redact)
-        return msgspec.structs.replace(failure, task=None, error=error, stacktrace="", detail="")
+        return msgspec.structs.replace(
+            failure, task=None, error=_masked(failure.error, redact), stacktrace="", detail=""
+        )
 
 
 def _masked(value: Any, redact: Callable[[str], str]) -> Any:
