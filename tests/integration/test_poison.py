@@ -27,7 +27,7 @@ def test_undecodable_records_are_counted_exactly(scene: Scene, percent: int) -> 
     poisoned = {number for number in range(RECORDS) if number % (100 // percent) == 0}
     values = [f"poison {number}" if number in poisoned else str(number) for number in range(RECORDS)]
     produce(scene.bootstrap, scene.source, values, keys=list(map(str, range(RECORDS))))
-    worker = scene.start("decoding")
+    worker = scene.start("decoding", {"dlq": {"stop_after": 10 if percent < 100 else 0}})
     scene.until_finished()
     assert worker.terminate() == 0, worker.stderr
     assert _dead_values(scene) == Counter(f"poison {number}".encode() for number in poisoned)

@@ -108,8 +108,9 @@ class TaskRun(msgspec.Struct, eq=False):
 
     def hook_failed(self, reason: str) -> None:
         """Count as failed for the hooks that follow: exit code -1 in its window, an error in its group."""
-        result, self.result = self.result, None
-        if result is not None:
+        result = self.result
+        if isinstance(result, ExecutorResult):
+            self.result = None
             self.error = ExecutorError(
                 task=self.task,
                 kind="internal",
