@@ -20,7 +20,7 @@ DrakkarFlowError
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = [
     "BatchFailed",
@@ -57,6 +57,17 @@ class Problem:
     where: str
     what: str
     remedy: str = ""
+    place: str = field(default="", compare=False)
+    """`file:line` of the user's code; empty where `where` names the place."""
+
+    @property
+    def placed(self) -> str:
+        """The whole problem with its place in the user's code in front.
+
+        >>> Problem("step map", "3 can't be called", place="job.py:7").placed
+        "job.py:7 step map: 3 can't be called"
+        """
+        return f"{self.place} {self}" if self.place else str(self)
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.what}" if self.where else self.what
@@ -74,7 +85,7 @@ class ProblemsError(DrakkarFlowError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join([f"{self.title}:", *(f"  - {p}" for p in self.problems)]))
+        super().__init__("\n".join([f"{self.title}:", *(f"  - {p.placed}" for p in self.problems)]))
 
 
 class ConfigError(ProblemsError):

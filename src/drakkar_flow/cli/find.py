@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +14,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from drakkar_flow.errors import FlowError, Problem
+from drakkar_flow.errors import FlowError, Problem, ProblemsError
+from drakkar_flow.graph.places import shown
 
 __all__ = ["find_flow"]
 
 _SETTINGS: Final = (".yaml", ".yml")
+_FOREIGN: Final = tuple(
+    {sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    | {str(Path(__file__).resolve().parents[1]) + os.sep}
+)
+"""Directories of files that are no code of the user's."""
 
 
 def find_flow(target: str) -> tuple[Any, Path | None]:
@@ -57,7 +65,7 @@ def _from_file(path: Path) -> ModuleType:
         raise FlowError([Problem(str(path), "is no Python file", "its name must end in .py")])
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
-    with _told(str(path)):
+    with _import_problems(str(path)):
         spec.loader.exec_module(module)
     return module
 
@@ -65,15 +73,17 @@ def _from_file(path: Path) -> ModuleType:
 def _from_name(name: str) -> ModuleType:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    with _told(name):
+    with _import_problems(name):
         return importlib.import_module(name)
 
 
 @contextmanager
-def _told(place: str) -> Iterator[None]:
-    """Makes a problem of whatever goes wrong while a user's module is imported."""
+def _import_problems(place: str) -> Iterator[None]:
+    """Turns whatever the import of a user's module raises into a FlowError; our own errors pass as they are."""
     try:
         yield
+    except ProblemsError:
+        raise
     except ModuleNotFoundError as exc:
         if place != exc.name and not place.startswith(f"{exc.name}."):
             raise FlowError([_import_problem(place, exc)]) from exc
@@ -106,11 +116,23 @@ def _is_handler(value: object, module: ModuleType) -> bool:
 
 
 def _import_problem(where: str, exc: Exception) -> Problem:
-    if isinstance(exc, SyntaxError):
-        said, places = exc.msg, [f"{exc.filename}:{exc.lineno}"]
+    said = str(exc).partition("\n")[0]
+    if isinstance(exc, SyntaxError) and exc.filename and exc.lineno:
+        said, places = exc.msg, [shown(exc.filename, exc.lineno)]
+    elif isinstance(exc, SyntaxError | UnicodeDecodeError):
+        return Problem(where, f"is no Python source: {said}", "give the path of a Python file with a flow")
+    elif isinstance(exc, OSError) and exc.filename and Path(exc.filename) == Path(where):
+        return Problem(where, f"can't be read: {exc.strerror}", "make it readable, or give another file")
     else:
-        frames = traceback.extract_tb(exc.__traceback__)
-        inner = [frame for frame in frames if frame.filename != __file__ and not frame.filename.startswith("<frozen")]
-        said, places = str(exc), [f"{frame.filename}:{frame.lineno}" for frame in inner[-1:]]
-    what = " at ".join([f"it can't be imported: {type(exc).__name__}: {said}", *places])
-    return Problem(where, what, "mend the file")
+        places = _user_frames(exc)
+    what = " at ".join([f"it can't be imported: {type(exc).__name__}: {said}", *places[:1]])
+    called = f" (called from {', '.join(places[1:])})" if places[1:] else ""
+    return Problem(where, what + called, "fix the file")
+
+
+def _user_frames(exc: BaseException) -> list[str]:
+    """`file:line` of the frames in the user's own files, the innermost first; of all frames when there are none."""
+    frames = [frame for frame in traceback.extract_tb(exc.__traceback__) if not frame.filename.startswith("<frozen")]
+    inner = [frame for frame in frames if frame.filename != __file__]
+    own = [frame for frame in inner if not frame.filename.startswith(_FOREIGN)] or inner[-1:]
+    return [shown(frame.filename, frame.lineno or 0) for frame in reversed(own)]

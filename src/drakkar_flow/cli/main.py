@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from drakkar_flow._version import __version__
-from drakkar_flow.cli import config, graph, init, run, test, worker
+from drakkar_flow.cli import check, config, graph, init, lint, run, test, worker
 from drakkar_flow.errors import DrakkarFlowError, ProblemsError
 
 __all__ = ["app", "main"]
@@ -19,13 +19,15 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     help="Kafka messages in, external programs at work, results to sinks.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 
 # The subcommands, one module each: a group brings its own Typer (add_typer), a single command is a function
 # (`app.command("run")(run.run)`).
 app.command("init")(init.init)
+app.command("lint")(lint.lint)
+app.command("check")(check.check)
 app.command("run")(run.run)
 app.command("graph")(graph.graph)
 app.command("test")(test.run_files)
@@ -61,7 +63,7 @@ def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it with th
 def _options(
     *,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+        bool, typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Holds the options of the command itself."""

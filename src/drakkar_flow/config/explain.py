@@ -8,6 +8,7 @@ from typing import Final
 from pydantic import SecretStr
 from pydantic_core import ErrorDetails
 
+from drakkar_flow.config.kafka_names import here_called
 from drakkar_flow.config.layers import Layer
 from drakkar_flow.config.redact import MASK, is_sensitive, mask_url
 from drakkar_flow.config.schema import ROOT, Path, Type, fields_at, is_secret, places_of, similar, type_at
@@ -108,7 +109,11 @@ def _remedy_for_unknown(path: Path, root: Type) -> str:
     key = str(last)
     known = fields_at(tuple(parent), root)
     near = similar(key.lower().replace("-", "_"), known)
+    kafka = here_called(path)
     elsewhere = "" if path[0] == "app" else " or ".join(places_of(key)[:4])
+    if kafka:
+        doubt = f", or does it belong under {elsewhere}?" if elsewhere and kafka.endswith("?") else kafka[-1]
+        return f"{kafka[:-1]}{doubt}"
     if near:
         doubt = f", or does it belong under {elsewhere}" if elsewhere else ""
         return f"did you mean {' or '.join(map(repr, near))}{doubt}?"

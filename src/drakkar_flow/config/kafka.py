@@ -4,40 +4,14 @@ from __future__ import annotations
 
 import re
 import warnings
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from drakkar_flow.config.base import NO_PAGE, Section
+from drakkar_flow.config.kafka_names import RESERVED
 
 __all__ = ["KafkaConfig", "KafkaSecurityConfig", "client_properties", "security_properties"]
-
-_RESERVED: Final = {
-    "bootstrap.servers": "it is kafka.brokers",
-    "metadata.broker.list": "it is kafka.brokers",
-    "group.id": "it is kafka.consumer_group",
-    "group.instance.id": "it is kafka.group_instance_id",
-    "group.protocol": "it is kafka.group_protocol",
-    "auto.offset.reset": "it is kafka.auto_offset_reset",
-    "max.poll.interval.ms": "it is kafka.max_poll_interval_ms",
-    "session.timeout.ms": "it is kafka.session_timeout_ms",
-    "heartbeat.interval.ms": "it is kafka.heartbeat_interval_ms",
-    "enable.auto.commit": "offsets are committed only after delivery",
-    "enable.auto.offset.store": "offsets are committed only after delivery",
-    "auto.commit.interval.ms": "offsets are committed only after delivery",
-    "partition.assignment.strategy": "handing over partitions without loss needs cooperative-sticky",
-    "enable.partition.eof": "the source decides it",
-    "security.protocol": "it is kafka.security.protocol",
-    "sasl.mechanism": "it is kafka.security.sasl_mechanism",
-    "sasl.mechanisms": "it is kafka.security.sasl_mechanism",
-    "sasl.username": "it is kafka.security.sasl_username",
-    "sasl.password": "it is kafka.security.sasl_password",
-    "ssl.ca.location": "it is kafka.security.ssl_ca_location",
-    "ssl.certificate.location": "it is kafka.security.ssl_certificate_location",
-    "ssl.key.location": "it is kafka.security.ssl_key_location",
-    "ssl.key.password": "it is kafka.security.ssl_key_password",
-    "ssl.endpoint.identification.algorithm": "it is kafka.security.ssl_endpoint_identification_algorithm",
-}
 
 
 class KafkaSecurityConfig(Section):
@@ -89,11 +63,13 @@ class KafkaConfig(Section):
     brokers: str = Field(default="localhost:9092", min_length=1)
     """Bootstrap servers, `host:port` separated by commas."""
     source_topic: str = Field(default="input-events", min_length=1)
-    """The topic read; one that starts with `^` is a regular expression."""
+    """The topic read; one that starts with `^` is a regular expression. A run refuses to start when neither this, nor
+    source_topics, nor the flow names one: the default is for tests."""
     source_topics: list[str] = []
     """Several topics to read, instead of source_topic; one that starts with `^` is a regular expression."""
     consumer_group: str = Field(default="drakkar-workers", min_length=1)
-    """The consumer group, which shares the partitions and owns the committed offsets."""
+    """The consumer group, which shares the partitions and owns the committed offsets. A run refuses to start without
+    it: the default is for tests."""
     max_poll_records: int = Field(default=100, ge=1, le=1_000_000)
     """The most records taken from the consumer per call."""
     max_poll_interval_ms: int = Field(default=300_000, ge=1, le=86_400_000)
@@ -160,7 +136,7 @@ class KafkaConfig(Section):
     @field_validator("client_config")
     @classmethod
     def _free_of_ours(cls, properties: dict[str, Any]) -> dict[str, Any]:
-        refused = [f"{name!r} can't be set here: {_RESERVED[name]}" for name in properties if name in _RESERVED]
+        refused = [f"{name!r} can't be set here: {RESERVED[name]}" for name in properties if name in RESERVED]
         nested = [f"{name!r} must be a single value" for name, value in properties.items() if not _is_scalar(value)]
         if refused or nested:
             raise ValueError("; ".join(refused + nested))

@@ -24,7 +24,7 @@ from drakkar_flow.runtime.parts import Parts, SinkPart
 from drakkar_flow.sinks.dlq import DeadLetterQueue
 from drakkar_flow.sinks.registry import SPECS
 
-__all__ = ["build_parts", "settle_topics"]
+__all__ = ["build_parts", "consumer_properties", "resolve_sinks", "settle_topics", "with_brokers"]
 
 _MIB = 1024 * 1024
 _PREFETCH_KIB = 16 * 1024  # librdkafka's own read-ahead, all partitions together
@@ -121,7 +121,8 @@ def consumer_properties(kafka: KafkaConfig) -> dict[str, Any]:
     return properties
 
 
-def _sinks(route: Route, config: DrakkarConfig) -> dict[str, SinkPart]:
+def resolve_sinks(route: Route, config: DrakkarConfig) -> tuple[dict[str, SinkPart], list[Problem]]:
+    """The sinks a route names, or all that are configured, none connected; and what is wrong with the others."""
     configured = {kind: dict(named) for kind, named in config.sinks if isinstance(named, dict)}
     wanted = list(route.sinks) or [SinkRef(kind, name) for kind, names in configured.items() for name in names]
     problems: list[Problem] = []
@@ -134,6 +135,11 @@ def _sinks(route: Route, config: DrakkarConfig) -> dict[str, SinkPart]:
         problems.append(Problem("sinks", "no sink is configured", "add one, e.g. sinks.kafka.results.topic"))
     if problems and config.file is not None and config.file.path is None:
         problems.append(Problem("configuration", str(config.file), "name one with --config or DRAKKAR_CONFIG"))
+    return parts, problems
+
+
+def _sinks(route: Route, config: DrakkarConfig) -> dict[str, SinkPart]:
+    parts, problems = resolve_sinks(route, config)
     if problems:
         raise ConfigError(problems)
     return parts
@@ -161,11 +167,11 @@ def _sink(ref: SinkRef, configured: dict[str, Any], config: DrakkarConfig, probl
             problems.append(Problem(place, error["msg"], "mend the sink's settings in the flow"))
         return None
     timed = settings.model_copy(update={"delivery_timeout_s": config.sinks.timeout_of(settings)})
-    sink = spec.make(ref.name, _with_brokers(timed, config.kafka))
+    sink = spec.make(ref.name, with_brokers(timed, config.kafka))
     return SinkPart(spec, ref.name, settings, sink)
 
 
-def _with_brokers(settings: Any, kafka: KafkaConfig) -> Any:
+def with_brokers(settings: Any, kafka: KafkaConfig) -> Any:
     """A Kafka sink on the source's brokers shares their client settings, and their security unless it has its own."""
     if not hasattr(settings, "brokers"):
         return settings
@@ -177,5 +183,5 @@ def _with_brokers(settings: Any, kafka: KafkaConfig) -> Any:
 
 
 def _dead_letters(config: DrakkarConfig) -> DeadLetterQueue:
-    settings = _with_brokers(config.dlq, config.kafka)
+    settings = with_brokers(config.dlq, config.kafka)
     return DeadLetterQueue(config.dead_letter_topic, settings.brokers, settings.client_config)

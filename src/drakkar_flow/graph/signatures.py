@@ -9,6 +9,7 @@ from typing import Any
 
 from drakkar_flow.errors import Problem
 from drakkar_flow.graph.handler import BaseDrakkarHandler, overrides
+from drakkar_flow.graph.places import place_of
 
 __all__ = ["handler_problems", "misspelled_hooks"]
 
@@ -25,11 +26,11 @@ def handler_problems(handler: BaseDrakkarHandler[Any, Any]) -> Iterator[Problem]
     kind = type(handler).__name__
     if getattr(handler.arrange, "__func__", None) is BaseDrakkarHandler.arrange:
         remedy = "define async def arrange(self, messages, pending), which returns a list of ExecutorTask"
-        yield Problem(kind, "it has no arrange", remedy)
+        yield Problem(kind, "it has no arrange", remedy, place_of(type(handler)))
     for hook in _HOOKS:
         if overrides(handler, hook):
             wanted = list(inspect.signature(getattr(BaseDrakkarHandler, hook)).parameters)
-            yield from _call_problems(f"{kind}.{hook}", getattr(handler, hook), wanted)
+            yield from _call_problems(f"{kind}.{hook}", getattr(handler, hook), wanted, type(handler))
 
 
 def misspelled_hooks(handler: BaseDrakkarHandler[Any, Any]) -> Iterator[tuple[str, str]]:
@@ -40,9 +41,9 @@ def misspelled_hooks(handler: BaseDrakkarHandler[Any, Any]) -> Iterator[tuple[st
                 yield name, hook
 
 
-def _call_problems(where: str, function: Any, wanted: list[str]) -> Iterator[Problem]:
+def _call_problems(where: str, function: Any, wanted: list[str], owner: type) -> Iterator[Problem]:
     if not callable(function):
-        yield Problem(where, f"{function!r} can't be called", "write it as a method")
+        yield Problem(where, f"{function!r} can't be called", "write it as a method", place_of(owner))
         return
     try:
         signature = inspect.signature(function)
@@ -51,4 +52,5 @@ def _call_problems(where: str, function: Any, wanted: list[str]) -> Iterator[Pro
     try:
         signature.bind(*wanted[1:])
     except TypeError as exc:
-        yield Problem(where, f"its parameters {signature} don't fit: {exc}", f"write them as ({', '.join(wanted)})")
+        remedy = f"write them as ({', '.join(wanted)})"
+        yield Problem(where, f"its parameters {signature} don't fit: {exc}", remedy, place_of(function))
