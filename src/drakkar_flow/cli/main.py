@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from drakkar_flow._version import __version__
-from drakkar_flow.cli import check, config, graph, init, lint, run, test, worker
+from drakkar_flow.cli import check, config, graph, init, lint, run, status, test, topics, worker
 from drakkar_flow.errors import DrakkarFlowError, ProblemsError
 
 __all__ = ["app", "main"]
@@ -29,8 +29,10 @@ app.command("init")(init.init)
 app.command("lint")(lint.lint)
 app.command("check")(check.check)
 app.command("run")(run.run)
+app.command("status")(status.status)
 app.command("graph")(graph.graph)
 app.command("test")(test.run_files)
+app.add_typer(topics.app, name="topics")
 app.add_typer(config.app, name="config")
 app.add_typer(worker.app, name="worker")
 

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 
 from drakkar_flow.errors import Problem
 
-__all__ = ["ASK_S", "Wanted", "admin_client", "group_problems", "matching_topics", "topic_problems"]
+__all__ = ["ASK_S", "Wanted", "admin_client", "error_text", "group_problems", "matching_topics", "topic_problems"]
 
 ASK_S = 10.0
 """The longest one question to the brokers may take, in seconds."""
@@ -50,7 +50,7 @@ def topic_problems(client: AdminClient, wanted: Wanted) -> list[Problem]:
         if isinstance(error, KafkaError) and error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             remedy = "create it: drakkar-flow topics create FLOW"
             return [Problem(wanted.where, f"topic {topic!r} does not exist", remedy)]
-        return [Problem(wanted.where, f"topic {topic!r} can't be described: {_text(exc)}", remedy)]
+        return [Problem(wanted.where, f"topic {topic!r} can't be described: {error_text(exc)}", remedy)]
     if wanted.operation not in _names(found.authorized_operations, wanted.operation):
         return [Problem(wanted.where, f"no right to {operation} topic {topic!r}", remedy)]
     return []
@@ -63,7 +63,7 @@ def group_problems(client: AdminClient, group: str) -> list[Problem]:
         asked = client.describe_consumer_groups([group], include_authorized_operations=True, request_timeout=ASK_S)
         found = asked[group].result(2 * ASK_S)
     except (KafkaException, TimeoutError) as exc:
-        return [Problem(where, f"group {group!r} can't be described: {_text(exc)}", remedy)]
+        return [Problem(where, f"group {group!r} can't be described: {error_text(exc)}", remedy)]
     if "READ" not in _names(found.authorized_operations, "READ"):
         return [Problem(where, f"no right to read group {group!r}", remedy)]
     return []
@@ -86,6 +86,7 @@ def _names(operations: Iterable[Any] | None, unknown: str) -> set[str]:
     return {operation.name for operation in operations} if operations is not None else {unknown}
 
 
-def _text(exc: Exception) -> str:
+def error_text(exc: Exception) -> str:
+    """What a Kafka client said, without its codes."""
     error = exc.args[0] if exc.args else exc
     return error.str() if isinstance(error, KafkaError) else str(error) or type(exc).__name__
