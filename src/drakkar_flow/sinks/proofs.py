@@ -21,6 +21,7 @@ Proof = Callable[[str, Any], Awaitable[list[Problem]]]
 
 _ANSWER_S = 10.0
 _UNAUTHORIZED = 13
+_EXPLAINED = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "WITH", "VALUES"})
 _REFUSED = frozenset({401, 403})
 
 
@@ -33,21 +34,26 @@ async def _postgres(where: str, settings: PostgresSinkConfig) -> list[Problem]:
     try:
         if await connection.fetchval("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool"):
             problems.append(Problem(f"{where}.dsn", "the server is read-only", "connect to the primary"))
-        for name, text in settings.statements.items():
+        for number, (name, text) in enumerate(settings.statements.items()):
             sql, parameters = named_statement(text)
             try:
-                async with connection.transaction():  # EXPLAIN asks for the rights and runs nothing
-                    await connection.execute(f"PREPARE drakkar_flow_check AS {sql}")
-                    nulls = f"({', '.join(['NULL'] * len(parameters))})" if parameters else ""
-                    await connection.execute(f"EXPLAIN EXECUTE drakkar_flow_check{nulls}")
-                    await connection.execute("DEALLOCATE drakkar_flow_check")
+                await connection.prepare(sql)
+                if sql.lstrip("( \n").partition(" ")[0].upper() in _EXPLAINED:
+                    await _explain(connection, f"drakkar_flow_check_{number}", sql, len(parameters))
             except asyncpg.PostgresError as error:
-                what = f"{type(error).__name__}: {error}"
+                what = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
                 remedy = "create what is missing, grant the right, or fix the statement"
                 problems.append(Problem(f"{where}.statements.{name}", what, remedy))
     finally:
         await connection.close()
     return problems
+
+
+async def _explain(connection: Any, name: str, sql: str, parameters: int) -> None:
+    """Ask for the rights that a statement needs; it is planned and not run."""
+    await connection.execute(f"PREPARE {name} AS {sql}")
+    nulls = f"({', '.join(['NULL'] * parameters)})" if parameters else ""
+    await connection.execute(f"EXPLAIN EXECUTE {name}{nulls}")
 
 
 async def _redis(where: str, settings: RedisSinkConfig) -> list[Problem]:
