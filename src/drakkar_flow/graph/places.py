@@ -22,7 +22,7 @@ def user_place() -> str:
         code = frame.f_code.co_filename
         if not code.startswith((_LIBRARY, "<frozen")):
             package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-            return "" if package in _COMMAND else shown(code, frame.f_lineno)
+            return "" if package in _COMMAND or code.startswith("<") else shown(code, frame.f_lineno)
         frame = frame.f_back
     return ""
 
