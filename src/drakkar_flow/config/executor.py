@@ -39,8 +39,9 @@ class ExecutorConfig(Section):
     ordering: Ordering = "unordered"
     """Whose tasks run one at a time, in the order of their offsets: nobody's, those of a partition's records with
     the same key, or all of a partition."""
-    drain_timeout_seconds: float = Field(default=30, gt=0)
-    """Seconds that work in flight gets to finish at shutdown and when a partition is revoked."""
+    drain_timeout_seconds: float = Field(default=20, gt=0)
+    """Seconds that work in flight gets to finish at shutdown and when a partition is revoked. A stop takes at most this
+    and runtime.close_timeout_s."""
     backpressure_high_multiplier: int = Field(default=32, ge=1)
     """Intake pauses when this many tasks per slot are in flight, or more where that is less than 40 ms of work."""
     backpressure_low_multiplier: int = Field(default=4, ge=1)

@@ -33,6 +33,7 @@ from drakkar_flow.engine.life import FlowLife
 from drakkar_flow.engine.memory import CollectorSettings
 from drakkar_flow.engine.offline import source_problems
 from drakkar_flow.engine.startup import check_source, wait_for_common_start
+from drakkar_flow.engine.stop_guard import StopGuard
 from drakkar_flow.engine.watchdog import Watchdog
 from drakkar_flow.errors import ConfigError
 from drakkar_flow.graph.flow import StreamFlow
@@ -87,6 +88,7 @@ class Lifecycle:
         self._health = Health()
         self._watchdog: Watchdog | None = None
         self._server: MetricsServer | None = None
+        self._guard: StopGuard | None = None
         self._collector = CollectorSettings(config.runtime.gc_threshold)
         self._old_signals: dict[int, Handler] = {}
         self._signals = 0
@@ -133,6 +135,9 @@ class Lifecycle:
         self._collector.apply()
         self._watchdog = Watchdog(parts)
         self._watchdog.start()
+        if self._own_signals:
+            self._guard = StopGuard(parts.control, self._report_overdue, EXIT_FAILED)
+            self._guard.start()
         self._life.read()
         return dataflow
 
@@ -265,7 +270,14 @@ class Lifecycle:
             self._restore_signals()
             self._observe_no_more()
 
+    def _report_overdue(self) -> None:
+        self._log.error(
+            "stop_overdue", expect="the process ends now with exit code 1; unfinished records are read again"
+        )
+
     def _observe_no_more(self) -> None:
+        if self._guard is not None:
+            self._guard.close()
         if self._server is not None:
             self._server.close()
         if self._log_listener is not None:
