@@ -12,6 +12,7 @@ from rich.text import Text
 
 from drakkar_flow._version import __version__
 from drakkar_flow.cli import check, config, graph, init, lint, run, status, test, topics, worker
+from drakkar_flow.cli.options import LogFormatOption, LogOptions, Verbose
 from drakkar_flow.errors import DrakkarFlowError, ProblemsError
 
 __all__ = ["app", "main"]
@@ -63,12 +64,16 @@ def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it with th
 
 @app.callback()
 def _options(
+    context: typer.Context,
+    log_format: LogFormatOption = None,
     *,
+    verbose: Verbose = False,
     version: Annotated[
         bool, typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Holds the options of the command itself."""
+    """Keeps the options given before a subcommand for it."""
+    context.obj = LogOptions(verbose, log_format)
 
 
 if __name__ == "__main__":

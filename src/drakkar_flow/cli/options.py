@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,17 @@ import typer
 if TYPE_CHECKING:
     from drakkar_flow.config.load import Loaded
 
-__all__ = ["AsJson", "Assignments", "ConfigOption", "Flow", "LogFormat", "LogFormatOption", "Verbose", "load_for"]
+__all__ = [
+    "AsJson",
+    "Assignments",
+    "ConfigOption",
+    "Flow",
+    "LogFormat",
+    "LogFormatOption",
+    "LogOptions",
+    "Verbose",
+    "load_for",
+]
 
 
 class LogFormat(StrEnum):
@@ -21,6 +32,18 @@ class LogFormat(StrEnum):
     CONSOLE = "console"
     JSON = "json"
     ECS = "ecs"
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """Options about log lines, as they may also stand before the subcommand."""
+
+    verbose: bool = False
+    log_format: LogFormat | None = None
+
+    def assignments(self) -> list[str]:
+        """The settings they stand for, as `--set` takes them."""
+        return [*_LOGGING.get(self.log_format, []), *(["logging.level=DEBUG"] if self.verbose else [])]
 
 
 Flow = Annotated[str, typer.Argument(help="flows/pipeline.py, file.py:NAME or package.module:NAME")]
@@ -37,7 +60,7 @@ LogFormatOption = Annotated[
     LogFormat | None, typer.Option("--log-format", help="Form of log lines; without it, logging.format.")
 ]
 
-_LOGGING = {
+_LOGGING: dict[LogFormat | None, list[str]] = {
     LogFormat.CONSOLE: ["logging.format=console"],
     LogFormat.JSON: ["logging.format=json", "logging.fields=plain"],
     LogFormat.ECS: ["logging.format=json", "logging.fields=ecs"],
@@ -49,11 +72,8 @@ def load_for(
     file: Path | None,
     config: Path | None,
     assignments: list[str],
-    *,
-    verbose: bool = False,
-    log_format: LogFormat | None = None,
 ) -> Loaded:
-    """The configuration of a flow that `find_flow` found, with the options of the command laid over it.
+    """The configuration of a flow that `find_flow` found, with the assignments laid over it.
 
     Raises:
         ConfigError: with everything that is wrong with it.
@@ -62,6 +82,4 @@ def load_for(
     from drakkar_flow.config.load import load
     from drakkar_flow.engine.terse import app_options
 
-    logging = _LOGGING[log_format] if log_format else []
-    logging = [*logging, *(["logging.level=DEBUG"] if verbose else [])]
-    return load(find_config(config, os.environ, file), assignments=[*logging, *assignments], **app_options(found))
+    return load(find_config(config, os.environ, file), assignments=assignments, **app_options(found))

@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 
 from drakkar_flow.cli.find import find_flow
-from drakkar_flow.cli.options import Assignments, ConfigOption, Flow, LogFormatOption, Verbose, load_for
+from drakkar_flow.cli.options import Assignments, ConfigOption, Flow, LogFormatOption, LogOptions, Verbose, load_for
 
 __all__ = ["run"]
 
 
 def run(
+    context: typer.Context,
     flow: Flow,
     config: ConfigOption = None,
     assignments: Assignments = [],  # noqa: B006 - typer's way to say that there is none
@@ -34,5 +35,7 @@ def run(
     from drakkar_flow.engine.runner import StreamingRunner
 
     found, file = find_flow(flow)
-    loaded = load_for(found, file, config, assignments, verbose=verbose, log_format=log_format)
+    before: LogOptions = context.obj
+    logging = LogOptions(verbose or before.verbose, log_format or before.log_format)
+    loaded = load_for(found, file, config, [*logging.assignments(), *assignments])
     raise typer.Exit(StreamingRunner(found, loaded.config).run())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -21,9 +22,9 @@ from drakkar_flow.errors import ConfigError, Problem, ProblemsError
 from drakkar_flow.executor.environment import startup_problems
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.handler import BaseDrakkarHandler, overrides
-from drakkar_flow.graph.nodes import Execute, Persistent, Route
+from drakkar_flow.graph.nodes import Arrange, Execute, Persistent, Route
 from drakkar_flow.graph.places import place_of
-from drakkar_flow.graph.signatures import misspelled_hooks
+from drakkar_flow.graph.signatures import function_problems, misspelled_hooks
 
 __all__ = ["Finding", "configuration_findings", "flow_findings", "source_problems"]
 
@@ -84,6 +85,8 @@ def flow_findings(flow: StreamFlow) -> Iterator[Finding]:
         yield Finding("hook" if hooks and problem.where.partition(".")[0] == hooks else "flow", problem)
     if owner is not None:
         yield from _hook_findings(owner, flow.hooks.warnings)
+    else:
+        yield from (Finding("hook", problem) for problem in function_problems(flow.steps(), flow.hooks))
 
 
 def _hook_findings(owner: BaseDrakkarHandler[Any, Any], warnings: Iterable[str]) -> Iterator[Finding]:
@@ -169,6 +172,20 @@ def _program_findings(flow: StreamFlow, config: DrakkarConfig) -> Iterator[Findi
     if programs.binary_path is None and (programs.mode == "persistent" or isinstance(execute.program, Persistent)):
         problem = Problem("executor.binary_path", "no program is set for the persistent children", "set it")
         yield Finding("program", problem)
+    elif programs.binary_path is None and not _names_programs(flow):
+        remedy = "set it, or give each task a binary_path"
+        problem = Problem("executor.binary_path", "no program is set, and the flow's file names none", remedy)
+        yield Finding("program", problem, is_error=False)
+
+
+def _names_programs(flow: StreamFlow) -> bool:
+    """Whether tasks may say for themselves what is to run, as far as the file that makes them shows."""
+    arrange: Arrange | None = flow.find(Arrange)
+    try:
+        source = inspect.getsource(inspect.getmodule(arrange.fn)) if arrange is not None else ""  # type: ignore[arg-type]
+    except (OSError, TypeError):
+        return True
+    return any(word in source for word in ("binary_path", "executor=", "precomputed"))
 
 
 def _directory_findings(config: DrakkarConfig) -> Iterator[Finding]:

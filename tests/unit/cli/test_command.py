@@ -121,5 +121,7 @@ def test_n18_log_format_and_verbose(tmp_path: Path) -> None:
     assert (console.returncode, "[info     ] drakkar_starting" in console.stderr) == (2, True)
     ecs = ended(*command, "ecs", directory=tmp_path)
     assert '"@timestamp"' in ecs.stderr
+    before = ended("-v", "--log-format", "ecs", "run", "job.py", "--set", "metrics.enabled=false", directory=tmp_path)
+    assert '"@timestamp"' in before.stderr
     wrong = ended(*command, "xml", directory=tmp_path)
     assert (wrong.returncode, "Traceback" in wrong.stderr) == (2, False)

@@ -24,6 +24,7 @@ flow = dataflow(Words())
 """
 FLOW = "from drakkar_flow import *\n\nflow = dataflow(\n    StreamFlow('job'{source})\n    .route({sinks})\n)\n"
 SOURCE = "kafka: {source_topic: in, consumer_group: job}\n"
+PROGRAM = "executor: {binary_path: cat}\n"
 SINK = "sinks: {kafka: {out: {topic: out}}}\n"
 
 
@@ -49,7 +50,7 @@ def lint(flow: str, settings: str, *options: str) -> int:
 
 def test_n13_a_whole_job_is_ok(capsys: pytest.CaptureFixture[str]) -> None:
     """One line on stdout, exit code 0."""
-    assert lint(HANDLER.format(hooks=""), SOURCE + SINK) == 0
+    assert lint(HANDLER.format(hooks=""), SOURCE + SINK + PROGRAM) == 0
     out, err = capsys.readouterr()
     assert (out, err) == (f"job.py with {Path.cwd()}/job.yaml (beside the flow): ok\n", "")
 
@@ -101,9 +102,23 @@ def test_n13_sinks_that_are_missing_or_unused(capsys: pytest.CaptureFixture[str]
     assert lint(flow, settings, "--strict") == 2
 
 
+def test_n13_no_program_anywhere_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    """Unless the file that makes the tasks names programs itself."""
+    assert lint(HANDLER.format(hooks=""), SOURCE + SINK) == 0
+    assert (
+        "[program] executor.binary_path: no program is set, and the flow's file names none" in capsys.readouterr().out
+    )
+    assert lint(HANDLER.format(hooks="    # binary_path is a task's\n"), SOURCE + SINK, "--strict") == 0
+
+
 def test_n13_json_has_code_place_and_remedy(capsys: pytest.CaptureFixture[str]) -> None:
     """For editors and CI."""
-    assert lint(HANDLER.format(hooks="    async def on_erorr(self, task, error): ...\n"), SOURCE + SINK, "--json") == 2
+    assert (
+        lint(
+            HANDLER.format(hooks="    async def on_erorr(self, task, error): ...\n"), SOURCE + SINK + PROGRAM, "--json"
+        )
+        == 2
+    )
     (finding,) = json.loads(capsys.readouterr().out)
     assert finding == {
         "level": "error",
@@ -126,13 +141,29 @@ def test_n13_on_startup_may_set_what_is_missing(capsys: pytest.CaptureFixture[st
     """Then topic, group and sinks are warnings."""
     hooks = "    async def on_startup(self, config): return config\n"
     assert lint(HANDLER.format(hooks=hooks), "") == 0
-    assert capsys.readouterr().out.count("  - warning [") == 3
+    assert capsys.readouterr().out.count("  - warning [") == 4
 
 
 def test_n13_topics_of_the_flow_count() -> None:
     """KafkaSource names the topic: the file need not."""
     flow = FLOW.format(source=", source=KafkaSource('in')", sinks="KafkaSink('out')")
     assert lint(flow, "kafka: {consumer_group: job}\n" + SINK) == 0
+
+
+def test_n13_functions_of_a_flow_whose_parameters_do_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each with the line where it is defined."""
+    flow = (
+        "from drakkar_flow import *\n\ndef one(value): ...\n\ndef two(left, right): ...\n\n"
+        "flow = dataflow(\n    StreamFlow('job')\n    .map(two)\n    .arrange(one)\n"
+        "    .execute(on_error=one, priority=two)\n    .collect(two, on_window_complete=two)\n"
+        "    .route(KafkaSink('out'), on_delivery_error=one)\n    .with_hooks(on_startup=two)\n)\n"
+    )
+    assert lint(flow, SOURCE + SINK) == 2
+    told = capsys.readouterr().err
+    assert "[hook] job.py:5 step map-two: its parameters (left, right) don't fit: missing a required argument" in told
+    assert "[hook] job.py:3 step arrange-one: its parameters (value) don't fit: too many" in told
+    assert "write them as (records, pending)" in told
+    assert told.count("[hook] ") == 6
 
 
 @pytest.mark.parametrize(
