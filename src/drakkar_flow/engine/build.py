@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -77,7 +78,7 @@ def build_parts(flow: StreamFlow, config: DrakkarConfig, bus: Bus, bridge: Bridg
         flight=flight,
         reader=GroupReader(group, flight, control, bus, track.beyond, assignments),
         track=track,
-        sinks=_sinks(flow.find(Route), config),
+        sinks=_sinks(flow, config),
         dead_letters=_dead_letters(config),
         executor=executor,
         intake=intake_of(executor, flight, programs) if executor is not None else None,
@@ -134,16 +135,20 @@ def consumer_properties(kafka: KafkaConfig) -> dict[str, Any]:
     return properties
 
 
-def resolve_sinks(route: Route, config: DrakkarConfig) -> tuple[dict[str, SinkPart], list[Problem]]:
-    """The sinks a route names, or all that are configured, none connected; and what is wrong with the others."""
+def resolve_sinks(flow: StreamFlow, config: DrakkarConfig) -> tuple[dict[str, SinkPart], list[Problem]]:
+    """The sinks a flow's route names, or all that are configured, none connected; and what is wrong with the others."""
+    route: Route = flow.find(Route) or Route()
+    place = flow.place_of(route)
     configured = {kind: dict(named) for kind, named in config.sinks if isinstance(named, dict)}
     wanted = list(route.sinks) or [SinkRef(kind, name) for kind, names in configured.items() for name in names]
     problems: list[Problem] = []
     parts: dict[str, SinkPart] = {}
     for ref in wanted:
-        part = _sink(ref, configured.get(ref.kind, {}), config, problems)
+        wrong: list[Problem] = []
+        part = _sink(ref, configured.get(ref.kind, {}), config, wrong)
         if part is not None:
             parts[part.id] = part
+        problems += [replace(problem, place=place) for problem in wrong]
     if not wanted:
         problems.append(Problem("sinks", "no sink is configured", "add one, e.g. sinks.kafka.results.topic"))
     if problems and config.file is not None and config.file.path is None:
@@ -151,8 +156,8 @@ def resolve_sinks(route: Route, config: DrakkarConfig) -> tuple[dict[str, SinkPa
     return parts, problems
 
 
-def _sinks(route: Route, config: DrakkarConfig) -> dict[str, SinkPart]:
-    parts, problems = resolve_sinks(route, config)
+def _sinks(flow: StreamFlow, config: DrakkarConfig) -> dict[str, SinkPart]:
+    parts, problems = resolve_sinks(flow, config)
     if problems:
         raise ConfigError(problems)
     return parts

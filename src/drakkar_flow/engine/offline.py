@@ -141,7 +141,7 @@ def _sink_findings(flow: StreamFlow, config: DrakkarConfig, where: Where, *, sur
     route: Route | None = flow.find(Route)
     if route is None:
         return
-    parts, problems = resolve_sinks(route, config)
+    parts, problems = resolve_sinks(flow, config)
     yield from (Finding("sink", problem, is_error=sure) for problem in problems)
     for part in parts.values():
         client = _CLIENTS.get(part.spec.kind)

@@ -17,7 +17,6 @@ from drakkar_flow.engine.build import resolve_sinks, settle_topics, with_brokers
 from drakkar_flow.engine.rights import ASK_S, admin_client, error_text
 from drakkar_flow.errors import ConfigError, Problem, StartupError
 from drakkar_flow.graph.flow import StreamFlow
-from drakkar_flow.graph.nodes import Route
 
 __all__ = ["TopicResult", "TopicUse", "create_topics", "topics_of"]
 
@@ -50,7 +49,7 @@ def topics_of(flow: StreamFlow, config: DrakkarConfig) -> list[TopicUse]:
     config = settle_topics(flow, config)
     source = client_properties(config.kafka)
     uses = [TopicUse("kafka.source_topic", topic, source) for topic in config.kafka.topics]
-    parts, problems = resolve_sinks(flow.find(Route) or Route(), config)
+    parts, problems = resolve_sinks(flow, config)
     if problems:
         raise ConfigError(problems)
     for part in parts.values():

@@ -296,6 +296,10 @@ class StreamFlow:
         """The first node of a kind, or None."""
         return next((node for node in self._nodes if isinstance(node, kind)), None)
 
+    def place_of(self, node: Node) -> str:
+        """`file:line` of the user's code that added a node; empty when unknown."""
+        return next((place for each, place in zip(self._nodes, self._places[1:], strict=True) if each is node), "")
+
     def problems(self) -> list[Problem]:
         """Everything that keeps the flow from being compiled."""
         steps = list(self.steps())

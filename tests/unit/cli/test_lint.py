@@ -95,7 +95,9 @@ def test_n13_sinks_that_are_missing_or_unused(capsys: pytest.CaptureFixture[str]
     settings = SOURCE + "sinks:\n  kafka:\n    out: {topic: o}\n    spare: {topic: s}\n"
     assert lint(flow, settings) == 2
     out, err = capsys.readouterr()
-    assert "[sink] sinks.kafka.gone: the flow routes to it, but it is not configured; add sinks.kafka.gone" in err
+    assert (
+        "[sink] job.py:5 sinks.kafka.gone: the flow routes to it, but it is not configured; add sinks.kafka.gone" in err
+    )
     assert "job.yaml:5:5 sinks.kafka.spare: configured, but no route uses it" in out
     flow = FLOW.format(source="", sinks="KafkaSink('out')")
     assert lint(flow, settings) == 0
