@@ -219,6 +219,9 @@ def test_n13_numbers_without_sense_are_warnings(capsys: pytest.CaptureFixture[st
         ("sinks: {kafka: {a: {topic: t, bootstrap.servers: b}}}", "did you mean sinks.kafka.a.brokers?"),
         ("group_id: x", "did you mean kafka.consumer_group?"),
         ("executor: {max_executor: 2}", "did you mean 'max_executors'"),
+        ("executor: {command: cat}", "did you mean 'binary_path'?"),
+        ("sinks: {postgres: {a: {url: x}}}", "did you mean 'dsn'?"),
+        ("sinks: {filesystem: {a: {path: x}}}", "did you mean 'base_path'?"),
     ],
 )
 def test_n13_hints_know_kafkas_names(key: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
