@@ -185,11 +185,11 @@ def _sink(ref: SinkRef, configured: dict[str, Any], config: DrakkarConfig, probl
             problems.append(Problem(place, error["msg"], "mend the sink's settings in the flow"))
         return None
     timed = settings.model_copy(update={"delivery_timeout_s": config.sinks.timeout_of(settings)})
-    sink = spec.make(ref.name, with_brokers(timed, config.kafka))
+    sink = spec.make(ref.name, _with_brokers(timed, config.kafka))
     return SinkPart(spec, ref.name, settings, sink)
 
 
-def with_brokers(settings: Any, kafka: KafkaConfig) -> Any:
+def _with_brokers(settings: Any, kafka: KafkaConfig) -> Any:
     """A Kafka sink on the source's brokers shares their client settings, and their security unless it has its own."""
     if not hasattr(settings, "brokers"):
         return settings
@@ -200,6 +200,9 @@ def with_brokers(settings: Any, kafka: KafkaConfig) -> Any:
     return settings.model_copy(update={"brokers": brokers, "client_config": {**client, **settings.client_config}})
 
 
+with_brokers = _with_brokers  # for checks, which connect clients of their own
+
+
 def _dead_letters(config: DrakkarConfig) -> DeadLetterQueue:
-    settings = with_brokers(config.dlq, config.kafka)
+    settings = _with_brokers(config.dlq, config.kafka)
     return DeadLetterQueue(config.dead_letter_topic, settings.brokers, settings.client_config)
