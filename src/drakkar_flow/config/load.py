@@ -28,7 +28,7 @@ from drakkar_flow.config.schema import (
 )
 from drakkar_flow.config.texts import read_assignments
 from drakkar_flow.config.yaml_file import read_yaml
-from drakkar_flow.errors import ConfigError, Problem
+from drakkar_flow.errors import ConfigError, ConfigFileMissing, Problem
 
 __all__ = ["AppOptions", "Loaded", "file_layer", "from_mapping", "load", "load_config", "validated"]
 
@@ -152,7 +152,8 @@ def validated(layer: Layer, root: type[DrakkarConfig] = ROOT, file: ConfigFile |
         details = error.errors(include_url=False)
         problems += [explain(d, layer, root) for d in details if not layer.is_broken(tuple(d["loc"]))]
     if problems:
-        raise ConfigError(sorted(set(problems), key=problems.index))
+        missing = file is not None and file.path is not None and not file.path.exists()
+        raise (ConfigFileMissing if missing else ConfigError)(sorted(set(problems), key=problems.index))
     notices = (*layer.notices, *config.without_effect(layer.where))
     return Loaded(config.noted(notices, file), layer, notices, file or ConfigFile())
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import PrivateAttr, model_validator
+from pydantic import PrivateAttr, field_validator, model_validator
 
 from drakkar_flow.config.base import NoEffect, Section
 from drakkar_flow.config.debug import CacheConfig, DebugConfig
-from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.config.executor import ExecutorConfig, ProgramConfig
 from drakkar_flow.config.find import ConfigFile
 from drakkar_flow.config.kafka import KafkaConfig
 from drakkar_flow.config.notices import Place, idle_alignment, without_effect
@@ -40,6 +41,8 @@ class DrakkarConfig(Section):  # noqa: PLW1641 - holds mappings, which have no h
     """Where records come from."""
     executor: ExecutorConfig = ExecutorConfig()
     """How external programs are run."""
+    executors: dict[str, ProgramConfig] = {}
+    """Further executors by name, beside `executor`: a task chooses one by `ExecutorTask(executor="name")`."""
     offload: OffloadConfig = OffloadConfig()
     """The threads for what a handler computes itself."""
     sinks: SinksConfig = SinksConfig()
@@ -112,6 +115,16 @@ class DrakkarConfig(Section):  # noqa: PLW1641 - holds mappings, which have no h
     def drain_timeout_s(self) -> float:
         """Seconds that records in flight get to finish at shutdown."""
         return self.runtime.drain_timeout_s or self.executor.drain_timeout_seconds
+
+    @field_validator("executors")
+    @classmethod
+    def _executors_have_names(cls, executors: dict[str, ProgramConfig]) -> dict[str, ProgramConfig]:
+        for name in executors:
+            if name == "default":
+                raise ValueError("'default' is the name of the section executor: write its settings there")
+            if not re.fullmatch("[A-Za-z0-9_-]+", name):
+                raise ValueError(f"{name!r} is no name: use letters, digits, '-' and '_'")
+        return executors
 
     @model_validator(mode="after")
     def _dead_letters_have_a_topic(self) -> Self:

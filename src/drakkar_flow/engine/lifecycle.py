@@ -34,6 +34,7 @@ from drakkar_flow.engine.memory import CollectorSettings
 from drakkar_flow.engine.offline import source_problems
 from drakkar_flow.engine.startup import check_source, wait_for_common_start
 from drakkar_flow.engine.stop_guard import StopGuard
+from drakkar_flow.engine.unused import unused_sinks
 from drakkar_flow.engine.watchdog import Watchdog
 from drakkar_flow.errors import ConfigError
 from drakkar_flow.graph.flow import StreamFlow
@@ -127,6 +128,7 @@ class Lifecycle:
         parts = self._build()
         self._metrics.watch(self._gauges)
         self._metrics.describe_sinks((part.spec.kind, part.name) for part in parts.sinks.values())
+        self._say_what_outages_cost(parts)
         dataflow = self._life.prepare(parts, partial(check_source, self.config.kafka))
         if self._own_signals:
             self._take_signals({signal.SIGTERM: self._on_signal, signal.SIGINT: self._on_signal})
@@ -159,9 +161,18 @@ class Lifecycle:
         self.config = settle_topics(self.flow, self._life.open(self.config))
         self._name_worker()
         self._collector = CollectorSettings(self.config.runtime.gc_threshold)
+        for problem in unused_sinks(self.flow, self.config):
+            self._log.warning("config_notice", where=problem.where, what=problem.what, remedy=problem.remedy)
         if self._logging is not None and self._logging_settings() != before:
             self._logging.close()
             self._logging = configure_logging(**self._logging_settings())
+
+    def _say_what_outages_cost(self, parts: Parts) -> None:
+        """Log which sinks hold their deliveries while they are down, and which make dead letters of them."""
+        policies = {part.id: self.config.sinks.circuit_of(part.settings).when_open for part in parts.sinks.values()}
+        fields = {policy: [sink for sink, mine in policies.items() if mine == policy] for policy in ("wait", "dlq")}
+        expect = "while a sink is down, deliveries to those under wait are held, to those under dlq are dead letters"
+        self._log.info("sinks_when_open", **{name: sinks for name, sinks in fields.items() if sinks}, expect=expect)
 
     def _name_worker(self) -> None:
         self.worker_id = worker_id_of(self.config, os.environ, self._given_worker_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -16,13 +16,14 @@ from drakkar_flow.config.kafka import client_properties
 from drakkar_flow.config.load import Loaded
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.build import consumer_properties, resolve_sinks, settle_topics
-from drakkar_flow.engine.executors import executor_config
+from drakkar_flow.engine.executors import program_configs
 from drakkar_flow.engine.odd_numbers import odd_numbers
+from drakkar_flow.engine.unused import unused_sinks
 from drakkar_flow.errors import ConfigError, Problem, ProblemsError
 from drakkar_flow.executor.environment import startup_problems
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.handler import BaseDrakkarHandler, overrides
-from drakkar_flow.graph.nodes import Arrange, Execute, Persistent, Route
+from drakkar_flow.graph.nodes import Arrange, Execute, Route
 from drakkar_flow.graph.places import place_of
 from drakkar_flow.graph.signatures import function_problems, misspelled_hooks
 
@@ -150,13 +151,9 @@ def _sink_findings(flow: StreamFlow, config: DrakkarConfig, where: Where, *, sur
             yield Finding(
                 "package", Problem(f"sinks.{part.spec.kind}.{part.name}", f"package {client} is missing", remedy)
             )
-    used = {(ref.kind, ref.name) for ref in route.sinks}
-    for kind, named in config.sinks:
-        for name in named if used and isinstance(named, dict) else ():
-            if (kind, name) not in used:
-                remedy = "add it to .route(...), or remove it from the configuration"
-                problem = Problem(where(("sinks", kind, name)), "configured, but no route uses it", remedy)
-                yield Finding("sink", problem, is_error=False)
+    for problem in unused_sinks(flow, config):
+        place = where(tuple(problem.where.split(".", 2)))
+        yield Finding("sink", replace(problem, where=place), is_error=False)
 
 
 def _program_findings(flow: StreamFlow, config: DrakkarConfig) -> Iterator[Finding]:
@@ -164,15 +161,18 @@ def _program_findings(flow: StreamFlow, config: DrakkarConfig) -> Iterator[Findi
     if execute is None:
         return
     try:
-        programs = executor_config(config.executor, execute)
+        configs = program_configs(config, execute)
     except ProblemsError as exc:
         yield from (Finding("program", problem) for problem in exc.problems)
         return
-    yield from (Finding("program", problem) for problem in startup_problems(programs, os.environ))
-    if programs.binary_path is None and (programs.mode == "persistent" or isinstance(execute.program, Persistent)):
-        problem = Problem("executor.binary_path", "no program is set for the persistent children", "set it")
-        yield Finding("program", problem)
-    elif programs.binary_path is None and not _names_programs(flow):
+    for name, programs in configs.items():
+        section = f"executors.{name}" if name else "executor"
+        for problem in startup_problems(programs, os.environ):
+            yield Finding("program", replace(problem, where=problem.where.replace("executor", section, 1)))
+        if programs.binary_path is None and programs.mode == "persistent":
+            problem = Problem(f"{section}.binary_path", "no program is set for the persistent children", "set it")
+            yield Finding("program", problem)
+    if all(programs.binary_path is None for programs in configs.values()) and not _names_programs(flow):
         remedy = "set it, or give each task a binary_path"
         problem = Problem("executor.binary_path", "no program is set, and the flow's file names none", remedy)
         yield Finding("program", problem, is_error=False)

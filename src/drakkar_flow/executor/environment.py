@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
-from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.config.executor import ProgramConfig
 from drakkar_flow.errors import Problem
 from drakkar_flow.executor.confine import limit_problems
 
@@ -27,7 +27,7 @@ def inheritable(parent: Mapping[str, str], deny: Iterable[str]) -> dict[str, str
 
 
 def base_environment(
-    config: ExecutorConfig, parent: Mapping[str, str], mark: Mapping[str, str] | None = None
+    config: ProgramConfig, parent: Mapping[str, str], mark: Mapping[str, str] | None = None
 ) -> dict[str, str]:
     """What every program gets: the filtered `parent`, if it is inherited at all, `config.env` over it, and `mark`."""
     inherited = inheritable(parent, config.env_inherit_deny) if config.env_inherit_parent else {}
@@ -45,7 +45,7 @@ def find_program(name: str, path: str | None) -> str:
     return name if "/" in name else _search(name, os.defpath if path is None else path)
 
 
-def startup_problems(config: ExecutorConfig, parent: Mapping[str, str]) -> list[Problem]:
+def startup_problems(config: ProgramConfig, parent: Mapping[str, str]) -> list[Problem]:
     """What can't work here: the program, the working directory, the limits, and that ends are not told."""
     problems = []
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:

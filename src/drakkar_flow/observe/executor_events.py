@@ -12,6 +12,7 @@ class ChildStarted(Event, frozen=True):
 
     child: int
     pid: int
+    executor_name: str = ""
 
 
 class ChildEnded(Event, frozen=True):
@@ -23,6 +24,7 @@ class ChildEnded(Event, frozen=True):
     failed: bool
     requests: int
     lived_s: float
+    executor_name: str = ""
 
 
 class ChildLogged(Event, frozen=True):
@@ -32,6 +34,7 @@ class ChildLogged(Event, frozen=True):
     pid: int
     lines: tuple[str, ...]
     more: int = 0
+    executor_name: str = ""
 
 
 class ExecutorBreakerChanged(Event, frozen=True):
@@ -40,9 +43,11 @@ class ExecutorBreakerChanged(Event, frozen=True):
     state: str
     failures: int
     reason: str
+    executor_name: str = ""
 
 
 class ExecutorUnguarded(Event, frozen=True):
     """Programs may outlive this process, should it be killed: nobody is there to end them."""
 
     reason: str
+    executor_name: str = ""

@@ -30,6 +30,7 @@ class HealthSnapshot:
     failing_sinks: frozenset[str] = frozenset()
     """The sinks, as `kind:name`, whose last attempt to write failed and is tried again."""
     executor_available: bool = True
+    unavailable_executors: frozenset[str] = frozenset()
     """Whether long-lived children can be started: not while they fail one after the other."""
     dead_letters_stalled: bool = False
     stalled: frozenset[str] = field(default_factory=frozenset)
@@ -94,7 +95,7 @@ class Health:
         bus.listen(ev.StateChanged, lambda e: self._set(state=e.state))
         bus.listen(ev.PartitionsAssigned, lambda _: self._set(joined=True))
         bus.listen(ev.BrokerStateChanged, lambda e: self._set(brokers_up=e.up))
-        bus.listen(xev.ExecutorBreakerChanged, lambda e: self._set(executor_available=e.state == "closed"))
+        bus.listen(xev.ExecutorBreakerChanged, self._set_executor)
         bus.listen(ev.DeliveryRetried, lambda e: self._set_sink(e, failing=True))
         bus.listen(ev.DeliveriesWritten, lambda e: self._set_sink(e, failing=False))
         bus.listen(ev.DeadLetterFailed, lambda e: self._set_dead_letters(stalled=not e.dropped))
@@ -105,6 +106,11 @@ class Health:
     def _set(self, **changes: Any) -> None:
         with self._lock:
             self._now = replace(self._now, **changes)
+
+    def _set_executor(self, event: xev.ExecutorBreakerChanged) -> None:
+        now, name = self._now.unavailable_executors, event.executor_name or "default"
+        now = now - {name} if event.state == "closed" else now | {name}
+        self._set(unavailable_executors=now, executor_available=not now)
 
     def _set_sink(self, event: ev.DeliveryRetried | ev.DeliveriesWritten, *, failing: bool) -> None:
         sink = f"{event.sink_type}:{event.sink_name}"

@@ -90,7 +90,8 @@ _ROUTES = {
 def _records_failed(e: ev.RecordsFailed) -> Line:
     fields = {"kind": e.kind, "stage": e.stage, "topic": e.lane[0], "partition": e.lane[1], **e.about.fields()}
     fields |= {"count": e.count, "label": e.label, "error": e.error}
-    return Line("warning", "records_failed", fields, _ROUTES.get(e.policy, _ROUTES["dlq"]), (e.kind, e.stage))
+    expect = f"given up: skipped ({e.decided_by})" if e.decided_by else _ROUTES.get(e.policy, _ROUTES["dlq"])
+    return Line("warning", "records_failed", fields, expect, (e.kind, e.stage))
 
 
 def _committed(e: ev.Committed) -> Line:
@@ -116,7 +117,7 @@ def _task_failed(e: attempts.TaskFailed) -> Line:
 
 def _error(error: ExecutorError) -> dict[str, Any]:
     """What ran, how it ended and what it complained about."""
-    fields: dict[str, Any] = {"kind": error.kind, "executor": error.executor}
+    fields: dict[str, Any] = {"kind": error.kind, "executor": error.executor, "executor_name": error.task.executor}
     fields |= {"program": error.command[0] if error.command else "", "pid": error.pid}
     fields |= {"exit_code": error.exit_code, "signal": error.signal, "error": error.reason}
     fields |= {"duration_s": round(error.duration_seconds, 3), "stderr": error.stderr[-_STDERR:]}
@@ -143,16 +144,23 @@ def _task_retried(e: attempts.TaskRetried) -> Line:
 
 
 def _task_fell_back(e: ev.TaskFellBack) -> Line:
-    fields = {"task_id": e.task_id, "offsets": list(e.offsets), "reason": e.reason}
+    fields = {"task_id": e.task_id, **_named(e), "offsets": list(e.offsets), "reason": e.reason}
     return Line("warning", "executor_task_fell_back", fields, "it runs as a process of its own", ())
 
 
+def _named(
+    e: ev.TaskFellBack | xev.ChildStarted | xev.ChildEnded | xev.ChildLogged | xev.ExecutorBreakerChanged,
+) -> dict[str, Any]:
+    return {"executor_name": e.executor_name} if e.executor_name else {}
+
+
 def _child_started(e: xev.ChildStarted) -> Line:
-    return Line("debug", "executor_child_started", {"child": e.child, "child_pid": e.pid}, key=())
+    return Line("debug", "executor_child_started", {**_named(e), "child": e.child, "child_pid": e.pid}, key=())
 
 
 def _child_ended(e: xev.ChildEnded) -> Line:
-    fields: dict[str, Any] = {"child": e.child, "child_pid": e.pid, "requests": e.requests, "reason": e.reason}
+    fields: dict[str, Any] = {**_named(e), "child": e.child, "child_pid": e.pid}
+    fields |= {"requests": e.requests, "reason": e.reason}
     fields["lived_s"] = round(e.lived_s, 3)
     if not e.failed:
         return Line("info", "executor_child_ended", fields, key=())
@@ -161,14 +169,14 @@ def _child_ended(e: xev.ChildEnded) -> Line:
 
 
 def _child_logged(e: xev.ChildLogged) -> Line:
-    fields: dict[str, Any] = {"child": e.child, "child_pid": e.pid, "text": "\n".join(e.lines)}
+    fields: dict[str, Any] = {**_named(e), "child": e.child, "child_pid": e.pid, "text": "\n".join(e.lines)}
     if e.more:
         fields["more_lines"] = e.more
-    return Line("info", "executor_child_stderr", fields, key=(str(e.child),))
+    return Line("info", "executor_child_stderr", fields, key=(e.executor_name, str(e.child)))
 
 
 def _breaker(e: xev.ExecutorBreakerChanged) -> Line:
-    fields = {"state": e.state, "failures": e.failures, "reason": e.reason}
+    fields = {**_named(e), "state": e.state, "failures": e.failures, "reason": e.reason}
     if e.state == "open":
         expect = "no child is started but one now and then to see whether it works; tasks wait, or fall back"
         return Line("error", "executor_breaker_open", fields, expect, ())
@@ -196,7 +204,9 @@ _AFTER_HOOK = {
 def _hook_ran(e: ev.HookRan) -> Line | None:
     if not e.error:
         return None
-    fields = {"hook": e.hook, **e.about.fields(), "error": e.error, **_stack(e.exception)}
+    fields = {"hook": e.hook, **e.about.fields(), "error": e.error}
+    if e.exception is not None and (e.exception.__traceback__ is not None or str(e.exception) != e.error):
+        fields |= _stack(e.exception)
     return Line("error", "handler_hook_failed", fields, _AFTER_HOOK.get(e.hook, _WHERE_ANSWERED), (e.hook,))
 
 

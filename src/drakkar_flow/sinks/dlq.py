@@ -6,15 +6,17 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from drakkar_flow.errors import BatchFailed, SinkError
 from drakkar_flow.model.outcome import Failure
 from drakkar_flow.sinks.kafka_client import TooLarge, producer_config
-from drakkar_flow.sinks.letters import Letter, dead_letter_messages
+from drakkar_flow.sinks.letters import MINIMAL, Letter, dead_letter_messages
 from drakkar_flow.sinks.producer import KafkaWriter
 
 __all__ = ["DeadLetterQueue"]
 
-SMALLER_BYTES = (64 * 1024, 0)
+SMALLER_BYTES = (64 * 1024, 0, MINIMAL)
 """The values that a letter is cut to, one after the other, when the broker finds it too large."""
 
 
@@ -28,6 +30,7 @@ class DeadLetterQueue:
         brokers: bootstrap servers.
         client_config: further librdkafka producer properties.
         delivery_timeout_s: seconds after which a letter that no broker acknowledged counts as failed.
+        include_server_detail: whether letters carry what a sink's target answered.
     """
 
     def __init__(
@@ -37,8 +40,10 @@ class DeadLetterQueue:
         client_config: Mapping[str, Any] | None = None,
         *,
         delivery_timeout_s: float = 30.0,
+        include_server_detail: bool = True,
     ) -> None:
         config = producer_config(brokers, client_config or {}, delivery_timeout_s=delivery_timeout_s)
+        self._include_server_detail = include_server_detail
         self._writer = KafkaWriter("dlq", topic, config)
 
     async def connect(self) -> None:
@@ -58,10 +63,17 @@ class DeadLetterQueue:
             SinkNotConnected: before `connect`, or after `close`.
         """
         now_s = time.time()
+        if not self._include_server_detail:
+            failures = [msgspec.structs.replace(failure, detail="") for failure in failures]
         owners: list[tuple[int, int]] = []
         letters: list[Letter] = []
+        broken: dict[int, SinkError] = {}
         for index, failure in enumerate(failures):
-            made = dead_letter_messages(failure, now_s)
+            try:
+                made = dead_letter_messages(failure, now_s)
+            except Exception as exc:  # a bug: the letters of others must not wait for it
+                broken[index] = SinkError(f"the letter can't be made: {exc!r}")
+                continue
             letters += made
             owners += [(index, number) for number in range(len(made))]
         failed = await self._send(letters)
@@ -74,8 +86,8 @@ class DeadLetterQueue:
             for position in large:
                 del failed[position]
             failed |= {large[index]: error for index, error in (await self._send(smaller)).items()}
-        if failed:
-            raise BatchFailed({owners[position][0]: error for position, error in sorted(failed.items())})
+        if failed or broken:
+            raise BatchFailed(broken | {owners[position][0]: error for position, error in sorted(failed.items())})
 
     async def close(self) -> None:
         """Write what waits, within the delivery timeout; safe to call twice and before `connect`."""

@@ -20,7 +20,7 @@ from bytewax.run import cli_main
 from drakkar_flow.config.app import settle_app
 from drakkar_flow.config.delivery import RetryConfig
 from drakkar_flow.config.root import DrakkarConfig
-from drakkar_flow.engine.executors import executor_config, make_executor
+from drakkar_flow.engine.executors import make_executors, program_configs
 from drakkar_flow.engine.life import FlowLife
 from drakkar_flow.engine.terse import app_options, stream_of
 from drakkar_flow.executor.base import Executor
@@ -34,8 +34,8 @@ from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
 from drakkar_flow.runtime.parts import Parts
 from drakkar_flow.sinks.registry import SPECS
-from drakkar_flow.testing.clock import FakeClock
-from drakkar_flow.testing.executor import ScriptedExecutor, Told
+from drakkar_flow.testing.clock import MOMENT_S, FakeClock
+from drakkar_flow.testing.executor import Program, ScriptedExecutor, Told
 from drakkar_flow.testing.log import MemoryLog
 from drakkar_flow.testing.outcome import Outcome
 from drakkar_flow.testing.outlook import Outlook, outstanding
@@ -54,6 +54,7 @@ _LOG = structlog.wrap_logger(
 )
 _RETRY = RetryConfig(attempts=3)
 _BACKOFF = Backoff(initial_s=0.001, max_s=0.001)
+_HOLD_S = 0.5  # real seconds that the brake holds failures back
 _MIB = 1024 * 1024
 _CLOSE_S = 10.0  # for the executor to let go of its programs
 _LOOK_S = 0.005  # between two looks at a condition no event announces
@@ -308,8 +309,12 @@ class FlowRun:
             intake=None,
             ended=self._end,
             track=self._track,
+            programs=program_configs(self.config, self.flow.find(Execute)),
         )
-        return parts if self.clock is not None else replace(parts, task_backoff=_BACKOFF, dlq_backoff=_BACKOFF)
+        if self.clock is not None:
+            return replace(parts, brake_hold_s=MOMENT_S)
+        hold_s = min(_HOLD_S, self.config.dlq.hold_s)
+        return replace(parts, task_backoff=_BACKOFF, dlq_backoff=_BACKOFF, brake_hold_s=hold_s)
 
     def _retry_of(self, sink: MemorySink) -> RetryConfig | None:
         """How the real sink would try again; in real time nobody wants to wait for that."""
@@ -351,7 +356,12 @@ def sinks_of(flow: StreamFlow, config: DrakkarConfig, given: Iterable[MemorySink
         wanted = [MemorySink(ref.name, kind=ref.kind) for ref in route.sinks]
     else:
         wanted = [MemorySink(name, kind=kind) for kind in SPECS for name in getattr(config.sinks, kind, {})]
-    return {**{sink.id: sink for sink in wanted}, **sinks} or {"kafka-out": MemorySink()}
+    sinks = {**{sink.id: sink for sink in wanted}, **sinks} or {"kafka-out": MemorySink()}
+    in_code = {ref.id: ref.settings for ref in route.sinks} if route is not None else {}
+    for sink in sinks.values():
+        in_file = getattr(config.sinks, sink.kind, {}).get(sink.name)
+        sink.configured = {**(dict(in_file) if in_file is not None else {}), **in_code.get(sink.id, {})}
+    return sinks
 
 
 def executor_of(flow: StreamFlow, config: DrakkarConfig, given: Executor | None) -> Executor | None:
@@ -359,12 +369,13 @@ def executor_of(flow: StreamFlow, config: DrakkarConfig, given: Executor | None)
     execute: Execute | None = flow.find(Execute)
     executor = given if given is not None or execute is None else ScriptedExecutor()
     if isinstance(executor, ScriptedExecutor):
-        settings = executor_config(config.executor, execute)
-        executor.binary = settings.binary_path or ""
-        executor.timeout_s = settings.task_timeout_seconds
+        configs = program_configs(config, execute)
+        executor.binary = configs[""].binary_path or ""
+        executor.timeout_s = configs[""].task_timeout_seconds
+        executor.programs = {name: Program.of(settings) for name, settings in configs.items()}
     return executor
 
 
 def _real(flow: StreamFlow, config: DrakkarConfig, bus: Bus) -> Executor | None:
     execute: Execute | None = flow.find(Execute)
-    return make_executor(executor_config(config.executor, execute), bus) if execute is not None else None
+    return make_executors(program_configs(config, execute), bus) if execute is not None else None

@@ -98,7 +98,7 @@ def test_n13_sinks_that_are_missing_or_unused(capsys: pytest.CaptureFixture[str]
     assert (
         "[sink] job.py:5 sinks.kafka.gone: the flow routes to it, but it is not configured; add sinks.kafka.gone" in err
     )
-    assert "job.yaml:5:5 sinks.kafka.spare: configured, but no route uses it" in out
+    assert "job.yaml:5:5 sinks.kafka.spare: configured but not used: route names " in out
     flow = FLOW.format(source="", sinks="KafkaSink('out')")
     assert lint(flow, settings) == 0
     assert lint(flow, settings, "--strict") == 2

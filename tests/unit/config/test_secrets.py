@@ -171,9 +171,55 @@ def test_an_address_must_be_a_url_with_a_host(kind: str, settings: dict[str, str
         from_mapping({"sinks": {kind: {"a": settings}}})
 
 
+PASSWORDS = ["PG/PW", "PG#PW", "PG?PW", "a/PGPW", "PGPW/", "#PGPW", "12/PGPW", "::PG/PW", "PG@/PW"]
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+@pytest.mark.parametrize("url", ["postgres://joe:{}@db:5432/app", "postgresql://joe:{}@db/app"])
+def test_g8_a_password_that_is_not_encoded_is_a_configuration_error_that_does_not_show_it(
+    password: str, url: str
+) -> None:
+    """The key and the remedy are told."""
+    with pytest.raises(ConfigError) as caught:
+        from_mapping({"sinks": {"postgres": {"main": {"dsn": url.format(password)}}}})
+    text = str(caught.value)
+    assert "sinks.postgres.main.dsn" in text
+    assert "percent-encode" in text or "brackets" in text
+    assert "PW" not in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "told"),
+    [
+        ("postgres", {"dsn": "PGPW"}, "it has no '://'"),
+        ("postgres", {"dsn": "mysql://joe:PGPW@db/app"}, "the scheme must be postgres or postgresql"),
+        ("postgres", {"dsn": "postgres://joe:PGPW@db:x/app"}, "the port must be a number"),
+        ("postgres", {"dsn": "postgres://joe:PGPW@db:99999/app"}, "the port must be a number"),
+        ("mongo", {"uri": "mongodb://joe:PG/PW@m1,m2/", "database": "d"}, "'/' as %2F"),
+        ("mongo", {"uri": "mongodb://joe:PGPW@m1:x/", "database": "d"}, "the port must be a number"),
+        ("http", {"url": "https://joe:PG/PW@host/hook"}, "'/' as %2F"),
+        ("redis", {"url": "redis://:PG/PW@host/0"}, "'/' as %2F"),
+        ("redis", {"url": "redis://:PGPW@host/zero"}, "must be a number"),
+        ("redis", {"url": "redis://h/0?db=x"}, "must be a number"),
+        ("redis", {"url": "redis://h1:1,h2:2/0"}, "host"),
+    ],
+)
+def test_g14_a_wrong_part_of_a_url_is_named_and_not_shown(kind: str, settings: dict[str, str], told: str) -> None:
+    """For every sink with a URL."""
+    with pytest.raises(ConfigError) as caught:
+        from_mapping({"sinks": {kind: {"main": settings}}})
+    text = str(caught.value)
+    assert f"sinks.{kind}.main." in text
+    assert told in text
+    assert "PW" not in text
+
+
 def test_several_hosts_and_sockets_are_addresses_too() -> None:
     """As the servers' own documentation writes them."""
     ok: Callable[[dict[str, Any]], object] = lambda sinks: from_mapping({"sinks": sinks})  # noqa: E731
     ok({"mongo": {"a": {"uri": "mongodb://m1:27017,m2:27018/?replicaSet=r", "database": "d"}}})
     ok({"redis": {"a": {"url": "unix:///run/redis.sock"}, "b": {"url": "rediss://joe:pw@host:6380/1"}}})
-    ok({"http": {"a": {"url": "http://[::1]:8080/x"}}})
+    ok({"http": {"a": {"url": "http://[::1]:8080/x"}, "b": {"url": "https://host/@me?to=a@b"}}})
+    ok({"postgres": {"a": {"dsn": "postgresql:///app?host=/run/postgresql"}, "b": {"dsn": "postgres://h1:1,h2:2/app"}}})
+    ok({"postgres": {"a": {"dsn": "postgres://joe:a%2Fb%23@db:5432/app?user=a@b"}}})
+    ok({"mongo": {"a": {"uri": "mongodb://%2Ftmp%2Fmongodb-27017.sock", "database": "d"}}})

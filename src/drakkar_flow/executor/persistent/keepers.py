@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.config.executor import ProgramConfig
 from drakkar_flow.executor.base import outlast
 from drakkar_flow.executor.confine import confined
 from drakkar_flow.executor.environment import base_environment, find_program, forget_programs
@@ -37,7 +37,7 @@ class Keepers:
     the breaker opens.
     """
 
-    def __init__(self, config: ExecutorConfig, bus: Bus, owner: Owner, on_open: Callable[[], None]) -> None:
+    def __init__(self, config: ProgramConfig, bus: Bus, owner: Owner, on_open: Callable[[], None]) -> None:
         self.size = config.persistent.children or config.max_executors
         self.children: list[Child] = []
         self.state: BreakerState = "closed"
@@ -48,7 +48,9 @@ class Keepers:
         self._owner = owner
         self._on_open = on_open
         caps = (config.max_stdout_bytes, config.max_stderr_bytes)
-        self._limits = ChildLimits(config.task_timeout_seconds, config.kill_grace_s, caps, config.limits)
+        self._limits = ChildLimits(
+            config.task_timeout_seconds, config.kill_grace_s, caps, config.limits, config.success_codes
+        )
         self._backoff = Backoff(settings.restart_initial_s, settings.restart_max_s)
         self._breaker = Breaker(settings.breaker_failures, settings.breaker_cooldown_s)
         self._tickets: dict[int, int] = {}  # of the breaker, by child
