@@ -22,7 +22,7 @@ DrakkarFlowError
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 __all__ = [
@@ -91,7 +91,17 @@ class ProblemsError(DrakkarFlowError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join([f"{self.title}:", *(f"  - {p.placed}" for p in self.problems)]))
+        super().__init__(self._text())
+
+    def redact(self, redact: Callable[[str], str]) -> None:
+        """Apply `redact` to every text, so that no secret is printed."""
+        self.problems = tuple(
+            Problem(redact(p.where), redact(p.what), redact(p.remedy), p.place) for p in self.problems
+        )
+        self.args = (self._text(),)
+
+    def _text(self) -> str:
+        return "\n".join([f"{self.title}:", *(f"  - {p.placed}" for p in self.problems)])
 
 
 class ConfigError(ProblemsError):

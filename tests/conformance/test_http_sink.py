@@ -201,6 +201,7 @@ class _DeafHandler(_Handler):
         number = json.loads(self.rfile.read(int(self.headers["content-length"])))["n"]
         if number == 3:
             self.server.ends.wait(60)
+            self.close_connection = True
             return
         self.server.taken.append(number)
         self.send_response(204)
@@ -214,15 +215,16 @@ async def test_g6_a_request_that_is_never_answered_does_not_hold_up_its_neighbou
     thread = Thread(target=deaf.serve_forever, args=(0.05,))
     thread.start()
     url = f"http://127.0.0.1:{deaf.server_address[1]}/"
-    settings = HttpSinkConfig(url=url, timeout_seconds=60, delivery_timeout_s=4)
+    settings = HttpSinkConfig(url=url, timeout_seconds=120, delivery_timeout_s=120)
     sink = HttpSink("main", settings)
     await sink.connect()
     try:
         payloads = [HttpPayload(data={"n": n}) for n in range(10)]
         delivery = asyncio.create_task(deliver(sink, SPEC, payloads, when_open=when_open, attempts=1))
-        async with asyncio.timeout(3.5):
+        async with asyncio.timeout(30):
             while len(deaf.taken) < 9:  # noqa: ASYNC110 - the service is on threads
                 await asyncio.sleep(0.01)
+        deaf.ends.set()
         delivered = await delivery
     finally:
         deaf.ends.set()
@@ -342,3 +344,20 @@ async def test_n14_https_where_http_is_spoken_ends_the_start(bench: HttpBench) -
     with pytest.raises(StartupError, match="check that the url is https") as caught:
         await sink.connect()
     assert caught.value.exit_code == 2
+
+
+class Leaving(dict[str, Any]):
+    """A mapping whose own code ends the process."""
+
+    def items(self) -> Any:
+        """Leave."""
+        raise SystemExit(3)
+
+
+async def test_a_payload_that_ends_the_process_is_refused(bench: HttpBench) -> None:
+    """Its neighbours are sent."""
+    async with bench.connected(bench.sink(encoding="form")) as sink:
+        with pytest.raises(BatchFailed) as caught:
+            await sink.write_batch(bench.batch([{"n": 1}, Leaving(n=2), {"n": 3}]))
+    assert [type(cause) for cause in caught.value.failures.values()] == [SinkRejected]
+    assert len(bench.service.requests) == 2

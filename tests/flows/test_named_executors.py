@@ -30,6 +30,8 @@ from drakkar_flow.observe.events import TaskFellBack, TaskFinished, TasksComplet
 from drakkar_flow.observe.executor_events import ExecutorBreakerChanged
 from drakkar_flow.observe.health import Health
 from drakkar_flow.observe.metrics import Metrics
+from drakkar_flow.runtime.steps.waits import waits_of
+from drakkar_flow.runtime.steps.windows import WindowRun
 from drakkar_flow.testing import Answer, FlowHarness, ScriptedExecutor, run_flow
 
 UPPER = "from drakkar_flow.worker import serve; serve(lambda task: task.stdin.upper())"
@@ -155,6 +157,18 @@ def test_n6_an_executor_without_a_program_says_where_to_set_it():
     assert handler.failed == [
         "no program to run: set executors.sha.binary_path in the configuration, or binary_path on the task"
     ]
+
+
+def test_n6_what_a_task_waits_for_names_its_executor():
+    """In the report of what stands still."""
+    window = WindowRun([Record("in", 0, 7)], 0.0, keep_messages=False)
+    run = window.attribute(ExecutorTask(task_id="t", source_offsets=[7], executor="sha"))
+
+    class Busy:
+        open, step, calls = 1, "execute", [(None, run)]
+
+    (wait,) = waits_of([Busy()], ("in", 0), 5)  # type: ignore[list-item]
+    assert wait.stack == ("task t, attempt 1, executor sha: waits for its turn or its next attempt",)
 
 
 def test_n6_default_is_the_name_of_the_one_without_a_name():

@@ -41,6 +41,8 @@ from drakkar_flow.model.outcome import AckStatus, FailureKind
 from drakkar_flow.model.task import ErrorAction
 from drakkar_flow.runtime.chunk import Chunk, Keyed
 from drakkar_flow.runtime.commit import CommitSink
+from drakkar_flow.runtime.failures import describe
+from drakkar_flow.runtime.guard import guard_engine
 from drakkar_flow.runtime.memory import Charge, MemoryGate
 from drakkar_flow.runtime.parts import Parts, SinkPart
 from drakkar_flow.runtime.source import SlotSource
@@ -111,7 +113,12 @@ class _Lowering:
             stream = self._lower(node, step, stream)
         settled = op.flat_map_batch("track", stream, parts.track.step)
         op.output("commit", settled, CommitSink(parts.reader, parts.flight, parts.bus, parts.ended))
+        guard_engine(dataflow, self._engine_failed)
         return dataflow
+
+    def _engine_failed(self, error: BaseException) -> None:
+        self._parts.bridge.report(error)
+        self._parts.control.abandon(f"the engine failed: {describe(error)}")
 
     def _charge(self) -> Charge:
         return Charge(self._parts.flight)

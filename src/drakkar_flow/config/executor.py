@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -11,6 +12,7 @@ from drakkar_flow.config.limits import LimitsConfig
 from drakkar_flow.config.persistent import PersistentConfig
 from drakkar_flow.config.retry import OkExitCodes, TaskRetryConfig, exit_codes
 from drakkar_flow.kernel.ordering import Ordering
+from drakkar_flow.kernel.redaction import WITHHELD_NAMES, fits, has_credential
 
 __all__ = ["ExecutorConfig", "ProgramConfig"]
 
@@ -37,13 +39,14 @@ class ProgramConfig(Section):
     """When failed tasks are run again, and which of them by themselves."""
     env: dict[str, str] = {}
     """Environment of every program, over the inherited one."""
+    env_inherit: Literal["none", "safe", "all"] = "safe"
+    """Which variables of this process programs inherit: `none`; `safe`, all but secrets; `all`. What a program needs
+    besides is given by `env`."""
     env_inherit_parent: bool = True
-    """Whether programs inherit this process's environment."""
-    env_inherit_deny: list[str] = [
-        *("DK_*", "DRAKKAR_*", "*PASSWORD*", "*PASSWD*", "*SECRET*"),
-        *("*TOKEN*", "*_KEY", "*_DSN", "*CREDENTIAL*", "*SALT*"),
-    ]
-    """Globs (case-insensitive) of variables that are never inherited."""
+    """False is `env_inherit: none`, where that is not given."""
+    env_inherit_deny: list[str] = [*WITHHELD_NAMES]
+    """Globs (case-insensitive) of variables that `safe` holds back, beside those that hold secrets of this
+    configuration or credentials; an empty list is `env_inherit: all`, where that is not given."""
     cwd: str | None = None
     """Working directory of the programs; None keeps this process's."""
     limits: LimitsConfig = LimitsConfig()
@@ -54,6 +57,32 @@ class ProgramConfig(Section):
     """Bytes of stderr kept per task; the rest is read, dropped and flagged. 0 = no cap."""
     kill_grace_s: float = Field(default=2.0, ge=0)
     """Seconds a killed group's pipes are still read before they are abandoned."""
+
+    @property
+    def inherits(self) -> Literal["none", "safe", "all"]:
+        """Which variables programs inherit, by `env_inherit` or py-drakkar's keys.
+
+        >>> ProgramConfig(env_inherit_parent=False).inherits, ProgramConfig(env_inherit_deny=[]).inherits
+        ('none', 'all')
+        """
+        if "env_inherit" in self.model_fields_set:
+            return self.env_inherit
+        if not self.env_inherit_parent:
+            return "none"
+        return "safe" if self.env_inherit_deny else "all"
+
+    def inherited(self, parent: Mapping[str, str], is_secret: Callable[[str], bool] = has_credential) -> dict[str, str]:
+        """The variables of `parent` that programs inherit; `is_secret` judges a variable by its value.
+
+        >>> ProgramConfig().inherited({"HOME": "/", "db_password": "x", "STORE": "redis://:pw@host"})
+        {'HOME': '/'}
+        """
+        if self.inherits == "none":
+            return {}
+        if self.inherits == "all":
+            return dict(parent)
+        globs = self.env_inherit_deny
+        return {name: value for name, value in parent.items() if not fits(name, globs) and not is_secret(value)}
 
     @property
     def success_codes(self) -> frozenset[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -66,7 +67,7 @@ def build_parts(flow: StreamFlow, config: DrakkarConfig, bus: Bus, bridge: Bridg
     runtime = config.runtime
     track = Track()
     execute: Execute | None = flow.find(Execute)
-    programs = program_configs(config, execute)
+    programs = program_configs(config, execute, os.environ)
     slots = sum(program.max_executors for program in programs.values()) if execute is not None else 0
     flight = Flight(
         runtime.max_in_flight_records,
@@ -219,4 +220,5 @@ def _dead_letters(config: DrakkarConfig) -> DeadLetterQueue:
         settings.brokers,
         settings.client_config,
         include_server_detail=settings.include_server_detail,
+        redact=config.redactor,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import glob
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -30,8 +31,12 @@ __all__ = ["executor_config", "intake_of", "make_executor", "make_executors", "p
 C = TypeVar("C", bound=ProgramConfig)
 
 
-def program_configs(config: DrakkarConfig, execute: Execute | None) -> dict[str, ProgramConfig]:
+def program_configs(
+    config: DrakkarConfig, execute: Execute | None, environ: Mapping[str, str] | None = None
+) -> dict[str, ProgramConfig]:
     """The configuration of every executor by name, the default one's is empty, with what the flow says laid over it.
+
+    Variables of `environ` that hold secrets are withheld from programs, unless an executor's `env_inherit` is `all`.
 
     Raises:
         ConfigError: when what the flow says about its programs does not fit.
@@ -41,7 +46,17 @@ def program_configs(config: DrakkarConfig, execute: Execute | None) -> dict[str,
     for name in (*config.executors, *(name for name in named if name not in config.executors)):
         settings = config.executors.get(name, ProgramConfig())
         configs[name] = _merged(settings, named[name], f"executors.{name}") if name in named else settings
-    return configs
+    return {
+        name: _withholding(program, config.withheld_variables(environ or {}, program))
+        for name, program in configs.items()
+    }
+
+
+def _withholding(program: C, names: Sequence[str]) -> C:
+    """The configuration of programs that do not inherit the variables `names`."""
+    if not names:
+        return program
+    return program.model_copy(update={"env_inherit_deny": [*program.env_inherit_deny, *map(glob.escape, names)]})
 
 
 def executor_config(config: ExecutorConfig, execute: Execute | None) -> ExecutorConfig:

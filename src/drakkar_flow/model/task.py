@@ -173,12 +173,13 @@ class ProgramOutput(Model, kw_only=True):
     `raw_stdout` and `raw_stderr` are held only where the bytes are not UTF-8; read `stdout_bytes` instead.
     """
 
-    stdout: str = ""
-    stderr: str = ""
-    stdout_truncated: bool = False
-    stderr_truncated: bool = False
-    raw_stdout: bytes | None = None
-    raw_stderr: bytes | None = None
+    if TYPE_CHECKING:  # each class has them in an order of its own
+        stdout: str
+        stderr: str
+        stdout_truncated: bool
+        stderr_truncated: bool
+        raw_stdout: bytes | None
+        raw_stderr: bytes | None
 
     _internal: ClassVar[frozenset[str]] = frozenset({"raw_stdout", "raw_stderr"})
 
@@ -220,9 +221,15 @@ class ExecutorResult(ProgramOutput, kw_only=True):
 
     task: ExecutorTask
     exit_code: int = 0
+    stdout: str = ""
+    stderr: str = ""
     duration_seconds: float = 0.0
     pid: int | None = None
     spawn_seconds: float | None = None
+    stdout_truncated: bool = False
+    stderr_truncated: bool = False
+    raw_stdout: bytes | None = None
+    raw_stderr: bytes | None = None
 
 
 class ExecutorError(ProgramOutput, kw_only=True):
@@ -241,12 +248,18 @@ class ExecutorError(ProgramOutput, kw_only=True):
     kind: ErrorKind = "nonzero_exit"
     exit_code: int | None = None
     signal: int | None = None
+    stdout: str = ""
+    stderr: str = ""
     exception: str | None = None
     pid: int | None = None
     duration_seconds: float = 0.0
+    stdout_truncated: bool = False
+    stderr_truncated: bool = False
     attempt: int = 1
     executor: str = ""
     command: list[str] = []
+    raw_stdout: bytes | None = None
+    raw_stderr: bytes | None = None
 
     @property
     def reason(self) -> str:

@@ -134,7 +134,8 @@ class RecordsFailed(Event, frozen=True):
     """A step turned records of a partition into failures; `error` and `label` are the first one's.
 
     `policy` is where they go: dlq, skip, fail, or pass where they go on; `decided_by` is the setting that says so,
-    where it does. `records` are those that had not failed before, None where all count.
+    where it does. `records` are those that had not failed before, None where all count. `cause` is the failed
+    task's, see `causes`.
     """
 
     kind: str
@@ -147,6 +148,7 @@ class RecordsFailed(Event, frozen=True):
     about: About = NOTHING
     records: int | None = None
     decided_by: str = ""
+    cause: str = ""
 
     @property
     def new(self) -> int:

@@ -127,6 +127,7 @@ class Metrics:
         bus.listen(ev.RecordsFinished, self._on_finished)
         bus.listen(ev.RecordsFailed, self._on_failed)
         bus.listen(ev.Committed, self._on_committed)
+        bus.listen(vitals.LogLineLost, lambda _: self._count("log_lines_lost"))
         bus.listen(ev.CommitFailed, lambda _: self._count("commit_failures"))
         bus.listen(ev.TasksStarted, lambda e: self._count("executor_tasks", "started", *_of(e), by=e.count))
         bus.listen(ev.TasksPrecomputed, lambda e: self._count("tasks_precomputed", by=e.count))

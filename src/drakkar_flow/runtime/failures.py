@@ -16,7 +16,7 @@ from drakkar_flow.model.outcome import Blame, Delivery, Failure, FailureKind, Ho
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.about import About
 
-__all__ = ["about", "by_lane", "cause_of", "describe", "failure_of", "is_cancelled", "located"]
+__all__ = ["about", "by_lane", "cause_of", "describe", "failure_of", "is_cancelled", "located", "root_cause"]
 
 _STACK_LIMIT = 8192
 _LIBRARY: Final = str(Path(__file__).parents[1])
@@ -113,6 +113,20 @@ def located(hook: str, function: Callable[..., Any] | None, error: BaseException
 def _defined_at(function: Callable[..., Any] | None) -> str:
     code = getattr(inspect.unwrap(getattr(function, "__func__", function)), "__code__", None) if function else None
     return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else repr(function)
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The first error of a chain of errors.
+
+    >>> try:
+    ...     raise RuntimeError("error closing the sink") from OSError("no space left")
+    ... except RuntimeError as error:
+    ...     root_cause(error)
+    OSError('no space left')
+    """
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def is_cancelled() -> bool:

@@ -8,9 +8,9 @@ import sqlite3
 from importlib import import_module
 from typing import Any
 
-from drakkar_flow.config.redact import MASK
 from drakkar_flow.config.urls import secrets_of
 from drakkar_flow.errors import Problem, StartupError
+from drakkar_flow.kernel.redaction import MASK
 
 __all__ = ["client_words", "never", "refused_url", "require", "unusable"]
 

@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["SPEC", "HttpSink"]
 
 _CONNECT_S = 10.0
-_PATIENCE_S = 1.0
-"""While no answer comes for so long, one more request of the batch is sent beside those that wait."""
+_PATIENCE = 0.1
+"""The share of `delivery_timeout_s` without any answer after which one more request of the batch is sent."""
+_LONGEST_PATIENCE_S = 3.0
 _BODY_BYTES = 16 * 1024
 """The most that is read of an answer's body; the connection of a longer one is closed."""
 _BODY_S = 0.5
@@ -55,8 +56,8 @@ class HttpSink:
 
     The status decides, as soon as it is there (`http_answers`): of the body at most 16 KiB are read, for
     half a second, and nothing is unpacked or followed. Each request has its own fate: those behind one
-    that fails are sent all the same, and those behind one that is not answered are sent beside it after a
-    second. Only when nobody can be reached, or when the service asks for a pause with `Retry-After`, is the
+    that fails are sent all the same, and those behind one that is not answered are sent beside it after three
+    seconds. Only when nobody can be reached, or when the service asks for a pause with `Retry-After`, is the
     rest of a batch left for the next attempt.
 
     Args:
@@ -110,7 +111,8 @@ class HttpSink:
         """
         if self._client is None:
             raise SinkNotConnected(f"sinks.http.{self._name} is not connected; connect() comes first")
-        sending = _Sending(partial(self._send, self._client), batch)
+        patience_s = min(_LONGEST_PATIENCE_S, self._settings.delivery_timeout_s * _PATIENCE)
+        sending = _Sending(partial(self._send, self._client), batch, patience_s)
         await sending.run()
         if sending.failures:
             raise BatchFailed(dict(sorted(sending.failures.items())))
@@ -193,8 +195,11 @@ class HttpSink:
 class _Sending:
     """The requests of one batch: one after the other, and beside each other where answers stay out."""
 
-    def __init__(self, send: Callable[[HttpPayload], Awaitable[None]], batch: Sequence[Delivery]) -> None:
+    def __init__(
+        self, send: Callable[[HttpPayload], Awaitable[None]], batch: Sequence[Delivery], patience_s: float
+    ) -> None:
         self._send = send
+        self._patience_s = patience_s
         self._left = deque(enumerate(batch))
         self._answered = 0
         self.failures: dict[int, Exception] = {}
@@ -206,7 +211,7 @@ class _Sending:
         try:
             while waiting:
                 before = self._answered
-                done, waiting = await asyncio.wait(waiting, timeout=_PATIENCE_S)
+                done, waiting = await asyncio.wait(waiting, timeout=self._patience_s)
                 for line in done:
                     line.result()
                 if waiting and self._left and self._answered == before:
@@ -228,6 +233,9 @@ class _Sending:
                     self._leave(error)
             except Exception as error:
                 self.failures[index] = error
+            except (SystemExit, KeyboardInterrupt) as error:  # of a payload's own code; asyncio would end the loop
+                what = f"{type(error).__name__} was raised while the payload was encoded"
+                self.failures[index] = SinkRejected(what)
             self._answered += 1
 
     def _leave(self, error: SinkError) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from drakkar_flow.config.redact import MASK, is_sensitive
 from drakkar_flow.errors import Problem, SinkError, SinkMisconfigured, SinkRejected, StartupError
 from drakkar_flow.kernel.bisection import Bisection
+from drakkar_flow.kernel.redaction import MASK, is_sensitive
 from drakkar_flow.librdkafka import let_go
 
 __all__ = ["KafkaClient", "Outgoing", "TooLarge", "portions", "producer_config"]

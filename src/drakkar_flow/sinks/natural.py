@@ -31,15 +31,19 @@ def bytes_of(value: Any, field: str) -> bytes:
     Raises:
         SinkRejected: the value is None, which has no form outside of JSON, or can't be encoded.
     """
+    if type(value) is bytes:
+        return value
     if isinstance(value, Enum):
         value = value.value
     if value is None:
         raise SinkRejected(f"{field} is None, which Redis can not store: leave it out, or give an empty text")
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
-    if isinstance(value, os.PathLike):
-        return os.fsencode(value)
     try:
+        if isinstance(value, str):
+            return value.encode()
+        if isinstance(value, os.PathLike):
+            return os.fsencode(value)
         if isinstance(value, int | float) and not isinstance(value, bool):
             return repr(value).encode()
         if isinstance(value, _AS_TEXT):

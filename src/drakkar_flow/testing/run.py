@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -378,4 +379,4 @@ def executor_of(flow: StreamFlow, config: DrakkarConfig, given: Executor | None)
 
 def _real(flow: StreamFlow, config: DrakkarConfig, bus: Bus) -> Executor | None:
     execute: Execute | None = flow.find(Execute)
-    return make_executors(program_configs(config, execute), bus) if execute is not None else None
+    return make_executors(program_configs(config, execute, os.environ), bus) if execute is not None else None

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr, ValidationError, field_validator
 
 from drakkar_flow.config.load import from_mapping, load
-from drakkar_flow.config.redact import MASK, SecretUrl, redacted
+from drakkar_flow.config.redact import SecretUrl, redacted
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.schema import is_secret, sections
 from drakkar_flow.config.show import render_yaml
 from drakkar_flow.engine.identity import summary_of
 from drakkar_flow.errors import ConfigError
+from drakkar_flow.kernel.redaction import MASK
 
 secrets = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S"]), min_size=3, max_size=12).map(
     lambda text: f"hunter2{text}"
@@ -223,3 +224,63 @@ def test_several_hosts_and_sockets_are_addresses_too() -> None:
     ok({"postgres": {"a": {"dsn": "postgresql:///app?host=/run/postgresql"}, "b": {"dsn": "postgres://h1:1,h2:2/app"}}})
     ok({"postgres": {"a": {"dsn": "postgres://joe:a%2Fb%23@db:5432/app?user=a@b"}}})
     ok({"mongo": {"a": {"uri": "mongodb://%2Ftmp%2Fmongodb-27017.sock", "database": "d"}}})
+
+
+SHOWN = """
+kafka: {security: {protocol: SASL_SSL, sasl_mechanism: PLAIN, sasl_username: joe, sasl_password: "${KAFKA_LOGIN}"}}
+executor:
+  env: {MYSQL_PWD: hunter2a, DATABASE_URL: "mysql://joe:hunter2b@db", GITHUB_PAT: hunter2c, X: "${DB_PASS}", LANG: C}
+sinks:
+  postgres: {main: {dsn: "postgres://${DBUSER}:${DBWORD}@db/app"}}
+  http: {hook: {url: "${HOOK}", headers: {Authorization: "Bearer ${PARTNER}", X-Team: "${TEAM}"}}}
+"""
+VARIABLES = {
+    "KAFKA_LOGIN": "hunter2d",
+    "DB_PASS": "hunter2e",
+    "DBUSER": "joe",
+    "DBWORD": "hunter2f",
+    "HOOK": "https://host/hunter2g",
+    "PARTNER": "hunter2h",
+    "TEAM": "blue",
+    "COPY_OF_LOGIN": "hunter2d",
+    "HOME": "/home/joe",
+}
+
+
+def test_g9_variables_of_the_configurations_secrets_are_withheld_from_programs(tmp_path: Path) -> None:
+    """Those that it takes by `${NAME}` where a secret stands, and others that hold the same."""
+    path = tmp_path / "p.yaml"
+    path.write_text(SHOWN)
+    config = load(path, environ=VARIABLES).config
+    expected = ["COPY_OF_LOGIN", "DBUSER", "DBWORD", "DB_PASS", "HOOK", "KAFKA_LOGIN", "PARTNER"]
+    assert config.withheld_variables(VARIABLES) == expected
+    assert config.opened().withheld_variables(VARIABLES) == expected
+    assert config.replaced(cluster_name="x").withheld_variables(VARIABLES) == expected
+
+
+def test_g9_show_prints_none_of_them(tmp_path: Path) -> None:
+    """Not those of `executor.env` either, nor what is filled in from a variable that is called like a secret."""
+    path = tmp_path / "p.yaml"
+    path.write_text(SHOWN)
+    shown = render_yaml(load(path, environ=VARIABLES))
+    assert re.findall("hunter2[a-fh]", shown) == []
+    assert "LANG: C" in shown
+    assert "X-Team: blue" in shown
+
+
+def test_the_redactor_of_a_configuration_masks_its_secrets_anywhere(tmp_path: Path) -> None:
+    """In whatever text, also decoded or encoded."""
+    path = tmp_path / "p.yaml"
+    path.write_text(SHOWN)
+    redact = load(path, environ=VARIABLES | {"DBWORD": "hunter2%40f"}).config.redactor
+    text = "hunter2d hunter2e hunter2%40f hunter2@f Bearer hunter2h 'hunter2a' hunter2b hunter2c"
+    assert "hunter2" not in redact(text)
+    assert redact("joe at db in blue") == "joe at db in blue"
+
+
+@pytest.mark.parametrize("password", ["postgres", "kafka", "test", "x"])
+def test_a_weak_password_does_not_garble_what_is_logged(password: str) -> None:
+    """It is masked where it stands alone, not inside of words or as the scheme of a URL."""
+    redact = from_mapping({"sinks": {"postgres": {"a": {"dsn": f"postgres://u:{password}@h"}}}}).redactor
+    assert redact("postgresql://h/latest mykafkas prefix") == "postgresql://h/latest mykafkas prefix"
+    assert redact("postgres://host/db") == "postgres://host/db"

@@ -11,6 +11,7 @@ from drakkar_flow.model.outcome import Delivery, Failure, FailureKind
 from drakkar_flow.model.payload import Payload
 from drakkar_flow.model.record import Record
 from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.causes import cause_of_task
 from drakkar_flow.observe.events import RecordsFailed
 from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.control import Control
@@ -74,8 +75,9 @@ class Policies:
             count = len(failure.holds)
             policy = self._policy(failure)
             what = (failure.kind, failure.stage, first.lane, count, failure.error)
-            told = RecordsFailed(*what, label, policy, about((failure,)), self._first_time(failure), failure.decided_by)
-            self._bus.emit(told)
+            cause = cause_of_task(failure.task) if failure.task is not None else ""
+            new = self._first_time(failure)
+            self._bus.emit(RecordsFailed(*what, label, policy, about((failure,)), new, failure.decided_by, cause))
             if policy == "fail":
                 self._control.hold(record for record, _ in failure.holds)
                 self._control.fail(f"{failure.stage} failed at {label}: {failure.error}")

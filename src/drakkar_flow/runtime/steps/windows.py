@@ -129,7 +129,7 @@ class TaskRun(msgspec.Struct, eq=False):
 
     @property
     def program(self) -> tuple[str, str]:
-        """The executor and the program that the task names, as text: what must work for it."""
+        """The executor and the program that the task names, as text whatever a hook put there."""
         return str(self.task.executor), str(self.task.binary_path)
 
     @property
