@@ -118,7 +118,8 @@ def test_n18_log_format_and_verbose(tmp_path: Path) -> None:
     (tmp_path / "job.py").write_text("from drakkar_flow import StreamFlow\nflow = StreamFlow('x').route()\n")
     command = ["run", "job.py", "-v", "--set", "metrics.enabled=false", "--log-format"]
     console = ended(*command, "console", directory=tmp_path)
-    assert (console.returncode, "[info     ] drakkar_starting" in console.stderr) == (2, True)
+    assert (console.returncode, "drakkar_starting" in console.stderr) == (2, True)
+    assert not any(line.startswith("{") for line in console.stderr.splitlines())
     ecs = ended(*command, "ecs", directory=tmp_path)
     assert '"@timestamp"' in ecs.stderr
     before = ended("-v", "--log-format", "ecs", "run", "job.py", "--set", "metrics.enabled=false", directory=tmp_path)
