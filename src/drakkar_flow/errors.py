@@ -23,7 +23,7 @@ DrakkarFlowError
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = [
     "BatchFailed",
@@ -63,6 +63,17 @@ class Problem:
     where: str
     what: str
     remedy: str = ""
+    place: str = field(default="", compare=False)
+    """`file:line` of the user's code; empty where `where` names the place."""
+
+    @property
+    def placed(self) -> str:
+        """The whole problem with its place in the user's code in front.
+
+        >>> Problem("step map", "3 can't be called", place="job.py:7").placed
+        "job.py:7 step map: 3 can't be called"
+        """
+        return f"{self.place} {self}" if self.place else str(self)
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.what}" if self.where else self.what
@@ -84,11 +95,13 @@ class ProblemsError(DrakkarFlowError):
 
     def redact(self, redact: Callable[[str], str]) -> None:
         """Apply `redact` to every text, so that no secret is printed."""
-        self.problems = tuple(Problem(redact(p.where), redact(p.what), redact(p.remedy)) for p in self.problems)
+        self.problems = tuple(
+            Problem(redact(p.where), redact(p.what), redact(p.remedy), p.place) for p in self.problems
+        )
         self.args = (self._text(),)
 
     def _text(self) -> str:
-        return "\n".join([f"{self.title}:", *(f"  - {p}" for p in self.problems)])
+        return "\n".join([f"{self.title}:", *(f"  - {p.placed}" for p in self.problems)])
 
 
 class ConfigError(ProblemsError):

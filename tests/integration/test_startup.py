@@ -150,7 +150,7 @@ def test_broken_yaml_is_told_with_its_line(scene: Scene) -> None:
         ("other = 1", "it defines no 'flow'; end it with flow = dataflow(...)"),
         ("flow = 1", "int is not a flow"),
         ("from drakkar_flow import Handler\nother = Handler()", "bad.py:other"),
-        ("from drakkar_flow import Handler as flow", "BaseDrakkarHandler is the class of a handler"),
+        ("from drakkar_flow import Handler as flow", "expected a handler instance, got the class BaseDrakkarHandler"),
     ],
     ids=["syntax", "import", "no flow", "not a flow", "another name", "a class"],
 )

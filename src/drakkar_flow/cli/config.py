@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from drakkar_flow.cli.options import Assignments
 from drakkar_flow.config.docs import json_schema, markdown
 from drakkar_flow.config.find import find_config
 from drakkar_flow.config.load import AppOptions, Loaded, load
@@ -20,10 +21,6 @@ __all__ = ["app"]
 app = typer.Typer(help="Check, show and document the configuration.", no_args_is_help=True)
 
 File = Annotated[Path | None, typer.Argument(help="The YAML file; without it the one that `run` would find.")]
-Assignments = Annotated[
-    list[str],
-    typer.Option("--set", metavar="KEY=VALUE", help="set a key, like kafka.brokers=localhost:9092; repeatable"),
-]
 Target = Annotated[
     str, typer.Option("--flow", "-f", help="file.py:NAME of the flow or handler whose model types the app section")
 ]
@@ -35,12 +32,15 @@ def lint(
     flow: Target = "",
     assignments: Assignments = [],  # noqa: B006 - typer's way to say that there is none
     *,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when there is anything to say.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 for warnings too, 2 with --flow.")] = False,
 ) -> None:
     """Check a file, together with the environment, and report everything that is wrong with its place.
 
-    Keys that moved and keys that have no effect are told too; with --strict they count.
+    Keys that moved and keys that have no effect are warnings; with --strict they count. With --flow the flow is
+    checked too, as `drakkar-flow lint FLOW` does.
     """
+    if flow and _lint_both(flow, file, assignments, strict=strict):
+        return
     loaded = _load(file, flow, assignments)
     if loaded.file.path is None:
         raise ConfigError([Problem("configuration", str(loaded.file), "name the file, or the flow it belongs to")])
@@ -50,6 +50,7 @@ def lint(
     if strict and remarks:
         raise typer.Exit(1)
     typer.echo(f"{loaded.file}: ok")
+    typer.echo(f"topics, sinks and programs: drakkar-flow lint FLOW --config {loaded.file.path}", err=True)
 
 
 @app.command()
@@ -69,6 +70,18 @@ def schema(flow: Target = "") -> None:
 def docs(flow: Target = "") -> None:
     """Print the configuration reference as Markdown."""
     typer.echo(markdown(_root(flow)), nl=False)
+
+
+def _lint_both(flow: str, file: Path | None, assignments: list[str], *, strict: bool) -> bool:
+    """Lint the file together with its flow; False when `flow` is the class of a handler, which only types `app`."""
+    from drakkar_flow.cli.find import find_flow
+    from drakkar_flow.cli.lint import check_both, report
+
+    found, flow_file = find_flow(flow)
+    if isinstance(found, type):
+        return False
+    report(*check_both(flow, found, flow_file, file, assignments), strict=strict, as_json=False)
+    return True
 
 
 def _load(file: Path | None, flow: str, assignments: list[str]) -> Loaded:

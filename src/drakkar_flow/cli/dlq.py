@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drakkar_flow.cli.config import Assignments
+from drakkar_flow.cli.options import Assignments
 
 if TYPE_CHECKING:
     from drakkar_flow.engine.dead_letters import Selection, StoredLetter

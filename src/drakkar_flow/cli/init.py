@@ -36,31 +36,33 @@ def init(
         Style.HANDLER
     ),
 ) -> None:
-    """Write a pipeline with its settings, tests and a README; nothing that exists is overwritten."""
+    """Write a pipeline with its settings, tests and a README; what exists already is kept as it is."""
     made = project(directory.resolve().name, style)
-    problems = [
-        Problem(str(directory / name), "exists already", "choose another directory, or move it away")
-        for name in made
-        if (directory / name).exists()
-    ]
-    if problems:
-        raise ProjectError(problems)
+    kept = [name for name in made if (directory / name).exists()]
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, text in made.items():
-            (directory / name).write_text(text)
+            if name not in kept:
+                (directory / name).write_text(text)
     except OSError as exc:
         where = str(exc.filename or directory)
         raise ProjectError([Problem(where, f"can't be written: {exc.strerror}", "choose another directory")]) from exc
     for name in made:
-        typer.echo(str(directory / name))
+        typer.echo(f"{directory / name}{' (kept, it exists already)' if name in kept else ''}")
     typer.echo(f"try it without Kafka: drakkar-flow test {directory / 'pipeline.test.yaml'}")
 
 
 def project(name: str, style: Style) -> dict[str, str]:
     """The texts of a project's files by their names; `name` is where its topics' names come from."""
     topic = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "words"
+    filled = {"{{name}}": topic, "{{module}}": topic.replace("-", "_")}
     templates = files("drakkar_flow.cli") / "templates"
     found = [file for kind in (style, "both") for file in (templates / kind).iterdir() if file.name.endswith(_SUFFIX)]
-    texts = {file.name.removesuffix(_SUFFIX): file.read_text().replace("{{name}}", topic) for file in found}
+    texts = {_filled(file.name.removesuffix(_SUFFIX), filled): _filled(file.read_text(), filled) for file in found}
     return dict(sorted(texts.items()))
+
+
+def _filled(text: str, values: dict[str, str]) -> str:
+    for mark, value in values.items():
+        text = text.replace(mark, value)
+    return text

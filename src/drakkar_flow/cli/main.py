@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.text import Text
 
 from drakkar_flow._version import __version__
-from drakkar_flow.cli import config, dlq, graph, init, run, test, worker
+from drakkar_flow.cli import check, config, dlq, graph, init, lint, run, status, test, topics, worker
+from drakkar_flow.cli.options import LogFormatOption, LogOptions, Verbose
 from drakkar_flow.errors import DrakkarFlowError, ProblemsError
 from drakkar_flow.kernel.redaction import mask
 
@@ -21,16 +22,20 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     help="Kafka messages in, external programs at work, results to sinks.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 
 # The subcommands, one module each: a group brings its own Typer (add_typer), a single command is a function
 # (`app.command("run")(run.run)`).
 app.command("init")(init.init)
+app.command("lint")(lint.lint)
+app.command("check")(check.check)
 app.command("run")(run.run)
+app.command("status")(status.status)
 app.command("graph")(graph.graph)
 app.command("test")(test.run_files)
+app.add_typer(topics.app, name="topics")
 app.add_typer(config.app, name="config")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(worker.app, name="worker")
@@ -73,12 +78,16 @@ def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it with th
 
 @app.callback()
 def _options(
+    context: typer.Context,
+    log_format: LogFormatOption = None,
     *,
+    verbose: Verbose = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+        bool, typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Holds the options of the command itself."""
+    """Keeps the options given before a subcommand for it."""
+    context.obj = LogOptions(verbose, log_format)
 
 
 if __name__ == "__main__":

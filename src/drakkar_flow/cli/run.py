@@ -1,35 +1,41 @@
-"""`drakkar-flow run`: run a flow until it is told to stop."""
+"""`drakkar-flow run`: run a flow until a signal stops it."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from drakkar_flow.cli.config import Assignments
 from drakkar_flow.cli.find import find_flow
+from drakkar_flow.cli.options import Assignments, ConfigOption, Flow, LogFormatOption, LogOptions, Verbose, load_for
 
 __all__ = ["run"]
 
 
 def run(
-    flow: Annotated[str, typer.Argument(help="flows/pipeline.py, file.py:name or package.module:name")],
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="the YAML file; else it is found")] = None,
+    context: typer.Context,
+    flow: Flow,
+    config: ConfigOption = None,
     assignments: Assignments = [],  # noqa: B006 - typer's way to say that there is none
+    log_format: LogFormatOption = None,
+    *,
+    verbose: Verbose = False,
+    check: Annotated[bool, typer.Option("--check", help="Connect to everything, report, and end: `check`.")] = False,
 ) -> None:
-    """Run a flow; SIGTERM or Ctrl-C drains it, a second one aborts.
+    """Run a flow; SIGTERM or Ctrl-C drains it, a second signal aborts.
 
     Without --config the settings are in the file that DRAKKAR_CONFIG (or DK_CONFIG) names, else beside the flow in
     NAME.yaml (of NAME.py) or drakkar.yaml, else in drakkar.yaml in the working directory; each may end in .yml.
     """
-    from drakkar_flow.config.find import find_config
-    from drakkar_flow.config.load import load
+    if check:
+        from drakkar_flow.cli.check import check as check_only
+
+        check_only(flow, config, assignments)
+        return
     from drakkar_flow.engine.runner import StreamingRunner
-    from drakkar_flow.engine.terse import app_options
 
     found, file = find_flow(flow)
-    loaded = load(find_config(config, os.environ, file), assignments=assignments, **app_options(found))
-    runner = StreamingRunner(found, loaded.config)
-    raise typer.Exit(runner.run())
+    before: LogOptions = context.obj
+    logging = LogOptions(verbose or before.verbose, log_format or before.log_format)
+    loaded = load_for(found, file, config, [*logging.assignments(), *assignments])
+    raise typer.Exit(StreamingRunner(found, loaded.config).run())

@@ -8,6 +8,7 @@ from typing import Final
 from pydantic import SecretStr
 from pydantic_core import ErrorDetails
 
+from drakkar_flow.config.kafka_names import here_called
 from drakkar_flow.config.layers import Layer
 from drakkar_flow.config.schema import ROOT, Path, Type, fields_at, is_secret, places_of, similar, type_at
 from drakkar_flow.errors import Problem
@@ -31,6 +32,24 @@ _BOUNDS: Final = {
     "less_than": ("must be less than", "lt"),
     "less_than_equal": ("must be at most", "le"),
 }
+
+
+_SYNONYMS: Final = {
+    "executor": {
+        **dict.fromkeys(("binary", "command", "cmd", "program", "executable"), "binary_path"),
+        **dict.fromkeys(("timeout", "timeout_s", "timeout_seconds"), "task_timeout_seconds"),
+        **dict.fromkeys(("concurrency", "parallelism", "processes", "workers"), "max_executors"),
+        "working_directory": "cwd",
+        "environment": "env",
+    },
+    "postgres": dict.fromkeys(("url", "uri", "connection_string", "conninfo"), "dsn"),
+    "mongo": dict.fromkeys(("url", "dsn", "connection_string"), "uri") | {"db": "database"},
+    "redis": dict.fromkeys(("uri", "dsn"), "url") | {"prefix": "key_prefix"},
+    "http": dict.fromkeys(("uri", "endpoint"), "url") | {"timeout": "timeout_seconds"},
+    "filesystem": dict.fromkeys(("path", "dir", "directory", "folder"), "base_path"),
+    "sqlite": dict.fromkeys(("file", "database", "dsn", "base_path"), "path"),
+}
+"""What others call a key, by the section, or the kind of sink, that knows it by another name."""
 
 
 def explain(error: ErrorDetails, layer: Layer, root: Type = ROOT) -> Problem:
@@ -110,7 +129,14 @@ def _remedy_for_unknown(path: Path, root: Type) -> str:
     key = str(last)
     known = fields_at(tuple(parent), root)
     near = similar(key.lower().replace("-", "_"), known)
+    section = parent[1] if len(parent) == 3 and parent[0] == "sinks" else parent[-1] if len(parent) == 1 else ""
+    if synonym := _SYNONYMS.get(str(section), {}).get(key.lower()):
+        return f"did you mean {synonym!r}?"
+    kafka = here_called(path)
     elsewhere = "" if path[0] == "app" else " or ".join(places_of(key)[:4])
+    if kafka:
+        doubt = f", or does it belong under {elsewhere}?" if elsewhere and kafka.endswith("?") else kafka[-1]
+        return f"{kafka[:-1]}{doubt}"
     if near:
         doubt = f", or does it belong under {elsewhere}" if elsewhere else ""
         return f"did you mean {' or '.join(map(repr, near))}{doubt}?"

@@ -70,11 +70,13 @@ class KafkaConfig(Section):
     brokers: str = Field(default="localhost:9092", min_length=1)
     """Bootstrap servers, `host:port` separated by commas."""
     source_topic: str = Field(default="input-events", min_length=1)
-    """The topic read; one that starts with `^` is a regular expression."""
+    """The topic read; one that starts with `^` is a regular expression. A run refuses to start when neither this, nor
+    source_topics, nor the flow names one: the default is for tests."""
     source_topics: list[str] = []
     """Several topics to read, instead of source_topic; one that starts with `^` is a regular expression."""
     consumer_group: str = Field(default="drakkar-workers", min_length=1)
-    """The consumer group, which shares the partitions and owns the committed offsets."""
+    """The consumer group, which shares the partitions and owns the committed offsets. A run refuses to start without
+    it: the default is for tests."""
     max_poll_records: int = Field(default=100, ge=1, le=1_000_000)
     """The most records taken from the consumer per call."""
     max_poll_interval_ms: int = Field(default=300_000, ge=1, le=86_400_000)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator
 
-__all__ = ["ClientConfig", "ProducerConfig", "problem_of"]
+__all__ = ["OWNED", "ClientConfig", "ProducerConfig", "problem_of"]
 
 _LIST = """
     acks allow.auto.create.topics api.version.fallback.ms api.version.request api.version.request.timeout.ms
@@ -78,7 +78,7 @@ _SHARED: Final = {
     "logger": "the log is set up by logging",
     "default.topic.config": "write its properties here",
 }
-_CONSUMER: Final = {
+OWNED: Final = {
     **{name: text.format("kafka.") for name, text in _SHARED.items()},
     "group.id": "it is kafka.consumer_group",
     "group.instance.id": "it is kafka.group_instance_id",
@@ -97,6 +97,7 @@ _CONSUMER: Final = {
     "transactional.id": "sinks write without transactions",
     "max.poll.records": "it is kafka.max_poll_records",
 }
+"""Properties that `kafka.client_config` refuses, and why."""
 _PRODUCER: Final = {
     **{name: text.format("") for name, text in _SHARED.items()},
     "group.id": "a producer has no group",
@@ -125,7 +126,7 @@ def problem_of(name: str, *, producer: bool = False) -> str:
     >>> problem_of("sasl.pasword")
     "unknown librdkafka property; did you mean 'sasl.password'? it is kafka.security.sasl_password"
     """
-    owned = _PRODUCER if producer else _CONSUMER
+    owned = _PRODUCER if producer else OWNED
     if name in owned:
         return f"{name!r} can't be set here: {owned[name]}"
     if name in _JAVA:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -28,7 +29,7 @@ from drakkar_flow.runtime.parts import Parts, SinkPart
 from drakkar_flow.sinks.dlq import DeadLetterQueue
 from drakkar_flow.sinks.registry import SPECS
 
-__all__ = ["build_parts", "dead_letter_client", "settle_topics"]
+__all__ = ["build_parts", "consumer_properties", "dead_letter_client", "resolve_sinks", "settle_topics", "with_brokers"]
 
 _MIB = 1024 * 1024
 _LEAST_IN_FLIGHT = 8
@@ -94,7 +95,7 @@ def build_parts(flow: StreamFlow, config: DrakkarConfig, bus: Bus, bridge: Bridg
         flight=flight,
         reader=GroupReader(group, flight, control, bus, track.beyond, assignments),
         track=track,
-        sinks=_sinks(flow.find(Route), config),
+        sinks=_sinks(flow, config),
         dead_letters=_dead_letters(config),
         executor=executor,
         intake=intake_of(executor, flight, config.executor) if executor is not None else None,
@@ -153,19 +154,29 @@ def consumer_properties(kafka: KafkaConfig) -> dict[str, Any]:
     return properties
 
 
-def _sinks(route: Route, config: DrakkarConfig) -> dict[str, SinkPart]:
+def resolve_sinks(flow: StreamFlow, config: DrakkarConfig) -> tuple[dict[str, SinkPart], list[Problem]]:
+    """The sinks a flow's route names, or all that are configured, none connected; and what is wrong with the others."""
+    route: Route = flow.find(Route) or Route()
+    place = flow.place_of(route)
     configured = {kind: dict(named) for kind, named in config.sinks if isinstance(named, dict)}
     wanted = list(route.sinks) or [SinkRef(kind, name) for kind, names in configured.items() for name in names]
     problems: list[Problem] = []
     parts: dict[str, SinkPart] = {}
     for ref in wanted:
-        part = _sink(ref, configured.get(ref.kind, {}), config, problems)
+        wrong: list[Problem] = []
+        part = _sink(ref, configured.get(ref.kind, {}), config, wrong)
         if part is not None:
             parts[part.id] = part
+        problems += [replace(problem, place=place) for problem in wrong]
     if not wanted:
         problems.append(Problem("sinks", "no sink is configured", "add one, e.g. sinks.kafka.results.topic"))
     if problems and config.file is not None and config.file.path is None:
         problems.append(Problem("configuration", str(config.file), "name one with --config or DRAKKAR_CONFIG"))
+    return parts, problems
+
+
+def _sinks(flow: StreamFlow, config: DrakkarConfig) -> dict[str, SinkPart]:
+    parts, problems = resolve_sinks(flow, config)
     if problems:
         raise ConfigError(problems)
     return parts
@@ -210,6 +221,9 @@ def _with_brokers(settings: Any, kafka: KafkaConfig) -> Any:
     security = settings.security or (KafkaSecurityConfig() if settings.brokers else kafka.security)
     client_config = {**security_properties(security), **shared, **settings.client_config}
     return settings.model_copy(update={"brokers": settings.brokers or kafka.brokers, "client_config": client_config})
+
+
+with_brokers = _with_brokers  # for checks, which connect clients of their own
 
 
 def dead_letter_client(config: DrakkarConfig) -> dict[str, Any]:

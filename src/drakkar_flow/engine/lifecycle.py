@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from types import FrameType
@@ -32,12 +32,13 @@ from drakkar_flow.engine.gauges import read_gauges
 from drakkar_flow.engine.identity import cluster_name_of, worker_id_of
 from drakkar_flow.engine.life import FlowLife
 from drakkar_flow.engine.memory import CollectorSettings
+from drakkar_flow.engine.offline import source_problems
 from drakkar_flow.engine.startup import check_source, wait_for_common_start
 from drakkar_flow.engine.stop_guard import StopGuard
 from drakkar_flow.engine.streams import occupy_standard_descriptors
 from drakkar_flow.engine.unused import unused_sinks
 from drakkar_flow.engine.watchdog import Watchdog
-from drakkar_flow.errors import ProblemsError
+from drakkar_flow.errors import ConfigError, ProblemsError
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.causes import cause_of
@@ -55,7 +56,7 @@ from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.failures import describe, root_cause
 from drakkar_flow.runtime.parts import Parts
 
-__all__ = ["EXIT_ABORTED", "EXIT_CLEAN", "EXIT_FAILED", "Lifecycle"]
+__all__ = ["EXIT_ABORTED", "EXIT_CLEAN", "EXIT_FAILED", "Lifecycle", "StoppedEarly"]
 
 EXIT_CLEAN = 0
 EXIT_FAILED = 1
@@ -64,6 +65,10 @@ EXIT_ABORTED = 130
 _ABORT_S = 2.0  # a second signal gives the executor so long to kill its children
 
 Handler = Callable[[int, FrameType | None], Any] | int | None
+
+
+class StoppedEarly(BaseException):
+    """Raised on the main thread by SIGTERM while a flow starts: an orderly end, nothing was read."""
 
 
 class Lifecycle:
@@ -103,6 +108,7 @@ class Lifecycle:
 
         Raises:
             FlowError, ConfigError, StartupError: with everything that is wrong; nothing is left open.
+            StoppedEarly: SIGTERM came before it was ready to read; nothing is left open.
             RuntimeError: when it was started before.
         """
         if self._started:
@@ -111,8 +117,12 @@ class Lifecycle:
         if self._own_signals:
             occupy_standard_descriptors()
             self._watch_children()
+            self._take_signals({signal.SIGTERM: self._on_early_signal})
         try:
             return self._start()
+        except StoppedEarly:
+            self._close("")
+            raise
         except BaseException as exc:
             if isinstance(exc, ProblemsError):
                 exc.redact(self.config.redactor)
@@ -126,13 +136,13 @@ class Lifecycle:
         self._serve_metrics()
         if withheld := self.config.withheld_variables(os.environ):
             self._log.debug("environment_withheld", variables=withheld, expect="programs do not inherit them")
-        parts = build_parts(self.flow, self.config, self._bus, self._bridge, self.close)
+        parts = self._build()
         self._metrics.watch(self._gauges)
         self._metrics.describe_sinks((part.spec.kind, part.name) for part in parts.sinks.values())
         self._say_what_outages_cost(parts)
         dataflow = self._life.prepare(parts, partial(check_source, self.config.kafka))
         if self._own_signals:
-            self._take_signals()
+            self._take_signals({signal.SIGTERM: self._on_signal, signal.SIGINT: self._on_signal})
         if self.config.kafka.startup_align_enabled and not self._life.stop_early:
             self._bridge.run(wait_for_common_start(self.config.kafka, self._life.stop_asked, self._log))
         self._collector.apply()
@@ -145,6 +155,16 @@ class Lifecycle:
             self._guard.start()
         self._life.read()
         return dataflow
+
+    def _build(self) -> Parts:
+        missing = source_problems(self.flow, self.config)
+        try:
+            parts = build_parts(self.flow, self.config, self._bus, self._bridge, self.close)
+        except ConfigError as exc:
+            raise ConfigError([*missing, *exc.problems]) from None
+        if missing:
+            raise ConfigError(missing)
+        return parts
 
     def _ask_on_startup(self) -> None:
         """Take the configuration that the flow wants; what is set up already is set up anew."""
@@ -249,11 +269,17 @@ class Lifecycle:
         if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
             self._old_signals[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
-    def _take_signals(self) -> None:
+    def _take_signals(self, handlers: Mapping[int, Handler]) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._old_signals[number] = signal.signal(number, self._on_signal)
+        for number, handler in handlers.items():
+            self._old_signals.setdefault(number, signal.signal(number, handler))
+
+    def _on_early_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            os._exit(EXIT_ABORTED)
+        raise StoppedEarly
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._signals += 1

@@ -12,7 +12,7 @@ from bytewax.run import cli_main
 from drakkar_flow.config.app import settle_app
 from drakkar_flow.config.load import from_mapping, load_config
 from drakkar_flow.config.root import DrakkarConfig
-from drakkar_flow.engine.lifecycle import EXIT_FAILED, Lifecycle
+from drakkar_flow.engine.lifecycle import EXIT_CLEAN, EXIT_FAILED, Lifecycle, StoppedEarly
 from drakkar_flow.engine.terse import app_options, stream_of
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.observe.statistics import StatisticsSnapshot
@@ -81,7 +81,10 @@ class StreamingRunner:
             FlowError, ConfigError, StartupError: when it can't start; nothing was read.
         """
         life = self._life
-        dataflow = life.start()
+        try:
+            dataflow = life.start()
+        except StoppedEarly:
+            return EXIT_CLEAN
         try:
             cli_main(  # type: ignore[no-untyped-call]
                 dataflow,

@@ -22,6 +22,7 @@ from drakkar_flow.runtime.parts import Parts
 __all__ = ["Unreached", "check_source", "connect_all", "wait_for_common_start"]
 
 _AGAIN_S = 0.5  # between two attempts to connect a sink
+_GRACE_S = 1.0  # after a hopeless one, the others get so long between two ends to report what they know
 _ASK_S = 5.0  # the longest one question to the brokers may take
 
 Unreached = Callable[[object], None]
@@ -35,7 +36,7 @@ async def connect_all(parts: Parts, log: Any, check_source: Callable[[Unreached]
 
     Raises:
         StartupError: with the problems of all of them; exit code 2 when any is a matter of
-            configuration, 1 when all that is wrong is that something can't be reached.
+            configuration, at once; 1 when all that is wrong is that something can't be reached.
     """
     budget_s = parts.config.kafka.startup_timeout_s
 
@@ -49,7 +50,7 @@ async def connect_all(parts: Parts, log: Any, check_source: Callable[[Unreached]
     attempts.append(_connect(parts.dead_letters.connect, budget_s, unreached))
     if parts.executor is not None:
         attempts.append(parts.executor.start())
-    results = await asyncio.gather(*attempts, return_exceptions=True)
+    results = await _all_or_hopeless([asyncio.ensure_future(attempt) for attempt in attempts])
     problems: list[Problem] = []
     exit_code = 1
     for result in results:
@@ -60,6 +61,21 @@ async def connect_all(parts: Parts, log: Any, check_source: Callable[[Unreached]
             raise result
     if problems:
         raise StartupError(problems, exit_code=exit_code)
+
+
+async def _all_or_hopeless(attempts: list[asyncio.Future[None]]) -> list[BaseException | None]:
+    """How each attempt ended; after one with exit code 2 no start is possible, and the others get little time more."""
+    pending, grace_s = set(attempts), None
+    while pending:
+        ended, pending = await asyncio.wait(pending, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+        if not ended:
+            break
+        errors = [attempt.exception() for attempt in ended]
+        if any(isinstance(error, ProblemsError) and error.exit_code == 2 for error in errors):
+            grace_s = _GRACE_S
+    for attempt in pending:
+        attempt.cancel()
+    return [attempt.exception() for attempt in attempts if attempt not in pending]
 
 
 async def wait_for_common_start(kafka: KafkaConfig, stop_asked: asyncio.Event, log: Any) -> None:

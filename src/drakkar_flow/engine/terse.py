@@ -20,8 +20,8 @@ from bytewax.dataflow import Dataflow
 
 from drakkar_flow.config.find import find_config
 from drakkar_flow.config.load import AppOptions, load
-from drakkar_flow.engine.lifecycle import EXIT_FAILED, Lifecycle
-from drakkar_flow.errors import FlowError, Problem, ProblemsError
+from drakkar_flow.engine.lifecycle import EXIT_CLEAN, EXIT_FAILED, Lifecycle, StoppedEarly
+from drakkar_flow.errors import ProblemsError
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.handler import BaseDrakkarHandler
 from drakkar_flow.runtime.failures import describe, root_cause
@@ -54,6 +54,8 @@ def dataflow(flow: Any) -> Callable[[], Dataflow]:
         except ProblemsError as exc:
             print(exc, file=sys.stderr)
             raise SystemExit(exc.exit_code) from None
+        except StoppedEarly:
+            raise SystemExit(EXIT_CLEAN) from None
         atexit.register(_at_exit, life)
         sys.excepthook = partial(_engine_raised, life, sys.excepthook)
         return started
@@ -76,15 +78,10 @@ def stream_of(flow: Any) -> StreamFlow:
     """
     if isinstance(flow, StreamFlow):
         return flow
-    if isinstance(flow, BaseDrakkarHandler):
-        return StreamFlow.from_handler(flow)
-    if is_flow(flow):
+    if inspect.isfunction(flow) and hasattr(flow, _STREAM):
         stream: StreamFlow = getattr(flow, _STREAM)
         return stream
-    what = f"{type(flow).__name__} is not a flow"
-    if isinstance(flow, type) and issubclass(flow, BaseDrakkarHandler):
-        what = f"{flow.__name__} is the class of a handler, and not one itself"
-    raise FlowError([Problem("flow", what, "give a StreamFlow, a handler instance, or dataflow(...) of one")])
+    return StreamFlow.from_handler(flow)
 
 
 def app_options(flow: Any) -> AppOptions:

@@ -32,8 +32,9 @@ from drakkar_flow.graph.nodes import (
     Window,
 )
 from drakkar_flow.graph.periodic import bound
+from drakkar_flow.graph.places import user_place
 from drakkar_flow.graph.render import to_json, to_mermaid
-from drakkar_flow.graph.validate import problems_of
+from drakkar_flow.graph.validate import check_instance, problems_of
 from drakkar_flow.kernel.ordering import Ordering
 from drakkar_flow.model.record import Record
 
@@ -58,7 +59,7 @@ class StreamFlow:
     []
     """
 
-    __slots__ = ("_hooks", "_name", "_nodes", "_source")
+    __slots__ = ("_hooks", "_name", "_nodes", "_places", "_source")
 
     def __init__(
         self,
@@ -76,6 +77,7 @@ class StreamFlow:
         self._source = source or KafkaSource()
         self._nodes = tuple(nodes)
         self._hooks = hooks or LifeHooks()
+        self._places = [user_place()] * (1 + len(self._nodes))  # of the flow itself, then of each node
 
     @property
     def name(self) -> str:
@@ -104,7 +106,9 @@ class StreamFlow:
 
     def then(self, node: Node) -> StreamFlow:
         """Append a node."""
-        return StreamFlow(self._name, self._source, (*self._nodes, node), self._hooks)
+        longer = StreamFlow(self._name, self._source, (*self._nodes, node), self._hooks)
+        longer._places = [*self._places, longer._places[0]]
+        return longer
 
     def with_hooks(
         self,
@@ -130,7 +134,9 @@ class StreamFlow:
             "periodics": (*self._hooks.periodics, *map(bound, periodics)),
         }
         hooks = replace(self._hooks, **{name: hook for name, hook in given.items() if hook is not None})
-        return StreamFlow(self._name, self._source, self._nodes, hooks)
+        hooked = StreamFlow(self._name, self._source, self._nodes, hooks)
+        hooked._places = self._places
+        return hooked
 
     def decode(
         self, target: Any, *, with_record: bool = False, on_error: ErrorPolicy | None = None, name: str = ""
@@ -277,6 +283,7 @@ class StreamFlow:
         >>> StreamFlow.from_handler(Noop())
         StreamFlow('Noop', source > arrange > execute > collect > route)
         """
+        check_instance(handler)
         flow = cls(name or type(handler).__name__, hooks=hooks_of(handler))
         if overrides(handler, "deserialize_message"):
             flow = flow.decode(payload_of(handler.deserialize_message), with_record=True)
@@ -316,9 +323,18 @@ class StreamFlow:
         """The first node of a kind, or None."""
         return next((node for node in self._nodes if isinstance(node, kind)), None)
 
+    def place_of(self, node: Node) -> str:
+        """`file:line` of the user's code that added a node; empty when unknown."""
+        return next((place for each, place in zip(self._nodes, self._places[1:], strict=True) if each is node), "")
+
     def problems(self) -> list[Problem]:
         """Everything that keeps the flow from being compiled."""
-        return problems_of(self._name, self._source, list(self.steps()), self._hooks)
+        steps = list(self.steps())
+        places = {f"step {step}": place for (step, _), place in zip(steps, self._places[1:], strict=True)}
+        return [
+            replace(problem, place=problem.place or places.get(problem.where, self._places[0]))
+            for problem in problems_of(self._name, self._source, steps, self._hooks)
+        ]
 
     def check(self) -> None:
         """Raise FlowError with every problem, if there are any."""

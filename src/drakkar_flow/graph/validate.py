@@ -6,10 +6,12 @@ import inspect
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import get_args
 
-from drakkar_flow.errors import Problem
+from drakkar_flow.errors import FlowError, Problem
+from drakkar_flow.graph.handler import BaseDrakkarHandler
 from drakkar_flow.graph.hooks import LifeHooks
 from drakkar_flow.graph.nodes import (
     Arrange,
@@ -22,10 +24,11 @@ from drakkar_flow.graph.nodes import (
     Node,
     Route,
 )
+from drakkar_flow.graph.places import user_place
 from drakkar_flow.graph.signatures import handler_problems
 from drakkar_flow.kernel.ordering import Ordering
 
-__all__ = ["problems_of"]
+__all__ = ["check_instance", "problems_of"]
 
 Steps = list[tuple[str, Node]]
 
@@ -43,6 +46,19 @@ def problems_of(name: str, source: KafkaSource, steps: Steps, hooks: LifeHooks) 
         *hooks.problems(),
         *(handler_problems(hooks.owner) if hooks.owner is not None else ()),
     ]
+
+
+def check_instance(handler: object) -> None:
+    """Raise FlowError when `handler` is no instance of a handler."""
+    if isinstance(handler, BaseDrakkarHandler):
+        return
+    if isinstance(handler, type) and issubclass(handler, BaseDrakkarHandler):
+        name = handler.__name__
+        problem = Problem("flow", f"expected a handler instance, got the class {name}: write dataflow({name}())")
+    else:
+        remedy = "give a StreamFlow, a handler instance, or dataflow(...) of one"
+        problem = Problem("flow", f"{type(handler).__name__} is not a flow", remedy)
+    raise FlowError([replace(problem, place=user_place())])
 
 
 def _name_problems(name: str) -> Iterator[Problem]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from drakkar_flow.testing.executor import Answer, ScriptedExecutor, failed, succeeded
     from drakkar_flow.testing.gate import Gate
     from drakkar_flow.testing.harness import FlowHarness
+    from drakkar_flow.testing.load import load_flow
     from drakkar_flow.testing.log import MemoryLog
     from drakkar_flow.testing.outcome import Outcome
     from drakkar_flow.testing.play import CRASH, run_flow
@@ -50,6 +51,7 @@ _HOMES = {
     "ScriptedExecutor": "executor",
     "Sent": "receipts",
     "failed": "executor",
+    "load_flow": "load",
     "run_flow": "play",
     "succeeded": "executor",
 }
@@ -70,6 +72,7 @@ __all__ = [
     "ScriptedExecutor",
     "Sent",
     "failed",
+    "load_flow",
     "run_flow",
     "succeeded",
 ]

@@ -14,7 +14,7 @@ from drakkar_flow.cli.init import Style, project
 from drakkar_flow.cli.main import main
 from drakkar_flow.config.load import from_mapping, load
 
-FILES = ["README.md", "pipeline.py", "pipeline.test.yaml", "pipeline.yaml", "test_pipeline.py"]
+FILES = ["README.md", "pipeline.py", "pipeline.test.yaml", "pipeline.yaml", "test_word_count.py"]
 
 
 def run(*arguments: str | Path) -> int:
@@ -59,16 +59,49 @@ def test_the_projects_own_tests_pass(tmp_path: Path, style: Style) -> None:
     assert (config.kafka.source_topic, config.sinks.kafka["counts"].topic) == ("word-count-in", "word-count-out")
 
 
-def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every file in the way is named, and none is written."""
-    (tmp_path / "pipeline.py").write_text("mine")
+def test_n15_init_beside_a_readme_adds_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What exists is kept and said to be; everything else is written."""
     (tmp_path / "README.md").write_text("mine")
-    assert run("init", tmp_path) == 2
-    told = capsys.readouterr().err
-    assert f"{tmp_path / 'pipeline.py'}: exists already" in told
-    assert f"{tmp_path / 'README.md'}: exists already" in told
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "pipeline.py"]
-    assert (tmp_path / "pipeline.py").read_text() == "mine"
+    assert run("init", tmp_path) == 0
+    told = capsys.readouterr().out
+    assert f"{tmp_path / 'README.md'} (kept, it exists already)\n" in told
+    assert f"{tmp_path / 'pipeline.py'}\n" in told
+    assert (tmp_path / "README.md").read_text() == "mine"
+    assert {"pipeline.py", "pipeline.yaml", "pipeline.test.yaml"} < {path.name for path in tmp_path.iterdir()}
+    assert run("init", tmp_path) == 0
+    assert capsys.readouterr().out.count("(kept, it exists already)") == 5
+
+
+@pytest.mark.parametrize("style", Style)
+def test_n15_the_file_runs_by_itself(tmp_path: Path, style: Style) -> None:
+    """`python pipeline.py` is `drakkar-flow run pipeline.py`, with its options."""
+    assert run("init", tmp_path / "job", "--style", style) == 0
+    ended = python("pipeline.py", "--set", "kafka.brokerz=x", directory=tmp_path / "job")
+    assert (ended.returncode, "--set kafka.brokerz: unknown key" in ended.stderr) == (2, True)
+
+
+def test_n15_the_tests_of_two_jobs_run_together(tmp_path: Path) -> None:
+    """In one pytest from the directory above, each with its own pipeline."""
+    for name, style in (("first", Style.HANDLER), ("second-job", Style.FLOW)):
+        assert run("init", tmp_path / name, "--style", style) == 0
+    tests = python("-m", "pytest", "-q", "-p", "no:cacheprovider", directory=tmp_path)
+    assert tests.returncode == 0, tests.stdout + tests.stderr
+    assert "4 passed" in tests.stdout
+
+
+@pytest.mark.parametrize("style", Style)
+def test_n15_the_project_is_clean(tmp_path: Path, style: Style) -> None:
+    """For ruff with its defaults, for mypy, and for our own lint."""
+    directory = tmp_path / "job"
+    assert run("init", directory, "--style", style) == 0
+    for command in (
+        ["ruff", "check", "--isolated", "."],
+        ["ruff", "format", "--isolated", "--check", "."],
+        ["mypy", "."],
+    ):
+        ended = python("-m", *command, directory=directory)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert run("lint", directory / "pipeline.py", "--strict") == 0
 
 
 def test_a_place_that_can_not_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,7 @@ _UNREACHABLE = """
 from drakkar_flow import StreamFlow, StreamingRunner
 flow = StreamFlow("f").route()
 config = {
-    "kafka": {"brokers": "127.0.0.1:%d", "source_topic": "in", "startup_timeout_s": 300},
+    "kafka": {"brokers": "127.0.0.1:%d", "source_topic": "in", "consumer_group": "g", "startup_timeout_s": 300},
     "sinks": {"filesystem": {"out": {"base_path": "/tmp"}}},
     "metrics": {"enabled": False},
 }

@@ -48,6 +48,7 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> list[Parts]:
 def life_of(handler: Handler[Any, Any], directory: Path, **settings: Any) -> Lifecycle:
     """A life with a file sink, and logging of its own into a file."""
     config = {
+        "kafka": {"source_topic": "in", "consumer_group": "g"},
         "metrics": {"enabled": False},
         "logging": {"output": str(directory / "first.log")},
         "sinks": {"filesystem": {"out": {"base_path": str(directory)}}},

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import functools
 import json
+from pathlib import Path
 
 import pytest
 
-from drakkar_flow import Handler, JsonlSink, KafkaSink, KafkaSource, Limits, SqliteSink, StreamFlow, Subprocess, Window
+from drakkar_flow import (
+    Handler,
+    JsonlSink,
+    KafkaSink,
+    KafkaSource,
+    Limits,
+    SqliteSink,
+    StreamFlow,
+    StreamingRunner,
+    Subprocess,
+    Window,
+    dataflow,
+)
+from drakkar_flow.errors import FlowError
 from drakkar_flow.graph.nodes import Arrange, Collect, Decode, Dlq, Execute, Fail, Map, Node, Route, Skip
 
 
@@ -325,3 +339,28 @@ def test_every_node_kind_has_its_own_name():
     """Ids and lowering depend on it."""
     kinds = {kind.__name__: kind.kind for kind in Node.__subclasses__()}  # twice each: slots make a second class
     assert len(kinds) == len(set(kinds.values())) == 9
+
+
+@pytest.mark.parametrize(
+    "make", [dataflow, StreamFlow.from_handler, lambda given: StreamingRunner.from_dict(given, {})]
+)
+def test_n15_a_class_in_place_of_a_handler_names_this_file(make):
+    """Whatever it was given to."""
+    with pytest.raises(FlowError) as caught:
+        make(Handler)
+    (problem,) = caught.value.problems
+    assert problem.what.startswith("expected a handler instance, got the class BaseDrakkarHandler: write dataflow(")
+    assert Path(problem.place.rpartition(":")[0]).name == "test_flow.py"
+
+
+def test_n15_problems_have_the_line_of_their_step():
+    """The step's, the flow's, and those of a hook's definition."""
+
+    class Odd(Handler):
+        async def arrange(self, messages): ...
+
+    stream = StreamFlow("x").map(3)
+    line = stream._places[1].rpartition(":")[2]
+    assert [problem.placed.partition(" ")[0].rpartition(":")[2] for problem in stream.problems()] == [line, line]
+    (problem,) = StreamFlow.from_handler(Odd()).problems()
+    assert int(problem.place.rpartition(":")[2]) < int(line)

@@ -22,6 +22,7 @@ PUBLIC = [
     "ScriptedExecutor",
     "Sent",
     "failed",
+    "load_flow",
     "run_flow",
     "succeeded",
 ]

@@ -1,0 +1,117 @@
+"""Online check: connects to everything that a flow uses, proves it, and ends; nothing is consumed or committed."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from anyio import to_thread
+
+from drakkar_flow.config.kafka import client_properties
+from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.engine.build import build_parts, settle_topics, with_brokers
+from drakkar_flow.engine.life import FlowLife
+from drakkar_flow.engine.rights import Wanted, admin_client, group_problems, matching_topics, topic_problems
+from drakkar_flow.engine.startup import check_source
+from drakkar_flow.errors import Problem, ProblemsError
+from drakkar_flow.graph.flow import StreamFlow
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.failures import describe
+from drakkar_flow.runtime.parts import Parts, SinkPart
+from drakkar_flow.sinks.proofs import PROOFS
+
+__all__ = ["Checked", "check_flow"]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One part of a flow and what is wrong with it; `exit_code` is 0, 1 (unreachable) or 2 (to be configured)."""
+
+    part: str
+    problems: tuple[Problem, ...] = ()
+    exit_code: int = 0
+
+
+def check_flow(flow: StreamFlow, config: DrakkarConfig, timeout_s: float) -> list[Checked]:
+    """Connect to everything, once, each at most `timeout_s`, and close it again. `on_startup` is called.
+
+    Raises:
+        FlowError, ConfigError, StartupError: it can't be tried at all.
+    """
+    bridge = Bridge()
+    bus = Bus(lambda _event, _error: None)
+    life = FlowLife(flow, bus, bridge, structlog.wrap_logger(structlog.PrintLogger(sys.stderr)))
+    try:
+        config = settle_topics(flow, life.open(config))
+        life.parts = build_parts(flow, config, bus, bridge, lambda: None)
+        return bridge.run(_check_all(life.parts, timeout_s))
+    finally:
+        life.close()
+
+
+async def _check_all(parts: Parts, timeout_s: float) -> list[Checked]:
+    config = parts.config
+    dlq = with_brokers(config.dlq, config.kafka)
+    checks: list[tuple[str, Coroutine[Any, Any, Sequence[Problem]]]] = [
+        (f"kafka {config.kafka.brokers}, topics, group", to_thread.run_sync(_check_kafka, config, timeout_s)),
+        *((f"sinks.{part.spec.kind}.{part.name}", _check_sink(part, config)) for part in parts.sinks.values()),
+        (
+            f"dlq {config.dead_letter_topic}",
+            _check_topic(parts.dead_letters.connect, Wanted("dlq.topic", config.dead_letter_topic, "WRITE"), dlq),
+        ),
+    ]
+    if parts.executor is not None:
+        checks.append(("executor", _check_executor(parts.executor.start)))
+    return await asyncio.gather(*(_checked(name, check, timeout_s) for name, check in checks))
+
+
+async def _checked(name: str, check: Coroutine[Any, Any, Sequence[Problem]], timeout_s: float) -> Checked:
+    try:
+        async with asyncio.timeout(timeout_s):
+            problems = await check
+    except ProblemsError as exc:
+        return Checked(name, exc.problems, exc.exit_code)
+    except TimeoutError:
+        return Checked(name, (Problem("", f"no answer within {timeout_s:g} s", "check that it runs"),), 1)
+    except Exception as exc:  # a client library's own, which must not hide the other results
+        return Checked(name, (Problem("", describe(exc)),), 1)
+    return Checked(name, tuple(problems), 2 if problems else 0)
+
+
+def _check_kafka(config: DrakkarConfig, timeout_s: float) -> list[Problem]:
+    kafka = config.kafka
+    check_source(kafka.model_copy(update={"startup_timeout_s": timeout_s / 2}), lambda _problem: None)
+    client = admin_client(client_properties(kafka))
+    topics = matching_topics(client, kafka.topics)
+    wanted = [Wanted("kafka.source_topic", topic, "READ") for topic in topics]
+    problems = [problem for each in wanted for problem in topic_problems(client, each)]
+    return problems + group_problems(client, kafka.consumer_group)
+
+
+async def _check_topic(
+    connect: Callable[[], Coroutine[Any, Any, None]], wanted: Wanted, settings: Any
+) -> list[Problem]:
+    await connect()
+    client = admin_client({**settings.client_config, "bootstrap.servers": settings.brokers})
+    return await to_thread.run_sync(topic_problems, client, wanted)
+
+
+async def _check_sink(part: SinkPart, config: DrakkarConfig) -> list[Problem]:
+    where = f"sinks.{part.spec.kind}.{part.name}"
+    if part.spec.kind == "kafka":
+        settings = with_brokers(part.settings, config.kafka)
+        wanted = Wanted(f"{where}.topic", settings.topic, "WRITE")
+        return await _check_topic(part.sink.connect, wanted, settings)
+    await part.sink.connect()
+    proof = PROOFS.get(part.spec.kind)
+    return await proof(where, part.settings) if proof is not None else []
+
+
+async def _check_executor(start: Callable[[], Coroutine[Any, Any, None]]) -> list[Problem]:
+    await start()
+    return []

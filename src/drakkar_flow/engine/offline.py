@@ -1,0 +1,208 @@
+"""Offline checks: everything that keeps a flow from running and shows without a network."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from confluent_kafka import KafkaException, Producer
+
+from drakkar_flow.config.kafka import client_properties
+from drakkar_flow.config.load import Loaded
+from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.engine.build import consumer_properties, resolve_sinks, settle_topics
+from drakkar_flow.engine.executors import program_configs
+from drakkar_flow.engine.odd_numbers import odd_numbers
+from drakkar_flow.engine.unused import unused_sinks
+from drakkar_flow.errors import ConfigError, Problem, ProblemsError
+from drakkar_flow.executor.environment import startup_problems
+from drakkar_flow.graph.flow import StreamFlow
+from drakkar_flow.graph.handler import BaseDrakkarHandler, overrides
+from drakkar_flow.graph.nodes import Arrange, Execute, Route
+from drakkar_flow.graph.places import place_of
+from drakkar_flow.graph.signatures import function_problems, misspelled_hooks
+
+__all__ = ["Finding", "configuration_findings", "flow_findings", "source_problems"]
+
+_CLIENTS: Final = {"postgres": "asyncpg", "mongo": "pymongo", "redis": "redis", "http": "httpx"}
+"""The package of each sink that needs one; the extra is called like the sink."""
+_DEFAULT_OF_PY_DRAKKAR: Final = {"source_topic": "input-events", "consumer_group": "drakkar-workers"}
+
+Where = Callable[[tuple[str | int, ...]], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One result of a check: a code (`flow`, `hook`, `sink`, …), the problem, and whether it keeps a flow from running.
+
+    >>> print(Finding("sink", Problem("sinks.kafka.a", "configured but not used"), is_error=False))
+    [sink] sinks.kafka.a: configured but not used
+    """
+
+    code: str
+    problem: Problem
+    is_error: bool = True
+
+    def __str__(self) -> str:
+        return f"[{self.code}] {self.problem.placed}"
+
+    def to_json(self) -> dict[str, str]:
+        """The finding as JSON-able data."""
+        problem = self.problem
+        return {
+            "level": "error" if self.is_error else "warning",
+            "code": self.code,
+            "place": problem.place,
+            "where": problem.where,
+            "what": problem.what,
+            "remedy": problem.remedy,
+        }
+
+
+def source_problems(flow: StreamFlow, config: DrakkarConfig) -> list[Problem]:
+    """What a run lacks to read: a topic and a consumer group. Neither has a default outside the testing kit."""
+    given = config.kafka.model_fields_set
+    missing = []
+    if not flow.source.topics and not {"source_topic", "source_topics"} & given:
+        missing.append(("source_topic", "no source topic is given", 'set it, or name the topic in KafkaSource("...")'))
+    if "consumer_group" not in given:
+        missing.append(("consumer_group", "no consumer group is given", "set it to a name that only this job uses"))
+    return [
+        Problem(f"kafka.{key}", what, f"{remedy} (py-drakkar's default: {_DEFAULT_OF_PY_DRAKKAR[key]})")
+        for key, what, remedy in missing
+    ]
+
+
+def flow_findings(flow: StreamFlow) -> Iterator[Finding]:
+    """Errors of the flow's graph and of its handler's hooks."""
+    owner = flow.hooks.owner
+    hooks = type(owner).__name__ if owner is not None else ""
+    for problem in flow.problems():
+        yield Finding("hook" if hooks and problem.where.partition(".")[0] == hooks else "flow", problem)
+    if owner is not None:
+        yield from _hook_findings(owner, flow.hooks.warnings)
+    else:
+        yield from (Finding("hook", problem) for problem in function_problems(flow.steps(), flow.hooks))
+
+
+def _hook_findings(owner: BaseDrakkarHandler[Any, Any], warnings: Iterable[str]) -> Iterator[Finding]:
+    name, misspelled = type(owner).__name__, list(misspelled_hooks(owner))
+    for method, hook in misspelled:
+        place = place_of(getattr(owner, method))
+        problem = Problem(f"{name}.{method}", "unknown hook, never called", f"did you mean {hook}?", place)
+        yield Finding("hook", problem, is_error=not overrides(owner, hook))
+    for text in warnings:
+        if not any(text.startswith(f"{name}.{method} ") for method, _ in misspelled):
+            yield Finding("hook", Problem("", text, place=place_of(type(owner))), is_error=False)
+
+
+def configuration_findings(flow: StreamFlow, loaded: Loaded) -> Iterator[Finding]:
+    """Errors and warnings of a configuration that was loaded, for the flow that is to run with it."""
+    where = loaded.layer.where
+    yield from (Finding("config", notice, is_error=False) for notice in loaded.notices)
+    sure = flow.hooks.on_startup is None  # it may set anything that is missing
+    yield from (Finding("source", problem, is_error=sure) for problem in source_problems(flow, loaded.config))
+    try:
+        config = settle_topics(flow, loaded.config)
+    except ConfigError as exc:
+        yield from (Finding("source", problem) for problem in exc.problems)
+        return
+    yield from _client_findings(config)
+    yield from _sink_findings(flow, config, where, sure=sure)
+    yield from _program_findings(flow, config)
+    yield from _directory_findings(config)
+    for path, what, remedy in odd_numbers(config):
+        yield Finding("numbers", Problem(where(path), what, remedy), is_error=False)
+
+
+def _client_findings(config: DrakkarConfig) -> Iterator[Finding]:
+    """Properties that librdkafka refuses: it is asked, without any broker to connect to."""
+    kafka, nowhere = config.kafka, {"bootstrap.servers": "", "log_level": 0}
+    security = kafka.security
+    for key in ("ssl_ca_location", "ssl_certificate_location", "ssl_key_location"):
+        file = getattr(security, key)
+        if file and not os.access(file, os.R_OK):
+            what = f"{file!r} can't be read" if Path(file).exists() else f"there is no file {file!r}"
+            yield Finding("file", Problem(f"kafka.security.{key}", what, "set the path of a readable PEM file"))
+    consumer = {key: value for key, value in consumer_properties(kafka).items() if key in client_properties(kafka)}
+    try:
+        Producer({**consumer, **nowhere})
+    except (KafkaException, TypeError, ValueError) as exc:
+        said = exc.args[0].str() if isinstance(exc, KafkaException) else str(exc)
+        remedy = "see librdkafka's CONFIGURATION.md for the properties"
+        yield Finding("kafka", Problem("kafka.client_config", said, remedy))
+
+
+def _sink_findings(flow: StreamFlow, config: DrakkarConfig, where: Where, *, sure: bool) -> Iterator[Finding]:
+    route: Route | None = flow.find(Route)
+    if route is None:
+        return
+    parts, problems = resolve_sinks(flow, config)
+    yield from (Finding("sink", problem, is_error=sure) for problem in problems)
+    for part in parts.values():
+        client = _CLIENTS.get(part.spec.kind)
+        if client is not None and find_spec(client) is None:
+            remedy = f'install it: pip install "drakkar-flow[{part.spec.kind}]"'
+            yield Finding(
+                "package", Problem(f"sinks.{part.spec.kind}.{part.name}", f"package {client} is missing", remedy)
+            )
+    for problem in unused_sinks(flow, config):
+        place = where(tuple(problem.where.split(".", 2)))
+        yield Finding("sink", replace(problem, where=place), is_error=False)
+
+
+def _program_findings(flow: StreamFlow, config: DrakkarConfig) -> Iterator[Finding]:
+    execute: Execute | None = flow.find(Execute)
+    if execute is None:
+        return
+    try:
+        configs = program_configs(config, execute)
+    except ProblemsError as exc:
+        yield from (Finding("program", problem) for problem in exc.problems)
+        return
+    for name, programs in configs.items():
+        section = f"executors.{name}" if name else "executor"
+        for problem in startup_problems(programs, os.environ):
+            yield Finding("program", replace(problem, where=problem.where.replace("executor", section, 1)))
+        if programs.binary_path is None and programs.mode == "persistent":
+            problem = Problem(f"{section}.binary_path", "no program is set for the persistent children", "set it")
+            yield Finding("program", problem)
+    if all(programs.binary_path is None for programs in configs.values()) and not _names_programs(flow):
+        remedy = "set it, or give each task a binary_path"
+        problem = Problem("executor.binary_path", "no program is set, and the flow's file names none", remedy)
+        yield Finding("program", problem, is_error=False)
+
+
+def _names_programs(flow: StreamFlow) -> bool:
+    """Whether tasks may say for themselves what is to run, as far as the file that makes them shows."""
+    arrange: Arrange | None = flow.find(Arrange)
+    try:
+        source = inspect.getsource(inspect.getmodule(arrange.fn)) if arrange is not None else ""  # type: ignore[arg-type]
+    except (OSError, TypeError):
+        return True
+    return any(word in source for word in ("binary_path", "executor=", "precomputed"))
+
+
+def _directory_findings(config: DrakkarConfig) -> Iterator[Finding]:
+    wanted = [(f"sinks.filesystem.{name}.base_path", Path(s.base_path)) for name, s in config.sinks.filesystem.items()]
+    wanted += [(f"sinks.sqlite.{name}.path", Path(s.path).parent) for name, s in config.sinks.sqlite.items()]
+    if config.logging.output not in ("stderr", "stdout") and "{" not in config.logging.output:
+        wanted.append(("logging.output", Path(config.logging.output).parent))
+    for key, directory in wanted:
+        if what := _unwritable(directory):
+            yield Finding("directory", Problem(key, what, "set a directory that this user can write"))
+
+
+def _unwritable(directory: Path) -> str:
+    """Why nothing can be written to a directory, which is made if it is missing; empty when it can."""
+    there = directory.absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        return f"{there} is not a directory"
+    return "" if os.access(there, os.W_OK | os.X_OK) else f"{there} is not writable"

@@ -1,0 +1,92 @@
+"""What Kafka allows this client: topics it may read or write, the group it may join. Asked, not tried."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
+
+from drakkar_flow.errors import Problem
+
+__all__ = ["ASK_S", "Wanted", "admin_client", "error_text", "group_problems", "matching_topics", "topic_problems"]
+
+ASK_S = 10.0
+"""The longest one question to the brokers may take, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A topic and what a flow does with it; `where` is the setting that names it."""
+
+    where: str
+    topic: str
+    operation: Literal["READ", "WRITE"]
+
+
+def admin_client(properties: Mapping[str, Any]) -> AdminClient:
+    """An admin client that logs nothing.
+
+    Raises:
+        KafkaException, TypeError, ValueError: librdkafka refuses the properties.
+    """
+    return AdminClient({**properties, "log_level": 0})
+
+
+def topic_problems(client: AdminClient, wanted: Wanted) -> list[Problem]:
+    """Why a topic can't be used: it is missing, hidden, or the right is not granted."""
+    topic, operation = wanted.topic, wanted.operation.lower()
+    remedy = f"allow this client to {operation} and describe the topic"
+    try:
+        asked = client.describe_topics(
+            TopicCollection([topic]), include_authorized_operations=True, request_timeout=ASK_S
+        )
+        found = asked[topic].result(2 * ASK_S)
+    except (KafkaException, TimeoutError) as exc:
+        error = exc.args[0] if exc.args else None
+        if isinstance(error, KafkaError) and error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            remedy = "create it: drakkar-flow topics create FLOW"
+            return [Problem(wanted.where, f"topic {topic!r} does not exist", remedy)]
+        return [Problem(wanted.where, f"topic {topic!r} can't be described: {error_text(exc)}", remedy)]
+    if wanted.operation not in _names(found.authorized_operations, wanted.operation):
+        return [Problem(wanted.where, f"no right to {operation} topic {topic!r}", remedy)]
+    return []
+
+
+def group_problems(client: AdminClient, group: str) -> list[Problem]:
+    """Why the consumer group can't be joined."""
+    where, remedy = "kafka.consumer_group", f"allow this client to read group {group!r}, or use another group"
+    try:
+        asked = client.describe_consumer_groups([group], include_authorized_operations=True, request_timeout=ASK_S)
+        found = asked[group].result(2 * ASK_S)
+    except (KafkaException, TimeoutError) as exc:
+        return [Problem(where, f"group {group!r} can't be described: {error_text(exc)}", remedy)]
+    if "READ" not in _names(found.authorized_operations, "READ"):
+        return [Problem(where, f"no right to read group {group!r}", remedy)]
+    return []
+
+
+def matching_topics(client: AdminClient, topics: Iterable[str]) -> list[str]:
+    """The topics, and in place of each regular expression the existing topics that match it.
+
+    Raises:
+        KafkaException: the brokers don't answer.
+    """
+    patterns = [re.compile(topic) for topic in topics if topic.startswith("^")]
+    existing = client.list_topics(timeout=ASK_S).topics if patterns else {}
+    matching = [name for name in existing if any(pattern.match(name) for pattern in patterns)]
+    return [*(topic for topic in topics if not topic.startswith("^")), *sorted(matching)]
+
+
+def _names(operations: Iterable[Any] | None, unknown: str) -> set[str]:
+    """The names of granted operations; a broker too old to say grants `unknown`."""
+    return {operation.name for operation in operations} if operations is not None else {unknown}
+
+
+def error_text(exc: Exception) -> str:
+    """What a Kafka client said, without its codes."""
+    error = exc.args[0] if exc.args else exc
+    return error.str() if isinstance(error, KafkaError) else str(error) or type(exc).__name__

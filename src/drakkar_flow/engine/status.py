@@ -1,0 +1,136 @@
+"""Status of a flow's consumer group, read from the brokers without joining it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from drakkar_flow.config.kafka import client_properties
+from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.engine.build import settle_topics, with_brokers
+from drakkar_flow.engine.rights import ASK_S, admin_client, error_text, matching_topics
+from drakkar_flow.errors import Problem, StartupError
+from drakkar_flow.graph.flow import StreamFlow
+
+__all__ = ["GroupStatus", "Member", "PartitionStatus", "group_status"]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member of the group: its client id, host, and the partitions it has as `topic-partition`."""
+
+    client_id: str
+    host: str
+    partitions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionStatus:
+    """A source partition: first and end offset, the committed one (None: none yet), and the records left to read."""
+
+    topic: str
+    partition: int
+    first: int
+    committed: int | None
+    end: int
+    lag: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStatus:
+    """The state of a consumer group; `dlq_records` is the number of dead letters kept, None when there is no topic."""
+
+    group: str
+    state: str
+    members: tuple[Member, ...]
+    partitions: tuple[PartitionStatus, ...]
+    dlq_topic: str
+    dlq_records: int | None
+
+    @property
+    def lag(self) -> int:
+        """Records left to read, all partitions together."""
+        return sum(each.lag for each in self.partitions)
+
+    def to_json(self) -> dict[str, Any]:
+        """The status as JSON-able data."""
+        return {**asdict(self), "lag": self.lag}
+
+
+def group_status(flow: StreamFlow, config: DrakkarConfig) -> GroupStatus:
+    """Ask the brokers for the state, members, offsets and dead letters of a flow.
+
+    Raises:
+        StartupError: the brokers don't answer or refuse (exit code 1), or a source topic does not exist (2).
+    """
+    config = settle_topics(flow, config)
+    kafka = config.kafka
+    try:
+        state, members = _group(kafka.consumer_group, client_properties(kafka))
+        topics = matching_topics(admin_client(client_properties(kafka)), kafka.topics)
+        reader = Consumer({**client_properties(kafka), "group.id": kafka.consumer_group, "log_level": 0})
+        try:
+            partitions = [each for topic in topics for each in _partitions(reader, topic, kafka.auto_offset_reset)]
+        finally:
+            reader.close()
+        dlq_records = _records(config)
+    except (KafkaException, TimeoutError) as exc:
+        what = f"the brokers at {kafka.brokers} give no answer: {error_text(exc)}"
+        remedy = "start the brokers, or correct kafka.brokers and kafka.security"
+        raise StartupError([Problem("kafka.brokers", what, remedy)]) from None
+    return GroupStatus(kafka.consumer_group, state, members, tuple(partitions), config.dead_letter_topic, dlq_records)
+
+
+def _group(group: str, properties: dict[str, Any]) -> tuple[str, tuple[Member, ...]]:
+    client = admin_client(properties)  # its answers come only while it is held
+    found = client.describe_consumer_groups([group], request_timeout=ASK_S)[group].result(2 * ASK_S)
+    members = [
+        Member(
+            member.client_id,
+            member.host.lstrip("/"),
+            tuple(f"{at.topic}-{at.partition}" for at in getattr(member.assignment, "topic_partitions", None) or ()),
+        )
+        for member in found.members
+    ]
+    return found.state.name.lower(), tuple(members)
+
+
+def _partitions(reader: Consumer, topic: str, reset: str) -> list[PartitionStatus]:
+    found = reader.list_topics(topic, timeout=ASK_S).topics[topic]
+    if found.error is not None:
+        remedy = "create it: drakkar-flow topics create FLOW"
+        raise StartupError(
+            [Problem("kafka.source_topic", f"topic {topic!r}: {found.error.str()}", remedy)], exit_code=2
+        )
+    asked = [TopicPartition(topic, partition) for partition in sorted(found.partitions)]
+    status = []
+    for at in reader.committed(asked, ASK_S):
+        first, end = reader.get_watermark_offsets(TopicPartition(topic, at.partition), timeout=ASK_S)
+        committed = at.offset if at.offset >= 0 else None
+        start = committed if committed is not None else (first if reset == "earliest" else end)
+        status.append(PartitionStatus(topic, at.partition, first, committed, end, max(0, end - max(first, start))))
+    return status
+
+
+def _records(config: DrakkarConfig) -> int | None:
+    dlq = with_brokers(config.dlq, config.kafka)
+    properties = {
+        **dlq.client_config,
+        "bootstrap.servers": dlq.brokers,
+        "group.id": "drakkar-flow-status",
+        "log_level": 0,
+    }
+    reader = Consumer(properties)
+    try:
+        found = reader.list_topics(config.dead_letter_topic, timeout=ASK_S).topics[config.dead_letter_topic]
+        if found.error is not None:
+            return None
+        bounds = [
+            reader.get_watermark_offsets(TopicPartition(config.dead_letter_topic, partition), timeout=ASK_S)
+            for partition in found.partitions
+        ]
+        return sum(end - first for first, end in bounds)
+    finally:
+        reader.close()
