@@ -39,6 +39,9 @@ class ExecutorConfig(Section):
     ordering: Ordering = "unordered"
     """Whose tasks run one at a time, in the order of their offsets: nobody's, those of a partition's records with
     the same key, or all of a partition."""
+    unavailable_after_s: float | None = Field(default=None, gt=0)
+    """Seconds after which a task fails that waits while no program or child can be started; null lets it wait, and the
+    intake with it."""
     drain_timeout_seconds: float = Field(default=30, gt=0)
     """Seconds that work in flight gets to finish at shutdown and when a partition is revoked."""
     backpressure_high_multiplier: int = Field(default=32, ge=1)

@@ -7,6 +7,7 @@ import json
 import logging
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http.server import ThreadingHTTPServer
@@ -18,10 +19,12 @@ from prometheus_client import MetricsHandler
 from prometheus_client.registry import Collector
 
 from drakkar_flow.errors import Problem, StartupError
+from drakkar_flow.kernel.shortage import shortage_of
 
 __all__ = ["MetricsServer", "Page"]
 
 _STOP_POLL_S = 0.1  # how long close() waits at most for the accepting thread to notice
+_SHORT_S = 0.1  # between two attempts to accept a client on a host that lacks descriptors
 _CLIENT_TIMEOUT_S = 5.0  # a client that neither asks nor reads for so long is let go
 
 
@@ -116,9 +119,21 @@ class _Server(ThreadingHTTPServer):
         # HTTPServer looks up the host's full name here, which can take many seconds and is for nothing.
         TCPServer.server_bind(self)
 
+    def get_request(self) -> tuple[Any, Any]:
+        try:
+            return super().get_request()
+        except OSError as exc:
+            if shortage_of(exc):  # the client goes on waiting, so the next attempt would come at once
+                time.sleep(_SHORT_S)
+            raise
+
     def process_request(self, request: Any, client_address: Any) -> None:
         self._open.add(request)
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # the host has no thread left: probes are answered all the same
+            vars(self)["_threads"].reap()  # the one that did not start
+            self.process_request_thread(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
         self._open.discard(request)

@@ -168,11 +168,26 @@ def _child_logged(e: xev.ChildLogged) -> Line:
 
 
 def _breaker(e: xev.ExecutorBreakerChanged) -> Line:
-    fields = {"state": e.state, "failures": e.failures, "reason": e.reason}
+    fields = {"executor": e.executor, "state": e.state, "failures": e.failures, "reason": e.reason}
     if e.state == "open":
-        expect = "no child is started but one now and then to see whether it works; tasks wait, or fall back"
-        return Line("error", "executor_breaker_open", fields, expect, ())
-    return Line("info", f"executor_breaker_{e.state}", fields, key=())
+        what = "child" if e.executor == "persistent" else "program"
+        expect = f"no {what} is started but one now and then to see whether it works; tasks wait, or fall back"
+        return Line("error", "executor_breaker_open", fields, expect, (e.executor,))
+    return Line("info", f"executor_breaker_{e.state}", fields, key=(e.executor,))
+
+
+def _host_shortage(e: xev.HostShortage) -> Line:
+    fields = {"part": e.part, "lacks": e.lacks}
+    if e.over:
+        return Line("info", "host_shortage_over", fields, key=(e.part, e.lacks))
+    expect = "no task fails by it: starts are tried again with growing pauses until the host has what they need"
+    return Line("warning", "host_shortage", {**fields, "reason": e.reason}, expect, (e.part, e.lacks))
+
+
+def _host_limit_low(e: xev.HostLimitLow) -> Line:
+    fields = {"limit": e.limit, "allowed": e.allowed, "needed": e.needed, "slots": e.slots}
+    expect = f"{e.slots} programs run at once, and more wait; raise the limit, or lower executor.max_executors"
+    return Line("warning", "host_limit_low", fields, expect)
 
 
 def _unguarded(e: xev.ExecutorUnguarded) -> Line:
@@ -330,6 +345,8 @@ LINES: dict[type[ev.Event], Callable[[Any], Line | None]] = {
     xev.ChildLogged: _child_logged,
     xev.ExecutorBreakerChanged: _breaker,
     xev.ExecutorUnguarded: _unguarded,
+    xev.HostShortage: _host_shortage,
+    xev.HostLimitLow: _host_limit_low,
     ev.HookRan: _hook_ran,
     ev.PeriodicRan: _periodic_ran,
     ev.AnnotationDropped: _annotation_dropped,

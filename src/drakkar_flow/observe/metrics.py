@@ -54,6 +54,7 @@ class Metrics:
         self.registry.register(self._runtime)
         self._counters: dict[str, PlainCounter] = {}
         self._gauges: dict[str, Gauge] = {}
+        self._breakers: dict[str, float] = {}
         self._histograms: dict[str, BulkHistogram] = {}
         for name, spec in METRICS.items():
             if name not in self._runtime.names:
@@ -126,6 +127,7 @@ class Metrics:
         bus.listen(xev.ChildStarted, lambda _: self._count("executor_children_started"))
         bus.listen(xev.ChildEnded, lambda e: self._count("executor_children_ended", "failed" if e.failed else "done"))
         bus.listen(xev.ExecutorBreakerChanged, self._on_breaker)
+        bus.listen(xev.HostShortage, self._on_host_shortage)
         bus.listen(attempts.TaskRetried, lambda _: self._count("task_retries"))
         bus.listen(ev.HookRan, self._on_hook_ran)
         bus.listen(ev.HooksRan, self._on_hooks_ran)
@@ -223,7 +225,11 @@ class Metrics:
         self._histograms["executor_queue_wait_seconds"].observe_all(event.queue_waits_s)
 
     def _on_breaker(self, event: xev.ExecutorBreakerChanged) -> None:
-        self._gauges["executor_breaker_state"].set(_BREAKER[event.state])
+        self._breakers[event.executor] = _BREAKER[event.state]
+        self._gauges["executor_breaker_state"].set(max(self._breakers.values()))
+
+    def _on_host_shortage(self, event: xev.HostShortage) -> None:
+        self._gauges["host_shortage"].labels(event.part, event.lacks).set(not event.over)
 
     def _on_hook_ran(self, event: ev.HookRan) -> None:
         if event.duration_s is not None:
