@@ -173,11 +173,18 @@ def _validated(answer: object, where: str) -> DrakkarConfig:
 
 
 def _given(value: Any) -> Any:
-    """The values that were set, without their sections' types, so that they are checked again."""
+    """The values that were set or changed in place, without their sections' types, so that they are checked again."""
     if isinstance(value, Section):
-        given = {name: (_given(inner), isinstance(inner, Section)) for name, inner in value}
-        was_set = value.model_fields_set
-        return {name: inner for name, (inner, is_section) in given.items() if name in was_set or (is_section and inner)}
+        given = ((name, _given(inner), inner) for name, inner in value)
+        return {name: plain for name, plain, inner in given if _is_given(value, name, plain, inner)}
     if isinstance(value, dict):
         return {name: _given(inner) for name, inner in value.items()}
     return value
+
+
+def _is_given(section: Section, name: str, plain: Any, inner: Any) -> bool:
+    if name in section.model_fields_set:
+        return True
+    if isinstance(inner, Section):
+        return bool(plain)
+    return bool(inner != type(section).model_fields[name].get_default(call_default_factory=True))

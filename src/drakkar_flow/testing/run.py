@@ -88,40 +88,56 @@ class FlowRun:
         log: MemoryLog | None = None,
         receipts: Receipts | None = None,
         real_programs: bool = False,
+        known_sinks: dict[str, MemorySink] | None = None,
     ) -> None:
         self.flow = stream_of(flow)
-        self.config = config = settle_app(config or DrakkarConfig(), app_options(self.flow).get("app_model"))
         self.events: list[Event] = []
         self.bugs: list[str] = []
         self.dead_letters = dead_letters or MemoryDeadLetters()
-        self.control = Control(config.drain_timeout_s)
-        self.flight = WatchedFlight(config.runtime.max_in_flight_records, int(config.runtime.max_in_flight_mib * _MIB))
         self.clock = clock
         self._receipts = receipts or Receipts()
         self._track = WatchedTrack(self._receipts)
         self._bus = Bus(lambda event, error: self.bugs.append(f"a listener of {type(event).__name__}: {error!r}"))
         self._bridge = WatchedBridge(self._bug, clock.new_loop if clock is not None else None)
         self._life = FlowLife(self.flow, self._bus, self._bridge, _LOG)
-        hooks = self.flow.hooks
-        self.reader = MemoryReader(
-            values,
-            self.flight,
-            bus=self._bus,
-            hooks=AssignmentHooks(self._bridge, self._bus, hooks.on_assign, hooks.on_revoke, config.drain_timeout_s),
-            partitions=partitions,
-            log=log,
-            beyond=self._track.beyond,
-            metadata_size=config.runtime.commit_metadata_bytes,
-        )
-        if not open_end:
-            self.reader.end()
-        self.sinks = sinks_of(self.flow, config, sinks)
-        executor = _real(self.flow, config, self._bus) if real_programs else executor_of(self.flow, config, executor)
-        self._scripted = executor if isinstance(executor, ScriptedExecutor) else None
-        self._executor = Told(self._scripted, self._bus) if self._scripted is not None else executor
+        self._given_sinks = list(sinks)
+        self._known_sinks = known_sinks if known_sinks is not None else {}
+        self._given_executor = executor
+        self._real_programs = real_programs
+        self._open_end = open_end
+        settled = settle_app(config or DrakkarConfig(), app_options(self.flow).get("app_model"))
+        self._configure(settled, log or MemoryLog(partitions=partitions))
+        self.reader.put(values)
         self._changed = threading.Condition()
         self._ending = self._crashed = False
         self._thread = threading.Thread(target=self._run, name="drakkar-flow-run", daemon=True)
+
+    def _configure(self, config: DrakkarConfig, log: MemoryLog) -> None:
+        """Make what depends on the configuration, again when `on_startup` has changed it."""
+        self.config = config
+        drain_s, runtime, hooks = config.drain_timeout_s, config.runtime, self.flow.hooks
+        self.control = Control(drain_s)
+        self.flight = WatchedFlight(runtime.max_in_flight_records, int(runtime.max_in_flight_mib * _MIB))
+        self.reader = MemoryReader(
+            (),
+            self.flight,
+            bus=self._bus,
+            hooks=AssignmentHooks(self._bridge, self._bus, hooks.on_assign, hooks.on_revoke, drain_s),
+            log=log,
+            beyond=self._track.beyond,
+            metadata_size=runtime.commit_metadata_bytes,
+        )
+        if not self._open_end:
+            self.reader.end()
+        self.sinks = sinks_of(self.flow, config, self._given_sinks, self._known_sinks)
+        executor = (
+            _real(self.flow, config, self._bus)
+            if self._real_programs
+            else executor_of(self.flow, config, self._given_executor)
+        )
+        self._given_executor = executor
+        self._scripted = executor if isinstance(executor, ScriptedExecutor) else None
+        self._executor = Told(self._scripted, self._bus) if self._scripted is not None else executor
 
     def sink(self, sink_id: str = "kafka-out") -> MemorySink:
         """The sink of that id."""
@@ -152,7 +168,9 @@ class FlowRun:
 
     def _begin(self) -> Dataflow:
         with self._time_passes():
-            self.config = self._life.open(self.config)
+            config = self._life.open(self.config)
+        if config is not self.config:
+            self._configure(config, self.reader.log)
         self._bridge.run(self._watch_loop())
         if self.clock is not None:  # time passes for on_ready, but not for periodic functions that it is followed by
             self.clock.watch(lambda: not any(event.hook == "on_ready" for event in self._of(HookRan)))
@@ -343,15 +361,22 @@ class FlowRun:
             self.bugs.append(repr(exc))
 
 
-def sinks_of(flow: StreamFlow, config: DrakkarConfig, given: Iterable[MemorySink]) -> dict[str, MemorySink]:
-    """The sinks a flow needs: those given, those it names, else those of the configuration, else `kafka-out`."""
+def sinks_of(
+    flow: StreamFlow, config: DrakkarConfig, given: Iterable[MemorySink], known: dict[str, MemorySink] | None = None
+) -> dict[str, MemorySink]:
+    """The sinks a flow needs: those given, those it names, else those of the configuration, else `kafka-out`.
+
+    A sink of `known` is taken again, and new ones are added to it.
+    """
     sinks = {sink.id: sink for sink in given}
     route = flow.find(Route)
     if route is not None and route.sinks:
         wanted = [MemorySink(ref.name, kind=ref.kind) for ref in route.sinks]
     else:
         wanted = [MemorySink(name, kind=kind) for kind in SPECS for name in getattr(config.sinks, kind, {})]
-    return {**{sink.id: sink for sink in wanted}, **sinks} or {"kafka-out": MemorySink()}
+    needed = {**{sink.id: sink for sink in wanted}, **sinks} or {"kafka-out": MemorySink()}
+    made = known if known is not None else {}
+    return {sink_id: sinks.get(sink_id) or made.setdefault(sink_id, sink) for sink_id, sink in needed.items()}
 
 
 def executor_of(flow: StreamFlow, config: DrakkarConfig, given: Executor | None) -> Executor | None:
