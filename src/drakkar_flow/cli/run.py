@@ -24,6 +24,9 @@ def run(
     Without --config the settings are in the file that DRAKKAR_CONFIG (or DK_CONFIG) names, else beside the flow in
     NAME.yaml (of NAME.py) or drakkar.yaml, else in drakkar.yaml in the working directory; each may end in .yml.
     """
+    from drakkar_flow.engine.pid1 import leave_pid_1
+
+    leave_pid_1()  # before the flow's file is imported, which may start threads
     from drakkar_flow.config.find import find_config
     from drakkar_flow.config.load import load
     from drakkar_flow.engine.runner import StreamingRunner

@@ -31,6 +31,7 @@ from drakkar_flow.engine.gauges import read_gauges
 from drakkar_flow.engine.identity import cluster_name_of, worker_id_of
 from drakkar_flow.engine.life import FlowLife
 from drakkar_flow.engine.memory import CollectorSettings
+from drakkar_flow.engine.pid1 import leave_pid_1
 from drakkar_flow.engine.startup import check_source, wait_for_common_start
 from drakkar_flow.engine.watchdog import Watchdog
 from drakkar_flow.graph.flow import StreamFlow
@@ -98,6 +99,7 @@ class Lifecycle:
             raise RuntimeError("a flow's life is lived once: make a new one to run the flow again")
         self._started = True
         if self._own_signals:
+            leave_pid_1()
             self._watch_children()
         try:
             return self._start()
