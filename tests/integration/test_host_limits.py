@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -119,3 +120,27 @@ def test_g17_a_program_that_is_missing_at_the_start_ends_it(scene: Scene) -> Non
     worker = start(scene, [], {"binary_path": "no-such-program"})
     assert worker.wait() == 2
     assert "executor.binary_path: no program 'no-such-program'" in worker.stderr
+
+
+def test_f3_a_start_that_the_host_has_no_room_for_says_so(scene: Scene) -> None:
+    """Exit 1, for a supervisor tries again; no stack."""
+    worker = start(scene, ["nofile=9"], {})
+    assert worker.wait() == 1
+    assert "host: it lacks descriptors" in worker.stderr
+    assert "Traceback" not in worker.stderr
+
+
+def test_f3_programs_get_the_limit_that_the_worker_was_started_with(scene: Scene) -> None:
+    """The worker raises its own; theirs is what a program expects."""
+    scene.fill(1)
+    executor = {"binary_path": "/bin/sh", "max_executors": 400}
+    config = scene.config({"executor": executor})
+    command = ("-m", "drakkar_flow.cli.main", "run", PIPELINES / "scripts.py", "--config", config)
+    environment = {"SCRIPT": "ulimit -S -n; ulimit -H -n"}
+    worker = scene.launch(LIMITED, "nofile=256:8000", *command, environment=environment)
+    worker.until_running()
+    assert resource.prlimit(worker.pid, resource.RLIMIT_NOFILE) == (8000, 8000)
+    scene.until_finished()
+    assert [message.value() for message in scene.delivered()] == [b"256\n8000\n"]
+    assert worker.lines("host_limit_low") == []
+    assert worker.terminate() == 0, worker.stderr

@@ -17,6 +17,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -26,6 +27,7 @@ from bytewax.dataflow import Dataflow
 
 from drakkar_flow._version import __version__
 from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.engine import forks
 from drakkar_flow.engine.build import build_parts, settle_topics
 from drakkar_flow.engine.gauges import read_gauges
 from drakkar_flow.engine.identity import cluster_name_of, worker_id_of
@@ -34,7 +36,9 @@ from drakkar_flow.engine.memory import CollectorSettings
 from drakkar_flow.engine.pid1 import leave_pid_1
 from drakkar_flow.engine.startup import check_source, wait_for_common_start
 from drakkar_flow.engine.watchdog import Watchdog
+from drakkar_flow.errors import Problem, StartupError
 from drakkar_flow.graph.flow import StreamFlow
+from drakkar_flow.kernel.shortage import shortage_of
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.collectors import RuntimeGauges
 from drakkar_flow.observe.events import Event
@@ -101,10 +105,14 @@ class Lifecycle:
         if self._own_signals:
             leave_pid_1()
             self._watch_children()
+        forks.remember(self)
         try:
             return self._start()
         except BaseException as exc:
             self._close(str(exc))
+            if lacks := shortage_of(exc) or shortage_of(exc.__cause__ or exc):
+                remedy = "raise the limit of this process (ulimit, LimitNOFILE=, pids.max), or start it elsewhere"
+                raise StartupError([Problem("host", f"it lacks {lacks}: {exc}", remedy)]) from exc
             raise
 
     def _start(self) -> Dataflow:
@@ -231,10 +239,22 @@ class Lifecycle:
         """Let go of everything in order; safe to call twice and from any thread."""
         self._close("")
 
+    def disown(self) -> None:
+        """Let go, in a forked child, of what is the worker's: its signals, its port, its way on."""
+        with suppress(ValueError):  # not the main thread, which can't be after a fork
+            for number in self._old_signals.keys() & {signal.SIGTERM, signal.SIGINT}:
+                signal.signal(number, self._old_signals[number])
+            signal.set_wakeup_fd(-1)
+        self._old_signals.clear()
+        if self._server is not None:
+            self._server.disown()
+        self._life.disown(forks.end_child)
+
     def _close(self, error: str) -> None:
         if self._watchdog is not None:
             self._watchdog.close()
         if self._life.close(error):
+            forks.forget(self)
             self._collector.restore()
             self._restore_signals()
             self._observe_no_more()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from math import ceil
 from queue import SimpleQueue
 from typing import Any
 
+from drakkar_flow.engine.forks import end_child
 from drakkar_flow.executor.host_watch import HostWatch
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import Offloaded
@@ -42,6 +44,7 @@ class OffloadPool:
 
     def __init__(self, size: int, bus: Bus) -> None:
         self._size = size
+        self._process = os.getpid()
         self._bus = bus
         self._free = asyncio.Semaphore(size)
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
@@ -79,6 +82,8 @@ class OffloadPool:
                 value = context.run(function)
             except BaseException as exc:  # whatever it is, it is the caller's
                 error = RuntimeError(f"the function raised {exc!r}") if isinstance(exc, StopIteration) else exc
+            if os.getpid() != self._process:
+                end_child(error)  # the function forked
             took_s = time.monotonic() - started
             with suppress(RuntimeError):  # the loop was closed: nobody waits any more
                 loop.call_soon_threadsafe(self._ended, hook, took_s, answer, value, error)

@@ -64,6 +64,8 @@ class MetricsServer:
         try:
             self._server = _Server(_resolve(self._host, self._port), self._handler)
         except OSError as exc:
+            if shortage_of(exc):
+                raise
             raise self._explain(exc) from exc
         self._port = self._server.server_address[1]
         self._thread = Thread(
@@ -79,6 +81,12 @@ class MetricsServer:
         self._server.server_close()
         self._thread.join()
         self._server = self._thread = None
+
+    def disown(self) -> None:
+        """Close the sockets of a forked process, which are those of the process that serves."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.disown()
 
     def _explain(self, exc: OSError) -> StartupError:
         where = f"metrics on {self._host}:{self._port}"
@@ -142,6 +150,10 @@ class _Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:  # the base's signature
         if not isinstance(sys.exception(), ConnectionError):  # a client that went away is no event
             logging.getLogger(__name__).exception("metrics_scrape_failed", extra={"expect": "only this answer is lost"})
+
+    def disown(self) -> None:
+        for opened in (self.socket, *self._open):
+            opened.close()
 
     def server_close(self) -> None:
         for request in tuple(self._open):
