@@ -11,9 +11,10 @@ from typing import Any
 import anyio
 import pytest
 
-from drakkar_flow.errors import BatchFailed, SinkNotConnected, SinkRejected, StartupError
+from drakkar_flow.errors import BatchFailed, SinkError, SinkNotConnected, SinkRejected, StartupError
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.sinks.base import Sink, SinkSpec
+from support.limits import few_descriptors
 
 __all__ = ["Bench", "Features", "SinkSuite"]
 
@@ -231,3 +232,19 @@ class SinkSuite:
             group.cancel_scope.cancel()
 
         assert during > 1
+
+    async def test_f3_want_of_descriptors_is_an_outage(self, bench: Bench) -> None:
+        """No payload is refused for it, and what is written afterwards is there."""
+        async with bench.connected() as sink:
+            await sink.write_batch(bench.batch(items(1)))
+            left = items(2, 1)
+            with few_descriptors(left=0):
+                try:
+                    await sink.write_batch(bench.batch(left))
+                except SinkError as error:
+                    causes = error.failures.values() if isinstance(error, BatchFailed) else [error]
+                    assert not any(isinstance(cause, SinkRejected) for cause in causes)
+                else:
+                    left = []
+            await sink.write_batch(bench.batch(left))
+        assert {item["n"] for item in bench.read()} == {0, 1, 2}

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import resource
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
 from drakkar_flow.observe.events import Event
 from drakkar_flow.observe.executor_events import ExecutorBreakerChanged, HostShortage
+from support.limits import few_descriptors
 
 pytestmark = pytest.mark.anyio
 
@@ -206,25 +204,6 @@ async def test_g17_a_program_that_is_being_written_is_waited_for(
         await asyncio.sleep(0.2)
         assert outcomes.seen == []
     await until(lambda: outcomes.succeeded == ["0"])
-
-
-@contextmanager
-def few_descriptors() -> Iterator[None]:
-    """This process gets two more descriptors than it has."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    taken = [os.open("/dev/null", os.O_RDONLY)]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (taken[0] + 20, hard))
-    try:
-        with suppress(OSError):
-            while True:
-                taken.append(os.dup(taken[0]))
-        os.close(taken.pop())
-        os.close(taken.pop())
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        for descriptor in taken:
-            os.close(descriptor)
 
 
 async def test_f3_tasks_wait_for_descriptors_in_their_order(
