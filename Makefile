@@ -6,13 +6,14 @@ PY := $(VENV)/bin/python
 SERVICES := $(PY) -m scripts.services
 SERVERS ?= kafka postgres redis mongo
 DEMO ?= $(PY) -m examples.demo
+SCENARIO ?= $(PY) -m examples.integration
 BENCH ?= $(PY) -m benchmarks
 ARGS ?=
 
 export VENV PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fix bench lock services-up services-down services-status clean
+.PHONY: help setup demo scenario test check fix bench lock services-up services-down services-status clean
 
 help: ## list the targets
 	@echo 'make TARGET [VENV=.venv] [PYTHON=/path/to/python3.12] [ARGS="for the command"]'
@@ -29,12 +30,16 @@ $(VENV)/.runtime: pyproject.toml uv.lock scripts/setup.sh
 demo: $(VENV)/.runtime ## see it work, with nothing but Python
 	@$(DEMO) $(ARGS)
 
+scenario: $(VENV)/.dev ## three workers, six targets, failures in the middle; fails unless the books balance
+	@$(SCENARIO) $(ARGS)
+
 check: $(VENV)/.dev ## lint, format, types and the import rules
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(PY) -m scripts.ceilings
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec examples/integration/compose.yaml
 
 fix: $(VENV)/.dev ## let ruff mend what it can
 	$(VENV)/bin/ruff check --fix .
@@ -61,5 +66,5 @@ services-status: $(VENV)/.runtime ## say what runs, and where
 clean: ## stop the servers, remove everything that was made here
 	@if [ -f .services/state.json ] && [ -x $(PY) ]; then $(SERVICES) down; fi
 	rm -rf .venv .venv-* .services .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
-		.coverage .coverage.* coverage.xml htmlcov dist build demo-output
+		.coverage .coverage.* coverage.xml htmlcov dist build demo-output scenario-output
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

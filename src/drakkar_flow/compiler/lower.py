@@ -39,6 +39,7 @@ from drakkar_flow.model.outcome import FailureKind
 from drakkar_flow.model.task import ErrorAction
 from drakkar_flow.runtime.chunk import Chunk, Keyed
 from drakkar_flow.runtime.commit import CommitSink
+from drakkar_flow.runtime.memory import Charge, MemoryGate
 from drakkar_flow.runtime.parts import Parts, SinkPart
 from drakkar_flow.runtime.source import SlotSource
 from drakkar_flow.runtime.steps.arrange import ArrangeWorker
@@ -83,6 +84,7 @@ class _Lowering:
     def __init__(self, flow: StreamFlow, parts: Parts) -> None:
         self._flow = flow
         self._parts = parts
+        self._gate = MemoryGate(parts.bridge, parts.flight, parts.workers)
         route: Route = flow.find(Route)
         decode: Decode | None = flow.find(Decode)
         on_decode: str = parts.config.runtime.on_decode_error
@@ -104,6 +106,9 @@ class _Lowering:
         settled = op.flat_map_batch("track", stream, parts.track.step)
         op.output("commit", settled, CommitSink(parts.reader, parts.flight, parts.bus, parts.ended))
         return dataflow
+
+    def _charge(self) -> Charge:
+        return Charge(self._parts.flight)
 
     def _async(self, step: str, up: Stream, make: Callable[[], Worker]) -> Stream:
         def enrolled() -> Worker:
@@ -128,7 +133,7 @@ class _Lowering:
 
     @_lower.register
     def _(self, node: Map, step: str, up: Stream) -> Stream:
-        return _sync(step, up, map_step(step, node.fn, with_record=node.with_record))
+        return _sync(step, up, map_step(step, node.fn, self._charge(), with_record=node.with_record))
 
     @_lower.register
     def _(self, node: Filter, step: str, up: Stream) -> Stream:
@@ -136,7 +141,7 @@ class _Lowering:
 
     @_lower.register
     def _(self, node: FlatMap, step: str, up: Stream) -> Stream:
-        return _sync(step, up, flat_map_step(step, node.fn, with_record=node.with_record))
+        return _sync(step, up, flat_map_step(step, node.fn, self._charge(), with_record=node.with_record))
 
     @_lower.register
     def _(self, node: MapAsync, step: str, up: Stream) -> Stream:
@@ -144,6 +149,7 @@ class _Lowering:
             MapAsyncWorker,
             self._parts.bridge,
             self._parts.flight,
+            self._gate,
             step,
             node.fn,
             max_in_flight=node.max_in_flight,
@@ -161,6 +167,7 @@ class _Lowering:
             parts.bridge,
             parts.bus,
             parts.flight,
+            self._gate,
             parts.pending,
             step,
             node.fn,
@@ -185,7 +192,15 @@ class _Lowering:
         )
         parking = Parking(parts.bridge, parts.flight, max(1, runtime.max_in_flight_records // 2))
         make = partial(
-            ExecuteWorker, parts.bridge, parts.bus, parts.flight, parts.pending, parking, parts.executor, settings
+            ExecuteWorker,
+            parts.bridge,
+            parts.bus,
+            parts.flight,
+            self._gate,
+            parts.pending,
+            parking,
+            parts.executor,
+            settings,
         )
         return self._async(step, up, make)
 
@@ -193,7 +208,7 @@ class _Lowering:
     def _(self, node: Collect, step: str, up: Stream) -> Stream:
         parts = self._parts
         hooks = CollectHooks(step, node.fn, node.on_message_complete, node.on_window_complete)
-        return self._async(step, up, partial(CollectWorker, parts.bridge, parts.bus, hooks))
+        return self._async(step, up, partial(CollectWorker, parts.bridge, parts.bus, self._charge(), hooks))
 
     @_lower.register
     def _(self, node: Route, step: str, up: Stream) -> Stream:

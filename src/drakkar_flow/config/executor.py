@@ -42,8 +42,9 @@ class ExecutorConfig(Section):
     unavailable_after_s: float | None = Field(default=None, gt=0)
     """Seconds after which a task fails that waits while no program or child can be started; null lets it wait, and the
     intake with it."""
-    drain_timeout_seconds: float = Field(default=30, gt=0)
-    """Seconds that work in flight gets to finish at shutdown and when a partition is revoked."""
+    drain_timeout_seconds: float = Field(default=20, gt=0)
+    """Seconds that work in flight gets to finish at shutdown and when a partition is revoked. A stop takes at most this
+    and runtime.close_timeout_s."""
     backpressure_high_multiplier: int = Field(default=32, ge=1)
     """Intake pauses when this many tasks per slot are in flight, or more where that is less than 40 ms of work."""
     backpressure_low_multiplier: int = Field(default=4, ge=1)

@@ -17,7 +17,8 @@ class RuntimeConfig(Section):
     max_in_flight_records: int = Field(default=10_000, ge=1)
     """The most records between the source and their commit."""
     max_in_flight_mib: float = Field(default=64, gt=0)
-    """The most MiB of records between the source and their commit."""
+    """The most MiB between the source and their commit: of records, of the output of their tasks, of payloads and of
+    dead letters."""
     buffer_records_per_partition: int = Field(default=5_000, ge=1)
     """The most records of one partition read ahead; the partition pauses there."""
     buffer_mib: float = Field(default=64, gt=0)
@@ -31,6 +32,9 @@ class RuntimeConfig(Section):
     it; 0 tells nothing."""
     drain_timeout_s: float | None = Field(default=None, gt=0)
     """Seconds that records in flight get to finish at shutdown; null takes executor.drain_timeout_seconds."""
+    close_timeout_s: float = Field(default=5.0, ge=1)
+    """Seconds after the drain for the last commit and for closing sinks, executor and hooks. The default and that of
+    executor.drain_timeout_seconds are together below the 30 seconds that Kubernetes waits before it kills."""
     epoch_interval_s: float = Field(default=1.0, gt=0)
     """Seconds a Bytewax epoch lasts."""
     workers: int = Field(default=1, ge=1, le=256)

@@ -12,7 +12,8 @@ from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.executors import executor_config, intake_of, make_executor
 from drakkar_flow.errors import ConfigError, Problem
 from drakkar_flow.graph.flow import StreamFlow
-from drakkar_flow.graph.nodes import Execute, Route, SinkRef
+from drakkar_flow.graph.nodes import Execute, MapAsync, Route, SinkRef
+from drakkar_flow.kernel.pace import Pace
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.commit import Track
@@ -27,6 +28,8 @@ from drakkar_flow.sinks.registry import SPECS
 __all__ = ["build_parts", "settle_topics"]
 
 _MIB = 1024 * 1024
+_LEAST_IN_FLIGHT = 8
+_FIRST_IN_FLIGHT = 250  # until it is known how fast records finish
 _PREFETCH_KIB = 16 * 1024  # librdkafka's own read-ahead, all partitions together
 _PREFETCH_BACKOFF_MS = 20  # its pause when that is full; the default of 1 s shows as a stutter
 _FETCH_WAIT_MS = 100  # a fetch that began with empty partitions holds up those that follow it; the default is 500
@@ -56,12 +59,13 @@ def build_parts(flow: StreamFlow, config: DrakkarConfig, bus: Bus, bridge: Bridg
     Raises:
         ConfigError: with every sink that is not configured or whose settings don't fit.
     """
-    control = Control(config.drain_timeout_s)
+    control = Control(config.drain_timeout_s, config.runtime.close_timeout_s)
     group, hooks = _group_settings(config), flow.hooks
     assignments = AssignmentHooks(bridge, bus, hooks.on_assign, hooks.on_revoke, group.drain_timeout_s)
     runtime = config.runtime
     track = Track()
-    flight = Flight(runtime.max_in_flight_records, int(runtime.max_in_flight_mib * _MIB))
+    pace = _pace(flow, config, group.drain_timeout_s)
+    flight = Flight(runtime.max_in_flight_records, int(runtime.max_in_flight_mib * _MIB), pace)
     execute: Execute | None = flow.find(Execute)
     programs = executor_config(config.executor, execute)
     executor = make_executor(programs, bus) if execute is not None else None
@@ -79,6 +83,15 @@ def build_parts(flow: StreamFlow, config: DrakkarConfig, bus: Bus, bridge: Bridg
         intake=intake_of(executor, flight, programs) if executor is not None else None,
         ended=ended,
     )
+
+
+def _pace(flow: StreamFlow, config: DrakkarConfig, drain_s: float) -> Pace:
+    """The limit of records in flight by time; never below what the flow's steps need to be busy."""
+    execute: Execute | None = flow.find(Execute)
+    slots = executor_config(config.executor, execute).max_executors if execute is not None else 0
+    calls = sum(node.max_in_flight for node in flow.nodes if isinstance(node, MapAsync))
+    floor = max(_LEAST_IN_FLIGHT, 2 * slots + calls)
+    return Pace(drain_s, floor, start=4 * floor if slots else _FIRST_IN_FLIGHT)
 
 
 def _group_settings(config: DrakkarConfig) -> GroupSettings:

@@ -31,7 +31,7 @@ from drakkar_flow.runtime.parts import Parts
 
 __all__ = ["FlowLife"]
 
-_CLOSE_S = 10.0  # each of the sinks, the dead letters and the executor gets so long to let go
+_CLOSE_S = 10.0  # the most that one part gets to close, whatever is left of the stop's budget
 
 
 class FlowLife:
@@ -118,7 +118,7 @@ class FlowLife:
         parts = self.parts
         unfinished = uncommitted = 0
         oldest: tuple[tuple[Lane, int], ...] = ()
-        self._try("periodic functions", partial(self.hooks.close_periodics, _CLOSE_S))
+        self._try("periodic functions", partial(self.hooks.close_periodics, self._left_s(reserve_s=3.0)))
         self.failure = error or None
         if parts is not None:
             parts.reader.close()
@@ -130,7 +130,7 @@ class FlowLife:
                     f"the drain budget was over with {unfinished} records unfinished; they will be read again"
                 )
             self._let_go(parts)
-        if not self._bridge.close(_CLOSE_S):
+        if not self._bridge.close(self._left_s()):
             self.failure = self.failure or "a hook blocks the event loop, or ignores that it was cancelled"
         if self._drain_started_at is not None:
             took_s = time.monotonic() - self._drain_started_at
@@ -151,21 +151,42 @@ class FlowLife:
         closers.append(parts.dead_letters.close)
         if parts.executor is not None:
             closers.append(parts.executor.close)
-        for closer in closers:
-            self._try(getattr(closer, "__qualname__", ""), partial(self._await, closer))
+        self._try("sinks and executor", partial(self._close_together, closers))
         self._try("offload pool", self._close_hooks)
 
-    def _await(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._bridge.run(close(), _CLOSE_S)
+    def _close_together(self, closers: list[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+        """Close parts side by side: one that hangs takes no time from the others."""
+        limit_s = self._left_s(reserve_s=1.0)
+
+        async def close(closer: Callable[[], Coroutine[Any, Any, None]]) -> None:
+            try:
+                async with asyncio.timeout(limit_s):
+                    await closer()
+            except Exception as exc:
+                self._close_failed(getattr(closer, "__qualname__", ""), exc)
+
+        async def close_all() -> None:
+            await asyncio.gather(*map(close, closers))
+
+        self._bridge.run(close_all(), limit_s + 0.5)
 
     def _close_hooks(self) -> None:
-        if left := self.hooks.close(_CLOSE_S):
+        if left := self.hooks.close(self._left_s()):
             self._log.warning("offload_left_threads", count=left, expect="they end with the process")
+
+    def _left_s(self, reserve_s: float = 0.0) -> float:
+        """Seconds that the next part has to close."""
+        if self.parts is None:
+            return _CLOSE_S
+        return min(_CLOSE_S, self.parts.control.close_budget_s(reserve_s))
 
     def _try(self, part: str, close: Callable[[], object]) -> None:
         """Close one part; that it can't must not keep the others open."""
         try:
             close()
         except Exception as exc:
-            expect = "everything else is closed all the same"
-            self._log.warning("close_failed", part=part, error=describe(exc), expect=expect)
+            self._close_failed(part, exc)
+
+    def _close_failed(self, part: str, error: Exception) -> None:
+        expect = "everything else is closed all the same"
+        self._log.warning("close_failed", part=part, error=describe(error), expect=expect)

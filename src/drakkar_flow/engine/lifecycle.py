@@ -35,6 +35,7 @@ from drakkar_flow.engine.life import FlowLife
 from drakkar_flow.engine.memory import CollectorSettings
 from drakkar_flow.engine.pid1 import leave_pid_1
 from drakkar_flow.engine.startup import check_source, wait_for_common_start
+from drakkar_flow.engine.stop_guard import StopGuard
 from drakkar_flow.engine.watchdog import Watchdog
 from drakkar_flow.errors import Problem, StartupError
 from drakkar_flow.graph.flow import StreamFlow
@@ -85,6 +86,7 @@ class Lifecycle:
         self._health = Health()
         self._watchdog: Watchdog | None = None
         self._server: MetricsServer | None = None
+        self._guard: StopGuard | None = None
         self._collector = CollectorSettings(config.runtime.gc_threshold)
         self._old_signals: dict[int, Handler] = {}
         self._signals = 0
@@ -131,6 +133,9 @@ class Lifecycle:
         self._collector.apply()
         self._watchdog = Watchdog(parts)
         self._watchdog.start()
+        if self._own_signals:
+            self._guard = StopGuard(parts.control, self._report_overdue, EXIT_FAILED)
+            self._guard.start()
         self._life.read()
         return dataflow
 
@@ -259,7 +264,14 @@ class Lifecycle:
             self._restore_signals()
             self._observe_no_more()
 
+    def _report_overdue(self) -> None:
+        self._log.error(
+            "stop_overdue", expect="the process ends now with exit code 1; unfinished records are read again"
+        )
+
     def _observe_no_more(self) -> None:
+        if self._guard is not None:
+            self._guard.close()
         if self._server is not None:
             self._server.close()
         if self._log_listener is not None:

@@ -39,7 +39,8 @@ class Record(Model, Generic[PayloadT], gc=False):
     The rest is the record's identity for acknowledgement: `epoch` counts the assignments of its
     partition to this process, `previous` is the offset delivered before it in the same assignment
     (-1 for the first), and `credit` is what it must return to count as finished. `read_at` is the
-    monotonic time in seconds at which it was read.
+    monotonic time in seconds at which it was read. `held` has the bytes of what was made of it, in
+    one list that all shares of the record have in common; None while that is nothing.
 
     >>> Record(topic="in", partition=0, offset=7, value=b"{}").label
     'in:0:7'
@@ -59,8 +60,9 @@ class Record(Model, Generic[PayloadT], gc=False):
     read_at: float = 0.0
     is_tombstone: bool = False
     parse_error: str | None = None
+    held: list[int] | None = None
 
-    _internal: ClassVar[frozenset[str]] = frozenset({"epoch", "previous", "credit", "read_at"})
+    _internal: ClassVar[frozenset[str]] = frozenset({"epoch", "previous", "credit", "read_at", "held"})
 
     @property
     def lane(self) -> Lane:

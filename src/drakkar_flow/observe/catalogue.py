@@ -66,7 +66,7 @@ _PROGRESS = {
     "partition_oldest_in_flight_seconds": _gauge("Seconds since the oldest unfinished record was read", *LANE),
     "oldest_in_flight_seconds": _gauge("Seconds since the oldest unfinished record was read, all partitions"),
     "in_flight_records": _gauge("Records handed to the first step and not finished"),
-    "in_flight_bytes": _gauge("Bytes of key and value of the records in flight"),
+    "in_flight_bytes": _gauge("Bytes in flight: records, outputs of their tasks, payloads and dead letters"),
     "records_finished": _counter("Records that returned all their credit, by worst status", "status"),
     "records_failed": _counter("Records that a step turned into failures", "kind", "stage"),
     "record_latency_seconds": _histogram(

@@ -5,17 +5,22 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
+from math import inf
 
 from drakkar_flow.model.record import Lane, Record
 
 __all__ = ["Control"]
 
+_LEAST_S = 0.2  # for a part that could close at once, though others have used up the time
+
 
 class Control:
     """Says whether the flow is to stop, why, and until when work in flight may finish. Thread-safe."""
 
-    def __init__(self, drain_timeout_s: float) -> None:
+    def __init__(self, drain_timeout_s: float, close_timeout_s: float = 5.0) -> None:
         self._drain_timeout_s = drain_timeout_s
+        self._close_timeout_s = close_timeout_s
+        self._stop_at: float | None = None
         self._lock = threading.RLock()  # a signal handler may run while its thread holds it
         self._deadline: float | None = None
         self._held: set[tuple[Lane, int, int]] = set()
@@ -30,6 +35,7 @@ class Control:
             first = not self.stopping
             if first:
                 self._deadline = time.monotonic() + self._drain_timeout_s
+                self._stop_at = self._deadline + self._close_timeout_s
                 self.stopping = True
         return first
 
@@ -55,6 +61,18 @@ class Control:
         self.fail(reason)
         with self._lock:
             self._deadline = time.monotonic()
+            self._stop_at = min(self._stop_at or inf, self._deadline + self._close_timeout_s)
+
+    @property
+    def stop_budget_s(self) -> float:
+        """Seconds left for the whole stop, the drain and the close; negative when it is overdue."""
+        if self._stop_at is None:
+            return self._drain_timeout_s + self._close_timeout_s
+        return self._stop_at - time.monotonic()
+
+    def close_budget_s(self, reserve_s: float = 0.0) -> float:
+        """Seconds that one part has to close, so that `reserve_s` are left for the others; at least a moment."""
+        return max(_LEAST_S, self.stop_budget_s - reserve_s)
 
     @property
     def budget_s(self) -> float:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
+from drakkar_flow.kernel.pace import Pace
 from drakkar_flow.model.record import Lane, Record, size_of
 
 __all__ = ["Flight", "FlightStatistics"]
@@ -34,13 +35,20 @@ class FlightStatistics(NamedTuple):
 class Flight:
     """Counts records and bytes in flight and fences off revoked assignments. Thread-safe.
 
+    Bytes are those of the records and of whatever was made of them (`charge`), until the record is
+    finished. `pace` limits the records to what a drain can finish; None sets no such limit.
+
     The source gives nothing out while there is no `room`; a revoke waits for `wait_idle`, then fences what is left:
     fenced records return their credit without being delivered or committed.
     """
 
-    def __init__(self, max_records: int, max_size: int) -> None:
+    def __init__(self, max_records: int, max_size: int, pace: Pace | None = None) -> None:
         self._max_records = max_records
         self._max_size = max_size
+        self._pace = pace
+        self.on_release: Callable[[], None] | None = None
+        """Called after records left the flight, by the thread that counted them out."""
+        self._mean = 1.0  # bytes of a record when it is finished, with what was made of it
         self._changed = threading.Condition()
         self._waiting = 0
         self._ending = False
@@ -54,8 +62,30 @@ class Flight:
 
     @property
     def room(self) -> int:
-        """How many more records may enter."""
-        return max(0, self._max_records - self.records) if self.size < self._max_size else 0
+        """How many more records may enter; as many as fit, if they become as large as those before them."""
+        if self.is_full:
+            return 0
+        limit = self._max_records
+        if self._pace is not None:
+            limit = min(limit, self._pace.limit(now=time.monotonic(), in_flight=self.records, finished=self.finished))
+        mean = max(self._mean, self.size / self.records if self.records else 0.0)
+        return max(0, min(limit - self.records, 1 + int((self._max_size - self.size) / mean)))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the budget of bytes is spent."""
+        return self.size >= self._max_size
+
+    def charge(self, record: Record, size: int) -> None:
+        """Count `size` bytes that were made of an unfinished record; they leave the flight when it does."""
+        if size <= 0:
+            return
+        with self._changed:
+            if record.held is None:
+                record.held = [size]
+            else:
+                record.held[0] += size
+            self.size += size
 
     def add(self, assignment: Assignment, records: Sequence[Record]) -> int:
         """Count `records` of one assignment in; returns their bytes."""
@@ -92,7 +122,12 @@ class Flight:
             self.records -= count
             self.finished += count
             self.size -= size
+            if count:
+                mean = size / count
+                self._mean = max(1.0, mean, 0.9 * self._mean + 0.1 * mean)
             self._changed.notify_all()
+        if self.on_release is not None:
+            self.on_release()
 
     def wait_idle(self, assignments: Collection[Assignment], timeout_s: float) -> int:
         """Wait until nothing of `assignments` is in flight, at most `timeout_s`; returns what is left."""

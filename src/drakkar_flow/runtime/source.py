@@ -22,6 +22,7 @@ from drakkar_flow.runtime.tracker import Watermark
 __all__ = ["ExecutorIntake", "Reader", "ReaderStatistics", "SlotSource", "lane_key"]
 
 _CHUNK = 1000  # records: large enough to make a step's fixed cost vanish, small enough to stay responsive
+_FIRST_CHUNK = 100  # doubles from chunk to chunk: what becomes of a record, and how large, is not known yet
 _BUSY_PAUSE = timedelta(milliseconds=1)
 _IDLE_PAUSE = timedelta(milliseconds=5)
 _IDLE_AFTER_S = 1.0
@@ -150,6 +151,7 @@ class _Slot(StatelessSourcePartition[Keyed]):
         self._index = index
         self._count = count
         self._thread = threading.get_ident()
+        self._chunk = _FIRST_CHUNK
         self._last_record_at = time.monotonic()
         self._wake: datetime | None = None
 
@@ -161,7 +163,7 @@ class _Slot(StatelessSourcePartition[Keyed]):
             if self._flight.records <= control.held or control.budget_s == 0.0:
                 raise StopIteration
             return self._nothing()
-        limit = min(_CHUNK, self._flight.room - self._reader.uncommitted)
+        limit = min(self._chunk, self._flight.room - self._reader.uncommitted)
         if self._intake is not None:
             limit = min(limit, self._intake.room())
         batches = self._reader.pop(limit, self._index, self._count) if limit > 0 else []
@@ -172,6 +174,7 @@ class _Slot(StatelessSourcePartition[Keyed]):
         if self._intake is not None:
             self._intake.take(sum(map(len, batches)))
         self._last_record_at = time.monotonic()
+        self._chunk = min(_CHUNK, 2 * self._chunk)
         self._wake = None
         lanes = self._lanes
         if lanes == 1:

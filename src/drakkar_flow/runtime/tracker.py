@@ -140,6 +140,8 @@ class _Chain:
                 ends[status] += 1
             key = record.key
             size += len(record.value) + len(key) if key else len(record.value)
+            if record.held is not None:
+                size += record.held[0]
             if record.read_at < oldest:
                 oldest = record.read_at
         ends[done] += in_order

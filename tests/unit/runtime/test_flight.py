@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from copy import copy
 
 import pytest
 
-from drakkar_flow.model.record import Record
+from drakkar_flow.model.outcome import Ack
+from drakkar_flow.model.record import FULL_CREDIT, Record
+from drakkar_flow.runtime.credit import split
 from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.tracker import Tracker
 from support.until import until
 
 A, B = ("in", 0), ("in", 1)
@@ -32,10 +36,10 @@ def test_records_and_bytes_are_counted_in_and_out():
 
 @pytest.mark.parametrize(
     ("count", "size", "room"),
-    [(9, 0, 1), (10, 0, 0), (11, 0, 0), (1, 99, 9), (1, 100, 0)],
+    [(9, 0, 1), (10, 0, 0), (11, 0, 0), (1, 20, 5), (1, 99, 1), (1, 100, 0)],
 )
 def test_it_is_full_by_records_or_by_bytes(count, size, room):
-    """At a bound there is no room, whichever it is, and never less than none."""
+    """At a bound there is no room, and below it for as many as fit if they are as large as those before."""
     flight = Flight(10, 100)
     flight.add((A, 1), records(*range(count), size=size))
     assert flight.room == room
@@ -148,3 +152,31 @@ def test_waiting_gives_up_after_its_time_and_says_what_is_left():
     flight.add((B, 1), records(0, lane=B))
     assert flight.wait_idle([(A, 1), (B, 1)], 0.01) == 3
     assert flight.wait_idle([(B, 1)], 0.0) == 1
+
+
+def test_what_was_made_of_a_record_counts_until_the_record_is_finished():
+    """Whatever share of the record it was made of; small change is nothing that a tracker could get wrong."""
+    flight, tracker = Flight(10, 1000), Tracker()
+    (record,) = records(0)
+    flight.add((A, 1), [record])
+    record.held = [0]
+    share = copy(record)
+    record.credit, share.credit = split(FULL_CREDIT, 2)
+    flight.charge(record, 400)
+    flight.charge(share, 500)
+    assert flight.size == 910
+    first = tracker.settle([Ack(share, share.credit)])
+    assert first.finished == {}
+    last = tracker.settle([Ack(record, record.credit)])
+    assert last.finished == {(A, 1): (1, 910)}
+    flight.release((A, 1), *last.finished[A, 1])
+    assert (flight.records, flight.size) == (0, 0)
+
+
+def test_room_is_given_for_records_that_become_as_large_as_those_before():
+    """Ten bytes became a hundred: nine more records fill a budget of 1,000 up."""
+    flight = Flight(1000, 1000)
+    flight.add((A, 1), records(0, 1))
+    flight.release((A, 1), 1, 100)
+    flight.size = 100
+    assert flight.room == 10

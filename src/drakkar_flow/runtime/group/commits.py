@@ -88,17 +88,18 @@ class Commits:
                 self._accepted(marks)
                 break
 
-    def commit_finally(self, consumer: Consumer) -> None:
+    def commit_finally(self, consumer: Consumer, limit_s: float = FINAL_COMMIT_S) -> None:
         """Commit what was not yet; a synchronous commit would wait for brokers that are gone, 45 s and more."""
-        deadline = time.monotonic() + FINAL_COMMIT_S
+        limit_s = min(FINAL_COMMIT_S, limit_s)
+        deadline = time.monotonic() + limit_s
         while (marks := self._uncommitted()) and time.monotonic() < deadline:
             self._commit(consumer, marks)
             for _ in range(_FINAL_COMMIT_POLLS):
                 consumer.poll(0.1)  # also serves a rebalance that may be why it was refused
-                if not self._uncommitted():
+                if not self._uncommitted() or time.monotonic() >= deadline:
                     break
         if marks:
-            self._bus.emit(CommitFailed(f"the last commit got no answer within {FINAL_COMMIT_S:g} s", tuple(marks)))
+            self._bus.emit(CommitFailed(f"the last commit got no answer within {limit_s:.1f} s", tuple(marks)))
         self._finally = True
 
     def on_commit(self, error: KafkaError | None, answers: list[TopicPartition]) -> None:

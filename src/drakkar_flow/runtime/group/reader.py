@@ -54,7 +54,8 @@ _POLL_S = 0.1  # the longest the thread sleeps in poll: bounds how late a commit
 _FULL_WAIT_S = 0.005  # between looks at full buffers
 _PAUSE_AFTER_S = 1.0  # full for longer than this: pause. Pausing drops librdkafka's prefetch, so not before
 _HOOK_S = 5.0  # how long on_revoke may hold up the end
-_LEAVE_S = 5.0  # how long leaving the group may take after it
+_LEAVE_S = 2.0  # how long leaving the group may take after it
+_REST_S = 1.0  # of a stop's budget, for what is closed after the reader
 _OVERDUE_S = 5.0  # commits that are not accepted for so long hold back the intake
 _FETCH_COMMITTED_S = 5.0  # how long an assignment waits to learn what was finished before
 
@@ -137,12 +138,12 @@ class GroupReader:
     def close(self) -> None:
         """Commit what was noted, leave the group, end the thread; safe to call twice and before start.
 
-        Takes at most about 20 s. Without brokers the client library waits longer, for an answer to a
-        commit that was given up; the thread is a daemon and is left to it.
+        Takes no longer than the stop has left. Without brokers the client library waits longer, for an answer
+        to a commit that was given up; the thread is a daemon and is left to it.
         """
         self._closing.set()
         if self._thread.ident is not None:
-            self._thread.join(FINAL_COMMIT_S + _HOOK_S + _LEAVE_S)
+            self._thread.join(min(FINAL_COMMIT_S + _HOOK_S + _LEAVE_S, self._control.close_budget_s(_REST_S)))
 
     def statistics(self) -> ReaderStatistics:
         """What is read ahead, how far the group is behind, and what is not committed yet."""
@@ -182,7 +183,7 @@ class GroupReader:
                         self._on_lost(consumer, left)
                     return
                 self._turn(consumer)
-            self._commits.commit_finally(consumer)
+            self._commits.commit_finally(consumer, self._control.close_budget_s(reserve_s=_LEAVE_S))
         finally:
             if not self._forgetful:  # it would wait for brokers that it can't find
                 consumer.close()

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from drakkar_flow.model.outcome import Ack, AckStatus, FailureKind
@@ -17,6 +18,7 @@ from drakkar_flow.observe.events import DuplicateTasks, HookRan
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.failures import describe, failure_of
 from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.memory import MemoryGate
 from drakkar_flow.runtime.steps.pending import PendingTasks
 from drakkar_flow.runtime.steps.step import Worker
 from drakkar_flow.runtime.steps.windows import WindowRun, are_tasks
@@ -49,6 +51,7 @@ class ArrangeWorker(Worker):
         bridge: Bridge,
         bus: Bus,
         flight: Flight,
+        gate: MemoryGate,
         pending: PendingTasks,
         stage: str,
         arrange: Callable[..., Any],
@@ -60,6 +63,7 @@ class ArrangeWorker(Worker):
         super().__init__(bridge)
         self._bus = bus
         self._flight = flight
+        self._gate = gate
         self._tasks = pending
         self._stage = stage
         self._arrange = arrange
@@ -116,6 +120,18 @@ class ArrangeWorker(Worker):
             self._serve(lane, queue)
 
     def _start_window(self, lane: Lane, queue: _Queue) -> None:
+        if self._gate.closed:
+            queue.busy = True
+            self._gate.delay(partial(self._start_delayed, lane, queue))
+        else:
+            self._open_window(lane, queue)
+
+    def _start_delayed(self, lane: Lane, queue: _Queue) -> None:
+        queue.busy = False
+        self._open_window(lane, queue)
+        self._serve(lane, queue)
+
+    def _open_window(self, lane: Lane, queue: _Queue) -> None:
         waiting = queue.records
         if len(waiting) <= self._size and waiting[0].epoch == waiting[-1].epoch:
             records = list(waiting)

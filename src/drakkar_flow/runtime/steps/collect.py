@@ -16,6 +16,7 @@ from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import HookRan, HooksRan, WindowFinished
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.failures import describe, failure_of
+from drakkar_flow.runtime.memory import Charge
 from drakkar_flow.runtime.steps.step import Worker
 from drakkar_flow.runtime.steps.windows import Ending, Group, TaskRun, WindowRun
 
@@ -52,8 +53,9 @@ class CollectHooks:
 class CollectWorker(Worker):
     """Emits a Delivery per payload; returns a record's remaining credit when its hooks have run."""
 
-    def __init__(self, bridge: Bridge, bus: Bus, hooks: CollectHooks) -> None:
+    def __init__(self, bridge: Bridge, bus: Bus, charge: Charge, hooks: CollectHooks) -> None:
         super().__init__(bridge)
+        self._charge = charge
         self._bus = bus
         self._hooks = hooks
         self._last_hook = hooks.last
@@ -204,6 +206,9 @@ class CollectWorker(Worker):
         elif took_s is not None:
             self._bus.emit(HookRan(hook, took_s))
         if payloads:
+            record = next(iter(groups)).record
+            for payload in payloads:
+                self._charge(record, payload)
             last = payloads.pop()
             for payload in payloads:
                 self.emit(Delivery(payload, tuple([group.hold() for group in groups]), task_id))

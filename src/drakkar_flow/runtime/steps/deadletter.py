@@ -67,6 +67,9 @@ class DeadLetterWorker(Worker):
     def accept(self, items: list[Failure]) -> None:
         """Queue letters; they are written one batch at a time."""
         self.open += len(items)
+        for failure in items:
+            if failure.holds:
+                self._flight.charge(failure.holds[0][0], len(failure.stacktrace) + len(failure.error))
         self._waiting.extend(items)
         self._pump()
 

@@ -14,6 +14,7 @@ from typing import Any
 from drakkar_flow.executor.base import Executor, Outcome
 from drakkar_flow.executor.precomputed import precomputed
 from drakkar_flow.kernel.retry import RetryPolicy
+from drakkar_flow.kernel.sizes import LARGE
 from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorResult, ExecutorTask
 from drakkar_flow.observe.about import NOTHING
 from drakkar_flow.observe.attempts import RetriesExhausted, TaskFailed, TaskRetried
@@ -22,6 +23,7 @@ from drakkar_flow.observe.events import DuplicateTasks, HookRan, TasksPrecompute
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.failures import describe
 from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.memory import MemoryGate
 from drakkar_flow.runtime.steps.line import KeysOf, Line
 from drakkar_flow.runtime.steps.parking import Parking
 from drakkar_flow.runtime.steps.pending import PendingTasks
@@ -57,6 +59,7 @@ class ExecuteWorker(Worker):
         bridge: Bridge,
         bus: Bus,
         flight: Flight,
+        gate: MemoryGate,
         pending: PendingTasks,
         parking: Parking,
         executor: Executor,
@@ -65,6 +68,7 @@ class ExecuteWorker(Worker):
         super().__init__(bridge)
         self._bus = bus
         self._flight = flight
+        self._gate = gate
         self._tasks = pending
         self._parking = parking
         self._executor = executor
@@ -79,6 +83,11 @@ class ExecuteWorker(Worker):
         known = {id(run) for _, run in asked}
         return [*asked, *((None, run) for run in self._runs if id(run) not in known)]
 
+    @property
+    def moving(self) -> bool:
+        """Whether the executor has a task, or a hook is asked."""
+        return super().moving or any(run.running is not None for run in self._runs)
+
     def accept(self, items: list[Any]) -> None:
         """Start what came in; precomputed successes are answered at once."""
         line = self._line
@@ -91,6 +100,7 @@ class ExecuteWorker(Worker):
                 answered.append(item)
                 continue
             run: TaskRun = item
+            self._charge(run, run.task.stdin or "")
             if run.task.precomputed is not None:
                 count += 1
                 if (line is None or line.is_free(run)) and _is_given(run):
@@ -144,7 +154,19 @@ class ExecuteWorker(Worker):
             return False
         return True
 
+    def _charge(self, run: TaskRun, *texts: str | bytes) -> None:
+        """Count what a task reads or wrote against the budget of bytes in flight."""
+        size = sum(map(len, texts))
+        if size >= LARGE:
+            self._flight.charge(run.lead, size)
+
     def _submit(self, run: TaskRun) -> None:
+        if self._gate.closed and run.task.precomputed is None:
+            self._gate.delay(partial(self._submit_now, run))
+        else:
+            self._submit_now(run)
+
+    def _submit_now(self, run: TaskRun) -> None:
         task = run.task
         if self._flight.has_fences and self._flight.is_fenced(run.lead):
             self._finish(run.end(Ending.FENCED))
@@ -161,7 +183,9 @@ class ExecuteWorker(Worker):
     def _ended(self, run: TaskRun, outcome: Outcome | None) -> None:
         if outcome is None:  # the executor closes: the offset must stay
             self._finish(run.end(Ending.FENCED))
-        elif isinstance(outcome, ExecutorResult):
+            return
+        self._charge(run, outcome.stdout, outcome.stderr)
+        if isinstance(outcome, ExecutorResult):
             self._finish(run.end(Ending.SUCCEEDED, result=outcome))
         elif _was_interrupted(outcome) and run.interruptions < _INTERRUPTIONS:
             run.interruptions += 1

@@ -51,6 +51,11 @@ class Worker(ABC):
         """What has not ended, oldest first: the asyncio task where there is one, and what it is about."""
         return [*self._calls.open]
 
+    @property
+    def moving(self) -> bool:
+        """Whether something that is open goes on by itself, and waits for nobody else."""
+        return bool(self._calls.open)
+
     @abstractmethod
     def accept(self, items: list[Any]) -> None:
         """Take `items` in; must return at once."""

@@ -23,6 +23,7 @@ from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.credit import split
 from drakkar_flow.runtime.failures import describe, failure_of
 from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.memory import Charge, MemoryGate
 from drakkar_flow.runtime.steps.labels import Labels
 from drakkar_flow.runtime.steps.line import KeysOf
 from drakkar_flow.runtime.steps.step import Worker
@@ -74,7 +75,7 @@ def passing_step(decode: ChunkStep, labels: Labels, bus: Bus) -> ChunkStep:
     return step
 
 
-def map_step(stage: str, function: Callable[..., Any], *, with_record: bool) -> ChunkStep:
+def map_step(stage: str, function: Callable[..., Any], charge: Charge, *, with_record: bool) -> ChunkStep:
     """Set each payload to the function's value."""
 
     def step(chunk: Chunk) -> Chunk:
@@ -87,6 +88,7 @@ def map_step(stage: str, function: Callable[..., Any], *, with_record: bool) -> 
             except BaseException as exc:
                 chunk.failures.append(failure_of(FailureKind.BUSINESS, stage, exc, ((record, record.credit),)))
             else:
+                charge(record, record.payload)
                 kept.append(record)
         chunk.items = kept
         return chunk
@@ -117,7 +119,7 @@ def filter_step(stage: str, function: Callable[..., Any], *, with_record: bool) 
     return step
 
 
-def flat_map_step(stage: str, function: Callable[..., Any], *, with_record: bool) -> ChunkStep:
+def flat_map_step(stage: str, function: Callable[..., Any], charge: Charge, *, with_record: bool) -> ChunkStep:
     """Replace each record by one per value, its credit divided among them."""
 
     def step(chunk: Chunk) -> Chunk:
@@ -131,7 +133,10 @@ def flat_map_step(stage: str, function: Callable[..., Any], *, with_record: bool
                 chunk.failures.append(failure_of(FailureKind.BUSINESS, stage, exc, ((record, record.credit),)))
                 continue
             if values:
-                kept.extend(_shares(record, values))
+                shares = _shares(record, values)
+                for share in shares:
+                    charge(share, share.payload)
+                kept.extend(shares)
             else:
                 chunk.acks.append(Ack(record, record.credit, AckStatus.DONE))
         chunk.items = kept
@@ -145,6 +150,8 @@ def _shares(record: Record, values: list[Any]) -> list[Record]:
         record.payload = values[0]
         return [record]
     shares = []
+    if record.held is None:
+        record.held = [0]  # in common: what is charged to one share is returned with the last
     for value, credit in zip(values, split(record.credit, len(values)), strict=True):
         share = copy(record)
         share.payload = value
@@ -160,6 +167,7 @@ class MapAsyncWorker(Worker):
         self,
         bridge: Bridge,
         flight: Flight,
+        gate: MemoryGate,
         stage: str,
         function: Callable[..., Any],
         *,
@@ -176,7 +184,10 @@ class MapAsyncWorker(Worker):
         self._timeout_s = timeout_s
         self._with_record = with_record
         self._turns = Turns[tuple[Record, Keys]](max_in_flight)
+        self._gate = gate
+        self._charge = Charge(flight)
         self._pumping = False
+        self._delayed = False
 
     def accept(self, items: list[Record]) -> None:
         """Start what fits, queue the rest."""
@@ -190,12 +201,16 @@ class MapAsyncWorker(Worker):
             self._turns.enter((record, keys), keys)
         self._pump()
 
-    def _pump(self) -> None:
-        if self._pumping:  # a call that did not wait has ended inside the loop below, which goes on
+    def _pump(self, *, allowed: bool = False) -> None:
+        """Start calls while there is room; one more than that where the gate `allowed` it."""
+        if self._pumping or self._delayed:  # a call that did not wait has ended inside the loop below, which goes on
             return
         self._pumping = True
         try:
-            while (turn := self._turns.next()) is not None:
+            while allowed or not self._gate.closed:
+                if (turn := self._turns.next()) is None:
+                    return
+                allowed = False
                 record, keys = turn
                 if self._flight.has_fences and self._flight.is_fenced(record):
                     self.ack(Ack(record, record.credit, AckStatus.FENCED))
@@ -203,13 +218,20 @@ class MapAsyncWorker(Worker):
                     self._turns.leave(keys)
                 else:
                     self._run(record, keys)
+            self._delayed = True
+            self._gate.delay(self._pump_delayed)
         finally:
             self._pumping = False
+
+    def _pump_delayed(self) -> None:
+        self._delayed = False
+        self._pump(allowed=True)
 
     def _run(self, record: Record, keys: Keys) -> None:
         def answered(value: Any, error: BaseException | None) -> None:
             if error is None:
                 record.payload = value
+                self._charge(record, value)
                 self.emit(record)
             else:
                 self.fail(failure_of(FailureKind.BUSINESS, self._stage, error, ((record, record.credit),)))

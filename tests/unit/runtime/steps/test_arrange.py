@@ -11,6 +11,7 @@ from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.steps.arrange import ArrangeWorker
 from drakkar_flow.runtime.steps.pending import PendingTasks
+from support.gates import open_gate
 from support.loop import LoopBridge
 
 pytestmark = pytest.mark.anyio
@@ -30,8 +31,10 @@ def worker(seen: list[list[int]], size: int, linger_s: float) -> ArrangeWorker:
         seen.append([record.offset for record in records])
         return []
 
+    flight = Flight(9, 9)
+    gate = open_gate(LoopBridge(), flight)
     return ArrangeWorker(
-        LoopBridge(), Bus(), Flight(9, 9), PendingTasks(), "s", arrange, size, linger_s, keep_messages=False
+        LoopBridge(), Bus(), flight, gate, PendingTasks(), "s", arrange, size, linger_s, keep_messages=False
     )
 
 

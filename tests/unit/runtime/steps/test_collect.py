@@ -12,6 +12,8 @@ from drakkar_flow.model.payload import KafkaPayload
 from drakkar_flow.model.record import FULL_CREDIT, Record
 from drakkar_flow.model.task import ExecutorResult, ExecutorTask
 from drakkar_flow.observe.bus import Bus
+from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.memory import Charge
 from drakkar_flow.runtime.steps.collect import CollectHooks, CollectWorker
 from drakkar_flow.runtime.steps.windows import Ending, WindowRun
 from support.loop import LoopBridge
@@ -30,7 +32,7 @@ async def collected(hooks: CollectHooks) -> tuple[list[int], list[int]]:
     window = WindowRun([Record("in", 0, 0)], 0.0, keep_messages=True)
     run = window.attribute(ExecutorTask(task_id="t", source_offsets=[0]))
     run.end(Ending.SUCCEEDED, result=ExecutorResult(task=run.task))
-    worker = CollectWorker(LoopBridge(), Bus(), hooks)
+    worker = CollectWorker(LoopBridge(), Bus(), Charge(Flight(9, 9)), hooks)
     worker.accept([window, run])
     await asyncio.sleep(0)  # answers go out at the end of the loop's turn
     chunks = worker.take()

@@ -21,6 +21,7 @@ from drakkar_flow.runtime.steps.pending import PendingTasks
 from drakkar_flow.runtime.steps.waits import Wait, waits_of
 from drakkar_flow.runtime.steps.windows import Ending, TaskRun, WindowRun
 from drakkar_flow.testing import ScriptedExecutor
+from support.gates import open_gate
 from support.loop import LoopBridge
 
 pytestmark = pytest.mark.anyio
@@ -57,7 +58,8 @@ def worker_of(executor: Any, settings: ExecuteSettings, *, flight: Flight | None
     """A worker on the test's loop."""
     flight = flight or Flight(9, 9)
     parking = Parking(LoopBridge(), flight, limit=5)
-    return ExecuteWorker(LoopBridge(), Bus(), flight, PendingTasks(), parking, executor, settings)
+    gate = open_gate(LoopBridge(), flight)
+    return ExecuteWorker(LoopBridge(), Bus(), flight, gate, PendingTasks(), parking, executor, settings)
 
 
 def retries(count: int, backoff: Any = BACKOFF, **more: Any) -> RetryPolicy:

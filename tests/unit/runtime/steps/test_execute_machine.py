@@ -21,6 +21,7 @@ from drakkar_flow.runtime.steps.execute import ExecuteSettings, ExecuteWorker
 from drakkar_flow.runtime.steps.line import keys_of
 from drakkar_flow.runtime.steps.pending import PendingTasks
 from drakkar_flow.runtime.steps.windows import Ending, TaskRun, WindowRun
+from support.gates import open_gate
 from support.loop import LoopBridge
 
 MAX_RETRIES = 2
@@ -81,7 +82,8 @@ class ExecuteMachine(RuleBasedStateMachine):
         retry = RetryPolicy(Backoff(1.0, 1.0), MAX_RETRIES)
         config = ExecuteSettings(retry, self.on_error, ErrorAction.SKIP, self.keys)
         lot: Any = self.lot
-        self.worker = ExecuteWorker(LoopBridge(), Bus(), self.flight, PendingTasks(), lot, self.slots, config)
+        gate = open_gate(LoopBridge(), self.flight)
+        self.worker = ExecuteWorker(LoopBridge(), Bus(), self.flight, gate, PendingTasks(), lot, self.slots, config)
         self.offsets = [0, 0]
         self.made = 0
         self.answer = "skip"

@@ -23,6 +23,7 @@ from drakkar_flow.model.task import ErrorAction, ExecutorTask
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.memory import Charge
 from drakkar_flow.runtime.steps.arrange import ArrangeWorker
 from drakkar_flow.runtime.steps.circuit import Circuit
 from drakkar_flow.runtime.steps.collect import CollectHooks, CollectWorker
@@ -36,6 +37,7 @@ from drakkar_flow.runtime.steps.step import Worker, _AsyncLogic
 from drakkar_flow.runtime.steps.transform import MapAsyncWorker
 from drakkar_flow.runtime.steps.windows import Ending, WindowRun
 from drakkar_flow.testing import MemoryDeadLetters, MemorySink, ScriptedExecutor
+from support.gates import open_gate
 from support.loop import LoopBridge
 
 pytestmark = pytest.mark.anyio
@@ -216,7 +218,15 @@ def map_async(bridge: Any, ordering: Any = "unordered") -> tuple[Worker, list[An
     """map_async over 9 records; answered: each record emitted or failed."""
     flight = Flight(100, 100)
     worker = MapAsyncWorker(
-        bridge, flight, "s", sometimes, max_in_flight=2, timeout_s=None, with_record=False, keys=keys_of(ordering)
+        bridge,
+        flight,
+        open_gate(bridge, flight),
+        "s",
+        sometimes,
+        max_in_flight=2,
+        timeout_s=None,
+        with_record=False,
+        keys=keys_of(ordering),
     )
     return worker, [record(i) for i in range(9)], lambda out: sum(len(c.items) + len(c.failures) for c in out) == 9
 
@@ -233,8 +243,10 @@ def arrange(bridge: Any) -> tuple[Worker, list[Any], Callable[[list[Chunk]], boo
         failed = sum(len(f.holds) for c in out for f in c.failures)
         return sum(len(item.records) for item in items if type(item) is WindowRun) + failed == 9
 
+    flight = Flight(9, 9)
+    gate = open_gate(bridge, flight)
     worker = ArrangeWorker(
-        LoopBridge(), Bus(), Flight(9, 9), PendingTasks(), "s", function, 2, 0.0, keep_messages=False
+        LoopBridge(), Bus(), flight, gate, PendingTasks(), "s", function, 2, 0.0, keep_messages=False
     )
     return worker, [record(i) for i in range(9)], complete
 
@@ -254,7 +266,9 @@ def execute(bridge: Any, ordering: Any = "unordered") -> tuple[Worker, list[Any]
     settings = ExecuteSettings(RetryPolicy(NO_PAUSE, 1), on_error, ErrorAction.SKIP, keys_of(ordering))
     flight = Flight(9, 9)
     parking = Parking(bridge, flight, limit=9)
-    worker = ExecuteWorker(bridge, Bus(), flight, PendingTasks(), parking, executor, settings)
+    worker = ExecuteWorker(
+        bridge, Bus(), flight, open_gate(bridge, flight), PendingTasks(), parking, executor, settings
+    )
 
     def complete(out: list[Chunk]) -> bool:
         items = [item for c in out for item in c.items]
@@ -282,7 +296,7 @@ def collect(bridge: Any, keys: Any = ()) -> tuple[Worker, list[Any], Callable[[l
         run.keys = keys
         runs.append(run.end(Ending.SUCCEEDED, result=executor._ending(run.task)))  # type: ignore[arg-type]
     hooks = CollectHooks("s", sometimes, on_message, on_window)
-    worker = CollectWorker(bridge, Bus(), hooks)
+    worker = CollectWorker(bridge, Bus(), Charge(Flight(9, 9)), hooks)
 
     def complete(out: list[Chunk]) -> bool:
         holds = [share for c in out for item in (*c.items, *c.failures) for _, share in item.holds]

@@ -1,0 +1,58 @@
+"""Completion rate: the records in flight that a drain can finish. Pure: the caller passes the time."""
+
+from __future__ import annotations
+
+__all__ = ["Pace"]
+
+_INTERVAL_S = 0.25
+_SAMPLE = 20  # records: fewer say little about the rate
+_LONGEST_S = 10.0
+_SHARE = 0.8  # of the drain, as a reserve for records that take longer than others
+
+
+class Pace:
+    """Measures how fast records finish and limits those in flight to what `drain_s` seconds can finish.
+
+    A higher rate is believed at once; after a lower one the estimate halves at most per measurement, so that one slow
+    moment does not starve the flow. Time without anything in flight does not count.
+
+    Args:
+        drain_s: seconds that a drain has.
+        floor: the limit is never below this many records, or work that runs side by side would starve.
+        start: the limit until the first measurement.
+
+    >>> pace = Pace(drain_s=10.0, floor=4, start=250)
+    >>> pace.limit(now=0.0, in_flight=0, finished=0)
+    250
+    >>> pace.limit(now=1.0, in_flight=250, finished=50)
+    400
+    """
+
+    def __init__(self, drain_s: float, floor: int, start: int) -> None:
+        self._drain_s = drain_s
+        self._floor = floor
+        self._limit = max(floor, start)
+        self._rate: float | None = None
+        self._since: float | None = None
+        self._finished = 0
+
+    def limit(self, *, now: float, in_flight: int, finished: int) -> int:
+        """The most records in flight now.
+
+        `now` is monotonic seconds; `finished` counts the records finished since the start.
+        """
+        if self._since is None or not in_flight:
+            self._restart(now, finished)
+        elif now - self._since >= _INTERVAL_S:
+            done, took_s = finished - self._finished, now - self._since
+            if done >= _SAMPLE or took_s >= _LONGEST_S:
+                self._measured(done / took_s)
+                self._restart(now, finished)
+        return self._limit
+
+    def _measured(self, rate: float) -> None:
+        self._rate = rate if self._rate is None else max(rate, self._rate / 2)
+        self._limit = max(self._floor, int(self._rate * self._drain_s * _SHARE))
+
+    def _restart(self, now: float, finished: int) -> None:
+        self._since, self._finished = now, finished

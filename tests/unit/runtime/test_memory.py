@@ -1,0 +1,72 @@
+"""The memory gate: who waits while the budget is spent, and that nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from drakkar_flow.model.record import Record
+from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.memory import MemoryGate
+from support.loop import LoopBridge
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The loop the runtime runs on."""
+    return "asyncio"
+
+
+class Step:
+    """A step that has something under way, or not."""
+
+    moving = True
+
+
+def full_flight() -> tuple[Flight, Record]:
+    """A flight of one record that takes the whole budget."""
+    flight, record = Flight(10, 100), Record("in", 0, 0, b"x")
+    flight.add(((record.topic, 0), 0), [record])
+    flight.charge(record, 99)
+    return flight, record
+
+
+async def test_calls_wait_while_the_budget_is_spent_and_keep_their_order() -> None:
+    """They go on as soon as a record has left."""
+    flight, _ = full_flight()
+    gate, done, both = MemoryGate(LoopBridge(), flight, [Step()]), [], asyncio.Event()
+    assert gate.closed
+    gate.delay(lambda: done.append(1))
+    gate.delay(lambda: (done.append(2), both.set()))
+    await asyncio.sleep(0.05)  # longer than it takes to look once more
+    assert done == []
+    flight.release((("in", 0), 0), 1, 100)
+    await asyncio.wait_for(both.wait(), 5)
+    assert done == [1, 2]
+    assert not gate.closed
+
+
+async def test_where_nothing_moves_the_budget_gives_way() -> None:
+    """One call after the other, so that a window that waits for its last task ends."""
+    flight, _ = full_flight()
+    step, one, done = Step(), asyncio.Event(), asyncio.Event()
+    gate = MemoryGate(LoopBridge(), flight, [step])
+    calls = []
+
+    def first() -> None:
+        calls.append("first")
+        step.moving = True
+        one.set()
+
+    gate.delay(first)
+    gate.delay(lambda: (calls.append("second"), done.set()))
+    step.moving = False
+    await asyncio.wait_for(one.wait(), 5)
+    await asyncio.sleep(0.05)  # longer than it takes to look once more
+    assert calls == ["first"]
+    step.moving = False
+    await asyncio.wait_for(done.wait(), 5)
+    assert calls == ["first", "second"]
