@@ -162,7 +162,7 @@ class Child:
             try:
                 return os.pidfd_open(pid)
             except OSError as exc:
-                if not shortage_of(exc) or time.monotonic() >= until:
+                if not shortage_of(exc) or self._killed or time.monotonic() >= until:
                     raise LaunchError(f"can't watch the program with pid {pid}: {exc}") from exc
             time.sleep(_SHORT_S)
 

@@ -13,6 +13,7 @@ __all__ = ["Shortfall", "programs_soft_limit", "provide_for", "release"]
 _PER_PROGRAM: Final = 7  # both ends of three pipes while it starts, then our ends and a descriptor that tells its end
 _RESERVE: Final = 128  # for the clients of Kafka and sinks, the log, scrapes, hooks; a quarter of a small limit
 _TASKS: Final = 2  # a slot's thread and its program; what that starts itself is not known
+_AMPLE: Final = 4096
 _THREADS: Final = 64  # of this process beside its slots; a quarter of a small limit
 
 _claims: dict[int, int] = {}  # slots by owner
@@ -66,7 +67,8 @@ def _processes(slots: int, all_slots: int) -> list[Shortfall]:
     """Limits of processes and threads, which count together."""
     found = []
     soft = resource.getrlimit(resource.RLIMIT_NPROC)[0]
-    if os.geteuid() != 0 and soft != resource.RLIM_INFINITY:
+    # Counting reads all of /proc, so ample limits are not compared.
+    if os.geteuid() != 0 and 0 <= soft < _AMPLE + 20 * _TASKS * all_slots:
         found.append(("RLIMIT_NPROC", soft, _threads_of_user()))
     if (group := _control_group()) is not None:
         found.append(("pids.max", *group))

@@ -84,8 +84,8 @@ class Hold:
 class LaunchGate:
     """Blocks the calling thread until its task may be started; safe to use from many threads.
 
-    `tell(state, failures, reason)` hears changes of the breaker, on the thread that caused them. With `patience_s` a
-    held task fails after that many seconds without any program started.
+    `tell(state, failures, reason)` hears when the breaker opens and when it closes, on the thread that caused it. With
+    `patience_s` a held task fails after that many seconds without any program started.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class LaunchGate:
             if hold.ticket is None:
                 self._step_out(hold)
                 return _WOKEN_S if (retry_at := self._breaker.retry_at) is None else max(retry_at - now, 0.001)
-            self._note_state("a program is started to see whether it works")
+            self._note_state(self._reason)
         return 0.0
 
     def _started(self, hold: Hold, job: HeldJob) -> None:
@@ -235,8 +235,9 @@ class LaunchGate:
         state = self._breaker.state
         if state == self._state:
             return
+        if "closed" in (state, self._state):  # not each probe in between
+            self._tell(state, self._breaker.failures, reason)
         self._state = state
-        self._tell(state, self._breaker.failures, reason)
         for hold in self._holds:
             if state == "closed":
                 hold.not_before = 0.0
