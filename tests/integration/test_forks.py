@@ -60,3 +60,15 @@ def test_f9_forked_children_end_with_their_worker(scene: Scene, number: int) -> 
     children = psutil.Process(worker.pid).children()
     worker.terminate(number, timeout_s=60)
     until(lambda: not any(child.is_running() for child in children), what="the end of the pool")
+
+
+@pytest.mark.parametrize("way", ["returning", "exiting"])
+def test_f9_a_child_that_comes_back_to_the_engine_ends(scene: Scene, way: str) -> None:
+    """It writes, commits and closes nothing."""
+    scene.fill(3)
+    worker = scene.start("forking_map", environment={"FORKING": way})
+    worker.until_running()
+    scene.until_finished()
+    assert [message.value() for message in scene.delivered()] == [b"1"] * 3
+    assert worker.terminate() == 0, worker.stderr
+    assert len(worker.lines("drakkar_stopped")) == 1
