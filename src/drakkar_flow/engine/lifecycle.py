@@ -316,7 +316,9 @@ class Lifecycle:
         return readiness(self._health.snapshot)
 
     def _bug(self, error: BaseException) -> None:
-        self._log.error("bug", exc_info=error, expect="the flow stops; if no hook of yours is in the stack, report it")
+        if not shortage_of(error):
+            expect = "the flow stops; if no hook of yours is in the stack, report it"
+            self._log.error("bug", exc_info=error, expect=expect)
         self.fail(f"a bug, or a hook that ends the event loop: {error!r}")
 
     def _listener_failed(self, event: Event, error: Exception) -> None:

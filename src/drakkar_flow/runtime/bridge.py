@@ -131,9 +131,8 @@ class Bridge:
                 finally:
                     self._loop = None  # what the runner cancels now has not ended: nobody is to be told
         except BaseException as exc:  # a task that a hook started called sys.exit(), say
-            if self._ready.is_set():
-                self._report(exc)
             self._failure = exc
+            self._report(exc)
         finally:
             self._ready.set()
 
