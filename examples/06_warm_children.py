@@ -46,12 +46,7 @@ class Shout(Handler[str, str]):
 
     async def arrange(self, messages: list[Record], pending: PendingContext) -> list[ExecutorTask]:
         """Make a task of each record; its text is the program's input."""
-        return [
-            ExecutorTask(
-                task_id=f"{record.partition}-{record.offset}", source_offsets=[record.offset], stdin=record.value
-            )
-            for record in messages
-        ]
+        return [record.task(stdin=record.value) for record in messages]
 
     async def on_task_complete(self, result: ExecutorResult) -> CollectResult:
         """Send on what it answered."""

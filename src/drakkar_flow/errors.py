@@ -4,7 +4,9 @@
 DrakkarFlowError
 ├── ProblemsError            several problems reported at once
 │   ├── ConfigError          the configuration is wrong            (exit code 2)
+│   │   └── ConfigFileMissing   its file is not there; a FileNotFoundError too
 │   ├── FlowError            the flow graph is wrong               (exit code 2)
+│   │   └── FlowArgumentError    a node of it got a wrong argument; also a TypeError and a ValueError
 │   └── StartupError         something outside is missing or down  (exit code 1 or 2)
 ├── DecodeError              a record's bytes do not fit its type
 ├── RoutingError             a payload names no sink, or more than one
@@ -12,6 +14,7 @@ DrakkarFlowError
 └── SinkError                a sink could not write
     ├── SinkNotConnected     connect() has not succeeded, or the connection is gone
     ├── SinkRejected         the target refused the payload; trying again is pointless
+    ├── SinkMisconfigured    the target refuses every payload like it: missing table, missing rights
     ├── RetryAfter           the target asks to be left alone for delay_s
     └── BatchFailed          some payloads of a batch failed, by index
 ```
@@ -19,15 +22,17 @@ DrakkarFlowError
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 __all__ = [
     "BatchFailed",
     "ConfigError",
+    "ConfigFileMissing",
     "DecodeError",
     "DrakkarFlowError",
     "ExecutorClosed",
+    "FlowArgumentError",
     "FlowError",
     "MessageParseError",
     "Problem",
@@ -36,6 +41,7 @@ __all__ = [
     "RoutingError",
     "SinkDeliveryFailedError",
     "SinkError",
+    "SinkMisconfigured",
     "SinkNotConnected",
     "SinkRejected",
     "StartupError",
@@ -74,7 +80,15 @@ class ProblemsError(DrakkarFlowError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join([f"{self.title}:", *(f"  - {p}" for p in self.problems)]))
+        super().__init__(self._text())
+
+    def redact(self, redact: Callable[[str], str]) -> None:
+        """Apply `redact` to every text, so that no secret is printed."""
+        self.problems = tuple(Problem(redact(p.where), redact(p.what), redact(p.remedy)) for p in self.problems)
+        self.args = (self._text(),)
+
+    def _text(self) -> str:
+        return "\n".join([f"{self.title}:", *(f"  - {p}" for p in self.problems)])
 
 
 class ConfigError(ProblemsError):
@@ -83,10 +97,18 @@ class ConfigError(ProblemsError):
     title = "the configuration is not usable"
 
 
+class ConfigFileMissing(ConfigError, FileNotFoundError):
+    """Raised when the configuration's file does not exist."""
+
+
 class FlowError(ProblemsError):
     """Raised when a flow graph can't be compiled."""
 
     title = "the flow is not usable"
+
+
+class FlowArgumentError(FlowError, TypeError, ValueError):
+    """Raised where a part of a flow is made with a wrong argument; the problems name the line of the user's code."""
 
 
 class StartupError(ProblemsError):
@@ -116,7 +138,16 @@ class ExecutorClosed(DrakkarFlowError):
 
 
 class SinkError(DrakkarFlowError):
-    """Raised by a sink when a batch was not written; the whole batch may be tried again."""
+    """Raised by a sink when a batch was not written; the whole batch may be tried again.
+
+    Args:
+        reason: what failed; stands in log lines, so it holds no values of rows and no words of the target's answer.
+        detail: what the target answered; may quote rows. Only dead letters carry it (`dlq.include_server_detail`).
+    """
+
+    def __init__(self, reason: str = "", *, detail: str = "") -> None:
+        self.detail = detail
+        super().__init__(reason)
 
 
 SinkDeliveryFailedError = SinkError
@@ -124,19 +155,36 @@ SinkDeliveryFailedError = SinkError
 
 
 class SinkNotConnected(SinkError):
-    """Raised when a sink is used before connect() succeeded or after the connection was lost."""
+    """Raised when the target can't be reached: before connect() succeeded, when the connection is lost, when nothing
+    is answered in time."""
 
 
 class SinkRejected(SinkError):
     """Raised when the target refused a payload for good: it is not tried again."""
 
 
+class SinkMisconfigured(SinkError):
+    """Raised when the target refuses the statement, whatever the values: a missing table or column, missing rights.
+
+    The payload is not tried again and its neighbours are not searched for a bad one.
+
+    Args:
+        reason: what the target refused.
+        remedy: what to change, in the target or in the configuration.
+        detail: what the target answered, as for every SinkError.
+    """
+
+    def __init__(self, reason: str, remedy: str = "", *, detail: str = "") -> None:
+        self.remedy = remedy
+        super().__init__(f"{reason}; {remedy}" if remedy else reason, detail=detail)
+
+
 class RetryAfter(SinkError):
     """Raised when the target asks for a pause of `delay_s` seconds before the next attempt."""
 
-    def __init__(self, delay_s: float, reason: str) -> None:
+    def __init__(self, delay_s: float, reason: str, *, detail: str = "") -> None:
         self.delay_s = delay_s
-        super().__init__(f"{reason}; retry after {delay_s:g} s")
+        super().__init__(f"{reason}; retry after {delay_s:g} s", detail=detail)
 
 
 class BatchFailed(SinkError):
@@ -148,4 +196,8 @@ class BatchFailed(SinkError):
     def __init__(self, failures: Mapping[int, Exception]) -> None:
         self.failures = dict(failures)
         first = next(iter(self.failures.values()), None)
-        super().__init__(f"{len(self.failures)} payloads of the batch failed; the first: {first}")
+        try:
+            text = str(first)
+        except Exception:  # the text of a broken value
+            text = type(first).__name__
+        super().__init__(f"{len(self.failures)} payloads of the batch failed; the first: {text}")

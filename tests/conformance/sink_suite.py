@@ -10,10 +10,12 @@ from typing import Any
 
 import anyio
 import pytest
+from pydantic import BaseModel, model_serializer
 
 from drakkar_flow.errors import BatchFailed, SinkError, SinkNotConnected, SinkRejected, StartupError
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.sinks.base import Sink, SinkSpec
+from support.delivering import deliver
 from support.limits import few_descriptors
 
 __all__ = ["Bench", "Features", "SinkSuite"]
@@ -30,6 +32,8 @@ class Features:
     """Payloads carry keys that readers see."""
     nul: bool = True
     """Text may contain the character NUL."""
+    waits: bool = True
+    """What `unreachable` misses may come by itself, so that the start waits for it."""
     atomic: bool = True
     """A batch is written whole or not at all."""
 
@@ -56,6 +60,10 @@ class Bench(ABC):
     def read(self) -> list[Item]:
         """All items of the target in the order they were written, read by other means than the sink."""
 
+    def odd(self) -> list[Any]:
+        """Payloads that the target or its client can't take, each for a reason of its own."""
+        return [self.payload(object()), self.payload(Unserializable(n=1, text="x")), self.payload(Leaving(n=1))]
+
     def keys(self) -> list[bytes | None]:
         """The keys of the items."""
         raise NotImplementedError
@@ -78,6 +86,34 @@ class Bench(ABC):
 def items(count: int, start: int = 0) -> list[Item]:
     """Items that tell their order."""
     return [{"n": number, "text": f"item {number}"} for number in range(start, start + count)]
+
+
+class Unserializable(BaseModel):
+    """A model whose serializer fails with an error without a text."""
+
+    n: int
+    text: str
+
+    @model_serializer
+    def _fail(self) -> dict[str, Any]:
+        raise Untold
+
+
+class Leaving(BaseModel):
+    """A model whose serializer ends the process."""
+
+    n: int
+
+    @model_serializer
+    def _leave(self) -> dict[str, Any]:
+        raise SystemExit(3)
+
+
+class Untold(Exception):
+    """An error whose text can't be made."""
+
+    def __str__(self) -> str:
+        raise AttributeError("no text")
 
 
 class SinkSuite:
@@ -189,7 +225,7 @@ class SinkSuite:
         assert problem.where.startswith(f"sinks.{bench.spec.kind}.")
         assert problem.what
         assert problem.remedy
-        assert caught.value.exit_code == 1
+        assert caught.value.exit_code == (1 if bench.features.waits else 2)
 
     async def test_overlapping_batches_are_all_written(self, bench: Bench) -> None:
         """As many calls as `max_in_flight` allows may overlap; each keeps its own order."""
@@ -248,3 +284,21 @@ class SinkSuite:
                     left = []
             await sink.write_batch(bench.batch(left))
         assert {item["n"] for item in bench.read()} == {0, 1, 2}
+
+    @pytest.mark.parametrize("when_open", ["dlq", "wait"])
+    async def test_f6_an_odd_payload_costs_no_neighbour(self, bench: Bench, when_open: str) -> None:
+        """Whatever is odd about it: those around it are written once, in order; it fails, and nothing is held up."""
+        odd = bench.odd()
+        good = items(2 * len(odd) + 2)
+        payloads = [bench.payload(item) for item in good]
+        for number, payload in enumerate(odd):
+            payloads.insert(3 * number + 1, payload)
+        async with bench.connected() as sink:
+            delivered = await deliver(sink, bench.spec, payloads, when_open=when_open)
+
+        failed = [id(payload) for payload in delivered.failed]
+        unexpected = [number for number, payload in enumerate(odd) if id(payload) not in failed]
+        assert unexpected == []
+        assert len(failed) == len(odd)
+        assert bench.read() == good
+        assert len(delivered.acknowledged) == len(good)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel
@@ -26,31 +26,51 @@ class MongoBench(Bench):
 
     spec = SPEC
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, driver: Literal["pymongo", "motor"]) -> None:
         self.uri = uri
+        self.driver = driver
         self.client: MongoClient[Any] = MongoClient(uri)
         self.database = self.client[unique("db")]
 
     def sink(self) -> MongoSink:
+        return self.configured()
+
+    def configured(self, **settings: Any) -> MongoSink:
+        """A sink with further settings."""
         mark = MongoStatement(collection="items", op="update_many", filter={"n": ":n"}, update={"$set": {"text": ":t"}})
-        settings = MongoSinkConfig(uri=self.uri, database=self.database.name, statements={"mark": mark})
-        return MongoSink("main", settings)
+        given = {"statements": {"mark": mark}} | settings
+        return MongoSink(
+            "main", MongoSinkConfig(uri=self.uri, database=self.database.name, driver=self.driver, **given)
+        )
 
     def unreachable(self) -> MongoSink:
         uri = "mongodb://me:secret@127.0.0.1:1/?serverSelectionTimeoutMS=300"
-        return MongoSink("main", MongoSinkConfig(uri=uri, database="none"))
+        return MongoSink("main", MongoSinkConfig(uri=uri, database="none", driver=self.driver))
 
     def payload(self, item: Any, key: bytes | str | None = None) -> MongoPayload:
         return MongoPayload(collection="items", data=item)
+
+    def odd(self) -> list[Any]:
+        self.client[self.database.name]["items"].create_index("n", unique=True)
+        return [
+            *super().odd(),
+            self.payload({"n": 2}),
+            self.payload({"n": 2**70}),
+            self.payload({"n": 9001, "text": "\ud800"}),
+            self.payload({"n": 9002, "a\0b": 1}),
+            self.payload({"n": 9003, "text": "x" * (17 * 1024 * 1024)}),
+            MongoPayload(collection="a..b", data={"n": 1}),
+            MongoPayload(op="update_one", collection="items", data={"_id": 5}, filter={"n": 1}),
+        ]
 
     def read(self) -> list[Item]:
         return list(self.database["items"].find({}, {"_id": False}).sort("_id", 1))
 
 
-@pytest.fixture
-def bench(mongo: str) -> Iterator[MongoBench]:
-    """A fresh database, which goes away after the test."""
-    made = MongoBench(mongo)
+@pytest.fixture(params=["pymongo", "motor"])
+def bench(mongo: str, request: pytest.FixtureRequest) -> Iterator[MongoBench]:
+    """A fresh database for each driver, which goes away after the test."""
+    made = MongoBench(mongo, request.param)
     yield made
     made.client.drop_database(made.database.name)
     made.client.close()

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from conformance.sink_suite import Bench, Features, Item, SinkSuite
 from drakkar_flow.config.remote import PostgresSinkConfig
-from drakkar_flow.errors import BatchFailed, SinkError, SinkRejected, StartupError
+from drakkar_flow.errors import BatchFailed, SinkError, SinkMisconfigured, SinkRejected, StartupError
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.postgres import PostgresPayload
 from drakkar_flow.sinks.postgres import SPEC, PostgresSink
@@ -74,6 +74,28 @@ class PostgresBench(Bench):
 
     def payload(self, item: Any, key: bytes | str | None = None) -> PostgresPayload:
         return PostgresPayload(table=self.table, data=item)
+
+    def odd(self) -> list[Any]:
+        self.database.run(
+            f"CREATE TABLE {self.schema}.late (n int REFERENCES {self.table} (n) DEFERRABLE INITIALLY DEFERRED)",
+            f"CREATE FUNCTION {self.schema}.refuse() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN IF NEW.text = 'raise' THEN RAISE EXCEPTION 'not this one'; END IF;"
+            " IF NEW.text = 'sleep' THEN PERFORM pg_sleep(9); END IF; RETURN NEW; END $$",
+            f"CREATE TRIGGER picky BEFORE INSERT ON {self.table} FOR EACH ROW EXECUTE FUNCTION {self.schema}.refuse()",
+            "SELECT 1",
+        )
+        return [
+            *super().odd(),
+            self.payload({"n": 7001, "text": "raise"}),
+            self.payload({"n": "seven"}),
+            self.payload({"n": 10**30}),
+            self.payload({"n": 7002, "text": "nul\0"}),
+            self.payload({"n": 7003, "text": "\ud800"}),
+            self.payload({"n": 7004, "nothing": 1}),
+            PostgresPayload(table="nowhere", data={"n": 1}),
+            PostgresPayload(table=f"{self.schema}.late", data={"n": 424242}),
+            PostgresPayload(op="upsert", table=self.table, data={"n": 1, "text": "x"}, conflict=["text"]),
+        ]
 
     def read(self) -> list[Item]:
         rows = self.database.run(f"SELECT n, text FROM {self.table} ORDER BY row")
@@ -136,7 +158,7 @@ async def test_d39_what_a_payload_did_wrong_is_said_and_not_tried_again(
     with pytest.raises(BatchFailed) as caught:
         await sink.write_batch(deliveries(payload))
     (cause,) = caught.value.failures.values()
-    assert isinstance(cause, SinkRejected)
+    assert type(cause) is (SinkMisconfigured if why in ("does not exist", "nothing") else SinkRejected)
     assert why in str(cause)
 
 

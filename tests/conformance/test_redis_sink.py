@@ -19,6 +19,7 @@ from support.names import unique
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
+COMPLAIN = "return redis.error_reply('BAD order ' .. ARGV[1])"
 COUNT_TWICE = "redis.call('INCRBY', KEYS[1], ARGV[1]); return redis.call('INCRBY', KEYS[1], ARGV[1])"
 
 
@@ -33,7 +34,7 @@ class RedisBench(Bench):
         self.other = client.Redis.from_url(url)
 
     def sink(self) -> RedisSink:
-        scripts = {"twice": COUNT_TWICE}
+        scripts = {"twice": COUNT_TWICE, "complain": COMPLAIN}
         return RedisSink("main", RedisSinkConfig(url=self.url, key_prefix=self.prefix, scripts=scripts))
 
     def unreachable(self) -> RedisSink:
@@ -41,6 +42,19 @@ class RedisBench(Bench):
 
     def payload(self, item: Any, key: bytes | str | None = None) -> RedisPayload:
         return RedisPayload(op="push", side="right", key="items", data=item)
+
+    def odd(self) -> list[Any]:
+        self.other.set(self.prefix + "text", "x")
+        return [
+            *super().odd(),
+            RedisPayload(op="hset", key="h", fields={"ok": None}),  # type: ignore[dict-item]
+            RedisPayload(op="hset", key="h", fields={"ok": object()}),  # type: ignore[dict-item]
+            RedisPayload(op="hset", key="h", fields={"ok": "\ud800"}),
+            RedisPayload(op="sadd", key="text", members=["x"]),
+            RedisPayload(op="incrby", key="text", amount=1),
+            RedisPayload(key="k", data="x", ttl=-5),
+            RedisPayload(op="script", script="twice", keys=["text"], args=[1]),
+        ]
 
     def read(self) -> list[Item]:
         return [json.loads(item) for item in self.other.lrange(self.prefix + "items", 0, -1)]
@@ -128,7 +142,7 @@ async def test_a_command_on_the_wrong_type_fails_alone(bench: RedisBench, sink: 
     assert list(caught.value.failures) == [1, 2]
     assert all(isinstance(cause, SinkRejected) for cause in caught.value.failures.values())
     assert "WRONGTYPE" in str(caught.value.failures[1])
-    assert "there are: twice" in str(caught.value.failures[2])
+    assert "there are: complain, twice" in str(caught.value.failures[2])
     assert [bench.other.get(bench.prefix + key) for key in "ab"] == [b"1", b"2"]
 
 
@@ -164,3 +178,21 @@ async def test_a_password_is_in_no_error(bench: RedisBench) -> None:
     with pytest.raises(StartupError) as caught:
         await bench.unreachable().connect()
     assert "secret" not in str(caught.value)
+
+
+async def test_g18_the_reason_of_a_refusal_quotes_no_value(sink: RedisSink) -> None:
+    """What a script says, and arguments in an answer, are the detail."""
+    secret = "private-4711"
+    with pytest.raises(BatchFailed) as caught:
+        await sink.write_batch(
+            deliveries(
+                RedisPayload(op="script", script="complain", keys=["k"], args=[secret]),
+                RedisPayload(op="incrby", key="n", amount=secret),  # type: ignore[arg-type]
+            )
+        )
+    first, second = caught.value.failures.values()
+    assert not any(secret in str(cause) for cause in (first, second, caught.value))
+    assert isinstance(first, SinkRejected)
+    assert secret in first.detail
+    assert "BAD" in str(first)
+    assert "not an integer" in str(second)

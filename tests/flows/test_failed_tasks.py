@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -18,10 +19,19 @@ from drakkar_flow.model.outcome import FailureKind
 from drakkar_flow.observe.events import (
     HookRan,
     HooksRan,
+    RecordsFailed,
     TasksPrecomputed,
 )
+from drakkar_flow.observe.lines import LINES
 from drakkar_flow.testing import FlowRun, ScriptedExecutor, run_flow
 from support.handlers import LANE, PerRecord, Watching, config, ends, group_of, task
+
+
+def changed(task_id: str, offsets: list[Any]) -> ExecutorTask:
+    """A task whose offsets a hook changed after it made it."""
+    made = task(task_id, 0)
+    made.source_offsets = offsets
+    return made
 
 
 @pytest.mark.parametrize(
@@ -32,7 +42,7 @@ from support.handlers import LANE, PerRecord, Watching, config, ends, group_of, 
         ("perhaps", "on_error: 'perhaps' is not a valid ErrorAction"),
         (["t1"], "on_error returned a list with something else than tasks"),
         ([task("r", 1), 5], "on_error returned a list with something else than tasks"),
-        ([ExecutorTask(task_id="r", source_offsets=["3"])], "on_error returned a list with something else than tasks"),
+        ([changed("r", ["3"])], "on_error returned a list with something else than tasks"),
     ],
     ids=["raises", "none", "unknown", "strings", "mixed", "bad-offsets"],
 )
@@ -70,8 +80,8 @@ def test_d21_what_on_error_cannot_answer_is_a_skip(answer, problem, is_async):
         (None, "arrange must return a list of ExecutorTask with the offsets they work for, not NoneType"),
         ("ab", "not str"),
         ([1, "x"], "not a list of int, str"),
-        ([ExecutorTask(task_id="t", source_offsets=["7"])], "not one whose source_offsets are ['7']"),
-        ([task("a", 0), ExecutorTask(task_id="t", source_offsets=[None])], "not one whose source_offsets are [None]"),
+        ([changed("t", ["7"])], "not one whose source_offsets are ['7']"),
+        ([task("a", 0), changed("t", [None])], "not one whose source_offsets are [None]"),
     ],
     ids=["raises", "none", "text", "mixed", "offset-is-text", "offset-no-number"],
 )
@@ -225,10 +235,16 @@ def test_without_on_error_the_configuration_decides_about_failed_tasks(setting, 
     assert outcome.committed == {LANE: 1}
 
 
-def test_a_handler_without_on_error_skips_failed_tasks():
-    """The default of a handler is SKIP, whatever the configuration says."""
-    outcome = run_flow(PerRecord(), [1], executor=ScriptedExecutor({"t0": 1}), config=config(on_task_error="dlq"))
-    assert (outcome.dead_letters, outcome.committed) == ([], {LANE: 1})
+@pytest.mark.parametrize(("setting", "letters"), [("skip", 0), ("dlq", 1)])
+def test_n12_a_handler_without_on_error_does_what_the_configuration_says(setting, letters):
+    """The failure is told, with the setting that decides where it is skipped."""
+    outcome = run_flow(PerRecord(), [1], executor=ScriptedExecutor({"t0": 1}), config=config(on_task_error=setting))
+    assert (len(outcome.dead_letters), outcome.committed) == (letters, {LANE: 1})
+    (told,) = outcome.of(RecordsFailed)
+    line = LINES[RecordsFailed](told)
+    expect = "given up: skipped (runtime.on_task_error: skip)" if setting == "skip" else "they become dead letters"
+    assert (line.level, line.event, line.expect) == ("warning", "records_failed", expect)
+    assert line.fields["task_id"] == "t0"
 
 
 def test_an_executor_that_breaks_its_word_makes_a_failed_task():

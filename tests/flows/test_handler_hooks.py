@@ -235,3 +235,29 @@ def test_a_periodic_function_that_breaks_hurts_nobody():
         run.wait_until(lambda: run.reader.committed == {LANE: 3})
         run.reader.end()
         assert run.finish().values == ["t0", "t1", "t2"]
+
+
+# --- a hook that raises is seen by those that follow ----------------------------------------------------
+
+
+def test_g20_what_follows_an_on_task_complete_that_raised_sees_the_task_as_failed():
+    """As in py-drakkar: exit code -1 in the window, an error in the group; its output is still there."""
+
+    class Raising(PerRecord):
+        async def on_task_complete(self, result):
+            if result.task.task_id == "t1":
+                raise ValueError("not this one")
+
+        async def on_message_complete(self, group):
+            self.groups.append(group)
+
+        async def on_window_complete(self, results, source_messages):
+            self.window_ends.append([(result.task.task_id, result.exit_code, result.stdout) for result in results])
+
+    handler = Raising()
+    outcome = run_flow(handler, range(2), executor=ScriptedExecutor({"t0": "well", "t1": "said"}))
+    assert [sorted(window) for window in handler.window_ends] == [[("t0", 0, "well"), ("t1", -1, "said")]]
+    groups = {group.source_message.offset: group for group in handler.groups}
+    assert (groups[0].succeeded, groups[0].failed, groups[1].succeeded, groups[1].failed) == (1, 0, 0, 1)
+    assert groups[1].errors[0].exception == "on_task_complete: not this one"
+    assert (len(outcome.dead_letters), outcome.committed) == (1, {LANE: 2})

@@ -147,7 +147,8 @@ def test_only_failing_records_never_freeze_the_intake(long_pauses):
     """Each has its ceiling, so everything is read however long the pauses are."""
     handler = Asking(ErrorAction.RETRY)
     executor = ScriptedExecutor(lambda task: 1)
-    with FlowRun(handler, range(200), executor=executor, config=config(max_in_flight=8), open_end=True) as run:
+    no_brake = config(max_in_flight=8).replaced(dlq={"stop_after": 0})
+    with FlowRun(handler, range(200), executor=executor, config=no_brake, open_end=True) as run:
         run.wait_until(lambda: len(handler.windows) and max(handler.windows[-1]) == 199)
         run.wait_until(lambda: run.flight.records == 4)
 

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from drakkar_flow import CollectResult, ExecutorTask, FilePayload, KafkaPayload, SqlitePayload, StreamFlow
-from drakkar_flow.graph.nodes import JsonlSink, KafkaSink, SqliteSink
+from drakkar_flow import (
+    CollectResult,
+    DrakkarConfig,
+    ExecutorTask,
+    FilePayload,
+    HttpPayload,
+    KafkaPayload,
+    SqlitePayload,
+    StreamFlow,
+)
+from drakkar_flow.graph.nodes import HttpSink, JsonlSink, KafkaSink
 from drakkar_flow.model.outcome import FailureKind
 from drakkar_flow.testing import FlowRun, MemorySink, run_flow
 
@@ -42,12 +51,12 @@ def test_a_payload_goes_to_the_sink_it_names():
 def test_a_payload_without_a_name_goes_to_the_only_sink_of_its_kind():
     """Kinds tell payloads apart where names don't."""
     sinks = [MemorySink("k"), MemorySink("f", kind="filesystem"), MemorySink("s", kind="sqlite")]
-    payloads = [FilePayload(path="x", data=1), SqlitePayload(table="x", data=2), KafkaPayload(data=3)]
+    payloads = [FilePayload(path="x", data=1), SqlitePayload(table="x", data={"n": 2}), KafkaPayload(data=3)]
     outcome = run_flow(flow_of(*payloads), range(3), sinks=sinks)
     assert {sink: [p.data for p in written] for sink, written in outcome.deliveries.items()} == {
         "kafka-k": [3],
         "filesystem-f": [1],
-        "sqlite-s": [2],
+        "sqlite-s": [{"n": 2}],
     }
 
 
@@ -94,12 +103,12 @@ def test_one_payload_that_can_not_be_routed_leaves_the_others_alone():
 
 def test_a_plain_value_goes_to_every_sink_wrapped_as_its_payload():
     """Each sink gets the value once, as its own kind of payload; the record's key goes along."""
-    sinks = [MemorySink("k"), MemorySink("f", kind="filesystem"), MemorySink("s", kind="sqlite")]
+    sinks = [MemorySink("k"), MemorySink("f", kind="filesystem"), MemorySink("h", kind="http")]
     outcome = run_flow(StreamFlow("all").decode(int).route(), [7, 8], sinks=sinks)
     assert outcome.deliveries == {
         "kafka-k": [KafkaPayload(data=n, sink="k") for n in (7, 8)],
         "filesystem-f": [FilePayload(path="f.jsonl", data=n, sink="f") for n in (7, 8)],
-        "sqlite-s": [SqlitePayload(table="s", data=n, sink="s") for n in (7, 8)],
+        "http-h": [HttpPayload(data=n, sink="h") for n in (7, 8)],
     }
     assert outcome.committed == {LANE: 2}
 
@@ -118,8 +127,8 @@ def test_only_the_sinks_a_flow_lists_get_its_values():
 
 def test_every_sinks_share_is_waited_for():
     """A value for three sinks: its offset waits for whichever is the last."""
-    flow = StreamFlow("three").decode(int).route(KafkaSink("a"), JsonlSink("b"), SqliteSink("c"))
-    for slow in ("kafka-a", "filesystem-b", "sqlite-c"):
+    flow = StreamFlow("three").decode(int).route(KafkaSink("a"), JsonlSink("b"), HttpSink("c"))
+    for slow in ("kafka-a", "filesystem-b", "http-c"):
         with FlowRun(flow, [1], open_end=True) as run:
             run.sink(slow).gate.shut()
             run.reader.put([2])
@@ -158,3 +167,25 @@ def test_values_of_leaves_go_to_every_sink_too():
     outcome = run_flow(flow, [3, 0, 5])
     assert all([p.data for p in written] == [0, 1, 2, 0, 1, 2, 3, 4] for written in outcome.deliveries.values())
     assert outcome.committed == {LANE: 3}
+
+
+def test_n2_a_payload_that_the_route_leaves_out_names_the_sink_that_would_take_it():
+    """The step, what it routes to, and what to add."""
+    config = DrakkarConfig(
+        sinks={
+            "filesystem": {"f": {"base_path": "/tmp/x"}},
+            "kafka": {"a": {"topic": "a"}, "b": {"topic": "b"}},
+        }
+    )
+    flow = flow_of(FilePayload(path="x", data=1), KafkaPayload(data=1, sink="b"), sinks=[KafkaSink("a")])
+    outcome = run_flow(flow, range(2), config=config)
+    missing, named = [letter.error for letter in outcome.dead_letters]
+    only = "step 'route' routes to kafka-a only"
+    assert missing == (
+        f"no sink of the route takes a FilePayload: {only}; sinks.filesystem.f is configured and would: "
+        "add SinkRef('filesystem', 'f') to the route"
+    )
+    assert named == (
+        f"a KafkaPayload names sink 'b': {only}; sinks.kafka.b is configured and would: "
+        "add SinkRef('kafka', 'b') to the route"
+    )

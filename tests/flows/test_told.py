@@ -131,7 +131,7 @@ def test_a_delivery_that_fails_is_followed_to_its_dead_letter():
     ("hook", "executor", "others"),
     [
         ("on_task_complete", {}, ["records_failed", "dlq_message_sent"]),
-        ("on_error", {"t71": 3}, []),
+        ("on_error", {"t71": 3}, ["records_failed"]),
         ("task_priority", {}, []),
     ],
 )

@@ -63,6 +63,53 @@ def test_brokers_that_do_not_answer_are_waited_for_and_named(scene: Scene) -> No
     assert f"no broker answers at {address} within 2 s" in message
 
 
+def _everywhere(folder: Path) -> Path:
+    """A flow to every sink of the configuration."""
+    path = folder / "everywhere.py"
+    path.write_text("from drakkar_flow import StreamFlow\n\nflow = StreamFlow('everywhere').decode(dict).route()\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "where"),
+    [
+        ("postgres", {"dsn": "postgres://joe:PG/PW@127.0.0.1:1/app"}, "sinks.postgres.main.dsn"),
+        ("postgres", {"dsn": "postgres://joe:PG#PW@127.0.0.1:1/app"}, "sinks.postgres.main.dsn"),
+        ("redis", {"url": "redis://127.0.0.1:1/0?db=PGPW"}, "sinks.redis.main.url"),
+        ("redis", {"url": "redis://127.0.0.1:1/0?retries=PGPW"}, "sinks.redis.main.url"),
+        ("redis", {"url": "redis://:PG/PW@127.0.0.1:1/0"}, "sinks.redis.main.url"),
+        ("mongo", {"uri": "mongodb://joe:PG/PW@127.0.0.1:1", "database": "d"}, "sinks.mongo.main.uri"),
+        ("mongo", {"uri": "mongodb://joe:PGPW@127.0.0.1:1/?authSource=", "database": "d"}, "sinks.mongo.main.uri"),
+        ("http", {"url": "http://joe:PG/PW@127.0.0.1:1/"}, "sinks.http.main.url"),
+        ("filesystem", {"base_path": __file__}, "sinks.filesystem.main.base_path"),
+        ("sqlite", {"path": __file__}, "sinks.sqlite.main.path"),
+    ],
+)
+def test_g8_g14_n14_what_is_wrong_with_a_sink_ends_the_start_at_once(
+    scene: Scene, tmp_path: Path, kind: str, settings: dict[str, object], where: str
+) -> None:
+    """Exit 2 with the key, no traceback, no wait, and no word of a password, in the message or in the log."""
+    worker = _run(scene, _everywhere(tmp_path), scene.config({"sinks": {kind: {"main": settings}}}))
+    message = _message(worker, 2)
+    assert where in message
+    assert "startup_waiting" not in worker.stderr
+    assert "PW" not in worker.stderr.replace("PWD", "")
+
+
+def test_n14_a_login_and_a_database_that_a_server_refuses_end_the_start_at_once(
+    scene: Scene, tmp_path: Path, postgres: str
+) -> None:
+    """Both sinks are told at once, though others could be waited for."""
+    nowhere = {"dsn": postgres.rpartition("/")[0] + "/nowhere"}
+    nobody = {"dsn": postgres.replace("drakkar@", "nobody@")}
+    config = scene.config({"sinks": {"postgres": {"one": nowhere, "two": nobody}}})
+    worker = _run(scene, _everywhere(tmp_path), config)
+    message = _message(worker, 2)
+    assert "sinks.postgres.one.dsn" in message
+    assert "sinks.postgres.two.dsn" in message
+    assert "startup_waiting" not in worker.stderr
+
+
 def test_a_missing_program_is_named(scene: Scene) -> None:
     """Exit 2: the program is looked for before anything is read."""
     message = _message(scene.start("children", {"executor": {"binary_path": "no-such-program"}}), 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from drakkar_flow import (
     Dlq,
     ExecutorResult,
@@ -14,6 +16,7 @@ from drakkar_flow import (
     KafkaSource,
     Limits,
     PendingContext,
+    Persistent,
     Skip,
     SourceMessage,
     SqliteSink,
@@ -49,6 +52,9 @@ def right(handler: Handler[str, str]) -> None:
     flow = StreamFlow("g").arrange(to_tasks, window=Window(size=5, linger_s=0.1))
     flow.execute(Subprocess("wc", max_executors=4, timeout_s=10)).collect(to_payload).route(on_error=Fail())
     flow.execute(Subprocess("wc", limits=Limits(cpu_s=2, nice=10, umask="027")))
+    flow.execute(
+        Subprocess("grep", ok_exit_codes=[0, "1-2"]), Persistent(Path("x"), name="warm"), Subprocess(name="sha")
+    )
     StreamFlow.from_handler(handler)
 
 
@@ -69,6 +75,10 @@ def wrong() -> None:
     flow.decode(str, on_error="ignore")  # E: arg-type
     flow.arrange(to_tasks, window=5)  # E: arg-type
     flow.execute("wc")  # E: arg-type
+    flow.execute(Subprocess("a"), "wc")  # E: arg-type
+    Subprocess("a", max_executors="2")  # E: arg-type
+    Subprocess("a", ok_exit_codes=1)  # E: arg-type
+    Subprocess("a", name=5)  # E: arg-type
     flow.route("out")  # E: arg-type
     flow.route(on_error="retry")  # E: arg-type
     flow.sink(KafkaSink("out"))  # E: attr-defined

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, assert_type
 
 from drakkar_flow import (
@@ -38,6 +39,14 @@ def right(message: SourceMessage[int], result: ExecutorResult, group: MessageGro
     assert_type(task.model_copy(update={"args": ["-l"]}), ExecutorTask)
     assert_type(ExecutorTask.model_validate({}), ExecutorTask)
     assert_type(make_stable_task_id("t", message.topic, message.offset), str)
+    paths: list[Path] = []
+    assert_type(
+        message.task(args=["-c", Path("x"), b"y"], env={"A": Path("x"), "B": "c"}, executor="sha"), ExecutorTask
+    )
+    assert_type(message.task("id", args=paths, ok_exit_codes=[0, 1], labels={"a": "b"}).args, list[str])
+    assert_type(ExecutorTask.for_records([message], args=("a", "b"), stdin=bytearray(b"x")), ExecutorTask)
+    assert_type(result.stdout_bytes, bytes)
+    assert_type(result.stderr_replaced, bool)
 
 
 def bare(message: SourceMessage) -> None:
@@ -58,6 +67,12 @@ def wrong(message: SourceMessage[int], error: ExecutorError) -> None:
     ExecutorTask(task_id="t", source_offsets=[1], stdin=5)  # E: arg-type
     ExecutorTask(task_id="t", source_offsets=[1], command="wc")  # E: call-arg
     ExecutorTask(task_id="t", source_offsets=[1], env={"A": 1})  # E: dict-item
+    message.task(args="-c x")  # E: arg-type
+    message.task(args=[1])  # E: list-item
+    message.task(argv=["x"])  # E: call-arg
+    message.task(source_offsets=[1])  # E: call-arg
+    message.task(ok_exit_codes=1)  # E: arg-type
+    message.task(executor=5)  # E: arg-type
     PrecomputedResult(exit_code="0")  # E: arg-type
     message.payload.upper()  # E: attr-defined
     print(error.exitcode)  # E: attr-defined

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from drakkar_flow.errors import FlowError, Problem
+from drakkar_flow.errors import FlowError, Problem, ProblemsError
 
 __all__ = ["find_flow"]
 
@@ -83,6 +83,8 @@ def _told(place: str) -> Iterator[None]:
         what = f"it ends the program (exit code {exc.code}) when it is imported"
         remedy = 'put what it runs by itself under `if __name__ == "__main__":`'
         raise FlowError([Problem(place, what, remedy)]) from exc
+    except ProblemsError:
+        raise
     except Exception as exc:
         raise FlowError([_import_problem(place, exc)]) from exc
 

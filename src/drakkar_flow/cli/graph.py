@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from enum import StrEnum
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from drakkar_flow.cli.find import find_flow
+from drakkar_flow.errors import ConfigError, Problem
 
 __all__ = ["graph"]
 
@@ -27,7 +30,26 @@ def graph(
     """Check a flow and print it as a Mermaid flowchart or as JSON."""
     from drakkar_flow.engine.terse import stream_of
 
-    found, _ = find_flow(flow)
+    found, file = find_flow(flow)
     stream = stream_of(found)
     stream.check()
+    for remark in _remarks(found, file):
+        typer.echo(f"warning: {remark}", err=True)
     typer.echo(stream.to_mermaid() if format is Format.MERMAID else json.dumps(stream.to_json(), indent=2))
+
+
+def _remarks(found: Any, file: Path | None) -> list[Problem]:
+    """What the configuration that belongs to the flow has and the flow does not use; nothing where there is none."""
+    from drakkar_flow.config.find import find_config
+    from drakkar_flow.config.load import load
+    from drakkar_flow.engine.terse import app_options, stream_of
+    from drakkar_flow.engine.unused import unused_sinks
+
+    where = find_config(None, os.environ, file)
+    if where.path is None:
+        return []
+    try:
+        config = load(where, **app_options(found)).config
+    except ConfigError:  # `config lint` says what is wrong with it; the flow can be shown all the same
+        return []
+    return unused_sinks(stream_of(found), config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -11,8 +12,9 @@ from rich.console import Console
 from rich.text import Text
 
 from drakkar_flow._version import __version__
-from drakkar_flow.cli import config, graph, init, run, test, worker
+from drakkar_flow.cli import config, dlq, graph, init, run, test, worker
 from drakkar_flow.errors import DrakkarFlowError, ProblemsError
+from drakkar_flow.kernel.redaction import mask
 
 __all__ = ["app", "main"]
 
@@ -30,6 +32,7 @@ app.command("run")(run.run)
 app.command("graph")(graph.graph)
 app.command("test")(test.run_files)
 app.add_typer(config.app, name="config")
+app.add_typer(dlq.app, name="dlq")
 app.add_typer(worker.app, name="worker")
 
 
@@ -38,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     An error of the library ends it with its message and exit code, without a traceback.
     """
+    _write_any_text()
     try:
         app(args=arguments, prog_name="drakkar-flow")
     except DrakkarFlowError as error:
@@ -46,9 +50,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def report(error: DrakkarFlowError) -> int:
     """Prints the error on stderr, in colour on a terminal; returns the exit code."""
-    head, newline, rest = str(error).partition("\n")
+    head, newline, rest = mask(str(error)).partition("\n")
     Console(stderr=True, soft_wrap=True).print(Text(head or type(error).__name__, style="bold red") + newline + rest)
     return error.exit_code if isinstance(error, ProblemsError) else 1
+
+
+def _write_any_text() -> None:
+    """Write what the locale can't: UTF-8 to files and pipes, escaped to a terminal."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            if stream.isatty():
+                stream.reconfigure(errors="backslashreplace")
+            else:
+                stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it with the option's value

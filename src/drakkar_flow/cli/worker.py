@@ -20,12 +20,13 @@ def _group() -> None:
 def check(
     command: Annotated[list[str], typer.Argument(help="The worker's command line, after `--`.")],
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds it may take for each step.")] = 10.0,
+    binary: Annotated[bool, typer.Option("--binary", help="Also try input that is not text.")] = False,  # noqa: FBT002
 ) -> None:
     """Start a worker, give it a few tasks and say what is wrong, if anything: `... worker check -- CMD ARGS`."""
     from drakkar_flow.testing.worker_check import Broken, check_worker
 
     try:
-        for fact in check_worker(command, timeout_s):
+        for fact in check_worker(command, timeout_s, binary=binary):
             typer.echo(f"ok      {fact}")
     except (Broken, OSError) as exc:
         what = f"{command[0]}: can't be started: {exc.strerror}" if isinstance(exc, OSError) else str(exc)

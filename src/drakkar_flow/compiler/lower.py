@@ -9,7 +9,7 @@ source ─ decode ─ … ─ arrange ─ execute ─ collect ─ route ─┬�
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial, singledispatchmethod
 from typing import Any
@@ -18,6 +18,7 @@ from bytewax import operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.operators import KeyedStream
 
+from drakkar_flow.config.executor import ProgramConfig
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import (
     Arrange,
@@ -32,25 +33,30 @@ from drakkar_flow.graph.nodes import (
     Route,
 )
 from drakkar_flow.kernel.backoff import Backoff
+from drakkar_flow.kernel.brake import Brake
 from drakkar_flow.kernel.ordering import Ordering
 from drakkar_flow.kernel.retry import RetryBound
 from drakkar_flow.model.codec import decoder_for
-from drakkar_flow.model.outcome import FailureKind
+from drakkar_flow.model.outcome import AckStatus, FailureKind
 from drakkar_flow.model.task import ErrorAction
 from drakkar_flow.runtime.chunk import Chunk, Keyed
 from drakkar_flow.runtime.commit import CommitSink
+from drakkar_flow.runtime.failures import describe
+from drakkar_flow.runtime.guard import guard_engine
 from drakkar_flow.runtime.memory import Charge, MemoryGate
 from drakkar_flow.runtime.parts import Parts, SinkPart
 from drakkar_flow.runtime.source import SlotSource
 from drakkar_flow.runtime.steps.arrange import ArrangeWorker
+from drakkar_flow.runtime.steps.brake import FailureBrake
 from drakkar_flow.runtime.steps.circuit import Circuit
 from drakkar_flow.runtime.steps.collect import CollectHooks, CollectWorker
 from drakkar_flow.runtime.steps.deadletter import DeadLetterWorker
 from drakkar_flow.runtime.steps.deliver import DeliverSettings, DeliverWorker
-from drakkar_flow.runtime.steps.execute import ExecuteSettings, ExecuteWorker
+from drakkar_flow.runtime.steps.execute import ExecuteSettings, ExecuteWorker, TaskRules
 from drakkar_flow.runtime.steps.labels import Labels
 from drakkar_flow.runtime.steps.line import KeysOf, keys_of
 from drakkar_flow.runtime.steps.parking import Parking
+from drakkar_flow.runtime.steps.proof import Proof
 from drakkar_flow.runtime.steps.route import DLQ, TRACK, Policies, Routed, Router, Target
 from drakkar_flow.runtime.steps.step import Worker, async_step
 from drakkar_flow.runtime.steps.transform import (
@@ -62,6 +68,7 @@ from drakkar_flow.runtime.steps.transform import (
     map_step,
     passing_step,
 )
+from drakkar_flow.sinks.registry import SPECS
 
 __all__ = ["compile_flow"]
 
@@ -93,6 +100,7 @@ class _Lowering:
         self._labels = Labels(flow.hooks.message_label, parts.bus)
         by_kind = {FailureKind.DECODE: on_decode}
         self._policies = Policies(route.on_error, by_kind, parts.control, parts.bus, self._labels)
+        self._brake = _brake(parts)
 
     def dataflow(self) -> Dataflow:
         parts = self._parts
@@ -105,7 +113,12 @@ class _Lowering:
             stream = self._lower(node, step, stream)
         settled = op.flat_map_batch("track", stream, parts.track.step)
         op.output("commit", settled, CommitSink(parts.reader, parts.flight, parts.bus, parts.ended))
+        guard_engine(dataflow, self._engine_failed)
         return dataflow
+
+    def _engine_failed(self, error: BaseException) -> None:
+        self._parts.bridge.report(error)
+        self._parts.control.abandon(f"the engine failed: {describe(error)}")
 
     def _charge(self) -> Charge:
         return Charge(self._parts.flight)
@@ -114,10 +127,21 @@ class _Lowering:
         def enrolled() -> Worker:
             worker = make()
             worker.step = step
+            worker.proof = self._brake.proof
             self._parts.workers.append(worker)
             return worker
 
         return async_step(step, up, enrolled)
+
+    def _sync(self, step: str, up: Stream, function: ChunkStep) -> Stream:
+        proof = self._brake.proof
+
+        def over_batch(batch: list[Keyed]) -> list[Keyed]:
+            if step not in proof.works:
+                return [(key, _proven(step, function, proof, chunk)) for key, chunk in batch]
+            return [(key, function(chunk) if chunk.items else chunk) for key, chunk in batch]
+
+        return op.flat_map_batch(step, up, over_batch)
 
     @singledispatchmethod
     def _lower(self, node: Node, step: str, up: Stream) -> Stream:
@@ -129,19 +153,19 @@ class _Lowering:
         function = decode_step(step, decode, self._labels, with_record=node.with_record)
         if (node.on_error or self._parts.config.runtime.on_decode_error) == "pass":
             function = passing_step(function, self._labels, self._parts.bus)
-        return _sync(step, up, function)
+        return self._sync(step, up, function)
 
     @_lower.register
     def _(self, node: Map, step: str, up: Stream) -> Stream:
-        return _sync(step, up, map_step(step, node.fn, self._charge(), with_record=node.with_record))
+        return self._sync(step, up, map_step(step, node.fn, self._charge(), with_record=node.with_record))
 
     @_lower.register
     def _(self, node: Filter, step: str, up: Stream) -> Stream:
-        return _sync(step, up, filter_step(step, node.fn, with_record=node.with_record))
+        return self._sync(step, up, filter_step(step, node.fn, with_record=node.with_record))
 
     @_lower.register
     def _(self, node: FlatMap, step: str, up: Stream) -> Stream:
-        return _sync(step, up, flat_map_step(step, node.fn, self._charge(), with_record=node.with_record))
+        return self._sync(step, up, flat_map_step(step, node.fn, self._charge(), with_record=node.with_record))
 
     @_lower.register
     def _(self, node: MapAsync, step: str, up: Stream) -> Stream:
@@ -182,13 +206,16 @@ class _Lowering:
         parts = self._parts
         assert parts.executor is not None
         executor, runtime = parts.config.executor, parts.config.runtime
-        retry = executor.retry.policy(executor.max_retries)
+        rules = {name: self._rules_of(config) for name, config in (parts.programs or {"": executor}).items()}
+        default = rules.pop("")
         settings = ExecuteSettings(
-            retry=retry if parts.task_backoff is None else replace(retry, backoff=parts.task_backoff),
+            retry=default.retry,
             on_error=node.on_error,
             default=ErrorAction(runtime.on_task_error),
             keys=_keys_of(node, executor.ordering),
             priority=node.priority,
+            ok_exit_codes=default.ok_exit_codes,
+            named=rules,
         )
         parking = Parking(parts.bridge, parts.flight, max(1, runtime.max_in_flight_records // 2))
         make = partial(
@@ -204,6 +231,10 @@ class _Lowering:
         )
         return self._async(step, up, make)
 
+    def _rules_of(self, config: ProgramConfig) -> TaskRules:
+        retry, backoff = config.retry.policy(config.max_retries), self._parts.task_backoff
+        return TaskRules(retry if backoff is None else replace(retry, backoff=backoff), config.success_codes)
+
     @_lower.register
     def _(self, node: Collect, step: str, up: Stream) -> Stream:
         parts = self._parts
@@ -213,14 +244,16 @@ class _Lowering:
     @_lower.register
     def _(self, node: Route, step: str, up: Stream) -> Stream:
         sinks = self._sinks_of(node)
-        router = Router(step, [_target(sink) for sink in sinks], self._policies)
+        others = _left_out(self._parts, sinks)
+        router = Router(step, [_target(sink) for sink in sinks], self._policies, self._brake.proof, others)
         routed = op.flat_map_batch(step, up, partial(_route, router))
         endings = [_select("to-track", routed, TRACK), _select("to-dlq", routed, DLQ)]
         for sink in sinks:
             name = sink.id.replace(".", ":")  # Bytewax separates ids by periods
             chosen = _select(f"to-{name}", routed, sink.id)
             written = self._async(f"sink-{name}", chosen, self._delivery(sink, node))
-            endings.append(op.flat_map_batch(f"errors-{name}", written, partial(_judge, self._policies)))
+            judge = partial(_judge, self._policies, self._brake.proof, f"sink-{sink.id}")
+            endings.append(op.flat_map_batch(f"errors-{name}", written, judge))
         merged = op.merge("endings", *endings)
         parts = self._parts
         make = partial(
@@ -230,6 +263,7 @@ class _Lowering:
             parts.flight,
             parts.dead_letters,
             parts.dlq_backoff,
+            self._brake,
             drop=parts.config.dlq.on_failure == "drop",
         )
         return self._async("dlq", merged, make)
@@ -257,11 +291,32 @@ class _Lowering:
         return partial(DeliverWorker, parts.bridge, parts.bus, parts.flight, part.sink, settings, circuit)
 
 
-def _sync(step: str, up: Stream, function: ChunkStep) -> Stream:
-    def over_batch(batch: list[Keyed]) -> list[Keyed]:
-        return [(key, function(chunk) if chunk.items else chunk) for key, chunk in batch]
+def _left_out(parts: Parts, sinks: Iterable[SinkPart]) -> dict[type, list[str]]:
+    """The configured sinks that the route does not name, by the payload they take."""
+    named = {sink.id for sink in sinks}
+    found: dict[type, list[str]] = {}
+    for kind, name in parts.config.sinks.named:
+        if f"{kind}-{name}" not in named:
+            found.setdefault(SPECS[kind].payload_type, []).append(f"{kind}.{name}")
+    return found
 
-    return op.flat_map_batch(step, up, over_batch)
+
+def _brake(parts: Parts) -> FailureBrake:
+    dlq = parts.config.dlq
+    brake = Brake(dlq.stop_after, dlq.max_ratio, dlq.ratio_window) if dlq.stop_after else None
+    hold_s = dlq.hold_s if parts.brake_hold_s is None else parts.brake_hold_s
+    return FailureBrake(parts.bridge, parts.flight, parts.control, brake, hold_s)
+
+
+def _proven(step: str, function: ChunkStep, proof: Proof, chunk: Chunk) -> Chunk:
+    """Apply a function to a chunk, and note whether it works for any record of it."""
+    records, failed = len(chunk.items), len(chunk.failures)
+    if not records:
+        return chunk
+    chunk = function(chunk)
+    if len(chunk.failures) - failed < records:
+        proof.add(step)
+    return chunk
 
 
 def _route(router: Router, batch: list[Keyed]) -> list[tuple[str, Routed]]:
@@ -275,13 +330,18 @@ def _select(step: str, up: KeyedStream[Routed], target: str) -> Stream:
     return op.flat_map_batch(step, up, over_batch)
 
 
-def _judge(policies: Policies, batch: list[Keyed]) -> list[Keyed]:
-    """Apply the policies to a sink's failures: what becomes a dead letter is an item of the dlq step."""
+def _judge(policies: Policies, proof: Proof, step: str, batch: list[Keyed]) -> list[Keyed]:
+    """Apply the policies to a sink's failures: what does not stop the flow is an item of the dlq step."""
     judged = []
     for key, chunk in batch:
+        if step not in proof.works or chunk.failures:
+            worked = any(ack.status is AckStatus.DONE for ack in chunk.acks)
+            if worked:
+                proof.add(step)
+            for failure in chunk.failures:
+                failure.refuted = worked
         if chunk.failures:
-            letters, acks = policies.apply(chunk.failures)
-            chunk = Chunk(letters, None, chunk.acks + acks)  # noqa: PLW2901
+            chunk = Chunk(policies.apply(chunk.failures), None, chunk.acks)  # noqa: PLW2901
         judged.append((key, chunk))
     return judged
 

@@ -75,7 +75,7 @@ def settle_app(config: DrakkarConfig, model: type[BaseModel] | None) -> DrakkarC
     layer = Layer(tree={"app": config.app})
     problems = [unknown_key(path, layer, root) for path in overlooked_keys(layer.tree, root)]
     try:
-        typed = root(**dict(config)).noted(config.notices, config.file)
+        typed = root(**dict(config)).noted(config.notices, config.file, config.secret_variables)
     except ValidationError as error:
         problems += [explain(details, layer, root) for details in error.errors(include_url=False)]
     if problems:

@@ -9,9 +9,9 @@ from pydantic import SecretStr
 from pydantic_core import ErrorDetails
 
 from drakkar_flow.config.layers import Layer
-from drakkar_flow.config.redact import MASK, is_sensitive, mask_url
 from drakkar_flow.config.schema import ROOT, Path, Type, fields_at, is_secret, places_of, similar, type_at
 from drakkar_flow.errors import Problem
+from drakkar_flow.kernel.redaction import MASK, is_sensitive, mask
 
 __all__ = ["explain", "unknown_key"]
 
@@ -72,7 +72,7 @@ def _without_value(message: str, value: object, given: str) -> str:
     text = value.get_secret_value() if isinstance(value, SecretStr) else value
     if given == MASK and isinstance(text, str | int | float) and str(text):
         message = message.replace(str(text), MASK).replace(repr(text)[1:-1], MASK)
-    return mask_url(" ".join(message.split()))
+    return mask(" ".join(message.split()))
 
 
 def _wrong_type(kind: str, message: str, given: str, value: object) -> tuple[str, str]:
@@ -99,7 +99,7 @@ def _given(value: object, path: Path, root: Type) -> str:
         return f"a {type(value).__name__}"
     if isinstance(value, str) and fields_at(path, root):
         return "text"
-    text = repr(mask_url(value)) if isinstance(value, str) else str(value).lower()
+    text = repr(mask(value)) if isinstance(value, str) else str(value).lower()
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 

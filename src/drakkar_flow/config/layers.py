@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from drakkar_flow.config.schema import Path, dotted
 from drakkar_flow.errors import Problem
 
-__all__ = ["MAX_INT_BITS", "BeyondBudgetError", "Budget", "Items", "Layer", "close_lists", "from_plain", "merge"]
+__all__ = [
+    "MAX_INT_BITS",
+    "BeyondBudgetError",
+    "Budget",
+    "Filled",
+    "Items",
+    "Layer",
+    "close_lists",
+    "from_plain",
+    "merge",
+]
 
 _MAX_DEPTH: Final = 60
 _MAX_VALUES: Final = 100_000
@@ -18,6 +28,14 @@ MAX_INT_BITS: Final = 64
 
 class Items(dict[int, Any]):
     """Items of a list by their index, to be laid over the list of a lower layer."""
+
+
+class Filled(NamedTuple):
+    """A variable that was filled in for `${name}` at a path."""
+
+    path: Path
+    name: str
+    value: str
 
 
 @dataclass(slots=True)
@@ -36,6 +54,8 @@ class Layer:
     """What is wrong already, before any value met the schema."""
     notices: list[Problem] = field(default_factory=list)
     """What is not wrong, but has to be said: keys that went elsewhere."""
+    filled: list[Filled] = field(default_factory=list)
+    """The variables that were filled in for `${NAME}`; a key that moved stands at its former path."""
 
     def where(self, path: Path) -> str:
         """Where a user finds the value at a path, or the nearest thing around it."""
@@ -88,6 +108,7 @@ def merge(layers: list[Layer]) -> Layer:
         result.broken |= layer.broken
         result.problems += layer.problems
         result.notices += layer.notices
+        result.filled += layer.filled
     return result
 
 

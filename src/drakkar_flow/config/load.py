@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from drakkar_flow.config.environ import read_environ
 from drakkar_flow.config.explain import explain, unknown_key
 from drakkar_flow.config.find import ConfigFile, named_config
-from drakkar_flow.config.layers import Layer, close_lists, from_plain, merge
+from drakkar_flow.config.layers import Filled, Layer, close_lists, from_plain, merge
 from drakkar_flow.config.renames import settle_former_keys
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.schema import (
@@ -22,13 +22,16 @@ from drakkar_flow.config.schema import (
     Type,
     child,
     is_container,
+    is_secret,
     is_section,
     overlooked_keys,
     root_with,
+    type_at,
 )
 from drakkar_flow.config.texts import read_assignments
 from drakkar_flow.config.yaml_file import read_yaml
-from drakkar_flow.errors import ConfigError, Problem
+from drakkar_flow.errors import ConfigError, ConfigFileMissing, Problem
+from drakkar_flow.kernel.redaction import is_sensitive
 
 __all__ = ["AppOptions", "Loaded", "file_layer", "from_mapping", "load", "load_config", "validated"]
 
@@ -152,9 +155,17 @@ def validated(layer: Layer, root: type[DrakkarConfig] = ROOT, file: ConfigFile |
         details = error.errors(include_url=False)
         problems += [explain(d, layer, root) for d in details if not layer.is_broken(tuple(d["loc"]))]
     if problems:
-        raise ConfigError(sorted(set(problems), key=problems.index))
+        missing = file is not None and file.path is not None and not file.path.exists()
+        raise (ConfigFileMissing if missing else ConfigError)(sorted(set(problems), key=problems.index))
     notices = (*layer.notices, *config.without_effect(layer.where))
-    return Loaded(config.noted(notices, file), layer, notices, file or ConfigFile())
+    secrets = {filled.name: filled.value for filled in layer.filled if _is_secret(filled, root)}
+    return Loaded(config.noted(notices, file, secrets), layer, notices, file or ConfigFile())
+
+
+def _is_secret(filled: Filled, root: Type) -> bool:
+    """Whether a variable is a secret: by its name, or by where the configuration uses it."""
+    path, name, _ = filled
+    return is_sensitive(name) or is_secret(type_at(path, root)) or any(is_sensitive(str(part)) for part in path[1:])
 
 
 def _without_empty(tree: dict[str, Any], kind: Type) -> dict[str, Any]:

@@ -1,27 +1,22 @@
-"""Hiding secrets in what is shown."""
+"""Secrets of a configuration: what is hidden when it is shown, and which texts they are."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
+from urllib.parse import parse_qsl, unquote
 
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 
-__all__ = ["MASK", "SecretUrl", "is_sensitive", "mask_url", "plain", "redacted"]
+from drakkar_flow.kernel.redaction import MASK, is_sensitive, mask
 
-MASK: Final = "********"
-"""What is shown instead of a secret."""
-_SENSITIVE: Final = re.compile(
-    r"passw|passphrase|secret|token|credential|salt|private|authorization|cookie|jaas|api_?key"
-    r"|[._-]key$|\.pem$|(^|[._-])dsn$",
-    re.IGNORECASE,
-)
-_CREDENTIALS: Final = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*://)(?:[^\s:/@]*:\S*|[^/?#\s]*)@")
-"""Up to the last `@` where there is a password, for passwords hold anything: better too much is hidden."""
+__all__ = ["SecretUrl", "plain", "redacted", "secrets_in"]
+
 _HOSTS: Final = re.compile(r"(?:[^:/,]*|\[[^/]*\])(?::\d*)?(?:,[^:/,]*(?::\d*)?)*(?:/.*)?", re.DOTALL)
 """Hosts with ports and a path: what may be shown of a URL."""
-_PARAMETER: Final = re.compile(r"(?P<name>\w*(?:passw|secret|token|credential|api_?key)\w*=)[^&;,\s]+", re.IGNORECASE)
+_PAIR: Final = re.compile(r"(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|\S+)")
+"""A keyword and its value in libpq's form of a DSN."""
 
 
 class SecretUrl(SecretStr):
@@ -38,24 +33,6 @@ class SecretUrl(SecretStr):
         if not rest or not _HOSTS.fullmatch(place):
             return MASK if scheme else ""
         return f"{scheme}://{MASK + at if credentials else ''}{place}{parameters and '?' + MASK}"
-
-
-def is_sensitive(name: str) -> bool:
-    """Whether a key of a free mapping sounds like a secret.
-
-    >>> [is_sensitive(name) for name in ("DB_PASSWORD", "sasl.oauthbearer.client.secret", "linger.ms")]
-    [True, True, False]
-    """
-    return bool(_SENSITIVE.search(name))
-
-
-def mask_url(text: str) -> str:
-    """The text without the credentials of the URLs in it.
-
-    >>> mask_url("postgres://joe:pw@db/app?sslpassword=x&a=b")
-    'postgres://********@db/app?sslpassword=********&a=b'
-    """
-    return _PARAMETER.sub(rf"\g<name>{MASK}", _CREDENTIALS.sub(rf"\g<scheme>{MASK}@", text))
 
 
 def redacted(config: BaseModel, *, hidden: bool = False) -> dict[str, Any]:
@@ -82,4 +59,42 @@ def plain(value: object, *, hidden: bool = False) -> Any:
         return [plain(v, hidden=hidden) for v in value]
     if hidden and value is not None:
         return MASK
-    return mask_url(value) if isinstance(value, str) else value
+    return mask(value) if isinstance(value, str) else value
+
+
+def secrets_in(value: object, *, hidden: bool = False) -> Iterator[str]:
+    """The secrets of a configuration, or of a value in it: the texts that must not appear anywhere else.
+
+    >>> sorted(secrets_in({"url": SecretUrl("http://joe:p%40ss@h/?token=abc"), "api_key": "k-1", "topic": "t"}))
+    ['abc', 'k-1', 'p%40ss', 'p@ss']
+    """
+    if isinstance(value, SecretUrl):
+        yield from _secrets_of_url(value.get_secret_value())
+    elif isinstance(value, SecretStr | SecretBytes | Secret):
+        yield from secrets_in(value.get_secret_value(), hidden=True)
+    elif isinstance(value, BaseModel | Mapping):
+        ours = isinstance(value, BaseModel) and type(value).__module__.startswith("drakkar_flow.")
+        for name, inner in value if isinstance(value, BaseModel) else value.items():
+            yield from secrets_in(inner, hidden=not ours and (hidden or is_sensitive(str(name))))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from secrets_in(inner, hidden=hidden)
+    elif isinstance(value, str | bytes):
+        text = value if isinstance(value, str) else value.decode(errors="replace")
+        yield from _secrets_of_url(text)
+        if hidden:
+            yield text
+            yield from text.split()[1:]  # of a header: `Bearer TOKEN`
+
+
+def _secrets_of_url(text: str) -> Iterator[str]:
+    """The password and the secret parameters of a URL, and those of libpq's `key=value` form."""
+    _, is_url, rest = text.partition("://")
+    if not is_url:
+        yield from (value.strip("'") for name, value in _PAIR.findall(text) if is_sensitive(name))
+        return
+    credentials, at, place = rest.rpartition("@")
+    user, colon, password = credentials.partition(":")
+    if at:
+        yield from {part for text in [password if colon else user] for part in (text, unquote(text))}
+    yield from (value for name, value in parse_qsl(place.partition("?")[2]) if is_sensitive(name))

@@ -12,31 +12,38 @@ from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.retry import RetryPolicy
 from drakkar_flow.model.task import ErrorKind
 
-__all__ = ["TaskRetryConfig"]
+__all__ = ["OkExitCodes", "TaskRetryConfig", "exit_codes"]
 
 _MOST: Final = 255  # the largest exit code there is
 
 
-def _codes(spec: int | str) -> range:
+def exit_codes(spec: int | str, least: int = 1) -> range:
     """The exit codes that `7` or `"64-78"` stands for.
 
-    >>> list(_codes("64-66")), list(_codes(7))
+    >>> list(exit_codes("64-66")), list(exit_codes(7))
     ([64, 65, 66], [7])
     """
     match = re.fullmatch(r"\s*(\d{1,3})\s*(?:-\s*(\d{1,3})\s*)?", str(spec))
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if not 1 <= first <= last <= _MOST:
-        raise ValueError(f"{spec!r} is no exit code between 1 and {_MOST} and no range of them such as '64-78'")
+    if match is None or not least <= first <= last <= _MOST:
+        raise ValueError(f"{spec!r} is no exit code between {least} and {_MOST} and no range of them such as '64-78'")
     return range(first, last + 1)
 
 
 def _checked(specs: list[int | str]) -> list[int | str]:
     for spec in specs:
-        _codes(spec)
+        exit_codes(spec)
+    return specs
+
+
+def _checked_with_zero(specs: list[int | str]) -> list[int | str]:
+    for spec in specs:
+        exit_codes(spec, least=0)
     return specs
 
 
 ExitCodes = Annotated[list[int | str], AfterValidator(_checked)]
+OkExitCodes = Annotated[list[int | str], Field(min_length=1), AfterValidator(_checked_with_zero)]
 
 
 class TaskRetryConfig(Section):
@@ -70,6 +77,6 @@ class TaskRetryConfig(Section):
             max_retries,
             self.max_elapsed_s,
             frozenset(self.retry_on),
-            frozenset(code for spec in self.exit_codes for code in _codes(spec)),
-            frozenset(code for spec in self.never_exit_codes for code in _codes(spec)),
+            frozenset(code for spec in self.exit_codes for code in exit_codes(spec)),
+            frozenset(code for spec in self.never_exit_codes for code in exit_codes(spec)),
         )

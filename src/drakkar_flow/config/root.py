@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import PrivateAttr, model_validator
+from pydantic import PrivateAttr, field_validator, model_validator
 
 from drakkar_flow.config.base import NoEffect, Section
 from drakkar_flow.config.debug import CacheConfig, DebugConfig
-from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.config.executor import ExecutorConfig, ProgramConfig
 from drakkar_flow.config.find import ConfigFile
 from drakkar_flow.config.kafka import KafkaConfig
 from drakkar_flow.config.notices import Place, idle_alignment, without_effect
 from drakkar_flow.config.observe import LoggingConfig, MetricsConfig
 from drakkar_flow.config.offload import OffloadConfig
+from drakkar_flow.config.redact import secrets_in
 from drakkar_flow.config.runtime import RuntimeConfig
 from drakkar_flow.config.sinks import DlqConfig, SinksConfig
 from drakkar_flow.errors import Problem
+from drakkar_flow.kernel.redaction import Redactor, is_sensitive
 
 __all__ = ["DrakkarConfig"]
 
@@ -40,6 +43,8 @@ class DrakkarConfig(Section):  # noqa: PLW1641 - holds mappings, which have no h
     """Where records come from."""
     executor: ExecutorConfig = ExecutorConfig()
     """How external programs are run."""
+    executors: dict[str, ProgramConfig] = {}
+    """Further executors by name, beside `executor`: a task chooses one by `ExecutorTask(executor="name")`."""
     offload: OffloadConfig = OffloadConfig()
     """The threads for what a handler computes itself."""
     sinks: SinksConfig = SinksConfig()
@@ -60,6 +65,7 @@ class DrakkarConfig(Section):  # noqa: PLW1641 - holds mappings, which have no h
     """Settings of your own: an instance of the handler's `app_config_model`, else the mapping as it is written."""
     _notices: tuple[Problem, ...] | None = PrivateAttr(default=None)
     _file: ConfigFile | None = PrivateAttr(default=None)
+    _secret_variables: dict[str, str] = PrivateAttr(default_factory=dict)
 
     def __eq__(self, other: object) -> bool:
         """Whether all values are the same; where they were read does not matter."""
@@ -85,11 +91,45 @@ class DrakkarConfig(Section):  # noqa: PLW1641 - holds mappings, which have no h
         """The file it was read from, or where one was looked for; None when it was given as values."""
         return self._file
 
-    def noted(self, notices: Sequence[Problem], file: ConfigFile | None = None) -> Self:
+    def noted(
+        self,
+        notices: Sequence[Problem],
+        file: ConfigFile | None = None,
+        secret_variables: Mapping[str, str] | None = None,
+    ) -> Self:
         """This configuration, with what is to be told of its loading."""
         self._notices = tuple(notices) or None
         self._file = file
+        self._secret_variables = dict(secret_variables or {})
         return self
+
+    @property
+    def secret_variables(self) -> Mapping[str, str]:
+        """The environment variables that secrets were taken from by `${NAME}`, with their values."""
+        return self._secret_variables
+
+    @property
+    def redactor(self) -> Redactor:
+        """Masks the secrets of this configuration, and what looks like one, in any text.
+
+        >>> config = DrakkarConfig(sinks={"redis": {"a": {"url": "redis://:hunter2@localhost/0"}}})
+        >>> config.redactor("AUTH hunter2 failed")
+        'AUTH ******** failed'
+        """
+        named = [value for name, value in self._secret_variables.items() if is_sensitive(name)]
+        return Redactor([*secrets_in(self), *named])
+
+    def withheld_variables(self, environ: Mapping[str, str], program: ProgramConfig | None = None) -> list[str]:
+        """The names in `environ` that programs of an executor do not inherit with `env_inherit: safe`.
+
+        >>> DrakkarConfig().withheld_variables({"PATH": "/bin", "DB_PASS": "x", "STORE": "http://joe:pw@host"})
+        ['DB_PASS', 'STORE']
+        """
+        program = program or self.executor
+        if program.inherits != "safe":
+            return []
+        kept = program.inherited(environ, self.redactor.is_secret)
+        return sorted(name for name in environ if name not in kept or name in self._secret_variables)
 
     def replaced(self, **sections: Any) -> Self:
         """The configuration with other sections, checked as a whole again.
@@ -97,7 +137,7 @@ class DrakkarConfig(Section):  # noqa: PLW1641 - holds mappings, which have no h
         Raises:
             ValidationError: they don't fit the rest.
         """
-        return type(self)(**{**dict(self), **sections}).noted(self.notices, self.file)
+        return type(self)(**{**dict(self), **sections}).noted(self.notices, self.file, self.secret_variables)
 
     @property
     def dead_letter_topic(self) -> str:
@@ -112,6 +152,16 @@ class DrakkarConfig(Section):  # noqa: PLW1641 - holds mappings, which have no h
     def drain_timeout_s(self) -> float:
         """Seconds that records in flight get to finish at shutdown."""
         return self.runtime.drain_timeout_s or self.executor.drain_timeout_seconds
+
+    @field_validator("executors")
+    @classmethod
+    def _executors_have_names(cls, executors: dict[str, ProgramConfig]) -> dict[str, ProgramConfig]:
+        for name in executors:
+            if name == "default":
+                raise ValueError("'default' is the name of the section executor: write its settings there")
+            if not re.fullmatch("[A-Za-z0-9_-]+", name):
+                raise ValueError(f"{name!r} is no name: use letters, digits, '-' and '_'")
+        return executors
 
     @model_validator(mode="after")
     def _dead_letters_have_a_topic(self) -> Self:

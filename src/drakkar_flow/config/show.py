@@ -11,6 +11,7 @@ import yaml
 from drakkar_flow.config.load import Loaded
 from drakkar_flow.config.redact import redacted
 from drakkar_flow.config.schema import Path, dotted, field_at, mark_of
+from drakkar_flow.kernel.redaction import MASK, is_sensitive
 
 __all__ = ["render_yaml"]
 
@@ -34,7 +35,19 @@ def render_yaml(loaded: Loaded) -> str:
 
     Values without a comment are defaults. Keys that have no effect are shown when they are set.
     """
-    return "".join(_lines(redacted(loaded.config), (), loaded))
+    values = redacted(loaded.config)
+    for path, name, _ in loaded.layer.filled:
+        if is_sensitive(name):
+            _hide(values, path)
+    return "".join(_lines(values, (), loaded))
+
+
+def _hide(values: Any, path: Path) -> None:
+    """Mask what stands at a path."""
+    *parents, last = path
+    for key in parents:
+        values = values.get(key, {}) if isinstance(values, dict) else values[key]
+    values[last] = MASK
 
 
 def _lines(values: Mapping[str, Any], path: Path, loaded: Loaded) -> Iterator[str]:

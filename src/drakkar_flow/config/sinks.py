@@ -71,6 +71,11 @@ class SinksConfig(Section):
     delivery_timeout_seconds: float = Field(default=30.0, gt=0)
     """Seconds after which a write counts as failed, for sinks without a delivery_timeout_s of their own."""
 
+    @property
+    def named(self) -> list[tuple[str, str]]:
+        """Kind and name of every sink."""
+        return [(kind, name) for kind, sinks in self if isinstance(sinks, dict) for name in sinks]
+
     def circuit_of(self, sink: SinkConfig) -> CircuitBreakerConfig:
         """The circuit breaker of one sink: its own settings over those of all sinks."""
         own = sink.circuit_breaker
@@ -95,5 +100,20 @@ class DlqConfig(Section):
     """Encryption and login; null takes kafka.security when the brokers are kafka.brokers, else none."""
     client_config: dict[str, Any] = {}
     """Further librdkafka producer properties."""
+    include_server_detail: bool = True
+    """Whether letters carry what a sink's target answered, in the header `drakkar.server_detail`: PostgreSQL's DETAIL,
+    the beginning of an HTTP body. It may quote rows; log lines never have it."""
     on_failure: Literal["stall", "drop"] = "stall"
     """When that topic fails too: `stall` keeps trying and the offset stays, `drop` gives the letter up."""
+    stop_after: int = Field(default=10, ge=0)
+    """Failures in a row, for one cause and without a success of their step in between, after which the flow stops with
+    exit code 1; none of them is committed. Counts causes that no record is to blame for: a missing table, a route
+    without the payload's sink, a program that can't be started. Other causes need ten times as many records, and
+    a step that has never succeeded. 0 turns the brake off, max_ratio too."""
+    max_ratio: float = Field(default=0.9, ge=0, le=1)
+    """Share of the last ratio_window records that fail for one cause at which the flow stops; 0 sets none."""
+    ratio_window: int = Field(default=1_000, ge=1)
+    """The fewest records that a share is taken of."""
+    hold_s: float = Field(default=3.0, gt=0)
+    """Seconds that failures which may be a mistake are held back, counted from the last one of their cause, before
+    they are dead letters or skipped after all."""

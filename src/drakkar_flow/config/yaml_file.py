@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import yaml
 
-from drakkar_flow.config.layers import MAX_INT_BITS, BeyondBudgetError, Budget, Layer
+from drakkar_flow.config.layers import MAX_INT_BITS, BeyondBudgetError, Budget, Filled, Layer
 from drakkar_flow.config.schema import Path
 
 __all__ = ["read_yaml"]
@@ -162,11 +162,12 @@ class _Reader:
                 self._layer.blame(path, "'${' begins no variable", "write ${NAME}, ${NAME:-default}, or $${ for '${'")
                 return match[0]
             value = self._environ.get(match["name"])
-            if match["default"] is not None:
-                return value or match["default"]
+            if not value and match["default"] is not None:
+                return str(match["default"])
             if value is None:
                 remedy = f"set it, or write ${{{match['name']}:-default}}"
                 self._layer.blame(path, f"the environment variable {match['name']} is not set", remedy)
+            self._layer.filled.append(Filled(path, match["name"], value or ""))
             return value or ""
 
         return _REFERENCE.sub(replace, text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 
 from drakkar_flow.config.kafka import KafkaConfig, KafkaSecurityConfig, client_properties
 from drakkar_flow.config.root import DrakkarConfig
-from drakkar_flow.engine.executors import executor_config, intake_of, make_executor
+from drakkar_flow.engine.executors import intake_of, make_executors, program_configs
 from drakkar_flow.errors import ConfigError, Problem
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import Execute, MapAsync, Route, SinkRef
@@ -25,7 +26,7 @@ from drakkar_flow.runtime.parts import Parts, SinkPart
 from drakkar_flow.sinks.dlq import DeadLetterQueue
 from drakkar_flow.sinks.registry import SPECS
 
-__all__ = ["build_parts", "settle_topics"]
+__all__ = ["build_parts", "dead_letter_client", "settle_topics"]
 
 _MIB = 1024 * 1024
 _LEAST_IN_FLIGHT = 8
@@ -64,11 +65,15 @@ def build_parts(flow: StreamFlow, config: DrakkarConfig, bus: Bus, bridge: Bridg
     assignments = AssignmentHooks(bridge, bus, hooks.on_assign, hooks.on_revoke, group.drain_timeout_s)
     runtime = config.runtime
     track = Track()
-    pace = _pace(flow, config, group.drain_timeout_s)
-    flight = Flight(runtime.max_in_flight_records, int(runtime.max_in_flight_mib * _MIB), pace)
     execute: Execute | None = flow.find(Execute)
-    programs = executor_config(config.executor, execute)
-    executor = make_executor(programs, bus) if execute is not None else None
+    programs = program_configs(config, execute, os.environ)
+    slots = sum(program.max_executors for program in programs.values()) if execute is not None else 0
+    flight = Flight(
+        runtime.max_in_flight_records,
+        int(runtime.max_in_flight_mib * _MIB),
+        _pace(flow, slots, group.drain_timeout_s),
+    )
+    executor = make_executors(programs, bus) if execute is not None else None
     return Parts(
         config=config,
         bus=bus,
@@ -80,15 +85,14 @@ def build_parts(flow: StreamFlow, config: DrakkarConfig, bus: Bus, bridge: Bridg
         sinks=_sinks(flow.find(Route), config),
         dead_letters=_dead_letters(config),
         executor=executor,
-        intake=intake_of(executor, flight, programs) if executor is not None else None,
+        intake=intake_of(executor, flight, config.executor) if executor is not None else None,
         ended=ended,
+        programs=programs,
     )
 
 
-def _pace(flow: StreamFlow, config: DrakkarConfig, drain_s: float) -> Pace:
+def _pace(flow: StreamFlow, slots: int, drain_s: float) -> Pace:
     """The limit of records in flight by time; never below what the flow's steps need to be busy."""
-    execute: Execute | None = flow.find(Execute)
-    slots = executor_config(config.executor, execute).max_executors if execute is not None else 0
     calls = sum(node.max_in_flight for node in flow.nodes if isinstance(node, MapAsync))
     floor = max(_LEAST_IN_FLIGHT, 2 * slots + calls)
     return Pace(drain_s, floor, start=4 * floor if slots else _FIRST_IN_FLIGHT)
@@ -171,7 +175,7 @@ def _sink(ref: SinkRef, configured: dict[str, Any], config: DrakkarConfig, probl
     except ValidationError as exc:
         for error in exc.errors(include_url=False):
             place = ".".join([where, *map(str, error["loc"])])
-            problems.append(Problem(place, error["msg"], "mend the sink's settings in the flow"))
+            problems.append(Problem(place, error["msg"], f"fix the sink's settings in the flow, at {ref.at}"))
         return None
     timed = settings.model_copy(update={"delivery_timeout_s": config.sinks.timeout_of(settings)})
     sink = spec.make(ref.name, _with_brokers(timed, config.kafka))
@@ -189,6 +193,18 @@ def _with_brokers(settings: Any, kafka: KafkaConfig) -> Any:
     return settings.model_copy(update={"brokers": brokers, "client_config": {**client, **settings.client_config}})
 
 
+def dead_letter_client(config: DrakkarConfig) -> dict[str, Any]:
+    """The librdkafka properties of clients of the dead letter topic's brokers, secrets in clear."""
+    settings = _with_brokers(config.dlq, config.kafka)
+    return {"bootstrap.servers": settings.brokers, **settings.client_config}
+
+
 def _dead_letters(config: DrakkarConfig) -> DeadLetterQueue:
     settings = _with_brokers(config.dlq, config.kafka)
-    return DeadLetterQueue(config.dead_letter_topic, settings.brokers, settings.client_config)
+    return DeadLetterQueue(
+        config.dead_letter_topic,
+        settings.brokers,
+        settings.client_config,
+        include_server_detail=settings.include_server_detail,
+        redact=config.redactor,
+    )

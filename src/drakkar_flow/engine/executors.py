@@ -1,61 +1,106 @@
-"""From the configuration and the flow's execute step to its executor and the bound of its intake."""
+"""From the configuration and the flow's execute step to its executors and the bound of their intake."""
 
 from __future__ import annotations
 
+import glob
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.config.executor import ExecutorConfig, ProgramConfig
 from drakkar_flow.config.explain import explain
 from drakkar_flow.config.layers import Layer
 from drakkar_flow.config.limits import LimitsConfig
 from drakkar_flow.config.persistent import PersistentConfig
+from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.errors import ConfigError, Problem
 from drakkar_flow.executor.base import Executor
+from drakkar_flow.executor.named import NamedExecutors
 from drakkar_flow.executor.oneshot import OneshotExecutor
-from drakkar_flow.graph.nodes import Execute, Persistent
+from drakkar_flow.graph.nodes import Execute, Persistent, Program
 from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.named_bus import NamedBus
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.intake import Intake
 from drakkar_flow.runtime.source import ExecutorIntake
 
-__all__ = ["executor_config", "intake_of", "make_executor"]
+__all__ = ["executor_config", "intake_of", "make_executor", "make_executors", "program_configs"]
+
+C = TypeVar("C", bound=ProgramConfig)
 
 
-def executor_config(config: ExecutorConfig, execute: Execute | None) -> ExecutorConfig:
-    """The configuration with what the flow says laid over it.
+def program_configs(
+    config: DrakkarConfig, execute: Execute | None, environ: Mapping[str, str] | None = None
+) -> dict[str, ProgramConfig]:
+    """The configuration of every executor by name, the default one's is empty, with what the flow says laid over it.
+
+    Variables of `environ` that hold secrets are withheld from programs, unless an executor's `env_inherit` is `all`.
 
     Raises:
         ConfigError: when what the flow says about its programs does not fit.
     """
-    if execute is None:
-        return config
-    program = execute.program
+    named = {program.name: program for program in execute.named} if execute is not None else {}
+    configs: dict[str, ProgramConfig] = {"": executor_config(config.executor, execute)}
+    for name in (*config.executors, *(name for name in named if name not in config.executors)):
+        settings = config.executors.get(name, ProgramConfig())
+        configs[name] = _merged(settings, named[name], f"executors.{name}") if name in named else settings
+    return {
+        name: _withholding(program, config.withheld_variables(environ or {}, program))
+        for name, program in configs.items()
+    }
+
+
+def _withholding(program: C, names: Sequence[str]) -> C:
+    """The configuration of programs that do not inherit the variables `names`."""
+    if not names:
+        return program
+    return program.model_copy(update={"env_inherit_deny": [*program.env_inherit_deny, *map(glob.escape, names)]})
+
+
+def executor_config(config: ExecutorConfig, execute: Execute | None) -> ExecutorConfig:
+    """The default executor's configuration with what the flow says laid over it.
+
+    Raises:
+        ConfigError: when what the flow says about its program does not fit.
+    """
+    return config if execute is None else _merged(config, execute.program, "executor", f"step {execute.stem}, limits")
+
+
+def _merged(config: C, program: Program, section: str, limits_at: str = "") -> C:
     given: dict[str, Any] = {
         "binary_path": program.binary,
         "task_timeout_seconds": program.timeout_s,
-        "limits": _limits(config.limits, execute),
+        "limits": _limits(config.limits, program, limits_at or f"{section}.limits"),
     }
+    if program.ok_exit_codes is not None:
+        given["ok_exit_codes"] = list(program.ok_exit_codes)
     if isinstance(program, Persistent):
-        given |= {"mode": "persistent", "persistent": _children(config.persistent, program)}
+        given |= {"mode": "persistent", "persistent": _children(config.persistent, program, section)}
     else:
         given["max_executors"] = program.max_executors
-    return config.model_copy(update={key: value for key, value in given.items() if value is not None})
+    changed = {key: value for key, value in given.items() if value is not None}
+    if program.ok_exit_codes is None:  # else all else was checked before
+        return config.model_copy(update=changed)
+    try:
+        return type(config).model_validate({**dict(config), **changed})
+    except ValidationError as exc:
+        remedy = f"fix ok_exit_codes of {type(program).__name__}(...) in the flow"
+        raise ConfigError([Problem(section, error["msg"], remedy) for error in exc.errors(include_url=False)]) from None
 
 
-def _limits(config: LimitsConfig, execute: Execute) -> LimitsConfig:
-    given = {key: value for key, value in asdict(execute.program.limits).items() if value is not None}
+def _limits(config: LimitsConfig, program: Program, place: str) -> LimitsConfig:
+    given = {key: value for key, value in asdict(program.limits).items() if value is not None}
     try:
         return LimitsConfig.model_validate({**config.model_dump(exclude_unset=True), **given})
     except ValidationError as error:
-        layer = Layer(origins={(): f"step {execute.stem}, limits"})
+        layer = Layer(origins={(): place})
         problems = [explain(details, layer, LimitsConfig) for details in error.errors(include_url=False)]
         raise ConfigError(problems) from None
 
 
-def _children(config: PersistentConfig, program: Persistent) -> PersistentConfig:
+def _children(config: PersistentConfig, program: Persistent, section: str) -> PersistentConfig:
     given = {
         "args": program.args,
         "protocol": program.protocol,
@@ -68,15 +113,21 @@ def _children(config: PersistentConfig, program: Persistent) -> PersistentConfig
     try:
         return PersistentConfig.model_validate({**config.model_dump(exclude_unset=True), **told})
     except ValidationError as exc:
-        remedy = "mend what the flow gives to Persistent(...)"
+        remedy = "fix what the flow gives to Persistent(...)"
         problems = [
-            Problem(".".join(["executor.persistent", *map(str, error["loc"])]), error["msg"], remedy)
+            Problem(".".join([f"{section}.persistent", *map(str, error["loc"])]), error["msg"], remedy)
             for error in exc.errors(include_url=False)
         ]
         raise ConfigError(problems) from None
 
 
-def make_executor(config: ExecutorConfig, bus: Bus) -> Executor:
+def make_executors(configs: Mapping[str, ProgramConfig], bus: Bus) -> Executor:
+    """The executors by name; where there is only the default one, it is that one."""
+    made = {name: make_executor(config, NamedBus(bus, name) if name else bus) for name, config in configs.items()}
+    return made[""] if len(made) == 1 else NamedExecutors(made)
+
+
+def make_executor(config: ProgramConfig, bus: Bus) -> Executor:
     """The executor of the configured mode."""
     oneshot = OneshotExecutor(config, bus)
     if config.mode == "oneshot":

@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping
 
 from drakkar_flow.engine.offload import OffloadPool
+from drakkar_flow.executor.base import Executor
+from drakkar_flow.executor.named import NamedExecutors
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.collectors import RuntimeGauges
 from drakkar_flow.runtime.parts import Parts
@@ -25,6 +27,7 @@ def read_gauges(parts: Parts, offload: OffloadPool | None, health: int) -> Runti
         executor_running=executor.running if executor else 0,
         executor_waiting=executor.waiting if executor else 0,
         executor_slots=executor.slots if executor else 0,
+        executors=_named(parts.executor),
         offload_running=offload.running if offload else 0,
         offload_queued=offload.queued if offload else 0,
         health=health,
@@ -35,6 +38,13 @@ def read_gauges(parts: Parts, offload: OffloadPool | None, health: int) -> Runti
         oldest_s={lane: max(0.0, now - read_at.get(lane, now)) for lane in reader.queued},
         stale_s=staleness(reader.queued, {**reader.oldest, **read_at}, flight.finished_at, now),
     )
+
+
+def _named(executor: Executor | None) -> dict[str, tuple[int, int, int]]:
+    """What runs and waits in each executor that has a name, and its slots."""
+    if not isinstance(executor, NamedExecutors):
+        return {}
+    return {name: (now.running, now.waiting, now.slots) for name, now in executor.by_name().items() if name}
 
 
 def staleness(

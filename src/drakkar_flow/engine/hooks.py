@@ -163,7 +163,8 @@ def _validated(answer: object, where: str) -> DrakkarConfig:
         what = f"it returned {type(answer).__name__}, not the configuration"
         raise StartupError([Problem(where, what, "end it with `return config`")])
     try:
-        return type(answer).model_validate(_given(answer)).noted(answer.notices, answer.file)
+        checked = type(answer).model_validate(_given(answer))
+        return checked.noted(answer.notices, answer.file, answer.secret_variables)
     except ValidationError as exc:
         problems = [
             Problem(where, f"the configuration it returned: {'.'.join(map(str, error['loc']))}: {error['msg']}")

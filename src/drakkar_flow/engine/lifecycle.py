@@ -36,11 +36,14 @@ from drakkar_flow.engine.memory import CollectorSettings
 from drakkar_flow.engine.pid1 import leave_pid_1
 from drakkar_flow.engine.startup import check_source, wait_for_common_start
 from drakkar_flow.engine.stop_guard import StopGuard
+from drakkar_flow.engine.streams import occupy_standard_descriptors
+from drakkar_flow.engine.unused import unused_sinks
 from drakkar_flow.engine.watchdog import Watchdog
-from drakkar_flow.errors import Problem, StartupError
+from drakkar_flow.errors import Problem, ProblemsError, StartupError
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.kernel.shortage import shortage_of
 from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.causes import cause_of
 from drakkar_flow.observe.collectors import RuntimeGauges
 from drakkar_flow.observe.events import Event
 from drakkar_flow.observe.health import Answer, Health, liveness, readiness
@@ -48,9 +51,12 @@ from drakkar_flow.observe.http import MetricsServer
 from drakkar_flow.observe.lines import Line
 from drakkar_flow.observe.log import LoggingHandle, LogListener, configure_logging
 from drakkar_flow.observe.metrics import Metrics
+from drakkar_flow.observe.progress import Progress, summary
 from drakkar_flow.observe.statistics import Statistics
+from drakkar_flow.observe.vitals import LogLineLost
 from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.failures import describe
+from drakkar_flow.runtime.failures import describe, root_cause
+from drakkar_flow.runtime.parts import Parts
 
 __all__ = ["EXIT_ABORTED", "EXIT_CLEAN", "EXIT_FAILED", "Lifecycle"]
 
@@ -86,6 +92,7 @@ class Lifecycle:
         self._health = Health()
         self._watchdog: Watchdog | None = None
         self._server: MetricsServer | None = None
+        self._progress: Progress | None = None
         self._guard: StopGuard | None = None
         self._collector = CollectorSettings(config.runtime.gc_threshold)
         self._old_signals: dict[int, Handler] = {}
@@ -106,11 +113,14 @@ class Lifecycle:
         self._started = True
         if self._own_signals:
             leave_pid_1()
+            occupy_standard_descriptors()
             self._watch_children()
         forks.remember(self)
         try:
             return self._start()
         except BaseException as exc:
+            if isinstance(exc, ProblemsError):
+                exc.redact(self.config.redactor)
             self._close(str(exc))
             if lacks := shortage_of(exc) or shortage_of(exc.__cause__ or exc):
                 remedy = "raise the limit of this process (ulimit, LimitNOFILE=, pids.max), or start it elsewhere"
@@ -122,16 +132,21 @@ class Lifecycle:
         self._open_logging()
         self._ask_on_startup()
         self._serve_metrics()
+        if withheld := self.config.withheld_variables(os.environ):
+            self._log.debug("environment_withheld", variables=withheld, expect="programs do not inherit them")
         parts = build_parts(self.flow, self.config, self._bus, self._bridge, self.close)
         self._metrics.watch(self._gauges)
         self._metrics.describe_sinks((part.spec.kind, part.name) for part in parts.sinks.values())
+        self._say_what_outages_cost(parts)
         dataflow = self._life.prepare(parts, partial(check_source, self.config.kafka))
         if self._own_signals:
             self._take_signals()
         if self.config.kafka.startup_align_enabled and not self._life.stop_early:
             self._bridge.run(wait_for_common_start(self.config.kafka, self._life.stop_asked, self._log))
         self._collector.apply()
-        self._watchdog = Watchdog(parts)
+        interval_s = self.config.logging.progress_interval_s
+        self._progress = Progress(self.statistics.snapshot, self._gauges, self._write, interval_s)
+        self._watchdog = Watchdog(parts, self._progress.look)
         self._watchdog.start()
         if self._own_signals:
             self._guard = StopGuard(parts.control, self._report_overdue, EXIT_FAILED)
@@ -147,9 +162,18 @@ class Lifecycle:
         self.config = settle_topics(self.flow, self._life.open(self.config))
         self._name_worker()
         self._collector = CollectorSettings(self.config.runtime.gc_threshold)
+        for problem in unused_sinks(self.flow, self.config):
+            self._log.warning("config_notice", where=problem.where, what=problem.what, remedy=problem.remedy)
         if self._logging is not None and self._logging_settings() != before:
             self._logging.close()
-            self._logging = configure_logging(**self._logging_settings())
+            self._logging = self._configure_logging()
+
+    def _say_what_outages_cost(self, parts: Parts) -> None:
+        """Log which sinks hold their deliveries while they are down, and which make dead letters of them."""
+        policies = {part.id: self.config.sinks.circuit_of(part.settings).when_open for part in parts.sinks.values()}
+        fields = {policy: [sink for sink, mine in policies.items() if mine == policy] for policy in ("wait", "dlq")}
+        expect = "while a sink is down, deliveries to those under wait are held, to those under dlq are dead letters"
+        self._log.info("sinks_when_open", **{name: sinks for name, sinks in fields.items() if sinks}, expect=expect)
 
     def _name_worker(self) -> None:
         self.worker_id = worker_id_of(self.config, os.environ, self._given_worker_id)
@@ -157,13 +181,17 @@ class Lifecycle:
 
     def _open_logging(self) -> None:
         if self._own_logging:
-            self._logging = configure_logging(**self._logging_settings())
+            self._logging = self._configure_logging()
         for notice in self.config.notices:
             self._log.warning("config_notice", where=notice.where, what=notice.what, remedy=notice.remedy)
         self._log_listener = LogListener(self._log)
         self._log_listener.listen(self._bus)
         self.statistics.listen(self._bus)
         self._health.listen(self._bus)
+
+    def _configure_logging(self) -> LoggingHandle:
+        lost = partial(self._bus.emit, LogLineLost())
+        return configure_logging(**self._logging_settings(), redact=self.config.redactor, on_lost=lost)
 
     def _logging_settings(self) -> dict[str, Any]:
         config = self.config
@@ -176,6 +204,7 @@ class Lifecycle:
             "cluster_name": self.cluster_name,
             "service_version": __version__,
             "fields": config.logging.fields,
+            "levels": config.logging.levels,
         }
 
     def _serve_metrics(self) -> None:
@@ -188,9 +217,15 @@ class Lifecycle:
             self._serve_user_metrics()
             pages = {"/healthz": self._healthz, "/readyz": self._readyz}
             self._server = MetricsServer(
-                self._metrics.registry, host=config.metrics.host, port=config.metrics.port, pages=pages
+                self._metrics.registry,
+                host=config.metrics.host,
+                ports=config.metrics.ports,
+                pages=pages,
+                on_error=self._page_failed,
             )
             self._server.start()
+            served = {"host": config.metrics.host, "port": self._server.port, "paths": ["/metrics", *pages]}
+            self._log.info("metrics_served", **served)
 
     def _serve_user_metrics(self) -> None:
         """Serve what the classes of the flow's handlers hold of prometheus_client's metrics."""
@@ -210,6 +245,12 @@ class Lifecycle:
         """Note why the flow failed, if nothing else was noted before."""
         if self._life.parts is not None:
             self._life.parts.control.fail(reason)
+
+    def engine_failed(self, error: BaseException) -> None:
+        """Note and log that Bytewax raised `error`."""
+        reason = f"the engine failed: {describe(root_cause(error))}"
+        self._log.error("engine_failed", reason=reason, exc_info=error, expect="what was not committed is read again")
+        self.fail(reason)
 
     def _watch_children(self) -> None:
         """Whoever started us may ignore SIGCHLD; the kernel would then not tell how a program ended."""
@@ -274,6 +315,8 @@ class Lifecycle:
             self._guard.close()
         if self._server is not None:
             self._server.close()
+        if self._progress is not None:
+            self._write(summary(self.statistics.snapshot()))
         if self._log_listener is not None:
             self._log_listener.close()
         if self._logging is not None:
@@ -315,14 +358,22 @@ class Lifecycle:
     def _readyz(self) -> Answer:
         return readiness(self._health.snapshot)
 
+    def _page_failed(self, error: Exception) -> None:
+        expect = "only this answer is lost; one of the metrics can't be read"
+        self._write(Line("error", "metrics_scrape_failed", {"exc_info": error}, expect, (), cause_of(describe(error))))
+
     def _bug(self, error: BaseException) -> None:
         if not shortage_of(error):
             expect = "the flow stops; if no hook of yours is in the stack, report it"
             self._log.error("bug", exc_info=error, expect=expect)
-        self.fail(f"a bug, or a hook that ends the event loop: {error!r}")
+        self.fail(f"a bug, or a hook that ends the event loop: {type(error).__name__}: {error}")
 
     def _listener_failed(self, event: Event, error: Exception) -> None:
         name = type(event).__name__
-        line = Line("error", "listener_failed", {"of": name, "error": repr(error)}, "the flow goes on", (name,))
+        self._write(
+            Line("error", "listener_failed", {"of": name, "error": describe(error)}, "the flow goes on", (name,))
+        )
+
+    def _write(self, line: Line) -> None:
         if self._log_listener is not None:
             self._log_listener.write(line)

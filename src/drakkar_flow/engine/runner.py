@@ -88,8 +88,10 @@ class StreamingRunner:
                 workers_per_process=life.config.runtime.workers,
                 epoch_interval=timedelta(seconds=life.config.runtime.epoch_interval_s),
             )
-        except Exception as exc:  # an operator raised: a bug, told as such, and nothing was committed for it
-            life.fail(f"the engine failed: {exc!r}")
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:  # Bytewax itself failed, with an error or a Rust panic
+            life.engine_failed(exc)
             return EXIT_FAILED
         finally:
             life.close()

@@ -12,6 +12,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from drakkar_flow.engine.lifecycle import EXIT_FAILED, Lifecycle
 from drakkar_flow.errors import FlowError, Problem, ProblemsError
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.handler import BaseDrakkarHandler
+from drakkar_flow.runtime.failures import describe, root_cause
 
 __all__ = ["app_options", "dataflow", "is_flow", "stream_of"]
 
@@ -53,6 +55,7 @@ def dataflow(flow: Any) -> Callable[[], Dataflow]:
             print(exc, file=sys.stderr)
             raise SystemExit(exc.exit_code) from None
         atexit.register(_at_exit, life)
+        sys.excepthook = partial(_engine_raised, life, sys.excepthook)
         return started
 
     setattr(compiled, _STREAM, stream)
@@ -90,6 +93,16 @@ def app_options(flow: Any) -> AppOptions:
     if handler is None:
         return AppOptions()
     return AppOptions(app_model=handler.app_config_model, app_env_prefix=handler.app_env_prefix)
+
+
+def _engine_raised(life: Lifecycle, otherwise: Any, kind: Any, error: Any, trace: Any) -> None:
+    """Tell of an error that ends Bytewax's runner in one line, not by its traceback."""
+    if isinstance(error, KeyboardInterrupt):
+        otherwise(kind, error, trace)
+    else:
+        life.engine_failed(error)
+        reason = life.config.redactor(describe(root_cause(error)))
+        print(f"drakkar-flow: the engine failed: {reason}", file=sys.stderr)
 
 
 def _at_exit(life: Lifecycle) -> None:

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from drakkar_flow.kernel.stalls import StallDetector
@@ -33,11 +33,12 @@ class Watchdog:
     A partition with records in flight is stalled when none of them and none of its tasks has ended
     for `runtime.stuck_after_s`; the loop or a thread of the engine when it has not come by for
     `runtime.blocked_after_s`. Each stall is told once, with the stacks of what is in the way, and
-    its end is told too.
+    its end is told too. `also` is called at each look, with monotonic seconds.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, also: Callable[[float], object] = lambda _: None) -> None:
         self._parts = parts
+        self._also = also
         runtime = parts.config.runtime
         self._lanes = self._detector(runtime.stuck_after_s)
         self._threads = self._detector(runtime.blocked_after_s)
@@ -87,7 +88,9 @@ class Watchdog:
 
     def _run(self) -> None:
         while not self._closing.wait(_TICK_S):
-            self.look(time.monotonic())
+            now = time.monotonic()
+            self.look(now)
+            self._also(now)
 
     @staticmethod
     def _detector(after_s: float) -> StallDetector[Any]:

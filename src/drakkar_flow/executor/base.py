@@ -11,7 +11,7 @@ import anyio
 from drakkar_flow.errors import ExecutorClosed
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
 
-__all__ = ["Done", "Executor", "ExecutorStatistics", "Outcome", "Running", "outlast", "run"]
+__all__ = ["Done", "Executor", "ExecutorStatistics", "Outcome", "Running", "outlast", "run", "section_of"]
 
 
 class ExecutorStatistics(NamedTuple):
@@ -76,6 +76,15 @@ class Executor(Protocol):
     def statistics(self) -> ExecutorStatistics:
         """How much runs and waits now; callable from any thread."""
         ...
+
+
+def section_of(task: ExecutorTask) -> str:
+    """The section of the configuration that a task's executor has.
+
+    >>> section_of(ExecutorTask(task_id="t", source_offsets=[], executor="sha"))
+    'executors.sha'
+    """
+    return "executor" if task.executor in ("", "default") else f"executors.{task.executor}"
 
 
 async def run(executor: Executor, task: ExecutorTask, priority: object = 0) -> Outcome:

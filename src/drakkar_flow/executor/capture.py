@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from drakkar_flow.model.task import decode_output
+
 __all__ = ["Capture", "cut_text"]
 
 
@@ -24,8 +26,8 @@ def cut_text(data: bytes, limit: int) -> bytes:
 class Capture:
     """Collects output until `limit` bytes are held (0 = no limit); the rest is counted out and flagged.
 
-    >>> kept = Capture(4); kept.add(b"abc"); kept.add(b"def"); kept.text(), kept.truncated
-    ('abcd', True)
+    >>> kept = Capture(4); kept.add(b"abc"); kept.add(b"def"); kept.decoded(), kept.truncated
+    (('abcd', None), True)
     """
 
     __slots__ = ("_chunks", "_limit", "_size", "truncated")
@@ -46,6 +48,6 @@ class Capture:
             self._chunks = [cut_text(b"".join(self._chunks), self._limit)]
             self.truncated = True
 
-    def text(self) -> str:
-        """What was kept, invalid UTF-8 replaced."""
-        return b"".join(self._chunks).decode("utf-8", "replace")
+    def decoded(self) -> tuple[str, bytes | None]:
+        """What was kept as text, and the bytes themselves where they are not UTF-8."""
+        return decode_output(b"".join(self._chunks))

@@ -67,7 +67,7 @@ def confined(
     return SHELL, ["-c", script, "sh", path, *args]
 
 
-def limit_met(limits: LimitsConfig, exit_code: int, stderr: str) -> str | None:
+def limit_met(limits: LimitsConfig, exit_code: int, stderr: str, section: str = "executor") -> str | None:
     """Which limit ended a program that failed, as its signal or the words on its stderr show; None if none did.
 
     >>> limit_met(LimitsConfig(cpu_s=2), -24, "")
@@ -78,13 +78,13 @@ def limit_met(limits: LimitsConfig, exit_code: int, stderr: str) -> str | None:
     number = -exit_code if exit_code < 0 else exit_code - 128  # a shell tells the signal of its child like this
     key = _BY_SIGNAL.get(signal.Signals(number)) if number in signal.valid_signals() else None
     if key is not None and getattr(limits, key) is not None:
-        return f"reached executor.limits.{key} ({getattr(limits, key)})"
+        return f"reached {section}.limits.{key} ({getattr(limits, key)})"
     if limits == _NONE:
         return None
     said = stderr.lower()
     for key, words in _BY_WORDS.items():
         if getattr(limits, key) is not None and any(word in said for word in words):
-            return f"reached executor.limits.{key} ({getattr(limits, key)}), as its stderr says"
+            return f"reached {section}.limits.{key} ({getattr(limits, key)}), as its stderr says"
     return None
 
 

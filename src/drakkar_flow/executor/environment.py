@@ -5,33 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Iterable, Mapping
-from fnmatch import fnmatchcase
+from collections.abc import Mapping
 from functools import lru_cache
 
-from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.config.executor import ProgramConfig
 from drakkar_flow.errors import Problem
 from drakkar_flow.executor.confine import check_executable, limit_problems
 
-__all__ = ["base_environment", "find_program", "forget_programs", "inheritable", "startup_problems"]
-
-
-def inheritable(parent: Mapping[str, str], deny: Iterable[str]) -> dict[str, str]:
-    """The variables of `parent` whose names fit none of the globs `deny`, whatever their case.
-
-    >>> inheritable({"HOME": "/", "db_password": "x"}, ["*PASSWORD*"])
-    {'HOME': '/'}
-    """
-    globs = [glob.upper() for glob in deny]
-    return {name: value for name, value in parent.items() if not any(fnmatchcase(name.upper(), g) for g in globs)}
+__all__ = ["base_environment", "find_program", "forget_programs", "startup_problems"]
 
 
 def base_environment(
-    config: ExecutorConfig, parent: Mapping[str, str], mark: Mapping[str, str] | None = None
+    config: ProgramConfig, parent: Mapping[str, str], mark: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """What every program gets: the filtered `parent`, if it is inherited at all, `config.env` over it, and `mark`."""
-    inherited = inheritable(parent, config.env_inherit_deny) if config.env_inherit_parent else {}
-    return {**inherited, **config.env, **(mark or {})}
+    """What every program gets: what it inherits of `parent`, `config.env` over it, and `mark`."""
+    return {**config.inherited(parent), **config.env, **(mark or {})}
 
 
 def find_program(name: str, path: str | None) -> str:
@@ -45,7 +33,7 @@ def find_program(name: str, path: str | None) -> str:
     return name if "/" in name else _search(name, os.defpath if path is None else path)
 
 
-def startup_problems(config: ExecutorConfig, parent: Mapping[str, str]) -> list[Problem]:
+def startup_problems(config: ProgramConfig, parent: Mapping[str, str]) -> list[Problem]:
     """What can't work here: the program, the working directory, the limits, and that ends are not told."""
     problems = []
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:

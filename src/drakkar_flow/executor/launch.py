@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from drakkar_flow.config.executor import ExecutorConfig
-from drakkar_flow.executor.base import Outcome
+from drakkar_flow.config.executor import ProgramConfig
+from drakkar_flow.executor.base import Outcome, section_of
 from drakkar_flow.executor.child import Child, Command, Ending, LaunchError, Limits
 from drakkar_flow.executor.confine import SHELL, SHELL_ARGS, SHELL_FAILED, check_executable, confined, limit_met
 from drakkar_flow.executor.environment import base_environment, find_program, forget_programs
@@ -23,19 +23,18 @@ __all__ = ["Launcher"]
 
 _BY_ARGUMENTS = (errno.E2BIG, errno.ENAMETOOLONG)
 """Errors of a start that are about what the task gives to the program, not about the program."""
-_NO_PROGRAM = "no program to run: set executor.binary_path in the configuration, or binary_path on the task"
+_NO_PROGRAM = "no program to run: set {}.binary_path in the configuration, or binary_path on the task"
 
 
 class Launcher:
     """Knows how programs are started here: the configuration, and the environment as `parent` is now with `mark`."""
 
-    def __init__(
-        self, config: ExecutorConfig, parent: Mapping[str, str], mark: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, config: ProgramConfig, parent: Mapping[str, str], mark: Mapping[str, str] | None = None) -> None:
         self._binary_path = config.binary_path
         self._env = Environment(base_environment(config, parent, mark))
         self._cwd = config.cwd
         self._confines = config.limits
+        self._ok_exit_codes = config.success_codes
         self._spawner = Spawner(config.cwd)
         self._limits = Limits(
             config.task_timeout_seconds, config.kill_grace_s, config.max_stdout_bytes, config.max_stderr_bytes
@@ -120,7 +119,7 @@ class Launcher:
     def _command(self, task: ExecutorTask) -> Command:
         name = task.binary_path or self._binary_path
         if not name:
-            raise LaunchError(_NO_PROGRAM)
+            raise LaunchError(_NO_PROGRAM.format(section_of(task)))
         try:
             env = self._env.over(task.env)
             stdin = task.stdin.encode() if isinstance(task.stdin, str) else task.stdin
@@ -130,31 +129,36 @@ class Launcher:
             raise LaunchError(f"can't start {name!r}: {exc}") from exc
 
     def _outcome(self, task: ExecutorTask, ending: Ending) -> Outcome:
-        stdout, stderr, code = ending.stdout, ending.stderr, ending.exit_code
-        took_s = time.monotonic() - ending.started_at
-        if code == 0 and not ending.timed_out:
+        (stdout, raw_stdout), (stderr, raw_stderr) = ending.stdout.decoded(), ending.stderr.decoded()
+        code, took_s = ending.exit_code, time.monotonic() - ending.started_at
+        if code in (task.ok_exit_codes or self._ok_exit_codes) and not ending.timed_out:
             return ExecutorResult(
                 task=task,
-                stdout=stdout.text(),
-                stderr=stderr.text(),
+                exit_code=code,
+                stdout=stdout,
+                stderr=stderr,
                 duration_seconds=took_s,
                 pid=ending.pid,
                 spawn_seconds=ending.spawn_s,
-                stdout_truncated=stdout.truncated,
-                stderr_truncated=stderr.truncated,
+                stdout_truncated=ending.stdout.truncated,
+                stderr_truncated=ending.stderr.truncated,
+                raw_stdout=raw_stdout,
+                raw_stderr=raw_stderr,
             )
         error = ExecutorError(
             task=task,
             kind="signal" if code < 0 else "nonzero_exit",
             exit_code=code,
             signal=-code if code < 0 else None,
-            exception=limit_met(self._confines, code, stderr.text()),
-            stdout=stdout.text(),
-            stderr=stderr.text(),
+            exception=limit_met(self._confines, code, stderr, section_of(task)),
+            stdout=stdout,
+            stderr=stderr,
             pid=ending.pid,
             duration_seconds=took_s,
-            stdout_truncated=stdout.truncated,
-            stderr_truncated=stderr.truncated,
+            stdout_truncated=ending.stdout.truncated,
+            stderr_truncated=ending.stderr.truncated,
+            raw_stdout=raw_stdout,
+            raw_stderr=raw_stderr,
         )
         return self._timed_out(error) if ending.timed_out else error
 

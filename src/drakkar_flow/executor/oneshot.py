@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 
-from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.config.executor import ProgramConfig
 from drakkar_flow.errors import StartupError
 from drakkar_flow.executor.base import Done, ExecutorStatistics, Outcome, Running, outlast
 from drakkar_flow.executor.child import Child
@@ -94,7 +94,7 @@ class OneshotExecutor:
     (`launch_gate.py`). A program that the kernel can't kill (waiting for a dead network disk, say) keeps its slot.
     """
 
-    def __init__(self, config: ExecutorConfig, bus: Bus) -> None:
+    def __init__(self, config: ProgramConfig, bus: Bus) -> None:
         self._config = config
         self._bus = bus
         self._guard = Guard(bus)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any
+
 from drakkar_flow.executor.base import Outcome
-from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask, PrecomputedResult
+from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask, PrecomputedResult, decode_output
 
 __all__ = ["precomputed"]
 
 
-def precomputed(task: ExecutorTask) -> Outcome:
+def precomputed(task: ExecutorTask, ok_exit_codes: Collection[int] = (0,)) -> Outcome:
     """The outcome of a task whose `precomputed` is set: no slot, no process, no waiting.
 
-    An exit code other than 0 is a failure, as it is for a program.
+    An exit code that is neither among the task's `ok_exit_codes` nor, where it has none, among `ok_exit_codes` is a
+    failure, as it is for a program.
 
     >>> from drakkar_flow.model.task import PrecomputedResult
     >>> given = PrecomputedResult(stdout="hit", exit_code=0)
@@ -27,16 +31,21 @@ def precomputed(task: ExecutorTask) -> Outcome:
     if not isinstance(given, PrecomputedResult):  # it was assigned: what is wrong in the making is told there
         exception = f"precomputed must be a PrecomputedResult, not {type(given).__name__}"
         return ExecutorError(task=task, kind="internal", exception=exception)
-    if given.exit_code == 0:
-        return ExecutorResult(
-            task=task, stdout=given.stdout, stderr=given.stderr, duration_seconds=given.duration_seconds
-        )
-    return ExecutorError(
-        task=task,
-        kind="nonzero_exit",
-        exit_code=given.exit_code,
-        stdout=given.stdout,
-        stderr=given.stderr,
-        duration_seconds=given.duration_seconds,
-        executor="precomputed",
-    )
+    stdout: Any = given.stdout
+    stderr: Any = given.stderr
+    exit_code: Any = given.exit_code
+    raw_stdout = raw_stderr = None
+    if isinstance(stdout, bytes):
+        stdout, raw_stdout = decode_output(stdout)
+    if isinstance(stderr, bytes):
+        stderr, raw_stderr = decode_output(stderr)
+    if not (isinstance(stdout, str) and isinstance(stderr, str) and isinstance(exit_code, int)):
+        exception = "precomputed must have text or bytes as stdout and stderr, and a number as exit_code"
+        return ExecutorError(task=task, kind="internal", exception=exception)
+    output: dict[str, Any] = {"stdout": stdout, "stderr": stderr, "raw_stdout": raw_stdout, "raw_stderr": raw_stderr}
+    took_s = given.duration_seconds
+    if exit_code in (task.ok_exit_codes or ok_exit_codes):
+        return ExecutorResult(task=task, exit_code=exit_code, duration_seconds=took_s, **output)
+    error = ExecutorError(task=task, exit_code=exit_code, duration_seconds=took_s, **output)
+    error.executor = "precomputed"
+    return error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain, count
@@ -9,6 +10,7 @@ from typing import Any
 
 from drakkar_flow.errors import FlowError, Problem
 from drakkar_flow.graph.adapt import collect_of, hooks_of, payload_of
+from drakkar_flow.graph.arguments import instance, items, number, refuse, whole
 from drakkar_flow.graph.handler import BaseDrakkarHandler, overrides
 from drakkar_flow.graph.hooks import LifeHooks
 from drakkar_flow.graph.nodes import (
@@ -23,7 +25,7 @@ from drakkar_flow.graph.nodes import (
     Map,
     MapAsync,
     Node,
-    Persistent,
+    Program,
     Route,
     SinkRef,
     Subprocess,
@@ -65,6 +67,11 @@ class StreamFlow:
         nodes: Iterable[Node] = (),
         hooks: LifeHooks | None = None,
     ) -> None:
+        refuse(
+            "StreamFlow",
+            instance("name", name, str, "the flow's name as text: StreamFlow('scan')"),
+            instance("source", source, KafkaSource | None, "source=KafkaSource('topic')"),
+        )
         self._name = name
         self._source = source or KafkaSource()
         self._nodes = tuple(nodes)
@@ -170,6 +177,11 @@ class StreamFlow:
         than the record's own. A call that takes longer than `timeout_s` seconds is cancelled and
         its record follows the error route.
         """
+        refuse(
+            "map_async",
+            whole("max_in_flight", max_in_flight, 1, optional=False),
+            number("timeout_s", timeout_s),
+        )
         node = MapAsync(
             fn=fn,
             max_in_flight=max_in_flight,
@@ -183,12 +195,13 @@ class StreamFlow:
 
     def arrange(self, fn: Callable[..., Any], *, window: Window | None = None, name: str = "") -> StreamFlow:
         """Turn windows of records of one partition into tasks: `fn(records, pending)`, sync or async."""
+        refuse("arrange", instance("window", window, Window | None, "window=Window(size=100)"))
         return self.then(Arrange(fn=fn, window=window or Window(), name=name))
 
     def execute(
         self,
-        program: Subprocess | Persistent | None = None,
-        *,
+        program: Program | None = None,
+        *programs: Program,
         on_error: Callable[..., Any] | None = None,
         ordering: Ordering | None = None,
         key: Callable[[Record], Any] | None = None,
@@ -196,6 +209,9 @@ class StreamFlow:
         name: str = "",
     ) -> StreamFlow:
         """Run the tasks; `on_error(task, error)` returns RETRY, SKIP, DLQ or replacement tasks.
+
+        Several programs run side by side: `execute(Persistent("scan"), Subprocess("sha256sum", name="sha"))`. A task
+        that says `executor="sha"` is run by the one of that name, any other by the one without a name.
 
         Without `on_error` a failed task goes where the configuration's `runtime.on_task_error` says.
         With `ordering` "key" or "partition" the tasks of a partition's records with the same key,
@@ -205,8 +221,18 @@ class StreamFlow:
         Tasks that wait for a slot get one by ascending `priority(task)`, by default their first source
         offset, then in the order they came.
         """
+        given = [each for each in (program, *programs) if each is not None]
+        refuse("execute", items("program", given, Program, "Subprocess(...) or Persistent(...)"))
+        names = Counter(each.name for each in given)
+        refuse(
+            "execute",
+            *([f"{times} programs are named {name!r}; name one of them otherwise"] for name, times in names.items()
+              if times > 1 and name),
+            ["several programs have no name; name all but one: Subprocess('sha256sum', name='sha')"] * (names[""] > 1),
+        )  # fmt: skip
         node = Execute(
-            program=program or Subprocess(),
+            program=next((each for each in given if not each.name), Subprocess()),
+            named=tuple(each for each in given if each.name),
             on_error=on_error,
             ordering=ordering,
             key=key,
@@ -238,6 +264,7 @@ class StreamFlow:
 
         A payload object goes to the sink it names; any other value goes to each sink listed.
         """
+        refuse("route", items("sink", sinks, SinkRef, "KafkaSink('results')"))
         return self.then(Route(sinks=sinks, on_error=on_error, on_delivery_error=on_delivery_error, name=name))
 
     @classmethod
@@ -259,7 +286,7 @@ class StreamFlow:
         return (
             flow.arrange(handler.arrange)
             .execute(
-                on_error=handler.on_error,
+                on_error=handler.on_error if overrides(handler, "on_error") else None,
                 priority=handler.task_priority if overrides(handler, "task_priority") else None,
             )
             .collect(

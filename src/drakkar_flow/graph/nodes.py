@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from drakkar_flow.graph.arguments import (
+    callers_place,
+    instance,
+    mapping,
+    number,
+    refuse,
+    text,
+    whole,
+)
+from drakkar_flow.graph.programs import Limits, Persistent, Program, Subprocess
 from drakkar_flow.kernel.ordering import Ordering
 from drakkar_flow.model.record import Record
 
@@ -17,16 +27,22 @@ __all__ = [
     "ErrorPolicy",
     "Execute",
     "Fail",
+    "FilesystemSink",
     "Filter",
     "FlatMap",
+    "HttpSink",
     "JsonlSink",
     "KafkaSink",
     "KafkaSource",
     "Limits",
     "Map",
     "MapAsync",
+    "MongoSink",
     "Node",
     "Persistent",
+    "PostgresSink",
+    "Program",
+    "RedisSink",
     "Route",
     "SinkRef",
     "Skip",
@@ -67,6 +83,7 @@ class KafkaSource:
 
     def __init__(self, *topics: str) -> None:
         self.topics = topics
+        refuse("KafkaSource", *(text(f"topic {index}", topic) for index, topic in enumerate(topics, start=1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,57 +97,8 @@ class Window:
     size: int | None = None
     linger_s: float | None = None
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What the kernel lets each program take; None takes the configuration's `executor.limits` value.
-
-    The keys are those of `executor.limits`: seconds of processor time, MiB, numbers, `nice` from -20 to 19 and an
-    octal `umask` as text. What does not fit is a ConfigError when the flow starts.
-
-    >>> Subprocess("convert", limits=Limits(cpu_s=30, memory_mib=512, nice=10)).limits.open_files is None
-    True
-    """
-
-    cpu_s: int | None = None
-    memory_mib: int | None = None
-    open_files: int | None = None
-    processes: int | None = None
-    file_size_mib: int | None = None
-    core_mib: int | None = None
-    nice: int | None = None
-    umask: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Subprocess:
-    """Runs tasks by the executor of the configuration, a process for each; None takes its `executor` value."""
-
-    binary: str | None = None
-    max_executors: int | None = None
-    timeout_s: float | None = None
-    limits: Limits = Limits()
-
-
-@dataclass(frozen=True, slots=True)
-class Persistent:
-    """Runs tasks in long-lived children; None takes the configuration's `executor.persistent` value.
-
-    `settings` are other keys of that section, e.g. `{"recycle_after_requests": 10_000}`.
-
-    >>> Persistent("jq", ["-c", "--unbuffered", ".x"], protocol="lines").children is None
-    True
-    """
-
-    binary: str | None = None
-    args: Sequence[str] | None = None
-    protocol: Literal["worker", "lines"] | None = None
-    answer: Literal["line", "marker"] | None = None
-    children: int | None = None
-    max_in_flight_per_child: int | None = None
-    timeout_s: float | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    limits: Limits = Limits()
+    def __post_init__(self) -> None:
+        refuse("Window", whole("size", self.size, 1), number("linger_s", self.linger_s, above=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +108,12 @@ class SinkRef:
     kind: str
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    at: str = field(default="", compare=False, repr=False)
+    """File and line where it was made, for errors of its settings."""
+
+    def __post_init__(self) -> None:
+        refuse("sink", text("kind", self.kind), text("name", self.name), mapping("settings", self.settings))
+        object.__setattr__(self, "at", self.at or callers_place())
 
     @property
     def id(self) -> str:
@@ -156,13 +130,62 @@ def KafkaSink(name: str, **settings: Any) -> SinkRef:  # noqa: N802
     return SinkRef("kafka", name, settings)
 
 
-def JsonlSink(name: str, **settings: Any) -> SinkRef:  # noqa: N802
-    """Name the directory of JSON-lines files `sinks.filesystem.<name>`."""
+def PostgresSink(name: str, **settings: Any) -> SinkRef:  # noqa: N802
+    """Name the PostgreSQL sink `sinks.postgres.<name>`; settings given here override the configuration's.
+
+    >>> PostgresSink("main", pool_max=4).id
+    'postgres-main'
+    """
+    return SinkRef("postgres", name, settings)
+
+
+def MongoSink(name: str, **settings: Any) -> SinkRef:  # noqa: N802
+    """Name the MongoDB sink `sinks.mongo.<name>`; settings given here override the configuration's.
+
+    >>> MongoSink("main", database="jobs").id
+    'mongo-main'
+    """
+    return SinkRef("mongo", name, settings)
+
+
+def RedisSink(name: str, **settings: Any) -> SinkRef:  # noqa: N802
+    """Name the Redis sink `sinks.redis.<name>`; settings given here override the configuration's.
+
+    >>> RedisSink("main", key_prefix="jobs:").id
+    'redis-main'
+    """
+    return SinkRef("redis", name, settings)
+
+
+def HttpSink(name: str, **settings: Any) -> SinkRef:  # noqa: N802
+    """Name the HTTP sink `sinks.http.<name>`; settings given here override the configuration's.
+
+    >>> HttpSink("hook", method="PUT").id
+    'http-hook'
+    """
+    return SinkRef("http", name, settings)
+
+
+def FilesystemSink(name: str, **settings: Any) -> SinkRef:  # noqa: N802
+    """Name the file sink `sinks.filesystem.<name>`; settings given here override the configuration's.
+
+    >>> FilesystemSink("results", base_path="out").id
+    'filesystem-results'
+    """
     return SinkRef("filesystem", name, settings)
 
 
+def JsonlSink(name: str, **settings: Any) -> SinkRef:  # noqa: N802
+    """Second name of `FilesystemSink`."""
+    return FilesystemSink(name, **settings)
+
+
 def SqliteSink(name: str, **settings: Any) -> SinkRef:  # noqa: N802
-    """Name the SQLite database `sinks.sqlite.<name>`."""
+    """Name the SQLite sink `sinks.sqlite.<name>`; settings given here override the configuration's.
+
+    >>> SqliteSink("rows", path="rows.db").id
+    'sqlite-rows'
+    """
     return SinkRef("sqlite", name, settings)
 
 
@@ -172,6 +195,9 @@ class Node:
 
     kind: ClassVar[str] = "node"
     name: str = ""
+
+    def __post_init__(self) -> None:
+        refuse(self.kind, instance("name", self.name, str, "the name of the step as text"))
 
     @property
     def label(self) -> str:
@@ -256,7 +282,9 @@ class Execute(Node):
     """
 
     kind: ClassVar[str] = "execute"
-    program: Subprocess | Persistent = field(default_factory=Subprocess)
+    program: Program = field(default_factory=Subprocess)
+    named: tuple[Program, ...] = ()
+    """The programs that have a name, beside `program`."""
     on_error: Callable[..., Any] | None = None
     ordering: Ordering | None = None
     key: Callable[[Record], Any] | None = None

@@ -52,7 +52,7 @@ def _settings(node: Node) -> dict[str, Any]:
     settings = {}
     for item in fields(node):
         value = getattr(node, item.name)
-        if item.name != "name" and value is not None:
+        if item.name != "name" and value is not None and not (item.name == "named" and not value):
             settings[item.name] = _plain(value)
     return settings
 
@@ -61,7 +61,7 @@ def _given(value: Window | Subprocess | Persistent | Limits) -> dict[str, Any]:
     """What was said; a flow without limits says nothing of them."""
     given = {item.name: getattr(value, item.name) for item in fields(value)}
     plain = {name: _given(inner) if isinstance(inner, Limits) else inner for name, inner in given.items()}
-    return {name: inner for name, inner in plain.items() if inner is not None and (name != "limits" or inner)}
+    return {name: inner for name, inner in plain.items() if inner not in (None, "") and (name != "limits" or inner)}
 
 
 def _plain(value: Any) -> Any:

@@ -20,7 +20,6 @@ from drakkar_flow.graph.nodes import (
     KafkaSource,
     MapAsync,
     Node,
-    Persistent,
     Route,
 )
 from drakkar_flow.graph.signatures import handler_problems
@@ -57,9 +56,7 @@ def _name_problems(name: str) -> Iterator[Problem]:
 
 def _source_problems(source: KafkaSource) -> Iterator[Problem]:
     for topic, times in Counter(source.topics).items():
-        if not isinstance(topic, str) or not topic:
-            yield Problem("source", f"{topic!r} is not a topic", "name topics as non-empty strings")
-        elif times > 1:
+        if times > 1:
             yield Problem("source", f"topic {topic!r} is named {times} times", "name it once")
         elif topic.startswith("^"):
             try:
@@ -102,9 +99,6 @@ def _chain_problems(steps: Steps) -> Iterator[Problem]:
 def _node_problems(step: str, node: Node) -> Iterator[Problem]:
     where = f"step {step}"
     yield from _function_problems(where, node)
-    for what, value, least, remedy in _limits(node):
-        if value is not None and (value < least or (value == least == 0 and what == "timeout_s")):
-            yield Problem(where, f"{what} is {value}", remedy)
     if isinstance(node, Decode | Route) and node.on_error not in (None, *get_args(ErrorPolicy)):
         yield Problem(where, f"there is no error policy {node.on_error!r}", "use Dlq(), Skip() or Fail()")
     if isinstance(node, Execute | MapAsync):
@@ -120,22 +114,6 @@ def _ordering_problems(where: str, node: Execute | MapAsync) -> Iterator[Problem
         yield Problem(where, f"there is no ordering {node.ordering!r}", f"use one of {', '.join(get_args(Ordering))}")
     elif node.key is not None and node.ordering not in (None, "key"):
         yield Problem(where, f"its key has no meaning with ordering {node.ordering!r}", "use ordering='key'")
-
-
-def _limits(node: Node) -> Iterator[tuple[str, float | None, float, str]]:
-    """(what, value, least, remedy) of every number of a node."""
-    if isinstance(node, Arrange):
-        yield "its window's size", node.window.size, 1, "a window holds at least 1 record"
-        yield "its window's linger_s", node.window.linger_s, 0, "use 0 or more seconds"
-    if isinstance(node, Execute):
-        if isinstance(node.program, Persistent):
-            yield "children", node.program.children, 1, "use at least 1"
-        else:
-            yield "max_executors", node.program.max_executors, 1, "use at least 1"
-        yield "timeout_s", node.program.timeout_s, 0, "use more than 0 seconds"
-    if isinstance(node, MapAsync):
-        yield "max_in_flight", node.max_in_flight, 1, "use at least 1"
-        yield "timeout_s", node.timeout_s, 0, "use more than 0 seconds"
 
 
 def _function_problems(where: str, node: Node) -> Iterator[Problem]:

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from math import isfinite
+from pathlib import PurePath
 from typing import Any, cast
 
 import msgspec
-from pydantic import BaseModel, TypeAdapter
+from pydantic import AnyUrl, BaseModel, TypeAdapter
 
 from drakkar_flow.model.base import Model
 
-__all__ = ["decoder_for", "encode", "to_row"]
+__all__ = ["AS_TEXT", "IP_TYPES", "decoder_for", "encode", "to_row"]
+
+IP_TYPES = (IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network)
+AS_TEXT = (PurePath, AnyUrl, *IP_TYPES)
+"""Types that models have beside those of JSON, and that every target gets as text."""
 
 
-def _nested_model(value: Any) -> msgspec.Raw:
+def _json_form(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return msgspec.Raw(value.__pydantic_serializer__.to_json(value))
+    if isinstance(value, AS_TEXT):
+        return str(value)
     raise TypeError(f"a value of type {type(value).__name__} has no JSON form")
 
 
-_json = msgspec.json.Encoder(enc_hook=_nested_model)
+_LEAVES = frozenset({str, int, bool, type(None), bytes})
+_json = msgspec.json.Encoder(enc_hook=_json_form)
 
 
 def decoder_for(target: Any) -> Callable[[bytes], Any]:
@@ -53,16 +63,42 @@ def encode(data: Any) -> bytes:
 
     Raises:
         TypeError: when `data` can't be written as JSON.
+        ValueError: when `data` holds NaN or an infinity, which JSON does not have.
     """
     if isinstance(data, BaseModel):
-        return data.__pydantic_serializer__.to_json(data)
-    if isinstance(data, bytes):
+        encoded = data.__pydantic_serializer__.to_json(data)
+    elif isinstance(data, bytes):
         return data
-    if isinstance(data, str):
+    elif isinstance(data, str):
         return data.encode()
-    if isinstance(data, Model):
-        return data.model_dump_json().encode()
-    return _json.encode(data)
+    elif isinstance(data, bytearray | memoryview):
+        return bytes(data)
+    elif isinstance(data, Model):
+        encoded = data.model_dump_json().encode()
+    else:
+        encoded = _json.encode(data)
+    if b"null" in encoded:  # the encoders write it for NaN, too
+        _require_finite(data)
+    return encoded
+
+
+def _require_finite(value: Any) -> None:
+    kind = type(value)
+    if kind in _LEAVES:
+        return
+    if isinstance(value, float):
+        if not isfinite(value):
+            raise ValueError(f"{value} has no JSON form; send None or text")
+    elif kind is dict or isinstance(value, Mapping):
+        for each in value.values():
+            _require_finite(each)
+    elif kind is list or isinstance(value, list | tuple | set | frozenset):
+        for each in value:
+            _require_finite(each)
+    elif isinstance(value, BaseModel):
+        _require_finite(value.model_dump(mode="json", warnings=False))
+    elif isinstance(value, msgspec.Struct) or is_dataclass(value):
+        _require_finite(to_row(value))
 
 
 def to_row(data: Any) -> dict[str, Any]:

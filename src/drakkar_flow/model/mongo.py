@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
 from drakkar_flow.model.base import Payload
 from drakkar_flow.model.operations import Fields, check_fields, operation
 
-__all__ = ["MongoOp", "MongoPayload"]
+__all__ = ["MongoExpr", "MongoOp", "MongoPayload"]
+
+
+class MongoExpr(dict[str, Any]):
+    """Operator expression of MongoDB, marked as written by the flow's author.
+
+    Values in a payload are literal, for they may come from a message: a mapping with operators among
+    them is refused unless it is a MongoExpr. The mark covers the names of this one mapping; what
+    stands below is literal again.
+
+    >>> recent = {"state": "open", "at": MongoExpr({"$lt": 1_760_000_000})}
+    >>> either = MongoExpr({"$or": [{"state": "failed"}, {"tries": MongoExpr({"$gte": 5})}]})
+
+    As the `data` of an update it is the update document itself:
+
+    >>> count = MongoExpr({"$inc": {"hits": 1}, "$set": {"text": "any"}})
+    """
+
+    def __init__(self, operators: Mapping[str, Any]) -> None:
+        super().__init__(operators)
 
 
 class MongoOp(StrEnum):
@@ -41,7 +61,9 @@ class MongoPayload(Payload, kw_only=True, gc=False):
 
     `data`, `filter` and `params` are pydantic models, msgspec structs, dataclasses or mappings. `data`
     is the document of an insert, and what the others set. `filter` names fields and the values they
-    must equal; it is never optional, because an empty one matches every document.
+    must equal; it is never optional, because an empty one matches every document. Values are literal:
+    operators belong in a `MongoExpr` or in a statement. The sink refuses any other, and names that
+    begin with `$` or contain `.` in the `data` of an update, unless `sinks.mongo.<name>.operators` is `any`.
 
     | op | needs | may have |
     | --- | --- | --- |

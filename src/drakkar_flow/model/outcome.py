@@ -10,7 +10,7 @@ import msgspec
 from drakkar_flow.model.record import Credit, Record
 from drakkar_flow.model.task import ExecutorError
 
-__all__ = ["Ack", "AckStatus", "Delivery", "Failure", "FailureKind", "Hold"]
+__all__ = ["Ack", "AckStatus", "Blame", "Delivery", "Failure", "FailureKind", "Hold"]
 
 Hold = tuple[Record, Credit]
 """A share of a record's credit: whoever has it keeps the record's offset from being committed."""
@@ -26,6 +26,14 @@ class FailureKind(StrEnum):
     SINK = "sink"
     ROUTING = "routing"
     BUSINESS = "business"
+
+
+class Blame(StrEnum):
+    """What a failure is put down to."""
+
+    RECORD = "record"  # its data, or the code that can't take it
+    FLOW = "flow"  # the flow, its configuration or a target: no record of this kind could pass
+    OUTAGE = "outage"  # a target that is not available: nobody's mistake
 
 
 class AckStatus(StrEnum):
@@ -60,13 +68,20 @@ class Failure(msgspec.Struct, kw_only=True):
     `sink_name` and `attempts` for failed deliveries; `task_id` where it is about one task. `to_dlq` is
     set where a handler asked for the dead letter queue by itself, whatever the flow's error route
     says. `labels` are the handler's own names of the records of `holds`, in the same order; empty
-    where it names none.
+    where it names none. `detail` is what a sink's target answered; it may quote rows, so no log line
+    has it.
+
+    For the brake: `cause` is `error` without what differs from record to record; `proof` is what must succeed to
+    refute it, the stage unless given; `refuted` tells that it has succeeded for others of the same batch, `mark`
+    how often it had succeeded when this failed. `skipped` records are dropped instead of becoming dead letters;
+    `decided_by` is the setting that says so.
     """
 
     kind: FailureKind
     stage: str
     error: str
     holds: tuple[Hold, ...]
+    detail: str = ""
     exception_class: str = ""
     stacktrace: str = ""
     task: ExecutorError | None = None
@@ -77,3 +92,10 @@ class Failure(msgspec.Struct, kw_only=True):
     attempts: int = 0
     to_dlq: bool = False
     labels: tuple[str, ...] = ()
+    blame: Blame = Blame.RECORD
+    cause: str = ""
+    proof: Any = ""
+    mark: int | None = None
+    refuted: bool = False
+    skipped: bool = False
+    decided_by: str = ""

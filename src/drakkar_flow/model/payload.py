@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from drakkar_flow.model.base import Model, Payload
 from drakkar_flow.model.mongo import MongoPayload
@@ -29,8 +29,11 @@ __all__ = [
 class KafkaPayload(Payload, kw_only=True, gc=False):
     """One message for a Kafka sink.
 
-    `data` is a pydantic model, a msgspec struct, a dataclass, a JSON-able value, text (sent as UTF-8)
-    or bytes (sent as they are). `headers`, `partition` and `timestamp` (ms) are optional.
+    `data` is a pydantic model, a msgspec struct, a dataclass or a JSON-able value (sent as JSON), text
+    (as UTF-8) or bytes (as they are). `headers`, `partition` and `timestamp` (ms) are optional.
+
+    >>> KafkaPayload(data={"id": 7}, key="7", headers=[("kind", b"order")]).sink
+    ''
     """
 
     key: bytes | str | None = None
@@ -41,10 +44,23 @@ class KafkaPayload(Payload, kw_only=True, gc=False):
 
 
 class FilePayload(Payload, kw_only=True, gc=False):
-    """One JSON line appended to `path`, which is relative to the sink's base directory."""
+    """One line appended to a file, or a whole file; `path` is relative to the sink's base directory.
+
+    `data` is a pydantic model, a msgspec struct, a dataclass or a JSON-able value (written as JSON), text
+    or bytes (as they are).
+
+    | format | does |
+    | --- | --- |
+    | line (default) | appends `data` and a line break; `data` itself holds none |
+    | file | makes `data` the whole content of the file, whatever was there; readers see the old or the new one |
+
+    >>> FilePayload(path="thumbnails/7.png", data=bytes.fromhex("89504e47"), format="file").path
+    'thumbnails/7.png'
+    """
 
     path: str
     data: Any
+    format: Literal["line", "file"] = "line"
 
 
 class SqlitePayload(Payload, kw_only=True, gc=False):
@@ -55,9 +71,16 @@ class SqlitePayload(Payload, kw_only=True, gc=False):
 
 
 class HttpPayload(Payload, kw_only=True, gc=False):
-    """One request to an HTTP sink's url; `data` becomes its body."""
+    """One request to an HTTP sink's url; `data` becomes its body.
+
+    `data` is a pydantic model, a msgspec struct, a dataclass or a JSON-able value (sent as JSON), text
+    or bytes (sent as they are); with the encodings `form` and `multipart` it has fields, whose
+    values are text, bytes or become JSON. `content_type` replaces the header of `sinks.http.<name>.headers`,
+    `application/json`, or `application/octet-stream` for bytes.
+    """
 
     data: Any
+    content_type: str | None = None
 
 
 class CustomPayload(Payload, kw_only=True, gc=False):

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, Generic, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, cast
 
 from typing_extensions import TypeVar
 
 from drakkar_flow.model.base import Model
+from drakkar_flow.model.task import ExecutorTask
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from drakkar_flow.model.task_fields import TaskFields
 
 __all__ = ["FULL_CREDIT", "Credit", "Lane", "Record", "SourceMessage", "size_of"]
 
@@ -61,8 +67,10 @@ class Record(Model, Generic[PayloadT], gc=False):
     is_tombstone: bool = False
     parse_error: str | None = None
     held: list[int] | None = None
+    task_counter: list[int] | None = None
+    """How many tasks were made of it; one list for all shares of a record that was divided."""
 
-    _internal: ClassVar[frozenset[str]] = frozenset({"epoch", "previous", "credit", "read_at", "held"})
+    _internal: ClassVar[frozenset[str]] = frozenset({"epoch", "previous", "credit", "read_at", "held", "task_counter"})
 
     @property
     def lane(self) -> Lane:
@@ -73,6 +81,29 @@ class Record(Model, Generic[PayloadT], gc=False):
     def label(self) -> str:
         """How the record is named in logs and errors: topic:partition:offset."""
         return f"{self.topic}:{self.partition}:{self.offset}"
+
+    def task(self, task_id: str = "", **fields: Unpack[TaskFields]) -> ExecutorTask:
+        """Make a task for this record; every field of `ExecutorTask` but `source_offsets` may be given.
+
+        Without a `task_id` the first task is named like the record and the others get a number behind it: the names
+        are the same after a restart, as long as `arrange` makes a record's tasks in the same order.
+
+        >>> record = Record(topic="in", partition=0, offset=7)
+        >>> [record.task(args=[name]).task_id for name in ("a", "b")], record.task().source_offsets
+        (['in:0:7', 'in:0:7-2'], [7])
+
+        Raises:
+            TypeError: a field is of a wrong type; the text names the task, the field and the value.
+        """
+        return ExecutorTask(task_id=task_id or self.next_task_id(), source_offsets=[self.offset], **fields)
+
+    def next_task_id(self) -> str:
+        """The id of the next task that is made of this record."""
+        counter = self.task_counter
+        if counter is None:
+            counter = self.task_counter = [0]
+        counter[0] += 1
+        return self.label if counter[0] == 1 else f"{self.label}-{counter[0]}"
 
     @property
     def size(self) -> int:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 from enum import StrEnum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from drakkar_flow.model.base import Model
+from drakkar_flow.model.task_checks import TaskChecks
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from drakkar_flow.model.record import Record
+    from drakkar_flow.model.task_fields import TaskFields
 
 __all__ = [
     "ErrorAction",
@@ -16,6 +23,8 @@ __all__ = [
     "ExecutorTask",
     "PendingContext",
     "PrecomputedResult",
+    "ProgramOutput",
+    "decode_output",
 ]
 
 ErrorKind = Literal[
@@ -25,19 +34,22 @@ ErrorKind = Literal[
 library itself failed. With long-lived children also: the child broke the protocol or can't be told
 the task, the child ended while it had the task, or no child could be started for too long."""
 
-_STDIN = {str, bytes, type(None)}
-
 
 class PrecomputedResult(Model):
-    """The outcome of a task that needs no process: it skips the executor's slots."""
+    """The outcome of a task that needs no process: it skips the executor's slots.
 
-    stdout: str = ""
-    stderr: str = ""
+    `stdout` and `stderr` are text, or bytes as a program would write them.
+    """
+
+    stdout: str | bytes = ""
+    stderr: str | bytes = ""
     exit_code: int = 0
     duration_seconds: float = 0.0
 
 
-_PRECOMPUTED = {PrecomputedResult, type(None)}
+_STDIN = {str, bytes}
+_all_text = frozenset({str}).issuperset
+_all_numbers = frozenset({int}).issuperset
 
 
 class ExecutorTask(Model, kw_only=True):
@@ -45,16 +57,22 @@ class ExecutorTask(Model, kw_only=True):
 
     `source_offsets` are offsets of the window `arrange` was given; one that is not in the window
     is ignored, and a task left without any counts for every record of the window.
-    `binary_path` overrides `executor.binary_path`; `env` is laid over `executor.env`;
+    `executor` names one of the configuration's `executors`; empty takes the default one.
+    `binary_path` overrides the executor's; `env` is laid over the executor's.
+    `ok_exit_codes` are the exit codes that count as success, in place of the executor's.
     `precomputed` makes the task complete without a process.
 
-    >>> ExecutorTask(task_id="t-1", source_offsets=[7], args="-c")
+    `args`, `binary_path` and the values of `env` take text, bytes and paths, and hold them as text: bytes that are
+    not UTF-8 are held as Python holds such file names (`os.fsdecode`) and reach the program unchanged. A field that is
+    changed later is checked again when a hook returns the task.
+
+    >>> ExecutorTask(task_id="t-1", source_offsets=[7], args=["-c", 3])
     Traceback (most recent call last):
     ...
-    TypeError: task t-1: args must be a list, not str: '-c'
+    TypeError: task t-1: args[1] is int 3: write str(3)
 
     Raises:
-        TypeError: `task_id`, `source_offsets`, `args` or `stdin` is missing or of a wrong type.
+        TypeError: a field is missing or of a wrong type; the text names the task, the field and the value.
     """
 
     task_id: str
@@ -67,42 +85,138 @@ class ExecutorTask(Model, kw_only=True):
     env: dict[str, str] = {}
     precomputed: PrecomputedResult | None = None
     parent_task_id: str | None = None
+    executor: str = ""
+    ok_exit_codes: list[int] | None = None
+
+    if TYPE_CHECKING:
+
+        def __init__(self, *, task_id: str, source_offsets: Collection[int], **fields: Unpack[TaskFields]) -> None: ...
 
     def __post_init__(self) -> None:
-        if (
-            type(self.args) is not list
-            or type(self.source_offsets) is not list
-            or type(self.task_id) is not str
-            or type(self.stdin) not in _STDIN
-            or type(self.precomputed) not in _PRECOMPUTED
-        ):
-            self._settle()
+        """Check every field; text, bytes and paths become text, other collections become lists.
+
+        Raises:
+            TypeError: a field is of a wrong type.
+        """
+        try:
+            if (
+                type(self.args) is list  # what can be read only once is left to _settle
+                and type(self.source_offsets) is list
+                and (not self.args or (_all_text(map(type, self.args)) and "\0" not in "".join(self.args)))
+                and _all_numbers(map(type, self.source_offsets))
+                and type(self.task_id) is str
+                and (self.stdin is None or type(self.stdin) in _STDIN)
+                and (self.precomputed is None or type(self.precomputed) is PrecomputedResult)
+                and type(self.executor) is str
+                and self.parent_task_id is None
+                and self.ok_exit_codes is None
+                and type(self.env) is type(self.labels) is type(self.metadata) is dict
+                and not self.env
+                and (self.binary_path is None or (type(self.binary_path) is str and "\0" not in self.binary_path))
+                and (not self.metadata or _all_text(map(type, self.metadata)))
+                and (not self.labels or _all_text(map(type, (*self.labels, *self.labels.values()))))
+            ):
+                return
+        except TypeError:
+            pass
+        self._settle()
+
+    def check(self) -> None:
+        """Check every field again, which hooks may have changed.
+
+        Raises:
+            TypeError: a field is of a wrong type.
+        """
+        self.__post_init__()
 
     def _settle(self) -> None:
-        """Take other collections as lists; say what is wrong with anything else."""
-        if not isinstance(self.task_id, str):
-            raise TypeError(f"task_id must be text, not {type(self.task_id).__name__}: {self.task_id!r}")
-        self.args = self._as_list("args", self.args)
-        self.source_offsets = self._as_list("source_offsets", self.source_offsets)
-        if not isinstance(self.stdin, str | bytes | None):
-            raise TypeError(f"task {self.task_id}: stdin must be text or bytes, not {type(self.stdin).__name__}")
-        if not isinstance(self.precomputed, PrecomputedResult | None):
-            raise TypeError(
-                f"task {self.task_id}: precomputed must be a PrecomputedResult, not {type(self.precomputed).__name__}"
-            )
+        """Take what is as good as the declared type; raise for anything else."""
+        fields = TaskChecks(self.task_id)
+        self.args = fields.arguments(self.args)
+        self.source_offsets = fields.numbers("source_offsets", self.source_offsets)
+        if self.binary_path is not None:
+            self.binary_path = fields.argument("binary_path", self.binary_path) or None
+        self.stdin = fields.stdin(self.stdin)
+        self.env = fields.environment(self.env)
+        self.labels = fields.texts("labels", self.labels)
+        self.metadata = fields.keyed("metadata", self.metadata)
+        self.executor = fields.word("executor", self.executor, "write the name of an executor")
+        if self.parent_task_id is not None:
+            self.parent_task_id = fields.word("parent_task_id", self.parent_task_id, "write the id of a task")
+        if self.ok_exit_codes is not None:
+            self.ok_exit_codes = fields.exit_codes(self.ok_exit_codes)
+        given: object = self.precomputed
+        if not isinstance(given, PrecomputedResult | None):
+            raise TypeError(f"task {self.task_id}: precomputed must be a PrecomputedResult, not {type(given).__name__}")
 
-    def _as_list(self, name: str, value: Any) -> list[Any]:
-        if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-            raise TypeError(f"task {self.task_id}: {name} must be a list, not {type(value).__name__}: {value!r}")
-        return list(value)
+    @classmethod
+    def for_records(cls, records: Sequence[Record[Any]], **fields: Unpack[TaskFields]) -> ExecutorTask:
+        """Make a task for several records of a window; its id is made of the first one's.
+
+        `Record.task` does it for a single record and has the example.
+
+        Raises:
+            ValueError: there are no records.
+        """
+        if not records:
+            raise ValueError("for_records needs at least one record")
+        return cls(task_id=records[0].next_task_id(), source_offsets=[record.offset for record in records], **fields)
 
 
-class ExecutorResult(Model, kw_only=True):
-    """What a program left behind: it exited with 0, or, in `on_window_complete` alone, it failed.
+class ProgramOutput(Model, kw_only=True):
+    """What a program wrote.
+
+    `stdout` and `stderr` are text: UTF-8, invalid bytes replaced by U+FFFD, which `stdout_replaced` and
+    `stderr_replaced` say. `stdout_bytes` and `stderr_bytes` are the bytes as they were written. All of them are cut
+    at the executor's caps, which `stdout_truncated` and `stderr_truncated` say.
+
+    `raw_stdout` and `raw_stderr` are held only where the bytes are not UTF-8; read `stdout_bytes` instead.
+    """
+
+    if TYPE_CHECKING:  # each class has them in an order of its own
+        stdout: str
+        stderr: str
+        stdout_truncated: bool
+        stderr_truncated: bool
+        raw_stdout: bytes | None
+        raw_stderr: bytes | None
+
+    _internal: ClassVar[frozenset[str]] = frozenset({"raw_stdout", "raw_stderr"})
+
+    @property
+    def stdout_bytes(self) -> bytes:
+        """Standard output, exactly as it was written.
+
+        >>> text, raw = decode_output(b"\\x1f\\x8b")
+        >>> result = ExecutorResult(
+        ...     task=ExecutorTask(task_id="t", source_offsets=[]), stdout=text, raw_stdout=raw
+        ... )
+        >>> result.stdout_bytes, result.stdout_replaced
+        (b'\\x1f\\x8b', True)
+        """
+        return self.stdout.encode(errors="surrogatepass") if self.raw_stdout is None else self.raw_stdout
+
+    @property
+    def stderr_bytes(self) -> bytes:
+        """Standard error, exactly as it was written."""
+        return self.stderr.encode(errors="surrogatepass") if self.raw_stderr is None else self.raw_stderr
+
+    @property
+    def stdout_replaced(self) -> bool:
+        """Whether `stdout` lacks bytes that are not UTF-8."""
+        return self.raw_stdout is not None
+
+    @property
+    def stderr_replaced(self) -> bool:
+        """Whether `stderr` lacks bytes that are not UTF-8."""
+        return self.raw_stderr is not None
+
+
+class ExecutorResult(ProgramOutput, kw_only=True):
+    """What a program left behind: it exited with one of its `ok_exit_codes`, or, in `on_window_complete`, it failed.
 
     `exit_code` is -1 when a failed program never came to its own end (timeout, launch failure).
-    `stdout` and `stderr` are text (UTF-8, invalid bytes replaced), cut at the executor's caps,
-    which the `_truncated` flags tell. `pid` is None for a precomputed result.
+    `pid` is None for a precomputed result.
     """
 
     task: ExecutorTask
@@ -114,9 +228,11 @@ class ExecutorResult(Model, kw_only=True):
     spawn_seconds: float | None = None
     stdout_truncated: bool = False
     stderr_truncated: bool = False
+    raw_stdout: bytes | None = None
+    raw_stderr: bytes | None = None
 
 
-class ExecutorError(Model, kw_only=True):
+class ExecutorError(ProgramOutput, kw_only=True):
     """Why a task failed: a value, not an exception.
 
     `exit_code` is None when the program never came to its own end (timeout, launch failure), and
@@ -142,6 +258,8 @@ class ExecutorError(Model, kw_only=True):
     attempt: int = 1
     executor: str = ""
     command: list[str] = []
+    raw_stdout: bytes | None = None
+    raw_stderr: bytes | None = None
 
     @property
     def reason(self) -> str:
@@ -149,6 +267,18 @@ class ExecutorError(Model, kw_only=True):
         if self.exception:
             return self.exception
         return f"signal {self.signal}" if self.signal is not None else f"exit code {self.exit_code}"
+
+
+def decode_output(data: bytes) -> tuple[str, bytes | None]:
+    """What a program wrote as text, and `data` itself where that lost something.
+
+    >>> decode_output(b"\\xc3\\xa4"), decode_output(b"\\xc3")
+    (('ä', None), ('\ufffd', b'\\xc3'))
+    """
+    try:
+        return data.decode(), None
+    except UnicodeDecodeError:
+        return data.decode(errors="replace"), data
 
 
 class ErrorAction(StrEnum):

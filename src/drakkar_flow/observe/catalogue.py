@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-__all__ = ["LANE", "METRICS", "OUTLASTING", "Spec"]
+__all__ = ["EXECUTOR", "LANE", "METRICS", "OUTLASTING", "Spec"]
 
 
 class Spec(NamedTuple):
@@ -21,6 +21,8 @@ class Spec(NamedTuple):
     buckets: tuple[float, ...] = ()
 
 
+EXECUTOR = "executor"
+"""The last label of what executors do; the default executor's series are without it."""
 LANE = ("topic", "partition")
 OUTLASTING = frozenset({"suppressed_zombie_deliveries"})
 """What is counted by partition and stays when the partition is taken away, for that is when it is counted."""
@@ -68,7 +70,7 @@ _PROGRESS = {
     "in_flight_records": _gauge("Records handed to the first step and not finished"),
     "in_flight_bytes": _gauge("Bytes in flight: records, outputs of their tasks, payloads and dead letters"),
     "records_finished": _counter("Records that returned all their credit, by worst status", "status"),
-    "records_failed": _counter("Records that a step turned into failures", "kind", "stage"),
+    "records_failed": _counter("Records that failed in a step, each once", "kind", "stage"),
     "record_latency_seconds": _histogram(
         "Seconds from reading a record to its end; records finished together count with the oldest of them",
         (0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600),
@@ -78,25 +80,31 @@ _PROGRESS = {
 }
 
 _TASKS = {
-    "executor_tasks": _counter("Tasks; status is started, completed, failed or cancelled", "status"),
-    "executor_timeouts": _counter("Tasks killed because they ran out of time"),
+    "executor_tasks": _counter("Tasks; status is started, completed, failed or cancelled", "status", EXECUTOR),
+    "executor_timeouts": _counter("Tasks killed because they ran out of time", EXECUTOR),
     "task_retries": _counter("Failed tasks that were run again"),
     "tasks_precomputed": _counter("Tasks that brought their result along"),
     "duplicate_tasks": _counter("Tasks whose id was pending in their partition already"),
     "executor_priority_fn_errors": _counter("Tasks whose priority could not be told"),
-    "executor_children_started": _counter("Long-lived children that were started"),
-    "executor_children_ended": _counter("Long-lived children that ended; outcome is failed or done", "outcome"),
-    "executor_tasks_fallen_back": _counter("Tasks no child could be given, run as a process of their own"),
-    "executor_breaker_state": _gauge("0 while programs are started, 1 while they are not, 0.5 while one probes"),
+    "executor_children_started": _counter("Long-lived children that were started", EXECUTOR),
+    "executor_children_ended": _counter(
+        "Long-lived children that ended; outcome is failed or done", "outcome", EXECUTOR
+    ),
+    "executor_tasks_fallen_back": _counter("Tasks no child could be given, run as a process of their own", EXECUTOR),
+    "executor_breaker_state": _gauge(
+        "0 while programs are started, 1 while they are not, 0.5 while one probes", EXECUTOR
+    ),
+    "executor_output_truncated": _counter("Tasks whose output was cut at its cap", "stream", EXECUTOR),
     "host_shortage": _gauge("1 while the host lacks what a part needs to start programs or threads", "part", "lacks"),
-    "executor_output_truncated": _counter("Tasks whose output was cut at its cap", "stream"),
     "executor_idle_slot_seconds": _counter("Seconds a slot was free while records waited, summed over the slots"),
-    "executor_pool_active": _gauge("Programs that run"),
-    "executor_pool_max": _gauge("Programs that may run at once"),
-    "executor_pool_waiting": _gauge("Tasks that wait for a slot"),
-    "executor_duration_seconds": _histogram("Seconds a program ran", (0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)),
-    "executor_queue_wait_seconds": _histogram("Seconds a task waited for a slot", (*_WAIT, 30, 60)),
-    "executor_spawn_seconds": _histogram("Seconds it took to start a program", _WAIT),
+    "executor_pool_active": _gauge("Programs that run", EXECUTOR),
+    "executor_pool_max": _gauge("Programs that may run at once", EXECUTOR),
+    "executor_pool_waiting": _gauge("Tasks that wait for a slot", EXECUTOR),
+    "executor_duration_seconds": _histogram(
+        "Seconds a program ran", (0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300), EXECUTOR
+    ),
+    "executor_queue_wait_seconds": _histogram("Seconds a task waited for a slot", (*_WAIT, 30, 60), EXECUTOR),
+    "executor_spawn_seconds": _histogram("Seconds it took to start a program", _WAIT, EXECUTOR),
     "batch_duration_seconds": _histogram(
         "Seconds from arranging a window to the end of its last task",
         (0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600),
@@ -144,6 +152,7 @@ _LIFE = {
     "drain_timeout_hit": _counter("Drains that ended with work unfinished"),
     "inflight_at_stop": _gauge("Records unfinished when the last drain ended"),
     "uncommitted_offsets_at_stop": _gauge("Records finished or not, but not committed, when the last drain ended"),
+    "log_lines_lost": _counter("Log lines that could not be written"),
     "runtime_health_state": _gauge("0 healthy, 1 the event loop is late, 2 a partition, the loop or the engine stalls"),
     "runtime_stalls": _counter("Stalls noticed; what is partition, loop or engine", "what"),
     "loop_lag_seconds": _histogram(

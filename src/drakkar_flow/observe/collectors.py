@@ -13,9 +13,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from drakkar_flow.model.record import Lane
-from drakkar_flow.observe.catalogue import METRICS
+from drakkar_flow.observe.catalogue import EXECUTOR, METRICS
 
-__all__ = ["BulkHistogram", "PlainCounter", "RuntimeCollector", "RuntimeGauges", "SharedMetrics"]
+__all__ = ["BulkHistogram", "PlainCounter", "PlainGauge", "RuntimeCollector", "RuntimeGauges", "SharedMetrics"]
 
 
 class PlainCounter(Collector):
@@ -26,7 +26,7 @@ class PlainCounter(Collector):
         self._documentation = documentation
         self._labels = tuple(labels)
         self._lock = Lock()
-        self._series: dict[tuple[str, ...], float] = {} if labels else {(): 0.0}
+        self._series: dict[tuple[str, ...], float] = {(): 0.0} if _has_plain_series(labels) else {}
 
     def inc(self, labels: tuple[str, ...] = (), by: float = 1) -> None:
         """Add `by` to the series of `labels`, which is there from then on."""
@@ -40,16 +40,36 @@ class PlainCounter(Collector):
 
     def describe(self) -> Iterable[Metric]:
         """Name the metric without its samples."""
-        return [CounterMetricFamily(self._name, self._documentation, labels=self._labels)]
+        return [self._family()]
 
     def collect(self) -> Iterable[Metric]:
         """Return the metric with its samples."""
-        family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
+        family = self._family()
         with self._lock:
             series = list(self._series.items())
         for labels, value in series:
             family.add_metric(labels, value)
         return [family]
+
+    def _family(self) -> CounterMetricFamily | GaugeMetricFamily:
+        return CounterMetricFamily(self._name, self._documentation, labels=self._labels)
+
+
+class PlainGauge(PlainCounter):
+    """A gauge whose last label may be missing; safe to use from any thread."""
+
+    def set(self, labels: tuple[str, ...], value: float) -> None:
+        """Set the series of `labels`, which is there from then on."""
+        with self._lock:
+            self._series[labels] = value
+
+    def _family(self) -> GaugeMetricFamily:
+        return GaugeMetricFamily(self._name, self._documentation, labels=self._labels)
+
+
+def _has_plain_series(labels: Sequence[str]) -> bool:
+    """Whether a metric has a series without labels, which is there from the start."""
+    return all(label == EXECUTOR for label in labels)
 
 
 class BulkHistogram(Collector):
@@ -62,7 +82,7 @@ class BulkHistogram(Collector):
         self._bounds = tuple(buckets)
         self._lock = Lock()
         self._series: dict[tuple[str, ...], tuple[list[int], list[float]]] = {}  # labels -> (counts, [sum])
-        if not labels:
+        if _has_plain_series(labels):
             self._series[()] = self._empty()
 
     def observe(self, value: float, labels: tuple[str, ...] = (), count: int = 1) -> None:
@@ -74,10 +94,12 @@ class BulkHistogram(Collector):
             series[0][bisect_left(self._bounds, value)] += count
             series[1][0] += value * count
 
-    def observe_all(self, values: Sequence[float]) -> None:
-        """Count each of `values`; for a histogram without labels."""
+    def observe_all(self, values: Sequence[float], labels: tuple[str, ...] = ()) -> None:
+        """Count each of `values`."""
         with self._lock:
-            counts, total = self._series[()]
+            if labels not in self._series:
+                self._series[labels] = self._empty()
+            counts, total = self._series[labels]
             for value in values:
                 counts[bisect_left(self._bounds, value)] += 1
             total[0] += sum(values)
@@ -107,7 +129,8 @@ class RuntimeGauges(NamedTuple):
     finished (the queued included), `lag` the records beyond what the group has finished. `oldest_s`
     is the age of the oldest unfinished record, `stale_s` the time since a record finished while
     others waited, `spans` the stretches of finished records behind an unfinished one; partitions not
-    assigned are left out of them all.
+    assigned are left out of them all. `executors` has what runs, what waits and the slots of each executor
+    that has a name; the sums include them.
     """
 
     in_flight_records: int = 0
@@ -121,6 +144,7 @@ class RuntimeGauges(NamedTuple):
     queued: Mapping[Lane, int] = {}
     pending: Mapping[Lane, int] = {}
     lag: Mapping[Lane, int] = {}
+    executors: Mapping[str, tuple[int, int, int]] = {}
     oldest_s: Mapping[Lane, float] = {}
     stale_s: Mapping[Lane, float] = {}
     spans: Mapping[Lane, int] = {}
@@ -132,13 +156,13 @@ _GAUGES: dict[str, Callable[[RuntimeGauges], float]] = {
     "oldest_in_flight_seconds": lambda g: max(g.oldest_s.values(), default=0.0),
     "buffered_records": lambda g: sum(g.queued.values()),
     "total_queued": lambda g: sum(g.queued.values()) + g.executor_running + g.executor_waiting,
-    "executor_pool_active": lambda g: g.executor_running,
-    "executor_pool_max": lambda g: g.executor_slots,
-    "executor_pool_waiting": lambda g: g.executor_waiting,
     "offload_running": lambda g: g.offload_running,
     "offload_queued": lambda g: g.offload_queued,
     "runtime_health_state": lambda g: g.health,
 }
+
+_EXECUTOR_GAUGES = ("executor_pool_active", "executor_pool_waiting", "executor_pool_max")
+"""As in `RuntimeGauges.executors`; the default executor's are what the named ones leave of the sums."""
 
 _LANE_GAUGES: dict[str, Callable[[RuntimeGauges], Mapping[Lane, float]]] = {
     "partition_queue_size": lambda g: g.queued,
@@ -163,11 +187,11 @@ class RuntimeCollector(Collector):
     @property
     def names(self) -> frozenset[str]:
         """Which metrics of the catalogue it serves."""
-        return frozenset(_GAUGES) | frozenset(_LANE_GAUGES)
+        return frozenset((*_GAUGES, *_EXECUTOR_GAUGES, *_LANE_GAUGES))
 
     def describe(self) -> Iterable[Metric]:
         """Name the metrics without their samples."""
-        return [self._family(name) for name in (*_GAUGES, *_LANE_GAUGES)]
+        return [self._family(name) for name in (*_GAUGES, *_EXECUTOR_GAUGES, *_LANE_GAUGES)]
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics as they stand now."""
@@ -177,6 +201,13 @@ class RuntimeCollector(Collector):
         for name, value in _GAUGES.items():
             family = self._family(name)
             family.add_metric((), value(gauges))
+            yield family
+        for index, name in enumerate(_EXECUTOR_GAUGES):
+            family = self._family(name)
+            sums = (gauges.executor_running, gauges.executor_waiting, gauges.executor_slots)
+            family.add_metric((), sums[index] - sum(values[index] for values in gauges.executors.values()))
+            for executor, values in gauges.executors.items():
+                family.add_metric((executor,), values[index])
             yield family
         for name, by_lane in _LANE_GAUGES.items():
             family = self._family(name)

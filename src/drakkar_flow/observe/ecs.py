@@ -25,7 +25,9 @@ _NAMES = {
     "child_pid": "process.pid",
     "exit_code": "process.exit_code",
 }
-_LABELS = frozenset({"consumer_group", "cluster_name", "flow", "hook", "task_id", "sink_type", "sink_name"})
+_LABELS = frozenset(
+    {"executor_name", "consumer_group", "cluster_name", "flow", "hook", "task_id", "sink_type", "sink_name"}
+)
 _KAFKA = frozenset({"topic", "partition", "offset", "key"})
 
 

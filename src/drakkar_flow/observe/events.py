@@ -133,7 +133,9 @@ class RecordsFinished(Event, frozen=True):
 class RecordsFailed(Event, frozen=True):
     """A step turned records of a partition into failures; `error` and `label` are the first one's.
 
-    `policy` is where they go: dlq, skip, fail, or pass where they go on.
+    `policy` is where they go: dlq, skip, fail, or pass where they go on; `decided_by` is the setting that says so,
+    where it does. `records` are those that had not failed before, None where all count. `cause` is the failed
+    task's, see `causes`.
     """
 
     kind: str
@@ -144,6 +146,14 @@ class RecordsFailed(Event, frozen=True):
     label: str
     policy: str = "dlq"
     about: About = NOTHING
+    records: int | None = None
+    decided_by: str = ""
+    cause: str = ""
+
+    @property
+    def new(self) -> int:
+        """How many records failed for the first time."""
+        return self.count if self.records is None else self.records
 
 
 class Committed(Event, frozen=True):
@@ -160,9 +170,10 @@ class CommitFailed(Event, frozen=True):
 
 
 class TasksStarted(Event, frozen=True):
-    """Tasks were handed to the executor."""
+    """Tasks were handed to an executor; `executor_name`, here and elsewhere, is empty for the default one."""
 
     count: int
+    executor_name: str = ""
 
 
 class TasksPrecomputed(Event, frozen=True):
@@ -193,6 +204,7 @@ class TaskFinished(Event, frozen=True):
     spawn_s: float
     stdout_truncated: bool = False
     stderr_truncated: bool = False
+    executor_name: str = ""
 
 
 class TasksCompleted(Event, frozen=True):
@@ -200,6 +212,7 @@ class TasksCompleted(Event, frozen=True):
 
     durations_s: tuple[float, ...]
     queue_waits_s: tuple[float, ...]
+    executor_name: str = ""
 
 
 class TaskFellBack(Event, frozen=True):
@@ -208,6 +221,7 @@ class TaskFellBack(Event, frozen=True):
     task_id: str
     reason: str
     offsets: tuple[int, ...] = ()
+    executor_name: str = ""
 
 
 class HookRan(Event, frozen=True):

@@ -20,6 +20,7 @@ class ChildStarted(Event, frozen=True):
 
     child: int
     pid: int
+    executor_name: str = ""
 
 
 class ChildEnded(Event, frozen=True):
@@ -31,6 +32,7 @@ class ChildEnded(Event, frozen=True):
     failed: bool
     requests: int
     lived_s: float
+    executor_name: str = ""
 
 
 class ChildLogged(Event, frozen=True):
@@ -40,6 +42,7 @@ class ChildLogged(Event, frozen=True):
     pid: int
     lines: tuple[str, ...]
     more: int = 0
+    executor_name: str = ""
 
 
 class ExecutorBreakerChanged(Event, frozen=True):
@@ -52,6 +55,7 @@ class ExecutorBreakerChanged(Event, frozen=True):
     failures: int
     reason: str
     executor: str = "persistent"
+    executor_name: str = ""
 
 
 class HostShortage(Event, frozen=True):
@@ -64,6 +68,7 @@ class HostShortage(Event, frozen=True):
     lacks: str
     reason: str
     over: bool = False
+    executor_name: str = ""
 
 
 class HostLimitLow(Event, frozen=True):
@@ -73,9 +78,11 @@ class HostLimitLow(Event, frozen=True):
     allowed: int
     needed: int
     slots: int
+    executor_name: str = ""
 
 
 class ExecutorUnguarded(Event, frozen=True):
     """Programs may outlive this process, should it be killed: nobody is there to end them."""
 
     reason: str
+    executor_name: str = ""

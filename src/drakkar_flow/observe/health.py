@@ -29,10 +29,10 @@ class HealthSnapshot:
     brokers_up: bool = True
     failing_sinks: frozenset[str] = frozenset()
     """The sinks, as `kind:name`, whose last attempt to write failed and is tried again."""
-    unavailable: Mapping[str, str] = field(default_factory=dict)
-    """The executors (`oneshot`, `persistent`) that can't start programs or children, with the reason."""
-    shortages: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    """What the host lacks, by part and resource, with the reason."""
+    unavailable: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """The executors, by name and mode, that can't start programs or children, with the reason."""
+    shortages: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
+    """What the host lacks, by executor, part and resource, with the reason."""
     dead_letters_stalled: bool = False
     stalled: frozenset[str] = field(default_factory=frozenset)
     """What stands still: `partition topic:number`, `loop`, `engine`."""
@@ -56,7 +56,7 @@ def reasons(health: HealthSnapshot) -> list[str]:
     found += [f"sink_{sink}_not_connected" for sink in sorted(health.failing_sinks)]
     if health.unavailable:
         found.append("executor_unavailable")
-    found += sorted({f"host_lacks_{lacks}" for _, lacks in health.shortages})
+    found += sorted({f"host_lacks_{lacks}" for _, _, lacks in health.shortages})
     if health.dead_letters_stalled:
         found.append("dlq_stalled")
     found += [f"{what.replace(' ', '_')}_stalled" for what in sorted(health.stalled)]
@@ -66,7 +66,7 @@ def reasons(health: HealthSnapshot) -> list[str]:
 def readiness(health: HealthSnapshot) -> Answer:
     """200 when the worker is ready, else 503 with the reasons, and `details` in words where there are any.
 
-    >>> readiness(HealthSnapshot(state="running", joined=True, unavailable={"oneshot": "can't start 'jq'"}))
+    >>> readiness(HealthSnapshot(state="running", joined=True, unavailable={("", "oneshot"): "can't start 'jq'"}))
     (503, {'status': 'not_ready', 'reasons': ['executor_unavailable'], 'details': ["can't start 'jq'"]})
     """
     found = reasons(health)
@@ -124,12 +124,13 @@ class Health:
 
     def _set_executor(self, event: xev.ExecutorBreakerChanged) -> None:
         known = self._now.unavailable
-        others = {name: reason for name, reason in known.items() if name != event.executor}
-        reason = known.get(event.executor, event.reason) if event.state == "half_open" else event.reason
-        self._set(unavailable=others if event.state == "closed" else {**others, event.executor: reason})
+        key = (event.executor_name, event.executor)
+        others = {executor: reason for executor, reason in known.items() if executor != key}
+        reason = known.get(key, event.reason) if event.state == "half_open" else event.reason
+        self._set(unavailable=others if event.state == "closed" else {**others, key: reason})
 
     def _set_shortage(self, event: xev.HostShortage) -> None:
-        key = (event.part, event.lacks)
+        key = (event.executor_name, event.part, event.lacks)
         others = {known: reason for known, reason in self._now.shortages.items() if known != key}
         self._set(shortages=others if event.over else {**others, key: event.reason})
 

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-__all__ = ["RepeatLimit"]
+from collections import Counter
+
+__all__ = ["OTHERS", "RepeatLimit"]
+
+Key = tuple[str, ...]
+
+OTHERS = "other causes"
+"""The last part of the key that is shared by what came after `max_keys` others."""
 
 
 class RepeatLimit:
     """Admits each key `burst` times per `interval_s` seconds and counts what it turned away.
 
-    Keys must come from a small set; they are kept. Not thread-safe.
+    So the first of each key is admitted. Of keys that begin with the same part at most `max_keys` are kept; those that
+    come beyond share one. Not thread-safe.
 
     >>> limit = RepeatLimit(burst=1, interval_s=60.0)
-    >>> [limit.admit(("retry",), now) for now in (0.0, 1.0, 2.0, 60.0)]
+    >>> [limit.admit(("retry", "refused"), now) for now in (0.0, 1.0, 2.0, 60.0)]
     [0, None, None, 2]
     """
 
-    def __init__(self, burst: int, interval_s: float) -> None:
+    def __init__(self, burst: int, interval_s: float, max_keys: int = 50) -> None:
         self._burst = burst
         self._interval_s = interval_s
-        self._keys: dict[tuple[str, ...], tuple[float, int, int]] = {}  # key -> (interval began, admitted, turned away)
+        self._max_keys = max_keys
+        self._keys: dict[Key, tuple[float, int, int]] = {}  # key -> (interval began, admitted, turned away)
+        self._sizes: Counter[str] = Counter()
+        self._looked_at: dict[str, float] = {}  # when keys that are over were last looked for, by their first part
 
-    def admit(self, key: tuple[str, ...], now: float) -> int | None:
+    def admit(self, key: Key, now: float) -> int | None:
         """Return None when `key` has had its share, else how often it was turned away since it was last admitted."""
-        began, admitted, turned_away = self._keys.get(key, (now, 0, 0))
+        if key not in self._keys:
+            key = self._place_for(key, now)
+        began, admitted, turned_away = self._keys[key]
         if now - began >= self._interval_s:
             began, admitted = now, 0
         if admitted >= self._burst:
@@ -31,7 +44,7 @@ class RepeatLimit:
         self._keys[key] = (began, admitted + 1, 0)
         return turned_away
 
-    def turned_away(self, now: float | None = None) -> dict[tuple[str, ...], int]:
+    def turned_away(self, now: float | None = None) -> dict[Key, int]:
         """Return what was turned away and not told yet, by key, and forget it.
 
         With `now`, only of keys whose interval is over.
@@ -45,3 +58,24 @@ class RepeatLimit:
             began, admitted, _ = self._keys[key]
             self._keys[key] = (began, admitted, 0)
         return waiting
+
+    def _place_for(self, key: Key, now: float) -> Key:
+        """Make room for a new key; returns the one that counts it."""
+        group = key[0]
+        due = now - self._looked_at.get(group, -self._interval_s) >= self._interval_s / 10
+        if self._sizes[group] >= self._max_keys and due:
+            self._looked_at[group] = now
+            for old in [old for old, state in self._keys.items() if old[0] == group and self._is_over(state, now)]:
+                del self._keys[old]
+                self._sizes[group] -= 1
+        if self._sizes[group] >= self._max_keys:
+            key = (group, OTHERS)
+            if key in self._keys:
+                return key
+        self._keys[key] = (now, 0, 0)
+        self._sizes[group] += 1
+        return key
+
+    def _is_over(self, state: tuple[float, int, int], now: float) -> bool:
+        began, _, turned_away = state
+        return not turned_away and now - began >= self._interval_s

@@ -10,6 +10,7 @@ from drakkar_flow.model.task import ExecutorError
 from drakkar_flow.observe import attempts, vitals
 from drakkar_flow.observe import events as ev
 from drakkar_flow.observe import executor_events as xev
+from drakkar_flow.observe.causes import cause_of, cause_of_task
 
 __all__ = ["LINES", "Level", "Line"]
 
@@ -19,7 +20,7 @@ Level = Literal["debug", "info", "warning", "error"]
 class Line(NamedTuple):
     """One log line: `expect` tells the operator what happens next.
 
-    Lines of one event with the same `key` count as repetitions; a key of None is never limited.
+    Lines of one event with the same `key` and `cause` count as repetitions; a key of None is never limited.
     """
 
     level: Level
@@ -27,6 +28,7 @@ class Line(NamedTuple):
     fields: dict[str, Any]
     expect: str = ""
     key: tuple[str, ...] | None = None
+    cause: str = ""
 
 
 _NAMED = 10  # partitions, at most, in lines about trouble
@@ -55,11 +57,11 @@ def _broker(e: ev.BrokerStateChanged) -> Line:
     if e.up:
         return Line("info", "broker_up", {"reason": e.reason} if e.reason else {}, key=())
     expect = "reading and committing resume by themselves when a broker answers"
-    return Line("warning", "broker_down", {"reason": e.reason}, expect, ())
+    return Line("warning", "broker_down", {"reason": e.reason}, expect, (), cause_of(e.reason))
 
 
 def _consumer_error(e: ev.ConsumerError) -> Line:
-    return Line("warning", "consumer_error", {"error": e.error}, "the consumer goes on", ())
+    return Line("warning", "consumer_error", {"error": e.error}, "the consumer goes on", (), cause_of(e.error))
 
 
 def _assigned(e: ev.PartitionsAssigned) -> Line:
@@ -89,8 +91,10 @@ _ROUTES = {
 
 def _records_failed(e: ev.RecordsFailed) -> Line:
     fields = {"kind": e.kind, "stage": e.stage, "topic": e.lane[0], "partition": e.lane[1], **e.about.fields()}
-    fields |= {"count": e.count, "label": e.label, "error": e.error}
-    return Line("warning", "records_failed", fields, _ROUTES.get(e.policy, _ROUTES["dlq"]), (e.kind, e.stage))
+    cause = e.cause or cause_of(e.error)
+    fields |= {"count": e.count, "label": e.label, "error": e.error, "cause": cause}
+    expect = f"given up: skipped ({e.decided_by})" if e.decided_by else _ROUTES.get(e.policy, _ROUTES["dlq"])
+    return Line("warning", "records_failed", fields, expect, (e.kind, e.stage), cause)
 
 
 def _committed(e: ev.Committed) -> Line:
@@ -99,7 +103,8 @@ def _committed(e: ev.Committed) -> Line:
 
 def _commit_failed(e: ev.CommitFailed) -> Line:
     expect = "it is tried again; until then a restart would read finished records again"
-    return Line("warning", "commit_failed", {"partitions": _names(e.lanes[:_NAMED]), "error": e.error}, expect, ())
+    fields = {"partitions": _names(e.lanes[:_NAMED]), "error": e.error}
+    return Line("warning", "commit_failed", fields, expect, (), cause_of(e.error))
 
 
 _STDERR = 2048  # characters of its end
@@ -111,12 +116,12 @@ def _task_failed(e: attempts.TaskFailed) -> Line:
     if e.key is not None:
         fields["key"] = e.key[:_KEY].decode(errors="backslashreplace")
     expect = "it is tried again where executor.retry says so, else on_error decides what becomes of it"
-    return Line("warning", "executor_task_failed", fields, expect, (e.error.kind,))
+    return Line("warning", "executor_task_failed", fields, expect, (e.error.kind,), cause_of_task(e.error))
 
 
 def _error(error: ExecutorError) -> dict[str, Any]:
     """What ran, how it ended and what it complained about."""
-    fields: dict[str, Any] = {"kind": error.kind, "executor": error.executor}
+    fields: dict[str, Any] = {"kind": error.kind, "executor": error.executor, "executor_name": error.task.executor}
     fields |= {"program": error.command[0] if error.command else "", "pid": error.pid}
     fields |= {"exit_code": error.exit_code, "signal": error.signal, "error": error.reason}
     fields |= {"duration_s": round(error.duration_seconds, 3), "stderr": error.stderr[-_STDERR:]}
@@ -134,7 +139,8 @@ def _retries_exhausted(e: attempts.RetriesExhausted) -> Line:
     fields = {**e.about.fields(), "task_id": e.task_id, "attempts": e.attempts}
     if e.error is not None:
         fields |= _error(e.error)
-    return Line("warning", "max_retries_exceeded", fields, expect, ())
+    cause = cause_of_task(e.error) if e.error is not None else ""
+    return Line("warning", "max_retries_exceeded", fields, expect, (), cause)
 
 
 def _task_retried(e: attempts.TaskRetried) -> Line:
@@ -143,41 +149,54 @@ def _task_retried(e: attempts.TaskRetried) -> Line:
 
 
 def _task_fell_back(e: ev.TaskFellBack) -> Line:
-    fields = {"task_id": e.task_id, "offsets": list(e.offsets), "reason": e.reason}
-    return Line("warning", "executor_task_fell_back", fields, "it runs as a process of its own", ())
+    fields = {"task_id": e.task_id, **_named(e), "offsets": list(e.offsets), "reason": e.reason}
+    return Line("warning", "executor_task_fell_back", fields, "it runs as a process of its own", (), cause_of(e.reason))
+
+
+def _named(
+    e: ev.TaskFellBack
+    | xev.ChildStarted
+    | xev.ChildEnded
+    | xev.ChildLogged
+    | xev.ExecutorBreakerChanged
+    | xev.HostShortage
+    | xev.HostLimitLow,
+) -> dict[str, Any]:
+    return {"executor_name": e.executor_name} if e.executor_name else {}
 
 
 def _child_started(e: xev.ChildStarted) -> Line:
-    return Line("debug", "executor_child_started", {"child": e.child, "child_pid": e.pid}, key=())
+    return Line("debug", "executor_child_started", {**_named(e), "child": e.child, "child_pid": e.pid}, key=())
 
 
 def _child_ended(e: xev.ChildEnded) -> Line:
-    fields: dict[str, Any] = {"child": e.child, "child_pid": e.pid, "requests": e.requests, "reason": e.reason}
+    fields: dict[str, Any] = {**_named(e), "child": e.child, "child_pid": e.pid}
+    fields |= {"requests": e.requests, "reason": e.reason}
     fields["lived_s"] = round(e.lived_s, 3)
     if not e.failed:
         return Line("info", "executor_child_ended", fields, key=())
     expect = "what it had failed with this reason; another is started after a pause"
-    return Line("warning", "executor_child_failed", fields, expect, ())
+    return Line("warning", "executor_child_failed", fields, expect, (), cause_of(e.reason))
 
 
 def _child_logged(e: xev.ChildLogged) -> Line:
-    fields: dict[str, Any] = {"child": e.child, "child_pid": e.pid, "text": "\n".join(e.lines)}
+    fields: dict[str, Any] = {**_named(e), "child": e.child, "child_pid": e.pid, "text": "\n".join(e.lines)}
     if e.more:
         fields["more_lines"] = e.more
-    return Line("info", "executor_child_stderr", fields, key=(str(e.child),))
+    return Line("info", "executor_child_stderr", fields, key=(e.executor_name, str(e.child)))
 
 
 def _breaker(e: xev.ExecutorBreakerChanged) -> Line:
-    fields = {"executor": e.executor, "state": e.state, "failures": e.failures, "reason": e.reason}
+    fields = {**_named(e), "mode": e.executor, "state": e.state, "failures": e.failures, "reason": e.reason}
     if e.state == "open":
         what = "child" if e.executor == "persistent" else "program"
         expect = f"no {what} is started but one now and then to see whether it works; tasks wait, or fall back"
-        return Line("error", "executor_breaker_open", fields, expect, (e.executor,))
+        return Line("error", "executor_breaker_open", fields, expect, (e.executor,), cause_of(e.reason))
     return Line("info", f"executor_breaker_{e.state}", fields, key=(e.executor,))
 
 
 def _host_shortage(e: xev.HostShortage) -> Line:
-    fields = {"part": e.part, "lacks": e.lacks}
+    fields = {**_named(e), "part": e.part, "lacks": e.lacks}
     if e.over:
         return Line("info", "host_shortage_over", fields, key=(e.part, e.lacks))
     expect = "no task fails by it: starts are tried again with growing pauses until the host has what they need"
@@ -185,7 +204,7 @@ def _host_shortage(e: xev.HostShortage) -> Line:
 
 
 def _host_limit_low(e: xev.HostLimitLow) -> Line:
-    fields = {"limit": e.limit, "allowed": e.allowed, "needed": e.needed, "slots": e.slots}
+    fields = {**_named(e), "limit": e.limit, "allowed": e.allowed, "needed": e.needed, "slots": e.slots}
     expect = f"{e.slots} programs run at once, and more wait; raise the limit, or lower executor.max_executors"
     return Line("warning", "host_limit_low", fields, expect)
 
@@ -211,8 +230,11 @@ _AFTER_HOOK = {
 def _hook_ran(e: ev.HookRan) -> Line | None:
     if not e.error:
         return None
-    fields = {"hook": e.hook, **e.about.fields(), "error": e.error, **_stack(e.exception)}
-    return Line("error", "handler_hook_failed", fields, _AFTER_HOOK.get(e.hook, _WHERE_ANSWERED), (e.hook,))
+    fields = {"hook": e.hook, **e.about.fields(), "error": e.error}
+    if e.exception is not None and (e.exception.__traceback__ is not None or str(e.exception) != e.error):
+        fields |= _stack(e.exception)
+    expect = _AFTER_HOOK.get(e.hook, _WHERE_ANSWERED)
+    return Line("error", "handler_hook_failed", fields, expect, (e.hook,), cause_of(e.error))
 
 
 def _periodic_ran(e: ev.PeriodicRan) -> Line | None:
@@ -221,7 +243,8 @@ def _periodic_ran(e: ev.PeriodicRan) -> Line | None:
     fields = {"name": e.name, "error": e.error, **_stack(e.exception)}
     if e.stopped:
         return Line("error", "periodic_task_stopped", fields, "it is not run any more; everything else goes on")
-    return Line("error", "periodic_task_failed", fields, "it is run again after its interval", (e.name,))
+    expect = "it is run again after its interval"
+    return Line("error", "periodic_task_failed", fields, expect, (e.name,), cause_of(e.error))
 
 
 def _annotation_dropped(e: ev.AnnotationDropped) -> Line:
@@ -236,13 +259,14 @@ def _stack(exception: BaseException | None) -> dict[str, Any]:
 
 def _delivery_retried(e: ev.DeliveryRetried) -> Line:
     fields = {**_sink(e), "attempt": e.attempt, "delay_s": round(e.delay_s, 3), "error": e.error}
-    return Line("warning", "sink_delivery_retry", fields, "tried again after delay_s", (e.sink_type, e.sink_name))
+    of = (e.sink_type, e.sink_name)
+    return Line("warning", "sink_delivery_retry", fields, "tried again after delay_s", of, cause_of(e.error))
 
 
 def _deliveries_failed(e: ev.DeliveriesFailed) -> Line:
     expect = "the sink's failure route decides: dead letter, skip or stop"
     fields = {**_sink(e), "attempts": e.attempts, "error": e.error}
-    return Line("error", "sink_delivery_failed", fields, expect, (e.sink_type, e.sink_name))
+    return Line("error", "sink_delivery_failed", fields, expect, (e.sink_type, e.sink_name), cause_of(e.error))
 
 
 def _deliveries_skipped(e: ev.DeliveriesSkipped) -> Line:
@@ -271,7 +295,7 @@ def _dead_letter_failed(e: ev.DeadLetterFailed) -> Line:
         else "tried again; until then their offsets are not committed and would be read again after restart"
     )
     fields = {**e.about.fields(), "count": e.count, "error": e.error}
-    return Line("error", "dlq_send_failed", fields, expect, (str(e.dropped),))
+    return Line("error", "dlq_send_failed", fields, expect, (str(e.dropped),), cause_of(e.error))
 
 
 def _suppressed(e: ev.DeliveriesSuppressed) -> Line:
@@ -291,12 +315,14 @@ def _stalled(e: vitals.Stalled) -> Line:
     if e.lane is not None:
         fields |= {"topic": e.lane[0], "partition": e.lane[1], "offset": e.offset}
         fields |= {"waits_for": e.waits_for}
-    return Line("error", f"{e.what}_stalled", {**fields, "stacks": dict(e.stacks)}, _STALLS[e.what], ())
+    cause = _name(e.lane) if e.lane is not None else ""
+    return Line("error", f"{e.what}_stalled", {**fields, "stacks": dict(e.stacks)}, _STALLS[e.what], (), cause)
 
 
 def _stall_ended(e: vitals.StallEnded) -> Line:
     lane = {"topic": e.lane[0], "partition": e.lane[1]} if e.lane is not None else {}
-    return Line("info", f"{e.what}_moves_again", {**lane, "after_s": round(e.after_s, 3)}, key=())
+    cause = _name(e.lane) if e.lane is not None else ""
+    return Line("info", f"{e.what}_moves_again", {**lane, "after_s": round(e.after_s, 3)}, key=(), cause=cause)
 
 
 def _drained(e: ev.DrainFinished) -> Line:

@@ -7,10 +7,10 @@ application does.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
@@ -20,11 +20,15 @@ from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from drakkar_flow.errors import Problem, StartupError
+from drakkar_flow.kernel.redaction import mask
+from drakkar_flow.observe import console
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.ecs import to_ecs
 from drakkar_flow.observe.events import Event
 from drakkar_flow.observe.limit import RepeatLimit
 from drakkar_flow.observe.lines import LINES, Line
+from drakkar_flow.observe.output import FileTarget, LogOutput, StreamTarget
+from drakkar_flow.observe.values import plain_line
 from drakkar_flow.observe.vitals import LoopAnswered
 
 __all__ = ["LogListener", "LoggingHandle", "configure_logging"]
@@ -32,18 +36,35 @@ __all__ = ["LogListener", "LoggingHandle", "configure_logging"]
 _HEAD = ("timestamp", "level", "event")
 _MAX_TEXT = 4096
 _MAX_STACK = 16 * 1024
+_CHATTY = (
+    *("httpx", "httpcore", "urllib3", "requests", "aiohttp", "h2", "hpack", "websockets", "grpc"),
+    *(
+        "pymongo",
+        "motor",
+        "asyncpg",
+        "psycopg",
+        "psycopg2",
+        "redis",
+        "sqlalchemy",
+        "elasticsearch",
+        "elastic_transport",
+    ),
+    *("aiokafka", "kafka", "confluent_kafka", "pika", "aio_pika", "boto3", "botocore", "aiobotocore", "s3transfer"),
+    *("azure", "google", "opensearch", "cassandra", "asyncio", "concurrent", "charset_normalizer", "filelock"),
+)
+"""Loggers of libraries, client libraries above all, that write a line or more per request: WARNING unless asked for."""
 
 
 class LoggingHandle:
     """Undoes a `configure_logging`: `close` gives the program back the logging it had, and closes the file."""
 
-    def __init__(self, handler: logging.Handler, level: int) -> None:
-        root = logging.getLogger()
+    def __init__(self, handler: logging.Handler, levels: Mapping[str, int]) -> None:
         self._handler = handler
-        self._level_before = root.level
+        self._levels_before = {name: logging.getLogger(name).level for name in levels}
         self._structlog_before = structlog.get_config() if structlog.is_configured() else None
-        root.addHandler(handler)
-        root.setLevel(level)
+        logging.getLogger().addHandler(handler)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
     def close(self) -> None:
         """Flush and undo; safe to call twice."""
@@ -51,7 +72,8 @@ class LoggingHandle:
         if self._handler not in root.handlers:
             return
         root.removeHandler(self._handler)
-        root.setLevel(self._level_before)
+        for name, level in self._levels_before.items():
+            logging.getLogger(name).setLevel(level)
         self._handler.close()
         structlog.reset_defaults()
         if self._structlog_before is not None:
@@ -60,7 +82,7 @@ class LoggingHandle:
 
 def configure_logging(
     level: str = "INFO",
-    format: Literal["json", "console"] = "json",  # noqa: A002  # the configuration's name for it
+    format: Literal["auto", "json", "console"] = "auto",  # noqa: A002  # the configuration's name for it
     output: str = "stderr",
     *,
     worker_id: str,
@@ -68,15 +90,21 @@ def configure_logging(
     cluster_name: str = "",
     service_version: str = "",
     fields: Literal["plain", "ecs"] = "plain",
+    levels: Mapping[str, str] | None = None,
+    redact: Callable[[str], str] = mask,
+    on_lost: Callable[[], object] | None = None,
 ) -> LoggingHandle:
     """Send all log lines of this process, structlog's and the standard library's, to `output`.
 
-    `output` is `stderr`, `stdout` or a file, in whose path `{worker_id}` and `{cluster_name}` are
-    filled in; the file is appended to, its directories are made, and it is opened anew when a
-    log rotation moved it. `json` writes one object per line: timestamp (ISO 8601, UTC), level,
-    event, then service_name, service_version, worker_id, consumer_group, cluster_name and what
-    the line brings along, or with `fields` `ecs` the same by the names of the Elastic Common
-    Schema; `console` is for people. Lines below `level` are dropped.
+    `output` is `stderr`, `stdout` or a file, in whose path `{worker_id}` and `{cluster_name}` are filled in; the file
+    is appended to. A line that can't be written is dropped, and `on_lost` called.
+
+    `json` writes one object per line, in UTF-8: timestamp (ISO 8601, UTC), level, event, who wrote it, and what the
+    line brings along, with `fields` `ecs` by the names of the Elastic Common Schema; `console` is for people; `auto`
+    is `console` at a terminal, else `json`. Every text passes `redact`.
+
+    Lines below `level` are dropped, those of single loggers below theirs in `levels` (`root` is the rest). Loggers of
+    client libraries are at WARNING unless named there, or set to a level of their own before.
 
     Raises:
         StartupError: when the file can't be opened; exit code 2.
@@ -88,19 +116,16 @@ def configure_logging(
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    handler = _open(output, {"worker_id": worker_id, "cluster_name": cluster_name})
-    handler.setFormatter(
-        ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder()],
-            processors=[ProcessorFormatter.remove_processors_meta, *_rendering(format, fields, handler, who)],
-        )
-    )
-    threshold = logging.getLevelNamesMapping()[level.upper()]
-    handle = LoggingHandle(handler, threshold)
+    handler = LogOutput(_target(output, {"worker_id": worker_id, "cluster_name": cluster_name}), on_lost)
+    foreign: list[Processor] = [*shared, structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder()]
+    rendering = _rendering(_wanted(format, output), fields, who, redact)
+    handler.setFormatter(ProcessorFormatter(foreign_pre_chain=foreign, processors=rendering))
+    thresholds = _thresholds(level, levels or {})
+    handle = LoggingHandle(handler, thresholds)
     structlog.configure(
         processors=[*shared, ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        wrapper_class=structlog.make_filtering_bound_logger(min(thresholds.values())),
         context_class=dict,
         cache_logger_on_first_use=False,  # a cached logger would outlive the handle
     )
@@ -108,10 +133,11 @@ def configure_logging(
 
 
 class LogListener:
-    """Writes the lines of `lines.LINES` to `logger`, each kind at most `burst` times per `interval_s` seconds.
+    """Writes the lines of `lines.LINES` to `logger`, at most `burst` of each cause per `interval_s` seconds.
 
-    What was held back is told as `suppressed` on the next line of the kind, or else by a line
-    `lines_suppressed` when the interval is over, at `close` at the latest. Texts are cut at 4 KiB.
+    So the first line of each cause is always written; of causes beyond 50 of an event, those of all together. What was
+    held back is in `suppressed` of the next line with the same cause, or else in a line `lines_suppressed` when the
+    interval is over, at `close` at the latest. Texts are cut at 4 KiB.
     """
 
     def __init__(
@@ -138,14 +164,14 @@ class LogListener:
         fields = line.fields
         if line.key is not None:
             with self._lock:
-                suppressed = self._limit.admit((line.event, *line.key), self._clock())
+                suppressed = self._limit.admit((line.event, *line.key, line.cause), self._clock())
             if suppressed is None:
                 return
             if suppressed:
                 fields = {**fields, "suppressed": suppressed}
         if line.expect:
             fields = {**fields, "expect": line.expect}
-        fields = {name: _legible(value) if isinstance(value, str) else value for name, value in fields.items()}
+        fields = {name: _cut(value) if isinstance(value, str) else value for name, value in fields.items()}
         getattr(self._logger, line.level)(line.event, **fields)
 
     def close(self) -> None:
@@ -155,8 +181,9 @@ class LogListener:
     def _tell_held_back(self, now: float | None) -> None:
         with self._lock:
             waiting = self._limit.turned_away(now)
-        for (event, *key), count in waiting.items():
-            self._logger.info("lines_suppressed", of=event, key=key, suppressed=count)
+        for (event, *key, cause), count in waiting.items():
+            named = {name: value for name, value in (("key", key), ("cause", cause)) if value}
+            self._logger.info("lines_suppressed", of=event, **named, suppressed=count)
 
     def _writer(self, describe: Callable[[Any], Line | None]) -> Callable[[Event], None]:
         def write(event: Event) -> None:
@@ -167,52 +194,66 @@ class LogListener:
         return write
 
 
-def _open(output: str, names: Mapping[str, str]) -> logging.Handler:
+def _target(output: str, names: Mapping[str, str]) -> FileTarget | StreamTarget:
     if output in ("stderr", "stdout"):
-        return logging.StreamHandler(getattr(sys, output))
+        return StreamTarget(output, getattr(sys, output))
     for name, value in names.items():
         output = output.replace(f"{{{name}}}", value.replace("/", "_") or "none")
-    path = Path(output)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return WatchedFileHandler(path, encoding="utf-8", errors="backslashreplace")
+        return FileTarget(Path(output))
     except OSError as exc:
         problem = Problem("logging.output", f"can't write {output}: {exc.strerror}", "name a file this user may write")
         raise StartupError([problem], exit_code=2) from exc
 
 
-def _rendering(format_: str, fields: str, handler: logging.Handler, who: Mapping[str, str]) -> list[Processor]:
-    if format_ == "console":
-        colors = isinstance(handler, logging.StreamHandler) and handler.stream.isatty()
-        # The default formatter of exceptions prints local variables, secrets included.
-        return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)]
+def _thresholds(level: str, levels: Mapping[str, str]) -> dict[str, int]:
+    """The level of each logger that gets one; "" is the root."""
+    numbers = logging.getLevelNamesMapping()
+    unset = [name for name in _CHATTY if logging.getLogger(name).level == logging.NOTSET]
+    thresholds = {"": numbers[level.upper()]} | {name: max(logging.WARNING, numbers[level.upper()]) for name in unset}
+    return thresholds | {"" if name == "root" else name: numbers[each.upper()] for name, each in levels.items()}
+
+
+def _wanted(format_: str, output: str) -> str:
+    """`json`, `console`, or `colors` for the console of a terminal."""
+    stream = getattr(sys, output) if output in ("stderr", "stdout") else None
+    is_terminal = stream is not None and stream.isatty()
+    if format_ == "json" or (format_ == "auto" and not is_terminal):
+        return "json"
+    return "colors" if is_terminal and not os.environ.get("NO_COLOR") else "console"
+
+
+def _rendering(format_: str, fields: str, who: Mapping[str, str], redact: Callable[[str], str]) -> list[Processor]:
+    plain: list[Processor] = [
+        ProcessorFormatter.remove_processors_meta,
+        *([_name_error] if fields == "ecs" and format_ == "json" else []),
+        structlog.processors.format_exc_info,
+        _cut_stack,
+        lambda _, __, line: plain_line(line, redact),
+    ]
+    if format_ != "json":
+        return [*plain, lambda _, __, line: console.render(line, color=format_ == "colors")]
 
     def arrange(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
         head = {name: line.pop(name) for name in _HEAD if name in line}
         return {**head, **{name: value for name, value in who.items() if value}, **line}
 
     renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
-    if fields == "plain":
-        return [structlog.processors.format_exc_info, _cut_stack, arrange, renderer]
-    told: list[Processor] = [_name_error, structlog.processors.format_exc_info, _cut_stack, arrange]
-    return [*told, lambda _, __, line: to_ecs(line), renderer]
+    names: list[Processor] = [] if fields == "plain" else [lambda _, __, line: to_ecs(line)]
+    return [*plain, arrange, *names, renderer]
 
 
-def _legible(text: str) -> str:
-    """Text that can be written and is not too long: its start, and how much is missing."""
-    if len(text) > _MAX_TEXT:
-        text = f"{text[:_MAX_TEXT]} ... ({len(text) - _MAX_TEXT} characters more)"
-    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+def _cut(text: str) -> str:
+    """The start of a text that is too long, and how much is missing."""
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]} ... ({len(text) - _MAX_TEXT} characters more)"
 
 
 def _cut_stack(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
     """Leave the middle out of a stack that is too long: frames may be many, and an error's text megabytes."""
     stack = line.get("exception")
-    if isinstance(stack, str):
-        if len(stack) > _MAX_STACK:
-            half = _MAX_STACK // 2
-            stack = f"{stack[:half]}\n... ({len(stack) - 2 * half} characters left out)\n{stack[-half:]}"
-        line["exception"] = stack.encode(errors="backslashreplace").decode()
+    if isinstance(stack, str) and len(stack) > _MAX_STACK:
+        half = _MAX_STACK // 2
+        line["exception"] = f"{stack[:half]}\n... ({len(stack) - 2 * half} characters left out)\n{stack[-half:]}"
     return line
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from threading import Lock
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -23,7 +24,14 @@ from drakkar_flow.observe import events as ev
 from drakkar_flow.observe import executor_events as xev
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.catalogue import LANE, METRICS, OUTLASTING, Spec
-from drakkar_flow.observe.collectors import BulkHistogram, PlainCounter, RuntimeCollector, RuntimeGauges, SharedMetrics
+from drakkar_flow.observe.collectors import (
+    BulkHistogram,
+    PlainCounter,
+    PlainGauge,
+    RuntimeCollector,
+    RuntimeGauges,
+    SharedMetrics,
+)
 
 __all__ = ["Metrics", "user_metrics"]
 
@@ -54,7 +62,7 @@ class Metrics:
         self.registry.register(self._runtime)
         self._counters: dict[str, PlainCounter] = {}
         self._gauges: dict[str, Gauge] = {}
-        self._breakers: dict[str, float] = {}
+        self._breaker_states: dict[str, dict[str, float]] = {}
         self._histograms: dict[str, BulkHistogram] = {}
         for name, spec in METRICS.items():
             if name not in self._runtime.names:
@@ -69,6 +77,9 @@ class Metrics:
             case "counter":
                 self._counters[name] = PlainCounter(PREFIX + name, spec.help, spec.labels)
                 self.registry.register(self._counters[name])
+            case "gauge" if name == "executor_breaker_state":
+                self._breakers = PlainGauge(PREFIX + name, spec.help, spec.labels)
+                self.registry.register(self._breakers)
             case "gauge":
                 self._gauges[name] = Gauge(PREFIX + name, spec.help, spec.labels, registry=self.registry)
             case "histogram":
@@ -117,17 +128,20 @@ class Metrics:
         bus.listen(ev.RecordsFinished, self._on_finished)
         bus.listen(ev.RecordsFailed, self._on_failed)
         bus.listen(ev.Committed, self._on_committed)
+        bus.listen(vitals.LogLineLost, lambda _: self._count("log_lines_lost"))
         bus.listen(ev.CommitFailed, lambda _: self._count("commit_failures"))
-        bus.listen(ev.TasksStarted, lambda e: self._count("executor_tasks", "started", by=e.count))
+        bus.listen(ev.TasksStarted, lambda e: self._count("executor_tasks", "started", *_of(e), by=e.count))
         bus.listen(ev.TasksPrecomputed, lambda e: self._count("tasks_precomputed", by=e.count))
         bus.listen(ev.TaskFinished, self._on_task_finished)
         bus.listen(ev.DuplicateTasks, lambda e: self._count("duplicate_tasks", by=e.count))
         bus.listen(ev.TasksCompleted, self._on_tasks_completed)
-        bus.listen(ev.TaskFellBack, lambda _: self._count("executor_tasks_fallen_back"))
-        bus.listen(xev.ChildStarted, lambda _: self._count("executor_children_started"))
-        bus.listen(xev.ChildEnded, lambda e: self._count("executor_children_ended", "failed" if e.failed else "done"))
-        bus.listen(xev.ExecutorBreakerChanged, self._on_breaker)
-        bus.listen(xev.HostShortage, self._on_host_shortage)
+        bus.listen(ev.TaskFellBack, lambda e: self._count("executor_tasks_fallen_back", *_of(e)))
+        bus.listen(xev.ChildStarted, lambda e: self._count("executor_children_started", *_of(e)))
+        bus.listen(
+            xev.ChildEnded,
+            lambda e: self._count("executor_children_ended", "failed" if e.failed else "done", *_of(e)),
+        )
+        self._listen_to_troubles(bus)
         bus.listen(attempts.TaskRetried, lambda _: self._count("task_retries"))
         bus.listen(ev.HookRan, self._on_hook_ran)
         bus.listen(ev.HooksRan, self._on_hooks_ran)
@@ -198,7 +212,7 @@ class Metrics:
             self._observe("record_latency_seconds", event.oldest_latency_s, count=finished)
 
     def _on_failed(self, event: ev.RecordsFailed) -> None:
-        self._count("records_failed", event.kind, event.stage, by=event.count)
+        self._count("records_failed", event.kind, event.stage, by=event.new)
         if event.kind == "decode":
             self._count_lane("message_parse_failures", event.lane, event.count)
 
@@ -207,26 +221,34 @@ class Metrics:
             self._count_lane("offsets_committed", lane, 1)
 
     def _on_task_finished(self, event: ev.TaskFinished) -> None:
-        self._count("executor_tasks", event.status)
-        self._observe("executor_duration_seconds", event.duration_s)
-        self._observe("executor_queue_wait_seconds", event.queue_wait_s)
+        of = _of(event)
+        self._count("executor_tasks", event.status, *of)
+        if event.status != "cancelled":
+            self._observe("executor_duration_seconds", event.duration_s, *of)
+        self._observe("executor_queue_wait_seconds", event.queue_wait_s, *of)
         if event.spawn_s > 0:
-            self._observe("executor_spawn_seconds", event.spawn_s)
+            self._observe("executor_spawn_seconds", event.spawn_s, *of)
         if event.kind == "timeout":
-            self._count("executor_timeouts")
+            self._count("executor_timeouts", *of)
         if event.stdout_truncated:
-            self._count("executor_output_truncated", "stdout")
+            self._count("executor_output_truncated", "stdout", *of)
         if event.stderr_truncated:
-            self._count("executor_output_truncated", "stderr")
+            self._count("executor_output_truncated", "stderr", *of)
 
     def _on_tasks_completed(self, event: ev.TasksCompleted) -> None:
-        self._count("executor_tasks", "completed", by=len(event.durations_s))
-        self._histograms["executor_duration_seconds"].observe_all(event.durations_s)
-        self._histograms["executor_queue_wait_seconds"].observe_all(event.queue_waits_s)
+        of = _of(event)
+        self._count("executor_tasks", "completed", *of, by=len(event.durations_s))
+        self._histograms["executor_duration_seconds"].observe_all(event.durations_s, of)
+        self._histograms["executor_queue_wait_seconds"].observe_all(event.queue_waits_s, of)
+
+    def _listen_to_troubles(self, bus: Bus) -> None:
+        bus.listen(xev.ExecutorBreakerChanged, self._on_breaker)
+        bus.listen(xev.HostShortage, self._on_host_shortage)
 
     def _on_breaker(self, event: xev.ExecutorBreakerChanged) -> None:
-        self._breakers[event.executor] = _BREAKER[event.state]
-        self._gauges["executor_breaker_state"].set(max(self._breakers.values()))
+        known = self._breaker_states.setdefault(event.executor_name, {})
+        known[event.executor] = _BREAKER[event.state]
+        self._breakers.set(_of(event), max(known.values()))
 
     def _on_host_shortage(self, event: xev.HostShortage) -> None:
         self._gauges["host_shortage"].labels(event.part, event.lacks).set(not event.over)
@@ -295,6 +317,11 @@ class Metrics:
             known = any((it.name, it.type, it.documentation) == same for it in self.registry.collect())
             return None if known else error
         return None
+
+
+def _of(event: Any) -> tuple[str, ...]:
+    """The label of an event's executor; that of the default one has none."""
+    return (event.executor_name,) if event.executor_name else ()
 
 
 def user_metrics(handler: object) -> dict[str, MetricWrapperBase]:

@@ -36,6 +36,7 @@ class Totals:
     tasks_started: int = 0
     tasks_completed: int = 0
     tasks_failed: int = 0
+    tasks_cancelled: int = 0
     tasks_precomputed: int = 0
     task_retries: int = 0
     hook_errors: int = 0
@@ -173,7 +174,7 @@ class Statistics:
             self._record_latency.add(event.oldest_latency_s, count)
 
     def _on_failed(self, event: ev.RecordsFailed) -> None:
-        self._totals.records_failed += event.count
+        self._totals.records_failed += event.new
 
     def _on_committed(self, event: ev.Committed) -> None:
         self._committed.update(event.offsets)
@@ -188,6 +189,9 @@ class Statistics:
         self._totals.tasks_precomputed += event.count
 
     def _on_task_finished(self, event: ev.TaskFinished) -> None:
+        if event.status == "cancelled":  # it was given up: nothing finished, and it has no duration
+            self._totals.tasks_cancelled += 1
+            return
         if event.status == "failed":
             self._totals.tasks_failed += 1
         else:

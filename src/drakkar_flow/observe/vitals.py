@@ -5,7 +5,7 @@ from __future__ import annotations
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.events import Event
 
-__all__ = ["Idled", "LoopAnswered", "StallEnded", "Stalled"]
+__all__ = ["Idled", "LogLineLost", "LoopAnswered", "StallEnded", "Stalled"]
 
 
 class Idled(Event, frozen=True):
@@ -34,6 +34,10 @@ class Stalled(Event, frozen=True):
     offset: int = -1
     waits_for: str = ""
     stacks: tuple[tuple[str, str], ...] = ()
+
+
+class LogLineLost(Event, frozen=True):
+    """A log line could not be written."""
 
 
 class StallEnded(Event, frozen=True):

@@ -96,6 +96,10 @@ class Bridge:
         except (Exception, asyncio.CancelledError) as exc:
             self._report(exc)
 
+    def report(self, exc: BaseException) -> None:
+        """Report a bug of ours, from any thread."""
+        self._report(exc)
+
     def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """Start a coroutine on the loop; the future has its result and cancels it.
 

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import traceback
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
 
-from drakkar_flow.model.outcome import Delivery, Failure, FailureKind, Hold
+from drakkar_flow.errors import BatchFailed, DecodeError, RoutingError, SinkMisconfigured, SinkRejected
+from drakkar_flow.kernel.brake import Cause, normalised
+from drakkar_flow.model.outcome import Blame, Delivery, Failure, FailureKind, Hold
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.about import About
 
-__all__ = ["about", "by_lane", "describe", "failure_of", "is_cancelled"]
+__all__ = ["about", "by_lane", "cause_of", "describe", "failure_of", "is_cancelled", "located", "root_cause"]
 
 _STACK_LIMIT = 8192
+_LIBRARY: Final = str(Path(__file__).parents[1])
+_MISCALLS: Final = ("Missing required argument", "Unexpected keyword argument", "Extra positional arguments")
+"""How a task or a payload refuses arguments it does not have."""
+_HINT: Final = ": write source_offsets=[record.offset], or make the task with record.task(args=[...])"
 
 
 def failure_of(
@@ -26,10 +35,33 @@ def failure_of(
         stage=stage,
         error=describe(error),
         holds=tuple(holds),
+        detail=getattr(error, "detail", ""),
         exception_class=f"{type(error).__module__}.{type(error).__qualname__}",
         stacktrace=stack,
         task_id=task_id,
+        blame=_blame(kind, error),
+        cause=_cause(error),
     )
+
+
+def cause_of(failure: Failure) -> Cause:
+    """What a failure has in common with all others that one mistake makes."""
+    step = failure.stage if failure.proof == "" else failure.proof
+    return Cause(step, failure.kind, failure.cause or normalised(failure.error), failure.blame is Blame.FLOW)
+
+
+def _blame(kind: FailureKind, error: BaseException) -> Blame:
+    if isinstance(error, BatchFailed) and error.failures:  # of a batch that failed for the same reason
+        error = next(iter(error.failures.values()))
+    if isinstance(error, SinkMisconfigured | RoutingError):
+        return Blame.FLOW
+    return Blame.OUTAGE if kind is FailureKind.SINK and not isinstance(error, SinkRejected) else Blame.RECORD
+
+
+def _cause(error: BaseException) -> str:
+    inner = error.__cause__ if isinstance(error, DecodeError) else None  # its text names the record
+    error = inner or error
+    return f"{type(error).__qualname__}: {normalised(describe(error))}"
 
 
 def about(items: Iterable[Delivery | Failure]) -> About:
@@ -49,8 +81,52 @@ def describe(error: BaseException) -> str:
     >>> describe(ValueError("no date")), describe(TimeoutError()), describe(KeyError("date")), describe(SystemExit(2))
     ('no date', 'TimeoutError', "KeyError: 'date'", 'SystemExit: 2')
     """
-    name, text = type(error).__name__, str(error)
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception as broken:  # an exception's own text may depend on a broken value
+        text = f"{name}, whose text raises {type(broken).__name__}"
     return f"{name}: {text}" if text and isinstance(error, KeyError | SystemExit) else text or name
+
+
+def located(hook: str, function: Callable[..., Any] | None, error: BaseException) -> BaseException:
+    """Replace an error of our own classes, or of what a hook returned, by one line with the place in the user's code.
+
+    What is raised by the user's code itself is returned as it is, for its stack says more.
+    """
+    if not isinstance(error, TypeError | ValueError):
+        return error
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = not frames or frames[-1].filename.startswith(_LIBRARY)
+    text = str(error)
+    if not (ours or text.startswith(_MISCALLS)):
+        return error
+    theirs = [frame for frame in frames if not frame.filename.startswith(_LIBRARY)]
+    place = f"{theirs[-1].filename}:{theirs[-1].lineno}" if theirs else _defined_at(function)
+    if text == "Missing required argument 'source_offsets'":
+        text += _HINT
+    if text.startswith(hook):
+        return TypeError(f"{text} ({place})")
+    return TypeError(f"{hook} at {place}: {text}")
+
+
+def _defined_at(function: Callable[..., Any] | None) -> str:
+    code = getattr(inspect.unwrap(getattr(function, "__func__", function)), "__code__", None) if function else None
+    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else repr(function)
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The first error of a chain of errors.
+
+    >>> try:
+    ...     raise RuntimeError("error closing the sink") from OSError("no space left")
+    ... except RuntimeError as error:
+    ...     root_cause(error)
+    OSError('no space left')
+    """
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def is_cancelled() -> bool:

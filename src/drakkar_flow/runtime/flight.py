@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
@@ -56,6 +56,7 @@ class Flight:
         self._fenced: set[Assignment] = set()
         self._batches: dict[Assignment, deque[tuple[int, int, float]]] = {}  # (first, last, when read), until finished
         self._finished_at: dict[Assignment, float] = {}  # until it is fenced
+        self._aside: Counter[tuple[Assignment, int]] = Counter()
         self.records = 0
         self.size = 0
         self.finished = 0
@@ -65,11 +66,14 @@ class Flight:
         """How many more records may enter; as many as fit, if they become as large as those before them."""
         if self.is_full:
             return 0
-        limit = self._max_records
+        moving = self.records - len(
+            self._aside
+        )  # those set aside are bounded by their bytes, and nobody waits for them
+        left = self._max_records - moving
         if self._pace is not None:
-            limit = min(limit, self._pace.limit(now=time.monotonic(), in_flight=self.records, finished=self.finished))
+            left = min(left, self._pace.limit(now=time.monotonic(), in_flight=moving, finished=self.finished) - moving)
         mean = max(self._mean, self.size / self.records if self.records else 0.0)
-        return max(0, min(limit - self.records, 1 + int((self._max_size - self.size) / mean)))
+        return max(0, min(left, 1 + int((self._max_size - self.size) / mean)))
 
     @property
     def is_full(self) -> bool:
@@ -134,17 +138,39 @@ class Flight:
         deadline = time.monotonic() + timeout_s
         with self._changed:
             self._waiting += 1
-            while (left := sum(self._open.get(assignment, 0) for assignment in assignments)) > 0:
+            while self._left(assignments) - self._held_back(assignments) > 0:
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
                     break
                 self._changed.wait(remaining)
             self._waiting -= 1
-        return left
+            return self._left(assignments)
+
+    def _left(self, assignments: Collection[Assignment]) -> int:
+        return sum(self._open.get(assignment, 0) for assignment in assignments)
+
+    def _held_back(self, assignments: Collection[Assignment]) -> int:
+        return sum(assignment in assignments for assignment, _ in self._aside) if self._aside else 0
+
+    def set_aside(self, records: Iterable[Record]) -> None:
+        """Note records that nobody is to wait for: they finish later, or not at all."""
+        with self._changed:
+            self._aside.update(((record.lane, record.epoch), record.offset) for record in records)
+            self._changed.notify_all()
+
+    def take_back(self, records: Iterable[Record]) -> None:
+        """Note that records set aside are on their way again."""
+        with self._changed:
+            self._aside -= Counter(((record.lane, record.epoch), record.offset) for record in records)
 
     def end(self) -> None:
         """Note that nothing more will enter: the flow ends when what is in flight has finished."""
         self._ending = True
+
+    @property
+    def ending(self) -> bool:
+        """Whether nothing more will enter."""
+        return self._ending
 
     @property
     def draining(self) -> bool:

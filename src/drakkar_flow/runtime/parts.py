@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from drakkar_flow.config.delivery import SinkConfig
+from drakkar_flow.config.executor import ProgramConfig
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.kernel.backoff import Backoff
@@ -55,9 +56,13 @@ class Parts:
     executor: Executor | None
     intake: ExecutorIntake | None
     ended: Callable[[], None]
+    programs: Mapping[str, ProgramConfig] = field(default_factory=dict)
+    """The configuration of every executor by name; empty is that of the configuration alone."""
     track: Track = field(default_factory=Track)
     pending: PendingTasks = field(default_factory=PendingTasks)
     workers: list[Worker] = field(default_factory=list)
     task_backoff: Backoff | None = None
     """Pauses between the attempts of a task, in place of the configuration's."""
+    brake_hold_s: float | None = None
+    """How long the brake holds failures back, in place of the configuration's."""
     dlq_backoff: Backoff = _DLQ_BACKOFF

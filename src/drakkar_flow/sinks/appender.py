@@ -1,16 +1,18 @@
-"""Appends whole lines to the files of one directory; synchronous, for one thread at a time."""
+"""Appends whole lines to the files of one directory, or replaces files; synchronous, for one thread at a time."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import os
+import secrets
 import stat
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from drakkar_flow.errors import SinkError, SinkRejected
+from drakkar_flow.errors import SinkError, SinkMisconfigured, SinkRejected
 
 __all__ = ["Appender"]
 
@@ -18,6 +20,7 @@ MAX_OPEN_FILES = 64
 
 _UNUSABLE = frozenset({errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR})
 """What opening fails with when the path itself is wrong, not the disk."""
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
 
 
 class Appender:
@@ -42,22 +45,39 @@ class Appender:
 
         Raises:
             SinkRejected: the path leaves the base directory or can't be a file's.
+            SinkMisconfigured: this user may not write there.
             SinkError: the file can't be written; what was written of the lines is gone again.
         """
         target = self._resolve(path)
-        try:
-            self._append(self._descriptor(target), b"".join([line + b"\n" for line in lines]))
-        except OSError as error:
-            kind = SinkRejected if error.errno in _UNUSABLE else SinkError
-            raise kind(f"{path}: {error.strerror or error}") from error
+        with _reported(path):
+            try:
+                self._append(self._descriptor(target), b"".join([line + b"\n" for line in lines]))
+            except OSError:
+                self._forget(target)  # the descriptor may be stale: the next append opens the file anew
+                raise
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Make `data` the whole content of `path`; parent directories are made.
+
+        Raises:
+            SinkRejected: as `append`.
+            SinkError: the file can't be written; what was there before still is.
+        """
+        target = self._resolve(path)
+        with _reported(path):
+            self._replace(Path(target), data)
 
     def close(self) -> None:
         """Close all files; safe to call twice."""
         while self._open_files:
-            os.close(self._open_files.popitem()[1])
+            _close(self._open_files.popitem()[1])
+
+    def _forget(self, target: str) -> None:
+        if (descriptor := self._open_files.pop(target, None)) is not None:
+            _close(descriptor)
 
     def _resolve(self, path: str) -> str:
-        if not isinstance(path, str) or not path or "\0" in path:
+        if not isinstance(path, str) or not path or "\0" in path or not _has_bytes(path):
             raise SinkRejected(f"{path!r} is no path of a file")
         if Path(path).is_absolute() or ".." in Path(path).parts:
             raise SinkRejected(f"{path!r} leaves the base directory: give a relative path without '..'")
@@ -72,31 +92,52 @@ class Appender:
         """The open file of `target`, unless somebody moved or removed it since."""
         descriptor = self._open_files.pop(target, None)
         if descriptor is not None and not _is_same(descriptor, target):
-            os.close(descriptor)
+            _close(descriptor)
             descriptor = None
         if descriptor is None:
             descriptor = self._open(Path(target))
         self._open_files[target] = descriptor
         if len(self._open_files) > MAX_OPEN_FILES:
-            os.close(self._open_files.popitem(last=False)[1])
+            _close(self._open_files.popitem(last=False)[1])
         return descriptor
 
     def _open(self, target: Path) -> int:
-        missing = [each for each in (target, *target.parents) if not each.exists()]
-        target.parent.mkdir(parents=True, exist_ok=True)
+        missing = _make_parents(target)
         # O_RDWR: to see the last byte; and unlike O_WRONLY it does not wait for the reader of a named pipe.
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(target, flags, 0o644)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise OSError(errno.EINVAL, "not a regular file")
-            if self._fsync:
-                for each in missing:
-                    _sync_directory(each.parent)
+            self._sync_parents(missing)
         except OSError:
             os.close(descriptor)
             raise
         return descriptor
+
+    def _replace(self, target: Path, data: bytes) -> None:
+        missing = _make_parents(target)
+        if target.exists() and not target.is_file():
+            raise OSError(errno.EINVAL, "not a regular file")
+        part = target.with_name(f".drakkar-{secrets.token_hex(8)}")
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            try:
+                _write_all(descriptor, data)
+                if self._fsync:
+                    os.fdatasync(descriptor)
+            finally:
+                os.close(descriptor)
+            part.replace(target)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
+        self._sync_parents({target, *missing})
+
+    def _sync_parents(self, made: Iterable[Path]) -> None:
+        if self._fsync:
+            for each in made:
+                _sync_directory(each.parent)
 
     def _append(self, descriptor: int, data: bytes) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -113,6 +154,36 @@ class Appender:
                 raise
         finally:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+@contextmanager
+def _reported(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        text = f"{path}: {error.strerror or error}"
+        if error.errno in _FORBIDDEN:
+            raise SinkMisconfigured(text, "let this user write below sinks.filesystem.*.base_path") from error
+        raise (SinkRejected if error.errno in _UNUSABLE else SinkError)(text) from error
+
+
+def _close(descriptor: int) -> None:
+    with suppress(OSError):  # of a file system that is gone; everything written is synced already
+        os.close(descriptor)
+
+
+def _has_bytes(path: str) -> bool:
+    try:
+        return bool(os.fsencode(path))
+    except UnicodeEncodeError:
+        return False
+
+
+def _make_parents(target: Path) -> list[Path]:
+    """Make the directories above a file; gives what did not exist, the file included."""
+    missing = [each for each in (target, *target.parents) if not each.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return missing
 
 
 def _is_same(descriptor: int, target: str) -> bool:

@@ -1,13 +1,29 @@
-"""The client libraries of sinks, which only those install who have such a sink."""
+"""The client libraries of sinks: how they are imported, and what of their errors may be shown."""
 
 from __future__ import annotations
 
+import errno
+import re
+import sqlite3
 from importlib import import_module
 from typing import Any
 
+from drakkar_flow.config.urls import secrets_of
 from drakkar_flow.errors import Problem, StartupError
+from drakkar_flow.kernel.redaction import MASK
 
-__all__ = ["require"]
+__all__ = ["client_words", "never", "refused_url", "require", "unusable"]
+
+_SHORT = 4
+_NEVER = frozenset(
+    {
+        *(errno.EACCES, errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR),
+        *(errno.EPERM, errno.EROFS),
+    }
+)
+_NEVER_CODES = frozenset(
+    {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
+)
 
 
 def require(module: str, where: str, extra: str) -> Any:
@@ -21,3 +37,42 @@ def require(module: str, where: str, extra: str) -> Any:
     except ImportError as error:
         remedy = f'install it with: pip install "drakkar-flow[{extra}]"'
         raise StartupError([Problem(where, f"the package {module} is missing", remedy)], exit_code=2) from error
+
+
+def client_words(error: BaseException, url: str = "") -> str:
+    """A client's error as text, without the secrets of the URL it was given.
+
+    >>> client_words(OSError("no route to joe:pw12@db"), "postgres://joe:pw12@db/app")
+    'OSError: no route to ********@db'
+    """
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:  # an error's own text may depend on a broken value
+        return type(error).__name__
+    for secret in sorted(filter(None, set(secrets_of(url))), key=len, reverse=True):
+        pattern = re.escape(secret)
+        text = re.sub(pattern if len(secret) >= _SHORT else rf"(?<!\w){pattern}(?!\w)", MASK, text)
+    return text
+
+
+def unusable(where: str, what: str, remedy: str, *, for_good: bool) -> StartupError:
+    """The error of a target that can't be used: `for_good` (exit code 2) ends the start, else it is tried again (1)."""
+    return StartupError([Problem(where, what, remedy)], exit_code=2 if for_good else 1)
+
+
+def never(error: OSError | sqlite3.Error) -> bool:
+    """Whether a path stays unusable until somebody changes something, unlike a full disk.
+
+    >>> never(FileExistsError(errno.EEXIST, "File exists")), never(OSError(errno.ENOSPC, "No space left on device"))
+    (True, False)
+    """
+    if isinstance(error, OSError):
+        return error.errno in _NEVER
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _NEVER_CODES
+
+
+def refused_url(where: str, error: BaseException) -> StartupError:
+    """The error of a URL that the client does not take: its words may repeat a secret, so they are not shown."""
+    what = f"the client library does not take this URL ({type(error).__name__})"
+    remedy = "check its parameters, the numbers in it, and that user and password are percent-encoded"
+    return unusable(where, what, remedy, for_good=True)

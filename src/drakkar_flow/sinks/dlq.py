@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from drakkar_flow.errors import BatchFailed, SinkError
+from drakkar_flow.kernel.redaction import mask
 from drakkar_flow.model.outcome import Failure
 from drakkar_flow.sinks.kafka_client import TooLarge, producer_config
-from drakkar_flow.sinks.letters import Letter, dead_letter_messages
+from drakkar_flow.sinks.letters import MINIMAL, Letter, dead_letter_messages
 from drakkar_flow.sinks.producer import KafkaWriter
 
-__all__ = ["DeadLetterQueue"]
+__all__ = ["DeadLetterQueue", "redacted"]
 
-SMALLER_BYTES = (64 * 1024, 0)
+SMALLER_BYTES = (64 * 1024, 0, MINIMAL)
 """The values that a letter is cut to, one after the other, when the broker finds it too large."""
 
 
@@ -28,6 +31,8 @@ class DeadLetterQueue:
         brokers: bootstrap servers.
         client_config: further librdkafka producer properties.
         delivery_timeout_s: seconds after which a letter that no broker acknowledged counts as failed.
+        include_server_detail: whether letters carry what a sink's target answered.
+        redact: applied to the texts of a letter that tell of the failure, see `redacted`.
     """
 
     def __init__(
@@ -37,8 +42,12 @@ class DeadLetterQueue:
         client_config: Mapping[str, Any] | None = None,
         *,
         delivery_timeout_s: float = 30.0,
+        include_server_detail: bool = True,
+        redact: Callable[[str], str] = mask,
     ) -> None:
+        self._redact = redact
         config = producer_config(brokers, client_config or {}, delivery_timeout_s=delivery_timeout_s)
+        self._include_server_detail = include_server_detail
         self._writer = KafkaWriter("dlq", topic, config)
 
     async def connect(self) -> None:
@@ -57,11 +66,19 @@ class DeadLetterQueue:
             BatchFailed: some failures, by index, were not written whole; the others are durable.
             SinkNotConnected: before `connect`, or after `close`.
         """
+        failures = [_safely_redacted(failure, self._redact) for failure in failures]
         now_s = time.time()
+        if not self._include_server_detail:
+            failures = [msgspec.structs.replace(failure, detail="") for failure in failures]
         owners: list[tuple[int, int]] = []
         letters: list[Letter] = []
+        broken: dict[int, SinkError] = {}
         for index, failure in enumerate(failures):
-            made = dead_letter_messages(failure, now_s)
+            try:
+                made = dead_letter_messages(failure, now_s)
+            except Exception as exc:  # a bug: the letters of others must not wait for it
+                broken[index] = SinkError(f"the letter can't be made: {exc!r}")
+                continue
             letters += made
             owners += [(index, number) for number in range(len(made))]
         failed = await self._send(letters)
@@ -74,8 +91,8 @@ class DeadLetterQueue:
             for position in large:
                 del failed[position]
             failed |= {large[index]: error for index, error in (await self._send(smaller)).items()}
-        if failed:
-            raise BatchFailed({owners[position][0]: error for position, error in sorted(failed.items())})
+        if failed or broken:
+            raise BatchFailed(broken | {owners[position][0]: error for position, error in sorted(failed.items())})
 
     async def close(self) -> None:
         """Write what waits, within the delivery timeout; safe to call twice and before `connect`."""
@@ -85,3 +102,41 @@ class DeadLetterQueue:
         return await self._writer.write(
             [{"value": letter.value, "key": letter.key, "headers": letter.headers} for letter in letters]
         )
+
+
+def redacted(failure: Failure, redact: Callable[[str], str]) -> Failure:
+    """The failure with all texts about it redacted, its program's stderr and arguments too; data stays as it is.
+
+    >>> from drakkar_flow.model.outcome import FailureKind
+    >>> failure = Failure(kind=FailureKind.HOOK, stage="arrange", error="no login at http://joe:pw@host", holds=())
+    >>> redacted(failure, mask).error
+    'no login at http://********@host'
+    """
+    error = failure.task
+    if error is not None:
+        task = msgspec.structs.replace(error.task, args=_masked(error.task.args, redact))
+        error = msgspec.structs.replace(
+            error,
+            task=task,
+            stderr=_masked(error.stderr, redact),
+            exception=_masked(error.exception, redact),
+            command=_masked(error.command, redact),
+        )
+    texts = {name: _masked(getattr(failure, name), redact) for name in ("error", "stacktrace", "detail")}
+    return msgspec.structs.replace(failure, task=error, **texts)
+
+
+def _safely_redacted(failure: Failure, redact: Callable[[str], str]) -> Failure:
+    try:
+        return redacted(failure, redact)
+    except Exception:  # a task that a handler has spoiled; its texts must not get out all the same
+        return msgspec.structs.replace(
+            failure, task=None, error=_masked(failure.error, redact), stacktrace="", detail=""
+        )
+
+
+def _masked(value: Any, redact: Callable[[str], str]) -> Any:
+    """A text, or the texts of a list, redacted; what a handler made otherwise stays as it is."""
+    if isinstance(value, list):
+        return [_masked(each, redact) for each in value]
+    return redact(value) if isinstance(value, str) else value

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import anyio.to_thread
 
 from drakkar_flow.config.sinks import FilesystemSinkConfig
-from drakkar_flow.errors import BatchFailed, Problem, SinkError, SinkNotConnected, SinkRejected, StartupError
+from drakkar_flow.errors import BatchFailed, SinkNotConnected, SinkRejected
 from drakkar_flow.model.codec import encode
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.payload import FilePayload
 from drakkar_flow.model.record import Record
 from drakkar_flow.sinks.appender import Appender
 from drakkar_flow.sinks.base import SinkSpec
+from drakkar_flow.sinks.clients import never, unusable
 from drakkar_flow.sinks.threads import in_thread
 
-__all__ = ["SPEC", "FileSink"]
+__all__ = ["SPEC", "FileSink", "entry_of"]
 
 
 class FileSink:
     """Appends one line per payload to files below `base_path`.
 
     Models, structs, mappings and lists become one JSON line. Text and bytes are written as they
-    are and may hold no line break. The lines of a batch that go to the same file are written at
-    once, in order, all of them or none; with `fsync: batch` they are on the disk when `write_batch`
-    returns. Paths that leave the directory (absolute, `..`, symbolic links) are rejected.
+    are and may hold no line break, unless their format is `file`: then they replace the whole file.
+    The lines of a batch that go to the same file are written at once, in order, all of them or none;
+    with `fsync: batch` they are on the disk when `write_batch` returns. Paths that leave the directory
+    (absolute, `..`, symbolic links) are rejected.
 
     Args:
         name: the instance's name under `sinks.filesystem`.
@@ -46,7 +50,7 @@ class FileSink:
         """Make the directory if it is missing and prove that files can be made in it.
 
         Raises:
-            StartupError: the directory can't be made or written (exit code 1).
+            StartupError: the directory can't be written for now (exit code 1), or is no directory or not ours (2).
         """
         if self._appender is None:
             self._appender = await anyio.to_thread.run_sync(self._prepare, limiter=self._one_at_a_time)
@@ -77,35 +81,60 @@ class FileSink:
             with tempfile.TemporaryFile(dir=base):
                 pass
         except OSError as error:
-            what = f"files can't be made in {base}: {error.strerror or error}"
-            remedy = "give a directory that this user may write"
-            raise StartupError([Problem(f"sinks.filesystem.{self._name}.base_path", what, remedy)]) from error
+            where, what = f"sinks.filesystem.{self._name}.base_path", f"files can't be made in {base}: {error.strerror}"
+            raise unusable(where, what, "give a directory that this user may write", for_good=never(error)) from error
         return Appender(base, fsync=self._settings.fsync == "batch")
 
 
 def _write(appender: Appender, batch: Sequence[Delivery]) -> dict[int, Exception]:
     failures: dict[int, Exception] = {}
-    files: dict[str, list[tuple[int, bytes]]] = {}
+    files: dict[str, list[_Entry]] = {}
     for index, delivery in enumerate(batch):
         try:
-            line = _line(delivery.payload.data)
-            files.setdefault(delivery.payload.path, []).append((index, line))
+            entry = entry_of(index, delivery.payload)
+            path = delivery.payload.path
+            files.setdefault(os.fspath(path) if isinstance(path, os.PathLike) else path, []).append(entry)
         except SinkRejected as error:
             failures[index] = error
         except Exception as error:  # encoding runs the user's serializers, which may raise anything
             failures[index] = SinkRejected(f"the payload can't be encoded: {type(error).__name__}: {error}")
     for path, entries in files.items():
-        try:
-            appender.append(path, [line for _, line in entries])
-        except SinkError as error:
-            failures |= {index: error for index, _ in entries}
+        for whole, run in groupby(entries, key=lambda entry: entry.whole):
+            parts = list(run)
+            try:
+                if whole:
+                    appender.replace(path, parts[-1].data)
+                else:
+                    appender.append(path, [entry.data for entry in parts])
+            except Exception as error:  # whatever it is, it is about this file
+                failures |= {entry.position: error for entry in parts}
     return failures
+
+
+class _Entry(NamedTuple):
+    position: int
+    whole: bool
+    data: bytes
+
+
+def entry_of(position: int, payload: FilePayload) -> _Entry:
+    """What a payload adds to its file.
+
+    Raises:
+        SinkRejected: there is no such format, or a line holds a line break.
+        TypeError, ValueError: the data has no JSON form.
+    """
+    if payload.format == "file":
+        return _Entry(position, whole=True, data=encode(payload.data))
+    if payload.format != "line":
+        raise SinkRejected(f"there is no format {payload.format!r}; choose line or file")
+    return _Entry(position, whole=False, data=_line(payload.data))
 
 
 def _line(data: Any) -> bytes:
     line = encode(data)
     if b"\n" in line or b"\r" in line:
-        raise SinkRejected("the text holds a line break, so it can't be one line; send it inside a mapping")
+        raise SinkRejected('the text holds a line break; send it inside a mapping, or as a file with format="file"')
     return line
 
 

@@ -15,7 +15,7 @@ from drakkar_flow.sinks.base import SinkSpec
 from drakkar_flow.sinks.kafka_client import Outgoing, producer_config
 from drakkar_flow.sinks.producer import KafkaWriter
 
-__all__ = ["SPEC", "KafkaSink"]
+__all__ = ["SPEC", "KafkaSink", "message_of"]
 
 MAX_IN_FLIGHT = 8
 MAX_BATCH = 2000
@@ -64,7 +64,7 @@ class KafkaSink:
         positions: list[int] = []
         for position, delivery in enumerate(batch):
             try:
-                messages.append(_message(delivery.payload))
+                messages.append(message_of(delivery.payload))
                 positions.append(position)
             except Exception as error:  # encoding runs the user's serializers, which may raise anything
                 failures[position] = SinkRejected(f"the payload can't be encoded: {type(error).__name__}: {error}")
@@ -78,12 +78,19 @@ class KafkaSink:
         await self._writer.close()
 
 
-def _message(payload: KafkaPayload) -> Outgoing:
+def message_of(payload: KafkaPayload) -> Outgoing:
+    """The arguments with which the client produces a payload.
+
+    Raises:
+        TypeError, ValueError: the data has no JSON form, or a header's name holds NUL.
+    """
     key = payload.key
     if key is not None and type(key) is not bytes:
         key = key.encode() if isinstance(key, str) else bytes(memoryview(key))
     message: Outgoing = {"value": encode(payload.data), "key": key}
     if payload.headers is not None:
+        if any("\0" in name for name in dict(payload.headers)):
+            raise ValueError("a header's name holds the character NUL, where the client would cut it")
         message["headers"] = payload.headers
     if payload.partition is not None:
         message["partition"] = payload.partition

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
@@ -10,7 +11,9 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from drakkar_flow.errors import Problem, SinkError, SinkRejected, StartupError
+from drakkar_flow.errors import Problem, SinkError, SinkMisconfigured, SinkRejected, StartupError
+from drakkar_flow.kernel.bisection import Bisection
+from drakkar_flow.kernel.redaction import MASK, is_sensitive
 from drakkar_flow.librdkafka import let_go
 
 __all__ = ["KafkaClient", "Outgoing", "TooLarge", "portions", "producer_config"]
@@ -20,6 +23,7 @@ Outgoing = dict[str, Any]
 `partition` and `timestamp` only when they are set. The client adds keys of its own."""
 
 CONNECT_TIMEOUT_S = 10.0
+_SLICE_S = 1.0
 PURGE_TIMEOUT_S = 5.0
 FLUSH_GRACE_S = 10.0
 """How long after delivery_timeout_s a flush may still run: librdkafka looks for expired messages once a second."""
@@ -36,11 +40,30 @@ _SPENT = frozenset({KafkaError._FATAL, KafkaError._STATE, KafkaError._MSG_TIMED_
 _TOO_LARGE = frozenset(
     {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError._QUEUE_FULL}  # noqa: SLF001
 )
-_REJECTED = frozenset(
+_TOGETHER = frozenset(
     {
-        KafkaError.INVALID_RECORD,
-        KafkaError.INVALID_MSG,
-        KafkaError.INVALID_TIMESTAMP,
+        *(KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_RECORD),
+        *(KafkaError.INVALID_MSG, KafkaError.INVALID_TIMESTAMP, KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT),
+        *(KafkaError.POLICY_VIOLATION, KafkaError.INVALID_REQUEST, KafkaError.UNKNOWN),
+    }
+)
+"""By these a broker refuses all messages that came in one request, though one of them is the reason."""
+_MISCONFIGURED = frozenset(
+    {
+        *(KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.TOPIC_EXCEPTION),  # noqa: SLF001
+        *(KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED),
+        *(KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, KafkaError.INVALID_REQUIRED_ACKS),
+    }
+)
+"""About the topic and our rights, whatever the message."""
+_LOGIN = frozenset(
+    {
+        *(KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED),  # noqa: SLF001
+        *(KafkaError.UNSUPPORTED_SASL_MECHANISM, KafkaError.ILLEGAL_SASL_STATE),
+    }
+)
+_REJECTED = _TOGETHER - {KafkaError.UNKNOWN} | frozenset(
+    {
         KafkaError._INVALID_ARG,  # noqa: SLF001
         KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
     }
@@ -134,7 +157,10 @@ class KafkaClient:
         self._given_up: list[Producer] = []
         self._slots: list[Callable[[KafkaError, Any], None]] = []
         self._errors: dict[int, SinkError] = {}
+        self._together: set[int] = set()
+        self._sending: Sequence[Outgoing] = []
         self._last_error = ""
+        self._refuses_login = False
 
     def connect(self) -> None:
         """Make the producer and prove that the topic is there; blocks up to 10 s, or the delivery timeout if shorter.
@@ -152,7 +178,7 @@ class KafkaClient:
             producer = self._open()
         except (KafkaException, TypeError, ValueError) as error:
             remedy = "see librdkafka's CONFIGURATION.md for the properties"
-            raise self._startup_error("client_config", _text(error), remedy, exit_code=2) from error
+            raise self._startup_error("client_config", self._shown(_text(error)), remedy, exit_code=2) from None
         try:
             self._check_topic(producer, min(CONNECT_TIMEOUT_S, self._delivery_timeout_s))
         except BaseException:
@@ -168,13 +194,7 @@ class KafkaClient:
         max_count = min(MAX_PORTION, int(self._config["queue.buffering.max.messages"]))
         max_bytes = int(self._config["queue.buffering.max.kbytes"]) * 1024 // 2
         for start, stop in portions(messages, max_count, max_bytes):
-            failed |= {start + index: error for index, error in self._send(messages[start:stop]).items()}
-        if len(messages) > 1:
-            # A broker refuses a request as a whole: only alone does a message show that it is too large itself.
-            for index in [index for index, error in failed.items() if isinstance(error, TooLarge)]:
-                del failed[index]
-                for error in self._send([messages[index]]).values():
-                    failed[index] = error
+            failed |= {start + index: error for index, error in self._send_apart(messages[start:stop]).items()}
         return failed
 
     def poll(self) -> None:
@@ -196,12 +216,7 @@ class KafkaClient:
 
     def _check_topic(self, producer: Producer, timeout_s: float) -> None:
         brokers = self._config["bootstrap.servers"]
-        try:
-            error = producer.list_topics(self.topic, timeout=timeout_s).topics[self.topic].error
-        except KafkaException as failure:
-            self.poll()
-            what = f"the brokers at {brokers} do not answer: {self._last_error or _text(failure)}"
-            raise self._startup_error("brokers", what, "start them, or mend the address") from failure
+        error = self._metadata(producer, timeout_s)
         if error is None or error.code() == KafkaError.LEADER_NOT_AVAILABLE:
             return
         if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
@@ -211,12 +226,55 @@ class KafkaClient:
         what = f"topic {self.topic!r} can't be used: {error.str()}"
         raise self._startup_error("topic", what, "mend its name, or allow this client to describe and write it", 2)
 
+    def _metadata(self, producer: Producer, timeout_s: float) -> KafkaError | None:
+        """What the brokers say of the topic; asks in slices, so that a login that they refuse ends the wait."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                found = producer.list_topics(self.topic, timeout=max(0.1, min(_SLICE_S, left)))
+                error: KafkaError | None = found.topics[self.topic].error
+                return error
+            except KafkaException as failure:
+                self.poll()
+                brokers, words = self._config["bootstrap.servers"], self._shown(self._last_error or _text(failure))
+                if self._refuses_login:
+                    what = f"the brokers at {brokers} refuse the login: {words}"
+                    raise self._startup_error("security", what, "check mechanism, user and password", 2) from failure
+                if left <= _SLICE_S:
+                    what = f"the brokers at {brokers} do not answer: {words}"
+                    raise self._startup_error("brokers", what, "start them, or mend the address") from failure
+
+    def _shown(self, text: str) -> str:
+        """Words of the client without the secrets of its properties."""
+        for name, value in self._config.items():
+            if value and is_sensitive(name):
+                text = text.replace(str(value), MASK)
+        return text
+
     def _startup_error(self, key: str, what: str, remedy: str, exit_code: int = 1) -> StartupError:
         return StartupError([Problem(f"{self.where}.{key}", what, remedy)], exit_code=exit_code)
+
+    def _send_apart(self, messages: Sequence[Outgoing]) -> dict[int, SinkError]:
+        """Send one portion; what the broker refuses together is sent again in parts until it is known which it was."""
+        failed = self._send(messages)
+        if len(messages) == 1 or not self._together:
+            return failed
+        search = Bisection(sorted(self._together))
+        while trial := search.trial:
+            errors = {trial[position]: error for position, error in self._send([messages[i] for i in trial]).items()}
+            together = [trial[position] for position in sorted(self._together)]
+            for index in trial:
+                failed.pop(index, None)
+            failed |= errors
+            search.bad(together) if together else search.good()
+        return failed
 
     def _send(self, messages: Sequence[Outgoing]) -> dict[int, SinkError]:
         """Send one portion: it starts and ends with an empty librdkafka queue."""
         errors = self._errors = {}
+        self._together = set()
+        self._sending = messages
         self._last_error = ""
         self._bury()
         left, reason = len(messages), "the producer failed"
@@ -263,26 +321,32 @@ class KafkaClient:
             self._on_report(index, error.args[0], None)
         except BufferError as error:
             self._errors[index] = TooLarge(f"{error}; see queue.buffering.max.kbytes")
-        except (TypeError, ValueError, OverflowError, NotImplementedError) as error:
+        except Exception as error:  # whatever the client does not like about its parts
             self._errors[index] = SinkRejected(f"the message can't be produced: {error}")
 
     def _on_report(self, index: int, error: KafkaError | None, _message: Any) -> None:
         if error is None:
             return
+        if error.code() in _TOGETHER:
+            self._together.add(index)
         if error.fatal() or error.code() in _SPENT:
             self._give_up(error.str())
-        self._errors[index] = self._as_sink_error(error)
+        self._errors[index] = self._as_sink_error(error, chosen="partition" in self._sending[index])
 
-    def _as_sink_error(self, error: KafkaError) -> SinkError:
+    def _as_sink_error(self, error: KafkaError, *, chosen: bool) -> SinkError:
         text = f"topic {self.topic}: {error.str()}"
         if error.code() in _TOO_LARGE:
             return TooLarge(f"{text}; see message.max.bytes of the topic and of the client")
+        lost = error.code() == KafkaError._UNKNOWN_PARTITION and not chosen  # noqa: SLF001 - the topic is gone
+        if error.code() in _MISCONFIGURED or lost:
+            return SinkMisconfigured(text, f"create the topic, or allow this client to write to {self.topic}")
         if error.code() in _REJECTED:
             return SinkRejected(text)
         return SinkError(f"{text}; last error of the client: {self._last_error}" if self._last_error else text)
 
     def _on_error(self, error: KafkaError) -> None:
         self._last_error = error.str()
+        self._refuses_login = self._refuses_login or error.code() in _LOGIN
 
     def _give_up(self, reason: str) -> None:
         """Let the next portion begin with a new producer."""

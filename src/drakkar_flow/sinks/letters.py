@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from pydantic import BaseModel
 
-from drakkar_flow.model.codec import encode
 from drakkar_flow.model.outcome import Failure, FailureKind
 from drakkar_flow.model.record import Record
 from drakkar_flow.model.task import ExecutorError
+from drakkar_flow.sinks.plain import MAX_TEXT_BYTES, Plain, cut, text_of, text_or_base64, utf8
 
 __all__ = [
     "CONNECT_PREFIX",
+    "DETAIL_HEADER",
     "LABEL_HEADER",
+    "MINIMAL",
+    "REPLACED_HEADER",
+    "REPLAY_COUNT",
+    "REPLAY_LETTER",
+    "REPLAY_ORIGIN",
     "TASK_HEADER",
     "TASK_ID_HEADER",
     "TRUNCATED_HEADER",
     "Letter",
     "dead_letter_messages",
+    "is_letter_header",
+    "letter_count",
 ]
 
 CONNECT_PREFIX = "__connect.errors."
@@ -32,13 +38,27 @@ TASK_ID_HEADER = "drakkar.task_id"
 """The header with the id of the task that failed, or whose result could not be taken or delivered."""
 LABEL_HEADER = "drakkar.label"
 """The header with the name that the handler's `message_label` gives the record."""
+DETAIL_HEADER = "drakkar.server_detail"
+"""The header with the answer of the target that refused a delivery, which may quote rows."""
 TRUNCATED_HEADER = "drakkar.truncated"
 """The header of a letter that was cut: the size of what was cut, the value or the payload, in bytes."""
 
-MAX_TEXT_BYTES = 8 * 1024
-"""The most that an error, a stack trace or a program's stderr takes."""
+REPLACED_HEADER = "drakkar.replaced"
+"""The header of a letter that holds the repr of something that has no JSON form: a JSON list of the places."""
+
+REPLAY_ORIGIN = "drakkar.replay.origin"
+"""The header of a record that was replayed: where it stood at first, as topic:partition:offset."""
+REPLAY_COUNT = "drakkar.replay.count"
+"""How often it was replayed."""
+REPLAY_LETTER = "drakkar.replay.letter"
+"""The letter it was last replayed for."""
+
+MINIMAL = -1
+"""The limit of a letter that is to say only what failed and where."""
+_MINIMAL_TEXT_BYTES = 100
 MAX_STDIN_BYTES = 64 * 1024
 MAX_ARGS_BYTES = 64 * 1024
+_OURS = frozenset({TASK_HEADER, TASK_ID_HEADER, LABEL_HEADER, DETAIL_HEADER, TRUNCATED_HEADER, REPLACED_HEADER})
 
 Labels = Mapping[str, str]
 """The handler's names of records, by topic:partition:offset."""
@@ -49,7 +69,7 @@ class Letter(msgspec.Struct, frozen=True, gc=False):
 
     value: bytes | None
     key: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: list[tuple[str, bytes | None]]
 
 
 def dead_letter_messages(failure: Failure, now_s: float, max_value_bytes: int | None = None) -> list[Letter]:
@@ -60,7 +80,8 @@ def dead_letter_messages(failure: Failure, now_s: float, max_value_bytes: int | 
     and `attempt_count`; its key is the payload's, or else the record's. Every other failure becomes
     one letter per held record with the record's own key, value and headers; a failed task is added
     as the header `drakkar.task`, the name that `message_label` gives a record as `drakkar.label`; what
-    is about one task has its id in `drakkar.task_id`. All letters carry Kafka Connect's
+    is about one task has its id in `drakkar.task_id`; what a sink's target answered is in
+    `drakkar.server_detail`. All letters carry Kafka Connect's
     `__connect.errors.*` headers; those of an earlier letter, when a record fails again after it was
     sent back, are replaced.
 
@@ -69,61 +90,104 @@ def dead_letter_messages(failure: Failure, now_s: float, max_value_bytes: int | 
         now_s: the time that a delivery's letter carries, in seconds since the epoch.
         max_value_bytes: cut values to this; a letter that is cut says so in the header
             `drakkar.truncated`. With 0, keys, the record's own headers and a task's
-            arguments, stdin and stdout go too.
+            arguments, stdin and stdout go too; MINIMAL leaves about 1 KiB.
+
+    It never raises: what can't be encoded is replaced by its repr, and named in the header `drakkar.replaced`.
     """
     records: list[Record | None] = list({record.label: record for record, _ in failure.holds}.values()) or [None]
     labels = {record.label: label for (record, _), label in zip(failure.holds, failure.labels, strict=False)}
     if failure.kind is FailureKind.SINK:
-        return [_delivery_letter(failure, records[0], labels, now_s, max_value_bytes)]
-    return [_record_letter(failure, record, labels, max_value_bytes) for record in records]
+        records = records[:1]
+    return [_letter(failure, record, labels, now_s, max_value_bytes) for record in records]
+
+
+def letter_count(failure: Failure) -> int:
+    """How many letters a failure makes."""
+    if failure.kind is FailureKind.SINK:
+        return 1
+    return len({record.label for record, _ in failure.holds}) or 1
+
+
+def _letter(failure: Failure, record: Record | None, labels: Labels, now_s: float, limit: int | None) -> Letter:
+    try:
+        if failure.kind is FailureKind.SINK:
+            return _delivery_letter(failure, record, labels, now_s, limit)
+        return _record_letter(failure, record, labels, limit)
+    except Exception as exc:  # of objects that can't even be looked at: without a letter their offset would stay
+        bare = Failure(kind=failure.kind, stage=text_of(failure.stage), error=text_of(failure.error), holds=())
+        headers = _error_headers(bare, record, {}, limit)
+        headers.append((REPLACED_HEADER, msgspec.json.encode([f"all but this ({type(exc).__name__})"])))
+        if failure.kind is FailureKind.SINK:
+            return Letter(_delivery_body(bare, record, Plain().of(repr(type(failure.payload))), now_s), None, headers)
+        return Letter(None if record is None or record.is_tombstone else _bytes_of(record.value), None, headers)
 
 
 def _record_letter(failure: Failure, record: Record | None, labels: Labels, limit: int | None) -> Letter:
-    ours = _error_headers(failure, record, labels)
-    if failure.task is not None:
-        ours.append((TASK_HEADER, _task_json(failure.task, whole=limit != 0)))
+    ours = _error_headers(failure, record, labels, limit)
+    if failure.task is not None and limit != MINIMAL:
+        plain = Plain()
+        ours.append((TASK_HEADER, _task_json(failure.task, plain, whole=limit != 0)))
+        ours += _replaced(plain)
     if record is None:
         return Letter(None, None, ours)
+    value = _bytes_of(record.value)
     if limit is not None:
-        ours.append((TRUNCATED_HEADER, str(len(record.value)).encode()))
-    if limit == 0:
-        return Letter(b"", None, ours)
-    own = [each for each in record.headers or () if not _is_ours(each[0])]
-    return Letter(None if record.is_tombstone else record.value[:limit], record.key, own + ours)
+        ours.append((TRUNCATED_HEADER, str(len(value)).encode()))
+        if limit <= 0:
+            return Letter(b"", None, ours)
+    own = [
+        (text_of(name), None if own is None else _bytes_of(own))
+        for name, own in record.headers or ()
+        if not is_letter_header(text_of(name))
+    ]
+    key = None if record.key is None else _bytes_of(record.key)
+    return Letter(None if record.is_tombstone else value[:limit], key, own + ours)
 
 
 def _delivery_letter(
     failure: Failure, record: Record | None, labels: Labels, now_s: float, limit: int | None
 ) -> Letter:
-    payload = _payload_json(failure.payload)
-    headers = _error_headers(failure, record, labels)
+    plain = Plain()
+    payload = msgspec.json.encode(plain.of(failure.payload)).decode()
+    if plain.circular:
+        payload = text_of(repr(failure.payload))
+    headers = _error_headers(failure, record, labels, limit)
     if limit is not None:
         size = len(payload.encode())
         # A JSON string inside JSON escapes quotes and backslashes, which at most doubles it.
-        payload = _cut(payload, limit // 2).decode()
+        payload = cut(payload, max(0, limit) // 2).decode()
         headers.append((TRUNCATED_HEADER, str(size).encode()))
+    if limit != MINIMAL:
+        headers += _replaced(plain)
+    key = None if limit is not None and limit <= 0 else _delivery_key(failure.payload, record)
+    return Letter(_delivery_body(failure, record, payload, now_s, limit), key, headers)
+
+
+def _delivery_body(
+    failure: Failure, record: Record | None, payload: str, now_s: float, limit: int | None = None
+) -> bytes:
     body = {
         "original_payloads": [payload],
         "sink_name": failure.sink_name,
         "sink_type": failure.sink_type,
-        "error": _cut(failure.error).decode(),
+        "error": cut(failure.error, _text_limit(limit)).decode(),
         "timestamp": now_s,
         "partition": None if record is None else record.partition,
         "attempt_count": failure.attempts,
     }
-    return Letter(msgspec.json.encode(body), None if limit == 0 else _delivery_key(failure.payload, record), headers)
+    return msgspec.json.encode(body)
 
 
 def _delivery_key(payload: Any, record: Record | None) -> bytes | None:
     key = getattr(payload, "key", None)
-    if isinstance(key, bytes):
-        return key
-    if isinstance(key, str):
-        return _utf8(key)
-    return None if record is None else record.key
+    if isinstance(key, bytes | str):
+        return _bytes_of(key)
+    return None if record is None or record.key is None else _bytes_of(record.key)
 
 
-def _error_headers(failure: Failure, record: Record | None, labels: Labels) -> list[tuple[str, bytes]]:
+def _error_headers(
+    failure: Failure, record: Record | None, labels: Labels, limit: int | None
+) -> list[tuple[str, bytes | None]]:
     origin: list[tuple[str, object]] = []
     if record is not None:
         origin = [("topic", record.topic), ("partition", record.partition), ("offset", record.offset)]
@@ -131,113 +195,99 @@ def _error_headers(failure: Failure, record: Record | None, labels: Labels) -> l
         ("stage", failure.stage),
         ("exception.class.name", failure.exception_class),
         ("exception.message", failure.error),
-        ("exception.stacktrace", failure.stacktrace),
     ]
-    headers = [(CONNECT_PREFIX + name, _cut(str(value))) for name, value in [*origin, *what]]
-    if failure.task_id:
-        headers.append((TASK_ID_HEADER, _cut(failure.task_id)))
+    if limit != MINIMAL:
+        what.append(("exception.stacktrace", failure.stacktrace))
+    most = _text_limit(limit)
+    headers: list[tuple[str, bytes | None]] = [
+        (CONNECT_PREFIX + name, cut(value, most if name in _TEXTS else MAX_TEXT_BYTES))
+        for name, value in [*origin, *what]
+    ]
+    if task_id := text_of(failure.task_id):
+        headers.append((TASK_ID_HEADER, cut(task_id, most)))
+    if record is not None and failure.kind is FailureKind.SINK:  # other letters have all of its headers
+        history = (REPLAY_ORIGIN, REPLAY_COUNT)
+        headers += [(name, _bytes_of(value)) for name, value in record.headers or () if name in history]
     if record is not None and record.label in labels:
-        headers.append((LABEL_HEADER, _cut(labels[record.label])))
+        headers.append((LABEL_HEADER, cut(labels[record.label], most)))
+    if failure.detail:
+        headers.append((DETAIL_HEADER, cut(failure.detail, most)))
     return headers
 
 
-def _task_json(error: ExecutorError, *, whole: bool) -> bytes:
+_TEXTS = ("stage", "exception.class.name", "exception.message", "exception.stacktrace")
+
+
+def _text_limit(limit: int | None) -> int:
+    return _MINIMAL_TEXT_BYTES if limit == MINIMAL else MAX_TEXT_BYTES
+
+
+def _replaced(plain: Plain) -> list[tuple[str, bytes | None]]:
+    return [(REPLACED_HEADER, msgspec.json.encode(plain.replaced))] if plain.replaced else []
+
+
+def _task_json(error: ExecutorError, plain: Plain, *, whole: bool) -> bytes:
     """The task, what was run for it and how that ended; its environment is left out, for it may hold secrets."""
     task = error.task
+    stderr = text_of(error.stderr)
     told: dict[str, Any] = {
-        "task_id": _plain(task.task_id),
-        "parent_task_id": _plain(task.parent_task_id),
+        "task_id": _short(task.task_id, plain, "task_id"),
+        "parent_task_id": _short(task.parent_task_id, plain, "parent_task_id"),
         "executor": error.executor,
-        "program": _plain(error.command[0]) if error.command else None,
+        "program": cut(error.command[0]).decode() if error.command else None,
         "kind": error.kind,
-        "error": _cut(error.reason).decode(),
+        "error": cut(error.reason).decode(),
         "exit_code": error.exit_code,
         "signal": error.signal,
         "attempt": error.attempt,
         "duration_s": round(error.duration_seconds, 3),
-        "stderr": _end(error.stderr),
-        "stderr_truncated": error.stderr_truncated or len(_utf8(error.stderr)) > MAX_TEXT_BYTES,
+        "stderr": _end(stderr),
+        "stderr_truncated": error.stderr_truncated or len(utf8(stderr)) > MAX_TEXT_BYTES,
     }
-    return msgspec.json.encode(told | _work(error) if whole else told)
+    return msgspec.json.encode(told | _work(error, plain) if whole else told)
 
 
-def _work(error: ExecutorError) -> dict[str, Any]:
+def _work(error: ExecutorError, plain: Plain) -> dict[str, Any]:
     """What a program has to be given to do the same again, and what it had said by then."""
     task = error.task
-    stdin = _utf8(task.stdin) if isinstance(task.stdin, str) else task.stdin
-    sizes = [sum(map(len, map(_utf8, args))) for args in (task.args, error.command)]
+    stdin = None if task.stdin is None else _bytes_of(task.stdin)
+    stdout = text_of(error.stdout)
     return {
-        "binary_path": _plain(task.binary_path),
-        "args": _plain(task.args) if sizes[0] <= MAX_ARGS_BYTES else None,
-        "command": _plain(error.command) if sizes[1] <= MAX_ARGS_BYTES else None,
-        "stdin": None if stdin is None else _text_or_base64(stdin, MAX_STDIN_BYTES),
+        "binary_path": plain.of(task.binary_path, "binary_path"),
+        "args": _bounded(plain.of(task.args, "args")),
+        "command": _bounded(plain.of(error.command, "command")),
+        "stdin": None if stdin is None else text_or_base64(stdin, MAX_STDIN_BYTES),
         "stdin_bytes": None if stdin is None else len(stdin),
         "stdin_truncated": stdin is not None and len(stdin) > MAX_STDIN_BYTES,
-        "labels": _plain(task.labels),
-        "stdout": _end(error.stdout),
-        "stdout_truncated": error.stdout_truncated or len(_utf8(error.stdout)) > MAX_TEXT_BYTES,
+        "labels": plain.of(task.labels, "labels"),
+        "stdout": _end(stdout),
+        "stdout_truncated": error.stdout_truncated or len(utf8(stdout)) > MAX_TEXT_BYTES,
     }
+
+
+def _short(value: Any, plain: Plain, place: str) -> Any:
+    """The plain form of what is a short text, unless a handler put something else there."""
+    if value is None or isinstance(value, str):
+        return None if value is None else cut(value).decode()
+    return cut(plain.of(value, place)).decode()
+
+
+def _bounded(arguments: Any) -> Any:
+    """Arguments, unless they are too long to be kept."""
+    each = arguments if isinstance(arguments, list) else [arguments]
+    return arguments if sum(len(utf8(text_of(one))) for one in each) <= MAX_ARGS_BYTES else None
 
 
 def _end(text: str) -> str:
     """The end of what a program wrote."""
-    return _utf8(text)[-MAX_TEXT_BYTES:].decode(errors="ignore")
+    return utf8(text)[-MAX_TEXT_BYTES:].decode(errors="ignore")
 
 
-def _payload_json(payload: Any) -> str:
-    """The whole payload as JSON; what has no JSON form, the very reason why some fail, as its text."""
-    try:
-        return msgspec.json.encode(_plain(payload)).decode()
-    except Exception:  # a payload's own serializers may raise anything, and the letter must be written
-        return _utf8(repr(payload)).decode()
+def _bytes_of(value: Any) -> bytes:
+    """What a message can hold of a value that should be bytes or text."""
+    return bytes(value) if isinstance(value, bytes | bytearray | memoryview) else text_of(value).encode()
 
 
-def _plain(value: Any) -> Any:
-    """What JSON can hold of `value`, with nothing lost: bytes that are no text become `{"base64": ...}`."""
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    if isinstance(value, str):
-        return _utf8(value).decode()
-    if isinstance(value, bytes | bytearray | memoryview):
-        return _text_or_base64(bytes(value))
-    if isinstance(value, BaseModel):
-        return _plain_model(value)
-    if isinstance(value, msgspec.Struct):
-        return _plain(msgspec.structs.asdict(value))
-    if isinstance(value, Mapping):
-        return {_utf8(str(name)).decode(): _plain(each) for name, each in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(each) for each in value]
-    try:
-        return msgspec.to_builtins(value)
-    except (TypeError, ValueError):
-        return _utf8(repr(value)).decode()
-
-
-def _plain_model(model: BaseModel) -> Any:
-    try:
-        return msgspec.json.decode(encode(model))
-    except ValueError:  # bytes that are not UTF-8, or fields without a JSON form
-        return _plain(model.model_dump(warnings=False))
-
-
-def _text_or_base64(raw: bytes, limit: int | None = None) -> str | dict[str, str]:
-    """Text as it is, other bytes as base64; at most `limit` bytes, of a text whole characters."""
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(raw[:limit]).decode()}
-    return text if limit is None else _cut(text, limit).decode()
-
-
-def _cut(text: str, limit: int = MAX_TEXT_BYTES) -> bytes:
-    """UTF-8 of at most `limit` bytes that ends with a whole character."""
-    return _utf8(text)[:limit].decode(errors="ignore").encode()
-
-
-def _utf8(text: str) -> bytes:
-    return text.encode(errors="backslashreplace")
-
-
-def _is_ours(header: str) -> bool:
-    return header.startswith(CONNECT_PREFIX) or header in (TASK_HEADER, TASK_ID_HEADER, LABEL_HEADER, TRUNCATED_HEADER)
+def is_letter_header(header: str) -> bool:
+    """Whether a header says something about a letter, and is none of the record's own."""
+    return header.startswith(CONNECT_PREFIX) or header in _OURS

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from drakkar_flow.config.remote import MongoSinkConfig
-from drakkar_flow.errors import BatchFailed, Problem, SinkError, SinkNotConnected, SinkRejected, StartupError
+from drakkar_flow.config.urls import encoded
+from drakkar_flow.errors import BatchFailed, SinkError, SinkMisconfigured, SinkNotConnected, SinkRejected
 from drakkar_flow.model.mongo import MongoOp, MongoPayload
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.record import Record
 from drakkar_flow.sinks.base import SinkSpec
-from drakkar_flow.sinks.clients import require
+from drakkar_flow.sinks.clients import client_words, refused_url, require, unusable
+from drakkar_flow.sinks.mongo_client import MongoClient, is_for_good, outage, refusal
 from drakkar_flow.sinks.mongo_ops import Operation, operation_of
 
-if TYPE_CHECKING:
-    from pymongo import AsyncMongoClient
-
 __all__ = ["SPEC", "MongoSink"]
-
-_SELECT_MS = 10_000  # how long a server is looked for
-_SOCKET_MS = 30_000
 
 
 class MongoSink:
     """Writes each payload as its operation says, in order.
 
-    A document that is refused (a duplicate key, say) fails alone. When the server can't be reached,
-    what was not written yet fails and may be tried again.
+    A document that is refused (a duplicate key, say) fails alone. When the server can't be reached or is
+    not the primary any more, what was not written yet fails and may be tried again, on new connections.
 
     Args:
         name: the instance's name under `sinks.mongo`.
@@ -38,43 +34,46 @@ class MongoSink:
     def __init__(self, name: str, settings: MongoSinkConfig) -> None:
         self._name = name
         self._settings = settings
-        self._client: AsyncMongoClient[Any] | None = None
+        self._client: MongoClient | None = None
 
     async def connect(self) -> None:
         """Connect and ask the database for a sign of life.
 
         Raises:
-            StartupError: it can't be reached or refuses us (exit code 1), or the client is not installed (2).
+            StartupError: it can't be reached (exit code 1); it refuses the login, the uri is wrong, or the client is
+                not installed (2).
         """
         where = f"sinks.mongo.{self._name}"
         require("pymongo", where, extra="mongo")
         if self._client is not None:
             return
-        from pymongo import AsyncMongoClient
-        from pymongo.errors import PyMongoError
+        from pymongo.errors import ConfigurationError, PyMongoError
 
-        client: AsyncMongoClient[Any] | None = None
+        client: MongoClient | None = None
+        uri = self._settings.uri.get_secret_value()
         try:
-            client = AsyncMongoClient(
-                self._settings.uri.get_secret_value(),
-                serverSelectionTimeoutMS=_SELECT_MS,
-                socketTimeoutMS=_SOCKET_MS,
-                tz_aware=True,
-            )
-            await client[self._settings.database].command("ping")
-        except (OSError, PyMongoError) as error:
-            if client is not None:
+            client = MongoClient(self._settings.driver, where, encoded(uri), self._settings.database)
+            await client.ping()
+            self._client = client
+        except (OSError, PyMongoError, ValueError, TypeError) as error:
+            if isinstance(error, ValueError | TypeError | ConfigurationError) and "DNS" not in str(error):
+                raise refused_url(f"{where}.uri", error) from None
+            what = f"MongoDB can't be used: {client_words(error, uri)}"
+            if is_for_good(error):
+                raise unusable(
+                    f"{where}.uri", what, "check user, password, rights and database", for_good=True
+                ) from None
+            remedy = "check the hosts of the uri, and that the server runs"
+            raise unusable(f"{where}.uri", what, remedy, for_good=False) from None
+        finally:
+            if client is not None and self._client is None:
                 await client.close()
-            what = f"MongoDB can't be reached: {type(error).__name__}: {error}"
-            remedy = "check hosts, user and password of the uri, and that the server runs"
-            raise StartupError([Problem(f"{where}.uri", what, remedy)]) from None
-        self._client = client
 
     async def write_batch(self, batch: Sequence[Delivery]) -> None:
         """Write the batch and wait for the server's word.
 
         Raises:
-            BatchFailed: some payloads were not written; those that can't be are SinkRejected.
+            BatchFailed: some payloads were not written; those that can't be are SinkRejected or SinkMisconfigured.
             SinkNotConnected: before `connect`, or after `close`.
         """
         if self._client is None:
@@ -83,16 +82,17 @@ class MongoSink:
         operations: list[tuple[int, Operation]] = []
         for index, delivery in enumerate(batch):
             try:
-                operations.append((index, operation_of(delivery.payload, self._settings.statements)))
+                operations.append((index, self._operation(delivery.payload)))
             except SinkRejected as error:
                 failures[index] = error
-        database = self._client[self._settings.database]
         lost: SinkError | None = None
         for name, run in groupby(operations, key=lambda item: item[1].collection):
             left = list(run)
             while left and lost is None:
-                left, lost = await _write(database[name], left, failures)
+                left, lost = await _write(self._client, name, left, failures)
             failures.update((index, lost) for index, _ in left if lost is not None)
+        if lost is not None:
+            await self._client.renew()
         if failures:
             raise BatchFailed(dict(sorted(failures.items())))
 
@@ -102,39 +102,79 @@ class MongoSink:
         if client is not None:
             await client.close()
 
+    def _operation(self, payload: MongoPayload) -> Operation:
+        any_operators = self._settings.operators == "any"
+        return operation_of(payload, self._settings.statements, any_operators=any_operators)
+
 
 async def _write(
-    collection: Any, operations: list[tuple[int, Operation]], failures: dict[int, Exception]
+    client: MongoClient, collection: str, operations: list[tuple[int, Operation]], failures: dict[int, Exception]
 ) -> tuple[list[tuple[int, Operation]], SinkError | None]:
-    """Write until the first refusal; gives what is left behind it, and why none of that can be written now."""
-    from bson.errors import BSONError
-    from pymongo.errors import BulkWriteError, DocumentTooLarge, PyMongoError
+    """Write until the first failure; gives what is left behind it, and why none of that can be written now."""
+    from pymongo.errors import BulkWriteError, ConnectionFailure, OperationFailure
 
     try:
-        await collection.bulk_write([_request(operation) for _, operation in operations], ordered=True)
+        await client.bulk_write(collection, [_request(operation) for _, operation in operations])
     except BulkWriteError as error:
-        refused = error.details.get("writeErrors") or []
-        if not refused:
-            return operations, SinkError(f"MongoDB: {error.details.get('writeConcernErrors')}")
-        at = refused[0]["index"]
-        failures[operations[at][0]] = SinkRejected(f"MongoDB: {refused[0].get('errmsg', refused[0])}")
-        return operations[at + 1 :], None
-    except (BSONError, DocumentTooLarge, TypeError, OverflowError) as error:
-        if len(operations) > 1:  # the client names no index: find it one by one
-            return await _one_by_one(collection, operations, failures)
-        failures[operations[0][0]] = SinkRejected(f"the payload is no document: {type(error).__name__}: {error}")
-    except (OSError, PyMongoError) as error:
-        return operations, SinkError(f"MongoDB: {type(error).__name__}: {error}")
+        return _after_failure(error.details, operations, failures)
+    except OperationFailure as error:
+        cause = refusal({"code": error.code, "errmsg": str(error), **(error.details or {})})
+        if isinstance(cause, SinkNotConnected):
+            return operations, cause
+        if len(operations) > 1 and not isinstance(cause, SinkMisconfigured):
+            return await _one_by_one(client, collection, operations, failures)
+        failures.update((index, cause) for index, _ in operations)
+    except (OSError, ConnectionFailure) as error:
+        return operations, outage(error)
+    except Exception as error:  # the client could not encode something, and names no index
+        return await _without_bad(client, collection, operations, failures, error)
     return [], None
 
 
+def _after_failure(
+    details: Mapping[str, Any], operations: list[tuple[int, Operation]], failures: dict[int, Exception]
+) -> tuple[list[tuple[int, Operation]], SinkError | None]:
+    refused = details.get("writeErrors") or []
+    if not refused:
+        (concern, *_) = details.get("writeConcernErrors") or [{}]
+        code = concern.get("code")
+        return operations, SinkError(f"MongoDB: write concern error with code {code}", detail=str(concern))
+    at, cause = refused[0]["index"], refusal(refused[0])
+    if isinstance(cause, SinkNotConnected):
+        return operations[at:], cause
+    failures[operations[at][0]] = cause
+    return operations[at + 1 :], None
+
+
+async def _without_bad(
+    client: MongoClient,
+    collection: str,
+    operations: list[tuple[int, Operation]],
+    failures: dict[int, Exception],
+    error: Exception,
+) -> tuple[list[tuple[int, Operation]], SinkError | None]:
+    """Give back the operations that can be encoded; nothing was sent of those that can't."""
+    from bson.errors import BSONError
+    from pymongo.errors import DocumentTooLarge, InvalidName
+
+    good = [each for each in operations if client.is_document(each[1].filter) and client.is_document(each[1].change)]
+    if len(good) == len(operations) > 1:
+        return await _one_by_one(client, collection, operations, failures)
+    kept = {index for index, _ in good} if len(good) < len(operations) else set()
+    cause = error
+    if kept or isinstance(error, BSONError | DocumentTooLarge | InvalidName | TypeError | ValueError | OverflowError):
+        cause = SinkRejected(f"the payload is no document: {type(error).__name__}", detail=client_words(error))
+    failures.update((index, cause) for index, _ in operations if index not in kept)
+    return [each for each in good if each[0] in kept], None
+
+
 async def _one_by_one(
-    collection: Any, operations: list[tuple[int, Operation]], failures: dict[int, Exception]
+    client: MongoClient, collection: str, operations: list[tuple[int, Operation]], failures: dict[int, Exception]
 ) -> tuple[list[tuple[int, Operation]], SinkError | None]:
     for number, operation in enumerate(operations):
-        _, lost = await _write(collection, [operation], failures)
+        left, lost = await _write(client, collection, [operation], failures)
         if lost is not None:
-            return operations[number:], lost
+            return left + operations[number + 1 :], lost
     return [], None
 
 

@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from enum import Enum
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from drakkar_flow.errors import SinkRejected
-from drakkar_flow.model.codec import encode, to_row
+from drakkar_flow.model.codec import to_row
 from drakkar_flow.model.postgres import PostgresOp, PostgresPayload
 
-__all__ = ["Write", "fit", "named_statement", "write_of"]
+__all__ = ["Write", "named_statement", "with_expressions", "write_of"]
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
 _PARAMETER = re.compile(
-    r"""'(?:[^']|'')*'|"[^"]*"|--[^\n]*|/\*.*?\*/|\$(\w*)\$.*?\$\1\$|::|(?<!:):(?P<name>[A-Za-z_]\w*)""", re.DOTALL
+    r"""'(?:[^']|'')*'|"[^"]*"|--[^\n]*|/\*.*?\*/|\$([A-Za-z_]\w*|)\$.*?\$\1\$"""
+    r"|\$(?P<number>[0-9]+)|::|(?<!:):(?P<name>[A-Za-z_]\w*)",
+    re.DOTALL,
 )
-_JSON = frozenset({"json", "jsonb"})
 
 
 class Write(NamedTuple):
-    """One statement with `$1`, `$2`, ... and the values they stand for."""
+    """One statement with `$1`, `$2`, ..., the values they stand for, and the names of their columns or params."""
 
     sql: str
     values: tuple[Any, ...]
+    names: tuple[str, ...]
 
 
 def write_of(payload: PostgresPayload, statements: Mapping[str, str]) -> Write:
     """Turn a payload into SQL; `statements` are the sink's, by name.
 
     >>> write_of(PostgresPayload(table="hits", data={"id": 1, "note": None}), {})
-    Write(sql='INSERT INTO "hits" ("id", "note") VALUES ($1, $2)', values=(1, None))
+    Write(sql='INSERT INTO "hits" ("id", "note") VALUES ($1, $2)', values=(1, None), names=('id', 'note'))
     >>> write_of(PostgresPayload(op="upsert", table="a.hits", data={"id": 1, "n": 2}, conflict=["id"]), {}).sql
     'INSERT INTO "a"."hits" ("id", "n") VALUES ($1, $2) ON CONFLICT ("id") DO UPDATE SET "n" = EXCLUDED."n"'
 
@@ -65,24 +66,18 @@ def named_statement(sql: str) -> tuple[str, list[str]]:
     return _PARAMETER.sub(number, sql), names
 
 
-def fit(value: Any, type_name: str, type_kind: str) -> Any:
-    """Bring a value into the form the client library wants for a parameter's type.
+def with_expressions(sql: str, expressions: Sequence[str | None]) -> str:
+    """Replace each `$n` that has an expression by it; `{}` in the expression stands for the parameter.
 
-    Enums become their values; lists, mappings and models become JSON text, but for array columns;
-    what goes to a JSON column is encoded unless it is text, which is taken for JSON already.
-
-    >>> fit({"a": 1}, "jsonb", "scalar"), fit([1, 2], "int4", "array"), fit([1, 2], "text", "scalar")
-    ('{"a":1}', [1, 2], '[1,2]')
+    >>> with_expressions('INSERT INTO "$1" ("a", "b") VALUES ($1, $2)', [None, "{}::text::interval"])
+    'INSERT INTO "$1" ("a", "b") VALUES ($1, ($2::text::interval))'
     """
-    if isinstance(value, Enum):
-        value = value.value
-    if value is None or isinstance(value, str | bytes):
-        return value
-    if type_kind == "array" and isinstance(value, list | tuple | set):
-        return list(value)
-    if type_name in _JSON or isinstance(value, list | tuple | set | Mapping):
-        return encode(list(value) if isinstance(value, set) else value).decode()
-    return value
+
+    def replaced(match: re.Match[str]) -> str:
+        expression = expressions[int(match["number"]) - 1] if match["number"] else None
+        return match[0] if expression is None else f"({expression.replace('{}', match[0])})"
+
+    return _PARAMETER.sub(replaced, sql)
 
 
 def _insert(payload: PostgresPayload) -> Write:
@@ -92,7 +87,7 @@ def _insert(payload: PostgresPayload) -> Write:
     sql = f"INSERT INTO {_table(payload.table)} ({names}) VALUES ({marks})"  # noqa: S608  (names are checked)
     if payload.op is PostgresOp.UPSERT:
         sql += _on_conflict(payload, row)
-    return Write(sql, tuple(row.values()))
+    return Write(sql, tuple(row.values()), tuple(row))
 
 
 def _on_conflict(payload: PostgresPayload, row: Mapping[str, Any]) -> str:
@@ -111,15 +106,16 @@ def _on_conflict(payload: PostgresPayload, row: Mapping[str, Any]) -> str:
 def _update(payload: PostgresPayload) -> Write:
     row, where = _fields(payload.data, "data"), _fields(payload.where, "where")
     changes = ", ".join(f"{_quoted(name)} = ${number}" for number, name in enumerate(row, 1))
-    conditions, values = [], list(row.values())
+    conditions, values, columns = [], list(row.values()), list(row)
     for name, value in where.items():
         if value is None:
             conditions.append(f"{_quoted(name)} IS NULL")
         else:
             values.append(value)
+            columns.append(name)
             conditions.append(f"{_quoted(name)} = ${len(values)}")
     sql = f"UPDATE {_table(payload.table)} SET {changes} WHERE {' AND '.join(conditions)}"  # noqa: S608  (as above)
-    return Write(sql, tuple(values))
+    return Write(sql, tuple(values), tuple(columns))
 
 
 def _statement(payload: PostgresPayload, statements: Mapping[str, str]) -> Write:
@@ -131,7 +127,7 @@ def _statement(payload: PostgresPayload, statements: Mapping[str, str]) -> Write
     given = _fields(payload.params, "params") if payload.params is not None else {}
     if missing := [name for name in names if name not in given]:
         raise SinkRejected(f"statement {payload.statement!r} needs the params {', '.join(missing)}")
-    return Write(numbered, tuple(given[name] for name in names))
+    return Write(numbered, tuple(given[name] for name in names), tuple(names))
 
 
 def _fields(data: Any, what: str) -> dict[str, Any]:

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from drakkar_flow.config.remote import RedisSinkConfig
-from drakkar_flow.errors import BatchFailed, Problem, SinkError, SinkNotConnected, SinkRejected, StartupError
-from drakkar_flow.model.codec import encode
+from drakkar_flow.config.urls import encoded
+from drakkar_flow.errors import (
+    BatchFailed,
+    SinkError,
+    SinkMisconfigured,
+    SinkNotConnected,
+    SinkRejected,
+)
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.record import Record
-from drakkar_flow.model.redis import RedisOp, RedisPayload
+from drakkar_flow.model.redis import RedisPayload
 from drakkar_flow.sinks.base import SinkSpec
-from drakkar_flow.sinks.clients import require
+from drakkar_flow.sinks.clients import client_words, refused_url, require, unusable
+from drakkar_flow.sinks.redis_commands import Command, command_of
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-__all__ = ["SPEC", "RedisSink", "command_of"]
+__all__ = ["SPEC", "RedisSink"]
 
 _CONNECT_S = 10.0
 _ANSWER_S = 30.0
-_SERVER_ERRORS = (
-    *("LOADING", "READONLY", "OOM", "BUSY", "MISCONF", "MASTERDOWN", "NOREPLICAS"),
-    *("CLUSTERDOWN", "TRYAGAIN", "NOSCRIPT", "NOAUTH", "NOPERM"),
-)
-"""What errors of the server's own state begin with; all others the payload has earned (redis.io/docs/reference)."""
-
-Command = tuple[Any, ...]
+_LOGIN = "check the user of sinks.redis.*.url, its password and its rights (ACL)"
+_NOT_THE_SERVER = frozenset({"READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "UNKILLABLE"})
+"""Codes of errors by which a server says that another one takes writes now, or that it does not take them yet."""
+_FOR_NOW = frozenset({"OOM", "BUSY", "MISCONF", "TRYAGAIN", "NOSCRIPT", "ASK", "EXECABORT"})
+"""Codes of errors of the server's own state (redis.io/docs/reference)."""
+_NEVER = frozenset({"NOPERM", "NOAUTH", "WRONGPASS", "MOVED", "CROSSSLOT", "DENIED"})
+"""Codes of errors that rights and the set-up of the server explain. All others the payload has earned."""
+_QUOTED = re.compile(r"['\"`]")
 
 
 class RedisSink:
@@ -35,6 +45,7 @@ class RedisSink:
 
     A command that fails (the key holds another type, say) fails its payload alone: Redis keeps what the
     others did. Commands that add something (`incrby`, `push`) may do so twice when an answer is lost.
+    After an answer by which a server says that another one takes writes now, all connections are made anew.
 
     Args:
         name: the instance's name under `sinks.redis`.
@@ -51,7 +62,8 @@ class RedisSink:
         """Connect, and load the scripts.
 
         Raises:
-            StartupError: the server can't be reached or refuses us (exit code 1), or the client is not installed (2).
+            StartupError: the server can't be reached (exit code 1); it refuses the login, the database or a script,
+                or the client is not installed (2).
         """
         where = f"sinks.redis.{self._name}"
         require("redis", where, extra="redis")
@@ -60,23 +72,49 @@ class RedisSink:
         from redis.asyncio import Redis
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
-        from redis.exceptions import RedisError
+        from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
-        client = Redis.from_url(
-            self._settings.url.get_secret_value(),
-            socket_connect_timeout=_CONNECT_S,
-            socket_timeout=_ANSWER_S,
-            retry=Retry(NoBackoff(), 0),  # we try again ourselves, and say so
-        )
+        url = self._settings.url.get_secret_value()
+        client: Redis | None = None
         try:
+            client = Redis.from_url(
+                encoded(url),
+                socket_connect_timeout=_CONNECT_S,
+                socket_timeout=_ANSWER_S,
+                retry=Retry(NoBackoff(), 0),  # we try again ourselves, and say so
+            )
             await client.echo("connected")
-            self._scripts = {name: str(await client.script_load(code)) for name, code in self._settings.scripts.items()}
+            await self._load_scripts(client, where)
+            self._client = client
         except (OSError, RedisError) as error:
-            await client.aclose()
-            what = f"Redis can't be used: {type(error).__name__}: {error}"
-            remedy = "check host, port, user and password of the url, the scripts, and that the server runs"
-            raise StartupError([Problem(f"{where}.url", what, remedy)]) from None
-        self._client = client
+            what = f"Redis can't be used: {client_words(error, url)}"
+            if isinstance(error, AuthenticationError | NoPermissionError):
+                raise unusable(
+                    f"{where}.url", what, "check user, password and rights: the login", for_good=True
+                ) from None
+            if "DB index is out of range" in str(error):
+                raise unusable(f"{where}.url", what, "give a database that the server has", for_good=True) from None
+            remedy = "check host and port of the url, and that the server runs"
+            raise unusable(f"{where}.url", what, remedy, for_good=False) from None
+        except (TypeError, ValueError, AttributeError) as error:  # of parameters in the URL
+            raise refused_url(f"{where}.url", error) from None
+        finally:
+            if client is not None and self._client is None:
+                await client.aclose()
+
+    async def _load_scripts(self, client: Redis, where: str) -> None:
+        from redis.exceptions import NoPermissionError, ResponseError
+
+        for name, code in self._settings.scripts.items():
+            try:
+                self._scripts[name] = str(await client.script_load(code))
+            except NoPermissionError:
+                raise
+            except ResponseError as error:
+                what = f"Redis does not take the script: {error}"
+                if "rror compiling" in str(error):
+                    raise unusable(f"{where}.scripts.{name}", what, "fix its Lua code", for_good=True) from None
+                raise
 
     async def write_batch(self, batch: Sequence[Delivery]) -> None:
         """Send the batch and wait for every answer.
@@ -88,8 +126,6 @@ class RedisSink:
         """
         if self._client is None:
             raise SinkNotConnected(f"sinks.redis.{self._name} is not connected; connect() comes first")
-        from redis.exceptions import RedisError
-
         failures: dict[int, Exception] = {}
         commands: list[tuple[int, Command]] = []
         for index, delivery in enumerate(batch):
@@ -98,16 +134,11 @@ class RedisSink:
             except SinkRejected as error:
                 failures[index] = error
         if commands:
-            pipeline = self._client.pipeline(transaction=True)
-            for _, command in commands:
-                pipeline.execute_command(*command)
-            try:
-                answers = await pipeline.execute(raise_on_error=False)
-            except (OSError, RedisError) as error:
-                raise SinkError(f"Redis: {type(error).__name__}: {error}") from error
-            for (index, _), answer in zip(commands, answers, strict=True):
+            answers = await self._send([command for _, command in commands])
+            for (index, command), answer in zip(commands, answers, strict=True):
                 if isinstance(answer, Exception):
-                    failures[index] = await self._cause(answer)
+                    failures[index] = self._cause(answer, scripted=command[0] == "EVALSHA")
+            await self._react([answer for answer in answers if isinstance(answer, Exception)])
         if failures:
             raise BatchFailed(dict(sorted(failures.items())))
 
@@ -117,70 +148,77 @@ class RedisSink:
         if client is not None:
             await client.aclose()
 
-    async def _cause(self, error: Exception) -> SinkError:
-        """Whether a command may be tried again; a server that was restarted gets the scripts anew."""
-        text = f"{type(error).__name__}: {error}"
-        if type(error).__name__ == "NoScriptError" and self._client is not None:
-            for code in self._settings.scripts.values():
-                await self._client.script_load(code)
-            return SinkError(text)
-        known = str(error).startswith(_SERVER_ERRORS) or type(error).__name__ != "ResponseError"
-        return SinkError(text) if known else SinkRejected(text)
+    async def _send(self, commands: list[Command]) -> list[Any]:
+        """The answers; an error among them for each command that failed.
+
+        Raises:
+            SinkError: nothing is known to be done.
+            RuntimeError: nothing was done, because the server refused one of several commands before their turn.
+        """
+        from redis.exceptions import AuthenticationError, RedisError, ResponseError
+
+        assert self._client is not None
+        pipeline = self._client.pipeline(transaction=True)
+        for command in commands:
+            pipeline.execute_command(*command)
+        try:
+            answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        except ResponseError as error:
+            cause = self._cause(error)
+            if len(commands) == 1:
+                await self._react([error])
+                return [error]
+            if isinstance(cause, SinkNotConnected):
+                await self._react([error])
+                raise cause from None
+            raise RuntimeError(f"Redis refused one of several commands: {_reason(error)}") from None
+        except AuthenticationError as error:
+            raise SinkMisconfigured(f"Redis: {_reason(error)}", _LOGIN) from None
+        except (OSError, RedisError) as error:
+            raise SinkNotConnected(f"Redis: {_reason(error)}") from None
+        return answers
+
+    def _cause(self, error: Exception, *, scripted: bool = False) -> SinkError:
+        """Why a command failed, by the code of the server's answer; the words of a script are for the detail."""
+        code, detail = _code(error), _answer(error)
+        text = f"{type(error).__name__}: {code}" if scripted else _reason(error)
+        if code in _NOT_THE_SERVER:
+            return SinkNotConnected(text)
+        if code in _NEVER:
+            return SinkMisconfigured(
+                text, _LOGIN if code != "MOVED" else "use the address of a server, not of a cluster"
+            )
+        return SinkError(text, detail=detail) if code in _FOR_NOW else SinkRejected(text, detail=detail)
+
+    async def _react(self, errors: list[Exception]) -> None:
+        """Leave a server that does not take writes, and give the scripts to one that was restarted."""
+        from redis.exceptions import RedisError
+
+        codes = {_code(error) for error in errors}
+        client = self._client
+        if client is None:
+            return
+        with suppress(OSError, RedisError):  # the next write shows it
+            if codes & (_NOT_THE_SERVER | {"NOAUTH", "MOVED"}):
+                await client.connection_pool.disconnect()
+            if "NOSCRIPT" in codes:
+                for code in self._settings.scripts.values():
+                    await client.script_load(code)
 
 
-def command_of(payload: RedisPayload, prefix: str, scripts: Mapping[str, str]) -> Command:
-    """The command a payload becomes; `scripts` has the digests of the sink's scripts by name.
-
-    >>> command_of(RedisPayload(key="k", data={"a": 1}, ttl=60), "app:", {})
-    ('SET', 'app:k', b'{"a":1}', 'EX', 60)
-
-    Raises:
-        SinkRejected: the data has no JSON form, or there is no such script.
-    """
-    if payload.op is RedisOp.SCRIPT:
-        digest = scripts.get(payload.script)
-        if digest is None:
-            known = ", ".join(sorted(scripts)) or "none"
-            raise SinkRejected(f"there is no script {payload.script!r} in the sink's scripts; there are: {known}")
-        keys = [prefix + key for key in payload.keys]
-        return ("EVALSHA", digest, len(keys), *keys, *payload.args)
-    try:
-        name, *rest = _COMMANDS[RedisOp(payload.op)](payload)
-    except Exception as error:  # a model's own serializers may raise anything
-        raise SinkRejected(f"the payload can't be written: {type(error).__name__}: {error}") from error
-    return (name, prefix + payload.key, *rest)
+def _code(error: Exception) -> str:
+    """The first word of a server's answer: its kind of error."""
+    return str(getattr(error, "status_code", "") or _answer(error).split(" ", 1)[0])
 
 
-def _set(payload: RedisPayload) -> Command:
-    expiry = ("EX", payload.ttl) if payload.ttl is not None else ()
-    return ("SET", encode(payload.data), *expiry)
+def _reason(error: Exception) -> str:
+    """What failed, for log lines: up to the first argument that the answer quotes."""
+    return f"{type(error).__name__}: {_QUOTED.split(_answer(error), 1)[0]}"
 
 
-def _hset(payload: RedisPayload) -> Command:
-    return ("HSET", *(part for pair in _pairs(payload.fields) for part in pair))
-
-
-def _zadd(payload: RedisPayload) -> Command:
-    return ("ZADD", *(part for member, score in _pairs(payload.members) for part in (score, member)))
-
-
-def _pairs(value: Any) -> list[tuple[Any, Any]]:
-    return list(value.items())
-
-
-_COMMANDS: Mapping[RedisOp, Callable[[RedisPayload], Command]] = {
-    RedisOp.SET: _set,
-    RedisOp.DELETE: lambda payload: ("DEL",),
-    RedisOp.EXPIRE: lambda payload: ("EXPIRE", payload.ttl),
-    RedisOp.INCRBY: lambda payload: ("INCRBY", payload.amount),
-    RedisOp.HSET: _hset,
-    RedisOp.HDEL: lambda payload: ("HDEL", *(payload.fields or ())),
-    RedisOp.PUSH: lambda payload: ("RPUSH" if payload.side == "right" else "LPUSH", encode(payload.data)),
-    RedisOp.TRIM: lambda payload: ("LTRIM", payload.start, payload.stop),
-    RedisOp.SADD: lambda payload: ("SADD", *(payload.members or ())),
-    RedisOp.SREM: lambda payload: ("SREM", *(payload.members or ())),
-    RedisOp.ZADD: _zadd,
-}
+def _answer(error: Exception) -> str:
+    """What the server said, without the command and its values, which the client puts before it."""
+    return str(error).rpartition(" of pipeline caused error: ")[2]
 
 
 def _wrap(value: Any, record: Record, name: str, _settings: RedisSinkConfig) -> RedisPayload:

@@ -10,7 +10,7 @@ import msgspec
 from pydantic import BaseModel
 
 from drakkar_flow.errors import SinkRejected
-from drakkar_flow.model.codec import encode, to_row
+from drakkar_flow.model.codec import AS_TEXT, encode, to_row
 from drakkar_flow.model.payload import SqlitePayload
 
 __all__ = ["Row", "create_statement", "insert_statement", "make_row"]
@@ -18,6 +18,7 @@ __all__ = ["Row", "create_statement", "insert_statement", "make_row"]
 Cell = None | bool | int | float | str | bytes
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_INTEGERS = range(-(2**63), 2**63)
 _AFFINITIES = {bool: "INTEGER", int: "INTEGER", float: "REAL", str: "TEXT", bytes: "BLOB"}
 
 
@@ -36,11 +37,13 @@ def make_row(payload: SqlitePayload) -> Row:
     Row(table='hits', columns=('id', 'tags'), values=(1, '["a"]'))
 
     Raises:
-        SinkRejected: the payload has no fields, or a name is no identifier.
+        SinkRejected: the payload has no fields, a name is no identifier, or SQLite would change a value.
     """
     try:
         fields = to_row(payload.data)
-        values = tuple(_cell(value) for value in fields.values())
+        values = tuple(_cell(name, value) for name, value in fields.items())
+    except SinkRejected:
+        raise
     except Exception as error:  # a model's own serializers may raise anything
         raise SinkRejected(f"the payload is no row: {type(error).__name__}: {error}") from error
     if not fields:
@@ -75,7 +78,11 @@ def insert_statement(table: str, columns: Sequence[str]) -> str:
     return f'INSERT INTO "{table}" ({names}) VALUES ({marks})'  # noqa: S608  (names were checked by make_row)
 
 
-def _cell(value: Any) -> Cell:
+def _cell(name: str, value: Any) -> Cell:
+    if type(value) is float and value != value:
+        raise SinkRejected(f"column {name}: NaN has no place in SQLite, which would store NULL; send None or text")
+    if type(value) is int and value not in _INTEGERS:
+        raise SinkRejected(f"column {name}: it is not in {_INTEGERS.start} to {_INTEGERS.stop - 1}; send text")
     if value is None or type(value) in _AFFINITIES:
         return value  # type: ignore[no-any-return]  # just checked
     if isinstance(value, bytearray | memoryview):
@@ -89,4 +96,6 @@ def _cell(value: Any) -> Cell:
 def _nested(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
+    if isinstance(value, AS_TEXT):
+        return str(value)
     raise TypeError(f"a value of type {type(value).__name__} has no place in a row")

@@ -12,11 +12,12 @@ import anyio
 import anyio.to_thread
 
 from drakkar_flow.config.sinks import SqliteSinkConfig
-from drakkar_flow.errors import BatchFailed, Problem, SinkError, SinkNotConnected, SinkRejected, StartupError
+from drakkar_flow.errors import BatchFailed, SinkError, SinkMisconfigured, SinkNotConnected, SinkRejected
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.payload import SqlitePayload
 from drakkar_flow.model.record import Record
 from drakkar_flow.sinks.base import SinkSpec
+from drakkar_flow.sinks.clients import never, unusable
 from drakkar_flow.sinks.rows import Row, create_statement, insert_statement, make_row
 from drakkar_flow.sinks.threads import in_thread
 
@@ -31,13 +32,23 @@ _ROW_ERRORS = frozenset(
 """Result codes that a row has earned; all others are the database's."""
 
 
+_LOST = frozenset(
+    {
+        *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOTADB),
+        *(sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_MISUSE),
+    }
+)
+"""Result codes after which the file is opened anew."""
+_REFUSALS = (SinkRejected, SinkMisconfigured)
+
+
 class SqliteSink:
     """Inserts one row per payload; a batch is one transaction.
 
     The database is in WAL mode, so readers are never blocked. A missing table is made from the
     first row (unless `create_tables` is off); fields it has no column for are rejected. A row that
-    can't be inserted fails alone. A full disk or a locked database fails the whole batch, with
-    nothing of it written.
+    can't be inserted fails alone. A full disk or a locked database fails the whole batch, with nothing of
+    it written. A file that is moved or replaced is left for the one that is at its path now.
 
     Args:
         name: the instance's name under `sinks.sqlite`.
@@ -54,7 +65,7 @@ class SqliteSink:
         """Open or make the database and prove that it can be written.
 
         Raises:
-            StartupError: the file can't be opened or written (exit code 1).
+            StartupError: the file can't be written for now (exit code 1), or is no database or not ours (2).
         """
         if self._database is None:
             self._database = await anyio.to_thread.run_sync(self._open, limiter=self._one_at_a_time)
@@ -63,7 +74,8 @@ class SqliteSink:
         """Insert the batch in order, in a worker thread, and commit it.
 
         Raises:
-            BatchFailed: some rows failed; all of them are SinkRejected.
+            BatchFailed: some rows failed for good: SinkRejected, SinkMisconfigured.
+            sqlite3.Error: the transaction was refused because of one of several rows; nothing was written.
             SinkNotConnected: before `connect`, or after `close`.
             SinkError: nothing was written.
         """
@@ -87,26 +99,43 @@ class SqliteSink:
         except (OSError, sqlite3.Error) as error:
             what = f"the database {path} can't be written: {error}"
             remedy = "give a path that this user may write, or move the file that is no database away"
-            raise StartupError([Problem(f"sinks.sqlite.{self._name}.path", what, remedy)]) from error
+            raise unusable(f"sinks.sqlite.{self._name}.path", what, remedy, for_good=never(error)) from error
 
 
 class _Database:
     """The open database; used by one thread at a time, whichever it is."""
 
     def __init__(self, path: Path, synchronous: str, *, create_tables: bool) -> None:
+        self._path = path
+        self._synchronous = synchronous
         self._create_tables = create_tables
         self._columns: dict[str, frozenset[str]] = {}
-        self._connection = sqlite3.connect(
-            path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=256
+        self._stale = False
+        self._connection = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=256
         )
         try:
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute(f"PRAGMA synchronous={synchronous}")
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.execute("ROLLBACK")
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(f"PRAGMA synchronous={self._synchronous}")
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+            self._file = _identity(self._path)
         except sqlite3.Error:
-            self._connection.close()
+            connection.close()
             raise
+        return connection
+
+    def _reopen(self) -> None:
+        """Leave a file that was moved, replaced or removed: what goes into it nobody would see."""
+        self._stale = True
+        self._columns.clear()
+        self._connection.close()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._connection = self._open()
+        self._stale = False
 
     def write(self, batch: Sequence[Delivery]) -> dict[int, Exception]:
         failures: dict[int, Exception] = {}
@@ -118,8 +147,13 @@ class _Database:
                 failures[index] = error
         if rows:
             try:
+                if self._stale or _identity(self._path) != self._file:
+                    self._reopen()
+            except (OSError, sqlite3.Error) as error:
+                raise SinkNotConnected(f"SQLite: {error}") from error
+            try:
                 self._transaction(rows, failures, alone=False)
-            except SinkRejected:
+            except _REFUSALS:
                 self._transaction(rows, failures, alone=True)
         return failures
 
@@ -134,9 +168,17 @@ class _Database:
             else:
                 self._insert_together(rows)
             self._connection.execute("COMMIT")
-        except (sqlite3.Error, SinkRejected) as error:
+        except sqlite3.Error as error:
             self._roll_back()
-            raise error if isinstance(error, SinkRejected) else SinkError(f"SQLite: {error}") from error
+            if _code(error) not in _ROW_ERRORS:
+                self._stale = _code(error) in _LOST
+                raise SinkError(f"SQLite: {error}") from error
+            if len(rows) > 1:  # it refused the whole transaction, and names no row
+                raise
+            failures[rows[0][0]] = SinkRejected(f"table {rows[0][1].table}: {error}")
+        except BaseException:
+            self._roll_back()
+            raise
 
     def _insert_together(self, rows: list[tuple[int, Row]]) -> None:
         for (table, columns), run in groupby((row for _, row in rows), key=lambda row: row[:2]):
@@ -147,7 +189,7 @@ class _Database:
             self._connection.execute("SAVEPOINT one")
             try:
                 self._insert(row.table, row.columns, [row])
-            except SinkRejected as error:
+            except _REFUSALS as error:
                 failures[index] = error
                 self._connection.execute("ROLLBACK TO one")
                 self._columns.pop(row.table, None)
@@ -160,9 +202,9 @@ class _Database:
         except (OverflowError, UnicodeEncodeError) as error:
             raise SinkRejected(f"table {table}: {error}") from error
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _ROW_ERRORS:
+            if _code(error) in _ROW_ERRORS and self._connection.in_transaction:
                 raise SinkRejected(f"table {table}: {error}") from error
-            raise
+            raise  # of the database, or by RAISE(ROLLBACK), which ended the transaction
 
     def _require_columns(self, row: Row) -> None:
         """Make the table if it may be made, and find a column for every field; SQLite ignores case in names."""
@@ -174,14 +216,29 @@ class _Database:
         known = frozenset(name.lower() for _, name, *_ in self._connection.execute(f'PRAGMA table_info("{row.table}")'))
         self._columns[row.table] = known
         if not known:
-            raise SinkRejected(f"table {row.table} does not exist and sinks.sqlite.*.create_tables is off")
+            raise SinkMisconfigured(
+                f"table {row.table} does not exist", "create it, or set sinks.sqlite.*.create_tables"
+            )
         if missing := [name for name in row.columns if name.lower() not in known]:
-            raise SinkRejected(f"table {row.table} has no column {', '.join(missing)}; add it with ALTER TABLE")
+            what = f"table {row.table} has no column {', '.join(missing)}"
+            raise SinkMisconfigured(what, "add it with ALTER TABLE")
 
     def _roll_back(self) -> None:
         self._columns.clear()
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
+
+
+def _code(error: sqlite3.Error) -> int:
+    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _wrap(value: Any, _record: Record, name: str, _settings: SqliteSinkConfig) -> SqlitePayload:

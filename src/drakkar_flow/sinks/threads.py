@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import anyio.to_thread
 
-__all__ = ["in_thread"]
+__all__ = ["in_thread", "to_completion"]
 
 T = TypeVar("T")
 
@@ -18,9 +18,14 @@ async def in_thread(function: Callable[..., T], *args: object, limiter: anyio.Ca
 
     A thread can't be cancelled: to leave it behind would let the next write run beside it.
     """
-    work = asyncio.ensure_future(anyio.to_thread.run_sync(function, *args, limiter=limiter))
+    return await to_completion(anyio.to_thread.run_sync(function, *args, limiter=limiter))
+
+
+async def to_completion(work: Awaitable[T]) -> T:
+    """Await work of a thread to its end, also when cancelled: the cancellation is raised behind it."""
+    future = asyncio.ensure_future(work)
     try:
-        return await asyncio.shield(work)
+        return await asyncio.shield(future)
     except asyncio.CancelledError:
-        await asyncio.wait({work})
+        await asyncio.wait({future})
         raise

@@ -20,7 +20,7 @@ from drakkar_flow.testing.compare import differences
 from drakkar_flow.testing.executor import Answer, ScriptedExecutor
 from drakkar_flow.testing.harness import FlowHarness
 from drakkar_flow.testing.outcome import Outcome
-from drakkar_flow.testing.run import sinks_of
+from drakkar_flow.testing.parts_of import sinks_of
 from drakkar_flow.testing.sinks import MemorySink
 
 __all__ = ["CaseResult", "FindFlow", "run_cases"]
@@ -74,7 +74,10 @@ def _prepare(cases: Cases, case: Case, find: FindFlow) -> tuple[Any, DrakkarConf
 def _outcome(case: Case, directory: Path, flow: Any, config: DrakkarConfig) -> Outcome:
     executor = ScriptedExecutor(strict=True)
     for rule in case.executor:
-        executor.on(task_id=rule.task_id, binary=rule.binary, args=rule.args, stdin=rule.stdin).gives(*_answers(rule))
+        fits = executor.on(
+            task_id=rule.task_id, binary=rule.binary, args=rule.args, stdin=rule.stdin, executor=rule.executor
+        )
+        fits.gives(*_answers(rule))
     known = sinks_of(stream_of(flow), config, ())
     if unknown := case.sinks.keys() - known.keys():
         raise AssertionError(f"sinks: there is no {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
@@ -117,7 +120,13 @@ def _failing(sink_id: str, errors: list[str | None]) -> MemorySink:
 def _answers(rule: RuleCase) -> list[Answer]:
     given: list[AnswerCase] = rule.attempts or [rule]
     return [
-        Answer(stdout=each.stdout, stderr=each.stderr, exit_code=each.exit_code, delay_s=each.delay_s, kind=each.kind)
+        Answer(
+            stdout=each.output[0],
+            stderr=each.output[1],
+            exit_code=each.exit_code,
+            delay_s=each.delay_s,
+            kind=each.kind,
+        )
         for each in given
     ]
 

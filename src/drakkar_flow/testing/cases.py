@@ -107,8 +107,12 @@ class AnswerCase(Section):
 
     stdout: str = ""
     """What it prints."""
+    stdout_base64: str | None = None
+    """What it prints, in base64: for output that is no text."""
     stderr: str = ""
     """What it prints on stderr."""
+    stderr_base64: str | None = None
+    """What it prints on stderr, in base64."""
     exit_code: int = 0
     """What it exits with."""
     delay_s: float = Field(default=0.0, ge=0)
@@ -116,12 +120,33 @@ class AnswerCase(Section):
     kind: ErrorKind | None = None
     """How it ends if not by itself: timeout, signal, launch_failure, internal."""
 
+    @model_validator(mode="after")
+    def _one_output(self) -> Self:
+        for name in ("stdout", "stderr"):
+            encoded = getattr(self, f"{name}_base64")
+            if encoded is not None and getattr(self, name):
+                raise ValueError(f"write {name} or {name}_base64, not both")
+            if encoded is not None:
+                base64.b64decode(encoded, validate=True)
+        return self
+
+    @property
+    def output(self) -> tuple[str | bytes, str | bytes]:
+        """What it prints on stdout and stderr."""
+        out, err = self.stdout_base64, self.stderr_base64
+        return (
+            self.stdout if out is None else base64.b64decode(out),
+            self.stderr if err is None else base64.b64decode(err),
+        )
+
 
 class RuleCase(AnswerCase):
     """What the programs do whose tasks look like this; the first rule that fits counts."""
 
     task_id: str | None = None
     """The task's id."""
+    executor: str | None = None
+    """The name of the executor that the task chooses; `default` where it chooses none."""
     binary: str | None = None
     """The program."""
     args: list[str] | None = None

@@ -15,10 +15,14 @@ from weakref import WeakSet
 
 from drakkar_flow.engine.periodics import PERIODIC
 
-__all__ = ["FakeClock"]
+__all__ = ["MOMENT_S", "FakeClock"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+MOMENT_S = 1e-7
+"""A pause so short ends when nothing else can happen, and takes no time of the clock."""
+_RESOLUTION_S = 10 * MOMENT_S
 
 _LOOK_S = 0.001  # real seconds between two looks whether all else is still
 _PATIENCE_S = 20.0  # real seconds after which a clock that can't be moved is a failed test
@@ -154,6 +158,8 @@ class FakeClock:
                 self._changed.notify_all()
                 return False
             step = left if pause_s is None else min(pause_s, left)
+            if MOMENT_S / 2 < step < MOMENT_S * 2:
+                return True
             self.spent = step == inf
             if self.spent:
                 return False
@@ -209,6 +215,7 @@ class _Loop(asyncio.SelectorEventLoop):
         self._files = _Selector(clock)
         self._timers: WeakSet[asyncio.TimerHandle] = WeakSet()
         super().__init__(self._files)
+        self._clock_resolution = _RESOLUTION_S
 
     @property
     def waits_for_reality(self) -> bool:

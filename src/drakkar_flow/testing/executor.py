@@ -4,49 +4,65 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+from drakkar_flow.config.executor import ProgramConfig
 from drakkar_flow.errors import ExecutorClosed
 from drakkar_flow.executor.base import Done, ExecutorStatistics, Outcome, Running
 from drakkar_flow.executor.ended import task_finished
-from drakkar_flow.model.task import ErrorKind, ExecutorError, ExecutorResult, ExecutorTask
+from drakkar_flow.model.task import ErrorKind, ExecutorError, ExecutorResult, ExecutorTask, decode_output
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import TasksStarted
+from drakkar_flow.observe.named_bus import NamedBus
 from drakkar_flow.testing.gate import Gate
 
-__all__ = ["Answer", "ScriptedExecutor", "Told", "Unscripted", "failed", "succeeded"]
+__all__ = ["Answer", "Program", "ScriptedExecutor", "Told", "Unscripted", "failed", "succeeded"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What a program does: it runs for `delay_s` seconds of the flow's clock, says something and exits.
 
-    `kind` makes it end otherwise: `timeout`, `signal`, `launch_failure`, `internal`.
+    `stdout` and `stderr` are text, or bytes as a program would write them. `kind` makes it end otherwise: `timeout`,
+    `signal`, `launch_failure`, `internal`.
     """
 
-    stdout: str = ""
-    stderr: str = ""
+    stdout: str | bytes = ""
+    stderr: str | bytes = ""
     exit_code: int = 0
     delay_s: float = 0.0
     kind: ErrorKind | None = None
 
-    def outcome(self, task: ExecutorTask) -> Outcome:
-        """How the task ends."""
-        if self.exit_code == 0 and self.kind is None:
-            return ExecutorResult(task=task, stdout=self.stdout, stderr=self.stderr, duration_seconds=self.delay_s)
+    def outcome(self, task: ExecutorTask, ok_exit_codes: Collection[int] = (0,)) -> Outcome:
+        """How the task ends; its own `ok_exit_codes` go before the given ones."""
+        output = {"duration_seconds": self.delay_s, **_output("stdout", self.stdout), **_output("stderr", self.stderr)}
+        if self.kind is None and self.exit_code in (task.ok_exit_codes or ok_exit_codes):
+            return ExecutorResult(task=task, exit_code=self.exit_code, **output)
         return ExecutorError(
             task=task,
             kind=self.kind or "nonzero_exit",
             exit_code=self.exit_code if self.kind in (None, "nonzero_exit") else None,
-            stdout=self.stdout,
-            stderr=self.stderr,
-            duration_seconds=self.delay_s,
+            **output,
         )
 
 
-Ending = str | int | Answer
-"""Text: success with that output. A number: the exit code."""
+class Program(NamedTuple):
+    """What the kit knows of the executor of a task."""
+
+    binary: str = ""
+    timeout_s: float | None = None
+    ok_exit_codes: Collection[int] = (0,)
+
+    @classmethod
+    def of(cls, config: ProgramConfig) -> Program:
+        """What a configuration says."""
+        return cls(config.binary_path or "", config.task_timeout_seconds, config.success_codes)
+
+
+Ending = str | bytes | int | Answer
+"""Text or bytes: success with that output. A number: the exit code."""
 Script = Callable[[ExecutorTask], Outcome | Ending] | Mapping[str, Ending | Sequence[Ending]]
 """A function of the task; or by task id one ending, or one for each attempt (the last stays).
 
@@ -65,6 +81,7 @@ class Rule:
     binary: str | None
     args: Sequence[str] | None
     stdin: str | None
+    executor: str | None
     endings: list[Ending]
 
     def gives(self, *endings: Ending) -> None:
@@ -76,20 +93,27 @@ class Rule:
         stdin = task.stdin.decode(errors="replace") if isinstance(task.stdin, bytes) else task.stdin or ""
         return (
             self.task_id in (None, task.task_id)
+            and self.executor in (None, task.executor or "default")
             and self.binary in (None, task.binary_path or binary)
             and self.stdin in (None, stdin)
             and (self.args is None or _alike(self.args, task.args))
         )
 
 
-def succeeded(task: ExecutorTask, stdout: str = "") -> ExecutorResult:
+def succeeded(task: ExecutorTask, stdout: str | bytes = "") -> ExecutorResult:
     """The result of a task whose program exited with 0."""
-    return ExecutorResult(task=task, stdout=stdout)
+    return ExecutorResult(task=task, **_output("stdout", stdout))
 
 
-def failed(task: ExecutorTask, exit_code: int = 1, stderr: str = "") -> ExecutorError:
+def failed(task: ExecutorTask, exit_code: int = 1, stderr: str | bytes = "") -> ExecutorError:
     """The error of a task whose program exited with something else."""
-    return ExecutorError(task=task, exit_code=exit_code, stderr=stderr)
+    return ExecutorError(task=task, exit_code=exit_code, **_output("stderr", stderr))
+
+
+def _output(name: str, output: str | bytes) -> dict[str, Any]:
+    """The fields of an outcome for what a program wrote."""
+    text, raw = decode_output(output) if isinstance(output, bytes) else (output, None)
+    return {name: text, f"raw_{name}": raw}
 
 
 class _Running:
@@ -110,7 +134,8 @@ class ScriptedExecutor:
     attempt once, `started` their ids, `running` those that run now, `times` when they started by the flow's clock;
     `priorities` the priority of each task; `peak` is the most that ran at once. While a task's gate
     (`gate(task_id)`) or the one of all tasks (`gate()`) is shut, it runs on. `timeout_s` is the longest that an
-    answer may be delayed; the kit sets it and `binary` from the flow's configuration.
+    answer may be delayed; the kit sets it, `binary` and `programs`, the executors by name, from the flow's
+    configuration.
 
     >>> executor = ScriptedExecutor({"t-1": [1, 1, "third time lucky"]})
     >>> executor.on(binary="grep", args=["-c", "..."]).gives("12")
@@ -122,6 +147,7 @@ class ScriptedExecutor:
         self.strict = strict
         self.binary = ""
         self.timeout_s: float | None = None
+        self.programs: dict[str, Program] = {}
         self._slots = slots
         self._rules: list[Rule] = []
         self._attempts: Counter[str] = Counter()
@@ -149,12 +175,14 @@ class ScriptedExecutor:
         binary: str | None = None,
         args: Sequence[str] | None = None,
         stdin: str | None = None,
+        executor: str | None = None,
     ) -> Rule:
         """Begin a rule for the tasks of which all that is given is true; earlier rules go first, the script before all.
 
+        `executor` is the name that the task says, `default` where it says none.
         In `args` `"*"` stands for any one argument, `"..."` at the end for any that follow.
         """
-        rule = Rule(task_id, binary, args, stdin, [])
+        rule = Rule(task_id, binary, args, stdin, executor, [])
         self._rules.append(rule)
         return rule
 
@@ -194,12 +222,18 @@ class ScriptedExecutor:
             return ExecutorError(task=task, kind="internal", exception=f"{type(exc).__name__}: {exc}")
         if isinstance(ending, ExecutorResult | ExecutorError):
             return ending
-        if isinstance(ending, str | int):
-            ending = Answer(stdout=ending) if isinstance(ending, str) else Answer(exit_code=ending)
-        if self.timeout_s is not None and ending.delay_s > self.timeout_s:
-            ending = Answer(kind="timeout", delay_s=self.timeout_s)
+        if isinstance(ending, str | bytes | int):
+            ending = Answer(exit_code=ending) if isinstance(ending, int) else Answer(stdout=ending)
+        program = self._program_of(task)
+        if program.timeout_s is not None and ending.delay_s > program.timeout_s:
+            ending = Answer(kind="timeout", delay_s=program.timeout_s)
         await asyncio.sleep(ending.delay_s)
-        return ending.outcome(task)
+        return ending.outcome(task, program.ok_exit_codes)
+
+    def _program_of(self, task: ExecutorTask) -> Program:
+        name = "" if task.executor == "default" else task.executor
+        program = self.programs.get(name, Program())
+        return program if name else program._replace(binary=self.binary, timeout_s=self.timeout_s)
 
     async def close(self) -> None:
         """Give up what waits at a gate."""
@@ -214,12 +248,13 @@ class ScriptedExecutor:
         if not isinstance(self.script, Mapping):
             return self.script(task)
         endings: Ending | Sequence[Ending] | None = self.script.get(task.task_id)
+        binary = self._program_of(task).binary
         if endings is None:
-            endings = next((rule.endings for rule in self._rules if rule.fits(task, self.binary)), None)
+            endings = next((rule.endings for rule in self._rules if rule.fits(task, binary)), None)
         if endings is None and self.strict:
-            call = " ".join([task.binary_path or self.binary, *task.args])
+            call = " ".join([task.binary_path or binary, *task.args])
             raise Unscripted(f"no script for task {task.task_id}: {call}")
-        if isinstance(endings, str | int | Answer):
+        if isinstance(endings, str | bytes | int | Answer):
             return endings
         if not endings:
             return ""
@@ -242,10 +277,11 @@ class Told:
         """Hand the task on."""
 
         def ended(outcome: Outcome | None) -> None:
-            self._bus.emit(task_finished(outcome, waited_s=0.0))
+            bus.emit(task_finished(outcome, waited_s=0.0))
             done(outcome)
 
-        self._bus.emit(TasksStarted(1))
+        bus = NamedBus(self._bus, task.executor) if task.executor not in ("", "default") else self._bus
+        bus.emit(TasksStarted(1))
         return self._executor.submit(task, priority, ended)
 
 

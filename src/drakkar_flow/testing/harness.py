@@ -18,8 +18,9 @@ from drakkar_flow.testing.clock import FakeClock
 from drakkar_flow.testing.executor import ScriptedExecutor
 from drakkar_flow.testing.log import MemoryLog
 from drakkar_flow.testing.outcome import Outcome
+from drakkar_flow.testing.parts_of import executor_of, sinks_of
 from drakkar_flow.testing.receipts import Receipts, Sent
-from drakkar_flow.testing.run import FlowRun, executor_of, sinks_of
+from drakkar_flow.testing.run import FlowRun
 from drakkar_flow.testing.sinks import MemoryDeadLetters, MemorySink
 
 __all__ = ["FlowHarness"]

@@ -20,12 +20,11 @@ from bytewax.run import cli_main
 from drakkar_flow.config.app import settle_app
 from drakkar_flow.config.delivery import RetryConfig
 from drakkar_flow.config.root import DrakkarConfig
-from drakkar_flow.engine.executors import executor_config, make_executor
+from drakkar_flow.engine.executors import program_configs
 from drakkar_flow.engine.life import FlowLife
 from drakkar_flow.engine.terse import app_options, stream_of
 from drakkar_flow.executor.base import Executor
-from drakkar_flow.graph.flow import StreamFlow
-from drakkar_flow.graph.nodes import Execute, Route
+from drakkar_flow.graph.nodes import Execute
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.bus import Bus
@@ -33,18 +32,18 @@ from drakkar_flow.observe.events import Event, HookRan, RecordsFinished
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
 from drakkar_flow.runtime.parts import Parts
-from drakkar_flow.sinks.registry import SPECS
-from drakkar_flow.testing.clock import FakeClock
+from drakkar_flow.testing.clock import MOMENT_S, FakeClock
 from drakkar_flow.testing.executor import ScriptedExecutor, Told
 from drakkar_flow.testing.log import MemoryLog
 from drakkar_flow.testing.outcome import Outcome
 from drakkar_flow.testing.outlook import Outlook, outstanding
+from drakkar_flow.testing.parts_of import executor_of, real_executor_of, sinks_of
 from drakkar_flow.testing.reader import MemoryReader
 from drakkar_flow.testing.receipts import Receipts, WatchedTrack
 from drakkar_flow.testing.sinks import MemoryDeadLetters, MemorySink
 from drakkar_flow.testing.stillness import Stillness, WatchedBridge, WatchedFlight
 
-__all__ = ["FlowRun", "executor_of", "sinks_of"]
+__all__ = ["FlowRun"]
 
 E = TypeVar("E", bound=Event)
 T = TypeVar("T")
@@ -54,6 +53,7 @@ _LOG = structlog.wrap_logger(
 )
 _RETRY = RetryConfig(attempts=3)
 _BACKOFF = Backoff(initial_s=0.001, max_s=0.001)
+_HOLD_S = 0.5  # real seconds that the brake holds failures back
 _MIB = 1024 * 1024
 _CLOSE_S = 10.0  # for the executor to let go of its programs
 _LOOK_S = 0.005  # between two looks at a condition no event announces
@@ -131,7 +131,7 @@ class FlowRun:
             self.reader.end()
         self.sinks = sinks_of(self.flow, config, self._given_sinks, self._known_sinks)
         executor = (
-            _real(self.flow, config, self._bus)
+            real_executor_of(self.flow, config, self._bus)
             if self._real_programs
             else executor_of(self.flow, config, self._given_executor)
         )
@@ -326,8 +326,12 @@ class FlowRun:
             intake=None,
             ended=self._end,
             track=self._track,
+            programs=program_configs(self.config, self.flow.find(Execute)),
         )
-        return parts if self.clock is not None else replace(parts, task_backoff=_BACKOFF, dlq_backoff=_BACKOFF)
+        if self.clock is not None:
+            return replace(parts, brake_hold_s=MOMENT_S)
+        hold_s = min(_HOLD_S, self.config.dlq.hold_s)
+        return replace(parts, task_backoff=_BACKOFF, dlq_backoff=_BACKOFF, brake_hold_s=hold_s)
 
     def _retry_of(self, sink: MemorySink) -> RetryConfig | None:
         """How the real sink would try again; in real time nobody wants to wait for that."""
@@ -359,37 +363,3 @@ class FlowRun:
             cli_main(self._dataflow, workers_per_process=runtime.workers, epoch_interval=interval)  # type: ignore[no-untyped-call]
         except BaseException as exc:  # whatever ended the engine is what the test has to hear of
             self.bugs.append(repr(exc))
-
-
-def sinks_of(
-    flow: StreamFlow, config: DrakkarConfig, given: Iterable[MemorySink], known: dict[str, MemorySink] | None = None
-) -> dict[str, MemorySink]:
-    """The sinks a flow needs: those given, those it names, else those of the configuration, else `kafka-out`.
-
-    A sink of `known` is taken again, and new ones are added to it.
-    """
-    sinks = {sink.id: sink for sink in given}
-    route = flow.find(Route)
-    if route is not None and route.sinks:
-        wanted = [MemorySink(ref.name, kind=ref.kind) for ref in route.sinks]
-    else:
-        wanted = [MemorySink(name, kind=kind) for kind in SPECS for name in getattr(config.sinks, kind, {})]
-    needed = {**{sink.id: sink for sink in wanted}, **sinks} or {"kafka-out": MemorySink()}
-    made = known if known is not None else {}
-    return {sink_id: sinks.get(sink_id) or made.setdefault(sink_id, sink) for sink_id, sink in needed.items()}
-
-
-def executor_of(flow: StreamFlow, config: DrakkarConfig, given: Executor | None) -> Executor | None:
-    """The executor a flow needs: the given one, else a scripted one; that knows the program and its timeout."""
-    execute: Execute | None = flow.find(Execute)
-    executor = given if given is not None or execute is None else ScriptedExecutor()
-    if isinstance(executor, ScriptedExecutor):
-        settings = executor_config(config.executor, execute)
-        executor.binary = settings.binary_path or ""
-        executor.timeout_s = settings.task_timeout_seconds
-    return executor
-
-
-def _real(flow: StreamFlow, config: DrakkarConfig, bus: Bus) -> Executor | None:
-    execute: Execute | None = flow.find(Execute)
-    return make_executor(executor_config(config.executor, execute), bus) if execute is not None else None

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from drakkar_flow.config.delivery import RetryConfig, SinkConfig
-from drakkar_flow.errors import BatchFailed, SinkRejected
-from drakkar_flow.model.codec import encode
+from drakkar_flow.errors import BatchFailed
 from drakkar_flow.model.outcome import Delivery, Failure
-from drakkar_flow.model.payload import FilePayload, KafkaPayload
 from drakkar_flow.runtime.parts import SinkPart
+from drakkar_flow.sinks.checks import refusal_of
+from drakkar_flow.sinks.letters import dead_letter_messages
 from drakkar_flow.sinks.registry import SPECS
 from drakkar_flow.testing.gate import Gate
 
@@ -49,7 +49,8 @@ class MemorySink:
     """Stands in for the sink `kind` `name` of a flow.
 
     `payloads` are those written, in order. `gate` holds writes back while it is shut. `writes`
-    counts the attempts. A script that raises BatchFailed writes what the error does not name.
+    counts the attempts. A script that raises BatchFailed writes what the error does not name. `configured`
+    are the settings of the real sink, by which it refuses payloads; a run fills them in.
 
     >>> MemorySink("results", script=[OSError("down"), None]).id
     'kafka-results'
@@ -69,6 +70,7 @@ class MemorySink:
         self.kind = kind
         self.payloads: list[Any] = []
         self.settings = settings
+        self.configured: Mapping[str, Any] = {}
         self._scripted = _Scripted(script)
         self._limits = (max_in_flight, max_batch)
 
@@ -103,9 +105,10 @@ class MemorySink:
         """Nothing is left to do."""
 
     async def write_batch(self, batch: Sequence[Delivery]) -> None:
-        """Keep the payloads, or raise what the script says; what no sink could encode is rejected."""
+        """Keep the payloads, or raise what the script says; what the real sink refuses by itself is rejected."""
         payloads = [delivery.payload for delivery in batch]
-        failures = _unwritable(payloads)
+        refusals = ((index, refusal_of(payload, self.configured)) for index, payload in enumerate(payloads))
+        failures: dict[int, Exception] = {index: cause for index, cause in refusals if cause is not None}
         try:
             await self._scripted.play(payloads)
         except BatchFailed as exc:
@@ -116,17 +119,6 @@ class MemorySink:
 
     async def close(self) -> None:
         """Nothing is left to do."""
-
-
-def _unwritable(payloads: Sequence[Any]) -> dict[int, Exception]:
-    failures: dict[int, Exception] = {}
-    for index, payload in enumerate(payloads):
-        if isinstance(payload, KafkaPayload | FilePayload):
-            try:
-                encode(payload.data)
-            except Exception as exc:  # a model of the user's may raise anything
-                failures[index] = SinkRejected(f"the payload can't be encoded: {type(exc).__name__}: {exc}")
-    return failures
 
 
 class MemoryDeadLetters:
@@ -150,9 +142,17 @@ class MemoryDeadLetters:
         """Nothing is left to do."""
 
     async def write(self, failures: Sequence[Failure]) -> None:
-        """Keep the letters, or raise what the script says."""
+        """Make the letters as the worker does and keep their failures, or raise what the script says."""
+        broken: dict[int, Exception] = {}
+        for index, failure in enumerate(failures):
+            try:
+                dead_letter_messages(failure, 0.0)
+            except Exception as exc:
+                broken[index] = exc
         await self._scripted.play(list(failures))
-        self.letters += failures
+        self.letters += [failure for index, failure in enumerate(failures) if index not in broken]
+        if broken:
+            raise BatchFailed(broken)
 
     async def close(self) -> None:
         """Nothing is left to do."""

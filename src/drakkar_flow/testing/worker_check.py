@@ -37,12 +37,12 @@ class Broken(Exception):
     """Raised when a program breaks the protocol; the text says how."""
 
 
-def check_worker(command: Sequence[str], timeout_s: float = 10.0) -> Iterator[str]:
+def check_worker(command: Sequence[str], timeout_s: float = 10.0, *, binary: bool = False) -> Iterator[str]:
     """Start `command` as a worker and try it; yields what worked, sentence by sentence.
 
-    Tasks have no arguments and text of several kinds as their input; how they end is not judged, only
-    that each is answered once, in a frame as docs/worker-protocol.md wants it. Every wait ends after
-    `timeout_s` seconds. Whatever happens, the program and its process group are gone in the end.
+    Tasks have no arguments and text of several kinds as their input, with `binary` also bytes that are not text; how
+    they end is not judged, only that each is answered once, in a frame as docs/worker-protocol.md wants it. Every wait
+    ends after `timeout_s` seconds. Whatever happens, the program and its process group are gone in the end.
 
     Raises:
         Broken: at the first thing that is wrong, with the end of its stderr.
@@ -50,19 +50,23 @@ def check_worker(command: Sequence[str], timeout_s: float = 10.0) -> Iterator[st
     """
     with TemporaryFile() as stderr, _Child(command, stderr, timeout_s) as child:
         try:
-            yield from _conversation(child)
+            yield from _conversation(child, binary=binary)
         except Broken as exc:
             stderr.seek(max(stderr.seek(0, os.SEEK_END) - 2000, 0))
             said = stderr.read().decode("utf-8", "replace").rstrip()
             raise Broken(f"{exc}\nits stderr:\n{said}" if said else str(exc)) from None
 
 
-def _conversation(child: _Child) -> Iterator[str]:
+def _conversation(child: _Child, *, binary: bool) -> Iterator[str]:
     yield child.shake_hands()
     for number, text in enumerate(_TEXTS, start=1):
         child.write(child.task(number, text))
         child.expect({number})
     yield f"it answers tasks: empty, long, and with every kind of character ({len(_TEXTS)})"
+    if binary:
+        child.write(child.task(99, bytes(range(256))))
+        child.expect({99})
+        yield "it answers a task whose input is not text"
     ids = set(range(100, 100 + child.in_flight))
     child.write(b"".join(child.task(number, "hello") for number in sorted(ids)))
     child.expect(ids)
@@ -119,15 +123,20 @@ class _Child:
         took_s = time.monotonic() - began_at
         return f"it is ready after {took_s:.2f} s: {self._framing}, {in_flight} at once, {self.capabilities or 'plain'}"
 
-    def task(self, number: int, stdin: str) -> bytes:
+    def task(self, number: int, stdin: str | bytes) -> bytes:
         """The frame of a task."""
         return self.frame({"type": "task", "id": number, "args": []}, stdin)
 
-    def frame(self, header: dict[str, Any], stdin: str = "") -> bytes:
+    def frame(self, header: dict[str, Any], stdin: str | bytes = "") -> bytes:
         if self._framing == "json-lines":
             text = {"stdin": stdin} if stdin else {}
+            if isinstance(stdin, bytes):
+                text = {"stdin_base64": base64.b64encode(stdin).decode()}
             return json.dumps({**header, **text}, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
-        head, body = json.dumps(header, separators=(",", ":")).encode(), stdin.encode()
+        head, body = (
+            json.dumps(header, separators=(",", ":")).encode(),
+            stdin if isinstance(stdin, bytes) else stdin.encode(),
+        )
         return struct.pack(">II", len(head), len(body)) + head + body
 
     def write(self, data: bytes) -> None:

@@ -19,7 +19,8 @@ from drakkar_flow.model.outcome import Delivery, Failure, FailureKind
 from drakkar_flow.model.payload import KafkaPayload
 from drakkar_flow.model.record import Record
 from drakkar_flow.sinks.dlq import DeadLetterQueue
-from drakkar_flow.sinks.kafka import MAX_IN_FLIGHT, KafkaSink
+from drakkar_flow.sinks.kafka import MAX_IN_FLIGHT, SPEC, KafkaSink
+from support.delivering import deliver
 from support.kafka_io import Kafka, MakeCluster, MakeTopic, create_topic, delete_topics, read_all
 from support.names import unique
 from support.proxy import TcpProxy
@@ -269,3 +270,109 @@ async def test_a_letter_that_cannot_be_written_is_named(kafka: Kafka, narrow_top
 
     assert list(caught.value.failures) == [1]
     assert len(read_all(kafka.bootstrap, narrow_topic)) == 4
+
+
+@pytest.fixture
+def make_picky_topic(kafka: Kafka) -> Iterator[Any]:
+    """Make a topic with settings of its own; it goes away after the test."""
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    names: list[str] = []
+
+    def make(**config: str) -> str:
+        name = unique("picky")
+        settings = {key.replace("_", "."): value for key, value in config.items()}
+        admin.create_topics([NewTopic(name, 1, config=settings)])[name].result(20)
+        names.append(name)
+        return name
+
+    yield make
+    delete_topics(admin, names)
+
+
+@pytest.mark.parametrize("bad", [[0], [2], [59], [3, 4, 50]], ids=str)
+async def test_f5_a_compacted_topic_refuses_the_message_without_a_key_only(
+    kafka: Kafka, make_picky_topic: Any, bad: list[int]
+) -> None:
+    """The brokers refuse all that came with it; the others are there, once and in order."""
+    topic = make_picky_topic(cleanup_policy="compact")
+    sink = await connected(kafka.bootstrap, topic)
+    payloads = [KafkaPayload(data=str(n), key=None if n in bad else str(n)) for n in range(60)]
+    delivered = await deliver(sink, SPEC, payloads)
+    await sink.close()
+    assert [payload.data for payload in delivered.failed] == [str(n) for n in bad]
+    assert {failure.exception_class for failure in delivered.failures} == {"drakkar_flow.errors.SinkRejected"}
+    values = [int(message.value() or b"") for message in read_all(kafka.bootstrap, topic)]
+    assert values == [n for n in range(60) if n not in bad]
+
+
+@pytest.mark.parametrize("when_open", ["dlq", "wait"])
+async def test_g6_a_timestamp_far_ahead_costs_its_message_only(
+    kafka: Kafka, make_picky_topic: Any, when_open: str
+) -> None:
+    """INVALID_TIMESTAMP names nobody; keys of other batches in flight are not touched either."""
+    topic = make_picky_topic(message_timestamp_after_max_ms="3600000")
+    sink = await connected(kafka.bootstrap, topic)
+    ahead = int((time.time() + 7200) * 1000)
+    payloads = [KafkaPayload(data=str(n), timestamp=ahead if n == 17 else None) for n in range(30)]
+    delivered = await deliver(sink, SPEC, payloads, when_open=when_open)
+    await sink.close()
+    assert delivered.failed == [payloads[17]]
+    values = [int(message.value() or b"") for message in read_all(kafka.bootstrap, topic)]
+    assert sorted(values) == [n for n in range(30) if n != 17]
+
+
+async def test_f5_a_letter_is_refused_alone(kafka: Kafka, make_picky_topic: Any) -> None:
+    """A compacted dead letter topic takes the letters that have a key."""
+    queue = DeadLetterQueue(make_picky_topic(cleanup_policy="compact"), kafka.bootstrap)
+    await queue.connect()
+    failures = [
+        Failure(
+            kind=FailureKind.DECODE,
+            stage="decode",
+            error="bad",
+            holds=((Record(topic="in", partition=0, offset=n, key=None if n == 1 else b"k", value=b"v"), 1),),
+        )
+        for n in range(4)
+    ]
+    with pytest.raises(BatchFailed) as caught:
+        await queue.write(failures)
+    await queue.close()
+    assert list(caught.value.failures) == [1]
+
+
+async def test_n1_a_topic_that_is_deleted_is_told_from_a_bad_message(kafka: Kafka, make_topic: MakeTopic) -> None:
+    """SinkMisconfigured: no other message would be taken either."""
+    topic = make_topic(1)
+    sink = await connected(kafka.bootstrap, topic, client_config={"topic.metadata.propagation.max.ms": 100})
+    delete_topics(AdminClient({"bootstrap.servers": kafka.bootstrap}), [topic])
+    failures: list[Failure] = []
+    async with asyncio.timeout(40):
+        while not failures:
+            failures = (await deliver(sink, SPEC, [KafkaPayload(data="x")])).failures
+    await sink.close()
+    assert failures[0].exception_class == "drakkar_flow.errors.SinkMisconfigured"
+    assert "create the topic" in failures[0].error
+
+
+async def test_n14_a_login_that_the_brokers_refuse_ends_the_start_at_once(kafka: Kafka, make_topic: MakeTopic) -> None:
+    """Exit code 2, with the key and without the password; no waiting helps."""
+    login = {"sasl.mechanism": "PLAIN", "sasl.username": "joe", "sasl.password": "PGPW"}
+    properties = {"security.protocol": "SASL_PLAINTEXT", **login}
+    settings = KafkaSinkConfig(topic=make_topic(1), brokers=kafka.bootstrap, client_config=properties)
+    sink = KafkaSink("results", settings)
+    with pytest.raises(StartupError) as caught:
+        await sink.connect()
+    assert (caught.value.exit_code, caught.value.problems[0].where) == (2, "sinks.kafka.results.security")
+    assert "PGPW" not in str(caught.value)
+
+
+@pytest.mark.parametrize("properties", [{"sasl.pasword": "PGPW"}, {"ssl.key.pem": "PGPW", "security.protocol": "SSL"}])
+async def test_g8_a_property_that_is_wrong_is_named_without_a_secret(
+    kafka: Kafka, make_topic: MakeTopic, properties: dict[str, str]
+) -> None:
+    """Exit code 2."""
+    settings = KafkaSinkConfig(topic=make_topic(1), brokers=kafka.bootstrap, client_config=properties)
+    with pytest.raises(StartupError) as caught:
+        await KafkaSink("results", settings).connect()
+    assert (caught.value.exit_code, caught.value.problems[0].where) == (2, "sinks.kafka.results.client_config")
+    assert "PGPW" not in str(caught.value)

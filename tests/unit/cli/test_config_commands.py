@@ -43,8 +43,8 @@ def test_lint_of_a_bad_file_tells_every_problem(tmp_path: Path, capsys: pytest.C
     assert err == (
         "the configuration is not usable:\n"
         f"  - {path}:1:9 kafka.brokerz: unknown key; did you mean 'brokers'?\n"
-        f"  - {path}:2:37 executor.window_size: must be at least 1, not 0\n"
         f"  - {path}:2:30 executor.env.B: must be text, not 1; quote it\n"
+        f"  - {path}:2:37 executor.window_size: must be at least 1, not 0\n"
     )
 
 

@@ -38,7 +38,7 @@ def test_the_page_tells_type_bounds_default_and_unit() -> None:
     rows = markdown().splitlines()
     assert any(row.startswith("| `commit_interval_s` | number, > 0 | `0.5` | seconds | ") for row in rows)
     assert any(row.startswith("| `drain_timeout_s` | number or null, > 0 | `null` | seconds | ") for row in rows)
-    assert any(row.startswith('| `format` | `json` or `console` | `"json"` |  | ') for row in rows)
+    assert any(row.startswith('| `format` | `auto` or `json` or `console` | `"auto"` |  | ') for row in rows)
     assert any(row.startswith("| `topic` | text | required |  | ") for row in rows)
     assert "## `sinks.kafka.<name>`" in rows
 

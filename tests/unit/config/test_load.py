@@ -95,7 +95,7 @@ def test_all_problems_are_told_at_once_with_line_and_column(tmp_path: Path) -> N
         "environment variable DK_METRICS__PROT: unknown key; did you mean 'port'?",
         "environment variable DRAKKAR_RUNTIME__WORKERS: must be a whole number, not 'x'",
         "pipeline.yaml:10:5 sinks.kafka.out.topic: is missing; it has no default",
-        "pipeline.yaml:11:11 logging.format: must be one of 'json' or 'console', not 'xml'",
+        "pipeline.yaml:11:11 logging.format: must be one of 'auto', 'json' or 'console', not 'xml'",
         "pipeline.yaml:2:3 kafka.brokerz: unknown key; did you mean 'brokers'?",
         "pipeline.yaml:3:3 kafka.max_poll_records: must be a whole number, not 'lots'",
         "pipeline.yaml:4:3 kafka.window_size: unknown key; it belongs under executor",

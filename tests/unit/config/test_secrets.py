@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr, ValidationError, field_validator
 
 from drakkar_flow.config.load import from_mapping, load
-from drakkar_flow.config.redact import MASK, SecretUrl, redacted
+from drakkar_flow.config.redact import SecretUrl, redacted
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.schema import is_secret, sections
 from drakkar_flow.config.show import render_yaml
 from drakkar_flow.engine.identity import summary_of
 from drakkar_flow.errors import ConfigError
+from drakkar_flow.kernel.redaction import MASK
 
 secrets = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S"]), min_size=3, max_size=12).map(
     lambda text: f"hunter2{text}"
@@ -171,9 +172,115 @@ def test_an_address_must_be_a_url_with_a_host(kind: str, settings: dict[str, str
         from_mapping({"sinks": {kind: {"a": settings}}})
 
 
+PASSWORDS = ["PG/PW", "PG#PW", "PG?PW", "a/PGPW", "PGPW/", "#PGPW", "12/PGPW", "::PG/PW", "PG@/PW"]
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+@pytest.mark.parametrize("url", ["postgres://joe:{}@db:5432/app", "postgresql://joe:{}@db/app"])
+def test_g8_a_password_that_is_not_encoded_is_a_configuration_error_that_does_not_show_it(
+    password: str, url: str
+) -> None:
+    """The key and the remedy are told."""
+    with pytest.raises(ConfigError) as caught:
+        from_mapping({"sinks": {"postgres": {"main": {"dsn": url.format(password)}}}})
+    text = str(caught.value)
+    assert "sinks.postgres.main.dsn" in text
+    assert "percent-encode" in text or "brackets" in text
+    assert "PW" not in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "told"),
+    [
+        ("postgres", {"dsn": "PGPW"}, "it has no '://'"),
+        ("postgres", {"dsn": "mysql://joe:PGPW@db/app"}, "the scheme must be postgres or postgresql"),
+        ("postgres", {"dsn": "postgres://joe:PGPW@db:x/app"}, "the port must be a number"),
+        ("postgres", {"dsn": "postgres://joe:PGPW@db:99999/app"}, "the port must be a number"),
+        ("mongo", {"uri": "mongodb://joe:PG/PW@m1,m2/", "database": "d"}, "'/' as %2F"),
+        ("mongo", {"uri": "mongodb://joe:PGPW@m1:x/", "database": "d"}, "the port must be a number"),
+        ("http", {"url": "https://joe:PG/PW@host/hook"}, "'/' as %2F"),
+        ("redis", {"url": "redis://:PG/PW@host/0"}, "'/' as %2F"),
+        ("redis", {"url": "redis://:PGPW@host/zero"}, "must be a number"),
+        ("redis", {"url": "redis://h/0?db=x"}, "must be a number"),
+        ("redis", {"url": "redis://h1:1,h2:2/0"}, "host"),
+    ],
+)
+def test_g14_a_wrong_part_of_a_url_is_named_and_not_shown(kind: str, settings: dict[str, str], told: str) -> None:
+    """For every sink with a URL."""
+    with pytest.raises(ConfigError) as caught:
+        from_mapping({"sinks": {kind: {"main": settings}}})
+    text = str(caught.value)
+    assert f"sinks.{kind}.main." in text
+    assert told in text
+    assert "PW" not in text
+
+
 def test_several_hosts_and_sockets_are_addresses_too() -> None:
     """As the servers' own documentation writes them."""
     ok: Callable[[dict[str, Any]], object] = lambda sinks: from_mapping({"sinks": sinks})  # noqa: E731
     ok({"mongo": {"a": {"uri": "mongodb://m1:27017,m2:27018/?replicaSet=r", "database": "d"}}})
     ok({"redis": {"a": {"url": "unix:///run/redis.sock"}, "b": {"url": "rediss://joe:pw@host:6380/1"}}})
-    ok({"http": {"a": {"url": "http://[::1]:8080/x"}}})
+    ok({"http": {"a": {"url": "http://[::1]:8080/x"}, "b": {"url": "https://host/@me?to=a@b"}}})
+    ok({"postgres": {"a": {"dsn": "postgresql:///app?host=/run/postgresql"}, "b": {"dsn": "postgres://h1:1,h2:2/app"}}})
+    ok({"postgres": {"a": {"dsn": "postgres://joe:a%2Fb%23@db:5432/app?user=a@b"}}})
+    ok({"mongo": {"a": {"uri": "mongodb://%2Ftmp%2Fmongodb-27017.sock", "database": "d"}}})
+
+
+SHOWN = """
+kafka: {security: {protocol: SASL_SSL, sasl_mechanism: PLAIN, sasl_username: joe, sasl_password: "${KAFKA_LOGIN}"}}
+executor:
+  env: {MYSQL_PWD: hunter2a, DATABASE_URL: "mysql://joe:hunter2b@db", GITHUB_PAT: hunter2c, X: "${DB_PASS}", LANG: C}
+sinks:
+  postgres: {main: {dsn: "postgres://${DBUSER}:${DBWORD}@db/app"}}
+  http: {hook: {url: "${HOOK}", headers: {Authorization: "Bearer ${PARTNER}", X-Team: "${TEAM}"}}}
+"""
+VARIABLES = {
+    "KAFKA_LOGIN": "hunter2d",
+    "DB_PASS": "hunter2e",
+    "DBUSER": "joe",
+    "DBWORD": "hunter2f",
+    "HOOK": "https://host/hunter2g",
+    "PARTNER": "hunter2h",
+    "TEAM": "blue",
+    "COPY_OF_LOGIN": "hunter2d",
+    "HOME": "/home/joe",
+}
+
+
+def test_g9_variables_of_the_configurations_secrets_are_withheld_from_programs(tmp_path: Path) -> None:
+    """Those that it takes by `${NAME}` where a secret stands, and others that hold the same."""
+    path = tmp_path / "p.yaml"
+    path.write_text(SHOWN)
+    config = load(path, environ=VARIABLES).config
+    expected = ["COPY_OF_LOGIN", "DBUSER", "DBWORD", "DB_PASS", "HOOK", "KAFKA_LOGIN", "PARTNER"]
+    assert config.withheld_variables(VARIABLES) == expected
+    assert config.opened().withheld_variables(VARIABLES) == expected
+    assert config.replaced(cluster_name="x").withheld_variables(VARIABLES) == expected
+
+
+def test_g9_show_prints_none_of_them(tmp_path: Path) -> None:
+    """Not those of `executor.env` either, nor what is filled in from a variable that is called like a secret."""
+    path = tmp_path / "p.yaml"
+    path.write_text(SHOWN)
+    shown = render_yaml(load(path, environ=VARIABLES))
+    assert re.findall("hunter2[a-fh]", shown) == []
+    assert "LANG: C" in shown
+    assert "X-Team: blue" in shown
+
+
+def test_the_redactor_of_a_configuration_masks_its_secrets_anywhere(tmp_path: Path) -> None:
+    """In whatever text, also decoded or encoded."""
+    path = tmp_path / "p.yaml"
+    path.write_text(SHOWN)
+    redact = load(path, environ=VARIABLES | {"DBWORD": "hunter2%40f"}).config.redactor
+    text = "hunter2d hunter2e hunter2%40f hunter2@f Bearer hunter2h 'hunter2a' hunter2b hunter2c"
+    assert "hunter2" not in redact(text)
+    assert redact("joe at db in blue") == "joe at db in blue"
+
+
+@pytest.mark.parametrize("password", ["postgres", "kafka", "test", "x"])
+def test_a_weak_password_does_not_garble_what_is_logged(password: str) -> None:
+    """It is masked where it stands alone, not inside of words or as the scheme of a URL."""
+    redact = from_mapping({"sinks": {"postgres": {"a": {"dsn": f"postgres://u:{password}@h"}}}}).redactor
+    assert redact("postgresql://h/latest mykafkas prefix") == "postgresql://h/latest mykafkas prefix"
+    assert redact("postgres://host/db") == "postgres://host/db"

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from drakkar_flow.config.load import from_mapping, load, load_config
-from drakkar_flow.config.redact import MASK, mask_url, redacted
+from drakkar_flow.config.redact import redacted
 from drakkar_flow.config.show import render_yaml
+from drakkar_flow.kernel.redaction import MASK, mask
 
 
 def test_secrets_are_masked() -> None:
@@ -56,7 +57,7 @@ def test_a_sink_that_is_called_like_a_secret_is_shown() -> None:
 )
 def test_urls_lose_their_credentials_only(text: str, shown: str) -> None:
     """Host and path stay readable."""
-    assert mask_url(text) == shown
+    assert mask(text) == shown
 
 
 def test_yaml_tells_who_set_what(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from drakkar_flow.config.layers import Layer
+from drakkar_flow.config.load import load_config
 from drakkar_flow.config.yaml_file import read_yaml
+from drakkar_flow.errors import ConfigError
 
 
 def read(tmp_path: Path, text: str | bytes, **environ: str) -> Layer:
@@ -133,3 +135,14 @@ def test_a_file_that_can_not_be_opened_is_told(tmp_path: Path) -> None:
     ] == ["there is no such file", "is a directory, not a file", "can't be read: Not a directory",
           "is no file name: embedded null byte"]  # fmt: skip
     assert read_yaml(tmp_path / "none", {}, "look again").problems[0].remedy == "look again"
+
+
+def test_g20_a_missing_file_is_a_file_not_found_error(tmp_path: Path) -> None:
+    """For programs that look for just that; whatever else is wrong is not."""
+    with pytest.raises(FileNotFoundError, match="there is no such file") as caught:
+        load_config(tmp_path / "gone.yaml", environ={})
+    assert isinstance(caught.value, ConfigError)
+    (tmp_path / "wrong.yaml").write_text("kafka: 5")
+    with pytest.raises(ConfigError) as other:
+        load_config(tmp_path / "wrong.yaml", environ={})
+    assert not isinstance(other.value, FileNotFoundError)

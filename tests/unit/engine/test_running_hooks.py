@@ -186,13 +186,13 @@ def test_f21_every_mapping_and_list_can_be_changed_in_place(scene):
 
     def on_startup(config: DrakkarConfig) -> DrakkarConfig:
         for _, value in walk(config, ""):
-            value.pop()
+            value.append(value[-1])
         return config
 
     before = {place: len(value) for place, value in walk(DrakkarConfig(), "")}
     config = scene.of(answering("on_startup", on_startup)).startup(DrakkarConfig())
     after = {place: len(value) for place, value in walk(config, "")}
-    missed = [place for place, count in before.items() if after.get(place, 0) != count - 1]
+    missed = [place for place, count in before.items() if after.get(place, 0) != count + 1]
     assert before
     assert missed == []
 

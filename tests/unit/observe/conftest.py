@@ -104,6 +104,7 @@ def one_of_each() -> list[ev.Event]:
         ev.DeadLetterFailed(2, error="down", dropped=True, lanes=((LANE, 2),)),
         ev.DrainFinished(unfinished=11, duration_s=30.0),
         vitals.Idled(slots_s=0.5, consumer_s=0.0),
+        vitals.LogLineLost(),
         vitals.LoopAnswered(after_s=0.002),
         vitals.Stalled("partition", 300.0, LANE, 42, "execute", (("hook", "..."),)),
         vitals.StallEnded("partition", 400.0, LANE),

@@ -93,7 +93,7 @@ def test_d46_pages_are_json_beside_the_metrics() -> None:
     """The status says it to a probe, the content to a person; what is asked for otherwise are the metrics."""
     health = Health()
     pages = {"/readyz": lambda: readiness(health.snapshot), "/healthz": lambda: liveness({"loop": 0.1}, 300.0)}
-    server = MetricsServer(CollectorRegistry(), host="127.0.0.1", port=0, pages=pages)
+    server = MetricsServer(CollectorRegistry(), host="127.0.0.1", ports=[0], pages=pages)
     server.start()
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/healthz?x=1", timeout=10) as answer:

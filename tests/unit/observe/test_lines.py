@@ -41,6 +41,7 @@ HOT = {
     ev.WindowFinished,
     ev.DeliveriesWritten,
     vitals.Idled,
+    vitals.LogLineLost,
     vitals.LoopAnswered,
 }
 
@@ -69,7 +70,7 @@ def written_lines() -> Iterator[tuple[str, str]]:
                 continue
             words = [ast.unparse(each).removeprefix("f").strip("'") for each in call.args]
             of, _, how = ast.unparse(call.func).rpartition(".")
-            if how == "Line" and len(words) > 1:
+            if how in ("Line", "_record") and len(words) > 1:
                 level, name = words[:2]
             elif of in LOGGERS and how in LEVELS and words:
                 level, name = how.replace("exception", "error"), words[0]

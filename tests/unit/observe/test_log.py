@@ -129,7 +129,7 @@ def test_values_json_does_not_know_are_written_as_text(configured, tmp_path):
     configured(output=str(tmp_path / "log"))
     structlog.get_logger().info("odd", raw=b"\xff", kind=LINES.keys)
     (line,) = read(tmp_path / "log")
-    assert line["raw"] == "b'\\xff'"
+    assert (line["raw"], line["kind"]) == ("\\xff", "dict.keys")
 
 
 def test_importing_and_listening_leave_the_programs_logging_alone():

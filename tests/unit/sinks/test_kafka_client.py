@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drakkar_flow.errors import SinkError, SinkRejected, StartupError
+from drakkar_flow.errors import SinkError, SinkMisconfigured, SinkRejected, StartupError
 from drakkar_flow.sinks.kafka_client import KafkaClient, Outgoing, TooLarge, portions, producer_config
 
 
@@ -107,7 +107,7 @@ def test_the_failed_message_is_known_even_among_equals() -> None:
         (KafkaError._PURGE_INFLIGHT, False),
         (KafkaError.MSG_SIZE_TOO_LARGE, True),
         (KafkaError.INVALID_RECORD, True),
-        (KafkaError._UNKNOWN_PARTITION, True),
+        (KafkaError._UNKNOWN_PARTITION, False),
     ],
 )
 def test_only_what_is_the_messages_own_fault_is_final(code: int, final: bool) -> None:
@@ -115,6 +115,15 @@ def test_only_what_is_the_messages_own_fault_is_final(code: int, final: bool) ->
     failed = client(FakeProducer(failing(a=code))).send(messages(b"a"))
 
     assert isinstance(failed[0], SinkRejected) is final
+
+
+def test_n1_what_is_about_the_topic_is_told_from_what_is_about_the_message() -> None:
+    """SinkMisconfigured: the topic or the rights; a partition that the payload chose is its own mistake."""
+    verdict = failing(
+        a=KafkaError.TOPIC_AUTHORIZATION_FAILED, b=KafkaError._UNKNOWN_TOPIC, c=KafkaError._UNKNOWN_PARTITION
+    )
+    failed = client(FakeProducer(verdict)).send([*messages(b"a", b"b", b"c"), *messages(b"c", partition=99)])
+    assert [type(failed[index]) for index in range(4)] == [*[SinkMisconfigured] * 3, SinkRejected]
 
 
 def test_neighbours_of_a_message_too_large_are_sent_again_alone() -> None:

@@ -138,11 +138,11 @@ def test_the_sinks_are_the_configurations():
     settings = {
         "sinks": {"kafka": {"a": {"topic": "t"}, "b": {"topic": "u"}}, "sqlite": {"db": {"path": "x.db"}}},
     }
-    with FlowHarness(StreamFlow("n").decode(int).route(), config=settings) as kit:
-        kit.send(3)
+    with FlowHarness(StreamFlow("n").decode(dict).route(), config=settings) as kit:
+        kit.send({"n": 3})
         kit.wait_acknowledged()
         assert list(kit.deliveries) == ["kafka-a", "kafka-b", "sqlite-db"]
-        assert kit.payloads("sqlite")[0].data == 3
+        assert kit.payloads("sqlite")[0].data == {"n": 3}
         with pytest.raises(AssertionError, match=r"2 sinks fit 'kafka' ''; there are: kafka-a, kafka-b, sqlite-db"):
             kit.payloads("kafka")
 

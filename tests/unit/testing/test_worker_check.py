@@ -57,6 +57,18 @@ def test_a_child_that_behaves_passes(name: str, framing: str) -> None:
     assert "it ends with 0 when its stdin ends" in list(check_worker(command(name, framing, 1)))
 
 
+SERVE = "from drakkar_flow.worker import serve; serve(lambda task: task.stdin_bytes, framing={!r})"
+
+
+@pytest.mark.parametrize("framing", ["json-lines", "length-prefixed"])
+def test_n5_input_that_is_not_text_is_tried_on_demand(framing: str) -> None:
+    """A worker of the library takes it and gives it back; one that takes text alone is told."""
+    facts = list(check_worker([sys.executable, "-c", SERVE.format(framing)], binary=True))
+    assert "it answers a task whose input is not text" in facts
+    with pytest.raises(Broken, match="UnicodeDecodeError"):
+        list(check_worker(command("good", "length-prefixed"), binary=True))
+
+
 def test_a_child_without_a_json_parser_passes() -> None:
     """The check writes JSON as the real parent does: without spaces, `type` first, then `id`."""
     script = r"""

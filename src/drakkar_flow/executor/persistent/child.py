@@ -10,6 +10,7 @@ import asyncio
 import math
 import signal
 import time
+from collections.abc import Collection
 from typing import NamedTuple, Protocol
 
 from drakkar_flow.config.limits import LimitsConfig
@@ -30,12 +31,14 @@ _LINGER_S = 0.25  # a child that closed a pipe gets so long to end by itself, wh
 
 
 class ChildLimits(NamedTuple):
-    """Seconds a request may take and a cancelled one may go on; caps of stdout and stderr in bytes; the kernel's."""
+    """Seconds a request may take and a cancelled one may go on; caps of stdout and stderr in bytes; the kernel's;
+    and the exit codes of an answer that count as success."""
 
     timeout_s: float
     cancel_grace_s: float
     caps: tuple[int, int]
     kernel: LimitsConfig
+    ok_exit_codes: Collection[int] = (0,)
 
 
 class Farewell(NamedTuple):
@@ -183,7 +186,8 @@ class Child:
                 if request.done is not None:
                     self.answered += 1
                     took_s = now - request.sent_at
-                    owner.settle(request, answered(request.task, answer, pid, took_s, limits.caps, limits.kernel))
+                    caps, kernel, ok = limits[2:]
+                    owner.settle(request, answered(request.task, answer, pid, took_s, caps, kernel, ok))
                 elif self._overdue:
                     self._overdue.pop(answer.id, None)
         except ProtocolError as exc:

@@ -34,6 +34,8 @@ class Answer(msgspec.Struct, gc=False):
     stdout: str = ""
     stderr: str = ""
     progress: bool = False
+    raw_stdout: bytes | None = None
+    """The bytes of stdout, where they are not UTF-8."""
 
 
 class Dialect(Protocol):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
-from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.config.executor import ProgramConfig
 from drakkar_flow.executor.base import Done, Executor, Outcome, Running
 from drakkar_flow.model.task import ExecutorTask
 
 __all__ = ["run_oneshot"]
 
 
-def run_oneshot(oneshot: Executor, config: ExecutorConfig, task: ExecutorTask, priority: object, done: Done) -> Running:
+def run_oneshot(oneshot: Executor, config: ProgramConfig, task: ExecutorTask, priority: object, done: Done) -> Running:
     """Run `task` by the one-shot executor: the children's command line and the task's own arguments after it.
 
     A task that names a program of its own gets that and its own arguments alone.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from drakkar_flow.executor.persistent.dialect import Answer, LineBuffer, ProtocolError, Unspeakable, shown
-from drakkar_flow.model.task import ExecutorTask
+from drakkar_flow.model.task import ExecutorTask, decode_output
 
 __all__ = ["MARKER", "LinePerTask", "LinesToMarker"]
 
@@ -23,7 +23,7 @@ class LinePerTask:
     >>> dialect.encode(1, ExecutorTask(task_id="t", source_offsets=[], stdin="hi"), 1)
     b'hi\\n'
     >>> list(dialect.feed(b"ho\\n"))
-    [Answer(id=1, exit_code=0, stdout='ho\\n', stderr='', progress=False)]
+    [Answer(id=1, exit_code=0, stdout='ho\\n', stderr='', progress=False, raw_stdout=None)]
     """
 
     def __init__(self, limit: int) -> None:
@@ -43,7 +43,8 @@ class LinePerTask:
         """An answer for each line."""
         for line in self._lines.feed(data):
             self._answered += 1
-            yield Answer(self._answered, stdout=line.decode("utf-8", "replace") + "\n")
+            stdout, raw = decode_output(line + b"\n")
+            yield Answer(self._answered, stdout=stdout, raw_stdout=raw)
 
     @property
     def held(self) -> int:
@@ -58,7 +59,7 @@ class LinesToMarker:
     >>> dialect.encode(1, ExecutorTask(task_id="t", source_offsets=[], stdin="hi"), 1)
     b'hi\\n#drakkar-1\\n'
     >>> list(dialect.feed(b"#drakkar-1\\nho\\nha\\n#drakkar-2\\n"))[1]
-    Answer(id=2, exit_code=0, stdout='ho\\nha\\n', stderr='', progress=False)
+    Answer(id=2, exit_code=0, stdout='ho\\nha\\n', stderr='', progress=False, raw_stdout=None)
     """
 
     def __init__(self, limit: int) -> None:
@@ -94,10 +95,10 @@ class LinesToMarker:
         if not number.isdigit() or len(number) > _MOST_DIGITS:
             raise ProtocolError(f"a marker line without a number: {shown(marker)}")
         self._output.append(b"")
-        stdout = b"\n".join(self._output).decode("utf-8", "replace")
+        stdout, raw = decode_output(b"\n".join(self._output))
         self._output.clear()
         self._size = 0
-        return Answer(int(number), stdout=stdout)
+        return Answer(int(number), stdout=stdout, raw_stdout=raw)
 
     @property
     def held(self) -> int:

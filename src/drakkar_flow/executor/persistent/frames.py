@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from drakkar_flow.executor.persistent.dialect import Answer, Dialect, LineBuffer, ProtocolError, Unspeakable, shown
-from drakkar_flow.model.task import ExecutorTask
+from drakkar_flow.model.task import ExecutorTask, decode_output
 
 __all__ = ["Framing", "JsonLines", "LengthPrefixed", "dialect_for"]
 
@@ -58,7 +58,7 @@ class JsonLines:
     >>> dialect.encode(1, ExecutorTask(task_id="t", source_offsets=[], stdin="hi"), 2.5)
     b'{"type":"task","id":1,"args":[],"stdin":"hi","timeout_s":2.5}\\n'
     >>> list(dialect.feed(b'{"id":1,"stdout":"ho"}\\n'))
-    [Answer(id=1, exit_code=0, stdout='ho', stderr='', progress=False)]
+    [Answer(id=1, exit_code=0, stdout='ho', stderr='', progress=False, raw_stdout=None)]
     """
 
     def __init__(self, limit: int, *, can_cancel: bool = False) -> None:
@@ -87,7 +87,7 @@ class JsonLines:
     def feed(self, data: bytes) -> Iterator[Answer]:
         """The answers of complete lines."""
         for line in self._lines.feed(data):
-            yield _answer(_parse(line))
+            yield _answer(_parse(line), None)
 
     @property
     def held(self) -> int:
@@ -102,7 +102,7 @@ class LengthPrefixed:
     >>> dialect.encode(1, ExecutorTask(task_id="t", source_offsets=[], stdin="hi"), 2.5)[8:]
     b'{"type":"task","id":1,"args":[],"timeout_s":2.5}hi'
     >>> list(dialect.feed(bytes([0, 0, 0, 8, 0, 0, 0, 2]) + b'{"id":1}ho'))
-    [Answer(id=1, exit_code=0, stdout='ho', stderr='', progress=False)]
+    [Answer(id=1, exit_code=0, stdout='ho', stderr='', progress=False, raw_stdout=None)]
     """
 
     def __init__(self, limit: int, *, can_cancel: bool = False) -> None:
@@ -139,9 +139,7 @@ class LengthPrefixed:
                     break
                 reply = _parse(bytes(buffer[start + _PREFIX_BYTES : middle]))
                 start, text = middle + body, buffer[middle : middle + body]
-                if text:
-                    reply.stdout = text.decode("utf-8", "replace")
-                yield _answer(reply)
+                yield _answer(reply, bytes(text) if text else None)
         finally:
             del buffer[:start]
 
@@ -173,8 +171,28 @@ def _stdin_bytes(task: ExecutorTask) -> bytes:
 def _json(request: _Request) -> bytes:
     try:
         return _encode(request)
-    except Exception as exc:  # metadata of a type of its own or that holds itself, a text that is no Unicode
+    except UnicodeEncodeError as exc:
+        wrong = f"{_not_text(request)} is not UTF-8: {exc}"
+        raise Unspeakable(f"the task can't be written as JSON: {wrong}") from exc
+    except Exception as exc:  # metadata of a type of its own or that holds itself
         raise Unspeakable(f"the task can't be written as JSON: {exc}") from exc
+
+
+def _not_text(request: _Request) -> str:
+    """Which part of a request holds the bytes of something that is not UTF-8, as a file's name may be."""
+    for index, arg in enumerate(request.args):
+        if not _is_text(arg):
+            return f"args[{index}]"
+    wrong = (f"env[{key!r}]" for key, value in request.env.items() if not (_is_text(key) and _is_text(value)))
+    return next(wrong, "a text of the task")
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _within(frame: bytes, size: int, limit: int) -> bytes:
@@ -195,8 +213,8 @@ def _parse(raw: bytes) -> _Reply:
         raise ProtocolError(f"no valid answer ({exc}): {shown(raw)}") from exc
 
 
-def _answer(reply: _Reply) -> Answer:
-    stdout = reply.stdout
-    if reply.stdout_base64 is not None:
-        stdout = reply.stdout_base64.decode("utf-8", "replace")
-    return Answer(reply.id, reply.exit_code, stdout, reply.stderr, reply.type == "progress")
+def _answer(reply: _Reply, body: bytes | None) -> Answer:
+    stdout, raw = reply.stdout, None
+    if (data := reply.stdout_base64 if reply.stdout_base64 is not None else body) is not None:
+        stdout, raw = decode_output(data)
+    return Answer(reply.id, reply.exit_code, stdout, reply.stderr, reply.type == "progress", raw)

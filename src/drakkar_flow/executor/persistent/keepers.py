@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import count
 
-from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.config.executor import ProgramConfig
 from drakkar_flow.executor.base import outlast
 from drakkar_flow.executor.confine import confined
 from drakkar_flow.executor.environment import base_environment, find_program, forget_programs
@@ -42,7 +42,7 @@ class Keepers:
     the breaker opens.
     """
 
-    def __init__(self, config: ExecutorConfig, bus: Bus, owner: Owner, on_open: Callable[[], None]) -> None:
+    def __init__(self, config: ProgramConfig, bus: Bus, owner: Owner, on_open: Callable[[], None]) -> None:
         self.size = config.persistent.children or config.max_executors
         self.children: list[Child] = []
         self.state: BreakerState = "closed"
@@ -53,7 +53,9 @@ class Keepers:
         self._owner = owner
         self._on_open = on_open
         caps = (config.max_stdout_bytes, config.max_stderr_bytes)
-        self._limits = ChildLimits(config.task_timeout_seconds, config.kill_grace_s, caps, config.limits)
+        self._limits = ChildLimits(
+            config.task_timeout_seconds, config.kill_grace_s, caps, config.limits, config.success_codes
+        )
         self._backoff = Backoff(settings.restart_initial_s, settings.restart_max_s)
         self._breaker = Breaker(settings.breaker_failures, settings.breaker_cooldown_s)
         self._tickets: dict[int, int] = {}  # of the breaker, by child

@@ -2,46 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from drakkar_flow.config.limits import LimitsConfig
-from drakkar_flow.executor.base import Outcome
+from drakkar_flow.executor.base import Outcome, section_of
 from drakkar_flow.executor.capture import cut_text
 from drakkar_flow.executor.confine import limit_met
 from drakkar_flow.executor.persistent.dialect import Answer
-from drakkar_flow.model.task import ErrorKind, ExecutorError, ExecutorResult, ExecutorTask
+from drakkar_flow.model.task import ErrorKind, ExecutorError, ExecutorResult, ExecutorTask, decode_output
 
 __all__ = ["answered", "capped", "failed", "timed_out"]
 
 
 def answered(
-    task: ExecutorTask, answer: Answer, pid: int, took_s: float, caps: tuple[int, int], limits: LimitsConfig
+    task: ExecutorTask,
+    answer: Answer,
+    pid: int,
+    took_s: float,
+    caps: tuple[int, int],
+    limits: LimitsConfig,
+    ok_exit_codes: Collection[int] = (0,),
 ) -> Outcome:
     """The outcome of a task that was answered; `caps` bound stdout and stderr in bytes (0 = no cap)."""
-    stdout, stderr = answer.stdout, answer.stderr
+    stdout, raw, stderr = answer.stdout, answer.raw_stdout, answer.stderr
     stdout_cut = stderr_cut = False
     if caps[0] and len(stdout) * 4 > caps[0]:
-        stdout, stdout_cut = capped(stdout, caps[0])
+        stdout, raw, stdout_cut = capped(stdout, caps[0], raw)
     if caps[1] and len(stderr) * 4 > caps[1]:
-        stderr, stderr_cut = capped(stderr, caps[1])
-    if answer.exit_code == 0:
+        stderr, _, stderr_cut = capped(stderr, caps[1])
+    if answer.exit_code in (task.ok_exit_codes or ok_exit_codes):
         return ExecutorResult(
             task=task,
+            exit_code=answer.exit_code,
             stdout=stdout,
             stderr=stderr,
             duration_seconds=took_s,
             pid=pid,
             stdout_truncated=stdout_cut,
             stderr_truncated=stderr_cut,
+            raw_stdout=raw,
         )
     return ExecutorError(
         task=task,
         exit_code=answer.exit_code,
-        exception=limit_met(limits, answer.exit_code, stderr),
+        exception=limit_met(limits, answer.exit_code, stderr, section_of(task)),
         stdout=stdout,
         stderr=stderr,
         pid=pid,
         duration_seconds=took_s,
         stdout_truncated=stdout_cut,
         stderr_truncated=stderr_cut,
+        raw_stdout=raw,
     )
 
 
@@ -50,16 +61,16 @@ def failed(task: ExecutorTask, kind: ErrorKind, reason: str, pid: int | None, to
     return ExecutorError(task=task, kind=kind, exception=reason, pid=pid, duration_seconds=took_s)
 
 
-def capped(text: str, limit: int) -> tuple[str, bool]:
-    """Cut `text` to at most `limit` bytes of UTF-8; says whether anything was lost.
+def capped(text: str, limit: int, raw: bytes | None = None) -> tuple[str, bytes | None, bool]:
+    """Cut what a child wrote to at most `limit` bytes; says whether anything was lost.
 
     >>> capped("aé", 2), capped("aé", 3)
-    (('a', True), ('aé', False))
+    (('a', None, True), ('aé', None, False))
     """
-    data = text.encode("utf-8", "replace")
+    data = text.encode("utf-8", "replace") if raw is None else raw
     if len(data) <= limit:
-        return text, False
-    return cut_text(data, limit).decode("utf-8", "replace"), True
+        return text, raw, False
+    return *decode_output(cut_text(data, limit)), True
 
 
 def timed_out(task: ExecutorTask, timeout_s: float, pid: int, took_s: float) -> ExecutorError:

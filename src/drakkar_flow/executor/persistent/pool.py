@@ -6,9 +6,9 @@ import asyncio
 import os
 import time
 
-from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.config.executor import ProgramConfig
 from drakkar_flow.errors import Problem, StartupError
-from drakkar_flow.executor.base import Done, Executor, ExecutorStatistics, Outcome, Running
+from drakkar_flow.executor.base import Done, Executor, ExecutorStatistics, Outcome, Running, section_of
 from drakkar_flow.executor.environment import startup_problems
 from drakkar_flow.executor.persistent.child import Child
 from drakkar_flow.executor.persistent.dialect import Unspeakable
@@ -38,7 +38,7 @@ class PersistentExecutor:
     can't be given to a child is run by `oneshot` where there is one, and fails otherwise.
     """
 
-    def __init__(self, config: ExecutorConfig, bus: Bus, oneshot: Executor | None = None) -> None:
+    def __init__(self, config: ProgramConfig, bus: Bus, oneshot: Executor | None = None) -> None:
         self._config = config
         self._settings = settings = config.persistent
         self._bus = bus
@@ -116,7 +116,7 @@ class PersistentExecutor:
             done(None)
         elif task.precomputed is not None:
             request.done = None
-            done(precomputed(task))
+            done(precomputed(task, self._config.success_codes))
         elif task.binary_path is not None and task.binary_path != self._config.binary_path:
             self._elsewhere(request, f"the task has a program of its own, {task.binary_path!r}")
         elif not self._waiting and (child := self._roomiest()) is not None:
@@ -155,7 +155,8 @@ class PersistentExecutor:
     def _elsewhere(self, request: Request, why: str) -> None:
         """No child can do it: a process of its own does, or nobody."""
         if self._oneshot is None:
-            reason = f"{why}; executor.persistent.fallback_oneshot would run it as a process of its own"
+            section = section_of(request.task)
+            reason = f"{why}; {section}.persistent.fallback_oneshot would run it as a process of its own"
             self._tell(request, failed(request.task, "protocol", reason, None, 0.0))
             return
         self._bus.emit(TaskFellBack(request.task.task_id, why, tuple(request.task.source_offsets[:10])))

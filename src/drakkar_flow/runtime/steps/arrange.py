@@ -16,7 +16,7 @@ from drakkar_flow.observe.about import About
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import DuplicateTasks, HookRan
 from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.failures import describe, failure_of
+from drakkar_flow.runtime.failures import describe, failure_of, located
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.memory import MemoryGate
 from drakkar_flow.runtime.steps.pending import PendingTasks
@@ -158,6 +158,7 @@ class ArrangeWorker(Worker):
             if error is None:
                 self._bus.emit(HookRan("arrange", took_s))
             else:
+                error = located("arrange", self._arrange, error)
                 self._bus.emit(HookRan("arrange", took_s, describe(error), error, About.of(records)))
             self._finish(records, tasks, error, started)
             self.open -= len(records)
@@ -174,6 +175,8 @@ class ArrangeWorker(Worker):
             holds = [(record, record.credit) for record in records]
             self.fail(failure_of(FailureKind.ARRANGE, self._stage, error, holds))
             return
+        if self._stage not in self.proof.works:
+            self.proof.add(self._stage)
         window = WindowRun(records, started, keep_messages=self._keep_messages)
         runs = [window.attribute(task) for task in tasks]
         if twins := self._tasks.add(window.lane, tasks):
@@ -187,8 +190,10 @@ class ArrangeWorker(Worker):
 def _described(value: Any) -> str:
     if isinstance(value, list | tuple):
         if all(type(item) is ExecutorTask for item in value):
-            wrong = next(task.source_offsets for task in value if not are_tasks([task]))
-            return f"one whose source_offsets are {wrong!r}"
+            wrong = next(task for task in value if not are_tasks([task]))
+            if type(wrong.task_id) is not str:
+                return f"one whose task_id is {wrong.task_id!r}"
+            return f"one whose source_offsets are {wrong.source_offsets!r}"
         kinds = sorted({type(item).__name__ for item in value})
         return f"a list of {', '.join(kinds)}"
     return type(value).__name__

@@ -39,6 +39,8 @@ class Circuit:
         self._changed = asyncio.Event()
         self._reason = ""
         self.waits = config.when_open == "wait"
+        self.successes = 0
+        """Number of successes noted so far."""
 
     @property
     def closed(self) -> bool:
@@ -58,7 +60,8 @@ class Circuit:
         return SinkError(f"circuit open: {self._breaker.failures} batches in a row failed, the last: {self._reason}")
 
     def succeed(self, ticket: int | None) -> None:
-        """Note that a batch was written."""
+        """Note that a batch was written, or a part of it that shows that the sink works."""
+        self.successes += 1
         self._breaker.succeed(ticket)
         self._tell()
 

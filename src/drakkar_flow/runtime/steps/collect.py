@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from drakkar_flow.kernel.brake import normalised
 from drakkar_flow.kernel.ordering import Turns
-from drakkar_flow.model.outcome import Ack, AckStatus, Delivery, Failure, FailureKind
+from drakkar_flow.model.outcome import Ack, AckStatus, Blame, Delivery, Failure, FailureKind
 from drakkar_flow.model.payload import payloads_of
 from drakkar_flow.observe.about import About
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import HookRan, HooksRan, WindowFinished
 from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.failures import describe, failure_of
+from drakkar_flow.runtime.failures import describe, failure_of, located
 from drakkar_flow.runtime.memory import Charge
 from drakkar_flow.runtime.steps.step import Worker
 from drakkar_flow.runtime.steps.windows import Ending, Group, TaskRun, WindowRun
@@ -29,6 +30,8 @@ _STATUS = {
     Ending.FENCED: AckStatus.FENCED,
     Ending.REPLACED: AckStatus.DONE,
 }
+
+_UNSTARTED = ("launch_failure", "unavailable")
 
 Hook = Callable[..., Any] | None
 
@@ -48,6 +51,10 @@ class CollectHooks:
         if self.on_window is not None:
             return "on_window_complete"
         return "on_message_complete" if self.on_message is not None else "on_task_complete"
+
+    def function(self, hook: str) -> Hook:
+        """The function of a hook."""
+        return {"on_message_complete": self.on_message, "on_window_complete": self.on_window}.get(hook, self.on_task)
 
 
 class CollectWorker(Worker):
@@ -95,11 +102,13 @@ class CollectWorker(Worker):
             self.open += 1
             self._calls.call(self._hooks.on_task, (run.result,), partial(self._task_answered, run), run)
             return
-        if run.ending is Ending.DEAD and run.error is not None:
-            self._send_to_dlq(run)
+        if run.error is not None and (run.ending is Ending.DEAD or _counts(run)):
+            self._give_up(run)
         self._settled(run, run.window.settle(run))
 
     def _task_answered(self, run: TaskRun, value: Any, error: BaseException | None) -> None:
+        if error is not None:
+            run.hook_failed(f"on_task_complete: {describe(error)}")
         finished = run.window.settle(run)
         if self._last_hook == "on_task_complete":
             for group in finished:
@@ -108,9 +117,10 @@ class CollectWorker(Worker):
         self._settled(run, finished)
         self.open -= 1
 
-    def _send_to_dlq(self, run: TaskRun) -> None:
+    def _give_up(self, run: TaskRun) -> None:
         error = run.error
         assert error is not None
+        dead = run.ending is Ending.DEAD
         self.fail(
             Failure(
                 kind=FailureKind.TASK,
@@ -119,7 +129,13 @@ class CollectWorker(Worker):
                 holds=tuple(group.hold() for group in run.groups),
                 task=error,
                 task_id=run.task.task_id,
-                to_dlq=True,
+                to_dlq=dead,
+                skipped=not dead,
+                decided_by="" if dead else run.decided_by,
+                blame=Blame.FLOW if error.kind in _UNSTARTED else Blame.RECORD,
+                cause=f"{error.kind} {error.exit_code} {normalised(error.exception or '')}",
+                proof=run.program,
+                mark=run.mark,
             )
         )
 
@@ -199,12 +215,18 @@ class CollectWorker(Worker):
             except TypeError as exc:
                 error = TypeError(f"{hook} returned {exc}")
         if error is not None:
+            error = located(hook, self._hooks.function(hook), error)
             about = About.of((group.record for group in groups), (task_id,))
             self._bus.emit(HookRan(hook, took_s, describe(error), error, about))
             holds = [group.hold() for group in groups]
-            self.fail(failure_of(FailureKind.HOOK, f"{self._hooks.stage}.{hook}", error, holds, task_id))
-        elif took_s is not None:
-            self._bus.emit(HookRan(hook, took_s))
+            failure = failure_of(FailureKind.HOOK, f"{self._hooks.stage}.{hook}", error, holds, task_id)
+            failure.proof = hook
+            self.fail(failure)
+        else:
+            if hook not in self.proof.works:
+                self.proof.add(hook)
+            if took_s is not None:
+                self._bus.emit(HookRan(hook, took_s))
         if payloads:
             record = next(iter(groups)).record
             for payload in payloads:
@@ -213,3 +235,10 @@ class CollectWorker(Worker):
             for payload in payloads:
                 self.emit(Delivery(payload, tuple([group.hold() for group in groups]), task_id))
             self.emit(Delivery(last, tuple([group.last_hold() for group in groups]), task_id))
+
+
+def _counts(run: TaskRun) -> bool:
+    """Whether a skipped task counts as failed: `on_error` may call an exit harmless, but not that nothing was run."""
+    if run.ending is not Ending.SKIPPED or run.error is None:
+        return False
+    return bool(run.decided_by) or run.error.kind in _UNSTARTED

@@ -1,4 +1,4 @@
-"""The dead letter step: writes failures to the dead letter topic, or stalls where it can't."""
+"""Dead letter step: settles every failure that does not stop the flow. Writes letters, or stalls where it can't."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from drakkar_flow.observe.events import DeadLetterFailed, DeadLettersWritten, De
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.failures import about, by_lane, describe
 from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.steps.brake import FailureBrake
 from drakkar_flow.runtime.steps.step import Worker
+from drakkar_flow.sinks.letters import letter_count
 
 __all__ = ["DeadLetterWorker", "DeadLetterWriter"]
 
@@ -45,7 +47,9 @@ class DeadLetterWriter(Protocol):
 
 
 class DeadLetterWorker(Worker):
-    """Acknowledges a failure's records once its letter is written.
+    """Acknowledges a failure's records once its letter is written, or at once where they are skipped.
+
+    What the `brake` suspects to be a mistake waits there, and is not settled at all when it is one.
 
     While letters can't be written, they are tried again for ever with back-off: their offsets stay
     and the intake fills up, visibly. One that is always refused holds up its own offset only. With
@@ -53,9 +57,18 @@ class DeadLetterWorker(Worker):
     """
 
     def __init__(
-        self, bridge: Bridge, bus: Bus, flight: Flight, writer: DeadLetterWriter, backoff: Backoff, *, drop: bool
+        self,
+        bridge: Bridge,
+        bus: Bus,
+        flight: Flight,
+        writer: DeadLetterWriter,
+        backoff: Backoff,
+        brake: FailureBrake | None = None,
+        *,
+        drop: bool,
     ) -> None:
         super().__init__(bridge)
+        self._brake = brake
         self._bus = bus
         self._flight = flight
         self._writer = writer
@@ -65,12 +78,19 @@ class DeadLetterWorker(Worker):
         self._busy = False
 
     def accept(self, items: list[Failure]) -> None:
-        """Queue letters; they are written one batch at a time."""
+        """Settle failures, but for those that the brake holds back."""
         self.open += len(items)
         for failure in items:
             if failure.holds:
                 self._flight.charge(failure.holds[0][0], len(failure.stacktrace) + len(failure.error))
-        self._waiting.extend(items)
+        self._settle(items if self._brake is None else self._brake.admit(items, self._settle))
+
+    def _settle(self, items: list[Failure]) -> None:
+        """Return what is skipped; queue letters, which are written one batch at a time."""
+        skipped = self._unfenced([failure for failure in items if failure.skipped])
+        if skipped:
+            self._return(skipped, AckStatus.SKIPPED)
+        self._waiting.extend(failure for failure in items if not failure.skipped)
         self._pump()
 
     def _pump(self) -> None:
@@ -110,7 +130,7 @@ class DeadLetterWorker(Worker):
         again = set(map(id, failed))
         written = [failure for failure in batch if id(failure) not in again]
         if written:
-            self._bus.emit(DeadLettersWritten(len(written), about(written)))
+            self._bus.emit(DeadLettersWritten(sum(map(letter_count, written)), about(written)))
             self._return(written, AckStatus.DEAD)
         if self._drop:
             self._return(failed, AckStatus.DEAD)

@@ -7,11 +7,12 @@ import inspect
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any
 
-from drakkar_flow.errors import BatchFailed, RetryAfter, SinkRejected
+from drakkar_flow.errors import SinkMisconfigured, SinkRejected
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.retry import RetryBound
 from drakkar_flow.model.outcome import Ack, AckStatus, Delivery, FailureKind
@@ -30,14 +31,16 @@ from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.failures import about, by_lane, describe, failure_of, is_cancelled
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.steps.circuit import Circuit
+from drakkar_flow.runtime.steps.fates import Fates, asked_pause_s, fates_of, is_outage
+from drakkar_flow.runtime.steps.isolate import isolated
 from drakkar_flow.runtime.steps.step import Worker
 from drakkar_flow.runtime.steps.writes import Writes
 from drakkar_flow.sinks.base import Sink
 
 __all__ = ["DeliverSettings", "DeliverWorker"]
 
-_LONGEST_PAUSE_S = 300.0
-"""No target may ask for more."""
+_PATIENCE_ROUNDS = 5
+"""With `when_open: wait`, how often a payload is held that the target asks time for while it takes others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +61,15 @@ class DeliverSettings:
     on_error: Callable[..., Any] | None = None
 
 
-class _Written(NamedTuple):
-    """What one write did: what is durable, what may be tried again, what was refused for good."""
-
-    done: list[Delivery]
-    again: list[Delivery]
-    rejected: list[tuple[Delivery, Exception]]
-    error: Exception | None
-
-
 @dataclass(slots=True)
 class _Tries:
     """What was done for a batch so far, all its rounds together."""
 
     attempts: int = 0
+    rounds: int = 0
     retries: int = 0
     first_failure: float = 0.0
+    causes: Mapping[int, Exception] = field(default_factory=dict)  # of the last write, by the id of the delivery
 
     def failed(self, now: float) -> None:
         if not self.attempts:
@@ -126,18 +122,18 @@ class DeliverWorker(Worker):
             else:
                 batch = [waiting.popleft() for _ in range(self._settings.max_batch)]
             self._writing += 1
-            size = len(batch)
+            sizes = [len(batch)]
 
-            def written(size: int = size) -> None:
+            def written(sizes: list[int] = sizes) -> None:
                 self._writing -= 1
-                self.open -= size
+                self.open -= sum(sizes)
                 self._pump()
 
-            self._calls.run(self._to_the_end(batch), written, batch)
+            self._calls.run(self._to_the_end(batch, sizes), written, batch)
         self._pumping = False
 
-    async def _to_the_end(self, batch: list[Delivery]) -> None:
-        """Write a batch until each of its payloads is durable, refused or given up."""
+    async def _to_the_end(self, batch: list[Delivery], sizes: list[int]) -> None:
+        """Write a batch until each of its payloads is durable, refused or given up; what joins it goes to `sizes`."""
         tries = _Tries()
         while batch:
             ticket = await self._circuit.admission()
@@ -145,55 +141,72 @@ class DeliverWorker(Worker):
                 self._bury(self._unfenced(batch), self._circuit.refusal(), 0)
                 return
             batch = await self._round(batch, ticket, tries)
+            tries.rounds += 1
+            if batch and self._circuit.waits:
+                batch = batch + self._neighbours(len(batch), sizes)
+
+    def _neighbours(self, count: int, sizes: list[int]) -> list[Delivery]:
+        """What waits behind `count` payloads that keep failing: if it can be written, the sink works."""
+        room = max(0, self._settings.max_batch - count)
+        found = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
+        sizes.append(len(found))
+        return found
 
     async def _round(self, batch: list[Delivery], ticket: int, tries: _Tries) -> list[Delivery]:
         """Try a batch as often as the sink's settings say; returns what is to be tried from the start."""
-        settings, circuit = self._settings, self._circuit
+        circuit = self._circuit
         attempt, works = 0, False
+        later: list[Delivery] = []
         while batch := self._unfenced(batch):
             attempt += 1
-            started = time.monotonic()
-            written = await self._write(batch)
-            if written.done:
-                works = True
-                self._acknowledge(written.done)
-                took_s = time.monotonic() - started
-                self._bus.emit(DeliveriesWritten(settings.kind, settings.name, len(written.done), took_s))
-            batch, error = written.again, written.error
-            if not batch and works:
+            successes = circuit.successes
+            fates = await self._write(batch)
+            elsewhere = circuit.successes > successes
+            works = works or fates.proved
+            if fates.done and (fates.proved or not fates.again):
                 circuit.succeed(ticket)
-            for delivery, cause in written.rejected:
-                await self._refused(delivery, cause, tries.attempts + 1)
+            batch, error = fates.again, fates.error
+            later += await self._refused(fates.refused, tries)
             if not batch or error is None:
                 break
             tries.failed(asyncio.get_running_loop().time())
-            if attempt >= settings.attempts:
-                return await self._failed(batch, error, tries, ticket)
+            if attempt >= self._settings.attempts or isinstance(error, SinkMisconfigured):
+                tries.causes = fates.causes
+                return later + await self._failed(batch, error, tries, ticket, works=works or elsewhere)
             await self._pause(batch, error, tries.attempts)
         circuit.release(ticket)
-        return []
+        return later
 
-    async def _write(self, batch: list[Delivery]) -> _Written:
-        """Write once and sort the batch by what became of it."""
+    async def _write(self, batch: list[Delivery]) -> Fates:
+        """Write a batch, in parts if it fails as a whole because of one of its payloads."""
+        fates = await self._write_once(batch)
+        return await isolated(self._write_once, fates, self._has_no_fenced) if fates.suspect else fates
+
+    async def _write_once(self, batch: list[Delivery]) -> Fates:
+        """Write once and acknowledge what is done."""
+        started = time.monotonic()
+        error: Exception | None = None
         try:
             await self._writes.write(batch)
-        except BatchFailed as exc:
-            if not all(0 <= index < len(batch) for index in exc.failures):
-                return _Written([], batch, [], exc)  # it names what was not in the batch: believe none of it
-            done = [delivery for index, delivery in enumerate(batch) if index not in exc.failures]
-            failed = [(batch[index], cause) for index, cause in exc.failures.items()]
-            rejected = [pair for pair in failed if isinstance(pair[1], SinkRejected)]
-            again = [delivery for delivery, cause in failed if not isinstance(cause, SinkRejected)]
-            return _Written(done, again, rejected, exc)
-        except SinkRejected as exc:
-            return _Written([], [], [(delivery, exc) for delivery in batch], exc)
         except Exception as exc:
-            return _Written([], batch, [], exc)
-        return _Written(batch, [], [], None)
+            error = exc
+        fates = fates_of(batch, error)
+        if fates.done:
+            self._acknowledge(fates.done)
+            took_s = time.monotonic() - started
+            settings = self._settings
+            self._bus.emit(DeliveriesWritten(settings.kind, settings.name, len(fates.done), took_s))
+        return fates
+
+    def _has_no_fenced(self, batch: list[Delivery]) -> bool:
+        return not self._flight.has_fences or not any(map(self._is_fenced, batch))
+
+    def _is_fenced(self, delivery: Delivery) -> bool:
+        return all(self._flight.is_fenced(record) for record, _ in delivery.holds)
 
     async def _pause(self, batch: list[Delivery], error: Exception, attempt: int) -> None:
         settings = self._settings
-        delay_s = _asked_s(error)
+        delay_s = asked_pause_s(error)
         if delay_s is None:
             delay_s = settings.backoff.delay_s(attempt, random.random)
         size, text = len(batch), describe(error)
@@ -208,12 +221,11 @@ class DeliverWorker(Worker):
 
     def _unfenced(self, batch: list[Delivery]) -> list[Delivery]:
         """Drop what belongs to revoked partitions only; its records are their next owner's."""
-        flight = self._flight
-        if not flight.has_fences:
+        if not self._flight.has_fences:
             return batch
         kept, dropped = [], []
         for delivery in batch:
-            if all(flight.is_fenced(record) for record, _ in delivery.holds):
+            if self._is_fenced(delivery):
                 dropped.append(delivery)
                 for record, credit in delivery.holds:
                     self.ack(Ack(record, credit, AckStatus.FENCED))
@@ -223,17 +235,22 @@ class DeliverWorker(Worker):
             self._bus.emit(DeliveriesSuppressed(len(dropped), by_lane(dropped), about(dropped)))
         return kept
 
-    async def _failed(self, batch: list[Delivery], error: Exception, tries: _Tries, ticket: int) -> list[Delivery]:
-        """Decide about a batch that is out of attempts; returns it when it is to be tried from the start."""
+    async def _failed(
+        self, batch: list[Delivery], error: Exception, tries: _Tries, ticket: int, *, works: bool
+    ) -> list[Delivery]:
+        """Decide about a batch that is out of attempts; returns it when it is to be tried from the start.
+
+        `works` says that the sink wrote others meanwhile: then the batch is to blame, not the sink.
+        """
         settings, circuit = self._settings, self._circuit
-        if circuit.waits and (settings.on_error is None or not circuit.closed):
+        to_blame = works and (tries.rounds >= _PATIENCE_ROUNDS or not is_outage(error))
+        if circuit.waits and not to_blame and (settings.on_error is None or not circuit.closed):
             circuit.fail(ticket, describe(error))
             if circuit.closed:
                 await self._pause(batch, error, tries.attempts)
             return batch
         action = await self._decide(batch, error)
-        elapsed_s = asyncio.get_running_loop().time() - tries.first_failure
-        spent = settings.bound.spent(tries.retries, elapsed_s) if action == DeliveryAction.RETRY else ""
+        spent = self._spent(tries) if action == DeliveryAction.RETRY else ""
         if action == DeliveryAction.RETRY and not spent:
             circuit.release(ticket)
             tries.retries += 1
@@ -243,19 +260,41 @@ class DeliverWorker(Worker):
             circuit.release(ticket)
             self._skip(batch)
             return []
-        if action is None:  # nobody decided: a probe is void then, for the next batch to be one
+        if action is None or works:  # nobody decided, or it says nothing about the sink: a probe is void then
             circuit.release(ticket)
-        circuit.fail(ticket, describe(error))
-        reason = f"{describe(error)}; RETRY of on_delivery_error is bounded, and given up {spent}" if spent else ""
-        self._bury(batch, error, tries.attempts, reason, decided=settings.on_error is not None)
+        if not works:
+            circuit.fail(ticket, describe(error))
+        decided = settings.on_error is not None
+        self._bury(batch, error, tries.attempts, spent, decided=decided, causes=tries.causes)
         return []
 
-    async def _refused(self, delivery: Delivery, error: Exception, attempts: int) -> None:
-        """Decide about a payload that the target does not take: it is dropped or given up, never tried again."""
-        if await self._decide([delivery], error) == DeliveryAction.SKIP:
-            self._skip([delivery])
-        else:
-            self._bury([delivery], error, attempts, decided=self._settings.on_error is not None)
+    def _spent(self, tries: _Tries) -> str:
+        """When the end of RETRY came, in words; empty while there is another try."""
+        return self._settings.bound.spent(tries.retries, asyncio.get_running_loop().time() - tries.first_failure)
+
+    async def _refused(self, refused: list[tuple[Delivery, Exception]], tries: _Tries) -> list[Delivery]:
+        """Decide about payloads that failed for good, one by one; returns those to be tried from the start.
+
+        What the target refused is dropped or given up. RETRY holds only for other errors, a TypeError for instance.
+        """
+        later: list[Delivery] = []
+        for delivery, error in refused:
+            action, spent = await self._decide([delivery], error), ""
+            if action == DeliveryAction.RETRY and not isinstance(error, SinkRejected | SinkMisconfigured):
+                spent = self._spent(tries) if tries.attempts else ""
+                if not spent:
+                    later.append(delivery)
+                    continue
+            if action == DeliveryAction.SKIP:
+                self._skip([delivery])
+            else:
+                decided = self._settings.on_error is not None
+                self._bury([delivery], error, tries.attempts + 1, spent, decided=decided)
+        if later:
+            tries.failed(asyncio.get_running_loop().time())
+            tries.retries += 1
+            await self._pause(later, refused[-1][1], tries.attempts)
+        return later
 
     def _skip(self, batch: list[Delivery]) -> None:
         self._bus.emit(DeliveriesSkipped(self._settings.kind, self._settings.name, len(batch), about(batch)))
@@ -264,17 +303,30 @@ class DeliverWorker(Worker):
                 self.ack(Ack(record, credit, AckStatus.SKIPPED))
 
     def _bury(
-        self, batch: list[Delivery], error: Exception, attempts: int, reason: str = "", *, decided: bool = False
+        self,
+        batch: list[Delivery],
+        error: Exception,
+        attempts: int,
+        spent: str = "",
+        *,
+        decided: bool = False,
+        causes: Mapping[int, Exception] = MappingProxyType({}),
     ) -> None:
-        """Make failures of a batch: dead letters where that was `decided`, else what the flow's route says."""
+        """Make failures of a batch: dead letters where that was `decided`, else what the flow's route says.
+
+        `causes` has the payloads' own, by the id of the delivery, where they are known.
+        """
         if not batch:
             return
         settings = self._settings
-        text = reason or describe(error)
+        text = describe(error)
+        if spent:
+            text += f"; RETRY of on_delivery_error is bounded, and given up {spent}"
         self._bus.emit(DeliveriesFailed(settings.kind, settings.name, len(batch), text, attempts, about(batch)))
         for delivery in batch:
             stage = f"sink-{settings.kind}-{settings.name}"
-            failure = failure_of(FailureKind.SINK, stage, error, delivery.holds, delivery.task_id)
+            cause = causes.get(id(delivery), error)
+            failure = failure_of(FailureKind.SINK, stage, cause, delivery.holds, delivery.task_id)
             failure.payload = delivery.payload
             failure.sink_type = settings.kind
             failure.sink_name = settings.name
@@ -292,7 +344,7 @@ class DeliverWorker(Worker):
         seen = DeliveryError(
             sink_name=self._settings.name,
             sink_type=self._settings.kind,
-            error=str(error),
+            error=describe(error),
             payloads=[delivery.payload for delivery in batch],
         )
         try:
@@ -306,10 +358,3 @@ class DeliverWorker(Worker):
         concerned = about(batch) if problem else NOTHING
         self._bus.emit(HookRan("on_delivery_error", time.monotonic() - started, text, problem, concerned))
         return action
-
-
-def _asked_s(error: Exception) -> float | None:
-    """The longest pause that the target of a failed write asked for, if it asked for any."""
-    causes = error.failures.values() if isinstance(error, BatchFailed) else (error,)
-    asked = [cause.delay_s for cause in causes if isinstance(cause, RetryAfter)]
-    return min(max(0.0, *asked), _LONGEST_PAUSE_S) if asked else None

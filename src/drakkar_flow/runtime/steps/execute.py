@@ -6,10 +6,10 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from drakkar_flow.executor.base import Executor, Outcome
 from drakkar_flow.executor.precomputed import precomputed
@@ -21,7 +21,7 @@ from drakkar_flow.observe.attempts import RetriesExhausted, TaskFailed, TaskRetr
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import DuplicateTasks, HookRan, TasksPrecomputed
 from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.failures import describe
+from drakkar_flow.runtime.failures import describe, located
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.memory import MemoryGate
 from drakkar_flow.runtime.steps.line import KeysOf, Line
@@ -31,17 +31,25 @@ from drakkar_flow.runtime.steps.priority import priority_of
 from drakkar_flow.runtime.steps.step import Worker
 from drakkar_flow.runtime.steps.windows import Ending, TaskRun, WindowRun, are_tasks
 
-__all__ = ["ExecuteSettings", "ExecuteWorker"]
+__all__ = ["ExecuteSettings", "ExecuteWorker", "TaskRules"]
 
 _MAX_GENERATIONS = 50  # a task that only fails and is only replaced would else go on for ever and keep every ancestor
 _INTERRUPTIONS = 3  # more than this, and the program does it to itself
+
+
+class TaskRules(NamedTuple):
+    """What an executor's tasks are judged by: when a failed one runs again, and which exit codes are a success."""
+
+    retry: RetryPolicy
+    ok_exit_codes: Collection[int] = (0,)
 
 
 @dataclass(frozen=True, slots=True)
 class ExecuteSettings:
     """What becomes of failed tasks: `retry` comes first, then `on_error` decides, or `default` where there is none.
 
-    `keys` tells what a record must not overtake others in; None orders nothing.
+    `keys` tells what a record must not overtake others in; None orders nothing. `named` has the rules of the
+    executors that have a name.
     """
 
     retry: RetryPolicy
@@ -49,6 +57,23 @@ class ExecuteSettings:
     default: ErrorAction
     keys: KeysOf | None = None
     priority: Callable[[ExecutorTask], object] | None = None
+    ok_exit_codes: Collection[int] = (0,)
+    named: Mapping[str, TaskRules] = field(default_factory=dict)
+
+    def rules_of(self, task: ExecutorTask) -> TaskRules | ExecuteSettings:
+        """The rules of the executor of a task."""
+        return self.named.get(task.executor, self) if isinstance(task.executor, str) else self
+
+    def check_executor(self, task: ExecutorTask) -> None:
+        """Check that the executor of a task exists.
+
+        Raises:
+            TypeError: it does not.
+        """
+        if task.executor not in ("", "default", *self.named):
+            known = ", ".join(["default", *self.named])
+            what = f"executor is {task.executor!r}, which is not configured"
+            raise TypeError(f"task {task.task_id}: {what}: write one of {known}")
 
 
 class ExecuteWorker(Worker):
@@ -100,10 +125,10 @@ class ExecuteWorker(Worker):
                 answered.append(item)
                 continue
             run: TaskRun = item
-            self._charge(run, run.task.stdin or "")
+            self._charge(run, run.task.stdin)
             if run.task.precomputed is not None:
                 count += 1
-                if (line is None or line.is_free(run)) and _is_given(run):
+                if (line is None or line.is_free(run)) and self._is_given(run):
                     answered.append(run)
                     continue
             self.open += 1
@@ -154,9 +179,17 @@ class ExecuteWorker(Worker):
             return False
         return True
 
-    def _charge(self, run: TaskRun, *texts: str | bytes) -> None:
-        """Count what a task reads or wrote against the budget of bytes in flight."""
-        size = sum(map(len, texts))
+    def _is_given(self, run: TaskRun) -> bool:
+        """Whether a precomputed task succeeds, and so is over."""
+        outcome = precomputed(run.task, self._settings.rules_of(run.task).ok_exit_codes)
+        if type(outcome) is not ExecutorResult:
+            return False
+        run.end(Ending.SUCCEEDED, result=outcome)
+        return True
+
+    def _charge(self, run: TaskRun, *texts: str | bytes | None) -> None:
+        """Count what a task reads or wrote against the budget of bytes in flight; hooks may have set anything."""
+        size = sum([len(text) for text in texts if isinstance(text, str | bytes)])
         if size >= LARGE:
             self._flight.charge(run.lead, size)
 
@@ -172,9 +205,16 @@ class ExecuteWorker(Worker):
             self._finish(run.end(Ending.FENCED))
             return
         if task.precomputed is not None:
-            self._ended(run, precomputed(task))
+            self._ended(run, precomputed(task, self._settings.rules_of(task).ok_exit_codes))
             return
         priority = priority_of(run, self._settings.priority, self._bus)
+        try:
+            task.check()  # hooks may have changed it since it was made
+            if task.executor:
+                self._settings.check_executor(task)
+        except TypeError as exc:
+            self._ended(run, ExecutorError(task=task, kind="launch_failure", exception=str(exc)))
+            return
         try:
             run.running = self._executor.submit(task, priority, partial(self._bridge.guard, self._ended, run))
         except Exception as exc:  # an executor that breaks its word must not freeze the offset
@@ -184,23 +224,28 @@ class ExecuteWorker(Worker):
         if outcome is None:  # the executor closes: the offset must stay
             self._finish(run.end(Ending.FENCED))
             return
-        self._charge(run, outcome.stdout, outcome.stderr)
+        self._charge(run, outcome.stdout, outcome.stderr, outcome.raw_stdout, outcome.raw_stderr)
         if isinstance(outcome, ExecutorResult):
+            if (program := run.program) not in self.proof.works:
+                self.proof.add(program)
             self._finish(run.end(Ending.SUCCEEDED, result=outcome))
         elif _was_interrupted(outcome) and run.interruptions < _INTERRUPTIONS:
             run.interruptions += 1
             self._submit(run)
         else:
             outcome.attempt = run.retries + 1
+            run.mark = self.proof.doubt(run.program)
             self._bus.emit(TaskFailed(outcome, run.about, run.lead.key))
             run.failed_at = run.failed_at or time.monotonic()
             given = run.task.precomputed is not None  # its outcome would be the same again
-            if given or not self._settings.retry.is_transient(outcome) or not self._retry(run):
+            if given or not self._settings.rules_of(run.task).retry.is_transient(outcome) or not self._retry(run):
                 self._ask(run, outcome)
 
     def _retry(self, run: TaskRun) -> bool:
         """Park a run until its next attempt; False when it has had all it gets."""
-        pause_s = self._settings.retry.pause_s(run.retries, time.monotonic() - run.failed_at, random.random)
+        pause_s = self._settings.rules_of(run.task).retry.pause_s(
+            run.retries, time.monotonic() - run.failed_at, random.random
+        )
         if pause_s is None:
             return False
         run.retries += 1
@@ -212,13 +257,17 @@ class ExecuteWorker(Worker):
     def _ask(self, run: TaskRun, error: ExecutorError) -> None:
         hook = self._settings.on_error
         if hook is None:
+            run.decided_by = f"runtime.on_task_error: {self._settings.default}"
             self._follow(run, error, self._settings.default)
             return
         started = time.monotonic()
 
         def answered(answer: Any, raised: BaseException | None) -> None:
+            if raised is not None:
+                raised = located("on_error", hook, raised)
             action, problem = _judge(run, answer, raised)
             about = run.about if problem else NOTHING
+            run.decided_by = "on_error failed" if problem else ""
             self._bus.emit(HookRan("on_error", time.monotonic() - started, problem, raised, about))
             self._follow(run, error, action)
 
@@ -229,7 +278,10 @@ class ExecuteWorker(Worker):
             self._replace(run, error, action)
         elif action is not ErrorAction.RETRY or not self._retry(run):
             dead = action is ErrorAction.DLQ
-            if action is ErrorAction.RETRY or (run.retries and self._settings.retry.is_transient(error)):
+            transient = self._settings.rules_of(run.task).retry.is_transient(error)
+            if action is ErrorAction.RETRY:
+                run.decided_by = "executor.max_retries"
+            if action is ErrorAction.RETRY or (run.retries and transient):
                 self._bus.emit(RetriesExhausted(run.task.task_id, run.retries + 1, dead, error, run.about))
             self._finish(run.end(Ending.DEAD if dead else Ending.SKIPPED, error=error))
 
@@ -263,19 +315,11 @@ def _offset_of(run: TaskRun) -> int:
     return groups[0].record.offset if len(groups) == 1 else min([group.record.offset for group in groups])
 
 
-def _is_given(run: TaskRun) -> bool:
-    """Whether a precomputed task succeeds, and so is over."""
-    outcome = precomputed(run.task)
-    if type(outcome) is not ExecutorResult:
-        return False
-    run.end(Ending.SUCCEEDED, result=outcome)
-    return True
-
-
 def _judge(run: TaskRun, answer: Any, raised: BaseException | None) -> tuple[ErrorAction | list[ExecutorTask], str]:
     """What `on_error` decided, and what is wrong with it: what it can't answer is a SKIP."""
     if raised is not None:
-        return ErrorAction.SKIP, f"on_error: {describe(raised)}"
+        text = describe(raised)
+        return ErrorAction.SKIP, text if text.startswith("on_error") else f"on_error: {text}"
     if isinstance(answer, list):
         if not are_tasks(answer):
             return ErrorAction.SKIP, "on_error returned a list with something else than tasks"

@@ -21,6 +21,7 @@ from drakkar_flow.model.outcome import Ack, Failure
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.calls import Calls
 from drakkar_flow.runtime.chunk import Chunk
+from drakkar_flow.runtime.steps.proof import Proof
 
 __all__ = ["Worker", "async_step"]
 
@@ -45,6 +46,7 @@ class Worker(ABC):
         self._received = 0  # written by the loop's thread only
         self.open = 0
         self.step = ""  # the id of its step
+        self.proof = Proof()  # of the process, where it is part of a flow
 
     @property
     def calls(self) -> list[tuple[asyncio.Task[Any] | None, object]]:

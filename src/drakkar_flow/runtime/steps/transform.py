@@ -150,6 +150,7 @@ def _shares(record: Record, values: list[Any]) -> list[Record]:
         record.payload = values[0]
         return [record]
     shares = []
+    record.task_counter = record.task_counter or [0]  # shared, so that their tasks get different ids
     if record.held is None:
         record.held = [0]  # in common: what is charged to one share is returned with the last
     for value, credit in zip(values, split(record.credit, len(values)), strict=True):
@@ -233,6 +234,8 @@ class MapAsyncWorker(Worker):
                 record.payload = value
                 self._charge(record, value)
                 self.emit(record)
+                if self._stage not in self.proof.works:
+                    self.proof.add(self._stage)
             else:
                 self.fail(failure_of(FailureKind.BUSINESS, self._stage, error, ((record, record.credit),)))
             self.open -= 1

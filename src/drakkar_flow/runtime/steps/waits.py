@@ -68,7 +68,8 @@ def _stack(task: asyncio.Task[Any] | None, subject: object) -> tuple[str, ...]:
     if not isinstance(subject, TaskRun):
         return ()
     where = "waits for its turn or its next attempt" if subject.running is None else subject.running.state()
-    return (f"task {subject.task.task_id}, attempt {subject.retries + 1}: {where}",)
+    executor = f", executor {subject.task.executor}" if subject.task.executor else ""
+    return (f"task {subject.task.task_id}, attempt {subject.retries + 1}{executor}: {where}",)
 
 
 def _ends(frames: tuple[str, ...]) -> tuple[str, ...]:

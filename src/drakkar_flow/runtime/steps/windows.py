@@ -92,6 +92,10 @@ class TaskRun(msgspec.Struct, eq=False):
     """While the executor has it."""
     interruptions: int = 0
     """Runs that did not count, for Ctrl-C ended them before they began."""
+    mark: int | None = None
+    """How often its program had been noted to work when it failed."""
+    decided_by: str = ""
+    """The setting that decides what becomes of its failure; empty where `on_error` did."""
 
     def end(
         self, ending: Ending, *, result: ExecutorResult | None = None, error: ExecutorError | None = None
@@ -102,10 +106,31 @@ class TaskRun(msgspec.Struct, eq=False):
         self.error = error
         return self
 
+    def hook_failed(self, reason: str) -> None:
+        """Count as failed for the hooks that follow: exit code -1 in its window, an error in its group."""
+        result, self.result = self.result, None
+        if result is not None:
+            self.error = ExecutorError(
+                task=self.task,
+                kind="internal",
+                exception=reason,
+                stdout=result.stdout,
+                stderr=result.stderr,
+                pid=result.pid,
+                duration_seconds=result.duration_seconds,
+                stdout_truncated=result.stdout_truncated,
+                stderr_truncated=result.stderr_truncated,
+            )
+
     @property
     def about(self) -> About:
         """Its records and its id, for what is told of it."""
         return About.of((group.record for group in self.groups), (self.task.task_id,))
+
+    @property
+    def program(self) -> tuple[str, str]:
+        """The executor and the program that the task names, as text whatever a hook put there."""
+        return str(self.task.executor), str(self.task.binary_path)
 
     @property
     def lead(self) -> Record:
@@ -194,6 +219,8 @@ class WindowRun:
                 group.note_ending(run)
             elif group.message is not None and run.result is not None:
                 group.message.results.append(run.result)
+            elif group.message is not None and run.error is not None:
+                group.message.errors.append(run.error)
             if group.open == 0:
                 finished.append(group)
         return finished
@@ -219,15 +246,17 @@ def _left_by(error: ExecutorError) -> ExecutorResult:
         pid=error.pid,
         stdout_truncated=error.stdout_truncated,
         stderr_truncated=error.stderr_truncated,
+        raw_stdout=error.raw_stdout,
+        raw_stderr=error.raw_stderr,
     )
 
 
 def are_tasks(value: Any) -> bool:
-    """Whether a hook returned a list of tasks that name their offsets as numbers."""
+    """Whether a hook returned a list of tasks that have an id and name their offsets as numbers."""
     if not isinstance(value, list | tuple):
         return False
     for task in value:
-        if type(task) is not ExecutorTask:
+        if type(task) is not ExecutorTask or type(task.task_id) is not str:
             return False
         offsets: Any = task.source_offsets
         if not isinstance(offsets, list | tuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from drakkar_flow.errors import SinkError
+from drakkar_flow.errors import SinkError, SinkNotConnected
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.runtime.calls import eager_task
 from drakkar_flow.sinks.base import Sink
@@ -43,7 +43,7 @@ class Writes:
             Exception: what the sink raised.
         """
         await self._place()
-        write = eager_task(self._sink.write_batch(batch), asyncio.get_running_loop())
+        write = eager_task(self._call(batch), asyncio.get_running_loop())
         if not write.done():
             self._open[write] = batch
             write.add_done_callback(self._ended)
@@ -53,16 +53,26 @@ class Writes:
             write.cancel()
             await asyncio.wait({write}, timeout=self._grace_s)
             if not write.done():
-                raise SinkError(f"the write was not done within {self._timeout_s} s and does not heed its cancellation")
+                raise SinkNotConnected(
+                    f"the write was not done within {self._timeout_s} s and does not heed its cancellation"
+                )
         if write.cancelled():
-            raise SinkError(f"the write was not done within {self._timeout_s} s" if late else "the write was cancelled")
+            if late:
+                raise SinkNotConnected(f"the write was not done within {self._timeout_s} s")
+            raise SinkError("the write was cancelled")
         write.result()
+
+    async def _call(self, batch: list[Delivery]) -> None:
+        try:
+            await self._sink.write_batch(batch)
+        except (SystemExit, KeyboardInterrupt) as exc:  # of a payload's own serializer; asyncio would end the loop
+            raise RuntimeError(f"{type(exc).__name__} was raised while a payload was encoded") from exc
 
     async def _place(self) -> None:
         while len(self._open) >= self._max_in_flight:
             done, _ = await asyncio.wait(self._open, timeout=self._timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if not done:
-                raise SinkError("an earlier write, though cancelled, has not returned")
+                raise SinkNotConnected("an earlier write, though cancelled, has not returned")
 
     def _ended(self, write: asyncio.Task[Any]) -> None:
         self._open.pop(write, None)

@@ -159,6 +159,8 @@ UNSPEAKABLE = [
     (LengthPrefixed, task("x" * 2000), "max_frame_bytes"),
     (JsonLines, task("\ud800"), "JSON"),
     (LengthPrefixed, task("\ud800"), "no text"),
+    (JsonLines, task(args=["a", b"\xff"]), r"args\[1\] is not UTF-8"),
+    (LengthPrefixed, task(env={"A": b"\xff"}), r"env\['A'\] is not UTF-8"),
     (JsonLines, task(metadata={"m": object()}), "JSON"),
     (JsonLines, task(metadata=HOLDS_ITSELF), "JSON"),
     (LinePerTask, task("a\nb"), "several lines"),

@@ -19,7 +19,7 @@ from drakkar_flow.kernel.retry import RetryPolicy
 from drakkar_flow.model.outcome import Ack, Delivery, Failure, FailureKind
 from drakkar_flow.model.payload import KafkaPayload
 from drakkar_flow.model.record import FULL_CREDIT, Record
-from drakkar_flow.model.task import ErrorAction, ExecutorTask
+from drakkar_flow.model.task import ErrorAction, ExecutorResult, ExecutorTask
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.flight import Flight
@@ -289,12 +289,11 @@ def collect(bridge: Any, keys: Any = ()) -> tuple[Worker, list[Any], Callable[[l
         return KafkaPayload(data="w")
 
     window = WindowRun([record(i) for i in range(9)], 0.0, keep_messages=True)
-    executor = ScriptedExecutor()
     runs = []
     for i in range(8):
         run = window.attribute(task(i))
         run.keys = keys
-        runs.append(run.end(Ending.SUCCEEDED, result=executor._ending(run.task)))  # type: ignore[arg-type]
+        runs.append(run.end(Ending.SUCCEEDED, result=ExecutorResult(task=run.task)))
     hooks = CollectHooks("s", sometimes, on_message, on_window)
     worker = CollectWorker(bridge, Bus(), Charge(Flight(9, 9)), hooks)
 

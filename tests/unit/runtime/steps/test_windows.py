@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import permutations
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,13 @@ def window(*offsets: int, keep_messages: bool = False) -> WindowRun:
 def task(*offsets: int, name: str = "t") -> ExecutorTask:
     """A task."""
     return ExecutorTask(task_id=name, source_offsets=list(offsets))
+
+
+def changed(offset: Any) -> ExecutorTask:
+    """A task whose offsets a hook changed after it was made."""
+    made = task()
+    made.source_offsets.append(offset)
+    return made
 
 
 def end(run: TaskRun, ending: Ending) -> TaskRun:
@@ -140,7 +148,7 @@ def test_each_record_finishes_exactly_once_with_the_last_of_its_tasks(tasks, rng
         (None, False),
         ({task(1).task_id: 1}, False),
         ([task(1), None], False),
-        ([ExecutorTask(task_id="t", source_offsets=["1"])], False),
+        ([changed("1")], False),
     ],
 )
 def test_tasks_are_lists_of_tasks_with_lists_of_offsets(value, expected):

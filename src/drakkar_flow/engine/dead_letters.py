@@ -1,0 +1,165 @@
+"""Dead letters as they stand in their topic: parsed, selected, named. Pure, without I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from drakkar_flow.errors import DrakkarFlowError
+from drakkar_flow.sinks.letters import CONNECT_PREFIX, REPLAY_COUNT, REPLAY_ORIGIN, TASK_ID_HEADER, TRUNCATED_HEADER
+
+__all__ = ["DlqError", "Headers", "Place", "Selection", "StoredLetter", "by_origin", "moment"]
+
+Headers = list[tuple[str, bytes | None]]
+
+
+class DlqError(DrakkarFlowError):
+    """Raised when dead letters can't be read or replayed: the brokers, a topic or the command line is wrong."""
+
+
+class Place(NamedTuple):
+    """Where a record stands.
+
+    >>> str(Place("in", 3, 17))
+    'in:3:17'
+    """
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}:{self.partition}:{self.offset}"
+
+
+@dataclass(frozen=True)
+class StoredLetter:
+    """One letter: where it stands, what it holds, and whether its record was replayed before."""
+
+    place: Place
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = field(default_factory=list)
+    replayed: bool = False
+
+    def text(self, name: str) -> str:
+        """A header as text, the last one of its name; empty without it."""
+        found = [value or b"" for header, value in self.headers if header == name]
+        return found[-1].decode(errors="backslashreplace") if found else ""
+
+    @property
+    def origin(self) -> Place | None:
+        """The record it is about; None when it does not say."""
+        topic, partition, offset = (self.text(CONNECT_PREFIX + name) for name in ("topic", "partition", "offset"))
+        if not (topic and partition.isdecimal() and offset.isdecimal()):
+            return None
+        return Place(topic, int(partition), int(offset))
+
+    @property
+    def stage(self) -> str:
+        """The step that failed."""
+        return self.text(f"{CONNECT_PREFIX}stage")
+
+    @property
+    def reason(self) -> str:
+        """Why: class and message of the error."""
+        name = self.text(f"{CONNECT_PREFIX}exception.class.name").rpartition(".")[2]
+        message = self.text(f"{CONNECT_PREFIX}exception.message")
+        return f"{name}: {message}" if name else message
+
+    @property
+    def task_id(self) -> str:
+        """The task it is about, if it is about one."""
+        return self.text(TASK_ID_HEADER)
+
+    @property
+    def is_record(self) -> bool:
+        """Whether key, value and headers are the record's own, whole."""
+        return not self.stage.startswith("sink-") and not self.text(TRUNCATED_HEADER)
+
+    @property
+    def history(self) -> str:
+        """The record it was first, and how often that was replayed; empty where it was not."""
+        first = self.text(REPLAY_ORIGIN)
+        return f"first {first}, replayed {self.text(REPLAY_COUNT) or '1'} times" if first else ""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which letters are meant; everything that is given has to fit.
+
+    `ids` are places of letters or of their records, `partition:offset` or `topic:partition:offset`. `reason` is a
+    regular expression, or a text where it is none, that is looked for in the reason. Times are in ms since the epoch.
+    """
+
+    ids: Sequence[str] = ()
+    reason: str = ""
+    stage: str = ""
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+    def fits(self, letter: StoredLetter) -> bool:
+        """Whether a letter is meant."""
+        if self.ids and not any(_names(each, letter) for each in self.ids):
+            return False
+        if self.stage and not letter.stage.startswith(self.stage):
+            return False
+        if self.since_ms is not None and letter.timestamp_ms < self.since_ms:
+            return False
+        if self.until_ms is not None and letter.timestamp_ms >= self.until_ms:
+            return False
+        return not self.reason or _found(self.reason, f"{letter.reason}\n{letter.task_id}")
+
+    def check(self) -> None:
+        """Look at the ids.
+
+        Raises:
+            DlqError: one of them names no place.
+        """
+        for each in self.ids:
+            if not re.fullmatch(r"(.+:)?\d+:\d+", each):
+                raise DlqError(f"{each!r} names no letter: write partition:offset or topic:partition:offset")
+
+
+def _names(wanted: str, letter: StoredLetter) -> bool:
+    places = [place for place in (letter.place, letter.origin) if place is not None]
+    return any(wanted in (str(place), f"{place.partition}:{place.offset}") for place in places)
+
+
+def _found(pattern: str, text: str) -> bool:
+    try:
+        return re.search(pattern, text, re.IGNORECASE) is not None
+    except re.error:
+        return pattern.lower() in text.lower()
+
+
+def moment(text: str, now: datetime) -> int:
+    """A time as ms since the epoch: ISO 8601 (UTC unless it says otherwise), or so long ago, such as `90s` or `2h`.
+
+    >>> now = datetime(2026, 1, 2, tzinfo=UTC)
+    >>> moment("2026-01-01T12:00", now) == moment("12h", now)
+    True
+
+    Raises:
+        DlqError: it is neither.
+    """
+    if match := re.fullmatch(r"(\d+)([smhd])", text):
+        unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[match[2]]
+        return int((now - timedelta(**{unit: int(match[1])})).timestamp() * 1000)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise DlqError(f"{text!r} is no time: write 2026-01-31T12:00, or 90s, 30m, 2h, 1d for so long ago") from None
+    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def by_origin(letters: Iterable[StoredLetter]) -> dict[Place | tuple[None, Place], list[StoredLetter]]:
+    """The letters of each record, in order; one that names no record stands alone."""
+    found: dict[Place | tuple[None, Place], list[StoredLetter]] = {}
+    for letter in letters:
+        found.setdefault(letter.origin or (None, letter.place), []).append(letter)
+    return found

@@ -1,0 +1,37 @@
+"""Unused sinks: what is configured and no flow writes to."""
+
+from __future__ import annotations
+
+from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.errors import Problem
+from drakkar_flow.graph.flow import StreamFlow
+from drakkar_flow.graph.nodes import Route
+
+__all__ = ["unused_sinks"]
+
+
+def unused_sinks(flow: StreamFlow, config: DrakkarConfig) -> list[Problem]:
+    """The configured sinks that the flow's route leaves out: what would be theirs is a routing failure.
+
+    >>> from drakkar_flow.graph.nodes import KafkaSink
+    >>> config = DrakkarConfig(sinks={"kafka": {"a": {"topic": "a"}, "b": {"topic": "b"}}})
+    >>> print(*unused_sinks(StreamFlow("f").route(KafkaSink("a")), config))
+    sinks.kafka.b: configured but not used: route names kafka-a; add SinkRef('kafka', 'b') to it, or remove the sink
+    >>> unused_sinks(StreamFlow("f").route(), config)
+    []
+    """
+    route: Route | None = flow.find(Route)
+    if route is None or not route.sinks:
+        return []
+    used = {sink.id for sink in route.sinks}
+    names = ", ".join(sorted(used))
+    step = next(step for step, node in flow.steps() if node is route)
+    return [
+        Problem(
+            f"sinks.{kind}.{name}",
+            f"configured but not used: {step} names {names}",
+            f"add SinkRef({kind!r}, {name!r}) to it, or remove the sink",
+        )
+        for kind, name in config.sinks.named
+        if f"{kind}-{name}" not in used
+    ]

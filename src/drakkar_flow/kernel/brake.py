@@ -1,0 +1,134 @@
+"""Brake: tells a mistake, which fails every record, from bad data. Pure: no I/O, clock or thread."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterable
+from typing import NamedTuple
+
+__all__ = ["Brake", "Cause", "normalised"]
+
+_RECORDS_PER_FAILURE = 10
+"""A cause that a record may be to blame for needs so many times more records than `stop_after`."""
+_CAUSES = 200
+_MOSTLY = 10  # times more finished records than are in flight: only then those hardly count
+
+_VALUES = re.compile(r"'[^']*'|\"[^\"]*\"|\S*[\d/\\@]\S*")
+
+
+def normalised(text: str) -> str:
+    """The first line of an error without quoted values, numbers, paths and addresses.
+
+    >>> normalised("invalid literal for int() with base 10: 'abc'"), normalised("row 17: no /data/x.txt")
+    ('invalid literal for int() with base # #', 'row # no #')
+    """
+    return " ".join(_VALUES.sub("#", text.partition("\n")[0][:500]).split())
+
+
+class Cause(NamedTuple):
+    """Why something failed: the same for all that one mistake would make fail.
+
+    `step` is whatever has to succeed for the cause to be refuted. `certain` tells that no record can be to blame:
+    a missing table, a route without the payload's sink, a program that can't be started.
+    """
+
+    step: Hashable
+    kind: str
+    text: str
+    certain: bool = False
+
+
+class _Run:
+    """The failures of one cause since its step last succeeded."""
+
+    __slots__ = ("failures", "records")
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.records: set[Hashable] = set()
+
+
+class Brake:
+    """Counts failures by cause and says which are suspected to be a mistake, and which are one.
+
+    A *run* of a cause are its failures with no success of their step in between. A run is a mistake after
+    `stop_after` failures where its cause is `certain`. Any other cause may be bad data: its run needs ten times as
+    many records, and a step that has never succeeded. A cause is a mistake too when it fails a share of `max_ratio`
+    of at least `window` records. 0 turns `max_ratio` off.
+
+    >>> brake, cause = Brake(stop_after=2, max_ratio=0.9, window=1000), Cause("sink", "sink", "no table", certain=True)
+    >>> brake.fail(cause, [1])
+    >>> brake.suspects(cause), brake.stops(cause)
+    (True, False)
+    >>> brake.succeed("sink")
+    >>> brake.suspects(cause)
+    False
+    """
+
+    def __init__(self, stop_after: int, max_ratio: float, window: int) -> None:
+        self._stop_after = stop_after
+        self._max_ratio = max_ratio
+        self._window = window
+        self._worked: set[Hashable] = set()
+        self._runs: dict[Cause, _Run] = {}
+        self._shares: dict[Cause, set[Hashable]] = {}
+        self._began = 0
+        self._exceeded: Cause | None = None
+
+    def fail(
+        self, cause: Cause, records: Iterable[Hashable], *, finished: int = 0, in_flight: int = 0, refuted: bool = False
+    ) -> None:
+        """Count a failure of some records.
+
+        `finished` is the number of records that have finished so far, `in_flight` of those that have not: they
+        are taken for good ones. A failure is `refuted` when its step has succeeded since.
+        """
+        records = set(records)
+        if not refuted and (cause.certain or cause.step not in self._worked):
+            run = self._runs.setdefault(cause, _Run())
+            run.failures += 1
+            if not self._is_long(cause, run):
+                run.records |= records
+            if len(self._runs) > _CAUSES:
+                del self._runs[next(iter(self._runs))]
+        if self._max_ratio:
+            self._share(cause, records, finished, in_flight)
+
+    def _share(self, cause: Cause, records: set[Hashable], finished: int, in_flight: int) -> None:
+        share = self._shares.setdefault(cause, set())
+        share |= records
+        seen = finished - self._began
+        if seen + in_flight >= self._window and len(share) >= self._max_ratio * (seen + in_flight):
+            self._exceeded = cause
+        elif seen >= max(self._window, _MOSTLY * in_flight):
+            self._shares.clear()
+            self._began = finished
+
+    def succeed(self, step: Hashable) -> None:
+        """Note that a step works: its runs are over."""
+        self._worked.add(step)
+        for cause in [cause for cause in self._runs if cause.step == step]:
+            del self._runs[cause]
+
+    def forget(self, cause: Cause) -> None:
+        """End the run of a cause: what comes now has nothing to do with what came long ago."""
+        self._runs.pop(cause, None)
+
+    def suspects(self, cause: Cause) -> bool:
+        """Whether the failures of a cause may yet turn out to be a mistake."""
+        return cause in self._runs or cause == self._exceeded
+
+    def stops(self, cause: Cause) -> bool:
+        """Whether the failures of a cause are a mistake."""
+        run = self._runs.get(cause)
+        return cause == self._exceeded or (run is not None and self._is_long(cause, run))
+
+    def count(self, cause: Cause) -> int:
+        """How many failures of a cause speak against it."""
+        run = self._runs.get(cause)
+        return run.failures if run is not None else len(self._shares.get(cause, ()))
+
+    def _is_long(self, cause: Cause, run: _Run) -> bool:
+        if run.failures < self._stop_after:
+            return False
+        return cause.certain or len(run.records) >= _RECORDS_PER_FAILURE * self._stop_after

@@ -1,0 +1,38 @@
+"""Optional fields of a task, as type checkers see them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypedDict
+
+if TYPE_CHECKING:
+    from drakkar_flow.model.task import PrecomputedResult
+
+__all__ = ["Argument", "Arguments", "TaskFields"]
+
+Argument: TypeAlias = "str | bytes | PathLike[str] | PathLike[bytes]"
+"""What a command line and an environment are made of."""
+
+
+class Arguments(Protocol):
+    """Arguments of a program, in any collection; text alone is none, for it asks `in` of texts only."""
+
+    def __contains__(self, value: object, /) -> bool: ...
+    def __iter__(self) -> Iterator[Argument]: ...
+    def __len__(self) -> int: ...
+
+
+class TaskFields(TypedDict, total=False):
+    """The fields that `ExecutorTask`, `Record.task` and `ExecutorTask.for_records` share."""
+
+    args: Arguments
+    metadata: dict[str, Any]
+    labels: dict[str, str]
+    binary_path: Argument | None
+    stdin: str | bytes | bytearray | memoryview | None
+    env: Mapping[str, Argument]
+    precomputed: PrecomputedResult | None
+    parent_task_id: str | None
+    executor: str
+    ok_exit_codes: Collection[int] | None

@@ -1,0 +1,25 @@
+"""The bus of an executor that has a name: what it emits carries the name."""
+
+from __future__ import annotations
+
+import msgspec
+
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events import Event
+
+__all__ = ["NamedBus"]
+
+
+class NamedBus(Bus):
+    """Emits on another bus, with `name` as the `executor_name` of what has one."""
+
+    def __init__(self, bus: Bus, name: str) -> None:
+        super().__init__()
+        self._bus = bus
+        self._name = name
+
+    def emit(self, event: Event) -> None:
+        """Hand `event` to the other bus."""
+        if "executor_name" in event.__struct_fields__:
+            event = msgspec.structs.replace(event, executor_name=self._name)
+        self._bus.emit(event)

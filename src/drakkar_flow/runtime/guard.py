@@ -1,0 +1,82 @@
+"""Guard of the engine: what a function raises that Bytewax calls ends the flow with a reason, and not in a Rust panic.
+
+After the first error every guarded function does nothing and the source ends. Records on their way keep their credit,
+so nothing is committed for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
+from typing import Any
+
+from bytewax.dataflow import Dataflow, Operator
+
+__all__ = ["guard_engine"]
+
+_FUNCTIONS = {"mapper": list}
+_OBJECTS: dict[str, dict[str, Callable[[], Any]]] = {
+    "builder": {"on_batch": lambda: ([], False), "on_notify": lambda: ([], False), "on_eof": lambda: ([], True)},
+    "sink": {"write_batch": lambda: None, "close": lambda: None},
+}
+
+
+def guard_engine(dataflow: Dataflow, on_error: Callable[[BaseException], object]) -> None:
+    """Guard every function and object that the operators of `dataflow` hold; `on_error` is called once at most."""
+    guard = _Guard(on_error)
+    for operator in _operators(dataflow.substeps):
+        for name, otherwise in _FUNCTIONS.items():
+            if hasattr(operator, name):
+                object.__setattr__(operator, name, guard.wrap(getattr(operator, name), otherwise))
+        if hasattr(operator, "builder"):
+            object.__setattr__(operator, "builder", guard.maker(operator.builder, _OBJECTS["builder"]))
+        if hasattr(operator, "sink"):
+            operator.sink.build = guard.maker(operator.sink.build, _OBJECTS["sink"])
+        if hasattr(operator, "source"):
+            operator.source.build = guard.maker(operator.source.build, {"next_batch": _end})
+
+
+class _Guard:
+    def __init__(self, on_error: Callable[[BaseException], object]) -> None:
+        self._on_error = on_error
+        self._failed = False
+
+    def wrap(self, function: Callable[..., Any], otherwise: Callable[[], Any]) -> Callable[..., Any]:
+        """The function; once something has failed, what `otherwise` gives."""
+
+        @wraps(function)
+        def guarded(*args: Any) -> Any:
+            if not self._failed:
+                try:
+                    return function(*args)
+                except StopIteration:  # the end of a source
+                    raise
+                except BaseException as exc:
+                    self._failed = True
+                    self._on_error(exc)
+            return otherwise()
+
+        return guarded
+
+    def maker(self, make: Callable[..., Any], methods: dict[str, Callable[[], Any]]) -> Callable[..., Any]:
+        """The function, with the methods of what it makes guarded."""
+
+        @wraps(make)
+        def made(*args: Any) -> Any:
+            part = make(*args)
+            for name, otherwise in methods.items():
+                setattr(part, name, self.wrap(getattr(part, name), otherwise))
+            return part
+
+        return made
+
+
+def _end() -> Any:
+    raise StopIteration
+
+
+def _operators(steps: Sequence[Operator]) -> Iterator[Any]:
+    """All operators, those inside of others too."""
+    for operator in steps:
+        yield operator
+        yield from _operators(operator.substeps)

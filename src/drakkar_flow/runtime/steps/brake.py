@@ -1,0 +1,178 @@
+"""Failure brake: holds failures back while they may be a mistake, stops the flow when they are one."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Hashable
+
+from drakkar_flow.kernel.brake import Brake, Cause
+from drakkar_flow.model.outcome import Blame, Failure, FailureKind
+from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.control import Control
+from drakkar_flow.runtime.failures import cause_of
+from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.steps.proof import Proof
+
+__all__ = ["FailureBrake"]
+
+_LOOK_S = 0.25  # the longest between two looks at what is held
+_FORGET_S = 600.0  # after so long without another, a failure begins a new run
+_SLACK_S = 1e-6  # a timer may be early by so much
+_CAUSES = 1000  # whose last failure is remembered
+_ERROR = 500  # characters of an error in the reason
+
+Settle = Callable[[list[Failure]], None]
+
+
+class FailureBrake:
+    """One per process. A held failure keeps its records' credit: its letter is not written, its offset stays.
+
+    A run of a cause (`kernel.brake`) is held until its step succeeds, until nothing more of it has come for `hold_s`
+    seconds, or until it is a mistake: then the flow fails and what is held stays so. An orderly stop lets go of
+    it, a revoke leaves it to the partition's next owner. `brake` None holds nothing.
+
+    All methods but `proof.add` are called on the loop's thread.
+    """
+
+    def __init__(self, bridge: Bridge, flight: Flight, control: Control, brake: Brake | None, hold_s: float) -> None:
+        self._bridge = bridge
+        self._flight = flight
+        self._control = control
+        self._brake = brake
+        self._hold_s = hold_s
+        self._look_s = min(_LOOK_S, hold_s)
+        self._lock = threading.Lock()
+        self._held: dict[Cause, list[tuple[Failure, Settle]]] = {}
+        self._last: dict[Cause, float] = {}
+        self._due: dict[Cause, float] = {}
+        self._stopped = False
+        self._looking = False
+        self.proof = Proof(self._succeeded)
+
+    def admit(self, failures: list[Failure], settle: Settle) -> list[Failure]:
+        """Count failures; returns those that may be settled now. `settle` is called with the others later, or never."""
+        if self._brake is None:
+            return failures
+        admitted: list[Failure] = []
+        for failure in failures:
+            cause = cause_of(failure)
+            if failure.blame is not Blame.OUTAGE and self._suspects(self._brake, cause, failure):
+                self._hold(cause, failure, settle)
+            else:
+                admitted.append(failure)
+        return admitted
+
+    def _suspects(self, brake: Brake, cause: Cause, failure: Failure) -> bool:
+        """Count a failure; returns whether it may be a mistake."""
+        now, flight = asyncio.get_running_loop().time(), self._flight
+        since = now - self._last.pop(cause, now)
+        self._last[cause] = now
+        if len(self._last) > _CAUSES:
+            del self._last[next(iter(self._last))]
+        with self._lock:
+            if since > _FORGET_S:
+                brake.forget(cause)
+            mark = self.proof.doubt(cause.step)
+            refuted = failure.refuted or (failure.mark is not None and mark > failure.mark)
+            places = {(record.topic, record.partition, record.offset) for record, _ in failure.holds}
+            brake.fail(cause, places, finished=flight.finished, in_flight=flight.records, refuted=refuted)
+            return brake.suspects(cause)
+
+    def _hold(self, cause: Cause, failure: Failure, settle: Settle) -> None:
+        if self._stopped:
+            self._control.hold(record for record, _ in failure.holds)
+            return
+        self._held.setdefault(cause, []).append((failure, settle))
+        self._flight.set_aside(record for record, _ in failure.holds)
+        self._look_later()
+
+    def _succeeded(self, step: Hashable) -> None:
+        if self._brake is not None:
+            with self._lock:
+                self._brake.succeed(step)
+            if self._held:
+                self._bridge.post(self._look)
+
+    def _look_later(self) -> None:
+        if not self._looking:
+            self._looking = True
+            asyncio.get_running_loop().call_later(self._look_s, self._bridge.guard, self._look_again)
+
+    def _look_again(self) -> None:
+        self._looking = False
+        self._look()
+        if self._held:
+            self._look_later()
+
+    def _look(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for cause in list(self._held):
+            match self._verdict(cause, now):
+                case "mistake":
+                    self._stop(cause)
+                    return
+                case "over":
+                    self._let_go(cause, lambda _failure: True)
+                case _ if self._flight.has_fences:
+                    self._let_go(cause, self._is_fenced)
+
+    def _verdict(self, cause: Cause, now: float) -> str:
+        """Whether a cause is a mistake, its suspicion is over, or neither is known.
+
+        A mistake is believed one look later: a success that was under way would have refuted it by then.
+        """
+        assert self._brake is not None
+        with self._lock:
+            suspected, stops = self._brake.suspects(cause), self._brake.stops(cause)
+        if not suspected:
+            return "over"
+        if stops:
+            since = self._due.setdefault(cause, now)
+            return "mistake" if now - since >= self._look_s / 2 - _SLACK_S else ""
+        return "over" if self._flight.ending or now - self._last.get(cause, 0.0) >= self._hold_s - _SLACK_S else ""
+
+    def _let_go(self, cause: Cause, wanted: Callable[[Failure], bool]) -> None:
+        held = self._held.pop(cause)
+        self._due.pop(cause, None)
+        if kept := [pair for pair in held if not wanted(pair[0])]:
+            self._held[cause] = kept
+        for failure, settle in held:
+            if wanted(failure):
+                self._flight.take_back(record for record, _ in failure.holds)
+                settle([failure])
+
+    def _stop(self, cause: Cause) -> None:
+        """Fail the flow; all that is held keeps its credit, so that not one of its offsets is committed."""
+        assert self._brake is not None
+        first = self._held[cause][0][0]
+        count = self._brake.count(cause)
+        for held in self._held.values():
+            self._control.hold(record for failure, _ in held for record, _ in failure.holds)
+        self._held.clear()
+        self._stopped = True
+        self._control.fail(_reason(first, count))
+
+    def _is_fenced(self, failure: Failure) -> bool:
+        return all(self._flight.is_fenced(record) for record, _ in failure.holds)
+
+
+_REMEDIES = {
+    FailureKind.DECODE: "check the type given to decode against what the topic holds",
+    FailureKind.TASK: "run the program by hand with a task's arguments (header drakkar.task of a dead letter)",
+    FailureKind.ARRANGE: "fix arrange; its stack is in the log",
+    FailureKind.HOOK: "fix the hook; its stack is in the log",
+    FailureKind.BUSINESS: "fix the function; what it raised is in the log",
+    FailureKind.SINK: "fix the target or what is written to it",
+    FailureKind.ROUTING: "fix the route or the payload",
+}
+
+
+def _reason(first: Failure, count: int) -> str:
+    """One line: the cause, how often, the first record, how to fix it, how to go on without."""
+    record = first.holds[0][0]
+    return (
+        f"the brake: {first.stage} failed {count} times with one cause, first at {record.label}: "
+        f"{' '.join(first.error.split())[:_ERROR]}; {_REMEDIES[first.kind]}, then start again: "
+        "none of them is committed or a dead letter; dlq.stop_after: 0 turns the brake off"
+    )

@@ -1,0 +1,317 @@
+"""The brake: a mistake stops the flow and costs no record; bad data does not stop it."""
+
+from __future__ import annotations
+
+import pytest
+
+from drakkar_flow import (
+    CollectResult,
+    DrakkarConfig,
+    ErrorAction,
+    ExecutorTask,
+    Handler,
+    KafkaPayload,
+    PostgresPayload,
+    StreamFlow,
+)
+from drakkar_flow.errors import BatchFailed, SinkMisconfigured, SinkRejected
+from drakkar_flow.graph.nodes import KafkaSink
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.metrics import Metrics
+from drakkar_flow.testing import Answer, FlowHarness, MemorySink, ScriptedExecutor, run_flow
+
+LANE = ("input", 0)
+BAD = "poison"
+
+
+class Words(Handler):
+    """A task and a payload for each record."""
+
+    async def arrange(self, messages, pending):
+        return [ExecutorTask(task_id=str(m.offset), source_offsets=[m.offset], binary_path="count") for m in messages]
+
+    async def on_task_complete(self, result):
+        return CollectResult(kafka=[KafkaPayload(data=result.task.task_id)])
+
+
+class Unarranged(Words):
+    """A handler that can't make tasks."""
+
+    async def arrange(self, messages, pending):
+        raise AttributeError("'NoneType' object has no attribute 'split'")
+
+
+class Unfinished(Words):
+    """A handler one of whose hooks always raises, while the others work."""
+
+    async def on_message_complete(self, group):
+        raise KeyError("no such key")
+
+
+class Dead(Words):
+    """A handler that makes a dead letter of every failed task."""
+
+    async def on_error(self, task, error):
+        return ErrorAction.DLQ
+
+
+class Harmless(Words):
+    """A handler that calls every failed task harmless."""
+
+    async def on_error(self, task, error):
+        return ErrorAction.SKIP
+
+
+def refused(error: Exception, bad=lambda payload: True):
+    """A script of a sink that refuses some payloads, each by itself, and all at once where all are bad."""
+
+    def script(payloads):
+        failures = {index: error for index, payload in enumerate(payloads) if bad(payload)}
+        if len(failures) == len(payloads):
+            raise error
+        if failures:
+            raise BatchFailed(failures)
+
+    return script
+
+
+def rows(route=()) -> StreamFlow:
+    """A row for each number."""
+    return StreamFlow("rows").decode(int).map(lambda n: PostgresPayload(table="t", data={"n": n})).route(*route)
+
+
+NO_TABLE = SinkMisconfigured('relation "t" does not exist', "create the table t")
+
+
+def exit_2(task):
+    """Every program ends with 2, as it does where its arguments are wrong."""
+    return 2
+
+
+MISTAKES = {
+    "route": (lambda: rows([KafkaSink("out", topic="out")]), {}, "PostgresPayload"),
+    "table": (
+        lambda: rows(),
+        {"sinks": [MemorySink("main", kind="postgres", script=refused(NO_TABLE))]},
+        "create the table t",
+    ),
+    "decode": (lambda: StreamFlow("d").decode(dict).route(), {}, "decode"),
+    "map": (lambda: StreamFlow("m").decode(int).map(lambda n: n["x"]).route(), {}, "map"),
+    "arrange": (Unarranged, {"config": {"executor": {"window_size": 10}}}, "has no attribute 'split'"),
+    "hook": (Unfinished, {}, "on_message_complete"),
+    "skipped-task": (Words, {"executor": ScriptedExecutor(exit_2)}, "exit code 2"),
+    "dead-task": (Dead, {"executor": ScriptedExecutor(exit_2)}, "exit code 2"),
+    "skipped-decode": (
+        lambda: StreamFlow("d").decode(dict, on_error="skip").route(),
+        {},
+        "decode",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("clock", ["fake", "real"])
+def test_n1_a_mistake_stops_the_flow_and_costs_no_record(mistake, clock):
+    """Nothing of what failed is committed or written, and the reason names cause, count, place and way out."""
+    make, given, named = MISTAKES[mistake]
+    with FlowHarness(make(), clock=clock, **given) as kit:
+        kit.send_all(range(500))
+        kit.wait_for(lambda: kit.failure)
+        kit.finish()
+        assert named in kit.failure
+        assert "input:0:0" in kit.failure
+        assert "dlq.stop_after: 0" in kit.failure
+        assert kit.committed.get(LANE, 0) == 0
+        assert kit.dead_letters == []
+
+
+POISON = {
+    "one in a hundred": [BAD if n % 100 == 50 else n for n in range(3000)],
+    "one in ten": [BAD if n % 10 == 3 else n for n in range(3000)],
+    "two in three": [n if n % 3 == 2 else BAD for n in range(3000)],
+    "sixty in a row among good ones": [BAD if 1000 <= n < 1060 else n for n in range(3000)],
+    "sixty in a row at the start": [BAD if n < 60 else n for n in range(3000)],
+    "five hundred in a row among good ones": [BAD if 1500 <= n < 2000 else n for n in range(3000)],
+    "the last one": [*range(10), BAD],
+    "the only one": [BAD],
+    "nothing but a few": [BAD] * 20,
+}
+
+
+def refusing_sink():
+    """A sink that refuses the rows of bad values."""
+    bad = SinkRejected('null value in column "n" violates not-null constraint')
+    return MemorySink("main", kind="postgres", script=refused(bad, lambda payload: payload.data["n"] == BAD))
+
+
+def as_rows() -> StreamFlow:
+    """A row for each value, whatever it is."""
+    return StreamFlow("rows").decode(str).map(lambda n: PostgresPayload(table="t", data={"n": n})).route()
+
+
+class Poisoned(Dead):
+    """A handler whose program fails for bad values."""
+
+    async def arrange(self, messages, pending):
+        return [ExecutorTask(task_id=f"{m.value.decode()}-{m.offset}", source_offsets=[m.offset]) for m in messages]
+
+
+BAD_DATA = {
+    "decode": lambda: (StreamFlow("d").decode(int).route(), {}),
+    "map": lambda: (StreamFlow("m").decode(str).map(int).route(), {}),
+    "sink": lambda: (as_rows(), {"sinks": [refusing_sink()]}),
+    "task": lambda: (Poisoned(), {"executor": ScriptedExecutor(lambda task: int(task.task_id.startswith(BAD)))}),
+}
+
+
+@pytest.mark.parametrize("share", POISON)
+@pytest.mark.parametrize("where", BAD_DATA)
+def test_n1_bad_data_does_not_stop_the_flow(where, share):
+    """Every bad record is a dead letter, every other one is delivered, all are committed."""
+    flow, given = BAD_DATA[where]()
+    outcome = run_flow(flow, POISON[share], config=DrakkarConfig(executor={"max_retries": 0}), **given)
+    assert outcome.failure is None
+    assert len(outcome.dead_letters) == POISON[share].count(BAD)
+    assert len(outcome.values) == len(POISON[share]) - POISON[share].count(BAD)
+    assert outcome.committed == {LANE: len(POISON[share])}
+
+
+def test_n1_a_table_that_goes_away_later_stops_the_flow_and_costs_no_record():
+    """What no record is to blame for needs no start: ten failures in a row are enough."""
+    gone = []
+    sink = MemorySink("main", kind="postgres", script=refused(NO_TABLE, lambda _: bool(gone)))
+    with FlowHarness(rows(), sinks=[sink]) as kit:
+        kit.send_all(range(100))
+        kit.wait_acknowledged()
+        gone.append(True)
+        kit.send_all(range(100, 300))
+        kit.wait_for(lambda: kit.failure)
+        kit.finish()
+        assert (kit.committed, len(kit.values), kit.dead_letters) == ({LANE: 100}, 100, [])
+
+
+def test_n1_a_column_that_only_bad_rows_name_does_not_stop_the_flow():
+    """Rows that are written in between refute that the table is wrong."""
+    bad = refused(NO_TABLE, lambda payload: payload.data["n"] % 10 == 3)
+    outcome = run_flow(rows(), range(300), sinks=[MemorySink("main", kind="postgres", script=bad, max_batch=5)])
+    assert (outcome.failure, len(outcome.dead_letters), outcome.committed) == (None, 30, {LANE: 300})
+
+
+def test_n1_nearly_all_records_over_a_window_stop_a_flow_that_works_for_a_few():
+    """max_ratio: 96 of 100 records fail by one cause."""
+    values = [n if n % 25 == 0 else BAD for n in range(5000)]
+    with FlowHarness(StreamFlow("d").decode(int).route()) as kit:
+        kit.send_all(values)
+        kit.wait_for(lambda: kit.failure)
+        kit.finish()
+        assert kit.committed.get(LANE, 0) < 5000
+    outcome = run_flow(StreamFlow("d").decode(int).route(), values, config=DrakkarConfig(dlq={"max_ratio": 0}))
+    assert (outcome.failure, outcome.committed) == (None, {LANE: 5000})
+
+
+def test_n1_the_brake_can_be_turned_off():
+    """dlq.stop_after: 0 makes a dead letter of everything, at once."""
+    outcome = run_flow(MISTAKES["decode"][0](), range(500), config=DrakkarConfig(dlq={"stop_after": 0}))
+    assert (outcome.failure, len(outcome.dead_letters), outcome.committed) == (None, 500, {LANE: 500})
+
+
+def test_n1_an_outage_of_a_sink_is_not_a_mistake():
+    """What becomes of its payloads is up to the circuit breaker."""
+    sink = MemorySink("main", kind="postgres", script=refused(OSError("connection refused")))
+    outcome = run_flow(rows(), range(2500), sinks=[sink])
+    assert (outcome.failure, len(outcome.dead_letters)) == (None, 2500)
+
+
+@pytest.mark.parametrize(("kind", "stops"), [("launch_failure", True), ("nonzero_exit", False)])
+def test_n1_on_error_may_call_an_exit_harmless_but_not_a_program_that_is_missing(kind, stops):
+    """SKIP of on_error does not count, except where no program was run at all."""
+    executor = ScriptedExecutor(lambda task: Answer(kind=kind, exit_code=1))
+    with FlowHarness(Harmless(), executor=executor) as kit:
+        kit.send_all(range(500))
+        if stops:
+            kit.wait_for(lambda: kit.failure)
+            kit.finish()
+            assert kit.committed == {}
+        else:
+            kit.wait_acknowledged()
+            assert kit.committed == {LANE: 500}
+
+
+def test_n1_a_program_that_is_missing_stops_the_flow_though_another_one_works():
+    """Programs are told apart."""
+
+    class Two(Dead):
+        async def arrange(self, messages, pending):
+            return [self.task(m.offset, ("here", "gone")[m.offset % 2]) for m in messages]
+
+        def task(self, offset, program):
+            return ExecutorTask(task_id=f"{offset}", source_offsets=[offset], binary_path=program)
+
+    gone = Answer(kind="launch_failure")
+    executor = ScriptedExecutor(lambda task: gone if task.binary_path == "gone" else "")
+    with FlowHarness(Two(), executor=executor) as kit:
+        kit.send_all(range(200))
+        kit.wait_for(lambda: kit.failure)
+        kit.finish()
+        assert kit.dead_letters == []
+        assert kit.committed.get(LANE, 0) <= 1
+
+
+def test_n1_restarts_cost_no_record_either():
+    """A supervisor that starts the flow again and again does not eat the topic."""
+    with FlowHarness(MISTAKES["decode"][0]()) as kit:
+        kit.send_all(range(300))
+        for _ in range(4):
+            kit.wait_for(lambda: kit.failure)
+            kit.crash()
+            kit.restart()
+        kit.wait_for(lambda: kit.failure)
+        assert (kit.committed, kit.dead_letters) == ({}, [])
+        kit.crash()
+        kit.restart(StreamFlow("d").decode(int).route())
+        kit.wait_acknowledged()
+        assert (kit.committed, kit.dead_letters, len(kit.values)) == ({LANE: 300}, [], 300)
+
+
+def test_n1_a_stop_lets_go_of_what_is_held_back():
+    """A few failures that may be a mistake are dead letters when the flow is told to stop."""
+    with FlowHarness(MISTAKES["decode"][0]()) as kit:
+        kit.send_all(range(5))
+        kit.wait_for(lambda: len(kit.failures) == 5)
+        kit.stop()
+        assert (len(kit.dead_letters), kit.committed, kit.failure) == (5, {LANE: 5}, None)
+
+
+@pytest.mark.parametrize("drain_s", [0, 10])
+def test_n1_a_revoke_leaves_what_is_held_back_to_the_next_owner(drain_s):
+    """Nobody waits for it: it is neither written nor committed here."""
+    with FlowHarness(MISTAKES["decode"][0](), clock="real", config={"dlq": {"hold_s": 60}}) as kit:
+        kit.send_all(range(5))
+        kit.wait_for(lambda: len(kit.failures) == 5)
+        left = kit.revoke(drain_s=drain_s)
+        assert (left, kit.dead_letters, kit.committed) == (5, [], {})
+        kit.assign()
+        kit.wait_acknowledged()
+        assert (len(kit.dead_letters), kit.committed) == (5, {LANE: 5})
+
+
+def test_n17_the_metrics_count_records_and_letters_for_what_they_are():
+    """Two failed tasks of a record are two letters and one failed record."""
+
+    class Twice(Dead):
+        async def arrange(self, messages, pending):
+            both = [(message.offset, number) for message in messages for number in (1, 2)]
+            return [ExecutorTask(task_id=f"{offset}.{number}", source_offsets=[offset]) for offset, number in both]
+
+    bus, metrics = Bus(), Metrics()
+    metrics.listen(bus)
+    with FlowHarness(Twice(), executor=ScriptedExecutor(exit_2)) as kit:
+        kit.send_all(range(11))
+        kit.wait_acknowledged()
+        for event in kit.events:
+            bus.emit(event)
+    value = metrics.registry.get_sample_value
+    stage = {"kind": "task", "stage": "collect-on_task_complete"}
+    assert value("drakkar_records_failed_total", stage) == 11
+    assert value("drakkar_sink_dlq_messages_total") == 22
+    assert value("drakkar_records_finished_total", {"status": "dead"}) == 11

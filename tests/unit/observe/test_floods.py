@@ -1,0 +1,84 @@
+"""Floods of lines: the first of each cause is logged, the rest is counted by cause."""
+
+from __future__ import annotations
+
+import pytest
+
+from drakkar_flow.model.task import ExecutorError, ExecutorTask
+from drakkar_flow.observe import attempts
+from drakkar_flow.observe import events as ev
+from support.log_lines import LogScene
+
+LANE = ("in", 3)
+
+
+def failed(exit_code: int, stderr: str, program: str = "/bin/grep", kind: str = "nonzero_exit") -> attempts.TaskFailed:
+    """A failed run of a program."""
+    task = ExecutorTask(task_id="t", source_offsets=[1])
+    return attempts.TaskFailed(
+        ExecutorError(task=task, kind=kind, exit_code=exit_code, stderr=stderr, command=[program])
+    )
+
+
+def test_n3_the_first_failure_of_each_cause_is_logged(scene: LogScene) -> None:
+    """Harmless failures don't use up the share of real ones: exit code, program and message tell them apart."""
+    for number in range(500):
+        scene.bus.emit(failed(1, ""))
+        scene.bus.emit(failed(2, f"grep: /data/{number}.txt: No such file"))
+    scene.bus.emit(failed(2, "grep: invalid option -- 'y'"))
+    scene.bus.emit(failed(2, "", program="/bin/sed"))
+    told = [(line["program"], line["exit_code"], line.get("stderr", "")) for line in scene.lines]
+    assert told == [
+        ("/bin/grep", 1, ""),
+        ("/bin/grep", 2, "grep: /data/0.txt: No such file"),
+        ("/bin/grep", 1, ""),
+        ("/bin/grep", 2, "grep: /data/1.txt: No such file"),
+        ("/bin/grep", 2, "grep: invalid option -- 'y'"),
+        ("/bin/sed", 2, ""),
+    ]
+    scene.listener.close()
+    summed = {line["cause"]: line["suppressed"] for line in scene.lines if line["event"] == "lines_suppressed"}
+    assert summed == {"grep: exit code 1": 498, "grep: exit code 2: grep: /...: No such file": 498}
+
+
+def test_n3_causes_are_bounded(scene: LogScene) -> None:
+    """Messages that are all different share a limit beyond 50, and count together."""
+    for number in range(1000):
+        word = "".join(chr(97 + int(digit)) for digit in str(number))
+        scene.bus.emit(failed(2, f"bad word {word}"))
+    assert len(scene.lines) == 50 + 2
+    scene.listener.close()
+    assert {line["cause"]: line["suppressed"] for line in scene.lines[52:]} == {"other causes": 948}
+    scene.clock.now = 61.0
+    scene.bus.emit(failed(3, "new"))
+    assert scene.lines[-1]["exit_code"] == 3
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda error: ev.RecordsFailed("decode", "decode", LANE, 1, error, "l"),
+        lambda error: ev.DeliveryRetried("kafka", "a", 1, 1, 0.5, error),
+        lambda error: ev.DeliveriesFailed("kafka", "a", 1, error),
+        lambda error: ev.HookRan("arrange", 0.1, error),
+        lambda error: ev.PeriodicRan("beat", 0.1, error),
+        lambda error: ev.DeadLetterFailed(1, error, dropped=False),
+        lambda error: ev.CommitFailed(error),
+        lambda error: ev.ConsumerError(error),
+        lambda error: ev.BrokerStateChanged(up=False, reason=error),
+        lambda error: attempts.RetriesExhausted("t", 3, dead=True, error=failed(2, error).error),
+    ],
+)
+def test_n3_every_line_that_may_flood_is_limited_by_cause(scene: LogScene, make) -> None:
+    """The second cause is told though the first is over its limit."""
+    for _ in range(100):
+        scene.bus.emit(make("connection refused"))
+    scene.bus.emit(make("permission denied"))
+    assert len(scene.lines) == 3
+
+
+def test_n3_records_failed_has_the_cause_of_its_task(scene: LogScene) -> None:
+    """As the task's own line."""
+    scene.bus.emit(ev.RecordsFailed("task", "collect", LANE, 1, "task t failed", "l", cause="grep: exit code 2"))
+    scene.bus.emit(ev.RecordsFailed("decode", "decode", LANE, 1, "no JSON at line 7", "l"))
+    assert [line["cause"] for line in scene.lines] == ["grep: exit code 2", "no JSON at line #"]

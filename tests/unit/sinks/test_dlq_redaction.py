@@ -1,0 +1,25 @@
+"""Dead letters hold no secrets of the worker."""
+
+from __future__ import annotations
+
+from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.model.outcome import Failure, FailureKind
+from drakkar_flow.model.task import ExecutorError, ExecutorTask
+from drakkar_flow.sinks.dlq import redacted
+from drakkar_flow.sinks.letters import dead_letter_messages
+
+CONFIG = DrakkarConfig(sinks={"postgres": {"a": {"dsn": "postgres://joe:s3cret-1@db"}}})
+
+
+def test_a_letter_tells_of_a_failure_without_its_secrets():
+    """In errors, stacks, stderr and arguments; the task's data and the caller's failure stay as they are."""
+    task = ExecutorTask(task_id="t", source_offsets=[1], args=["--dsn", "postgres://joe:s3cret-1@db"], stdin="s3cret-1")
+    error = ExecutorError(task=task, exit_code=1, stderr="no login with s3cret-1", command=["psql", "s3cret-1"])
+    failure = Failure(
+        kind=FailureKind.TASK, stage="collect", error="s3cret-1", holds=(), stacktrace="at s3cret-1", task=error
+    )
+    (letter,) = dead_letter_messages(redacted(failure, CONFIG.redactor), 0.0)
+    text = str(letter).replace('\\"stdin\\":\\"s3cret-1', "").replace('"stdin":"s3cret-1', "")
+    assert "s3cret-1" not in text
+    assert "********" in text
+    assert (failure.error, error.stderr, task.args[1][-11:]) == ("s3cret-1", "no login with s3cret-1", "s3cret-1@db")
