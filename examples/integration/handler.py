@@ -59,12 +59,7 @@ class Searcher(Handler[Search, Found]):
     async def arrange(self, messages: list[Record[Search]], pending: PendingContext) -> list[ExecutorTask]:
         """Make one task per message."""
         return [
-            ExecutorTask(
-                task_id=message.label,
-                source_offsets=[message.offset],
-                args=[str(search.marker or "-"), search.pattern, str(search.path)],
-                metadata={"search": search},
-            )
+            message.task(args=[search.marker or "-", search.pattern, search.path], metadata={"search": search})
             for message in messages
             for search in [message.payload]
         ]

@@ -36,6 +36,8 @@ class Broker:
     controller_port: int
     directory: Path
     process: ServerProcess | None = None
+    sasl_port: int = 0
+    """Port of the SASL listener; 0 when there is none."""
 
     @property
     def log(self) -> Path:
@@ -65,19 +67,34 @@ class KafkaCluster:
     Args:
         directory: gets one folder per node with its properties, log and data; removed and made anew by `start`.
         brokers: how many.
+        sasl: the JAAS line of each SASL mechanism of a second listener, e.g. `{"PLAIN": "...PlainLoginModule ...;"}`.
+        properties: further settings of every broker.
     """
 
-    def __init__(self, directory: Path, brokers: int = 1) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        brokers: int = 1,
+        sasl: Mapping[str, str] | None = None,
+        properties: Mapping[str, str] | None = None,
+    ) -> None:
         self.directory = directory
-        ports = free_ports(2 * brokers)
+        self._properties = {**_sasl_properties(sasl or {}), **(properties or {})}
+        ports = free_ports(3 * brokers)
         self.brokers = [
-            Broker(node, ports.pop(), ports.pop(), directory / f"node-{node}") for node in range(1, brokers + 1)
+            Broker(node, ports.pop(), ports.pop(), directory / f"node-{node}", sasl_port=ports.pop() * bool(sasl))
+            for node in range(1, brokers + 1)
         ]
 
     @property
     def bootstrap(self) -> str:
         """The value of `bootstrap.servers`, all nodes, whether they run or not."""
         return ",".join(f"127.0.0.1:{broker.port}" for broker in self.brokers)
+
+    @property
+    def sasl_bootstrap(self) -> str:
+        """The value of `bootstrap.servers` for clients that log in."""
+        return ",".join(f"127.0.0.1:{broker.sasl_port}" for broker in self.brokers)
 
     @property
     def address(self) -> str:
@@ -112,7 +129,7 @@ class KafkaCluster:
         for broker in self.brokers:
             shutil.rmtree(broker.directory, ignore_errors=True)
             broker.directory.mkdir(parents=True)
-            broker.properties.write_text(_render(server_properties(broker, self.brokers)))
+            broker.properties.write_text(_render({**server_properties(broker, self.brokers), **self._properties}))
             _format(broker, cluster_id, libs)
         try:
             self._launch(*(broker.node for broker in self.brokers))
@@ -187,6 +204,9 @@ def server_properties(broker: Broker, brokers: Sequence[Broker]) -> dict[str, st
     """The settings of one node: everything small, quick and explicit, so that tests meet no surprise."""
     controllers = brokers[: len(brokers) - 1 + len(brokers) % 2]
     listeners = {"PLAINTEXT": broker.port} | ({"CONTROLLER": broker.controller_port} if broker in controllers else {})
+    advertised = {"PLAINTEXT": broker.port}
+    if broker.sasl_port:
+        listeners["SASL_PLAINTEXT"] = advertised["SASL_PLAINTEXT"] = broker.sasl_port
     copies = min(3, len(brokers))
     return {
         "process.roles": "broker,controller" if broker in controllers else "broker",
@@ -194,7 +214,7 @@ def server_properties(broker: Broker, brokers: Sequence[Broker]) -> dict[str, st
         "controller.quorum.voters": ",".join(f"{each.node}@127.0.0.1:{each.controller_port}" for each in controllers),
         "controller.listener.names": "CONTROLLER",
         "listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners.items()),
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{broker.port}",
+        "advertised.listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in advertised.items()),
         "log.dirs": str(broker.directory / "data"),
         "broker.heartbeat.interval.ms": 500,
         "broker.session.timeout.ms": 3000,  # a killed broker may come back only after this; 9000 is the default
@@ -211,6 +231,15 @@ def server_properties(broker: Broker, brokers: Sequence[Broker]) -> dict[str, st
         "share.coordinator.state.topic.replication.factor": copies,
         "share.coordinator.state.topic.min.isr": 1,
     }
+
+
+def _sasl_properties(sasl: Mapping[str, str]) -> dict[str, str]:
+    """The settings of a SASL listener beside the plain one, which the brokers go on to use among themselves."""
+    if not sasl:
+        return {}
+    names = ("PLAINTEXT:PLAINTEXT", "CONTROLLER:PLAINTEXT", "SASL_PLAINTEXT:SASL_PLAINTEXT")
+    lines = {f"listener.name.sasl_plaintext.{name.lower()}.sasl.jaas.config": line for name, line in sasl.items()}
+    return {"listener.security.protocol.map": ",".join(names), "sasl.enabled.mechanisms": ",".join(sasl), **lines}
 
 
 def answers(port: int, timeout_s: float = 2.0) -> bool:

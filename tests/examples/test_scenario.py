@@ -72,7 +72,9 @@ def test_expected_matches_are_what_grep_counts(tmp_path: Path) -> None:
         if message.matches is not None and not message.flaky:
             search = yaml.safe_load(message.value)
             program = [str(ROOT / "examples/integration/search.sh"), "-", search["pattern"], search["path"]]
-            assert int(subprocess.run(program, capture_output=True, check=True).stdout) == message.matches
+            run = subprocess.run(program, capture_output=True, check=False)
+            assert run.returncode in (0, 1)
+            assert int(run.stdout) == message.matches
 
 
 def test_images_of_the_compose_file_are_pinned() -> None:

@@ -138,3 +138,28 @@ def test_a_transaction_at_the_end_leaves_no_lag(scene: Scene) -> None:
     worker = scene.start("precomputed")
     worker.until(lambda: scene.committed().get(0, 0) > 100, "it committed the last record")
     scene.until_finished(timeout_s=5)
+
+
+@pytest.mark.parametrize("before", [[], ["1", "2", "3"]], ids=["only", "records"])
+def test_g11_aborted_transactions_that_end_a_partition_leave_no_lag(scene: Scene, before: list[str]) -> None:
+    """One after the other, while the worker runs; an open one neither, for its records can't be read."""
+    produce(scene.bootstrap, scene.source, before, partition=0)
+    worker = scene.start("precomputed")
+    worker.until(lambda: worker.metric("drakkar_consumer_lag") == 0, "it read everything")
+    producer = Producer({"bootstrap.servers": scene.bootstrap, "transactional.id": unique("tx")})
+    producer.init_transactions(20)
+    end = len(before)
+    for _ in range(3):
+        producer.begin_transaction()
+        for _ in range(10):
+            producer.produce(scene.source, value="never", partition=0)
+        producer.flush(20)
+        producer.abort_transaction(20)
+        end += 11
+        worker.until(lambda: scene.committed().get(0) == end, "it passed over them")  # noqa: B023 - called at once
+        worker.until(lambda: worker.metric("drakkar_consumer_lag") == 0, "no lag")
+    assert end_offsets(scene.bootstrap, scene.source)[0] == end
+    produce(scene.bootstrap, scene.source, ["4"], partition=0)
+    worker.until(lambda: scene.committed().get(0) == end + 1, "it read on")
+    assert worker.terminate() == 0, worker.stderr
+    assert [message.value() for message in scene.delivered()] == [value.encode() for value in [*before, "4"]]

@@ -22,7 +22,15 @@ from drakkar_flow.observe.events import (
 
 __all__ = ["told"]
 
-_OF_A_WORKER = {"BrokerStateChanged", "ConsumerError", "LoopAnswered", "Idled", "IntakePaused"}
+_OF_A_WORKER = {
+    "AssignmentAwaited",
+    "BrokerStateChanged",
+    "ClientLogged",
+    "ConsumerError",
+    "LoopAnswered",
+    "Idled",
+    "IntakePaused",
+}
 """What only a worker that is connected, watched and loaded can tell."""
 _AMOUNTS = ("count", "size", "done", "skipped", "dead", "records", "tasks")
 _FIRST_ONES = {"error", "label", "task_id", "about"}

@@ -36,6 +36,8 @@ _BOUNDS: Final = {
 def explain(error: ErrorDetails, layer: Layer, root: Type = ROOT) -> Problem:
     """What pydantic found, for the person who wrote the configuration."""
     path = tuple(error["loc"])
+    if path[-1:] == ("[key]",):  # pydantic's mark of a mapping's key, which is no value to show or to hide
+        return Problem(layer.where(path[:-1]), str(error.get("ctx", {}).get("error", error["msg"])))
     if error["type"] == "extra_forbidden":
         return unknown_key(path, layer, root)
     if error["type"] == "missing":

@@ -4,40 +4,16 @@ from __future__ import annotations
 
 import re
 import warnings
-from typing import Annotated, Any, Final, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from drakkar_flow.config.base import NO_PAGE, Section
+from drakkar_flow.config.properties import ClientConfig
+from drakkar_flow.config.tokens import TokenCallback
 
-__all__ = ["KafkaConfig", "KafkaSecurityConfig", "client_properties", "security_properties"]
-
-_RESERVED: Final = {
-    "bootstrap.servers": "it is kafka.brokers",
-    "metadata.broker.list": "it is kafka.brokers",
-    "group.id": "it is kafka.consumer_group",
-    "group.instance.id": "it is kafka.group_instance_id",
-    "group.protocol": "it is kafka.group_protocol",
-    "auto.offset.reset": "it is kafka.auto_offset_reset",
-    "max.poll.interval.ms": "it is kafka.max_poll_interval_ms",
-    "session.timeout.ms": "it is kafka.session_timeout_ms",
-    "heartbeat.interval.ms": "it is kafka.heartbeat_interval_ms",
-    "enable.auto.commit": "offsets are committed only after delivery",
-    "enable.auto.offset.store": "offsets are committed only after delivery",
-    "auto.commit.interval.ms": "offsets are committed only after delivery",
-    "partition.assignment.strategy": "handing over partitions without loss needs cooperative-sticky",
-    "enable.partition.eof": "the source decides it",
-    "security.protocol": "it is kafka.security.protocol",
-    "sasl.mechanism": "it is kafka.security.sasl_mechanism",
-    "sasl.mechanisms": "it is kafka.security.sasl_mechanism",
-    "sasl.username": "it is kafka.security.sasl_username",
-    "sasl.password": "it is kafka.security.sasl_password",
-    "ssl.ca.location": "it is kafka.security.ssl_ca_location",
-    "ssl.certificate.location": "it is kafka.security.ssl_certificate_location",
-    "ssl.key.location": "it is kafka.security.ssl_key_location",
-    "ssl.key.password": "it is kafka.security.ssl_key_password",
-    "ssl.endpoint.identification.algorithm": "it is kafka.security.ssl_endpoint_identification_algorithm",
-}
+__all__ = ["KafkaConfig", "KafkaSecurityConfig", "check_tokens", "client_properties", "security_properties"]
 
 
 class KafkaSecurityConfig(Section):
@@ -51,6 +27,9 @@ class KafkaSecurityConfig(Section):
     """User name for PLAIN and SCRAM."""
     sasl_password: SecretStr = SecretStr("")
     """Password for PLAIN and SCRAM."""
+    oauth_callback: str = ""
+    """Import path `package.module:function` of the function that gets tokens for OAUTHBEARER: it takes the text of
+    client_config's `sasl.oauthbearer.config` and returns the token and its expiry in seconds since 1970."""
     ssl_ca_location: str = ""
     """File or directory with the CA certificates; empty takes the system's."""
     ssl_certificate_location: str = ""
@@ -78,6 +57,8 @@ class KafkaSecurityConfig(Section):
             self.sasl_username and self.sasl_password.get_secret_value()
         ):
             raise ValueError(f"sasl_mechanism {self.sasl_mechanism} needs sasl_username and sasl_password")
+        if self.oauth_callback and self.sasl_mechanism != "OAUTHBEARER":
+            raise ValueError("oauth_callback is set, but sasl_mechanism is not OAUTHBEARER")
         if bool(self.ssl_certificate_location) != bool(self.ssl_key_location):
             raise ValueError("ssl_certificate_location and ssl_key_location go together")
         return self
@@ -102,8 +83,10 @@ class KafkaConfig(Section):
     """Milliseconds without a heartbeat after which the group takes our partitions away (group_protocol classic)."""
     heartbeat_interval_ms: int = Field(default=3_000, ge=1, le=3_600_000)
     """Milliseconds between two heartbeats (group_protocol classic)."""
-    auto_offset_reset: Literal["earliest", "latest"] = "earliest"
-    """Where a partition without a committed offset is read from."""
+    auto_offset_reset: Literal["earliest", "latest", "error", "none"] = "earliest"
+    """Where a new group begins: at the `earliest` record or behind the `latest` one. Partitions that are added later
+    are read from their beginning. With `error` (or `none`) a partition without a valid committed offset stops the
+    flow."""
     group_protocol: Literal["classic", "consumer"] = "classic"
     """The group protocol: `consumer` is KIP-848 and needs brokers of version 4."""
     group_instance_id: str = ""
@@ -122,7 +105,7 @@ class KafkaConfig(Section):
     """The least wait before that time."""
     startup_align_interval_seconds: int = Field(default=10, ge=1)
     """That time is a multiple of so many seconds since 1970."""
-    client_config: dict[str, Any] = {}
+    client_config: ClientConfig = {}
     """Further librdkafka properties, for all clients."""
     security: KafkaSecurityConfig = KafkaSecurityConfig()
     """Encryption and login."""
@@ -157,17 +140,9 @@ class KafkaConfig(Section):
                 _check_pattern(topic)
         return value
 
-    @field_validator("client_config")
-    @classmethod
-    def _free_of_ours(cls, properties: dict[str, Any]) -> dict[str, Any]:
-        refused = [f"{name!r} can't be set here: {_RESERVED[name]}" for name in properties if name in _RESERVED]
-        nested = [f"{name!r} must be a single value" for name, value in properties.items() if not _is_scalar(value)]
-        if refused or nested:
-            raise ValueError("; ".join(refused + nested))
-        return properties
-
     @model_validator(mode="after")
     def _timeouts_in_order(self) -> Self:
+        check_tokens(self.security, self.client_config)
         if self.group_protocol == "classic":
             if self.heartbeat_interval_ms >= self.session_timeout_ms:
                 raise ValueError(
@@ -182,6 +157,20 @@ class KafkaConfig(Section):
         return self
 
 
+def check_tokens(security: KafkaSecurityConfig, properties: Mapping[str, Any]) -> None:
+    """Refuse OAUTHBEARER without a source of tokens.
+
+    Raises:
+        ValueError: there is neither `oauth_callback` nor a method of librdkafka's own in `client_config`.
+    """
+    own = "sasl.oauthbearer.method" in properties or "enable.sasl.oauthbearer.unsecure.jwt" in properties
+    if security.sasl_mechanism == "OAUTHBEARER" and not security.oauth_callback and not own:
+        raise ValueError(
+            "sasl_mechanism OAUTHBEARER needs security.oauth_callback, the import path 'package.module:function' of a "
+            "function that returns a token and its expiry, or sasl.oauthbearer.method: oidc in client_config"
+        )
+
+
 def client_properties(kafka: KafkaConfig) -> dict[str, Any]:
     """The librdkafka properties that consumers, producers and admin clients share, secrets in clear.
 
@@ -194,10 +183,14 @@ def client_properties(kafka: KafkaConfig) -> dict[str, Any]:
 
 
 def security_properties(security: KafkaSecurityConfig) -> dict[str, Any]:
-    """The librdkafka properties of encryption and login, secrets in clear; nothing for plain connections."""
+    """The librdkafka properties of encryption and login, secrets in clear; nothing for plain connections.
+
+    Raises:
+        StartupError: `oauth_callback` can't be imported; exit code 2.
+    """
     if security.protocol == "PLAINTEXT":
         return {}
-    properties = {
+    properties: dict[str, Any] = {
         "security.protocol": security.protocol,
         "sasl.mechanism": security.sasl_mechanism,
         "sasl.username": security.sasl_username,
@@ -211,11 +204,9 @@ def security_properties(security: KafkaSecurityConfig) -> dict[str, Any]:
             "ssl.key.password": security.ssl_key_password.get_secret_value(),
             "ssl.endpoint.identification.algorithm": security.ssl_endpoint_identification_algorithm,
         }
+    if security.oauth_callback:
+        properties["oauth_cb"] = TokenCallback(security.oauth_callback)
     return {name: value for name, value in properties.items() if value}
-
-
-def _is_scalar(value: object) -> bool:
-    return isinstance(value, str | int | float)
 
 
 def _check_pattern(topic: str) -> None:

@@ -13,6 +13,7 @@ from drakkar_flow.config.debug import CacheConfig, DebugConfig
 from drakkar_flow.config.executor import ExecutorConfig, ProgramConfig
 from drakkar_flow.config.find import ConfigFile
 from drakkar_flow.config.kafka import KafkaConfig
+from drakkar_flow.config.loops import check_loops, same_topic_notices
 from drakkar_flow.config.notices import Place, idle_alignment, without_effect
 from drakkar_flow.config.observe import LoggingConfig, MetricsConfig
 from drakkar_flow.config.offload import OffloadConfig
@@ -83,8 +84,11 @@ class DrakkarConfig(Section):  # noqa: PLW1641 - holds mappings, which have no h
         return self.without_effect(lambda path: ".".join(map(str, path)))
 
     def without_effect(self, where: Callable[[Place], str]) -> tuple[Problem, ...]:
-        """A notice per given key that nothing heeds; `where` says where a path stands."""
-        return (*without_effect(self, where), *idle_alignment(self.kafka.model_fields_set, where))
+        """A notice per key that has no effect and per topic both read and written; `where` says where a path stands."""
+        notices = (*without_effect(self, where), *idle_alignment(self.kafka.model_fields_set, where))
+        if not all(isinstance(section, Section) for section in (self.kafka, self.sinks, self.dlq)):
+            return notices  # on_startup assigned a mapping, which is validated next
+        return (*notices, *same_topic_notices(self.kafka, self.sinks, self.dead_letter_topic, where))
 
     @property
     def file(self) -> ConfigFile | None:
@@ -137,7 +141,7 @@ class DrakkarConfig(Section):  # noqa: PLW1641 - holds mappings, which have no h
         Raises:
             ValidationError: they don't fit the rest.
         """
-        return type(self)(**{**dict(self), **sections}).noted(self.notices, self.file, self.secret_variables)
+        return type(self)(**{**dict(self), **sections}).noted(self._notices or (), self.file, self.secret_variables)
 
     @property
     def dead_letter_topic(self) -> str:
@@ -167,8 +171,5 @@ class DrakkarConfig(Section):  # noqa: PLW1641 - holds mappings, which have no h
     def _dead_letters_have_a_topic(self) -> Self:
         if not self.dlq.topic and self.kafka.topics[0].startswith("^"):
             raise ValueError("dlq.topic must be set when the source topic is a regular expression")
-        if self.dlq.brokers in ("", self.kafka.brokers) and self.dead_letter_topic in self.kafka.topics:
-            raise ValueError(
-                f"dlq.topic {self.dead_letter_topic!r} is also a source topic: dead letters would come back"
-            )
+        check_loops(self.kafka, self.sinks, self.dlq, self.dead_letter_topic)
         return self

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from drakkar_flow.config.base import Section
 from drakkar_flow.config.delivery import CircuitBreakerConfig, SinkConfig
-from drakkar_flow.config.kafka import KafkaSecurityConfig
+from drakkar_flow.config.kafka import KafkaSecurityConfig, check_tokens
+from drakkar_flow.config.properties import ProducerConfig
 from drakkar_flow.config.remote import HttpSinkConfig, MongoSinkConfig, PostgresSinkConfig, RedisSinkConfig
 
 __all__ = ["DlqConfig", "FilesystemSinkConfig", "KafkaSinkConfig", "SinksConfig", "SqliteSinkConfig"]
@@ -23,10 +24,16 @@ class KafkaSinkConfig(SinkConfig):
     """Bootstrap servers; empty takes kafka.brokers, with kafka.security and kafka.client_config."""
     security: KafkaSecurityConfig | None = None
     """Encryption and login; null takes kafka.security when the brokers are kafka.brokers, else none."""
-    client_config: dict[str, Any] = {}
+    client_config: ProducerConfig = {}
     """Further librdkafka producer properties."""
     linger_ms: float = Field(default=2.0, ge=0)
     """Milliseconds librdkafka waits to fill a batch."""
+
+    @model_validator(mode="after")
+    def _has_tokens(self) -> Self:
+        if self.brokers and self.security is not None:
+            check_tokens(self.security, self.client_config)
+        return self
 
 
 class FilesystemSinkConfig(SinkConfig):
@@ -98,7 +105,7 @@ class DlqConfig(Section):
     """Bootstrap servers; empty takes kafka.brokers, with kafka.security and kafka.client_config."""
     security: KafkaSecurityConfig | None = None
     """Encryption and login; null takes kafka.security when the brokers are kafka.brokers, else none."""
-    client_config: dict[str, Any] = {}
+    client_config: ProducerConfig = {}
     """Further librdkafka producer properties."""
     include_server_detail: bool = True
     """Whether letters carry what a sink's target answered, in the header `drakkar.server_detail`: PostgreSQL's DETAIL,
@@ -117,3 +124,9 @@ class DlqConfig(Section):
     hold_s: float = Field(default=3.0, gt=0)
     """Seconds that failures which may be a mistake are held back, counted from the last one of their cause, before
     they are dead letters or skipped after all."""
+
+    @model_validator(mode="after")
+    def _has_tokens(self) -> Self:
+        if self.brokers and self.security is not None:
+            check_tokens(self.security, self.client_config)
+        return self

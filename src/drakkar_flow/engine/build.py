@@ -8,8 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from drakkar_flow.config.kafka import KafkaConfig, KafkaSecurityConfig, client_properties
+from drakkar_flow.config.kafka import KafkaConfig, KafkaSecurityConfig, client_properties, security_properties
+from drakkar_flow.config.loops import loop_text, pattern_that_reads, same_topic_notices
 from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.config.sinks import KafkaSinkConfig
 from drakkar_flow.engine.executors import intake_of, make_executors, program_configs
 from drakkar_flow.errors import ConfigError, Problem
 from drakkar_flow.graph.flow import StreamFlow
@@ -33,6 +35,7 @@ _LEAST_IN_FLIGHT = 8
 _FIRST_IN_FLIGHT = 250  # until it is known how fast records finish
 _PREFETCH_KIB = 16 * 1024  # librdkafka's own read-ahead, all partitions together
 _PREFETCH_BACKOFF_MS = 20  # its pause when that is full; the default of 1 s shows as a stutter
+_BROKERS_SESSION_S = 45.0  # group.consumer.session.timeout.ms, by default: the brokers decide it for the new protocol
 _FETCH_WAIT_MS = 100  # a fetch that began with empty partitions holds up those that follow it; the default is 500
 
 
@@ -47,11 +50,20 @@ def settle_topics(flow: StreamFlow, config: DrakkarConfig) -> DrakkarConfig:
         return config
     kafka = config.kafka.model_copy(update={"source_topics": list(flow.source.topics)})
     try:
-        return config.replaced(kafka=kafka)
+        settled = config.replaced(kafka=kafka)
+        loops = same_topic_notices(
+            kafka, settled.sinks, settled.dead_letter_topic, lambda place: ".".join(map(str, place))
+        )
+        new = [notice for notice in loops if notice not in config.notices]
+        return settled.noted((*config.notices, *new), config.file)
     except ValidationError as exc:
         where = f"the topics of flow {flow.name!r}"
         problems = [Problem(where, error["msg"].removeprefix("Value error, ")) for error in exc.errors()]
         raise ConfigError(problems) from None
+
+
+def _dotted(place: tuple[str | int, ...]) -> str:
+    return ".".join(map(str, place))
 
 
 def build_parts(flow: StreamFlow, config: DrakkarConfig, bus: Bus, bridge: Bridge, ended: Callable[[], None]) -> Parts:
@@ -109,6 +121,9 @@ def _group_settings(config: DrakkarConfig) -> GroupSettings:
         commit_interval_s=runtime.commit_interval_s,
         commit_max_offsets=runtime.commit_max_offsets,
         metadata_size=runtime.commit_metadata_bytes,
+        metadata_refresh_s=kafka.metadata_refresh_s,
+        session_timeout_s=kafka.session_timeout_ms / 1000 if kafka.group_protocol == "classic" else _BROKERS_SESSION_S,
+        client=client_properties(kafka),
         drain_timeout_s=min(config.drain_timeout_s, kafka.max_poll_interval_ms / 1000 * 0.8),
     )
 
@@ -125,7 +140,7 @@ def consumer_properties(kafka: KafkaConfig) -> dict[str, Any]:
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "enable.partition.eof": True,  # tells of the end behind markers and aborted records
-        "auto.offset.reset": kafka.auto_offset_reset,
+        "auto.offset.reset": kafka.auto_offset_reset.replace("none", "error"),
         "max.poll.interval.ms": kafka.max_poll_interval_ms,
         "topic.metadata.refresh.interval.ms": int(kafka.metadata_refresh_s * 1000),
     }
@@ -174,9 +189,14 @@ def _sink(ref: SinkRef, configured: dict[str, Any], config: DrakkarConfig, probl
         settings = spec.settings_type.model_validate({**given, **ref.settings})
     except ValidationError as exc:
         for error in exc.errors(include_url=False):
-            place = ".".join([where, *map(str, error["loc"])])
-            problems.append(Problem(place, error["msg"], f"fix the sink's settings in the flow, at {ref.at}"))
+            place = ".".join([where, *(str(part) for part in error["loc"] if part != "[key]")])
+            what = error["msg"].removeprefix("Value error, ")
+            problems.append(Problem(place, what, f"fix the sink's settings in the flow, at {ref.at}"))
         return None
+    if isinstance(settings, KafkaSinkConfig):
+        pattern = pattern_that_reads(config.kafka, settings.topic, settings.brokers)
+        if pattern:
+            problems.append(Problem(f"{where}.topic", loop_text(where, settings.topic, pattern)))
     timed = settings.model_copy(update={"delivery_timeout_s": config.sinks.timeout_of(settings)})
     sink = spec.make(ref.name, _with_brokers(timed, config.kafka))
     return SinkPart(spec, ref.name, settings, sink)
@@ -186,11 +206,10 @@ def _with_brokers(settings: Any, kafka: KafkaConfig) -> Any:
     """A Kafka sink on the source's brokers shares their client settings, and their security unless it has its own."""
     if not hasattr(settings, "brokers"):
         return settings
-    own = {"brokers": settings.brokers} if settings.brokers else dict(kafka)
-    security = settings.security or own.get("security", KafkaSecurityConfig())
-    client = client_properties(KafkaConfig(**{**own, "security": security}))
-    brokers = client.pop("bootstrap.servers")
-    return settings.model_copy(update={"brokers": brokers, "client_config": {**client, **settings.client_config}})
+    shared = {} if settings.brokers else kafka.client_config
+    security = settings.security or (KafkaSecurityConfig() if settings.brokers else kafka.security)
+    client_config = {**security_properties(security), **shared, **settings.client_config}
+    return settings.model_copy(update={"brokers": settings.brokers or kafka.brokers, "client_config": client_config})
 
 
 def dead_letter_client(config: DrakkarConfig) -> dict[str, Any]:

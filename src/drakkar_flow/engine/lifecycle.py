@@ -18,6 +18,7 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -356,7 +357,10 @@ class Lifecycle:
         return liveness(heartbeats, self.config.runtime.stuck_after_s)
 
     def _readyz(self) -> Answer:
-        return readiness(self._health.snapshot)
+        parts, health = self._life.parts, self._health.snapshot
+        if parts is not None and parts.control.failure is not None:  # it drains, and then ends with 1
+            health = replace(health, state="failed")
+        return readiness(health)
 
     def _page_failed(self, error: Exception) -> None:
         expect = "only this answer is lost; one of the metrics can't be read"

@@ -10,12 +10,13 @@ from itertools import count
 from typing import Any
 
 from anyio import to_thread
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaError, KafkaException
 
-from drakkar_flow.config.kafka import KafkaConfig, client_properties
+from drakkar_flow.config.kafka import KafkaConfig
+from drakkar_flow.engine.build import consumer_properties
 from drakkar_flow.errors import Problem, ProblemsError, StartupError
 from drakkar_flow.kernel.alignment import aligned_start
+from drakkar_flow.kernel.kafka_errors import Severity, report, severity_of
 from drakkar_flow.runtime.parts import Parts
 
 __all__ = ["Unreached", "check_source", "connect_all", "wait_for_common_start"]
@@ -90,22 +91,40 @@ def check_source(kafka: KafkaConfig, unreached: Unreached) -> None:
     """Wait until the brokers answer, at most `kafka.startup_timeout_s`, and look for the topics.
 
     Raises:
-        StartupError: the brokers don't answer (exit code 1), or topics are missing (2).
+        StartupError: the brokers don't answer (exit code 1), or they refuse this client, the client's properties are
+            wrong or topics are missing (2).
     """
-    client = AdminClient({**client_properties(kafka), "log_level": 0})
-    deadline = time.monotonic() + kafka.startup_timeout_s
+    errors: list[KafkaError] = []
+    properties = consumer_properties(kafka)
+    _check_tokens(properties, kafka.startup_timeout_s, unreached)
+    try:
+        client = Consumer({**properties, "log_level": 0, "error_cb": errors.append})
+    except (KafkaException, TypeError, ValueError) as exc:
+        raise StartupError([Problem("kafka.client_config", report(exc))], exit_code=2) from exc
+    try:
+        _look_for_topics(client, kafka, _topics(client, kafka, unreached, errors))
+    finally:
+        client.close()
+
+
+def _check_tokens(properties: dict[str, Any], budget_s: float, unreached: Unreached) -> None:
+    """Get a token where the login needs one; what hands them out may have to be waited for."""
+    callback, deadline = properties.get("oauth_cb"), time.monotonic() + budget_s
+    if callback is None:
+        return
     for attempt in count():
-        remaining = deadline - time.monotonic()
         try:
-            known = set(client.list_topics(timeout=min(_ASK_S, max(0.1, remaining))).topics)
-            break
-        except KafkaException as exc:
-            if time.monotonic() >= deadline:
-                what = f"no broker answers at {kafka.brokers} within {kafka.startup_timeout_s:g} s: {exc.args[0].str()}"
-                remedy = "start the brokers, or mend kafka.brokers"
-                raise StartupError([Problem("kafka.brokers", what, remedy)], exit_code=1) from exc
+            callback.check(properties.get("sasl.oauthbearer.config", ""))
+            return
+        except StartupError as exc:
+            if exc.exit_code != 1 or time.monotonic() + _AGAIN_S >= deadline:
+                raise
             if attempt == 0:
-                unreached(f"kafka.brokers: no broker answers at {kafka.brokers}: {exc.args[0].str()}")
+                unreached(exc.problems[0])
+        time.sleep(_AGAIN_S)
+
+
+def _look_for_topics(client: Consumer, kafka: KafkaConfig, known: set[str]) -> None:
     missing = [topic for topic in kafka.topics if not topic.startswith("^") and topic not in known]
     missing = [topic for topic in missing if not _exists(client, topic)]
     if missing:
@@ -114,7 +133,30 @@ def check_source(kafka: KafkaConfig, unreached: Unreached) -> None:
         raise StartupError(problems, exit_code=2)
 
 
-def _exists(client: AdminClient, topic: str) -> bool:
+def _topics(client: Consumer, kafka: KafkaConfig, unreached: Unreached, errors: list[KafkaError]) -> set[str]:
+    deadline = time.monotonic() + kafka.startup_timeout_s
+    for attempt in count():
+        remaining = deadline - time.monotonic()
+        try:
+            return set(client.list_topics(timeout=min(_ASK_S, max(0.1, remaining))).topics)
+        except KafkaException as exc:
+            client.poll(0)  # serves error_cb
+            telling = [error for error in errors if error.name() != "_ALL_BROKERS_DOWN"]
+            reason = report((telling or errors)[-1] if errors else exc)
+            for error in errors:
+                if severity_of(error) is not Severity.RECOVERABLE:
+                    what = f"the brokers at {kafka.brokers} refuse this client: {report(error)}"
+                    raise StartupError([Problem("kafka.brokers", what)], exit_code=2) from exc
+            if time.monotonic() >= deadline:
+                what = f"no broker answers at {kafka.brokers} within {kafka.startup_timeout_s:g} s: {reason}"
+                remedy = "start the brokers, or correct kafka.brokers"
+                raise StartupError([Problem("kafka.brokers", what, remedy)], exit_code=1) from exc
+            if attempt == 0:
+                unreached(f"kafka.brokers: no broker answers at {kafka.brokers}: {reason}")
+    raise AssertionError("unreachable")
+
+
+def _exists(client: Consumer, topic: str) -> bool:
     """Ask for one topic by name, which lets brokers create it that do so by themselves."""
     try:
         found = client.list_topics(topic, timeout=_ASK_S).topics[topic]

@@ -1,4 +1,7 @@
-"""Bytes to values and back, for pydantic models, msgspec structs and plain Python."""
+"""Codec: bytes to values and back, for pydantic models, msgspec structs and plain Python.
+
+JSON is taken as RFC 8259 has it, in both directions: NaN, Infinity and numbers beyond a double are errors, never null.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,20 @@ def _json_form(value: Any) -> Any:
 
 _LEAVES = frozenset({str, int, bool, type(None), bytes})
 _json = msgspec.json.Encoder(enc_hook=_json_form)
+_check_numbers = msgspec.json.Decoder().decode  # refuses what pydantic takes: NaN, Infinity, 1e400
+
+_FINITE_TYPES = frozenset(
+    {
+        "arguments", "bool", "bytes", "dataclass", "dataclass-args", "dataclass-field", "date", "datetime",
+        "decimal", "default", "definition-ref", "definitions", "dict", "enum", "frozenset", "generator", "int",
+        "is-instance", "lax-or-strict", "list", "literal", "model", "model-field", "model-fields",
+        "multi-host-url", "none", "nullable", "set", "str", "tagged-union", "time", "timedelta", "tuple",
+        "typed-dict", "typed-dict-field", "union", "url", "uuid"
+    }
+)  # fmt: skip
+"""The kinds of pydantic's core schemas that never make a float that is not finite."""
+_NO_SCHEMAS = frozenset({"config", "default", "expected", "metadata"})
+"""The keys of core schemas that hold values of the user."""
 
 
 def decoder_for(target: Any) -> Callable[[bytes], Any]:
@@ -38,6 +55,10 @@ def decoder_for(target: Any) -> Callable[[bytes], Any]:
 
     `target` is a pydantic model, a msgspec struct, `bytes`, `str`, any type pydantic can validate
     from JSON (`dict`, `list[int]`, ...), or a function from bytes to a value.
+
+    What the decoder raises is a decode error: for text that is not UTF-8 or begins with a byte order mark, for
+    unpaired surrogates, for NaN, Infinity and numbers beyond a double (a model with `allow_inf_nan=True` takes
+    these). Of a key that stands there twice the last value counts.
 
     >>> decoder_for(dict[str, int])(b'{"a": 1}')
     {'a': 1}
@@ -47,12 +68,49 @@ def decoder_for(target: Any) -> Callable[[bytes], Any]:
     if target is str:
         return lambda value: value.decode()
     if isinstance(target, type) and issubclass(target, BaseModel):
-        return target.__pydantic_validator__.validate_json
+        validate = target.__pydantic_validator__.validate_json
+        return validate if target.model_config.get("allow_inf_nan") else _finite(validate, _core_schema(target))
     if isinstance(target, type) and issubclass(target, msgspec.Struct):
         return msgspec.json.Decoder(target).decode
     if callable(target) and not isinstance(target, type) and not hasattr(target, "__origin__"):
         return cast("Callable[[bytes], Any]", target)
-    return TypeAdapter(target).validate_json
+    if target in (dict, list):
+        return msgspec.json.Decoder(target).decode
+    adapter: TypeAdapter[Any] = TypeAdapter(target)
+    return _finite(adapter.validate_json, adapter.core_schema)
+
+
+def _finite(validate: Callable[[bytes], Any], schema: Any) -> Callable[[bytes], Any]:
+    """`validate`, which refuses numbers that are not finite as well; costs nothing where none can come out."""
+    if schema is not None and _is_finite(schema):
+        return validate
+
+    def decode(value: bytes) -> Any:
+        _check_numbers(value)
+        return validate(value)
+
+    return decode
+
+
+def _core_schema(model: type[BaseModel]) -> Any:
+    try:
+        return dict(model.__pydantic_core_schema__)
+    except Exception:  # it has names that are not defined yet
+        return None
+
+
+def _is_finite(schema: Any) -> bool:
+    """Whether no value of a core schema can be a float that is not finite."""
+    if isinstance(schema, Mapping):
+        kind = schema.get("type")
+        if (isinstance(kind, str) and kind not in _FINITE_TYPES) or schema.get("extra_behavior") == "allow":
+            return False
+        if (schema.get("config") or {}).get("extra_fields_behavior") == "allow":
+            return False
+        return all(_is_finite(value) for name, value in schema.items() if name not in _NO_SCHEMAS)
+    if isinstance(schema, list | tuple):
+        return all(map(_is_finite, schema))
+    return True
 
 
 def encode(data: Any) -> bytes:
@@ -96,7 +154,7 @@ def _require_finite(value: Any) -> None:
         for each in value:
             _require_finite(each)
     elif isinstance(value, BaseModel):
-        _require_finite(value.model_dump(mode="json", warnings=False))
+        _require_finite(value.model_dump(warnings=False))
     elif isinstance(value, msgspec.Struct) or is_dataclass(value):
         _require_finite(to_row(value))
 

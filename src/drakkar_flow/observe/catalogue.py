@@ -51,7 +51,7 @@ _SOURCE = {
     "consumer_idle_seconds": _counter("Seconds in which nothing was read, waited or ran, and intake was open"),
     "rebalance_events": _counter("Changes of the assignment; type is assign, revoke or lost", "type"),
     "assigned_partitions": _gauge("Partitions assigned to this process"),
-    "broker_up": _gauge("1 while the source is connected to its brokers, 0 before and when it lost them"),
+    "broker_up": _gauge("1 while the brokers answer the source, 0 before and when they don't"),
     "backpressure_active": _gauge("1 while intake is paused because too much is in flight"),
     "partition_queue_size": _gauge("Records read and not handed to the first step", *LANE),
     "buffered_records": _gauge("Records read and not handed to the first step, all partitions"),

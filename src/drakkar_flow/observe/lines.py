@@ -10,6 +10,7 @@ from drakkar_flow.model.task import ExecutorError
 from drakkar_flow.observe import attempts, vitals
 from drakkar_flow.observe import events as ev
 from drakkar_flow.observe import executor_events as xev
+from drakkar_flow.observe import group_events as gev
 from drakkar_flow.observe.causes import cause_of, cause_of_task
 
 __all__ = ["LINES", "Level", "Line"]
@@ -62,6 +63,27 @@ def _broker(e: ev.BrokerStateChanged) -> Line:
 
 def _consumer_error(e: ev.ConsumerError) -> Line:
     return Line("warning", "consumer_error", {"error": e.error}, "the consumer goes on", (), cause_of(e.error))
+
+
+def _client_logged(e: gev.ClientLogged) -> Line:
+    level: Level = "error" if e.level >= 40 else "warning" if e.level >= 30 else "info" if e.level >= 20 else "debug"
+    fields = {"facility": e.facility, "client": e.client, "text": e.text}
+    return Line(level, "kafka_client_log", fields, "the client goes on", (e.facility,))
+
+
+def _topic_recreated(e: gev.TopicRecreated) -> Line:
+    expect = "its partitions are read from their beginning; what was in flight of the former topic is dropped"
+    return Line("warning", "topic_recreated", {"topic": e.topic, "partitions": _names(e.lanes)}, expect)
+
+
+def _assignment_awaited(e: gev.AssignmentAwaited) -> Line:
+    fields = {"consumer_group": e.group, "waited_s": round(e.waited_s, 3), "at_most_s": e.session_timeout_s}
+    expect = (
+        "partitions come when members that drain have finished, or when the session of a member that ended without "
+        f"leaving is over, {e.session_timeout_s:g} s after its last sign; none come while there are more members than "
+        "partitions"
+    )
+    return Line("info", "assignment_awaited", fields, expect)
 
 
 def _assigned(e: ev.PartitionsAssigned) -> Line:
@@ -355,6 +377,9 @@ LINES: dict[type[ev.Event], Callable[[Any], Line | None]] = {
     ev.FlowFailed: _flow_failed,
     ev.BrokerStateChanged: _broker,
     ev.ConsumerError: _consumer_error,
+    gev.ClientLogged: _client_logged,
+    gev.TopicRecreated: _topic_recreated,
+    gev.AssignmentAwaited: _assignment_awaited,
     ev.PartitionsAssigned: _assigned,
     ev.PartitionsRevoked: _revoked,
     ev.IntakePaused: _intake,

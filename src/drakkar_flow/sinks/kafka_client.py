@@ -13,6 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from drakkar_flow.errors import Problem, SinkError, SinkMisconfigured, SinkRejected, StartupError
 from drakkar_flow.kernel.bisection import Bisection
+from drakkar_flow.kernel.kafka_errors import Severity, is_token_failure, report, severity_of
 from drakkar_flow.kernel.redaction import MASK, is_sensitive
 from drakkar_flow.librdkafka import let_go
 
@@ -35,8 +36,8 @@ QUEUE_KBYTES = 64 * 1024
 _SINGLE = frozenset({"headers", "partition", "timestamp"})
 """What produce_batch ignores or refuses: such messages go through produce, one by one."""
 # librdkafka's own errors are public, though their names begin with an underscore.
-_SPENT = frozenset({KafkaError._FATAL, KafkaError._STATE, KafkaError._MSG_TIMED_OUT})  # noqa: SLF001
-"""After these a producer is of no more use."""
+_SPENT = frozenset({KafkaError._STATE, KafkaError._MSG_TIMED_OUT})  # noqa: SLF001
+"""After these, as after fatal errors, a producer is of no more use."""
 _TOO_LARGE = frozenset(
     {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError._QUEUE_FULL}  # noqa: SLF001
 )
@@ -174,11 +175,13 @@ class KafkaClient:
         if str(self._config.get("acks", self._config.get("request.required.acks", "all"))) == "0":
             remedy = "leave acks out, or set it to all or 1"
             raise self._startup_error("client_config", "with acks=0 no broker acknowledges anything", remedy, 2)
+        if (callback := self._config.get("oauth_cb")) is not None:
+            callback.check(self._config.get("sasl.oauthbearer.config", ""))
         try:
             producer = self._open()
         except (KafkaException, TypeError, ValueError) as error:
             remedy = "see librdkafka's CONFIGURATION.md for the properties"
-            raise self._startup_error("client_config", self._shown(_text(error)), remedy, exit_code=2) from None
+            raise self._startup_error("client_config", self._shown(report(error)), remedy, exit_code=2) from None
         try:
             self._check_topic(producer, min(CONNECT_TIMEOUT_S, self._delivery_timeout_s))
         except BaseException:
@@ -203,7 +206,7 @@ class KafkaClient:
             if self._producer is not None:
                 self._producer.poll(0)
         except KafkaException as error:
-            self._give_up(_text(error))
+            self._give_up(report(error))
 
     def close(self) -> None:
         """Let the producer go; whatever it still holds was reported as failed."""
@@ -223,8 +226,8 @@ class KafkaClient:
             remedy = f"kafka-topics.sh --bootstrap-server {brokers} --create --topic {self.topic} --partitions N"
             what = f"topic {self.topic!r} does not exist"
             raise self._startup_error("topic", what, f"create it: {remedy}", exit_code=2)
-        what = f"topic {self.topic!r} can't be used: {error.str()}"
-        raise self._startup_error("topic", what, "mend its name, or allow this client to describe and write it", 2)
+        what = f"topic {self.topic!r} can't be used: {report(error)}"
+        raise self._startup_error("topic", what, exit_code=2)
 
     def _metadata(self, producer: Producer, timeout_s: float) -> KafkaError | None:
         """What the brokers say of the topic; asks in slices, so that a login that they refuse ends the wait."""
@@ -237,7 +240,7 @@ class KafkaClient:
                 return error
             except KafkaException as failure:
                 self.poll()
-                brokers, words = self._config["bootstrap.servers"], self._shown(self._last_error or _text(failure))
+                brokers, words = self._config["bootstrap.servers"], self._shown(self._last_error or report(failure))
                 if self._refuses_login:
                     what = f"the brokers at {brokers} refuse the login: {words}"
                     raise self._startup_error("security", what, "check mechanism, user and password", 2) from failure
@@ -252,7 +255,7 @@ class KafkaClient:
                 text = text.replace(str(value), MASK)
         return text
 
-    def _startup_error(self, key: str, what: str, remedy: str, exit_code: int = 1) -> StartupError:
+    def _startup_error(self, key: str, what: str, remedy: str = "", exit_code: int = 1) -> StartupError:
         return StartupError([Problem(f"{self.where}.{key}", what, remedy)], exit_code=exit_code)
 
     def _send_apart(self, messages: Sequence[Outgoing]) -> dict[int, SinkError]:
@@ -288,7 +291,7 @@ class KafkaClient:
                 left = producer.flush(PURGE_TIMEOUT_S)
                 self._give_up(reason)
         except KafkaException as error:
-            self._give_up(reason := _text(error))
+            self._give_up(reason := report(error))
         if left:
             return {index: SinkError(f"the outcome is unknown: {reason}") for index in range(len(messages))}
         return errors
@@ -329,12 +332,12 @@ class KafkaClient:
             return
         if error.code() in _TOGETHER:
             self._together.add(index)
-        if error.fatal() or error.code() in _SPENT:
-            self._give_up(error.str())
+        if severity_of(error) is Severity.FATAL or error.code() in _SPENT:
+            self._give_up(report(error))
         self._errors[index] = self._as_sink_error(error, chosen="partition" in self._sending[index])
 
     def _as_sink_error(self, error: KafkaError, *, chosen: bool) -> SinkError:
-        text = f"topic {self.topic}: {error.str()}"
+        text = f"topic {self.topic}: {report(error)}"
         if error.code() in _TOO_LARGE:
             return TooLarge(f"{text}; see message.max.bytes of the topic and of the client")
         lost = error.code() == KafkaError._UNKNOWN_PARTITION and not chosen  # noqa: SLF001 - the topic is gone
@@ -345,8 +348,10 @@ class KafkaClient:
         return SinkError(f"{text}; last error of the client: {self._last_error}" if self._last_error else text)
 
     def _on_error(self, error: KafkaError) -> None:
-        self._last_error = error.str()
-        self._refuses_login = self._refuses_login or error.code() in _LOGIN
+        if error.name() != "_ALL_BROKERS_DOWN" or not self._last_error:  # which says nothing of why
+            self._last_error = report(error)
+        refused = error.code() in _LOGIN and not is_token_failure(error)
+        self._refuses_login = self._refuses_login or refused
 
     def _give_up(self, reason: str) -> None:
         """Let the next portion begin with a new producer."""
@@ -361,8 +366,3 @@ class KafkaClient:
         if self._given_up:
             let_go(self._given_up)
             self._given_up = []
-
-
-def _text(error: Exception) -> str:
-    first = error.args[0] if error.args else error
-    return first.str() if isinstance(first, KafkaError) else str(first)

@@ -132,7 +132,7 @@ class MemoryReader:
     def revoke(self, lanes: Iterable[Lane] | None = None, drain_s: float | None = 0.0) -> int:
         """Take `lanes` away, by default all; returns how many records had not finished after `drain_s`."""
         going = set(self.assigned if lanes is None else lanes)
-        return self._handover.end(going, self._commit_held, drain_s=drain_s, hook_s=_HOOK_S + (drain_s or 0.0))
+        return self._handover.end(going, self._commit_last, drain_s=drain_s, hook_s=_HOOK_S + (drain_s or 0.0))
 
     def lose(self, lanes: Iterable[Lane] | None = None) -> None:
         """Have somebody else own `lanes` already, by default all: nothing of them is committed any more."""
@@ -180,19 +180,28 @@ class MemoryReader:
             self._tell([made for each in watermarks if (made := self._commit_one(*each)) is not None])
 
     def _commit_one(self, lane: Lane, epoch: int, offset: int) -> Watermark | None:
+        self._positions[lane, epoch] = max(offset, self._positions.get((lane, epoch), 0))
         partition = self._buffers.get(lane)
         if self._detached or partition is None or partition.epoch != epoch:
-            return None
+            return None  # what drains is committed when it goes
+        return self._commit_position(partition)
+
+    def _commit_position(self, partition: Partition) -> Watermark | None:
+        lane, epoch = partition.assignment
         beyond = self._beyond(lane, epoch)
         for span in partition.done:
             beyond.add(*span)
-        offset = beyond.end_of(max(offset, partition.base, self._positions.get((lane, epoch), 0)))
+        offset = beyond.end_of(max(partition.base, self._positions[lane, epoch]))
         self._positions[lane, epoch] = offset
         made = Watermark(lane, epoch, offset)
         return made if self.log.commit(made, beyond.encode(offset, self._metadata_size)) else None
 
-    def _commit_held(self, partitions: list[Partition]) -> None:
-        self._tell(self.log.commit_held({partition.lane for partition in partitions}))
+    def _commit_last(self, partitions: list[Partition]) -> None:
+        """Commit what finished while partitions drained, and what the log holds of them: they go."""
+        with self._lock:
+            drained = [each for each in partitions if each.assignment in self._positions and not self._detached]
+            self._tell([made for each in drained if (made := self._commit_position(each)) is not None])
+            self._tell(self.log.commit_held({partition.lane for partition in partitions}))
 
     def _tell(self, made: list[Watermark]) -> None:
         if made:

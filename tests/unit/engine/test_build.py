@@ -185,3 +185,13 @@ def test_client_config_may_tune_our_prefetch():
     """Our own defaults give way to the user's properties."""
     kafka = DrakkarConfig(kafka={"client_config": {"queued.max.messages.kbytes": 1}}).kafka
     assert consumer_properties(kafka)["queued.max.messages.kbytes"] == 1
+
+
+def test_g14_properties_that_the_flow_gives_a_sink_are_looked_at_too():
+    """With the key that is wrong."""
+    wrong = flow(sinks=(KafkaSink("out", topic="t", client_config={"lingr.ms": 5}),))
+    with pytest.raises(ConfigError) as caught:
+        parts_of(wrong, DrakkarConfig())
+    (problem,) = caught.value.problems
+    assert problem.where == "sinks.kafka.out.client_config.lingr.ms"
+    assert problem.what == "unknown librdkafka property; did you mean 'linger.ms'?"

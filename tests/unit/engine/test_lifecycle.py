@@ -161,3 +161,11 @@ def test_an_interrupt_ends_a_start_that_waits_for_brokers() -> None:
         finally:
             process.kill()
             process.wait()
+
+
+def test_f2_a_flow_that_has_failed_is_not_ready_while_it_drains(life: Lifecycle) -> None:
+    """Nothing is read any more, though what is in flight may still finish."""
+    life._health._set(state="running", joined=True)
+    assert life._readyz() == (200, {"status": "ready", "reasons": []})
+    life.fail("the consumer can't go on")
+    assert life._readyz() == (503, {"status": "not_ready", "reasons": ["failed"]})

@@ -12,6 +12,7 @@ from drakkar_flow.model.task import ExecutorError, ExecutorTask
 from drakkar_flow.observe import attempts, vitals
 from drakkar_flow.observe import events as ev
 from drakkar_flow.observe import executor_events as xev
+from drakkar_flow.observe import group_events as gev
 from drakkar_flow.observe.about import About
 from drakkar_flow.observe.log import LoggingHandle, configure_logging
 from support.log_lines import LogScene
@@ -54,6 +55,17 @@ def configured() -> Iterator[Callable[..., LoggingHandle]]:
         handle.close()
 
 
+OF_THE_GROUP = [
+    ev.BrokerStateChanged(up=True),
+    gev.ClientLogged(40, "FAIL", "rdkafka#consumer-1", "refused"),
+    gev.TopicRecreated("in", (LANE,)),
+    gev.AssignmentAwaited("group", 5.0, 45.0),
+    ev.ConsumerError("odd"),
+    ev.PartitionsAssigned(lanes=(LANE,), total=1),
+    ev.PartitionsRevoked(lanes=(("in", 9),), total=1, unfinished=2),
+]
+
+
 @pytest.fixture
 def scene() -> LogScene:
     """A listener that admits two lines of a kind a minute."""
@@ -66,10 +78,7 @@ def one_of_each() -> list[ev.Event]:
     return [
         ev.StateChanged("running"),
         ev.FlowFailed("boom"),
-        ev.BrokerStateChanged(up=True),
-        ev.ConsumerError("odd"),
-        ev.PartitionsAssigned(lanes=(LANE,), total=1),
-        ev.PartitionsRevoked(lanes=(("in", 9),), total=1, unfinished=2),
+        *OF_THE_GROUP,
         ev.IntakePaused(paused=True, in_flight=128),
         ev.RecordsConsumed(LANE, count=20, size=400),
         ev.RecordsKnownFinished(LANE, count=3),

@@ -44,6 +44,11 @@ class Partition:
         self.revoked = False
 
     @property
+    def at_end(self) -> bool:
+        """Whether everything that can be read was read: what is left are records of open transactions."""
+        return self.end > self.read_offset and self.end >= 0 and not self.paused
+
+    @property
     def assignment(self) -> Assignment:
         """Which assignment this is."""
         return (self.lane, self.epoch)

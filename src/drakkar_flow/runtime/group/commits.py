@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from drakkar_flow.kernel.kafka_errors import Severity, report, severity_of
 from drakkar_flow.kernel.spans import Spans
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.bus import Bus
@@ -32,7 +33,10 @@ Mark = tuple[int, str]
 
 
 class Commits:
-    """Commits positions with what is finished beyond them, at most `metadata_size` characters of it (0: none)."""
+    """Commits positions with what is finished beyond them, at most `metadata_size` characters of it (0: none).
+
+    `hopeless` gets the errors of commits that no new attempt gets over.
+    """
 
     def __init__(
         self,
@@ -41,7 +45,9 @@ class Commits:
         bus: Bus,
         beyond: Callable[[Lane, int], Spans],
         metadata_size: int,
+        hopeless: Callable[[KafkaError], None] = lambda _error: None,
     ) -> None:
+        self._hopeless = hopeless
         self._positions = positions
         self._buffers = buffers
         self._bus = bus
@@ -59,13 +65,18 @@ class Commits:
         try:
             committed = consumer.committed(assigned, _FETCH_S)
         except KafkaException as exc:
-            self._bus.emit(ConsumerError(f"what is finished beyond the committed offsets is not known: {exc.args[0]}"))
+            self._bus.emit(ConsumerError(f"what is finished beyond the committed offsets is not known: {report(exc)}"))
             return {}
         return {
             (item.topic, item.partition): (item.offset, Spans.decode(item.metadata or "", item.offset))
             for item in committed
             if item.error is None and item.offset >= 0
         }
+
+    def forget(self, lanes: Iterable[Lane]) -> None:
+        """What was committed for partitions is void: their log is another one."""
+        for lane in lanes:
+            self._committed.pop(lane, None)
 
     def commit_soon(self, consumer: Consumer, now: float) -> None:
         """Commit what is due, without waiting for the answer."""
@@ -150,7 +161,9 @@ class Commits:
         if error.code() == KafkaError.OFFSET_METADATA_TOO_LARGE:
             self._metadata_size = 0  # these brokers allow less than others: offsets alone, then
         self._positions.put_back(lanes)
-        self._bus.emit(CommitFailed(str(error), tuple(lanes)))
+        self._bus.emit(CommitFailed(report(error), tuple(lanes)))
+        if severity_of(error) is not Severity.RECOVERABLE:
+            self._hopeless(error)
 
     def _uncommitted(self) -> dict[Lane, Mark]:
         marks = self._marks(self._positions.of(self._buffers.assignments()))

@@ -33,7 +33,7 @@ class Connection:
         self._bus = bus
         self._answers_others = answers_others
         self._up: bool | None = None
-        self._in_doubt = False
+        self._in_doubt = True  # until they are looked for: they may answer long before there is an assignment
         self._looked_at = 0.0
 
     @property
@@ -64,6 +64,8 @@ class Connection:
         self._looked_at = now
         if _answer(consumer):
             self.heard()
+            return False
+        if self._up is None:  # it was made just now and may still log in; librdkafka says so if it can't connect
             return False
         self.down("no broker answers")
         return self._answers_others() and not _answer(consumer)

@@ -37,11 +37,13 @@ class Lag:
     def look(self, consumer: Consumer, partitions: list[Partition], now: float, *, up: bool) -> None:
         """Note the ends librdkafka knows of, and ask for what it does not know when the brokers are up.
 
-        A paused partition is not fetched, so the end known of it stands still.
+        The end is that of what can be read: records of open transactions don't count. A paused partition is not
+        fetched, so the end known of it stands still.
         """
         self._looked_at = now
         cached = {partition.lane: _watermarks(consumer, partition.lane) for partition in partitions}
-        ends = {lane: end for lane, (_, end) in cached.items() if end >= 0}
+        readable = {partition.lane: partition.end for partition in partitions if partition.at_end}
+        ends = {lane: readable.get(lane, end) for lane, (_, end) in cached.items() if end >= 0}
         starts = {lane: start for lane, start in self._starts.items() if lane in cached}
         if up:
             paused = [partition.lane for partition in partitions if partition.paused]
@@ -55,7 +57,8 @@ class Lag:
             elif lane in ends and lane not in starts:
                 starts[lane] = ends[lane] if self._from_end else max(0, cached[lane][0])
         kept = {lane: end for lane, end in self._ends.items() if lane in cached}
-        self._ends = {**kept, **{lane: max(end, kept.get(lane, 0)) for lane, end in ends.items()}}
+        grown = {lane: max(end, kept.get(lane, 0)) for lane, end in ends.items()}
+        self._ends = {**kept, **grown, **readable}
         self._starts = starts
 
     def forget(self, lanes: Iterable[Lane]) -> None:

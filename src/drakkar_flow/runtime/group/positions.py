@@ -37,6 +37,8 @@ class Positions:
         with self._lock:
             for lane, epoch, offset in watermarks:
                 before = self._positions.get(lane)
+                if before is not None and epoch < before[0]:
+                    continue  # it comes late: the log was rewound meanwhile
                 if before is None or before[0] != epoch:
                     self._drop(lane)
                     before = (epoch, offset - 1)

@@ -12,15 +12,15 @@ at once and nothing is committed for it.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from drakkar_flow.kernel.kafka_errors import CONNECTION, Severity, report, severity_of
 from drakkar_flow.kernel.spans import Spans
 from drakkar_flow.librdkafka import let_go
 from drakkar_flow.model.record import FULL_CREDIT, Lane, Record
@@ -31,24 +31,26 @@ from drakkar_flow.observe.events import (
     RecordsConsumed,
     RecordsKnownFinished,
 )
+from drakkar_flow.observe.group_events import TopicRecreated
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.flight import Assignment, Flight
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
 from drakkar_flow.runtime.group.buffers import Buffers, Partition
+from drakkar_flow.runtime.group.client_log import ClientLog
 from drakkar_flow.runtime.group.commits import FINAL_COMMIT_S, Commits
 from drakkar_flow.runtime.group.connection import Connection, answers_a_new_client
 from drakkar_flow.runtime.group.handover import Handover
+from drakkar_flow.runtime.group.joining import Joining
 from drakkar_flow.runtime.group.lag import Lag
 from drakkar_flow.runtime.group.positions import Positions
+from drakkar_flow.runtime.group.settings import GroupSettings
+from drakkar_flow.runtime.group.starts import starting_reset
+from drakkar_flow.runtime.group.topics import TopicWatch
 from drakkar_flow.runtime.source import ReaderStatistics
 from drakkar_flow.runtime.tracker import Watermark
 
 __all__ = ["GroupReader", "GroupSettings"]
 
-_HOPELESS = frozenset(  # what no waiting mends
-    {KafkaError.INVALID_SESSION_TIMEOUT, KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.INVALID_GROUP_ID}
-)
-_logger = logging.getLogger("drakkar_flow.kafka")
 
 _POLL_S = 0.1  # the longest the thread sleeps in poll: bounds how late a commit or a stop is noticed
 _FULL_WAIT_S = 0.005  # between looks at full buffers
@@ -57,21 +59,7 @@ _HOOK_S = 5.0  # how long on_revoke may hold up the end
 _LEAVE_S = 2.0  # how long leaving the group may take after it
 _REST_S = 1.0  # of a stop's budget, for what is closed after the reader
 _OVERDUE_S = 5.0  # commits that are not accepted for so long hold back the intake
-_FETCH_COMMITTED_S = 5.0  # how long an assignment waits to learn what was finished before
-
-
-class GroupSettings(NamedTuple):
-    """What a GroupReader needs to know; times in seconds, sizes in bytes."""
-
-    topics: tuple[str, ...]
-    properties: dict[str, Any]
-    poll_records: int = 1000
-    buffer_records_per_partition: int = 5000
-    buffer_size: int = 64 * 1024 * 1024
-    commit_interval_s: float = 0.5
-    commit_max_offsets: int = 1000
-    drain_timeout_s: float = 30.0
-    metadata_size: int = 3072
+_ASK_S = 1.0  # how long a question about a partition that was made anew may take
 
 
 class GroupReader:
@@ -93,11 +81,15 @@ class GroupReader:
         self._buffers = Buffers(flight, settings.buffer_records_per_partition, settings.buffer_size)
         self._handover = Handover(self._buffers, flight, bus, hooks)
         self._positions = Positions(settings.commit_interval_s, settings.commit_max_offsets, time.monotonic())
-        self._commits = Commits(self._positions, self._buffers, bus, beyond, settings.metadata_size)
+        self._commits = Commits(self._positions, self._buffers, bus, beyond, settings.metadata_size, self._report)
         self._full_since: float | None = None
         self._connection = Connection(bus, partial(answers_a_new_client, settings.properties))
+        self._joining = Joining(bus, str(settings.properties.get("group.id", "")), settings.session_timeout_s)
+        self._watch = TopicWatch(settings.client or {}, settings.metadata_refresh_s, self._topics_read, bus)
+        self._fresh: dict[Lane, float] = {}  # when partitions without a committed offset were assigned
         self._lag = Lag(from_end=settings.properties.get("auto.offset.reset") == "latest")
         self._forgetful: list[Consumer] = []
+        self._spent = False  # the consumer met a fatal error: the group may have given its partitions to another
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="drakkar-reader", daemon=True)
 
@@ -142,6 +134,7 @@ class GroupReader:
         to a commit that was given up; the thread is a daemon and is left to it.
         """
         self._closing.set()
+        self._watch.close()
         if self._thread.ident is not None:
             self._thread.join(min(FINAL_COMMIT_S + _HOOK_S + _LEAVE_S, self._control.close_budget_s(_REST_S)))
 
@@ -157,19 +150,23 @@ class GroupReader:
 
     def _run(self) -> None:
         try:
+            if self._settings.client is not None:
+                self._watch.start()
             while not self._closing.is_set():
                 self._live(self._join())
                 if self._forgetful:
                     let_go(self._forgetful)
                     self._forgetful = []
         except Exception as exc:  # the thread's last word: the flow stops and says why
-            self._control.fail(f"the consumer ended: {exc}")
+            self._control.fail(f"the consumer ended: {report(exc)}")
 
     def _join(self) -> Consumer:
         callbacks = {"error_cb": self._on_error, "on_commit": self._commits.on_commit}
-        consumer = Consumer({**self._settings.properties, **callbacks}, logger=_logger)
+        reset = starting_reset(self._settings, self._bus)
+        consumer = Consumer({**self._settings.properties, **reset, **callbacks}, logger=ClientLog(self._bus))
         rebalances = {"on_assign": self._on_assign, "on_revoke": self._on_revoke, "on_lost": self._on_lost}
         consumer.subscribe(list(self._settings.topics), **rebalances)
+        self._joining.begin(time.monotonic())
         return consumer
 
     def _live(self, consumer: Consumer) -> None:
@@ -179,10 +176,13 @@ class GroupReader:
                 if self._connection.forgotten(consumer, time.monotonic()):
                     self._bus.emit(ConsumerError("the consumer is made anew: it has forgotten its brokers"))
                     self._forgetful.append(consumer)
-                    if left := [TopicPartition(*lane) for lane in self._buffers.assignments()]:
-                        self._on_lost(consumer, left)
+                    self._lose_all(consumer)
                     return
-                self._turn(consumer)
+                if self._spent:
+                    self._lose_all(consumer)
+                    self._closing.wait(_POLL_S)
+                else:
+                    self._turn(consumer)
             self._commits.commit_finally(consumer, self._control.close_budget_s(reserve_s=_LEAVE_S))
         finally:
             if not self._forgetful:  # it would wait for brokers that it can't find
@@ -194,6 +194,9 @@ class GroupReader:
             self._commits.commit_soon(consumer, now)
         if self._lag.due(now):
             self._look_at_lag(consumer, now)
+            self._joining.look(now)
+        for topic, known_at, _ in self._watch.recreated():
+            self._begin_anew(consumer, topic, known_at)
         if not self._hold_back(consumer, now):
             message = consumer.poll(_POLL_S)
             if message is not None:
@@ -258,6 +261,7 @@ class GroupReader:
     def _on_no_record(self, message: Message, error: KafkaError) -> None:
         partition = self._buffers.get((message.topic() or "", message.partition() or 0))
         if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's public name for it
+            self._watch.look_soon()
             self._report(error)
         elif partition is not None:
             partition.end = message.offset() or 0
@@ -300,6 +304,11 @@ class GroupReader:
         consumer.resume(assigned)  # librdkafka keeps the pause of a partition that was paused when it went away
         self._connection.heard()
         self._handover.begin(lanes, known)
+        if lanes:
+            self._joining.end()
+        self._fresh = {lane: now for lane, now in self._fresh.items() if lane not in lanes}
+        self._fresh |= dict.fromkeys(set(lanes) - known.keys(), time.monotonic())
+        self._watch.look_soon()
 
     def _on_revoke(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
         closing = self._closing.is_set()
@@ -316,6 +325,32 @@ class GroupReader:
         self._connection.doubt()
         self._forget(self._handover.lose(_lanes(lost)))
 
+    def _topics_read(self) -> set[str]:
+        return {topic for topic, _ in self._buffers.assignments()}
+
+    def _begin_anew(self, consumer: Consumer, topic: str, known_at: float) -> None:
+        """Read a topic that was made anew from its beginning: no position in the former one means anything.
+
+        Partitions that were assigned without one after the former topic was last seen begin there anyway.
+        """
+        partitions = [each for each in self._buffers.partitions() if each.lane[0] == topic]
+        partitions = [each for each in partitions if self._fresh.get(each.lane, 0.0) <= known_at]
+        lanes = tuple(each.lane for each in partitions)
+        self._forget(lanes)
+        self._commits.forget(lanes)
+        for partition in partitions:
+            self._buffers.rewind(partition)
+            with suppress(KafkaException):  # the new topic has fewer partitions
+                low, _ = consumer.get_watermark_offsets(TopicPartition(*partition.lane), timeout=_ASK_S)
+                consumer.seek(TopicPartition(*partition.lane, OFFSET_BEGINNING))
+                self._positions.note([Watermark(partition.lane, partition.epoch, max(0, low))])
+        if lanes:
+            self._bus.emit(TopicRecreated(topic, lanes))
+
+    def _lose_all(self, consumer: Consumer) -> None:
+        if left := [TopicPartition(*lane) for lane in self._buffers.assignments()]:
+            self._on_lost(consumer, left)
+
     def _forget(self, lanes: Iterable[Lane]) -> None:
         lanes = list(lanes)
         self._positions.forget(lanes)
@@ -325,16 +360,18 @@ class GroupReader:
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - librdkafka's public name for it
-            self._connection.down(str(error))
-        else:
+            self._connection.down(report(error))
+        elif error.code() not in CONNECTION or self._connection.up:  # else it was said that they are down
             self._connection.doubt()
             self._report(error)
 
     def _report(self, error: KafkaError) -> None:
-        if error.fatal() or error.code() in _HOPELESS:
-            self._control.fail(f"the consumer can't go on: {error}")
+        severity = severity_of(error)
+        if severity is Severity.RECOVERABLE:
+            self._bus.emit(ConsumerError(report(error)))
         else:
-            self._bus.emit(ConsumerError(str(error)))
+            self._spent = self._spent or severity is Severity.FATAL
+            self._control.fail(f"the consumer can't go on: {report(error)}")
 
     def _look_at_lag(self, consumer: Consumer, now: float) -> None:
         """Note how far the ends are, and pass over markers and aborted records there: they need no finishing."""
@@ -344,7 +381,8 @@ class GroupReader:
         passed = []
         for partition in partitions:
             at = positions.get(partition.lane) or partition.base
-            if 0 <= at == partition.read_offset + 1 < partition.end:
+            if at == partition.read_offset + 1 and partition.end > max(at, 0):
+                partition.read_offset = partition.end - 1  # whatever comes next stands behind them
                 passed.append(Watermark(partition.lane, partition.epoch, partition.end))
         self._positions.note(passed)
 

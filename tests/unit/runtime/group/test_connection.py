@@ -111,3 +111,15 @@ def test_a_look_is_taken_every_two_seconds_at_most():
         look(subject, client, now)
 
     assert client.asked == 2
+
+
+def test_n9_brokers_are_up_as_soon_as_they_answer():
+    """Before there is any assignment; a client that is still connecting says nothing about them."""
+    client = Client()
+    subject, told = connection(client)
+    client.reachable = False
+    assert not look(subject, client, 100.0)
+    assert told == []
+    client.reachable = True
+    assert not look(subject, client, 200.0)
+    assert told == [True]

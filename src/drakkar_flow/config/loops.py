@@ -1,0 +1,73 @@
+"""Loops: own output topics that the flow reads as well."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+
+from drakkar_flow.config.kafka import KafkaConfig
+from drakkar_flow.config.sinks import DlqConfig, SinksConfig
+from drakkar_flow.errors import Problem
+
+__all__ = ["check_loops", "loop_text", "pattern_that_reads", "same_topic_notices"]
+
+Where = Callable[[tuple[str | int, ...]], str]
+
+
+def pattern_that_reads(kafka: KafkaConfig, topic: str, brokers: str = "") -> str:
+    """The source pattern that matches a topic on the source's brokers; empty when there is none.
+
+    >>> pattern_that_reads(KafkaConfig(source_topic="^rx-.*"), "rx-out")
+    '^rx-.*'
+    """
+    if not _same_brokers(brokers, kafka.brokers):
+        return ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return next((name for name in kafka.topics if name.startswith("^") and re.match(name, topic)), "")
+
+
+def check_loops(kafka: KafkaConfig, sinks: SinksConfig, dlq: DlqConfig, dead_letter_topic: str) -> None:
+    """Refuse a flow that would read its own output without having said so.
+
+    Raises:
+        ValueError: dead letters go to a source topic, or a source pattern matches the topic of dead letters or a sink.
+    """
+    if _same_brokers(dlq.brokers, kafka.brokers) and dead_letter_topic in kafka.topics:
+        raise ValueError(f"dlq.topic {dead_letter_topic!r} is also a source topic: dead letters would come back")
+    outputs = [("dlq", dead_letter_topic, dlq.brokers)]
+    outputs += [(f"sinks.kafka.{name}", sink.topic, sink.brokers) for name, sink in sinks.kafka.items()]
+    for key, topic, brokers in outputs:
+        if pattern := pattern_that_reads(kafka, topic, brokers):
+            raise ValueError(loop_text(key, topic, pattern))
+
+
+def loop_text(key: str, topic: str, pattern: str) -> str:
+    """The error of an output topic that a source pattern matches."""
+    return (
+        f"the pattern {pattern!r} of kafka.source_topic matches {topic!r}, the topic of {key}: the flow would read its "
+        "own output; give that topic another name, or list the topics to read in kafka.source_topics"
+    )
+
+
+def same_topic_notices(kafka: KafkaConfig, sinks: SinksConfig, dead: str, where: Where) -> Iterator[Problem]:
+    """A notice per Kafka sink that writes to a topic the flow reads, or to the topic of dead letters."""
+    for name, sink in sinks.kafka.items():
+        if _same_brokers(sink.brokers, kafka.brokers):
+            place = where(("sinks", "kafka", name, "topic"))
+            if sink.topic in kafka.topics:
+                what = f"{sink.topic!r} is also a source topic: the flow reads its own output"
+                yield Problem(place, what, "make sure that a record does not come round for ever")
+            elif sink.topic == dead:
+                yield Problem(place, f"{sink.topic!r} is also the topic of dead letters", "give each its own topic")
+
+
+def _same_brokers(one: str, other: str) -> bool:
+    """Whether two lists of bootstrap servers name a common one; an empty list stands for the source's."""
+    return not one or not _addresses(one.split(",")).isdisjoint(_addresses(other.split(",")))
+
+
+def _addresses(brokers: Iterable[str]) -> set[str]:
+    hosts = (broker.strip().lower().replace("localhost", "127.0.0.1") for broker in brokers)
+    return {host if ":" in host else f"{host}:9092" for host in hosts if host}

@@ -1,0 +1,19 @@
+"""The consumer's own log lines as events, so that they are limited and counted as all lines are."""
+
+from __future__ import annotations
+
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.group_events import ClientLogged
+
+__all__ = ["ClientLog"]
+
+
+class ClientLog:
+    """What confluent-kafka takes for a logger."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    def log(self, level: int, _format: str, facility: str, client: str, text: str) -> None:
+        """Emit one line of librdkafka's; `level` is of the module `logging`."""
+        self._bus.emit(ClientLogged(level, facility, client, text))
