@@ -12,10 +12,11 @@ import anyio
 import pytest
 from pydantic import BaseModel, model_serializer
 
-from drakkar_flow.errors import BatchFailed, SinkNotConnected, SinkRejected, StartupError
+from drakkar_flow.errors import BatchFailed, SinkError, SinkNotConnected, SinkRejected, StartupError
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.sinks.base import Sink, SinkSpec
 from support.delivering import deliver
+from support.limits import few_descriptors
 
 __all__ = ["Bench", "Features", "SinkSuite"]
 
@@ -267,6 +268,22 @@ class SinkSuite:
             group.cancel_scope.cancel()
 
         assert during > 1
+
+    async def test_f3_want_of_descriptors_is_an_outage(self, bench: Bench) -> None:
+        """No payload is refused for it, and what is written afterwards is there."""
+        async with bench.connected() as sink:
+            await sink.write_batch(bench.batch(items(1)))
+            left = items(2, 1)
+            with few_descriptors(left=0):
+                try:
+                    await sink.write_batch(bench.batch(left))
+                except SinkError as error:
+                    causes = error.failures.values() if isinstance(error, BatchFailed) else [error]
+                    assert not any(isinstance(cause, SinkRejected) for cause in causes)
+                else:
+                    left = []
+            await sink.write_batch(bench.batch(left))
+        assert {item["n"] for item in bench.read()} == {0, 1, 2}
 
     @pytest.mark.parametrize("when_open", ["dlq", "wait"])
     async def test_f6_an_odd_payload_costs_no_neighbour(self, bench: Bench, when_open: str) -> None:

@@ -32,6 +32,9 @@ def run(
 
         check_only(flow, config, assignments)
         return
+    from drakkar_flow.engine.pid1 import leave_pid_1
+
+    leave_pid_1()  # before the flow's file is imported, which may start threads
     from drakkar_flow.engine.runner import StreamingRunner
 
     found, file = find_flow(flow)

@@ -39,6 +39,9 @@ class ProgramConfig(Section):
     """When failed tasks are run again, and which of them by themselves."""
     env: dict[str, str] = {}
     """Environment of every program, over the inherited one."""
+    unavailable_after_s: float | None = Field(default=None, gt=0)
+    """Seconds after which a task fails that waits while no program or child can be started; null lets it wait, and the
+    intake with it."""
     env_inherit: Literal["none", "safe", "all"] = "safe"
     """Which variables of this process programs inherit: `none`; `safe`, all but secrets; `all`. What a program needs
     besides is given by `env`."""

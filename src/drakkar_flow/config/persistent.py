@@ -45,7 +45,7 @@ class PersistentConfig(Section):
     breaker_cooldown_s: float = Field(default=10.0, ge=0)
     """Seconds until a single child is started to see whether it works again."""
     unavailable_after_s: float | None = Field(default=None, gt=0)
-    """Seconds after which a task fails that waits while no child runs; null lets it wait, and the intake with it."""
+    """Seconds after which a task fails that waits while no child runs; null takes `executor.unavailable_after_s`."""
     fallback_oneshot: bool = False
     """Whether what can't be given to a child, or not while the breaker is open, is run as a process of its own."""
     close_grace_s: float = Field(default=1.0, ge=0)

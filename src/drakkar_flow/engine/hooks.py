@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -59,7 +59,7 @@ class RunningHooks:
         if self._hooks.on_startup is None:
             return config
         answer = self._bridge.run(self._call("on_startup", self._hooks.on_startup, config.opened()))
-        return _validated(answer, self._place("on_startup"))
+        return _validated(answer, self._place("on_startup"), config.notices)
 
     def ready(self, config: DrakkarConfig, sinks: Iterable[SinkPart]) -> None:
         """Call `on_ready` and start the periodic functions; from now on the handler may ask for things.
@@ -158,13 +158,13 @@ def _database_pool(sinks: Iterable[SinkPart]) -> Any:
     return next((getattr(part.sink, "pool", None) for part in sinks if part.spec.kind == "postgres"), None)
 
 
-def _validated(answer: object, where: str) -> DrakkarConfig:
+def _validated(answer: object, where: str, notices: Sequence[Problem]) -> DrakkarConfig:
     if not isinstance(answer, DrakkarConfig):
         what = f"it returned {type(answer).__name__}, not the configuration"
         raise StartupError([Problem(where, what, "end it with `return config`")])
     try:
         checked = type(answer).model_validate(_given(answer))
-        return checked.noted(answer.notices, answer.file, answer.secret_variables)
+        return checked.noted(notices, answer.file, answer.secret_variables)
     except ValidationError as exc:
         problems = [
             Problem(where, f"the configuration it returned: {'.'.join(map(str, error['loc']))}: {error['msg']}")
@@ -174,11 +174,18 @@ def _validated(answer: object, where: str) -> DrakkarConfig:
 
 
 def _given(value: Any) -> Any:
-    """The values that were set, without their sections' types, so that they are checked again."""
+    """The values that were set or changed in place, without their sections' types, so that they are checked again."""
     if isinstance(value, Section):
-        given = {name: (_given(inner), isinstance(inner, Section)) for name, inner in value}
-        was_set = value.model_fields_set
-        return {name: inner for name, (inner, is_section) in given.items() if name in was_set or (is_section and inner)}
+        given = ((name, _given(inner), inner) for name, inner in value)
+        return {name: plain for name, plain, inner in given if _is_given(value, name, plain, inner)}
     if isinstance(value, dict):
         return {name: _given(inner) for name, inner in value.items()}
     return value
+
+
+def _is_given(section: Section, name: str, plain: Any, inner: Any) -> bool:
+    if name in section.model_fields_set:
+        return True
+    if isinstance(inner, Section):
+        return bool(plain)
+    return bool(inner != type(section).model_fields[name].get_default(call_default_factory=True))

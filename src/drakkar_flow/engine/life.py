@@ -140,6 +140,12 @@ class FlowLife:
         self._bus.emit(StateChanged("failed" if self.failure else "stopped", self.failure or ""))
         return True
 
+    def disown(self, end: Callable[..., object]) -> None:
+        """Belong to the process that this one was forked from; `end` is called if the flow would go on here."""
+        self._closed = True
+        self._bus.disown(end)
+        self._bridge.disown(end)
+
     def _let_go(self, parts: Parts) -> None:
         closers = [part.sink.close for part in parts.sinks.values()]
         closers.append(parts.dead_letters.close)

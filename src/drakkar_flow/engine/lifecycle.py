@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from types import FrameType
@@ -27,19 +25,23 @@ from bytewax.dataflow import Dataflow
 
 from drakkar_flow._version import __version__
 from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.engine import forks
 from drakkar_flow.engine.build import build_parts, settle_topics
 from drakkar_flow.engine.gauges import read_gauges
 from drakkar_flow.engine.identity import cluster_name_of, worker_id_of
 from drakkar_flow.engine.life import FlowLife
 from drakkar_flow.engine.memory import CollectorSettings
 from drakkar_flow.engine.offline import source_problems
+from drakkar_flow.engine.pid1 import leave_pid_1
+from drakkar_flow.engine.signal_handlers import SignalHandlers
 from drakkar_flow.engine.startup import check_source, wait_for_common_start
 from drakkar_flow.engine.stop_guard import StopGuard
 from drakkar_flow.engine.streams import occupy_standard_descriptors
 from drakkar_flow.engine.unused import unused_sinks
 from drakkar_flow.engine.watchdog import Watchdog
-from drakkar_flow.errors import ConfigError, ProblemsError
+from drakkar_flow.errors import ConfigError, Problem, ProblemsError, StartupError
 from drakkar_flow.graph.flow import StreamFlow
+from drakkar_flow.kernel.shortage import shortage_of
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.causes import cause_of
 from drakkar_flow.observe.collectors import RuntimeGauges
@@ -63,8 +65,6 @@ EXIT_FAILED = 1
 EXIT_ABORTED = 130
 
 _ABORT_S = 2.0  # a second signal gives the executor so long to kill its children
-
-Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
 class StoppedEarly(BaseException):
@@ -97,7 +97,7 @@ class Lifecycle:
         self._progress: Progress | None = None
         self._guard: StopGuard | None = None
         self._collector = CollectorSettings(config.runtime.gc_threshold)
-        self._old_signals: dict[int, Handler] = {}
+        self._handlers = SignalHandlers()
         self._signals = 0
         self._started = False
 
@@ -115,9 +115,11 @@ class Lifecycle:
             raise RuntimeError("a flow's life is lived once: make a new one to run the flow again")
         self._started = True
         if self._own_signals:
+            leave_pid_1()
             occupy_standard_descriptors()
-            self._watch_children()
-            self._take_signals({signal.SIGTERM: self._on_early_signal})
+            self._handlers.watch_children()
+            self._handlers.take({signal.SIGTERM: self._on_early_signal})
+        forks.remember(self)
         try:
             return self._start()
         except StoppedEarly:
@@ -127,6 +129,9 @@ class Lifecycle:
             if isinstance(exc, ProblemsError):
                 exc.redact(self.config.redactor)
             self._close(str(exc))
+            if lacks := shortage_of(exc) or shortage_of(exc.__cause__ or exc):
+                remedy = "raise the limit of this process (ulimit, LimitNOFILE=, pids.max), or start it elsewhere"
+                raise StartupError([Problem("host", f"it lacks {lacks}: {exc}", remedy)]) from exc
             raise
 
     def _start(self) -> Dataflow:
@@ -142,7 +147,7 @@ class Lifecycle:
         self._say_what_outages_cost(parts)
         dataflow = self._life.prepare(parts, partial(check_source, self.config.kafka))
         if self._own_signals:
-            self._take_signals({signal.SIGTERM: self._on_signal, signal.SIGINT: self._on_signal})
+            self._handlers.take({signal.SIGTERM: self._on_signal, signal.SIGINT: self._on_signal})
         if self.config.kafka.startup_align_enabled and not self._life.stop_early:
             self._bridge.run(wait_for_common_start(self.config.kafka, self._life.stop_asked, self._log))
         self._collector.apply()
@@ -264,17 +269,6 @@ class Lifecycle:
         self._log.error("engine_failed", reason=reason, exc_info=error, expect="what was not committed is read again")
         self.fail(reason)
 
-    def _watch_children(self) -> None:
-        """Whoever started us may ignore SIGCHLD; the kernel would then not tell how a program ended."""
-        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
-            self._old_signals[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-
-    def _take_signals(self, handlers: Mapping[int, Handler]) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number, handler in handlers.items():
-            self._old_signals.setdefault(number, signal.signal(number, handler))
-
     def _on_early_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._signals += 1
         if self._signals > 1:
@@ -303,12 +297,20 @@ class Lifecycle:
         """Let go of everything in order; safe to call twice and from any thread."""
         self._close("")
 
+    def disown(self) -> None:
+        """Let go, in a forked child, of what is the worker's: its signals, its port, its way on."""
+        self._handlers.disown()
+        if self._server is not None:
+            self._server.disown()
+        self._life.disown(forks.end_child)
+
     def _close(self, error: str) -> None:
         if self._watchdog is not None:
             self._watchdog.close()
         if self._life.close(error):
+            forks.forget(self)
             self._collector.restore()
-            self._restore_signals()
+            self._handlers.restore()
             self._observe_no_more()
 
     def _report_overdue(self) -> None:
@@ -327,12 +329,6 @@ class Lifecycle:
             self._log_listener.close()
         if self._logging is not None:
             self._logging.close()
-
-    def _restore_signals(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in self._old_signals.items():
-                signal.signal(number, handler)
-            self._old_signals.clear()
 
     # --- what others look at --------------------------------------------------------------------
 
@@ -372,7 +368,9 @@ class Lifecycle:
         self._write(Line("error", "metrics_scrape_failed", {"exc_info": error}, expect, (), cause_of(describe(error))))
 
     def _bug(self, error: BaseException) -> None:
-        self._log.error("bug", exc_info=error, expect="the flow stops; if no hook of yours is in the stack, report it")
+        if not shortage_of(error):
+            expect = "the flow stops; if no hook of yours is in the stack, report it"
+            self._log.error("bug", exc_info=error, expect=expect)
         self.fail(f"a bug, or a hook that ends the event loop: {type(error).__name__}: {error}")
 
     def _listener_failed(self, event: Event, error: Exception) -> None:

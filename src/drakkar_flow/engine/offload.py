@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -12,12 +13,15 @@ from math import ceil
 from queue import SimpleQueue
 from typing import Any
 
+from drakkar_flow.engine.forks import end_child
+from drakkar_flow.executor.host_watch import HostWatch
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import Offloaded
 
 __all__ = ["OffloadPool", "threads_for"]
 
 _MOST_THREADS = 32
+_GROW_S = 1.0  # between two attempts to start a thread where the host had none left
 
 Job = Callable[[], None]
 
@@ -40,6 +44,7 @@ class OffloadPool:
 
     def __init__(self, size: int, bus: Bus) -> None:
         self._size = size
+        self._process = os.getpid()
         self._bus = bus
         self._free = asyncio.Semaphore(size)
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
@@ -47,6 +52,8 @@ class OffloadPool:
         self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
+        self._growing: asyncio.TimerHandle | None = None
+        self._watch: HostWatch | None = None
         self.running = 0
         self.queued = 0
 
@@ -75,16 +82,16 @@ class OffloadPool:
                 value = context.run(function)
             except BaseException as exc:  # whatever it is, it is the caller's
                 error = RuntimeError(f"the function raised {exc!r}") if isinstance(exc, StopIteration) else exc
+            if os.getpid() != self._process:
+                end_child(error)  # the function forked
             took_s = time.monotonic() - started
             with suppress(RuntimeError):  # the loop was closed: nobody waits any more
                 loop.call_soon_threadsafe(self._ended, hook, took_s, answer, value, error)
 
         self.running += 1
         self._idle.clear()
-        if self._threads < self.running:
-            self._threads += 1
-            threading.Thread(target=_work, args=(self._jobs,), name="drakkar-offload", daemon=True).start()
         self._jobs.put(job)
+        self._grow()
         return await answer
 
     async def close(self, budget_s: float) -> int:
@@ -93,10 +100,35 @@ class OffloadPool:
         with suppress(TimeoutError):
             async with asyncio.timeout(budget_s):
                 await self._idle.wait()
+        if self._growing is not None:
+            self._growing.cancel()
+        if self._watch is not None:
+            self._watch.close()
         for _ in range(self._threads):
             self._jobs.put(None)
         self._threads = 0
         return self.running
+
+    def _grow(self) -> None:
+        """Start the missing threads; where the host has none left, the others do the work until it has."""
+        if self._growing is not None:
+            return
+        while self._threads < self.running:
+            thread = threading.Thread(target=_work, args=(self._jobs,), name="drakkar-offload", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as exc:
+                loop = asyncio.get_running_loop()
+                if self._watch is None:
+                    self._watch = HostWatch(self._bus, "offload")
+                self._watch.report("processes", f"a thread can't be started: {exc}")
+                self._growing = loop.call_later(_GROW_S, self._grow_again)
+                return
+            self._threads += 1
+
+    def _grow_again(self) -> None:
+        self._growing = None
+        self._grow()
 
     def _ended(
         self, hook: str, took_s: float, answer: asyncio.Future[Any], value: Any, error: BaseException | None

@@ -13,6 +13,7 @@ from typing import Final
 
 from drakkar_flow.executor.capture import Capture
 from drakkar_flow.executor.spawn import Environment, Spawner
+from drakkar_flow.kernel.shortage import shortage_of
 
 __all__ = ["Child", "Command", "Ending", "LaunchError", "Limits"]
 
@@ -25,6 +26,7 @@ go instead of waking up for every piece; one that fills a pipe meanwhile waits f
 
 _READ_BYTES: Final = 65536  # what a pipe holds
 _ATOMIC_BYTES: Final = 4096  # what an empty pipe takes at once, whatever the kernel's limits
+_SHORT_S: Final = 0.01  # between two attempts to get a descriptor for a program that runs already
 _LONGEST_WAIT_S: Final = 3600.0  # poll() counts milliseconds in an int
 
 
@@ -75,7 +77,7 @@ class Child:
 
     __slots__ = (
         "_dying", "_exited", "_killed", "_limits", "_lock", "_outputs", "_pid", "_pidfd", "_poll", "_stdin", "_unsent",
-        "_until",
+        "_until", "spawn_s",
     )  # fmt: skip
 
     def __init__(self, limits: Limits) -> None:
@@ -91,6 +93,8 @@ class Child:
         self._exited = False
         self._dying = False
         self._until = 0.0
+        self.spawn_s = 0.0
+        """Seconds that the last start took, 0 when there was none."""
 
     @property
     def pid(self) -> int:
@@ -105,22 +109,27 @@ class Child:
                 self._signal(os.killpg)
                 self._signal(os.kill)  # in case it left its group
 
-    def run(self, command: Command, spawner: Spawner, dev_null: int) -> Ending:
-        """Start the program, feed it, read it to the end, reap it.
+    def run(
+        self, command: Command, spawner: Spawner, dev_null: int, on_started: Callable[[], None] | None = None
+    ) -> Ending:
+        """Start the program, feed it, read it to the end, reap it; `on_started` is called once it runs.
 
         Raises:
-            LaunchError: when the program can't be started.
+            LaunchError: when the program can't be started; `run` may be called again then.
         """
         stdout, stderr = Capture(self._limits.stdout_bytes), Capture(self._limits.stderr_bytes)
         try:
             started_at = time.monotonic()
             pid = self._start(command, spawner, dev_null, stdout, stderr)
             spawned_at = time.monotonic()
+            self.spawn_s = spawned_at - started_at
+            if on_started is not None:
+                on_started()
             timed_out = self._watch(spawned_at + self._limits.timeout_s)
         finally:
             self._close_all()
             status = self._reap()
-        return Ending(pid, status, timed_out, stdout, stderr, started_at, spawned_at - started_at)
+        return Ending(pid, status, timed_out, stdout, stderr, started_at, self.spawn_s)
 
     # Starting
 
@@ -130,12 +139,12 @@ class Child:
             stdin = dev_null if command.stdin is None else self._stdin_pipe(command.stdin, theirs)
             descriptors = (stdin, self._output_pipe(stdout, theirs), self._output_pipe(stderr, theirs))
             pid = spawner.spawn(command.path, command.args, command.env, descriptors)
-            self._adopt(pid)
         except (OSError, ValueError, TypeError) as exc:
             raise LaunchError(f"can't start {command.path!r}: {exc}") from exc
         finally:
             for descriptor in theirs:
                 os.close(descriptor)
+        self._adopt(pid)
         return pid
 
     def _adopt(self, pid: int) -> None:
@@ -143,8 +152,19 @@ class Child:
             self._pid = pid
             if self._killed:
                 self._signal(os.killpg)
-        self._pidfd = os.pidfd_open(pid)
+        self._pidfd = self._opened(pid)
         self._poll.register(self._pidfd, select.POLLIN)
+
+    def _opened(self, pid: int) -> int:
+        """Open the descriptor that tells the program's end; it runs already, so a shortage is waited out."""
+        until = time.monotonic() + self._limits.timeout_s
+        while True:
+            try:
+                return os.pidfd_open(pid)
+            except OSError as exc:
+                if not shortage_of(exc) or self._killed or time.monotonic() >= until:
+                    raise LaunchError(f"can't watch the program with pid {pid}: {exc}") from exc
+            time.sleep(_SHORT_S)
 
     def _stdin_pipe(self, data: bytes, theirs: list[int]) -> int:
         unsent = memoryview(data)
@@ -246,6 +266,7 @@ class Child:
             if descriptor >= 0:
                 os.close(descriptor)
         self._outputs.clear()
+        self._poll = select.poll()
         self._stdin = self._pidfd = -1
 
     def _reap(self) -> int:

@@ -15,10 +15,15 @@ from typing import Final
 
 from drakkar_flow.config.limits import LimitsConfig
 from drakkar_flow.errors import Problem
+from drakkar_flow.kernel.shortage import shortage_of
 
-__all__ = ["confined", "limit_met", "limit_problems"]
+__all__ = ["SHELL", "SHELL_ARGS", "SHELL_FAILED", "check_executable", "confined", "limit_met", "limit_problems"]
 
-_SHELL: Final = "/bin/sh"
+SHELL: Final = "/bin/sh"
+SHELL_ARGS: Final = 4
+"""Arguments of the shell, up to the path of the program."""
+SHELL_FAILED: Final = (126, 127)
+"""Exit codes of a shell that can't become the program."""
 _NONE: Final = LimitsConfig()
 _MIB: Final = 1024 * 1024
 
@@ -40,8 +45,12 @@ _KERNEL_NAMES: Final = {
 }
 
 
-def confined(path: str, args: list[str], limits: LimitsConfig, cwd: str | None = None) -> tuple[str, list[str]]:
+def confined(
+    path: str, args: list[str], limits: LimitsConfig, cwd: str | None = None, soft_files: int | None = None
+) -> tuple[str, list[str]]:
     """The command that runs the program at `path` within `limits`; without any it is the program itself.
+
+    `soft_files` is the soft limit of descriptors where `limits` names none; None leaves that of this process.
 
     >>> confined("/bin/cat", ["-"], LimitsConfig())
     ('/bin/cat', ['-'])
@@ -51,11 +60,11 @@ def confined(path: str, args: list[str], limits: LimitsConfig, cwd: str | None =
     Raises:
         OSError: when the program can't be executed, which the shell would only tell as an exit code.
     """
-    script = _script(limits)
+    script = _script(limits, soft_files)
     if not script:
         return path, args
-    _check_executable(os.path.join(cwd or "", path))  # noqa: PTH118 - the path of a program
-    return _SHELL, ["-c", script, "sh", path, *args]
+    check_executable(path, cwd)
+    return SHELL, ["-c", script, "sh", path, *args]
 
 
 def limit_met(limits: LimitsConfig, exit_code: int, stderr: str, section: str = "executor") -> str | None:
@@ -93,11 +102,11 @@ def limit_problems(limits: LimitsConfig) -> list[Problem]:
 
 
 @lru_cache(maxsize=16)
-def _script(limits: LimitsConfig) -> str:
+def _script(limits: LimitsConfig, soft_files: int | None) -> str:
     """The shell's commands; empty where nothing is limited. Memory is in KiB there, files in blocks of 512 bytes."""
+    steps = [] if soft_files is None or limits.open_files is not None else [f"ulimit -S -n {soft_files}"]
     if limits.model_copy(update={"core_mib": 0}) == _NONE:
-        return ""
-    steps = []
+        return " && ".join([*steps, 'exec "$@"']) if steps else ""
     if limits.cpu_s is not None:  # with both at once the kernel skips SIGXCPU
         steps += [f"ulimit -S -t {limits.cpu_s}", f"ulimit -H -t {limits.cpu_s + 1}"]
     if limits.memory_mib is not None:
@@ -115,9 +124,31 @@ def _script(limits: LimitsConfig) -> str:
     return " && ".join(steps)
 
 
-def _check_executable(path: str) -> None:
+def check_executable(path: str, cwd: str | None = None) -> None:
+    """Check that the program at `path`, seen from `cwd`, can be executed, and the interpreter of a script.
+
+    Raises:
+        OSError: it can't.
+    """
+    path = os.path.join(cwd or "", path)  # noqa: PTH118 - the path of a program
     if os.path.isdir(path):  # noqa: PTH112
         raise IsADirectoryError(f"{path!r} is a directory")
     if not os.access(path, os.X_OK):
         os.stat(path)  # noqa: PTH116 - says what is wrong with the path
         raise PermissionError(f"{path!r} may not be executed")
+    interpreter = _interpreter(path)
+    if interpreter and not os.access(interpreter, os.X_OK):
+        raise FileNotFoundError(f"{path!r} needs the interpreter {interpreter!r}, which can't be executed")
+
+
+def _interpreter(path: str) -> str:
+    """The interpreter of a script, empty for any other program and for one that can't be read."""
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+            first = file.read(256)
+    except OSError as exc:
+        if shortage_of(exc):
+            raise
+        return ""
+    words = first.split(b"\n", 1)[0].removeprefix(b"#!").split() if first.startswith(b"#!") else []
+    return os.fsdecode(words[0]) if words else ""

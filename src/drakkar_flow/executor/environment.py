@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from drakkar_flow.config.executor import ProgramConfig
 from drakkar_flow.errors import Problem
-from drakkar_flow.executor.confine import limit_problems
+from drakkar_flow.executor.confine import check_executable, limit_problems
 
 __all__ = ["base_environment", "find_program", "forget_programs", "startup_problems"]
 
@@ -46,9 +46,11 @@ def startup_problems(config: ProgramConfig, parent: Mapping[str, str]) -> list[P
         except FileNotFoundError as exc:
             problems.append(Problem("executor.binary_path", str(exc), "install it, or give its full path"))
         else:
-            if not os.access(found, os.X_OK) or os.path.isdir(found):  # noqa: PTH112 - the path of a program
-                what = f"{found!r} is not a program that can be run"
-                problems.append(Problem("executor.binary_path", what, "mend the path, or make it executable"))
+            try:
+                check_executable(found, config.cwd)
+            except OSError as exc:
+                what = f"{found!r} is not a program that can be run: {exc}"
+                problems.append(Problem("executor.binary_path", what, "fix the path, or make it executable"))
     if config.cwd is not None and not os.path.isdir(config.cwd):  # noqa: PTH112
         problems.append(Problem("executor.cwd", f"{config.cwd!r} is not a directory", "create it or name another"))
     return problems + limit_problems(config.limits)

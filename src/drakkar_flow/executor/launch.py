@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from drakkar_flow.config.executor import ProgramConfig
 from drakkar_flow.executor.base import Outcome, section_of
 from drakkar_flow.executor.child import Child, Command, Ending, LaunchError, Limits
-from drakkar_flow.executor.confine import confined, limit_met
+from drakkar_flow.executor.confine import SHELL, SHELL_ARGS, SHELL_FAILED, check_executable, confined, limit_met
 from drakkar_flow.executor.environment import base_environment, find_program, forget_programs
+from drakkar_flow.executor.host_limits import programs_soft_limit
+from drakkar_flow.executor.launch_gate import NotStarted
 from drakkar_flow.executor.spawn import Environment, Spawner
-from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
+from drakkar_flow.kernel.shortage import shortage_of
+from drakkar_flow.model.task import ErrorKind, ExecutorError, ExecutorResult, ExecutorTask
 
 __all__ = ["Launcher"]
 
+_BY_ARGUMENTS = (errno.E2BIG, errno.ENAMETOOLONG)
+"""Errors of a start that are about what the task gives to the program, not about the program."""
 _NO_PROGRAM = "no program to run: set {}.binary_path in the configuration, or binary_path on the task"
 
 
@@ -33,36 +39,69 @@ class Launcher:
         self._limits = Limits(
             config.task_timeout_seconds, config.kill_grace_s, config.max_stdout_bytes, config.max_stderr_bytes
         )
+        self._soft_files = programs_soft_limit()
         self._dev_null = _open_dev_null()
 
     def child(self) -> Child:
         """Make a child that can be run, and killed, once."""
         return Child(self._limits)
 
-    def run(self, task: ExecutorTask, child: Child) -> tuple[Outcome, float]:
-        """Run `task` to its end; the seconds that starting the program took stand beside the outcome.
+    def run(
+        self, task: ExecutorTask, child: Child, on_started: Callable[[], None] | None = None
+    ) -> Outcome | NotStarted:
+        """Run `task` to its end, or say that its program can't be started now through no fault of the task.
 
-        Never raises: what goes wrong here is an outcome of kind launch_failure or internal.
+        Never raises: what else goes wrong here is an outcome of kind launch_failure or internal. `on_started` is called
+        once the program runs.
         """
-        outcome, spawn_s = self._run(task, child)
-        if isinstance(outcome, ExecutorError):
-            outcome.executor = "oneshot"
-            outcome.command = self._command_line(task)
-        return outcome, spawn_s
-
-    def _run(self, task: ExecutorTask, child: Child) -> tuple[Outcome, float]:
         began_at = time.monotonic()
         try:
-            ending = child.run(self._command(task), self._spawner, self._dev_null)
+            command = self._command(task)
+            ending = child.run(command, self._spawner, self._dev_null, on_started)
+            if ending.exit_code in SHELL_FAILED and command.path == SHELL:
+                self._check(command)
         except LaunchError as exc:
-            if isinstance(exc.__cause__, FileNotFoundError):
-                forget_programs()
-            took_s = time.monotonic() - began_at
-            error = ExecutorError(task=task, kind="launch_failure", exception=str(exc), duration_seconds=took_s)
-            return error, took_s
+            return self._not_started(task, exc, time.monotonic() - began_at)
         except Exception as exc:
-            return ExecutorError(task=task, kind="internal", exception=repr(exc)), 0.0
-        return self._outcome(task, ending), ending.spawn_s
+            return self.failed(task, "internal", repr(exc))
+        outcome = self._outcome(task, ending)
+        return self._signed(outcome) if isinstance(outcome, ExecutorError) else outcome
+
+    def is_configured(self, task: ExecutorTask) -> bool:
+        """Whether the configuration alone decides which program `task` runs."""
+        name = task.binary_path or self._binary_path
+        return name == self._binary_path and not ("PATH" in task.env and "/" not in (name or ""))
+
+    def failed(self, task: ExecutorTask, kind: ErrorKind, reason: str, took_s: float = 0.0) -> ExecutorError:
+        """The outcome of a task whose program did not run."""
+        return self._signed(ExecutorError(task=task, kind=kind, exception=reason, duration_seconds=took_s))
+
+    def _signed(self, error: ExecutorError) -> ExecutorError:
+        error.executor = "oneshot"
+        error.command = self._command_line(error.task)
+        return error
+
+    def _check(self, command: Command) -> None:
+        """Raise LaunchError when the shell that sets the limits found no program to become."""
+        path = command.args[SHELL_ARGS - 1]
+        try:
+            check_executable(path, self._cwd)
+        except OSError as exc:
+            raise LaunchError(f"can't start {path!r}: {exc}") from exc
+
+    def _not_started(self, task: ExecutorTask, error: LaunchError, took_s: float) -> Outcome | NotStarted:
+        reason, cause = str(error), error.__cause__
+        if isinstance(cause, FileNotFoundError):
+            forget_programs()
+        if isinstance(cause, OSError):
+            if lacks := shortage_of(cause):
+                return NotStarted(reason, "host", lacks)
+            no_directory = self._cwd is not None and not os.path.isdir(self._cwd)  # noqa: PTH112
+            if no_directory or (cause.errno not in _BY_ARGUMENTS and self.is_configured(task)):
+                return NotStarted(reason, "program")
+            if cause.errno == errno.ETXTBSY:
+                return NotStarted(reason, "busy")
+        return self.failed(task, "launch_failure", reason, took_s)
 
     def close(self) -> None:
         """Give the descriptors back; nothing runs any more."""
@@ -85,7 +124,7 @@ class Launcher:
             env = self._env.over(task.env)
             stdin = task.stdin.encode() if isinstance(task.stdin, str) else task.stdin
             path = find_program(name, env.variables.get("PATH"))
-            return Command(*confined(path, task.args, self._confines, self._cwd), env, stdin)
+            return Command(*confined(path, task.args, self._confines, self._cwd, self._soft_files), env, stdin)
         except (OSError, ValueError, TypeError) as exc:
             raise LaunchError(f"can't start {name!r}: {exc}") from exc
 

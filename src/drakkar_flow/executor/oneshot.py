@@ -17,24 +17,31 @@ from drakkar_flow.executor.base import Done, ExecutorStatistics, Outcome, Runnin
 from drakkar_flow.executor.child import Child
 from drakkar_flow.executor.ended import task_finished
 from drakkar_flow.executor.environment import startup_problems
+from drakkar_flow.executor.host_limits import provide_for, release
+from drakkar_flow.executor.host_watch import HostWatch
 from drakkar_flow.executor.launch import Launcher
+from drakkar_flow.executor.launch_gate import Hold, LaunchGate, NotStarted, Refusal
 from drakkar_flow.executor.orphans import Guard
 from drakkar_flow.executor.priority import PriorityQueue, Ticket
 from drakkar_flow.model.task import ExecutorError, ExecutorTask
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import TasksStarted
+from drakkar_flow.observe.executor_events import ExecutorBreakerChanged, HostLimitLow
 
 __all__ = ["OneshotExecutor"]
 
 _BATCH_S = 0.005
 """Seconds outcomes may be held back to reach the loop together, as long as other tasks keep the slots busy."""
 
+_GROW_S = 1.0  # between two attempts to start a thread where the host had none left
+
 
 class _Job:
     """A task on its way through a slot; `done` is called on the loop's thread, after the slot is free again."""
 
     __slots__ = (
-        "_give_up", "child", "done", "given_up", "outcome", "queue_wait_s", "spawn_s", "submitted_at", "task", "ticket",
+        "_give_up", "child", "done", "given_up", "hold", "is_configured", "outcome", "queue_wait_s", "submitted_at",
+        "task", "ticket",
     )  # fmt: skip
 
     def __init__(self, task: ExecutorTask, child: Child, done: Done, give_up: Callable[[_Job], None]) -> None:
@@ -43,7 +50,8 @@ class _Job:
         self.done = done
         self.submitted_at = time.monotonic()
         self.queue_wait_s = 0.0
-        self.spawn_s = 0.0
+        self.hold: Hold | None = None
+        self.is_configured = False
         self.outcome: Outcome | None = None
         self.given_up = False
         self.ticket: Ticket[_Job] | None = None
@@ -56,6 +64,8 @@ class _Job:
         for_s = time.monotonic() - self.submitted_at
         if pid := self.child.pid:
             return f"runs as pid {pid} for {for_s - self.queue_wait_s:.1f} s"
+        if self.hold is not None:
+            return f"waits for {for_s:.1f} s until its program can be started"
         return f"waits for a slot for {for_s:.1f} s" if self.outcome is None else "has ended"
 
 
@@ -80,13 +90,18 @@ class OneshotExecutor:
     `submit` and `close` are called on the loop that `start` ran on, which is also where events are
     emitted: TasksStarted when a task is taken in, TaskFinished when it is over.
 
-    A program that the kernel can't kill (waiting for a dead network disk, say) keeps its slot.
+    A task whose program can't be started through no fault of its own keeps its slot and waits there
+    (`launch_gate.py`). A program that the kernel can't kill (waiting for a dead network disk, say) keeps its slot.
     """
 
     def __init__(self, config: ProgramConfig, bus: Bus) -> None:
         self._config = config
         self._bus = bus
         self._guard = Guard(bus)
+        self._slots = config.max_executors
+        self._watch: HostWatch | None = None
+        self._gate: LaunchGate | None = None
+        self._growing: asyncio.TimerHandle | None = None
         self._launcher: Launcher | None = None
         self._jobs: set[_Job] = set()
         self._closing = False
@@ -105,18 +120,25 @@ class OneshotExecutor:
     async def start(self) -> None:
         """Read the environment and get ready; programs that tasks name are looked up when they are needed.
 
+        Fewer slots are used than configured where the descriptors of this process are not enough for all.
+
         Raises:
             StartupError: when `executor.binary_path` can't be run or `executor.cwd` is no directory.
         """
         if problems := startup_problems(self._config, os.environ):
             raise StartupError(problems, exit_code=2)
         self._loop = asyncio.get_running_loop()
+        for shortfall in provide_for(self, self._slots):
+            self._slots = min(self._slots, shortfall.slots)
+            self._bus.emit(HostLimitLow(*shortfall[:3], self._slots))
+        self._watch = HostWatch(self._bus, "executor")
+        self._gate = LaunchGate(self._watch, self._breaker_changed, self._config.unavailable_after_s)
         self._launcher = Launcher(self._config, os.environ, self._guard.variables)
 
     def statistics(self) -> ExecutorStatistics:
         """How many programs run and wait now; may be called from any thread."""
         with self._lock:
-            return ExecutorStatistics(self._running, len(self._waiting), self._config.max_executors, self._ended)
+            return ExecutorStatistics(self._running, len(self._waiting), self._slots, self._ended)
 
     def submit(self, task: ExecutorTask, priority: object, done: Done) -> Running:
         """Take `task` in; `done` hears how it ended, or None when it was given up.
@@ -125,7 +147,7 @@ class OneshotExecutor:
         can't be compared with those that wait is an error of the task. An executor that is closing
         or was not started gives every task up at once.
         """
-        if self._closing or self._launcher is None:
+        if self._closing or self._launcher is None or self._gate is None:
             done(None)
             return _Refused()
         job = _Job(task, self._launcher.child(), done, self._give_up)
@@ -136,7 +158,7 @@ class OneshotExecutor:
             done(ExecutorError(task=task, kind="internal", exception=f"the priority can't be compared: {exc}"))
             return _Refused()
         self._jobs.add(job)
-        self._serve(self._launcher)
+        self._serve(self._launcher, self._gate)
         self._bus.emit(TasksStarted(count=1))
         return job
 
@@ -157,22 +179,41 @@ class OneshotExecutor:
         finally:
             self._end_threads()
             self._guard.close()
+            if self._watch is not None:
+                self._watch.close()
+            release(self)
 
     # On the loop's thread
 
-    def _serve(self, launcher: Launcher) -> None:
+    def _serve(self, launcher: Launcher, gate: LaunchGate) -> None:
         """See that a slot takes the job that was just pushed."""
         self._tokens.put(1)
-        if len(self._threads) < min(len(self._jobs), self._config.max_executors):
+        if self._growing is None and len(self._threads) < min(len(self._jobs), self._slots):
             self._guard.start()
-            thread = threading.Thread(
-                target=self._slot, args=(launcher,), name=f"slot-{len(self._threads)}", daemon=True
-            )
-            self._threads.append(thread)
-            thread.start()
+            self._grow(launcher, gate)
         if not self._timer_runs and self._waiting:
             self._timer_runs = True
             self._loop.call_later(_BATCH_S, self._collect_while_tasks_wait)
+
+    def _grow(self, launcher: Launcher, gate: LaunchGate) -> None:
+        """Start the missing threads; where the host has none left, the others do the work until it has."""
+        self._growing = None
+        while not self._closing and len(self._threads) < min(len(self._jobs), self._slots):
+            name = f"slot-{len(self._threads)}"
+            thread = threading.Thread(target=self._slot, args=(launcher, gate), name=name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as exc:
+                if self._watch is not None:
+                    self._watch.report("processes", f"a slot can't be started: {exc}")
+                self._growing = self._loop.call_later(_GROW_S, self._grow, launcher, gate)
+                return
+            self._threads.append(thread)
+
+    def _breaker_changed(self, state: str, failures: int, reason: str) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            event = ExecutorBreakerChanged(state, failures, reason, "oneshot")
+            self._loop.call_soon_threadsafe(self._bus.emit, event)
 
     def _give_up(self, job: _Job) -> None:
         """Take `job` out of the queue, or kill its program: it is settled when its slot is free."""
@@ -185,6 +226,7 @@ class OneshotExecutor:
             self._settle(job)
         else:
             job.child.kill()
+            LaunchGate.wake(job)
 
     def _note_empty(self) -> None:
         if self._emptied is not None and not self._jobs and not self._emptied.done():
@@ -199,6 +241,8 @@ class OneshotExecutor:
         if self._launcher is not None:
             self._launcher.close()
             self._launcher = None
+        if self._growing is not None:
+            self._growing.cancel()
 
     def _collect(self) -> None:
         """Settle what the slots finished; runs once for all that finished since the last time."""
@@ -218,14 +262,14 @@ class OneshotExecutor:
         self._ended += 1
         outcome = None if job.given_up else job.outcome
         waited_s = job.queue_wait_s if outcome is not None else time.monotonic() - job.submitted_at
-        self._bus.emit(task_finished(outcome, waited_s, job.spawn_s))
+        self._bus.emit(task_finished(outcome, waited_s, job.child.spawn_s))
         job.done(outcome)
         if self._closing:
             self._note_empty()
 
     # On the slots' threads
 
-    def _slot(self, launcher: Launcher) -> None:
+    def _slot(self, launcher: Launcher, gate: LaunchGate) -> None:
         while self._tokens.get():
             with self._lock:
                 job = self._waiting.pop()
@@ -233,10 +277,29 @@ class OneshotExecutor:
                     continue
                 self._running += 1
             job.queue_wait_s = time.monotonic() - job.submitted_at
-            job.outcome, job.spawn_s = launcher.run(job.task, job.child)
+            outcome = launcher.run(job.task, job.child) if not gate.troubled else None
+            if outcome is None or isinstance(outcome, NotStarted):
+                job.outcome = self._start_later(job, launcher, gate, outcome)
+            else:
+                job.outcome = outcome
+            if gate.troubled:
+                gate.freed()
             with self._lock:
                 self._running -= 1
             self._hand_back(job)
+
+    def _start_later(self, job: _Job, launcher: Launcher, gate: LaunchGate, first: NotStarted | None) -> Outcome | None:
+        """Run a job as soon as its program can be started; None when it was given up before."""
+        job.is_configured = launcher.is_configured(job.task)
+
+        def attempt(on_started: Callable[[], None]) -> Outcome | NotStarted:
+            job.queue_wait_s = time.monotonic() - job.submitted_at
+            return launcher.run(job.task, job.child, on_started)
+
+        outcome = gate.run(job, first, attempt)
+        if isinstance(outcome, Refusal):
+            return launcher.failed(job.task, outcome.kind, outcome.reason)
+        return outcome
 
     def _hand_back(self, job: _Job) -> None:
         self._finished.append(job)

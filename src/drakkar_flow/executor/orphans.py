@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
+from drakkar_flow.kernel.shortage import shortage_of
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.executor_events import ExecutorUnguarded
 
@@ -17,6 +18,7 @@ __all__ = ["MARK", "Guard"]
 
 MARK: Final = "DRAKKAR_RUN"
 """The variable by which the programs of an executor are known."""
+_AGAIN_S: Final = 1.0  # between two attempts to start the warden on a host that lacks what it needs
 _WARDEN: Final = Path(__file__).absolute().with_name("warden.py")
 
 
@@ -24,8 +26,8 @@ class Guard:
     """Owns the warden of one executor: a small process that ends its programs when this process is gone.
 
     The warden shares nothing with this process, no descriptor, session or environment, and costs a program no more
-    than a variable. Where it can't be started, or was killed, everything goes on, and ExecutorUnguarded tells of it.
-    Used on the event loop's thread.
+    than a variable. Where it can't be started, or was killed, everything goes on, and ExecutorUnguarded tells of it. A
+    start that fails for want of descriptors or processes is tried again. Used on the event loop's thread.
     """
 
     def __init__(self, bus: Bus) -> None:
@@ -35,23 +37,35 @@ class Guard:
         self._started = False
         self._process: subprocess.Popen[bytes] | None = None
         self._pidfd = -1
+        self._again: asyncio.TimerHandle | None = None
+        self._is_short = False
 
     def start(self) -> None:
         """Start the warden; called before any program that may be the first, and done once."""
         if self._started:
             return
         self._started = True
+        self._again = None
+        loop = asyncio.get_running_loop()
         try:
             self._process = self._spawn()
             self._pidfd = os.pidfd_open(self._process.pid)
         except OSError as exc:
             self.close()
-            self._bus.emit(ExecutorUnguarded(f"the warden can't be started: {exc}"))
+            if shortage_of(exc):
+                self._started = False
+                self._again = loop.call_later(_AGAIN_S, self.start)
+            if not self._is_short:
+                self._bus.emit(ExecutorUnguarded(f"the warden can't be started: {exc}"))
+            self._is_short = not self._started
         else:
-            asyncio.get_running_loop().add_reader(self._pidfd, self._lost)
+            self._is_short = False
+            loop.add_reader(self._pidfd, self._lost)
 
     def close(self) -> None:
         """End the warden; the caller has ended all programs. Safe to call twice."""
+        if self._again is not None:
+            self._again.cancel()
         if self._process is not None:
             self._process.kill()
             self._let_go(self._process)

@@ -29,6 +29,11 @@ class Bus:
         """Call `listener` with every event of type `kind` from now on."""
         self._listeners[kind].append(listener)
 
+    def disown(self, end: Callable[..., object]) -> None:
+        """Call `end` instead of emitting events: for a forked process, to which they do not belong."""
+        self._listeners.clear()
+        setattr(self, "emit", end)  # noqa: B010 - only here, so that emitting costs nothing elsewhere
+
     def emit(self, event: Event) -> None:
         """Hand `event` to the listeners of its type."""
         for listener in self._listeners.get(type(event), ()):

@@ -92,9 +92,10 @@ _TASKS = {
     ),
     "executor_tasks_fallen_back": _counter("Tasks no child could be given, run as a process of their own", EXECUTOR),
     "executor_breaker_state": _gauge(
-        "0 while children are started, 1 while they are not, 0.5 while one probes", EXECUTOR
+        "0 while programs are started, 1 while they are not, 0.5 while one probes", EXECUTOR
     ),
     "executor_output_truncated": _counter("Tasks whose output was cut at its cap", "stream", EXECUTOR),
+    "host_shortage": _gauge("1 while the host lacks what a part needs to start programs or threads", "part", "lacks"),
     "executor_idle_slot_seconds": _counter("Seconds a slot was free while records waited, summed over the slots"),
     "executor_pool_active": _gauge("Programs that run", EXECUTOR),
     "executor_pool_max": _gauge("Programs that may run at once", EXECUTOR),

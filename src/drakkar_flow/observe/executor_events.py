@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from drakkar_flow.observe.events import Event
 
-__all__ = ["ChildEnded", "ChildLogged", "ChildStarted", "ExecutorBreakerChanged", "ExecutorUnguarded"]
+__all__ = [
+    "ChildEnded",
+    "ChildLogged",
+    "ChildStarted",
+    "ExecutorBreakerChanged",
+    "ExecutorUnguarded",
+    "HostLimitLow",
+    "HostShortage",
+]
 
 
 class ChildStarted(Event, frozen=True):
@@ -38,11 +46,38 @@ class ChildLogged(Event, frozen=True):
 
 
 class ExecutorBreakerChanged(Event, frozen=True):
-    """Children failed too often in a row and none is started (open), one probes (half_open), or they work (closed)."""
+    """Starts failed too often in a row and nothing is started (open), one probes (half_open), or they work (closed).
+
+    `executor` is the mode: `persistent` starts children, `oneshot` the configured program.
+    """
 
     state: str
     failures: int
     reason: str
+    executor: str = "persistent"
+    executor_name: str = ""
+
+
+class HostShortage(Event, frozen=True):
+    """The host lacks something that `part` needs to start programs or threads, or has it again (`over`).
+
+    `lacks` is `descriptors`, `processes`, `memory`, `space` or `time`.
+    """
+
+    part: str
+    lacks: str
+    reason: str
+    over: bool = False
+    executor_name: str = ""
+
+
+class HostLimitLow(Event, frozen=True):
+    """A limit of this process is too low for all slots; `slots` programs run at once."""
+
+    limit: str
+    allowed: int
+    needed: int
+    slots: int
     executor_name: str = ""
 
 

@@ -29,9 +29,10 @@ class HealthSnapshot:
     brokers_up: bool = True
     failing_sinks: frozenset[str] = frozenset()
     """The sinks, as `kind:name`, whose last attempt to write failed and is tried again."""
-    executor_available: bool = True
-    unavailable_executors: frozenset[str] = frozenset()
-    """Whether long-lived children can be started: not while they fail one after the other."""
+    unavailable: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """The executors, by name and mode, that can't start programs or children, with the reason."""
+    shortages: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
+    """What the host lacks, by executor, part and resource, with the reason."""
     dead_letters_stalled: bool = False
     stalled: frozenset[str] = field(default_factory=frozenset)
     """What stands still: `partition topic:number`, `loop`, `engine`."""
@@ -53,8 +54,9 @@ def reasons(health: HealthSnapshot) -> list[str]:
     if not health.brokers_up:
         found.append("brokers_down")
     found += [f"sink_{sink}_not_connected" for sink in sorted(health.failing_sinks)]
-    if not health.executor_available:
+    if health.unavailable:
         found.append("executor_unavailable")
+    found += sorted({f"host_lacks_{lacks}" for _, _, lacks in health.shortages})
     if health.dead_letters_stalled:
         found.append("dlq_stalled")
     found += [f"{what.replace(' ', '_')}_stalled" for what in sorted(health.stalled)]
@@ -62,9 +64,16 @@ def reasons(health: HealthSnapshot) -> list[str]:
 
 
 def readiness(health: HealthSnapshot) -> Answer:
-    """200 when the worker is ready, else 503 with the reasons."""
+    """200 when the worker is ready, else 503 with the reasons, and `details` in words where there are any.
+
+    >>> readiness(HealthSnapshot(state="running", joined=True, unavailable={("", "oneshot"): "can't start 'jq'"}))
+    (503, {'status': 'not_ready', 'reasons': ['executor_unavailable'], 'details': ["can't start 'jq'"]})
+    """
     found = reasons(health)
-    return (503 if found else 200), {"status": "not_ready" if found else "ready", "reasons": found}
+    answer: dict[str, object] = {"status": "not_ready" if found else "ready", "reasons": found}
+    if details := list(dict.fromkeys([*health.unavailable.values(), *health.shortages.values()])):
+        answer["details"] = details
+    return (503 if found else 200), answer
 
 
 def liveness(heartbeats: Mapping[str, float], limit_s: float) -> Answer:
@@ -96,6 +105,7 @@ class Health:
         bus.listen(ev.PartitionsAssigned, lambda _: self._set(joined=True))
         bus.listen(ev.BrokerStateChanged, lambda e: self._set(brokers_up=e.up))
         bus.listen(xev.ExecutorBreakerChanged, self._set_executor)
+        bus.listen(xev.HostShortage, self._set_shortage)
         bus.listen(ev.DeliveryRetried, lambda e: self._set_sink(e, failing=True))
         bus.listen(ev.DeliveriesWritten, lambda e: self._set_sink(e, failing=False))
         bus.listen(ev.DeadLetterFailed, lambda e: self._set_dead_letters(stalled=not e.dropped))
@@ -107,15 +117,22 @@ class Health:
         with self._lock:
             self._now = replace(self._now, **changes)
 
-    def _set_executor(self, event: xev.ExecutorBreakerChanged) -> None:
-        now, name = self._now.unavailable_executors, event.executor_name or "default"
-        now = now - {name} if event.state == "closed" else now | {name}
-        self._set(unavailable_executors=now, executor_available=not now)
-
     def _set_sink(self, event: ev.DeliveryRetried | ev.DeliveriesWritten, *, failing: bool) -> None:
         sink = f"{event.sink_type}:{event.sink_name}"
         if failing is not (sink in self._now.failing_sinks):
             self._set(failing_sinks=self._now.failing_sinks ^ {sink})
+
+    def _set_executor(self, event: xev.ExecutorBreakerChanged) -> None:
+        known = self._now.unavailable
+        key = (event.executor_name, event.executor)
+        others = {executor: reason for executor, reason in known.items() if executor != key}
+        reason = known.get(key, event.reason) if event.state == "half_open" else event.reason
+        self._set(unavailable=others if event.state == "closed" else {**others, key: reason})
+
+    def _set_shortage(self, event: xev.HostShortage) -> None:
+        key = (event.executor_name, event.part, event.lacks)
+        others = {known: reason for known, reason in self._now.shortages.items() if known != key}
+        self._set(shortages=others if event.over else {**others, key: event.reason})
 
     def _set_dead_letters(self, *, stalled: bool) -> None:
         if stalled is not self._now.dead_letters_stalled:

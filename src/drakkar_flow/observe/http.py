@@ -21,6 +21,7 @@ from prometheus_client import make_wsgi_app
 from prometheus_client.registry import Collector
 
 from drakkar_flow.errors import Problem, StartupError
+from drakkar_flow.kernel.shortage import shortage_of
 from drakkar_flow.observe.http_message import (
     MAX_HEAD_BYTES,
     Answer,
@@ -80,6 +81,7 @@ class MetricsServer:
         self._on_error = on_error
         self._port = ports[0]
         self._thread: Thread | None = None
+        self._listening: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop
         self._stop = asyncio.Event()
         self._reading: dict[asyncio.Task[None], None] = {}  # connections that have not sent their request, oldest first
@@ -98,7 +100,7 @@ class MetricsServer:
         Raises:
             StartupError: all ports are taken (exit code 1), or the address can't be used (2).
         """
-        listening = self._listen()
+        listening = self._listening = self._listen()
         self._port = listening.getsockname()[1]
         try:
             self._loop = asyncio.new_event_loop()
@@ -116,6 +118,11 @@ class MetricsServer:
             self._thread.join(_CLOSE_S)
             self._thread = None
 
+    def disown(self) -> None:
+        """Close the sockets of a forked process, which are those of the process that serves."""
+        if self._listening is not None:
+            self._listening.close()
+
     # --- listening ------------------------------------------------------------------------------
 
     def _listen(self) -> socket.socket:
@@ -123,6 +130,8 @@ class MetricsServer:
             try:
                 return _bind(self._host, port)
             except OSError as exc:
+                if shortage_of(exc):
+                    raise
                 if exc.errno != errno.EADDRINUSE:
                     raise self._unusable(exc, port) from exc
         raise self._taken()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from drakkar_flow.model.record import Lane
 from drakkar_flow.model.task import ExecutorError
@@ -12,24 +12,18 @@ from drakkar_flow.observe import events as ev
 from drakkar_flow.observe import executor_events as xev
 from drakkar_flow.observe import group_events as gev
 from drakkar_flow.observe.causes import cause_of, cause_of_task
+from drakkar_flow.observe.executor_lines import (
+    breaker,
+    child_ended,
+    child_logged,
+    child_started,
+    host_limit_low,
+    host_shortage,
+    named,
+)
+from drakkar_flow.observe.line import Level, Line
 
 __all__ = ["LINES", "Level", "Line"]
-
-Level = Literal["debug", "info", "warning", "error"]
-
-
-class Line(NamedTuple):
-    """One log line: `expect` tells the operator what happens next.
-
-    Lines of one event with the same `key` and `cause` count as repetitions; a key of None is never limited.
-    """
-
-    level: Level
-    event: str
-    fields: dict[str, Any]
-    expect: str = ""
-    key: tuple[str, ...] | None = None
-    cause: str = ""
 
 
 _NAMED = 10  # partitions, at most, in lines about trouble
@@ -171,43 +165,8 @@ def _task_retried(e: attempts.TaskRetried) -> Line:
 
 
 def _task_fell_back(e: ev.TaskFellBack) -> Line:
-    fields = {"task_id": e.task_id, **_named(e), "offsets": list(e.offsets), "reason": e.reason}
+    fields = {"task_id": e.task_id, **named(e), "offsets": list(e.offsets), "reason": e.reason}
     return Line("warning", "executor_task_fell_back", fields, "it runs as a process of its own", (), cause_of(e.reason))
-
-
-def _named(
-    e: ev.TaskFellBack | xev.ChildStarted | xev.ChildEnded | xev.ChildLogged | xev.ExecutorBreakerChanged,
-) -> dict[str, Any]:
-    return {"executor_name": e.executor_name} if e.executor_name else {}
-
-
-def _child_started(e: xev.ChildStarted) -> Line:
-    return Line("debug", "executor_child_started", {**_named(e), "child": e.child, "child_pid": e.pid}, key=())
-
-
-def _child_ended(e: xev.ChildEnded) -> Line:
-    fields: dict[str, Any] = {**_named(e), "child": e.child, "child_pid": e.pid}
-    fields |= {"requests": e.requests, "reason": e.reason}
-    fields["lived_s"] = round(e.lived_s, 3)
-    if not e.failed:
-        return Line("info", "executor_child_ended", fields, key=())
-    expect = "what it had failed with this reason; another is started after a pause"
-    return Line("warning", "executor_child_failed", fields, expect, (), cause_of(e.reason))
-
-
-def _child_logged(e: xev.ChildLogged) -> Line:
-    fields: dict[str, Any] = {**_named(e), "child": e.child, "child_pid": e.pid, "text": "\n".join(e.lines)}
-    if e.more:
-        fields["more_lines"] = e.more
-    return Line("info", "executor_child_stderr", fields, key=(e.executor_name, str(e.child)))
-
-
-def _breaker(e: xev.ExecutorBreakerChanged) -> Line:
-    fields = {**_named(e), "state": e.state, "failures": e.failures, "reason": e.reason}
-    if e.state == "open":
-        expect = "no child is started but one now and then to see whether it works; tasks wait, or fall back"
-        return Line("error", "executor_breaker_open", fields, expect, (), cause_of(e.reason))
-    return Line("info", f"executor_breaker_{e.state}", fields, key=())
 
 
 def _unguarded(e: xev.ExecutorUnguarded) -> Line:
@@ -370,11 +329,13 @@ LINES: dict[type[ev.Event], Callable[[Any], Line | None]] = {
     attempts.TaskRetried: _task_retried,
     attempts.RetriesExhausted: _retries_exhausted,
     ev.TaskFellBack: _task_fell_back,
-    xev.ChildStarted: _child_started,
-    xev.ChildEnded: _child_ended,
-    xev.ChildLogged: _child_logged,
-    xev.ExecutorBreakerChanged: _breaker,
+    xev.ChildStarted: child_started,
+    xev.ChildEnded: child_ended,
+    xev.ChildLogged: child_logged,
+    xev.ExecutorBreakerChanged: breaker,
     xev.ExecutorUnguarded: _unguarded,
+    xev.HostShortage: host_shortage,
+    xev.HostLimitLow: host_limit_low,
     ev.HookRan: _hook_ran,
     ev.PeriodicRan: _periodic_ran,
     ev.AnnotationDropped: _annotation_dropped,

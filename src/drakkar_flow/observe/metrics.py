@@ -62,6 +62,7 @@ class Metrics:
         self.registry.register(self._runtime)
         self._counters: dict[str, PlainCounter] = {}
         self._gauges: dict[str, Gauge] = {}
+        self._breaker_states: dict[str, dict[str, float]] = {}
         self._histograms: dict[str, BulkHistogram] = {}
         for name, spec in METRICS.items():
             if name not in self._runtime.names:
@@ -140,7 +141,7 @@ class Metrics:
             xev.ChildEnded,
             lambda e: self._count("executor_children_ended", "failed" if e.failed else "done", *_of(e)),
         )
-        bus.listen(xev.ExecutorBreakerChanged, self._on_breaker)
+        self._listen_to_troubles(bus)
         bus.listen(attempts.TaskRetried, lambda _: self._count("task_retries"))
         bus.listen(ev.HookRan, self._on_hook_ran)
         bus.listen(ev.HooksRan, self._on_hooks_ran)
@@ -240,8 +241,17 @@ class Metrics:
         self._histograms["executor_duration_seconds"].observe_all(event.durations_s, of)
         self._histograms["executor_queue_wait_seconds"].observe_all(event.queue_waits_s, of)
 
+    def _listen_to_troubles(self, bus: Bus) -> None:
+        bus.listen(xev.ExecutorBreakerChanged, self._on_breaker)
+        bus.listen(xev.HostShortage, self._on_host_shortage)
+
     def _on_breaker(self, event: xev.ExecutorBreakerChanged) -> None:
-        self._breakers.set(_of(event), _BREAKER[event.state])
+        known = self._breaker_states.setdefault(event.executor_name, {})
+        known[event.executor] = _BREAKER[event.state]
+        self._breakers.set(_of(event), max(known.values()))
+
+    def _on_host_shortage(self, event: xev.HostShortage) -> None:
+        self._gauges["host_shortage"].labels(event.part, event.lacks).set(not event.over)
 
     def _on_hook_ran(self, event: ev.HookRan) -> None:
         if event.duration_s is not None:

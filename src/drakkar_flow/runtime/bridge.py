@@ -40,6 +40,7 @@ class Bridge:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: asyncio.Event | None = None
         self._ready = threading.Event()
+        self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="drakkar-loop", daemon=True)
 
     def open(self) -> None:
@@ -51,7 +52,7 @@ class Bridge:
         self._thread.start()
         self._ready.wait()
         if self._loop is None:
-            raise RuntimeError("the event loop could not be started")
+            raise RuntimeError("the event loop could not be started") from self._failure
 
     def close(self, timeout_s: float | None = None) -> bool:
         """Cancel what still runs and end the thread; safe to call twice and before `open`.
@@ -67,6 +68,14 @@ class Bridge:
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
+
+    def disown(self, end: Callable[..., object]) -> None:
+        """Leave the loop to the process that this one was forked from; `end` is called if it would go on here."""
+        loop, self._loop = self._loop, None
+        if loop is not None and threading.current_thread() is self._thread:
+            loop.call_soon(end)  # before the loop touches what both processes share
+        for name in ("post", "guard", "start"):
+            setattr(self, name, end)
 
     @property
     def closed(self) -> bool:
@@ -126,6 +135,7 @@ class Bridge:
                 finally:
                     self._loop = None  # what the runner cancels now has not ended: nobody is to be told
         except BaseException as exc:  # a task that a hook started called sys.exit(), say
+            self._failure = exc
             self._report(exc)
         finally:
             self._ready.set()

@@ -20,7 +20,7 @@ from drakkar_flow.testing.compare import differences
 from drakkar_flow.testing.executor import Answer, ScriptedExecutor
 from drakkar_flow.testing.harness import FlowHarness
 from drakkar_flow.testing.outcome import Outcome
-from drakkar_flow.testing.run import sinks_of
+from drakkar_flow.testing.parts_of import sinks_of
 from drakkar_flow.testing.sinks import MemorySink
 
 __all__ = ["CaseResult", "FindFlow", "run_cases"]

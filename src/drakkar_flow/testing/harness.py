@@ -18,8 +18,9 @@ from drakkar_flow.testing.clock import FakeClock
 from drakkar_flow.testing.executor import ScriptedExecutor
 from drakkar_flow.testing.log import MemoryLog
 from drakkar_flow.testing.outcome import Outcome
+from drakkar_flow.testing.parts_of import executor_of, sinks_of
 from drakkar_flow.testing.receipts import Receipts, Sent
-from drakkar_flow.testing.run import FlowRun, executor_of, sinks_of
+from drakkar_flow.testing.run import FlowRun
 from drakkar_flow.testing.sinks import MemoryDeadLetters, MemorySink
 
 __all__ = ["FlowHarness"]
@@ -66,7 +67,9 @@ class FlowHarness:
         self.flow = stream_of(flow)
         self.config = config if isinstance(config, DrakkarConfig) else from_mapping(config or {})
         self.dead_letter_topic = dead_letters or MemoryDeadLetters()
-        self.sinks = sinks_of(self.flow, self.config, sinks)
+        self._given_sinks = list(sinks)
+        self._known_sinks: dict[str, MemorySink] = {}
+        self.sinks = sinks_of(self.flow, self.config, self._given_sinks, self._known_sinks)
         self.log = MemoryLog(partitions=partitions, topic=topic or _topic_of(self.flow))
         self.sent: list[Sent] = []
         self._executor = executor_of(self.flow, self.config, executor)
@@ -322,7 +325,8 @@ class FlowHarness:
             self.flow = stream_of(flow)
         run = FlowRun(
             self.flow,
-            sinks=self.sinks.values(),
+            sinks=self._given_sinks,
+            known_sinks=self._known_sinks,
             executor=self._executor,
             dead_letters=self.dead_letter_topic,
             config=self.config,
@@ -333,6 +337,7 @@ class FlowHarness:
             real_programs=self._real_programs,
         )
         run.__enter__()
+        self.sinks = {sink_id: sink for sink_id, sink in self.sinks.items() if sink.payloads} | run.sinks
         self._run, self._failure = run, None
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -21,12 +20,11 @@ from bytewax.run import cli_main
 from drakkar_flow.config.app import settle_app
 from drakkar_flow.config.delivery import RetryConfig
 from drakkar_flow.config.root import DrakkarConfig
-from drakkar_flow.engine.executors import make_executors, program_configs
+from drakkar_flow.engine.executors import program_configs
 from drakkar_flow.engine.life import FlowLife
 from drakkar_flow.engine.terse import app_options, stream_of
 from drakkar_flow.executor.base import Executor
-from drakkar_flow.graph.flow import StreamFlow
-from drakkar_flow.graph.nodes import Execute, Route
+from drakkar_flow.graph.nodes import Execute
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.bus import Bus
@@ -34,18 +32,18 @@ from drakkar_flow.observe.events import Event, HookRan, RecordsFinished
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
 from drakkar_flow.runtime.parts import Parts
-from drakkar_flow.sinks.registry import SPECS
 from drakkar_flow.testing.clock import MOMENT_S, FakeClock
-from drakkar_flow.testing.executor import Program, ScriptedExecutor, Told
+from drakkar_flow.testing.executor import ScriptedExecutor, Told
 from drakkar_flow.testing.log import MemoryLog
 from drakkar_flow.testing.outcome import Outcome
 from drakkar_flow.testing.outlook import Outlook, outstanding
+from drakkar_flow.testing.parts_of import executor_of, real_executor_of, sinks_of
 from drakkar_flow.testing.reader import MemoryReader
 from drakkar_flow.testing.receipts import Receipts, WatchedTrack
 from drakkar_flow.testing.sinks import MemoryDeadLetters, MemorySink
 from drakkar_flow.testing.stillness import Stillness, WatchedBridge, WatchedFlight
 
-__all__ = ["FlowRun", "executor_of", "sinks_of"]
+__all__ = ["FlowRun"]
 
 E = TypeVar("E", bound=Event)
 T = TypeVar("T")
@@ -90,40 +88,56 @@ class FlowRun:
         log: MemoryLog | None = None,
         receipts: Receipts | None = None,
         real_programs: bool = False,
+        known_sinks: dict[str, MemorySink] | None = None,
     ) -> None:
         self.flow = stream_of(flow)
-        self.config = config = settle_app(config or DrakkarConfig(), app_options(self.flow).get("app_model"))
         self.events: list[Event] = []
         self.bugs: list[str] = []
         self.dead_letters = dead_letters or MemoryDeadLetters()
-        self.control = Control(config.drain_timeout_s)
-        self.flight = WatchedFlight(config.runtime.max_in_flight_records, int(config.runtime.max_in_flight_mib * _MIB))
         self.clock = clock
         self._receipts = receipts or Receipts()
         self._track = WatchedTrack(self._receipts)
         self._bus = Bus(lambda event, error: self.bugs.append(f"a listener of {type(event).__name__}: {error!r}"))
         self._bridge = WatchedBridge(self._bug, clock.new_loop if clock is not None else None)
         self._life = FlowLife(self.flow, self._bus, self._bridge, _LOG)
-        hooks = self.flow.hooks
-        self.reader = MemoryReader(
-            values,
-            self.flight,
-            bus=self._bus,
-            hooks=AssignmentHooks(self._bridge, self._bus, hooks.on_assign, hooks.on_revoke, config.drain_timeout_s),
-            partitions=partitions,
-            log=log,
-            beyond=self._track.beyond,
-            metadata_size=config.runtime.commit_metadata_bytes,
-        )
-        if not open_end:
-            self.reader.end()
-        self.sinks = sinks_of(self.flow, config, sinks)
-        executor = _real(self.flow, config, self._bus) if real_programs else executor_of(self.flow, config, executor)
-        self._scripted = executor if isinstance(executor, ScriptedExecutor) else None
-        self._executor = Told(self._scripted, self._bus) if self._scripted is not None else executor
+        self._given_sinks = list(sinks)
+        self._known_sinks = known_sinks if known_sinks is not None else {}
+        self._given_executor = executor
+        self._real_programs = real_programs
+        self._open_end = open_end
+        settled = settle_app(config or DrakkarConfig(), app_options(self.flow).get("app_model"))
+        self._configure(settled, log or MemoryLog(partitions=partitions))
+        self.reader.put(values)
         self._changed = threading.Condition()
         self._ending = self._crashed = False
         self._thread = threading.Thread(target=self._run, name="drakkar-flow-run", daemon=True)
+
+    def _configure(self, config: DrakkarConfig, log: MemoryLog) -> None:
+        """Make what depends on the configuration, again when `on_startup` has changed it."""
+        self.config = config
+        drain_s, runtime, hooks = config.drain_timeout_s, config.runtime, self.flow.hooks
+        self.control = Control(drain_s)
+        self.flight = WatchedFlight(runtime.max_in_flight_records, int(runtime.max_in_flight_mib * _MIB))
+        self.reader = MemoryReader(
+            (),
+            self.flight,
+            bus=self._bus,
+            hooks=AssignmentHooks(self._bridge, self._bus, hooks.on_assign, hooks.on_revoke, drain_s),
+            log=log,
+            beyond=self._track.beyond,
+            metadata_size=runtime.commit_metadata_bytes,
+        )
+        if not self._open_end:
+            self.reader.end()
+        self.sinks = sinks_of(self.flow, config, self._given_sinks, self._known_sinks)
+        executor = (
+            real_executor_of(self.flow, config, self._bus)
+            if self._real_programs
+            else executor_of(self.flow, config, self._given_executor)
+        )
+        self._given_executor = executor
+        self._scripted = executor if isinstance(executor, ScriptedExecutor) else None
+        self._executor = Told(self._scripted, self._bus) if self._scripted is not None else executor
 
     def sink(self, sink_id: str = "kafka-out") -> MemorySink:
         """The sink of that id."""
@@ -154,7 +168,9 @@ class FlowRun:
 
     def _begin(self) -> Dataflow:
         with self._time_passes():
-            self.config = self._life.open(self.config)
+            config = self._life.open(self.config)
+        if config is not self.config:
+            self._configure(config, self.reader.log)
         self._bridge.run(self._watch_loop())
         if self.clock is not None:  # time passes for on_ready, but not for periodic functions that it is followed by
             self.clock.watch(lambda: not any(event.hook == "on_ready" for event in self._of(HookRan)))
@@ -347,36 +363,3 @@ class FlowRun:
             cli_main(self._dataflow, workers_per_process=runtime.workers, epoch_interval=interval)  # type: ignore[no-untyped-call]
         except BaseException as exc:  # whatever ended the engine is what the test has to hear of
             self.bugs.append(repr(exc))
-
-
-def sinks_of(flow: StreamFlow, config: DrakkarConfig, given: Iterable[MemorySink]) -> dict[str, MemorySink]:
-    """The sinks a flow needs: those given, those it names, else those of the configuration, else `kafka-out`."""
-    sinks = {sink.id: sink for sink in given}
-    route = flow.find(Route)
-    if route is not None and route.sinks:
-        wanted = [MemorySink(ref.name, kind=ref.kind) for ref in route.sinks]
-    else:
-        wanted = [MemorySink(name, kind=kind) for kind in SPECS for name in getattr(config.sinks, kind, {})]
-    sinks = {**{sink.id: sink for sink in wanted}, **sinks} or {"kafka-out": MemorySink()}
-    in_code = {ref.id: ref.settings for ref in route.sinks} if route is not None else {}
-    for sink in sinks.values():
-        in_file = getattr(config.sinks, sink.kind, {}).get(sink.name)
-        sink.configured = {**(dict(in_file) if in_file is not None else {}), **in_code.get(sink.id, {})}
-    return sinks
-
-
-def executor_of(flow: StreamFlow, config: DrakkarConfig, given: Executor | None) -> Executor | None:
-    """The executor a flow needs: the given one, else a scripted one; that knows the program and its timeout."""
-    execute: Execute | None = flow.find(Execute)
-    executor = given if given is not None or execute is None else ScriptedExecutor()
-    if isinstance(executor, ScriptedExecutor):
-        configs = program_configs(config, execute)
-        executor.binary = configs[""].binary_path or ""
-        executor.timeout_s = configs[""].task_timeout_seconds
-        executor.programs = {name: Program.of(settings) for name, settings in configs.items()}
-    return executor
-
-
-def _real(flow: StreamFlow, config: DrakkarConfig, bus: Bus) -> Executor | None:
-    execute: Execute | None = flow.find(Execute)
-    return make_executors(program_configs(config, execute, os.environ), bus) if execute is not None else None

@@ -13,6 +13,7 @@ import pytest
 from drakkar_flow.engine.offload import OffloadPool, threads_for
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import Offloaded
+from drakkar_flow.observe.executor_events import HostShortage
 
 pytestmark = pytest.mark.anyio
 
@@ -134,3 +135,23 @@ async def test_closing_waits_for_what_runs_within_its_budget_and_refuses_what_co
 def test_the_pool_has_the_size_of_the_configuration(max_threads: int, max_executors: int, threads: int):
     """0 goes by the executor."""
     assert threads_for(max_threads, max_executors) == threads
+
+
+async def test_f3_calls_wait_for_threads(monkeypatch: pytest.MonkeyPatch):
+    """The host has none left: the call waits, it is told, and the pool stays whole."""
+    pool, _ = pool_of(2)
+    told: list[HostShortage] = []
+    pool._bus.listen(HostShortage, told.append)
+
+    def refuse(_thread: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("threading.Thread.start", refuse)
+        first = asyncio.ensure_future(pool.run("hook", lambda: 1))
+        await until(lambda: told)
+        assert not first.done()
+    assert await first == 1
+    assert await pool.run("hook", lambda: 2) == 2
+    assert (told[0].part, told[0].lacks) == ("offload", "processes")
+    assert await pool.close(5) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +14,8 @@ from pydantic import BaseModel
 
 from drakkar_flow import DrakkarConfig, Handler, StreamFlow
 from drakkar_flow.config.app import settle_app
+from drakkar_flow.config.base import Section
+from drakkar_flow.config.sinks import KafkaSinkConfig
 from drakkar_flow.engine.hooks import RunningHooks
 from drakkar_flow.errors import StartupError
 from drakkar_flow.graph.periodic import periodic
@@ -112,6 +114,87 @@ def test_on_startup_may_assign_to_the_configuration(scene):
     assert (plain, DrakkarConfig().kafka.source_topic) == (DrakkarConfig(), "input-events")
     with pytest.raises(ValueError, match="frozen"):
         config.executor.max_executors = 1  # type: ignore[misc]
+
+
+CHANGES: dict[str, tuple[Callable[[Any], object], Callable[[Any], object], object]] = {
+    "executor.env": (lambda c: c.executor.env.update(X="1"), lambda c: c.executor.env, {"X": "1"}),
+    "executor.env_inherit_deny": (
+        lambda c: c.executor.env_inherit_deny.clear(),
+        lambda c: c.executor.env_inherit_deny,
+        [],
+    ),
+    "executor.retry.retry_on": (
+        lambda c: c.executor.retry.retry_on.append("timeout"),
+        lambda c: c.executor.retry.retry_on,
+        ["timeout"],
+    ),
+    "executor.persistent.args": (
+        lambda c: c.executor.persistent.args.append("-u"),
+        lambda c: c.executor.persistent.args,
+        ["-u"],
+    ),
+    "kafka.client_config": (
+        lambda c: c.kafka.client_config.update({"linger.ms": 5}),
+        lambda c: c.kafka.client_config,
+        {"linger.ms": 5},
+    ),
+    "kafka.source_topics": (lambda c: c.kafka.source_topics.append("t"), lambda c: c.kafka.topics, ("t",)),
+    "sinks.kafka": (
+        lambda c: c.sinks.kafka.update(out=KafkaSinkConfig(topic="t")),
+        lambda c: c.sinks.kafka["out"].topic,
+        "t",
+    ),
+    "a plain sink": (
+        lambda c: c.sinks.kafka.update(out={"topic": "t"}),
+        lambda c: c.sinks.kafka["out"].topic,
+        "t",
+    ),
+    "dlq.client_config": (
+        lambda c: c.dlq.client_config.update({"linger.ms": 5}),
+        lambda c: c.dlq.client_config,
+        {"linger.ms": 5},
+    ),
+    "app": (lambda c: c.app.update(depth=1), lambda c: c.app, {"depth": 1}),
+}
+
+
+@pytest.mark.parametrize("where", CHANGES)
+@pytest.mark.parametrize("given", [{}, {"executor": {"max_executors": 3}, "kafka": {"brokers": "b:1"}}], ids=str)
+def test_f21_a_change_in_place_holds(scene, where, given):
+    """Of every mapping and list, also of those that nobody gave; the loaded configuration stays what it was."""
+    change, look, wanted = CHANGES[where]
+
+    def on_startup(config: DrakkarConfig) -> DrakkarConfig:
+        change(config)
+        return config
+
+    plain = DrakkarConfig(**given)
+    config = scene.of(answering("on_startup", on_startup)).startup(plain)
+    assert look(config) == wanted
+    assert plain == DrakkarConfig(**given)
+
+
+def test_f21_every_mapping_and_list_can_be_changed_in_place(scene):
+    """Whatever section it is in; the values are those of the manual's types."""
+
+    def walk(section: Section, place: str) -> Iterator[tuple[str, Any]]:
+        for name, value in section:
+            if isinstance(value, Section):
+                yield from walk(value, f"{place}{name}.")
+            elif isinstance(value, list) and value:
+                yield f"{place}{name}", value
+
+    def on_startup(config: DrakkarConfig) -> DrakkarConfig:
+        for _, value in walk(config, ""):
+            value.append(value[-1])
+        return config
+
+    before = {place: len(value) for place, value in walk(DrakkarConfig(), "")}
+    config = scene.of(answering("on_startup", on_startup)).startup(DrakkarConfig())
+    after = {place: len(value) for place, value in walk(config, "")}
+    missed = [place for place, count in before.items() if after.get(place, 0) != count + 1]
+    assert before
+    assert missed == []
 
 
 def test_a_handler_has_its_own_settings_from_its_start_on(scene):

@@ -16,6 +16,7 @@ from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.model.task import ExecutorTask
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import Event, TaskFinished, TasksStarted
+from drakkar_flow.observe.executor_events import ExecutorBreakerChanged, HostShortage
 
 
 @pytest.fixture
@@ -42,6 +43,8 @@ async def make_executor(events: list[Event]) -> AsyncIterator[Callable[..., Awai
         bus = Bus()
         bus.listen(TasksStarted, events.append)
         bus.listen(TaskFinished, events.append)
+        bus.listen(HostShortage, events.append)
+        bus.listen(ExecutorBreakerChanged, events.append)
         executor = OneshotExecutor(ExecutorConfig(**{"kill_grace_s": 0.5, "task_timeout_seconds": 20} | config), bus)
         await executor.start()
         made.append(executor)

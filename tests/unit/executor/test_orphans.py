@@ -197,3 +197,22 @@ async def started(bus: Bus) -> OneshotExecutor:
     executor = OneshotExecutor(ExecutorConfig(), bus)
     await executor.start()
     return executor
+
+
+async def test_f3_a_warden_is_started_when_the_host_has_room_for_it(
+    make_executor: Make, sh: Sh, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first attempt finds none: it is told once, programs run all the same, and later there is one."""
+    executor = await make_executor()
+    told: list[Event] = []
+    executor._bus.listen(ExecutorUnguarded, told.append)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("subprocess.Popen", refuse)
+        assert isinstance(await run(executor, sh("true")), ExecutorResult)
+        assert wardens() == []
+    await until(lambda: len(wardens()) == 1)
+    assert len(told) == 1

@@ -36,6 +36,8 @@ OF_EXECUTORS = [
     xev.ChildLogged(child=0, pid=4711, lines=("no licence found",), more=3),
     xev.ExecutorBreakerChanged("open", failures=5, reason="exit code 3"),
     xev.ExecutorUnguarded("the warden ended with -9"),
+    xev.HostShortage("executor", "descriptors", "can't start 'jq': [Errno 24] Too many open files"),
+    xev.HostLimitLow("RLIMIT_NOFILE", allowed=1024, needed=3000, slots=120),
 ]
 
 

@@ -52,6 +52,24 @@ RETRIED = ev.DeliveryRetried("kafka", "out", 3, 1, 0.5, "down")
         ([*READY, xev.ExecutorBreakerChanged("open", 5, "why")], ["executor_unavailable"]),
         ([*READY, xev.ExecutorBreakerChanged("half_open", 5, "why")], ["executor_unavailable"]),
         ([*READY, xev.ExecutorBreakerChanged("open", 5, "why"), xev.ExecutorBreakerChanged("closed", 0, "")], []),
+        (
+            [
+                *READY,
+                xev.ExecutorBreakerChanged("open", 5, "why"),
+                xev.ExecutorBreakerChanged("closed", 0, "", "oneshot"),
+            ],
+            ["executor_unavailable"],
+        ),
+        ([*READY, xev.HostShortage("executor", "descriptors", "why")], ["host_lacks_descriptors"]),
+        (
+            [
+                *READY,
+                xev.HostShortage("executor", "processes", "why"),
+                xev.HostShortage("offload", "processes", "why"),
+                xev.HostShortage("offload", "processes", "", over=True),
+            ],
+            ["host_lacks_processes"],
+        ),
         ([*READY, vitals.Stalled("loop", 5.0)], ["loop_stalled"]),
         ([*READY, vitals.Stalled("partition", 300.0, LANE), vitals.StallEnded("partition", 301.0, LANE)], []),
         ([*READY, RETRIED, ev.StateChanged("draining")], ["draining"]),

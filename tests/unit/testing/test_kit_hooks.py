@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
-from drakkar_flow import ExecutorTask, Handler, KafkaPayload, PrecomputedResult, periodic
+from drakkar_flow import ExecutorTask, Handler, KafkaPayload, PrecomputedResult, StreamFlow, periodic
+from drakkar_flow.config.sinks import KafkaSinkConfig
 from drakkar_flow.errors import StartupError
 from drakkar_flow.testing import FlowHarness
 
@@ -134,3 +136,38 @@ def test_offloaded_work_holds_the_clock():
         kit.send("x")
         kit.wait_for(lambda: kit.values)
         assert handler.told.count("tick") == 0
+
+
+@pytest.mark.parametrize("style", ["handler", "flow"])
+def test_f21_what_on_startup_changes_in_place_counts_in_the_kit_too(style: str, tmp_path: Path):
+    """Environment of real programs, bounds, and sinks that it adds or takes away."""
+
+    def on_startup(config):
+        config.executor.env["X"] = "1"
+        config.executor.binary_path = "/bin/sh"
+        config.runtime.max_in_flight_records = 7
+        config.sinks.kafka["late"] = KafkaSinkConfig(topic="t")
+        del config.sinks.kafka["early"]
+        return config
+
+    def arrange(records, pending):
+        return [ExecutorTask(task_id="t", source_offsets=[r.offset], args=["-c", "echo $X"]) for r in records]
+
+    class Changing(Handler):
+        def on_startup(self, config):
+            return on_startup(config)
+
+        def arrange(self, messages, pending):
+            return arrange(messages, pending)
+
+        def on_task_complete(self, result):
+            return KafkaPayload(data=result.stdout)
+
+    steps = StreamFlow("changing").arrange(arrange).execute().collect(lambda result: KafkaPayload(data=result.stdout))
+    flow = Changing() if style == "handler" else steps.route().with_hooks(on_startup=on_startup)
+    config = {"sinks": {"kafka": {"early": {"topic": "e"}}}}
+    with FlowHarness(flow, config=config, real_programs=True) as kit:
+        kit.send("a")
+        kit.wait_acknowledged()
+        assert [payload.data for payload in kit.deliveries["kafka-late"]] == ["1\n"]
+        assert "kafka-early" not in kit.deliveries

@@ -9,24 +9,29 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import count
 
 from drakkar_flow.config.executor import ProgramConfig
 from drakkar_flow.executor.base import outlast
 from drakkar_flow.executor.confine import confined
 from drakkar_flow.executor.environment import base_environment, find_program, forget_programs
+from drakkar_flow.executor.host_limits import programs_soft_limit, provide_for, release
+from drakkar_flow.executor.host_watch import HostWatch
 from drakkar_flow.executor.orphans import Guard
 from drakkar_flow.executor.persistent.child import Child, ChildLimits, Farewell, Owner
 from drakkar_flow.executor.persistent.process import Spawned, spawn
 from drakkar_flow.executor.spawn import Environment, Spawner
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.breaker import Breaker, BreakerState
+from drakkar_flow.kernel.shortage import shortage_of
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.executor_events import ChildEnded, ChildStarted, ExecutorBreakerChanged
+from drakkar_flow.observe.executor_events import ChildEnded, ChildStarted, ExecutorBreakerChanged, HostLimitLow
 
 __all__ = ["Keepers"]
 
 _EARLY_S = 0.1  # a filter says nothing at its start; one that can't work has ended by then
 _ANY = 1 << 30
+_SHORTAGE = Backoff(initial_s=0.05, max_s=2.0)  # pauses while the host lacks what a child needs
 
 
 class Keepers:
@@ -69,6 +74,10 @@ class Keepers:
         self._spawner = Spawner(self._config.cwd)
         self._spawning = ThreadPoolExecutor(1, thread_name_prefix="spawn")
         self._guard.start()
+        for shortfall in provide_for(self, self.size):
+            self._bus.emit(HostLimitLow(*shortfall[:3], self.size))
+        self._watch = HostWatch(self._bus, "children")
+        self._soft_files = programs_soft_limit()
         self._tasks = [self._loop.create_task(self._keep(number)) for number in range(self.size)]
         await asyncio.wait([self._warm, self._failure], return_when=asyncio.FIRST_COMPLETED)
         if not self._failure.done() and self._settings.protocol == "lines":
@@ -87,6 +96,8 @@ class Keepers:
         self._tasks.clear()
         self._spawning.shutdown()
         self._guard.close()
+        self._watch.close()
+        release(self)
 
     # --- what the pool tells --------------------------------------------------------------------
 
@@ -156,10 +167,12 @@ class Keepers:
 
     async def _one_life(self, number: int, share: float) -> Farewell:
         try:
-            spawned = await self._spawn()
-        except (OSError, ValueError) as exc:
+            spawned = await self._spawn_within_means()
+        except (OSError, ValueError, RuntimeError) as exc:
             forget_programs()
             return Farewell(f"child {number} can't be started: {exc}", failed=True)
+        if spawned is None:
+            return Farewell(f"child {number} was not started: the executor closed", failed=False)
         child = Child(number, self._settings, self._limits, self._owner, share)
         self.children.append(child)
         self._bus.emit(ChildStarted(number, spawned.pid))
@@ -172,10 +185,29 @@ class Keepers:
         self._bus.emit(ChildEnded(number, spawned.pid, farewell.reason, farewell.failed, child.sent, lived_s))
         return farewell
 
+    async def _spawn_within_means(self) -> Spawned | None:
+        """Start a program as soon as the host has what it needs; None when the pool closes before.
+
+        At the start of the flow it is tried for `start_timeout_s`.
+        """
+        until = self._loop.time() + self._settings.start_timeout_s
+        for attempt in count(1):
+            try:
+                return await self._spawn()
+            except (OSError, RuntimeError) as exc:
+                lacks = shortage_of(exc)
+                if not lacks or (not self._warm.done() and self._loop.time() >= until):
+                    raise
+                self._watch.report(lacks, str(exc))
+            await self._pause(_SHORTAGE.delay_s(attempt, random.random))
+            if self._closing:
+                break
+        return None
+
     async def _spawn(self) -> Spawned:
         config, environment = self._config, self._environment
         path = find_program(config.binary_path or "", environment.variables.get("PATH"))
-        path, args = confined(path, self._settings.args, config.limits, config.cwd)
+        path, args = confined(path, self._settings.args, config.limits, config.cwd, self._soft_files)
         return await self._loop.run_in_executor(self._spawning, spawn, self._spawner, path, args, environment)
 
     def _judge(self, ticket: int, farewell: Farewell) -> None:

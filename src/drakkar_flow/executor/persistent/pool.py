@@ -230,7 +230,7 @@ class PersistentExecutor:
         now = time.monotonic()
         self._housekeeping = self._loop.call_later(_HOUSEKEEPING_S, self._keep_house)
         self._keepers.recycle(now)
-        patience_s = self._settings.unavailable_after_s
+        patience_s = self._settings.unavailable_after_s or self._config.unavailable_after_s
         if self._keepers.state == "closed" and any(child.capacity for child in self._children):
             self._served_at = now
         elif patience_s is not None and now - self._served_at >= patience_s:

@@ -29,6 +29,7 @@ HEARD = (
     xev.ChildEnded,
     xev.ChildLogged,
     xev.ExecutorBreakerChanged,
+    xev.HostShortage,
     ev.TaskFellBack,
     ev.TaskFinished,
     ev.TasksCompleted,

@@ -1,0 +1,244 @@
+"""Launch gate: holds tasks whose program can't be started through no fault of theirs, and starts them later.
+
+Two causes, two rules:
+
+* The host lacks something. Held tasks form a line, first come, first served. Only the first one tries: after a pause
+  that doubles, or at once when another program has ended and given back what it used.
+* The configured program or directory is unusable. A circuit breaker opens after a few failures in a row. Then one task
+  after each cool-down probes. A missing program that the task names itself is the task's own failure.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
+
+from drakkar_flow.executor.base import Outcome
+from drakkar_flow.executor.host_watch import HostWatch
+from drakkar_flow.kernel.backoff import Backoff
+from drakkar_flow.kernel.breaker import Breaker, BreakerState
+
+__all__ = ["HeldJob", "Hold", "LaunchGate", "NotStarted", "Refusal"]
+
+FAILURES: Final = 5
+COOLDOWN_S: Final = 1.0
+_BACKOFF: Final = Backoff(initial_s=0.05, max_s=2.0)
+_BUSY_S: Final = 10.0  # a program that a task names itself may be written for so long
+_WOKEN_S: Final = 3600.0  # a wait that somebody else ends
+
+OnStarted = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class NotStarted:
+    """A start that failed through no fault of the task.
+
+    `cause` is `host` (`lacks` names the resource), `program` (the configured program or directory is unusable), or
+    `busy` (the task's own program is being written).
+    """
+
+    reason: str
+    cause: Literal["host", "program", "busy"]
+    lacks: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a held task fails after all."""
+
+    kind: Literal["launch_failure", "unavailable"]
+    reason: str
+
+
+class HeldJob(Protocol):
+    """The task that a gate holds."""
+
+    given_up: bool
+    submitted_at: float
+    is_configured: bool
+    """Whether it runs the configured program."""
+    hold: Hold | None
+
+
+class Hold:
+    """A held task: when it may try again, and what wakes it before."""
+
+    __slots__ = ("not_before", "ticket", "tries", "woken")
+
+    def __init__(self) -> None:
+        self.woken = threading.Event()
+        self.not_before = 0.0
+        self.tries = 0
+        self.ticket: int | None = None
+
+    def nudge(self) -> None:
+        self.not_before = 0.0
+        self.woken.set()
+
+
+class LaunchGate:
+    """Blocks the calling thread until its task may be started; safe to use from many threads.
+
+    `tell(state, failures, reason)` hears when the breaker opens and when it closes, on the thread that caused it. With
+    `patience_s` a held task fails after that many seconds without any program started.
+    """
+
+    def __init__(
+        self, watch: HostWatch, tell: Callable[[BreakerState, int, str], None], patience_s: float | None
+    ) -> None:
+        self.troubled = False
+        """Whether tasks must ask before they are started; read without the lock."""
+        self._watch = watch
+        self._tell = tell
+        self._patience_s = patience_s
+        self._lock = threading.Lock()
+        self._breaker = Breaker(FAILURES, COOLDOWN_S)
+        self._state: BreakerState = "closed"
+        self._line: deque[Hold] = deque()
+        self._holds: set[Hold] = set()
+        self._served_at = 0.0
+        self._reason = ""
+
+    def run(
+        self, job: HeldJob, first: NotStarted | None, attempt: Callable[[OnStarted], Outcome | NotStarted]
+    ) -> Outcome | Refusal | None:
+        """Call `attempt` until it gives an outcome; its argument is to be called as soon as the program runs.
+
+        `first` is a failure that was seen already. Returns None when the job was given up.
+        """
+        hold = job.hold = Hold()
+        self._arrive(hold, first, job)
+        began_at = time.monotonic()
+        try:
+            while (refusal := self._wait(hold, job)) is None and not job.given_up:
+                outcome = attempt(lambda: self._started(hold, job))
+                if not isinstance(outcome, NotStarted):
+                    return outcome
+                if outcome.cause == "busy" and time.monotonic() - began_at > _BUSY_S:
+                    return Refusal("launch_failure", outcome.reason)
+                self._failed(hold, job, outcome)
+            return refusal
+        finally:
+            job.hold = None
+            self._leave(hold)
+
+    def freed(self) -> None:
+        """A program has ended and given back what it used: the first in the line tries at once."""
+        with self._lock:
+            if self._line:
+                self._line[0].nudge()
+
+    @staticmethod
+    def wake(job: HeldJob) -> None:
+        """Let a job that was given up leave."""
+        if (hold := job.hold) is not None:
+            hold.woken.set()
+
+    # --- on the thread of a held job ------------------------------------------------------------
+
+    def _arrive(self, hold: Hold, first: NotStarted | None, job: HeldJob) -> None:
+        with self._lock:
+            if not self.troubled:
+                self.troubled = True
+                self._served_at = time.monotonic()
+            self._holds.add(hold)
+            if self._line and first is None:
+                self._line.append(hold)
+        if first is not None:
+            self._failed(hold, job, first)
+
+    def _wait(self, hold: Hold, job: HeldJob) -> Refusal | None:
+        """Wait until the job may try, is given up, or has run out of patience: then why it fails."""
+        while True:
+            hold.woken.clear()
+            if job.given_up:
+                return None
+            now = time.monotonic()
+            patience_s = _WOKEN_S
+            if self._patience_s is not None:
+                patience_s = max(job.submitted_at, self._served_at) + self._patience_s - now
+                if patience_s <= 0:
+                    reason = f"no program could be started for {self._patience_s:g} s: {self._reason}"
+                    return Refusal("unavailable", reason)
+            with self._lock:
+                wait_s = self._wait_s(hold, job, now)
+            if wait_s <= 0:
+                return None
+            hold.woken.wait(min(wait_s, patience_s))
+
+    def _wait_s(self, hold: Hold, job: HeldJob, now: float) -> float:
+        if hold in self._line and self._line[0] is not hold:
+            return _WOKEN_S
+        if hold.not_before > now:
+            return hold.not_before - now
+        if job.is_configured and hold.ticket is None:
+            hold.ticket = self._breaker.admit(now)
+            if hold.ticket is None:
+                self._step_out(hold)
+                return _WOKEN_S if (retry_at := self._breaker.retry_at) is None else max(retry_at - now, 0.001)
+            self._note_state(self._reason)
+        return 0.0
+
+    def _started(self, hold: Hold, job: HeldJob) -> None:
+        with self._lock:
+            self._served_at = time.monotonic()
+            self._step_out(hold)
+            if job.is_configured:
+                self._breaker.succeed(hold.ticket)
+                hold.ticket = None
+                self._note_state("a program was started")
+
+    def _failed(self, hold: Hold, job: HeldJob, failure: NotStarted) -> None:
+        with self._lock:
+            now = time.monotonic()
+            self._reason = failure.reason
+            hold.tries += 1
+            hold.not_before = now + _BACKOFF.delay_s(hold.tries, random.random)
+            if failure.cause == "host":
+                self._watch.report(failure.lacks, failure.reason)
+                if hold not in self._line:
+                    self._line.append(hold)
+            else:
+                self._step_out(hold)
+            if failure.cause == "program":
+                job.is_configured = True  # the directory is the configuration's, whoever named the program
+                self._breaker.fail(hold.ticket if hold.ticket is not None else self._breaker.admit(now), now)
+            else:
+                self._breaker.release(hold.ticket)
+            hold.ticket = None
+            self._note_state(failure.reason)
+
+    def _leave(self, hold: Hold) -> None:
+        with self._lock:
+            self._step_out(hold)
+            self._breaker.release(hold.ticket)
+            self._note_state(self._reason)
+            self._holds.discard(hold)
+            self.troubled = bool(self._holds) or self._breaker.failures > 0
+
+    # --- under the lock -------------------------------------------------------------------------
+
+    def _step_out(self, hold: Hold) -> None:
+        """Leave the line; the next one tries at once where this one stood first."""
+        if hold in self._line:
+            was_first = self._line[0] is hold
+            self._line.remove(hold)
+            if was_first and self._line:
+                self._line[0].nudge()
+
+    def _note_state(self, reason: str) -> None:
+        state = self._breaker.state
+        if state == self._state:
+            return
+        if "closed" in (state, self._state):  # not each probe in between
+            self._tell(state, self._breaker.failures, reason)
+        self._state = state
+        for hold in self._holds:
+            if state == "closed":
+                hold.not_before = 0.0
+            hold.woken.set()
