@@ -208,7 +208,7 @@ class Lifecycle:
 
     def _configure_logging(self) -> LoggingHandle:
         lost = partial(self._bus.emit, LogLineLost())
-        return configure_logging(**self._logging_settings(), redact=self.config.redactor, on_lost=lost)
+        return configure_logging(**self._logging_settings(), on_lost=lost)
 
     def _logging_settings(self) -> dict[str, Any]:
         config = self.config
@@ -222,6 +222,7 @@ class Lifecycle:
             "service_version": __version__,
             "fields": config.logging.fields,
             "levels": config.logging.levels,
+            "redact": config.redactor,
         }
 
     def _serve_metrics(self) -> None:
