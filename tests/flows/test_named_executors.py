@@ -27,8 +27,8 @@ from drakkar_flow.graph.nodes import Execute
 from drakkar_flow.observe.attempts import TaskFailed, TaskRetried
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import TaskFellBack, TaskFinished, TasksCompleted
-from drakkar_flow.observe.executor_events import ExecutorBreakerChanged
-from drakkar_flow.observe.health import Health
+from drakkar_flow.observe.executor_events import ExecutorBreakerChanged, HostShortage
+from drakkar_flow.observe.health import Health, readiness
 from drakkar_flow.observe.metrics import Metrics
 from drakkar_flow.runtime.steps.waits import waits_of
 from drakkar_flow.runtime.steps.windows import WindowRun
@@ -277,7 +277,7 @@ def test_n6_metrics_have_the_name_as_a_label_and_the_default_one_has_none():
     for name in ("", "sha"):
         bus.emit(TaskFinished("failed", "timeout", 1.0, 0.1, 0.01, executor_name=name))
         bus.emit(TasksCompleted((1.0, 2.0), (0.0, 0.0), name))
-        bus.emit(ExecutorBreakerChanged("open", 5, "x", name))
+        bus.emit(ExecutorBreakerChanged("open", 5, "x", executor_name=name))
     for more in ({}, {"executor": "sha"}):
         value = registry.get_sample_value
         assert value("drakkar_executor_tasks_total", {"status": "completed", **more}) == 2
@@ -291,13 +291,12 @@ def test_n6_the_worker_is_ready_when_every_executor_is():
     """One that is back does not hide another that is not."""
     health, bus = Health(), Bus()
     health.listen(bus)
-    bus.emit(ExecutorBreakerChanged("open", 5, "x", "a"))
-    bus.emit(ExecutorBreakerChanged("open", 5, "x", "b"))
-    bus.emit(ExecutorBreakerChanged("closed", 0, "x", "a"))
-    assert not health.snapshot.executor_available
-    assert health.snapshot.unavailable_executors == {"b"}
-    bus.emit(ExecutorBreakerChanged("closed", 0, "x", "b"))
-    assert health.snapshot.executor_available
+    bus.emit(ExecutorBreakerChanged("open", 5, "x", "oneshot", "a"))
+    bus.emit(ExecutorBreakerChanged("open", 5, "x", "oneshot", "b"))
+    bus.emit(ExecutorBreakerChanged("closed", 0, "x", "oneshot", "a"))
+    assert health.snapshot.unavailable == {("b", "oneshot"): "x"}
+    bus.emit(ExecutorBreakerChanged("closed", 0, "x", "oneshot", "b"))
+    assert health.snapshot.unavailable == {}
 
 
 @pytest.mark.parametrize("name", ["default", "a b", "a.b", ""])
@@ -305,3 +304,29 @@ def test_n6_names_that_can_not_be_are_refused(name: str):
     """Where they stand."""
     with pytest.raises(ConfigError, match="executors"):
         from_mapping({"executors": {name: {}}})
+
+
+def test_the_host_shortage_of_one_executor_is_not_over_with_that_of_another():
+    """The gauge has no executor among its labels: it is 1 while any of them lacks it."""
+    bus, metrics = Bus(), Metrics(CollectorRegistry())
+    metrics.listen(bus)
+    labels = {"part": "executor", "lacks": "processes"}
+    for name, over, value in (("", False, 1), ("b", False, 1), ("", True, 1), ("b", True, 0)):
+        bus.emit(HostShortage("executor", "processes", "why", over=over, executor_name=name))
+        assert metrics.registry.get_sample_value("drakkar_host_shortage", labels) == value
+
+
+def test_the_details_of_readiness_name_the_executor():
+    """Two of them may lack the same."""
+    health, bus = Health(), Bus()
+    health.listen(bus)
+    for name in ("", "b", "c"):
+        bus.emit(ExecutorBreakerChanged("open", 5, "can't start 'jq'", "oneshot", name))
+    bus.emit(HostShortage("executor", "memory", "ENOMEM", executor_name="b"))
+    _, answer = readiness(health.snapshot)
+    assert answer["details"] == [
+        "can't start 'jq'",
+        "executor b: can't start 'jq'",
+        "executor c: can't start 'jq'",
+        "executor b: ENOMEM",
+    ]

@@ -100,6 +100,7 @@ class Lifecycle:
         self._handlers = SignalHandlers()
         self._signals = 0
         self._started = False
+        self._ending = False
 
     # --- start ----------------------------------------------------------------------------------
 
@@ -208,7 +209,7 @@ class Lifecycle:
 
     def _configure_logging(self) -> LoggingHandle:
         lost = partial(self._bus.emit, LogLineLost())
-        return configure_logging(**self._logging_settings(), redact=self.config.redactor, on_lost=lost)
+        return configure_logging(**self._logging_settings(), on_lost=lost)
 
     def _logging_settings(self) -> dict[str, Any]:
         config = self.config
@@ -222,6 +223,7 @@ class Lifecycle:
             "service_version": __version__,
             "fields": config.logging.fields,
             "levels": config.logging.levels,
+            "redact": config.redactor,
         }
 
     def _serve_metrics(self) -> None:
@@ -273,7 +275,8 @@ class Lifecycle:
         self._signals += 1
         if self._signals > 1:
             os._exit(EXIT_ABORTED)
-        raise StoppedEarly
+        if not self._ending:  # else the start has failed: what it opened is closed, and why it failed is kept
+            raise StoppedEarly
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._signals += 1
@@ -305,6 +308,7 @@ class Lifecycle:
         self._life.disown(forks.end_child)
 
     def _close(self, error: str) -> None:
+        self._ending = True
         if self._watchdog is not None:
             self._watchdog.close()
         if self._life.close(error):

@@ -142,6 +142,13 @@ class Redactor:
             text = self._known.sub(MASK, text)
         return mask(text)
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both mask the same."""
+        return isinstance(other, Redactor) and self._secrets == other._secrets
+
+    def __hash__(self) -> int:
+        return hash(self._secrets)
+
     def is_secret(self, value: str) -> bool:
         """Whether the value is a known secret or holds what looks like a credential."""
         return value.strip() in self._secrets or has_credential(value)

@@ -35,7 +35,7 @@ def named(
 
 def child_started(e: xev.ChildStarted) -> Line:
     """The line of this event."""
-    return Line("debug", "executor_child_started", {**named(e), "child": e.child, "child_pid": e.pid}, key=())
+    return Line("debug", "executor_child_started", {**named(e), "child": e.child, "child_pid": e.pid}, key=(e.executor_name,))
 
 
 def child_ended(e: xev.ChildEnded) -> Line:
@@ -44,9 +44,9 @@ def child_ended(e: xev.ChildEnded) -> Line:
     fields |= {"requests": e.requests, "reason": e.reason}
     fields["lived_s"] = round(e.lived_s, 3)
     if not e.failed:
-        return Line("info", "executor_child_ended", fields, key=())
+        return Line("info", "executor_child_ended", fields, key=(e.executor_name,))
     expect = "what it had failed with this reason; another is started after a pause"
-    return Line("warning", "executor_child_failed", fields, expect, (), cause_of(e.reason))
+    return Line("warning", "executor_child_failed", fields, expect, (e.executor_name,), cause_of(e.reason))
 
 
 def child_logged(e: xev.ChildLogged) -> Line:
@@ -63,17 +63,17 @@ def breaker(e: xev.ExecutorBreakerChanged) -> Line:
     if e.state == "open":
         what = "child" if e.executor == "persistent" else "program"
         expect = f"no {what} is started but one now and then to see whether it works; tasks wait, or fall back"
-        return Line("error", "executor_breaker_open", fields, expect, (e.executor,), cause_of(e.reason))
-    return Line("info", f"executor_breaker_{e.state}", fields, key=(e.executor,))
+        return Line("error", "executor_breaker_open", fields, expect, (e.executor_name, e.executor), cause_of(e.reason))
+    return Line("info", f"executor_breaker_{e.state}", fields, key=(e.executor_name, e.executor))
 
 
 def host_shortage(e: xev.HostShortage) -> Line:
     """The line of this event."""
     fields = {**named(e), "part": e.part, "lacks": e.lacks}
     if e.over:
-        return Line("info", "host_shortage_over", fields, key=(e.part, e.lacks))
+        return Line("info", "host_shortage_over", fields, key=(e.executor_name, e.part, e.lacks))
     expect = "no task fails by it: starts are tried again with growing pauses until the host has what they need"
-    return Line("warning", "host_shortage", {**fields, "reason": e.reason}, expect, (e.part, e.lacks))
+    return Line("warning", "host_shortage", {**fields, "reason": e.reason}, expect, (e.executor_name, e.part, e.lacks))
 
 
 def host_limit_low(e: xev.HostLimitLow) -> Line:

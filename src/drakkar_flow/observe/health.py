@@ -71,7 +71,8 @@ def readiness(health: HealthSnapshot) -> Answer:
     """
     found = reasons(health)
     answer: dict[str, object] = {"status": "not_ready" if found else "ready", "reasons": found}
-    if details := list(dict.fromkeys([*health.unavailable.values(), *health.shortages.values()])):
+    troubles = (*health.unavailable.items(), *health.shortages.items())
+    if details := list(dict.fromkeys(f"executor {key[0]}: {why}" if key[0] else why for key, why in troubles)):
         answer["details"] = details
     return (503 if found else 200), answer
 

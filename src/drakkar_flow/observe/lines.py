@@ -166,12 +166,12 @@ def _task_retried(e: attempts.TaskRetried) -> Line:
 
 def _task_fell_back(e: ev.TaskFellBack) -> Line:
     fields = {"task_id": e.task_id, **named(e), "offsets": list(e.offsets), "reason": e.reason}
-    return Line("warning", "executor_task_fell_back", fields, "it runs as a process of its own", (), cause_of(e.reason))
+    return Line("warning", "executor_task_fell_back", fields, "it runs as a process of its own", (e.executor_name,), cause_of(e.reason))
 
 
 def _unguarded(e: xev.ExecutorUnguarded) -> Line:
     expect = "everything goes on; should this process be killed, its programs run to their end"
-    return Line("warning", "executor_unguarded", {"reason": e.reason}, expect)
+    return Line("warning", "executor_unguarded", {**named(e), "reason": e.reason}, expect)
 
 
 _WHERE_ANSWERED = "its records take the flow's failure route, see records_failed"

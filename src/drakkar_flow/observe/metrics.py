@@ -63,6 +63,7 @@ class Metrics:
         self._counters: dict[str, PlainCounter] = {}
         self._gauges: dict[str, Gauge] = {}
         self._breaker_states: dict[str, dict[str, float]] = {}
+        self._shortages: dict[tuple[str, str], set[str]] = {}  # the executors, by part and resource
         self._histograms: dict[str, BulkHistogram] = {}
         for name, spec in METRICS.items():
             if name not in self._runtime.names:
@@ -251,7 +252,9 @@ class Metrics:
         self._breakers.set(_of(event), max(known.values()))
 
     def _on_host_shortage(self, event: xev.HostShortage) -> None:
-        self._gauges["host_shortage"].labels(event.part, event.lacks).set(not event.over)
+        executors = self._shortages.setdefault((event.part, event.lacks), set())
+        (executors.discard if event.over else executors.add)(event.executor_name)
+        self._gauges["host_shortage"].labels(event.part, event.lacks).set(bool(executors))
 
     def _on_hook_ran(self, event: ev.HookRan) -> None:
         if event.duration_s is not None:

@@ -81,8 +81,11 @@ class Flight:
         return self.size >= self._max_size
 
     def charge(self, record: Record, size: int) -> None:
-        """Count `size` bytes that were made of an unfinished record; they leave the flight when it does."""
-        if size <= 0:
+        """Count `size` bytes that were made of an unfinished record; they leave the flight when it does.
+
+        A negative `size` takes back what was counted and is not kept.
+        """
+        if not size:
             return
         with self._changed:
             if record.held is None:

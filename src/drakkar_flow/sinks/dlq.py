@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from copy import copy
+from os import PathLike, fspath
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -13,9 +15,12 @@ from drakkar_flow.kernel.redaction import mask
 from drakkar_flow.model.outcome import Failure
 from drakkar_flow.sinks.kafka_client import TooLarge, producer_config
 from drakkar_flow.sinks.letters import MINIMAL, Letter, dead_letter_messages
+from drakkar_flow.sinks.plain import text_of
 from drakkar_flow.sinks.producer import KafkaWriter
 
 __all__ = ["DeadLetterQueue", "redacted"]
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 SMALLER_BYTES = (64 * 1024, 0, MINIMAL)
 """The values that a letter is cut to, one after the other, when the broker finds it too large."""
@@ -114,10 +119,9 @@ def redacted(failure: Failure, redact: Callable[[str], str]) -> Failure:
     """
     error = failure.task
     if error is not None:
-        task = msgspec.structs.replace(error.task, args=_masked(error.task.args, redact))
-        error = msgspec.structs.replace(
+        error = _changed(
             error,
-            task=task,
+            task=_changed(error.task, args=_masked(error.task.args, redact)),
             stderr=_masked(error.stderr, redact),
             exception=_masked(error.exception, redact),
             command=_masked(error.command, redact),
@@ -135,8 +139,24 @@ def _safely_redacted(failure: Failure, redact: Callable[[str], str]) -> Failure:
         )
 
 
+def _changed(struct: S, **fields: Any) -> S:
+    """A copy with other fields; they are not checked, for a handler may have set anything."""
+    struct = copy(struct)
+    for name, value in fields.items():
+        setattr(struct, name, value)
+    return struct
+
+
 def _masked(value: Any, redact: Callable[[str], str]) -> Any:
-    """A text, or the texts of a list, redacted; what a handler made otherwise stays as it is."""
-    if isinstance(value, list):
-        return [_masked(each, redact) for each in value]
-    return redact(value) if isinstance(value, str) else value
+    """A text, or the texts in a collection, redacted; bytes and paths with a secret become text."""
+    match value:
+        case str():
+            return redact(value)
+        case bytes() | bytearray() | PathLike():
+            text = text_of(value if isinstance(value, bytes | bytearray) else fspath(value))
+            return value if (safe := redact(text)) == text else safe
+        case list() | tuple() | set() | frozenset():
+            return [_masked(each, redact) for each in value]
+        case dict():
+            return {_masked(key, redact): _masked(each, redact) for key, each in value.items()}
+    return value

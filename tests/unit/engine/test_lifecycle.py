@@ -15,7 +15,7 @@ from drakkar_flow import KafkaSink, StreamFlow
 from drakkar_flow.config.load import from_mapping
 from drakkar_flow.engine import lifecycle
 from drakkar_flow.engine.lifecycle import Lifecycle
-from drakkar_flow.errors import ConfigError
+from drakkar_flow.errors import ConfigError, Problem
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.commit import CommitSink
@@ -169,3 +169,23 @@ def test_f2_a_flow_that_has_failed_is_not_ready_while_it_drains(life: Lifecycle)
     assert life._readyz() == (200, {"status": "ready", "reasons": []})
     life.fail("the consumer can't go on")
     assert life._readyz() == (503, {"status": "not_ready", "reasons": ["failed"]})
+
+
+def test_sigterm_does_not_interrupt_the_end_of_a_start_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was opened is closed all the same, and the error is not lost."""
+    life = Lifecycle(StreamFlow("f"), from_mapping({}), own_logging=False, own_signals=True)
+    closed: list[str] = []
+
+    def start() -> None:
+        raise ConfigError([Problem("executor", "is wrong")])
+
+    def close(error: str) -> bool:
+        signal.raise_signal(signal.SIGTERM)
+        closed.append(error)
+        return True
+
+    monkeypatch.setattr(life, "_start", start)
+    monkeypatch.setattr(life._life, "close", close)
+    with pytest.raises(ConfigError):
+        life.start()
+    assert len(closed) == 1

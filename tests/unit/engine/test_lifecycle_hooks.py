@@ -147,3 +147,21 @@ def test_a_remark_about_the_handler_is_logged_at_the_start(connected: list[Parts
     with pytest.raises(StartupError):
         life_of(Both(), tmp_path).start()
     assert "collect is never called" in (tmp_path / "first.log").read_text()
+
+
+def test_a_secret_that_on_startup_gives_is_in_no_line(connected: list[Parts], tmp_path: Path):
+    """Though it changes nothing about logging itself."""
+
+    class Fetching(Resting):
+        async def on_startup(self, config):
+            return config.replaced(app={"password": "hunter2-vault"})
+
+        async def on_ready(self, config, db_pool):
+            structlog.get_logger("user").info("logged in with hunter2-vault")
+            raise Stop
+
+    with pytest.raises(StartupError):
+        life_of(Fetching(), tmp_path).start()
+    text = (tmp_path / "first.log").read_text()
+    assert "logged in with" in text
+    assert "hunter2-vault" not in text

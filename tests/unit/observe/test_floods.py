@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from drakkar_flow.model.task import ExecutorError, ExecutorTask
 from drakkar_flow.observe import attempts
 from drakkar_flow.observe import events as ev
+from drakkar_flow.observe import executor_events as xev
 from support.log_lines import LogScene
 
 LANE = ("in", 3)
@@ -82,3 +85,22 @@ def test_n3_records_failed_has_the_cause_of_its_task(scene: LogScene) -> None:
     scene.bus.emit(ev.RecordsFailed("task", "collect", LANE, 1, "task t failed", "l", cause="grep: exit code 2"))
     scene.bus.emit(ev.RecordsFailed("decode", "decode", LANE, 1, "no JSON at line 7", "l"))
     assert [line["cause"] for line in scene.lines] == ["grep: exit code 2", "no JSON at line #"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda name: xev.ExecutorBreakerChanged("open", 5, "no program", "oneshot", name),
+        lambda name: xev.ExecutorBreakerChanged("closed", 0, "", "oneshot", name),
+        lambda name: xev.HostShortage("executor", "processes", "EAGAIN", executor_name=name),
+        lambda name: xev.HostShortage("executor", "processes", "", over=True, executor_name=name),
+        lambda name: xev.HostLimitLow("RLIMIT_NOFILE", 256, 500, 3, name),
+        lambda name: xev.ChildStarted(0, 17, name),
+        lambda name: xev.ChildEnded(0, 17, "exit code 3", failed=True, requests=1, lived_s=1.0, executor_name=name),
+    ],
+)
+def test_each_executor_has_its_share_of_lines(scene: LogScene, make: Callable[[str], ev.Event]) -> None:
+    """The trouble of one does not hide the same trouble of another."""
+    for name in ("", "a", "b", "c"):
+        scene.bus.emit(make(name))
+    assert [line.get("executor_name", "") for line in scene.lines] == ["", "a", "b", "c"]

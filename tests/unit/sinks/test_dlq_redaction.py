@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.model.outcome import Failure, FailureKind
 from drakkar_flow.model.task import ExecutorError, ExecutorTask
@@ -23,3 +25,15 @@ def test_a_letter_tells_of_a_failure_without_its_secrets():
     assert "s3cret-1" not in text
     assert "********" in text
     assert (failure.error, error.stderr, task.args[1][-11:]) == ("s3cret-1", "no login with s3cret-1", "s3cret-1@db")
+
+
+@pytest.mark.parametrize("args", [("s3cret-1",), [b"s3cret-1"], {"--login": "s3cret-1"}, "s3cret-1", [["s3cret-1"]]])
+def test_arguments_of_another_type_are_redacted_too(args: object):
+    """A task with such arguments is refused, and its letter shows them."""
+    task = ExecutorTask(task_id="t", source_offsets=[1])
+    task.args = args
+    error = ExecutorError(task=task, kind="launch_failure", exception="arguments are texts")
+    failure = Failure(kind=FailureKind.TASK, stage="collect", error="arguments are texts", holds=(), task=error)
+    (letter,) = dead_letter_messages(redacted(failure, CONFIG.redactor), 0.0)
+    assert "drakkar.task" in str(letter)
+    assert "s3cret-1" not in str(letter)

@@ -125,7 +125,7 @@ class ExecuteWorker(Worker):
                 answered.append(item)
                 continue
             run: TaskRun = item
-            self._charge(run, run.task.stdin)
+            self._charge(run, _size_of(run.task.stdin))
             if run.task.precomputed is not None:
                 count += 1
                 if (line is None or line.is_free(run)) and self._is_given(run):
@@ -187,11 +187,16 @@ class ExecuteWorker(Worker):
         run.end(Ending.SUCCEEDED, result=outcome)
         return True
 
-    def _charge(self, run: TaskRun, *texts: str | bytes | None) -> None:
-        """Count what a task reads or wrote against the budget of bytes in flight; hooks may have set anything."""
-        size = sum([len(text) for text in texts if isinstance(text, str | bytes)])
+    def _charge(self, run: TaskRun, size: int) -> None:
+        """Count what a task reads or wrote against the budget of bytes in flight."""
         if size >= LARGE:
             self._flight.charge(run.lead, size)
+
+    def _drop_attempt(self, run: TaskRun) -> None:
+        """Forget an attempt that is followed by another: nothing runs, and what it wrote is not kept."""
+        run.running = None
+        if run.output_size >= LARGE:
+            self._flight.charge(run.lead, -run.output_size)
 
     def _submit(self, run: TaskRun) -> None:
         if self._gate.closed and run.task.precomputed is None:
@@ -224,13 +229,15 @@ class ExecuteWorker(Worker):
         if outcome is None:  # the executor closes: the offset must stay
             self._finish(run.end(Ending.FENCED))
             return
-        self._charge(run, outcome.stdout, outcome.stderr, outcome.raw_stdout, outcome.raw_stderr)
+        run.output_size = _size_of(outcome.stdout, outcome.stderr, outcome.raw_stdout, outcome.raw_stderr)
+        self._charge(run, run.output_size)
         if isinstance(outcome, ExecutorResult):
             if (program := run.program) not in self.proof.works:
                 self.proof.add(program)
             self._finish(run.end(Ending.SUCCEEDED, result=outcome))
         elif _was_interrupted(outcome) and run.interruptions < _INTERRUPTIONS:
             run.interruptions += 1
+            self._drop_attempt(run)
             self._submit(run)
         else:
             outcome.attempt = run.retries + 1
@@ -249,7 +256,7 @@ class ExecuteWorker(Worker):
         if pause_s is None:
             return False
         run.retries += 1
-        run.running = None
+        self._drop_attempt(run)
         self._bus.emit(TaskRetried(run.task.task_id, run.retries, pause_s, run.about))
         self._parking.park(pause_s, len(run.groups), partial(self._submit, run))
         return True
@@ -307,6 +314,11 @@ class ExecuteWorker(Worker):
         else:
             for heir in heirs:
                 self._submit(heir)
+
+
+def _size_of(*texts: str | bytes | None) -> int:
+    """The length of texts; hooks may have set anything."""
+    return sum([len(text) for text in texts if isinstance(text, str | bytes)])
 
 
 def _offset_of(run: TaskRun) -> int:

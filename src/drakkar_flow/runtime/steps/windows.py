@@ -92,6 +92,8 @@ class TaskRun(msgspec.Struct, eq=False):
     """While the executor has it."""
     interruptions: int = 0
     """Runs that did not count, for Ctrl-C ended them before they began."""
+    output_size: int = 0
+    """Bytes that its last attempt wrote."""
     mark: int | None = None
     """How often its program had been noted to work when it failed."""
     decided_by: str = ""

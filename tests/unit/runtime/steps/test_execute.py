@@ -15,12 +15,13 @@ from drakkar_flow.model.record import Record
 from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorTask
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.memory import MemoryGate
 from drakkar_flow.runtime.steps.execute import ExecuteSettings, ExecuteWorker
 from drakkar_flow.runtime.steps.parking import Parking
 from drakkar_flow.runtime.steps.pending import PendingTasks
 from drakkar_flow.runtime.steps.waits import Wait, waits_of
 from drakkar_flow.runtime.steps.windows import Ending, TaskRun, WindowRun
-from drakkar_flow.testing import ScriptedExecutor
+from drakkar_flow.testing import Answer, ScriptedExecutor
 from support.gates import open_gate
 from support.loop import LoopBridge
 
@@ -155,3 +156,32 @@ async def test_a_program_that_always_ends_by_sigint_fails_in_the_end():
     await turns()
     assert run.ending is Ending.SKIPPED
     assert len(executor.started) == 4
+
+
+async def test_a_program_that_ctrl_c_killed_runs_again_though_the_budget_of_bytes_is_spent():
+    """Its first run is over, so nothing moves by itself: the memory gate lets it go on."""
+    window, run = one_run(stdin="x" * 100_000)
+    outcomes: Any = iter([ExecutorError(task=run.task, kind="signal", exit_code=-2, signal=2), "fine"])
+    executor = ScriptedExecutor(lambda _task: next(outcomes))
+    flight = Flight(9, 9)
+    steps: list[ExecuteWorker] = []
+    gate = MemoryGate(LoopBridge(), flight, steps)
+    settings = ExecuteSettings(retries(0), None, ErrorAction.SKIP)
+    parking = Parking(LoopBridge(), flight, limit=5)
+    worker = ExecuteWorker(LoopBridge(), Bus(), flight, gate, PendingTasks(), parking, executor, settings)
+    steps.append(worker)
+    worker.submit([[window, run]])
+    await until(lambda: run.ending is not None)
+    assert executor.started == ["t", "t"]
+
+
+async def test_only_the_last_attempts_output_counts_against_the_budget_of_bytes():
+    """What a failed attempt wrote is dropped before the next one."""
+    window, run = one_run()
+    flight = Flight(9, 1 << 30)
+    executor = ScriptedExecutor({"t": Answer(stdout="x" * 100_000, exit_code=1)})
+    worker = worker_of(executor, ExecuteSettings(retries(2), None, ErrorAction.RETRY), flight=flight)
+    worker.submit([[window, run]])
+    await until(lambda: run.ending is not None)
+    assert len(executor.started) == 3
+    assert flight.size == 100_000
