@@ -67,6 +67,7 @@ class FlowRun:
     Whoever leaves the `with` block without `finish` abandons the flow. `bugs` has what broke in the
     library itself; if anything did, the test fails.
 
+    >>> from drakkar_flow import StreamFlow
     >>> with FlowRun(StreamFlow("echo").decode(str).route(), open_end=True) as run:
     ...     run.reader.put(["hello"])
     ...     run.wait_until(lambda: run.sink().values)
