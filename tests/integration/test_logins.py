@@ -22,9 +22,9 @@ from support.until import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-PLAIN = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_joe="right";'
+PLAIN = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_joe="r1ght";'
 TOKENS = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;"
-JOE = {"protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN", "sasl_username": "joe", "sasl_password": "right"}
+JOE = {"protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN", "sasl_username": "joe", "sasl_password": "r1ght"}
 OAUTH = {"protocol": "SASL_PLAINTEXT", "sasl_mechanism": "OAUTHBEARER"}
 
 CALLBACK = """
