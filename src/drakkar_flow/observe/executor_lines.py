@@ -36,7 +36,9 @@ def named(
 
 def child_started(e: xev.ChildStarted) -> Line:
     """The line of this event."""
-    return Line("debug", "executor_child_started", {**named(e), "child": e.child, "child_pid": e.pid}, key=(e.executor_name,))
+    return Line(
+        "debug", "executor_child_started", {**named(e), "child": e.child, "child_pid": e.pid}, key=(e.executor_name,)
+    )
 
 
 def child_ended(e: xev.ChildEnded) -> Line:

@@ -387,19 +387,3 @@ def test_a_handler_runs_in_one_flow_at_a_time(scene):
 def test_a_timeline_is_accepted_and_not_kept():
     """Handlers of py-drakkar 2.4 may tell of their timeline: nothing comes of it, nothing fails."""
     assert Handler().timeline_event("phase", "began", ts=1.0, values={"a": 1}) is None
-
-
-def test_variables_that_held_secrets_are_known_whatever_on_startup_returns(scene: Scene) -> None:
-    """A configuration that it makes anew does not know where its secrets were read."""
-
-    class Renewing(Handler[Any, Any]):
-        async def arrange(self, messages: Any, pending: Any) -> Any:
-            return []
-
-        async def on_startup(self, config: DrakkarConfig) -> DrakkarConfig:
-            return DrakkarConfig(executor={"max_executors": 5})
-
-    config = DrakkarConfig().noted((), None, {"LOGIN": "hunter2"})
-    changed = scene.of(Renewing()).startup(config)
-    assert changed.executor.max_executors == 5
-    assert changed.withheld_variables({"LOGIN": "another", "HOME": "/"}) == ["LOGIN"]
