@@ -81,7 +81,7 @@ class Problem:
 
 
 class ProblemsError(DrakkarFlowError):
-    """Carries every problem found, so that a user mends them in one go.
+    """Carries every problem found, so that a user fixes them in one go.
 
     `exit_code` is what a command that ends because of this error returns.
     """

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from drakkar_flow import DeliveryAction, DrakkarConfig, StreamFlow
+from drakkar_flow import DeliveryAction, DrakkarConfig, KafkaSink, StreamFlow
 from drakkar_flow.config.delivery import RetryConfig
 from drakkar_flow.errors import BatchFailed, RetryAfter, SinkError, SinkRejected
 from drakkar_flow.graph.nodes import SinkRef
@@ -142,3 +142,16 @@ def test_a_refused_payload_asks_for_no_pause():
     outcome = run_flow(flow(), [1, 2], sinks=[sink(script=script, max_batch=9)])
     assert outcome.of(DeliveryRetried)[0].delay_s <= 0.001
     assert outcome.values == [2]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_letters_in_memory_show_what_the_workers_letters_show(wanted: bool) -> None:
+    """Secrets are masked, and what the target answered is there by dlq.include_server_detail."""
+    error = SinkRejected("refused, with token=abc-123", detail="Key (id)=(7) exists")
+    config = {"dlq": {"include_server_detail": wanted}, "app": {"password": "hunter2-vault"}}
+    sink = MemorySink("out", script=[error])
+    flow = StreamFlow("f").decode(str).route(KafkaSink("out", topic="out"))
+    (letter,) = run_flow(flow, ["hunter2-vault"], sinks=[sink], config=config).dead_letters
+    assert letter.error == "refused, with token=********"
+    assert letter.detail == ("Key (id)=(7) exists" if wanted else "")
+    assert letter.payload.data == "hunter2-vault"

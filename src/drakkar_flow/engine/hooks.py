@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -59,7 +59,7 @@ class RunningHooks:
         if self._hooks.on_startup is None:
             return config
         answer = self._bridge.run(self._call("on_startup", self._hooks.on_startup, config.opened()))
-        return _validated(answer, self._place("on_startup"), config.notices)
+        return _validated(answer, self._place("on_startup"), config)
 
     def ready(self, config: DrakkarConfig, sinks: Iterable[SinkPart]) -> None:
         """Call `on_ready` and start the periodic functions; from now on the handler may ask for things.
@@ -158,13 +158,14 @@ def _database_pool(sinks: Iterable[SinkPart]) -> Any:
     return next((getattr(part.sink, "pool", None) for part in sinks if part.spec.kind == "postgres"), None)
 
 
-def _validated(answer: object, where: str, notices: Sequence[Problem]) -> DrakkarConfig:
+def _validated(answer: object, where: str, given: DrakkarConfig) -> DrakkarConfig:
     if not isinstance(answer, DrakkarConfig):
         what = f"it returned {type(answer).__name__}, not the configuration"
         raise StartupError([Problem(where, what, "end it with `return config`")])
     try:
         checked = type(answer).model_validate(_given(answer))
-        return checked.noted(notices, answer.file, answer.secret_variables)
+        variables = {**given.secret_variables, **answer.secret_variables}
+        return checked.noted(given.notices, answer.file or given.file, variables)
     except ValidationError as exc:
         problems = [
             Problem(where, f"the configuration it returned: {'.'.join(map(str, error['loc']))}: {error['msg']}")

@@ -2,8 +2,8 @@
 
 start   loop -> on_startup -> parts -> connect everything -> on_ready -> periodic functions -> read
 drain   the intake stops, periodic functions end, what is in flight may finish
-close   periodic functions -> the last commit, waited for, and on_revoke -> sinks -> dead letters ->
-        executor -> offload pool -> loop
+close   periodic functions -> the last commit, waited for, and on_revoke -> sinks, dead letters and
+        executor side by side -> offload pool -> loop
 """
 
 from __future__ import annotations

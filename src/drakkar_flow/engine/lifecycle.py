@@ -4,8 +4,8 @@
             periodic functions -> signals -> the common start, if asked for -> read
     drain   a signal, `shutdown` or a failure stops the intake, periodic functions end; what is in
             flight may finish within the drain budget; the source ends; Bytewax closes its sinks
-    close   periodic functions -> the last commit, waited for, and on_revoke -> sinks -> dead letters ->
-            executor -> offload pool -> loop -> metrics -> logs
+    close   periodic functions -> the last commit, waited for, and on_revoke -> sinks, dead letters and
+            executor side by side -> offload pool -> loop -> metrics -> logs
 
 It is the same under `StreamingRunner`, `drakkar-flow run` and `python -m bytewax.run`. What is the flow's own
 of it is in `life.py`, which the testing kit shares; here is what a worker puts around that.

@@ -1,4 +1,4 @@
-"""What Kafka allows this client: topics it may read or write, the group it may join. Asked, not tried."""
+"""Kafka rights of this client: topics it may read or write, the group it may join. Asked for, not tried."""
 
 from __future__ import annotations
 

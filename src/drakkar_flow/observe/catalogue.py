@@ -95,7 +95,9 @@ _TASKS = {
         "0 while programs are started, 1 while they are not, 0.5 while one probes", EXECUTOR
     ),
     "executor_output_truncated": _counter("Tasks whose output was cut at its cap", "stream", EXECUTOR),
-    "host_shortage": _gauge("1 while the host lacks what a part needs to start programs or threads", "part", "lacks"),
+    "host_shortage": _gauge(
+        "1 while the host lacks what a part, of any executor, needs to start programs or threads", "part", "lacks"
+    ),
     "executor_idle_slot_seconds": _counter("Seconds a slot was free while records waited, summed over the slots"),
     "executor_pool_active": _gauge("Programs that run", EXECUTOR),
     "executor_pool_max": _gauge("Programs that may run at once", EXECUTOR),

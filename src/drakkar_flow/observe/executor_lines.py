@@ -26,6 +26,7 @@ def named(
     | xev.ChildEnded
     | xev.ChildLogged
     | xev.ExecutorBreakerChanged
+    | xev.ExecutorUnguarded
     | xev.HostShortage
     | xev.HostLimitLow,
 ) -> dict[str, Any]:

@@ -166,14 +166,8 @@ def _task_retried(e: attempts.TaskRetried) -> Line:
 
 def _task_fell_back(e: ev.TaskFellBack) -> Line:
     fields = {"task_id": e.task_id, **named(e), "offsets": list(e.offsets), "reason": e.reason}
-    return Line(
-        "warning",
-        "executor_task_fell_back",
-        fields,
-        "it runs as a process of its own",
-        (e.executor_name,),
-        cause_of(e.reason),
-    )
+    expect = "it runs as a process of its own"
+    return Line("warning", "executor_task_fell_back", fields, expect, (e.executor_name,), cause_of(e.reason))
 
 
 def _unguarded(e: xev.ExecutorUnguarded) -> Line:

@@ -66,9 +66,7 @@ class Flight:
         """How many more records may enter; as many as fit, if they become as large as those before them."""
         if self.is_full:
             return 0
-        moving = self.records - len(
-            self._aside
-        )  # those set aside are bounded by their bytes, and nobody waits for them
+        moving = self.records - len(self._aside)  # those set aside are bounded by their bytes: nobody waits for them
         left = self._max_records - moving
         if self._pace is not None:
             left = min(left, self._pace.limit(now=time.monotonic(), in_flight=moving, finished=self.finished) - moving)

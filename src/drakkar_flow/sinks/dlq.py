@@ -18,7 +18,7 @@ from drakkar_flow.sinks.letters import MINIMAL, Letter, dead_letter_messages
 from drakkar_flow.sinks.plain import text_of
 from drakkar_flow.sinks.producer import KafkaWriter
 
-__all__ = ["DeadLetterQueue", "redacted"]
+__all__ = ["DeadLetterQueue", "as_written", "redacted"]
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -71,10 +71,10 @@ class DeadLetterQueue:
             BatchFailed: some failures, by index, were not written whole; the others are durable.
             SinkNotConnected: before `connect`, or after `close`.
         """
-        failures = [_safely_redacted(failure, self._redact) for failure in failures]
+        failures = [
+            as_written(failure, self._redact, include_server_detail=self._include_server_detail) for failure in failures
+        ]
         now_s = time.time()
-        if not self._include_server_detail:
-            failures = [msgspec.structs.replace(failure, detail="") for failure in failures]
         owners: list[tuple[int, int]] = []
         letters: list[Letter] = []
         broken: dict[int, SinkError] = {}
@@ -130,7 +130,10 @@ def redacted(failure: Failure, redact: Callable[[str], str]) -> Failure:
     return msgspec.structs.replace(failure, task=error, **texts)
 
 
-def _safely_redacted(failure: Failure, redact: Callable[[str], str]) -> Failure:
+def as_written(failure: Failure, redact: Callable[[str], str], *, include_server_detail: bool) -> Failure:
+    """The failure as letters show it: redacted, without what a sink's target answered where that is not included."""
+    if not include_server_detail:
+        failure = msgspec.structs.replace(failure, detail="")
     try:
         return redacted(failure, redact)
     except Exception:  # a task that a handler has spoiled; its texts must not get out all the same

@@ -246,7 +246,7 @@ class KafkaClient:
                     raise self._startup_error("security", what, "check mechanism, user and password", 2) from failure
                 if left <= _SLICE_S:
                     what = f"the brokers at {brokers} do not answer: {words}"
-                    raise self._startup_error("brokers", what, "start them, or mend the address") from failure
+                    raise self._startup_error("brokers", what, "start them, or fix the address") from failure
 
     def _shown(self, text: str) -> str:
         """Words of the client without the secrets of its properties."""

@@ -130,6 +130,7 @@ class FlowRun:
         )
         if not self._open_end:
             self.reader.end()
+        self.dead_letters.config = config
         self.sinks = sinks_of(self.flow, config, self._given_sinks, self._known_sinks)
         executor = (
             real_executor_of(self.flow, config, self._bus)

@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from drakkar_flow.config.delivery import RetryConfig, SinkConfig
+from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.errors import BatchFailed
 from drakkar_flow.model.outcome import Delivery, Failure
 from drakkar_flow.runtime.parts import SinkPart
 from drakkar_flow.sinks.checks import refusal_of
+from drakkar_flow.sinks.dlq import as_written
 from drakkar_flow.sinks.letters import dead_letter_messages
 from drakkar_flow.sinks.registry import SPECS
 from drakkar_flow.testing.gate import Gate
@@ -122,10 +124,12 @@ class MemorySink:
 
 
 class MemoryDeadLetters:
-    """Stands in for the dead letter topic; `letters` are the failures written."""
+    """Stands in for the dead letter topic; `letters` are the failures written, as letters show them."""
 
     def __init__(self, script: Script = ()) -> None:
         self.letters: list[Failure] = []
+        self.config = DrakkarConfig()
+        """What says what letters show; set by the flow that writes them."""
         self._scripted = _Scripted(script)
 
     @property
@@ -143,6 +147,8 @@ class MemoryDeadLetters:
 
     async def write(self, failures: Sequence[Failure]) -> None:
         """Make the letters as the worker does and keep their failures, or raise what the script says."""
+        redact, detail = self.config.redactor, self.config.dlq.include_server_detail
+        failures = [as_written(failure, redact, include_server_detail=detail) for failure in failures]
         broken: dict[int, Exception] = {}
         for index, failure in enumerate(failures):
             try:

@@ -80,11 +80,11 @@ class FailureBrake:
             return brake.suspects(cause)
 
     def _hold(self, cause: Cause, failure: Failure, settle: Settle) -> None:
+        self._flight.set_aside(record for record, _ in failure.holds)
         if self._stopped:
             self._control.hold(record for record, _ in failure.holds)
             return
         self._held.setdefault(cause, []).append((failure, settle))
-        self._flight.set_aside(record for record, _ in failure.holds)
         self._look_later()
 
     def _succeeded(self, step: Hashable) -> None:
