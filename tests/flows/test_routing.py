@@ -186,6 +186,5 @@ def test_n2_a_payload_that_the_route_leaves_out_names_the_sink_that_would_take_i
         "add FilesystemSink('f') to the route"
     )
     assert named == (
-        f"a KafkaPayload names sink 'b': {only}; sinks.kafka.b is configured and would: "
-        "add KafkaSink('b') to the route"
+        f"a KafkaPayload names sink 'b': {only}; sinks.kafka.b is configured and would: add KafkaSink('b') to the route"
     )
