@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from drakkar_flow import (
@@ -220,6 +222,33 @@ def test_n1_an_outage_of_a_sink_is_not_a_mistake():
     sink = MemorySink("main", kind="postgres", script=refused(OSError("connection refused")))
     outcome = run_flow(rows(), range(2500), sinks=[sink])
     assert (outcome.failure, len(outcome.dead_letters)) == (None, 2500)
+
+
+@pytest.mark.parametrize("handler", [Unarranged, Unfinished])
+def test_n1_the_reason_of_a_hook_names_the_exception_and_the_users_line(handler: type[Words]) -> None:
+    """Whoever reads that one line knows where to look."""
+    windows = {"executor": {"window_size": 10}}
+    with FlowHarness(handler(), config=windows, executor=ScriptedExecutor(lambda task: Answer())) as kit:
+        kit.send_all(range(500))
+        reason = kit.wait_for(lambda: kit.failure)
+    assert re.search(rf"\((AttributeError|KeyError) at {re.escape(__file__)}:\d+\); fix (arrange|the hook)", reason)
+
+
+def test_n1_the_reason_of_a_program_that_can_not_be_started_says_what_to_install() -> None:
+    """Nobody can run by hand what is not there."""
+    gone = ScriptedExecutor(lambda task: Answer(kind="launch_failure"))
+    with FlowHarness(Dead(), executor=gone) as kit:
+        kit.send_all(range(500))
+        reason = kit.wait_for(lambda: kit.failure)
+    assert "; install the program, or correct the task's binary_path or executor, then start again" in reason
+
+
+def test_n1_a_refusal_of_a_target_names_the_key_of_its_sink() -> None:
+    """Sinks write `*` for their name, which only the flow knows."""
+    refusal = SinkMisconfigured('relation "t" does not exist', "create it in sinks.postgres.*.dsn")
+    with FlowHarness(rows(), sinks=[MemorySink("main", kind="postgres", script=refused(refusal))]) as kit:
+        kit.send_all(range(500))
+        assert "create it in sinks.postgres.main.dsn" in kit.wait_for(lambda: kit.failure)
 
 
 @pytest.mark.parametrize(("kind", "stops"), [("launch_failure", True), ("nonzero_exit", False)])

@@ -183,9 +183,8 @@ def test_n2_a_payload_that_the_route_leaves_out_names_the_sink_that_would_take_i
     only = "step 'route' routes to kafka-a only"
     assert missing == (
         f"no sink of the route takes a FilePayload: {only}; sinks.filesystem.f is configured and would: "
-        "add SinkRef('filesystem', 'f') to the route"
+        "add FilesystemSink('f') to the route"
     )
     assert named == (
-        f"a KafkaPayload names sink 'b': {only}; sinks.kafka.b is configured and would: "
-        "add SinkRef('kafka', 'b') to the route"
+        f"a KafkaPayload names sink 'b': {only}; sinks.kafka.b is configured and would: add KafkaSink('b') to the route"
     )

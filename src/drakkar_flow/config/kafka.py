@@ -5,21 +5,31 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from drakkar_flow.config.base import NO_PAGE, Section
 from drakkar_flow.config.properties import ClientConfig
 from drakkar_flow.config.tokens import TokenCallback
 
-__all__ = ["KafkaConfig", "KafkaSecurityConfig", "check_tokens", "client_properties", "security_properties"]
+__all__ = [
+    "BrokerList",
+    "KafkaConfig",
+    "KafkaSecurityConfig",
+    "check_tokens",
+    "client_properties",
+    "security_properties",
+]
+
+
+Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 
 
 class KafkaSecurityConfig(Section):
     """How connections to the brokers are encrypted and who we say we are."""
 
-    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    protocol: Protocol = "PLAINTEXT"
     """The protocol the brokers' listener speaks."""
     sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI", "OAUTHBEARER"] = ""
     """How we log in; needed with the SASL protocols."""
@@ -64,10 +74,27 @@ class KafkaSecurityConfig(Section):
         return self
 
 
+def check_brokers(brokers: str) -> str:
+    """Refuse schemes that Kafka does not have: the client would wait for such brokers for ever.
+
+    >>> check_brokers("kafka-1:9092,SSL://kafka-2:9093")
+    'kafka-1:9092,SSL://kafka-2:9093'
+    """
+    for broker in brokers.split(","):
+        scheme, found, _ = broker.strip().partition("://")
+        if found and scheme.upper() not in get_args(Protocol):
+            raise ValueError(f"{scheme}:// is no protocol of Kafka: write host:port")
+    return brokers
+
+
+BrokerList = Annotated[str, AfterValidator(check_brokers)]
+"""Bootstrap servers, `host:port` separated by commas."""
+
+
 class KafkaConfig(Section):
     """Where records come from."""
 
-    brokers: str = Field(default="localhost:9092", min_length=1)
+    brokers: BrokerList = Field(default="localhost:9092", min_length=1)
     """Bootstrap servers, `host:port` separated by commas."""
     source_topic: str = Field(default="input-events", min_length=1)
     """The topic read; one that starts with `^` is a regular expression. A run refuses to start when neither this, nor

@@ -35,6 +35,10 @@ class SecretUrl(SecretStr):
         return f"{scheme}://{MASK + at if credentials else ''}{place}{parameters and '?' + MASK}"
 
 
+_WITH_USERS = ("postgres", "postgresql", "mongodb", "mongodb+srv")
+"""Schemes whose URLs name a user also where they need no password."""
+
+
 def redacted(config: BaseModel, *, hidden: bool = False) -> dict[str, Any]:
     """The configuration as plain data, fit to be shown: secrets and credentials in URLs are masked.
 
@@ -88,13 +92,16 @@ def secrets_in(value: object, *, hidden: bool = False) -> Iterator[str]:
 
 
 def _secrets_of_url(text: str) -> Iterator[str]:
-    """The password and the secret parameters of a URL, and those of libpq's `key=value` form."""
-    _, is_url, rest = text.partition("://")
+    """The password and the secret parameters of a URL, and those of libpq's `key=value` form.
+
+    A user without a password is a token in most URLs. In those of databases it is a name, which tables share.
+    """
+    scheme, is_url, rest = text.partition("://")
     if not is_url:
         yield from (value.strip("'") for name, value in _PAIR.findall(text) if is_sensitive(name))
         return
     credentials, at, place = rest.rpartition("@")
     user, colon, password = credentials.partition(":")
-    if at:
+    if at and (colon or scheme not in _WITH_USERS):
         yield from {part for text in [password if colon else user] for part in (text, unquote(text))}
     yield from (value for name, value in parse_qsl(place.partition("?")[2]) if is_sensitive(name))

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from drakkar_flow.config.base import Section
 from drakkar_flow.config.delivery import CircuitBreakerConfig, SinkConfig
-from drakkar_flow.config.kafka import KafkaSecurityConfig, check_tokens
+from drakkar_flow.config.kafka import BrokerList, KafkaSecurityConfig, check_tokens
 from drakkar_flow.config.properties import ProducerConfig
 from drakkar_flow.config.remote import HttpSinkConfig, MongoSinkConfig, PostgresSinkConfig, RedisSinkConfig
 
@@ -20,7 +20,7 @@ class KafkaSinkConfig(SinkConfig):
 
     topic: str = Field(min_length=1)
     """The topic."""
-    brokers: str = ""
+    brokers: BrokerList = ""
     """Bootstrap servers; empty takes kafka.brokers, with kafka.security and kafka.client_config."""
     security: KafkaSecurityConfig | None = None
     """Encryption and login; null takes kafka.security when the brokers are kafka.brokers, else none."""
@@ -101,7 +101,7 @@ class DlqConfig(Section):
 
     topic: str = ""
     """The dead letter topic; empty means the source topic followed by `_dlq`."""
-    brokers: str = ""
+    brokers: BrokerList = ""
     """Bootstrap servers; empty takes kafka.brokers, with kafka.security and kafka.client_config."""
     security: KafkaSecurityConfig | None = None
     """Encryption and login; null takes kafka.security when the brokers are kafka.brokers, else none."""

@@ -104,7 +104,8 @@ class LetterStore:
         try:
             known = self._consumer.list_topics(timeout=_ASK_S).topics
         except KafkaException as exc:
-            raise DlqError(f"no broker answers at {self._brokers}: {one_line(exc)}") from exc
+            remedy = "start the brokers, or correct kafka.brokers"
+            raise DlqError(f"no broker answers at {self._brokers}: {one_line(exc)}; {remedy}") from exc
         if self.topic not in known:
             raise DlqError(f"topic {self.topic!r} does not exist at {self._brokers}; set dlq.topic, or --topic")
         asked = [TopicPartition(self.topic, number) for number in sorted(known[self.topic].partitions)]

@@ -144,7 +144,7 @@ def _look_for_topics(client: Consumer, kafka: KafkaConfig, known: set[str]) -> N
     missing = [topic for topic in kafka.topics if not topic.startswith("^") and topic not in known]
     missing = [topic for topic in missing if not _exists(client, topic)]
     if missing:
-        remedy = "create it (kafka-topics.sh --create --topic NAME), or fix kafka.source_topic"
+        remedy = "create it: drakkar-flow topics create FLOW; or fix kafka.source_topic"
         problems = [Problem("kafka.source_topic", f"topic {topic!r} does not exist", remedy) for topic in missing]
         raise StartupError(problems, exit_code=2)
 

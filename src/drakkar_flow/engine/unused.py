@@ -16,7 +16,7 @@ def unused_sinks(flow: StreamFlow, config: DrakkarConfig) -> list[Problem]:
     >>> from drakkar_flow.graph.nodes import KafkaSink
     >>> config = DrakkarConfig(sinks={"kafka": {"a": {"topic": "a"}, "b": {"topic": "b"}}})
     >>> print(*unused_sinks(StreamFlow("f").route(KafkaSink("a")), config))
-    sinks.kafka.b: configured but not used: route names kafka-a; add SinkRef('kafka', 'b') to it, or remove the sink
+    sinks.kafka.b: configured but not used: route names kafka-a; add KafkaSink('b') to it, or remove the sink
     >>> unused_sinks(StreamFlow("f").route(), config)
     []
     """
@@ -30,7 +30,7 @@ def unused_sinks(flow: StreamFlow, config: DrakkarConfig) -> list[Problem]:
         Problem(
             f"sinks.{kind}.{name}",
             f"configured but not used: {step} names {names}",
-            f"add SinkRef({kind!r}, {name!r}) to it, or remove the sink",
+            f"add {kind.capitalize()}Sink({name!r}) to it, or remove the sink",
         )
         for kind, name in config.sinks.named
         if f"{kind}-{name}" not in used

@@ -16,10 +16,11 @@ from drakkar_flow.model.outcome import Blame, Delivery, Failure, FailureKind, Ho
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.about import About
 
-__all__ = ["about", "by_lane", "cause_of", "describe", "failure_of", "is_cancelled", "located", "root_cause"]
+__all__ = ["LIBRARY", "about", "by_lane", "cause_of", "describe", "failure_of", "is_cancelled", "located", "root_cause"]
 
 _STACK_LIMIT = 8192
-_LIBRARY: Final = str(Path(__file__).parents[1])
+LIBRARY: Final = str(Path(__file__).parents[1])
+"""Where the files of this package are: frames below it are not the user's."""
 _MISCALLS: Final = ("Missing required argument", "Unexpected keyword argument", "Extra positional arguments")
 """How a task or a payload refuses arguments it does not have."""
 _HINT: Final = ": write source_offsets=[record.offset], or make the task with record.task(args=[...])"
@@ -97,11 +98,11 @@ def located(hook: str, function: Callable[..., Any] | None, error: BaseException
     if not isinstance(error, TypeError | ValueError):
         return error
     frames = traceback.extract_tb(error.__traceback__)
-    ours = not frames or frames[-1].filename.startswith(_LIBRARY)
+    ours = not frames or frames[-1].filename.startswith(LIBRARY)
     text = str(error)
     if not (ours or text.startswith(_MISCALLS)):
         return error
-    theirs = [frame for frame in frames if not frame.filename.startswith(_LIBRARY)]
+    theirs = [frame for frame in frames if not frame.filename.startswith(LIBRARY)]
     place = f"{theirs[-1].filename}:{theirs[-1].lineno}" if theirs else _defined_at(function)
     if text == "Missing required argument 'source_offsets'":
         text += _HINT

@@ -218,14 +218,12 @@ class KafkaClient:
         return self._producer
 
     def _check_topic(self, producer: Producer, timeout_s: float) -> None:
-        brokers = self._config["bootstrap.servers"]
         error = self._metadata(producer, timeout_s)
         if error is None or error.code() == KafkaError.LEADER_NOT_AVAILABLE:
             return
         if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            remedy = f"kafka-topics.sh --bootstrap-server {brokers} --create --topic {self.topic} --partitions N"
-            what = f"topic {self.topic!r} does not exist"
-            raise self._startup_error("topic", what, f"create it: {remedy}", exit_code=2)
+            remedy = "create it: drakkar-flow topics create FLOW; or correct the name"
+            raise self._startup_error("topic", f"topic {self.topic!r} does not exist", remedy, 2)
         what = f"topic {self.topic!r} can't be used: {report(error)}"
         raise self._startup_error("topic", what, exit_code=2)
 

@@ -99,3 +99,13 @@ def test_librdkafka_knows_the_properties() -> None:
     quiet = properties | {"log_level": 0, "error_cb": lambda error: None}
     assert Producer(quiet) is not None
     assert AdminClient(quiet) is not None
+
+
+@pytest.mark.parametrize("section", ["kafka", "sinks.kafka.out", "dlq"])
+def test_n14_a_scheme_that_kafka_does_not_have_is_refused(section: str) -> None:
+    """The client would wait for such a broker for ever; the protocols of listeners are fine."""
+    values: dict[str, Any] = {"brokers": "kafka:9092,http://kafka:9093"}
+    raw = {"kafka": {"out": {"topic": "t"} | values}} if section == "sinks.kafka.out" else values
+    with pytest.raises(ConfigError, match=rf"{section}.brokers: .*http:// is no protocol of Kafka: write host:port"):
+        from_mapping({section.partition(".")[0]: raw})
+    assert from_mapping({"kafka": {"brokers": "ssl://kafka:9092"}}).kafka.brokers == "ssl://kafka:9092"

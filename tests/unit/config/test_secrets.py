@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr, ValidationError, field_validator
 
 from drakkar_flow.config.load import from_mapping, load
-from drakkar_flow.config.redact import SecretUrl, redacted
+from drakkar_flow.config.redact import SecretUrl, redacted, secrets_in
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.schema import is_secret, sections
 from drakkar_flow.config.show import render_yaml
@@ -100,6 +100,12 @@ class Careless(BaseModel):
     def _is_good(cls, value: SecretStr | str) -> SecretStr | str:
         text = value if isinstance(value, str) else value.get_secret_value()
         raise ValueError(f"{text!r} is not good, nor is {text}")
+
+
+def test_the_user_of_a_database_is_no_secret_where_there_is_no_password() -> None:
+    """Tables share its name, and errors have to name tables; elsewhere such a user is a token."""
+    assert "joe" not in set(secrets_in([SecretUrl("postgresql://joe@db/joe"), SecretUrl("mongodb://joe@db")]))
+    assert "t0ken" in set(secrets_in(SecretUrl("https://t0ken@api")))
 
 
 def test_rules_of_the_users_own_tell_no_secrets() -> None:

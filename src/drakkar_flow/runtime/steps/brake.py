@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable, Hashable
 
@@ -10,7 +11,7 @@ from drakkar_flow.kernel.brake import Brake, Cause
 from drakkar_flow.model.outcome import Blame, Failure, FailureKind
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.control import Control
-from drakkar_flow.runtime.failures import cause_of
+from drakkar_flow.runtime.failures import LIBRARY, cause_of
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.steps.proof import Proof
 
@@ -159,20 +160,33 @@ class FailureBrake:
 
 _REMEDIES = {
     FailureKind.DECODE: "check the type given to decode against what the topic holds",
-    FailureKind.TASK: "run the program by hand with a task's arguments (header drakkar.task of a dead letter)",
-    FailureKind.ARRANGE: "fix arrange; its stack is in the log",
-    FailureKind.HOOK: "fix the hook; its stack is in the log",
-    FailureKind.BUSINESS: "fix the function; what it raised is in the log",
+    FailureKind.TASK: "run the program by hand with a task's arguments",
+    FailureKind.ARRANGE: "fix arrange",
+    FailureKind.HOOK: "fix the hook",
+    FailureKind.BUSINESS: "fix the function",
     FailureKind.SINK: "fix the target or what is written to it",
     FailureKind.ROUTING: "fix the route or the payload",
 }
+_UNSTARTED = "install the program, or correct the task's binary_path or executor"
+_FRAME = re.compile(r'^  File "(.+)", line (\d+)', re.MULTILINE)
 
 
 def _reason(first: Failure, count: int) -> str:
     """One line: the cause, how often, the first record, how to fix it, how to go on without."""
     record = first.holds[0][0]
+    unstarted = first.kind is FailureKind.TASK and first.blame is Blame.FLOW
     return (
         f"the brake: {first.stage} failed {count} times with one cause, first at {record.label}: "
-        f"{' '.join(first.error.split())[:_ERROR]}; {_REMEDIES[first.kind]}, then start again: "
+        f"{' '.join(first.error.split())[:_ERROR]}{_raised_at(first)}; "
+        f"{_UNSTARTED if unstarted else _REMEDIES[first.kind]}, then start again: "
         "none of them is committed or a dead letter; dlq.stop_after: 0 turns the brake off"
     )
+
+
+def _raised_at(failure: Failure) -> str:
+    """The class of an exception and the line of the user's function; empty where the text has it, or where none is."""
+    for file, line in _FRAME.findall(failure.stacktrace):
+        if not file.startswith((LIBRARY, "<")):
+            place = f"{file}:{line}"
+            return "" if place in failure.error else f" ({failure.exception_class.rpartition('.')[2]} at {place})"
+    return ""

@@ -319,7 +319,7 @@ class DeliverWorker(Worker):
         if not batch:
             return
         settings = self._settings
-        text = describe(error)
+        text = self._with_name(describe(error))
         if spent:
             text += f"; RETRY of on_delivery_error is bounded, and given up {spent}"
         self._bus.emit(DeliveriesFailed(settings.kind, settings.name, len(batch), text, attempts, about(batch)))
@@ -327,12 +327,18 @@ class DeliverWorker(Worker):
             stage = f"sink-{settings.kind}-{settings.name}"
             cause = causes.get(id(delivery), error)
             failure = failure_of(FailureKind.SINK, stage, cause, delivery.holds, delivery.task_id)
+            failure.error = self._with_name(failure.error)
             failure.payload = delivery.payload
             failure.sink_type = settings.kind
             failure.sink_name = settings.name
             failure.attempts = attempts
             failure.to_dlq = decided
             self.fail(failure)
+
+    def _with_name(self, text: str) -> str:
+        """An error's text with this sink's key: sinks know their kind, and write `*` for the name."""
+        kind, name = self._settings.kind, self._settings.name
+        return text.replace(f"sinks.{kind}.*", f"sinks.{kind}.{name}")
 
     async def _decide(self, batch: list[Delivery], error: Exception) -> DeliveryAction | None:
         """Ask `on_delivery_error`, DLQ where there is none; None when it could not answer."""
@@ -344,7 +350,7 @@ class DeliverWorker(Worker):
         seen = DeliveryError(
             sink_name=self._settings.name,
             sink_type=self._settings.kind,
-            error=describe(error),
+            error=self._with_name(describe(error)),
             payloads=[delivery.payload for delivery in batch],
         )
         try:

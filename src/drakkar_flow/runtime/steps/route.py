@@ -225,6 +225,7 @@ class Router:
         """Which configured sinks would take a payload, and what the route has instead."""
         fitting = [other for other in self._others[kind] if not name or other.partition(".")[2] == name]
         would = " or ".join(f"sinks.{other}" for other in fitting)
-        refs = " or ".join(f"SinkRef({', '.join(map(repr, other.split('.', 1)))})" for other in fitting)
+        fits = [other.partition(".") for other in fitting]
+        refs = " or ".join(f"{sink.capitalize()}Sink({found!r})" for sink, _, found in fits)
         named = ", ".join(target.id for target in self._targets)
         return f"step {self._stage!r} routes to {named} only; {would} is configured and would: add {refs} to the route"
