@@ -125,7 +125,8 @@ class ExecuteWorker(Worker):
                 answered.append(item)
                 continue
             run: TaskRun = item
-            self._charge(run, _size_of(run.task.stdin))
+            if run.task.stdin is not None:
+                self._charge(run, _size_of(run.task.stdin))
             if run.task.precomputed is not None:
                 count += 1
                 if (line is None or line.is_free(run)) and self._is_given(run):
