@@ -15,7 +15,7 @@ def test_secrets_are_masked() -> None:
     config = from_mapping(
         {
             "kafka": {
-                "brokers": "kafka://joe:pw1@k:1",
+                "brokers": "SASL_SSL://joe:pw1@k:1",
                 "security": {
                     "protocol": "SASL_SSL",
                     "sasl_mechanism": "PLAIN",
