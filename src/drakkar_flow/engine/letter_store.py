@@ -29,7 +29,7 @@ _silent.propagate = False
 
 
 def quiet(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Properties of a client whose troubles are told by exceptions alone."""
+    """Properties of a client that reports errors by exceptions alone."""
     return {**properties, "logger": _silent, "error_cb": lambda _error: None}
 
 

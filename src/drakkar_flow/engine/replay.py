@@ -143,7 +143,7 @@ class Replay:
         """What to produce for a record: to its own partition, with its own key, value and headers, and where it was.
 
         Raises:
-            DlqError: it can't be had any more.
+            DlqError: the record is no longer in its topic.
         """
         letter, origin = job.letter, job.origin
         if origin.topic not in topics:

@@ -33,7 +33,7 @@ class Watchdog:
     A partition with records in flight is stalled when none of them and none of its tasks has ended
     for `runtime.stuck_after_s`; the loop or a thread of the engine when it has not come by for
     `runtime.blocked_after_s`. Each stall is told once, with the stacks of what is in the way, and
-    its end is told too. `also` is called at each look, with monotonic seconds.
+    its end is reported too. `also` is called at each look, with monotonic seconds.
     """
 
     def __init__(self, parts: Parts, also: Callable[[float], object] = lambda _: None) -> None:
