@@ -228,13 +228,23 @@ class CollectWorker(Worker):
             if took_s is not None:
                 self._bus.emit(HookRan(hook, took_s))
         if payloads:
-            record = next(iter(groups)).record
-            for payload in payloads:
-                self._charge(record, payload)
-            last = payloads.pop()
-            for payload in payloads:
-                self.emit(Delivery(payload, tuple([group.hold() for group in groups]), task_id))
-            self.emit(Delivery(last, tuple([group.last_hold() for group in groups]), task_id))
+            self._send(payloads, groups, task_id)
+
+    def _send(self, payloads: list[Any], groups: Collection[Group], task_id: str) -> None:
+        """Emit payloads; the last one takes the credit that no later hook needs."""
+        charge = self._charge
+        last = payloads.pop()
+        if not payloads and len(groups) == 1:  # most, and so cheaper
+            (group,) = groups
+            charge(group.record, last)
+            self.emit(Delivery(last, (group.last_hold(),), task_id))
+            return
+        record = next(iter(groups)).record
+        for payload in payloads:
+            charge(record, payload)
+            self.emit(Delivery(payload, tuple([group.hold() for group in groups]), task_id))
+        charge(record, last)
+        self.emit(Delivery(last, tuple([group.last_hold() for group in groups]), task_id))
 
 
 def _counts(run: TaskRun) -> bool:
