@@ -11,6 +11,8 @@ BENCH ?= $(PY) -m benchmarks
 ARGS ?=
 
 export VENV PYTHON
+# The tests start hundreds of interpreters; each would compile the library and its dependencies anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo scenario test check fix bench lock services-up services-down services-status clean

@@ -66,7 +66,7 @@ class HttpBench(Bench):
     """One service."""
 
     spec = SPEC
-    features = Features(atomic=False)
+    features = Features(atomic=False, many=500)  # a request each
 
     def __init__(self) -> None:
         self.service = Service()
