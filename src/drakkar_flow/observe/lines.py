@@ -98,9 +98,10 @@ def _intake(e: ev.IntakePaused) -> Line:
     return Line("debug", event, {"in_flight": e.in_flight}, key=())
 
 
+_UNLESS_HELD = "unless the brake holds them"
 _ROUTES = {
-    "dlq": "they become dead letters",
-    "skip": "they are dropped and count as finished",
+    "dlq": f"they become dead letters, {_UNLESS_HELD}",
+    "skip": f"they are dropped and count as finished, {_UNLESS_HELD}",
     "fail": "the flow stops; their offsets are not committed",
     "pass": "they go on with payload None and the error in parse_error",
 }
@@ -152,7 +153,7 @@ def _duplicate_tasks(e: ev.DuplicateTasks) -> Line:
 
 
 def _retries_exhausted(e: attempts.RetriesExhausted) -> Line:
-    expect = "its records become dead letters" if e.dead else "it is skipped, and its records move on"
+    expect = f"its records become dead letters, {_UNLESS_HELD}" if e.dead else "it is skipped, and its records move on"
     fields = {**e.about.fields(), "task_id": e.task_id, "attempts": e.attempts}
     if e.error is not None:
         fields |= _error(e.error)
@@ -167,7 +168,7 @@ def _task_retried(e: attempts.TaskRetried) -> Line:
 
 def _task_fell_back(e: ev.TaskFellBack) -> Line:
     fields = {"task_id": e.task_id, **named(e), "offsets": list(e.offsets), "reason": e.reason}
-    expect = "it runs as a process of its own"
+    expect = "it runs as a separate process"
     return Line("warning", "executor_task_fell_back", fields, expect, (e.executor_name,), cause_text(e.reason))
 
 
