@@ -16,7 +16,7 @@ from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
 
-__all__ = ["CONNECTION", "SEVERITIES", "Severity", "cause_of", "is_token_failure", "report", "severity_of"]
+__all__ = ["CONNECTION", "SEVERITIES", "Severity", "error_name", "is_token_failure", "report", "severity_of"]
 
 
 class Severity(StrEnum):
@@ -135,11 +135,11 @@ def is_token_failure(error: KafkaError) -> bool:
     return error.name() == "_AUTHENTICATION" and "acquire SASL OAUTHBEARER token" in error.str()
 
 
-def cause_of(error: KafkaError) -> str:
+def error_name(error: KafkaError) -> str:
     """The name of an error's code; of a fatal error that of its cause, which the client gives only as text.
 
     >>> text = "Fatal error: Broker: The instance ID is still used by another member in the consumer group: heartbeat"
-    >>> cause_of(KafkaError(KafkaError._FATAL, text))
+    >>> error_name(KafkaError(KafkaError._FATAL, text))
     'UNRELEASED_INSTANCE_ID'
     """
     if error.name() != "_FATAL":
@@ -160,7 +160,7 @@ def report(error: KafkaError | BaseException) -> str:
     if not isinstance(error, KafkaError):
         return str(error) or type(error).__name__
     text = error.str().removeprefix("Fatal error: ")
-    remedy = _REMEDIES.get(cause_of(error))
+    remedy = _REMEDIES.get(error_name(error))
     return f"{text}; {remedy}" if remedy else text
 
 

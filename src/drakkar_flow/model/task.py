@@ -175,7 +175,7 @@ class ProgramOutput(Model, kw_only=True):
     `raw_stdout` and `raw_stderr` are held only where the bytes are not UTF-8; read `stdout_bytes` instead.
     """
 
-    if TYPE_CHECKING:  # each class has them in an order of its own
+    if TYPE_CHECKING:  # their order differs between the classes
         stdout: str
         stderr: str
         stdout_truncated: bool

@@ -49,7 +49,7 @@ class MemoryGate:
         return self._flight.is_full or bool(self._delayed)
 
     def delay(self, call: Callable[[], None]) -> None:
-        """Make a call later, in a turn of the loop of its own."""
+        """Make a call later, in a separate turn of the loop."""
         self._delayed.append(call)
         self._wind()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from drakkar_flow.kernel.brake import normalised
+from drakkar_flow.kernel.causes import cause_key
 from drakkar_flow.kernel.ordering import Turns
 from drakkar_flow.model.outcome import Ack, AckStatus, Blame, Delivery, Failure, FailureKind
 from drakkar_flow.model.payload import payloads_of
@@ -133,7 +133,7 @@ class CollectWorker(Worker):
                 skipped=not dead,
                 decided_by="" if dead else run.decided_by,
                 blame=Blame.FLOW if error.kind in _UNSTARTED else Blame.RECORD,
-                cause=f"{error.kind} {error.exit_code} {normalised(error.exception or '')}",
+                cause=f"{error.kind} {error.exit_code} {cause_key(error.exception or '')}",
                 proof=run.program,
                 mark=run.mark,
             )
