@@ -155,7 +155,8 @@ def test_n6_an_executor_without_a_program_says_where_to_set_it():
         kit.send("x")
         kit.wait_acknowledged()
     assert handler.failed == [
-        "no program to run: set executors.sha.binary_path in the configuration, or binary_path on the task"
+        "no program to run: set executors.sha.binary_path in the configuration, "
+        "binary_path on the task, or its executor"
     ]
 
 

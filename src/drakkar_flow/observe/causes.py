@@ -12,7 +12,8 @@ __all__ = ["cause_of", "cause_of_task"]
 _MAX_SCANNED = 600
 _MAX_CAUSE = 120
 _VARIABLE = re.compile(
-    r"(?P<quoted>'[^'\n]*'|\"[^\"\n]*\"|`[^`\n]*`)"
+    r"(?P<count>^\d+(?= payloads of the batch))"
+    r"|(?P<quoted>'[^'\n]*'|\"[^\"\n]*\"|`[^`\n]*`)"
     r"|(?P<path>(?<![\w:/])[\w.~-]*/[^\s:,;)'\"]+)"
     r"|(?P<id>\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4,12})*\b|\b0x[0-9a-fA-F]+|\b\w*\d{4,}\w*)"
     r"|(?P<position>(?<=:)\d+\b|(?<=\bline )\d+|(?<=\bcolumn )\d+|(?<=\bchar )\d+|(?<=\boffset )\d+|(?<=\bpid )\d+"
