@@ -6,15 +6,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
-from drakkar_flow import DrakkarConfig, ErrorAction, Record
+from drakkar_flow import DrakkarConfig, ErrorAction, KafkaSink, Record, StreamFlow
 from drakkar_flow.config.delivery import RetryConfig
 from drakkar_flow.errors import SinkError
+from drakkar_flow.observe.causes import cause_of
 from drakkar_flow.observe.events import (
     DeliveriesSuppressed,
     DrainFinished,
     PartitionsAssigned,
     PartitionsRevoked,
+    RecordsFailed,
     StateChanged,
 )
 from drakkar_flow.observe.lines import LINES
@@ -192,3 +195,42 @@ def test_what_is_not_written_for_a_partition_that_went_is_counted_by_partition()
     assert {lane for event in told for lane, _ in event.lanes} == {("input", 0)}
     assert sum(event.count for event in told) == sum(count for event in told for _, count in event.lanes) >= 2
     assert {event.about.fields()["partition"] for event in told} == {0}
+
+
+class Placed(BaseModel):
+    """What an order has."""
+
+    id: int
+    lines: list[int]
+
+
+@pytest.mark.parametrize("where", ["decode", "map"])
+def test_g18_a_record_that_does_not_fit_its_model_is_named_without_its_values(where: str) -> None:
+    """The fields and what is wrong with them, in one line; every record with the same fault has the same cause."""
+    flow = (
+        StreamFlow("orders").decode(Placed)
+        if where == "decode"
+        else StreamFlow("orders").decode(dict).map(Placed.model_validate)
+    )
+    records = [{"id": "pa55word", "lines": [1, f"secret{number}"]} for number in range(12)]
+    outcome = run_flow(flow.route(KafkaSink("out")), records)
+    failed = outcome.of(RecordsFailed)
+    assert len(failed) == 12
+    fields = (
+        "Placed.id: Input should be a valid integer, unable to parse string as an integer; Placed.lines.1: Input should"
+    )
+    for event in failed:
+        assert fields in event.error
+        assert "pa55word" not in event.error
+        assert "secret" not in event.error
+        assert "\n" not in event.error
+    assert len({cause_of(event.error) for event in failed}) == 1
+
+
+def test_g18_a_model_with_many_faults_names_five() -> None:
+    """And the number of the others."""
+    record = {"id": 1, "lines": ["x"] * 9}
+    (letter,) = run_flow(StreamFlow("orders").decode(Placed).route(KafkaSink("out")), [record]).dead_letters
+    assert letter.error.endswith(
+        "Placed.lines.4: Input should be a valid integer, unable to parse string as an integer; 4 more"
+    )

@@ -173,3 +173,22 @@ def test_n7_a_source_topic_that_is_gone_is_not_made_anew(letters: Letters) -> No
     done = letters.run("replay")
     assert done.returncode == 1
     assert "does not exist any more" in done.stderr
+
+
+@pytest.mark.parametrize("flow", ["pipeline.py", "pipeline.py:flow"])
+def test_n7_the_flow_is_the_first_argument_as_for_every_command(letters: Letters, flow: str) -> None:
+    """Its settings are those beside it; ids follow."""
+    letters.config.rename(letters.config.with_name("pipeline.yaml"))
+    script = letters.config.with_name("pipeline.py")
+    script.write_text("from drakkar_flow import StreamFlow\nflow = StreamFlow('orders').route()\n")
+    letters.write(letters.failure(1), letters.failure(2))
+    path = str(script.with_name(flow))
+    for command, *ids in (("list", "1:2"), ("show", f"{letters.source}:1:2"), ("replay", "--dry-run", "1:2")):
+        done = letters.run(command, path, *ids, config=())
+        assert done.returncode == 0, done.stderr
+        assert f"{letters.source}:1:2" in done.stdout
+        assert f"{letters.source}:1:1" not in done.stdout
+    without = letters.run("show", path, config=())
+    assert (without.returncode, "no letter is named: write partition:offset" in without.stderr) == (2, True)
+    gone = letters.run("list", "gone.py", config=())
+    assert (gone.returncode, "gone.py: there is no such file" in gone.stderr) == (2, True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+import yaml
 
 from scripts.servers.postgres import Postgres
 from support.kafka_io import end_offsets, read_all
@@ -104,3 +107,32 @@ def test_by_default_what_a_database_that_is_down_missed_is_in_the_dead_letters(
     written = {row["number"] for row in query(database, "SELECT number FROM rows")}
     assert dead
     assert written | dead == set(range(feeder.count))
+
+
+@pytest.mark.parametrize("when_open", ["wait", "dlq"])
+def test_g16_the_start_says_what_an_outage_of_each_sink_costs(
+    scene: Scene, database: Postgres, tmp_path: Path, when_open: str
+) -> None:
+    """With the settings of a new project it costs no record; under `dlq` the line names the sink that makes letters."""
+    project = tmp_path / "project"
+    subprocess.run([sys.executable, "-m", "drakkar_flow", "init", str(project)], check=True, capture_output=True)
+    circuit = yaml.safe_load((project / "pipeline.yaml").read_text())["sinks"]["circuit_breaker"]
+    assert circuit["when_open"] == "wait"
+    circuit |= {"failure_threshold": 1, "cooldown_seconds": 0.3, "when_open": when_open}
+    sinks = {"postgres": {"main": {"dsn": database.address, "retry": FAST}}, "circuit_breaker": circuit}
+    worker = scene.start("rows", {"sinks": sinks})
+    with scene.feeding() as feeder:
+        worker.until(lambda: sum(scene.committed().values()) > 100, "it committed")
+        database.kill()
+        worker.until(lambda: (worker.metric("drakkar_sink_circuit_trips_total") or 0) > 1, "probes failed")
+        database.resume(database.command())
+        worker.until(lambda: worker.metric("drakkar_sink_circuit_open") == 0, "the circuit closed")
+    scene.until_finished()
+    assert worker.terminate() == 0, worker.stderr
+    (line,) = worker.lines("sinks_when_open")
+    assert {policy: line[policy] for policy in ("wait", "dlq") if policy in line} == {when_open: ["postgres-main"]}
+    letters = sum(end_offsets(scene.bootstrap, scene.dlq).values())
+    rows = {row["number"] for row in query(database, "SELECT number FROM rows")}
+    assert (letters == 0) == (when_open == "wait")
+    dead = {number_in(message.value() or b"") for message in read_all(scene.bootstrap, scene.dlq)}
+    assert rows | dead == set(range(feeder.count))

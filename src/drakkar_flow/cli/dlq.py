@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -27,7 +28,10 @@ Flow = Annotated[str, typer.Option("--flow", "-f", help="the flow the settings b
 Topic = Annotated[str, typer.Option("--topic", help="the dead letter topic; else that of the settings")]
 Ids = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[ID]...", help="[topic:]partition:offset of letters or of their records; else all"),
+    typer.Argument(
+        metavar="[FLOW] [ID]...",
+        help="the flow, as for `run`; \\[topic:]partition:offset of letters or of their records, else all",
+    ),
 ]
 Reason = Annotated[str, typer.Option("--reason", help="only those whose error has this text or regular expression")]
 Stage = Annotated[str, typer.Option("--stage", help="only those of a step, by the beginning of its name")]
@@ -35,6 +39,8 @@ Since = Annotated[str, typer.Option("--since", help="only those written since 20
 Until = Annotated[str, typer.Option("--until", help="only those written before that")]
 
 _SHOWN = 120
+_FLOW = re.compile(r".*\.py(:\w+)?|[A-Za-z_]\w*(\.\w+)+(:[A-Za-z_]\w*)?")
+"""A flow as the first argument, where every other command takes it: a Python file or a module of a package."""
 
 
 @app.command("list")
@@ -53,6 +59,7 @@ def list_letters(
     as_json: Annotated[bool, typer.Option("--json", help="a JSON object per letter")] = False,
 ) -> None:
     """List letters: place, time, record, step and error of each, and whether its record was replayed."""
+    ids, flow = _flow_first(ids, flow)
     selection = _selection(ids, reason, stage, since, until)
     with _store(config, flow, assignments, topic) as (store, _):
         letters = [letter for letter in store.read() if selection.fits(letter)]
@@ -65,13 +72,18 @@ def list_letters(
 
 @app.command()
 def show(
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="[topic:]partition:offset of letters or records")],
+    ids: Annotated[
+        list[str], typer.Argument(metavar="[FLOW] ID...", help="\\[topic:]partition:offset of letters or records")
+    ],
     config: Config = None,
     flow: Flow = "",
     assignments: Assignments = [],  # noqa: B006
     topic: Topic = "",
 ) -> None:
     """Show letters whole: headers, key and value. Ends with 1 when there is none."""
+    ids, flow = _flow_first(ids, flow)
+    if not ids:
+        raise _refused(ValueError("no letter is named: write partition:offset or topic:partition:offset"))
     selection = _selection(ids)
     with _store(config, flow, assignments, topic) as (store, _):
         letters = [letter for letter in store.read() if selection.fits(letter)]
@@ -109,6 +121,7 @@ def replay(
     """
     from drakkar_flow.engine.replay import Replay, ReplayOptions
 
+    ids, flow = _flow_first(ids, flow)
     selection = _selection(ids, reason, stage, since, until)
     options = ReplayOptions(selection, limit, rate, again, dry_run)
     with _store(config, flow, assignments, topic) as (store, properties):
@@ -121,6 +134,18 @@ def replay(
         parts.append(f"{summary.before} replayed before (--again sends them once more)")
     typer.echo(f"{', '.join(parts)}; {summary.letters} letters in {store.topic}")
     raise typer.Exit(1 if summary.failed else 0)
+
+
+def _flow_first(ids: list[str] | None, flow: str) -> tuple[list[str], str]:
+    """Take the flow off the front of the ids, unless `--flow` gives it.
+
+    >>> _flow_first(["pipeline.py", "0:17"], ""), _flow_first(["orders.in:0:17"], "")
+    ((['0:17'], 'pipeline.py'), (['orders.in:0:17'], ''))
+    """
+    ids = ids or []
+    if ids and not flow and _FLOW.fullmatch(ids[0]):
+        return ids[1:], ids[0]
+    return ids, flow
 
 
 def _selection(ids: list[str] | None, reason: str = "", stage: str = "", since: str = "", until: str = "") -> Selection:

@@ -22,6 +22,9 @@ _BINARY: Final = "tag:yaml.org,2002:binary"
 _COLLECTIONS: Final = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
+_SYNTAX = "correct this line or the one above: indent with spaces, close quotes and brackets"
+
+
 class _Loader(yaml.SafeLoader):
     """YAML whose dates stay text: no setting is a date, and `2026-01-01` may well name a topic. No binary either."""
 
@@ -51,7 +54,8 @@ def read_yaml(path: FilePath, environ: Mapping[str, str], remedy: str = "") -> L
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         layer.origins[()] = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        layer.blame((), f"is not YAML: {', '.join(filter(None, [error.context, error.problem]))}")
+        what = f"is not YAML: {', '.join(filter(None, [error.context, error.problem]))}"
+        layer.blame((), what, _SYNTAX if isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError) else "")
     except yaml.reader.ReaderError as error:
         layer.origins[()] = f"{path}:{text.count(chr(10), 0, error.position) + 1}"
         layer.blame((), f"is not YAML: the character U+{error.character:04X} is not allowed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import sysconfig
 import traceback
@@ -127,7 +128,14 @@ def _import_problem(where: str, exc: Exception) -> Problem:
         places = _user_frames(exc)
     what = " at ".join([f"it can't be imported: {type(exc).__name__}: {said}", *places[:1]])
     called = f" (called from {', '.join(places[1:])})" if places[1:] else ""
-    return Problem(where, what + called, "fix the file")
+    return Problem(where, what + called, _meant(exc) or "fix the file")
+
+
+def _meant(exc: BaseException) -> str:
+    """Python's own suggestion for a misspelled name."""
+    said = next(traceback.TracebackException.from_exception(exc).format_exception_only())
+    found = re.search(r"(did you mean:? '[^']+'\?)\s*$", said, re.IGNORECASE)
+    return found[1].replace("Did", "did").replace("mean:", "mean") if found else ""
 
 
 def _user_frames(exc: BaseException) -> list[str]:

@@ -137,12 +137,14 @@ def check_executable(path: str, cwd: str | None = None) -> None:
         os.stat(path)  # noqa: PTH116 - says what is wrong with the path
         raise PermissionError(f"{path!r} may not be executed")
     interpreter = _interpreter(path)
+    if interpreter is None:
+        raise OSError(f"{path!r} is text without a first line that names its interpreter, such as #!/bin/sh")
     if interpreter and not os.access(interpreter, os.X_OK):
         raise FileNotFoundError(f"{path!r} needs the interpreter {interpreter!r}, which can't be executed")
 
 
-def _interpreter(path: str) -> str:
-    """The interpreter of a script, empty for any other program and for one that can't be read."""
+def _interpreter(path: str) -> str | None:
+    """The interpreter of a script, None where it names none, empty for any other program and one that can't be read."""
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123
             first = file.read(256)
@@ -150,5 +152,7 @@ def _interpreter(path: str) -> str:
         if shortage_of(exc):
             raise
         return ""
-    words = first.split(b"\n", 1)[0].removeprefix(b"#!").split() if first.startswith(b"#!") else []
-    return os.fsdecode(words[0]) if words else ""
+    if not first.startswith(b"#!"):
+        return "" if b"\0" in first else None  # the kernel executes no other text
+    words = first.split(b"\n", 1)[0].removeprefix(b"#!").split()
+    return os.fsdecode(words[0]) if words else None

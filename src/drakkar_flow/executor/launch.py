@@ -23,7 +23,7 @@ __all__ = ["Launcher"]
 
 _BY_ARGUMENTS = (errno.E2BIG, errno.ENAMETOOLONG)
 """Errors of a start that are about what the task gives to the program, not about the program."""
-_NO_PROGRAM = "no program to run: set {}.binary_path in the configuration, or binary_path on the task"
+_NO_PROGRAM = "no program to run: set {}.binary_path in the configuration, binary_path on the task, or its executor"
 
 
 class Launcher:

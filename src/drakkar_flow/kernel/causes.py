@@ -16,7 +16,8 @@ _MAX_SCANNED = 600
 _MAX_CAUSE = 120
 _QUOTE = r"(?:(?<!\w)|\b[bBfFrRuU]{1,2})"  # no apostrophe
 _VARIABLE = re.compile(
-    rf"(?P<quoted>{_QUOTE}'[^'\n]*(?:'|$)|{_QUOTE}\"[^\"\n]*(?:\"|$)|`[^`\n]*(?:`|$))"
+    r"(?P<count>^\d+(?= payloads of the batch))"
+    rf"|(?P<quoted>{_QUOTE}'[^'\n]*(?:'|$)|{_QUOTE}\"[^\"\n]*(?:\"|$)|`[^`\n]*(?:`|$))"
     r"|(?P<path>(?<![\w:/])[\w.~-]*/[^\s:,;)'\"]+)"
     r"|(?P<id>\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4,12})*\b|\b0x[0-9a-fA-F]+|\b\w*\d{4,}\w*)"
     r"|(?P<position>(?<=:)\d+\b|(?<=\bline )\d+|(?<=\bcolumn )\d+|(?<=\bchar )\d+|(?<=\boffset )\d+|(?<=\bpid )\d+"

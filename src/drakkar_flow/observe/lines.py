@@ -133,7 +133,10 @@ def _task_failed(e: attempts.TaskFailed) -> Line:
     fields = {**e.about.fields(), "task_id": e.error.task.task_id, **_error(e.error), "attempt": e.error.attempt}
     if e.key is not None:
         fields["key"] = e.key[:_KEY].decode(errors="backslashreplace")
-    expect = "it is tried again where executor.retry says so, else on_error decides what becomes of it"
+    section = f"executors.{name}" if (name := e.error.task.executor) not in ("", "default") else "executor"
+    expect = f"it is tried again where {section}.retry says so, else on_error decides what becomes of it"
+    if e.error.kind == "nonzero_exit":
+        expect += f"; if {e.error.exit_code} is a success of this program, add it to {section}.ok_exit_codes"
     return Line("warning", "executor_task_failed", fields, expect, (e.error.kind,), cause_of_task(e.error))
 
 

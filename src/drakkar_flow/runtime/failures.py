@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
+import pydantic
+
 from drakkar_flow.errors import BatchFailed, DecodeError, RoutingError, SinkMisconfigured, SinkRejected
 from drakkar_flow.kernel.brake import Cause
 from drakkar_flow.kernel.causes import cause_key
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 _STACK_LIMIT = 8192
+_FIELDS = 5  # of a validation error: as many are named
 LIBRARY: Final = str(Path(__file__).parents[1])
 """Where the files of this package are: frames below it are not the user's."""
 _MISCALLS: Final = ("Missing required argument", "Unexpected keyword argument", "Extra positional arguments")
@@ -90,15 +93,24 @@ def by_lane(items: Iterable[Delivery | Failure]) -> tuple[tuple[Lane, int], ...]
 def describe(error: BaseException) -> str:
     """An exception's text, or its name where it has none; where the text says little by itself, both.
 
+    A validation error of pydantic names its fields, without their values: its text goes into log lines.
+
     >>> describe(ValueError("no date")), describe(TimeoutError()), describe(KeyError("date")), describe(SystemExit(2))
     ('no date', 'TimeoutError', "KeyError: 'date'", 'SystemExit: 2')
     """
     name = type(error).__name__
     try:
-        text = str(error)
+        text = _fields(error) if isinstance(error, pydantic.ValidationError) else str(error)
     except Exception as broken:  # an exception's own text may depend on a broken value
         text = f"{name}, whose text raises {type(broken).__name__}"
     return f"{name}: {text}" if text and isinstance(error, KeyError | SystemExit) else text or name
+
+
+def _fields(error: pydantic.ValidationError) -> str:
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    places = [f"{'.'.join([error.title, *map(str, detail['loc'])])}: {detail['msg']}" for detail in details[:_FIELDS]]
+    more = len(details) - len(places)
+    return "; ".join([*places, *([f"{more} more"] if more else [])])
 
 
 def located(hook: str, function: Callable[..., Any] | None, error: BaseException) -> BaseException:

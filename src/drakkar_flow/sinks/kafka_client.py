@@ -26,6 +26,7 @@ Outgoing = dict[str, Any]
 CONNECT_TIMEOUT_S = 10.0
 _SLICE_S = 1.0
 PURGE_TIMEOUT_S = 5.0
+_PROPAGATION_S = 10.0
 FLUSH_GRACE_S = 10.0
 """How long after delivery_timeout_s a flush may still run: librdkafka looks for expired messages once a second."""
 MAX_PORTION = 5000
@@ -91,6 +92,8 @@ def producer_config(
         "linger.ms": linger_ms,
         "queue.buffering.max.messages": 100_000,
         "queue.buffering.max.kbytes": QUEUE_KBYTES,
+        # a topic that is deleted is reported as unknown before its messages time out, which says nothing of it
+        "topic.metadata.propagation.max.ms": int(min(_PROPAGATION_S, delivery_timeout_s / 3) * 1000),
     }
     fixed = {
         "bootstrap.servers": brokers,

@@ -344,7 +344,7 @@ async def test_f5_a_letter_is_refused_alone(kafka: Kafka, make_picky_topic: Any)
 async def test_n1_a_topic_that_is_deleted_is_told_from_a_bad_message(kafka: Kafka, make_topic: MakeTopic) -> None:
     """SinkMisconfigured: no other message would be taken either."""
     topic = make_topic(1)
-    sink = await connected(kafka.bootstrap, topic, client_config={"topic.metadata.propagation.max.ms": 100})
+    sink = await connected(kafka.bootstrap, topic, delivery_timeout_s=9)
     delete_topics(AdminClient({"bootstrap.servers": kafka.bootstrap}), [topic])
     failures: list[Failure] = []
     async with asyncio.timeout(40):

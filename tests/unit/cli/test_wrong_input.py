@@ -18,6 +18,7 @@ FLOW = "from drakkar_flow import StreamFlow\n{} = StreamFlow('a').route()\n"
 FILES = {
     "raises.py": "x = 1\nraise ValueError('boom')\n",
     "unfinished.py": "def f(:\n",
+    "misspelled.py": "from drakkar_flow import dataflow\nflow = dataflo(1)\n",
     "ends.py": "import sys\nsys.exit(3)\n",
     "imports.py": "import no_such_module_at_all\n",
     "nothing.py": "x = 1\n",
@@ -39,6 +40,7 @@ TOLD = [
     (["graph", "raises.py"], "raises.py: it can't be imported: ValueError: boom at raises.py:2; fix the file"),
     (["graph", "unfinished.py"], "it can't be imported: SyntaxError: invalid syntax at unfinished.py:1; "),
     (["graph", "imports.py"], "No module named 'no_such_module_at_all' at imports.py:1; fix the file"),
+    (["graph", "misspelled.py"], "name 'dataflo' is not defined at misspelled.py:2; did you mean 'dataflow'?"),
     (["graph", "ends.py"], "ends.py: it ends the program (exit code 3) when it is imported; put what it runs"),
     (["graph", "nothing.py"], "nothing.py: it defines no 'flow'; end it with flow = dataflow(...) of a StreamFlow"),
     (["graph", "handler_only.py"], "handler_only.py: it defines no 'flow'; end it with flow = dataflow(Scan())"),

@@ -146,3 +146,19 @@ def test_g20_a_missing_file_is_a_file_not_found_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as other:
         load_config(tmp_path / "wrong.yaml", environ={})
     assert not isinstance(other.value, FileNotFoundError)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "executors:\n  sha:\n   a: 1\n    b: 2\n",
+        "kafka:\n\tbrokers: a\n",
+        "kafka: [a, b\n",
+        "kafka: {a: 'b}\n",
+        "kafka:\n a\n b: c",
+    ],
+)
+def test_n13_a_syntax_error_says_what_to_look_at(tmp_path: Path, text: str) -> None:
+    """Its line may be the one below the mistake."""
+    (problem,) = read(tmp_path, text).problems
+    assert problem.remedy == "correct this line or the one above: indent with spaces, close quotes and brackets"

@@ -198,3 +198,14 @@ def test_an_ignored_sigchld_is_told_at_the_start() -> None:
     finally:
         signal.signal(signal.SIGCHLD, old)
     assert startup_problems(ExecutorConfig(), {}) == []
+
+
+@pytest.mark.parametrize("text", ["cat\n", "", "#!\ncat\n"], ids=["no line", "empty", "no name"])
+def test_n1_a_script_that_names_no_interpreter_is_refused_at_the_start(tmp_path: Path, text: str) -> None:
+    """The kernel executes no such text: every task would wait for it."""
+    script = tmp_path / "script"
+    script.write_text(text)
+    script.chmod(0o755)
+    (problem,) = startup_problems(ExecutorConfig(binary_path=str(script)), {})
+    assert problem.where == "executor.binary_path"
+    assert f"{str(script)!r} is text without a first line that names its interpreter, such as #!/bin/sh" in problem.what

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from drakkar_flow.errors import BatchFailed
 from drakkar_flow.model.task import ExecutorError, ExecutorTask
 from drakkar_flow.observe import attempts
 from drakkar_flow.observe import events as ev
@@ -104,3 +105,28 @@ def test_each_executor_has_its_share_of_lines(scene: LogScene, make: Callable[[s
     for name in ("", "a", "b", "c"):
         scene.bus.emit(make(name))
     assert [line.get("executor_name", "") for line in scene.lines] == ["", "a", "b", "c"]
+
+
+def test_n3_batches_of_any_size_that_fail_for_one_cause_share_its_limit(scene: LogScene) -> None:
+    """The number of payloads is no part of the cause."""
+    for size in range(2, 30):
+        scene.bus.emit(
+            ev.DeliveryRetried(
+                "kafka", "a", size, 1, 0.5, str(BatchFailed(dict.fromkeys(range(size), OSError("disk full"))))
+            )
+        )
+    assert len(scene.lines) == 2
+
+
+@pytest.mark.parametrize(("name", "section"), [("", "executor"), ("default", "executor"), ("sha", "executors.sha")])
+def test_n4_a_failure_by_exit_code_names_the_key_that_makes_it_a_success(
+    scene: LogScene, name: str, section: str
+) -> None:
+    """Where it is a success of the program; no other kind of failure mentions it."""
+    for kind in ("nonzero_exit", "timeout"):
+        error = failed(1, "", kind=kind).error
+        error.task = ExecutorTask(task_id="t", source_offsets=[1], executor=name)
+        scene.bus.emit(attempts.TaskFailed(error))
+    by_code, by_time = [line["expect"] for line in scene.lines]
+    assert by_time == f"it is tried again where {section}.retry says so, else on_error decides what becomes of it"
+    assert by_code == f"{by_time}; if 1 is a success of this program, add it to {section}.ok_exit_codes"

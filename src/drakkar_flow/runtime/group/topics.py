@@ -112,7 +112,7 @@ class TopicWatch:
                 raise
             if topic not in self._gone:
                 self._gone.add(topic)
-                self._bus.emit(ConsumerError(f"topic {topic!r} was deleted; it is read again when there is a new one"))
+                self._bus.emit(ConsumerError(f"topic {topic!r} was deleted; create it, and it is read again"))
             return ""
         self._gone.discard(topic)
         return found
