@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from confluent_kafka import KafkaException, Producer
 
@@ -22,10 +22,9 @@ from drakkar_flow.engine.unused import unused_sinks
 from drakkar_flow.errors import ConfigError, Problem, ProblemsError
 from drakkar_flow.executor.environment import startup_problems
 from drakkar_flow.graph.flow import StreamFlow
-from drakkar_flow.graph.handler import BaseDrakkarHandler, overrides
 from drakkar_flow.graph.nodes import Arrange, Execute, Route
 from drakkar_flow.graph.places import place_of
-from drakkar_flow.graph.signatures import function_problems, misspelled_hooks
+from drakkar_flow.graph.signatures import doubtful_hooks, function_problems
 
 __all__ = ["Finding", "configuration_findings", "flow_findings", "source_problems"]
 
@@ -84,20 +83,13 @@ def flow_findings(flow: StreamFlow) -> Iterator[Finding]:
     hooks = type(owner).__name__ if owner is not None else ""
     for problem in flow.problems():
         yield Finding("hook" if hooks and problem.where.partition(".")[0] == hooks else "flow", problem)
-    if owner is not None:
-        yield from _hook_findings(owner, flow.hooks.warnings)
-    else:
+    if owner is None:
         yield from (Finding("hook", problem) for problem in function_problems(flow.steps(), flow.hooks))
-
-
-def _hook_findings(owner: BaseDrakkarHandler[Any, Any], warnings: Iterable[str]) -> Iterator[Finding]:
-    name, misspelled = type(owner).__name__, list(misspelled_hooks(owner))
-    for method, hook in misspelled:
-        place = place_of(getattr(owner, method))
-        problem = Problem(f"{name}.{method}", "unknown hook, never called", f"did you mean {hook}?", place)
-        yield Finding("hook", problem, is_error=not overrides(owner, hook))
-    for text in warnings:
-        if not any(text.startswith(f"{name}.{method} ") for method, _ in misspelled):
+        return
+    doubtful = list(doubtful_hooks(owner))
+    yield from (Finding("hook", problem, is_error=False) for problem in doubtful)
+    for text in flow.hooks.warnings:
+        if text not in [problem.placed for problem in doubtful]:
             yield Finding("hook", Problem("", text, place=place_of(type(owner))), is_error=False)
 
 
