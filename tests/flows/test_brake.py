@@ -178,6 +178,84 @@ def test_n1_bad_data_does_not_stop_the_flow(where, share):
     assert outcome.committed == {LANE: len(POISON[share])}
 
 
+class Summing(Words):
+    """A handler with one payload per window, which it can't make."""
+
+    async def on_window_complete(self, results, source_messages):
+        return [KafkaPayload(data=message.value["n"]) for message in source_messages]
+
+
+class Batching(Words):
+    """A handler with one payload per window, which no sink takes."""
+
+    async def on_task_complete(self, result):
+        return None
+
+    async def on_window_complete(self, results, source_messages):
+        return [PostgresPayload(table="t", data={"n": len(results)})]
+
+
+FEW_CALLS = {
+    "arrange": (Unarranged, {}),
+    "on_message_complete": (Unfinished, {}),
+    "on_window_complete": (Summing, {}),
+    "route of a window's payload": (Batching, {}),
+    "sink of a window's payload": (
+        Batching,
+        {"sinks": [MemorySink("out"), MemorySink("main", kind="postgres", script=refused(NO_TABLE))]},
+    ),
+}
+
+
+@pytest.mark.parametrize("records", [100, 150])
+@pytest.mark.parametrize("mistake", FEW_CALLS)
+def test_a_mistake_in_a_topic_of_one_or_two_windows_stops_the_flow(mistake, records):
+    """Few calls fail, but for all records: nothing is committed or written."""
+    make, given = FEW_CALLS[mistake]
+    with FlowHarness(make(), **given) as kit:
+        kit.send_all(range(records))
+        kit.wait_for(lambda: kit.failure)
+        kit.finish()
+        assert (kit.committed, kit.dead_letters) == ({}, [])
+
+
+class Fragile(Words):
+    """A handler whose arrange raises for bad values."""
+
+    async def arrange(self, messages, pending):
+        assert all(message.value.decode() != BAD for message in messages), "bad value"
+        return await super().arrange(messages, pending)
+
+
+class FragileWindow(Words):
+    """A handler whose on_window_complete raises for bad values."""
+
+    async def on_window_complete(self, results, source_messages):
+        assert all(message.value.decode() != BAD for message in source_messages), "bad value"
+
+
+@pytest.mark.parametrize("share", [share for share in POISON if share != "two in three"])
+@pytest.mark.parametrize("handler", [Fragile, FragileWindow])
+def test_bad_data_in_windows_does_not_stop_the_flow(handler, share):
+    """One bad record makes its window fail: a hook that succeeds without it is no mistake."""
+    config = DrakkarConfig(dlq={"max_ratio": 0})
+    outcome = run_flow(handler(), POISON[share], config=config, executor=ScriptedExecutor(lambda task: ""))
+    assert outcome.failure is None
+    assert outcome.committed == {LANE: len(POISON[share])}
+
+
+def test_an_arrange_that_needs_several_records_is_not_blamed_for_it():
+    """A call for one record that fails for another cause says nothing."""
+
+    class Pairing(Words):
+        async def arrange(self, messages, pending):
+            messages[1]
+            raise ValueError("bad value")
+
+    outcome = run_flow(Pairing(), range(150))
+    assert (outcome.failure, len(outcome.dead_letters), outcome.committed) == (None, 2, {LANE: 150})
+
+
 def test_n1_a_table_that_goes_away_later_stops_the_flow_and_costs_no_record():
     """What no record is to blame for needs no start: ten failures in a row are enough."""
     gone = []

@@ -16,7 +16,18 @@ from drakkar_flow.model.outcome import Blame, Delivery, Failure, FailureKind, Ho
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.about import About
 
-__all__ = ["LIBRARY", "about", "by_lane", "cause_of", "describe", "failure_of", "is_cancelled", "located", "root_cause"]
+__all__ = [
+    "LIBRARY",
+    "about",
+    "by_lane",
+    "cause_of",
+    "cause_text",
+    "describe",
+    "failure_of",
+    "is_cancelled",
+    "located",
+    "root_cause",
+]
 
 _STACK_LIMIT = 8192
 LIBRARY: Final = str(Path(__file__).parents[1])
@@ -41,7 +52,7 @@ def failure_of(
         stacktrace=stack,
         task_id=task_id,
         blame=_blame(kind, error),
-        cause=_cause(error),
+        cause=cause_text(error),
     )
 
 
@@ -59,7 +70,8 @@ def _blame(kind: FailureKind, error: BaseException) -> Blame:
     return Blame.OUTAGE if kind is FailureKind.SINK and not isinstance(error, SinkRejected) else Blame.RECORD
 
 
-def _cause(error: BaseException) -> str:
+def cause_text(error: BaseException) -> str:
+    """An exception's class and text without what differs from record to record."""
     inner = error.__cause__ if isinstance(error, DecodeError) else None  # its text names the record
     error = inner or error
     return f"{type(error).__qualname__}: {normalised(describe(error))}"
