@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from drakkar_flow.config.kafka import KafkaConfig, KafkaSecurityConfig, client_properties, security_properties
 from drakkar_flow.config.loops import same_topic_notices, sink_loop
+from drakkar_flow.config.property_values import value_problem
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.sinks import KafkaSinkConfig
 from drakkar_flow.engine.executors import intake_of, make_executors, program_configs
@@ -204,6 +205,11 @@ def _sink(ref: SinkRef, configured: dict[str, Any], config: DrakkarConfig, probl
             what = error["msg"].removeprefix("Value error, ")
             problems.append(Problem(place, what, f"fix the sink's settings in the flow, at {ref.at}"))
         return None
+    if isinstance(settings, KafkaSinkConfig):
+        values = ref.settings.get("client_config", {})  # those of the file were checked when it was read
+        wrong = {name: what for name, value in values.items() if (what := value_problem(name, value))}
+        remedy = f"fix the sink's settings in the flow, at {ref.at}"
+        problems += [Problem(f"{where}.client_config.{name}", what, remedy) for name, what in wrong.items()]
     if isinstance(settings, KafkaSinkConfig) and (loop := sink_loop(config.kafka, where, settings)):
         problems.append(loop)
     timed = settings.model_copy(update={"delivery_timeout_s": config.sinks.timeout_of(settings)})

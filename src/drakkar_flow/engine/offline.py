@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import Consumer, KafkaException, Producer
 
-from drakkar_flow.config.kafka import client_properties
 from drakkar_flow.config.load import Loaded
 from drakkar_flow.config.root import DrakkarConfig
-from drakkar_flow.engine.build import consumer_properties, resolve_sinks, settle_topics
+from drakkar_flow.engine.build import consumer_properties, resolve_sinks, settle_topics, with_brokers
 from drakkar_flow.engine.executors import program_configs
 from drakkar_flow.engine.odd_numbers import odd_numbers
 from drakkar_flow.engine.unused import unused_sinks
@@ -25,6 +26,8 @@ from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import Arrange, Execute, Route
 from drakkar_flow.graph.places import place_of
 from drakkar_flow.graph.signatures import doubtful_hooks, function_problems
+from drakkar_flow.runtime.parts import SinkPart
+from drakkar_flow.sinks.kafka_client import producer_config
 
 __all__ = ["Finding", "configuration_findings", "flow_findings", "source_problems"]
 
@@ -104,15 +107,20 @@ def configuration_findings(flow: StreamFlow, loaded: Loaded) -> Iterator[Finding
     except ConfigError as exc:
         yield from (Finding("source", problem) for problem in exc.problems)
         return
-    yield from _client_findings(config)
-    yield from _sink_findings(flow, config, where, sure=sure)
+    parts: Collection[SinkPart] = ()
+    if flow.find(Route) is not None:
+        resolved, problems = resolve_sinks(flow, config)
+        parts = resolved.values()
+        yield from (Finding("sink", problem, is_error=sure) for problem in problems)
+        yield from _sink_findings(flow, config, parts, where)
+    yield from _client_findings(config, parts)
     yield from _program_findings(flow, config)
     yield from _directory_findings(config)
     for path, what, remedy in odd_numbers(config):
         yield Finding("numbers", Problem(where(path), what, remedy), is_error=False)
 
 
-def _client_findings(config: DrakkarConfig) -> Iterator[Finding]:
+def _client_findings(config: DrakkarConfig, parts: Iterable[SinkPart]) -> Iterator[Finding]:
     """Properties that librdkafka refuses: it is asked, without any broker to connect to."""
     kafka, nowhere = config.kafka, {"bootstrap.servers": "", "log_level": 0}
     security = kafka.security
@@ -121,22 +129,31 @@ def _client_findings(config: DrakkarConfig) -> Iterator[Finding]:
         if file and not os.access(file, os.R_OK):
             what = f"{file!r} can't be read" if Path(file).exists() else f"there is no file {file!r}"
             yield Finding("file", Problem(f"kafka.security.{key}", what, "set the path of a readable PEM file"))
-    consumer = {key: value for key, value in consumer_properties(kafka).items() if key in client_properties(kafka)}
-    try:
-        Producer({**consumer, **nowhere})
-    except (KafkaException, TypeError, ValueError) as exc:
-        said = exc.args[0].str() if isinstance(exc, KafkaException) else str(exc)
-        remedy = "see librdkafka's CONFIGURATION.md for the properties"
-        yield Finding("kafka", Problem("kafka.client_config", said, remedy))
+    producers = {f"sinks.kafka.{part.name}": part.settings for part in parts if part.spec.kind == "kafka"}
+    clients: list[tuple[str, Callable[[], Any]]] = [
+        ("kafka", partial(Consumer, {**consumer_properties(kafka), **nowhere}))
+    ]
+    for where, settings in {**producers, "dlq": config.dlq}.items():
+        own = with_brokers(settings, kafka)
+        clients.append((where, partial(Producer, {**producer_config(own.brokers, own.client_config), **nowhere})))
+    told = set()
+    for where, make in clients:
+        try:
+            make()
+        except (KafkaException, TypeError, ValueError) as exc:
+            said = (exc.args[0].str() if isinstance(exc, KafkaException) else str(exc)).strip()
+            said = re.sub("^Failed to create [a-z]+: ", "", said)
+            if said in told and not own[where].client_config:  # it shares the source's properties
+                continue
+            told.add(said)
+            remedy = "see librdkafka's CONFIGURATION.md for the properties"
+            yield Finding("kafka", Problem(f"{where}.client_config", said, remedy))
 
 
-def _sink_findings(flow: StreamFlow, config: DrakkarConfig, where: Where, *, sure: bool) -> Iterator[Finding]:
-    route: Route | None = flow.find(Route)
-    if route is None:
-        return
-    parts, problems = resolve_sinks(flow, config)
-    yield from (Finding("sink", problem, is_error=sure) for problem in problems)
-    for part in parts.values():
+def _sink_findings(
+    flow: StreamFlow, config: DrakkarConfig, parts: Iterable[SinkPart], where: Where
+) -> Iterator[Finding]:
+    for part in parts:
         client = _CLIENTS.get(part.spec.kind)
         if client is not None and find_spec(client) is None:
             remedy = f'install it: pip install "drakkar-flow[{part.spec.kind}]"'
