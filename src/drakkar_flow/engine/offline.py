@@ -129,15 +129,16 @@ def _client_findings(config: DrakkarConfig, parts: Iterable[SinkPart]) -> Iterat
         if file and not os.access(file, os.R_OK):
             what = f"{file!r} can't be read" if Path(file).exists() else f"there is no file {file!r}"
             yield Finding("file", Problem(f"kafka.security.{key}", what, "set the path of a readable PEM file"))
-    producers = {f"sinks.kafka.{part.name}": part.settings for part in parts if part.spec.kind == "kafka"}
-    clients: list[tuple[str, Callable[[], Any]]] = [
-        ("kafka", partial(Consumer, {**consumer_properties(kafka), **nowhere}))
-    ]
-    for where, settings in {**producers, "dlq": config.dlq}.items():
-        own = with_brokers(settings, kafka)
-        clients.append((where, partial(Producer, {**producer_config(own.brokers, own.client_config), **nowhere})))
+    producers: dict[str, Any] = {
+        f"sinks.kafka.{part.name}": part.settings for part in parts if part.spec.kind == "kafka"
+    }
+    makes: dict[str, Callable[[], Any]] = {"kafka": partial(Consumer, {**consumer_properties(kafka), **nowhere})}
+    own: dict[str, Any] = {**producers, "dlq": config.dlq}
+    for where, settings in own.items():
+        whole = with_brokers(settings, kafka)
+        makes[where] = partial(Producer, {**producer_config(whole.brokers, whole.client_config), **nowhere})
     told = set()
-    for where, make in clients:
+    for where, make in makes.items():
         try:
             make()
         except (KafkaException, TypeError, ValueError) as exc:
