@@ -25,7 +25,6 @@ from examples.integration.workload import Workload
 WORKERS = 3
 REPEATED_AT_MOST = 300
 """Records that one worker may do again after one failure: those in flight and those not yet committed."""
-TIMEOUT_S = 900.0
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -36,6 +35,7 @@ def main() -> int:
     parser.add_argument("--messages", type=int, default=10_000, help="how many messages (default 10000, at least 1000)")
     parser.add_argument("--seed", type=int, default=None, help="chooses messages and failures; default: a new one")
     parser.add_argument("--output", type=Path, default=Path("scenario-output"), help="logs, files and server data")
+    parser.add_argument("--timeout-s", type=float, default=900.0, help="how long the work may take (default 900)")
     parser.add_argument("--external", action="store_true", help="use the servers of compose.yaml; break only workers")
     options = parser.parse_args()
     if options.messages < 1000:
@@ -48,13 +48,13 @@ def main() -> int:
     workload = Workload.make(seed, options.messages, output / "markers")
     with (external_targets if options.external else own_targets)(output) as targets:
         try:
-            return run(targets, workload, random.Random(seed))
+            return run(targets, workload, random.Random(seed), options.timeout_s)
         except RuntimeError as error:
             console.print(f"scenario: {error}", style="red")
             return 1
 
 
-def run(targets: Targets, workload: Workload, chance: random.Random) -> int:
+def run(targets: Targets, workload: Workload, chance: random.Random, timeout_s: float) -> int:
     """Send the messages, let the workers work under failures, audit the targets."""
     asyncio.run(prepare(targets))
     places = send(targets.brokers, "searches", workload.messages)
@@ -62,7 +62,7 @@ def run(targets: Targets, workload: Workload, chance: random.Random) -> int:
         started = time.monotonic()
         for _ in range(WORKERS):
             workers.start()
-        problems = list(work(targets, workers, workload, plan(chance, targets, workers)))
+        problems = list(work(targets, workers, workload, plan(chance, targets, workers), timeout_s))
         took_s = time.monotonic() - started
         problems += [f"{name} ended with exit code {code}" for name, code in workers.stop().items() if code]
     console.print(f"all committed after {took_s:.0f} s\n")
@@ -83,10 +83,12 @@ def run(targets: Targets, workload: Workload, chance: random.Random) -> int:
     return 1 if problems else 0
 
 
-def work(targets: Targets, workers: Workers, workload: Workload, disturbances: list[Disturbance]) -> Iterator[str]:
+def work(
+    targets: Targets, workers: Workers, workload: Workload, disturbances: list[Disturbance], timeout_s: float
+) -> Iterator[str]:
     """Wait until every offset is committed, with the failures on the way; yields what went wrong."""
     total = len(workload.expected.matches["kafka"])
-    deadline = time.monotonic() + TIMEOUT_S
+    deadline = time.monotonic() + timeout_s
     with closing(Watch(targets.brokers, "searchers")) as watch:
         for each in disturbances:
             while (watch.size("found") or 0) < each.share * total:
@@ -97,15 +99,23 @@ def work(targets: Targets, workers: Workers, workload: Workload, disturbances: l
             console.print(f"{watch.size('found'):6,} results: {each.name}: {each.cause()}")
         while not committed(watch):
             if problem := _stuck(workers, deadline):
-                yield f"{problem}; not all offsets are committed"
+                yield f"{problem}; not all offsets are committed: {uncommitted(watch)}"
                 return
             time.sleep(0.2)
 
 
 def committed(watch: Watch) -> bool:
     """Whether the group has committed the end of every partition."""
+    return uncommitted(watch) == {}
+
+
+def uncommitted(watch: Watch) -> dict[int, str] | None:
+    """Committed offset and end of each partition where they differ; None while the broker does not answer."""
     ends = watch.ends("searches")
-    return ends is not None and watch.committed("searches", ends) == ends
+    found = None if ends is None else watch.committed("searches", ends)
+    if ends is None or found is None:
+        return None
+    return {partition: f"{found[partition]} of {end}" for partition, end in ends.items() if found[partition] != end}
 
 
 def audit(targets: Targets, workload: Workload, places: Mapping[tuple[int, int], int]) -> list[Account]:
@@ -135,7 +145,7 @@ def table(accounts: list[Account]) -> Table:
 def _stuck(workers: Workers, deadline: float) -> str:
     if ended := workers.ended():
         return f"workers ended early: {ended}"
-    return f"not done after {TIMEOUT_S:g} s" if time.monotonic() > deadline else ""
+    return "not done in time (--timeout-s)" if time.monotonic() > deadline else ""
 
 
 if __name__ == "__main__":

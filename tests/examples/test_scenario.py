@@ -23,10 +23,11 @@ results = st.dictionaries(st.integers(0, 50), st.integers(0, 9), min_size=1)
 
 @pytest.mark.integration
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_the_books_balance_after_a_kill_a_restart_and_an_outage(tmp_path: Path) -> None:
     """A small run of the scenario; its servers are started by it, for it breaks them."""
     command = [sys.executable, "-m", "examples.integration", "--messages", "1000", "--output", str(tmp_path / "out")]
+    command += ["--timeout-s", "400"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     logs = "\n".join(path.read_text()[-3000:] for path in tmp_path.glob("out/worker-*.log")) if run.returncode else ""
     assert run.returncode == 0, f"{run.stdout}\n{run.stderr}\n{logs}"

@@ -139,7 +139,7 @@ async def test_a_missing_topic_is_told_with_the_command_that_makes_it(kafka: Kaf
     (problem,) = caught.value.problems
     assert problem.where == "sinks.kafka.results.topic"
     assert "'no-such-topic' does not exist" in problem.what
-    assert "--create --topic no-such-topic" in problem.remedy
+    assert "drakkar-flow topics create" in problem.remedy
 
 
 async def test_a_black_hole_is_noticed_without_blocking_the_loop(kafka: Kafka) -> None:

@@ -53,13 +53,13 @@ class Commits:
         self._bus = bus
         self._beyond = beyond
         self._metadata_size = metadata_size
-        self._committed: dict[Lane, Mark] = {}  # what the brokers have confirmed, of present assignments
+        self._sent: dict[Lane, Mark] = {}  # what was committed last, of present assignments
+        self._committed: dict[Lane, Mark] = {}  # what the brokers have confirmed last
         self._finally = False
 
     def begin(self, consumer: Consumer, assigned: list[TopicPartition]) -> dict[Lane, tuple[int, Spans]]:
         """Read where new assignments start, and what is finished beyond."""
-        for item in assigned:
-            self._committed.pop((item.topic, item.partition), None)
+        self.forget((item.topic, item.partition) for item in assigned)
         if not self._metadata_size:
             return {}
         try:
@@ -76,6 +76,7 @@ class Commits:
     def forget(self, lanes: Iterable[Lane]) -> None:
         """What was committed for partitions is void: their log is another one."""
         for lane in lanes:
+            self._sent.pop(lane, None)
             self._committed.pop(lane, None)
 
     def commit_soon(self, consumer: Consumer, now: float) -> None:
@@ -89,6 +90,7 @@ class Commits:
         offsets = self._positions.of(dict(partition.assignment for partition in partitions))
         for _ in range(2 if offsets and not self._finally else 0):
             marks = {item.lane: self._mark(item, offsets[item.lane]) for item in partitions if item.lane in offsets}
+            self._sent.update(marks)
             try:
                 consumer.commit(offsets=_at(marks), asynchronous=False)
             except KafkaException as exc:
@@ -145,6 +147,7 @@ class Commits:
         return offset, spans.encode(offset, self._metadata_size)
 
     def _commit(self, consumer: Consumer, marks: Mapping[Lane, Mark]) -> None:
+        self._sent.update(marks)
         try:
             consumer.commit(offsets=_at(marks), asynchronous=True)
         except KafkaException as exc:
@@ -152,10 +155,20 @@ class Commits:
 
     def _accepted(self, marks: Mapping[Lane, Mark]) -> None:
         if marks:
+            self._positions.put_back(self._overwritten(marks))
             self._committed.update(marks)
             offsets = {lane: offset for lane, (offset, _) in marks.items()}
             self._positions.accepted(offsets)
             self._bus.emit(Committed(tuple(offsets.items())))
+
+    def _overwritten(self, marks: Mapping[Lane, Mark]) -> list[Lane]:
+        """The partitions whose newest commit was followed by an older one.
+
+        librdkafka repeats requests that a connection took down with it, and later ones are not held back meanwhile:
+        without a new commit the older offset would stay.
+        """
+        newest = [lane for lane in marks if self._committed.get(lane) == self._sent.get(lane)]
+        return [lane for lane in newest if marks[lane] != self._sent.get(lane)]
 
     def _refused(self, error: KafkaError, lanes: Iterable[Lane]) -> None:
         if error.code() == KafkaError.OFFSET_METADATA_TOO_LARGE:

@@ -198,6 +198,22 @@ def test_what_a_former_assignment_committed_is_committed_again() -> None:
     assert broker.commits == [(3, ""), (3, "")]
 
 
+@pytest.mark.parametrize("older", [(2, ""), (2, "x"), (3, "x")], ids=["offset", "both", "metadata"])
+def test_a_commit_that_an_older_one_overwrote_is_made_again(older: tuple[int, str]) -> None:
+    """The client library repeats a request that its connection took down with it, behind later ones."""
+    broker = Broker()
+    life = Life(broker, [1, 2])
+    life.finish(1, 2)
+    life.commit()
+    newest = (broker.offset, broker.metadata)
+    broker.offset, broker.metadata = older
+    life.commits.on_commit(None, [TopicPartition(*LANE, *older)])
+    life.commit()
+    assert (broker.offset, broker.metadata) == newest == (3, "")
+    life.commit()
+    assert len(broker.commits) == 2
+
+
 logs = st.lists(st.integers(min_value=1, max_value=4), min_size=1, max_size=25).map(
     lambda gaps: [sum(gaps[: n + 1]) for n in range(len(gaps))]
 )
