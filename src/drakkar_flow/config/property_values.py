@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,6 +17,9 @@ __all__ = ["refused_properties", "value_problem"]
 _WITH_UNIT = re.compile(r"\s*[-+]?[\d.]+\s*[A-Za-z%]+\s*")
 _RANGE = re.compile(r"outside allowed range (\S+)\.\.(\S+)")
 _NO_VALUE = "Invalid value for"
+_UNSERVED = logging.getLogger(
+    "drakkar_flow.kafka"
+)  # lines wait for a poll that never comes: `debug` would flood stderr
 _ACKS = ("acks", "request.required.acks")
 
 
@@ -26,8 +30,11 @@ def refused_properties(layer: Layer) -> Iterator[Problem]:
     sections |= {("sinks", "kafka", str(name)): sink for name, sink in sinks.items()}
     for path, section in sections.items():
         for name, value in _mapping(_mapping(section).get("client_config")).items():
-            if not problem_of(name, producer=path != ("kafka",)) and (what := value_problem(name, value)):
-                yield Problem(layer.where((*path, "client_config", name)), what)
+            place = (*path, "client_config", name)
+            if not isinstance(name, str) or problem_of(name, producer=path != ("kafka",)) or layer.is_broken(place):
+                continue  # reported elsewhere
+            if what := value_problem(name, value):
+                yield Problem(layer.where(place), what)
 
 
 def value_problem(name: str, value: Any) -> str:
@@ -65,7 +72,7 @@ def _refusal(name: str, value: Any) -> str:
     from confluent_kafka.admin import AdminClient
 
     try:
-        AdminClient({"log_level": 0, name: value})
+        AdminClient({"log_level": 0, name: value}, logger=_UNSERVED)
     except KafkaException as error:
         said: str = error.args[0].str().strip()
         return "" if said.startswith("Failed to create") else said  # which is about several properties

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
+from logging import getLogger
 from pathlib import Path
 from typing import Any, Final
 
@@ -123,7 +124,7 @@ def configuration_findings(flow: StreamFlow, loaded: Loaded) -> Iterator[Finding
 def _client_findings(config: DrakkarConfig, parts: Iterable[SinkPart]) -> Iterator[Finding]:
     """Properties that librdkafka refuses: it is asked, without any broker to connect to."""
     kafka, nowhere = config.kafka, {"bootstrap.servers": "", "log_level": 0}
-    security = kafka.security
+    security, unserved = kafka.security, getLogger("drakkar_flow.kafka")  # whose lines wait for a poll
     for key in ("ssl_ca_location", "ssl_certificate_location", "ssl_key_location"):
         file = getattr(security, key)
         if file and not os.access(file, os.R_OK):
@@ -132,11 +133,15 @@ def _client_findings(config: DrakkarConfig, parts: Iterable[SinkPart]) -> Iterat
     producers: dict[str, Any] = {
         f"sinks.kafka.{part.name}": part.settings for part in parts if part.spec.kind == "kafka"
     }
-    makes: dict[str, Callable[[], Any]] = {"kafka": partial(Consumer, {**consumer_properties(kafka), **nowhere})}
+    makes: dict[str, Callable[[], Any]] = {
+        "kafka": partial(Consumer, {**consumer_properties(kafka), **nowhere}, logger=unserved)
+    }
     own: dict[str, Any] = {**producers, "dlq": config.dlq}
     for where, settings in own.items():
         whole = with_brokers(settings, kafka)
-        makes[where] = partial(Producer, {**producer_config(whole.brokers, whole.client_config), **nowhere})
+        linger_ms = getattr(whole, "linger_ms", 2.0)
+        properties = producer_config(whole.brokers, whole.client_config, linger_ms=linger_ms)
+        makes[where] = partial(Producer, {**properties, **nowhere}, logger=unserved)
     told = set()
     for where, make in makes.items():
         try:

@@ -12,6 +12,7 @@ from drakkar_flow.errors import Problem
 from drakkar_flow.graph.handler import BaseDrakkarHandler, overrides
 from drakkar_flow.graph.hooks import LifeHooks
 from drakkar_flow.graph.nodes import Node
+from drakkar_flow.graph.periodic import periodics_of
 from drakkar_flow.graph.places import place_of
 
 __all__ = ["doubtful_hooks", "function_problems", "handler_problems"]
@@ -84,9 +85,12 @@ def _misspelled(handler: BaseDrakkarHandler[Any, Any]) -> Iterator[tuple[Problem
     """Names that are nearly a hook's or setting's, and whether that is in doubt; without those of `not_hooks`."""
     kind = type(handler)
     known = {_folded(name): name for name in (*_HOOKS, *_SETTINGS)}
+    allowed = {*kind.not_hooks, *(found.name for found in periodics_of(handler))}
     for name in dir(kind):
-        if name.startswith("_") or hasattr(BaseDrakkarHandler, name) or name in kind.not_hooks:
+        if name.startswith("_") or hasattr(BaseDrakkarHandler, name) or name in allowed:
             continue
+        if getattr(getattr(kind, name), "__name__", "") == name and isinstance(getattr(kind, name), type):
+            continue  # a nested class
         for near in get_close_matches(_folded(name), known, n=1, cutoff=_NEAR):
             hook = known[near]
             what = "unknown hook, never called" if hook in _HOOKS else "unknown setting, never read"

@@ -207,6 +207,11 @@ def test_a_helper_named_like_a_hook_is_allowed_where_it_is_one():
 
         def on_revoked(self): ...
 
+        @periodic(30)
+        async def on_readyy(self): ...
+
+        class InputModel: ...
+
     flow = StreamFlow.from_handler(Helpful())
     assert flow.problems() == []
     errors, completed = flow.hooks.warnings
