@@ -146,7 +146,7 @@ def test_values_that_librdkafka_refuses_are_found_where_they_stand(tmp_path: Pat
     ],
 )
 def test_values_that_librdkafka_takes_are_left_alone(name: str, value: Any, capfd: pytest.CaptureFixture[str]) -> None:
-    """Numbers as text, names that begin with a digit, what only makes sense beside other properties. Nothing is logged."""
+    """Numbers as text, names that begin with a digit, what only makes sense with others. Nothing is logged."""
     assert value_problem(name, value) == ""
     assert from_mapping({"kafka": {"client_config": {name: value}}}).kafka.client_config == {name: value}
     assert capfd.readouterr() == ("", "")
