@@ -11,6 +11,8 @@ BENCH ?= $(PY) -m benchmarks
 ARGS ?=
 
 export VENV PYTHON
+# A process starts in half the time when Python may keep its bytecode, and the tests start hundreds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo scenario test check fix bench lock services-up services-down services-status clean

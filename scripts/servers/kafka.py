@@ -240,6 +240,11 @@ def server_properties(broker: Broker, brokers: Sequence[Broker]) -> dict[str, st
         "default.replication.factor": copies,
         "group.initial.rebalance.delay.ms": 0,
         "group.min.session.timeout.ms": 1000,
+        # Members of the protocol `consumer` take both from the broker; the defaults are 5 and 45 s.
+        "group.consumer.heartbeat.interval.ms": 500,
+        "group.consumer.min.heartbeat.interval.ms": 500,
+        "group.consumer.session.timeout.ms": 6000,
+        "group.consumer.min.session.timeout.ms": 6000,
         "offsets.topic.num.partitions": 4,
         "offsets.topic.replication.factor": copies,
         "transaction.state.log.num.partitions": 4,

@@ -8,7 +8,6 @@ import json
 import resource
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from threading import Thread
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -20,6 +19,7 @@ from drakkar_flow.config.remote import HttpSinkConfig
 from drakkar_flow.errors import BatchFailed, SinkRejected
 from drakkar_flow.model.codec import encode
 from drakkar_flow.sinks.http import HttpSink
+from support.serving import serving
 
 pytestmark = pytest.mark.anyio
 
@@ -204,12 +204,8 @@ async def test_f15_interim_answers_are_no_answers() -> None:
 def bench() -> Iterator[HttpBench]:
     """A service that keeps what it gets."""
     made = HttpBench()
-    thread = Thread(target=made.service.serve_forever, args=(0.05,))
-    thread.start()
-    yield made
-    made.service.shutdown()
-    made.service.server_close()
-    thread.join()
+    with serving(made.service):
+        yield made
 
 
 @pytest.mark.parametrize(

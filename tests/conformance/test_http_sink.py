@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Thread
+from threading import Event
 from typing import Any
 
 import pytest
@@ -28,6 +28,7 @@ from drakkar_flow.model.payload import HttpPayload
 from drakkar_flow.sinks.http import SPEC, HttpSink
 from support.delivering import deliver
 from support.proxy import TcpProxy
+from support.serving import serving
 
 pytestmark = pytest.mark.anyio
 
@@ -66,7 +67,7 @@ class HttpBench(Bench):
     """One service."""
 
     spec = SPEC
-    features = Features(atomic=False)
+    features = Features(atomic=False, many=500)  # a request each
 
     def __init__(self) -> None:
         self.service = Service()
@@ -90,12 +91,8 @@ class HttpBench(Bench):
 def bench() -> Iterator[HttpBench]:
     """A service on a thread of its own."""
     made = HttpBench()
-    thread = Thread(target=made.service.serve_forever, args=(0.05,))
-    thread.start()
-    yield made
-    made.service.shutdown()
-    made.service.server_close()
-    thread.join()
+    with serving(made.service):
+        yield made
 
 
 class TestHttpSink(SinkSuite):
@@ -115,24 +112,11 @@ def deliveries(*payloads: HttpPayload) -> list[Delivery]:
     return [Delivery(payload, ()) for payload in payloads]
 
 
-class Proxied:
+@contextmanager
+def proxied(bench: HttpBench) -> Iterator[tuple[TcpProxy, Service]]:
     """A proxy before the bench's service, and a second service."""
-
-    def __init__(self, bench: HttpBench) -> None:
-        self.other = Service()
-        self.thread = Thread(target=self.other.serve_forever, args=(0.05,))
-        self.proxy = TcpProxy(bench.service.server_address[1])
-
-    def __enter__(self) -> tuple[TcpProxy, Service]:
-        self.thread.start()
-        self.proxy.__enter__()
-        return self.proxy, self.other
-
-    def __exit__(self, *_: object) -> None:
-        self.proxy.__exit__(None, None, None)
-        self.other.shutdown()
-        self.other.server_close()
-        self.thread.join()
+    with serving(Service()) as other, TcpProxy(bench.service.server_address[1]) as proxy:
+        yield proxy, other
 
 
 def items(count: int) -> list[Item]:
@@ -211,34 +195,28 @@ class _DeafHandler(_Handler):
 @pytest.mark.parametrize("when_open", ["dlq", "wait"])
 async def test_g6_a_request_that_is_never_answered_does_not_hold_up_its_neighbours(when_open: str) -> None:
     """They are sent long before its time is over; it alone is a dead letter, with `wait` too."""
-    deaf = Deaf()
-    thread = Thread(target=deaf.serve_forever, args=(0.05,))
-    thread.start()
-    url = f"http://127.0.0.1:{deaf.server_address[1]}/"
-    settings = HttpSinkConfig(url=url, timeout_seconds=120, delivery_timeout_s=120)
-    sink = HttpSink("main", settings)
-    await sink.connect()
-    try:
-        payloads = [HttpPayload(data={"n": n}) for n in range(10)]
-        delivery = asyncio.create_task(deliver(sink, SPEC, payloads, when_open=when_open, attempts=1))
-        async with asyncio.timeout(30):
-            while len(deaf.taken) < 9:  # noqa: ASYNC110 - the service is on threads
-                await asyncio.sleep(0.01)
-        deaf.ends.set()
-        delivered = await delivery
-    finally:
-        deaf.ends.set()
-        await sink.close()
-        deaf.shutdown()
-        deaf.server_close()
-        thread.join()
+    payloads = [HttpPayload(data={"n": n}) for n in range(10)]
+    with serving(Deaf()) as deaf:
+        url = f"http://127.0.0.1:{deaf.server_address[1]}/"
+        sink = HttpSink("main", HttpSinkConfig(url=url, timeout_seconds=120, delivery_timeout_s=120))
+        await sink.connect()
+        try:
+            delivery = asyncio.create_task(deliver(sink, SPEC, payloads, when_open=when_open, attempts=1))
+            async with asyncio.timeout(30):
+                while len(deaf.taken) < 9:  # noqa: ASYNC110 - the service is on threads
+                    await asyncio.sleep(0.01)
+            deaf.ends.set()
+            delivered = await delivery
+        finally:
+            deaf.ends.set()
+            await sink.close()
     assert delivered.failed == [payloads[3]]
     assert deaf.taken == [0, 1, 2, 4, 5, 6, 7, 8, 9]
 
 
 async def test_f7_a_service_that_is_not_the_right_one_any_more_is_left(bench: HttpBench) -> None:
     """After 503 and 421 the next attempt makes a new connection, which a changed address leads elsewhere."""
-    with Proxied(bench) as (proxy, other):
+    with proxied(bench) as (proxy, other):
         async with bench.connected(HttpSink("main", HttpSinkConfig(url=f"http://127.0.0.1:{proxy.port}/in"))) as sink:
             await sink.write_batch(bench.batch(items(1)))
             proxy.target = other.server_address[1]

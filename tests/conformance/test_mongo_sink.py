@@ -169,3 +169,10 @@ async def test_a_password_is_in_no_error(bench: MongoBench) -> None:
     with pytest.raises(StartupError) as caught:
         await bench.unreachable().connect()
     assert "secret" not in str(caught.value)
+
+
+async def test_options_of_the_uri_override_the_defaults(bench: MongoBench) -> None:
+    """The time that a server is looked for, with either driver."""
+    with pytest.raises(StartupError) as caught:
+        await bench.unreachable().connect()
+    assert "Timeout: 0.3s" in str(caught.value)

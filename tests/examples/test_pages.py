@@ -80,7 +80,9 @@ def test_the_test_in_the_readme_passes(drakkar_kit, drakkar_executor) -> None:
     names: dict[str, Any] = {"__name__": "readme"}
     for number in (0, 2):
         exec(compile(blocks(README, "python")[number], "README.md", "exec"), names)
-    names["test_words_are_counted"](drakkar_kit, drakkar_executor)
+    test = names["test_words_are_counted"]
+    assert callable(test)
+    test(drakkar_kit, drakkar_executor)
 
 
 @pytest.mark.integration
@@ -105,6 +107,7 @@ def test_the_settings_of_the_executors_page_are_settings(tmp_path: Path) -> None
 def test_all_settings_of_the_readme_load(tmp_path: Path) -> None:
     """Each YAML block by itself."""
     file = tmp_path / "block.yaml"
+    assert blocks(README, "yaml")
     for block in blocks(README, "yaml"):
         file.write_text(block)
         load_config(file, environ={})

@@ -64,6 +64,7 @@ def test_n1_a_mistake_ends_the_worker_and_costs_no_record(
         assert failed["reason"].startswith("the brake: ")
         assert "dlq.stop_after: 0" in failed["reason"]
         assert f"{source}:" in failed["reason"]
+        assert ["reason" in line for line in lines if line["event"] == "drakkar_failed"] == [False]
     assert all(offset <= 0 for offset in committed(kafka.bootstrap, group, source).values())
     assert read_all(kafka.bootstrap, dlq) == []
     if mistake == "route":

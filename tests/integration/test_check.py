@@ -132,7 +132,7 @@ def test_n13_check_names_what_can_not_be_reached(job: Job) -> None:
         job.settings["sinks"] = {
             "postgres": {"a": {"dsn": f"postgres://u:secret@{at}/d"}},
             "redis": {"a": {"url": f"redis://{at}"}},
-            "mongo": {"a": {"uri": f"mongodb://{at}", "database": "d"}},
+            "mongo": {"a": {"uri": f"mongodb://{at}/?serverSelectionTimeoutMS=500", "database": "d"}},
             "http": {"a": {"url": f"http://{at}/"}},
         }
         ended = job.run("check", "job.py")

@@ -9,13 +9,19 @@ import pytest
 
 from support.scene import Scene
 from support.until import until
+from support.worker import Worker
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-KILLS = 20
+ROUNDS = 10
+MEMBERS = ("one", "two")
+KILLS = ROUNDS * len(MEMBERS)
 IN_FLIGHT, UNCOMMITTED = 50, 50
-# Static membership: a restarted worker takes its partitions back without waiting for the dead one's session.
-STATIC = {"kafka": {"session_timeout_ms": 6000, "heartbeat_interval_ms": 500, "group_instance_id": "the-worker"}}
+
+
+def _start(scene: Scene, pipeline: str) -> list[Worker]:
+    """Start static members, which take their partitions back without waiting for the session of the dead."""
+    return [scene.start(pipeline, {"kafka": {"group_instance_id": member}}) for member in MEMBERS]
 
 
 @pytest.mark.timeout(300)
@@ -24,15 +30,15 @@ def test_kills_at_random_moments_lose_nothing(scene: Scene, chance: random.Rando
     """Every record is delivered at least once; what comes again was in flight or not yet committed."""
     waiting = threading.Event()
     with scene.feeding(rate=200) as feeder:
-        for _ in range(KILLS):
-            worker = scene.start(pipeline, STATIC)
-            worker.until_running()
-            waiting.wait(chance.uniform(0.05, 2.0))
-            assert worker.exit_code is None, worker.stderr
-            worker.kill()
-    last = scene.start(pipeline, STATIC)
+        for _ in range(ROUNDS):
+            for worker in _start(scene, pipeline):
+                worker.until_running()
+                waiting.wait(chance.uniform(0.05, 1.0))
+                assert worker.exit_code is None, worker.stderr
+                worker.kill()
+    last = _start(scene, pipeline)
     scene.until_finished()
-    assert last.terminate() == 0
+    assert [worker.terminate() for worker in last] == [0, 0]
     duplicates = scene.check_delivered(feeder.count)
     print(f"{KILLS} kills, {feeder.count} records, {duplicates} duplicates")
     assert duplicates <= (IN_FLIGHT + UNCOMMITTED) * KILLS

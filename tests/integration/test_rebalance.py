@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import Any
 
 import pytest
@@ -28,12 +29,13 @@ def _start(scene: Scene, flavour: str) -> Worker:
     return scene.start("precomputed", {"kafka": kafka})
 
 
-def _join(scene: Scene, flavour: str) -> Worker:
-    """Start a worker and wait until it works: it has partitions and has finished records of them."""
-    worker = _start(scene, flavour)
-    worker.until_running()
-    worker.until(lambda: worker.metric("drakkar_messages_consumed_total"), "it read records", timeout_s=60)
-    return worker
+def _join(scene: Scene, flavour: str, count: int = 1) -> list[Worker]:
+    """Start workers at once and wait until each works: it has partitions and has finished records of them."""
+    workers = [_start(scene, flavour) for _ in range(count)]
+    for worker in workers:
+        worker.until_running()
+        worker.until(partial(worker.metric, "drakkar_messages_consumed_total"), "it read records", timeout_s=60)
+    return workers
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
@@ -41,9 +43,9 @@ def test_joining_and_leaving_cleanly_costs_nothing(scene: Scene, flavour: str) -
     """A second and a third worker come and go: all delivered exactly once, each commit covered by the output."""
     with scene.watching() as watch:
         with scene.feeding() as feeder:
-            first = _join(scene, flavour)
+            (first,) = _join(scene, flavour)
             for _ in range(ROUNDS):
-                second, third = _join(scene, flavour), _join(scene, flavour)
+                second, third = _join(scene, flavour, 2)
                 assert second.terminate() == 0, second.stderr
                 assert third.terminate() == 0, third.stderr
         scene.until_finished()
@@ -60,10 +62,10 @@ def test_killed_members_lose_nothing(scene: Scene, flavour: str) -> None:
     """Members that die are replaced; what they had not committed comes again, and no more than that."""
     with scene.watching() as watch:
         with scene.feeding() as feeder:
-            first, second, third = (_join(scene, flavour) for _ in range(3))
+            first, second, third = _join(scene, flavour, 3)
             second.kill()
             third.kill()
-            second = _join(scene, flavour)
+            (second,) = _join(scene, flavour)
             second.kill()
         scene.until_finished(timeout_s=120)
         assert first.terminate() == 0, first.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from support.kafka_io import produce, read_all
 from support.scene import Scene
+from support.serving import serving
 from support.worker import ROOT
 
 pytestmark = pytest.mark.integration
@@ -37,11 +37,8 @@ class Answering(BaseHTTPRequestHandler):
 @pytest.fixture
 def web() -> Iterator[int]:
     """The port of a web service."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
-    threading.Thread(target=server.serve_forever).start()
-    yield server.server_address[1]
-    server.shutdown()
-    server.server_close()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Answering)) as server:
+        yield server.server_address[1]
 
 
 @pytest.mark.parametrize("levels", [{}, {"httpx": "DEBUG", "httpcore": "DEBUG"}], ids=["default", "asked"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import asyncpg
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from support.kafka_io import read_all
 from support.names import unique
 from support.scene import Scene
+from support.serving import serving
 
 pytestmark = pytest.mark.integration
 
@@ -34,13 +34,8 @@ class _Echo(BaseHTTPRequestHandler):
 @pytest.fixture
 def service() -> Iterator[str]:
     """The address of a service that refuses every request and quotes it."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Echo)
-    thread = Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), _Echo)) as server:
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
 
 
 @pytest.fixture

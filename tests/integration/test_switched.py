@@ -10,7 +10,6 @@ import signal
 from collections.abc import Coroutine, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import asyncpg
@@ -22,6 +21,7 @@ from redis import Redis
 from support.kafka_io import MakeTopic, produce, read_all
 from support.names import unique
 from support.scene import Scene
+from support.serving import serving
 from support.worker import Worker
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -137,12 +137,8 @@ class _Answering(BaseHTTPRequestHandler):
 @pytest.fixture
 def hook() -> Iterator[Hook]:
     """A service on a thread of its own."""
-    with Hook() as made:
-        thread = Thread(target=made.serve_forever, args=(0.05,))
-        thread.start()
+    with serving(Hook()) as made:
         yield made
-        made.shutdown()
-        thread.join()
 
 
 # --- 0.9.2 ------------------------------------------------------------------------------------------------

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 
 import psutil
 
 from support.until import until
 
-__all__ = ["programs", "wardens"]
+__all__ = ["programs", "slots", "wardens"]
 
 
 def programs(pid: int | None = None) -> list[psutil.Process]:
     """The children of a process, by default of this one, but for its wardens."""
     return [child for child in psutil.Process(pid).children() if not _is_warden(child)]
+
+
+def slots() -> list[threading.Thread]:
+    """The threads of this process that run programs."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith("slot-")]
 
 
 def wardens(pid: int | None = None) -> list[psutil.Process]:

@@ -47,7 +47,7 @@ class PersistentConfig(Section):
     unavailable_after_s: float | None = Field(default=None, gt=0)
     """Seconds after which a task fails that waits while no child runs; null takes `executor.unavailable_after_s`."""
     fallback_oneshot: bool = False
-    """Whether what can't be given to a child, or not while the breaker is open, is run as a process of its own."""
+    """Whether what can't be given to a child, or not while the breaker is open, is run as a separate process."""
     close_grace_s: float = Field(default=1.0, ge=0)
     """Seconds a child that is no longer needed has to end by itself."""
 

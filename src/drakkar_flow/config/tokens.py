@@ -19,7 +19,7 @@ _logger = logging.getLogger("drakkar_flow.kafka")
 
 
 class TokenCallback:
-    """Gets tokens from the function at an import path; librdkafka calls it on a thread of its own.
+    """Gets tokens from the function at an import path; librdkafka calls it on a separate thread.
 
     A function that raises while the flow runs is logged, and called again after 10 s.
 

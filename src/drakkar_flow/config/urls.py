@@ -98,7 +98,7 @@ def secrets_of(url: str) -> Iterator[str]:
         password = login.partition(":")[2]
         yield from (rest.rpartition("@")[0], password, unquote(password))
         yield from re.split(r"[/?#@:]", password)
-    elif ":" in rest:  # a password that was cut at a character of its own
+    elif ":" in rest:  # a password that was cut at one of its characters
         yield rest.partition(":")[2]
     for _, value in parse_qsl(rest.partition("?")[2]):
         yield value

@@ -135,9 +135,11 @@ class FlowLife:
         if self._drain_started_at is not None:
             took_s = time.monotonic() - self._drain_started_at
             self._bus.emit(DrainFinished(unfinished, took_s, uncommitted, oldest))
-        if self.failure is not None and self._reading:
-            self._bus.emit(FlowFailed(self.failure))
-        self._bus.emit(StateChanged("failed" if self.failure else "stopped", self.failure or ""))
+        reason = self.failure or ""
+        if reason and self._reading:
+            self._bus.emit(FlowFailed(reason))
+            reason = ""  # once is enough
+        self._bus.emit(StateChanged("failed" if self.failure else "stopped", reason))
         return True
 
     def disown(self, end: Callable[..., object]) -> None:

@@ -41,9 +41,9 @@ from drakkar_flow.engine.unused import unused_sinks
 from drakkar_flow.engine.watchdog import Watchdog
 from drakkar_flow.errors import ConfigError, Problem, ProblemsError, StartupError
 from drakkar_flow.graph.flow import StreamFlow
+from drakkar_flow.kernel.causes import cause_text
 from drakkar_flow.kernel.shortage import shortage_of
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.causes import cause_of
 from drakkar_flow.observe.collectors import RuntimeGauges
 from drakkar_flow.observe.events import Event
 from drakkar_flow.observe.health import Answer, Health, liveness, readiness
@@ -372,7 +372,9 @@ class Lifecycle:
 
     def _page_failed(self, error: Exception) -> None:
         expect = "only this answer is lost; one of the metrics can't be read"
-        self._write(Line("error", "metrics_scrape_failed", {"exc_info": error}, expect, (), cause_of(describe(error))))
+        self._write(
+            Line("error", "metrics_scrape_failed", {"exc_info": error}, expect, (), cause_text(describe(error)))
+        )
 
     def _bug(self, error: BaseException) -> None:
         if not shortage_of(error):

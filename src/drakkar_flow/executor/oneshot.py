@@ -90,7 +90,7 @@ class OneshotExecutor:
     `submit` and `close` are called on the loop that `start` ran on, which is also where events are
     emitted: TasksStarted when a task is taken in, TaskFinished when it is over.
 
-    A task whose program can't be started through no fault of its own keeps its slot and waits there
+    A task whose program can't be started for a reason outside it keeps its slot and waits there
     (`launch_gate.py`). A program that the kernel can't kill (waiting for a dead network disk, say) keeps its slot.
     """
 

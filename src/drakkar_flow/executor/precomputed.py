@@ -25,9 +25,27 @@ def precomputed(task: ExecutorTask, ok_exit_codes: Collection[int] = (0,)) -> Ou
     Raises:
         ValueError: when the task has no precomputed result.
     """
-    given: object = task.precomputed
+    given: Any = task.precomputed
+    if (
+        type(given) is PrecomputedResult
+        and type(given.stdout) is type(given.stderr) is str
+        and type(given.exit_code) is int
+        and given.exit_code in (task.ok_exit_codes or ok_exit_codes)
+    ):  # most, and so cheaper
+        return ExecutorResult(
+            task=task,
+            exit_code=given.exit_code,
+            stdout=given.stdout,
+            stderr=given.stderr,
+            duration_seconds=given.duration_seconds,
+        )
     if given is None:
         raise ValueError(f"task {task.task_id} has no precomputed result")
+    return _judged(task, given, ok_exit_codes)
+
+
+def _judged(task: ExecutorTask, given: Any, ok_exit_codes: Collection[int]) -> Outcome:
+    """The outcome of what need not be a success, nor of the right types."""
     if not isinstance(given, PrecomputedResult):  # it was assigned: what is wrong in the making is told there
         exception = f"precomputed must be a PrecomputedResult, not {type(given).__name__}"
         return ExecutorError(task=task, kind="internal", exception=exception)
@@ -43,8 +61,6 @@ def precomputed(task: ExecutorTask, ok_exit_codes: Collection[int] = (0,)) -> Ou
         exception = "precomputed must have text or bytes as stdout and stderr, and a number as exit_code"
         return ExecutorError(task=task, kind="internal", exception=exception)
     took_s = given.duration_seconds
-    if raw_stdout is raw_stderr is None and exit_code in (task.ok_exit_codes or ok_exit_codes):  # most, and so cheaper
-        return ExecutorResult(task=task, exit_code=exit_code, stdout=stdout, stderr=stderr, duration_seconds=took_s)
     output: dict[str, Any] = {"stdout": stdout, "stderr": stderr, "raw_stdout": raw_stdout, "raw_stderr": raw_stderr}
     if exit_code in (task.ok_exit_codes or ok_exit_codes):
         return ExecutorResult(task=task, exit_code=exit_code, duration_seconds=took_s, **output)

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Hashable, Iterable
 from typing import NamedTuple
 
-__all__ = ["RECORDS_PER_FAILURE", "Brake", "Cause", "normalised"]
+__all__ = ["RECORDS_PER_FAILURE", "Brake", "Cause"]
 
 RECORDS_PER_FAILURE = 10
 """A cause that a record may be to blame for needs so many times more records than `stop_after`."""
 _CAUSES = 200
 _MOSTLY = 10  # times more finished records than are in flight: only then those hardly count
-
-_VALUES = re.compile(r"'[^']*'|\"[^\"]*\"|\S*[\d/\\@]\S*")
-
-
-def normalised(text: str) -> str:
-    """The first line of an error without quoted values, numbers, paths and addresses.
-
-    >>> normalised("invalid literal for int() with base 10: 'abc'"), normalised("row 17: no /data/x.txt")
-    ('invalid literal for int() with base # #', 'row # no #')
-    """
-    return " ".join(_VALUES.sub("#", text.partition("\n")[0][:500]).split())
 
 
 class Cause(NamedTuple):

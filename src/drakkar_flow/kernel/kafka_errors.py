@@ -21,7 +21,7 @@ __all__ = [
     "CONNECTION",
     "SEVERITIES",
     "Severity",
-    "cause_of",
+    "error_name",
     "is_tls_refusal",
     "is_token_failure",
     "report",
@@ -179,11 +179,11 @@ def is_token_failure(error: KafkaError) -> bool:
     return error.name() == "_AUTHENTICATION" and "acquire SASL OAUTHBEARER token" in error.str()
 
 
-def cause_of(error: KafkaError) -> str:
+def error_name(error: KafkaError) -> str:
     """The name of an error's code; of a fatal error that of its cause, which the client gives only as text.
 
     >>> text = "Fatal error: Broker: The instance ID is still used by another member in the consumer group: heartbeat"
-    >>> cause_of(KafkaError(KafkaError._FATAL, text))
+    >>> error_name(KafkaError(KafkaError._FATAL, text))
     'UNRELEASED_INSTANCE_ID'
     """
     if error.name() != "_FATAL":
@@ -204,7 +204,7 @@ def report(error: KafkaError | BaseException) -> str:
     if not isinstance(error, KafkaError):
         return str(error) or type(error).__name__
     text = error.str().removeprefix("Fatal error: ")
-    remedy = _tls_remedy(text) or (_PROTOCOL if _MAYBE_PLAIN in text else _REMEDIES.get(cause_of(error)))
+    remedy = _tls_remedy(text) or (_PROTOCOL if _MAYBE_PLAIN in text else _REMEDIES.get(error_name(error)))
     return f"{text}; {remedy}" if remedy else text
 
 

@@ -12,7 +12,7 @@ LARGE = 1024
 
 _DEPTH = 4
 _SMALL_IN_A_ROW = 64
-_SKIPPED = 7
+_SKIPPED = 15
 _TEXT = frozenset({str, bytes, bytearray})
 _SMALL = frozenset({int, float, bool, type(None)})
 
@@ -42,9 +42,9 @@ def size_of_value(value: Any, depth: int = _DEPTH) -> int:
 
 
 def _contents(value: Any) -> Any:
-    if isinstance(value, str | bytes | bytearray | memoryview):  # of a class of their own, an enum's say
+    if isinstance(value, (str, bytes, bytearray, memoryview)):  # of a class of their own, an enum's say
         return (bytes(value) if isinstance(value, memoryview) else value[:],)
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, (list, tuple, set, frozenset)):
         return value
     attributes = getattr(value, "__dict__", None)
     if attributes:
@@ -58,22 +58,23 @@ def _contents(value: Any) -> Any:
 
 
 class SizeSampler:
-    """Measures values, and only every eighth one once 64 in a row were small.
+    """Measures values, and only every sixteenth one once 64 in a row were small.
 
     >>> SizeSampler().measure("x" * 2000), SizeSampler().measure("x")
     (2000, 0)
     """
 
-    __slots__ = ("_skip", "_small")
+    __slots__ = ("_small", "skip")
 
     def __init__(self) -> None:
         self._small = 0
-        self._skip = 0
+        self.skip = 0
+        """How many of the values that follow count as small unmeasured."""
 
     def measure(self, value: Any) -> int:
         """The bytes that `value` holds; 0 where it is small, or was not looked at."""
-        if self._skip:
-            self._skip -= 1
+        if self.skip:
+            self.skip -= 1
             return 0
         size = size_of_value(value)
         if size >= LARGE:
@@ -81,5 +82,5 @@ class SizeSampler:
             return size
         self._small += 1
         if self._small >= _SMALL_IN_A_ROW:
-            self._skip = _SKIPPED
+            self.skip = _SKIPPED
         return 0

@@ -174,7 +174,7 @@ def payloads_of(value: Any) -> list[Any]:
             raise TypeError(f"a CollectResult in which {_no_list_in(value)}") from None
     if isinstance(value, Payload):
         return [value]
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return [payload for item in value for payload in payloads_of(item)]
     raise TypeError(f"{type(value).__name__} where a CollectResult, a payload, a list of payloads or None belongs")
 

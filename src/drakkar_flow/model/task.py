@@ -98,23 +98,25 @@ class ExecutorTask(Model, kw_only=True):
         Raises:
             TypeError: a field is of a wrong type.
         """
+        args: Any = self.args
+        offsets: Any = self.source_offsets
+        metadata, labels = self.metadata, self.labels
+        stdin, given, path = self.stdin, self.precomputed, self.binary_path
         try:
             if (
-                type(self.args) is list  # what can be read only once is left to _settle
-                and type(self.source_offsets) is list
-                and (not self.args or (_all_text(map(type, self.args)) and "\0" not in "".join(self.args)))
-                and _all_numbers(map(type, self.source_offsets))
-                and type(self.task_id) is str
-                and (self.stdin is None or type(self.stdin) in _STDIN)
-                and (self.precomputed is None or type(self.precomputed) is PrecomputedResult)
-                and type(self.executor) is str
+                type(args) is type(offsets) is list  # what can be read only once is left to _settle
+                and type(self.task_id) is type(self.executor) is str
+                and type(self.env) is type(labels) is type(metadata) is dict
                 and self.parent_task_id is None
                 and self.ok_exit_codes is None
-                and type(self.env) is type(self.labels) is type(self.metadata) is dict
+                and (given is None or type(given) is PrecomputedResult)
+                and (stdin is None or type(stdin) in _STDIN)
+                and (path is None or (type(path) is str and "\0" not in path))
+                and ((len(offsets) == 1 and type(offsets[0]) is int) or _all_numbers(map(type, offsets)))
+                and (not args or (_all_text(map(type, args)) and "\0" not in "".join(args)))
+                and (not metadata or _all_text(map(type, metadata)))
+                and (not labels or _all_text(map(type, (*labels, *labels.values()))))
                 and not self.env
-                and (self.binary_path is None or (type(self.binary_path) is str and "\0" not in self.binary_path))
-                and (not self.metadata or _all_text(map(type, self.metadata)))
-                and (not self.labels or _all_text(map(type, (*self.labels, *self.labels.values()))))
             ):
                 return
         except TypeError:
@@ -173,7 +175,7 @@ class ProgramOutput(Model, kw_only=True):
     `raw_stdout` and `raw_stderr` are held only where the bytes are not UTF-8; read `stdout_bytes` instead.
     """
 
-    if TYPE_CHECKING:  # each class has them in an order of its own
+    if TYPE_CHECKING:  # their order differs between the classes
         stdout: str
         stderr: str
         stdout_truncated: bool

@@ -40,12 +40,12 @@ class TaskChecks:
         """Text, bytes or a path as the text that `os.fsencode` turns into the bytes the program gets."""
         if isinstance(value, str):
             text = str.__str__(value)
-        elif isinstance(value, bytes | os.PathLike):
+        elif isinstance(value, (bytes, os.PathLike)):
             try:
                 text = os.fsdecode(value)
             except TypeError:
                 self.refuse(where, value, "its __fspath__ must return text or bytes")
-        elif isinstance(value, int | float):
+        elif isinstance(value, (int, float)):
             self.refuse(where, value, f"write str({_shown(value)})")
         elif value is None:
             self.refuse(where, value, "leave it out")
@@ -77,9 +77,9 @@ class TaskChecks:
 
     def stdin(self, value: Any) -> str | bytes | None:
         """Text, bytes, or None for an empty input."""
-        if isinstance(value, bytearray | memoryview):
+        if isinstance(value, (bytearray, memoryview)):
             return bytes(value)
-        if not isinstance(value, str | bytes | None):
+        if not isinstance(value, (str, bytes, type(None))):
             raise TypeError(f"task {self._task_id}: stdin must be text or bytes, not {type(value).__name__}")
         return value
 
@@ -118,7 +118,7 @@ class TaskChecks:
 
     def items(self, where: str, values: object) -> list[Any]:
         """The items of any collection but text, which is one of its letters."""
-        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
             raise TypeError(
                 f"task {self._task_id}: {where} must be a list, not {type(values).__name__}: {_shown(values)}"
             )

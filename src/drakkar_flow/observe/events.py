@@ -51,7 +51,10 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 
 class StateChanged(Event, frozen=True):
-    """The runtime of a flow reached a state: starting, running, draining, stopped, failed for a reason."""
+    """The runtime of a flow reached a state: starting, running, draining, stopped, failed.
+
+    `reason` says why it failed, empty where a `FlowFailed` has said it.
+    """
 
     state: str
     reason: str = ""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from drakkar_flow.kernel.causes import cause_text
 from drakkar_flow.observe import events as ev
 from drakkar_flow.observe import executor_events as xev
-from drakkar_flow.observe.causes import cause_of
 from drakkar_flow.observe.line import Line
 
 __all__ = [
@@ -49,7 +49,7 @@ def child_ended(e: xev.ChildEnded) -> Line:
     if not e.failed:
         return Line("info", "executor_child_ended", fields, key=(e.executor_name,))
     expect = "what it had failed with this reason; another is started after a pause"
-    return Line("warning", "executor_child_failed", fields, expect, (e.executor_name,), cause_of(e.reason))
+    return Line("warning", "executor_child_failed", fields, expect, (e.executor_name,), cause_text(e.reason))
 
 
 def child_logged(e: xev.ChildLogged) -> Line:
@@ -66,7 +66,9 @@ def breaker(e: xev.ExecutorBreakerChanged) -> Line:
     if e.state == "open":
         what = "child" if e.executor == "persistent" else "program"
         expect = f"no {what} is started but one now and then to see whether it works; tasks wait, or fall back"
-        return Line("error", "executor_breaker_open", fields, expect, (e.executor_name, e.executor), cause_of(e.reason))
+        return Line(
+            "error", "executor_breaker_open", fields, expect, (e.executor_name, e.executor), cause_text(e.reason)
+        )
     return Line("info", f"executor_breaker_{e.state}", fields, key=(e.executor_name, e.executor))
 
 

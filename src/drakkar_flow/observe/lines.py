@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from drakkar_flow.kernel.causes import cause_text
 from drakkar_flow.model.record import Lane
 from drakkar_flow.model.task import ExecutorError
 from drakkar_flow.observe import attempts, vitals
 from drakkar_flow.observe import events as ev
 from drakkar_flow.observe import executor_events as xev
 from drakkar_flow.observe import group_events as gev
-from drakkar_flow.observe.causes import cause_of, cause_of_task
+from drakkar_flow.observe.causes import cause_of_task
 from drakkar_flow.observe.executor_lines import (
     breaker,
     child_ended,
@@ -52,11 +53,11 @@ def _broker(e: ev.BrokerStateChanged) -> Line:
     if e.up:
         return Line("info", "broker_up", {"reason": e.reason} if e.reason else {}, key=())
     expect = "reading and committing resume by themselves when a broker answers"
-    return Line("warning", "broker_down", {"reason": e.reason}, expect, (), cause_of(e.reason))
+    return Line("warning", "broker_down", {"reason": e.reason}, expect, (), cause_text(e.reason))
 
 
 def _consumer_error(e: ev.ConsumerError) -> Line:
-    return Line("warning", "consumer_error", {"error": e.error}, "the consumer goes on", (), cause_of(e.error))
+    return Line("warning", "consumer_error", {"error": e.error}, "the consumer goes on", (), cause_text(e.error))
 
 
 def _client_logged(e: gev.ClientLogged) -> Line:
@@ -97,9 +98,10 @@ def _intake(e: ev.IntakePaused) -> Line:
     return Line("debug", event, {"in_flight": e.in_flight}, key=())
 
 
+_UNLESS_HELD = "unless the brake holds them"
 _ROUTES = {
-    "dlq": "they become dead letters",
-    "skip": "they are dropped and count as finished",
+    "dlq": f"they become dead letters, {_UNLESS_HELD}",
+    "skip": f"they are dropped and count as finished, {_UNLESS_HELD}",
     "fail": "the flow stops; their offsets are not committed",
     "pass": "they go on with payload None and the error in parse_error",
 }
@@ -107,7 +109,7 @@ _ROUTES = {
 
 def _records_failed(e: ev.RecordsFailed) -> Line:
     fields = {"kind": e.kind, "stage": e.stage, "topic": e.lane[0], "partition": e.lane[1], **e.about.fields()}
-    cause = e.cause or cause_of(e.error)
+    cause = e.cause or cause_text(e.error)
     fields |= {"count": e.count, "label": e.label, "error": e.error, "cause": cause}
     expect = f"given up: skipped ({e.decided_by})" if e.decided_by else _ROUTES.get(e.policy, _ROUTES["dlq"])
     return Line("warning", "records_failed", fields, expect, (e.kind, e.stage), cause)
@@ -120,7 +122,7 @@ def _committed(e: ev.Committed) -> Line:
 def _commit_failed(e: ev.CommitFailed) -> Line:
     expect = "it is tried again; until then a restart would read finished records again"
     fields = {"partitions": _names(e.lanes[:_NAMED]), "error": e.error}
-    return Line("warning", "commit_failed", fields, expect, (), cause_of(e.error))
+    return Line("warning", "commit_failed", fields, expect, (), cause_text(e.error))
 
 
 _STDERR = 2048  # characters of its end
@@ -151,7 +153,7 @@ def _duplicate_tasks(e: ev.DuplicateTasks) -> Line:
 
 
 def _retries_exhausted(e: attempts.RetriesExhausted) -> Line:
-    expect = "its records become dead letters" if e.dead else "it is skipped, and its records move on"
+    expect = f"its records become dead letters, {_UNLESS_HELD}" if e.dead else "it is skipped, and its records move on"
     fields = {**e.about.fields(), "task_id": e.task_id, "attempts": e.attempts}
     if e.error is not None:
         fields |= _error(e.error)
@@ -166,8 +168,8 @@ def _task_retried(e: attempts.TaskRetried) -> Line:
 
 def _task_fell_back(e: ev.TaskFellBack) -> Line:
     fields = {"task_id": e.task_id, **named(e), "offsets": list(e.offsets), "reason": e.reason}
-    expect = "it runs as a process of its own"
-    return Line("warning", "executor_task_fell_back", fields, expect, (e.executor_name,), cause_of(e.reason))
+    expect = "it runs as a separate process"
+    return Line("warning", "executor_task_fell_back", fields, expect, (e.executor_name,), cause_text(e.reason))
 
 
 def _unguarded(e: xev.ExecutorUnguarded) -> Line:
@@ -195,7 +197,7 @@ def _hook_ran(e: ev.HookRan) -> Line | None:
     if e.exception is not None and (e.exception.__traceback__ is not None or str(e.exception) != e.error):
         fields |= _stack(e.exception)
     expect = _AFTER_HOOK.get(e.hook, _WHERE_ANSWERED)
-    return Line("error", "handler_hook_failed", fields, expect, (e.hook,), cause_of(e.error))
+    return Line("error", "handler_hook_failed", fields, expect, (e.hook,), cause_text(e.error))
 
 
 def _periodic_ran(e: ev.PeriodicRan) -> Line | None:
@@ -205,7 +207,7 @@ def _periodic_ran(e: ev.PeriodicRan) -> Line | None:
     if e.stopped:
         return Line("error", "periodic_task_stopped", fields, "it is not run any more; everything else goes on")
     expect = "it is run again after its interval"
-    return Line("error", "periodic_task_failed", fields, expect, (e.name,), cause_of(e.error))
+    return Line("error", "periodic_task_failed", fields, expect, (e.name,), cause_text(e.error))
 
 
 def _annotation_dropped(e: ev.AnnotationDropped) -> Line:
@@ -221,13 +223,13 @@ def _stack(exception: BaseException | None) -> dict[str, Any]:
 def _delivery_retried(e: ev.DeliveryRetried) -> Line:
     fields = {**_sink(e), "attempt": e.attempt, "delay_s": round(e.delay_s, 3), "error": e.error}
     of = (e.sink_type, e.sink_name)
-    return Line("warning", "sink_delivery_retry", fields, "tried again after delay_s", of, cause_of(e.error))
+    return Line("warning", "sink_delivery_retry", fields, "tried again after delay_s", of, cause_text(e.error))
 
 
 def _deliveries_failed(e: ev.DeliveriesFailed) -> Line:
     expect = "the sink's failure route decides: dead letter, skip or stop"
     fields = {**_sink(e), "attempts": e.attempts, "error": e.error}
-    return Line("error", "sink_delivery_failed", fields, expect, (e.sink_type, e.sink_name), cause_of(e.error))
+    return Line("error", "sink_delivery_failed", fields, expect, (e.sink_type, e.sink_name), cause_text(e.error))
 
 
 def _deliveries_skipped(e: ev.DeliveriesSkipped) -> Line:
@@ -256,7 +258,7 @@ def _dead_letter_failed(e: ev.DeadLetterFailed) -> Line:
         else "tried again; until then their offsets are not committed and would be read again after restart"
     )
     fields = {**e.about.fields(), "count": e.count, "error": e.error}
-    return Line("error", "dlq_send_failed", fields, expect, (str(e.dropped),), cause_of(e.error))
+    return Line("error", "dlq_send_failed", fields, expect, (str(e.dropped),), cause_text(e.error))
 
 
 def _suppressed(e: ev.DeliveriesSuppressed) -> Line:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from drakkar_flow.errors import BatchFailed, DecodeError, RoutingError, SinkMisconfigured, SinkRejected
-from drakkar_flow.kernel.brake import Cause, normalised
+from drakkar_flow.kernel.brake import Cause
+from drakkar_flow.kernel.causes import cause_key
 from drakkar_flow.model.outcome import Blame, Delivery, Failure, FailureKind, Hold
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.about import About
@@ -19,8 +20,8 @@ from drakkar_flow.observe.about import About
 __all__ = [
     "LIBRARY",
     "about",
+    "brake_cause",
     "by_lane",
-    "cause_of",
     "cause_text",
     "describe",
     "failure_of",
@@ -56,10 +57,10 @@ def failure_of(
     )
 
 
-def cause_of(failure: Failure) -> Cause:
+def brake_cause(failure: Failure) -> Cause:
     """What a failure has in common with all others that one mistake makes."""
     step = failure.stage if failure.proof == "" else failure.proof
-    return Cause(step, failure.kind, failure.cause or normalised(failure.error), failure.blame is Blame.FLOW)
+    return Cause(step, failure.kind, failure.cause or cause_key(failure.error), failure.blame is Blame.FLOW)
 
 
 def _blame(kind: FailureKind, error: BaseException) -> Blame:
@@ -74,7 +75,7 @@ def cause_text(error: BaseException) -> str:
     """An exception's class and text without what differs from record to record."""
     inner = error.__cause__ if isinstance(error, DecodeError) else None  # its text names the record
     error = inner or error
-    return f"{type(error).__qualname__}: {normalised(describe(error))}"
+    return f"{type(error).__qualname__}: {cause_key(describe(error))}"
 
 
 def about(items: Iterable[Delivery | Failure]) -> About:

@@ -92,7 +92,7 @@ class HttpSink:
             await _reach(url, client)
         except BaseException as error:
             await made.aclose()
-            if not isinstance(error, OSError | TimeoutError):
+            if not isinstance(error, (OSError, TimeoutError)):
                 raise
             what = f"{url.host} can't be used: {client_words(error, address)}"
             if isinstance(error, ssl.SSLError):
@@ -184,7 +184,7 @@ class HttpSink:
     def _body(self, data: Any) -> tuple[dict[str, Any], str]:
         """The body as an argument of the client, and its content type where the client sets none."""
         if self._settings.encoding == "json":
-            raw = isinstance(data, bytes | bytearray | memoryview)
+            raw = isinstance(data, (bytes, bytearray, memoryview))
             return {"content": encode(data)}, "application/octet-stream" if raw else "application/json"
         fields = {name: encode(value) for name, value in to_row(data).items()}
         if self._settings.encoding == "form":

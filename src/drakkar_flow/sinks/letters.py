@@ -230,7 +230,7 @@ def _task_json(error: ExecutorError, plain: Plain, *, whole: bool) -> bytes:
     """The task, what was run for it and how that ended; its environment is left out, for it may hold secrets."""
     task = error.task
     stderr = text_of(error.stderr)
-    told: dict[str, Any] = {
+    described: dict[str, Any] = {
         "task_id": _short(task.task_id, plain, "task_id"),
         "parent_task_id": _short(task.parent_task_id, plain, "parent_task_id"),
         "executor": error.executor,
@@ -244,7 +244,7 @@ def _task_json(error: ExecutorError, plain: Plain, *, whole: bool) -> bytes:
         "stderr": _end(stderr),
         "stderr_truncated": error.stderr_truncated or len(utf8(stderr)) > MAX_TEXT_BYTES,
     }
-    return msgspec.json.encode(told | _work(error, plain) if whole else told)
+    return msgspec.json.encode(described | _work(error, plain) if whole else described)
 
 
 def _work(error: ExecutorError, plain: Plain) -> dict[str, Any]:

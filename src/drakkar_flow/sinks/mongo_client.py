@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from drakkar_flow.errors import SinkError, SinkMisconfigured, SinkNotConnected, SinkRejected
 from drakkar_flow.sinks.clients import require
@@ -13,9 +13,12 @@ from drakkar_flow.sinks.threads import to_completion
 
 __all__ = ["MongoClient", "is_for_good", "outage", "refusal"]
 
-SELECT_MS = 10_000
-"""How long a server is looked for, unless the uri says otherwise."""
-SOCKET_MS = 30_000
+_DEFAULTS: Final[Mapping[str, int | str]] = {
+    "serverSelectionTimeoutMS": 10_000,
+    "socketTimeoutMS": 30_000,
+    "uuidRepresentation": "standard",
+}
+"""Options of the driver that the uri may override."""
 
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 
@@ -37,7 +40,8 @@ class MongoClient:
     Args:
         driver: `pymongo` or `motor`.
         where: the sink's place in the configuration, for errors.
-        uri: where the server is; a `uuidRepresentation` in it is kept, `standard` is the default.
+        uri: where the server is, with options of the driver. Defaults: serverSelectionTimeoutMS=10000,
+            socketTimeoutMS=30000, uuidRepresentation=standard.
         database: the database that collections are looked up in.
 
     Raises:
@@ -46,19 +50,14 @@ class MongoClient:
     """
 
     def __init__(self, driver: Driver, where: str, uri: str, database: str) -> None:
-        options: dict[str, Any] = {
-            "serverSelectionTimeoutMS": SELECT_MS,
-            "socketTimeoutMS": SOCKET_MS,
-            "tz_aware": True,
-        }
-        if "uuidrepresentation=" not in uri.lower():
-            options["uuidRepresentation"] = "standard"
+        given = uri.lower()  # an argument would override what the uri says
+        options = {name: value for name, value in _DEFAULTS.items() if f"{name.lower()}=" not in given}
         self._threads = driver == "motor"
         if self._threads:
             client = require("motor.motor_asyncio", where, extra="motor").AsyncIOMotorClient
         else:
             client = require("pymongo", where, extra="mongo").AsyncMongoClient
-        self._make = partial(client, uri, **options)
+        self._make = partial(client, uri, tz_aware=True, **options)
         self._name = database
         self._open()
 

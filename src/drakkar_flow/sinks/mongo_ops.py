@@ -94,7 +94,7 @@ def _require_literal(value: Any, what: str) -> None:
                     "if you wrote it, pass MongoExpr({...})"
                 )
             _require_literal(inner, what)
-    elif isinstance(value, list | tuple | set | frozenset):
+    elif isinstance(value, (list, tuple, set, frozenset)):
         for inner in value:
             _require_literal(inner, what)
     elif type(value) not in _AS_IS and _has_fields(value):
@@ -158,7 +158,7 @@ def _plain(value: Any) -> Any:
         return _plain(value.value)
     if isinstance(value, Mapping):
         return {str(name): _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, (list, tuple, set, frozenset)):
         return [_plain(inner) for inner in value]
     if isinstance(value, Decimal):
         from bson.decimal128 import Decimal128
@@ -168,7 +168,7 @@ def _plain(value: Any) -> Any:
         return datetime.combine(value, time(), UTC)
     if isinstance(value, AS_TEXT):
         return str(value)
-    if isinstance(value, bytearray | memoryview):
+    if isinstance(value, (bytearray, memoryview)):
         return bytes(value)
     if _has_fields(value):
         return {name: _plain(inner) for name, inner in to_row(value).items()}
@@ -176,7 +176,7 @@ def _plain(value: Any) -> Any:
 
 
 def _has_fields(value: Any) -> bool:
-    return isinstance(value, BaseModel | msgspec.Struct) or (is_dataclass(value) and not isinstance(value, type))
+    return isinstance(value, (BaseModel, msgspec.Struct)) or (is_dataclass(value) and not isinstance(value, type))
 
 
 def _without_code(where: dict[str, Any]) -> dict[str, Any]:

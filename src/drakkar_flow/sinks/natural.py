@@ -37,14 +37,14 @@ def bytes_of(value: Any, field: str) -> bytes:
         value = value.value
     if value is None:
         raise SinkRejected(f"{field} is None, which Redis can not store: leave it out, or give an empty text")
-    if isinstance(value, bytes | bytearray | memoryview):
+    if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
     try:
         if isinstance(value, str):
             return value.encode()
         if isinstance(value, os.PathLike):
             return os.fsencode(value)
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
             return repr(value).encode()
         if isinstance(value, _AS_TEXT):
             value = str(msgspec.to_builtins(value))

@@ -46,7 +46,7 @@ class Plain:
         """The plain form of a value that stands at `place`."""
         try:
             self._left -= 1
-            if value is None or isinstance(value, str | bool | int | float):
+            if value is None or isinstance(value, (str, bool, int, float)):
                 return self._scalar(value, place)
             if id(value) in self._within:
                 self.circular = True
@@ -71,7 +71,7 @@ class Plain:
         return value
 
     def _composed(self, value: Any, place: str) -> Any:
-        if isinstance(value, bytes | bytearray | memoryview):
+        if isinstance(value, (bytes, bytearray, memoryview)):
             return text_or_base64(bytes(value))
         if isinstance(value, os.PathLike):
             return self.of(os.fspath(value), place)
@@ -83,7 +83,7 @@ class Plain:
             return self._items({each.name: getattr(value, each.name) for each in fields(value)}, place)
         if isinstance(value, Mapping):
             return self._items(value, place)
-        if isinstance(value, list | tuple | set | frozenset):
+        if isinstance(value, (list, tuple, set, frozenset)):
             return [self.of(each, _at(place, number)) for number, each in enumerate(value)]
         return self.of(msgspec.to_builtins(value), place)
 

@@ -121,7 +121,7 @@ def _integer(value: Any, low: int, high: int) -> int:
     if isinstance(value, str):
         if not _INTEGER.fullmatch(value):
             raise _UnfitError("the text is no integer")
-    elif not isinstance(value, int | float | Decimal):
+    elif not isinstance(value, (int, float, Decimal)):
         raise _UnfitError("use a number")
     elif not isinstance(value, int) and not (isfinite(value) and value == int(value)):
         raise _UnfitError("it is no integer")
@@ -134,7 +134,7 @@ def _integer(value: Any, low: int, high: int) -> int:
 def _numeric(value: Any) -> Decimal:
     if isinstance(value, float):
         number = Decimal(repr(float(value)))  # as it is written, not its binary expansion
-    elif isinstance(value, int | Decimal):
+    elif isinstance(value, (int, Decimal)):
         number = Decimal(value)
     else:
         number = Decimal(_number_text(value))
@@ -150,7 +150,7 @@ def _exponent(number: Decimal) -> int:
 def _float(value: Any) -> float:
     if isinstance(value, float):
         return float(value)
-    exact = Decimal(value) if isinstance(value, int | Decimal) else Decimal(_number_text(value))
+    exact = Decimal(value) if isinstance(value, (int, Decimal)) else Decimal(_number_text(value))
     number = float(exact)
     if exact.is_finite() and (isinf(number) or Decimal(repr(number)) != exact):
         raise _UnfitError("a float has not that many digits; use a numeric column")
@@ -175,18 +175,18 @@ def _number_text(value: Any) -> str:
 def _boolean(value: Any) -> bool:
     if isinstance(value, bool):
         return value
-    if isinstance(value, int | str) and value in (0, 1, "true", "false"):
+    if isinstance(value, (int, str)) and value in (0, 1, "true", "false"):
         return value in (1, "true")
     raise _UnfitError('use true or false; 0, 1, "true" and "false" are taken too')
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, bytes | bytearray | memoryview):
+    if isinstance(value, (bytes, bytearray, memoryview)):
         try:
             value = bytes(value).decode()
         except UnicodeDecodeError:
             raise _UnfitError("the bytes are no UTF-8; use a bytea column") from None
-    elif isinstance(value, date | time | timedelta | UUID | Decimal):
+    elif isinstance(value, (date, time, timedelta, UUID, Decimal)):
         value = msgspec.to_builtins(value)
     elif isinstance(value, Enum) and not isinstance(value, str):
         return _text(value.value)
@@ -200,7 +200,7 @@ def _text(value: Any) -> str:
 
 
 def _bytes(value: Any) -> bytes:
-    if isinstance(value, bytes | bytearray | memoryview):
+    if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
     if isinstance(value, str) and value.startswith(r"\x"):
         try:
@@ -213,7 +213,7 @@ def _bytes(value: Any) -> bytes:
 def _json(value: Any) -> str:
     if isinstance(value, str):
         return value
-    return encode(list(value) if isinstance(value, set | frozenset) else value).decode()
+    return encode(list(value) if isinstance(value, (set, frozenset)) else value).decode()
 
 
 def _uuid(value: Any) -> UUID:
@@ -327,13 +327,13 @@ def _as_text(value: Any) -> Any:
 
 
 def _range(parameter: Parameter, value: Any) -> Any:
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         value = _range_text(value)
     return Parsed(_text(value), f"{{}}::text::{parameter.sql_type}") if isinstance(value, str) else value
 
 
 def _multirange(parameter: Parameter, value: Any) -> Any:
-    if isinstance(value, list | tuple) and all(isinstance(each, list | tuple) for each in value):
+    if isinstance(value, (list, tuple)) and all(isinstance(each, (list, tuple)) for each in value):
         value = "{" + ",".join(map(_range_text, value)) + "}"
     return _range(parameter, value) if isinstance(value, str) else value
 
@@ -353,7 +353,7 @@ def _part(value: Any) -> str:
 def _composite(parameter: Parameter, value: Any) -> Any:
     if isinstance(value, str):
         return Parsed(_text(value), f"{{}}::text::{parameter.sql_type}")
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return Parsed("(" + ",".join(map(_part, value)) + ")", f"{{}}::text::{parameter.sql_type}")
     if unknown := set(to_row(value)) - parameter.attributes:
         raise _UnfitError(f"the type has no attribute {', '.join(sorted(unknown))}")
@@ -365,8 +365,8 @@ def _other(parameter: Parameter, value: Any) -> Any:
     if isinstance(value, Enum):
         value = value.value
     own = parameter.schema != "pg_catalog"
-    if isinstance(value, str | bool | int | float | Decimal | date | time | UUID) or (
-        own and isinstance(value, list | Mapping)
+    if isinstance(value, (str, bool, int, float, Decimal, date, time, UUID)) or (
+        own and isinstance(value, (list, Mapping))
     ):
         return Parsed(_text(value), f"{{}}::text::{parameter.sql_type}")
     return value

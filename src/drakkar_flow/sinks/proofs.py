@@ -1,6 +1,6 @@
 """Proofs of a target: what a connection alone does not show, asked without writing anything.
 
-Each function opens and closes a connection of its own, after the sink itself has connected.
+Each function opens and closes its own connection, after the sink itself has connected.
 """
 
 from __future__ import annotations

@@ -85,10 +85,10 @@ def _cell(name: str, value: Any) -> Cell:
         raise SinkRejected(f"column {name}: it is not in {_INTEGERS.start} to {_INTEGERS.stop - 1}; send text")
     if value is None or type(value) in _AFFINITIES:
         return value  # type: ignore[no-any-return]  # just checked
-    if isinstance(value, bytearray | memoryview):
+    if isinstance(value, (bytearray, memoryview)):
         return bytes(value)
     plain = msgspec.to_builtins(value, builtin_types=(bytes,), enc_hook=_nested)
-    if plain is None or isinstance(plain, bool | int | float | str | bytes):
+    if plain is None or isinstance(plain, (bool, int, float, str, bytes)):
         return plain
     return encode(plain).decode()
 

@@ -89,15 +89,21 @@ def test_n15_the_tests_of_two_jobs_run_together(tmp_path: Path) -> None:
     assert "4 passed" in tests.stdout
 
 
+@pytest.fixture(scope="module")
+def types_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library is typed once for both styles."""
+    return tmp_path_factory.mktemp("mypy")
+
+
 @pytest.mark.parametrize("style", Style)
-def test_n15_the_project_is_clean(tmp_path: Path, style: Style) -> None:
+def test_n15_the_project_is_clean(tmp_path: Path, types_cache: Path, style: Style) -> None:
     """For ruff with its defaults, for mypy, and for our own lint."""
     directory = tmp_path / "job"
     assert run("init", directory, "--style", style) == 0
     for command in (
         ["ruff", "check", "--isolated", "."],
         ["ruff", "format", "--isolated", "--check", "."],
-        ["mypy", "."],
+        ["mypy", "--cache-dir", str(types_cache), "."],
     ):
         ended = python("-m", *command, directory=directory)
         assert ended.returncode == 0, ended.stdout + ended.stderr

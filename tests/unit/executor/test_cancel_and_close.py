@@ -16,7 +16,7 @@ from drakkar_flow.executor.base import Done, Outcome, Running, run
 from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.model.task import ExecutorResult, ExecutorTask
 from drakkar_flow.observe.events import Event, TaskFinished, TasksStarted
-from support.processes import programs
+from support.processes import programs, slots
 
 pytestmark = pytest.mark.anyio
 
@@ -213,7 +213,7 @@ async def test_a_cancelled_close_still_ends_everything(make_executor: Make, sh: 
     closing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await closing
-    assert executor._threads == []
+    assert slots() == []
     assert programs() == []
     await asyncio.wait([call])
     assert isinstance(call.exception(), ExecutorClosed)

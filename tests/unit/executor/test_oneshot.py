@@ -19,7 +19,7 @@ from drakkar_flow.executor.orphans import MARK
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import Event, TaskFinished, TasksStarted
-from support.processes import programs
+from support.processes import programs, slots
 
 pytestmark = pytest.mark.anyio
 
@@ -364,9 +364,9 @@ async def test_threads_come_as_they_are_needed(make_executor: Make, sh: Sh) -> N
     executor = await make_executor(max_executors=1000)
     for _ in range(5):
         ok(await run(executor, sh("true")))
-    assert len(executor._threads) == 1
+    assert len(slots()) == 1
     await asyncio.gather(*(run(executor, sh("true")) for _ in range(10)))
-    assert len(executor._threads) <= 10
+    assert len(slots()) <= 10
 
 
 def test_the_executor_works_on_another_loop_and_survives_its_end() -> None:
@@ -381,6 +381,6 @@ def test_the_executor_works_on_another_loop_and_survives_its_end() -> None:
         return executor
 
     executor = asyncio.run(use())
-    assert all(thread.daemon for thread in executor._threads)
+    assert all(thread.daemon for thread in slots())
     asyncio.run(executor.close())
-    assert executor._threads == []
+    assert slots() == []

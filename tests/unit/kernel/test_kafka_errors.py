@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from drakkar_flow.kernel.kafka_errors import SEVERITIES, Severity, cause_of, report, severity_of
+from drakkar_flow.kernel.kafka_errors import SEVERITIES, Severity, error_name, report, severity_of
 
 CODES = {name for name in dir(KafkaError) if name.strip("_").isupper() and isinstance(getattr(KafkaError, name), int)}
 
@@ -49,10 +49,10 @@ def test_a_fatal_error_is_reported_by_its_cause() -> None:
     """Without a representation of Python's."""
     text = f"Fatal error: {KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str()}: heartbeat"
     error = KafkaError(KafkaError._FATAL, text)
-    assert cause_of(error) == "UNRELEASED_INSTANCE_ID"
+    assert error_name(error) == "UNRELEASED_INSTANCE_ID"
     assert "kafka.group_instance_id" in report(KafkaException(error))
     assert "KafkaError{" not in report(KafkaException(error))
-    assert cause_of(KafkaError(KafkaError._FATAL, "Fatal error: nobody knows")) == "_FATAL"
+    assert error_name(KafkaError(KafkaError._FATAL, "Fatal error: nobody knows")) == "_FATAL"
 
 
 def test_a_token_that_could_not_be_had_is_asked_for_again() -> None:

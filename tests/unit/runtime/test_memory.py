@@ -21,9 +21,27 @@ def anyio_backend() -> str:
 
 
 class Step:
-    """A step that has something under way, or not."""
+    """A step that has something under way, or not; `looks` counts how often it was asked."""
 
-    moving = True
+    def __init__(self) -> None:
+        self.looks = 0
+        self._moving = True
+
+    @property
+    def moving(self) -> bool:
+        self.looks += 1
+        return self._moving
+
+    @moving.setter
+    def moving(self, value: bool) -> None:
+        self._moving = value
+
+    async def asked_again(self) -> None:
+        """Wait until the gate has looked twice more."""
+        before = self.looks
+        async with asyncio.timeout(5):
+            while self.looks < before + 2:  # noqa: ASYNC110 - the gate has no event for a look
+                await asyncio.sleep(0)
 
 
 def full_flight() -> tuple[Flight, Record]:
@@ -37,11 +55,12 @@ def full_flight() -> tuple[Flight, Record]:
 async def test_calls_wait_while_the_budget_is_spent_and_keep_their_order() -> None:
     """They go on as soon as a record has left."""
     flight, _ = full_flight()
-    gate, done, both = MemoryGate(LoopBridge(), flight, [Step()]), [], asyncio.Event()
+    step, done, both = Step(), [], asyncio.Event()
+    gate = MemoryGate(LoopBridge(), flight, [step])
     assert gate.closed
     gate.delay(lambda: done.append(1))
     gate.delay(lambda: (done.append(2), both.set()))
-    await asyncio.sleep(0.05)  # longer than it takes to look once more
+    await step.asked_again()
     assert done == []
     flight.release((("in", 0), 0), 1, 100)
     await asyncio.wait_for(both.wait(), 5)
@@ -65,7 +84,7 @@ async def test_where_nothing_moves_the_budget_gives_way() -> None:
     gate.delay(lambda: (calls.append("second"), done.set()))
     step.moving = False
     await asyncio.wait_for(one.wait(), 5)
-    await asyncio.sleep(0.05)  # longer than it takes to look once more
+    await step.asked_again()
     assert calls == ["first"]
     step.moving = False
     await asyncio.wait_for(done.wait(), 5)

@@ -174,7 +174,7 @@ def _json(request: _Request) -> bytes:
     except UnicodeEncodeError as exc:
         wrong = f"{_not_text(request)} is not UTF-8: {exc}"
         raise Unspeakable(f"the task can't be written as JSON: {wrong}") from exc
-    except Exception as exc:  # metadata of a type of its own or that holds itself
+    except Exception as exc:  # metadata of an unknown type, or that holds itself
         raise Unspeakable(f"the task can't be written as JSON: {exc}") from exc
 
 

@@ -156,7 +156,7 @@ class PersistentExecutor:
         """No child can do it: a process of its own does, or nobody."""
         if self._oneshot is None:
             section = section_of(request.task)
-            reason = f"{why}; {section}.persistent.fallback_oneshot would run it as a process of its own"
+            reason = f"{why}; {section}.persistent.fallback_oneshot would run it as a separate process"
             self._tell(request, failed(request.task, "protocol", reason, None, 0.0))
             return
         self._bus.emit(TaskFellBack(request.task.task_id, why, tuple(request.task.source_offsets[:10])))

@@ -32,7 +32,7 @@ class Recreated(NamedTuple):
 
 
 class TopicWatch:
-    """Asks the brokers for the ids of the topics that are read, on a thread of its own.
+    """Asks the brokers for the ids of the topics that are read, on a separate thread.
 
     One request each `interval_s` seconds, and one soon after `look_soon`. Brokers before 2.8 have no topic ids;
     nothing is concluded there, nor while the brokers don't answer.

@@ -206,7 +206,7 @@ class ArrangeWorker(Worker):
 
 
 def _described(value: Any) -> str:
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         if all(type(item) is ExecutorTask for item in value):
             wrong = next(task for task in value if not are_tasks([task]))
             if type(wrong.task_id) is not str:

@@ -11,7 +11,7 @@ from drakkar_flow.kernel.brake import Brake, Cause
 from drakkar_flow.model.outcome import Blame, Failure, FailureKind
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.control import Control
-from drakkar_flow.runtime.failures import LIBRARY, cause_of
+from drakkar_flow.runtime.failures import LIBRARY, brake_cause
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.steps.proof import Proof
 
@@ -57,7 +57,7 @@ class FailureBrake:
             return failures
         admitted: list[Failure] = []
         for failure in failures:
-            cause = cause_of(failure)
+            cause = brake_cause(failure)
             if failure.blame is not Blame.OUTAGE and self._suspects(self._brake, cause, failure):
                 self._hold(cause, failure, settle)
             else:

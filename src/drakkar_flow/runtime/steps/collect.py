@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from drakkar_flow.kernel.brake import normalised
+from drakkar_flow.kernel.causes import cause_key
 from drakkar_flow.kernel.ordering import Turns
 from drakkar_flow.model.outcome import Ack, AckStatus, Blame, Delivery, Failure, FailureKind
 from drakkar_flow.model.payload import payloads_of
@@ -134,7 +134,7 @@ class CollectWorker(Worker):
                 skipped=not dead,
                 decided_by="" if dead else run.decided_by,
                 blame=Blame.FLOW if error.kind in _UNSTARTED else Blame.RECORD,
-                cause=f"{error.kind} {error.exit_code} {normalised(error.exception or '')}",
+                cause=f"{error.kind} {error.exit_code} {cause_key(error.exception or '')}",
                 proof=run.program,
                 mark=run.mark,
             )
@@ -245,13 +245,23 @@ class CollectWorker(Worker):
             if took_s is not None:
                 self._bus.emit(HookRan(hook, took_s))
         if payloads:
-            record = next(iter(groups)).record
-            for payload in payloads:
-                self._charge(record, payload)
-            last = payloads.pop()
-            for payload in payloads:
-                self.emit(Delivery(payload, tuple([group.hold() for group in groups]), task_id))
-            self.emit(Delivery(last, tuple([group.last_hold() for group in groups]), task_id))
+            self._send(payloads, groups, task_id)
+
+    def _send(self, payloads: list[Any], groups: Collection[Group], task_id: str) -> None:
+        """Emit payloads; the last one takes the credit that no later hook needs."""
+        charge = self._charge
+        last = payloads.pop()
+        if not payloads and len(groups) == 1:  # most, and so cheaper
+            (group,) = groups
+            charge(group.record, last)
+            self.emit(Delivery(last, (group.last_hold(),), task_id))
+            return
+        record = next(iter(groups)).record
+        for payload in payloads:
+            charge(record, payload)
+            self.emit(Delivery(payload, tuple([group.hold() for group in groups]), task_id))
+        charge(record, last)
+        self.emit(Delivery(last, tuple([group.last_hold() for group in groups]), task_id))
 
 
 def _error_of(hook: str, value: Any, error: BaseException | None) -> BaseException | None:

@@ -182,7 +182,9 @@ class ExecuteWorker(Worker):
 
     def _is_given(self, run: TaskRun) -> bool:
         """Whether a precomputed task succeeds, and so is over."""
-        outcome = precomputed(run.task, self._settings.rules_of(run.task).ok_exit_codes)
+        settings = self._settings
+        rules = settings.rules_of(run.task) if settings.named else settings
+        outcome = precomputed(run.task, rules.ok_exit_codes)
         if type(outcome) is not ExecutorResult:
             return False
         run.end(Ending.SUCCEEDED, result=outcome)
@@ -319,7 +321,7 @@ class ExecuteWorker(Worker):
 
 def _size_of(*texts: str | bytes | None) -> int:
     """The length of texts; hooks may have set anything."""
-    return sum([len(text) for text in texts if isinstance(text, str | bytes)])
+    return sum([len(text) for text in texts if isinstance(text, (str, bytes))])
 
 
 def _offset_of(run: TaskRun) -> int:

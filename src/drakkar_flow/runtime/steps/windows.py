@@ -256,15 +256,14 @@ def _left_by(error: ExecutorError) -> ExecutorResult:
 
 def are_tasks(value: Any) -> bool:
     """Whether a hook returned a list of tasks that have an id and name their offsets as numbers."""
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, (list, tuple)):
         return False
     for task in value:
         if type(task) is not ExecutorTask or type(task.task_id) is not str:
             return False
         offsets: Any = task.source_offsets
-        if not isinstance(offsets, list | tuple):
+        if type(offsets) is list and len(offsets) == 1 and type(offsets[0]) is int:  # most, and so cheaper
+            continue
+        if not isinstance(offsets, (list, tuple)) or not all(isinstance(offset, int) for offset in offsets):
             return False
-        for offset in offsets:
-            if not isinstance(offset, int):
-                return False
     return True

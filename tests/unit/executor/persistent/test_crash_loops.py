@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from drakkar_flow.executor.base import run
@@ -15,6 +14,7 @@ from drakkar_flow.executor.persistent.pool import PersistentExecutor
 from drakkar_flow.model.task import ExecutorError
 from drakkar_flow.observe import events as ev
 from drakkar_flow.observe import executor_events as xev
+from support.processes import programs
 from unit.executor.persistent.conftest import Later, Pool, of, run_all, task
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +31,7 @@ def make_looping(make_pool: Pool, tmp_path: Path) -> Callable[..., Awaitable[Per
         keys = {"protocol": "lines", "breaker_failures": 3, "breaker_cooldown_s": 0.05} | keys
         pool = await make_pool(["sh", "-c", script], **keys)
         (tmp_path / "broken").touch()
-        psutil.Process(pool._children[0].pid).kill()
+        programs()[0].kill()
         return pool
 
     return make
@@ -81,7 +81,7 @@ async def test_a_probe_that_only_ran_out_of_time_is_followed_by_another(
     keys = {"protocol": "lines", "breaker_failures": 1, "breaker_cooldown_s": 0.05}
     pool = await make_pool(["sh", "-c", script], {"task_timeout_seconds": 100}, **keys)
     (tmp_path / "broken").touch()
-    psutil.Process(pool._children[0].pid).kill()
+    programs()[0].kill()
     await until(lambda: "half_open" in states(events))
     (tmp_path / "hangs").touch()
     (tmp_path / "broken").unlink()
@@ -102,12 +102,12 @@ async def test_all_children_come_back_once_a_probe_has_worked(
     keys = {"protocol": "lines", "breaker_failures": 3, "breaker_cooldown_s": 0.05}
     pool = await make_pool(["sh", "-c", script], {"max_executors": 3}, **keys)
     (tmp_path / "broken").touch()
-    for child in pool._children:
-        psutil.Process(child.pid).kill()
+    for child in programs():
+        child.kill()
     await until(lambda: states(events).count("half_open") >= 2)
     (tmp_path / "broken").unlink()
     assert (await run(pool, task())).stdout == "x\n"
-    await until(lambda: len(pool._children) == 3)
+    await until(lambda: len(programs()) == 3)
 
 
 async def test_children_that_end_with_0_and_did_nothing_are_a_crash_loop(
@@ -115,9 +115,9 @@ async def test_children_that_end_with_0_and_did_nothing_are_a_crash_loop(
 ):
     """Such as a program that only prints its usage: it would be started again and again."""
     script = f"test -e {tmp_path}/broken && exit 0; exec cat"
-    pool = await make_pool(["sh", "-c", script], protocol="lines", breaker_failures=3)
+    await make_pool(["sh", "-c", script], protocol="lines", breaker_failures=3)
     (tmp_path / "broken").touch()
-    psutil.Process(pool._children[0].pid).kill()
+    programs()[0].kill()
     await until(lambda: states(events) == ["open"])
     assert len(of(xev.ChildStarted, events)) == 3
 
@@ -163,7 +163,7 @@ async def test_the_patience_of_a_task_does_not_count_the_time_it_waited_for_a_bu
     await until(lambda: pool.statistics()[:2] == (1, 1))
     let_pass(15.0)
     (tmp_path / "broken").touch()
-    psutil.Process(pool._children[0].pid).kill()
+    programs()[0].kill()
     await until(lambda: states(events) == ["open"])
     let_pass(5.0)
     assert pool.statistics()[:2] == (0, 1)
@@ -184,7 +184,7 @@ async def test_with_the_fall_back_tasks_are_run_one_by_one_while_the_breaker_is_
         breaker_cooldown_s=20.0,
     )
     (tmp_path / "broken").touch()
-    psutil.Process(pool._children[0].pid).kill()
+    programs()[0].kill()
     await until(lambda: states(events) == ["open"])
     given = task("a")
     outcome = await run(pool, given)
