@@ -38,6 +38,8 @@ class Broker:
     process: ServerProcess | None = None
     sasl_port: int = 0
     """Port of the SASL listener; 0 when there is none."""
+    tls_port: int = 0
+    """Port of the TLS listener; 0 when there is none."""
 
     @property
     def log(self) -> Path:
@@ -68,6 +70,7 @@ class KafkaCluster:
         directory: gets one folder per node with its properties, log and data; removed and made anew by `start`.
         brokers: how many.
         sasl: the JAAS line of each SASL mechanism of a second listener, e.g. `{"PLAIN": "...PlainLoginModule ...;"}`.
+        tls: the PKCS12 keystore, with the password `changeit`, of a listener that speaks TLS.
         properties: further settings of every broker.
     """
 
@@ -76,13 +79,21 @@ class KafkaCluster:
         directory: Path,
         brokers: int = 1,
         sasl: Mapping[str, str] | None = None,
+        tls: Path | None = None,
         properties: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = directory
-        self._properties = {**_sasl_properties(sasl or {}), **(properties or {})}
-        ports = free_ports(3 * brokers)
+        self._properties = {**_sasl_properties(sasl or {}), **_tls_properties(tls), **(properties or {})}
+        ports = free_ports(4 * brokers)
         self.brokers = [
-            Broker(node, ports.pop(), ports.pop(), directory / f"node-{node}", sasl_port=ports.pop() * bool(sasl))
+            Broker(
+                node,
+                ports.pop(),
+                ports.pop(),
+                directory / f"node-{node}",
+                sasl_port=ports.pop() * bool(sasl),
+                tls_port=ports.pop() * bool(tls),
+            )
             for node in range(1, brokers + 1)
         ]
 
@@ -95,6 +106,11 @@ class KafkaCluster:
     def sasl_bootstrap(self) -> str:
         """The value of `bootstrap.servers` for clients that log in."""
         return ",".join(f"127.0.0.1:{broker.sasl_port}" for broker in self.brokers)
+
+    @property
+    def tls_bootstrap(self) -> str:
+        """The value of `bootstrap.servers` for clients that speak TLS."""
+        return ",".join(f"127.0.0.1:{broker.tls_port}" for broker in self.brokers)
 
     @property
     def address(self) -> str:
@@ -207,6 +223,8 @@ def server_properties(broker: Broker, brokers: Sequence[Broker]) -> dict[str, st
     advertised = {"PLAINTEXT": broker.port}
     if broker.sasl_port:
         listeners["SASL_PLAINTEXT"] = advertised["SASL_PLAINTEXT"] = broker.sasl_port
+    if broker.tls_port:
+        listeners["SSL"] = advertised["SSL"] = broker.tls_port
     copies = min(3, len(brokers))
     return {
         "process.roles": "broker,controller" if broker in controllers else "broker",
@@ -245,6 +263,19 @@ def _sasl_properties(sasl: Mapping[str, str]) -> dict[str, str]:
     names = ("PLAINTEXT:PLAINTEXT", "CONTROLLER:PLAINTEXT", "SASL_PLAINTEXT:SASL_PLAINTEXT")
     lines = {f"listener.name.sasl_plaintext.{name.lower()}.sasl.jaas.config": line for name, line in sasl.items()}
     return {"listener.security.protocol.map": ",".join(names), "sasl.enabled.mechanisms": ",".join(sasl), **lines}
+
+
+def _tls_properties(keystore: Path | None) -> dict[str, str]:
+    """The settings of a TLS listener, which asks for no certificate of the client."""
+    if keystore is None:
+        return {}
+    return {
+        "ssl.keystore.location": str(keystore),
+        "ssl.keystore.type": "PKCS12",
+        "ssl.keystore.password": "changeit",
+        "ssl.key.password": "changeit",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL",
+    }
 
 
 def answers(port: int, timeout_s: float = 2.0) -> bool:

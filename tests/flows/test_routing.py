@@ -65,7 +65,10 @@ def test_a_payload_without_a_name_goes_to_the_only_sink_of_its_kind():
     [
         (KafkaPayload(data=1, sink="c"), "a KafkaPayload names sink 'c', which is not configured; there are: 'a', 'b'"),
         (KafkaPayload(data=1), "a KafkaPayload without a sink name fits 2 sinks ('a', 'b'); set sink="),
-        (FilePayload(path="x", data=1), "no sink is configured that takes a FilePayload"),
+        (
+            FilePayload(path="x", data=1),
+            "no sink is configured that takes a FilePayload; add sinks.filesystem.NAME to the configuration",
+        ),
         (KafkaPayload(data=1, sink=["a"]), "unhashable type: 'list'"),
     ],
     ids=["unknown", "ambiguous", "no-such-kind", "no-name-at-all"],

@@ -100,6 +100,8 @@ def test_n13_check_of_a_job_that_works(job: Job, scene: Scene, postgres: str, re
         assert ended.returncode == 0, ended.stdout + ended.stderr
         assert ended.stdout.count("ok ") == 9
         assert "FAILED" not in ended.stdout
+        assert "  not checked: tables and columns that only payloads name (PostgresPayload.table)\n" in ended.stdout
+        assert "  not checked: collections that only payloads name (MongoPayload.collection)\n" in ended.stdout
     assert committed(scene.bootstrap, scene.group, scene.source) == {}
 
 

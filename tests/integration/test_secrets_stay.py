@@ -71,7 +71,11 @@ def test_g9_programs_do_not_see_the_workers_secrets(scene: Scene, tmp_path: Path
         "API_TOKEN": "x5secret",
     }
     postgres = {"unused": {"dsn": "postgres://joe:${LOGIN}@127.0.0.1:1/app"}}
-    settings = {"executor": {"env": {"GIVEN": "${API_TOKEN}"}}, "logging": {"level": "DEBUG"}}
+    settings = {
+        "executor": {"env": {"GIVEN": "${API_TOKEN}"}},
+        "executors": {"other": {"binary_path": "cat"}, "open": {"binary_path": "cat", "env_inherit": "all"}},
+        "logging": {"level": "DEBUG"},
+    }
     config = scene.config(settings)
     config.write_text(config.read_text().replace("sinks:\n", f"sinks:\n  postgres: {postgres}\n"))
     pipeline = ROOT / "tests" / "integration" / "pipelines" / "hostile.py"
@@ -84,7 +88,8 @@ def test_g9_programs_do_not_see_the_workers_secrets(scene: Scene, tmp_path: Path
     assert {name for name in environment if name in variables} == {"PLAIN_SETTING"}
     assert variables["GIVEN"] == "x5secret"
     assert {"PATH", "HOME"} <= variables.keys()
-    (withheld,) = worker.lines("environment_withheld")
+    withheld, others = worker.lines("environment_withheld")
+    assert ("executor" in withheld, others["executor"]) == (False, "other")
     assert {"DATABASE_URL", "MYSQL_PWD", "STORE", "LOGIN", "API_TOKEN"} <= set(withheld["variables"])
     assert "secret" not in worker.stderr.replace("secret_", "")
 

@@ -54,8 +54,16 @@ def _report(results: Sequence[Checked], *, as_json: bool) -> None:
         reasons = [str(problem) for problem in result.problems] or [""]
         for reason in reasons:
             typer.echo(f"{state:7}{result.part:{width}}  {reason}".rstrip())
+        if result.not_checked:
+            typer.echo(f"{'':7}{'':{width}}  not checked: {result.not_checked}")
 
 
 def _to_json(result: Checked) -> dict[str, object]:
     problems = [{"where": p.where, "what": p.what, "remedy": p.remedy} for p in result.problems]
-    return {"part": result.part, "ok": not result.problems, "exit_code": result.exit_code, "problems": problems}
+    return {
+        "part": result.part,
+        "ok": not result.problems,
+        "exit_code": result.exit_code,
+        "problems": problems,
+        "not_checked": result.not_checked,
+    }

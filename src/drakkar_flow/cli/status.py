@@ -47,8 +47,9 @@ def status(
 
 def _text(status: GroupStatus) -> str:
     letters = "no such topic" if status.dlq_records is None else f"{status.dlq_records} records"
+    state = "no such group yet" if status.state == "dead" else status.state  # Kafka's word for an unknown group
     lines = [
-        f"group    {status.group}: {status.state}, {len(status.members)} members, lag {status.lag}",
+        f"group    {status.group}: {state}, {len(status.members)} members, lag {status.lag}",
         f"letters  {status.dlq_topic}: {letters}",
         *(f"member   {m.client_id} on {m.host}: {', '.join(m.partitions) or 'no partitions'}" for m in status.members),
     ]

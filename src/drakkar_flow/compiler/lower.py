@@ -68,6 +68,7 @@ from drakkar_flow.runtime.steps.transform import (
     map_step,
     passing_step,
 )
+from drakkar_flow.runtime.steps.trial import Trial
 from drakkar_flow.sinks.registry import SPECS
 
 __all__ = ["compile_flow"]
@@ -101,6 +102,7 @@ class _Lowering:
         by_kind = {FailureKind.DECODE: on_decode}
         self._policies = Policies(route.on_error, by_kind, parts.control, parts.bus, self._labels)
         self._brake = _brake(parts)
+        self._trial = Trial(parts.config.dlq.stop_after)
 
     def dataflow(self) -> Dataflow:
         parts = self._parts
@@ -128,6 +130,7 @@ class _Lowering:
             worker = make()
             worker.step = step
             worker.proof = self._brake.proof
+            worker.trial = self._trial
             self._parts.workers.append(worker)
             return worker
 

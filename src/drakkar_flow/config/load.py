@@ -14,6 +14,7 @@ from drakkar_flow.config.environ import read_environ
 from drakkar_flow.config.explain import explain, unknown_key
 from drakkar_flow.config.find import ConfigFile, named_config
 from drakkar_flow.config.layers import Filled, Layer, close_lists, from_plain, merge
+from drakkar_flow.config.property_values import refused_properties
 from drakkar_flow.config.renames import settle_former_keys
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.schema import (
@@ -149,6 +150,7 @@ def validated(layer: Layer, root: type[DrakkarConfig] = ROOT, file: ConfigFile |
     close_lists(layer)
     problems = list(layer.problems)
     problems += [unknown_key(path, layer, root) for path in overlooked_keys(layer.tree, root)]
+    problems += refused_properties(layer)
     try:
         config = root.model_validate(_without_empty(layer.tree, root))
     except ValidationError as error:

@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from drakkar_flow.config.kafka import KafkaConfig, KafkaSecurityConfig, client_properties, security_properties
-from drakkar_flow.config.loops import loop_text, pattern_that_reads, same_topic_notices
+from drakkar_flow.config.loops import same_topic_notices, sink_loop
+from drakkar_flow.config.property_values import value_problem
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.sinks import KafkaSinkConfig
 from drakkar_flow.engine.executors import intake_of, make_executors, program_configs
@@ -205,9 +206,12 @@ def _sink(ref: SinkRef, configured: dict[str, Any], config: DrakkarConfig, probl
             problems.append(Problem(place, what, f"fix the sink's settings in the flow, at {ref.at}"))
         return None
     if isinstance(settings, KafkaSinkConfig):
-        pattern = pattern_that_reads(config.kafka, settings.topic, settings.brokers)
-        if pattern:
-            problems.append(Problem(f"{where}.topic", loop_text(where, settings.topic, pattern)))
+        values = ref.settings.get("client_config", {})  # those of the file were checked when it was read
+        wrong = {name: what for name, value in values.items() if (what := value_problem(name, value))}
+        remedy = f"fix the sink's settings in the flow, at {ref.at}"
+        problems += [Problem(f"{where}.client_config.{name}", what, remedy) for name, what in wrong.items()]
+    if isinstance(settings, KafkaSinkConfig) and (loop := sink_loop(config.kafka, where, settings)):
+        problems.append(loop)
     timed = settings.model_copy(update={"delivery_timeout_s": config.sinks.timeout_of(settings)})
     sink = spec.make(ref.name, _with_brokers(timed, config.kafka))
     return SinkPart(spec, ref.name, settings, sink)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -30,11 +30,26 @@ __all__ = ["Checked", "check_flow"]
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One part of a flow and what is wrong with it; `exit_code` is 0, 1 (unreachable) or 2 (to be configured)."""
+    """One part of a flow and what is wrong with it; `exit_code` is 0, 1 (unreachable) or 2 (to be configured).
+
+    `not_checked` names what can't be known before a run.
+    """
 
     part: str
     problems: tuple[Problem, ...] = ()
     exit_code: int = 0
+    not_checked: str = ""
+
+
+_NOT_CHECKED = {
+    "postgres": "tables and columns that only payloads name (PostgresPayload.table)",
+    "mongo": "collections that only payloads name (MongoPayload.collection)",
+    "redis": "keys and commands that only payloads name",
+    "http": "the request that payloads make",
+    "filesystem": "paths below base_path that only payloads name (FilePayload.path)",
+    "sqlite": "tables that only payloads name (SqlitePayload.table)",
+}
+"""What a sink of each kind writes to that nobody names before a run."""
 
 
 def check_flow(flow: StreamFlow, config: DrakkarConfig, timeout_s: float) -> list[Checked]:
@@ -67,7 +82,12 @@ async def _check_all(parts: Parts, timeout_s: float) -> list[Checked]:
     ]
     if parts.executor is not None:
         checks.append(("executor", _check_executor(parts.executor.start)))
-    return await asyncio.gather(*(_checked(name, check, timeout_s) for name, check in checks))
+    checked = await asyncio.gather(*(_checked(name, check, timeout_s) for name, check in checks))
+    return [replace(each, not_checked=_NOT_CHECKED.get(_kind(each.part), "")) for each in checked]
+
+
+def _kind(part: str) -> str:
+    return part.split(".")[1] if part.startswith("sinks.") else ""
 
 
 async def _checked(name: str, check: Coroutine[Any, Any, Sequence[Problem]], timeout_s: float) -> Checked:

@@ -140,8 +140,11 @@ class Lifecycle:
         self._open_logging()
         self._ask_on_startup()
         self._serve_metrics()
-        if withheld := self.config.withheld_variables(os.environ):
-            self._log.debug("environment_withheld", variables=withheld, expect="programs do not inherit them")
+        for name, program in {"": self.config.executor, **self.config.executors}.items():
+            if withheld := self.config.withheld_variables(os.environ, program):
+                fields = {"executor": name} if name else {}
+                expect = "programs do not inherit them"
+                self._log.debug("environment_withheld", **fields, variables=withheld, expect=expect)
         parts = self._build()
         self._metrics.watch(self._gauges)
         self._metrics.describe_sinks((part.spec.kind, part.name) for part in parts.sinks.values())

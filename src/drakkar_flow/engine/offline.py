@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
+from logging import getLogger
 from pathlib import Path
 from typing import Any, Final
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import Consumer, KafkaException, Producer
 
-from drakkar_flow.config.kafka import client_properties
 from drakkar_flow.config.load import Loaded
 from drakkar_flow.config.root import DrakkarConfig
-from drakkar_flow.engine.build import consumer_properties, resolve_sinks, settle_topics
+from drakkar_flow.engine.build import consumer_properties, resolve_sinks, settle_topics, with_brokers
 from drakkar_flow.engine.executors import program_configs
 from drakkar_flow.engine.odd_numbers import odd_numbers
 from drakkar_flow.engine.unused import unused_sinks
 from drakkar_flow.errors import ConfigError, Problem, ProblemsError
 from drakkar_flow.executor.environment import startup_problems
 from drakkar_flow.graph.flow import StreamFlow
-from drakkar_flow.graph.handler import BaseDrakkarHandler, overrides
 from drakkar_flow.graph.nodes import Arrange, Execute, Route
 from drakkar_flow.graph.places import place_of
-from drakkar_flow.graph.signatures import function_problems, misspelled_hooks
+from drakkar_flow.graph.signatures import doubtful_hooks, function_problems
+from drakkar_flow.runtime.parts import SinkPart
+from drakkar_flow.sinks.kafka_client import producer_config
 
 __all__ = ["Finding", "configuration_findings", "flow_findings", "source_problems"]
 
@@ -84,20 +87,13 @@ def flow_findings(flow: StreamFlow) -> Iterator[Finding]:
     hooks = type(owner).__name__ if owner is not None else ""
     for problem in flow.problems():
         yield Finding("hook" if hooks and problem.where.partition(".")[0] == hooks else "flow", problem)
-    if owner is not None:
-        yield from _hook_findings(owner, flow.hooks.warnings)
-    else:
+    if owner is None:
         yield from (Finding("hook", problem) for problem in function_problems(flow.steps(), flow.hooks))
-
-
-def _hook_findings(owner: BaseDrakkarHandler[Any, Any], warnings: Iterable[str]) -> Iterator[Finding]:
-    name, misspelled = type(owner).__name__, list(misspelled_hooks(owner))
-    for method, hook in misspelled:
-        place = place_of(getattr(owner, method))
-        problem = Problem(f"{name}.{method}", "unknown hook, never called", f"did you mean {hook}?", place)
-        yield Finding("hook", problem, is_error=not overrides(owner, hook))
-    for text in warnings:
-        if not any(text.startswith(f"{name}.{method} ") for method, _ in misspelled):
+        return
+    doubtful = list(doubtful_hooks(owner))
+    yield from (Finding("hook", problem, is_error=False) for problem in doubtful)
+    for text in flow.hooks.warnings:
+        if text not in [problem.placed for problem in doubtful]:
             yield Finding("hook", Problem("", text, place=place_of(type(owner))), is_error=False)
 
 
@@ -112,39 +108,58 @@ def configuration_findings(flow: StreamFlow, loaded: Loaded) -> Iterator[Finding
     except ConfigError as exc:
         yield from (Finding("source", problem) for problem in exc.problems)
         return
-    yield from _client_findings(config)
-    yield from _sink_findings(flow, config, where, sure=sure)
+    parts: Collection[SinkPart] = ()
+    if flow.find(Route) is not None:
+        resolved, problems = resolve_sinks(flow, config)
+        parts = resolved.values()
+        yield from (Finding("sink", problem, is_error=sure) for problem in problems)
+        yield from _sink_findings(flow, config, parts, where)
+    yield from _client_findings(config, parts)
     yield from _program_findings(flow, config)
     yield from _directory_findings(config)
     for path, what, remedy in odd_numbers(config):
         yield Finding("numbers", Problem(where(path), what, remedy), is_error=False)
 
 
-def _client_findings(config: DrakkarConfig) -> Iterator[Finding]:
+def _client_findings(config: DrakkarConfig, parts: Iterable[SinkPart]) -> Iterator[Finding]:
     """Properties that librdkafka refuses: it is asked, without any broker to connect to."""
     kafka, nowhere = config.kafka, {"bootstrap.servers": "", "log_level": 0}
-    security = kafka.security
+    security, unserved = kafka.security, getLogger("drakkar_flow.kafka")  # whose lines wait for a poll
     for key in ("ssl_ca_location", "ssl_certificate_location", "ssl_key_location"):
         file = getattr(security, key)
         if file and not os.access(file, os.R_OK):
             what = f"{file!r} can't be read" if Path(file).exists() else f"there is no file {file!r}"
             yield Finding("file", Problem(f"kafka.security.{key}", what, "set the path of a readable PEM file"))
-    consumer = {key: value for key, value in consumer_properties(kafka).items() if key in client_properties(kafka)}
-    try:
-        Producer({**consumer, **nowhere})
-    except (KafkaException, TypeError, ValueError) as exc:
-        said = exc.args[0].str() if isinstance(exc, KafkaException) else str(exc)
-        remedy = "see librdkafka's CONFIGURATION.md for the properties"
-        yield Finding("kafka", Problem("kafka.client_config", said, remedy))
+    producers: dict[str, Any] = {
+        f"sinks.kafka.{part.name}": part.settings for part in parts if part.spec.kind == "kafka"
+    }
+    makes: dict[str, Callable[[], Any]] = {
+        "kafka": partial(Consumer, {**consumer_properties(kafka), **nowhere}, logger=unserved)
+    }
+    own: dict[str, Any] = {**producers, "dlq": config.dlq}
+    for where, settings in own.items():
+        whole = with_brokers(settings, kafka)
+        linger_ms = getattr(whole, "linger_ms", 2.0)
+        properties = producer_config(whole.brokers, whole.client_config, linger_ms=linger_ms)
+        makes[where] = partial(Producer, {**properties, **nowhere}, logger=unserved)
+    told = set()
+    for where, make in makes.items():
+        try:
+            make()
+        except (KafkaException, TypeError, ValueError) as exc:
+            said = (exc.args[0].str() if isinstance(exc, KafkaException) else str(exc)).strip()
+            said = re.sub("^Failed to create [a-z]+: ", "", said)
+            if said in told and not own[where].client_config:  # it shares the source's properties
+                continue
+            told.add(said)
+            remedy = "see librdkafka's CONFIGURATION.md for the properties"
+            yield Finding("kafka", Problem(f"{where}.client_config", said, remedy))
 
 
-def _sink_findings(flow: StreamFlow, config: DrakkarConfig, where: Where, *, sure: bool) -> Iterator[Finding]:
-    route: Route | None = flow.find(Route)
-    if route is None:
-        return
-    parts, problems = resolve_sinks(flow, config)
-    yield from (Finding("sink", problem, is_error=sure) for problem in problems)
-    for part in parts.values():
+def _sink_findings(
+    flow: StreamFlow, config: DrakkarConfig, parts: Iterable[SinkPart], where: Where
+) -> Iterator[Finding]:
+    for part in parts:
         client = _CLIENTS.get(part.spec.kind)
         if client is not None and find_spec(client) is None:
             remedy = f'install it: pip install "drakkar-flow[{part.spec.kind}]"'

@@ -16,7 +16,7 @@ from drakkar_flow.config.kafka import KafkaConfig
 from drakkar_flow.engine.build import consumer_properties
 from drakkar_flow.errors import Problem, ProblemsError, StartupError
 from drakkar_flow.kernel.alignment import aligned_start
-from drakkar_flow.kernel.kafka_errors import Severity, report, severity_of
+from drakkar_flow.kernel.kafka_errors import Severity, is_tls_refusal, report, severity_of
 from drakkar_flow.runtime.parts import Parts
 
 __all__ = ["Unreached", "check_source", "connect_all", "wait_for_common_start"]
@@ -24,6 +24,7 @@ __all__ = ["Unreached", "check_source", "connect_all", "wait_for_common_start"]
 _AGAIN_S = 0.5  # between two attempts to connect a sink
 _GRACE_S = 1.0  # after a hopeless one, the others get so long between two ends to report what they know
 _ASK_S = 5.0  # the longest one question to the brokers may take
+_FIRST_ASK_S = 1.0  # the first one: errors that no waiting helps against are heard of only after it
 
 Unreached = Callable[[object], None]
 """Hears once of something that can't be reached yet, with its problem."""
@@ -154,13 +155,14 @@ def _topics(client: Consumer, kafka: KafkaConfig, unreached: Unreached, errors: 
     for attempt in count():
         remaining = deadline - time.monotonic()
         try:
-            return set(client.list_topics(timeout=min(_ASK_S, max(0.1, remaining))).topics)
+            ask_s = min(_ASK_S, _FIRST_ASK_S if attempt == 0 else _ASK_S, max(0.1, remaining))
+            return set(client.list_topics(timeout=ask_s).topics)
         except KafkaException as exc:
             client.poll(0)  # serves error_cb
             telling = [error for error in errors if error.name() != "_ALL_BROKERS_DOWN"]
             reason = report((telling or errors)[-1] if errors else exc)
             for error in errors:
-                if severity_of(error) is not Severity.RECOVERABLE:
+                if severity_of(error) is not Severity.RECOVERABLE or is_tls_refusal(error):
                     what = f"the brokers at {kafka.brokers} refuse this client: {report(error)}"
                     raise StartupError([Problem("kafka.brokers", what)], exit_code=2) from exc
             if time.monotonic() >= deadline:

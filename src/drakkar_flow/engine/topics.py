@@ -97,7 +97,7 @@ def _connected(use: TopicUse) -> tuple[AdminClient, dict[str, Any]]:
         return client, dict(client.list_topics(timeout=ASK_S).topics)
     except KafkaException as exc:
         what = f"no broker answers at {use.properties['bootstrap.servers']}: {error_text(exc)}"
-        raise StartupError([Problem(f"{where}.brokers", what, "start the brokers, or correct the address")]) from None
+        raise StartupError([Problem(f"{where}.brokers", what, f"start the brokers, or fix {where}.brokers")]) from None
     except (TypeError, ValueError) as exc:
         raise StartupError([Problem(f"{where}.client_config", str(exc))], exit_code=2) from None
 

@@ -9,7 +9,7 @@ from typing import Any
 from drakkar_flow.graph.handler import BaseDrakkarHandler, overrides
 from drakkar_flow.graph.hooks import LifeHooks
 from drakkar_flow.graph.periodic import periodics_of
-from drakkar_flow.graph.signatures import misspelled_hooks
+from drakkar_flow.graph.signatures import doubtful_hooks
 from drakkar_flow.model.record import Record
 
 __all__ = ["collect_of", "hooks_of", "payload_of"]
@@ -56,5 +56,4 @@ def _warnings(handler: AnyHandler) -> tuple[str, ...]:
     name = type(handler).__name__
     both = overrides(handler, "on_task_complete") and hasattr(handler, "collect")
     old = [f"{name} defines on_task_complete and collect, its old name: collect is never called"] if both else []
-    near = [f"{name}.{method} is no hook; did you mean {hook}?" for method, hook in misspelled_hooks(handler)]
-    return *old, *near
+    return *old, *(problem.placed for problem in doubtful_hooks(handler))

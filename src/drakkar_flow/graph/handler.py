@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from functools import cached_property
 from typing import Any, ClassVar, Generic, ParamSpec
 
@@ -59,6 +59,8 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
     """The settings that `app_config_model` describes, from `on_startup` on; None without such a model."""
     app_env_prefix: ClassVar[str] = "APP_"
     """Environment variables `APP_LIMIT` and `APP_DB__HOST` set `app.limit` and `app.db.host` of the model."""
+    not_hooks: ClassVar[Collection[str]] = ()
+    """Names of helpers that look like a misspelled hook, e.g. `{"on_ready_"}`; others are refused at the start."""
     cache: CacheLike = NoCache()
     """py-drakkar's cache, as long as there is none: it takes every call and keeps nothing."""
 

@@ -1,19 +1,21 @@
-"""Whether a handler's hooks can be called as they will be: told before a record is read, not at each record."""
+"""Hook checks: names and parameters of a flow's hooks, checked before a record is read. Pure."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
+from types import CodeType
 from typing import Any
 
 from drakkar_flow.errors import Problem
 from drakkar_flow.graph.handler import BaseDrakkarHandler, overrides
 from drakkar_flow.graph.hooks import LifeHooks
 from drakkar_flow.graph.nodes import Node
+from drakkar_flow.graph.periodic import periodics_of
 from drakkar_flow.graph.places import place_of
 
-__all__ = ["function_problems", "handler_problems", "misspelled_hooks"]
+__all__ = ["doubtful_hooks", "function_problems", "handler_problems"]
 
 _OFFERED = {"offload", "annotate"}  # called by the handler, not on it
 _HOOKS = [
@@ -21,10 +23,13 @@ _HOOKS = [
     for name, value in vars(BaseDrakkarHandler).items()
     if inspect.isfunction(value) and not name.startswith("_") and name not in _OFFERED
 ]
+_SETTINGS = ["input_model", "app_config_model", "app_env_prefix"]
+_NEAR = 0.85
+"""Similarity from which a name counts as a misspelled one: `on_task_complet` does, `on_startup_done` does not."""
 
 
 def handler_problems(handler: BaseDrakkarHandler[Any, Any]) -> Iterator[Problem]:
-    """What keeps the hooks from being called: no `arrange`, or parameters that don't fit."""
+    """Errors of a handler's hooks: no `arrange`, misspelled names, parameters that do not fit."""
     kind = type(handler).__name__
     if getattr(handler.arrange, "__func__", None) is BaseDrakkarHandler.arrange:
         remedy = "define async def arrange(self, messages, pending), which returns a list of ExecutorTask"
@@ -33,6 +38,7 @@ def handler_problems(handler: BaseDrakkarHandler[Any, Any]) -> Iterator[Problem]
         if overrides(handler, hook):
             wanted = list(inspect.signature(getattr(BaseDrakkarHandler, hook)).parameters)
             yield from _call_problems(f"{kind}.{hook}", getattr(handler, hook), wanted, type(handler))
+    yield from (problem for problem, doubtful in _misspelled(handler) if not doubtful)
 
 
 _GIVEN = {
@@ -70,12 +76,50 @@ def function_problems(steps: Iterable[tuple[str, Node]], hooks: LifeHooks) -> It
             yield from _bind_problems(name, function, given, given)
 
 
-def misspelled_hooks(handler: BaseDrakkarHandler[Any, Any]) -> Iterator[tuple[str, str]]:
-    """Methods that are no hooks, each with the hook whose name is nearly theirs."""
-    for name in dir(type(handler)):
-        if not name.startswith("_") and not hasattr(BaseDrakkarHandler, name):
-            for hook in get_close_matches(name, _HOOKS, n=1, cutoff=0.85):
-                yield name, hook
+def doubtful_hooks(handler: BaseDrakkarHandler[Any, Any]) -> Iterator[Problem]:
+    """Names that are nearly a hook's and may be helpers: the hook is defined too, or the class's code uses them."""
+    yield from (problem for problem, doubtful in _misspelled(handler) if doubtful)
+
+
+def _misspelled(handler: BaseDrakkarHandler[Any, Any]) -> Iterator[tuple[Problem, bool]]:
+    """Names that are nearly a hook's or setting's, and whether that is in doubt; without those of `not_hooks`."""
+    kind = type(handler)
+    known = {_folded(name): name for name in (*_HOOKS, *_SETTINGS)}
+    allowed = {*kind.not_hooks, *(found.name for found in periodics_of(handler))}
+    for name in dir(kind):
+        if name.startswith("_") or hasattr(BaseDrakkarHandler, name) or name in allowed:
+            continue
+        if getattr(getattr(kind, name), "__name__", "") == name and isinstance(getattr(kind, name), type):
+            continue  # a nested class
+        for near in get_close_matches(_folded(name), known, n=1, cutoff=_NEAR):
+            hook = known[near]
+            what = "unknown hook, never called" if hook in _HOOKS else "unknown setting, never read"
+            problem = Problem(f"{kind.__name__}.{name}", what, f"did you mean {hook}?", _place_in(kind, name))
+            yield problem, overrides(handler, hook) or _is_used(kind, name)
+
+
+def _folded(name: str) -> str:
+    """A name without underscores and capitals: `onTaskComplete` and `on_taskcomplete` are `on_task_complete`."""
+    return name.replace("_", "").lower()
+
+
+def _is_used(kind: type, name: str) -> bool:
+    """Whether the code of a class or of its bases uses the name, apart from the function of that name."""
+    functions = [value for owner in kind.__mro__ for key, value in vars(owner).items() if key != name]
+    codes = [getattr(inspect.unwrap(function), "__code__", None) for function in functions if callable(function)]
+    return any(code is not None and name in _names(code) for code in codes)
+
+
+def _names(code: CodeType) -> set[str]:
+    """Names that a function's code uses, in its inner functions too."""
+    inner = [const for const in code.co_consts if isinstance(const, CodeType)]
+    return {*code.co_names, *(name for each in inner for name in _names(each))}
+
+
+def _place_in(kind: type, name: str) -> str:
+    """`file:line` of an attribute: of its function, or else of the class that has it."""
+    owner = next(owner for owner in kind.__mro__ if name in vars(owner))
+    return place_of(getattr(kind, name)) if callable(getattr(kind, name)) else place_of(owner)
 
 
 def _call_problems(where: str, function: Any, wanted: list[str], owner: type) -> Iterator[Problem]:

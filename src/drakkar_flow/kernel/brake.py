@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from typing import NamedTuple
 
-__all__ = ["Brake", "Cause"]
+__all__ = ["RECORDS_PER_FAILURE", "Brake", "Cause"]
 
-_RECORDS_PER_FAILURE = 10
+RECORDS_PER_FAILURE = 10
 """A cause that a record may be to blame for needs so many times more records than `stop_after`."""
 _CAUSES = 200
 _MOSTLY = 10  # times more finished records than are in flight: only then those hardly count
@@ -40,8 +40,9 @@ class Brake:
     """Counts failures by cause and says which are suspected to be a mistake, and which are one.
 
     A *run* of a cause are its failures with no success of their step in between. A run is a mistake after
-    `stop_after` failures where its cause is `certain`. Any other cause may be bad data: its run needs ten times as
-    many records, and a step that has never succeeded. A cause is a mistake too when it fails a share of `max_ratio`
+    `stop_after` failures where its cause is `certain`, or failures of so many records where its step has never
+    succeeded. Any other cause may be bad data: its run needs ten times as many records too, and a step that has never
+    succeeded. A cause is a mistake too when it fails a share of `max_ratio`
     of at least `window` records. 0 turns `max_ratio` off.
 
     >>> brake, cause = Brake(stop_after=2, max_ratio=0.9, window=1000), Cause("sink", "sink", "no table", certain=True)
@@ -64,9 +65,16 @@ class Brake:
         self._exceeded: Cause | None = None
 
     def fail(
-        self, cause: Cause, records: Iterable[Hashable], *, finished: int = 0, in_flight: int = 0, refuted: bool = False
+        self,
+        cause: Cause,
+        records: Iterable[Hashable],
+        *,
+        failures: int = 1,
+        finished: int = 0,
+        in_flight: int = 0,
+        refuted: bool = False,
     ) -> None:
-        """Count a failure of some records.
+        """Count a failure of some records; it stands for as many `failures` as calls have failed.
 
         `finished` is the number of records that have finished so far, `in_flight` of those that have not: they
         are taken for good ones. A failure is `refuted` when its step has succeeded since.
@@ -74,7 +82,7 @@ class Brake:
         records = set(records)
         if not refuted and (cause.certain or cause.step not in self._worked):
             run = self._runs.setdefault(cause, _Run())
-            run.failures += 1
+            run.failures += failures
             if not self._is_long(cause, run):
                 run.records |= records
             if len(self._runs) > _CAUSES:
@@ -117,6 +125,7 @@ class Brake:
         return run.failures if run is not None else len(self._shares.get(cause, ()))
 
     def _is_long(self, cause: Cause, run: _Run) -> bool:
-        if run.failures < self._stop_after:
-            return False
-        return cause.certain or len(run.records) >= _RECORDS_PER_FAILURE * self._stop_after
+        if cause.certain:
+            records = 0 if cause.step in self._worked else len(run.records)
+            return max(run.failures, records) >= self._stop_after
+        return run.failures >= self._stop_after and len(run.records) >= RECORDS_PER_FAILURE * self._stop_after

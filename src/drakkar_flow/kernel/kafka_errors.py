@@ -11,12 +11,22 @@ calls the error fatal.
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
 
-__all__ = ["CONNECTION", "SEVERITIES", "Severity", "error_name", "is_token_failure", "report", "severity_of"]
+__all__ = [
+    "CONNECTION",
+    "SEVERITIES",
+    "Severity",
+    "error_name",
+    "is_tls_refusal",
+    "is_token_failure",
+    "report",
+    "severity_of",
+]
 
 
 class Severity(StrEnum):
@@ -116,6 +126,23 @@ _REMEDIES: Final = {
     "_AUTO_OFFSET_RESET": _RESET,
 }
 
+_TRUST = (
+    "set kafka.security.ssl_ca_location to the authority of the brokers' certificate, and write kafka.brokers as the "
+    "certificate names them"
+)
+_IDENTITY = "set kafka.security.ssl_certificate_location and ssl_key_location to a certificate that the brokers accept"
+_PROTOCOL = "set kafka.security.protocol to what the listener speaks"
+_TLS: Final = (
+    (re.compile("certificate verify failed"), _TRUST),
+    (re.compile(r"SSL alert number (4[2-689]|116)\b"), _IDENTITY),
+    (
+        re.compile(r"SSL alert number (40|47|70|71)\b|wrong version number|unsupported protocol|no shared cipher"),
+        _PROTOCOL,
+    ),
+)
+"""What OpenSSL says of a handshake that fails each time, and the remedy."""
+_MAYBE_PLAIN = "broker listener?"  # librdkafka's guess at a connection that was closed: a proxy closes it too
+
 
 def severity_of(error: KafkaError) -> Severity:
     """The severity of an error; one that the client calls fatal is fatal, whatever its code.
@@ -128,6 +155,23 @@ def severity_of(error: KafkaError) -> Severity:
     if is_token_failure(error):
         return Severity.RECOVERABLE
     return SEVERITIES.get(error.name(), Severity.RECOVERABLE)
+
+
+def is_tls_refusal(error: KafkaError) -> bool:
+    """Whether a TLS handshake failed for a cause that stays: certificate, protocol or cipher.
+
+    A client that runs goes on trying all the same: other brokers may work, and certificates are replaced one by one.
+
+    >>> is_tls_refusal(KafkaError(KafkaError._SSL, "SSL routines::certificate verify failed: broker certificate"))
+    True
+    >>> is_tls_refusal(KafkaError(KafkaError._TRANSPORT, "SSL handshake failed: Disconnected"))
+    False
+    """
+    return bool(_tls_remedy(error.str()))
+
+
+def _tls_remedy(text: str) -> str:
+    return next((remedy for pattern, remedy in _TLS if pattern.search(text)), "")
 
 
 def is_token_failure(error: KafkaError) -> bool:
@@ -160,7 +204,7 @@ def report(error: KafkaError | BaseException) -> str:
     if not isinstance(error, KafkaError):
         return str(error) or type(error).__name__
     text = error.str().removeprefix("Fatal error: ")
-    remedy = _REMEDIES.get(error_name(error))
+    remedy = _tls_remedy(text) or (_PROTOCOL if _MAYBE_PLAIN in text else _REMEDIES.get(error_name(error)))
     return f"{text}; {remedy}" if remedy else text
 
 

@@ -74,7 +74,7 @@ class Failure(msgspec.Struct, kw_only=True):
     For the brake: `cause` is `error` without what differs from record to record; `proof` is what must succeed to
     refute it, the stage unless given; `refuted` tells that it has succeeded for others of the same batch, `mark`
     how often it had succeeded when this failed. `skipped` records are dropped instead of becoming dead letters;
-    `decided_by` is the setting that says so.
+    `decided_by` is the setting that says so. `calls` is the number of calls that failed for this cause.
     """
 
     kind: FailureKind
@@ -97,5 +97,6 @@ class Failure(msgspec.Struct, kw_only=True):
     proof: Any = ""
     mark: int | None = None
     refuted: bool = False
+    calls: int = 1
     skipped: bool = False
     decided_by: str = ""

@@ -24,6 +24,7 @@ __all__ = [
     "about",
     "brake_cause",
     "by_lane",
+    "cause_text",
     "describe",
     "failure_of",
     "is_cancelled",
@@ -55,7 +56,7 @@ def failure_of(
         stacktrace=stack,
         task_id=task_id,
         blame=_blame(kind, error),
-        cause=_cause(error),
+        cause=cause_text(error),
     )
 
 
@@ -73,7 +74,8 @@ def _blame(kind: FailureKind, error: BaseException) -> Blame:
     return Blame.OUTAGE if kind is FailureKind.SINK and not isinstance(error, SinkRejected) else Blame.RECORD
 
 
-def _cause(error: BaseException) -> str:
+def cause_text(error: BaseException) -> str:
+    """An exception's class and text without what differs from record to record."""
     inner = error.__cause__ if isinstance(error, DecodeError) else None  # its text names the record
     error = inner or error
     return f"{type(error).__qualname__}: {cause_key(describe(error))}"

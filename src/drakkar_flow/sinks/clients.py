@@ -12,7 +12,7 @@ from drakkar_flow.config.urls import secrets_of
 from drakkar_flow.errors import Problem, StartupError
 from drakkar_flow.kernel.redaction import MASK
 
-__all__ = ["client_words", "never", "refused_url", "require", "unusable"]
+__all__ = ["client_words", "never", "refused_url", "require", "tls_remedy", "unusable"]
 
 _SHORT = 4
 _NEVER = frozenset(
@@ -23,6 +23,12 @@ _NEVER = frozenset(
 )
 _NEVER_CODES = frozenset(
     {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
+)
+
+_TLS = re.compile(
+    "certificate verify failed|wrong version number|rejected SSL upgrade|"
+    "alert (handshake failure|bad certificate|certificate|unknown ca|protocol version)",
+    re.IGNORECASE,
 )
 
 
@@ -58,6 +64,17 @@ def client_words(error: BaseException, url: str = "") -> str:
 def unusable(where: str, what: str, remedy: str, *, for_good: bool) -> StartupError:
     """The error of a target that can't be used: `for_good` (exit code 2) ends the start, else it is tried again (1)."""
     return StartupError([Problem(where, what, remedy)], exit_code=2 if for_good else 1)
+
+
+def tls_remedy(error: BaseException) -> str:
+    """What to do about a TLS handshake that fails each time; empty for any other error.
+
+    >>> tls_remedy(OSError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate"))
+    'check that the server speaks TLS, and that its certificate names this host and is trusted here'
+    """
+    if not _TLS.search(str(error)):
+        return ""
+    return "check that the server speaks TLS, and that its certificate names this host and is trusted here"
 
 
 def never(error: OSError | sqlite3.Error) -> bool:

@@ -81,7 +81,9 @@ class FileSink:
             with tempfile.TemporaryFile(dir=base):
                 pass
         except OSError as error:
-            where, what = f"sinks.filesystem.{self._name}.base_path", f"files can't be made in {base}: {error.strerror}"
+            where = f"sinks.filesystem.{self._name}.base_path"
+            why = "it is a file" if base.is_file() else error.strerror
+            what = f"files can't be made in {base}: {why}"
             raise unusable(where, what, "give a directory that this user may write", for_good=never(error)) from error
         return Appender(base, fsync=self._settings.fsync == "batch")
 

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from drakkar_flow.errors import Problem, SinkError, SinkMisconfigured, SinkRejected, StartupError
 from drakkar_flow.kernel.bisection import Bisection
-from drakkar_flow.kernel.kafka_errors import Severity, is_token_failure, report, severity_of
+from drakkar_flow.kernel.kafka_errors import Severity, is_tls_refusal, is_token_failure, report, severity_of
 from drakkar_flow.kernel.redaction import MASK, is_sensitive
 from drakkar_flow.librdkafka import let_go
 
@@ -165,6 +165,7 @@ class KafkaClient:
         self._sending: Sequence[Outgoing] = []
         self._last_error = ""
         self._refuses_login = False
+        self._refuses_tls = False
 
     def connect(self) -> None:
         """Make the producer and prove that the topic is there; blocks up to 10 s, or the delivery timeout if shorter.
@@ -245,6 +246,9 @@ class KafkaClient:
                 if self._refuses_login:
                     what = f"the brokers at {brokers} refuse the login: {words}"
                     raise self._startup_error("security", what, "check mechanism, user and password", 2) from failure
+                if self._refuses_tls:
+                    what = f"no TLS connection to the brokers at {brokers}: {words}"
+                    raise self._startup_error("security", what, exit_code=2) from failure
                 if left <= _SLICE_S:
                     what = f"the brokers at {brokers} do not answer: {words}"
                     raise self._startup_error("brokers", what, "start them, or fix the address") from failure
@@ -353,6 +357,7 @@ class KafkaClient:
             self._last_error = report(error)
         refused = error.code() in _LOGIN and not is_token_failure(error)
         self._refuses_login = self._refuses_login or refused
+        self._refuses_tls = self._refuses_tls or is_tls_refusal(error)
 
     def _give_up(self, reason: str) -> None:
         """Let the next portion begin with a new producer."""

@@ -13,7 +13,7 @@ from drakkar_flow.model.mongo import MongoOp, MongoPayload
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.record import Record
 from drakkar_flow.sinks.base import SinkSpec
-from drakkar_flow.sinks.clients import client_words, refused_url, require, unusable
+from drakkar_flow.sinks.clients import client_words, refused_url, require, tls_remedy, unusable
 from drakkar_flow.sinks.mongo_client import MongoClient, is_for_good, outage, refusal
 from drakkar_flow.sinks.mongo_ops import Operation, operation_of
 
@@ -63,8 +63,9 @@ class MongoSink:
                 raise unusable(
                     f"{where}.uri", what, "check user, password, rights and database", for_good=True
                 ) from None
-            remedy = "check the hosts of the uri, and that the server runs"
-            raise unusable(f"{where}.uri", what, remedy, for_good=False) from None
+            tls = tls_remedy(error)
+            remedy = tls or "check the hosts of the uri, and that the server runs"
+            raise unusable(f"{where}.uri", what, remedy, for_good=bool(tls)) from None
         finally:
             if client is not None and self._client is None:
                 await client.close()

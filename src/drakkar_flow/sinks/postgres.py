@@ -13,7 +13,7 @@ from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.postgres import PostgresPayload
 from drakkar_flow.model.record import Record
 from drakkar_flow.sinks.base import SinkSpec
-from drakkar_flow.sinks.clients import client_words, refused_url, require, unusable
+from drakkar_flow.sinks.clients import client_words, refused_url, require, tls_remedy, unusable
 from drakkar_flow.sinks.postgres_errors import (
     detail_of,
     failure_of_error,
@@ -81,8 +81,9 @@ class PostgresSink:
             if is_for_good(error):
                 remedy = "check database, user, password and rights, and pg_hba.conf of the server"
                 raise unusable(f"{where}.dsn", what, remedy, for_good=True) from None
-            remedy = "check host and port of the dsn, and that the server runs"
-            raise unusable(f"{where}.dsn", what, remedy, for_good=False) from None
+            tls = tls_remedy(error)
+            remedy = tls or "check host and port of the dsn, and that the server runs"
+            raise unusable(f"{where}.dsn", what, remedy, for_good=bool(tls)) from None
         except (ValueError, client.InterfaceError) as error:
             raise refused_url(f"{where}.dsn", error) from None
 

@@ -20,7 +20,7 @@ from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.record import Record
 from drakkar_flow.model.redis import RedisPayload
 from drakkar_flow.sinks.base import SinkSpec
-from drakkar_flow.sinks.clients import client_words, refused_url, require, unusable
+from drakkar_flow.sinks.clients import client_words, refused_url, require, tls_remedy, unusable
 from drakkar_flow.sinks.redis_commands import Command, command_of
 
 if TYPE_CHECKING:
@@ -89,13 +89,12 @@ class RedisSink:
         except (OSError, RedisError) as error:
             what = f"Redis can't be used: {client_words(error, url)}"
             if isinstance(error, AuthenticationError | NoPermissionError):
-                raise unusable(
-                    f"{where}.url", what, "check user, password and rights: the login", for_good=True
-                ) from None
+                raise unusable(f"{where}.url", what, "check user, password and rights", for_good=True) from None
             if "DB index is out of range" in str(error):
                 raise unusable(f"{where}.url", what, "give a database that the server has", for_good=True) from None
-            remedy = "check host and port of the url, and that the server runs"
-            raise unusable(f"{where}.url", what, remedy, for_good=False) from None
+            tls = tls_remedy(error)
+            remedy = tls or "check host and port of the url, and that the server runs"
+            raise unusable(f"{where}.url", what, remedy, for_good=bool(tls)) from None
         except (TypeError, ValueError, AttributeError) as error:  # of parameters in the URL
             raise refused_url(f"{where}.url", error) from None
         finally:

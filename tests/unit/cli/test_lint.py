@@ -245,3 +245,30 @@ def test_n13_a_run_without_topic_and_group_is_refused(
     assert "kafka.source_topic: no source topic is given" in told
     assert "kafka.consumer_group: no consumer group is given" in told
     assert "sinks: no sink is configured" in told
+
+
+def test_client_properties_that_do_not_go_together_are_found_offline(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of sinks and dead letters as well as of the source; shared ones once."""
+    settings = SOURCE + "sinks: {kafka: {out: {topic: out, client_config: {acks: 1}}}}\n"
+    flow = FLOW.format(source="", sinks="KafkaSink('out')")
+    assert lint(flow, settings + "dlq: {client_config: {acks: 1, linger.ms: 7}}\n") == 2
+    told = capsys.readouterr().err
+    assert "[kafka] sinks.kafka.out.client_config: `acks` must be set to `all` when" in told
+    assert "[kafka] dlq.client_config: `acks` must be set to `all`" in told
+    whole = "kafka: {source_topic: in, consumer_group: job, client_config: {acks: 1}}\n"
+    assert lint(flow, whole + SINK) == 2
+    assert capsys.readouterr().err.count("`acks` must be set to `all`") == 1
+    shared = "kafka: {source_topic: in, consumer_group: job, client_config: {socket.timeout.ms: soon}}\n"
+    assert lint(flow, shared + SINK) == 2
+    told = capsys.readouterr().err
+    assert told.count("must be a number, not 'soon'") == 1
+    assert f"{Path.cwd()}/job.yaml:1:64 kafka.client_config.socket.timeout.ms: " in told
+
+
+def test_values_of_properties_that_the_flow_gives_are_checked_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the line of the flow."""
+    flow = FLOW.format(source="", sinks="KafkaSink('out', client_config={'linger.ms': 'often', 'acks': 0})")
+    assert lint(flow, SOURCE + SINK) == 2
+    told = capsys.readouterr().err
+    assert "job.py:5 sinks.kafka.out.client_config.linger.ms: must be a number, not 'often'; fix the sink's" in told
+    assert "job.py:5 sinks.kafka.out.client_config.acks: with acks 0 no broker acknowledges anything" in told

@@ -50,3 +50,22 @@ def test_assignments_reach_the_flow(capsys: pytest.CaptureFixture[str]) -> None:
     Path("set_flow.py").write_text("from drakkar_flow import StreamFlow\nflow = StreamFlow('x').route()\n")
     assert run("run", "set_flow.py", "--set", "runtime.workers=0") == 2
     assert "--set runtime.workers: must be at least 1, not '0'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["run", "check", "lint", "graph", "test"])
+def test_a_misspelled_hook_ends_every_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything is connected: the place, the name and the nearest hook."""
+    Path("typo_flow.py").write_text(
+        "from drakkar_flow import Handler\n\n\nclass Words(Handler):\n"
+        "    async def arrange(self, messages, pending):\n        return []\n\n"
+        "    async def on_task_complet(self, result): ...\n\n\nflow = Words()\n"
+    )
+    Path("typo_flow.yaml").write_text(
+        "kafka: {brokers: 'localhost:1', source_topic: in, consumer_group: g}\n"
+        "executor: {binary_path: cat}\nsinks: {kafka: {out: {topic: out}}}\n"
+    )
+    cases = "flow: typo_flow.py\ncases:\n  - {name: one, input: [a], expect: {dead_letters: 0}}\n"
+    Path("typo_flow.test.yaml").write_text(cases)
+    assert run(command, "typo_flow.test.yaml" if command == "test" else "typo_flow.py") == 2
+    told = "".join(capsys.readouterr())
+    assert "typo_flow.py:8 Words.on_task_complet: unknown hook, never called; did you mean on_task_complete?" in told

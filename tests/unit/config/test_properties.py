@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import confluent_kafka
 import pytest
 
 from drakkar_flow.config.kafka import KafkaConfig
-from drakkar_flow.config.load import from_mapping, load
+from drakkar_flow.config.load import from_mapping, load, load_config
 from drakkar_flow.config.properties import problem_of
+from drakkar_flow.config.property_values import value_problem
 from drakkar_flow.engine.startup import check_source
 from drakkar_flow.errors import ConfigError, StartupError
 
@@ -98,3 +100,58 @@ def test_every_property_of_the_installed_library_is_known(tmp_path: Path) -> Non
     names = {row[0].strip() for row in rows if "see dedicated API" not in row[-1]}
     assert len(names) > 150
     assert {name for name in names if problem_of(name).startswith("unknown")} == set()
+
+
+VALUES = """\
+kafka:
+  brokers: b:1
+  client_config:
+    socket.timeout.ms: 10 s
+    socket.keepalive.enable: yess
+sinks:
+  kafka:
+    out:
+      topic: out
+      client_config: {linger.ms: often, acks: 0, compression.type: zip, batch.size: -1}
+dlq:
+  client_config:
+    acks: some
+"""
+
+
+def test_values_that_librdkafka_refuses_are_found_where_they_stand(tmp_path: Path) -> None:
+    """All of them at once, each with line, key and what it takes; a unit that would be dropped too."""
+    file = tmp_path / "job.yaml"
+    file.write_text(VALUES)
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, environ={})
+    out = f"{file}:10:23 sinks.kafka.out.client_config"
+    assert [re.sub(r":10:\d+", ":10:23", str(problem)) for problem in caught.value.problems] == [
+        f"{file}:4:5 kafka.client_config.socket.timeout.ms: must be a number, not '10 s'",
+        f"{file}:5:5 kafka.client_config.socket.keepalive.enable: must be true or false, not 'yess'",
+        f"{file}:13:5 dlq.client_config.acks: must be all or a number of replicas, not 'some'",
+        f"{out}.linger.ms: must be a number, not 'often'",
+        f"{out}.acks: with acks 0 no broker acknowledges anything; leave it out, or set it to all",
+        f"{out}.compression.type: must be one of the values in librdkafka's CONFIGURATION.md, not 'zip'",
+        f"{out}.batch.size: must be between 1 and 2147483647, not -1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("linger.ms", 0.5), ("linger.ms", "5"), ("acks", "all"), ("acks", -1), ("client.id", "1abc")),
+        *(("broker.version.fallback", "0.10.0"), ("socket.keepalive.enable", True), ("client.rack", "3a")),
+        *(("sasl.oauthbearer.method", "oidc"), ("ssl.key.pem", "no key"), ("debug", "broker,topic")),
+    ],
+)
+def test_values_that_librdkafka_takes_are_left_alone(name: str, value: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    """Numbers as text, names that begin with a digit, what only makes sense with others. Nothing is logged."""
+    assert value_problem(name, value) == ""
+    assert from_mapping({"kafka": {"client_config": {name: value}}}).kafka.client_config == {name: value}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_secret_is_not_shown_for_its_wrong_value() -> None:
+    """Its name is enough."""
+    assert "hunter2" not in value_problem("enable.sasl.oauthbearer.unsecure.jwt", "hunter2")

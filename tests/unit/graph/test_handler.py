@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pytest
 
-from drakkar_flow import Handler, StreamFlow
+from drakkar_flow import ErrorAction, Handler, StreamFlow
 from drakkar_flow.graph.nodes import Collect, Decode, Execute
 from drakkar_flow.graph.periodic import periodic, periodics_of
 from drakkar_flow.model.record import Record
@@ -145,17 +145,78 @@ def test_a_hook_with_parameters_that_do_not_fit_is_refused():
     ]
 
 
-def test_a_method_that_is_nearly_a_hook_is_warned_of():
-    """It is not refused: a handler may have methods of its own."""
+@pytest.mark.parametrize(
+    ("name", "hook"),
+    [
+        ("on_message_completed", "on_message_complete"),
+        ("on_task_complet", "on_task_complete"),
+        ("on_delivery_eror", "on_delivery_error"),
+        ("onTaskComplete", "on_task_complete"),
+        ("on_taskcomplete", "on_task_complete"),
+        ("deserialise_message", "deserialize_message"),
+        ("task_prority", "task_priority"),
+        ("on_redy", "on_ready"),
+    ],
+)
+def test_a_misspelled_hook_is_an_error_with_place_and_remedy(name, hook):
+    """Records would be processed and committed without it. It is found in base classes too."""
+    scope: dict[str, Any] = {}
+    exec(compile(f"def {name}(self, *given): ...", "/jobs/words.py", "exec"), scope)
+    mixin = type("Mixin", (), {name: scope[name]})
+    typo = type("Typo", (mixin, Numbering), {"fetch": lambda self: None, "on_startup_done": lambda self: None})
+    (problem,) = StreamFlow.from_handler(typo()).problems()
+    assert problem.placed == f"/jobs/words.py:1 Typo.{name}: unknown hook, never called; did you mean {hook}?"
+
+
+def test_a_misspelled_arrange_is_named_beside_the_missing_one():
+    """Both problems, so that the remedy is plain."""
+
+    class Typo(Handler):
+        async def arange(self, messages, pending): ...
+
+    told = [str(problem) for problem in StreamFlow.from_handler(Typo()).problems()]
+    assert "Typo.arange: unknown hook, never called; did you mean arrange?" in told
+
+
+def test_a_misspelled_setting_of_a_handler_is_an_error():
+    """Records would not be decoded."""
 
     class Typo(Numbering):
-        async def on_message_completed(self, group): ...
+        app_env_prefx = "JOB_"
 
-        async def fetch(self): ...
+    (problem,) = StreamFlow.from_handler(Typo()).problems()
+    assert str(problem) == "Typo.app_env_prefx: unknown setting, never read; did you mean app_env_prefix?"
+    assert "test_handler.py:" in problem.place
 
-    flow = StreamFlow.from_handler(Typo())
-    assert flow.hooks.warnings == ("Typo.on_message_completed is no hook; did you mean on_message_complete?",)
+
+def test_a_helper_named_like_a_hook_is_allowed_where_it_is_one():
+    """The hook is defined too, the class's code uses the name, or `not_hooks` lists it; the first two are warned of."""
+
+    class Helpful(Numbering):
+        not_hooks = ("on_revoked",)
+
+        async def on_error(self, task, error):
+            return ErrorAction.SKIP
+
+        def on_errors(self): ...
+
+        async def on_window_complete(self, results, source_messages):
+            return [self.on_task_completed(result) for result in results]
+
+        def on_task_completed(self, result): ...
+
+        def on_revoked(self): ...
+
+        @periodic(30)
+        async def on_readyy(self): ...
+
+        class InputModel: ...
+
+    flow = StreamFlow.from_handler(Helpful())
     assert flow.problems() == []
+    errors, completed = flow.hooks.warnings
+    assert "Helpful.on_errors: unknown hook, never called; did you mean on_error?" in errors
+    assert "Helpful.on_task_completed: unknown hook, never called; did you mean on_task_complete?" in completed
 
 
 def test_hooks_of_a_base_class_are_called_too():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import multiprocessing
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from drakkar_flow.config.sinks import FilesystemSinkConfig
-from drakkar_flow.errors import BatchFailed, SinkError, SinkRejected
+from drakkar_flow.errors import BatchFailed, SinkError, SinkRejected, StartupError
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.payload import FilePayload
 from drakkar_flow.sinks.appender import MAX_OPEN_FILES, Appender
@@ -242,3 +243,12 @@ def test_any_mappings_come_back_line_by_line(tmp_path: Path, rows: list[dict[str
     lines = [_line(row) for row in rows]
 
     assert [json.loads(line) for line in b"\n".join(lines).split(b"\n") if line] == rows
+
+
+def test_a_base_path_that_is_a_file_says_so(tmp_path: Path) -> None:
+    """And ends the start for good."""
+    (tmp_path / "taken").touch()
+    sink = FileSink("out", FilesystemSinkConfig(base_path=str(tmp_path / "taken")))
+    with pytest.raises(StartupError, match="it is a file; give a directory") as refused:
+        asyncio.run(sink.connect())
+    assert refused.value.exit_code == 2

@@ -150,17 +150,18 @@ class ArrangeWorker(Worker):
         started = time.monotonic()
 
         def arranged(tasks: Any, error: BaseException | None) -> None:
-            queue.busy = False
-            if error is None and not are_tasks(tasks):
-                what = "a list of ExecutorTask with the offsets they work for"
-                error = TypeError(f"arrange must return {what}, not {_described(tasks)}")
+            error = self._error_of(tasks, error)
             took_s = time.monotonic() - started
             if error is None:
                 self._bus.emit(HookRan("arrange", took_s))
+                self._finish(records, tasks, started)
+                window_over()
             else:
-                error = located("arrange", self._arrange, error)
                 self._bus.emit(HookRan("arrange", took_s, describe(error), error, About.of(records)))
-            self._finish(records, tasks, error, started)
+                self._give_up(lane, records, error, window_over)
+
+        def window_over() -> None:
+            queue.busy = False
             self.open -= len(records)
             if inline_over:
                 self._serve(lane, queue)
@@ -170,11 +171,28 @@ class ArrangeWorker(Worker):
         self._calls.call(self._arrange, (records.copy(), self._tasks.context(lane)), arranged, records)
         inline_over = True
 
-    def _finish(self, records: list[Record], tasks: Any, error: BaseException | None, started: float) -> None:
-        if error is not None:
+    def _error_of(self, tasks: Any, error: BaseException | None) -> BaseException | None:
+        if error is None and not are_tasks(tasks):
+            what = "a list of ExecutorTask with the offsets they work for"
+            error = TypeError(f"arrange must return {what}, not {_described(tasks)}")
+        return error and located("arrange", self._arrange, error)
+
+    def _give_up(self, lane: Lane, records: list[Record], error: BaseException, over: Callable[[], None]) -> None:
+        def tried(calls: int) -> None:
             holds = [(record, record.credit) for record in records]
-            self.fail(failure_of(FailureKind.ARRANGE, self._stage, error, holds))
-            return
+            failure = failure_of(FailureKind.ARRANGE, self._stage, error, holds)
+            failure.calls, failure.refuted = calls, calls == 0
+            self.fail(failure)
+            over()
+
+        def alone(record: Record) -> tuple[Any, ...]:
+            return [record], self._tasks.context(lane)
+
+        self.trial.run(
+            self._calls, self.proof, self._stage, self._arrange, records, error, alone, self._error_of, tried
+        )
+
+    def _finish(self, records: list[Record], tasks: Any, started: float) -> None:
         if self._stage not in self.proof.works:
             self.proof.add(self._stage)
         window = WindowRun(records, started, keep_messages=self._keep_messages)

@@ -77,7 +77,8 @@ class FailureBrake:
             mark = self.proof.doubt(cause.step)
             refuted = failure.refuted or (failure.mark is not None and mark > failure.mark)
             places = {(record.topic, record.partition, record.offset) for record, _ in failure.holds}
-            brake.fail(cause, places, finished=flight.finished, in_flight=flight.records, refuted=refuted)
+            seen = {"finished": flight.finished, "in_flight": flight.records}
+            brake.fail(cause, places, failures=failure.calls, refuted=refuted, **seen)
             return brake.suspects(cause)
 
     def _hold(self, cause: Cause, failure: Failure, settle: Settle) -> None:

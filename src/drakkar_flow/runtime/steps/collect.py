@@ -12,6 +12,7 @@ from drakkar_flow.kernel.causes import cause_key
 from drakkar_flow.kernel.ordering import Turns
 from drakkar_flow.model.outcome import Ack, AckStatus, Blame, Delivery, Failure, FailureKind
 from drakkar_flow.model.payload import payloads_of
+from drakkar_flow.model.record import Record
 from drakkar_flow.observe.about import About
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import HookRan, HooksRan, WindowFinished
@@ -185,7 +186,22 @@ class CollectWorker(Worker):
 
         def answered(value: Any, error: BaseException | None) -> None:
             took_s = time.monotonic() - started
-            self._deliver("on_window_complete", value, error, window.groups, took_s)
+            if (wrong := judge(value, error)) is None:
+                over(value, None, took_s)
+            else:
+                tried = partial(over, None, wrong, took_s)
+                self.trial.run(
+                    self._calls, self.proof, "on_window_complete", hook, window.records, wrong, alone, judge, tried
+                )
+
+        def alone(record: Record) -> tuple[Any, ...]:
+            results = [result for result in window.results if record.offset in result.task.source_offsets]
+            return results, [record]
+
+        judge = partial(_error_of, "on_window_complete")
+
+        def over(value: Any, error: BaseException | None, took_s: float, calls: int = 1) -> None:
+            self._deliver("on_window_complete", value, error, window.groups, took_s, calls=calls)
             window.hooked = True
             for group in window.groups:
                 if group.closed:
@@ -206,21 +222,22 @@ class CollectWorker(Worker):
         groups: Collection[Group],
         took_s: float | None = None,
         task_id: str = "",
+        calls: int = 1,
     ) -> None:
         """Send what a hook returned; a hook that failed is a failure of the records it was called for."""
         payloads: list[Any] = []
         if error is None and value is not None:
             try:
                 payloads = payloads_of(value)
-            except TypeError as exc:
-                error = TypeError(f"{hook} returned {exc}")
+            except TypeError:
+                error = _error_of(hook, value, None)
         if error is not None:
             error = located(hook, self._hooks.function(hook), error)
             about = About.of((group.record for group in groups), (task_id,))
             self._bus.emit(HookRan(hook, took_s, describe(error), error, about))
             holds = [group.hold() for group in groups]
             failure = failure_of(FailureKind.HOOK, f"{self._hooks.stage}.{hook}", error, holds, task_id)
-            failure.proof = hook
+            failure.proof, failure.calls, failure.refuted = hook, calls, calls == 0
             self.fail(failure)
         else:
             if hook not in self.proof.works:
@@ -245,6 +262,16 @@ class CollectWorker(Worker):
             self.emit(Delivery(payload, tuple([group.hold() for group in groups]), task_id))
         charge(record, last)
         self.emit(Delivery(last, tuple([group.last_hold() for group in groups]), task_id))
+
+
+def _error_of(hook: str, value: Any, error: BaseException | None) -> BaseException | None:
+    """The error of a hook's call, which may be the value it returned."""
+    if error is None and value is not None:
+        try:
+            payloads_of(value)
+        except TypeError as exc:
+            return TypeError(f"{hook} returned {exc}")
+    return error
 
 
 def _counts(run: TaskRun) -> bool:

@@ -19,6 +19,7 @@ from drakkar_flow.runtime.credit import split
 from drakkar_flow.runtime.failures import about, failure_of
 from drakkar_flow.runtime.steps.labels import Labels
 from drakkar_flow.runtime.steps.proof import Proof
+from drakkar_flow.sinks.registry import SPECS
 
 __all__ = ["DLQ", "TRACK", "Policies", "Routed", "Router", "Target"]
 
@@ -219,7 +220,9 @@ class Router:
     def _missing(self, kind: type) -> str:
         if self._others.get(kind):
             return f"no sink of the route takes a {kind.__name__}: {self._left_out(kind)}"
-        return f"no sink is configured that takes a {kind.__name__}"
+        section = next((spec.kind for spec in SPECS.values() if spec.payload_type is kind), "")
+        remedy = f"; add sinks.{section}.NAME to the configuration" if section else ""
+        return f"no sink is configured that takes a {kind.__name__}{remedy}"
 
     def _left_out(self, kind: type, name: str = "") -> str:
         """Which configured sinks would take a payload, and what the route has instead."""

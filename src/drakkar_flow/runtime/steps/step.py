@@ -22,6 +22,7 @@ from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.calls import Calls
 from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.steps.proof import Proof
+from drakkar_flow.runtime.steps.trial import Trial
 
 __all__ = ["Worker", "async_step"]
 
@@ -47,6 +48,7 @@ class Worker(ABC):
         self.open = 0
         self.step = ""  # the id of its step
         self.proof = Proof()  # of the process, where it is part of a flow
+        self.trial = Trial(stop_after=0)  # likewise
 
     @property
     def calls(self) -> list[tuple[asyncio.Task[Any] | None, object]]:

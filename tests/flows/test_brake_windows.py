@@ -1,0 +1,127 @@
+"""The brake and hooks that are called for a whole window: few calls fail, but for all records."""
+
+from __future__ import annotations
+
+import pytest
+
+from drakkar_flow import DrakkarConfig, ExecutorTask, Handler, KafkaPayload, PostgresPayload
+from drakkar_flow.errors import SinkMisconfigured
+from drakkar_flow.testing import FlowHarness, MemorySink, ScriptedExecutor, run_flow
+
+LANE = ("input", 0)
+BAD = "poison"
+POISON = {
+    "one in a hundred": [BAD if n % 100 == 50 else n for n in range(1000)],
+    "one in ten": [BAD if n % 10 == 3 else n for n in range(1000)],
+    "sixty in a row at the start": [BAD if n < 60 else n for n in range(1000)],
+    "five hundred in a row among good ones": [BAD if 200 <= n < 700 else n for n in range(1000)],
+    "one in the only window": [BAD, *range(99)],
+    "the only one": [BAD],
+}
+
+
+class Words(Handler):
+    """A task and a payload for each record."""
+
+    async def arrange(self, messages, pending):
+        return [ExecutorTask(task_id=str(m.offset), source_offsets=[m.offset], binary_path="count") for m in messages]
+
+    async def on_task_complete(self, result):
+        return KafkaPayload(data=result.task.task_id)
+
+
+class Unarranged(Words):
+    """A handler that can't make tasks."""
+
+    async def arrange(self, messages, pending):
+        raise AttributeError("'NoneType' object has no attribute 'split'")
+
+
+class Unfinished(Words):
+    """A handler whose hook for each record always raises."""
+
+    async def on_message_complete(self, group):
+        raise KeyError("no such key")
+
+
+def no_table(payloads):
+    """A target without the table."""
+    raise SinkMisconfigured('relation "t" does not exist', "create the table t")
+
+
+class Summing(Words):
+    """A handler with one payload per window, which it can't make."""
+
+    async def on_window_complete(self, results, source_messages):
+        return [KafkaPayload(data=message.value["n"]) for message in source_messages]
+
+
+class Batching(Words):
+    """A handler with one payload per window, which no sink takes."""
+
+    async def on_task_complete(self, result):
+        return None
+
+    async def on_window_complete(self, results, source_messages):
+        return [PostgresPayload(table="t", data={"n": len(results)})]
+
+
+FEW_CALLS = {
+    "arrange": (Unarranged, {}),
+    "on_message_complete": (Unfinished, {}),
+    "on_window_complete": (Summing, {}),
+    "route of a window's payload": (Batching, {}),
+    "sink of a window's payload": (
+        Batching,
+        {"sinks": [MemorySink("out"), MemorySink("main", kind="postgres", script=no_table)]},
+    ),
+}
+
+
+@pytest.mark.parametrize("records", [100, 150])
+@pytest.mark.parametrize("mistake", FEW_CALLS)
+def test_a_mistake_in_a_topic_of_one_or_two_windows_stops_the_flow(mistake, records):
+    """Few calls fail, but for all records: nothing is committed or written."""
+    make, given = FEW_CALLS[mistake]
+    with FlowHarness(make(), **given) as kit:
+        kit.send_all(range(records))
+        kit.wait_for(lambda: kit.failure)
+        kit.finish()
+        assert (kit.committed, kit.dead_letters) == ({}, [])
+
+
+class Fragile(Words):
+    """A handler whose arrange raises for bad values."""
+
+    async def arrange(self, messages, pending):
+        assert all(message.value.decode() != BAD for message in messages), "bad value"
+        return await super().arrange(messages, pending)
+
+
+class FragileWindow(Words):
+    """A handler whose on_window_complete raises for bad values."""
+
+    async def on_window_complete(self, results, source_messages):
+        assert all(message.value.decode() != BAD for message in source_messages), "bad value"
+
+
+@pytest.mark.parametrize("share", POISON)
+@pytest.mark.parametrize("handler", [Fragile, FragileWindow])
+def test_bad_data_in_windows_does_not_stop_the_flow(handler, share):
+    """One bad record makes its window fail: a hook that succeeds without it is no mistake."""
+    config = DrakkarConfig(dlq={"max_ratio": 0})
+    outcome = run_flow(handler(), POISON[share], config=config, executor=ScriptedExecutor(lambda task: ""))
+    assert outcome.failure is None
+    assert outcome.committed == {LANE: len(POISON[share])}
+
+
+def test_an_arrange_that_needs_several_records_is_not_blamed_for_it():
+    """A call for one record that fails for another cause says nothing."""
+
+    class Pairing(Words):
+        async def arrange(self, messages, pending):
+            messages[1]
+            raise ValueError("bad value")
+
+    outcome = run_flow(Pairing(), range(150))
+    assert (outcome.failure, len(outcome.dead_letters), outcome.committed) == (None, 2, {LANE: 150})
