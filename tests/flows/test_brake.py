@@ -286,6 +286,30 @@ def test_n1_a_program_that_is_missing_stops_the_flow_though_another_one_works():
         assert kit.committed.get(LANE, 0) <= 1
 
 
+@pytest.mark.parametrize("wrong", ["raises", "returns"])
+def test_n1_a_mistake_in_the_hook_for_one_program_stops_the_flow_though_it_works_for_another(wrong):
+    """What `on_task_complete` makes of other programs' output proves nothing."""
+
+    class Two(Words):
+        async def arrange(self, messages, pending):
+            return [self.task(m.offset, ("gzip", "sha256sum")[m.offset % 2]) for m in messages]
+
+        def task(self, offset, program):
+            return ExecutorTask(task_id=f"{offset}", source_offsets=[offset], binary_path=program)
+
+        async def on_task_complete(self, result):
+            if result.task.binary_path == "gzip":
+                return await super().on_task_complete(result)
+            return 7 if wrong == "returns" else result.stdout["digest"]
+
+    with FlowHarness(Two(), executor=ScriptedExecutor(lambda task: "ok"), clock="real") as kit:
+        kit.send_all(range(1000))
+        kit.wait_for(lambda: kit.failure)
+        kit.finish()
+        assert kit.dead_letters == []
+        assert kit.committed.get(LANE, 0) <= 1
+
+
 def test_n1_restarts_cost_no_record_either():
     """A supervisor that starts the flow again and again does not eat the topic."""
     with FlowHarness(MISTAKES["decode"][0]()) as kit:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -114,7 +114,9 @@ class CollectWorker(Worker):
         if self._last_hook == "on_task_complete":
             for group in finished:
                 group.closed = True
-        self._deliver("on_task_complete", value, error, run.groups, task_id=run.task.task_id)
+        # A mistake may concern the output of one program: that of others proves nothing.
+        step = "on_task_complete" if run.task.precomputed is not None else ("on_task_complete", run.program)
+        self._deliver("on_task_complete", value, error, run.groups, task_id=run.task.task_id, step=step)
         self._settled(run, finished)
         self.open -= 1
 
@@ -223,8 +225,13 @@ class CollectWorker(Worker):
         took_s: float | None = None,
         task_id: str = "",
         calls: int = 1,
+        step: Hashable = None,
     ) -> None:
-        """Send what a hook returned; a hook that failed is a failure of the records it was called for."""
+        """Send what a hook returned; a hook that failed is a failure of the records it was called for.
+
+        `step` is what the answer proves or a failure puts in doubt, the hook by default.
+        """
+        step = step or hook
         payloads: list[Any] = []
         if error is None and value is not None:
             try:
@@ -237,11 +244,11 @@ class CollectWorker(Worker):
             self._bus.emit(HookRan(hook, took_s, describe(error), error, about))
             holds = [group.hold() for group in groups]
             failure = failure_of(FailureKind.HOOK, f"{self._hooks.stage}.{hook}", error, holds, task_id)
-            failure.proof, failure.calls, failure.refuted = hook, calls, calls == 0
+            failure.proof, failure.calls, failure.refuted = step, calls, calls == 0
             self.fail(failure)
         else:
-            if hook not in self.proof.works:
-                self.proof.add(hook)
+            if step not in self.proof.works:
+                self.proof.add(step)
             if took_s is not None:
                 self._bus.emit(HookRan(hook, took_s))
         if payloads:
