@@ -81,10 +81,10 @@ def test_a_sampler_sees_large_values_among_large_ones(kinds: list[int]) -> None:
         small = 0 if kind == 0 else small + 1
 
 
-def test_a_sampler_looks_at_every_sixteenth_small_value() -> None:
+def test_a_sampler_looks_at_one_in_32_small_value() -> None:
     """So that a stream that becomes large is noticed soon."""
     sampler = SizeSampler()
     for _ in range(64):
         sampler.measure("x")
-    seen = [sampler.measure(BIG) for _ in range(17)]
-    assert seen == [0] * 15 + [5000, 5000]
+    seen = [sampler.measure(BIG) for _ in range(33)]
+    assert seen == [0] * 31 + [5000, 5000]
