@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import random
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -45,6 +46,7 @@ def main() -> int:
     shutil.rmtree(output, ignore_errors=True)
     (output / "markers").mkdir(parents=True)
     console.print(f"[bold]integration scenario[/]: {options.messages:,} messages, {WORKERS} workers, seed {seed}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that servers and workers are ended with it
     workload = Workload.make(seed, options.messages, output / "markers")
     with (external_targets if options.external else own_targets)(output) as targets:
         try:
