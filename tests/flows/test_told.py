@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from drakkar_flow import DrakkarConfig, ErrorAction, KafkaSink, Record, StreamFlow
 from drakkar_flow.config.delivery import RetryConfig
 from drakkar_flow.errors import SinkError
-from drakkar_flow.observe.causes import cause_of
+from drakkar_flow.kernel.causes import cause_text
 from drakkar_flow.observe.events import (
     DeliveriesSuppressed,
     DrainFinished,
@@ -224,7 +224,7 @@ def test_g18_a_record_that_does_not_fit_its_model_is_named_without_its_values(wh
         assert "pa55word" not in event.error
         assert "secret" not in event.error
         assert "\n" not in event.error
-    assert len({cause_of(event.error) for event in failed}) == 1
+    assert len({cause_text(event.error) for event in failed}) == 1
 
 
 def test_g18_a_model_with_many_faults_names_five() -> None:
