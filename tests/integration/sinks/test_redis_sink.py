@@ -192,7 +192,7 @@ async def test_g6_a_server_without_memory_holds_the_batch_and_loses_nothing(serv
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("redis://joe:wrong@127.0.0.1:{port}/0", "login"),
+        ("redis://joe:wrong@127.0.0.1:{port}/0", "check user, password and rights"),
         ("redis://127.0.0.1:{port}/99", "database"),
     ],
 )

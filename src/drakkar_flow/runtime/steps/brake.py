@@ -147,7 +147,7 @@ class FailureBrake:
     def _stop(self, cause: Cause) -> None:
         """Fail the flow; all that is held keeps its credit, so that not one of its offsets is committed."""
         assert self._brake is not None
-        first = self._held[cause][0][0]
+        first = min((failure for failure, _ in self._held[cause]), key=_read_at)  # tasks fail in any order
         count = self._brake.count(cause)
         for held in self._held.values():
             self._control.hold(record for failure, _ in held for record, _ in failure.holds)
@@ -157,6 +157,11 @@ class FailureBrake:
 
     def _is_fenced(self, failure: Failure) -> bool:
         return all(self._flight.is_fenced(record) for record, _ in failure.holds)
+
+
+def _read_at(failure: Failure) -> tuple[float, int]:
+    record = failure.holds[0][0]
+    return record.read_at, record.offset
 
 
 _REMEDIES = {
