@@ -123,13 +123,8 @@ class ExecutorTask(Model, kw_only=True):
             pass
         self._settle()
 
-    def check(self) -> None:
-        """Check every field again, which hooks may have changed.
-
-        Raises:
-            TypeError: a field is of a wrong type.
-        """
-        self.__post_init__()
+    check = __post_init__
+    """Check every field again, which hooks may have changed."""
 
     def _settle(self) -> None:
         """Take what is as good as the declared type; raise for anything else."""

@@ -115,7 +115,7 @@ class CollectWorker(Worker):
             for group in finished:
                 group.closed = True
         # A mistake may concern the output of one program: that of others proves nothing.
-        step = "on_task_complete" if run.task.precomputed is not None else ("on_task_complete", run.program)
+        step = ("on_task_complete", run.program)
         self._deliver("on_task_complete", value, error, run.groups, task_id=run.task.task_id, step=step)
         self._settled(run, finished)
         self.open -= 1

@@ -34,6 +34,7 @@ from drakkar_flow.runtime.steps.windows import Ending, TaskRun, WindowRun, are_t
 __all__ = ["ExecuteSettings", "ExecuteWorker", "TaskRules"]
 
 _MAX_GENERATIONS = 50  # a task that only fails and is only replaced would else go on for ever and keep every ancestor
+_TEXT = frozenset({str, bytes})
 _INTERRUPTIONS = 3  # more than this, and the program does it to itself
 
 
@@ -125,8 +126,9 @@ class ExecuteWorker(Worker):
                 answered.append(item)
                 continue
             run: TaskRun = item
-            if run.task.stdin is not None:
-                self._charge(run, _size_of(run.task.stdin))
+            stdin: Any = run.task.stdin
+            if type(stdin) in _TEXT and len(stdin) >= LARGE:
+                self._flight.charge(run.lead, len(stdin))
             if run.task.precomputed is not None:
                 count += 1
                 if (line is None or line.is_free(run)) and self._is_given(run):
@@ -190,11 +192,6 @@ class ExecuteWorker(Worker):
         run.end(Ending.SUCCEEDED, result=outcome)
         return True
 
-    def _charge(self, run: TaskRun, size: int) -> None:
-        """Count what a task reads or wrote against the budget of bytes in flight."""
-        if size >= LARGE:
-            self._flight.charge(run.lead, size)
-
     def _drop_attempt(self, run: TaskRun) -> None:
         """Forget an attempt that is followed by another: nothing runs, and what it wrote is not kept."""
         run.running = None
@@ -220,7 +217,9 @@ class ExecuteWorker(Worker):
             task.check()  # hooks may have changed it since it was made
             if task.executor:
                 self._settings.check_executor(task)
+            run.program = (task.executor, task.binary_path or "")
         except TypeError as exc:
+            run.program = (str(task.executor), str(task.binary_path))
             self._ended(run, ExecutorError(task=task, kind="launch_failure", exception=str(exc)))
             return
         try:
@@ -232,8 +231,10 @@ class ExecuteWorker(Worker):
         if outcome is None:  # the executor closes: the offset must stay
             self._finish(run.end(Ending.FENCED))
             return
-        run.output_size = _size_of(outcome.stdout, outcome.stderr, outcome.raw_stdout, outcome.raw_stderr)
-        self._charge(run, run.output_size)
+        size = _size_of(outcome)
+        if size >= LARGE:
+            run.output_size = size
+            self._flight.charge(run.lead, size)
         if isinstance(outcome, ExecutorResult):
             if (program := run.program) not in self.proof.works:
                 self.proof.add(program)
@@ -319,9 +320,14 @@ class ExecuteWorker(Worker):
                 self._submit(heir)
 
 
-def _size_of(*texts: str | bytes | None) -> int:
-    """The length of texts; hooks may have set anything."""
-    return sum([len(text) for text in texts if isinstance(text, (str, bytes))])
+def _size_of(outcome: Outcome) -> int:
+    """The length of what a task wrote; a precomputed result may hold anything."""
+    stdout: object = outcome.stdout
+    stderr: object = outcome.stderr
+    size = len(stdout) if isinstance(stdout, str) else 0
+    size += len(stderr) if isinstance(stderr, str) else 0
+    raw = outcome.raw_stdout, outcome.raw_stderr
+    return size if raw == (None, None) else size + sum([len(data) for data in raw if data is not None])
 
 
 def _offset_of(run: TaskRun) -> int:

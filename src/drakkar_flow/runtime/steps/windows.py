@@ -94,6 +94,8 @@ class TaskRun(msgspec.Struct, eq=False):
     """Runs that did not count, for Ctrl-C ended them before they began."""
     output_size: int = 0
     """Bytes that its last attempt wrote."""
+    program: tuple[str, ...] = ()
+    """The executor and the program that it runs, as its task names them; empty where it has its result already."""
     mark: int | None = None
     """How often its program had been noted to work when it failed."""
     decided_by: str = ""
@@ -129,11 +131,6 @@ class TaskRun(msgspec.Struct, eq=False):
     def about(self) -> About:
         """Its records and its id, for what is told of it."""
         return About.of((group.record for group in self.groups), (self.task.task_id,))
-
-    @property
-    def program(self) -> tuple[str, str]:
-        """The executor and the program that the task names, as text whatever a hook put there."""
-        return str(self.task.executor), str(self.task.binary_path)
 
     @property
     def lead(self) -> Record:
