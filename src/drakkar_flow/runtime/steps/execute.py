@@ -231,9 +231,8 @@ class ExecuteWorker(Worker):
         if outcome is None:  # the executor closes: the offset must stay
             self._finish(run.end(Ending.FENCED))
             return
-        size = _size_of(outcome)
+        run.output_size = size = _size_of(outcome)
         if size >= LARGE:
-            run.output_size = size
             self._flight.charge(run.lead, size)
         if isinstance(outcome, ExecutorResult):
             if (program := run.program) not in self.proof.works:

@@ -101,6 +101,18 @@ async def test_each_retry_waits_for_the_back_off_of_its_attempt():
     assert worker.open == 0
 
 
+async def test_the_output_of_attempts_that_are_followed_by_another_leaves_the_budget_once():
+    """A large output, then small ones: only what the last attempt wrote stays counted."""
+    window, run = one_run()
+    answers = iter([Answer(stdout="x" * 5000, exit_code=1), Answer(stdout="x", exit_code=1), Answer(stdout="x" * 3000)])
+    flight = Flight(9, 10**6)
+    executor = ScriptedExecutor(lambda task: next(answers))
+    worker = worker_of(executor, ExecuteSettings(retries(4), None, ErrorAction.RETRY), flight=flight)
+    worker.submit([[window, run]])
+    await until(lambda: run.ending is not None)
+    assert (run.ending, flight.size) == (Ending.SUCCEEDED, 3000)
+
+
 async def test_who_asks_what_a_partition_waits_for_hears_of_its_task_until_it_ends():
     """A task is no call on the loop, and while it is parked no program runs: it is told all the same."""
     window, run = one_run()
