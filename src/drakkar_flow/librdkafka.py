@@ -1,15 +1,19 @@
-"""What whoever uses the Kafka client library must know."""
+"""Client library of Kafka: how its clients are ended and kept quiet."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import Any
 
-__all__ = ["let_go"]
+__all__ = ["UNSERVED", "let_go"]
+
+UNSERVED = logging.getLogger("drakkar_flow.kafka")
+"""Logger of clients that nobody polls: its lines wait for a poll, where `debug` would else flood standard error."""
 
 
 def let_go(clients: list[Any]) -> None:
-    """Empty the list on a thread of its own, and so destroy the clients in it that nobody else holds; returns at once.
+    """Empty the list on another thread, and so destroy the clients in it that nobody else holds; returns at once.
 
     For clients whose brokers went away: to destroy one may take for ever (librdkafka 2.16 sometimes waits for the
     thread of a broker that has been forgotten), and would hold up whoever does it. The thread is a daemon: it is left

@@ -1,8 +1,7 @@
-"""Values of librdkafka properties in `client_config`: the library itself is asked, without a broker."""
+"""Checks the values in `client_config`, by asking librdkafka itself, without a broker."""
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,15 +10,13 @@ from drakkar_flow.config.layers import Layer
 from drakkar_flow.config.properties import problem_of
 from drakkar_flow.errors import Problem
 from drakkar_flow.kernel.redaction import is_sensitive
+from drakkar_flow.librdkafka import UNSERVED
 
 __all__ = ["refused_properties", "value_problem"]
 
 _WITH_UNIT = re.compile(r"\s*[-+]?[\d.]+\s*[A-Za-z%]+\s*")
 _RANGE = re.compile(r"outside allowed range (\S+)\.\.(\S+)")
 _NO_VALUE = "Invalid value for"
-_UNSERVED = logging.getLogger(
-    "drakkar_flow.kafka"
-)  # lines wait for a poll that never comes: `debug` would flood stderr
 _ACKS = ("acks", "request.required.acks")
 
 
@@ -72,7 +69,7 @@ def _refusal(name: str, value: Any) -> str:
     from confluent_kafka.admin import AdminClient
 
     try:
-        AdminClient({"log_level": 0, name: value}, logger=_UNSERVED)
+        AdminClient({"log_level": 0, name: value}, logger=UNSERVED)
     except KafkaException as error:
         said: str = error.args[0].str().strip()
         return "" if said.startswith("Failed to create") else said  # which is about several properties

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
-from logging import getLogger
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +26,7 @@ from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import Arrange, Execute, Route
 from drakkar_flow.graph.places import place_of
 from drakkar_flow.graph.signatures import doubtful_hooks, function_problems
+from drakkar_flow.librdkafka import UNSERVED
 from drakkar_flow.runtime.parts import SinkPart
 from drakkar_flow.sinks.kafka_client import producer_config
 
@@ -124,7 +124,7 @@ def configuration_findings(flow: StreamFlow, loaded: Loaded) -> Iterator[Finding
 def _client_findings(config: DrakkarConfig, parts: Iterable[SinkPart]) -> Iterator[Finding]:
     """Properties that librdkafka refuses: it is asked, without any broker to connect to."""
     kafka, nowhere = config.kafka, {"bootstrap.servers": "", "log_level": 0}
-    security, unserved = kafka.security, getLogger("drakkar_flow.kafka")  # whose lines wait for a poll
+    security = kafka.security
     for key in ("ssl_ca_location", "ssl_certificate_location", "ssl_key_location"):
         file = getattr(security, key)
         if file and not os.access(file, os.R_OK):
@@ -134,24 +134,24 @@ def _client_findings(config: DrakkarConfig, parts: Iterable[SinkPart]) -> Iterat
         f"sinks.kafka.{part.name}": part.settings for part in parts if part.spec.kind == "kafka"
     }
     makes: dict[str, Callable[[], Any]] = {
-        "kafka": partial(Consumer, {**consumer_properties(kafka), **nowhere}, logger=unserved)
+        "kafka": partial(Consumer, {**consumer_properties(kafka), **nowhere}, logger=UNSERVED)
     }
     own: dict[str, Any] = {**producers, "dlq": config.dlq}
     for where, settings in own.items():
         whole = with_brokers(settings, kafka)
         linger_ms = getattr(whole, "linger_ms", 2.0)
         properties = producer_config(whole.brokers, whole.client_config, linger_ms=linger_ms)
-        makes[where] = partial(Producer, {**properties, **nowhere}, logger=unserved)
-    told = set()
+        makes[where] = partial(Producer, {**properties, **nowhere}, logger=UNSERVED)
+    reported = set()
     for where, make in makes.items():
         try:
             make()
         except (KafkaException, TypeError, ValueError) as exc:
             said = (exc.args[0].str() if isinstance(exc, KafkaException) else str(exc)).strip()
             said = re.sub("^Failed to create [a-z]+: ", "", said)
-            if said in told and not own[where].client_config:  # it shares the source's properties
+            if said in reported and not own[where].client_config:  # it shares the source's properties
                 continue
-            told.add(said)
+            reported.add(said)
             remedy = "see librdkafka's CONFIGURATION.md for the properties"
             yield Finding("kafka", Problem(f"{where}.client_config", said, remedy))
 

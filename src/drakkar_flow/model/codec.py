@@ -100,14 +100,11 @@ def _finite_fields(validate: Callable[[bytes], Any], names: list[str]) -> Callab
     """As `_finite`, for a model whose only floats are fields: five times cheaper than reading the JSON twice."""
     if not names:
         return validate
-    first, *others = names
 
     def decode(value: bytes) -> Any:
         model = validate(value)
         fields = model.__dict__
-        if not isfinite(fields[first] or 0.0):
-            _check_numbers(value)
-        for name in others:
+        for name in names:
             if not isfinite(fields[name] or 0.0):
                 _check_numbers(value)
         return model

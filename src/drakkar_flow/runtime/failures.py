@@ -24,8 +24,8 @@ __all__ = [
     "about",
     "brake_cause",
     "by_lane",
-    "cause_text",
     "describe",
+    "exception_cause",
     "failure_of",
     "is_cancelled",
     "located",
@@ -56,7 +56,7 @@ def failure_of(
         stacktrace=stack,
         task_id=task_id,
         blame=_blame(kind, error),
-        cause=cause_text(error),
+        cause=exception_cause(error),
     )
 
 
@@ -74,7 +74,7 @@ def _blame(kind: FailureKind, error: BaseException) -> Blame:
     return Blame.OUTAGE if kind is FailureKind.SINK and not isinstance(error, SinkRejected) else Blame.RECORD
 
 
-def cause_text(error: BaseException) -> str:
+def exception_cause(error: BaseException) -> str:
     """An exception's class and text without what differs from record to record."""
     inner = error.__cause__ if isinstance(error, DecodeError) else None  # its text names the record
     error = inner or error

@@ -44,7 +44,7 @@ class Flight:
 
     def __init__(self, max_records: int, max_size: int, pace: Pace | None = None) -> None:
         self._max_records = max_records
-        self.max_size = max_size
+        self._max_size = max_size
         self._pace = pace
         self.on_release: Callable[[], None] | None = None
         """Called after records left the flight, by the thread that counted them out."""
@@ -71,12 +71,12 @@ class Flight:
         if self._pace is not None:
             left = min(left, self._pace.limit(now=time.monotonic(), in_flight=moving, finished=self.finished) - moving)
         mean = max(self._mean, self.size / self.records if self.records else 0.0)
-        return max(0, min(left, 1 + int((self.max_size - self.size) / mean)))
+        return max(0, min(left, 1 + int((self._max_size - self.size) / mean)))
 
     @property
     def is_full(self) -> bool:
         """Whether the budget of bytes is spent."""
-        return self.size >= self.max_size
+        return self.size >= self._max_size
 
     def charge(self, record: Record, size: int) -> None:
         """Count `size` bytes that were made of an unfinished record; they leave the flight when it does.

@@ -46,8 +46,7 @@ class MemoryGate:
     @property
     def closed(self) -> bool:
         """Whether a call is to be delayed, for the budget is spent or others wait already."""
-        flight = self._flight
-        return flight.size >= flight.max_size or bool(self._delayed)
+        return self._flight.is_full or bool(self._delayed)
 
     def delay(self, call: Callable[[], None]) -> None:
         """Make a call later, in a separate turn of the loop."""

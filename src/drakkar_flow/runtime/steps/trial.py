@@ -9,7 +9,7 @@ from typing import Any
 from drakkar_flow.kernel.brake import RECORDS_PER_FAILURE
 from drakkar_flow.model.record import Record
 from drakkar_flow.runtime.calls import Calls
-from drakkar_flow.runtime.failures import cause_text
+from drakkar_flow.runtime.failures import exception_cause
 from drakkar_flow.runtime.steps.proof import Proof
 
 __all__ = ["Trial"]
@@ -47,7 +47,7 @@ class Trial:
         done: Done,
     ) -> None:
         """Call `hook` for single records, one after the other, until one succeeds; then `done`."""
-        cause, failed = cause_text(error), 1
+        cause, failed = exception_cause(error), 1
         chosen = self._chosen(proof, step, records)
 
         def try_next() -> None:
@@ -64,7 +64,7 @@ class Trial:
                 proof.add(step)
                 done(0)
                 return
-            failed += cause_text(error) == cause
+            failed += exception_cause(error) == cause
             try_next()
 
         try_next()
