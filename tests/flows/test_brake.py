@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 
 import pytest
 
 from drakkar_flow import (
-    CollectResult,
     DrakkarConfig,
     ErrorAction,
     ExecutorTask,
-    Handler,
-    KafkaPayload,
     PostgresPayload,
     StreamFlow,
 )
@@ -21,33 +19,9 @@ from drakkar_flow.graph.nodes import KafkaSink
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.metrics import Metrics
 from drakkar_flow.testing import Answer, FlowHarness, MemorySink, ScriptedExecutor, run_flow
+from support.handlers import LANE, Unarranged, Unfinished, Words
 
-LANE = ("input", 0)
 BAD = "poison"
-
-
-class Words(Handler):
-    """A task and a payload for each record."""
-
-    async def arrange(self, messages, pending):
-        return [ExecutorTask(task_id=str(m.offset), source_offsets=[m.offset], binary_path="count") for m in messages]
-
-    async def on_task_complete(self, result):
-        return CollectResult(kafka=[KafkaPayload(data=result.task.task_id)])
-
-
-class Unarranged(Words):
-    """A handler that can't make tasks."""
-
-    async def arrange(self, messages, pending):
-        raise AttributeError("'NoneType' object has no attribute 'split'")
-
-
-class Unfinished(Words):
-    """A handler one of whose hooks always raises, while the others work."""
-
-    async def on_message_complete(self, group):
-        raise KeyError("no such key")
 
 
 class Dead(Words):
@@ -232,7 +206,8 @@ def test_n1_the_reason_of_a_hook_names_the_exception_and_the_users_line(handler:
     with FlowHarness(handler(), config=windows, executor=ScriptedExecutor(lambda task: Answer())) as kit:
         kit.send_all(range(500))
         reason = kit.wait_for(lambda: kit.failure)
-    assert re.search(rf"\((AttributeError|KeyError) at {re.escape(__file__)}:\d+\); fix (arrange|the hook)", reason)
+    file = re.escape(inspect.getfile(handler))
+    assert re.search(rf"\((AttributeError|KeyError) at {file}:\d+\); fix (arrange|the hook)", reason)
 
 
 def test_n1_the_reason_of_a_program_that_can_not_be_started_says_what_to_install() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from drakkar_flow import DrakkarConfig, ExecutorTask, Handler, KafkaPayload, PostgresPayload
+from drakkar_flow import DrakkarConfig, KafkaPayload, PostgresPayload
 from drakkar_flow.errors import SinkMisconfigured
 from drakkar_flow.testing import FlowHarness, MemorySink, ScriptedExecutor, run_flow
+from support.handlers import LANE, Unarranged, Unfinished, Words
 
-LANE = ("input", 0)
 BAD = "poison"
 POISON = {
     "one in a hundred": [BAD if n % 100 == 50 else n for n in range(1000)],
@@ -18,30 +18,6 @@ POISON = {
     "one in the only window": [BAD, *range(99)],
     "the only one": [BAD],
 }
-
-
-class Words(Handler):
-    """A task and a payload for each record."""
-
-    async def arrange(self, messages, pending):
-        return [ExecutorTask(task_id=str(m.offset), source_offsets=[m.offset], binary_path="count") for m in messages]
-
-    async def on_task_complete(self, result):
-        return KafkaPayload(data=result.task.task_id)
-
-
-class Unarranged(Words):
-    """A handler that can't make tasks."""
-
-    async def arrange(self, messages, pending):
-        raise AttributeError("'NoneType' object has no attribute 'split'")
-
-
-class Unfinished(Words):
-    """A handler whose hook for each record always raises."""
-
-    async def on_message_complete(self, group):
-        raise KeyError("no such key")
 
 
 def no_table(payloads):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from drakkar_flow import CollectResult, DrakkarConfig, ExecutorTask, Handler, KafkaPayload, Record
 from drakkar_flow.observe.events import RecordsFinished
 
-__all__ = ["LANE", "PerRecord", "Watching", "config", "ends", "group_of", "keyed", "task"]
+__all__ = [
+    "LANE", "PerRecord", "Unarranged", "Unfinished", "Watching", "Words", "config", "ends", "group_of", "keyed", "task",
+]  # fmt: skip
 
 LANE = ("input", 0)
 
@@ -69,3 +71,27 @@ def ends(outcome):
     """How many records ended done, skipped, dead."""
     events = outcome.of(RecordsFinished)
     return tuple(sum(getattr(event, what) for event in events) for what in ("done", "skipped", "dead"))
+
+
+class Words(Handler):
+    """A task and a payload for each record."""
+
+    async def arrange(self, messages, pending):
+        return [ExecutorTask(task_id=str(m.offset), source_offsets=[m.offset], binary_path="count") for m in messages]
+
+    async def on_task_complete(self, result):
+        return CollectResult(kafka=[KafkaPayload(data=result.task.task_id)])
+
+
+class Unarranged(Words):
+    """A handler that can't make tasks."""
+
+    async def arrange(self, messages, pending):
+        raise AttributeError("'NoneType' object has no attribute 'split'")
+
+
+class Unfinished(Words):
+    """A handler one of whose hooks always raises, while the others work."""
+
+    async def on_message_complete(self, group):
+        raise KeyError("no such key")
