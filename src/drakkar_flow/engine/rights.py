@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,10 +13,23 @@ from confluent_kafka.admin import AdminClient
 
 from drakkar_flow.errors import Problem
 
-__all__ = ["ASK_S", "Wanted", "admin_client", "error_text", "group_problems", "matching_topics", "topic_problems"]
+__all__ = [
+    "ASK_S",
+    "Wanted",
+    "admin_client",
+    "described_group",
+    "error_text",
+    "group_problems",
+    "matching_topics",
+    "topic_problems",
+]
 
 ASK_S = 10.0
 """The longest one question to the brokers may take, in seconds."""
+_AGAIN_S = 0.2  # between two questions for a group whose coordinator is not ready
+_SOON = frozenset(
+    {KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +74,31 @@ def group_problems(client: AdminClient, group: str) -> list[Problem]:
     """Why the consumer group can't be joined."""
     where, remedy = "kafka.consumer_group", f"allow this client to read group {group!r}, or use another group"
     try:
-        asked = client.describe_consumer_groups([group], include_authorized_operations=True, request_timeout=ASK_S)
-        found = asked[group].result(2 * ASK_S)
+        found = described_group(client, group, rights=True)
     except (KafkaException, TimeoutError) as exc:
         return [Problem(where, f"group {group!r} can't be described: {error_text(exc)}", remedy)]
     if "READ" not in _names(found.authorized_operations, "READ"):
         return [Problem(where, f"no right to read group {group!r}", remedy)]
     return []
+
+
+def described_group(client: AdminClient, group: str, *, rights: bool = False) -> Any:
+    """State and members of a consumer group, with what this client may do to it where `rights` asks for that.
+
+    Brokers that have just started, or that never had a group, answer after a moment: they are asked again.
+
+    Raises:
+        KafkaException, TimeoutError: the brokers refuse, or don't answer in time.
+    """
+    deadline = time.monotonic() + ASK_S
+    while True:
+        asked = client.describe_consumer_groups([group], include_authorized_operations=rights, request_timeout=ASK_S)
+        try:
+            return asked[group].result(2 * ASK_S)
+        except KafkaException as exc:
+            if exc.args[0].code() not in _SOON or time.monotonic() >= deadline:
+                raise
+            time.sleep(_AGAIN_S)
 
 
 def matching_topics(client: AdminClient, topics: Iterable[str]) -> list[str]:
@@ -87,6 +119,9 @@ def _names(operations: Iterable[Any] | None, unknown: str) -> set[str]:
 
 
 def error_text(exc: Exception) -> str:
-    """What a Kafka client said, without its codes."""
+    """What a Kafka client said, without its codes; the name of the error where the broker gave no text."""
     error = exc.args[0] if exc.args else exc
-    return error.str() if isinstance(error, KafkaError) else str(error) or type(exc).__name__
+    if not isinstance(error, KafkaError):
+        return str(error) or type(exc).__name__
+    text: str = error.str()
+    return text if text.rstrip(": ") == text and text else f"{text}{error.name()}"

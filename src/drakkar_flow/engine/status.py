@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from drakkar_flow.config.kafka import client_properties
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.build import settle_topics, with_brokers
-from drakkar_flow.engine.rights import ASK_S, admin_client, error_text, matching_topics
+from drakkar_flow.engine.rights import ASK_S, admin_client, described_group, error_text, matching_topics
 from drakkar_flow.errors import Problem, StartupError
 from drakkar_flow.graph.flow import StreamFlow
 
@@ -85,7 +85,7 @@ def group_status(flow: StreamFlow, config: DrakkarConfig) -> GroupStatus:
 
 def _group(group: str, properties: dict[str, Any]) -> tuple[str, tuple[Member, ...]]:
     client = admin_client(properties)  # its answers come only while it is held
-    found = client.describe_consumer_groups([group], request_timeout=ASK_S)[group].result(2 * ASK_S)
+    found = described_group(client, group)
     members = [
         Member(
             member.client_id,
