@@ -166,6 +166,18 @@ def test_n7_what_is_wrong_is_one_line_and_exit_code_2(letters: Letters, command:
         assert told.stdout == ""
 
 
+@pytest.mark.parametrize("command", ["list", "show", "replay"])
+def test_n7_an_id_that_names_no_letter_is_named_and_the_others_count(letters: Letters, command: str) -> None:
+    """It may be a misprint: exit code 1."""
+    letters.write(letters.failure(1))
+    done = letters.run(command, "1:1", "9:99")
+    assert done.returncode == 1
+    assert "no such letter" in done.stderr
+    assert "9:99" in done.stderr
+    found = "1 records replayed, 1 failed" if command == "replay" else f"{letters.source}:1:1"
+    assert found in done.stdout
+
+
 def test_n7_a_source_topic_that_is_gone_is_not_made_anew(letters: Letters) -> None:
     """Nor is anything else lost: the letter can be replayed when it is back."""
     letters.write(letters.failure(1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,16 +58,21 @@ def list_letters(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="a JSON object per letter")] = False,
 ) -> None:
-    """List letters: place, time, record, step and error of each, and whether its record was replayed."""
+    """List letters: place, time, record, step and error of each, and whether its record was replayed.
+
+    Ends with 1 when one of the ids names none.
+    """
     ids, flow = _flow_first(ids, flow)
     selection = _selection(ids, reason, stage, since, until)
     with _store(config, flow, assignments, topic) as (store, _):
-        letters = [letter for letter in store.read() if selection.fits(letter)]
+        found = store.read()
+    letters = [letter for letter in found if selection.fits(letter)]
     for letter in letters[: limit or None]:
         typer.echo(json.dumps(_fields(letter)) if as_json else _line(letter))
     if not as_json:
         more = f", {limit} shown" if 0 < limit < len(letters) else ""
         typer.echo(f"{len(letters)} letters{more} in {store.topic}", err=True)
+    _require_known(selection, found, store.topic)
 
 
 @app.command()
@@ -80,21 +85,19 @@ def show(
     assignments: Assignments = [],  # noqa: B006
     topic: Topic = "",
 ) -> None:
-    """Show letters whole: headers, key and value. Ends with 1 when there is none."""
+    """Show letters whole: headers, key and value. Ends with 1 when one of the ids names none."""
     ids, flow = _flow_first(ids, flow)
     if not ids:
         raise _refused(ValueError("no letter is named: write partition:offset or topic:partition:offset"))
     selection = _selection(ids)
     with _store(config, flow, assignments, topic) as (store, _):
-        letters = [letter for letter in store.read() if selection.fits(letter)]
-    for letter in letters:
+        letters = store.read()
+    for letter in filter(selection.fits, letters):
         typer.echo(_line(letter))
         for name, value in letter.headers:
             typer.echo(f"  {name}: {_text(value)}")
         typer.echo(f"  key: {_text(letter.key)}\n  value: {_text(letter.value)}")
-    if not letters:
-        typer.echo(f"no letter {' or '.join(ids)} in {store.topic}", err=True)
-        raise typer.Exit(1)
+    _require_known(selection, letters, store.topic)
 
 
 @app.command()
@@ -134,6 +137,13 @@ def replay(
         parts.append(f"{summary.before} replayed before (--again sends them once more)")
     typer.echo(f"{', '.join(parts)}; {summary.letters} letters in {store.topic}")
     raise typer.Exit(1 if summary.failed else 0)
+
+
+def _require_known(selection: Selection, letters: Iterable[StoredLetter], topic: str) -> None:
+    """End with 1 where an id names no letter: it may be a misprint."""
+    if unknown := selection.unknown(letters):
+        typer.echo(f"no such letter in {topic}: {', '.join(unknown)}", err=True)
+        raise typer.Exit(1)
 
 
 def _flow_first(ids: list[str] | None, flow: str) -> tuple[list[str], str]:

@@ -114,6 +114,11 @@ class Selection:
             return False
         return not self.reason or _found(self.reason, f"{letter.reason}\n{letter.task_id}")
 
+    def unknown(self, letters: Iterable[StoredLetter]) -> list[str]:
+        """The ids that name none of the letters."""
+        known = list(letters)
+        return [each for each in self.ids if not any(_names(each, letter) for letter in known)]
+
     def check(self) -> None:
         """Look at the ids.
 
