@@ -1,4 +1,4 @@
-"""What every section of the configuration shares."""
+"""Base of every section of the configuration."""
 
 from __future__ import annotations
 

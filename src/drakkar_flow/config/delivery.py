@@ -1,4 +1,4 @@
-"""What the settings of every kind of sink share."""
+"""Delivery settings that every kind of sink has."""
 
 from __future__ import annotations
 

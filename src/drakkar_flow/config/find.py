@@ -1,4 +1,4 @@
-"""Which file holds the configuration: the one that is named, or the first one found where it usually stands."""
+"""Search for the configuration file: the one that is named, or the first at the usual places."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where values come from: layers of the configuration, each knowing the origin of what it holds, and their merging."""
+"""Layers of the configuration: trees of values that know their origin, and how they are merged."""
 
 from __future__ import annotations
 

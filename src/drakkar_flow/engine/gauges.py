@@ -1,4 +1,4 @@
-"""What the running parts know when they are asked."""
+"""Gauges of a running flow, read from its parts when metrics are asked for."""
 
 from __future__ import annotations
 

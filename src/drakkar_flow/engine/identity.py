@@ -1,4 +1,4 @@
-"""Who a worker is, and what it is told, in one line."""
+"""Worker id and cluster name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an executor is: it takes tasks in and says of each how it ended."""
+"""Executor protocol: takes tasks in, and reports how each ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept of a program's output: up to a cap, cut between characters."""
+"""Captured output of a program: kept up to a cap, cut between characters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run of a program, from its pipes to its last breath, on the thread that calls `Child.run`."""
+"""Run of one program, from its pipes to its end, on the thread that calls `Child.run`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One process per task."""
+"""One-shot executor: a process for each task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""That no program outlives its worker, however the worker ends: a process beside it sees to that."""
+"""Orphan protection: a process beside the worker ends its programs, however the worker ends."""
 
 from __future__ import annotations
 

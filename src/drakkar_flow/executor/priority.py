@@ -1,4 +1,4 @@
-"""Who is next: a queue by priority, first come first served among equals. Pure: no clock, no thread."""
+"""Priority queue, first come first served among equals. Pure: no clock, no thread."""
 
 from __future__ import annotations
 

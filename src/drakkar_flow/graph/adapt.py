@@ -1,4 +1,4 @@
-"""What a flow takes from a handler: only the hooks it writes itself."""
+"""Adapter from a handler to a flow: takes only the hooks that the handler defines."""
 
 from __future__ import annotations
 

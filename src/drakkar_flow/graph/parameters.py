@@ -1,4 +1,4 @@
-"""What a generic class's parameters are in a subclass, through any number of classes in between."""
+"""Parameters of a generic class as a subclass sets them, through any number of classes in between."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a running flow does for its handler: the engine has it, the handler only asks."""
+"""Services of a running flow for its handler, such as `offload`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes a flow unusable: every problem with the step it belongs to and a remedy."""
+"""Validation of a flow: every problem with its step and a remedy."""
 
 from __future__ import annotations
 

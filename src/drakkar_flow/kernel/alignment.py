@@ -1,4 +1,4 @@
-"""When workers that are started together begin to read together."""
+"""Aligned start: the time at which workers that are started together begin to read."""
 
 from __future__ import annotations
 

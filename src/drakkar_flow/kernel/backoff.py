@@ -1,4 +1,4 @@
-"""How long to wait before trying again: exponential back-off with full jitter."""
+"""Exponential back-off with full jitter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When to leave something alone that fails again and again. Pure: no clock; `now` is seconds that never go back."""
+"""Circuit breaker. Pure: no clock; `now` is seconds that never go back."""
 
 from __future__ import annotations
 

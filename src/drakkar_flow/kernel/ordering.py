@@ -1,4 +1,4 @@
-"""Whose turn it is: work that shares a key goes one at a time, in the order it came."""
+"""Order by key: work that shares a key goes one at a time, in the order it came."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which failed tasks are run again without asking, when, and how often."""
+"""Retry policy: which failed tasks run again without asking, when, and how often."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When work counts as stalled: a pure kernel."""
+"""Stall detection. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all values share: msgspec structs, quick to make, that answer to pydantic's method names."""
+"""Base of all values: msgspec structs, quick to make, with pydantic's method names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a handler may expect of `self.cache`."""
+"""Protocol of `self.cache` in a handler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes to MongoDB: one document, update or deletion, or one named statement per payload."""
+"""Payload for MongoDB: one document, update, deletion or named statement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How work ends: deliveries on their way to a sink, failures, acknowledgements."""
+"""Outcomes of work: deliveries on their way to a sink, failures, acknowledgements."""
 
 from __future__ import annotations
 

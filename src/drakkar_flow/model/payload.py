@@ -1,4 +1,4 @@
-"""What a handler sends to sinks: one payload type per kind of sink, and the bundle of them."""
+"""Payloads of a handler: one type per kind of sink, and the bundle of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes to PostgreSQL: one row or one named statement per payload."""
+"""Payload for PostgreSQL: one row or one named statement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes to Redis: one command or one named script per payload."""
+"""Payload for Redis: one command or one named script."""
 
 from __future__ import annotations
 

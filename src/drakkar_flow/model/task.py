@@ -1,4 +1,4 @@
-"""What a handler asks an executor to do, and what comes back."""
+"""Tasks for an executor, and their results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which records an event is about, so that every line can be traced to its messages."""
+"""Records that an event is about, so that every line can be traced to its messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that happens, as frozen values. Hot events carry counts: one per batch, not per record."""
+"""Events, as frozen values. Hot events carry counts: one per batch, not per record."""
 
 from __future__ import annotations
 

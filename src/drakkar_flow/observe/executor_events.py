@@ -1,4 +1,4 @@
-"""What happens to executors and their long-lived children."""
+"""Events of executors and their long-lived children."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often a line may repeat: a pure kernel."""
+"""Limit for lines that repeat. Pure."""
 
 from __future__ import annotations
 

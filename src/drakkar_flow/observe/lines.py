@@ -1,4 +1,4 @@
-"""Which event becomes which log line. Event names are py-drakkar's where it had them."""
+"""Log lines of events. Event names are py-drakkar's where it had them."""
 
 from __future__ import annotations
 

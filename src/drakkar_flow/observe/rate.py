@@ -1,4 +1,4 @@
-"""How often something happens, over a sliding window: a pure kernel."""
+"""Rate of events over a sliding window. Pure."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Everything Bytewax-facing: source, async step, delivery, tracking, commit."""
+"""Runtime on Bytewax: source, async step, delivery, tracking, commit."""

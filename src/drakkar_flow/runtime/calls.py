@@ -1,4 +1,4 @@
-"""Calling functions that may wait, at the price of a plain call when they do not."""
+"""Calls of functions that may wait, at the price of a plain call when they do not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Making failures from exceptions."""
+"""Failures made from exceptions."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Where results go: one file per kind of sink."""
+"""Sinks: one file per kind."""

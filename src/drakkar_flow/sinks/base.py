@@ -1,4 +1,4 @@
-"""What a sink is: three methods. Batching, retry, metrics and acknowledgement live in `runtime.steps.deliver`."""
+"""Sink protocol: three methods. Batching, retry, metrics and acknowledgement live in `runtime.steps.deliver`."""
 
 from __future__ import annotations
 

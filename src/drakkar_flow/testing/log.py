@@ -1,4 +1,4 @@
-"""What a broker keeps, in memory: records by partition, and how far a group has committed."""
+"""In-memory log: records by partition, and the committed offsets of a group."""
 
 from __future__ import annotations
 

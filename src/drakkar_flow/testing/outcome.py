@@ -1,4 +1,4 @@
-"""What a flow did, and the questions a test asks about it."""
+"""Outcome of a flow in a test, and the questions a test asks about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a test that waits can still hope for, and what is outstanding when there is nothing left."""
+"""Outlook of a waiting test: what can still happen, and what is outstanding when nothing can."""
 
 from __future__ import annotations
 

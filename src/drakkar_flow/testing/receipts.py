@@ -1,4 +1,4 @@
-"""What became of each record: the acknowledgements that a flow returned for it."""
+"""Receipts: the acknowledgements that a flow returned for each record."""
 
 from __future__ import annotations
 

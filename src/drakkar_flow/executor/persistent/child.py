@@ -1,4 +1,4 @@
-"""One long-lived child, from its start to its end: what it is asked, and what becomes of it when it misbehaves.
+"""Long-lived child, from its start to its end: its requests, and the steps when it breaks the protocol.
 
 opening ── ready ──┬── retired: gets no more requests, ends its last ones ── dismissed: stdin closed ── ended
                    └── doomed: broke the protocol, went silent, ran over; killed ────────────────────── ended

@@ -1,4 +1,4 @@
-"""What all ways to talk with a child have in common. Pure: bytes in, answers out, no I/O or clock.
+"""Dialect of a child: the interface of all protocols. Pure: bytes in, answers out, no I/O or clock.
 
 A dialect belongs to one child, for it remembers what was read of an answer so far. Requests have
 ids that count up from 1 in the order they are encoded.

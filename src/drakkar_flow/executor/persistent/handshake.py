@@ -1,4 +1,4 @@
-"""How parent and child agree on a version, a framing and how much may be in flight. Pure."""
+"""Handshake: parent and child agree on a version, a framing and a number of requests in flight. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a child writes to stderr, as lines for the log and as its last words. Pure."""
+"""Log lines of a child: its stderr as lines for the log, and the last ones for its failure. Pure."""
 
 from __future__ import annotations
 

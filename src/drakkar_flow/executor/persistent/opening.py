@@ -1,4 +1,4 @@
-"""How a conversation with a child begins. Pure."""
+"""Opening of a conversation with a child. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How records are named in errors, logs and dead letters."""
+"""Labels of records in errors, logs and dead letters."""
 
 from __future__ import annotations
 
