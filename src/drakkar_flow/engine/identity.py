@@ -1,4 +1,4 @@
-"""Worker id and cluster name."""
+"""Identity of a worker: its id, its cluster, and both in one line."""
 
 from __future__ import annotations
 

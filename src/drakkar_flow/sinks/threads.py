@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import anyio.to_thread
@@ -22,10 +23,12 @@ async def in_thread(function: Callable[..., T], *args: object, limiter: anyio.Ca
 
 
 async def to_completion(work: Awaitable[T]) -> T:
-    """Await work of a thread to its end, also when cancelled: the cancellation is raised behind it."""
+    """Await work of a thread to its end, however often it is cancelled: the cancellation is raised behind it."""
     future = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
-        await asyncio.wait({future})
+        while not future.done():
+            with suppress(asyncio.CancelledError):  # anyio's scopes cancel again and again
+                await asyncio.wait({future})
         raise

@@ -8,7 +8,7 @@ import threading
 import anyio
 import pytest
 
-from drakkar_flow.sinks.threads import in_thread
+from drakkar_flow.sinks.threads import in_thread, to_completion
 
 pytestmark = pytest.mark.anyio
 
@@ -47,3 +47,23 @@ async def test_what_the_work_returns_or_raises_is_the_callers() -> None:
     assert await in_thread(divmod, 7, 2, limiter=limiter) == (3, 1)
     with pytest.raises(ZeroDivisionError):
         await in_thread(divmod, 7, 0, limiter=limiter)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_work_that_is_cancelled_again_and_again_has_ended_when_the_cancellation_arrives(times: int) -> None:
+    """A write that went on would run beside the next one."""
+
+    async def cancelled() -> tuple[bool, bool]:
+        work = asyncio.get_running_loop().create_future()
+        waiting = asyncio.create_task(to_completion(work))
+        await asyncio.sleep(0)
+        for _ in range(times):
+            waiting.cancel()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        early = waiting.done()
+        work.set_result(None)
+        await asyncio.wait({waiting})
+        return early, waiting.cancelled()
+
+    assert asyncio.run(cancelled()) == (False, True)
