@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from drakkar_flow.graph.flow import StreamFlow
     from drakkar_flow.graph.handler import BaseDrakkarHandler, Handler
     from drakkar_flow.graph.nodes import (
+        CustomSink,
         Dlq,
         Fail,
         FilesystemSink,
@@ -74,6 +75,7 @@ _HOMES = {
     "CacheScope": "model.cache",
     "CollectResult": "model.payload",
     "CustomPayload": "model.payload",
+    "CustomSink": "graph.nodes",
     "DeliveryAction": "model.payload",
     "DeliveryError": "model.payload",
     "Dlq": "graph.nodes",
@@ -139,6 +141,7 @@ __all__ = [
     "CacheScope",
     "CollectResult",
     "CustomPayload",
+    "CustomSink",
     "DeliveryAction",
     "DeliveryError",
     "Dlq",

@@ -17,6 +17,7 @@ PUBLIC = [
     "CacheScope",
     "CollectResult",
     "CustomPayload",
+    "CustomSink",
     "DeliveryAction",
     "DeliveryError",
     "Dlq",

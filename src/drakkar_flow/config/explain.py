@@ -13,6 +13,7 @@ from drakkar_flow.config.layers import Layer
 from drakkar_flow.config.schema import ROOT, Path, Type, fields_at, is_secret, places_of, similar, type_at
 from drakkar_flow.errors import Problem
 from drakkar_flow.kernel.redaction import MASK, is_sensitive, mask
+from drakkar_flow.kinds.registry import SINKS
 
 __all__ = ["explain", "unknown_key"]
 
@@ -66,7 +67,10 @@ def explain(error: ErrorDetails, layer: Layer, root: Type = ROOT) -> Problem:
 
 
 def unknown_key(path: Path, layer: Layer, root: Type = ROOT) -> Problem:
-    """A key that its section does not know, with the nearest ones it does."""
+    """A key that its section does not know, with the nearest ones it does, or what is wrong with its plug-in."""
+    broken = SINKS.broken().get(str(path[1])) if path[0] == "sinks" and len(path) == 2 else None
+    if broken is not None:
+        return Problem(layer.where(path), f"{broken.where}: {broken.what}", broken.remedy)
     return Problem(layer.where(path), "unknown key", _remedy_for_unknown(path, root))
 
 
@@ -130,7 +134,8 @@ def _remedy_for_unknown(path: Path, root: Type) -> str:
     known = fields_at(tuple(parent), root)
     near = similar(key.lower().replace("-", "_"), known)
     section = parent[1] if len(parent) == 3 and parent[0] == "sinks" else parent[-1] if len(parent) == 1 else ""
-    if synonym := _SYNONYMS.get(str(section), {}).get(key.lower()):
+    plug_in = SINKS.usable().get(str(section))
+    if synonym := (_SYNONYMS.get(str(section), {}) if plug_in is None else plug_in.synonyms).get(key.lower()):
         return f"did you mean {synonym!r}?"
     kafka = here_called(path)
     elsewhere = "" if path[0] == "app" else " or ".join(places_of(key)[:4])

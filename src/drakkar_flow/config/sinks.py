@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from drakkar_flow.config.base import Section
 from drakkar_flow.config.delivery import CircuitBreakerConfig, SinkConfig
+from drakkar_flow.config.extended import section_with
 from drakkar_flow.config.kafka import BrokerList, KafkaSecurityConfig, check_tokens
 from drakkar_flow.config.properties import ProducerConfig
 from drakkar_flow.config.remote import HttpSinkConfig, MongoSinkConfig, PostgresSinkConfig, RedisSinkConfig
+from drakkar_flow.kinds.registry import SINKS
 
-__all__ = ["DlqConfig", "FilesystemSinkConfig", "KafkaSinkConfig", "SinksConfig", "SqliteSinkConfig"]
+__all__ = [
+    "DlqConfig",
+    "FilesystemSinkConfig",
+    "KafkaSinkConfig",
+    "SinksConfig",
+    "SqliteSinkConfig",
+    "sinks_section",
+]
 
 
 class KafkaSinkConfig(SinkConfig):
@@ -81,6 +91,18 @@ class SinksConfig(Section):
     delivery_timeout_seconds: float = Field(default=30.0, gt=0)
     """Seconds after which a write counts as failed, for sinks without a delivery_timeout_s of their own."""
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _has_plug_ins(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Any:
+        """Take the sections of plug-ins, which only `sinks_section` has."""
+        if isinstance(value, SinksConfig):
+            return value
+        if isinstance(value, Mapping) and not value.keys() <= cls.model_fields.keys():
+            section = sinks_section()
+            if section is not cls:
+                return section.model_validate(value)
+        return handler(value)
+
     @property
     def named(self) -> list[tuple[str, str]]:
         """Kind and name of every sink."""
@@ -97,6 +119,18 @@ class SinksConfig(Section):
         return (
             sink.delivery_timeout_s if "delivery_timeout_s" in sink.model_fields_set else self.delivery_timeout_seconds
         )
+
+
+SINKS.reserve([*dir(SinksConfig), *SinksConfig.model_fields, "custom"])
+
+
+def sinks_section() -> type[SinksConfig]:
+    """The section with a key for each kind of sink that a plug-in brings."""
+    kinds: dict[str, Any] = {}
+    for kind, spec in SINKS.usable().items():
+        settings: Any = spec.settings_type
+        kinds[kind] = (dict[str, settings], {})
+    return section_with(SinksConfig, kinds)
 
 
 class DlqConfig(Section):

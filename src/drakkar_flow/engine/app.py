@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from drakkar_flow.engine.runner import StreamingRunner
 from drakkar_flow.engine.terse import app_options
 from drakkar_flow.errors import ProblemsError
 from drakkar_flow.graph.handler import BaseDrakkarHandler
+from drakkar_flow.kinds.registry import SINKS
+from drakkar_flow.kinds.sink import SinkSpec
 
 __all__ = ["DrakkarApp"]
 
@@ -24,7 +27,8 @@ class DrakkarApp:
     """Runs a handler: `DrakkarApp(MyHandler(), "drakkar.yaml").run()`.
 
     Without `config` the file is read, then the environment; with it, neither. `worker_id` names this
-    worker; without it the variable that `worker_name_env` names does, or else the process id.
+    worker; without it the variable that `worker_name_env` names does, or else the process id. `sinks` are the specs of
+    sinks of your own (`drakkar_flow.plugins`); their settings are `sinks.<kind>.<name>`, as for ours.
 
     >>> app = DrakkarApp(BaseDrakkarHandler(), config=DrakkarConfig(), worker_id="w-1")
     >>> app.worker_id, app.config.kafka.source_topic
@@ -37,7 +41,10 @@ class DrakkarApp:
         config_path: str | Path | None = None,
         config: DrakkarConfig | None = None,
         worker_id: str = "",
+        *,
+        sinks: Sequence[SinkSpec] = (),
     ) -> None:
+        SINKS.add(*sinks)
         self.handler = handler
         self._config_path = config_path
         self._config = config

@@ -29,11 +29,10 @@ from drakkar_flow.graph.signatures import doubtful_hooks, function_problems
 from drakkar_flow.librdkafka import UNSERVED
 from drakkar_flow.runtime.parts import SinkPart
 from drakkar_flow.sinks.kafka_client import producer_config
+from drakkar_flow.sinks.registry import OWN
 
 __all__ = ["Finding", "configuration_findings", "flow_findings", "source_problems"]
 
-_CLIENTS: Final = {"postgres": "asyncpg", "mongo": "pymongo", "redis": "redis", "http": "httpx"}
-"""The package of each sink that needs one; the extra is called like the sink."""
 _DEFAULT_OF_PY_DRAKKAR: Final = {"source_topic": "input-events", "consumer_group": "drakkar-workers"}
 
 Where = Callable[[tuple[str | int, ...]], str]
@@ -160,9 +159,10 @@ def _sink_findings(
     flow: StreamFlow, config: DrakkarConfig, parts: Iterable[SinkPart], where: Where
 ) -> Iterator[Finding]:
     for part in parts:
-        client = _CLIENTS.get(part.spec.kind)
-        if client is not None and find_spec(client) is None:
-            remedy = f'install it: pip install "drakkar-flow[{part.spec.kind}]"'
+        client = part.spec.client
+        if client and find_spec(client) is None:
+            package = f"drakkar-flow[{part.spec.kind}]" if part.spec.kind in OWN else client
+            remedy = f'install it: pip install "{package}"'
             yield Finding(
                 "package", Problem(f"sinks.{part.spec.kind}.{part.name}", f"package {client} is missing", remedy)
             )

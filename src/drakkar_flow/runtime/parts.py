@@ -10,6 +10,7 @@ from drakkar_flow.config.executor import ProgramConfig
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.kernel.backoff import Backoff
+from drakkar_flow.kinds.sink import Sink, SinkSpec
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.commit import Track
@@ -19,7 +20,6 @@ from drakkar_flow.runtime.source import ExecutorIntake, Reader
 from drakkar_flow.runtime.steps.deadletter import DeadLetterWriter
 from drakkar_flow.runtime.steps.pending import PendingTasks
 from drakkar_flow.runtime.steps.step import Worker
-from drakkar_flow.sinks.base import Sink, SinkSpec
 
 __all__ = ["Parts", "SinkPart"]
 

@@ -14,12 +14,12 @@ import anyio.to_thread
 
 from drakkar_flow.config.sinks import FilesystemSinkConfig
 from drakkar_flow.errors import BatchFailed, SinkNotConnected, SinkRejected
+from drakkar_flow.kinds.sink import SinkSpec
 from drakkar_flow.model.codec import encode
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.payload import FilePayload
 from drakkar_flow.model.record import Record
 from drakkar_flow.sinks.appender import Appender
-from drakkar_flow.sinks.base import SinkSpec
 from drakkar_flow.sinks.clients import never, unusable
 from drakkar_flow.sinks.threads import in_thread
 
@@ -150,5 +150,7 @@ SPEC = SinkSpec(
     settings_type=FilesystemSinkConfig,
     make=FileSink,
     wrap=_wrap,
+    check_payload=lambda payload, _: entry_of(0, payload),
+    not_checked="paths below base_path that only payloads name (FilePayload.path)",
 )
 """What the library knows about file sinks."""

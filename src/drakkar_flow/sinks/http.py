@@ -6,7 +6,7 @@ import asyncio
 import re
 import ssl
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -23,13 +23,14 @@ from drakkar_flow.errors import (
     SinkNotConnected,
     SinkRejected,
 )
+from drakkar_flow.kinds.sink import SinkSpec
 from drakkar_flow.model.codec import encode, to_row
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.payload import HttpPayload
 from drakkar_flow.model.record import Record
-from drakkar_flow.sinks.base import SinkSpec
 from drakkar_flow.sinks.clients import client_words, refused_url, require, unusable
 from drakkar_flow.sinks.http_answers import failure_of_answer, is_stale
+from drakkar_flow.sinks.proofs import prove_http
 
 if TYPE_CHECKING:
     import httpx
@@ -289,6 +290,11 @@ def _wrap(value: Any, _record: Record, name: str, _settings: HttpSinkConfig) -> 
     return HttpPayload(data=value, sink=name)
 
 
+def _check(payload: HttpPayload, settings: Mapping[str, Any]) -> None:
+    if settings.get("encoding", "json") == "json":
+        encode(payload.data)
+
+
 SPEC = SinkSpec(
     kind="http",
     payload_type=HttpPayload,
@@ -298,5 +304,9 @@ SPEC = SinkSpec(
     max_in_flight=8,
     max_batch=20,
     times_itself=True,
+    check_payload=_check,
+    prove=prove_http,
+    client="httpx",
+    not_checked="the request that payloads make",
 )
 """What the library knows about HTTP sinks."""

@@ -7,11 +7,11 @@ from typing import Any
 
 from drakkar_flow.config.sinks import KafkaSinkConfig
 from drakkar_flow.errors import BatchFailed, SinkRejected
+from drakkar_flow.kinds.sink import SinkSpec
 from drakkar_flow.model.codec import encode
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.payload import KafkaPayload
 from drakkar_flow.model.record import Record
-from drakkar_flow.sinks.base import SinkSpec
 from drakkar_flow.sinks.kafka_client import Outgoing, producer_config
 from drakkar_flow.sinks.producer import KafkaWriter
 
@@ -109,6 +109,7 @@ SPEC = SinkSpec(
     settings_type=KafkaSinkConfig,
     make=KafkaSink,
     wrap=_wrap,
+    check_payload=lambda payload, _: message_of(payload),
     max_in_flight=MAX_IN_FLIGHT,
     max_batch=MAX_BATCH,
     times_itself=True,

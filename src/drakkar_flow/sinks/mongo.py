@@ -9,13 +9,14 @@ from typing import Any
 from drakkar_flow.config.remote import MongoSinkConfig
 from drakkar_flow.config.urls import encoded
 from drakkar_flow.errors import BatchFailed, SinkError, SinkMisconfigured, SinkNotConnected, SinkRejected
+from drakkar_flow.kinds.sink import SinkSpec
 from drakkar_flow.model.mongo import MongoOp, MongoPayload
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.record import Record
-from drakkar_flow.sinks.base import SinkSpec
 from drakkar_flow.sinks.clients import client_words, refused_url, require, tls_remedy, unusable
 from drakkar_flow.sinks.mongo_client import MongoClient, is_for_good, outage, refusal
 from drakkar_flow.sinks.mongo_ops import Operation, operation_of
+from drakkar_flow.sinks.proofs import prove_mongo
 
 __all__ = ["SPEC", "MongoSink"]
 
@@ -200,11 +201,20 @@ def _wrap(value: Any, _record: Record, name: str, _settings: MongoSinkConfig) ->
     return MongoPayload(collection=name, data=value, sink=name)
 
 
+def _check(payload: MongoPayload, settings: Mapping[str, Any]) -> None:
+    if payload.op is not MongoOp.STATEMENT:
+        operation_of(payload, {}, any_operators=settings.get("operators") == "any")
+
+
 SPEC = SinkSpec(
     kind="mongo",
     payload_type=MongoPayload,
     settings_type=MongoSinkConfig,
     make=MongoSink,
     wrap=_wrap,
+    check_payload=_check,
+    prove=prove_mongo,
+    client="pymongo",
+    not_checked="collections that only payloads name (MongoPayload.collection)",
 )
 """What the library knows about MongoDB sinks."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from drakkar_flow.config.remote import PostgresSinkConfig
 from drakkar_flow.config.urls import encoded, url_of_pairs
 from drakkar_flow.errors import BatchFailed, SinkError, SinkMisconfigured, SinkNotConnected, SinkRejected
+from drakkar_flow.kinds.sink import SinkSpec
 from drakkar_flow.model.outcome import Delivery
-from drakkar_flow.model.postgres import PostgresPayload
+from drakkar_flow.model.postgres import PostgresOp, PostgresPayload
 from drakkar_flow.model.record import Record
-from drakkar_flow.sinks.base import SinkSpec
 from drakkar_flow.sinks.clients import client_words, refused_url, require, tls_remedy, unusable
 from drakkar_flow.sinks.postgres_errors import (
     detail_of,
@@ -23,6 +23,7 @@ from drakkar_flow.sinks.postgres_errors import (
 )
 from drakkar_flow.sinks.postgres_sql import Write, with_expressions, write_of
 from drakkar_flow.sinks.postgres_values import Parameter, Parsed, fit_row, fitter_of
+from drakkar_flow.sinks.proofs import prove_postgres
 
 if TYPE_CHECKING:
     import asyncpg
@@ -218,11 +219,20 @@ def _wrap(value: Any, _record: Record, name: str, _settings: PostgresSinkConfig)
     return PostgresPayload(table=name, data=value, sink=name)
 
 
+def _check(payload: PostgresPayload, _settings: Mapping[str, Any]) -> None:
+    if payload.op is not PostgresOp.STATEMENT:
+        write_of(payload, {})
+
+
 SPEC = SinkSpec(
     kind="postgres",
     payload_type=PostgresPayload,
     settings_type=PostgresSinkConfig,
     make=PostgresSink,
     wrap=_wrap,
+    check_payload=_check,
+    prove=prove_postgres,
+    client="asyncpg",
+    not_checked="tables and columns that only payloads name (PostgresPayload.table)",
 )
 """What the library knows about PostgreSQL sinks."""

@@ -6,18 +6,13 @@ Each function opens and closes its own connection, after the sink itself has con
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 from drakkar_flow.config.remote import HttpSinkConfig, MongoSinkConfig, PostgresSinkConfig, RedisSinkConfig
 from drakkar_flow.errors import Problem
 from drakkar_flow.sinks.postgres_sql import named_statement
 
-__all__ = ["PROOFS", "Proof"]
-
-Proof = Callable[[str, Any], Awaitable[list[Problem]]]
-"""(where, the sink's settings) -> what keeps the sink from writing."""
+__all__ = ["prove_http", "prove_mongo", "prove_postgres", "prove_redis"]
 
 _ANSWER_S = 10.0
 _UNAUTHORIZED = 13
@@ -25,7 +20,7 @@ _EXPLAINED = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "WITH",
 _REFUSED = frozenset({401, 403})
 
 
-async def _postgres(where: str, settings: PostgresSinkConfig) -> list[Problem]:
+async def prove_postgres(where: str, settings: PostgresSinkConfig) -> list[Problem]:
     """The server takes writes, and each named statement could run: its tables, columns and rights."""
     import asyncpg
 
@@ -56,7 +51,7 @@ async def _explain(connection: Any, name: str, sql: str, parameters: int) -> Non
     await connection.execute(f"EXPLAIN EXECUTE {name}{nulls}")
 
 
-async def _redis(where: str, settings: RedisSinkConfig) -> list[Problem]:
+async def prove_redis(where: str, settings: RedisSinkConfig) -> list[Problem]:
     """`SET` below the prefix is allowed: tried with XX on a key that does not exist, so nothing is stored."""
     from redis.asyncio import Redis
     from redis.exceptions import ResponseError
@@ -71,7 +66,7 @@ async def _redis(where: str, settings: RedisSinkConfig) -> list[Problem]:
     return []
 
 
-async def _mongo(where: str, settings: MongoSinkConfig) -> list[Problem]:
+async def prove_mongo(where: str, settings: MongoSinkConfig) -> list[Problem]:
     """Updates are allowed: of a document that does not exist, so nothing is stored."""
     from pymongo import AsyncMongoClient
     from pymongo.errors import OperationFailure
@@ -93,7 +88,7 @@ async def _mongo(where: str, settings: MongoSinkConfig) -> list[Problem]:
     return problems
 
 
-async def _http(where: str, settings: HttpSinkConfig) -> list[Problem]:
+async def prove_http(where: str, settings: HttpSinkConfig) -> list[Problem]:
     """The service speaks HTTP and does not refuse us: asked with OPTIONS, which changes nothing."""
     import httpx
 
@@ -107,7 +102,3 @@ async def _http(where: str, settings: HttpSinkConfig) -> list[Problem]:
     if status in _REFUSED:
         return [Problem(f"{where}.headers", f"the service refuses this client: {status}", "check the credentials")]
     return []
-
-
-PROOFS: Mapping[str, Proof] = MappingProxyType({"postgres": _postgres, "redis": _redis, "mongo": _mongo, "http": _http})
-"""The proofs by kind of sink; Kafka's is `engine.rights`, files and SQLite prove themselves when they connect."""

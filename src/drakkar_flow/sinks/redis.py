@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,12 @@ from drakkar_flow.errors import (
     SinkNotConnected,
     SinkRejected,
 )
+from drakkar_flow.kinds.sink import SinkSpec
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.record import Record
-from drakkar_flow.model.redis import RedisPayload
-from drakkar_flow.sinks.base import SinkSpec
+from drakkar_flow.model.redis import RedisOp, RedisPayload
 from drakkar_flow.sinks.clients import client_words, refused_url, require, tls_remedy, unusable
+from drakkar_flow.sinks.proofs import prove_redis
 from drakkar_flow.sinks.redis_commands import Command, command_of
 
 if TYPE_CHECKING:
@@ -225,11 +226,20 @@ def _wrap(value: Any, record: Record, name: str, _settings: RedisSinkConfig) -> 
     return RedisPayload(key=key, data=value, sink=name)
 
 
+def _check(payload: RedisPayload, _settings: Mapping[str, Any]) -> None:
+    if payload.op is not RedisOp.SCRIPT:
+        command_of(payload, "", {})
+
+
 SPEC = SinkSpec(
     kind="redis",
     payload_type=RedisPayload,
     settings_type=RedisSinkConfig,
     make=RedisSink,
     wrap=_wrap,
+    check_payload=_check,
+    prove=prove_redis,
+    client="redis",
+    not_checked="keys and commands that only payloads name",
 )
 """What the library knows about Redis sinks."""

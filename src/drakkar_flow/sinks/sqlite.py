@@ -13,10 +13,10 @@ import anyio.to_thread
 
 from drakkar_flow.config.sinks import SqliteSinkConfig
 from drakkar_flow.errors import BatchFailed, SinkError, SinkMisconfigured, SinkNotConnected, SinkRejected
+from drakkar_flow.kinds.sink import SinkSpec
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.payload import SqlitePayload
 from drakkar_flow.model.record import Record
-from drakkar_flow.sinks.base import SinkSpec
 from drakkar_flow.sinks.clients import never, unusable
 from drakkar_flow.sinks.rows import Row, create_statement, insert_statement, make_row
 from drakkar_flow.sinks.threads import in_thread
@@ -251,5 +251,7 @@ SPEC = SinkSpec(
     settings_type=SqliteSinkConfig,
     make=SqliteSink,
     wrap=_wrap,
+    check_payload=lambda payload, _: make_row(payload),
+    not_checked="tables that only payloads name (SqlitePayload.table)",
 )
 """What the library knows about SQLite sinks."""

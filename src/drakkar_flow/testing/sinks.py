@@ -109,7 +109,9 @@ class MemorySink:
     async def write_batch(self, batch: Sequence[Delivery]) -> None:
         """Keep the payloads, or raise what the script says; what the real sink refuses by itself is rejected."""
         payloads = [delivery.payload for delivery in batch]
-        refusals = ((index, refusal_of(payload, self.configured)) for index, payload in enumerate(payloads))
+        refusals = (
+            (index, refusal_of(SPECS[self.kind], payload, self.configured)) for index, payload in enumerate(payloads)
+        )
         failures: dict[int, Exception] = {index: cause for index, cause in refusals if cause is not None}
         try:
             await self._scripted.play(payloads)

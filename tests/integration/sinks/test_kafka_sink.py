@@ -20,7 +20,7 @@ from drakkar_flow.model.payload import KafkaPayload
 from drakkar_flow.model.record import Record
 from drakkar_flow.sinks.dlq import DeadLetterQueue
 from drakkar_flow.sinks.kafka import MAX_IN_FLIGHT, SPEC, KafkaSink
-from support.delivering import deliver
+from drakkar_flow.testing.conformance import deliver
 from support.kafka_io import Kafka, MakeCluster, MakeTopic, create_topic, delete_topics, read_all
 from support.names import unique
 from support.proxy import TcpProxy

@@ -10,7 +10,7 @@ from drakkar_flow.config.remote import MongoSinkConfig
 from drakkar_flow.errors import StartupError
 from drakkar_flow.model.mongo import MongoPayload
 from drakkar_flow.sinks.mongo import SPEC, MongoSink
-from support.delivering import deliver
+from drakkar_flow.testing.conformance import deliver
 from support.mongo_fake import FakeMongo
 
 pytestmark = pytest.mark.anyio

@@ -14,8 +14,8 @@ from drakkar_flow.config.remote import PostgresSinkConfig
 from drakkar_flow.errors import StartupError
 from drakkar_flow.model.postgres import PostgresPayload
 from drakkar_flow.sinks.postgres import SPEC, PostgresSink
+from drakkar_flow.testing.conformance import deliver
 from scripts.servers.postgres import Postgres
-from support.delivering import deliver
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 

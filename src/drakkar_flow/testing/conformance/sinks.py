@@ -1,4 +1,7 @@
-"""What every sink promises. A sink's own test module subclasses `SinkSuite` and gives it a `bench` fixture."""
+"""Conformance suite of sinks: what every sink promises, a test each.
+
+A test module subclasses `SinkSuite` and gives it a `bench` fixture.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +16,18 @@ import pytest
 from pydantic import BaseModel, model_serializer
 
 from drakkar_flow.errors import BatchFailed, SinkError, SinkNotConnected, SinkRejected, StartupError
+from drakkar_flow.kinds.sink import Sink, SinkSpec
 from drakkar_flow.model.outcome import Delivery
-from drakkar_flow.sinks.base import Sink, SinkSpec
-from support.delivering import deliver
-from support.limits import few_descriptors
+from drakkar_flow.testing.conformance.delivering import deliver
+from drakkar_flow.testing.conformance.limits import few_descriptors
 
-__all__ = ["Bench", "Features", "SinkSuite"]
+__all__ = ["Item", "SinkBench", "SinkFeatures", "SinkSuite", "items"]
 
-pytestmark = pytest.mark.anyio
 Item = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Features:
+class SinkFeatures:
     """What a sink can do beyond the contract."""
 
     keys: bool = False
@@ -40,11 +42,11 @@ class Features:
     """Payloads of the largest batch of the suite: many times `SinkSpec.max_batch`."""
 
 
-class Bench(ABC):
+class SinkBench(ABC):
     """One target, ways to write to it through the sink and to read it without."""
 
     spec: SinkSpec
-    features = Features()
+    features = SinkFeatures()
 
     @abstractmethod
     def sink(self) -> Sink:
@@ -118,17 +120,23 @@ class Untold(Exception):
         raise AttributeError("no text")
 
 
+@pytest.mark.anyio
 class SinkSuite:
-    """The promises, one test each."""
+    """The promises, one test each; `bench` is a fixture of the subclass."""
 
-    async def test_a_batch_is_there_when_write_batch_returns(self, bench: Bench) -> None:
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        """The one event loop that sinks are written for."""
+        return "asyncio"
+
+    async def test_a_batch_is_there_when_write_batch_returns(self, bench: SinkBench) -> None:
         """An independent reader sees the batch while the sink is still open."""
         async with bench.connected() as sink:
             await sink.write_batch(bench.batch(items(3)))
 
             assert bench.read() == items(3)
 
-    async def test_connecting_twice_is_connecting_once(self, bench: Bench) -> None:
+    async def test_connecting_twice_is_connecting_once(self, bench: SinkBench) -> None:
         """A second connect does no harm, and what is written is written once."""
         async with bench.connected() as sink:
             await sink.connect()
@@ -136,7 +144,7 @@ class SinkSuite:
 
         assert bench.read() == items(2)
 
-    async def test_close_is_safe_at_any_time(self, bench: Bench) -> None:
+    async def test_close_is_safe_at_any_time(self, bench: SinkBench) -> None:
         """Closing before connecting and closing twice do nothing."""
         sink = bench.sink()
         await sink.close()
@@ -144,7 +152,7 @@ class SinkSuite:
         await sink.close()
         await sink.close()
 
-    async def test_a_closed_sink_connects_again(self, bench: Bench) -> None:
+    async def test_a_closed_sink_connects_again(self, bench: SinkBench) -> None:
         """What is written after a new connect is added to what was there."""
         sink = bench.sink()
         for start in (0, 2):
@@ -154,7 +162,7 @@ class SinkSuite:
 
         assert bench.read() == items(4)
 
-    async def test_writing_needs_a_connection(self, bench: Bench) -> None:
+    async def test_writing_needs_a_connection(self, bench: SinkBench) -> None:
         """Before connect and after close nothing can be written."""
         sink = bench.sink()
         with pytest.raises(SinkNotConnected):
@@ -164,7 +172,7 @@ class SinkSuite:
         with pytest.raises(SinkNotConnected):
             await sink.write_batch(bench.batch(items(1)))
 
-    async def test_an_empty_batch_is_nothing(self, bench: Bench) -> None:
+    async def test_an_empty_batch_is_nothing(self, bench: SinkBench) -> None:
         """Writing no payloads succeeds and writes nothing."""
         async with bench.connected() as sink:
             await sink.write_batch([])
@@ -172,7 +180,7 @@ class SinkSuite:
 
         assert bench.read() == items(1)
 
-    async def test_batches_keep_their_order(self, bench: Bench) -> None:
+    async def test_batches_keep_their_order(self, bench: SinkBench) -> None:
         """One batch after the other stays so, and so do payloads within a batch."""
         async with bench.connected() as sink:
             for start in range(0, 50, 5):
@@ -180,7 +188,7 @@ class SinkSuite:
 
         assert bench.read() == items(50)
 
-    async def test_many_payloads_fit_one_batch(self, bench: Bench) -> None:
+    async def test_many_payloads_fit_one_batch(self, bench: SinkBench) -> None:
         """A batch far above the limit that the runtime keeps is written whole and in order."""
         many = items(bench.features.many)
         async with bench.connected() as sink:
@@ -188,7 +196,7 @@ class SinkSuite:
 
         assert bench.read() == many
 
-    async def test_text_of_any_language_survives(self, bench: Bench) -> None:
+    async def test_text_of_any_language_survives(self, bench: SinkBench) -> None:
         """Non-ASCII text and line breaks inside it come back as they were."""
         odd = [{"n": 0, "text": "Grüße, 世界 🌍"}, {"n": 1, "text": "two\nlines\r\n\u2028" + "\0" * bench.features.nul}]
         async with bench.connected() as sink:
@@ -196,7 +204,7 @@ class SinkSuite:
 
         assert bench.read() == odd
 
-    async def test_binary_keys_survive(self, bench: Bench) -> None:
+    async def test_binary_keys_survive(self, bench: SinkBench) -> None:
         """Keys of any bytes, text and no key at all come back as they were."""
         if not bench.features.keys:
             pytest.skip("this kind of sink has no keys")
@@ -206,7 +214,7 @@ class SinkSuite:
 
         assert bench.keys() == [b"\xff\x00", "schlüssel".encode(), None, b""]
 
-    async def test_what_cannot_be_encoded_fails_alone(self, bench: Bench) -> None:
+    async def test_what_cannot_be_encoded_fails_alone(self, bench: SinkBench) -> None:
         """Such payloads are rejected by their index; all the others are written."""
         good = items(4)
         async with bench.connected() as sink:
@@ -217,7 +225,7 @@ class SinkSuite:
         assert all(isinstance(cause, SinkRejected) for cause in caught.value.failures.values())
         assert bench.read() == good
 
-    async def test_an_unreachable_target_is_told_at_connect(self, bench: Bench) -> None:
+    async def test_an_unreachable_target_is_told_at_connect(self, bench: SinkBench) -> None:
         """The error names the setting, what is wrong and what to do; the sink may be closed after it."""
         sink = bench.unreachable()
         with pytest.raises(StartupError) as caught:
@@ -230,7 +238,7 @@ class SinkSuite:
         assert problem.remedy
         assert caught.value.exit_code == (1 if bench.features.waits else 2)
 
-    async def test_overlapping_batches_are_all_written(self, bench: Bench) -> None:
+    async def test_overlapping_batches_are_all_written(self, bench: SinkBench) -> None:
         """As many calls as `max_in_flight` allows may overlap; each keeps its own order."""
         calls = bench.spec.max_in_flight
         async with bench.connected() as sink, anyio.create_task_group() as group:
@@ -239,7 +247,7 @@ class SinkSuite:
 
         assert bench.read() == items(100 * calls)
 
-    async def test_a_cancelled_write_leaves_the_sink_usable(self, bench: Bench) -> None:
+    async def test_a_cancelled_write_leaves_the_sink_usable(self, bench: SinkBench) -> None:
         """Whatever becomes of the cancelled batch, the next one is written whole and in order."""
         async with bench.connected() as sink:
             async with anyio.create_task_group() as group:
@@ -253,7 +261,7 @@ class SinkSuite:
         rest = written[:-3]
         assert rest in ([], items(500)) or (not bench.features.atomic and rest == items(len(rest)))
 
-    async def test_the_event_loop_is_not_blocked(self, bench: Bench) -> None:
+    async def test_the_event_loop_is_not_blocked(self, bench: SinkBench) -> None:
         """While a batch is written, other work on the loop goes on."""
         turns = 0
         async with bench.connected() as sink, anyio.create_task_group() as group:
@@ -272,7 +280,7 @@ class SinkSuite:
 
         assert during > 1
 
-    async def test_f3_want_of_descriptors_is_an_outage(self, bench: Bench) -> None:
+    async def test_f3_want_of_descriptors_is_an_outage(self, bench: SinkBench) -> None:
         """No payload is refused for it, and what is written afterwards is there."""
         async with bench.connected() as sink:
             await sink.write_batch(bench.batch(items(1)))
@@ -289,7 +297,7 @@ class SinkSuite:
         assert {item["n"] for item in bench.read()} == {0, 1, 2}
 
     @pytest.mark.parametrize("when_open", ["dlq", "wait"])
-    async def test_f6_an_odd_payload_costs_no_neighbour(self, bench: Bench, when_open: str) -> None:
+    async def test_f6_an_odd_payload_costs_no_neighbour(self, bench: SinkBench, when_open: str) -> None:
         """Whatever is odd about it: those around it are written once, in order; it fails, and nothing is held up."""
         odd = bench.odd()
         good = items(2 * len(odd) + 2)

@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from drakkar_flow.config.delivery import CircuitBreakerConfig
 from drakkar_flow.kernel.backoff import Backoff
+from drakkar_flow.kinds.sink import Sink, SinkSpec
 from drakkar_flow.model.outcome import Delivery, Failure
 from drakkar_flow.model.record import Record
 from drakkar_flow.observe.bus import Bus
+from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.steps.circuit import Circuit
 from drakkar_flow.runtime.steps.deliver import DeliverSettings, DeliverWorker
-from drakkar_flow.sinks.base import Sink, SinkSpec
-from support.loop import LoopBridge
 
-__all__ = ["Delivered", "deliver"]
+__all__ = ["Delivered", "LoopBridge", "deliver"]
 
 PATIENCE_S = 60.0
+
+
+class LoopBridge(Bridge):
+    """A bridge to the running loop instead of one with a thread; what breaks raises in the test's loop."""
+
+    @property
+    def closed(self) -> bool:
+        """Never: the test's loop is there as long as the test."""
+        return False
+
+    def post(self, function: Callable[..., Any], *args: Any) -> None:
+        """Call `function` soon."""
+        asyncio.get_running_loop().call_soon(function, *args)
 
 
 @dataclass

@@ -1,0 +1,49 @@
+"""Plug-ins: the protocols and specs by which a package adds kinds of sinks; docs/plugins.md shows how.
+
+A sink is a class with `connect`, `write_batch` and `close`. Its `SinkSpec` is an entry point of the group
+`drakkar_flow.sinks`, named like its kind, or is passed in code: `CustomSink(SPEC, "name")`,
+`DrakkarApp(..., sinks=[SPEC])`.
+"""
+
+from __future__ import annotations
+
+from drakkar_flow.config.delivery import CircuitBreakerConfig, RetryConfig, SinkConfig
+from drakkar_flow.config.redact import SecretUrl
+from drakkar_flow.errors import (
+    BatchFailed,
+    Problem,
+    RetryAfter,
+    SinkError,
+    SinkMisconfigured,
+    SinkNotConnected,
+    SinkRejected,
+    StartupError,
+)
+from drakkar_flow.kinds.sink import Sink, SinkSpec
+from drakkar_flow.model.base import Payload
+from drakkar_flow.model.codec import encode
+from drakkar_flow.model.outcome import Delivery
+from drakkar_flow.model.payload import CustomPayload
+from drakkar_flow.model.record import Record
+
+__all__ = [
+    "BatchFailed",
+    "CircuitBreakerConfig",
+    "CustomPayload",
+    "Delivery",
+    "Payload",
+    "Problem",
+    "Record",
+    "RetryAfter",
+    "RetryConfig",
+    "SecretUrl",
+    "Sink",
+    "SinkConfig",
+    "SinkError",
+    "SinkMisconfigured",
+    "SinkNotConnected",
+    "SinkRejected",
+    "SinkSpec",
+    "StartupError",
+    "encode",
+]
