@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from hypothesis import HealthCheck, settings
 
-from drakkar_flow.kinds.registry import SINKS
+from drakkar_flow.kinds.registry import EXECUTORS, SINKS
 from scripts.servers.kafka import answers
 from scripts.services import VARIABLES, KafkaCluster, Services, missing_programs
 from support.kafka_io import Kafka, MakeCluster, MakeTopic, create_topic, delete_topics
@@ -27,6 +27,7 @@ def _no_plug_ins_of_other_tests() -> Iterator[None]:
     """The kinds that a test adds are unknown to the next one."""
     yield
     SINKS.forget()
+    EXECUTORS.forget()
 
 
 @pytest.fixture(scope="session")

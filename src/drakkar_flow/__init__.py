@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from drakkar_flow.graph.flow import StreamFlow
     from drakkar_flow.graph.handler import BaseDrakkarHandler, Handler
     from drakkar_flow.graph.nodes import (
+        CustomExecutor,
         CustomSink,
         Dlq,
         Fail,
@@ -74,6 +75,7 @@ _HOMES = {
     "CacheLike": "model.cache",
     "CacheScope": "model.cache",
     "CollectResult": "model.payload",
+    "CustomExecutor": "graph.nodes",
     "CustomPayload": "model.payload",
     "CustomSink": "graph.nodes",
     "DeliveryAction": "model.payload",
@@ -140,6 +142,7 @@ __all__ = [
     "CacheLike",
     "CacheScope",
     "CollectResult",
+    "CustomExecutor",
     "CustomPayload",
     "CustomSink",
     "DeliveryAction",

@@ -16,6 +16,7 @@ PUBLIC = [
     "CacheLike",
     "CacheScope",
     "CollectResult",
+    "CustomExecutor",
     "CustomPayload",
     "CustomSink",
     "DeliveryAction",

@@ -13,7 +13,7 @@ from drakkar_flow.config.layers import Layer
 from drakkar_flow.config.schema import ROOT, Path, Type, fields_at, is_secret, places_of, similar, type_at
 from drakkar_flow.errors import Problem
 from drakkar_flow.kernel.redaction import MASK, is_sensitive, mask
-from drakkar_flow.kinds.registry import SINKS
+from drakkar_flow.kinds.registry import EXECUTORS, SINKS
 
 __all__ = ["explain", "unknown_key"]
 
@@ -62,14 +62,16 @@ def explain(error: ErrorDetails, layer: Layer, root: Type = ROOT) -> Problem:
         return unknown_key(path, layer, root)
     if error["type"] == "missing":
         return Problem(layer.where(path), "is missing", "it has no default")
+    if path[-1] == "mode" and (broken := EXECUTORS.broken().get(str(error["input"]))):
+        return Problem(layer.where(path), f"{broken.where}: {broken.what}", broken.remedy)
     what, remedy = _what(error, path, root)
     return Problem(layer.where(path), what, remedy)
 
 
 def unknown_key(path: Path, layer: Layer, root: Type = ROOT) -> Problem:
     """A key that its section does not know, with the nearest ones it does, or what is wrong with its plug-in."""
-    broken = SINKS.broken().get(str(path[1])) if path[0] == "sinks" and len(path) == 2 else None
-    if broken is not None:
+    registry = SINKS if path[:-1] == ("sinks",) else EXECUTORS if path[0] in ("executor", "executors") else None
+    if registry is not None and (broken := registry.broken().get(str(path[-1]))):
         return Problem(layer.where(path), f"{broken.where}: {broken.what}", broken.remedy)
     return Problem(layer.where(path), "unknown key", _remedy_for_unknown(path, root))
 

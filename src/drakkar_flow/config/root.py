@@ -22,7 +22,7 @@ from drakkar_flow.config.runtime import RuntimeConfig
 from drakkar_flow.config.sinks import DlqConfig, SinksConfig
 from drakkar_flow.errors import Problem
 from drakkar_flow.kernel.redaction import Redactor, is_sensitive
-from drakkar_flow.kinds.registry import SINKS
+from drakkar_flow.kinds.registry import EXECUTORS, SINKS
 
 __all__ = ["DrakkarConfig"]
 
@@ -90,7 +90,7 @@ class DrakkarConfig(Section):  # noqa: PLW1641 - holds mappings, which have no h
         `where` says where a path stands.
         """
         notices = (*without_effect(self, where), *idle_alignment(self.kafka.model_fields_set, where))
-        notices += tuple(SINKS.broken().values())
+        notices += (*SINKS.broken().values(), *EXECUTORS.broken().values())
         if not all(isinstance(section, Section) for section in (self.kafka, self.sinks, self.dlq)):
             return notices  # on_startup assigned a mapping, which is validated next
         return (*notices, *same_topic_notices(self.kafka, self.sinks, self.dead_letter_topic, where))

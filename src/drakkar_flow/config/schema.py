@@ -11,9 +11,11 @@ from pydantic import AliasChoices, AliasPath, BaseModel, Field, Secret, SecretBy
 from pydantic.fields import FieldInfo
 
 from drakkar_flow.config.base import NoEffect
+from drakkar_flow.config.executor import ExecutorConfig, ProgramConfig, executor_section
 from drakkar_flow.config.extended import section_with
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.sinks import SinksConfig, sinks_section
+from drakkar_flow.kinds.registry import EXECUTORS
 
 __all__ = [
     "ROOT",
@@ -55,6 +57,9 @@ def root_with(app_model: type[BaseModel] | None = None) -> type[DrakkarConfig]:
     fields: dict[str, tuple[Any, Any]] = {}
     if (sinks := sinks_section()) is not SinksConfig:
         fields["sinks"] = (sinks, sinks())
+    if EXECUTORS.usable():
+        executor, program = executor_section(ExecutorConfig), executor_section(ProgramConfig)
+        fields |= {"executor": (executor, executor()), "executors": (dict[str, program], {})}  # type: ignore[valid-type]
     if app_model is not None:
         fields["app"] = (app_model, Field(default_factory=dict, validate_default=True))
     return section_with(DrakkarConfig, fields)

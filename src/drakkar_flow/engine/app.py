@@ -17,7 +17,8 @@ from drakkar_flow.engine.runner import StreamingRunner
 from drakkar_flow.engine.terse import app_options
 from drakkar_flow.errors import ProblemsError
 from drakkar_flow.graph.handler import BaseDrakkarHandler
-from drakkar_flow.kinds.registry import SINKS
+from drakkar_flow.kinds.executor import ExecutorSpec
+from drakkar_flow.kinds.registry import EXECUTORS, SINKS
 from drakkar_flow.kinds.sink import SinkSpec
 
 __all__ = ["DrakkarApp"]
@@ -27,8 +28,8 @@ class DrakkarApp:
     """Runs a handler: `DrakkarApp(MyHandler(), "drakkar.yaml").run()`.
 
     Without `config` the file is read, then the environment; with it, neither. `worker_id` names this
-    worker; without it the variable that `worker_name_env` names does, or else the process id. `sinks` are the specs of
-    sinks of your own (`drakkar_flow.plugins`); their settings are `sinks.<kind>.<name>`, as for ours.
+    worker; without it the variable that `worker_name_env` names does, or else the process id. `sinks` and `executors`
+    are the specs of kinds of your own (`drakkar_flow.plugins`), which the configuration then knows.
 
     >>> app = DrakkarApp(BaseDrakkarHandler(), config=DrakkarConfig(), worker_id="w-1")
     >>> app.worker_id, app.config.kafka.source_topic
@@ -43,8 +44,10 @@ class DrakkarApp:
         worker_id: str = "",
         *,
         sinks: Sequence[SinkSpec] = (),
+        executors: Sequence[ExecutorSpec] = (),
     ) -> None:
         SINKS.add(*sinks)
+        EXECUTORS.add(*executors)
         self.handler = handler
         self._config_path = config_path
         self._config = config

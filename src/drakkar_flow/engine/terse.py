@@ -24,7 +24,8 @@ from drakkar_flow.engine.lifecycle import EXIT_CLEAN, EXIT_FAILED, Lifecycle, St
 from drakkar_flow.errors import ProblemsError
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.handler import BaseDrakkarHandler
-from drakkar_flow.kinds.registry import SINKS
+from drakkar_flow.kinds.executor import ExecutorSpec
+from drakkar_flow.kinds.registry import EXECUTORS, SINKS
 from drakkar_flow.kinds.sink import SinkSpec
 from drakkar_flow.runtime.failures import describe, root_cause
 
@@ -33,18 +34,22 @@ __all__ = ["app_options", "dataflow", "is_flow", "stream_of"]
 _STREAM = "__drakkar_stream__"
 
 
-def dataflow(flow: Any, *, sinks: Sequence[SinkSpec] = ()) -> Callable[[], Dataflow]:
+def dataflow(
+    flow: Any, *, sinks: Sequence[SinkSpec] = (), executors: Sequence[ExecutorSpec] = ()
+) -> Callable[[], Dataflow]:
     """Wrap a flow or a handler for `python -m bytewax.run`.
 
     The configuration is the file DRAKKAR_CONFIG names, else the one beside the flow's file with the
     same name and the ending `.yaml` or `.yml`, else `drakkar.yaml` there or in the working directory,
-    else defaults and environment. `sinks` are the specs of sinks of your own (`drakkar_flow.plugins`).
+    else defaults and environment. `sinks` and `executors` are the specs of kinds of your own
+    (`drakkar_flow.plugins`).
 
     >>> flow = dataflow(StreamFlow("scan").route())
     >>> stream_of(flow).name
     'scan'
     """
     SINKS.add(*sinks)
+    EXECUTORS.add(*executors)
     stream = stream_of(flow)
     caller = sys._getframe(1).f_globals.get("__file__")  # noqa: SLF001 - the flow's own file
     file = Path(caller) if caller else None

@@ -15,7 +15,7 @@ from drakkar_flow.graph.arguments import (
     text,
     whole,
 )
-from drakkar_flow.graph.programs import Limits, Persistent, Program, Subprocess
+from drakkar_flow.graph.programs import CustomExecutor, Limits, Persistent, Program, Subprocess
 from drakkar_flow.kernel.ordering import Ordering
 from drakkar_flow.kinds.registry import SINKS
 from drakkar_flow.kinds.sink import SinkSpec
@@ -24,6 +24,7 @@ from drakkar_flow.model.record import Record
 __all__ = [
     "Arrange",
     "Collect",
+    "CustomExecutor",
     "CustomSink",
     "Decode",
     "Dlq",

@@ -16,9 +16,10 @@ from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 from pydantic import BaseModel
 
 from drakkar_flow.errors import FlowArgumentError, Problem
+from drakkar_flow.kinds.executor import ExecutorSpec
 from drakkar_flow.kinds.sink import SinkSpec
 
-__all__ = ["SINKS", "Registry", "Spec"]
+__all__ = ["EXECUTORS", "SINKS", "Registry", "Spec"]
 
 API: Final = 1
 """The version of the plug-in interface that this library offers."""
@@ -172,3 +173,5 @@ def _loaded(entry: EntryPoint) -> _Found:
 
 SINKS: Final = Registry("drakkar_flow.sinks", SinkSpec)
 """The kinds of sinks beside the library's own."""
+EXECUTORS: Final = Registry("drakkar_flow.executors", ExecutorSpec)
+"""The kinds of executors beside the library's own."""

@@ -50,10 +50,10 @@ def test_the_sink_of_a_plug_in_is_a_sink(site: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ("sinks: {csv: {out: {}}}", "14 sinks.csv.out.path: is missing"),
-        ("sinks: {csv: {out: {path: a, file: a}}}", "29 sinks.csv.out.file: unknown key; did you mean 'path'?"),
+        ("sinks: {csv: {out: {}}}", "15 sinks.csv.out.path: is missing"),
+        ("sinks: {csv: {out: {path: a, file: a}}}", "30 sinks.csv.out.file: unknown key; did you mean 'path'?"),
         ("sinks: {cvs: {out: {path: a}}}", "9 sinks.cvs: unknown key; did you mean 'csv'?"),
-        ("sinks: {csv: {out: {path: a, retry: {attempts: 0}}}}", "37 sinks.csv.out.retry.attempts: must be at least 1"),
+        ("sinks: {csv: {out: {path: a, retry: {attempts: 0}}}}", "38 sinks.csv.out.retry.attempts: must be at least 1"),
     ],
 )
 def test_its_settings_are_checked_with_their_place(site: Path, settings: str, said: str) -> None:

@@ -1,4 +1,4 @@
-"""Conformance suites: pytest classes that every sink passes, the library's own and those of plug-ins.
+"""Conformance suites: pytest classes that every sink and executor passes, the library's own and those of plug-ins.
 
 Only this package imports pytest. docs/plugins.md shows a test module that uses it.
 """
@@ -6,6 +6,17 @@ Only this package imports pytest. docs/plugins.md shows a test module that uses 
 from __future__ import annotations
 
 from drakkar_flow.testing.conformance.delivering import Delivered, deliver
+from drakkar_flow.testing.conformance.executors import ExecutorBench, ExecutorSuite
 from drakkar_flow.testing.conformance.sinks import Item, SinkBench, SinkFeatures, SinkSuite, items
 
-__all__ = ["Delivered", "Item", "SinkBench", "SinkFeatures", "SinkSuite", "deliver", "items"]
+__all__ = [
+    "Delivered",
+    "ExecutorBench",
+    "ExecutorSuite",
+    "Item",
+    "SinkBench",
+    "SinkFeatures",
+    "SinkSuite",
+    "deliver",
+    "items",
+]
