@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from drakkar_flow.kernel.causes import cause_key
@@ -65,25 +67,34 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
         self._charge = context.charge()
         self._hooks = hooks
         self._last_hook = hooks.last
+        self._calls_together = inspect.iscoroutinefunction(hooks.on_task)
         self._turns = Turns[TaskRun]()
         self._serving = False
 
     def accept(self, items: list[WindowRun | TaskRun]) -> None:
         """Take in windows and ended tasks."""
         started = time.monotonic()
+        hook, together = self._hooks.on_task, self._calls_together
         called = 0
+        series: list[TaskRun] = []
         for item in items:
             if type(item) is WindowRun:
                 for group in item.empty_groups():
                     self._group_finished(item, group)
                 continue
             run: TaskRun = item  # type: ignore[assignment] # all else is one
-            called += run.ending is Ending.SUCCEEDED
-            if not run.keys or self._turns.take(run.keys):
-                self._task_ended(run)
-            else:
+            succeeded = run.ending is Ending.SUCCEEDED
+            called += succeeded
+            if run.keys and not self._turns.take(run.keys):
                 self._turns.enter(run, run.keys)
-        if called and self._hooks.on_task is not None:
+            elif succeeded and together:
+                series.append(run)
+            else:
+                self._task_ended(run)
+        if series and hook is not None:
+            self.open += len(series)
+            self._calls.call_each(hook, series, _result_of, self._task_answered)
+        if called and hook is not None:
             self._bus.emit(HooksRan("on_task_complete", called, time.monotonic() - started))
 
     # --- a task ---------------------------------------------------------------------------------
@@ -289,6 +300,7 @@ def _error_of(hook: str, value: Any, error: BaseException | None) -> BaseExcepti
     return error
 
 
+_result_of = attrgetter("result")
 _window_error = partial(_error_of, "on_window_complete")
 
 
