@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,27 +13,13 @@ from drakkar_flow.kinds.sink import Sink, SinkSpec
 from drakkar_flow.model.outcome import Delivery, Failure
 from drakkar_flow.model.record import Record
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.steps.circuit import Circuit
-from drakkar_flow.runtime.steps.deliver import DeliverSettings, DeliverWorker
+from drakkar_flow.runtime.steps.deliver import DeliverSettings, DeliverStep
+from drakkar_flow.testing.conformance.one_step import Alone, context_of
 
-__all__ = ["Delivered", "LoopBridge", "deliver"]
+__all__ = ["Delivered", "deliver"]
 
 PATIENCE_S = 60.0
-
-
-class LoopBridge(Bridge):
-    """A bridge to the running loop instead of one with a thread; what breaks raises in the test's loop."""
-
-    @property
-    def closed(self) -> bool:
-        """Never: the test's loop is there as long as the test."""
-        return False
-
-    def post(self, function: Callable[..., Any], *args: Any) -> None:
-        """Call `function` soon."""
-        asyncio.get_running_loop().call_soon(function, *args)
 
 
 @dataclass
@@ -59,14 +45,18 @@ async def deliver(
     )
     breaker = CircuitBreakerConfig(failure_threshold=1, cooldown_seconds=0.01, when_open=when_open)
     circuit = Circuit(bus, spec.kind, "main", breaker)
-    worker = DeliverWorker(LoopBridge(), bus, Flight(10_000, 1 << 40), sink, settings, circuit)
+    context = context_of(bus=bus)
+    delivering = Alone(DeliverStep(context, "sink", sink, settings, circuit), context)
     records = [Record(topic="in", partition=0, offset=number) for number in range(len(payloads))]
-    worker.accept(
-        [Delivery(payload, ((record, record.credit),)) for payload, record in zip(payloads, records, strict=True)]
+    delivering.put(
+        *[Delivery(payload, ((record, record.credit),)) for payload, record in zip(payloads, records, strict=True)]
     )
+    acknowledged: list[int] = []
+    failures: list[Failure] = []
     async with asyncio.timeout(PATIENCE_S):
-        while not worker.idle:  # noqa: ASYNC110 - a worker has no event for its end
+        while len(acknowledged) + len(failures) < len(payloads):
             await asyncio.sleep(0.001)
-    chunks = worker.take()
-    acknowledged = sorted(ack.record.offset for chunk in chunks for ack in chunk.acks)
-    return Delivered(acknowledged, [failure for chunk in chunks for failure in chunk.failures])
+            chunk = delivering.take()
+            acknowledged += [ack.record.offset for ack in chunk.acks]
+            failures += chunk.failures
+    return Delivered(sorted(acknowledged), failures)
