@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from drakkar_flow import DeliveryAction, ExecutorTask, Handler, KafkaPayload, StreamFlow
-from drakkar_flow.config.delivery import RetryConfig
+from drakkar_flow.config.sections.delivery import RetryConfig
 from drakkar_flow.errors import BatchFailed, RetryAfter, SinkError, SinkNotConnected, SinkRejected
 from drakkar_flow.graph.nodes import KafkaSink
 from drakkar_flow.model.outcome import FailureKind

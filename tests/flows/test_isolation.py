@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from drakkar_flow import DeliveryAction, DrakkarConfig, StreamFlow
-from drakkar_flow.config.delivery import RetryConfig
+from drakkar_flow.config.sections.delivery import RetryConfig
 from drakkar_flow.errors import BatchFailed, RetryAfter, SinkError, SinkMisconfigured, SinkRejected
 from drakkar_flow.graph.nodes import KafkaSink
 from drakkar_flow.observe.events import DeliveriesFailed, SinkCircuitChanged

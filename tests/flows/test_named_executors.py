@@ -20,7 +20,7 @@ from drakkar_flow import (
     StreamFlow,
     Subprocess,
 )
-from drakkar_flow.config.load import from_mapping
+from drakkar_flow.config.loading.load import from_mapping
 from drakkar_flow.engine.executors import program_configs
 from drakkar_flow.errors import ConfigError
 from drakkar_flow.graph.nodes import Execute

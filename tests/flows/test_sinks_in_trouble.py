@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from drakkar_flow import DeliveryAction, DrakkarConfig, KafkaSink, StreamFlow
-from drakkar_flow.config.delivery import RetryConfig
+from drakkar_flow.config.sections.delivery import RetryConfig
 from drakkar_flow.errors import BatchFailed, RetryAfter, SinkError, SinkRejected
 from drakkar_flow.graph.nodes import SinkRef
 from drakkar_flow.model.outcome import Delivery

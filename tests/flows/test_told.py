@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from drakkar_flow import DrakkarConfig, ErrorAction, KafkaSink, Record, StreamFlow
-from drakkar_flow.config.delivery import RetryConfig
+from drakkar_flow.config.sections.delivery import RetryConfig
 from drakkar_flow.errors import SinkError
 from drakkar_flow.kernel.causes import cause_text
 from drakkar_flow.observe.events import (

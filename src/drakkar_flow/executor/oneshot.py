@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 
-from drakkar_flow.config.executor import ProgramConfig
+from drakkar_flow.config.sections.executor import ProgramConfig
 from drakkar_flow.errors import StartupError
 from drakkar_flow.executor.base import Done, ExecutorStatistics, Outcome, Running, outlast
 from drakkar_flow.executor.child import Child

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from drakkar_flow.config.delivery import SinkConfig
-from drakkar_flow.config.executor import ProgramConfig
 from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.config.sections.delivery import SinkConfig
+from drakkar_flow.config.sections.executor import ProgramConfig
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.observe.bus import Bus

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from drakkar_flow.config.executor import ProgramConfig
+from drakkar_flow.config.sections.executor import ProgramConfig
 from drakkar_flow.errors import ExecutorClosed
 from drakkar_flow.executor.base import Done, ExecutorStatistics, Outcome, Running
 from drakkar_flow.executor.ended import task_finished

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
-from drakkar_flow.config.load import from_mapping
+from drakkar_flow.config.loading.load import from_mapping
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.terse import stream_of
 from drakkar_flow.executor.base import Executor

@@ -17,9 +17,9 @@ import structlog
 from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
 
-from drakkar_flow.config.app import settle_app
-from drakkar_flow.config.delivery import RetryConfig
+from drakkar_flow.config.loading.app import resolve_app
 from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.config.sections.delivery import RetryConfig
 from drakkar_flow.engine.executors import program_configs
 from drakkar_flow.engine.life import FlowLife
 from drakkar_flow.engine.terse import app_options, stream_of
@@ -106,7 +106,7 @@ class FlowRun:
         self._given_executor = executor
         self._real_programs = real_programs
         self._open_end = open_end
-        settled = settle_app(config or DrakkarConfig(), app_options(self.flow).get("app_model"))
+        settled = resolve_app(config or DrakkarConfig(), app_options(self.flow).get("app_model"))
         self._configure(settled, log or MemoryLog(partitions=partitions))
         self.reader.put(values)
         self._changed = threading.Condition()

@@ -13,9 +13,9 @@ import pytest
 from pydantic import BaseModel
 
 from drakkar_flow import DrakkarConfig, Handler, StreamFlow
-from drakkar_flow.config.app import settle_app
 from drakkar_flow.config.base import Section
-from drakkar_flow.config.sinks import KafkaSinkConfig
+from drakkar_flow.config.loading.app import resolve_app
+from drakkar_flow.config.sections.sinks import KafkaSinkConfig
 from drakkar_flow.engine.hooks import RunningHooks
 from drakkar_flow.errors import StartupError
 from drakkar_flow.graph.periodic import periodic
@@ -214,7 +214,7 @@ def test_a_handler_has_its_own_settings_from_its_start_on(scene):
     handler = Reading()
     assert handler.app_config is None
     hooks = scene.of(handler)
-    config = hooks.startup(settle_app(CONFIG, Settings))
+    config = hooks.startup(resolve_app(CONFIG, Settings))
     hooks.ready(config, [])
     assert handler.app_config == Settings(depth=5)
     hooks.close(5)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from drakkar_flow.config.load import from_mapping
+from drakkar_flow.config.loading.load import from_mapping
 from drakkar_flow.engine.build import build_parts
 from drakkar_flow.engine.watchdog import Watchdog
 from drakkar_flow.graph.flow import StreamFlow

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.config.sections.executor import ExecutorConfig
 from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.model.task import ExecutorTask
 from drakkar_flow.observe.bus import Bus

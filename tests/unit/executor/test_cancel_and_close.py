@@ -221,7 +221,7 @@ async def test_a_cancelled_close_still_ends_everything(make_executor: Make, sh: 
 
 async def test_an_executor_that_was_not_started_takes_no_tasks(sh: Sh) -> None:
     """The text says that it was never started."""
-    from drakkar_flow.config.executor import ExecutorConfig
+    from drakkar_flow.config.sections.executor import ExecutorConfig
     from drakkar_flow.observe.bus import Bus
 
     executor = OneshotExecutor(ExecutorConfig(), Bus())

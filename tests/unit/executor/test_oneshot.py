@@ -373,7 +373,7 @@ def test_the_executor_works_on_another_loop_and_survives_its_end() -> None:
     """A loop that ends without close() does not hang the slots' threads, which are daemons."""
 
     async def use() -> OneshotExecutor:
-        from drakkar_flow.config.executor import ExecutorConfig
+        from drakkar_flow.config.sections.executor import ExecutorConfig
 
         executor = OneshotExecutor(ExecutorConfig(binary_path="/bin/true"), Bus())
         await executor.start()

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import count
 
-from drakkar_flow.config.executor import ProgramConfig
+from drakkar_flow.config.sections.executor import ProgramConfig
 from drakkar_flow.executor.base import outlast
 from drakkar_flow.executor.confine import confined
 from drakkar_flow.executor.environment import base_environment, find_program, forget_programs

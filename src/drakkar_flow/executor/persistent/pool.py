@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 
-from drakkar_flow.config.executor import ProgramConfig
+from drakkar_flow.config.sections.executor import ProgramConfig
 from drakkar_flow.errors import Problem, StartupError
 from drakkar_flow.executor.base import Done, Executor, ExecutorStatistics, Outcome, Running, section_of
 from drakkar_flow.executor.environment import startup_problems

@@ -210,7 +210,7 @@ async def test_closing_gives_up_what_runs_and_waits(make_worker: Pool):
 
 async def test_a_pool_that_was_not_started_takes_no_tasks():
     """Nor does closing it need anything."""
-    from drakkar_flow.config.executor import ExecutorConfig
+    from drakkar_flow.config.sections.executor import ExecutorConfig
     from drakkar_flow.observe.bus import Bus
 
     pool = PersistentExecutor(ExecutorConfig(binary_path="cat"), Bus())
@@ -257,7 +257,7 @@ async def test_a_program_that_is_not_there_is_a_matter_of_configuration(make_poo
 
 async def test_without_a_program_there_are_no_children():
     """The key is named."""
-    from drakkar_flow.config.executor import ExecutorConfig
+    from drakkar_flow.config.sections.executor import ExecutorConfig
     from drakkar_flow.observe.bus import Bus
 
     with pytest.raises(StartupError, match=r"executor\.binary_path: no program for the children"):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from drakkar_flow import DeliveryAction
-from drakkar_flow.config.delivery import CircuitBreakerConfig
+from drakkar_flow.config.sections.delivery import CircuitBreakerConfig
 from drakkar_flow.errors import SinkError, SinkRejected
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.outcome import Ack, AckStatus, Delivery, Failure

@@ -2,7 +2,7 @@
 
 import pytest
 
-from drakkar_flow.config.load import load_config
+from drakkar_flow.config.loading.load import load_config
 from drakkar_flow.errors import ConfigError
 
 

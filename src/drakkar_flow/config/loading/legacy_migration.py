@@ -1,66 +1,66 @@
-"""Bringing the former keys of a layer to where they stand now, and telling what became of them."""
+"""Migration of a layer's legacy keys to their present places; notices and problems say what changed."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from drakkar_flow.config.former import Ignored, Moved, Refused, children_at, fate_at
-from drakkar_flow.config.layers import Layer
+from drakkar_flow.config.loading.layers import Layer
+from drakkar_flow.config.loading.legacy_keys import LegacyRule, Moved, Refused, legacy_children, legacy_rule
 from drakkar_flow.config.schema import Path, dotted, similar, type_at
 from drakkar_flow.errors import Problem
 
-__all__ = ["settle_former_keys"]
+__all__ = ["migrate_legacy_keys"]
 
 _NOTHING: Final[tuple[object, ...]] = (None, {}, [], "")
 
 
-def settle_former_keys(layer: Layer) -> Layer:
-    """The layer with every former key moved, dropped or refused, as its `notices` and `problems` tell."""
-    _Settling(layer).visit(layer.tree, ())
+def migrate_legacy_keys(layer: Layer) -> Layer:
+    """The layer with every legacy key moved, dropped or refused, as its `notices` and `problems` report."""
+    _Migration(layer).visit(layer.tree, ())
     return layer
 
 
-class _Settling:
+class _Migration:
     def __init__(self, layer: Layer) -> None:
         self._layer = layer
 
     def visit(self, tree: dict[str, Any], path: Path) -> None:
-        """Takes the former keys out of a section."""
-        former_section = bool(path) and type_at(path) is None
+        """Takes the legacy keys out of a section."""
+        legacy_section = bool(path) and type_at(path) is None
         for key in list(tree):
             here = (*path, key)
-            fate = fate_at(here)
-            if fate is not None:
-                self._settle(here, tree.pop(key), fate)
-            elif children_at(here) and isinstance(tree[key], dict):
+            rule = legacy_rule(here)
+            if rule is not None:
+                self._apply(here, tree.pop(key), rule)
+            elif legacy_children(here) and isinstance(tree[key], dict):
                 self.visit(tree[key], here)
                 if type_at(here) is None:
                     del tree[key]
-            elif former_section or (children_at(here) and type_at(here) is None):
+            elif legacy_section or (legacy_children(here) and type_at(here) is None):
                 self._refuse_odd(here, tree.pop(key))
 
     def _refuse_odd(self, path: Path, value: Any) -> None:
-        if not children_at(path):
-            siblings = children_at(path[:-1])
+        if not legacy_children(path):
+            siblings = legacy_children(path[:-1])
             near = similar(str(path[-1]).lower(), siblings) or siblings
             self._layer.blame(path, "unknown key", f"did you mean {' or '.join(map(repr, near[:2]))}?")
         elif value is not None:
             self._layer.blame(path, "must be a section of keys and values")
 
-    def _settle(self, path: Path, value: Any, fate: Moved | Ignored | Refused) -> None:
-        if isinstance(fate, Moved):
-            self._move(path, value, fate)
-        elif isinstance(fate, Refused) and fate.matters(value):
-            self._layer.blame(path, f"can't be had here: {fate.why}", fate.remedy)
+    def _apply(self, path: Path, value: Any, rule: LegacyRule) -> None:
+        if isinstance(rule, Moved):
+            self._move(path, value, rule)
+        elif isinstance(rule, Refused) and rule.matters(value):
+            self._layer.blame(path, f"can't be had here: {rule.why}", rule.remedy)
         elif value not in _NOTHING:
-            self._layer.notices.append(Problem(self._layer.where(path), f"has no effect: {fate.why}", "remove it"))
+            self._layer.notices.append(Problem(self._layer.where(path), f"has no effect: {rule.why}", "remove it"))
 
-    def _move(self, path: Path, value: Any, fate: Moved) -> None:
+    def _move(self, path: Path, value: Any, rule: Moved) -> None:
         names = [key for key, part in zip(path, _pattern(path), strict=True) if part == "*"]
-        to = tuple(names.pop(0) if part == "*" else part for part in fate.to.split("."))
-        how = f" ({fate.how})" if fate.how else ""
-        layer, converted = self._layer, fate.convert(value)
-        given, missing = _look(layer.tree, to)
+        to = tuple(names.pop(0) if part == "*" else part for part in rule.to.split("."))
+        how = f" ({rule.how})" if rule.how else ""
+        layer, converted = self._layer, rule.convert(value)
+        given, missing = _value_at(layer.tree, to)
         if not missing and given != converted:
             what = f"is now {dotted(to)}{how}, which is given too, with another value, at {layer.where(to)}"
             layer.blame(path, what, f"keep {dotted(to)} only")
@@ -76,11 +76,11 @@ def _pattern(path: Path) -> Path:
     """The path as it stands in the table."""
     pattern: Path = ()
     for n, key in enumerate(path):
-        pattern = (*pattern, key if key in children_at(path[:n]) else "*")
+        pattern = (*pattern, key if key in legacy_children(path[:n]) else "*")
     return pattern
 
 
-def _look(tree: Any, path: Path) -> tuple[Any, bool]:
+def _value_at(tree: Any, path: Path) -> tuple[Any, bool]:
     """The value at a path, and whether there is none."""
     for key in path:
         if not isinstance(tree, dict) or key not in tree:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr
 
-from drakkar_flow.config.app import load_app_config
-from drakkar_flow.config.load import load, load_config
+from drakkar_flow.config.loading.app import load_app_config
+from drakkar_flow.config.loading.load import load, load_config
 from drakkar_flow.config.show import render_yaml
 from drakkar_flow.errors import ConfigError
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import yaml
 
-from drakkar_flow.config.layers import MAX_INT_BITS, BeyondBudgetError, Budget, Filled, Layer
+from drakkar_flow.config.loading.layers import MAX_INT_BITS, BeyondBudgetError, Budget, Filled, Layer
 from drakkar_flow.config.schema import Path
 
 __all__ = ["read_yaml"]

@@ -9,16 +9,16 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from drakkar_flow.config.environ import read_environ
-from drakkar_flow.config.explain import explain, unknown_key
-from drakkar_flow.config.find import named_config
-from drakkar_flow.config.layers import Layer, from_plain, merge
-from drakkar_flow.config.load import file_layer, validated
+from drakkar_flow.config.loading.environ import read_environ
+from drakkar_flow.config.loading.find import named_config
+from drakkar_flow.config.loading.layers import Layer, from_plain, merge
+from drakkar_flow.config.loading.load import file_layer, validated
+from drakkar_flow.config.loading.validation_errors import unknown_key_problem, validation_problem
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.schema import overlooked_keys, root_with
 from drakkar_flow.errors import ConfigError
 
-__all__ = ["load_app_config", "settle_app"]
+__all__ = ["load_app_config", "resolve_app"]
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -61,7 +61,7 @@ def load_app_config(
     return app
 
 
-def settle_app(config: DrakkarConfig, model: type[BaseModel] | None) -> DrakkarConfig:
+def resolve_app(config: DrakkarConfig, model: type[BaseModel] | None) -> DrakkarConfig:
     """The configuration with its `app` section as an instance of the model, if it is not one already.
 
     For configurations that were read before the handler was known, so that problems have no line.
@@ -73,11 +73,11 @@ def settle_app(config: DrakkarConfig, model: type[BaseModel] | None) -> DrakkarC
         return config
     root = root_with(model)
     layer = Layer(tree={"app": config.app})
-    problems = [unknown_key(path, layer, root) for path in overlooked_keys(layer.tree, root)]
+    problems = [unknown_key_problem(path, layer, root) for path in overlooked_keys(layer.tree, root)]
     try:
         typed = root(**dict(config)).noted(config.notices, config.file, config.secret_variables)
     except ValidationError as error:
-        problems += [explain(details, layer, root) for details in error.errors(include_url=False)]
+        problems += [validation_problem(details, layer, root) for details in error.errors(include_url=False)]
     if problems:
         raise ConfigError(problems)
     return typed

@@ -10,10 +10,10 @@ from typing import Any
 import confluent_kafka
 import pytest
 
-from drakkar_flow.config.kafka import KafkaConfig
-from drakkar_flow.config.load import from_mapping, load, load_config
-from drakkar_flow.config.properties import problem_of
-from drakkar_flow.config.property_values import value_problem
+from drakkar_flow.config.loading.client_properties import value_problem
+from drakkar_flow.config.loading.load import from_mapping, load, load_config
+from drakkar_flow.config.sections.client_properties import problem_of
+from drakkar_flow.config.sections.kafka import KafkaConfig
 from drakkar_flow.engine.startup import check_source
 from drakkar_flow.errors import ConfigError, StartupError
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from drakkar_flow.config.delivery import CircuitBreakerConfig
-from drakkar_flow.config.load import from_mapping
+from drakkar_flow.config.loading.load import from_mapping
+from drakkar_flow.config.sections.delivery import CircuitBreakerConfig
 
 
 def test_a_sinks_own_circuit_breaker_lies_over_the_common_one() -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic_core import ErrorDetails
 
-from drakkar_flow.config.explain import explain
-from drakkar_flow.config.layers import Layer
-from drakkar_flow.config.load import from_mapping, load, load_config
+from drakkar_flow.config.loading.layers import Layer
+from drakkar_flow.config.loading.load import from_mapping, load, load_config
+from drakkar_flow.config.loading.validation_errors import validation_problem
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.errors import ConfigError
 
@@ -144,7 +144,7 @@ def test_each_violation_is_told_in_plain_english(tmp_path: Path, text: str, prob
 def test_a_violation_of_a_new_kind_is_still_told() -> None:
     """What has no wording of our own takes pydantic's, with the value."""
     details: ErrorDetails = {"type": "odd", "loc": ("kafka", "brokers"), "msg": "Input is odd", "input": 3}
-    assert str(explain(details, Layer())) == "kafka.brokers: input is odd, given 3"
+    assert str(validation_problem(details, Layer())) == "kafka.brokers: input is odd, given 3"
 
 
 def test_secrets_stay_out_of_problems(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_secrets_stay_out_of_problems(tmp_path: Path) -> None:
 
 def test_a_secret_field_is_masked_whatever_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """The type counts, not only the sound of the name."""
-    monkeypatch.setattr("drakkar_flow.config.explain.is_sensitive", lambda name: False)
+    monkeypatch.setattr("drakkar_flow.config.loading.validation_errors.is_sensitive", lambda name: False)
     with pytest.raises(ConfigError, match=r"sasl_password: must be text, not \*{8}"):
         from_mapping({"kafka": {"security": {"sasl_password": 8472913}}})
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from drakkar_flow.config.layers import Layer
-from drakkar_flow.config.load import load_config
-from drakkar_flow.config.yaml_file import read_yaml
+from drakkar_flow.config.loading.layers import Layer
+from drakkar_flow.config.loading.load import load_config
+from drakkar_flow.config.loading.yaml_file import read_yaml
 from drakkar_flow.errors import ConfigError
 
 

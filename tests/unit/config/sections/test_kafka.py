@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from drakkar_flow.config.kafka import KafkaConfig, client_properties
-from drakkar_flow.config.load import from_mapping
+from drakkar_flow.config.loading.load import from_mapping
+from drakkar_flow.config.sections.kafka import KafkaConfig, client_properties
 from drakkar_flow.errors import ConfigError
 
 SASL = {"protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512", "sasl_username": "u", "sasl_password": "p"}

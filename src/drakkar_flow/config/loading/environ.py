@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from drakkar_flow.config.layers import Layer
+from drakkar_flow.config.loading.layers import Layer
+from drakkar_flow.config.loading.overrides import override_layer
 from drakkar_flow.config.schema import ROOT, Type, fields_at
-from drakkar_flow.config.texts import text_layer
 
 __all__ = ["PREFIXES", "read_environ"]
 
@@ -41,7 +41,7 @@ def read_environ(
         paths = {name: _lowered(name.removeprefix(app_prefix)) for name in environ if name.startswith(app_prefix)}
         found += [(-1, ("app", *path), name) for name, path in paths.items() if path[0] in known]
     found.sort(key=lambda entry: (entry[0], len(entry[1]), entry[2]))
-    return [text_layer(path, environ[name], f"environment variable {name}", root, below) for _, path, name in found]
+    return [override_layer(path, environ[name], f"environment variable {name}", root, below) for _, path, name in found]
 
 
 def _path_of(name: str) -> tuple[str, ...]:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from drakkar_flow.config.layers import Layer
-from drakkar_flow.config.properties import problem_of
+from drakkar_flow.config.loading.layers import Layer
+from drakkar_flow.config.sections.client_properties import problem_of
 from drakkar_flow.errors import Problem
 from drakkar_flow.kernel.redaction import is_sensitive
 from drakkar_flow.librdkafka import UNSERVED

@@ -1,4 +1,4 @@
-"""Keys that are given, but that nothing heeds yet: none of them is ignored in silence."""
+"""Notices for keys that were given but have no effect yet: none is ignored in silence."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from drakkar_flow.config.base import NoEffect, Section
 from drakkar_flow.errors import Problem
 
-__all__ = ["idle_alignment", "without_effect"]
+__all__ = ["unused_alignment_notices", "unused_key_notices"]
 
 Place = tuple[str | int, ...]
 
 
-def without_effect(section: Section, where: Callable[[Place], str], path: Place = ()) -> Iterator[Problem]:
+def unused_key_notices(section: Section, where: Callable[[Place], str], path: Place = ()) -> Iterator[Problem]:
     """A notice per key that was given and has no effect; `where` says where a path stands.
 
     Nothing is said of what is switched off: an empty value, or a section with `enabled: false`.
@@ -26,7 +26,7 @@ def without_effect(section: Section, where: Callable[[Place], str], path: Place 
             yield Problem(where(here), f"accepted, but {mark.why}", "it has no effect")
 
 
-def idle_alignment(given: set[str], where: Callable[[Place], str]) -> Iterator[Problem]:
+def unused_alignment_notices(given: set[str], where: Callable[[Place], str]) -> Iterator[Problem]:
     """A notice per setting of the startup alignment in the kafka section's given keys when it was not switched on."""
     if "startup_align_enabled" not in given:
         for name in sorted({"startup_min_wait_seconds", "startup_align_interval_seconds"} & given):
@@ -36,11 +36,11 @@ def idle_alignment(given: set[str], where: Callable[[Place], str]) -> Iterator[P
 
 def _below(value: object, where: Callable[[Place], str], path: Place) -> Iterator[Problem]:
     if isinstance(value, Section):
-        yield from without_effect(value, where, path)
+        yield from unused_key_notices(value, where, path)
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             if isinstance(inner, Section):
-                yield from without_effect(inner, where, (*path, str(key)))
+                yield from unused_key_notices(inner, where, (*path, str(key)))
 
 
 def _is_on(value: object) -> bool:

@@ -10,12 +10,15 @@ from typing import Any, TypedDict
 
 from pydantic import BaseModel, ValidationError
 
-from drakkar_flow.config.environ import read_environ
-from drakkar_flow.config.explain import explain, unknown_key
-from drakkar_flow.config.find import ConfigFile, named_config
-from drakkar_flow.config.layers import Filled, Layer, close_lists, from_plain, merge
-from drakkar_flow.config.property_values import refused_properties
-from drakkar_flow.config.renames import settle_former_keys
+from drakkar_flow.config.config_file import ConfigFile
+from drakkar_flow.config.loading.client_properties import refused_properties
+from drakkar_flow.config.loading.environ import read_environ
+from drakkar_flow.config.loading.find import named_config
+from drakkar_flow.config.loading.layers import Filled, Layer, close_lists, from_plain, merge
+from drakkar_flow.config.loading.legacy_migration import migrate_legacy_keys
+from drakkar_flow.config.loading.overrides import read_assignments
+from drakkar_flow.config.loading.validation_errors import unknown_key_problem, validation_problem
+from drakkar_flow.config.loading.yaml_file import read_yaml
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.schema import (
     ROOT,
@@ -29,8 +32,6 @@ from drakkar_flow.config.schema import (
     root_with,
     type_at,
 )
-from drakkar_flow.config.texts import read_assignments
-from drakkar_flow.config.yaml_file import read_yaml
 from drakkar_flow.errors import ConfigError, ConfigFileMissing, Problem
 from drakkar_flow.kernel.redaction import is_sensitive
 
@@ -116,7 +117,7 @@ def load(
     if overrides is not None:
         layers.append(from_plain(overrides, "override"))
     layers.append(merge(read_assignments(assignments, root, below)))
-    return validated(merge([settle_former_keys(layer) for layer in layers]), root, file)
+    return validated(merge([migrate_legacy_keys(layer) for layer in layers]), root, file)
 
 
 def from_mapping(
@@ -132,7 +133,7 @@ def from_mapping(
     drakkar_flow.errors.ConfigError: the configuration is not usable:
       - config kafka.brokerz: unknown key; did you mean 'brokers'?
     """
-    layer = settle_former_keys(from_plain(data, source))
+    layer = migrate_legacy_keys(from_plain(data, source))
     return validated(merge([layer]), root_with(app_model)).config
 
 
@@ -149,17 +150,17 @@ def validated(layer: Layer, root: type[DrakkarConfig] = ROOT, file: ConfigFile |
     """
     close_lists(layer)
     problems = list(layer.problems)
-    problems += [unknown_key(path, layer, root) for path in overlooked_keys(layer.tree, root)]
+    problems += [unknown_key_problem(path, layer, root) for path in overlooked_keys(layer.tree, root)]
     problems += refused_properties(layer)
     try:
         config = root.model_validate(_without_empty(layer.tree, root))
     except ValidationError as error:
         details = error.errors(include_url=False)
-        problems += [explain(d, layer, root) for d in details if not layer.is_broken(tuple(d["loc"]))]
+        problems += [validation_problem(d, layer, root) for d in details if not layer.is_broken(tuple(d["loc"]))]
     if problems:
         missing = file is not None and file.path is not None and not file.path.exists()
         raise (ConfigFileMissing if missing else ConfigError)(sorted(set(problems), key=problems.index))
-    notices = (*layer.notices, *config.without_effect(layer.where))
+    notices = (*layer.notices, *config.collect_notices(layer.where))
     secrets = {filled.name: filled.value for filled in layer.filled if _is_secret(filled, root)}
     return Loaded(config.noted(notices, file, secrets), layer, notices, file or ConfigFile())
 

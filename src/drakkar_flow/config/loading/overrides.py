@@ -1,4 +1,4 @@
-"""Values given as text, one by one: by a variable of the environment, or by `--set` on the command line."""
+"""Overrides: single values given as text, by an environment variable or by `--set` on the command line."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from drakkar_flow.config.former import Moved, fate_at
-from drakkar_flow.config.layers import Items, Layer, from_plain
+from drakkar_flow.config.loading.layers import Items, Layer, from_plain
+from drakkar_flow.config.loading.legacy_keys import Moved, legacy_rule
 from drakkar_flow.config.schema import ROOT, Path, Type, is_container, is_list, type_at
 from drakkar_flow.errors import Problem
 
-__all__ = ["read_assignments", "text_layer"]
+__all__ = ["override_layer", "read_assignments"]
 
 _INDEX: Final = re.compile(r"\d{1,6}", re.ASCII)
 _BRACKETS: Final = re.compile(r"\[(\d+)\]", re.ASCII)
@@ -34,14 +34,14 @@ def read_assignments(
             whole = path.index("client_config") + 1
             path = (*path[:whole], ".".join(path[whole:])) if path[whole:] else path
         if equals and all(path):
-            layers.append(text_layer(path, text, f"--set {key}", root, below))
+            layers.append(override_layer(path, text, f"--set {key}", root, below))
         else:
             wrong = Problem(f"--set {key[:60]}", "sets no key", "write it like --set kafka.brokers=localhost:9092")
             layers.append(Layer(problems=[wrong]))
     return layers
 
 
-def text_layer(
+def override_layer(
     path: tuple[str, ...], text: str, origin: str, root: Type = ROOT, below: Mapping[str, Any] | None = None
 ) -> Layer:
     """The layer of one value; a section, mapping or list is given as JSON.
@@ -81,8 +81,8 @@ def _inside(value: Any, key: str | int) -> Any:
 
 def _type_at(path: Path, root: Type) -> Type:
     """The type of what stands at a path, also of a key that has moved."""
-    fate = fate_at(path)
-    return type_at(tuple(fate.to.split(".")) if isinstance(fate, Moved) else path, root)
+    rule = legacy_rule(path)
+    return type_at(tuple(rule.to.split(".")) if isinstance(rule, Moved) else path, root)
 
 
 def _value(kind: Type, text: str) -> tuple[Any, str]:

@@ -7,10 +7,15 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from drakkar_flow.config.base import Section
-from drakkar_flow.config.delivery import CircuitBreakerConfig, SinkConfig
-from drakkar_flow.config.kafka import BrokerList, KafkaSecurityConfig, check_tokens
-from drakkar_flow.config.properties import ProducerConfig
-from drakkar_flow.config.remote import HttpSinkConfig, MongoSinkConfig, PostgresSinkConfig, RedisSinkConfig
+from drakkar_flow.config.sections.client_properties import ProducerConfig
+from drakkar_flow.config.sections.delivery import CircuitBreakerConfig, SinkConfig
+from drakkar_flow.config.sections.kafka import BrokerList, KafkaSecurityConfig, check_tokens
+from drakkar_flow.config.sections.network_sinks import (
+    HttpSinkConfig,
+    MongoSinkConfig,
+    PostgresSinkConfig,
+    RedisSinkConfig,
+)
 
 __all__ = ["DlqConfig", "FilesystemSinkConfig", "KafkaSinkConfig", "SinksConfig", "SqliteSinkConfig"]
 

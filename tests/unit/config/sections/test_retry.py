@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from drakkar_flow.config.executor import ExecutorConfig
-from drakkar_flow.config.retry import TaskRetryConfig
+from drakkar_flow.config.sections.executor import ExecutorConfig
+from drakkar_flow.config.sections.retry import TaskRetryConfig
 from drakkar_flow.kernel.retry import RetryPolicy
 
 

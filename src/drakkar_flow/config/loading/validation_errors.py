@@ -1,4 +1,4 @@
-"""Schema violations in plain English: where, what was given, what to do."""
+"""Problems of a configuration in plain English: the place, what is wrong, the fix."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Final
 from pydantic import SecretStr
 from pydantic_core import ErrorDetails
 
-from drakkar_flow.config.kafka_names import here_called
-from drakkar_flow.config.layers import Layer
+from drakkar_flow.config.loading.kafka_names import here_called
+from drakkar_flow.config.loading.layers import Layer
 from drakkar_flow.config.schema import ROOT, Path, Type, fields_at, is_secret, places_of, similar, type_at
 from drakkar_flow.errors import Problem
 from drakkar_flow.kernel.redaction import MASK, is_sensitive, mask
 
-__all__ = ["explain", "unknown_key"]
+__all__ = ["unknown_key_problem", "validation_problem"]
 
 _EXPECTED: Final = {
     "bool": "true or false",
@@ -52,20 +52,20 @@ _SYNONYMS: Final = {
 """What others call a key, by the section, or the kind of sink, that knows it by another name."""
 
 
-def explain(error: ErrorDetails, layer: Layer, root: Type = ROOT) -> Problem:
+def validation_problem(error: ErrorDetails, layer: Layer, root: Type = ROOT) -> Problem:
     """What pydantic found, for the person who wrote the configuration."""
     path = tuple(error["loc"])
     if path[-1:] == ("[key]",):  # pydantic's mark of a mapping's key, which is no value to show or to hide
         return Problem(layer.where(path[:-1]), str(error.get("ctx", {}).get("error", error["msg"])))
     if error["type"] == "extra_forbidden":
-        return unknown_key(path, layer, root)
+        return unknown_key_problem(path, layer, root)
     if error["type"] == "missing":
         return Problem(layer.where(path), "is missing", "it has no default")
     what, remedy = _what(error, path, root)
     return Problem(layer.where(path), what, remedy)
 
 
-def unknown_key(path: Path, layer: Layer, root: Type = ROOT) -> Problem:
+def unknown_key_problem(path: Path, layer: Layer, root: Type = ROOT) -> Problem:
     """A key that its section does not know, with the nearest ones it does."""
     return Problem(layer.where(path), "unknown key", _remedy_for_unknown(path, root))
 

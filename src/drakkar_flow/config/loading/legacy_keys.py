@@ -1,4 +1,4 @@
-"""Keys of py-drakkar that stand elsewhere here, or nowhere: what becomes of each.
+"""Table of py-drakkar's keys that moved or went away, and what each becomes.
 
 Keys that are the same here are in the schema and not in this table.
 """
@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["FORMER", "Fate", "Former", "Ignored", "Moved", "Refused", "children_at", "fate_at"]
+__all__ = ["LEGACY_KEYS", "Ignored", "LegacyPath", "LegacyRule", "Moved", "Refused", "legacy_children", "legacy_rule"]
 
-Former = tuple[str | int, ...]
-"""The path of a former key; in the table `*` stands for a name a user chooses."""
+LegacyPath = tuple[str | int, ...]
+"""The path of a legacy key; in the table `*` stands for a name a user chooses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Refused:
     remedy: str = ""
 
 
-Fate = Moved | Ignored | Refused
+LegacyRule = Moved | Ignored | Refused
 
 
 def _is_true(value: object) -> bool:
@@ -62,11 +62,11 @@ def _on_decode_error(on_parse_error: Any) -> Any:
     return {"raise": "fail", "skip": "pass"}.get(str(on_parse_error), on_parse_error)
 
 
-def _same_names(old: str, new: str, *names: str) -> dict[str, Fate]:
+def _same_names(old: str, new: str, *names: str) -> dict[str, LegacyRule]:
     return {f"{old}.{name}": Moved(f"{new}.{name}") for name in names}
 
 
-def _gone(section: str, why: str, *names: str) -> dict[str, Fate]:
+def _gone(section: str, why: str, *names: str) -> dict[str, LegacyRule]:
     return {f"{section}.{name}": Ignored(why) for name in names}
 
 
@@ -74,7 +74,7 @@ _NO_HTTP_SOURCE: Final = "records come from Kafka only"
 _NO_PAGE: Final = "there is no web page in this version"
 _NO_RECORDER: Final = "there is no recorder in this version"
 
-FORMER: Final[Mapping[str, Fate]] = {
+LEGACY_KEYS: Final[Mapping[str, LegacyRule]] = {
     # the source
     "sources.kafka.enabled": Refused(
         _NO_HTTP_SOURCE, lambda value: not _is_true(value), "remove it; a flow always reads from Kafka"
@@ -140,30 +140,30 @@ FORMER: Final[Mapping[str, Fate]] = {
     "shared": Ignored("workers share nothing but the consumer group"),
     "fleet": Ignored("workers find each other through the consumer group"),
 }
-"""What becomes of each former key, by its dotted path; a section that stands here goes as a whole."""
+"""What becomes of each legacy key, by its dotted path; a section that stands here goes as a whole."""
 
-_BY_PATH: Final[dict[Former, Fate]] = {tuple(key.split(".")): fate for key, fate in FORMER.items()}
+_BY_PATH: Final[dict[LegacyPath, LegacyRule]] = {tuple(key.split(".")): rule for key, rule in LEGACY_KEYS.items()}
 
 
-def fate_at(path: Former) -> Fate | None:
+def legacy_rule(path: LegacyPath) -> LegacyRule | None:
     """What becomes of the key at a path; None when nothing stands in the table.
 
-    >>> fate_at(("sources", "kafka", "topic")).to
+    >>> legacy_rule(("sources", "kafka", "topic")).to
     'kafka.source_topic'
     """
-    return next((fate for former, fate in _BY_PATH.items() if _matches(path, former)), None)
+    return next((rule for legacy, rule in _BY_PATH.items() if _matches(path, legacy)), None)
 
 
-def children_at(path: Former) -> list[str]:
+def legacy_children(path: LegacyPath) -> list[str]:
     """The keys below a path that the table knows or leads on from.
 
-    >>> children_at(("storage",)), children_at(("kafka",))
+    >>> legacy_children(("storage",)), legacy_children(("kafka",))
     (['dir'], [])
     """
     n = len(path)
-    keys = (str(former[n]) for former in _BY_PATH if len(former) > n and _matches(path, former[:n]))
+    keys = (str(legacy[n]) for legacy in _BY_PATH if len(legacy) > n and _matches(path, legacy[:n]))
     return list(dict.fromkeys(keys))
 
 
-def _matches(path: Former, former: Former) -> bool:
-    return len(former) == len(path) and all(b in (a, "*") for a, b in zip(path, former, strict=True))
+def _matches(path: LegacyPath, legacy: LegacyPath) -> bool:
+    return len(legacy) == len(path) and all(b in (a, "*") for a, b in zip(path, legacy, strict=True))

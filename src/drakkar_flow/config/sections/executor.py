@@ -8,9 +8,9 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from drakkar_flow.config.base import Section
-from drakkar_flow.config.limits import LimitsConfig
-from drakkar_flow.config.persistent import PersistentConfig
-from drakkar_flow.config.retry import OkExitCodes, TaskRetryConfig, exit_codes
+from drakkar_flow.config.sections.limits import LimitsConfig
+from drakkar_flow.config.sections.persistent import PersistentConfig
+from drakkar_flow.config.sections.retry import OkExitCodes, TaskRetryConfig, exit_codes
 from drakkar_flow.kernel.ordering import Ordering
 from drakkar_flow.kernel.redaction import WITHHELD_NAMES, fits, has_credential
 

@@ -8,13 +8,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drakkar_flow.config.former import FORMER, Moved
-from drakkar_flow.config.load import from_mapping, load, load_config
+from drakkar_flow.config.loading.legacy_keys import LEGACY_KEYS, Moved
+from drakkar_flow.config.loading.load import from_mapping, load, load_config
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.schema import child, is_section, sections, type_at
 from drakkar_flow.errors import ConfigError
 
-YAMLS = Path(__file__).parent / "yamls"
+YAMLS = Path(__file__).parents[1] / "yamls"
 
 
 def problem_of(data: dict[str, Any]) -> str:
@@ -69,10 +69,10 @@ def test_moved_values_arrive_in_their_new_form() -> None:
     assert config.dlq.on_failure == "drop"
 
 
-@pytest.mark.parametrize("former", [key for key, fate in FORMER.items() if isinstance(fate, Moved)])
+@pytest.mark.parametrize("former", [key for key, fate in LEGACY_KEYS.items() if isinstance(fate, Moved)])
 def test_a_moved_key_leads_to_a_key_of_the_schema(former: str) -> None:
     """And is none itself."""
-    fate = FORMER[former]
+    fate = LEGACY_KEYS[former]
     assert isinstance(fate, Moved)
     assert type_at(tuple(fate.to.split("."))) is not None
 
@@ -80,7 +80,7 @@ def test_a_moved_key_leads_to_a_key_of_the_schema(former: str) -> None:
 def test_no_former_key_is_in_the_schema() -> None:
     """Who writes a feature takes its keys out of the table."""
     known = {".".join(map(str, (*path, name))) for path, kind in sections() for name in kind.model_fields}
-    assert not known & set(FORMER)
+    assert not known & set(LEGACY_KEYS)
 
 
 def test_a_moved_key_beside_its_new_one_must_say_the_same(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_notices_survive_a_change_of_sections() -> None:
     assert len(config.notices) == 1
 
 
-KEYS = sorted({part for key in FORMER for part in key.split(".")} | {"kafka", "enabled", "x"})
+KEYS = sorted({part for key in LEGACY_KEYS for part in key.split(".")} | {"kafka", "enabled", "x"})
 trees = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=5), st.just("true")),
     lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.sampled_from(KEYS), inner, max_size=4)),

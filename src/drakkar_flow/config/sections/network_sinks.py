@@ -1,4 +1,4 @@
-"""The settings of the sinks that write to databases and web services: one model per kind."""
+"""Settings of the sinks that write to a server: PostgreSQL, MongoDB, HTTP and Redis."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from drakkar_flow.config.base import NoEffect, Section
-from drakkar_flow.config.delivery import SinkConfig
 from drakkar_flow.config.redact import SecretUrl
+from drakkar_flow.config.sections.delivery import SinkConfig
 from drakkar_flow.config.urls import wrong_part
 
 __all__ = ["HttpSinkConfig", "MongoSinkConfig", "MongoStatement", "PostgresSinkConfig", "RedisSinkConfig"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from drakkar_flow.config.properties import OWNED
+from drakkar_flow.config.sections.client_properties import OWNED
 
 __all__ = ["here_called"]
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from drakkar_flow.config.base import NO_PAGE, Section
-from drakkar_flow.config.properties import ClientConfig
-from drakkar_flow.config.tokens import TokenCallback
+from drakkar_flow.config.sections.client_properties import ClientConfig
+from drakkar_flow.config.sections.tokens import TokenCallback
 
 __all__ = [
     "BrokerList",

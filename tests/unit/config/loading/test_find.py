@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from drakkar_flow.config.find import ConfigFile, find_config, named_config
+from drakkar_flow.config.config_file import ConfigFile
+from drakkar_flow.config.loading.find import find_config, named_config
 from drakkar_flow.errors import ConfigError
 
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-from drakkar_flow.config.app import load_app_config, settle_app
 from drakkar_flow.config.docs import json_schema, markdown
-from drakkar_flow.config.load import from_mapping, load, load_config
+from drakkar_flow.config.loading.app import load_app_config, resolve_app
+from drakkar_flow.config.loading.load import from_mapping, load, load_config
 from drakkar_flow.config.redact import MASK
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.schema import root_with
@@ -152,12 +152,12 @@ def test_a_model_that_holds_itself_is_fine() -> None:
 def test_a_configuration_read_before_the_handler_was_known_is_settled_later() -> None:
     """With everything else as it was."""
     config = from_mapping({"app": {"limit": 5}, "sources": {"kafka": {"topic": "a"}}})
-    settled = settle_app(config, Settings)
+    settled = resolve_app(config, Settings)
     assert settled.app == Settings(limit=5)
     assert (settled.kafka, settled.notices) == (config.kafka, config.notices)
-    assert settle_app(settled, Settings) is settled
-    assert settle_app(config, None) is config
-    assert problems(lambda: settle_app(DrakkarConfig(app={"limit": 0, "x": 1}), Settings)) == [
+    assert resolve_app(settled, Settings) is settled
+    assert resolve_app(config, None) is config
+    assert problems(lambda: resolve_app(DrakkarConfig(app={"limit": 0, "x": 1}), Settings)) == [
         "app.x: unknown key; known keys are limit, modes, database, links",
         "app.limit: must be at least 1, not 0",
     ]
