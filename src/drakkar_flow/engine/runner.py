@@ -15,7 +15,7 @@ from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.lifecycle import EXIT_CLEAN, EXIT_FAILED, Lifecycle, StoppedEarly
 from drakkar_flow.engine.terse import app_options, stream_of
 from drakkar_flow.graph.flow import StreamFlow
-from drakkar_flow.observe.statistics import StatisticsSnapshot
+from drakkar_flow.observe.metrics.statistics import StatisticsSnapshot
 
 __all__ = ["RunnerOptions", "StreamingRunner"]
 

@@ -20,7 +20,7 @@ from drakkar_flow.config.loading.yaml_file import read_yaml
 from drakkar_flow.config.schema import similar
 from drakkar_flow.errors import ProblemsError
 from drakkar_flow.model.task import ErrorKind
-from drakkar_flow.observe.events import Event
+from drakkar_flow.observe.events.base import Event
 
 __all__ = [
     "AnswerCase",

@@ -14,7 +14,7 @@ from drakkar_flow.executor.base import Done, ExecutorStatistics, Outcome, Runnin
 from drakkar_flow.executor.ended import task_finished
 from drakkar_flow.model.task import ErrorKind, ExecutorError, ExecutorResult, ExecutorTask, decode_output
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import TasksStarted
+from drakkar_flow.observe.events.tasks import TasksStarted
 from drakkar_flow.observe.named_bus import NamedBus
 from drakkar_flow.testing.gate import Gate
 

@@ -13,7 +13,8 @@ from drakkar_flow.executor.base import Executor
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.model.outcome import Failure
 from drakkar_flow.model.record import Lane
-from drakkar_flow.observe.events import Event, RecordsFailed
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.records import RecordsFailed
 from drakkar_flow.testing.clock import FakeClock
 from drakkar_flow.testing.executor import ScriptedExecutor
 from drakkar_flow.testing.log import MemoryLog

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from drakkar_flow.model.outcome import Failure
 from drakkar_flow.model.record import Lane
-from drakkar_flow.observe.events import Event
+from drakkar_flow.observe.events.base import Event
 
 if TYPE_CHECKING:
     from drakkar_flow.testing.receipts import Sent

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from drakkar_flow.kernel.spans import Spans
 from drakkar_flow.model.record import Lane, Record
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import Committed, RecordsConsumed, RecordsKnownFinished
+from drakkar_flow.observe.events.source import Committed, RecordsConsumed, RecordsKnownFinished
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.flight import Assignment, Flight
 from drakkar_flow.runtime.group.assignments import AssignmentHooks

@@ -28,7 +28,9 @@ from drakkar_flow.graph.nodes import Execute
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import Event, HookRan, RecordsFinished
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.hooks import HookRan
+from drakkar_flow.observe.events.records import RecordsFinished
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
 from drakkar_flow.runtime.parts import Parts

@@ -15,8 +15,9 @@ from drakkar_flow.config.sections.executor import ExecutorConfig
 from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.model.task import ExecutorTask
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import Event, TaskFinished, TasksStarted
-from drakkar_flow.observe.executor_events import ExecutorBreakerChanged, HostShortage
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.executor import ExecutorBreakerChanged, HostShortage
+from drakkar_flow.observe.events.tasks import TaskFinished, TasksStarted
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from drakkar_flow.errors import ExecutorClosed
 from drakkar_flow.executor.base import Done, Outcome, Running, run
 from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.model.task import ExecutorResult, ExecutorTask
-from drakkar_flow.observe.events import Event, TaskFinished, TasksStarted
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.tasks import TaskFinished, TasksStarted
 from support.processes import programs, slots
 
 pytestmark = pytest.mark.anyio

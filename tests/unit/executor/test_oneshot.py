@@ -18,7 +18,8 @@ from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.executor.orphans import MARK
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import Event, TaskFinished, TasksStarted
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.tasks import TaskFinished, TasksStarted
 from support.processes import programs, slots
 
 pytestmark = pytest.mark.anyio

@@ -25,7 +25,7 @@ from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.breaker import Breaker, BreakerState
 from drakkar_flow.kernel.shortage import shortage_of
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.executor_events import ChildEnded, ChildStarted, ExecutorBreakerChanged, HostLimitLow
+from drakkar_flow.observe.events.executor import ChildEnded, ChildStarted, ExecutorBreakerChanged, HostLimitLow
 
 __all__ = ["Keepers"]
 

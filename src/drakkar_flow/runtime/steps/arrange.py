@@ -12,9 +12,10 @@ from typing import Any
 from drakkar_flow.model.outcome import Ack, AckStatus, FailureKind
 from drakkar_flow.model.record import Lane, Record
 from drakkar_flow.model.task import ExecutorTask
-from drakkar_flow.observe.about import About
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import DuplicateTasks, HookRan
+from drakkar_flow.observe.events.context import EventContext
+from drakkar_flow.observe.events.hooks import HookRan
+from drakkar_flow.observe.events.tasks import DuplicateTasks
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.failures import describe, failure_of, located
 from drakkar_flow.runtime.flight import Flight
@@ -157,7 +158,7 @@ class ArrangeWorker(Worker):
                 self._finish(records, tasks, started)
                 window_over()
             else:
-                self._bus.emit(HookRan("arrange", took_s, describe(error), error, About.of(records)))
+                self._bus.emit(HookRan("arrange", took_s, describe(error), error, EventContext.of(records)))
                 self._give_up(lane, records, error, window_over)
 
         def window_over() -> None:

@@ -13,9 +13,10 @@ from drakkar_flow.kernel.ordering import Turns
 from drakkar_flow.model.outcome import Ack, AckStatus, Blame, Delivery, Failure, FailureKind
 from drakkar_flow.model.payload import payloads_of
 from drakkar_flow.model.record import Record
-from drakkar_flow.observe.about import About
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import HookRan, HooksRan, WindowFinished
+from drakkar_flow.observe.events.context import EventContext
+from drakkar_flow.observe.events.hooks import HookRan, HooksRan
+from drakkar_flow.observe.events.tasks import WindowFinished
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.failures import describe, failure_of, located
 from drakkar_flow.runtime.memory import Charge
@@ -240,7 +241,7 @@ class CollectWorker(Worker):
                 error = _error_of(hook, value, None)
         if error is not None:
             error = located(hook, self._hooks.function(hook), error)
-            about = About.of((group.record for group in groups), (task_id,))
+            about = EventContext.of((group.record for group in groups), (task_id,))
             self._bus.emit(HookRan(hook, took_s, describe(error), error, about))
             holds = [group.hold() for group in groups]
             failure = failure_of(FailureKind.HOOK, f"{self._hooks.stage}.{hook}", error, holds, task_id)

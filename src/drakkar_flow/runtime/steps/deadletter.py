@@ -12,7 +12,7 @@ from drakkar_flow.errors import BatchFailed
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.outcome import Ack, AckStatus, Failure
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import DeadLetterFailed, DeadLettersWritten, DeliveriesSuppressed
+from drakkar_flow.observe.events.sinks import DeadLetterFailed, DeadLettersWritten, DeliveriesSuppressed
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.failures import about, by_lane, describe
 from drakkar_flow.runtime.flight import Flight

@@ -17,15 +17,15 @@ from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.retry import RetryBound
 from drakkar_flow.model.outcome import Ack, AckStatus, Delivery, FailureKind
 from drakkar_flow.model.payload import DeliveryAction, DeliveryError
-from drakkar_flow.observe.about import NOTHING
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import (
+from drakkar_flow.observe.events.context import NO_CONTEXT
+from drakkar_flow.observe.events.hooks import HookRan
+from drakkar_flow.observe.events.sinks import (
     DeliveriesFailed,
     DeliveriesSkipped,
     DeliveriesSuppressed,
     DeliveriesWritten,
     DeliveryRetried,
-    HookRan,
 )
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.failures import about, by_lane, describe, failure_of, is_cancelled
@@ -361,6 +361,6 @@ class DeliverWorker(Worker):
                 raise
             problem = exc
         text = f"on_delivery_error: {describe(problem)}" if problem else ""
-        concerned = about(batch) if problem else NOTHING
+        concerned = about(batch) if problem else NO_CONTEXT
         self._bus.emit(HookRan("on_delivery_error", time.monotonic() - started, text, problem, concerned))
         return action

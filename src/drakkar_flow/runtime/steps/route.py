@@ -11,8 +11,8 @@ from drakkar_flow.model.outcome import Delivery, Failure, FailureKind
 from drakkar_flow.model.payload import Payload
 from drakkar_flow.model.record import Record
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.causes import cause_of_task
-from drakkar_flow.observe.events import RecordsFailed
+from drakkar_flow.observe.events.records import RecordsFailed
+from drakkar_flow.observe.events.task_causes import cause_of_task
 from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.credit import split
