@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         SqlitePayload,
     )
     from drakkar_flow.model.postgres import PostgresOp, PostgresPayload
+    from drakkar_flow.model.precomputed import PrecomputedResult
     from drakkar_flow.model.record import Record, SourceMessage
     from drakkar_flow.model.redis import RedisOp, RedisPayload
     from drakkar_flow.model.task import (
@@ -64,7 +65,6 @@ if TYPE_CHECKING:
         ExecutorResult,
         ExecutorTask,
         PendingContext,
-        PrecomputedResult,
     )
 
 _HOMES = {
@@ -107,7 +107,7 @@ _HOMES = {
     "PostgresOp": "model.postgres",
     "PostgresPayload": "model.postgres",
     "PostgresSink": "graph.nodes",
-    "PrecomputedResult": "model.task",
+    "PrecomputedResult": "model.precomputed",
     "Record": "model.record",
     "RedisOp": "model.redis",
     "RedisPayload": "model.redis",

@@ -12,7 +12,8 @@ import pytest
 from drakkar_flow.errors import ExecutorClosed, StartupError
 from drakkar_flow.executor.base import Outcome, run
 from drakkar_flow.executor.persistent.pool import PersistentExecutor
-from drakkar_flow.model.task import ExecutorError, ExecutorResult, PrecomputedResult
+from drakkar_flow.model.precomputed import PrecomputedResult
+from drakkar_flow.model.task import ExecutorError, ExecutorResult
 from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.executor import ChildEnded, ChildLogged, ChildStarted
 from drakkar_flow.observe.events.tasks import TasksCompleted, TasksStarted
