@@ -15,7 +15,8 @@ from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.commit import Track
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.flight import Flight
-from drakkar_flow.runtime.source import ExecutorIntake, Reader
+from drakkar_flow.runtime.reader import Reader
+from drakkar_flow.runtime.source import ExecutorIntake
 from drakkar_flow.runtime.steps.deadletter import DeadLetterWriter
 from drakkar_flow.runtime.steps.pending import PendingTasks
 from drakkar_flow.runtime.steps.step import Worker

@@ -17,7 +17,7 @@ from drakkar_flow.runtime.flight import Assignment, Flight
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
 from drakkar_flow.runtime.group.buffers import Buffers, Partition
 from drakkar_flow.runtime.group.handover import Handover
-from drakkar_flow.runtime.source import ReaderStatistics
+from drakkar_flow.runtime.reader import ReaderStatistics
 from drakkar_flow.runtime.tracker import Watermark
 from drakkar_flow.testing.log import MemoryLog
 

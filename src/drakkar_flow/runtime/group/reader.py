@@ -46,7 +46,7 @@ from drakkar_flow.runtime.group.positions import Positions
 from drakkar_flow.runtime.group.settings import GroupSettings
 from drakkar_flow.runtime.group.starts import starting_reset
 from drakkar_flow.runtime.group.topics import TopicWatch
-from drakkar_flow.runtime.source import ReaderStatistics
+from drakkar_flow.runtime.reader import ReaderStatistics
 from drakkar_flow.runtime.tracker import Watermark
 
 __all__ = ["GroupReader", "GroupSettings"]
