@@ -164,7 +164,7 @@ def test_n6_what_a_task_waits_for_names_its_executor():
     run = window.attribute(ExecutorTask(task_id="t", source_offsets=[7], executor="sha"))
 
     class Busy:
-        open, step, calls = 1, "execute", [(None, run)]
+        open, step_id, calls = 1, "execute", [(None, run)]
 
     (wait,) = waits_of([Busy()], ("in", 0), 5)  # type: ignore[list-item]
     assert wait.stack == ("task t, attempt 1, executor sha: waits for its turn or its next attempt",)

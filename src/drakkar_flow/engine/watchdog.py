@@ -126,7 +126,7 @@ class Watchdog:
         """What each lane waits for; empty when the loop does not answer."""
 
         async def ask() -> dict[Lane, list[Wait]]:
-            return {lane: waits_of(self._parts.workers, lane, _CALLS) for lane in lanes}
+            return {lane: waits_of(self._parts.steps, lane, _CALLS) for lane in lanes}
 
         try:
             return self._parts.bridge.run(ask(), _ASK_S)
