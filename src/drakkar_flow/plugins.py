@@ -10,8 +10,8 @@ group `drakkar_flow.executors`, or is passed in code: `CustomExecutor(SPEC)`, `D
 
 from __future__ import annotations
 
-from drakkar_flow.config.delivery import CircuitBreakerConfig, RetryConfig, SinkConfig
 from drakkar_flow.config.redact import SecretUrl
+from drakkar_flow.config.sections.delivery import CircuitBreakerConfig, RetryConfig, SinkConfig
 from drakkar_flow.errors import (
     BatchFailed,
     Problem,

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from drakkar_flow import ExecutorTask
-from drakkar_flow.config.executor import ProgramConfig
-from drakkar_flow.config.persistent import PersistentConfig
+from drakkar_flow.config.sections.executor import ProgramConfig
+from drakkar_flow.config.sections.persistent import PersistentConfig
 from drakkar_flow.engine.executors import make_executors
 from drakkar_flow.kinds.executor import Executor
 from drakkar_flow.observe.bus import Bus

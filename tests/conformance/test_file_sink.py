@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from drakkar_flow.config.sinks import FilesystemSinkConfig
+from drakkar_flow.config.sections.sinks import FilesystemSinkConfig
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.payload import FilePayload
 from drakkar_flow.sinks.files import SPEC, FileSink

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from drakkar_flow.config.remote import HttpSinkConfig
+from drakkar_flow.config.sections.network_sinks import HttpSinkConfig
 from drakkar_flow.errors import (
     BatchFailed,
     RetryAfter,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from drakkar_flow.config.sinks import KafkaSinkConfig
+from drakkar_flow.config.sections.sinks import KafkaSinkConfig
 from drakkar_flow.model.payload import KafkaPayload
 from drakkar_flow.sinks.kafka import SPEC, KafkaSink
 from drakkar_flow.testing.conformance import Item, SinkBench, SinkFeatures, SinkSuite

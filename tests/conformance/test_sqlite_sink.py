@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from drakkar_flow.config.sinks import SqliteSinkConfig
+from drakkar_flow.config.sections.sinks import SqliteSinkConfig
 from drakkar_flow.model.payload import SqlitePayload
 from drakkar_flow.sinks.sqlite import SPEC, SqliteSink
 from drakkar_flow.testing.conformance import Item, SinkBench, SinkFeatures, SinkSuite, deliver

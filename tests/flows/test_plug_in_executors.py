@@ -10,13 +10,13 @@ import pytest
 from pydantic import BaseModel
 
 from drakkar_flow import CustomExecutor, ExecutorResult, ExecutorTask, Handler, KafkaPayload, StreamFlow, dataflow
-from drakkar_flow.config.load import from_mapping
+from drakkar_flow.config.loading.load import from_mapping
 from drakkar_flow.engine.executors import make_executors, program_configs
 from drakkar_flow.errors import ConfigError, ExecutorClosed
 from drakkar_flow.executor.base import run
 from drakkar_flow.graph.nodes import Execute
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import TaskFinished, TasksStarted
+from drakkar_flow.observe.events.tasks import TaskFinished, TasksStarted
 from drakkar_flow.plugins import Done, ExecutorError, ExecutorSetup, ExecutorSpec, ExecutorStatistics, Running
 from drakkar_flow.testing import FlowHarness
 

@@ -11,10 +11,10 @@ from pydantic import AliasChoices, AliasPath, BaseModel, Field, Secret, SecretBy
 from pydantic.fields import FieldInfo
 
 from drakkar_flow.config.base import NoEffect
-from drakkar_flow.config.executor import ExecutorConfig, ProgramConfig, executor_section
 from drakkar_flow.config.extended import section_with
 from drakkar_flow.config.root import DrakkarConfig
-from drakkar_flow.config.sinks import SinksConfig, sinks_section
+from drakkar_flow.config.sections.executor import ExecutorConfig, ProgramConfig, executor_section
+from drakkar_flow.config.sections.sinks import SinksConfig, sinks_section
 from drakkar_flow.kinds.registry import EXECUTORS
 
 __all__ = [

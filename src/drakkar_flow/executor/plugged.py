@@ -11,7 +11,7 @@ from drakkar_flow.executor.ended import task_finished
 from drakkar_flow.kinds.executor import Done, Executor, ExecutorStatistics, Outcome, Running
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import TasksStarted
+from drakkar_flow.observe.events.tasks import TasksStarted
 
 __all__ = ["PluggedExecutor"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from drakkar_flow.config.delivery import SinkConfig
+from drakkar_flow.config.sections.delivery import SinkConfig
 from drakkar_flow.errors import FlowArgumentError
 from drakkar_flow.kinds.registry import Registry
 from drakkar_flow.kinds.sink import SinkSpec

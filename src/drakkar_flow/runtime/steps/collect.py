@@ -16,8 +16,9 @@ from drakkar_flow.model.outcome import AckStatus, Blame, Delivery, Failure, Fail
 from drakkar_flow.model.payload import payloads_of
 from drakkar_flow.model.record import Record
 from drakkar_flow.model.task import ExecutorResult
-from drakkar_flow.observe.about import About
-from drakkar_flow.observe.events import HookRan, HooksRan, WindowFinished
+from drakkar_flow.observe.events.context import EventContext
+from drakkar_flow.observe.events.hooks import HookRan, HooksRan
+from drakkar_flow.observe.events.tasks import WindowFinished
 from drakkar_flow.runtime.failures import describe, failure_of, located
 from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.step import AsyncStep
@@ -259,7 +260,7 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
                 error = _error_of(hook, value, None)
         if error is not None:
             error = located(hook, self._hooks.function(hook), error)
-            about = About.of((group.record for group in groups), (task_id,))
+            about = EventContext.of((group.record for group in groups), (task_id,))
             self._bus.emit(HookRan(hook, took_s, describe(error), error, about))
             holds = [group.hold() for group in groups]
             failure = failure_of(FailureKind.HOOK, f"{self.step_id}.{hook}", error, holds, task_id)
