@@ -20,6 +20,7 @@ from drakkar_flow.graph.handler import BaseDrakkarHandler
 from drakkar_flow.kinds.executor import ExecutorSpec
 from drakkar_flow.kinds.registry import EXECUTORS, SINKS
 from drakkar_flow.kinds.sink import SinkSpec
+from drakkar_flow.observe.listeners import Listener
 
 __all__ = ["DrakkarApp"]
 
@@ -30,6 +31,7 @@ class DrakkarApp:
     Without `config` the file is read, then the environment; with it, neither. `worker_id` names this
     worker; without it the variable that `worker_name_env` names does, or else the process id. `sinks` and `executors`
     are the specs of kinds of your own (`drakkar_flow.plugins`), which the configuration then knows.
+    `listeners` hear the events of the run (`drakkar_flow.events`).
 
     >>> app = DrakkarApp(BaseDrakkarHandler(), config=DrakkarConfig(), worker_id="w-1")
     >>> app.worker_id, app.config.kafka.source_topic
@@ -45,7 +47,9 @@ class DrakkarApp:
         *,
         sinks: Sequence[SinkSpec] = (),
         executors: Sequence[ExecutorSpec] = (),
+        listeners: Sequence[Listener] = (),
     ) -> None:
+        self._listeners = listeners
         SINKS.add(*sinks)
         EXECUTORS.add(*executors)
         self.handler = handler
@@ -78,7 +82,9 @@ class DrakkarApp:
     def run(self) -> None:
         """Run until SIGTERM or SIGINT; ends the process with 1 after a failure and 2 for bad configuration."""
         try:
-            exit_code = StreamingRunner(self.handler, self.config, worker_id=self.worker_id).run()
+            exit_code = StreamingRunner(
+                self.handler, self.config, worker_id=self.worker_id, listeners=self._listeners
+            ).run()
         except ProblemsError as exc:
             print(exc, file=sys.stderr)
             exit_code = exc.exit_code

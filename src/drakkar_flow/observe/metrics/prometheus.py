@@ -23,7 +23,13 @@ from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.annotations import Annotated, AnnotationDropped
 from drakkar_flow.observe.events.executor import ChildEnded, ChildStarted, ExecutorBreakerChanged, HostShortage
 from drakkar_flow.observe.events.hooks import HookRan, HooksRan, Offloaded, PeriodicRan
-from drakkar_flow.observe.events.lifecycle import DrainFinished, LogLineLost, StateChanged
+from drakkar_flow.observe.events.lifecycle import (
+    DrainFinished,
+    ListenerFailed,
+    ListenerLagged,
+    LogLineLost,
+    StateChanged,
+)
 from drakkar_flow.observe.events.records import RecordsFailed, RecordsFinished
 from drakkar_flow.observe.events.sinks import (
     DeadLetterFailed,
@@ -163,6 +169,8 @@ class Metrics:
         bus.listen(RecordsFinished, self._on_finished)
         bus.listen(RecordsFailed, self._on_failed)
         bus.listen(Committed, self._on_committed)
+        bus.listen(ListenerFailed, lambda e: self._count("listener_errors", e.listener))
+        bus.listen(ListenerLagged, lambda e: self._count("listener_events_dropped", e.listener, by=e.dropped))
         bus.listen(LogLineLost, lambda _: self._count("log_lines_lost"))
         bus.listen(CommitFailed, lambda _: self._count("commit_failures"))
         bus.listen(TasksStarted, lambda e: self._count("executor_tasks", "started", *_of(e), by=e.count))
