@@ -101,7 +101,7 @@ class Calls:
         series.report(done)
         if not task.cancelled():
             task.result()
-        elif not self._bridge.closed:
+        elif not (series.answered or self._bridge.closed):
             done(series.subject, None, asyncio.CancelledError("it was cancelled"))
 
     def run(self, coroutine: Coroutine[Any, Any, None], done: Callable[[], None], about: object = None) -> None:
@@ -141,13 +141,15 @@ class Calls:
 class _Series(Generic[S]):
     """Calls in a row in one asyncio task, up to the first that waits."""
 
-    __slots__ = ("_answers", "subject", "waited")
+    __slots__ = ("_answers", "answered", "subject", "waited")
 
     subject: S
 
     def __init__(self) -> None:
         self.waited = False
         """Whether the call about `subject` did not end at once: it is the last one of the task then."""
+        self.answered = True
+        """Whether the call about `subject` has ended."""
         self._answers: list[tuple[S, Any, BaseException | None]] = []
 
     async def run(self, function: Callable[[Any], Any], waiting: deque[S], argument: Callable[[S], Any]) -> None:
@@ -155,6 +157,7 @@ class _Series(Generic[S]):
         assert task is not None
         while waiting:
             self.subject = subject = waiting.popleft()
+            self.answered = False
             value, error = None, None
             try:
                 value = await function(argument(subject))
@@ -163,6 +166,7 @@ class _Series(Generic[S]):
             except BaseException as exc:  # sys.exit() as well, which asyncio would let end the loop
                 error = exc
             self._answers.append((subject, value, error))
+            self.answered = True
             if self.waited or task.cancelling() or copy_context() != context:
                 return
 
