@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from drakkar_flow.config.sections.sinks import FilesystemSinkConfig
 from drakkar_flow.model.outcome import Delivery
-from drakkar_flow.model.payload import FilePayload
-from drakkar_flow.sinks.files import SPEC, FileSink
+from drakkar_flow.sinks.filesystem.payload import FilePayload
+from drakkar_flow.sinks.filesystem.settings import FilesystemSinkConfig
+from drakkar_flow.sinks.filesystem.sink import SPEC, FileSink
 from drakkar_flow.testing.conformance import Item, SinkBench, SinkFeatures, SinkSuite, deliver
 
 pytestmark = pytest.mark.anyio

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from drakkar_flow.config.sections.network_sinks import HttpSinkConfig
 from drakkar_flow.errors import (
     BatchFailed,
     RetryAfter,
@@ -23,8 +22,9 @@ from drakkar_flow.errors import (
     StartupError,
 )
 from drakkar_flow.model.outcome import Delivery
-from drakkar_flow.model.payload import HttpPayload
-from drakkar_flow.sinks.http import SPEC, HttpSink
+from drakkar_flow.sinks.http.payload import HttpPayload
+from drakkar_flow.sinks.http.settings import HttpSinkConfig
+from drakkar_flow.sinks.http.sink import SPEC, HttpSink
 from drakkar_flow.testing.conformance import Item, SinkBench, SinkFeatures, SinkSuite, deliver
 from support.proxy import TcpProxy
 from support.serving import serving

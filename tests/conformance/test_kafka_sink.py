@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from drakkar_flow.config.sections.sinks import KafkaSinkConfig
-from drakkar_flow.model.payload import KafkaPayload
-from drakkar_flow.sinks.kafka import SPEC, KafkaSink
+from drakkar_flow.sinks.kafka.payload import KafkaPayload
+from drakkar_flow.sinks.kafka.settings import KafkaSinkConfig
+from drakkar_flow.sinks.kafka.sink import SPEC, KafkaSink
 from drakkar_flow.testing.conformance import Item, SinkBench, SinkFeatures, SinkSuite
 from support.kafka_io import Kafka, MakeTopic, read_all
 

@@ -10,11 +10,11 @@ import pytest
 from pydantic import BaseModel
 from pymongo import MongoClient
 
-from drakkar_flow.config.sections.network_sinks import MongoSinkConfig, MongoStatement
 from drakkar_flow.errors import BatchFailed, SinkRejected, StartupError
-from drakkar_flow.model.mongo import MongoPayload
 from drakkar_flow.model.outcome import Delivery
-from drakkar_flow.sinks.mongo import SPEC, MongoSink
+from drakkar_flow.sinks.mongo.payload import MongoPayload
+from drakkar_flow.sinks.mongo.settings import MongoSinkConfig, MongoStatement
+from drakkar_flow.sinks.mongo.sink import SPEC, MongoSink
 from drakkar_flow.testing.conformance import Item, SinkBench, SinkSuite
 from support.names import unique
 

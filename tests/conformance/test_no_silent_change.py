@@ -15,11 +15,11 @@ from conformance.test_kafka_sink import KafkaBench
 from conformance.test_redis_sink import RedisBench
 from conformance.test_sqlite_sink import SqliteBench
 from drakkar_flow import FilePayload, KafkaPayload, RedisPayload, SqlitePayload
-from drakkar_flow.config.sections.sinks import FilesystemSinkConfig
 from drakkar_flow.errors import BatchFailed, SinkRejected
 from drakkar_flow.kinds.sink import Sink
 from drakkar_flow.model.outcome import Delivery
-from drakkar_flow.sinks.files import FileSink
+from drakkar_flow.sinks.filesystem.settings import FilesystemSinkConfig
+from drakkar_flow.sinks.filesystem.sink import FileSink
 from drakkar_flow.testing.conformance import SinkBench
 from support.kafka_io import Kafka, MakeTopic, read_all
 

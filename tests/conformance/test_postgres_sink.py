@@ -13,11 +13,11 @@ import asyncpg
 import pytest
 from pydantic import BaseModel
 
-from drakkar_flow.config.sections.network_sinks import PostgresSinkConfig
 from drakkar_flow.errors import BatchFailed, SinkError, SinkMisconfigured, SinkRejected, StartupError
 from drakkar_flow.model.outcome import Delivery
-from drakkar_flow.model.postgres import PostgresPayload
-from drakkar_flow.sinks.postgres import SPEC, PostgresSink
+from drakkar_flow.sinks.postgres.payload import PostgresPayload
+from drakkar_flow.sinks.postgres.settings import PostgresSinkConfig
+from drakkar_flow.sinks.postgres.sink import SPEC, PostgresSink
 from drakkar_flow.testing.conformance import Item, SinkBench, SinkFeatures, SinkSuite
 from support.names import unique
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from drakkar_flow.config.sections.sinks import SqliteSinkConfig
-from drakkar_flow.model.payload import SqlitePayload
-from drakkar_flow.sinks.sqlite import SPEC, SqliteSink
+from drakkar_flow.sinks.sqlite.payload import SqlitePayload
+from drakkar_flow.sinks.sqlite.settings import SqliteSinkConfig
+from drakkar_flow.sinks.sqlite.sink import SPEC, SqliteSink
 from drakkar_flow.testing.conformance import Item, SinkBench, SinkFeatures, SinkSuite, deliver
 
 pytestmark = pytest.mark.anyio

@@ -21,6 +21,7 @@ CSV_SINK = '''
     class CsvConfig(SinkConfig):
         """A file of comma-separated lines."""
 
+        synonyms = {"file": "path"}
         path: str
         """The file."""
         token: SecretStr = SecretStr("")
@@ -58,7 +59,7 @@ CSV_SINK = '''
 
 
     SPEC = SinkSpec(
-        "csv", CsvConfig, CsvSink, check_payload=line, synonyms={"file": "path"}, not_checked="rows of payloads"
+        "csv", CsvConfig, CsvSink, check_payload=line, not_checked="rows of payloads"
     )
 '''
 """The source of a plug-in with a sink."""

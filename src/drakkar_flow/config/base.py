@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationInfo, field_validator
 
@@ -42,6 +42,8 @@ class Section(BaseModel):
         hide_input_in_errors=True,  # it may be a secret
     )
 
+    synonyms: ClassVar[Mapping[str, str]] = {}
+    """Keys by the names that others give them; they are suggested where a key is unknown."""
     _open: bool = PrivateAttr(default=False)
 
     def opened(self) -> Self:

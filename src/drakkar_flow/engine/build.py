@@ -14,7 +14,6 @@ from drakkar_flow.config.loops import same_topic_notices, sink_loop
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.sections.delivery import SinkConfig
 from drakkar_flow.config.sections.kafka import KafkaConfig, KafkaSecurityConfig, client_properties, security_properties
-from drakkar_flow.config.sections.sinks import KafkaSinkConfig
 from drakkar_flow.engine.executors import intake_of, make_executors, program_configs
 from drakkar_flow.errors import ConfigError, Problem
 from drakkar_flow.graph.flow import StreamFlow
@@ -30,6 +29,7 @@ from drakkar_flow.runtime.group.assignments import AssignmentHooks
 from drakkar_flow.runtime.group.reader import GroupReader, GroupSettings
 from drakkar_flow.runtime.parts import Parts, SinkPart
 from drakkar_flow.sinks.dlq import DeadLetterQueue
+from drakkar_flow.sinks.kafka.settings import KafkaSinkConfig
 from drakkar_flow.sinks.registry import SPECS
 
 __all__ = ["build_parts", "consumer_properties", "dead_letter_client", "resolve_sinks", "settle_topics", "with_brokers"]

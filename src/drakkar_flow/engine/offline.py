@@ -29,7 +29,7 @@ from drakkar_flow.graph.signatures import doubtful_hooks, function_problems
 from drakkar_flow.kinds.registry import EXECUTORS
 from drakkar_flow.librdkafka import UNSERVED
 from drakkar_flow.runtime.parts import SinkPart
-from drakkar_flow.sinks.kafka_client import producer_config
+from drakkar_flow.sinks.kafka.client import producer_config
 from drakkar_flow.sinks.registry import OWN
 
 __all__ = ["Finding", "configuration_findings", "flow_findings", "source_problems"]

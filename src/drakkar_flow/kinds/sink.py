@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pydantic import BaseModel
@@ -82,8 +82,6 @@ class SinkSpec:
     """The module that the sink imports when it connects; `lint` reports where it is not installed."""
     not_checked: str = ""
     """What `check` can't know before a run, e.g. tables that only payloads name."""
-    synonyms: Mapping[str, str] = field(default_factory=dict)
-    """Keys by the names that others give them: they are suggested when a key is unknown."""
     api: int = 1
     """The version of the plug-in interface that the spec was written for."""
 

@@ -15,7 +15,7 @@ def refusal_of(spec: SinkSpec, payload: Any, settings: Mapping[str, Any]) -> Sin
     """Why a sink would refuse a payload by itself; None where it would not. Named statements are not looked up.
 
     >>> from drakkar_flow import KafkaPayload
-    >>> from drakkar_flow.sinks.kafka import SPEC
+    >>> from drakkar_flow.sinks.kafka.sink import SPEC
     >>> refusal_of(SPEC, KafkaPayload(data={"price": float("nan")}), {})
     SinkRejected("the payload can't be encoded: ValueError: nan has no JSON form; send None or text")
 

@@ -7,11 +7,17 @@ from typing import Final
 
 from drakkar_flow.kinds.registry import SINKS
 from drakkar_flow.kinds.sink import SinkSpec
-from drakkar_flow.sinks import files, http, kafka, mongo, postgres, redis, sqlite
+from drakkar_flow.sinks.filesystem import sink as filesystem
+from drakkar_flow.sinks.http import sink as http
+from drakkar_flow.sinks.kafka import sink as kafka
+from drakkar_flow.sinks.mongo import sink as mongo
+from drakkar_flow.sinks.postgres import sink as postgres
+from drakkar_flow.sinks.redis import sink as redis
+from drakkar_flow.sinks.sqlite import sink as sqlite
 
 __all__ = ["OWN", "SPECS"]
 
-_OWN = (kafka.SPEC, postgres.SPEC, mongo.SPEC, http.SPEC, redis.SPEC, files.SPEC, sqlite.SPEC)
+_OWN = (kafka.SPEC, postgres.SPEC, mongo.SPEC, http.SPEC, redis.SPEC, filesystem.SPEC, sqlite.SPEC)
 OWN: Final[Mapping[str, SinkSpec]] = {spec.kind: spec for spec in _OWN}
 """The specs of the library's own kinds by their kind, the name under `sinks` in the configuration."""
 

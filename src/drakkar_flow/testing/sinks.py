@@ -12,8 +12,8 @@ from drakkar_flow.errors import BatchFailed
 from drakkar_flow.model.outcome import Delivery, Failure
 from drakkar_flow.runtime.parts import SinkPart
 from drakkar_flow.sinks.checks import refusal_of
+from drakkar_flow.sinks.dead_letter_messages import dead_letter_messages
 from drakkar_flow.sinks.dlq import as_written
-from drakkar_flow.sinks.letters import dead_letter_messages
 from drakkar_flow.sinks.registry import SPECS
 from drakkar_flow.testing.gate import Gate
 

@@ -30,6 +30,7 @@ __all__ = ["SPEC", "CsvConfig", "CsvRow", "CsvSink"]
 class CsvConfig(SinkConfig):
     """A CSV file."""
 
+    synonyms = {"file": "path", "fields": "columns"}
     path: str
     """The file; rows are appended."""
     columns: list[str]
@@ -146,6 +147,5 @@ SPEC = SinkSpec(
     payload_type=CsvRow,
     wrap=_row,
     check_payload=line_of,
-    synonyms={"file": "path", "fields": "columns"},
 )
 """The kind `csv`."""

@@ -35,24 +35,6 @@ _BOUNDS: Final = {
 }
 
 
-_SYNONYMS: Final = {
-    "executor": {
-        **dict.fromkeys(("binary", "command", "cmd", "program", "executable"), "binary_path"),
-        **dict.fromkeys(("timeout", "timeout_s", "timeout_seconds"), "task_timeout_seconds"),
-        **dict.fromkeys(("concurrency", "parallelism", "processes", "workers"), "max_executors"),
-        "working_directory": "cwd",
-        "environment": "env",
-    },
-    "postgres": dict.fromkeys(("url", "uri", "connection_string", "conninfo"), "dsn"),
-    "mongo": dict.fromkeys(("url", "dsn", "connection_string"), "uri") | {"db": "database"},
-    "redis": dict.fromkeys(("uri", "dsn"), "url") | {"prefix": "key_prefix"},
-    "http": dict.fromkeys(("uri", "endpoint"), "url") | {"timeout": "timeout_seconds"},
-    "filesystem": dict.fromkeys(("path", "dir", "directory", "folder"), "base_path"),
-    "sqlite": dict.fromkeys(("file", "database", "dsn", "base_path"), "path"),
-}
-"""What others call a key, by the section, or the kind of sink, that knows it by another name."""
-
-
 def validation_problem(error: ErrorDetails, layer: Layer, root: Type = ROOT) -> Problem:
     """What pydantic found, for the person who wrote the configuration."""
     path = tuple(error["loc"])
@@ -62,7 +44,7 @@ def validation_problem(error: ErrorDetails, layer: Layer, root: Type = ROOT) -> 
         return unknown_key_problem(path, layer, root)
     if error["type"] == "missing":
         return Problem(layer.where(path), "is missing", "it has no default")
-    if path[-1] == "mode" and (broken := EXECUTORS.broken().get(str(error["input"]))):
+    if path[-1:] == ("mode",) and (broken := EXECUTORS.broken().get(str(error["input"]))):
         return Problem(layer.where(path), f"{broken.where}: {broken.what}", broken.remedy)
     what, remedy = _what(error, path, root)
     return Problem(layer.where(path), what, remedy)
@@ -135,9 +117,7 @@ def _remedy_for_unknown(path: Path, root: Type) -> str:
     key = str(last)
     known = fields_at(tuple(parent), root)
     near = similar(key.lower().replace("-", "_"), known)
-    section = parent[1] if len(parent) == 3 and parent[0] == "sinks" else parent[-1] if len(parent) == 1 else ""
-    plug_in = SINKS.usable().get(str(section))
-    if synonym := (_SYNONYMS.get(str(section), {}) if plug_in is None else plug_in.synonyms).get(key.lower()):
+    if synonym := getattr(type_at(tuple(parent), root), "synonyms", {}).get(key.lower()):
         return f"did you mean {synonym!r}?"
     kafka = here_called(path)
     elsewhere = "" if path[0] == "app" else " or ".join(places_of(key)[:4])

@@ -22,6 +22,14 @@ __all__ = ["ExecutorConfig", "ProgramConfig", "executor_section"]
 class ProgramConfig(Section):
     """How one executor runs programs. Nothing is taken from the section `executor`."""
 
+    synonyms = {
+        **dict.fromkeys(("binary", "command", "cmd", "program", "executable"), "binary_path"),
+        **dict.fromkeys(("timeout", "timeout_s", "timeout_seconds"), "task_timeout_seconds"),
+        **dict.fromkeys(("concurrency", "parallelism", "processes", "workers"), "max_executors"),
+        "working_directory": "cwd",
+        "environment": "env",
+    }
+
     binary_path: str | None = Field(default=None, min_length=1)
     """The program to run; a task may name another."""
     mode: Literal["oneshot", "persistent"] = "oneshot"

@@ -12,66 +12,16 @@ from drakkar_flow.config.extended import section_with
 from drakkar_flow.config.sections.client_properties import ProducerConfig
 from drakkar_flow.config.sections.delivery import CircuitBreakerConfig, SinkConfig
 from drakkar_flow.config.sections.kafka import BrokerList, KafkaSecurityConfig, check_tokens
-from drakkar_flow.config.sections.network_sinks import (
-    HttpSinkConfig,
-    MongoSinkConfig,
-    PostgresSinkConfig,
-    RedisSinkConfig,
-)
 from drakkar_flow.kinds.registry import SINKS
+from drakkar_flow.sinks.filesystem.settings import FilesystemSinkConfig
+from drakkar_flow.sinks.http.settings import HttpSinkConfig
+from drakkar_flow.sinks.kafka.settings import KafkaSinkConfig
+from drakkar_flow.sinks.mongo.settings import MongoSinkConfig
+from drakkar_flow.sinks.postgres.settings import PostgresSinkConfig
+from drakkar_flow.sinks.redis.settings import RedisSinkConfig
+from drakkar_flow.sinks.sqlite.settings import SqliteSinkConfig
 
-__all__ = [
-    "DlqConfig",
-    "FilesystemSinkConfig",
-    "KafkaSinkConfig",
-    "SinksConfig",
-    "SqliteSinkConfig",
-    "sinks_section",
-]
-
-
-class KafkaSinkConfig(SinkConfig):
-    """A topic that results go to; every message is acknowledged by the broker."""
-
-    topic: str = Field(min_length=1)
-    """The topic."""
-    brokers: BrokerList = ""
-    """Bootstrap servers; empty takes kafka.brokers, with kafka.security and kafka.client_config."""
-    security: KafkaSecurityConfig | None = None
-    """Encryption and login; null takes kafka.security when the brokers are kafka.brokers, else none."""
-    client_config: ProducerConfig = {}
-    """Further librdkafka producer properties."""
-    linger_ms: float = Field(default=2.0, ge=0)
-    """Milliseconds librdkafka waits to fill a batch."""
-    allow_source_topic: bool = False
-    """Whether the topic may be one that the flow reads. Without it a start is refused: records would come round for
-    ever. Set it where the flow ends the round itself, say by a count of attempts."""
-
-    @model_validator(mode="after")
-    def _has_tokens(self) -> Self:
-        if self.brokers and self.security is not None:
-            check_tokens(self.security, self.client_config)
-        return self
-
-
-class FilesystemSinkConfig(SinkConfig):
-    """A directory of JSON-lines files."""
-
-    base_path: str = Field(min_length=1)
-    """The directory all paths stay inside."""
-    fsync: Literal["never", "batch"] = "batch"
-    """When written lines are forced to disk: `batch` before they are acknowledged, `never` leaves it to the system."""
-
-
-class SqliteSinkConfig(SinkConfig):
-    """An SQLite database; tables are made from the first row when they don't exist."""
-
-    path: str = Field(min_length=1)
-    """The database file."""
-    create_tables: bool = True
-    """Whether a missing table is made from its first row."""
-    synchronous: Literal["NORMAL", "FULL"] = "FULL"
-    """SQLite's synchronous level: FULL survives a power cut, NORMAL a crash of the process."""
+__all__ = ["DlqConfig", "KafkaSinkConfig", "SinksConfig", "sinks_section"]
 
 
 class SinksConfig(Section):
