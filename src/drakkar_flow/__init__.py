@@ -1,6 +1,7 @@
 """Kafka messages in, external programs at work, results to sinks, offsets committed when all of it is safe.
 
-The public names; they are loaded when first used, so that importing the package stays light.
+The public names; they are loaded when first used, so that importing the package stays light. `CacheLike` and
+`CacheScope` can be imported too, for handlers of py-drakkar: there is no cache in this version.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
     from drakkar_flow.graph.periodic import periodic
     from drakkar_flow.graph.protocol import DrakkarHandler
     from drakkar_flow.model.assignment import AssignedPartition
-    from drakkar_flow.model.cache import CacheLike, CacheScope
+    from drakkar_flow.model.cache import CacheLike as CacheLike
+    from drakkar_flow.model.cache import CacheScope as CacheScope
     from drakkar_flow.model.group import MessageGroup
     from drakkar_flow.model.ids import format_rfc3339_micro, make_request_id, make_stable_task_id, make_task_id
     from drakkar_flow.model.payload import (
@@ -139,8 +141,6 @@ _HOMES = {
 __all__ = [
     "AssignedPartition",
     "BaseDrakkarHandler",
-    "CacheLike",
-    "CacheScope",
     "CollectResult",
     "CustomExecutor",
     "CustomPayload",

@@ -13,8 +13,6 @@ import drakkar_flow
 PUBLIC = [
     "AssignedPartition",
     "BaseDrakkarHandler",
-    "CacheLike",
-    "CacheScope",
     "CollectResult",
     "CustomExecutor",
     "CustomPayload",

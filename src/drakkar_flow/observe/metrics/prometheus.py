@@ -169,8 +169,6 @@ class Metrics:
         bus.listen(RecordsFinished, self._on_finished)
         bus.listen(RecordsFailed, self._on_failed)
         bus.listen(Committed, self._on_committed)
-        bus.listen(ListenerFailed, lambda e: self._count("listener_errors", e.listener))
-        bus.listen(ListenerLagged, lambda e: self._count("listener_events_dropped", e.listener, by=e.dropped))
         bus.listen(LogLineLost, lambda _: self._count("log_lines_lost"))
         bus.listen(CommitFailed, lambda _: self._count("commit_failures"))
         bus.listen(TasksStarted, lambda e: self._count("executor_tasks", "started", *_of(e), by=e.count))
@@ -285,6 +283,8 @@ class Metrics:
         self._histograms["executor_queue_wait_seconds"].observe_all(event.queue_waits_s, of)
 
     def _listen_to_troubles(self, bus: Bus) -> None:
+        bus.listen(ListenerFailed, lambda e: self._count("listener_errors", e.listener))
+        bus.listen(ListenerLagged, lambda e: self._count("listener_events_dropped", e.listener, by=e.dropped))
         bus.listen(ExecutorBreakerChanged, self._on_breaker)
         bus.listen(HostShortage, self._on_host_shortage)
 
