@@ -20,7 +20,6 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
-import structlog
 from bytewax.dataflow import Dataflow
 
 from drakkar_flow._version import __version__
@@ -53,6 +52,7 @@ from drakkar_flow.observe.log import LoggingHandle, LogListener, configure_loggi
 from drakkar_flow.observe.metrics import Metrics
 from drakkar_flow.observe.progress import Progress, summary
 from drakkar_flow.observe.statistics import Statistics
+from drakkar_flow.observe.structured import structlog
 from drakkar_flow.observe.vitals import LogLineLost
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.failures import describe, root_cause

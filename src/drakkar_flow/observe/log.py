@@ -13,11 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
-
-import structlog
-from structlog.stdlib import ProcessorFormatter
-from structlog.typing import EventDict, Processor, WrappedLogger
+from typing import TYPE_CHECKING, Any, Literal
 
 from drakkar_flow.errors import Problem, StartupError
 from drakkar_flow.kernel.redaction import mask
@@ -28,8 +24,12 @@ from drakkar_flow.observe.events import Event
 from drakkar_flow.observe.limit import RepeatLimit
 from drakkar_flow.observe.lines import LINES, Line
 from drakkar_flow.observe.output import FileTarget, LogOutput, StreamTarget
+from drakkar_flow.observe.structured import structlog
 from drakkar_flow.observe.values import plain_line
 from drakkar_flow.observe.vitals import LoopAnswered
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
 __all__ = ["LogListener", "LoggingHandle", "configure_logging"]
 
@@ -119,11 +119,11 @@ def configure_logging(
     handler = LogOutput(_target(output, {"worker_id": worker_id, "cluster_name": cluster_name}), on_lost)
     foreign: list[Processor] = [*shared, structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder()]
     rendering = _rendering(_wanted(format, output), fields, who, redact)
-    handler.setFormatter(ProcessorFormatter(foreign_pre_chain=foreign, processors=rendering))
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=foreign, processors=rendering))
     thresholds = _thresholds(level, levels or {})
     handle = LoggingHandle(handler, thresholds)
     structlog.configure(
-        processors=[*shared, ProcessorFormatter.wrap_for_formatter],
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.make_filtering_bound_logger(min(thresholds.values())),
         context_class=dict,
@@ -225,7 +225,7 @@ def _wanted(format_: str, output: str) -> str:
 
 def _rendering(format_: str, fields: str, who: Mapping[str, str], redact: Callable[[str], str]) -> list[Processor]:
     plain: list[Processor] = [
-        ProcessorFormatter.remove_processors_meta,
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         *([_name_error] if fields == "ecs" and format_ == "json" else []),
         structlog.processors.format_exc_info,
         _cut_stack,

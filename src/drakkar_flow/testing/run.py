@@ -13,7 +13,6 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import structlog
 from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
 
@@ -29,6 +28,7 @@ from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import Event, HookRan, RecordsFinished
+from drakkar_flow.observe.structured import structlog
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
 from drakkar_flow.runtime.parts import Parts
