@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from drakkar_flow.config.delivery import CircuitBreakerConfig
+from drakkar_flow.config.sections.delivery import CircuitBreakerConfig
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.outcome import Delivery, Failure
 from drakkar_flow.model.record import Record

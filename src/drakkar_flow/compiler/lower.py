@@ -20,7 +20,7 @@ from bytewax import operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.operators import KeyedStream
 
-from drakkar_flow.config.executor import ProgramConfig
+from drakkar_flow.config.sections.executor import ProgramConfig
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import (
     Arrange,

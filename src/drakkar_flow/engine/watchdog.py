@@ -11,7 +11,7 @@ from typing import Any
 
 from drakkar_flow.kernel.stalls import StallDetector
 from drakkar_flow.model.record import Lane
-from drakkar_flow.observe.vitals import Idled, LoopAnswered, Stalled, StallEnded
+from drakkar_flow.observe.events.stalls import Idled, LoopAnswered, Stalled, StallEnded
 from drakkar_flow.runtime.parts import Parts
 from drakkar_flow.runtime.steps.waits import Wait, waits_of
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from drakkar_flow.config.delivery import SinkConfig
-from drakkar_flow.config.executor import ProgramConfig
 from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.config.sections.delivery import SinkConfig
+from drakkar_flow.config.sections.executor import ProgramConfig
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.observe.bus import Bus
@@ -16,7 +16,8 @@ from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.commit import Track
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.flight import Flight
-from drakkar_flow.runtime.source import ExecutorIntake, Reader
+from drakkar_flow.runtime.reader import Reader
+from drakkar_flow.runtime.source import ExecutorIntake
 from drakkar_flow.runtime.steps.chain import Chain
 from drakkar_flow.runtime.steps.deadletter import DeadLetterWriter
 from drakkar_flow.runtime.steps.pending import PendingTasks

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol
 from zlib import crc32
 
 from bytewax.inputs import DynamicSource, StatelessSourcePartition
@@ -17,72 +15,15 @@ from drakkar_flow.runtime.chunk import Chunk, Keyed
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.intake import Intake
-from drakkar_flow.runtime.tracker import Watermark
+from drakkar_flow.runtime.reader import Reader
 
-__all__ = ["ExecutorIntake", "Reader", "ReaderStatistics", "SlotSource", "lane_key"]
+__all__ = ["ExecutorIntake", "SlotSource", "lane_key"]
 
 _CHUNK = 1000  # records: large enough to make a step's fixed cost vanish, small enough to stay responsive
 _FIRST_CHUNK = 100  # doubles from chunk to chunk: what becomes of a record, and how large, is not known yet
 _NOW = datetime(1970, 1, 1, tzinfo=UTC)  # a time that has passed: Bytewax calls again at once, where None makes it wait
 _PAUSE_S = 0.02  # the longest sleep: what depends on time alone (a stop, the pace of the intake) is seen this late
 _SHARED_PAUSE_S = 0.001  # likewise with several engine threads: what they exchange rings no bell
-
-
-class ReaderStatistics(NamedTuple):
-    """What a reader holds, by assigned lane.
-
-    `queued` are records read ahead and `oldest` when the oldest of them was read, in monotonic
-    seconds; `lag` counts the records between what the group has finished and the end. `uncommitted`
-    offsets of all lanes are finished, but no broker has accepted their commit. `spans` counts the
-    stretches of finished records behind an unfinished one.
-    """
-
-    queued: dict[Lane, int]
-    lag: dict[Lane, int]
-    oldest: Mapping[Lane, float] = {}
-    uncommitted: int = 0
-    spans: Mapping[Lane, int] = {}
-
-
-class Reader(Protocol):
-    """Reads records ahead and commits what is finished; owns its connection and its thread."""
-
-    def start(self) -> None:
-        """Begin to read. Returns at once."""
-        ...
-
-    def pop(self, limit: int, slot: int, slots: int) -> list[list[Record]]:
-        """Give at most `limit` records, one list per partition, and count them into the flight.
-
-        Never blocks. Slot `slot` of `slots` gets a fixed share of the partitions.
-        """
-        ...
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether there will never be another record."""
-        ...
-
-    @property
-    def uncommitted(self) -> int:
-        """How many finished records can't be committed: they still count against the flight's bound."""
-        ...
-
-    def commit(self, watermarks: list[Watermark]) -> None:
-        """Note that everything before each watermark is finished; the commit follows soon."""
-        ...
-
-    def scattered(self, spans: Mapping[tuple[Lane, int], int]) -> None:
-        """Note in how many spans assignments have finished records beyond their watermark now."""
-        ...
-
-    def close(self) -> None:
-        """Commit what was noted, synchronously, leave the group and end the thread."""
-        ...
-
-    def statistics(self) -> ReaderStatistics:
-        """What the reader holds now."""
-        ...
 
 
 class ExecutorIntake:

@@ -16,9 +16,9 @@ from typing import Any, Self, TypeVar
 from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
 
-from drakkar_flow.config.app import settle_app
-from drakkar_flow.config.delivery import RetryConfig
+from drakkar_flow.config.loading.app import resolve_app
 from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.config.sections.delivery import RetryConfig
 from drakkar_flow.engine.executors import program_configs
 from drakkar_flow.engine.life import FlowLife
 from drakkar_flow.engine.terse import app_options, stream_of
@@ -27,8 +27,10 @@ from drakkar_flow.graph.nodes import Execute
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import Event, HookRan, RecordsFinished
-from drakkar_flow.observe.structured import structlog
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.hooks import HookRan
+from drakkar_flow.observe.events.records import RecordsFinished
+from drakkar_flow.observe.log.structured import structlog
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
 from drakkar_flow.runtime.parts import Parts
@@ -108,7 +110,7 @@ class FlowRun:
         self._given_executor = executor
         self._real_programs = real_programs
         self._open_end = open_end
-        settled = settle_app(config or DrakkarConfig(), app_options(self.flow).get("app_model"))
+        settled = resolve_app(config or DrakkarConfig(), app_options(self.flow).get("app_model"))
         self._configure(settled, log or MemoryLog(partitions=partitions))
         self.reader.put(values)
         self._changed = threading.Condition()

@@ -12,7 +12,7 @@ import pytest
 from drakkar_flow import ErrorAction, ExecutorTask, Handler, StreamFlow, Window
 from drakkar_flow.errors import RetryAfter, SinkError
 from drakkar_flow.kernel.backoff import Backoff
-from drakkar_flow.observe.events import DeliveryRetried
+from drakkar_flow.observe.events.sinks import DeliveryRetried
 from drakkar_flow.testing import FlowHarness, MemorySink, failed, run_flow
 
 WORKERS = pytest.mark.parametrize("workers", [1, 2], ids=["one-worker", "two-workers"])

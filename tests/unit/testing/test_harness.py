@@ -19,7 +19,7 @@ from drakkar_flow import (
 )
 from drakkar_flow.errors import ConfigError, SinkError
 from drakkar_flow.model.outcome import AckStatus
-from drakkar_flow.observe.events import RecordsFinished
+from drakkar_flow.observe.events.records import RecordsFinished
 from drakkar_flow.testing import CRASH, FlowHarness, MemorySink, failed, run_flow, succeeded
 
 

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from drakkar_flow.model.outcome import AckStatus, FailureKind
 from drakkar_flow.model.record import Lane, Record
 from drakkar_flow.model.task import ExecutorTask
-from drakkar_flow.observe.about import About
-from drakkar_flow.observe.events import DuplicateTasks, HookRan
+from drakkar_flow.observe.events.context import EventContext
+from drakkar_flow.observe.events.hooks import HookRan
+from drakkar_flow.observe.events.tasks import DuplicateTasks
 from drakkar_flow.runtime.failures import describe, failure_of, located
 from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.step import AsyncStep
@@ -170,7 +171,7 @@ class ArrangeStep(AsyncStep[Record, WindowRun | TaskRun]):
     def _arranged(self, window: _Window, tasks: Any, error: BaseException | None) -> None:
         took_s = time.monotonic() - window.started
         if (error := self._error_of(tasks, error)) is not None:
-            self._bus.emit(HookRan("arrange", took_s, describe(error), error, About.of(window.records)))
+            self._bus.emit(HookRan("arrange", took_s, describe(error), error, EventContext.of(window.records)))
             self._try_alone(window, error)
             return
         self._bus.emit(HookRan("arrange", took_s))

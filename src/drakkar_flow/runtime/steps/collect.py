@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from drakkar_flow.kernel.causes import cause_key
@@ -14,8 +16,9 @@ from drakkar_flow.model.outcome import AckStatus, Blame, Delivery, Failure, Fail
 from drakkar_flow.model.payload import payloads_of
 from drakkar_flow.model.record import Record
 from drakkar_flow.model.task import ExecutorResult
-from drakkar_flow.observe.about import About
-from drakkar_flow.observe.events import HookRan, HooksRan, WindowFinished
+from drakkar_flow.observe.events.context import EventContext
+from drakkar_flow.observe.events.hooks import HookRan, HooksRan
+from drakkar_flow.observe.events.tasks import WindowFinished
 from drakkar_flow.runtime.failures import describe, failure_of, located
 from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.step import AsyncStep
@@ -65,25 +68,34 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
         self._charge = context.charge()
         self._hooks = hooks
         self._last_hook = hooks.last
+        self._calls_together = inspect.iscoroutinefunction(hooks.on_task)
         self._turns = Turns[TaskRun]()
         self._serving = False
 
     def accept(self, items: list[WindowRun | TaskRun]) -> None:
         """Take in windows and ended tasks."""
         started = time.monotonic()
+        hook, together = self._hooks.on_task, self._calls_together
         called = 0
+        series: list[TaskRun] = []
         for item in items:
             if type(item) is WindowRun:
                 for group in item.empty_groups():
                     self._group_finished(item, group)
                 continue
             run: TaskRun = item  # type: ignore[assignment] # all else is one
-            called += run.ending is Ending.SUCCEEDED
-            if not run.keys or self._turns.take(run.keys):
-                self._task_ended(run)
-            else:
+            succeeded = run.ending is Ending.SUCCEEDED
+            called += succeeded
+            if run.keys and not self._turns.take(run.keys):
                 self._turns.enter(run, run.keys)
-        if called and self._hooks.on_task is not None:
+            elif succeeded and together:
+                series.append(run)
+            else:
+                self._task_ended(run)
+        if series and hook is not None:
+            self.open += len(series)
+            self._calls.call_each(hook, series, _result_of, self._task_answered)
+        if called and hook is not None:
             self._bus.emit(HooksRan("on_task_complete", called, time.monotonic() - started))
 
     # --- a task ---------------------------------------------------------------------------------
@@ -248,7 +260,7 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
                 error = _error_of(hook, value, None)
         if error is not None:
             error = located(hook, self._hooks.function(hook), error)
-            about = About.of((group.record for group in groups), (task_id,))
+            about = EventContext.of((group.record for group in groups), (task_id,))
             self._bus.emit(HookRan(hook, took_s, describe(error), error, about))
             holds = [group.hold() for group in groups]
             failure = failure_of(FailureKind.HOOK, f"{self.step_id}.{hook}", error, holds, task_id)
@@ -289,6 +301,7 @@ def _error_of(hook: str, value: Any, error: BaseException | None) -> BaseExcepti
     return error
 
 
+_result_of = attrgetter("result")
 _window_error = partial(_error_of, "on_window_complete")
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from drakkar_flow.errors import BatchFailed
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.outcome import AckStatus, Failure
-from drakkar_flow.observe.events import DeadLetterFailed, DeadLettersWritten
+from drakkar_flow.observe.events.sinks import DeadLetterFailed, DeadLettersWritten
 from drakkar_flow.runtime.failures import about, by_lane, describe
 from drakkar_flow.runtime.steps.brake import FailureBrake
 from drakkar_flow.runtime.steps.context import StepContext

@@ -18,14 +18,9 @@ from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.retry import RetryBound
 from drakkar_flow.model.outcome import AckStatus, Delivery, FailureKind
 from drakkar_flow.model.payload import DeliveryAction, DeliveryError
-from drakkar_flow.observe.about import NOTHING
-from drakkar_flow.observe.events import (
-    DeliveriesFailed,
-    DeliveriesSkipped,
-    DeliveriesWritten,
-    DeliveryRetried,
-    HookRan,
-)
+from drakkar_flow.observe.events.context import NO_CONTEXT
+from drakkar_flow.observe.events.hooks import HookRan
+from drakkar_flow.observe.events.sinks import DeliveriesFailed, DeliveriesSkipped, DeliveriesWritten, DeliveryRetried
 from drakkar_flow.runtime.failures import about, describe, failure_of, is_cancelled
 from drakkar_flow.runtime.steps.circuit import Circuit
 from drakkar_flow.runtime.steps.context import StepContext
@@ -341,6 +336,6 @@ class DeliverStep(AsyncStep[Delivery, Any]):
                 raise
             problem = exc
         text = f"on_delivery_error: {describe(problem)}" if problem else ""
-        concerned = about(batch) if problem else NOTHING
+        concerned = about(batch) if problem else NO_CONTEXT
         self._bus.emit(HookRan("on_delivery_error", time.monotonic() - started, text, problem, concerned))
         return action

@@ -16,9 +16,15 @@ from drakkar_flow.executor.precomputed import precomputed
 from drakkar_flow.kernel.retry import RetryPolicy
 from drakkar_flow.kernel.sizes import LARGE
 from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorResult, ExecutorTask
-from drakkar_flow.observe.about import NOTHING
-from drakkar_flow.observe.attempts import RetriesExhausted, TaskFailed, TaskRetried
-from drakkar_flow.observe.events import DuplicateTasks, HookRan, TasksPrecomputed
+from drakkar_flow.observe.events.context import NO_CONTEXT
+from drakkar_flow.observe.events.hooks import HookRan
+from drakkar_flow.observe.events.tasks import (
+    DuplicateTasks,
+    RetriesExhausted,
+    TaskFailed,
+    TaskRetried,
+    TasksPrecomputed,
+)
 from drakkar_flow.runtime.failures import describe, located
 from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.line import KeysOf, Line
@@ -277,7 +283,7 @@ class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
         if raised is not None:
             raised = located("on_error", self._settings.on_error, raised)
         action, problem = _action_of(run, answer, raised)
-        about = run.about if problem else NOTHING
+        about = run.about if problem else NO_CONTEXT
         run.decided_by = "on_error failed" if problem else ""
         self._bus.emit(HookRan("on_error", time.monotonic() - started, problem, raised, about))
         self._apply(run, error, action)

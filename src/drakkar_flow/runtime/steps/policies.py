@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from drakkar_flow.model.outcome import Failure, FailureKind
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.causes import cause_of_task
-from drakkar_flow.observe.events import RecordsFailed
+from drakkar_flow.observe.events.records import RecordsFailed
+from drakkar_flow.observe.events.task_causes import cause_of_task
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.failures import about
 from drakkar_flow.runtime.steps.context import StepContext

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
 from drakkar_flow.model.outcome import Ack, AckStatus, Delivery, Failure, Hold
-from drakkar_flow.observe.events import DeliveriesSuppressed
+from drakkar_flow.observe.events.sinks import DeliveriesSuppressed
 from drakkar_flow.runtime.calls import Calls
 from drakkar_flow.runtime.failures import about, by_lane
 from drakkar_flow.runtime.steps.context import StepContext

@@ -16,9 +16,9 @@ from drakkar_flow.errors import DecodeError
 from drakkar_flow.kernel.ordering import Keys, Turns
 from drakkar_flow.model.outcome import Ack, AckStatus, FailureKind
 from drakkar_flow.model.record import Record
-from drakkar_flow.observe.about import About
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import RecordsFailed
+from drakkar_flow.observe.events.context import EventContext
+from drakkar_flow.observe.events.records import RecordsFailed
 from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.credit import split
 from drakkar_flow.runtime.failures import describe, failure_of
@@ -66,7 +66,7 @@ def passing_step(decode: ChunkStep, labels: Labels, bus: Bus) -> ChunkStep:
             record.payload = None
             record.parse_error = failure.error
             what = (failure.kind, failure.stage, record.lane, 1, failure.error)
-            bus.emit(RecordsFailed(*what, labels.of(record), "pass", About.of((record,))))
+            bus.emit(RecordsFailed(*what, labels.of(record), "pass", EventContext.of((record,))))
         del chunk.failures[others:]
         chunk.items = records
         return chunk

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from drakkar_flow.config.delivery import CircuitBreakerConfig, RetryConfig
+from drakkar_flow.config.sections.delivery import CircuitBreakerConfig, RetryConfig
 from drakkar_flow.errors import SinkError
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.retry import RetryPolicy

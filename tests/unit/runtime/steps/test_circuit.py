@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from drakkar_flow import DeliveryAction
-from drakkar_flow.config.delivery import CircuitBreakerConfig
+from drakkar_flow.config.sections.delivery import CircuitBreakerConfig
 from drakkar_flow.errors import SinkError, SinkRejected
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.outcome import Ack, AckStatus, Delivery, Failure
 from drakkar_flow.model.record import Record
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import SinkCircuitChanged
+from drakkar_flow.observe.events.sinks import SinkCircuitChanged
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.steps.circuit import Circuit
 from drakkar_flow.runtime.steps.deliver import DeliverSettings, DeliverStep

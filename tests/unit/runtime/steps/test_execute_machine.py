@@ -13,8 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from drakkar_flow.executor.base import Done, ExecutorStatistics, Running
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.retry import RetryPolicy
+from drakkar_flow.model.precomputed import PrecomputedResult
 from drakkar_flow.model.record import Record
-from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorResult, ExecutorTask, PrecomputedResult
+from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorResult, ExecutorTask
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.steps.execute import ExecuteSettings, ExecuteStep
 from drakkar_flow.runtime.steps.line import keys_of
