@@ -1,6 +1,6 @@
 """Imports without the cycle collector.
 
-The collector walks over the growing heap of modules again and again though modules stay; that was a seventh of a start.
+The collector walks over the growing heap of modules again and again though modules stay; that took a seventh of the imports.
 """
 
 from __future__ import annotations

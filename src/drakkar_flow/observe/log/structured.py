@@ -1,6 +1,6 @@
 """structlog, imported without rich and pygments.
 
-Wherever rich is installed structlog imports it, a sixth of a start, to draw tracebacks on a developer's console. Our
+Wherever rich is installed structlog imports it, a tenth of a start's imports, to draw tracebacks on a developer's console. Our
 log lines never use that; a program that does gets rich when the first traceback is drawn.
 """
 
