@@ -1,7 +1,7 @@
 """structlog, imported without rich and pygments.
 
-Wherever rich is installed structlog imports it, a tenth of a start's imports, to draw tracebacks on a developer's console. Our
-log lines never use that; a program that does gets rich when the first traceback is drawn.
+Wherever rich is installed structlog imports it, a tenth of the imports' CPU, to draw tracebacks on a developer's
+console. Our log lines never use that; a program that does gets rich when the first traceback is drawn.
 """
 
 from __future__ import annotations
