@@ -10,7 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel
@@ -124,7 +124,7 @@ class Registry(Generic[S]):
 
     def _candidates(self) -> dict[str, list[_Found]]:
         found: defaultdict[str, list[_Found]] = defaultdict(list)
-        for entry in _installed(self.group):
+        for entry in _installed().select(group=self.group):
             found[entry.name].append(_loaded(entry))
         for (origin, kind), spec in self._added.items():
             found[kind].append(_Found(f"spec of {origin}", kind, spec))
@@ -158,8 +158,8 @@ def _origin(spec: Spec) -> str:
 
 
 @cache
-def _installed(group: str) -> tuple[EntryPoint, ...]:
-    return tuple(entry_points(group=group))
+def _installed() -> EntryPoints:
+    return entry_points()  # one look at all packages: 5 ms for 74 of them
 
 
 def _loaded(entry: EntryPoint) -> _Found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, directory: Path, **packages: tupl
     for name, (source, kind, value) in packages.items():
         package(directory, name, source, **{plugins.group.replace(".", "__"): {kind: f"{name}:{value}"}})
     monkeypatch.syspath_prepend(directory)
+    monkeypatch.setattr("drakkar_flow.kinds.registry._installed", entry_points)  # which is looked at once
     return plugins
 
 
