@@ -10,7 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel
@@ -158,7 +158,7 @@ def _origin(spec: Spec) -> str:
 
 
 @cache
-def _installed() -> EntryPoints:
+def _installed() -> Any:
     return entry_points()  # one look at all packages: 5 ms for 74 of them
 
 
