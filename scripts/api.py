@@ -19,8 +19,7 @@ from typing import Any
 
 import msgspec
 
-from drakkar_flow import DrakkarConfig
-from drakkar_flow.plugins import SinkConfig
+from drakkar_flow.config.base import Section
 
 __all__ = ["MODULES", "page", "signatures"]
 
@@ -109,7 +108,7 @@ def _lines_of(name: str, value: Any) -> Iterator[str]:
         yield name
         yield from (f"    {field}" for field in _fields_of(value))
         yield from _members_of(value)
-    elif isinstance(value, type) and issubclass(value, DrakkarConfig | SinkConfig):
+    elif isinstance(value, type) and issubclass(value, Section):
         yield f"{name}: see docs/configuration.md"
     elif isinstance(value, type):
         yield name if getattr(value, "_is_protocol", False) else name + _parameters_of(value)
@@ -155,7 +154,9 @@ def _members_of(cls: type) -> Iterator[str]:
 def _own_members(cls: type) -> Iterator[tuple[str, Any]]:
     for name, member in vars(cls).items():
         plain: Any = member.__func__ if isinstance(member, classmethod | staticmethod) else member
-        if name.startswith(("_", "test_")):
+        if name.startswith(("_", "test_")) or not getattr(plain, "__module__", "drakkar_flow").startswith(
+            "drakkar_flow"
+        ):
             continue
         if inspect.isfunction(plain) or isinstance(plain, property) or hasattr(plain, "attrname"):
             yield name, plain
