@@ -154,9 +154,7 @@ def _members_of(cls: type) -> Iterator[str]:
 def _own_members(cls: type) -> Iterator[tuple[str, Any]]:
     for name, member in vars(cls).items():
         plain: Any = member.__func__ if isinstance(member, classmethod | staticmethod) else member
-        if name.startswith(("_", "test_")) or not getattr(plain, "__module__", "drakkar_flow").startswith(
-            "drakkar_flow"
-        ):
+        if name.startswith(("_", "test_", "model_post_init")):  # the last is pydantic's
             continue
         if inspect.isfunction(plain) or isinstance(plain, property) or hasattr(plain, "attrname"):
             yield name, plain
