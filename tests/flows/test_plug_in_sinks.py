@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -131,3 +132,13 @@ def test_errors_mean_what_they_mean_for_every_sink(error: Exception, writes: int
         kit.send("help")
         kit.wait_acknowledged()
         assert (sink.writes, len(kit.dead_letters)) == (writes, letters)
+
+
+def test_an_app_takes_the_specs_before_it_reads_its_file(tmp_path: Path) -> None:
+    """The sections of their kinds are those of the configuration."""
+    file = tmp_path / "drakkar.yaml"
+    file.write_text("sinks: {pager: {night: {number: '1'}}}")
+    app = DrakkarApp(Watch(), file, sinks=[PAGER])
+    config: Any = app.config
+    assert config.sinks.pager["night"].number == "1"
+    assert app.config.sinks.named == [("pager", "night")]
