@@ -12,6 +12,7 @@ from drakkar_flow import (
     CollectResult,
     CustomPayload,
     CustomSink,
+    DrakkarApp,
     DrakkarConfig,
     Handler,
     KafkaPayload,
