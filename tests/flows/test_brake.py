@@ -174,6 +174,14 @@ def test_n1_a_column_that_only_bad_rows_name_does_not_stop_the_flow():
     assert (outcome.failure, len(outcome.dead_letters), outcome.committed) == (None, 30, {LANE: 300})
 
 
+def test_n1_a_table_that_is_missing_for_every_other_row_does_not_stop_the_flow():
+    """Rows that are written in between refute it too where each has a write of its own, all in one turn."""
+    bad = refused(NO_TABLE, lambda payload: payload.data["n"] % 2)
+    sink = MemorySink("main", kind="postgres", script=bad, max_batch=1, max_in_flight=100)
+    outcome = run_flow(rows(), range(100), sinks=[sink])
+    assert (outcome.failure, len(outcome.dead_letters), outcome.committed) == (None, 50, {LANE: 100})
+
+
 def test_n1_nearly_all_records_over_a_window_stop_a_flow_that_works_for_a_few():
     """max_ratio: 96 of 100 records fail by one cause."""
     values = [n if n % 25 == 0 else BAD for n in range(5000)]

@@ -101,3 +101,13 @@ def test_an_arrange_that_needs_several_records_is_not_blamed_for_it():
 
     outcome = run_flow(Pairing(), range(150))
     assert (outcome.failure, len(outcome.dead_letters), outcome.committed) == (None, 2, {LANE: 150})
+
+
+@pytest.mark.parametrize("handler", [Unarranged, Summing])
+def test_a_mistake_stops_the_flow_however_many_records_the_hook_is_tried_on(handler):
+    """Calls that do not wait end one inside of the other: not so deep that Python gives up."""
+    config = DrakkarConfig(dlq={"stop_after": 500}, executor={"window_size": 500})
+    kit = FlowHarness(handler(), config=config, executor=ScriptedExecutor(lambda task: "ok"))
+    kit.send_all(range(6000))  # before the start, so that every window is full
+    with kit:
+        assert kit.wait_for(lambda: kit.failure).startswith("the brake: ")

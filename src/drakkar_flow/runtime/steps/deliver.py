@@ -292,6 +292,7 @@ class DeliverStep(AsyncStep[Delivery, Any]):
             return
         if tries.wrote:
             self._proof.add(self._stage)
+        mark = self._proof.doubt(self._stage)  # a write that ends before the failures are settled refutes them
         attempts = tries.attempts if attempts is None else attempts
         settings = self._settings
         text = self._with_name(describe(error))
@@ -307,7 +308,7 @@ class DeliverStep(AsyncStep[Delivery, Any]):
             failure.sink_name = settings.name
             failure.attempts = attempts
             failure.to_dlq = decided
-            failure.refuted = tries.wrote
+            failure.refuted, failure.mark = tries.wrote, mark
             self.fail(failure)
 
     def _with_name(self, text: str) -> str:

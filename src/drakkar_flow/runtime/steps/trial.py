@@ -76,19 +76,30 @@ class _Run:
     error_of: ErrorOf
     done: Done
     failed: int = 1
+    waits: bool = False
+    """Whether a call has not ended."""
+    calling: bool = False
 
     def call_next(self) -> None:
-        if not self.chosen:
-            self.done(self.failed)
+        """Call until one waits. One that ends at once makes room inside the loop: that goes on here, not deeper."""
+        if self.calling:
             return
-        record = self.chosen.pop()
-        self.calls.call(self.hook, self.arguments(record), self._answered, [record])
+        self.calling = True
+        while self.chosen and not self.waits:
+            self.waits = True
+            record = self.chosen.pop()
+            self.calls.call(self.hook, self.arguments(record), self._answered, [record])
+        self.calling = False
+        if not self.waits:
+            self.done(self.failed)
 
     def _answered(self, value: Any, error: BaseException | None) -> None:
+        self.waits = False
         error = self.error_of(value, error)
         if error is None:
             self.proof.add(self.step)
-            self.done(0)
-            return
-        self.failed += exception_cause(error) == self.cause
+            self.failed = 0
+            self.chosen.clear()
+        else:
+            self.failed += exception_cause(error) == self.cause
         self.call_next()
