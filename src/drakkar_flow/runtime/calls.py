@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import partial
 from types import CoroutineType
 from typing import Any, Generic, TypeVar
@@ -167,13 +167,20 @@ class _Series(Generic[S]):
                 error = exc
             self._answers.append((subject, value, error))
             self.answered = True
-            if self.waited or task.cancelling() or copy_context() != context:
+            if self.waited or task.cancelling() or _differ(copy_context(), context):
                 return
 
     def report(self, done: Callable[[S, Any, BaseException | None], None]) -> None:
         answers, self._answers = self._answers, []
         for answer in answers:
             done(*answer)
+
+
+def _differ(one: Context, other: Context) -> bool:
+    try:
+        return one != other
+    except Exception:  # values that were set and can't be compared, such as arrays
+        return True
 
 
 async def _outcome(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:

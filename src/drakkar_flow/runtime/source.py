@@ -24,7 +24,7 @@ _FIRST_CHUNK = 100  # doubles from chunk to chunk: what becomes of a record, and
 _NOW = datetime(1970, 1, 1, tzinfo=UTC)  # a time that has passed: Bytewax calls again at once, where None makes it wait
 _PAUSE_S = 0.02  # the longest sleep while records are in flight: the pace of the intake depends on time alone
 _IDLE_PAUSE_S = 0.1  # the longest sleep otherwise; whatever could end it rings, so this is for the watchdog
-_SHARED_PAUSE_S = 0.001  # likewise with several engine threads: what they exchange rings no bell
+_SHARED_PAUSE_S = 0.001  # the first with several engine threads, then twice as long: what they exchange rings no bell
 
 
 class ExecutorIntake:
@@ -101,11 +101,17 @@ class _Slot(StatelessSourcePartition[Keyed]):
         self._count = count
         self._thread = threading.get_ident()
         self._chunk = _FIRST_CHUNK
+        self._gave = False  # in the last turn
+        self._pause_s = _SHARED_PAUSE_S
 
     def next_batch(self) -> list[Keyed]:
         control = self._control
         control.turns[self._thread] = control.turns.get(self._thread, 0) + 1
+        if self._gave and self._count > 1:
+            self._flight.engine.wake()  # what was given has reached the threads that go on with it
+        self._gave = False
         if not control.stopping and (batches := self._pop() or self._pop_later()):
+            self._gave = True
             return self._keyed(batches)
         if control.stopping:
             self._flight.end()
@@ -138,10 +144,13 @@ class _Slot(StatelessSourcePartition[Keyed]):
         return [] if self._control.stopping else self._pop()
 
     def _sleep(self) -> None:
-        if self._flight.records == 0:
-            self._bell.wait(_IDLE_PAUSE_S)
+        longest_s = _PAUSE_S if self._flight.records else _IDLE_PAUSE_S
+        if self._count == 1:
+            self._bell.wait(longest_s)
+        elif self._bell.wait(min(self._pause_s, longest_s)):
+            self._pause_s = _SHARED_PAUSE_S
         else:
-            self._bell.wait(_PAUSE_S if self._count == 1 else _SHARED_PAUSE_S)
+            self._pause_s = min(2 * self._pause_s, longest_s)
 
     def _keyed(self, batches: list[list[Record]]) -> list[Keyed]:
         lanes = self._lanes

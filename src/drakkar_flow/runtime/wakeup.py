@@ -23,9 +23,9 @@ class Bell:
             with suppress(RuntimeError):  # another thread was quicker
                 self._lock.release()
 
-    def wait(self, timeout_s: float) -> None:
-        """Sleep until the bell rings, at most `timeout_s` seconds."""
-        self._lock.acquire(timeout=timeout_s)
+    def wait(self, timeout_s: float) -> bool:
+        """Sleep until the bell rings, at most `timeout_s` seconds; returns whether it rang."""
+        return self._lock.acquire(timeout=timeout_s)
 
 
 class EngineWakeup:
@@ -33,13 +33,15 @@ class EngineWakeup:
 
     def __init__(self) -> None:
         self._bells: tuple[Bell, ...] = ()
+        self._lock = threading.Lock()
         self.for_room = False
         """Whether a source has records and no room for them, so that any progress may be what it waits for."""
 
     def bell(self) -> Bell:
         """Make the bell of one more thread."""
         bell = Bell()
-        self._bells = (*self._bells, bell)
+        with self._lock:
+            self._bells = (*self._bells, bell)
         return bell
 
     def wake(self) -> None:

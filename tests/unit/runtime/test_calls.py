@@ -130,6 +130,31 @@ async def test_no_call_sees_what_another_put_into_its_context():
     assert bound.get() == "nothing"
 
 
+class Array:
+    """A value that can't be compared, as numpy's and pandas' can't."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("the truth value of an array is ambiguous")
+
+
+async def test_a_context_may_hold_values_that_can_not_be_compared():
+    """Whoever began the series has one, and each call sets another."""
+    bound: ContextVar[Array] = ContextVar("bound")
+    first = Array()
+    bound.set(first)
+
+    async def bind(text: str) -> bool:
+        seen = bound.get()
+        bound.set(Array())
+        return seen is first
+
+    series = Series(bind)
+    series.begin(1, 2, 3)
+    assert await series.all(3) == [(1, True, ""), (2, True, ""), (3, True, "")]
+
+
 @pytest.mark.parametrize("waits", [False, True])
 async def test_a_call_that_cancels_its_task_cancels_nothing_but_itself(waits: bool):
     """The calls behind it are answered as if nothing had been."""

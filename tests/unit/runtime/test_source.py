@@ -114,6 +114,17 @@ def test_several_lanes_carry_a_partition_each_under_its_key():
     assert all(len({record.lane for record in chunk.items}) == 1 for _, chunk in batch)
 
 
+def test_a_slot_of_several_wakes_the_other_threads_when_what_it_gave_has_reached_them():
+    """They go on with it, and may have gone to sleep before there was anything."""
+    kit = Kit(range(3), lanes=8)
+    bell = kit.flight.engine.bell()
+    slot = kit.source.build("source", 0, 2)
+    assert count(slot.next_batch()) == 3
+    assert not bell.wait(0)
+    slot.next_batch()
+    assert bell.wait(0)
+
+
 def test_lane_keys_spread_over_all_lanes():
     """Many partitions use every lane; topics are told apart."""
     assert {lane_key(("in", n), 8) for n in range(100)} == {str(n) for n in range(8)}
