@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from confluent_kafka.admin import AdminClient
@@ -19,6 +19,12 @@ from support.names import unique
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("here")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Reports cross from pytest-xdist's processes as UTF-8, which has no halves of characters: escape those."""
+    return _escaped((yield))
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +87,17 @@ def make_cluster(tmp_path: Path) -> Iterator[MakeCluster]:
     yield make
     for cluster in clusters:
         cluster.stop()
+
+
+def _escaped(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case dict():
+            return {_escaped(key): _escaped(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_escaped(each) for each in value]
+    return value
 
 
 def _address(kind: str) -> str:

@@ -11,7 +11,12 @@ import pytest
 from support.scene import Scene
 from support.worker import Worker
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("rebalance"),
+]
 
 ROUNDS = 3
 IN_FLIGHT, UNCOMMITTED = 50, 50

@@ -17,7 +17,7 @@ from drakkar_flow.sinks.postgres import SPEC, PostgresSink
 from scripts.servers.postgres import Postgres
 from support.delivering import deliver
 
-pytestmark = [pytest.mark.anyio, pytest.mark.integration]
+pytestmark = [pytest.mark.anyio, pytest.mark.integration, pytest.mark.xdist_group("postgres")]
 
 
 @pytest.fixture(scope="module")
