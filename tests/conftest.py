@@ -14,11 +14,19 @@ from hypothesis import HealthCheck, settings
 from scripts.servers.kafka import answers
 from scripts.services import VARIABLES, KafkaCluster, Services, missing_programs
 from support.kafka_io import Kafka, MakeCluster, MakeTopic, create_topic, delete_topics
+from support.machine import share_machine
 from support.names import unique
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("here")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Begin a test when its turn on the machine has come; its timeout begins after that."""
+    with share_machine(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -96,7 +104,7 @@ def _escaped(value: Any) -> Any:
         case dict():
             return {_escaped(key): _escaped(each) for key, each in value.items()}
         case list() | tuple():
-            return [_escaped(each) for each in value]
+            return type(value)(map(_escaped, value))
     return value
 
 

@@ -43,6 +43,7 @@ def _join(scene: Scene, flavour: str, count: int = 1) -> list[Worker]:
     return workers
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_joining_and_leaving_cleanly_costs_nothing(scene: Scene, flavour: str) -> None:
     """A second and a third worker come and go: all delivered exactly once, each commit covered by the output."""

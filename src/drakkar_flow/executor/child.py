@@ -20,7 +20,7 @@ __all__ = ["Child", "Command", "Ending", "LaunchError", "Limits"]
 LINGER_S: Final = 0.25
 """Seconds a program's leftovers may hold its pipes after it ended, before they are killed."""
 
-_QUIET_S: Final = 0.005
+QUIET_S: Final = 0.005
 """Seconds in which only the end of a program is waited for. Most have ended by then, and their output is read at one
 go instead of waking up for every piece; one that fills a pipe meanwhile waits for us that long, once."""
 
@@ -191,7 +191,7 @@ class Child:
         """Serve the pipes until the program ended and its pipes are closed; True when time ran out."""
         self._until = deadline
         timed_out = False
-        self._wait(min(_QUIET_S, self._limits.timeout_s))
+        self._wait(min(QUIET_S, self._limits.timeout_s))
         for descriptor in self._outputs:
             self._poll.register(descriptor, select.POLLIN)
         while self._outputs or not self._exited:

@@ -16,7 +16,7 @@ from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.model.task import ExecutorTask
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events import Event, TaskFinished, TasksStarted
-from drakkar_flow.observe.executor_events import ExecutorBreakerChanged, HostShortage
+from drakkar_flow.observe.executor_events import ExecutorBreakerChanged, ExecutorUnguarded, HostShortage
 
 
 @pytest.fixture
@@ -45,6 +45,7 @@ async def make_executor(events: list[Event]) -> AsyncIterator[Callable[..., Awai
         bus.listen(TaskFinished, events.append)
         bus.listen(HostShortage, events.append)
         bus.listen(ExecutorBreakerChanged, events.append)
+        bus.listen(ExecutorUnguarded, events.append)
         executor = OneshotExecutor(ExecutorConfig(**{"kill_grace_s": 0.5, "task_timeout_seconds": 20} | config), bus)
         await executor.start()
         made.append(executor)
