@@ -8,11 +8,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import structlog
 from anyio import to_thread
 
-from drakkar_flow.config.kafka import client_properties
 from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.config.sections.kafka import client_properties
 from drakkar_flow.engine.build import build_parts, settle_topics, with_brokers
 from drakkar_flow.engine.life import FlowLife
 from drakkar_flow.engine.rights import Wanted, admin_client, group_problems, matching_topics, topic_problems
@@ -20,6 +19,7 @@ from drakkar_flow.engine.startup import check_source
 from drakkar_flow.errors import Problem, ProblemsError
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.log.structured import structlog
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.failures import describe
 from drakkar_flow.runtime.parts import Parts, SinkPart

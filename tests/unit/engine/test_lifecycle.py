@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from drakkar_flow import KafkaSink, StreamFlow
-from drakkar_flow.config.load import from_mapping
+from drakkar_flow.config.loading.load import from_mapping
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine import lifecycle
 from drakkar_flow.engine.build import build_parts
