@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list the targets
 	@echo 'make TARGET [VENV=.venv] [PYTHON=3.11|/path/to/python] [ARGS="for the command"]'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.dev ## make the environment with the development tools
 
