@@ -42,6 +42,7 @@ check: $(VENV)/.dev ## lint, format, types and the import rules
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy -m drakkar_example.csv_sink -m drakkar_example.coroutine_executor
 	$(VENV)/bin/lint-imports
 	$(PY) -m scripts.ceilings
 	$(PY) -m scripts.privates

@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from hypothesis import HealthCheck, settings
 
+from drakkar_flow.kinds.registry import EXECUTORS, SINKS
 from scripts.servers.kafka import answers
 from scripts.services import VARIABLES, KafkaCluster, Services, missing_programs
 from support.kafka_io import Kafka, MakeCluster, MakeTopic, create_topic, delete_topics
@@ -40,6 +41,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
 def pytest_report_to_serializable() -> Generator[None, Any, Any]:
     """Reports cross from pytest-xdist's processes as UTF-8, which has no halves of characters: escape those."""
     return _escaped((yield))
+
+
+@pytest.fixture(autouse=True)
+def _no_plug_ins_of_other_tests() -> Iterator[None]:
+    """The kinds that a test adds are unknown to the next one."""
+    yield
+    SINKS.forget()
+    EXECUTORS.forget()
 
 
 @pytest.fixture(scope="session")

@@ -1,81 +1,17 @@
-"""Executor protocol: takes tasks in, and reports how each ended."""
+"""What all users of executors share, beside the protocol of `kinds/executor.py`."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import anyio
 
 from drakkar_flow.errors import ExecutorClosed
-from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
+from drakkar_flow.kinds.executor import Done, Executor, ExecutorStatistics, Outcome, Running
+from drakkar_flow.model.task import ExecutorTask
 
 __all__ = ["Done", "Executor", "ExecutorStatistics", "Outcome", "Running", "outlast", "run", "section_of"]
-
-
-class ExecutorStatistics(NamedTuple):
-    """A snapshot of an executor."""
-
-    running: int
-    """Programs that run now; never more than `slots`."""
-    waiting: int
-    """Tasks that wait for a slot."""
-    slots: int
-    """How many programs may run at once."""
-    ended: int = 0
-    """Tasks that needed a program and are over, since the start."""
-
-
-Outcome = ExecutorResult | ExecutorError
-
-Done = Callable[[Outcome | None], None]
-"""Hears how a task ended; None when it was given up. Must not raise."""
-
-
-class Running(Protocol):
-    """A task that an executor has taken in."""
-
-    def cancel(self) -> None:
-        """Give the task up: its program is killed and reaped, its slot freed, and then comes `done(None)`.
-
-        May be called more than once; once `done` was called it does nothing.
-        """
-        ...
-
-    def state(self) -> str:
-        """Where the task is now, for people: what it waits for, or the process that has it, and for how long."""
-        ...
-
-
-class Executor(Protocol):
-    """Runs tasks that need a program; every method is called on the event loop's thread.
-
-    Callbacks rather than a coroutine per task: at 20,000 tasks/s a coroutine and a future each cost
-    more than the task.
-    """
-
-    async def start(self) -> None:
-        """Get ready to run tasks; raises StartupError with what is missing."""
-        ...
-
-    def submit(self, task: ExecutorTask, priority: object, done: Done) -> Running:
-        """Take `task` in and call `done` exactly once, on the loop's thread, with how it ended.
-
-        Waiting tasks start by ascending `priority`, then in the order they came. A failed task is a
-        value, never an exception. None stands for a task that was given up: it was cancelled, or
-        the executor closed. `done` is called before `submit` returns only where the outcome is
-        known at once.
-        """
-        ...
-
-    async def close(self) -> None:
-        """Give up what still runs, reap it and end every thread; safe to call twice."""
-        ...
-
-    def statistics(self) -> ExecutorStatistics:
-        """How much runs and waits now; callable from any thread."""
-        ...
 
 
 def section_of(task: ExecutorTask) -> str:
