@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
@@ -150,7 +151,7 @@ async def test_a_call_that_cancels_its_task_cancels_nothing_but_itself(waits: bo
 
 
 async def test_a_call_that_cancels_its_task_and_returns_is_answered_once():
-    """Its value counts."""
+    """Its value counts; before Python 3.12 its task has not begun by then, and asyncio calls it cancelled."""
 
     async def cancelling(text: str) -> str:
         task = asyncio.current_task()
@@ -160,7 +161,10 @@ async def test_a_call_that_cancels_its_task_and_returns_is_answered_once():
 
     series = Series(cancelling)
     series.begin(1, 2)
-    assert await series.all(2) == [(1, "1", ""), (2, "2", "")]
+    answers = await series.all(2)
+    assert [subject for subject, _, _ in answers] == [1, 2]
+    if sys.version_info >= (3, 12):
+        assert answers == [(1, "1", ""), (2, "2", "")]
 
 
 async def test_a_call_that_raises_the_cancellation_itself_is_answered():
