@@ -25,7 +25,7 @@ BANNED = {
     r"of (?:its|his|their|our|your|one's|my) own": "'its own ...', 'separate' or 'user-defined'",
     r"mend(?:s|ed|ing)?": "fix",
     r"(?:some|any|no)body(?:'s)?|who(?:m)?ever": "the actor: the caller, another worker, no task",
-    r"(?<!dead )(?<!dead-)letters?": "dead letter",
+    r"(?<!dead )(?<!dead-)(?<!case )letters?": "dead letter",
     r"remed(?:y|ies)": "fix",
     r"bur(?:y|ies|ied)": "dead-letter",
     r"park(?:s|ed|ing)?": "delay",
