@@ -122,18 +122,21 @@ def findings(name: str, text: str) -> list[str]:
     """Return the findings of one file, each with its place."""
     if name.endswith(".py"):
         found = module(text)
-    else:
+    elif name.endswith(".md"):
         found = page(unreleased(text) if name == "CHANGELOG.md" else text)
+    else:
+        found = words(text)
     return [f"{name}:{line}: {problem}" for line, problem in found]
 
 
 def checked(names: Iterable[str]) -> list[str]:
-    """Return the files whose language is checked: pages, and Python that users read."""
-    code = ("src/", "examples/", "flows/")
+    """Return the files whose language is checked: pages, and code, settings and templates that users read."""
+    users = ("src/", "examples/", "flows/")
+    kinds = (".py", ".template", ".yaml", ".sh")
     return [
         name
         for name in names
-        if (name.endswith(".md") or (name.endswith(".py") and name.startswith(code))) and name not in GENERATED
+        if name not in GENERATED and (name.endswith(".md") or (name.startswith(users) and name.endswith(kinds)))
     ]
 
 
