@@ -83,7 +83,8 @@ def page(text: str) -> Iterator[tuple[int, str]]:
         >>> list(page("```\\nit is told\\n```\\nMend it.\\n"))
         [(4, "'Mend': write fix")]
     """
-    return words(re.sub(r"^```.*?^```", lambda block: re.sub(r".+", "", block[0]), text, flags=re.MULTILINE | re.DOTALL))
+    blocks = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+    return words(blocks.sub(lambda block: re.sub(r".+", "", block[0]), text))
 
 
 def unreleased(text: str) -> str:
@@ -104,7 +105,7 @@ def module(source: str) -> Iterator[tuple[int, str]]:
         [(2, "a docstring begins with 'How': begin with the noun"), (3, "'mend': write fix"), \
 (3, "'told': write the exact verb: reported, logged, returned, raised, shows")]
     """
-    found = []
+    found: list[tuple[int, str]] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
             found += words(node.value, node.lineno)

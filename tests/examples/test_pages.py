@@ -42,10 +42,19 @@ def commands(beginning: str, page: str = README) -> list[str]:
 
 @pytest.mark.parametrize("page", [str(path.relative_to(ROOT)) for path in PAGES])
 def test_the_links_of_a_page_lead_somewhere(page: str) -> None:
-    """Every relative link names a file that is there."""
+    """Every relative link names a file that exists, and a heading of it."""
     place = ROOT / page
-    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", place.read_text())
-    assert [link for link in links if not (place.parent / link).exists()] == []
+    links = re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", re.sub(r"`[^`]*`", "", place.read_text()))
+    assert [name for name, _ in links if not (place.parent / name).exists()] == []
+    assert [
+        link for link in links if link[1] and link[1] not in anchors(place.parent / link[0] if link[0] else place)
+    ] == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_the_design_page_names_every_room() -> None:

@@ -61,9 +61,7 @@ _SOURCE = {
 _PROGRESS = {
     "consumer_lag": _gauge("Records the brokers hold beyond what the group has finished", *LANE),
     "offset_lag": _gauge("Records read and not finished; not the lag, see consumer_lag", *LANE),
-    "partition_finished_spans": _gauge(
-        "Ranges of records finished out of order; at most 550", *LANE
-    ),
+    "partition_finished_spans": _gauge("Ranges of records finished out of order; at most 550", *LANE),
     "partition_staleness_seconds": _gauge("Seconds since a record last finished while others wait, else 0", *LANE),
     "partition_oldest_in_flight_seconds": _gauge("Seconds since the oldest unfinished record was read", *LANE),
     "oldest_in_flight_seconds": _gauge("Seconds since the oldest unfinished record was read, all partitions"),
@@ -87,16 +85,16 @@ _TASKS = {
     "duplicate_tasks": _counter("Tasks whose id was already pending in their partition"),
     "executor_priority_fn_errors": _counter("Tasks whose priority function failed"),
     "executor_children_started": _counter("Long-lived children started", EXECUTOR),
-    "executor_children_ended": _counter(
-        "Long-lived children ended; outcome is failed or done", "outcome", EXECUTOR
-    ),
+    "executor_children_ended": _counter("Long-lived children ended; outcome is failed or done", "outcome", EXECUTOR),
     "executor_tasks_fallen_back": _counter("Tasks run one-shot because no child could take them", EXECUTOR),
     "executor_breaker_state": _gauge(
         "0 while the breaker is closed, 1 while it is open, 0.5 while one task probes", EXECUTOR
     ),
     "executor_output_truncated": _counter("Tasks whose output was cut at its limit", "stream", EXECUTOR),
     "host_shortage": _gauge(
-        "1 while the host lacks a resource that a part, of any executor, needs to start programs or threads", "part", "lacks"
+        "1 while the host lacks a resource that a part, of any executor, needs to start programs or threads",
+        "part",
+        "lacks",
     ),
     "executor_idle_slot_seconds": _counter("Seconds a slot was free while records waited, summed over the slots"),
     "executor_pool_active": _gauge("Running programs", EXECUTOR),
