@@ -46,7 +46,7 @@ def test_only_the_unreleased_part_of_the_changelog_is_checked() -> None:
 
 def test_docstrings_texts_and_comments_of_a_module_are_checked() -> None:
     """Names are not, nor words that are no sentence."""
-    source = 'told = {"told": 1}\n\n\ndef lanes():\n    """Whether it works."""\n    raise ValueError("mend it")  # anew\n'
+    source = 'told = {"told": 1}\n\n\ndef f():\n    """Whether it works."""\n    raise ValueError("mend it")  # anew\n'
     assert findings("src/module.py", source) == [
         "src/module.py:5: a docstring begins with 'Whether': begin with the noun",
         "src/module.py:6: 'anew': write again, or new",
