@@ -29,9 +29,9 @@ class StallDetector(Generic[K]):
     ...     print(detector.look({"in:0": sign}, now))
     Looked(begun={}, ended={})
     Looked(begun={}, ended={})
-    Looked(begun={'lane': 10.0}, ended={})
+    Looked(begun={'in:0': 10.0}, ended={})
     Looked(begun={}, ended={})
-    Looked(begun={}, ended={'lane': 16.0})
+    Looked(begun={}, ended={'in:0': 16.0})
     """
 
     def __init__(self, after_s: float, max_step_s: float) -> None:

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 __all__ = ["Argument", "Arguments", "TaskFields"]
 
 Argument: TypeAlias = "str | bytes | PathLike[str] | PathLike[bytes]"
-"""What a command line and an environment are made of."""
+"""Values of command lines and environments."""
 
 
 class Arguments(Protocol):
-    """Arguments of a program, in any collection; text alone is none, for it asks `in` of texts only."""
+    """Arguments of a program, in any collection except text, whose `in` accepts text only."""
 
     def __contains__(self, value: object, /) -> bool: ...
     def __iter__(self) -> Iterator[Argument]: ...
