@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import uvloop
 
-from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.config.sections.executor import ExecutorConfig
 from drakkar_flow.executor.base import run
 from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.model.task import ExecutorResult, ExecutorTask

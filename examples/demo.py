@@ -22,7 +22,7 @@ from rich.console import Console
 
 from drakkar_flow import DrakkarConfig, StreamingRunner, load_config
 from drakkar_flow.errors import ProblemsError
-from drakkar_flow.observe.statistics import StatisticsSnapshot
+from drakkar_flow.observe.metrics.statistics import StatisticsSnapshot
 from examples.playground import PARTITIONS, embedded_broker, read, run_until, send
 from examples.screen import make_screen
 from flows.pipeline import flow

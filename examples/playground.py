@@ -11,7 +11,7 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
 
 from drakkar_flow import StreamingRunner
-from drakkar_flow.observe.statistics import StatisticsSnapshot
+from drakkar_flow.observe.metrics.statistics import StatisticsSnapshot
 
 __all__ = ["embedded_broker", "play", "read", "run_until", "send"]
 

@@ -7,7 +7,7 @@ from typing import Protocol, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
-from drakkar_flow.observe.statistics import StatisticsSnapshot
+from drakkar_flow.observe.metrics.statistics import StatisticsSnapshot
 
 __all__ = ["Screen", "make_screen"]
 

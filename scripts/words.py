@@ -1,8 +1,9 @@
 """Check the language of pages, docstrings, comments and error texts against a list of banned words.
 
 `docs/glossary.md` has the words to use. Code spans, code blocks and addresses of pages are exempt, because names of
-metrics, log events and py-drakkar are a contract. Files listed in `scripts/words_todo.txt` are not clean yet: a listed
-file that has become clean, or that is gone, is a finding as well, so the list only shrinks (`--update` does it).
+metrics, log events and py-drakkar are a contract. Files and directories (with a final slash) that are listed in
+`scripts/words_todo.txt` are not clean yet. A listed one that has become clean, or that is gone, is a finding as well, so
+the list only shrinks (`--update` shortens it).
 """
 
 from __future__ import annotations
@@ -145,16 +146,25 @@ def report(files: dict[str, list[str]], todo: list[str]) -> Iterator[str]:
     """Yield every finding outside of the to-do list, and every line that has to leave the list.
 
     Example:
-        >>> list(report({"a.md": ["a.md:1: 'told'"], "b.md": [], "c.md": ["c.md:2: 'anew'"]}, ["b.md", "c.md", "d.md"]))
-        ["a.md:1: 'told'", 'scripts/words_todo.txt: b.md is clean or gone: remove it', \
-'scripts/words_todo.txt: d.md is clean or gone: remove it']
+        >>> found = {"a.md": ["a.md:1: 'told'"], "b.md": [], "src/c.py": ["src/c.py:2: 'anew'"]}
+        >>> list(report(found, ["b.md", "src/"]))
+        ["a.md:1: 'told'", 'scripts/words_todo.txt: b.md is clean or gone: remove it']
     """
     for name, found in files.items():
-        if name not in todo:
+        if not any(_covers(entry, name) for entry in todo):
             yield from found
-    for name in todo:
-        if not files.get(name):
-            yield f"{TODO}: {name} is clean or gone: remove it"
+    for entry in todo:
+        if not unclean(entry, files):
+            yield f"{TODO}: {entry} is clean or gone: remove it"
+
+
+def unclean(entry: str, files: dict[str, list[str]]) -> bool:
+    """Return True if a listed file, or a file of a listed directory, has findings."""
+    return any(found for name, found in files.items() if _covers(entry, name))
+
+
+def _covers(entry: str, name: str) -> bool:
+    return name.startswith(entry) if entry.endswith("/") else name == entry
 
 
 def main(arguments: list[str]) -> int:
@@ -164,8 +174,8 @@ def main(arguments: list[str]) -> int:
     files = {name: findings(name, Path(name).read_text()) for name in names if Path(name).exists()}
     todo = [] if names is arguments else TODO.read_text().split()
     if arguments == ["--update"]:
-        todo = [name for name in todo if files.get(name)]
-        TODO.write_text("".join(f"{name}\n" for name in todo))
+        todo = [entry for entry in todo if unclean(entry, files)]
+        TODO.write_text("".join(f"{entry}\n" for entry in todo))
     found = list(report(files, todo))
     print("\n".join(found) or "Words: 0 findings.")
     return 1 if found else 0

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from drakkar_flow._version import __version__
-    from drakkar_flow.config.app import load_app_config
-    from drakkar_flow.config.load import load_config
+    from drakkar_flow.config.loading.app import load_app_config
+    from drakkar_flow.config.loading.load import load_config
     from drakkar_flow.config.root import DrakkarConfig
     from drakkar_flow.engine.app import DrakkarApp
     from drakkar_flow.engine.runner import StreamingRunner
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         SqlitePayload,
     )
     from drakkar_flow.model.postgres import PostgresOp, PostgresPayload
+    from drakkar_flow.model.precomputed import PrecomputedResult
     from drakkar_flow.model.record import Record, SourceMessage
     from drakkar_flow.model.redis import RedisOp, RedisPayload
     from drakkar_flow.model.task import (
@@ -64,7 +65,6 @@ if TYPE_CHECKING:
         ExecutorResult,
         ExecutorTask,
         PendingContext,
-        PrecomputedResult,
     )
 
 _HOMES = {
@@ -107,7 +107,7 @@ _HOMES = {
     "PostgresOp": "model.postgres",
     "PostgresPayload": "model.postgres",
     "PostgresSink": "graph.nodes",
-    "PrecomputedResult": "model.task",
+    "PrecomputedResult": "model.precomputed",
     "Record": "model.record",
     "RedisOp": "model.redis",
     "RedisPayload": "model.redis",
@@ -124,8 +124,8 @@ _HOMES = {
     "__version__": "_version",
     "dataflow": "engine.terse",
     "format_rfc3339_micro": "model.ids",
-    "load_app_config": "config.app",
-    "load_config": "config.load",
+    "load_app_config": "config.loading.app",
+    "load_config": "config.loading.load",
     "make_request_id": "model.ids",
     "make_stable_task_id": "model.ids",
     "make_task_id": "model.ids",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from conformance.sink_suite import Bench, Features, Item, SinkSuite
-from drakkar_flow.config.sinks import FilesystemSinkConfig
+from drakkar_flow.config.sections.sinks import FilesystemSinkConfig
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.payload import FilePayload
 from drakkar_flow.sinks.files import SPEC, FileSink

@@ -15,7 +15,7 @@ import pytest
 
 from conformance.test_http_sink import HttpBench, deliveries
 from drakkar_flow import HttpPayload
-from drakkar_flow.config.remote import HttpSinkConfig
+from drakkar_flow.config.sections.network_sinks import HttpSinkConfig
 from drakkar_flow.errors import BatchFailed, SinkRejected
 from drakkar_flow.model.codec import encode
 from drakkar_flow.sinks.http import HttpSink

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from conformance.sink_suite import Bench, Features, Item, SinkSuite
-from drakkar_flow.config.remote import HttpSinkConfig
+from drakkar_flow.config.sections.network_sinks import HttpSinkConfig
 from drakkar_flow.errors import (
     BatchFailed,
     RetryAfter,

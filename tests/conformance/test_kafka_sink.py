@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from conformance.sink_suite import Bench, Features, Item, SinkSuite
-from drakkar_flow.config.sinks import KafkaSinkConfig
+from drakkar_flow.config.sections.sinks import KafkaSinkConfig
 from drakkar_flow.model.payload import KafkaPayload
 from drakkar_flow.sinks.kafka import SPEC, KafkaSink
 from support.kafka_io import Kafka, MakeTopic, read_all

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pymongo import MongoClient
 
 from conformance.sink_suite import Bench, Item, SinkSuite
-from drakkar_flow.config.remote import MongoSinkConfig, MongoStatement
+from drakkar_flow.config.sections.network_sinks import MongoSinkConfig, MongoStatement
 from drakkar_flow.errors import BatchFailed, SinkRejected, StartupError
 from drakkar_flow.model.mongo import MongoPayload
 from drakkar_flow.model.outcome import Delivery

@@ -16,7 +16,7 @@ from conformance.test_kafka_sink import KafkaBench
 from conformance.test_redis_sink import RedisBench
 from conformance.test_sqlite_sink import SqliteBench
 from drakkar_flow import FilePayload, KafkaPayload, RedisPayload, SqlitePayload
-from drakkar_flow.config.sinks import FilesystemSinkConfig
+from drakkar_flow.config.sections.sinks import FilesystemSinkConfig
 from drakkar_flow.errors import BatchFailed, SinkRejected
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.sinks.base import Sink

@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from conformance.sink_suite import Bench, Features, Item, SinkSuite
-from drakkar_flow.config.remote import PostgresSinkConfig
+from drakkar_flow.config.sections.network_sinks import PostgresSinkConfig
 from drakkar_flow.errors import BatchFailed, SinkError, SinkMisconfigured, SinkRejected, StartupError
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.postgres import PostgresPayload

@@ -10,7 +10,7 @@ import pytest
 import redis as client
 
 from conformance.sink_suite import Bench, Item, SinkSuite
-from drakkar_flow.config.remote import RedisSinkConfig
+from drakkar_flow.config.sections.network_sinks import RedisSinkConfig
 from drakkar_flow.errors import BatchFailed, SinkError, SinkRejected, StartupError
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.redis import RedisPayload

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from conformance.sink_suite import Bench, Features, Item, SinkSuite
-from drakkar_flow.config.sinks import SqliteSinkConfig
+from drakkar_flow.config.sections.sinks import SqliteSinkConfig
 from drakkar_flow.model.payload import SqlitePayload
 from drakkar_flow.sinks.sqlite import SPEC, SqliteSink
 from support.delivering import deliver

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.config.sections.executor import ExecutorConfig
 from drakkar_flow.executor.base import run
 from drakkar_flow.executor.persistent.pool import PersistentExecutor
 from drakkar_flow.model.task import ExecutorResult, ExecutorTask

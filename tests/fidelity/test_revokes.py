@@ -9,7 +9,9 @@ import pytest
 from confluent_kafka import Consumer
 
 from drakkar_flow import ExecutorTask, Handler, KafkaPayload
-from drakkar_flow.observe.events import DrainFinished, PartitionsRevoked, TasksStarted
+from drakkar_flow.observe.events.lifecycle import DrainFinished
+from drakkar_flow.observe.events.source import PartitionsRevoked
+from drakkar_flow.observe.events.tasks import TasksStarted
 from support.kafka_io import MakeTopic
 from support.runtimes import KafkaRuntime, KitRuntime
 from support.until import until

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from drakkar_flow import (
@@ -366,7 +368,16 @@ def test_a_flow_that_was_stopped_goes_on_where_it_ended(run):
 
 def test_a_record_that_stopped_the_flow_comes_again_and_what_was_finished_behind_it_does_not(run):
     """In the next life, with a better function; the other record is delivered once."""
-    runtime = run(StreamFlow("bad").decode(int).map(lambda n: 1 // n, name="f").route(on_error="fail"))
+    other = asyncio.Event()
+
+    async def divide(n: int) -> int:
+        if n:
+            other.set()
+        else:
+            await other.wait()
+        return 1 // n
+
+    runtime = run(StreamFlow("bad").decode(int).map_async(divide, name="f").route(on_error="fail"))
     runtime.send("0", "1")
     runtime.until_failed()
     assert runtime.committed == {}

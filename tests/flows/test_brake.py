@@ -17,7 +17,7 @@ from drakkar_flow import (
 from drakkar_flow.errors import BatchFailed, SinkMisconfigured, SinkRejected
 from drakkar_flow.graph.nodes import KafkaSink
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.metrics import Metrics
+from drakkar_flow.observe.metrics.prometheus import Metrics
 from drakkar_flow.testing import Answer, FlowHarness, MemorySink, ScriptedExecutor, run_flow
 from support.handlers import LANE, Unarranged, Unfinished, Words
 

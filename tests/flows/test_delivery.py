@@ -5,17 +5,12 @@ from __future__ import annotations
 import pytest
 
 from drakkar_flow import DeliveryAction, ExecutorTask, Handler, KafkaPayload, StreamFlow
-from drakkar_flow.config.delivery import RetryConfig
+from drakkar_flow.config.sections.delivery import RetryConfig
 from drakkar_flow.errors import BatchFailed, RetryAfter, SinkError, SinkNotConnected, SinkRejected
 from drakkar_flow.graph.nodes import KafkaSink
 from drakkar_flow.model.outcome import FailureKind
-from drakkar_flow.observe.events import (
-    DeliveriesFailed,
-    DeliveriesSkipped,
-    DeliveriesWritten,
-    DeliveryRetried,
-    HookRan,
-)
+from drakkar_flow.observe.events.hooks import HookRan
+from drakkar_flow.observe.events.sinks import DeliveriesFailed, DeliveriesSkipped, DeliveriesWritten, DeliveryRetried
 from drakkar_flow.testing import FlowHarness, FlowRun, MemorySink, MemorySinkSettings, run_flow
 from support.handlers import LANE, ends
 

@@ -7,7 +7,7 @@ import pytest
 from drakkar_flow import StreamFlow
 from drakkar_flow.runtime.commit import CommitSink, Track
 from drakkar_flow.runtime.source import SlotSource
-from drakkar_flow.runtime.steps.route import Router
+from drakkar_flow.runtime.steps.route import RouteStep
 from drakkar_flow.testing import run_flow
 
 
@@ -46,7 +46,7 @@ def test_g21_an_error_of_the_engine_ends_the_flow_with_its_reason(where, error, 
         case "read":
             _built(SlotSource, "next_batch", error, monkeypatch)
         case "route":
-            monkeypatch.setattr(Router, "__call__", fail)
+            monkeypatch.setattr(RouteStep, "accept", fail)
         case "track":
             monkeypatch.setattr(Track, "step", fail)
         case "write":

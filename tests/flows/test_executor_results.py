@@ -25,10 +25,9 @@ from drakkar_flow import (
     StreamFlow,
     Subprocess,
 )
-from drakkar_flow.observe.attempts import TaskFailed
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import TaskFinished, TasksCompleted
-from drakkar_flow.observe.statistics import Statistics
+from drakkar_flow.observe.events.tasks import TaskFailed, TaskFinished, TasksCompleted
+from drakkar_flow.observe.metrics.statistics import Statistics
 from drakkar_flow.testing import Answer, FlowHarness, ScriptedExecutor, failed, run_flow, succeeded
 from support.handlers import LANE
 

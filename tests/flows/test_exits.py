@@ -8,7 +8,7 @@ import pytest
 
 from drakkar_flow import KafkaPayload, StreamFlow
 from drakkar_flow.model.outcome import FailureKind
-from drakkar_flow.observe.events import HookRan
+from drakkar_flow.observe.events.hooks import HookRan
 from drakkar_flow.testing import MemorySink, ScriptedExecutor, failed, run_flow
 from support.handlers import LANE, PerRecord, task
 

@@ -16,13 +16,10 @@ from drakkar_flow import (
 )
 from drakkar_flow.errors import ExecutorClosed
 from drakkar_flow.model.outcome import FailureKind
-from drakkar_flow.observe.events import (
-    HookRan,
-    HooksRan,
-    RecordsFailed,
-    TasksPrecomputed,
-)
-from drakkar_flow.observe.lines import LINES
+from drakkar_flow.observe.events.hooks import HookRan, HooksRan
+from drakkar_flow.observe.events.records import RecordsFailed
+from drakkar_flow.observe.events.tasks import TasksPrecomputed
+from drakkar_flow.observe.log.lines import LINES
 from drakkar_flow.testing import FlowRun, ScriptedExecutor, run_flow
 from support.handlers import LANE, PerRecord, Watching, config, ends, group_of, task
 

@@ -12,11 +12,7 @@ from drakkar_flow import (
     Record,
     make_stable_task_id,
 )
-from drakkar_flow.observe.attempts import TaskRetried
-from drakkar_flow.observe.events import (
-    DuplicateTasks,
-    WindowFinished,
-)
+from drakkar_flow.observe.events.tasks import DuplicateTasks, TaskRetried, WindowFinished
 from drakkar_flow.testing import FlowRun, MemorySink, ScriptedExecutor, failed, run_flow
 from support.handlers import LANE, Watching, config, ends, group_of, task
 

@@ -6,7 +6,9 @@ import pytest
 
 from drakkar_flow import DrakkarConfig, ErrorAction, Handler, KafkaPayload, PrecomputedResult, StreamFlow, periodic
 from drakkar_flow.model.outcome import FailureKind
-from drakkar_flow.observe.events import Annotated, HookRan, PeriodicRan, RecordsFailed
+from drakkar_flow.observe.events.annotations import Annotated
+from drakkar_flow.observe.events.hooks import HookRan, PeriodicRan
+from drakkar_flow.observe.events.records import RecordsFailed
 from drakkar_flow.testing import FlowRun, ScriptedExecutor, run_flow
 from support.handlers import LANE, PerRecord, config, ends, task
 

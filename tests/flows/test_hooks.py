@@ -12,7 +12,7 @@ from drakkar_flow import (
     StreamFlow,
 )
 from drakkar_flow.model.outcome import FailureKind
-from drakkar_flow.observe.events import HookRan
+from drakkar_flow.observe.events.hooks import HookRan
 from drakkar_flow.testing import FlowRun, MemorySink, ScriptedExecutor, run_flow
 from support.handlers import LANE, PerRecord, ends, task
 

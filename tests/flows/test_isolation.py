@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from drakkar_flow import DeliveryAction, DrakkarConfig, StreamFlow
-from drakkar_flow.config.delivery import RetryConfig
+from drakkar_flow.config.sections.delivery import RetryConfig
 from drakkar_flow.errors import BatchFailed, RetryAfter, SinkError, SinkMisconfigured, SinkRejected
 from drakkar_flow.graph.nodes import KafkaSink
-from drakkar_flow.observe.events import DeliveriesFailed, SinkCircuitChanged
+from drakkar_flow.observe.events.sinks import DeliveriesFailed, SinkCircuitChanged
 from drakkar_flow.testing import FlowHarness, FlowRun, MemorySink, MemorySinkSettings, run_flow
 from support.handlers import LANE
 

@@ -20,16 +20,15 @@ from drakkar_flow import (
     StreamFlow,
     Subprocess,
 )
-from drakkar_flow.config.load import from_mapping
+from drakkar_flow.config.loading.load import from_mapping
 from drakkar_flow.engine.executors import program_configs
 from drakkar_flow.errors import ConfigError
 from drakkar_flow.graph.nodes import Execute
-from drakkar_flow.observe.attempts import TaskFailed, TaskRetried
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import TaskFellBack, TaskFinished, TasksCompleted
-from drakkar_flow.observe.executor_events import ExecutorBreakerChanged, HostShortage
-from drakkar_flow.observe.health import Health, readiness
-from drakkar_flow.observe.metrics import Metrics
+from drakkar_flow.observe.events.executor import ExecutorBreakerChanged, HostShortage
+from drakkar_flow.observe.events.tasks import TaskFailed, TaskFellBack, TaskFinished, TaskRetried, TasksCompleted
+from drakkar_flow.observe.http.health import Health, readiness
+from drakkar_flow.observe.metrics.prometheus import Metrics
 from drakkar_flow.runtime.steps.waits import waits_of
 from drakkar_flow.runtime.steps.windows import WindowRun
 from drakkar_flow.testing import Answer, FlowHarness, ScriptedExecutor, run_flow
@@ -165,7 +164,7 @@ def test_n6_what_a_task_waits_for_names_its_executor():
     run = window.attribute(ExecutorTask(task_id="t", source_offsets=[7], executor="sha"))
 
     class Busy:
-        open, step, calls = 1, "execute", [(None, run)]
+        open, step_id, calls = 1, "execute", [(None, run)]
 
     (wait,) = waits_of([Busy()], ("in", 0), 5)  # type: ignore[list-item]
     assert wait.stack == ("task t, attempt 1, executor sha: waits for its turn or its next attempt",)

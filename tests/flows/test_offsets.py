@@ -5,10 +5,7 @@ from __future__ import annotations
 from drakkar_flow import DeliveryAction, DrakkarConfig, KafkaPayload, StreamFlow
 from drakkar_flow.errors import SinkError
 from drakkar_flow.graph.nodes import KafkaSink
-from drakkar_flow.observe.events import (
-    DeadLetterFailed,
-    DeadLettersWritten,
-)
+from drakkar_flow.observe.events.sinks import DeadLetterFailed, DeadLettersWritten
 from drakkar_flow.testing import FlowRun, MemoryDeadLetters, MemorySink, run_flow
 from support.handlers import LANE, ends
 

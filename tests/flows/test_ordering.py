@@ -267,7 +267,7 @@ def test_a_record_whose_key_is_not_to_be_had_is_a_dead_letter(key):
     outcome = run_flow(flow(key=key), keyed("aa"), executor=executor)
     (letter,) = outcome.dead_letters
     assert letter.kind is FailureKind.TASK
-    assert "the function that tells the key of its records raised" in letter.error
+    assert "the key function raised" in letter.error
     assert executor.started == ["1"]
     assert outcome.committed == {LANE: 2}
 

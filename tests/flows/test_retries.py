@@ -6,7 +6,7 @@ import pytest
 
 from drakkar_flow import DrakkarConfig, ErrorAction, PrecomputedResult
 from drakkar_flow.kernel.backoff import Backoff
-from drakkar_flow.observe.attempts import RetriesExhausted, TaskRetried
+from drakkar_flow.observe.events.tasks import RetriesExhausted, TaskRetried
 from drakkar_flow.testing import FlowRun, ScriptedExecutor, run_flow
 from support.handlers import LANE, PerRecord, ends, task
 

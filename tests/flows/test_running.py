@@ -10,7 +10,7 @@ import pytest
 
 from drakkar_flow import DrakkarConfig, ErrorAction, ExecutorTask, Handler, KafkaPayload, Record, StreamFlow
 from drakkar_flow.errors import FlowError, SinkError
-from drakkar_flow.observe.events import RecordsFinished
+from drakkar_flow.observe.events.records import RecordsFinished
 from drakkar_flow.testing import FlowRun, MemorySink, ScriptedExecutor, run_flow
 
 WORKERS = pytest.mark.parametrize("workers", [1, 2], ids=["one-worker", "two-workers"])

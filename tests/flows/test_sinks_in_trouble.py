@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from drakkar_flow import DeliveryAction, DrakkarConfig, KafkaSink, StreamFlow
-from drakkar_flow.config.delivery import RetryConfig
+from drakkar_flow.config.sections.delivery import RetryConfig
 from drakkar_flow.errors import BatchFailed, RetryAfter, SinkError, SinkRejected
 from drakkar_flow.graph.nodes import SinkRef
 from drakkar_flow.model.outcome import Delivery
-from drakkar_flow.observe.events import DeliveryRetried, SinkCircuitChanged
+from drakkar_flow.observe.events.sinks import DeliveryRetried, SinkCircuitChanged
 from drakkar_flow.testing import FlowRun, MemorySink, MemorySinkSettings, run_flow
 from support.handlers import LANE
 

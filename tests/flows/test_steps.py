@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from drakkar_flow import DrakkarConfig, Record, StreamFlow
 from drakkar_flow.graph.nodes import Dlq, Fail, Skip
 from drakkar_flow.model.outcome import FailureKind
-from drakkar_flow.observe.events import RecordsFailed
+from drakkar_flow.observe.events.records import RecordsFailed
 from drakkar_flow.testing import FlowRun, run_flow
 from support.handlers import LANE, PerRecord, ends
 

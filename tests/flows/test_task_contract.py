@@ -18,8 +18,8 @@ from drakkar_flow import (
     Record,
     StreamFlow,
 )
-from drakkar_flow.observe.attempts import TaskFailed
-from drakkar_flow.observe.events import DuplicateTasks, HookRan
+from drakkar_flow.observe.events.hooks import HookRan
+from drakkar_flow.observe.events.tasks import DuplicateTasks, TaskFailed
 from drakkar_flow.testing import FlowHarness, ScriptedExecutor, run_flow
 from support.handlers import LANE
 

@@ -9,18 +9,14 @@ import pytest
 from pydantic import BaseModel
 
 from drakkar_flow import DrakkarConfig, ErrorAction, KafkaSink, Record, StreamFlow
-from drakkar_flow.config.delivery import RetryConfig
+from drakkar_flow.config.sections.delivery import RetryConfig
 from drakkar_flow.errors import SinkError
 from drakkar_flow.kernel.causes import cause_text
-from drakkar_flow.observe.events import (
-    DeliveriesSuppressed,
-    DrainFinished,
-    PartitionsAssigned,
-    PartitionsRevoked,
-    RecordsFailed,
-    StateChanged,
-)
-from drakkar_flow.observe.lines import LINES
+from drakkar_flow.observe.events.lifecycle import DrainFinished, StateChanged
+from drakkar_flow.observe.events.records import RecordsFailed
+from drakkar_flow.observe.events.sinks import DeliveriesSuppressed
+from drakkar_flow.observe.events.source import PartitionsAssigned, PartitionsRevoked
+from drakkar_flow.observe.log.lines import LINES
 from drakkar_flow.testing import (
     FlowRun,
     MemoryDeadLetters,

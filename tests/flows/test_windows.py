@@ -12,9 +12,7 @@ from drakkar_flow import (
     StreamFlow,
     Window,
 )
-from drakkar_flow.observe.events import (
-    WindowFinished,
-)
+from drakkar_flow.observe.events.tasks import WindowFinished
 from drakkar_flow.testing import FlowRun, MemorySink, ScriptedExecutor, run_flow
 from support.handlers import LANE, PerRecord, Watching, config, task
 

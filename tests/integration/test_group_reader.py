@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from drakkar_flow.model.outcome import Ack
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import IntakePaused, PartitionsAssigned
+from drakkar_flow.observe.events.source import IntakePaused, PartitionsAssigned
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.flight import Flight

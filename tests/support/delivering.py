@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from drakkar_flow.config.delivery import CircuitBreakerConfig
+from drakkar_flow.config.sections.delivery import CircuitBreakerConfig
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.outcome import Delivery, Failure
 from drakkar_flow.model.record import Record
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.steps.circuit import Circuit
-from drakkar_flow.runtime.steps.deliver import DeliverSettings, DeliverWorker
+from drakkar_flow.runtime.steps.deliver import DeliverSettings, DeliverStep
 from drakkar_flow.sinks.base import Sink, SinkSpec
-from support.loop import LoopBridge
+from support.steps import Alone, context_of
 
 __all__ = ["Delivered", "deliver"]
 
@@ -46,14 +45,18 @@ async def deliver(
     )
     breaker = CircuitBreakerConfig(failure_threshold=1, cooldown_seconds=0.01, when_open=when_open)
     circuit = Circuit(bus, spec.kind, "main", breaker)
-    worker = DeliverWorker(LoopBridge(), bus, Flight(10_000, 1 << 40), sink, settings, circuit)
+    context = context_of(bus=bus)
+    delivering = Alone(DeliverStep(context, "sink", sink, settings, circuit), context)
     records = [Record(topic="in", partition=0, offset=number) for number in range(len(payloads))]
-    worker.accept(
-        [Delivery(payload, ((record, record.credit),)) for payload, record in zip(payloads, records, strict=True)]
+    delivering.put(
+        *[Delivery(payload, ((record, record.credit),)) for payload, record in zip(payloads, records, strict=True)]
     )
+    acknowledged: list[int] = []
+    failures: list[Failure] = []
     async with asyncio.timeout(PATIENCE_S):
-        while not worker.idle:  # noqa: ASYNC110 - a worker has no event for its end
+        while len(acknowledged) + len(failures) < len(payloads):
             await asyncio.sleep(0.001)
-    chunks = worker.take()
-    acknowledged = sorted(ack.record.offset for chunk in chunks for ack in chunk.acks)
-    return Delivered(acknowledged, [failure for chunk in chunks for failure in chunk.failures])
+            chunk = delivering.take()
+            acknowledged += [ack.record.offset for ack in chunk.acks]
+            failures += chunk.failures
+    return Delivered(sorted(acknowledged), failures)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from drakkar_flow import StreamingRunner
-from drakkar_flow.observe.statistics import StatisticsSnapshot
+from drakkar_flow.observe.metrics.statistics import StatisticsSnapshot
 from examples.playground import run_until
 from support.kafka_io import Kafka, MakeTopic, committed, produce, read_all
 from support.names import unique

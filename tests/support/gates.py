@@ -12,4 +12,4 @@ __all__ = ["open_gate"]
 
 def open_gate(bridge: Any, flight: Flight) -> MemoryGate:
     """A gate over no steps: it never waits for any of them."""
-    return MemoryGate(bridge, flight, ())
+    return MemoryGate(bridge, flight, tuple)

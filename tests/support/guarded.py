@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 
-from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.config.sections.executor import ExecutorConfig
 from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.executor.persistent.pool import PersistentExecutor
 from drakkar_flow.model.task import ExecutorTask

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from drakkar_flow import CollectResult, DrakkarConfig, ExecutorTask, Handler, KafkaPayload, Record
-from drakkar_flow.observe.events import RecordsFinished
+from drakkar_flow.observe.events.records import RecordsFinished
 
 __all__ = [
     "LANE", "PerRecord", "Unarranged", "Unfinished", "Watching", "Words", "config", "ends", "group_of", "keyed", "task",

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.log import LogListener
+from drakkar_flow.observe.log.listener import LogListener
 
 __all__ = ["LogScene", "read_lines"]
 

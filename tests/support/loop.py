@@ -22,3 +22,5 @@ class LoopBridge(Bridge):
     def post(self, function: Callable[..., Any], *args: Any) -> None:
         """Call `function` soon."""
         asyncio.get_running_loop().call_soon(function, *args)
+
+    defer = post

@@ -9,16 +9,10 @@ from typing import Any
 import msgspec
 
 from drakkar_flow.model.task import ExecutorError
-from drakkar_flow.observe.about import About
-from drakkar_flow.observe.events import (
-    Committed,
-    DrainFinished,
-    Event,
-    FlowFailed,
-    PartitionsAssigned,
-    PartitionsRevoked,
-    StateChanged,
-)
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.context import EventContext
+from drakkar_flow.observe.events.lifecycle import DrainFinished, FlowFailed, StateChanged
+from drakkar_flow.observe.events.source import Committed, PartitionsAssigned, PartitionsRevoked
 
 __all__ = ["told"]
 
@@ -89,7 +83,7 @@ def _by_chance(field: str) -> bool:
 
 def _short(value: Any) -> Any:
     """A partition by its number, for each run has a topic of its own; of a failed task what every executor tells."""
-    if isinstance(value, About):
+    if isinstance(value, EventContext):
         return ([place[1:] for place in value.records], value.tasks, value.total)
     if isinstance(value, ExecutorError):
         return (value.task.task_id, value.kind, value.exit_code, value.signal, value.attempt)

@@ -10,8 +10,8 @@ import typer
 
 from drakkar_flow.cli.options import Assignments
 from drakkar_flow.config.docs import json_schema, markdown
-from drakkar_flow.config.find import find_config
-from drakkar_flow.config.load import AppOptions, Loaded, load
+from drakkar_flow.config.loading.find import find_config
+from drakkar_flow.config.loading.load import AppOptions, Loaded, load
 from drakkar_flow.config.schema import root_with
 from drakkar_flow.config.show import render_yaml
 from drakkar_flow.errors import ConfigError, Problem

@@ -176,9 +176,9 @@ def _store(
     config: Path | None, flow: str, assignments: list[str], topic: str
 ) -> Iterator[tuple[LetterStore, dict[str, Any]]]:
     """The letters of the settings' topic, and the properties of clients of the source."""
-    from drakkar_flow.config.find import find_config
-    from drakkar_flow.config.kafka import client_properties
-    from drakkar_flow.config.load import load
+    from drakkar_flow.config.loading.find import find_config
+    from drakkar_flow.config.loading.load import load
+    from drakkar_flow.config.sections.kafka import client_properties
     from drakkar_flow.engine.build import dead_letter_client, settle_topics
     from drakkar_flow.engine.dead_letters import DlqError
     from drakkar_flow.engine.letter_store import LetterStore

@@ -40,8 +40,8 @@ def graph(
 
 def _remarks(found: Any, file: Path | None) -> list[Problem]:
     """What the configuration that belongs to the flow has and the flow does not use; nothing where there is none."""
-    from drakkar_flow.config.find import find_config
-    from drakkar_flow.config.load import load
+    from drakkar_flow.config.loading.find import find_config
+    from drakkar_flow.config.loading.load import load
     from drakkar_flow.engine.terse import app_options, stream_of
     from drakkar_flow.engine.unused import unused_sinks
 

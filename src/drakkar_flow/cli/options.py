@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from drakkar_flow.config.load import Loaded
+    from drakkar_flow.config.loading.load import Loaded
 
 __all__ = [
     "AsJson",
@@ -78,8 +78,8 @@ def load_for(
     Raises:
         ConfigError: with everything that is wrong with it.
     """
-    from drakkar_flow.config.find import find_config
-    from drakkar_flow.config.load import load
+    from drakkar_flow.config.loading.find import find_config
+    from drakkar_flow.config.loading.load import load
     from drakkar_flow.engine.terse import app_options
 
     return load(find_config(config, os.environ, file), assignments=assignments, **app_options(found))

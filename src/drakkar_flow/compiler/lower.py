@@ -1,15 +1,17 @@
 """Lowering: one short function per kind of node, from the checked graph to a Bytewax dataflow.
 
 ```
-source ─ decode ─ … ─ arrange ─ execute ─ collect ─ route ─┬─ sink ─┐
-                                                           ├─ sink ─┼─ dlq ─ track ─ commit
-   (failures and acks travel beside the items) ────────────┴────────┘
+source ─ decode ─ … ─┤ arrange ─ execute ─ collect ─ route ─┬─ sink ─┬─ policies ─ dlq ├─ track ─ commit
+                     │                                      └─ sink ─┘                 │
+                     └──────── one chain: one Bytewax step, on the event loop ─────────┘
 ```
+
+A chain is a run of steps that may wait. A synchronous step ends it: it runs on the engine's thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial, singledispatchmethod
 from typing import Any
@@ -18,7 +20,7 @@ from bytewax import operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.operators import KeyedStream
 
-from drakkar_flow.config.executor import ProgramConfig
+from drakkar_flow.config.sections.executor import ProgramConfig
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import (
     Arrange,
@@ -37,31 +39,34 @@ from drakkar_flow.kernel.brake import Brake
 from drakkar_flow.kernel.ordering import Ordering
 from drakkar_flow.kernel.retry import RetryBound
 from drakkar_flow.model.codec import decoder_for
-from drakkar_flow.model.outcome import AckStatus, FailureKind
+from drakkar_flow.model.outcome import Delivery, FailureKind
 from drakkar_flow.model.task import ErrorAction
 from drakkar_flow.runtime.chunk import Chunk, Keyed
 from drakkar_flow.runtime.commit import CommitSink
 from drakkar_flow.runtime.failures import describe
 from drakkar_flow.runtime.guard import guard_engine
-from drakkar_flow.runtime.memory import Charge, MemoryGate
+from drakkar_flow.runtime.memory import MemoryGate
 from drakkar_flow.runtime.parts import Parts, SinkPart
 from drakkar_flow.runtime.source import SlotSource
-from drakkar_flow.runtime.steps.arrange import ArrangeWorker
+from drakkar_flow.runtime.steps.arrange import ArrangeStep
 from drakkar_flow.runtime.steps.brake import FailureBrake
+from drakkar_flow.runtime.steps.chain import Chain, chain_step
 from drakkar_flow.runtime.steps.circuit import Circuit
-from drakkar_flow.runtime.steps.collect import CollectHooks, CollectWorker
-from drakkar_flow.runtime.steps.deadletter import DeadLetterWorker
-from drakkar_flow.runtime.steps.deliver import DeliverSettings, DeliverWorker
-from drakkar_flow.runtime.steps.execute import ExecuteSettings, ExecuteWorker, TaskRules
+from drakkar_flow.runtime.steps.collect import CollectHooks, CollectStep
+from drakkar_flow.runtime.steps.context import StepContext
+from drakkar_flow.runtime.steps.deadletter import DeadLetterStep
+from drakkar_flow.runtime.steps.deliver import DeliverSettings, DeliverStep
+from drakkar_flow.runtime.steps.execute import ExecuteSettings, ExecuteStep, TaskRules
 from drakkar_flow.runtime.steps.labels import Labels
 from drakkar_flow.runtime.steps.line import KeysOf, keys_of
 from drakkar_flow.runtime.steps.parking import Parking
+from drakkar_flow.runtime.steps.policies import Policies, PolicyStep
 from drakkar_flow.runtime.steps.proof import Proof
-from drakkar_flow.runtime.steps.route import DLQ, TRACK, Policies, Routed, Router, Target
-from drakkar_flow.runtime.steps.step import Worker, async_step
+from drakkar_flow.runtime.steps.route import RouteStep, Target
+from drakkar_flow.runtime.steps.step import AsyncStep
 from drakkar_flow.runtime.steps.transform import (
     ChunkStep,
-    MapAsyncWorker,
+    MapAsyncStep,
     decode_step,
     filter_step,
     flat_map_step,
@@ -73,7 +78,9 @@ from drakkar_flow.sinks.registry import SPECS
 
 __all__ = ["compile_flow"]
 
-Stream = KeyedStream[Chunk]
+Stream = KeyedStream[Chunk[Any]]
+
+_SYNC = (Decode, Map, Filter, FlatMap)  # on the engine's thread; all others may wait
 
 _LANES_PER_WORKER = 4
 
@@ -92,7 +99,6 @@ class _Lowering:
     def __init__(self, flow: StreamFlow, parts: Parts) -> None:
         self._flow = flow
         self._parts = parts
-        self._gate = MemoryGate(parts.bridge, parts.flight, parts.workers)
         route: Route = flow.find(Route)
         decode: Decode | None = flow.find(Decode)
         on_decode: str = parts.config.runtime.on_decode_error
@@ -102,7 +108,17 @@ class _Lowering:
         by_kind = {FailureKind.DECODE: on_decode}
         self._policies = Policies(route.on_error, by_kind, parts.control, parts.bus, self._labels)
         self._brake = _brake(parts)
-        self._trial = Trial(parts.config.dlq.stop_after)
+        self._context = StepContext(
+            bridge=parts.bridge,
+            bus=parts.bus,
+            flight=parts.flight,
+            gate=MemoryGate(parts.bridge, parts.flight, lambda: parts.steps),
+            pending=parts.pending,
+            proof=self._brake.proof,
+            trial=Trial(parts.config.dlq.stop_after, self._brake.proof),
+        )
+        waiting = max(1, parts.config.runtime.max_in_flight_records // 2)
+        self._parking = Parking(parts.bridge, parts.flight, waiting)
 
     def dataflow(self) -> Dataflow:
         parts = self._parts
@@ -111,8 +127,14 @@ class _Lowering:
         dataflow = Dataflow(self._flow.name)
         source = SlotSource(parts.reader, parts.flight, parts.control, lanes, parts.intake)
         stream: Stream = op.input("source", dataflow, source)
-        for step, node in self._flow.steps():
-            stream = self._lower(node, step, stream)
+        waiting: list[tuple[str, Node]] = []
+        for step_id, node in self._flow.steps():
+            if isinstance(node, _SYNC):
+                stream = self._sync(step_id, self._chained(stream, waiting), self._function(node, step_id))
+                waiting = []
+            else:
+                waiting.append((step_id, node))
+        stream = self._chained(stream, waiting)
         settled = op.flat_map_batch("track", stream, parts.track.step)
         op.output("commit", settled, CommitSink(parts.reader, parts.flight, parts.bus, parts.ended))
         guard_engine(dataflow, self._engine_failed)
@@ -122,19 +144,27 @@ class _Lowering:
         self._parts.bridge.report(error)
         self._parts.control.abandon(f"the engine failed: {describe(error)}")
 
-    def _charge(self) -> Charge:
-        return Charge(self._parts.flight)
+    def _chained(self, up: Stream, nodes: list[tuple[str, Node]]) -> Stream:
+        """Lower consecutive async steps to one Bytewax step."""
+        if not nodes:
+            return up
+        return chain_step(f"chain-{nodes[0][0]}", up, partial(self._chain, nodes), self._parts.flight)
 
-    def _async(self, step: str, up: Stream, make: Callable[[], Worker]) -> Stream:
-        def enrolled() -> Worker:
-            worker = make()
-            worker.step = step
-            worker.proof = self._brake.proof
-            worker.trial = self._trial
-            self._parts.workers.append(worker)
-            return worker
-
-        return async_step(step, up, enrolled)
+    def _chain(self, nodes: list[tuple[str, Node]]) -> Chain:
+        """Make the chain of one shard."""
+        steps: list[AsyncStep[Any, Any]] = []
+        before: AsyncStep[Any, Any] | None = None
+        for step_id, node in nodes:
+            made = self._ending(node, step_id) if isinstance(node, Route) else [self._async(node, step_id)]
+            step = made[0]
+            steps += made
+            if before is not None:
+                before.to(step)
+            before = step
+        failures = next((step.inbox for step in steps if isinstance(step, PolicyStep)), None)
+        chain = Chain(self._context, steps, failures)
+        self._parts.chains.append(chain)
+        return chain
 
     def _sync(self, step: str, up: Stream, function: ChunkStep) -> Stream:
         proof = self._brake.proof
@@ -147,65 +177,59 @@ class _Lowering:
         return op.flat_map_batch(step, up, over_batch)
 
     @singledispatchmethod
-    def _lower(self, node: Node, step: str, up: Stream) -> Stream:
-        raise NotImplementedError(f"no lowering for {type(node).__name__}")
+    def _function(self, node: Node, step_id: str) -> ChunkStep:
+        raise NotImplementedError(f"no function for {type(node).__name__}")
 
-    @_lower.register
-    def _(self, node: Decode, step: str, up: Stream) -> Stream:
+    @_function.register
+    def _(self, node: Decode, step_id: str) -> ChunkStep:
         decode = node.target if node.with_record else decoder_for(node.target)
-        function = decode_step(step, decode, self._labels, with_record=node.with_record)
+        function = decode_step(step_id, decode, self._labels, with_record=node.with_record)
         if (node.on_error or self._parts.config.runtime.on_decode_error) == "pass":
-            function = passing_step(function, self._labels, self._parts.bus)
-        return self._sync(step, up, function)
+            return passing_step(function, self._labels, self._parts.bus)
+        return function
 
-    @_lower.register
-    def _(self, node: Map, step: str, up: Stream) -> Stream:
-        return self._sync(step, up, map_step(step, node.fn, self._charge(), with_record=node.with_record))
+    @_function.register
+    def _(self, node: Map, step_id: str) -> ChunkStep:
+        return map_step(step_id, node.fn, self._context.charge(), with_record=node.with_record)
 
-    @_lower.register
-    def _(self, node: Filter, step: str, up: Stream) -> Stream:
-        return self._sync(step, up, filter_step(step, node.fn, with_record=node.with_record))
+    @_function.register
+    def _(self, node: Filter, step_id: str) -> ChunkStep:
+        return filter_step(step_id, node.fn, with_record=node.with_record)
 
-    @_lower.register
-    def _(self, node: FlatMap, step: str, up: Stream) -> Stream:
-        return self._sync(step, up, flat_map_step(step, node.fn, self._charge(), with_record=node.with_record))
+    @_function.register
+    def _(self, node: FlatMap, step_id: str) -> ChunkStep:
+        return flat_map_step(step_id, node.fn, self._context.charge(), with_record=node.with_record)
 
-    @_lower.register
-    def _(self, node: MapAsync, step: str, up: Stream) -> Stream:
-        make = partial(
-            MapAsyncWorker,
-            self._parts.bridge,
-            self._parts.flight,
-            self._gate,
-            step,
+    @singledispatchmethod
+    def _async(self, node: Node, step_id: str) -> AsyncStep[Any, Any]:
+        raise NotImplementedError(f"no step for {type(node).__name__}")
+
+    @_async.register
+    def _(self, node: MapAsync, step_id: str) -> AsyncStep[Any, Any]:
+        return MapAsyncStep(
+            self._context,
+            step_id,
             node.fn,
             max_in_flight=node.max_in_flight,
             timeout_s=node.timeout_s,
             with_record=node.with_record,
             keys=_keys_of(node, "unordered"),
         )
-        return self._async(step, up, make)
 
-    @_lower.register
-    def _(self, node: Arrange, step: str, up: Stream) -> Stream:
-        parts, defaults = self._parts, self._parts.config.executor
-        make = partial(
-            ArrangeWorker,
-            parts.bridge,
-            parts.bus,
-            parts.flight,
-            self._gate,
-            parts.pending,
-            step,
+    @_async.register
+    def _(self, node: Arrange, step_id: str) -> AsyncStep[Any, Any]:
+        defaults = self._parts.config.executor
+        return ArrangeStep(
+            self._context,
+            step_id,
             node.fn,
             node.window.size if node.window.size is not None else defaults.window_size,
             node.window.linger_s if node.window.linger_s is not None else defaults.window_linger_s,
             keep_messages=self._flow.find(Collect).on_message_complete is not None,
         )
-        return self._async(step, up, make)
 
-    @_lower.register
-    def _(self, node: Execute, step: str, up: Stream) -> Stream:
+    @_async.register
+    def _(self, node: Execute, step_id: str) -> AsyncStep[Any, Any]:
         parts = self._parts
         assert parts.executor is not None
         executor, runtime = parts.config.executor, parts.config.runtime
@@ -220,63 +244,36 @@ class _Lowering:
             ok_exit_codes=default.ok_exit_codes,
             named=rules,
         )
-        parking = Parking(parts.bridge, parts.flight, max(1, runtime.max_in_flight_records // 2))
-        make = partial(
-            ExecuteWorker,
-            parts.bridge,
-            parts.bus,
-            parts.flight,
-            self._gate,
-            parts.pending,
-            parking,
-            parts.executor,
-            settings,
-        )
-        return self._async(step, up, make)
+        return ExecuteStep(self._context, step_id, self._parking, parts.executor, settings)
+
+    @_async.register
+    def _(self, node: Collect, step_id: str) -> AsyncStep[Any, Any]:
+        hooks = CollectHooks(step_id, node.fn, node.on_message_complete, node.on_window_complete)
+        return CollectStep(self._context, hooks)
 
     def _rules_of(self, config: ProgramConfig) -> TaskRules:
         retry, backoff = config.retry.policy(config.max_retries), self._parts.task_backoff
         return TaskRules(retry if backoff is None else replace(retry, backoff=backoff), config.success_codes)
 
-    @_lower.register
-    def _(self, node: Collect, step: str, up: Stream) -> Stream:
-        parts = self._parts
-        hooks = CollectHooks(step, node.fn, node.on_message_complete, node.on_window_complete)
-        return self._async(step, up, partial(CollectWorker, parts.bridge, parts.bus, self._charge(), hooks))
-
-    @_lower.register
-    def _(self, node: Route, step: str, up: Stream) -> Stream:
+    def _ending(self, node: Route, step_id: str) -> list[AsyncStep[Any, Any]]:
+        """The route, and behind it the sinks, the failure policies and the dead letters."""
+        parts, context = self._parts, self._context
         sinks = self._sinks_of(node)
-        others = _left_out(self._parts, sinks)
-        router = Router(step, [_target(sink) for sink in sinks], self._policies, self._brake.proof, others)
-        routed = op.flat_map_batch(step, up, partial(_route, router))
-        endings = [_select("to-track", routed, TRACK), _select("to-dlq", routed, DLQ)]
-        for sink in sinks:
-            name = sink.id.replace(".", ":")  # Bytewax separates ids by periods
-            chosen = _select(f"to-{name}", routed, sink.id)
-            written = self._async(f"sink-{name}", chosen, self._delivery(sink, node))
-            judge = partial(_judge, self._policies, self._brake.proof, f"sink-{sink.id}")
-            endings.append(op.flat_map_batch(f"errors-{name}", written, judge))
-        merged = op.merge("endings", *endings)
-        parts = self._parts
-        make = partial(
-            DeadLetterWorker,
-            parts.bridge,
-            parts.bus,
-            parts.flight,
-            parts.dead_letters,
-            parts.dlq_backoff,
-            self._brake,
-            drop=parts.config.dlq.on_failure == "drop",
-        )
-        return self._async("dlq", merged, make)
+        deliveries = [self._delivery(sink, node) for sink in sinks]
+        targets = [_target(sink, step.inbox) for sink, step in zip(sinks, deliveries, strict=True)]
+        policies = PolicyStep(context, self._policies)
+        drop = parts.config.dlq.on_failure == "drop"
+        dead_letters = DeadLetterStep(context, parts.dead_letters, parts.dlq_backoff, self._brake, drop=drop)
+        policies.to(dead_letters)
+        route = RouteStep(context, step_id, targets, _left_out(parts, sinks))
+        return [route, *deliveries, policies, dead_letters]
 
     def _sinks_of(self, node: Route) -> list[SinkPart]:
         if not node.sinks:
             return list(self._parts.sinks.values())
         return [self._parts.sinks[sink.id] for sink in node.sinks]
 
-    def _delivery(self, part: SinkPart, node: Route) -> Callable[[], DeliverWorker]:
+    def _delivery(self, part: SinkPart, node: Route) -> DeliverStep:
         parts, spec = self._parts, part.spec
         retry, common = part.settings.retry, parts.config.sinks
         settings = DeliverSettings(
@@ -291,7 +288,8 @@ class _Lowering:
             on_error=node.on_delivery_error,
         )
         circuit = Circuit(parts.bus, spec.kind, part.name, common.circuit_of(part.settings))
-        return partial(DeliverWorker, parts.bridge, parts.bus, parts.flight, part.sink, settings, circuit)
+        name = part.id.replace(".", ":")  # step ids are separated by periods
+        return DeliverStep(self._context, f"sink-{name}", part.sink, settings, circuit)
 
 
 def _left_out(parts: Parts, sinks: Iterable[SinkPart]) -> dict[type, list[str]]:
@@ -311,7 +309,7 @@ def _brake(parts: Parts) -> FailureBrake:
     return FailureBrake(parts.bridge, parts.flight, parts.control, brake, hold_s)
 
 
-def _proven(step: str, function: ChunkStep, proof: Proof, chunk: Chunk) -> Chunk:
+def _proven(step: str, function: ChunkStep, proof: Proof, chunk: Chunk[Any]) -> Chunk[Any]:
     """Apply a function to a chunk, and note whether it works for any record of it."""
     records, failed = len(chunk.items), len(chunk.failures)
     if not records:
@@ -322,39 +320,12 @@ def _proven(step: str, function: ChunkStep, proof: Proof, chunk: Chunk) -> Chunk
     return chunk
 
 
-def _route(router: Router, batch: list[Keyed]) -> list[tuple[str, Routed]]:
-    return [(key, routed) for key, chunk in batch for routed in router(chunk)]
-
-
-def _select(step: str, up: KeyedStream[Routed], target: str) -> Stream:
-    def over_batch(batch: list[tuple[str, Routed]]) -> list[Keyed]:
-        return [(key, routed.chunk) for key, routed in batch if routed.target == target]
-
-    return op.flat_map_batch(step, up, over_batch)
-
-
-def _judge(policies: Policies, proof: Proof, step: str, batch: list[Keyed]) -> list[Keyed]:
-    """Apply the policies to a sink's failures: what does not stop the flow is an item of the dlq step."""
-    judged = []
-    for key, chunk in batch:
-        if step not in proof.works or chunk.failures:
-            worked = any(ack.status is AckStatus.DONE for ack in chunk.acks)
-            if worked:
-                proof.add(step)
-            for failure in chunk.failures:
-                failure.refuted = worked
-        if chunk.failures:
-            chunk = Chunk(policies.apply(chunk.failures), None, chunk.acks)  # noqa: PLW2901
-        judged.append((key, chunk))
-    return judged
-
-
 def _keys_of(node: Execute | MapAsync, default: Ordering) -> KeysOf | None:
     return keys_of("key" if node.key is not None else node.ordering or default, node.key)
 
 
-def _target(part: SinkPart) -> Target:
+def _target(part: SinkPart, inbox: list[Delivery]) -> Target:
     def wrap(value: Any, record: Any) -> Any:
         return part.spec.wrap(value, record, part.name, part.settings)
 
-    return Target(part.id, part.name, part.spec.payload_type, wrap)
+    return Target(part.id, part.name, part.spec.payload_type, wrap, inbox)

@@ -6,8 +6,8 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 
-from drakkar_flow.config.kafka import KafkaConfig
-from drakkar_flow.config.sinks import DlqConfig, KafkaSinkConfig, SinksConfig
+from drakkar_flow.config.sections.kafka import KafkaConfig
+from drakkar_flow.config.sections.sinks import DlqConfig, KafkaSinkConfig, SinksConfig
 from drakkar_flow.errors import Problem
 
 __all__ = ["check_loops", "same_topic_notices", "sink_loop"]

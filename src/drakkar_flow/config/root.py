@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import PrivateAttr, field_validator, model_validator
 
 from drakkar_flow.config.base import NoEffect, Section
-from drakkar_flow.config.debug import CacheConfig, DebugConfig
-from drakkar_flow.config.executor import ExecutorConfig, ProgramConfig
-from drakkar_flow.config.find import ConfigFile
-from drakkar_flow.config.kafka import KafkaConfig
+from drakkar_flow.config.config_file import ConfigFile
 from drakkar_flow.config.loops import check_loops, same_topic_notices
-from drakkar_flow.config.notices import Place, idle_alignment, without_effect
-from drakkar_flow.config.observe import LoggingConfig, MetricsConfig
-from drakkar_flow.config.offload import OffloadConfig
 from drakkar_flow.config.redact import secrets_in
-from drakkar_flow.config.runtime import RuntimeConfig
-from drakkar_flow.config.sinks import DlqConfig, SinksConfig
+from drakkar_flow.config.sections.debug import CacheConfig, DebugConfig
+from drakkar_flow.config.sections.executor import ExecutorConfig, ProgramConfig
+from drakkar_flow.config.sections.kafka import KafkaConfig
+from drakkar_flow.config.sections.observe import LoggingConfig, MetricsConfig
+from drakkar_flow.config.sections.offload import OffloadConfig
+from drakkar_flow.config.sections.runtime import RuntimeConfig
+from drakkar_flow.config.sections.sinks import DlqConfig, SinksConfig
+from drakkar_flow.config.unused_keys import Place, unused_alignment_notices, unused_key_notices
 from drakkar_flow.errors import Problem
 from drakkar_flow.kernel.redaction import Redactor, is_sensitive
 
@@ -81,11 +81,11 @@ class DrakkarConfig(Section):  # noqa: PLW1641 - holds mappings, which have no h
         """
         if self._notices is not None:
             return self._notices
-        return self.without_effect(lambda path: ".".join(map(str, path)))
+        return self.collect_notices(lambda path: ".".join(map(str, path)))
 
-    def without_effect(self, where: Callable[[Place], str]) -> tuple[Problem, ...]:
+    def collect_notices(self, where: Callable[[Place], str]) -> tuple[Problem, ...]:
         """A notice per key that has no effect and per topic both read and written; `where` says where a path stands."""
-        notices = (*without_effect(self, where), *idle_alignment(self.kafka.model_fields_set, where))
+        notices = (*unused_key_notices(self, where), *unused_alignment_notices(self.kafka.model_fields_set, where))
         if not all(isinstance(section, Section) for section in (self.kafka, self.sinks, self.dlq)):
             return notices  # on_startup assigned a mapping, which is validated next
         return (*notices, *same_topic_notices(self.kafka, self.sinks, self.dead_letter_topic, where))

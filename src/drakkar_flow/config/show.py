@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from drakkar_flow.config.load import Loaded
+from drakkar_flow.config.loading.load import Loaded
 from drakkar_flow.config.redact import redacted
 from drakkar_flow.config.schema import Path, dotted, field_at, mark_of
 from drakkar_flow.kernel.redaction import MASK, is_sensitive

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from drakkar_flow.config.app import settle_app
-from drakkar_flow.config.load import load_config
+from drakkar_flow.config.loading.app import resolve_app
+from drakkar_flow.config.loading.load import load_config
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.identity import cluster_name_of, summary_of, worker_id_of
 from drakkar_flow.engine.runner import StreamingRunner
@@ -52,7 +52,7 @@ class DrakkarApp:
         """
         options = app_options(self.handler)
         if self._config is not None:
-            return settle_app(self._config, options.get("app_model"))
+            return resolve_app(self._config, options.get("app_model"))
         return load_config(self._config_path, **options)
 
     @property

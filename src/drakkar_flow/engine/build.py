@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from drakkar_flow.config.kafka import KafkaConfig, KafkaSecurityConfig, client_properties, security_properties
+from drakkar_flow.config.loading.client_properties import value_problem
 from drakkar_flow.config.loops import same_topic_notices, sink_loop
-from drakkar_flow.config.property_values import value_problem
 from drakkar_flow.config.root import DrakkarConfig
-from drakkar_flow.config.sinks import KafkaSinkConfig
+from drakkar_flow.config.sections.kafka import KafkaConfig, KafkaSecurityConfig, client_properties, security_properties
+from drakkar_flow.config.sections.sinks import KafkaSinkConfig
 from drakkar_flow.engine.executors import intake_of, make_executors, program_configs
 from drakkar_flow.errors import ConfigError, Problem
 from drakkar_flow.graph.flow import StreamFlow

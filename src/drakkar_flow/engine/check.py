@@ -11,8 +11,8 @@ from typing import Any
 import structlog
 from anyio import to_thread
 
-from drakkar_flow.config.kafka import client_properties
 from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.config.sections.kafka import client_properties
 from drakkar_flow.engine.build import build_parts, settle_topics, with_brokers
 from drakkar_flow.engine.life import FlowLife
 from drakkar_flow.engine.rights import Wanted, admin_client, group_problems, matching_topics, topic_problems

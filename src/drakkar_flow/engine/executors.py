@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from drakkar_flow.config.executor import ExecutorConfig, ProgramConfig
-from drakkar_flow.config.explain import explain
-from drakkar_flow.config.layers import Layer
-from drakkar_flow.config.limits import LimitsConfig
-from drakkar_flow.config.persistent import PersistentConfig
+from drakkar_flow.config.loading.layers import Layer
+from drakkar_flow.config.loading.validation_errors import validation_problem
 from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.config.sections.executor import ExecutorConfig, ProgramConfig
+from drakkar_flow.config.sections.limits import LimitsConfig
+from drakkar_flow.config.sections.persistent import PersistentConfig
 from drakkar_flow.errors import ConfigError, Problem
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.executor.named import NamedExecutors
@@ -96,7 +96,7 @@ def _limits(config: LimitsConfig, program: Program, place: str) -> LimitsConfig:
         return LimitsConfig.model_validate({**config.model_dump(exclude_unset=True), **given})
     except ValidationError as error:
         layer = Layer(origins={(): place})
-        problems = [explain(details, layer, LimitsConfig) for details in error.errors(include_url=False)]
+        problems = [validation_problem(details, layer, LimitsConfig) for details in error.errors(include_url=False)]
         raise ConfigError(problems) from None
 
 

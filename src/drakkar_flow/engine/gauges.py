@@ -9,7 +9,7 @@ from drakkar_flow.engine.offload import OffloadPool
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.executor.named import NamedExecutors
 from drakkar_flow.model.record import Lane
-from drakkar_flow.observe.collectors import RuntimeGauges
+from drakkar_flow.observe.metrics.collectors import RuntimeGauges
 from drakkar_flow.runtime.parts import Parts
 
 __all__ = ["read_gauges", "staleness"]

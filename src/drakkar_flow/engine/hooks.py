@@ -17,9 +17,9 @@ from drakkar_flow.engine.offload import OffloadPool, threads_for
 from drakkar_flow.engine.periodics import Periodics
 from drakkar_flow.errors import Problem, StartupError
 from drakkar_flow.graph.hooks import LifeHooks
-from drakkar_flow.observe.annotation import annotation
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import HookRan
+from drakkar_flow.observe.events.annotations import annotation
+from drakkar_flow.observe.events.hooks import HookRan
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.failures import describe, is_cancelled
 from drakkar_flow.runtime.parts import SinkPart

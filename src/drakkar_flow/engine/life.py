@@ -24,7 +24,7 @@ from drakkar_flow.engine.startup import Unreached, connect_all
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import DrainFinished, FlowFailed, StateChanged
+from drakkar_flow.observe.events.lifecycle import DrainFinished, FlowFailed, StateChanged
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.failures import describe
 from drakkar_flow.runtime.parts import Parts

@@ -44,16 +44,17 @@ from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.kernel.causes import cause_text
 from drakkar_flow.kernel.shortage import shortage_of
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.collectors import RuntimeGauges
-from drakkar_flow.observe.events import Event
-from drakkar_flow.observe.health import Answer, Health, liveness, readiness
-from drakkar_flow.observe.http import MetricsServer
-from drakkar_flow.observe.lines import Line
-from drakkar_flow.observe.log import LoggingHandle, LogListener, configure_logging
-from drakkar_flow.observe.metrics import Metrics
-from drakkar_flow.observe.progress import Progress, summary
-from drakkar_flow.observe.statistics import Statistics
-from drakkar_flow.observe.vitals import LogLineLost
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.lifecycle import LogLineLost
+from drakkar_flow.observe.http.health import Health, ProbeResponse, liveness, readiness
+from drakkar_flow.observe.http.server import MetricsServer
+from drakkar_flow.observe.log.line import LogLine
+from drakkar_flow.observe.log.listener import LogListener
+from drakkar_flow.observe.log.progress import Progress, summary
+from drakkar_flow.observe.log.setup import LoggingHandle, configure_logging
+from drakkar_flow.observe.metrics.collectors import RuntimeGauges
+from drakkar_flow.observe.metrics.prometheus import Metrics
+from drakkar_flow.observe.metrics.statistics import Statistics
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.failures import describe, root_cause
 from drakkar_flow.runtime.parts import Parts
@@ -360,11 +361,11 @@ class Lifecycle:
         health = self._watchdog.health if self._watchdog is not None else 0
         return read_gauges(self._life.parts, self._life.hooks.pool, health)
 
-    def _healthz(self) -> Answer:
+    def _healthz(self) -> ProbeResponse:
         heartbeats = self._watchdog.heartbeats if self._watchdog is not None else {}
         return liveness(heartbeats, self.config.runtime.stuck_after_s)
 
-    def _readyz(self) -> Answer:
+    def _readyz(self) -> ProbeResponse:
         parts, health = self._life.parts, self._health.snapshot
         if parts is not None and parts.control.failure is not None:  # it drains, and then ends with 1
             health = replace(health, state="failed")
@@ -373,7 +374,7 @@ class Lifecycle:
     def _page_failed(self, error: Exception) -> None:
         expect = "only this answer is lost; one of the metrics can't be read"
         self._write(
-            Line("error", "metrics_scrape_failed", {"exc_info": error}, expect, (), cause_text(describe(error)))
+            LogLine("error", "metrics_scrape_failed", {"exc_info": error}, expect, (), cause_text(describe(error)))
         )
 
     def _bug(self, error: BaseException) -> None:
@@ -385,9 +386,9 @@ class Lifecycle:
     def _listener_failed(self, event: Event, error: Exception) -> None:
         name = type(event).__name__
         self._write(
-            Line("error", "listener_failed", {"of": name, "error": describe(error)}, "the flow goes on", (name,))
+            LogLine("error", "listener_failed", {"of": name, "error": describe(error)}, "the flow goes on", (name,))
         )
 
-    def _write(self, line: Line) -> None:
+    def _write(self, line: LogLine) -> None:
         if self._log_listener is not None:
             self._log_listener.write(line)

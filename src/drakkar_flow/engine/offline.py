@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaException, Producer
 
-from drakkar_flow.config.load import Loaded
+from drakkar_flow.config.loading.load import Loaded
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.build import consumer_properties, resolve_sinks, settle_topics, with_brokers
 from drakkar_flow.engine.executors import program_configs

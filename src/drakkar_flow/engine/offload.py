@@ -16,7 +16,7 @@ from typing import Any
 from drakkar_flow.engine.forks import end_child
 from drakkar_flow.executor.host_watch import HostWatch
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import Offloaded
+from drakkar_flow.observe.events.hooks import Offloaded
 
 __all__ = ["OffloadPool", "threads_for"]
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from drakkar_flow.graph.periodic import Periodic
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import PeriodicRan
+from drakkar_flow.observe.events.hooks import PeriodicRan
 from drakkar_flow.runtime.failures import describe, is_cancelled
 
 __all__ = ["PERIODIC", "Periodics"]

@@ -9,13 +9,13 @@ from typing import Any, TypedDict, Unpack
 
 from bytewax.run import cli_main
 
-from drakkar_flow.config.app import settle_app
-from drakkar_flow.config.load import from_mapping, load_config
+from drakkar_flow.config.loading.app import resolve_app
+from drakkar_flow.config.loading.load import from_mapping, load_config
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.lifecycle import EXIT_CLEAN, EXIT_FAILED, Lifecycle, StoppedEarly
 from drakkar_flow.engine.terse import app_options, stream_of
 from drakkar_flow.graph.flow import StreamFlow
-from drakkar_flow.observe.statistics import StatisticsSnapshot
+from drakkar_flow.observe.metrics.statistics import StatisticsSnapshot
 
 __all__ = ["RunnerOptions", "StreamingRunner"]
 
@@ -46,7 +46,7 @@ class StreamingRunner:
         own_logging: bool = True,
         worker_id: str = "",
     ) -> None:
-        config = settle_app(config, app_options(flow).get("app_model"))
+        config = resolve_app(config, app_options(flow).get("app_model"))
         self._life = Lifecycle(
             stream_of(flow), config, own_logging=own_logging, own_signals=own_signals, worker_id=worker_id
         )

@@ -12,7 +12,7 @@ from typing import Any
 from anyio import to_thread
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
-from drakkar_flow.config.kafka import KafkaConfig
+from drakkar_flow.config.sections.kafka import KafkaConfig
 from drakkar_flow.engine.build import consumer_properties
 from drakkar_flow.errors import Problem, ProblemsError, StartupError
 from drakkar_flow.kernel.alignment import aligned_start

@@ -7,8 +7,8 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from drakkar_flow.config.kafka import client_properties
 from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.config.sections.kafka import client_properties
 from drakkar_flow.engine.build import settle_topics, with_brokers
 from drakkar_flow.engine.rights import ASK_S, admin_client, described_group, error_text, matching_topics
 from drakkar_flow.errors import Problem, StartupError

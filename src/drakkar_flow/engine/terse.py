@@ -18,8 +18,8 @@ from typing import Any
 
 from bytewax.dataflow import Dataflow
 
-from drakkar_flow.config.find import find_config
-from drakkar_flow.config.load import AppOptions, load
+from drakkar_flow.config.loading.find import find_config
+from drakkar_flow.config.loading.load import AppOptions, load
 from drakkar_flow.engine.lifecycle import EXIT_CLEAN, EXIT_FAILED, Lifecycle, StoppedEarly
 from drakkar_flow.errors import ProblemsError
 from drakkar_flow.graph.flow import StreamFlow

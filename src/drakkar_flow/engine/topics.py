@@ -11,8 +11,8 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from drakkar_flow.config.kafka import client_properties
 from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.config.sections.kafka import client_properties
 from drakkar_flow.engine.build import resolve_sinks, settle_topics, with_brokers
 from drakkar_flow.engine.rights import ASK_S, admin_client, error_text
 from drakkar_flow.errors import ConfigError, Problem, StartupError

@@ -11,7 +11,7 @@ from typing import Any
 
 from drakkar_flow.kernel.stalls import StallDetector
 from drakkar_flow.model.record import Lane
-from drakkar_flow.observe.vitals import Idled, LoopAnswered, Stalled, StallEnded
+from drakkar_flow.observe.events.stalls import Idled, LoopAnswered, Stalled, StallEnded
 from drakkar_flow.runtime.parts import Parts
 from drakkar_flow.runtime.steps.waits import Wait, waits_of
 
@@ -126,7 +126,7 @@ class Watchdog:
         """What each lane waits for; empty when the loop does not answer."""
 
         async def ask() -> dict[Lane, list[Wait]]:
-            return {lane: waits_of(self._parts.workers, lane, _CALLS) for lane in lanes}
+            return {lane: waits_of(self._parts.steps, lane, _CALLS) for lane in lanes}
 
         try:
             return self._parts.bridge.run(ask(), _ASK_S)

@@ -13,7 +13,7 @@ import signal
 from functools import lru_cache
 from typing import Final
 
-from drakkar_flow.config.limits import LimitsConfig
+from drakkar_flow.config.sections.limits import LimitsConfig
 from drakkar_flow.errors import Problem
 from drakkar_flow.kernel.shortage import shortage_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from drakkar_flow.executor.base import Outcome
 from drakkar_flow.model.task import ExecutorError
-from drakkar_flow.observe.events import TaskFinished
+from drakkar_flow.observe.events.tasks import TaskFinished
 
 __all__ = ["task_finished"]
 

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Mapping
 from functools import lru_cache
 
-from drakkar_flow.config.executor import ProgramConfig
+from drakkar_flow.config.sections.executor import ProgramConfig
 from drakkar_flow.errors import Problem
 from drakkar_flow.executor.confine import check_executable, limit_problems
 

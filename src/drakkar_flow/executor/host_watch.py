@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Final
 
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.executor_events import HostShortage
+from drakkar_flow.observe.events.executor import HostShortage
 
 __all__ = ["HostWatch"]
 

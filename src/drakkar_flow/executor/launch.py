@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from drakkar_flow.config.executor import ProgramConfig
+from drakkar_flow.config.sections.executor import ProgramConfig
 from drakkar_flow.executor.base import Outcome, section_of
 from drakkar_flow.executor.child import Child, Command, Ending, LaunchError, Limits
 from drakkar_flow.executor.confine import SHELL, SHELL_ARGS, SHELL_FAILED, check_executable, confined, limit_met

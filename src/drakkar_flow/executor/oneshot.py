@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 
-from drakkar_flow.config.executor import ProgramConfig
+from drakkar_flow.config.sections.executor import ProgramConfig
 from drakkar_flow.errors import StartupError
 from drakkar_flow.executor.base import Done, ExecutorStatistics, Outcome, Running, outlast
 from drakkar_flow.executor.child import Child
@@ -25,8 +25,8 @@ from drakkar_flow.executor.orphans import Guard
 from drakkar_flow.executor.priority import PriorityQueue, Ticket
 from drakkar_flow.model.task import ExecutorError, ExecutorTask
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import TasksStarted
-from drakkar_flow.observe.executor_events import ExecutorBreakerChanged, HostLimitLow
+from drakkar_flow.observe.events.executor import ExecutorBreakerChanged, HostLimitLow
+from drakkar_flow.observe.events.tasks import TasksStarted
 
 __all__ = ["OneshotExecutor"]
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from drakkar_flow.kernel.shortage import shortage_of
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.executor_events import ExecutorUnguarded
+from drakkar_flow.observe.events.executor import ExecutorUnguarded
 
 __all__ = ["MARK", "Guard"]
 

@@ -6,7 +6,8 @@ from collections.abc import Collection
 from typing import Any
 
 from drakkar_flow.executor.base import Outcome
-from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask, PrecomputedResult, decode_output
+from drakkar_flow.model.precomputed import PrecomputedResult
+from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask, decode_output
 
 __all__ = ["precomputed"]
 
@@ -17,7 +18,7 @@ def precomputed(task: ExecutorTask, ok_exit_codes: Collection[int] = (0,)) -> Ou
     An exit code that is neither among the task's `ok_exit_codes` nor, where it has none, among `ok_exit_codes` is a
     failure, as it is for a program.
 
-    >>> from drakkar_flow.model.task import PrecomputedResult
+    >>> from drakkar_flow.model.precomputed import PrecomputedResult
     >>> given = PrecomputedResult(stdout="hit", exit_code=0)
     >>> precomputed(ExecutorTask(task_id="t", source_offsets=[], precomputed=given)).stdout
     'hit'

@@ -7,13 +7,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from drakkar_flow.model.base import Model
+from drakkar_flow.model.precomputed import PrecomputedResult
 from drakkar_flow.model.task_checks import TaskChecks
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from drakkar_flow.model.record import Record
-    from drakkar_flow.model.task_fields import TaskFields
+    from drakkar_flow.model.task_fields import TaskFields, TaskSource
 
 __all__ = [
     "ErrorAction",
@@ -22,7 +22,6 @@ __all__ = [
     "ExecutorResult",
     "ExecutorTask",
     "PendingContext",
-    "PrecomputedResult",
     "ProgramOutput",
     "decode_output",
 ]
@@ -33,18 +32,6 @@ ErrorKind = Literal[
 """Kind of a task's failure: non-zero exit, signal, timeout, failed start, or an error of the library
 itself. With long-lived children also: a protocol violation or a task that can't be encoded, a crash
 of the child during the task, or no child that could be started for too long."""
-
-
-class PrecomputedResult(Model):
-    """Result of a task that needs no process: it skips the executor's slots.
-
-    `stdout` and `stderr` are text, or the bytes of a program's output.
-    """
-
-    stdout: str | bytes = ""
-    stderr: str | bytes = ""
-    exit_code: int = 0
-    duration_seconds: float = 0.0
 
 
 _STDIN = {str, bytes}
@@ -147,7 +134,7 @@ class ExecutorTask(Model, kw_only=True):
             raise TypeError(f"task {self.task_id}: precomputed must be a PrecomputedResult, not {type(given).__name__}")
 
     @classmethod
-    def for_records(cls, records: Sequence[Record[Any]], **fields: Unpack[TaskFields]) -> ExecutorTask:
+    def for_records(cls, records: Sequence[TaskSource], **fields: Unpack[TaskFields]) -> ExecutorTask:
         """Make a task for several records of a window; its id is derived from the first one's.
 
         `Record.task` does the same for a single record and has an example.

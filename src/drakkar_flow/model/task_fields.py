@@ -1,15 +1,14 @@
-"""Optional fields of a task, as type checkers see them."""
+"""Types that a task is made of, as type checkers see them: its optional fields, and its records."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypedDict
+from typing import Any, Protocol, TypeAlias, TypedDict
 
-if TYPE_CHECKING:
-    from drakkar_flow.model.task import PrecomputedResult
+from drakkar_flow.model.precomputed import PrecomputedResult
 
-__all__ = ["Argument", "Arguments", "TaskFields"]
+__all__ = ["Argument", "Arguments", "TaskFields", "TaskSource"]
 
 Argument: TypeAlias = "str | bytes | PathLike[str] | PathLike[bytes]"
 """Values of command lines and environments."""
@@ -36,3 +35,11 @@ class TaskFields(TypedDict, total=False):
     parent_task_id: str | None
     executor: str
     ok_exit_codes: Collection[int] | None
+
+
+class TaskSource(Protocol):
+    """A record, as far as a task needs it."""
+
+    offset: int
+
+    def next_task_id(self) -> str: ...

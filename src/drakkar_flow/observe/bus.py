@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from drakkar_flow.observe.events import Event
+from drakkar_flow.observe.events.base import Event
 
 __all__ = ["Bus"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import Event
+from drakkar_flow.observe.events.base import Event
 
 __all__ = ["NamedBus"]
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import copy_context
 from functools import partial
 from types import CoroutineType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from drakkar_flow.runtime.bridge import Bridge
 
 __all__ = ["Calls", "eager_task"]
+
+_EAGER = sys.version_info >= (3, 12)
 
 if sys.version_info >= (3, 12):
 
@@ -27,6 +31,8 @@ else:
 
 
 Done = Callable[[Any, BaseException | None], None]
+
+S = TypeVar("S")
 
 
 class Calls:
@@ -58,6 +64,45 @@ class Calls:
             self._start(value, done, about)
         else:
             done(value, None)
+
+    def call_each(
+        self,
+        function: Callable[[Any], Coroutine[Any, Any, Any]],
+        subjects: list[S],
+        argument: Callable[[S], Any],
+        done: Callable[[S, Any, BaseException | None], None],
+    ) -> None:
+        """Call a user's coroutine function for each subject, and then `done(subject, value, error)`.
+
+        Calls that need not wait share an asyncio task, which costs a sixth. One that waits keeps the task to itself,
+        and so does one that changed its context or cancelled itself: no call can tell the difference.
+        """
+        if not _EAGER:
+            for subject in subjects:
+                self.call(function, (argument(subject),), partial(done, subject), subject)
+            return
+        loop = asyncio.get_running_loop()
+        waiting = deque(subjects)
+        while waiting and not self._bridge.closed:
+            series: _Series[S] = _Series()
+            task = eager_task(series.run(function, waiting, argument), loop)
+            if task.done():
+                self._series_ended(series, done, task)
+                continue
+            series.waited = True
+            self._tasks[task] = series.subject
+            task.add_done_callback(partial(self._bridge.guard, self._series_ended, series, done))
+            series.report(done)
+
+    def _series_ended(
+        self, series: _Series[S], done: Callable[[S, Any, BaseException | None], None], task: asyncio.Task[Any]
+    ) -> None:
+        self._tasks.pop(task, None)
+        series.report(done)
+        if not task.cancelled():
+            task.result()
+        elif not (series.answered or self._bridge.closed):
+            done(series.subject, None, asyncio.CancelledError("it was cancelled"))
 
     def run(self, coroutine: Coroutine[Any, Any, None], done: Callable[[], None], about: object = None) -> None:
         """Run a coroutine of our own and then `done()`. If it raises, that is a bug, and the bridge is told."""
@@ -91,6 +136,44 @@ class Calls:
                 done(None, asyncio.CancelledError("it was cancelled"))
         else:
             done(value, error)
+
+
+class _Series(Generic[S]):
+    """Calls in a row in one asyncio task, up to the first that waits."""
+
+    __slots__ = ("_answers", "answered", "subject", "waited")
+
+    subject: S
+
+    def __init__(self) -> None:
+        self.waited = False
+        """Whether the call about `subject` did not end at once: it is the last one of the task then."""
+        self.answered = True
+        """Whether the call about `subject` has ended."""
+        self._answers: list[tuple[S, Any, BaseException | None]] = []
+
+    async def run(self, function: Callable[[Any], Any], waiting: deque[S], argument: Callable[[S], Any]) -> None:
+        context, task = copy_context(), asyncio.current_task()
+        assert task is not None
+        while waiting:
+            self.subject = subject = waiting.popleft()
+            self.answered = False
+            value, error = None, None
+            try:
+                value = await function(argument(subject))
+            except asyncio.CancelledError:
+                raise
+            except BaseException as exc:  # sys.exit() as well, which asyncio would let end the loop
+                error = exc
+            self._answers.append((subject, value, error))
+            self.answered = True
+            if self.waited or task.cancelling() or copy_context() != context:
+                return
+
+    def report(self, done: Callable[[S, Any, BaseException | None], None]) -> None:
+        answers, self._answers = self._answers, []
+        for answer in answers:
+            done(*answer)
 
 
 async def _outcome(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:

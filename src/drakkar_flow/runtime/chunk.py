@@ -1,31 +1,33 @@
-"""Chunk: what one Bytewax item is.
+"""Chunk: one Bytewax item, a batch of records.
 
 Bytewax moves items one by one through its operators; a chunk makes that cost once per batch of
-records instead of once per record and step. Errors and endings travel beside the items, so that a
-step looks only at what concerns it and no error ever crosses an operator as an exception.
+records instead of once per record and step. Failures and acks travel beside the items: a step reads only
+its items, and no error crosses an operator as an exception.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from drakkar_flow.model.outcome import Ack, Failure
 
 __all__ = ["Chunk", "Keyed"]
 
+T = TypeVar("T")
 
-class Chunk:
+
+class Chunk(Generic[T]):
     """Items on their way to the next step, failures on their way to a policy, acks to the tracker."""
 
     __slots__ = ("acks", "failures", "items")
 
     def __init__(
         self,
-        items: list[Any] | None = None,
+        items: list[T] | None = None,
         failures: list[Failure] | None = None,
         acks: list[Ack] | None = None,
     ) -> None:
-        self.items: list[Any] = items if items is not None else []
+        self.items: list[T] = items if items is not None else []
         self.failures: list[Failure] = failures if failures is not None else []
         self.acks: list[Ack] = acks if acks is not None else []
 
@@ -36,5 +38,5 @@ class Chunk:
         return f"Chunk(items={len(self.items)}, failures={len(self.failures)}, acks={len(self.acks)})"
 
 
-Keyed = tuple[str, Chunk]
-"""A chunk with the lane key Bytewax routes it by."""
+Keyed = tuple[str, Chunk[Any]]
+"""A chunk with the shard key Bytewax routes it by."""

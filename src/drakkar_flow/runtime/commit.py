@@ -11,10 +11,10 @@ from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from drakkar_flow.kernel.spans import Spans
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import RecordsFinished
+from drakkar_flow.observe.events.records import RecordsFinished
 from drakkar_flow.runtime.chunk import Keyed
 from drakkar_flow.runtime.flight import Flight
-from drakkar_flow.runtime.source import Reader
+from drakkar_flow.runtime.reader import Reader
 from drakkar_flow.runtime.tracker import Settled, Tracker
 
 __all__ = ["CommitSink", "Track"]

@@ -17,7 +17,7 @@ from drakkar_flow.kernel.brake import Cause
 from drakkar_flow.kernel.causes import cause_key
 from drakkar_flow.model.outcome import Blame, Delivery, Failure, FailureKind, Hold
 from drakkar_flow.model.record import Lane
-from drakkar_flow.observe.about import About
+from drakkar_flow.observe.events.context import EventContext
 
 __all__ = [
     "LIBRARY",
@@ -81,10 +81,10 @@ def exception_cause(error: BaseException) -> str:
     return f"{type(error).__qualname__}: {cause_key(describe(error))}"
 
 
-def about(items: Iterable[Delivery | Failure]) -> About:
+def about(items: Iterable[Delivery | Failure]) -> EventContext:
     """The records and tasks of deliveries or failures, for what is told of them."""
     items = list(items)
-    return About.of((record for item in items for record, _ in item.holds), (item.task_id for item in items))
+    return EventContext.of((record for item in items for record, _ in item.holds), (item.task_id for item in items))
 
 
 def by_lane(items: Iterable[Delivery | Failure]) -> tuple[tuple[Lane, int], ...]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from drakkar_flow.kernel.pace import Pace
 from drakkar_flow.model.record import Lane, Record, size_of
+from drakkar_flow.runtime.wakeup import EngineWakeup
 
 __all__ = ["Flight", "FlightStatistics"]
 
@@ -50,6 +51,8 @@ class Flight:
         """Called after records left the flight, by the thread that counted them out."""
         self._mean = 1.0  # bytes of a record when it is finished, with what was made of it
         self._changed = threading.Condition()
+        self.engine = EngineWakeup()
+        """Wakes the engine's threads when records have come or work is finished."""
         self._waiting = 0
         self._ending = False
         self._open: dict[Assignment, int] = {}

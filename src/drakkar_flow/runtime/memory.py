@@ -32,10 +32,10 @@ class MemoryGate:
     Args:
         bridge: owns the loop.
         flight: has the budget.
-        steps: all steps of the flow; `moving` says whether one has work that goes on by itself.
+        steps: gives all steps of the flow; `moving` says whether one has work that goes on by itself.
     """
 
-    def __init__(self, bridge: Bridge, flight: Flight, steps: Iterable[_Step]) -> None:
+    def __init__(self, bridge: Bridge, flight: Flight, steps: Callable[[], Iterable[_Step]]) -> None:
         self._bridge = bridge
         self._flight = flight
         self._steps = steps
@@ -69,7 +69,7 @@ class MemoryGate:
         if self._bridge.closed:
             return
         delayed = self._delayed
-        while delayed and (not self._flight.is_full or not any(step.moving for step in self._steps)):
+        while delayed and (not self._flight.is_full or not any(step.moving for step in self._steps())):
             self._bridge.guard(delayed.popleft())
         if delayed:
             self._wind()

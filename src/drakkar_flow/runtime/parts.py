@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from drakkar_flow.config.delivery import SinkConfig
-from drakkar_flow.config.executor import ProgramConfig
 from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.config.sections.delivery import SinkConfig
+from drakkar_flow.config.sections.executor import ProgramConfig
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.observe.bus import Bus
@@ -15,10 +16,12 @@ from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.commit import Track
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.flight import Flight
-from drakkar_flow.runtime.source import ExecutorIntake, Reader
+from drakkar_flow.runtime.reader import Reader
+from drakkar_flow.runtime.source import ExecutorIntake
+from drakkar_flow.runtime.steps.chain import Chain
 from drakkar_flow.runtime.steps.deadletter import DeadLetterWriter
 from drakkar_flow.runtime.steps.pending import PendingTasks
-from drakkar_flow.runtime.steps.step import Worker
+from drakkar_flow.runtime.steps.step import AsyncStep
 from drakkar_flow.sinks.base import Sink, SinkSpec
 
 __all__ = ["Parts", "SinkPart"]
@@ -60,9 +63,15 @@ class Parts:
     """The configuration of every executor by name; empty is that of the configuration alone."""
     track: Track = field(default_factory=Track)
     pending: PendingTasks = field(default_factory=PendingTasks)
-    workers: list[Worker] = field(default_factory=list)
+    chains: list[Chain] = field(default_factory=list)
+    """The chains of all shards, as they are made."""
     task_backoff: Backoff | None = None
     """Pauses between the attempts of a task, in place of the configuration's."""
     brake_hold_s: float | None = None
     """How long the brake holds failures back, in place of the configuration's."""
     dlq_backoff: Backoff = _DLQ_BACKOFF
+
+    @property
+    def steps(self) -> list[AsyncStep[Any, Any]]:
+        """The async steps of all chains."""
+        return [step for chain in self.chains for step in chain.steps]

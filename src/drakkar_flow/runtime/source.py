@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, Protocol
+from datetime import UTC, datetime
 from zlib import crc32
 
 from bytewax.inputs import DynamicSource, StatelessSourcePartition
@@ -17,72 +15,15 @@ from drakkar_flow.runtime.chunk import Chunk, Keyed
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.intake import Intake
-from drakkar_flow.runtime.tracker import Watermark
+from drakkar_flow.runtime.reader import Reader
 
-__all__ = ["ExecutorIntake", "Reader", "ReaderStatistics", "SlotSource", "lane_key"]
+__all__ = ["ExecutorIntake", "SlotSource", "lane_key"]
 
 _CHUNK = 1000  # records: large enough to make a step's fixed cost vanish, small enough to stay responsive
 _FIRST_CHUNK = 100  # doubles from chunk to chunk: what becomes of a record, and how large, is not known yet
-_BUSY_PAUSE = timedelta(milliseconds=1)
-_IDLE_PAUSE = timedelta(milliseconds=5)
-_IDLE_AFTER_S = 1.0
-
-
-class ReaderStatistics(NamedTuple):
-    """What a reader holds, by assigned lane.
-
-    `queued` are records read ahead and `oldest` when the oldest of them was read, in monotonic
-    seconds; `lag` counts the records between what the group has finished and the end. `uncommitted`
-    offsets of all lanes are finished, but no broker has accepted their commit. `spans` counts the
-    stretches of finished records behind an unfinished one.
-    """
-
-    queued: dict[Lane, int]
-    lag: dict[Lane, int]
-    oldest: Mapping[Lane, float] = {}
-    uncommitted: int = 0
-    spans: Mapping[Lane, int] = {}
-
-
-class Reader(Protocol):
-    """Reads records ahead and commits what is finished; owns its connection and its thread."""
-
-    def start(self) -> None:
-        """Begin to read. Returns at once."""
-        ...
-
-    def pop(self, limit: int, slot: int, slots: int) -> list[list[Record]]:
-        """Give at most `limit` records, one list per partition, and count them into the flight.
-
-        Never blocks. Slot `slot` of `slots` gets a fixed share of the partitions.
-        """
-        ...
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether there will never be another record."""
-        ...
-
-    @property
-    def uncommitted(self) -> int:
-        """How many finished records can't be committed: they still count against the flight's bound."""
-        ...
-
-    def commit(self, watermarks: list[Watermark]) -> None:
-        """Note that everything before each watermark is finished; the commit follows soon."""
-        ...
-
-    def scattered(self, spans: Mapping[tuple[Lane, int], int]) -> None:
-        """Note in how many spans assignments have finished records beyond their watermark now."""
-        ...
-
-    def close(self) -> None:
-        """Commit what was noted, synchronously, leave the group and end the thread."""
-        ...
-
-    def statistics(self) -> ReaderStatistics:
-        """What the reader holds now."""
-        ...
+_NOW = datetime(1970, 1, 1, tzinfo=UTC)  # a time that has passed: Bytewax calls again at once, where None makes it wait
+_PAUSE_S = 0.02  # the longest sleep: what depends on time alone (a stop, the pace of the intake) is seen this late
+_SHARED_PAUSE_S = 0.001  # likewise with several engine threads: what they exchange rings no bell
 
 
 class ExecutorIntake:
@@ -133,6 +74,12 @@ class SlotSource(DynamicSource[Keyed]):
 
 
 class _Slot(StatelessSourcePartition[Keyed]):
+    """Gives records to its engine thread; a thread that has nothing to do sleeps here until a bell rings.
+
+    Everything that a thread may have to do begins in this process with a ring: the reader has read records, or a chain
+    has finished some. So no step polls, and an idle engine costs nothing.
+    """
+
     def __init__(
         self,
         reader: Reader,
@@ -147,44 +94,54 @@ class _Slot(StatelessSourcePartition[Keyed]):
         self._flight = flight
         self._control = control
         self._lanes = lanes
+        self._bell = flight.engine.bell()
+        self._pause_s = _PAUSE_S if count == 1 else _SHARED_PAUSE_S
         self._intake = intake
         self._index = index
         self._count = count
         self._thread = threading.get_ident()
         self._chunk = _FIRST_CHUNK
-        self._last_record_at = time.monotonic()
-        self._wake: datetime | None = None
 
     def next_batch(self) -> list[Keyed]:
         control = self._control
         control.turns[self._thread] = control.turns.get(self._thread, 0) + 1
+        if not control.stopping and (batches := self._pop() or self._pop_later()):
+            return self._keyed(batches)
         if control.stopping:
             self._flight.end()
             if self._flight.records <= control.held or control.budget_s == 0.0:
                 raise StopIteration
-            return self._nothing()
+            self._bell.wait(self._pause_s)
+        return []
+
+    def _pop(self) -> list[list[Record]]:
+        """Take records that are there and that there is room for."""
         limit = min(self._chunk, self._flight.room - self._reader.uncommitted)
         if self._intake is not None:
             limit = min(limit, self._intake.room())
+        self._flight.engine.for_room = limit <= 0
         batches = self._reader.pop(limit, self._index, self._count) if limit > 0 else []
         if not batches:
             if self._reader.exhausted and self._flight.records == 0:
-                control.stop()
-            return self._nothing()
+                self._control.stop()
+            return []
         if self._intake is not None:
             self._intake.take(sum(map(len, batches)))
-        self._last_record_at = time.monotonic()
         self._chunk = min(_CHUNK, 2 * self._chunk)
-        self._wake = None
+        return batches
+
+    def _pop_later(self) -> list[list[Record]]:
+        """Sleep until something has happened and try again."""
+        if self._control.stopping:
+            return []
+        self._bell.wait(self._pause_s)
+        return [] if self._control.stopping else self._pop()
+
+    def _keyed(self, batches: list[list[Record]]) -> list[Keyed]:
         lanes = self._lanes
         if lanes == 1:
             return [("0", Chunk(batches[0] if len(batches) == 1 else [r for records in batches for r in records]))]
         return [(lane_key(records[0].lane, lanes), Chunk(records)) for records in batches]
 
-    def _nothing(self) -> list[Keyed]:
-        idle = time.monotonic() - self._last_record_at > _IDLE_AFTER_S and not self._control.stopping
-        self._wake = datetime.now(UTC) + (_IDLE_PAUSE if idle else _BUSY_PAUSE)
-        return []
-
     def next_awake(self) -> datetime | None:
-        return self._wake
+        return _NOW

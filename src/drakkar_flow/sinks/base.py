@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from drakkar_flow.config.delivery import SinkConfig
+from drakkar_flow.config.sections.delivery import SinkConfig
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.record import Record
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import anyio
 import anyio.to_thread
 
-from drakkar_flow.config.sinks import FilesystemSinkConfig
+from drakkar_flow.config.sections.sinks import FilesystemSinkConfig
 from drakkar_flow.errors import BatchFailed, SinkNotConnected, SinkRejected
 from drakkar_flow.model.codec import encode
 from drakkar_flow.model.outcome import Delivery

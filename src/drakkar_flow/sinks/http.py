@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 import anyio
 
-from drakkar_flow.config.remote import HttpSinkConfig
+from drakkar_flow.config.sections.network_sinks import HttpSinkConfig
 from drakkar_flow.config.urls import encoded
 from drakkar_flow.errors import (
     BatchFailed,

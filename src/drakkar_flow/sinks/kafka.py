@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from drakkar_flow.config.sinks import KafkaSinkConfig
+from drakkar_flow.config.sections.sinks import KafkaSinkConfig
 from drakkar_flow.errors import BatchFailed, SinkRejected
 from drakkar_flow.model.codec import encode
 from drakkar_flow.model.outcome import Delivery

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from drakkar_flow.config.remote import MongoSinkConfig
+from drakkar_flow.config.sections.network_sinks import MongoSinkConfig
 from drakkar_flow.config.urls import encoded
 from drakkar_flow.errors import BatchFailed, SinkError, SinkMisconfigured, SinkNotConnected, SinkRejected
 from drakkar_flow.model.mongo import MongoOp, MongoPayload

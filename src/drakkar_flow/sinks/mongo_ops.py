@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 from pydantic import BaseModel
 
-from drakkar_flow.config.remote import MongoStatement
+from drakkar_flow.config.sections.network_sinks import MongoStatement
 from drakkar_flow.errors import SinkRejected
 from drakkar_flow.model.codec import AS_TEXT, to_row
 from drakkar_flow.model.mongo import MongoExpr, MongoOp, MongoPayload

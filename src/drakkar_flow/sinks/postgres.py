@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from drakkar_flow.config.remote import PostgresSinkConfig
+from drakkar_flow.config.sections.network_sinks import PostgresSinkConfig
 from drakkar_flow.config.urls import encoded, url_of_pairs
 from drakkar_flow.errors import BatchFailed, SinkError, SinkMisconfigured, SinkNotConnected, SinkRejected
 from drakkar_flow.model.outcome import Delivery

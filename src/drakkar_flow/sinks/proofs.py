@@ -10,7 +10,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from drakkar_flow.config.remote import HttpSinkConfig, MongoSinkConfig, PostgresSinkConfig, RedisSinkConfig
+from drakkar_flow.config.sections.network_sinks import (
+    HttpSinkConfig,
+    MongoSinkConfig,
+    PostgresSinkConfig,
+    RedisSinkConfig,
+)
 from drakkar_flow.errors import Problem
 from drakkar_flow.sinks.postgres_sql import named_statement
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from drakkar_flow.config.remote import RedisSinkConfig
+from drakkar_flow.config.sections.network_sinks import RedisSinkConfig
 from drakkar_flow.config.urls import encoded
 from drakkar_flow.errors import (
     BatchFailed,

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from drakkar_flow.config.sinks import SqliteSinkConfig
+from drakkar_flow.config.sections.sinks import SqliteSinkConfig
 from drakkar_flow.errors import BatchFailed, SinkError, SinkMisconfigured, SinkNotConnected, SinkRejected
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.payload import SqlitePayload

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drakkar_flow.config.environ import PREFIXES
-from drakkar_flow.config.find import find_config
-from drakkar_flow.config.load import load
+from drakkar_flow.config.loading.environ import PREFIXES
+from drakkar_flow.config.loading.find import find_config
+from drakkar_flow.config.loading.load import load
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.terse import stream_of
 from drakkar_flow.errors import DrakkarFlowError, SinkError

@@ -14,13 +14,13 @@ import msgspec
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from drakkar_flow.config.base import Section
-from drakkar_flow.config.explain import explain
-from drakkar_flow.config.layers import Layer
+from drakkar_flow.config.loading.layers import Layer
+from drakkar_flow.config.loading.validation_errors import validation_problem
+from drakkar_flow.config.loading.yaml_file import read_yaml
 from drakkar_flow.config.schema import similar
-from drakkar_flow.config.yaml_file import read_yaml
 from drakkar_flow.errors import ProblemsError
 from drakkar_flow.model.task import ErrorKind
-from drakkar_flow.observe.events import Event
+from drakkar_flow.observe.events.base import Event
 
 __all__ = [
     "AnswerCase",
@@ -301,4 +301,4 @@ def _validated(kind: type[S], layer: Layer) -> S:
         return kind.model_validate(layer.tree)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        raise CasesError([explain(each, layer, kind) for each in details]) from None
+        raise CasesError([validation_problem(each, layer, kind) for each in details]) from None

@@ -5,19 +5,50 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 import msgspec
 
 from drakkar_flow.model.codec import encode
+from drakkar_flow.model.outcome import Failure
+from drakkar_flow.model.record import Lane
+from drakkar_flow.observe.events.base import Event
 from drakkar_flow.testing.cases import Expectation, SinkCase
-from drakkar_flow.testing.outcome import Outcome
 
-__all__ = ["Match", "differences", "fits", "plain"]
+__all__ = ["Match", "Observed", "differences", "fits", "plain"]
 
 
-def differences(expected: Expectation, outcome: Outcome) -> list[str]:
+class Observed(Protocol):
+    """What a flow did, as far as a case can expect it; an `Outcome` is one."""
+
+    @property
+    def deliveries(self) -> Mapping[str, Sequence[Any]]:
+        """Payloads by sink id."""
+        ...
+
+    @property
+    def committed(self) -> Mapping[Lane, int]:
+        """Committed offsets."""
+        ...
+
+    @property
+    def dead_letters(self) -> Sequence[Failure]:
+        """Dead letters."""
+        ...
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """Events of the bus."""
+        ...
+
+    @property
+    def failure(self) -> str | None:
+        """Why the flow failed; None when it did not."""
+        ...
+
+
+def differences(expected: Expectation, outcome: Observed) -> list[str]:
     """What is not as expected, a line or a few for each; empty when all is."""
     found: list[str] = []
     if expected.deliveries is not None:
@@ -104,7 +135,7 @@ def _match(expected: list[Any], got: list[Any], match: Match) -> tuple[list[Any]
     return missing, left
 
 
-def _dead_letters(expected: int | list[dict[str, str]], outcome: Outcome) -> list[str]:
+def _dead_letters(expected: int | list[dict[str, str]], outcome: Observed) -> list[str]:
     letters = [
         {
             "kind": str(letter.kind),

@@ -8,13 +8,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from drakkar_flow.config.executor import ProgramConfig
+from drakkar_flow.config.sections.executor import ProgramConfig
 from drakkar_flow.errors import ExecutorClosed
 from drakkar_flow.executor.base import Done, ExecutorStatistics, Outcome, Running
 from drakkar_flow.executor.ended import task_finished
 from drakkar_flow.model.task import ErrorKind, ExecutorError, ExecutorResult, ExecutorTask, decode_output
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import TasksStarted
+from drakkar_flow.observe.events.tasks import TasksStarted
 from drakkar_flow.observe.named_bus import NamedBus
 from drakkar_flow.testing.gate import Gate
 

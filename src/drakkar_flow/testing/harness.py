@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
-from drakkar_flow.config.load import from_mapping
+from drakkar_flow.config.loading.load import from_mapping
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.terse import stream_of
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.model.outcome import Failure
 from drakkar_flow.model.record import Lane
-from drakkar_flow.observe.events import Event, RecordsFailed
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.records import RecordsFailed
 from drakkar_flow.testing.clock import FakeClock
 from drakkar_flow.testing.executor import ScriptedExecutor
 from drakkar_flow.testing.log import MemoryLog

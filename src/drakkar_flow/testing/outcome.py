@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from drakkar_flow.model.outcome import Failure
 from drakkar_flow.model.record import Lane
-from drakkar_flow.observe.events import Event
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.testing.cases import expectation
+from drakkar_flow.testing.compare import differences
 
 if TYPE_CHECKING:
     from drakkar_flow.testing.receipts import Sent
@@ -81,9 +83,6 @@ class Outcome:
             AssertionError: with every difference, line by line.
             CasesError: when the expectation itself is wrong.
         """
-        from drakkar_flow.testing.cases import expectation
-        from drakkar_flow.testing.compare import differences
-
         if found := differences(expectation(**expected), self):
             raise AssertionError("\n".join(["not as expected", *found]))
 

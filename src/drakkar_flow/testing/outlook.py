@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from drakkar_flow.runtime.flight import Flight
-from drakkar_flow.runtime.steps.step import Worker
+from drakkar_flow.runtime.steps.step import AsyncStep
 from drakkar_flow.testing.clock import FakeClock
 from drakkar_flow.testing.executor import ScriptedExecutor
 from drakkar_flow.testing.reader import MemoryReader
@@ -51,7 +52,7 @@ class Outlook:
 def outstanding(
     flight: Flight,
     reader: MemoryReader,
-    workers: Iterable[Worker],
+    steps: Iterable[AsyncStep[Any, Any]],
     executor: object,
     sinks: Mapping[str, MemorySink],
     dead_letters: MemoryDeadLetters,
@@ -60,7 +61,7 @@ def outstanding(
     open_now = flight.statistics()
     lanes = ", ".join(f"{topic}:{number} {count}" for (topic, number), count in open_now.by_lane.items()) or "none"
     told = [f"in flight: {lanes}"]
-    busy = Counter({_step(worker): worker.open for worker in workers if worker.open})
+    busy = Counter({step.step_id: step.open for step in steps if step.open})
     if busy:
         told.append(f"at work: {', '.join(f'{step} {count}' for step, count in busy.items())}")
     if isinstance(executor, ScriptedExecutor) and executor.running:
@@ -75,7 +76,3 @@ def outstanding(
     if taken:
         told.append(f"partitions that are not assigned: {', '.join(taken)}")
     return told
-
-
-def _step(worker: Worker) -> str:
-    return type(worker).__name__.removesuffix("Worker").lower()

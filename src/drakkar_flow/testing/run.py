@@ -17,9 +17,9 @@ import structlog
 from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
 
-from drakkar_flow.config.app import settle_app
-from drakkar_flow.config.delivery import RetryConfig
+from drakkar_flow.config.loading.app import resolve_app
 from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.config.sections.delivery import RetryConfig
 from drakkar_flow.engine.executors import program_configs
 from drakkar_flow.engine.life import FlowLife
 from drakkar_flow.engine.terse import app_options, stream_of
@@ -28,10 +28,13 @@ from drakkar_flow.graph.nodes import Execute
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import Event, HookRan, RecordsFinished
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.hooks import HookRan
+from drakkar_flow.observe.events.records import RecordsFinished
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
 from drakkar_flow.runtime.parts import Parts
+from drakkar_flow.runtime.steps.chain import Chain
 from drakkar_flow.testing.clock import MOMENT_S, FakeClock
 from drakkar_flow.testing.executor import ScriptedExecutor, Told
 from drakkar_flow.testing.log import MemoryLog
@@ -98,6 +101,7 @@ class FlowRun:
         self.clock = clock
         self._receipts = receipts or Receipts()
         self._track = WatchedTrack(self._receipts)
+        self._chains: list[Chain] = []
         self._bus = Bus(lambda event, error: self.bugs.append(f"a listener of {type(event).__name__}: {error!r}"))
         self._bridge = WatchedBridge(self._bug, clock.new_loop if clock is not None else None)
         self._life = FlowLife(self.flow, self._bus, self._bridge, _LOG)
@@ -106,7 +110,7 @@ class FlowRun:
         self._given_executor = executor
         self._real_programs = real_programs
         self._open_end = open_end
-        settled = settle_app(config or DrakkarConfig(), app_options(self.flow).get("app_model"))
+        settled = resolve_app(config or DrakkarConfig(), app_options(self.flow).get("app_model"))
         self._configure(settled, log or MemoryLog(partitions=partitions))
         self.reader.put(values)
         self._changed = threading.Condition()
@@ -155,7 +159,7 @@ class FlowRun:
             self._close(str(exc))
             raise
         if self.clock is not None:
-            still = Stillness(self.reader, self._bridge, self.flight, self.config.runtime.workers)
+            still = Stillness(self.reader, self._bridge, self.flight, self._chains, self.config.runtime.workers)
             self.clock.watch(lambda: not self._offloading and (self._ending or still() or not self._thread.is_alive()))
         self._life.read()
         self._thread.start()
@@ -273,8 +277,8 @@ class FlowRun:
 
     def story(self) -> str:
         """What is open now, and where."""
-        workers = self._bridge.workers.values()
-        told = outstanding(self.flight, self.reader, workers, self._scripted, self.sinks, self.dead_letters)
+        steps = [step for chain in self._chains for step in chain.steps]
+        told = outstanding(self.flight, self.reader, steps, self._scripted, self.sinks, self.dead_letters)
         told.append(f"committed: {self.reader.committed}")
         if self.bugs:
             told.append(f"errors: {self.bugs}")
@@ -328,6 +332,7 @@ class FlowRun:
             intake=None,
             ended=self._end,
             track=self._track,
+            chains=self._chains,
             programs=program_configs(self.config, self.flow.find(Execute)),
         )
         if self.clock is not None:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from drakkar_flow.config.delivery import RetryConfig, SinkConfig
 from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.config.sections.delivery import RetryConfig, SinkConfig
 from drakkar_flow.errors import BatchFailed
 from drakkar_flow.model.outcome import Delivery, Failure
 from drakkar_flow.runtime.parts import SinkPart

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.flight import Flight
-from drakkar_flow.runtime.steps.step import Worker
+from drakkar_flow.runtime.steps.chain import Chain
 from drakkar_flow.testing.reader import MemoryReader
 
 __all__ = ["Stillness", "WatchedBridge", "WatchedFlight"]
@@ -17,7 +17,7 @@ _TURNS = 4  # of the source, per worker thread: what is between two steps arrive
 
 
 class WatchedBridge(Bridge):
-    """A bridge that counts what crosses it and knows the workers on its loop."""
+    """A bridge that counts what is posted to its loop."""
 
     def __init__(
         self,
@@ -26,15 +26,16 @@ class WatchedBridge(Bridge):
     ) -> None:
         super().__init__(on_bug, make_loop)
         self.posts = 0
-        self.workers: dict[int, Worker] = {}
 
     def post(self, function: Callable[..., Any], *args: Any) -> None:
-        """Count, note whose it is, and pass on: a worker posts before it holds anything."""
+        """Count, and pass on."""
         self.posts += 1
-        owner = getattr(function, "__self__", None)
-        if isinstance(owner, Worker):
-            self.workers.setdefault(id(owner), owner)
         super().post(function, *args)
+
+    def defer(self, function: Callable[..., Any], *args: Any) -> None:
+        """Count, and pass on."""
+        self.posts += 1
+        super().defer(function, *args)
 
 
 class WatchedFlight(Flight):
@@ -69,10 +70,18 @@ class Stillness:
     It counts turns rather than time, so that a slow machine makes a test slow and not wrong.
     """
 
-    def __init__(self, reader: MemoryReader, bridge: WatchedBridge, flight: WatchedFlight, workers: int) -> None:
+    def __init__(
+        self,
+        reader: MemoryReader,
+        bridge: WatchedBridge,
+        flight: WatchedFlight,
+        chains: Sequence[Chain],
+        workers: int,
+    ) -> None:
         self._reader = reader
         self._bridge = bridge
         self._flight = flight
+        self._chains = chains
         self._turns = _TURNS * (workers if workers == 1 else 2 * workers)
         self._seen = _Seen(-1, -1, -1, -1)
         self._since = 0
@@ -81,8 +90,11 @@ class Stillness:
         flight = self._flight
         turns = flight.turns
         seen = _Seen(self._reader.arrived, self._bridge.posts, flight.records + flight.finished, flight.finished)
-        if seen != self._seen or any(worker.has_answers for worker in list(self._bridge.workers.values())):
+        if seen != self._seen or any(chain.has_results for chain in list(self._chains)):
             self._seen = seen
             self._since = turns
             return False
-        return turns >= self._since + self._turns
+        if turns >= self._since + self._turns:
+            return True
+        flight.engine.wake()  # it sleeps: another turn shows that there is nothing to do
+        return False

@@ -13,7 +13,7 @@ import anyio
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # public, but not in its __all__
 
-from drakkar_flow.config.sinks import KafkaSinkConfig
+from drakkar_flow.config.sections.sinks import KafkaSinkConfig
 from drakkar_flow.errors import BatchFailed, SinkRejected, StartupError
 from drakkar_flow.model.outcome import Delivery, Failure, FailureKind
 from drakkar_flow.model.payload import KafkaPayload

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 
-from drakkar_flow.config.remote import MongoSinkConfig
+from drakkar_flow.config.sections.network_sinks import MongoSinkConfig
 from drakkar_flow.errors import StartupError
 from drakkar_flow.model.mongo import MongoPayload
 from drakkar_flow.sinks.mongo import SPEC, MongoSink

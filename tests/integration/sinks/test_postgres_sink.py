@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from drakkar_flow.config.remote import PostgresSinkConfig
+from drakkar_flow.config.sections.network_sinks import PostgresSinkConfig
 from drakkar_flow.errors import StartupError
 from drakkar_flow.model.postgres import PostgresPayload
 from drakkar_flow.sinks.postgres import SPEC, PostgresSink

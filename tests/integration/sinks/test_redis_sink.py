@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 import redis as client
 
-from drakkar_flow.config.remote import RedisSinkConfig
+from drakkar_flow.config.sections.network_sinks import RedisSinkConfig
 from drakkar_flow.errors import SinkNotConnected, StartupError
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.redis import RedisPayload

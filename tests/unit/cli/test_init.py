@@ -12,7 +12,7 @@ import yaml
 
 from drakkar_flow.cli.init import Style, project
 from drakkar_flow.cli.main import main
-from drakkar_flow.config.load import from_mapping, load
+from drakkar_flow.config.loading.load import from_mapping, load
 
 FILES = ["README.md", "pipeline.py", "pipeline.test.yaml", "pipeline.yaml", "test_word_count.py"]
 

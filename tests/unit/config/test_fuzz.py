@@ -7,8 +7,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from drakkar_flow.config.former import FORMER
-from drakkar_flow.config.load import Loaded, from_mapping, load, load_config
+from drakkar_flow.config.loading.legacy_keys import LEGACY_KEYS
+from drakkar_flow.config.loading.load import Loaded, from_mapping, load, load_config
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.schema import sections
 from drakkar_flow.config.show import render_yaml
@@ -18,7 +18,7 @@ in_one_directory = settings(suppress_health_check=[HealthCheck.function_scoped_f
 
 KEYS = sorted(
     {str(key) for path, kind in sections() for key in (*path, *kind.model_fields)}
-    | {part for former in FORMER for part in former.split(".")}
+    | {part for former in LEGACY_KEYS for part in former.split(".")}
 )
 SECTIONS = {path[0] for path, _ in sections() if path}
 texts = st.text(st.characters(codec="utf-8"), max_size=12)
@@ -45,7 +45,7 @@ configurations = st.one_of(
     st.fixed_dictionaries(
         {},
         optional={path[0]: near_the_schema(kind) for path, kind in sections() if len(path) == 1}
-        | {former.partition(".")[0]: values for former in FORMER if former.partition(".")[0] not in SECTIONS}
+        | {former.partition(".")[0]: values for former in LEGACY_KEYS if former.partition(".")[0] not in SECTIONS}
         | {"app": values},
     ),
 )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from drakkar_flow import KafkaSink, KafkaSource, StreamFlow
-from drakkar_flow.config.load import from_mapping
+from drakkar_flow.config.loading.load import from_mapping
 from drakkar_flow.engine.build import build_parts, settle_topics
 from drakkar_flow.errors import ConfigError
 from drakkar_flow.observe.bus import Bus

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from drakkar_flow.config.former import FORMER, Ignored, Moved
+from drakkar_flow.config.loading.legacy_keys import LEGACY_KEYS, Ignored, Moved
 from drakkar_flow.config.schema import field_at, mark_of, type_at
 
 PAGE = Path(__file__).parents[3] / "docs" / "migrating-from-py-drakkar.md"
@@ -39,7 +39,7 @@ def has_no_effect(key: str) -> bool:
 
 def expected(key: str) -> tuple[str, set[str]]:
     """Where a key stands, and the verdicts that are true of it."""
-    fate = FORMER.get(key)
+    fate = LEGACY_KEYS.get(key)
     if fate is None:
         return key, {"no effect"} if has_no_effect(key) else {"same", "better", "changed"}
     if isinstance(fate, Moved):
@@ -60,7 +60,7 @@ def test_a_row_is_true(key: str) -> None:
 
 def test_every_former_key_has_a_row() -> None:
     """None is forgotten."""
-    assert set(FORMER) <= set(ROWS)
+    assert set(LEGACY_KEYS) <= set(ROWS)
 
 
 def keys_of(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

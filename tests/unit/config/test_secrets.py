@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr, ValidationError, field_validator
 
-from drakkar_flow.config.load import from_mapping, load
+from drakkar_flow.config.loading.load import from_mapping, load
 from drakkar_flow.config.redact import SecretUrl, redacted, secrets_in
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.schema import is_secret, sections

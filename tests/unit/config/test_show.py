@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from drakkar_flow.config.load import from_mapping, load, load_config
+from drakkar_flow.config.loading.load import from_mapping, load, load_config
 from drakkar_flow.config.redact import redacted
 from drakkar_flow.config.show import render_yaml
 from drakkar_flow.kernel.redaction import MASK, mask

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from drakkar_flow import BaseDrakkarHandler, DrakkarApp, StreamFlow, StreamingRunner, dataflow
-from drakkar_flow.config.load import from_mapping, load_config
+from drakkar_flow.config.loading.load import from_mapping, load_config
 from drakkar_flow.engine import build
 from drakkar_flow.engine.terse import app_options
 from drakkar_flow.errors import ConfigError

@@ -18,8 +18,8 @@ from drakkar_flow import (
     StreamFlow,
     Subprocess,
 )
-from drakkar_flow.config.executor import ExecutorConfig
-from drakkar_flow.config.limits import LimitsConfig
+from drakkar_flow.config.sections.executor import ExecutorConfig
+from drakkar_flow.config.sections.limits import LimitsConfig
 from drakkar_flow.engine.executors import executor_config, make_executor
 from drakkar_flow.errors import ConfigError, FlowArgumentError
 from drakkar_flow.executor.oneshot import OneshotExecutor

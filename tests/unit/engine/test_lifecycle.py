@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from drakkar_flow import KafkaSink, StreamFlow
-from drakkar_flow.config.load import from_mapping
+from drakkar_flow.config.loading.load import from_mapping
 from drakkar_flow.engine import lifecycle
 from drakkar_flow.engine.lifecycle import Lifecycle
 from drakkar_flow.errors import ConfigError, Problem

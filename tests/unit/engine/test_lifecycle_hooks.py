@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from drakkar_flow import DrakkarConfig, FilePayload, Handler
-from drakkar_flow.config.load import from_mapping
+from drakkar_flow.config.loading.load import from_mapping
 from drakkar_flow.engine import life
 from drakkar_flow.engine.lifecycle import Lifecycle
 from drakkar_flow.errors import SinkNotConnected, StartupError

@@ -12,8 +12,8 @@ import pytest
 
 from drakkar_flow.engine.offload import OffloadPool, threads_for
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import Offloaded
-from drakkar_flow.observe.executor_events import HostShortage
+from drakkar_flow.observe.events.executor import HostShortage
+from drakkar_flow.observe.events.hooks import Offloaded
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,7 @@ import pytest
 from drakkar_flow.engine.periodics import Periodics
 from drakkar_flow.graph.periodic import Periodic
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import PeriodicRan
+from drakkar_flow.observe.events.hooks import PeriodicRan
 
 pytestmark = pytest.mark.anyio
 

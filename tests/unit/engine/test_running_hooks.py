@@ -13,14 +13,15 @@ import pytest
 from pydantic import BaseModel
 
 from drakkar_flow import DrakkarConfig, Handler, StreamFlow
-from drakkar_flow.config.app import settle_app
 from drakkar_flow.config.base import Section
-from drakkar_flow.config.sinks import KafkaSinkConfig
+from drakkar_flow.config.loading.app import resolve_app
+from drakkar_flow.config.sections.sinks import KafkaSinkConfig
 from drakkar_flow.engine.hooks import RunningHooks
 from drakkar_flow.errors import StartupError
 from drakkar_flow.graph.periodic import periodic
-from drakkar_flow.observe import events as ev
 from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events.annotations import Annotated, AnnotationDropped
+from drakkar_flow.observe.events.hooks import HookRan, Offloaded, PeriodicRan
 from drakkar_flow.runtime.bridge import Bridge
 
 CONFIG = DrakkarConfig(executor={"max_executors": 3}, app={"depth": 2})
@@ -34,7 +35,7 @@ class Scene:
         self.bridge.open()
         self.events: list[Any] = []
         self.bus = Bus()
-        for kind in (ev.HookRan, ev.PeriodicRan, ev.Offloaded, ev.Annotated, ev.AnnotationDropped):
+        for kind in (HookRan, PeriodicRan, Offloaded, Annotated, AnnotationDropped):
             self.bus.listen(kind, self.events.append)
 
     def of(self, handler: Handler[Any, Any] | StreamFlow) -> RunningHooks:
@@ -214,7 +215,7 @@ def test_a_handler_has_its_own_settings_from_its_start_on(scene):
     handler = Reading()
     assert handler.app_config is None
     hooks = scene.of(handler)
-    config = hooks.startup(settle_app(CONFIG, Settings))
+    config = hooks.startup(resolve_app(CONFIG, Settings))
     hooks.ready(config, [])
     assert handler.app_config == Settings(depth=5)
     hooks.close(5)
@@ -356,7 +357,7 @@ def test_a_handler_that_does_not_run_can_not_offload_and_annotates_nothing(scene
         with pytest.raises(RuntimeError, match="Computing does not run: offload works from on_ready on"):
             handler.offload(int, "7")
         handler.annotate("t", "note", 1)
-        assert [event for event in scene.events if isinstance(event, ev.Annotated)] == []
+        assert [event for event in scene.events if isinstance(event, Annotated)] == []
         with scene.ready(handler):
             scene.bridge.run(handler.offload(int, "7"))
 
@@ -368,8 +369,8 @@ def test_annotations_are_events(scene):
         handler.annotate("t", "note", {"a": 1}, labels={"model": "m"})
         handler.annotate("t", "note", object())
     assert scene.events == [
-        ev.Annotated("other", "t", "note", '{"a":1}', {"model": "m"}),
-        ev.AnnotationDropped("note", "not_json"),
+        Annotated("other", "t", "note", '{"a":1}', {"model": "m"}),
+        AnnotationDropped("note", "not_json"),
     ]
 
 

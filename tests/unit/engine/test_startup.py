@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from drakkar_flow.config.kafka import KafkaConfig
+from drakkar_flow.config.sections.kafka import KafkaConfig
 from drakkar_flow.engine import startup
 from drakkar_flow.errors import Problem, StartupError
 

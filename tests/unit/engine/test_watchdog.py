@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from drakkar_flow.config.load import from_mapping
+from drakkar_flow.config.loading.load import from_mapping
 from drakkar_flow.engine.build import build_parts
 from drakkar_flow.engine.watchdog import Watchdog
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import SinkRef
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import Event
-from drakkar_flow.observe.vitals import Idled, LoopAnswered, Stalled, StallEnded
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.stalls import Idled, LoopAnswered, Stalled, StallEnded
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.parts import Parts
 from drakkar_flow.testing import MemoryReader

@@ -11,12 +11,13 @@ from typing import Any
 import psutil
 import pytest
 
-from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.config.sections.executor import ExecutorConfig
 from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.model.task import ExecutorTask
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import Event, TaskFinished, TasksStarted
-from drakkar_flow.observe.executor_events import ExecutorBreakerChanged, HostShortage
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.executor import ExecutorBreakerChanged, HostShortage
+from drakkar_flow.observe.events.tasks import TaskFinished, TasksStarted
 
 
 @pytest.fixture

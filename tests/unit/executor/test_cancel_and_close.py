@@ -15,7 +15,8 @@ from drakkar_flow.errors import ExecutorClosed
 from drakkar_flow.executor.base import Done, Outcome, Running, run
 from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.model.task import ExecutorResult, ExecutorTask
-from drakkar_flow.observe.events import Event, TaskFinished, TasksStarted
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.tasks import TaskFinished, TasksStarted
 from support.processes import programs, slots
 
 pytestmark = pytest.mark.anyio
@@ -221,7 +222,7 @@ async def test_a_cancelled_close_still_ends_everything(make_executor: Make, sh: 
 
 async def test_an_executor_that_was_not_started_takes_no_tasks(sh: Sh) -> None:
     """The text says that it was never started."""
-    from drakkar_flow.config.executor import ExecutorConfig
+    from drakkar_flow.config.sections.executor import ExecutorConfig
     from drakkar_flow.observe.bus import Bus
 
     executor = OneshotExecutor(ExecutorConfig(), Bus())

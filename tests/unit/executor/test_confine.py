@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from drakkar_flow.config.limits import LimitsConfig
+from drakkar_flow.config.sections.limits import LimitsConfig
 from drakkar_flow.errors import StartupError
 from drakkar_flow.executor.base import Outcome, run
 from drakkar_flow.executor.confine import confined, limit_met

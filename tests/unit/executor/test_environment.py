@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.config.sections.executor import ExecutorConfig
 from drakkar_flow.executor.environment import (
     base_environment,
     find_program,

@@ -12,8 +12,8 @@ import pytest
 from drakkar_flow.executor.base import Outcome
 from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
-from drakkar_flow.observe.events import Event
-from drakkar_flow.observe.executor_events import ExecutorBreakerChanged, HostShortage
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.executor import ExecutorBreakerChanged, HostShortage
 from support.limits import few_descriptors
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from drakkar_flow.config.limits import LimitsConfig
+from drakkar_flow.config.sections.limits import LimitsConfig
 from drakkar_flow.executor.base import Outcome, run
 from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.model.task import ExecutorError, ExecutorTask

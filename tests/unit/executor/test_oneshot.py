@@ -18,7 +18,8 @@ from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.executor.orphans import MARK
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import Event, TaskFinished, TasksStarted
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.tasks import TaskFinished, TasksStarted
 from support.processes import programs, slots
 
 pytestmark = pytest.mark.anyio
@@ -373,7 +374,7 @@ def test_the_executor_works_on_another_loop_and_survives_its_end() -> None:
     """A loop that ends without close() does not hang the slots' threads, which are daemons."""
 
     async def use() -> OneshotExecutor:
-        from drakkar_flow.config.executor import ExecutorConfig
+        from drakkar_flow.config.sections.executor import ExecutorConfig
 
         executor = OneshotExecutor(ExecutorConfig(binary_path="/bin/true"), Bus())
         await executor.start()

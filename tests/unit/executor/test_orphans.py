@@ -11,13 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.config.sections.executor import ExecutorConfig
 from drakkar_flow.executor.base import run
 from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.model.task import ExecutorResult, ExecutorTask
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import Event
-from drakkar_flow.observe.executor_events import ExecutorUnguarded
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.executor import ExecutorUnguarded
 from support.processes import wardens
 from support.until import until as wait_until
 from support.worker import ROOT, Worker

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from drakkar_flow.executor.precomputed import precomputed
-from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask, PrecomputedResult
+from drakkar_flow.model.precomputed import PrecomputedResult
+from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
 
 
 def task(given: PrecomputedResult | None) -> ExecutorTask:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from drakkar_flow.config.load import from_mapping
+from drakkar_flow.config.loading.load import from_mapping
 from drakkar_flow.engine.executors import make_executors, program_configs
 from drakkar_flow.errors import StartupError
 from drakkar_flow.executor.named import NamedExecutors

@@ -9,16 +9,63 @@ import pytest
 
 from drakkar_flow.model.record import Record
 from drakkar_flow.model.task import ExecutorError, ExecutorTask
-from drakkar_flow.observe import attempts, vitals
-from drakkar_flow.observe import events as ev
-from drakkar_flow.observe import executor_events as xev
-from drakkar_flow.observe import group_events as gev
-from drakkar_flow.observe.about import About
-from drakkar_flow.observe.log import LoggingHandle, configure_logging
+from drakkar_flow.observe.events.annotations import Annotated, AnnotationDropped
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.context import EventContext
+from drakkar_flow.observe.events.executor import (
+    ChildEnded,
+    ChildLogged,
+    ChildStarted,
+    ExecutorBreakerChanged,
+    ExecutorUnguarded,
+    HostLimitLow,
+    HostShortage,
+)
+from drakkar_flow.observe.events.hooks import HookRan, HooksRan, Offloaded, PeriodicRan
+from drakkar_flow.observe.events.lifecycle import DrainFinished, FlowFailed, LogLineLost, StateChanged
+from drakkar_flow.observe.events.records import RecordsFailed, RecordsFinished
+from drakkar_flow.observe.events.sinks import (
+    DeadLetterFailed,
+    DeadLettersWritten,
+    DeliveriesFailed,
+    DeliveriesSkipped,
+    DeliveriesSuppressed,
+    DeliveriesWritten,
+    DeliveryRetried,
+    SinkCircuitChanged,
+)
+from drakkar_flow.observe.events.source import (
+    AssignmentAwaited,
+    BrokerStateChanged,
+    ClientLogged,
+    CommitFailed,
+    Committed,
+    ConsumerError,
+    IntakePaused,
+    PartitionsAssigned,
+    PartitionsRevoked,
+    RecordsConsumed,
+    RecordsKnownFinished,
+    TopicRecreated,
+)
+from drakkar_flow.observe.events.stalls import Idled, LoopAnswered, Stalled, StallEnded
+from drakkar_flow.observe.events.tasks import (
+    DuplicateTasks,
+    RetriesExhausted,
+    TaskFailed,
+    TaskFellBack,
+    TaskFinished,
+    TaskRetried,
+    TasksCompleted,
+    TasksPrecomputed,
+    TasksStarted,
+    WindowFinished,
+)
+from drakkar_flow.observe.log.setup import LoggingHandle, configure_logging
 from support.log_lines import LogScene
 
 LANE = ("in", 3)
-ABOUT = About.of([Record(topic="in", partition=3, offset=7)], ["t-1"])
+ABOUT = EventContext.of([Record(topic="in", partition=3, offset=7)], ["t-1"])
 ERROR = ExecutorError(
     task=ExecutorTask(task_id="t-1", source_offsets=[7]),
     kind="nonzero_exit",
@@ -31,13 +78,13 @@ ERROR = ExecutorError(
     command=["/bin/rg", "-c"],
 )
 OF_EXECUTORS = [
-    xev.ChildStarted(child=0, pid=4711),
-    xev.ChildEnded(child=0, pid=4711, reason="exit code 3", failed=True, requests=7, lived_s=1.5),
-    xev.ChildLogged(child=0, pid=4711, lines=("no licence found",), more=3),
-    xev.ExecutorBreakerChanged("open", failures=5, reason="exit code 3"),
-    xev.ExecutorUnguarded("the warden ended with -9"),
-    xev.HostShortage("executor", "descriptors", "can't start 'jq': [Errno 24] Too many open files"),
-    xev.HostLimitLow("RLIMIT_NOFILE", allowed=1024, needed=3000, slots=120),
+    ChildStarted(child=0, pid=4711),
+    ChildEnded(child=0, pid=4711, reason="exit code 3", failed=True, requests=7, lived_s=1.5),
+    ChildLogged(child=0, pid=4711, lines=("no licence found",), more=3),
+    ExecutorBreakerChanged("open", failures=5, reason="exit code 3"),
+    ExecutorUnguarded("the warden ended with -9"),
+    HostShortage("executor", "descriptors", "can't start 'jq': [Errno 24] Too many open files"),
+    HostLimitLow("RLIMIT_NOFILE", allowed=1024, needed=3000, slots=120),
 ]
 
 
@@ -56,13 +103,13 @@ def configured() -> Iterator[Callable[..., LoggingHandle]]:
 
 
 OF_THE_GROUP = [
-    ev.BrokerStateChanged(up=True),
-    gev.ClientLogged(40, "FAIL", "rdkafka#consumer-1", "refused"),
-    gev.TopicRecreated("in", (LANE,)),
-    gev.AssignmentAwaited("group", 5.0, 45.0),
-    ev.ConsumerError("odd"),
-    ev.PartitionsAssigned(lanes=(LANE,), total=1),
-    ev.PartitionsRevoked(lanes=(("in", 9),), total=1, unfinished=2),
+    BrokerStateChanged(up=True),
+    ClientLogged(40, "FAIL", "rdkafka#consumer-1", "refused"),
+    TopicRecreated("in", (LANE,)),
+    AssignmentAwaited("group", 5.0, 45.0),
+    ConsumerError("odd"),
+    PartitionsAssigned(lanes=(LANE,), total=1),
+    PartitionsRevoked(lanes=(("in", 9),), total=1, unfinished=2),
 ]
 
 
@@ -73,48 +120,48 @@ def scene() -> LogScene:
 
 
 @pytest.fixture
-def one_of_each() -> list[ev.Event]:
+def one_of_each() -> list[Event]:
     """One event of each type there is."""
     return [
-        ev.StateChanged("running"),
-        ev.FlowFailed("boom"),
+        StateChanged("running"),
+        FlowFailed("boom"),
         *OF_THE_GROUP,
-        ev.IntakePaused(paused=True, in_flight=128),
-        ev.RecordsConsumed(LANE, count=20, size=400),
-        ev.RecordsKnownFinished(LANE, count=3),
-        ev.RecordsFinished(done=7, skipped=2, dead=1, oldest_latency_s=0.2),
-        ev.RecordsFailed("decode", "decode", LANE, count=3, error="no JSON", label="in:3:7"),
-        ev.Committed(((LANE, 42),)),
-        ev.CommitFailed("timed out"),
-        ev.TasksStarted(5),
-        ev.TasksPrecomputed(4),
-        ev.TaskFinished("failed", "timeout", 2.0, 0.02, 0.002, True, True),
-        attempts.TaskFailed(ERROR, ABOUT, b"key"),
-        ev.DuplicateTasks(LANE, count=2, task_id="t-1"),
-        ev.TasksCompleted(durations_s=(0.01, 0.02), queue_waits_s=(0.0, 0.3)),
-        ev.TaskFellBack("t-1", "several lines"),
+        IntakePaused(paused=True, in_flight=128),
+        RecordsConsumed(LANE, count=20, size=400),
+        RecordsKnownFinished(LANE, count=3),
+        RecordsFinished(done=7, skipped=2, dead=1, oldest_latency_s=0.2),
+        RecordsFailed("decode", "decode", LANE, count=3, error="no JSON", label="in:3:7"),
+        Committed(((LANE, 42),)),
+        CommitFailed("timed out"),
+        TasksStarted(5),
+        TasksPrecomputed(4),
+        TaskFinished("failed", "timeout", 2.0, 0.02, 0.002, True, True),
+        TaskFailed(ERROR, ABOUT, b"key"),
+        DuplicateTasks(LANE, count=2, task_id="t-1"),
+        TasksCompleted(durations_s=(0.01, 0.02), queue_waits_s=(0.0, 0.3)),
+        TaskFellBack("t-1", "several lines"),
         *OF_EXECUTORS,
-        attempts.TaskRetried("t-1", attempt=2),
-        attempts.RetriesExhausted("t-1", 4, dead=False, error=ERROR, about=ABOUT),
-        ev.HookRan("on_error", 0.02, error="KeyError: 'a'"),
-        ev.HooksRan("arrange", count=10, duration_s=0.02),
-        ev.PeriodicRan("beat", 0.02, error="down"),
-        ev.Offloaded("arrange", 0.5),
-        ev.Annotated("record", "in:3:7", "score", "0.5", {"model": "m"}),
-        ev.AnnotationDropped("score", "too_large"),
-        ev.WindowFinished(LANE, records=20, tasks=20, duration_s=1.5),
-        ev.DeliveriesWritten("kafka", "results", count=30, duration_s=0.004),
-        ev.DeliveryRetried("kafka", "results", count=30, attempt=1, delay_s=0.5, error="down"),
-        ev.DeliveriesFailed("kafka", "results", count=6, error="refused"),
-        ev.DeliveriesSkipped("kafka", "results", count=2),
-        ev.SinkCircuitChanged("kafka", "results", "open", failures=5, waits=False, reason="down"),
-        ev.DeadLettersWritten(3),
-        ev.DeliveriesSuppressed(2, lanes=((LANE, 2),)),
-        ev.DeadLetterFailed(2, error="down", dropped=True, lanes=((LANE, 2),)),
-        ev.DrainFinished(unfinished=11, duration_s=30.0),
-        vitals.Idled(slots_s=0.5, consumer_s=0.0),
-        vitals.LogLineLost(),
-        vitals.LoopAnswered(after_s=0.002),
-        vitals.Stalled("partition", 300.0, LANE, 42, "execute", (("hook", "..."),)),
-        vitals.StallEnded("partition", 400.0, LANE),
+        TaskRetried("t-1", attempt=2),
+        RetriesExhausted("t-1", 4, dead=False, error=ERROR, about=ABOUT),
+        HookRan("on_error", 0.02, error="KeyError: 'a'"),
+        HooksRan("arrange", count=10, duration_s=0.02),
+        PeriodicRan("beat", 0.02, error="down"),
+        Offloaded("arrange", 0.5),
+        Annotated("record", "in:3:7", "score", "0.5", {"model": "m"}),
+        AnnotationDropped("score", "too_large"),
+        WindowFinished(LANE, records=20, tasks=20, duration_s=1.5),
+        DeliveriesWritten("kafka", "results", count=30, duration_s=0.004),
+        DeliveryRetried("kafka", "results", count=30, attempt=1, delay_s=0.5, error="down"),
+        DeliveriesFailed("kafka", "results", count=6, error="refused"),
+        DeliveriesSkipped("kafka", "results", count=2),
+        SinkCircuitChanged("kafka", "results", "open", failures=5, waits=False, reason="down"),
+        DeadLettersWritten(3),
+        DeliveriesSuppressed(2, lanes=((LANE, 2),)),
+        DeadLetterFailed(2, error="down", dropped=True, lanes=((LANE, 2),)),
+        DrainFinished(unfinished=11, duration_s=30.0),
+        Idled(slots_s=0.5, consumer_s=0.0),
+        LogLineLost(),
+        LoopAnswered(after_s=0.002),
+        Stalled("partition", 300.0, LANE, 42, "execute", (("hook", "..."),)),
+        StallEnded("partition", 400.0, LANE),
     ]

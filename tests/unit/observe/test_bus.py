@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import CommitFailed, ConsumerError, Event
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.source import CommitFailed, ConsumerError
 
 
 def refuse(_: Event, *__: object) -> None:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drakkar_flow.observe.histogram import LogHistogram
-from drakkar_flow.observe.limit import RepeatLimit
-from drakkar_flow.observe.rate import SlidingRate
+from drakkar_flow.observe.log.repeat_limit import RepeatLimit
+from drakkar_flow.observe.metrics.histogram import LogHistogram
+from drakkar_flow.observe.metrics.rate import SlidingRate
 
 durations = st.floats(min_value=1e-6, max_value=1e6)
 

@@ -13,13 +13,14 @@ import pytest
 from drakkar_flow import ExecutorTask, PrecomputedResult, StreamFlow
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.calls import Calls
-from drakkar_flow.runtime.steps.step import Worker
+from drakkar_flow.runtime.steps.step import AsyncStep
 from drakkar_flow.testing import ScriptedExecutor, run_flow
+from support.steps import Alone, context_of
 from support.until import until
 
 
-class Broken(Worker):
-    """A worker with a bug."""
+class Broken(AsyncStep[Any, Any]):
+    """A step with a bug."""
 
     def accept(self, items: list[Any]) -> None:
         raise LookupError(items[0])
@@ -42,9 +43,10 @@ def bugs() -> Any:
     bugs.bridge.close()
 
 
-def test_a_worker_that_raises_is_reported(bugs: Bugs) -> None:
+def test_a_step_that_raises_is_reported(bugs: Bugs) -> None:
     """An exception in `accept` reaches whoever can stop the flow."""
-    Broken(bugs.bridge).submit([["item"]])
+    context = context_of(bridge=bugs.bridge)
+    Alone(Broken(context, "broken"), context).put("item")
     until(lambda: bugs.seen)
     assert isinstance(bugs.seen[0], LookupError)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from drakkar_flow.model.outcome import Ack, AckStatus
 from drakkar_flow.model.record import FULL_CREDIT
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import RecordsFinished
+from drakkar_flow.observe.events.records import RecordsFinished
 from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.commit import CommitSink, Track
 from drakkar_flow.runtime.flight import Flight

@@ -56,7 +56,7 @@ async def test_calls_wait_while_the_budget_is_spent_and_keep_their_order() -> No
     """They go on as soon as a record has left."""
     flight, _ = full_flight()
     step, done, both = Step(), [], asyncio.Event()
-    gate = MemoryGate(LoopBridge(), flight, [step])
+    gate = MemoryGate(LoopBridge(), flight, lambda: [step])
     assert gate.closed
     gate.delay(lambda: done.append(1))
     gate.delay(lambda: (done.append(2), both.set()))
@@ -72,7 +72,7 @@ async def test_where_nothing_moves_the_budget_gives_way() -> None:
     """One call after the other, so that a window that waits for its last task ends."""
     flight, _ = full_flight()
     step, one, done = Step(), asyncio.Event(), asyncio.Event()
-    gate = MemoryGate(LoopBridge(), flight, [step])
+    gate = MemoryGate(LoopBridge(), flight, lambda: [step])
     calls = []
 
     def first() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 
@@ -78,7 +79,7 @@ class Rooms:
 
 def test_a_slot_takes_no_more_than_the_executor_has_room_for():
     """The executor's queue bounds the intake too, and is told what was read."""
-    rooms = Rooms(3, 0, 100)
+    rooms = Rooms(3, 0, 0, 100)  # it asks again after a moment's sleep
     kit = Kit(range(10), room=rooms)
     assert [count(kit.slot.next_batch()) for _ in range(3)] == [3, 0, 7]
     assert rooms.taken == [3, 7]
@@ -128,16 +129,35 @@ def test_slots_of_several_workers_share_the_partitions():
     assert seen == [{0, 2}, {1, 3}]
 
 
-def test_a_slot_with_nothing_to_do_asks_to_be_woken_soon():
-    """At once after a batch; within some ms when there was nothing."""
-    kit = Kit(range(1))
-    kit.slot.next_batch()
-    assert kit.slot.next_awake() is None
-    before = datetime.now(UTC)
-    kit.slot.next_batch()
-    wake = kit.slot.next_awake()
-    assert wake is not None
-    assert timedelta(milliseconds=1) <= wake - before < timedelta(seconds=1)
+def test_a_slot_with_nothing_to_do_sleeps_until_records_come():
+    """The engine calls it again at once, and it wakes with what came; the reader's bell ends the sleep."""
+    kit = Kit(range(0))
+    assert kit.slot.next_batch() == []
+    assert kit.slot.next_awake() < datetime.now(UTC)
+    sleeping = kit.flight.engine.bell()
+    kit.reader.send(1)
+    sleeping.wait(600)
+    assert count(kit.slot.next_batch()) == 1
+
+
+def test_a_ring_that_nobody_hears_ends_the_next_sleep():
+    """What is finished between two looks is not slept through; rings do not add up."""
+    bell = Flight(9, 9).engine.bell()
+    bell.ring()
+    bell.ring()
+    bell.wait(600)
+    started = time.monotonic()
+    bell.wait(0.05)
+    assert time.monotonic() - started >= 0.04
+
+
+def test_every_engine_thread_has_a_bell_of_its_own():
+    """What one of them takes is not missed by the others."""
+    engine = Flight(9, 9).engine
+    bells = [engine.bell(), engine.bell()]
+    engine.wake()
+    for bell in bells:
+        bell.wait(600)
 
 
 def test_an_exhausted_reader_ends_the_flow_when_everything_is_finished():
@@ -148,10 +168,9 @@ def test_an_exhausted_reader_ends_the_flow_when_everything_is_finished():
     assert kit.slot.next_batch() == []
     assert not kit.control.stopping
     kit.finish()
-    assert kit.slot.next_batch() == []
-    assert kit.control.stopping
     with pytest.raises(StopIteration):
         kit.slot.next_batch()
+    assert kit.control.stopping
     assert kit.control.failure is None
 
 

@@ -61,12 +61,13 @@ def test_generated_pages_tests_and_data_are_not_checked() -> None:
 
 
 def test_the_list_of_unclean_files_only_shrinks() -> None:
-    """A listed file may have findings; one that is clean or gone must leave the list."""
-    files = {"a.md": ["a.md:1: 'told'"], "b.md": ["b.md:1: 'told'"], "c.md": []}
-    assert list(report(files, ["b.md", "c.md", "d.md"])) == [
+    """A listed file or directory may have findings; one that is clean or gone must leave the list."""
+    files = {"a.md": ["a.md:1: 'told'"], "b.md": ["b.md:1: 'told'"], "c.md": [], "src/d.py": ["src/d.py:1: 'told'"]}
+    assert list(report(files, ["b.md", "src/", "c.md", "gone.md", "docs/"])) == [
         "a.md:1: 'told'",
         f"{TODO}: c.md is clean or gone: remove it",
-        f"{TODO}: d.md is clean or gone: remove it",
+        f"{TODO}: gone.md is clean or gone: remove it",
+        f"{TODO}: docs/ is clean or gone: remove it",
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from drakkar_flow import MongoPayload
-from drakkar_flow.config.remote import MongoStatement
+from drakkar_flow.config.sections.network_sinks import MongoStatement
 from drakkar_flow.sinks.mongo_ops import operation_of
 
 

@@ -6,7 +6,7 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from drakkar_flow.config.sinks import SinksConfig
+from drakkar_flow.config.sections.sinks import SinksConfig
 from drakkar_flow.model.payload import CollectResult
 from drakkar_flow.model.record import Record
 from drakkar_flow.sinks.registry import SPECS

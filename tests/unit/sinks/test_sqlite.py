@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from pydantic import BaseModel
 
-from drakkar_flow.config.sinks import SqliteSinkConfig
+from drakkar_flow.config.sections.sinks import SqliteSinkConfig
 from drakkar_flow.errors import BatchFailed, SinkError, SinkMisconfigured, SinkRejected
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.payload import SqlitePayload

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from drakkar_flow.config.load import from_mapping
+from drakkar_flow.config.loading.load import from_mapping
 from drakkar_flow.errors import StartupError
 from drakkar_flow.sinks.registry import SPECS
 from support.certificates import make_certificates

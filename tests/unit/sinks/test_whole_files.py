@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from drakkar_flow import FilePayload
-from drakkar_flow.config.sinks import FilesystemSinkConfig
+from drakkar_flow.config.sections.sinks import FilesystemSinkConfig
 from drakkar_flow.errors import BatchFailed, SinkError, SinkRejected
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.sinks.files import FileSink

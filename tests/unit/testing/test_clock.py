@@ -12,7 +12,7 @@ import pytest
 from drakkar_flow import ErrorAction, ExecutorTask, Handler, StreamFlow, Window
 from drakkar_flow.errors import RetryAfter, SinkError
 from drakkar_flow.kernel.backoff import Backoff
-from drakkar_flow.observe.events import DeliveryRetried
+from drakkar_flow.observe.events.sinks import DeliveryRetried
 from drakkar_flow.testing import FlowHarness, MemorySink, failed, run_flow
 
 WORKERS = pytest.mark.parametrize("workers", [1, 2], ids=["one-worker", "two-workers"])
@@ -180,7 +180,7 @@ def test_a_hook_that_pauses_at_the_end_does_not_hold_up_the_end():
 
     with FlowHarness(StreamFlow("t").decode(int).map_async(hang).route()) as kit:
         kit.send(1)
-        kit.wait_for(lambda: "mapasync 1" in kit.story())
+        kit.wait_for(lambda: "map_async-hang 1" in kit.story())
     assert cleaned == [1]
 
 

@@ -19,7 +19,7 @@ from drakkar_flow import (
 )
 from drakkar_flow.errors import ConfigError, SinkError
 from drakkar_flow.model.outcome import AckStatus
-from drakkar_flow.observe.events import RecordsFinished
+from drakkar_flow.observe.events.records import RecordsFinished
 from drakkar_flow.testing import CRASH, FlowHarness, MemorySink, failed, run_flow, succeeded
 
 
@@ -287,7 +287,7 @@ def test_leaving_the_block_early_leaves_nothing_behind():
 
     with FlowHarness(StreamFlow("n").decode(int).map_async(forever).route()) as kit:
         kit.send(5)
-        kit.wait_for(lambda: kit.story().count("mapasync 1"))
+        kit.wait_for(lambda: kit.story().count("map_async-forever 1"))
     assert cancelled == [5]
 
 

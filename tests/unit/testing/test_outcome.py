@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from drakkar_flow import KafkaPayload, StreamFlow
-from drakkar_flow.observe.events import RecordsConsumed, RecordsFailed
+from drakkar_flow.observe.events.records import RecordsFailed
+from drakkar_flow.observe.events.source import RecordsConsumed
 from drakkar_flow.testing import FlowHarness, Outcome, run_flow
 from drakkar_flow.testing.cases import CasesError
 

@@ -13,15 +13,10 @@ from drakkar_flow import (
     PostgresPayload,
     periodic,
 )
-from drakkar_flow.observe.attempts import RetriesExhausted, TaskRetried
-from drakkar_flow.observe.events import (
-    HookRan,
-    PartitionsAssigned,
-    PartitionsRevoked,
-    SinkCircuitChanged,
-    TaskFinished,
-    WindowFinished,
-)
+from drakkar_flow.observe.events.hooks import HookRan
+from drakkar_flow.observe.events.sinks import SinkCircuitChanged
+from drakkar_flow.observe.events.source import PartitionsAssigned, PartitionsRevoked
+from drakkar_flow.observe.events.tasks import RetriesExhausted, TaskFinished, TaskRetried, WindowFinished
 from drakkar_flow.testing import Answer, FlowHarness, MemorySink, ScriptedExecutor
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from drakkar_flow import ExecutorTask, Handler, StreamFlow, periodic
-from drakkar_flow.observe.events import RecordsFinished
+from drakkar_flow.observe.events.records import RecordsFinished
 from drakkar_flow.testing import Answer, FlowHarness, MemorySink, ScriptedExecutor
 
 LONG = 600.0  # real seconds: beyond the limit of every test, so whoever waits them out fails

@@ -13,8 +13,8 @@ import time
 from collections.abc import Collection
 from typing import NamedTuple, Protocol
 
-from drakkar_flow.config.limits import LimitsConfig
-from drakkar_flow.config.persistent import PersistentConfig
+from drakkar_flow.config.sections.limits import LimitsConfig
+from drakkar_flow.config.sections.persistent import PersistentConfig
 from drakkar_flow.executor.base import Outcome
 from drakkar_flow.executor.confine import limit_met
 from drakkar_flow.executor.persistent.dialect import Dialect, ProtocolError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from drakkar_flow.config.executor import ProgramConfig
+from drakkar_flow.config.sections.executor import ProgramConfig
 from drakkar_flow.executor.base import Done, Executor, Outcome, Running
 from drakkar_flow.model.task import ExecutorTask
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import count
 
-from drakkar_flow.config.executor import ProgramConfig
+from drakkar_flow.config.sections.executor import ProgramConfig
 from drakkar_flow.executor.base import outlast
 from drakkar_flow.executor.confine import confined
 from drakkar_flow.executor.environment import base_environment, find_program, forget_programs
@@ -25,7 +25,7 @@ from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.breaker import Breaker, BreakerState
 from drakkar_flow.kernel.shortage import shortage_of
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.executor_events import ChildEnded, ChildStarted, ExecutorBreakerChanged, HostLimitLow
+from drakkar_flow.observe.events.executor import ChildEnded, ChildStarted, ExecutorBreakerChanged, HostLimitLow
 
 __all__ = ["Keepers"]
 

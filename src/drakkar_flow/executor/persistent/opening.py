@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from drakkar_flow.config.persistent import PersistentConfig
+from drakkar_flow.config.sections.persistent import PersistentConfig
 from drakkar_flow.executor.persistent.dialect import Dialect, LineBuffer, ProtocolError
 from drakkar_flow.executor.persistent.filters import MARKER, LinePerTask, LinesToMarker
 from drakkar_flow.executor.persistent.frames import dialect_for

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from drakkar_flow.config.limits import LimitsConfig
+from drakkar_flow.config.sections.limits import LimitsConfig
 from drakkar_flow.executor.base import Outcome, section_of
 from drakkar_flow.executor.capture import cut_text
 from drakkar_flow.executor.confine import limit_met

@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 
-from drakkar_flow.config.executor import ProgramConfig
+from drakkar_flow.config.sections.executor import ProgramConfig
 from drakkar_flow.errors import Problem, StartupError
 from drakkar_flow.executor.base import Done, Executor, ExecutorStatistics, Outcome, Running, section_of
 from drakkar_flow.executor.environment import startup_problems
@@ -21,8 +21,8 @@ from drakkar_flow.executor.precomputed import precomputed
 from drakkar_flow.executor.priority import PriorityQueue
 from drakkar_flow.model.task import ExecutorError, ExecutorTask
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import TaskFellBack
-from drakkar_flow.observe.executor_events import ChildLogged
+from drakkar_flow.observe.events.executor import ChildLogged
+from drakkar_flow.observe.events.tasks import TaskFellBack
 
 __all__ = ["PersistentExecutor"]
 

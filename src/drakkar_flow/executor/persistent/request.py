@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from drakkar_flow.executor.base import Done, Running
 from drakkar_flow.executor.priority import Ticket
 from drakkar_flow.model.task import ExecutorTask
 
-if TYPE_CHECKING:
-    from drakkar_flow.executor.persistent.child import Child
+__all__ = ["Request", "RequestHolder"]
 
-__all__ = ["Request"]
+
+class RequestHolder(Protocol):
+    """The child that has a request, as the request and the pool see it."""
+
+    number: int
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        ...
+
+    def give_up(self, request: Request) -> None:
+        """Nobody waits for the request any more."""
+        ...
 
 
 class Request:
@@ -34,7 +46,7 @@ class Request:
         self.submitted_at = now
         self.sent_at = 0.0
         self.id = 0
-        self.child: Child | None = None
+        self.child: RequestHolder | None = None
         self.elsewhere: Running | None = None
         self.ticket: Ticket[Request] | None = None
         self._cancel = cancel

@@ -10,7 +10,7 @@ from drakkar_flow.executor.ended import task_finished
 from drakkar_flow.executor.persistent.request import Request
 from drakkar_flow.model.task import ExecutorResult
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import TasksCompleted, TasksStarted
+from drakkar_flow.observe.events.tasks import TasksCompleted, TasksStarted
 
 __all__ = ["Tally"]
 

@@ -13,7 +13,7 @@ from typing import Any
 from drakkar_flow.model.assignment import AssignedPartition
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import HookRan
+from drakkar_flow.observe.events.hooks import HookRan
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.failures import describe
 

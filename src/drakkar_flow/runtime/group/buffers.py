@@ -134,6 +134,7 @@ class Buffers:
             if not partition.queued:
                 partition.queued = True
                 self._ready.setdefault(partition.lane[1] % self._slots, deque()).append(partition)
+        self._flight.engine.wake()
         return size
 
     def scattered(self, spans: Mapping[Assignment, int]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.group_events import ClientLogged
+from drakkar_flow.observe.events.source import ClientLogged
 
 __all__ = ["ClientLog"]
 

@@ -16,7 +16,7 @@ from drakkar_flow.kernel.kafka_errors import Severity, report, severity_of
 from drakkar_flow.kernel.spans import Spans
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import CommitFailed, Committed, ConsumerError
+from drakkar_flow.observe.events.source import CommitFailed, Committed, ConsumerError
 from drakkar_flow.runtime.group.buffers import Buffers, Partition
 from drakkar_flow.runtime.group.positions import Positions
 from drakkar_flow.runtime.tracker import Watermark

@@ -8,7 +8,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException
 
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import BrokerStateChanged
+from drakkar_flow.observe.events.source import BrokerStateChanged
 
 __all__ = ["Connection", "answers_a_new_client"]
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from drakkar_flow.kernel.spans import Spans
 from drakkar_flow.model.record import Lane
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import DrainFinished, PartitionsAssigned, PartitionsRevoked
+from drakkar_flow.observe.events.lifecycle import DrainFinished
+from drakkar_flow.observe.events.source import PartitionsAssigned, PartitionsRevoked
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
 from drakkar_flow.runtime.group.buffers import Buffers, Partition

@@ -25,13 +25,13 @@ from drakkar_flow.kernel.spans import Spans
 from drakkar_flow.librdkafka import let_go
 from drakkar_flow.model.record import FULL_CREDIT, Lane, Record
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import (
+from drakkar_flow.observe.events.source import (
     ConsumerError,
     IntakePaused,
     RecordsConsumed,
     RecordsKnownFinished,
+    TopicRecreated,
 )
-from drakkar_flow.observe.group_events import TopicRecreated
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.flight import Assignment, Flight
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
@@ -46,7 +46,7 @@ from drakkar_flow.runtime.group.positions import Positions
 from drakkar_flow.runtime.group.settings import GroupSettings
 from drakkar_flow.runtime.group.starts import starting_reset
 from drakkar_flow.runtime.group.topics import TopicWatch
-from drakkar_flow.runtime.source import ReaderStatistics
+from drakkar_flow.runtime.reader import ReaderStatistics
 from drakkar_flow.runtime.tracker import Watermark
 
 __all__ = ["GroupReader", "GroupSettings"]

@@ -11,7 +11,7 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
 from drakkar_flow.kernel.kafka_errors import report
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import ConsumerError
+from drakkar_flow.observe.events.source import ConsumerError
 from drakkar_flow.runtime.group.settings import GroupSettings
 
 __all__ = ["commit_starts", "starting_reset"]

@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient
 
 from drakkar_flow.librdkafka import let_go
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import ConsumerError
+from drakkar_flow.observe.events.source import ConsumerError
 
 __all__ = ["Recreated", "TopicWatch"]
 

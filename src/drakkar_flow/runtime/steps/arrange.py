@@ -6,66 +6,68 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-from drakkar_flow.model.outcome import Ack, AckStatus, FailureKind
+from drakkar_flow.model.outcome import AckStatus, FailureKind
 from drakkar_flow.model.record import Lane, Record
 from drakkar_flow.model.task import ExecutorTask
-from drakkar_flow.observe.about import About
-from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import DuplicateTasks, HookRan
-from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.observe.events.context import EventContext
+from drakkar_flow.observe.events.hooks import HookRan
+from drakkar_flow.observe.events.tasks import DuplicateTasks
 from drakkar_flow.runtime.failures import describe, failure_of, located
-from drakkar_flow.runtime.flight import Flight
-from drakkar_flow.runtime.memory import MemoryGate
-from drakkar_flow.runtime.steps.pending import PendingTasks
-from drakkar_flow.runtime.steps.step import Worker
-from drakkar_flow.runtime.steps.windows import WindowRun, are_tasks
+from drakkar_flow.runtime.steps.context import StepContext
+from drakkar_flow.runtime.steps.step import AsyncStep
+from drakkar_flow.runtime.steps.windows import TaskRun, WindowRun, are_tasks
 
-__all__ = ["ArrangeWorker"]
+__all__ = ["ArrangeStep"]
 
 _LOOK_S = 0.1  # how long a drain may go unnoticed by a window that lingers
 
 
+@dataclass(slots=True)
 class _Queue:
     """The records of one partition that wait for their window."""
 
-    __slots__ = ("busy", "due_at", "records", "timer")
+    lane: Lane
+    records: deque[Record] = field(default_factory=deque)
+    busy: bool = False
+    """Whether a window is open, or waits for the memory gate."""
+    serving: bool = False
+    timer: asyncio.TimerHandle | None = None
+    due_at: float = 0.0
+    """When the window that lingers has to start, by the loop's clock."""
 
-    def __init__(self) -> None:
-        self.records: deque[Record] = deque()
-        self.busy = False
-        self.timer: asyncio.TimerHandle | None = None
-        self.due_at = 0.0  # when the window that lingers has to start, by the loop's clock
+
+class _Window(NamedTuple):
+    """A window that `arrange` was called for."""
+
+    queue: _Queue
+    records: list[Record]
+    started: float
 
 
-class ArrangeWorker(Worker):
+class ArrangeStep(AsyncStep[Record, WindowRun | TaskRun]):
     """Makes windows and calls `arrange` for them: serial in a partition, parallel between partitions.
 
-    Emits a `WindowRun` for each window and behind it a `TaskRun` for each of its tasks.
+    Emits a `WindowRun` for each window and behind it a `TaskRun` for each of its tasks. `keep_messages` says whether a
+    later hook wants the `MessageGroup` of each record.
     """
 
     def __init__(
         self,
-        bridge: Bridge,
-        bus: Bus,
-        flight: Flight,
-        gate: MemoryGate,
-        pending: PendingTasks,
-        stage: str,
+        context: StepContext,
+        step_id: str,
         arrange: Callable[..., Any],
         size: int,
         linger_s: float,
         *,
         keep_messages: bool,
     ) -> None:
-        super().__init__(bridge)
-        self._bus = bus
-        self._flight = flight
-        self._gate = gate
-        self._tasks = pending
-        self._stage = stage
+        super().__init__(context, step_id)
+        self._gate = context.gate
+        self._tasks = context.pending
         self._arrange = arrange
         self._size = size
         self._linger_s = linger_s
@@ -83,93 +85,103 @@ class ArrangeWorker(Worker):
                 lane = record.lane
                 queue = self._queues.get(lane)
                 if queue is None:
-                    queue = self._queues[lane] = _Queue()
+                    queue = self._queues[lane] = _Queue(lane)
                 touched[lane] = queue
             queue.records.append(record)
-        for lane, queue in touched.items():
-            self._serve(lane, queue)
+        for queue in touched.values():
+            self._serve(queue)
 
-    def _serve(self, lane: Lane, queue: _Queue) -> None:
-        while queue.records and not queue.busy:
-            lingers = self._linger_s > 0 and not self._flight.draining
-            if len(queue.records) < self._size and lingers and queue.timer is None:
-                queue.due_at = asyncio.get_running_loop().time() + self._linger_s
-                self._linger(lane, queue, self._linger_s)
+    # --- when a window starts -------------------------------------------------------------------
+
+    def _serve(self, queue: _Queue) -> None:
+        """Start every window that may start. One that is over at once makes room for the next inside the loop."""
+        if queue.serving:
+            return
+        queue.serving = True
+        while queue.records and not queue.busy and not self._waits_for_more(queue):
+            self._admit(queue)
+        queue.serving = False
+        if not queue.records and not queue.busy:
+            self._queues.pop(queue.lane, None)
+
+    def _waits_for_more(self, queue: _Queue) -> bool:
+        """Whether the next window is not full and may linger; a full one takes its timer along."""
+        if len(queue.records) >= self._size:
             if queue.timer is not None:
-                if len(queue.records) < self._size:
-                    return
                 queue.timer.cancel()
                 queue.timer = None
-            self._start_window(lane, queue)
-        if not queue.records and not queue.busy:
-            self._queues.pop(lane, None)
+            return False
+        if queue.timer is None and self._linger_s > 0 and not self._flight.draining:
+            queue.due_at = asyncio.get_running_loop().time() + self._linger_s
+            self._linger(queue, self._linger_s)
+        return queue.timer is not None
 
-    def _linger(self, lane: Lane, queue: _Queue, delay_s: float) -> None:
+    def _linger(self, queue: _Queue, delay_s: float) -> None:
         loop = asyncio.get_running_loop()
-        delay_s = min(delay_s, _LOOK_S)
-        queue.timer = loop.call_later(delay_s, self._bridge.guard, self._look, lane, queue)
+        queue.timer = loop.call_later(min(delay_s, _LOOK_S), self._context.bridge.guard, self._look, queue)
 
-    def _look(self, lane: Lane, queue: _Queue) -> None:
+    def _look(self, queue: _Queue) -> None:
         """Start the window that lingers when its time is over, or when a drain waits for it."""
         queue.timer = None
         left_s = queue.due_at - asyncio.get_running_loop().time()
         if left_s > 0 and not self._flight.draining:
-            self._linger(lane, queue, left_s)
+            self._linger(queue, left_s)
         elif not queue.busy and queue.records:
-            self._start_window(lane, queue)
-            self._serve(lane, queue)
+            self._admit(queue)
+            self._serve(queue)
 
-    def _start_window(self, lane: Lane, queue: _Queue) -> None:
+    def _admit(self, queue: _Queue) -> None:
         if self._gate.closed:
             queue.busy = True
-            self._gate.delay(partial(self._start_delayed, lane, queue))
+            self._gate.delay(partial(self._start_delayed, queue))
         else:
-            self._open_window(lane, queue)
+            self._start(queue)
 
-    def _start_delayed(self, lane: Lane, queue: _Queue) -> None:
+    def _start_delayed(self, queue: _Queue) -> None:
         queue.busy = False
-        self._open_window(lane, queue)
-        self._serve(lane, queue)
+        self._start(queue)
+        self._serve(queue)
 
-    def _open_window(self, lane: Lane, queue: _Queue) -> None:
-        waiting = queue.records
-        if len(waiting) <= self._size and waiting[0].epoch == waiting[-1].epoch:
-            records = list(waiting)
-            waiting.clear()
-        else:
-            epoch = waiting[0].epoch
-            records = []
-            while waiting and len(records) < self._size and waiting[0].epoch == epoch:
-                records.append(waiting.popleft())
-        if self._flight.has_fences and self._flight.is_fenced(records[0]):
-            for record in records:
-                self.ack(Ack(record, record.credit, AckStatus.FENCED))
+    # --- what a window does ---------------------------------------------------------------------
+
+    def _start(self, queue: _Queue) -> None:
+        records = self._next_records(queue.records)
+        if self._context.is_fenced(records[0]):
+            self.ack([(record, record.credit) for record in records], AckStatus.FENCED)
             self.open -= len(records)
             return
         queue.busy = True
-        started = time.monotonic()
+        window = _Window(queue, records, time.monotonic())
+        # `arrange` may empty the list it gets.
+        arguments = records.copy(), self._tasks.context(queue.lane)
+        self._calls.call(self._arrange, arguments, partial(self._arranged, window), records)
 
-        def arranged(tasks: Any, error: BaseException | None) -> None:
-            error = self._error_of(tasks, error)
-            took_s = time.monotonic() - started
-            if error is None:
-                self._bus.emit(HookRan("arrange", took_s))
-                self._finish(records, tasks, started)
-                window_over()
-            else:
-                self._bus.emit(HookRan("arrange", took_s, describe(error), error, About.of(records)))
-                self._give_up(lane, records, error, window_over)
+    def _next_records(self, waiting: deque[Record]) -> list[Record]:
+        """Take the records of the next window: at most `size`, all of one epoch."""
+        epoch = waiting[0].epoch
+        if len(waiting) <= self._size and waiting[-1].epoch == epoch:
+            records = list(waiting)
+            waiting.clear()
+            return records
+        records = []
+        while waiting and len(records) < self._size and waiting[0].epoch == epoch:
+            records.append(waiting.popleft())
+        return records
 
-        def window_over() -> None:
-            queue.busy = False
-            self.open -= len(records)
-            if inline_over:
-                self._serve(lane, queue)
+    def _arranged(self, window: _Window, tasks: Any, error: BaseException | None) -> None:
+        took_s = time.monotonic() - window.started
+        if (error := self._error_of(tasks, error)) is not None:
+            self._bus.emit(HookRan("arrange", took_s, describe(error), error, EventContext.of(window.records)))
+            self._try_alone(window, error)
+            return
+        self._bus.emit(HookRan("arrange", took_s))
+        self._emit_tasks(window, tasks)
+        self._end(window)
 
-        inline_over = False
-        # A list of its own: `arrange` may empty it.
-        self._calls.call(self._arrange, (records.copy(), self._tasks.context(lane)), arranged, records)
-        inline_over = True
+    def _end(self, window: _Window) -> None:
+        window.queue.busy = False
+        self.open -= len(window.records)
+        self._serve(window.queue)
 
     def _error_of(self, tasks: Any, error: BaseException | None) -> BaseException | None:
         if error is None and not are_tasks(tasks):
@@ -177,32 +189,36 @@ class ArrangeWorker(Worker):
             error = TypeError(f"arrange must return {what}, not {_described(tasks)}")
         return error and located("arrange", self._arrange, error)
 
-    def _give_up(self, lane: Lane, records: list[Record], error: BaseException, over: Callable[[], None]) -> None:
-        def tried(calls: int) -> None:
-            holds = [(record, record.credit) for record in records]
-            failure = failure_of(FailureKind.ARRANGE, self._stage, error, holds)
-            failure.calls, failure.refuted = calls, calls == 0
-            self.fail(failure)
-            over()
-
-        def alone(record: Record) -> tuple[Any, ...]:
-            return [record], self._tasks.context(lane)
-
-        self.trial.run(
-            self._calls, self.proof, self._stage, self._arrange, records, error, alone, self._error_of, tried
+    def _try_alone(self, window: _Window, error: BaseException) -> None:
+        """Call `arrange` for single records, to tell a mistake from a bad record; then give the window up."""
+        lane = window.queue.lane
+        self._context.trial.run(
+            self._calls,
+            self.step_id,
+            self._arrange,
+            window.records,
+            error,
+            lambda record: ([record], self._tasks.context(lane)),
+            self._error_of,
+            partial(self._give_up, window, error),
         )
 
-    def _finish(self, records: list[Record], tasks: Any, started: float) -> None:
-        if self._stage not in self.proof.works:
-            self.proof.add(self._stage)
-        window = WindowRun(records, started, keep_messages=self._keep_messages)
-        runs = [window.attribute(task) for task in tasks]
-        if twins := self._tasks.add(window.lane, tasks):
+    def _give_up(self, window: _Window, error: BaseException, calls: int) -> None:
+        holds = [(record, record.credit) for record in window.records]
+        failure = failure_of(FailureKind.ARRANGE, self.step_id, error, holds)
+        failure.calls, failure.refuted = calls, calls == 0
+        self.fail(failure)
+        self._end(window)
+
+    def _emit_tasks(self, window: _Window, tasks: list[ExecutorTask]) -> None:
+        if self.step_id not in self._proof.works:
+            self._proof.add(self.step_id)
+        run = WindowRun(window.records, window.started, keep_messages=self._keep_messages)
+        runs = [run.attribute(task) for task in tasks]
+        if twins := self._tasks.add(run.lane, tasks):
             about = next(run.about for run in reversed(runs) if run.task.task_id == twins[0])
-            self._bus.emit(DuplicateTasks(window.lane, len(twins), twins[0], about))
-        chunk = self._pending().items
-        chunk.append(window)
-        chunk.extend(runs)
+            self._bus.emit(DuplicateTasks(run.lane, len(twins), twins[0], about))
+        self.emit_all([run, *runs])
 
 
 def _described(value: Any) -> str:

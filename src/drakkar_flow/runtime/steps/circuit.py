@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-from drakkar_flow.config.delivery import CircuitBreakerConfig
+from drakkar_flow.config.sections.delivery import CircuitBreakerConfig
 from drakkar_flow.errors import SinkError
 from drakkar_flow.kernel.breaker import Breaker, BreakerState
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import SinkCircuitChanged
+from drakkar_flow.observe.events.sinks import SinkCircuitChanged
 
 __all__ = ["Circuit"]
 

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from drakkar_flow.kernel.causes import cause_key
 from drakkar_flow.kernel.ordering import Turns
-from drakkar_flow.model.outcome import Ack, AckStatus, Blame, Delivery, Failure, FailureKind
+from drakkar_flow.model.outcome import AckStatus, Blame, Delivery, Failure, FailureKind
 from drakkar_flow.model.payload import payloads_of
 from drakkar_flow.model.record import Record
-from drakkar_flow.observe.about import About
-from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import HookRan, HooksRan, WindowFinished
-from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.model.task import ExecutorResult
+from drakkar_flow.observe.events.context import EventContext
+from drakkar_flow.observe.events.hooks import HookRan, HooksRan
+from drakkar_flow.observe.events.tasks import WindowFinished
 from drakkar_flow.runtime.failures import describe, failure_of, located
-from drakkar_flow.runtime.memory import Charge
-from drakkar_flow.runtime.steps.step import Worker
+from drakkar_flow.runtime.steps.context import StepContext
+from drakkar_flow.runtime.steps.step import AsyncStep
 from drakkar_flow.runtime.steps.windows import Ending, Group, TaskRun, WindowRun
 
-__all__ = ["CollectHooks", "CollectWorker"]
+__all__ = ["CollectHooks", "CollectStep"]
 
 _STATUS = {
     Ending.SUCCEEDED: AckStatus.DONE,
@@ -41,7 +43,7 @@ Hook = Callable[..., Any] | None
 class CollectHooks:
     """The hooks of the step; None where a handler does not define one."""
 
-    stage: str
+    step_id: str
     on_task: Hook
     on_message: Hook
     on_window: Hook
@@ -58,34 +60,45 @@ class CollectHooks:
         return {"on_message_complete": self.on_message, "on_window_complete": self.on_window}.get(hook, self.on_task)
 
 
-class CollectWorker(Worker):
+class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
     """Emits a Delivery per payload; returns a record's remaining credit when its hooks have run."""
 
-    def __init__(self, bridge: Bridge, bus: Bus, charge: Charge, hooks: CollectHooks) -> None:
-        super().__init__(bridge)
-        self._charge = charge
-        self._bus = bus
+    def __init__(self, context: StepContext, hooks: CollectHooks) -> None:
+        super().__init__(context, hooks.step_id)
+        self._charge = context.charge()
         self._hooks = hooks
         self._last_hook = hooks.last
+        self._calls_together = inspect.iscoroutinefunction(hooks.on_task)
         self._turns = Turns[TaskRun]()
         self._serving = False
 
-    def accept(self, items: list[Any]) -> None:
+    def accept(self, items: list[WindowRun | TaskRun]) -> None:
         """Take in windows and ended tasks."""
         started = time.monotonic()
+        hook, together = self._hooks.on_task, self._calls_together
         called = 0
+        series: list[TaskRun] = []
         for item in items:
             if type(item) is WindowRun:
                 for group in item.empty_groups():
                     self._group_finished(item, group)
+                continue
+            run: TaskRun = item  # type: ignore[assignment] # all else is one
+            succeeded = run.ending is Ending.SUCCEEDED
+            called += succeeded
+            if run.keys and not self._turns.take(run.keys):
+                self._turns.enter(run, run.keys)
+            elif succeeded and together:
+                series.append(run)
             else:
-                called += item.ending is Ending.SUCCEEDED
-                if not item.keys or self._turns.take(item.keys):
-                    self._task_ended(item)
-                else:
-                    self._turns.enter(item, item.keys)
-        if called and self._hooks.on_task is not None:
+                self._task_ended(run)
+        if series and hook is not None:
+            self.open += len(series)
+            self._calls.call_each(hook, series, _result_of, self._task_answered)
+        if called and hook is not None:
             self._bus.emit(HooksRan("on_task_complete", called, time.monotonic() - started))
+
+    # --- a task ---------------------------------------------------------------------------------
 
     def _serve(self) -> None:
         """Take the end of every ordered task whose turn it is: one after the other of the same key."""
@@ -127,7 +140,7 @@ class CollectWorker(Worker):
         self.fail(
             Failure(
                 kind=FailureKind.TASK,
-                stage=self._hooks.stage,
+                stage=self.step_id,
                 error=f"task {run.task.task_id} failed ({error.kind}): {error.reason}",
                 holds=tuple(group.hold() for group in run.groups),
                 task=error,
@@ -153,22 +166,24 @@ class CollectWorker(Worker):
         if run.keys and self._turns.leave(run.keys):
             self._serve()
 
+    # --- a record -------------------------------------------------------------------------------
+
     def _group_finished(self, window: WindowRun, group: Group) -> None:
         hook = self._hooks.on_message
         if hook is None or group.message is None or group.worst is Ending.FENCED:
             self._close(window, group)
             return
         self.open += 1
-        started = group.message.finished_at = time.monotonic()
+        group.message.finished_at = time.monotonic()
+        self._calls.call(hook, (group.message,), partial(self._message_answered, window, group), group)
 
-        def answered(value: Any, error: BaseException | None) -> None:
-            took_s = time.monotonic() - started
-            group.closed = self._last_hook == "on_message_complete"
-            self._deliver("on_message_complete", value, error, (group,), took_s)
-            self._close(window, group)
-            self.open -= 1
-
-        self._calls.call(hook, (group.message,), answered, group)
+    def _message_answered(self, window: WindowRun, group: Group, value: Any, error: BaseException | None) -> None:
+        assert group.message is not None
+        took_s = time.monotonic() - group.message.finished_at
+        group.closed = self._last_hook == "on_message_complete"
+        self._deliver("on_message_complete", value, error, (group,), took_s)
+        self._close(window, group)
+        self.open -= 1
 
     def _close(self, window: WindowRun, group: Group) -> None:
         """The record needs nothing more here; with a window hook its rest waits for the window."""
@@ -176,45 +191,50 @@ class CollectWorker(Worker):
         if self._hooks.on_window is None or window.tasks == 0 or (window.finished and window.hooked):
             self._return_rest(group)
 
-    def _window_finished(self, window: WindowRun) -> None:
-        self._bus.emit(
-            WindowFinished(window.lane, len(window.groups), window.tasks, time.monotonic() - window.started_at)
-        )
-        hook = self._hooks.on_window
-        if hook is None:
-            return
-        self.open += 1
-        started = time.monotonic()
-
-        def answered(value: Any, error: BaseException | None) -> None:
-            took_s = time.monotonic() - started
-            if (wrong := judge(value, error)) is None:
-                over(value, None, took_s)
-            else:
-                tried = partial(over, None, wrong, took_s)
-                self.trial.run(
-                    self._calls, self.proof, "on_window_complete", hook, window.records, wrong, alone, judge, tried
-                )
-
-        def alone(record: Record) -> tuple[Any, ...]:
-            results = [result for result in window.results if record.offset in result.task.source_offsets]
-            return results, [record]
-
-        judge = partial(_error_of, "on_window_complete")
-
-        def over(value: Any, error: BaseException | None, took_s: float, calls: int = 1) -> None:
-            self._deliver("on_window_complete", value, error, window.groups, took_s, calls=calls)
-            window.hooked = True
-            for group in window.groups:
-                if group.closed:
-                    self._return_rest(group)
-            self.open -= 1
-
-        self._calls.call(hook, (window.results, window.records), answered, window)
-
     def _return_rest(self, group: Group) -> None:
         if group.purse.left:  # else it went with the last payload
-            self.ack(Ack(group.record, group.purse.rest(), _STATUS[group.worst]))
+            self.ack(((group.record, group.purse.rest()),), _STATUS[group.worst])
+
+    # --- a window -------------------------------------------------------------------------------
+
+    def _window_finished(self, window: WindowRun) -> None:
+        now = time.monotonic()
+        self._bus.emit(WindowFinished(window.lane, len(window.groups), window.tasks, now - window.started_at))
+        if (hook := self._hooks.on_window) is not None:
+            self.open += 1
+            answered = partial(self._window_answered, hook, window, now)
+            self._calls.call(hook, (window.results, window.records), answered, window)
+
+    def _window_answered(
+        self, hook: Callable[..., Any], window: WindowRun, started: float, value: Any, error: BaseException | None
+    ) -> None:
+        took_s = time.monotonic() - started
+        error = _window_error(value, error)
+        if error is None:
+            self._window_over(window, value, None, took_s, 1)
+            return
+        self._context.trial.run(
+            self._calls,
+            "on_window_complete",
+            hook,
+            window.records,
+            error,
+            partial(_of_one_record, window),
+            _window_error,
+            partial(self._window_over, window, None, error, took_s),
+        )
+
+    def _window_over(
+        self, window: WindowRun, value: Any, error: BaseException | None, took_s: float, calls: int
+    ) -> None:
+        self._deliver("on_window_complete", value, error, window.groups, took_s, calls=calls)
+        window.hooked = True
+        for group in window.groups:
+            if group.closed:
+                self._return_rest(group)
+        self.open -= 1
+
+    # --- payloads -------------------------------------------------------------------------------
 
     def _deliver(
         self,
@@ -240,15 +260,15 @@ class CollectWorker(Worker):
                 error = _error_of(hook, value, None)
         if error is not None:
             error = located(hook, self._hooks.function(hook), error)
-            about = About.of((group.record for group in groups), (task_id,))
+            about = EventContext.of((group.record for group in groups), (task_id,))
             self._bus.emit(HookRan(hook, took_s, describe(error), error, about))
             holds = [group.hold() for group in groups]
-            failure = failure_of(FailureKind.HOOK, f"{self._hooks.stage}.{hook}", error, holds, task_id)
+            failure = failure_of(FailureKind.HOOK, f"{self.step_id}.{hook}", error, holds, task_id)
             failure.proof, failure.calls, failure.refuted = step, calls, calls == 0
             self.fail(failure)
         else:
-            if step not in self.proof.works:
-                self.proof.add(step)
+            if step not in self._proof.works:
+                self._proof.add(step)
             if took_s is not None:
                 self._bus.emit(HookRan(hook, took_s))
         if payloads:
@@ -279,6 +299,16 @@ def _error_of(hook: str, value: Any, error: BaseException | None) -> BaseExcepti
         except TypeError as exc:
             return TypeError(f"{hook} returned {exc}")
     return error
+
+
+_result_of = attrgetter("result")
+_window_error = partial(_error_of, "on_window_complete")
+
+
+def _of_one_record(window: WindowRun, record: Record) -> tuple[list[ExecutorResult], list[Record]]:
+    """The arguments of `on_window_complete` for a window of one record."""
+    results = [result for result in window.results if record.offset in result.task.source_offsets]
+    return results, [record]
 
 
 def _counts(run: TaskRun) -> bool:

@@ -6,21 +6,19 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from drakkar_flow.errors import BatchFailed
 from drakkar_flow.kernel.backoff import Backoff
-from drakkar_flow.model.outcome import Ack, AckStatus, Failure
-from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import DeadLetterFailed, DeadLettersWritten, DeliveriesSuppressed
-from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.model.outcome import AckStatus, Failure
+from drakkar_flow.observe.events.sinks import DeadLetterFailed, DeadLettersWritten
 from drakkar_flow.runtime.failures import about, by_lane, describe
-from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.steps.brake import FailureBrake
-from drakkar_flow.runtime.steps.step import Worker
+from drakkar_flow.runtime.steps.context import StepContext
+from drakkar_flow.runtime.steps.step import AsyncStep
 from drakkar_flow.sinks.letters import letter_count
 
-__all__ = ["DeadLetterWorker", "DeadLetterWriter"]
+__all__ = ["DeadLetterStep", "DeadLetterWriter"]
 
 _BATCH = 500
 
@@ -46,7 +44,7 @@ class DeadLetterWriter(Protocol):
         ...
 
 
-class DeadLetterWorker(Worker):
+class DeadLetterStep(AsyncStep[Failure, Any]):
     """Acknowledges a failure's records once its letter is written, or at once where they are skipped.
 
     What the `brake` suspects to be a mistake waits there, and is not settled at all when it is one.
@@ -58,19 +56,15 @@ class DeadLetterWorker(Worker):
 
     def __init__(
         self,
-        bridge: Bridge,
-        bus: Bus,
-        flight: Flight,
+        context: StepContext,
         writer: DeadLetterWriter,
         backoff: Backoff,
         brake: FailureBrake | None = None,
         *,
         drop: bool,
     ) -> None:
-        super().__init__(bridge)
+        super().__init__(context, "dlq")
         self._brake = brake
-        self._bus = bus
-        self._flight = flight
         self._writer = writer
         self._backoff = backoff
         self._drop = drop
@@ -123,10 +117,10 @@ class DeadLetterWorker(Worker):
                 await self._writer.write(batch)
         except BatchFailed as exc:
             failed = [failure for index, failure in enumerate(batch) if index in exc.failures]
-            self._tell(failed, exc)
+            self._report(failed, exc)
         except Exception as exc:
             failed = batch
-            self._tell(failed, exc)
+            self._report(failed, exc)
         again = set(map(id, failed))
         written = [failure for failure in batch if id(failure) not in again]
         if written:
@@ -137,25 +131,15 @@ class DeadLetterWorker(Worker):
             return []
         return failed
 
-    def _tell(self, failed: list[Failure], error: Exception) -> None:
+    def _report(self, failed: list[Failure], error: Exception) -> None:
         self._bus.emit(DeadLetterFailed(len(failed), describe(error), self._drop, by_lane(failed), about(failed)))
 
     def _unfenced(self, batch: list[Failure]) -> list[Failure]:
-        """Drop what belongs to revoked partitions only; its records are their next owner's."""
-        flight = self._flight
-        if not flight.has_fences:
-            return batch
-        kept: list[Failure] = []
-        dropped: list[Failure] = []
-        for failure in batch:
-            (dropped if all(flight.is_fenced(record) for record, _ in failure.holds) else kept).append(failure)
-        if dropped:
-            self._return(dropped, AckStatus.FENCED)
-            self._bus.emit(DeliveriesSuppressed(len(dropped), by_lane(dropped), about(dropped)))
+        kept = self.drop_fenced(batch)
+        self.open -= len(batch) - len(kept)
         return kept
 
     def _return(self, batch: list[Failure], status: AckStatus) -> None:
         for failure in batch:
-            for record, credit in failure.holds:
-                self.ack(Ack(record, credit, status))
+            self.ack(failure.holds, status)
         self.open -= len(batch)

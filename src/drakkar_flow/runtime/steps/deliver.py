@@ -9,35 +9,28 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 from drakkar_flow.errors import SinkMisconfigured, SinkRejected
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.retry import RetryBound
-from drakkar_flow.model.outcome import Ack, AckStatus, Delivery, FailureKind
+from drakkar_flow.model.outcome import AckStatus, Delivery, FailureKind
 from drakkar_flow.model.payload import DeliveryAction, DeliveryError
-from drakkar_flow.observe.about import NOTHING
-from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import (
-    DeliveriesFailed,
-    DeliveriesSkipped,
-    DeliveriesSuppressed,
-    DeliveriesWritten,
-    DeliveryRetried,
-    HookRan,
-)
-from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.failures import about, by_lane, describe, failure_of, is_cancelled
-from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.observe.events.context import NO_CONTEXT
+from drakkar_flow.observe.events.hooks import HookRan
+from drakkar_flow.observe.events.sinks import DeliveriesFailed, DeliveriesSkipped, DeliveriesWritten, DeliveryRetried
+from drakkar_flow.runtime.failures import about, describe, failure_of, is_cancelled
 from drakkar_flow.runtime.steps.circuit import Circuit
+from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.fates import Fates, asked_pause_s, fates_of, is_outage
 from drakkar_flow.runtime.steps.isolate import isolated
-from drakkar_flow.runtime.steps.step import Worker
+from drakkar_flow.runtime.steps.step import AsyncStep
 from drakkar_flow.runtime.steps.writes import Writes
 from drakkar_flow.sinks.base import Sink
 
-__all__ = ["DeliverSettings", "DeliverWorker"]
+__all__ = ["DeliverSettings", "DeliverStep"]
 
 _PATIENCE_ROUNDS = 5
 """With `when_open: wait`, how often a payload is held that the target asks time for while it takes others."""
@@ -69,6 +62,8 @@ class _Tries:
     rounds: int = 0
     retries: int = 0
     first_failure: float = 0.0
+    wrote: bool = False
+    """Whether the target took any payload of the batch."""
     causes: Mapping[int, Exception] = field(default_factory=dict)  # of the last write, by the id of the delivery
 
     def failed(self, now: float) -> None:
@@ -77,7 +72,7 @@ class _Tries:
         self.attempts += 1
 
 
-class DeliverWorker(Worker):
+class DeliverStep(AsyncStep[Delivery, Any]):
     """Writes deliveries to a sink and acknowledges what is durable.
 
     Payloads keep their order as long as writes succeed; those of a batch that is tried again may be
@@ -85,11 +80,10 @@ class DeliverWorker(Worker):
     """
 
     def __init__(
-        self, bridge: Bridge, bus: Bus, flight: Flight, sink: Sink, settings: DeliverSettings, circuit: Circuit
+        self, context: StepContext, step_id: str, sink: Sink, settings: DeliverSettings, circuit: Circuit
     ) -> None:
-        super().__init__(bridge)
-        self._bus = bus
-        self._flight = flight
+        super().__init__(context, step_id)
+        self._stage = f"sink-{settings.kind}-{settings.name}"
         self._settings = settings
         self._circuit = circuit
         self._writes = Writes(sink, settings.max_in_flight, settings.timeout_s)
@@ -123,14 +117,13 @@ class DeliverWorker(Worker):
                 batch = [waiting.popleft() for _ in range(self._settings.max_batch)]
             self._writing += 1
             sizes = [len(batch)]
-
-            def written(sizes: list[int] = sizes) -> None:
-                self._writing -= 1
-                self.open -= sum(sizes)
-                self._pump()
-
-            self._calls.run(self._to_the_end(batch, sizes), written, batch)
+            self._calls.run(self._to_the_end(batch, sizes), partial(self._written, sizes), batch)
         self._pumping = False
+
+    def _written(self, sizes: list[int]) -> None:
+        self._writing -= 1
+        self.open -= sum(sizes)
+        self._pump()
 
     async def _to_the_end(self, batch: list[Delivery], sizes: list[int]) -> None:
         """Write a batch until each of its payloads is durable, refused or given up; what joins it goes to `sizes`."""
@@ -138,7 +131,7 @@ class DeliverWorker(Worker):
         while batch:
             ticket = await self._circuit.admission()
             if ticket is None:
-                self._bury(self._unfenced(batch), self._circuit.refusal(), 0)
+                self._give_up(self.drop_fenced(batch), self._circuit.refusal(), tries, attempts=0)
                 return
             batch = await self._round(batch, ticket, tries)
             tries.rounds += 1
@@ -157,10 +150,11 @@ class DeliverWorker(Worker):
         circuit = self._circuit
         attempt, works = 0, False
         later: list[Delivery] = []
-        while batch := self._unfenced(batch):
+        while batch := self.drop_fenced(batch):
             attempt += 1
             successes = circuit.successes
             fates = await self._write(batch)
+            tries.wrote = tries.wrote or bool(fates.done)
             elsewhere = circuit.successes > successes
             works = works or fates.proved
             if fates.done and (fates.proved or not fates.again):
@@ -192,17 +186,17 @@ class DeliverWorker(Worker):
             error = exc
         fates = fates_of(batch, error)
         if fates.done:
-            self._acknowledge(fates.done)
+            for delivery in fates.done:
+                self.ack(delivery.holds)
+            if self._stage not in self._proof.works:
+                self._proof.add(self._stage)
             took_s = time.monotonic() - started
             settings = self._settings
             self._bus.emit(DeliveriesWritten(settings.kind, settings.name, len(fates.done), took_s))
         return fates
 
     def _has_no_fenced(self, batch: list[Delivery]) -> bool:
-        return not self._flight.has_fences or not any(map(self._is_fenced, batch))
-
-    def _is_fenced(self, delivery: Delivery) -> bool:
-        return all(self._flight.is_fenced(record) for record, _ in delivery.holds)
+        return not self._flight.has_fences or not any(map(self.is_fenced, batch))
 
     async def _pause(self, batch: list[Delivery], error: Exception, attempt: int) -> None:
         settings = self._settings
@@ -212,28 +206,6 @@ class DeliverWorker(Worker):
         size, text = len(batch), describe(error)
         self._bus.emit(DeliveryRetried(settings.kind, settings.name, size, attempt, delay_s, text, about(batch)))
         await asyncio.sleep(delay_s)
-
-    def _acknowledge(self, batch: list[Delivery]) -> None:
-        acks = self._pending().acks
-        for delivery in batch:
-            for record, credit in delivery.holds:
-                acks.append(Ack(record, credit))
-
-    def _unfenced(self, batch: list[Delivery]) -> list[Delivery]:
-        """Drop what belongs to revoked partitions only; its records are their next owner's."""
-        if not self._flight.has_fences:
-            return batch
-        kept, dropped = [], []
-        for delivery in batch:
-            if self._is_fenced(delivery):
-                dropped.append(delivery)
-                for record, credit in delivery.holds:
-                    self.ack(Ack(record, credit, AckStatus.FENCED))
-            else:
-                kept.append(delivery)
-        if dropped:
-            self._bus.emit(DeliveriesSuppressed(len(dropped), by_lane(dropped), about(dropped)))
-        return kept
 
     async def _failed(
         self, batch: list[Delivery], error: Exception, tries: _Tries, ticket: int, *, works: bool
@@ -265,7 +237,7 @@ class DeliverWorker(Worker):
         if not works:
             circuit.fail(ticket, describe(error))
         decided = settings.on_error is not None
-        self._bury(batch, error, tries.attempts, spent, decided=decided, causes=tries.causes)
+        self._give_up(batch, error, tries, spent=spent, decided=decided, causes=tries.causes)
         return []
 
     def _spent(self, tries: _Tries) -> str:
@@ -289,7 +261,7 @@ class DeliverWorker(Worker):
                 self._skip([delivery])
             else:
                 decided = self._settings.on_error is not None
-                self._bury([delivery], error, tries.attempts + 1, spent, decided=decided)
+                self._give_up([delivery], error, tries, attempts=tries.attempts + 1, spent=spent, decided=decided)
         if later:
             tries.failed(asyncio.get_running_loop().time())
             tries.retries += 1
@@ -299,16 +271,16 @@ class DeliverWorker(Worker):
     def _skip(self, batch: list[Delivery]) -> None:
         self._bus.emit(DeliveriesSkipped(self._settings.kind, self._settings.name, len(batch), about(batch)))
         for delivery in batch:
-            for record, credit in delivery.holds:
-                self.ack(Ack(record, credit, AckStatus.SKIPPED))
+            self.ack(delivery.holds, AckStatus.SKIPPED)
 
-    def _bury(
+    def _give_up(
         self,
         batch: list[Delivery],
         error: Exception,
-        attempts: int,
-        spent: str = "",
+        tries: _Tries,
         *,
+        attempts: int | None = None,
+        spent: str = "",
         decided: bool = False,
         causes: Mapping[int, Exception] = MappingProxyType({}),
     ) -> None:
@@ -318,21 +290,24 @@ class DeliverWorker(Worker):
         """
         if not batch:
             return
+        if tries.wrote:
+            self._proof.add(self._stage)
+        attempts = tries.attempts if attempts is None else attempts
         settings = self._settings
         text = self._with_name(describe(error))
         if spent:
             text += f"; RETRY of on_delivery_error is bounded, and given up {spent}"
         self._bus.emit(DeliveriesFailed(settings.kind, settings.name, len(batch), text, attempts, about(batch)))
         for delivery in batch:
-            stage = f"sink-{settings.kind}-{settings.name}"
             cause = causes.get(id(delivery), error)
-            failure = failure_of(FailureKind.SINK, stage, cause, delivery.holds, delivery.task_id)
+            failure = failure_of(FailureKind.SINK, self._stage, cause, delivery.holds, delivery.task_id)
             failure.error = self._with_name(failure.error)
             failure.payload = delivery.payload
             failure.sink_type = settings.kind
             failure.sink_name = settings.name
             failure.attempts = attempts
             failure.to_dlq = decided
+            failure.refuted = tries.wrote
             self.fail(failure)
 
     def _with_name(self, text: str) -> str:
@@ -361,6 +336,6 @@ class DeliverWorker(Worker):
                 raise
             problem = exc
         text = f"on_delivery_error: {describe(problem)}" if problem else ""
-        concerned = about(batch) if problem else NOTHING
+        concerned = about(batch) if problem else NO_CONTEXT
         self._bus.emit(HookRan("on_delivery_error", time.monotonic() - started, text, problem, concerned))
         return action

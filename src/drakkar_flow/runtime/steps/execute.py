@@ -16,22 +16,24 @@ from drakkar_flow.executor.precomputed import precomputed
 from drakkar_flow.kernel.retry import RetryPolicy
 from drakkar_flow.kernel.sizes import LARGE
 from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorResult, ExecutorTask
-from drakkar_flow.observe.about import NOTHING
-from drakkar_flow.observe.attempts import RetriesExhausted, TaskFailed, TaskRetried
-from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import DuplicateTasks, HookRan, TasksPrecomputed
-from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.observe.events.context import NO_CONTEXT
+from drakkar_flow.observe.events.hooks import HookRan
+from drakkar_flow.observe.events.tasks import (
+    DuplicateTasks,
+    RetriesExhausted,
+    TaskFailed,
+    TaskRetried,
+    TasksPrecomputed,
+)
 from drakkar_flow.runtime.failures import describe, located
-from drakkar_flow.runtime.flight import Flight
-from drakkar_flow.runtime.memory import MemoryGate
+from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.line import KeysOf, Line
 from drakkar_flow.runtime.steps.parking import Parking
-from drakkar_flow.runtime.steps.pending import PendingTasks
 from drakkar_flow.runtime.steps.priority import priority_of
-from drakkar_flow.runtime.steps.step import Worker
+from drakkar_flow.runtime.steps.step import AsyncStep
 from drakkar_flow.runtime.steps.windows import Ending, TaskRun, WindowRun, are_tasks
 
-__all__ = ["ExecuteSettings", "ExecuteWorker", "TaskRules"]
+__all__ = ["ExecuteSettings", "ExecuteStep", "TaskRules"]
 
 _MAX_GENERATIONS = 50  # a task that only fails and is only replaced would else go on for ever and keep every ancestor
 _TEXT = frozenset({str, bytes})
@@ -77,25 +79,15 @@ class ExecuteSettings:
             raise TypeError(f"task {task.task_id}: {what}: write one of {known}")
 
 
-class ExecuteWorker(Worker):
+class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
     """Runs TaskRuns and emits each when it has ended for good; windows pass through."""
 
     def __init__(
-        self,
-        bridge: Bridge,
-        bus: Bus,
-        flight: Flight,
-        gate: MemoryGate,
-        pending: PendingTasks,
-        parking: Parking,
-        executor: Executor,
-        settings: ExecuteSettings,
+        self, context: StepContext, step_id: str, parking: Parking, executor: Executor, settings: ExecuteSettings
     ) -> None:
-        super().__init__(bridge)
-        self._bus = bus
-        self._flight = flight
-        self._gate = gate
-        self._tasks = pending
+        super().__init__(context, step_id)
+        self._gate = context.gate
+        self._tasks = context.pending
         self._parking = parking
         self._executor = executor
         self._settings = settings
@@ -114,24 +106,24 @@ class ExecuteWorker(Worker):
         """Whether the executor has a task, or a hook is asked."""
         return super().moving or any(run.running is not None for run in self._runs)
 
-    def accept(self, items: list[Any]) -> None:
+    def accept(self, items: list[WindowRun | TaskRun]) -> None:
         """Start what came in; precomputed successes are answered at once."""
         line = self._line
         if line is not None:
             items = self._in_order(items)
-        answered = self._pending().items
+        answered: list[WindowRun | TaskRun] = []
         count = 0
         for item in items:
             if type(item) is WindowRun:
                 answered.append(item)
                 continue
-            run: TaskRun = item
+            run: TaskRun = item  # type: ignore[assignment] # all else is one
             stdin: Any = run.task.stdin
             if type(stdin) in _TEXT and len(stdin) >= LARGE:
                 self._flight.charge(run.lead, len(stdin))
             if run.task.precomputed is not None:
                 count += 1
-                if (line is None or line.is_free(run)) and self._is_given(run):
+                if (line is None or line.is_free(run)) and self._end_if_given(run):
                     answered.append(run)
                     continue
             self.open += 1
@@ -140,17 +132,20 @@ class ExecuteWorker(Worker):
                 self._submit(run)
             else:
                 line.enter(run)
+        self.emit_all(answered)
         if count:
             self._bus.emit(TasksPrecomputed(count))
         if line is not None:
             line.serve()
 
-    def _in_order(self, items: list[Any]) -> list[Any]:
+    # --- order ----------------------------------------------------------------------------------
+
+    def _in_order(self, items: list[WindowRun | TaskRun]) -> list[WindowRun | TaskRun]:
         """Give the tasks their keys, and sort them by offset where `arrange` listed those of a window otherwise."""
-        found: list[Any] = []
+        found: list[WindowRun | TaskRun] = []
         sorted_already, before = True, -1
         for item in items:
-            if type(item) is WindowRun:
+            if isinstance(item, WindowRun):
                 before = -1
             elif self._find_keys(item):
                 offset = _offset_of(item)
@@ -160,7 +155,7 @@ class ExecuteWorker(Worker):
                 continue
             found.append(item)
         if not sorted_already:
-            found.sort(key=lambda item: -1 if type(item) is WindowRun else _offset_of(item))
+            found.sort(key=lambda item: -1 if isinstance(item, WindowRun) else _offset_of(item))
         return found
 
     def _find_keys(self, run: TaskRun) -> bool:
@@ -174,7 +169,7 @@ class ExecuteWorker(Worker):
             else:
                 run.keys = tuple(dict.fromkeys(key for group in groups for key in keys_of(group.record)))
         except BaseException as exc:  # the user's function
-            exception = f"the function that tells the key of its records raised {type(exc).__name__}: {exc}"
+            exception = f"the key function raised {type(exc).__name__}: {exc}"
             error = ExecutorError(task=run.task, kind="internal", exception=exception)
             self._bus.emit(TaskFailed(error, run.about, run.lead.key))
             self._tasks.discard(run.window.lane, run.task)
@@ -182,8 +177,10 @@ class ExecuteWorker(Worker):
             return False
         return True
 
-    def _is_given(self, run: TaskRun) -> bool:
-        """Whether a precomputed task succeeds, and so is over."""
+    # --- one attempt ----------------------------------------------------------------------------
+
+    def _end_if_given(self, run: TaskRun) -> bool:
+        """End a precomputed task that succeeds; returns whether it did."""
         settings = self._settings
         rules = settings.rules_of(run.task) if settings.named else settings
         outcome = precomputed(run.task, rules.ok_exit_codes)
@@ -191,12 +188,6 @@ class ExecuteWorker(Worker):
             return False
         run.end(Ending.SUCCEEDED, result=outcome)
         return True
-
-    def _drop_attempt(self, run: TaskRun) -> None:
-        """Forget an attempt that is followed by another: nothing runs, and what it wrote is not kept."""
-        run.running = None
-        if run.output_size >= LARGE:
-            self._flight.charge(run.lead, -run.output_size)
 
     def _submit(self, run: TaskRun) -> None:
         if self._gate.closed and run.task.precomputed is None:
@@ -206,7 +197,7 @@ class ExecuteWorker(Worker):
 
     def _submit_now(self, run: TaskRun) -> None:
         task = run.task
-        if self._flight.has_fences and self._flight.is_fenced(run.lead):
+        if self._context.is_fenced(run.lead):
             self._finish(run.end(Ending.FENCED))
             return
         if task.precomputed is not None:
@@ -223,8 +214,8 @@ class ExecuteWorker(Worker):
             self._ended(run, ExecutorError(task=task, kind="launch_failure", exception=str(exc)))
             return
         try:
-            run.running = self._executor.submit(task, priority, partial(self._bridge.guard, self._ended, run))
-        except Exception as exc:  # an executor that breaks its word must not freeze the offset
+            run.running = self._executor.submit(task, priority, partial(self._context.bridge.guard, self._ended, run))
+        except Exception as exc:  # an executor that breaks its protocol must not freeze the offset
             self._ended(run, ExecutorError(task=task, kind="internal", exception=f"{type(exc).__name__}: {exc}"))
 
     def _ended(self, run: TaskRun, outcome: Outcome | None) -> None:
@@ -235,65 +226,86 @@ class ExecuteWorker(Worker):
         if size >= LARGE:
             self._flight.charge(run.lead, size)
         if isinstance(outcome, ExecutorResult):
-            if (program := run.program) not in self.proof.works:
-                self.proof.add(program)
+            if (program := run.program) not in self._proof.works:
+                self._proof.add(program)
             self._finish(run.end(Ending.SUCCEEDED, result=outcome))
         elif _was_interrupted(outcome) and run.interruptions < _INTERRUPTIONS:
             run.interruptions += 1
             self._drop_attempt(run)
             self._submit(run)
         else:
-            outcome.attempt = run.retries + 1
-            run.mark = self.proof.doubt(run.program)
-            self._bus.emit(TaskFailed(outcome, run.about, run.lead.key))
-            run.failed_at = run.failed_at or time.monotonic()
-            given = run.task.precomputed is not None  # its outcome would be the same again
-            if given or not self._settings.rules_of(run.task).retry.is_transient(outcome) or not self._retry(run):
-                self._ask(run, outcome)
+            self._failed(run, outcome)
 
-    def _retry(self, run: TaskRun) -> bool:
-        """Park a run until its next attempt; False when it has had all it gets."""
-        pause_s = self._settings.rules_of(run.task).retry.pause_s(
-            run.retries, time.monotonic() - run.failed_at, random.random
-        )
+    def _drop_attempt(self, run: TaskRun) -> None:
+        """Forget an attempt that is followed by another: nothing runs, and what it wrote is not kept."""
+        run.running = None
+        if run.output_size >= LARGE:
+            self._flight.charge(run.lead, -run.output_size)
+
+    # --- a failed attempt -----------------------------------------------------------------------
+
+    def _failed(self, run: TaskRun, error: ExecutorError) -> None:
+        error.attempt = run.retries + 1
+        run.mark = self._proof.doubt(run.program)
+        self._bus.emit(TaskFailed(error, run.about, run.lead.key))
+        run.failed_at = run.failed_at or time.monotonic()
+        given = run.task.precomputed is not None  # its outcome would be the same again
+        transient = not given and self._settings.rules_of(run.task).retry.is_transient(error)
+        pause_s = self._pause_s(run) if transient else None
         if pause_s is None:
-            return False
+            self._ask(run, error)
+        else:
+            self._delay_retry(run, pause_s)
+
+    def _pause_s(self, run: TaskRun) -> float | None:
+        """How long a run waits for its next attempt; None when it has had all it gets."""
+        retry = self._settings.rules_of(run.task).retry
+        return retry.pause_s(run.retries, time.monotonic() - run.failed_at, random.random)
+
+    def _delay_retry(self, run: TaskRun, pause_s: float) -> None:
         run.retries += 1
         self._drop_attempt(run)
         self._bus.emit(TaskRetried(run.task.task_id, run.retries, pause_s, run.about))
         self._parking.park(pause_s, len(run.groups), partial(self._submit, run))
-        return True
 
     def _ask(self, run: TaskRun, error: ExecutorError) -> None:
+        """Ask `on_error` what becomes of a task; the configured default where there is none."""
         hook = self._settings.on_error
         if hook is None:
             run.decided_by = f"runtime.on_task_error: {self._settings.default}"
-            self._follow(run, error, self._settings.default)
-            return
-        started = time.monotonic()
+            self._apply(run, error, self._settings.default)
+        else:
+            self._calls.call(hook, (run.task, error), partial(self._decided, run, error, time.monotonic()), run)
 
-        def answered(answer: Any, raised: BaseException | None) -> None:
-            if raised is not None:
-                raised = located("on_error", hook, raised)
-            action, problem = _judge(run, answer, raised)
-            about = run.about if problem else NOTHING
-            run.decided_by = "on_error failed" if problem else ""
-            self._bus.emit(HookRan("on_error", time.monotonic() - started, problem, raised, about))
-            self._follow(run, error, action)
+    def _decided(
+        self, run: TaskRun, error: ExecutorError, started: float, answer: Any, raised: BaseException | None
+    ) -> None:
+        if raised is not None:
+            raised = located("on_error", self._settings.on_error, raised)
+        action, problem = _action_of(run, answer, raised)
+        about = run.about if problem else NO_CONTEXT
+        run.decided_by = "on_error failed" if problem else ""
+        self._bus.emit(HookRan("on_error", time.monotonic() - started, problem, raised, about))
+        self._apply(run, error, action)
 
-        self._calls.call(hook, (run.task, error), answered, run)
-
-    def _follow(self, run: TaskRun, error: ExecutorError, action: ErrorAction | list[ExecutorTask]) -> None:
+    def _apply(self, run: TaskRun, error: ExecutorError, action: ErrorAction | list[ExecutorTask]) -> None:
         if isinstance(action, list):
             self._replace(run, error, action)
-        elif action is not ErrorAction.RETRY or not self._retry(run):
-            dead = action is ErrorAction.DLQ
-            transient = self._settings.rules_of(run.task).retry.is_transient(error)
-            if action is ErrorAction.RETRY:
-                run.decided_by = "executor.max_retries"
-            if action is ErrorAction.RETRY or (run.retries and transient):
-                self._bus.emit(RetriesExhausted(run.task.task_id, run.retries + 1, dead, error, run.about))
-            self._finish(run.end(Ending.DEAD if dead else Ending.SKIPPED, error=error))
+            return
+        pause_s = self._pause_s(run) if action is ErrorAction.RETRY else None
+        if pause_s is None:
+            self._give_up(run, error, action)
+        else:
+            self._delay_retry(run, pause_s)
+
+    def _give_up(self, run: TaskRun, error: ExecutorError, action: ErrorAction) -> None:
+        dead = action is ErrorAction.DLQ
+        exhausted = action is ErrorAction.RETRY
+        if exhausted:
+            run.decided_by = "executor.max_retries"
+        if exhausted or (run.retries and self._settings.rules_of(run.task).retry.is_transient(error)):
+            self._bus.emit(RetriesExhausted(run.task.task_id, run.retries + 1, dead, error, run.about))
+        self._finish(run.end(Ending.DEAD if dead else Ending.SKIPPED, error=error))
 
     def _replace(self, run: TaskRun, error: ExecutorError, tasks: list[ExecutorTask]) -> None:
         heirs = run.window.replace(run, tasks)
@@ -335,7 +347,7 @@ def _offset_of(run: TaskRun) -> int:
     return groups[0].record.offset if len(groups) == 1 else min([group.record.offset for group in groups])
 
 
-def _judge(run: TaskRun, answer: Any, raised: BaseException | None) -> tuple[ErrorAction | list[ExecutorTask], str]:
+def _action_of(run: TaskRun, answer: Any, raised: BaseException | None) -> tuple[ErrorAction | list[ExecutorTask], str]:
     """What `on_error` decided, and what is wrong with it: what it can't answer is a SKIP."""
     if raised is not None:
         text = describe(raised)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from drakkar_flow.model.record import Record
-from drakkar_flow.observe.about import About
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import HookRan
+from drakkar_flow.observe.events.context import EventContext
+from drakkar_flow.observe.events.hooks import HookRan
 from drakkar_flow.runtime.failures import describe
 
 __all__ = ["Labels"]
@@ -36,6 +36,6 @@ class Labels:
         except KeyboardInterrupt:  # Ctrl-C in a program with signal handlers of its own
             raise
         except BaseException as exc:  # naming a failure must not be another one
-            self._bus.emit(HookRan("message_label", None, describe(exc), exc, About.of((record,))))
+            self._bus.emit(HookRan("message_label", None, describe(exc), exc, EventContext.of((record,))))
             return record.label
         return label

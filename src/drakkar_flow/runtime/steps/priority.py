@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from drakkar_flow.model.task import ExecutorTask
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import HookRan
+from drakkar_flow.observe.events.hooks import HookRan
 from drakkar_flow.runtime.failures import describe
 from drakkar_flow.runtime.steps.windows import TaskRun
 

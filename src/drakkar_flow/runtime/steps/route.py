@@ -1,112 +1,35 @@
-"""The route step: each payload to its sinks, each failure to its policy."""
+"""Route step: hands each payload to its sinks."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from drakkar_flow.errors import RoutingError
 from drakkar_flow.model.outcome import Delivery, Failure, FailureKind
 from drakkar_flow.model.payload import Payload
 from drakkar_flow.model.record import Record
-from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.causes import cause_of_task
-from drakkar_flow.observe.events import RecordsFailed
-from drakkar_flow.runtime.chunk import Chunk
-from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.credit import split
-from drakkar_flow.runtime.failures import about, failure_of
-from drakkar_flow.runtime.steps.labels import Labels
-from drakkar_flow.runtime.steps.proof import Proof
+from drakkar_flow.runtime.failures import failure_of
+from drakkar_flow.runtime.steps.context import StepContext
+from drakkar_flow.runtime.steps.step import AsyncStep
 from drakkar_flow.sinks.registry import SPECS
 
-__all__ = ["DLQ", "TRACK", "Policies", "Routed", "Router", "Target"]
-
-DLQ = "dlq"
-SKIP = "skip"
-TRACK = "track"
-
-ErrorPolicy = str
-
-_REMEMBERED = 20_000  # records that failed, so that each is counted once
+__all__ = ["RouteStep", "Target"]
 
 
 class Target(NamedTuple):
-    """A sink as routing sees it: its ids and how a plain value becomes its payload."""
+    """A sink as routing sees it: its name, how a plain value becomes its payload, and its inbox."""
 
     id: str
     name: str
     payload_type: type
     wrap: Callable[[Any, Record], Any]
+    inbox: list[Delivery]
 
 
-class Routed(NamedTuple):
-    """A chunk for one of the streams behind route: a sink's id, DLQ or TRACK."""
-
-    target: str
-    chunk: Chunk
-
-
-class Policies:
-    """Where failures go: a policy per kind, `otherwise` for the rest."""
-
-    def __init__(
-        self,
-        otherwise: ErrorPolicy,
-        by_kind: Mapping[FailureKind, ErrorPolicy],
-        control: Control,
-        bus: Bus,
-        labels: Labels,
-    ) -> None:
-        self._otherwise = otherwise
-        self._by_kind = dict(by_kind)
-        self._control = control
-        self._bus = bus
-        self._labels = labels
-        self._lock = threading.Lock()
-        self._failed: dict[tuple[str, int, int], None] = {}
-
-    def apply(self, failures: Iterable[Failure]) -> list[Failure]:
-        """Say of each failure where it goes; returns those for the dlq step. A `fail` keeps the credit."""
-        settled: list[Failure] = []
-        for failure in failures:
-            first = failure.holds[0][0]
-            label = self._labels.of(first)
-            count = len(failure.holds)
-            policy = self._policy(failure)
-            what = (failure.kind, failure.stage, first.lane, count, failure.error)
-            cause = cause_of_task(failure.task) if failure.task is not None else ""
-            new = self._first_time(failure)
-            self._bus.emit(RecordsFailed(*what, label, policy, about((failure,)), new, failure.decided_by, cause))
-            if policy == "fail":
-                self._control.hold(record for record, _ in failure.holds)
-                self._control.fail(f"{failure.stage} failed at {label}: {failure.error}")
-            else:
-                failure.skipped = policy == SKIP
-                if self._labels.are_own:
-                    failure.labels = tuple(self._labels.of(record) for record, _ in failure.holds)
-                settled.append(failure)
-        return settled
-
-    def _policy(self, failure: Failure) -> ErrorPolicy:
-        if failure.to_dlq:
-            return DLQ
-        return SKIP if failure.skipped else self._by_kind.get(failure.kind, self._otherwise)
-
-    def _first_time(self, failure: Failure) -> int:
-        """How many of its records have not failed before, as far back as is remembered."""
-        places = {(record.topic, record.partition, record.offset) for record, _ in failure.holds}
-        with self._lock:
-            new = places - self._failed.keys()
-            self._failed.update(dict.fromkeys(new))
-            while len(self._failed) > _REMEMBERED:
-                del self._failed[next(iter(self._failed))]
-        return len(new)
-
-
-class Router:
-    """Divides a chunk among the sinks.
+class RouteStep(AsyncStep[Delivery | Record, Any]):
+    """Divides items among the inboxes of the sinks.
 
     A payload object goes to the sink it names, or to the only one of its kind; any other value goes
     to every sink, wrapped as that sink's payload. `others` are the configured sinks that the route leaves out,
@@ -115,71 +38,60 @@ class Router:
 
     def __init__(
         self,
-        stage: str,
-        targets: Iterable[Target],
-        policies: Policies,
-        proof: Proof,
+        context: StepContext,
+        step_id: str,
+        targets: Sequence[Target],
         others: Mapping[type, Sequence[str]] | None = None,
     ) -> None:
-        self._stage = stage
+        super().__init__(context, step_id)
         self._others = others or {}
-        self._proof = proof
-        self._targets = list(targets)
-        self._policies = policies
+        self._targets = targets
         self._by_type: dict[type, list[Target]] = {}
-        for target in self._targets:
+        for target in targets:
             self._by_type.setdefault(target.payload_type, []).append(target)
-        self._resolved: dict[tuple[type, str], str] = {}
+        self._resolved: dict[tuple[type, str], list[Delivery]] = {}
 
-    def __call__(self, chunk: Chunk) -> list[Routed]:
-        """Route a chunk; what can't be routed is a failure of its records."""
-        by_sink: dict[str, list[Delivery]] = {target.id: [] for target in self._targets}
+    def accept(self, items: list[Delivery | Record]) -> None:
+        """Route items; what can't be routed is a failure of its records."""
         unroutable: list[Failure] = []
-        for item in chunk.items:
+        for item in items:
             try:
                 if type(item) is Delivery:
-                    by_sink[self._resolve(item.payload)].append(item)
+                    self._inbox_of(item.payload).append(item)
                 else:
-                    self._divide(item, by_sink)
+                    self._divide(item)  # type: ignore[arg-type] # all else is a record
             except Exception as exc:  # no sink fits, or its wrapping can't take the value
                 unroutable.append(self._unroutable(item, exc))
-        self._prove(by_sink, unroutable)
-        chunk.failures.extend(unroutable)
-        routed = [Routed(sink, Chunk(deliveries)) for sink, deliveries in by_sink.items() if deliveries]
-        acks = chunk.acks
-        if chunk.failures:
-            settled = self._policies.apply(chunk.failures)
-            if settled:
-                routed.append(Routed(DLQ, Chunk(settled)))
-        if acks:
-            routed.append(Routed(TRACK, Chunk(acks=acks)))
-        return routed
+        self._prove(unroutable)
+        for failure in unroutable:
+            self.fail(failure)
+        self._wake()
 
-    def _prove(self, by_sink: dict[str, list[Delivery]], unroutable: list[Failure]) -> None:
+    def _prove(self, unroutable: list[Failure]) -> None:
         """Note which kinds of payloads can be routed, and that not everything fails."""
-        works = self._proof.works
+        proof = self._proof
         for target in self._targets:
             kind = target.payload_type
-            if (kind not in works or self._stage not in works or unroutable) and by_sink[target.id]:
-                self._proof.add(kind)
-                self._proof.add(self._stage)
+            if target.inbox and (unroutable or kind not in proof.works or self.step_id not in proof.works):
+                proof.add(kind)
+                proof.add(self.step_id)
                 for failure in unroutable:
-                    failure.refuted |= failure.proof in (kind, self._stage)
+                    failure.refuted |= failure.proof in (kind, self.step_id)
 
     def _unroutable(self, item: Delivery | Record, error: Exception) -> Failure:
         """A payload that names a sink may name a wrong one; one that names none can't be routed, whatever it holds."""
         holds = item.holds if isinstance(item, Delivery) else ((item, item.credit),)
-        failure = failure_of(FailureKind.ROUTING, self._stage, error, holds)
+        failure = failure_of(FailureKind.ROUTING, self.step_id, error, holds)
         if isinstance(error, RoutingError):
             kind = type(item.payload)
             failure.proof = kind if getattr(item.payload, "sink", "") else (kind, "")
             failure.cause = f"{kind.__name__} {failure.cause}"
         return failure
 
-    def _divide(self, record: Record, by_sink: dict[str, list[Delivery]]) -> None:
+    def _divide(self, record: Record) -> None:
         value = record.payload
         if isinstance(value, Payload):
-            by_sink[self._resolve(value)].append(Delivery(value, ((record, record.credit),)))
+            self._inbox_of(value).append(Delivery(value, ((record, record.credit),)))
             return
         targets = self._targets
         if not targets:
@@ -187,24 +99,24 @@ class Router:
         shares = (record.credit,) if len(targets) == 1 else split(record.credit, len(targets))
         payloads = [target.wrap(value, record) for target in targets]
         for target, payload, credit in zip(targets, payloads, shares, strict=True):
-            by_sink[target.id].append(Delivery(payload, ((record, credit),)))
+            target.inbox.append(Delivery(payload, ((record, credit),)))
 
-    def _resolve(self, payload: Any) -> str:
+    def _inbox_of(self, payload: Any) -> list[Delivery]:
         try:
             key = (type(payload), payload.sink)
         except AttributeError:
             raise RoutingError(f"{type(payload).__name__} where a payload belongs") from None
         found = self._resolved.get(key)
         if found is None:
-            found = self._resolved[key] = self._look_up(*key)
+            found = self._resolved[key] = self._look_up(*key).inbox
         return found
 
-    def _look_up(self, kind: type, name: str) -> str:
+    def _look_up(self, kind: type, name: str) -> Target:
         candidates = self._by_type.get(kind, [])
         names = ", ".join(repr(target.name) for target in candidates) or "none"
         if not name:
             if len(candidates) == 1:
-                return candidates[0].id
+                return candidates[0]
             if not candidates:
                 raise RoutingError(self._missing(kind))
             raise RoutingError(
@@ -212,7 +124,7 @@ class Router:
             )
         for target in candidates:
             if target.name == name:
-                return target.id
+                return target
         if any(other.partition(".")[2] == name for other in self._others.get(kind, ())):
             raise RoutingError(f"a {kind.__name__} names sink {name!r}: {self._left_out(kind, name)}")
         raise RoutingError(f"a {kind.__name__} names sink {name!r}, which is not configured; there are: {names}")
@@ -231,4 +143,4 @@ class Router:
         fits = [other.partition(".") for other in fitting]
         refs = " or ".join(f"{sink.capitalize()}Sink({found!r})" for sink, _, found in fits)
         named = ", ".join(target.id for target in self._targets)
-        return f"step {self._stage!r} routes to {named} only; {would} is configured and would: add {refs} to the route"
+        return f"step {self.step_id!r} routes to {named} only; {would} is configured and would: add {refs} to the route"

@@ -9,36 +9,35 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from copy import copy
+from functools import partial
 from typing import Any
 
 from drakkar_flow.errors import DecodeError
 from drakkar_flow.kernel.ordering import Keys, Turns
 from drakkar_flow.model.outcome import Ack, AckStatus, FailureKind
 from drakkar_flow.model.record import Record
-from drakkar_flow.observe.about import About
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import RecordsFailed
-from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.observe.events.context import EventContext
+from drakkar_flow.observe.events.records import RecordsFailed
 from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.credit import split
 from drakkar_flow.runtime.failures import describe, failure_of
-from drakkar_flow.runtime.flight import Flight
-from drakkar_flow.runtime.memory import Charge, MemoryGate
+from drakkar_flow.runtime.memory import Charge
+from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.labels import Labels
 from drakkar_flow.runtime.steps.line import KeysOf
-from drakkar_flow.runtime.steps.step import Worker
+from drakkar_flow.runtime.steps.step import AsyncStep
 
-__all__ = ["ChunkStep", "MapAsyncWorker", "decode_step", "filter_step", "flat_map_step", "map_step", "passing_step"]
+__all__ = ["ChunkStep", "MapAsyncStep", "decode_step", "filter_step", "flat_map_step", "map_step", "passing_step"]
 
-ChunkStep = Callable[[Chunk], Chunk]
+ChunkStep = Callable[[Chunk[Record]], Chunk[Record]]
 
 
 def decode_step(stage: str, decode: Callable[..., Any], labels: Labels, *, with_record: bool = False) -> ChunkStep:
     """Set each record's payload to what `decode` makes of its value, or of the whole record."""
 
-    def step(chunk: Chunk) -> Chunk:
+    def step(chunk: Chunk[Record]) -> Chunk[Record]:
         failed: set[int] = set()
-        record: Record
         for record in chunk.items:
             try:
                 record.payload = decode(record if with_record else record.value)
@@ -59,7 +58,7 @@ def decode_step(stage: str, decode: Callable[..., Any], labels: Labels, *, with_
 def passing_step(decode: ChunkStep, labels: Labels, bus: Bus) -> ChunkStep:
     """A decode step that lets records go on which it can't decode: with payload None, and why in `parse_error`."""
 
-    def step(chunk: Chunk) -> Chunk:
+    def step(chunk: Chunk[Record]) -> Chunk[Record]:
         records, others = chunk.items, len(chunk.failures)
         chunk = decode(chunk)
         for failure in chunk.failures[others:]:
@@ -67,7 +66,7 @@ def passing_step(decode: ChunkStep, labels: Labels, bus: Bus) -> ChunkStep:
             record.payload = None
             record.parse_error = failure.error
             what = (failure.kind, failure.stage, record.lane, 1, failure.error)
-            bus.emit(RecordsFailed(*what, labels.of(record), "pass", About.of((record,))))
+            bus.emit(RecordsFailed(*what, labels.of(record), "pass", EventContext.of((record,))))
         del chunk.failures[others:]
         chunk.items = records
         return chunk
@@ -78,7 +77,7 @@ def passing_step(decode: ChunkStep, labels: Labels, bus: Bus) -> ChunkStep:
 def map_step(stage: str, function: Callable[..., Any], charge: Charge, *, with_record: bool) -> ChunkStep:
     """Set each payload to the function's value."""
 
-    def step(chunk: Chunk) -> Chunk:
+    def step(chunk: Chunk[Record]) -> Chunk[Record]:
         kept = []
         for record in chunk.items:
             try:
@@ -99,7 +98,7 @@ def map_step(stage: str, function: Callable[..., Any], charge: Charge, *, with_r
 def filter_step(stage: str, function: Callable[..., Any], *, with_record: bool) -> ChunkStep:
     """Finish the records whose payload the function does not want."""
 
-    def step(chunk: Chunk) -> Chunk:
+    def step(chunk: Chunk[Record]) -> Chunk[Record]:
         kept = []
         for record in chunk.items:
             try:
@@ -122,7 +121,7 @@ def filter_step(stage: str, function: Callable[..., Any], *, with_record: bool) 
 def flat_map_step(stage: str, function: Callable[..., Any], charge: Charge, *, with_record: bool) -> ChunkStep:
     """Replace each record by one per value, its credit divided among them."""
 
-    def step(chunk: Chunk) -> Chunk:
+    def step(chunk: Chunk[Record]) -> Chunk[Record]:
         kept: list[Record] = []
         for record in chunk.items:
             try:
@@ -161,15 +160,13 @@ def _shares(record: Record, values: list[Any]) -> list[Record]:
     return shares
 
 
-class MapAsyncWorker(Worker):
+class MapAsyncStep(AsyncStep[Record, Record]):
     """Runs an async function for each record, a bounded number at once, and one at a time of the same key."""
 
     def __init__(
         self,
-        bridge: Bridge,
-        flight: Flight,
-        gate: MemoryGate,
-        stage: str,
+        context: StepContext,
+        step_id: str,
         function: Callable[..., Any],
         *,
         max_in_flight: int,
@@ -177,16 +174,14 @@ class MapAsyncWorker(Worker):
         with_record: bool,
         keys: KeysOf | None = None,
     ) -> None:
-        super().__init__(bridge)
-        self._flight = flight
-        self._stage = stage
+        super().__init__(context, step_id)
         self._function = function
         self._keys = keys
         self._timeout_s = timeout_s
         self._with_record = with_record
         self._turns = Turns[tuple[Record, Keys]](max_in_flight)
-        self._gate = gate
-        self._charge = Charge(flight)
+        self._gate = context.gate
+        self._charge = context.charge()
         self._pumping = False
         self._delayed = False
 
@@ -196,7 +191,7 @@ class MapAsyncWorker(Worker):
             try:
                 keys = () if self._keys is None else self._keys(record)
             except BaseException as exc:  # the user's function
-                self.fail(failure_of(FailureKind.BUSINESS, self._stage, exc, ((record, record.credit),)))
+                self._give_up(record, exc)
                 continue
             self.open += 1
             self._turns.enter((record, keys), keys)
@@ -212,13 +207,7 @@ class MapAsyncWorker(Worker):
                 if (turn := self._turns.next()) is None:
                     return
                 allowed = False
-                record, keys = turn
-                if self._flight.has_fences and self._flight.is_fenced(record):
-                    self.ack(Ack(record, record.credit, AckStatus.FENCED))
-                    self.open -= 1
-                    self._turns.leave(keys)
-                else:
-                    self._run(record, keys)
+                self._start(*turn)
             self._delayed = True
             self._gate.delay(self._pump_delayed)
         finally:
@@ -228,29 +217,38 @@ class MapAsyncWorker(Worker):
         self._delayed = False
         self._pump(allowed=True)
 
-    def _run(self, record: Record, keys: Keys) -> None:
-        def answered(value: Any, error: BaseException | None) -> None:
-            if error is None:
-                record.payload = value
-                self._charge(record, value)
-                self.emit(record)
-                if self._stage not in self.proof.works:
-                    self.proof.add(self._stage)
-            else:
-                self.fail(failure_of(FailureKind.BUSINESS, self._stage, error, ((record, record.credit),)))
+    def _start(self, record: Record, keys: Keys) -> None:
+        if self._context.is_fenced(record):
+            self.ack(((record, record.credit),), AckStatus.FENCED)
             self.open -= 1
             self._turns.leave(keys)
-            self._pump()
-
+            return
         args = (record.payload, record) if self._with_record else (record.payload,)
-        self._calls.call(self._bounded if self._timeout_s else self._function, args, answered, record)
+        function = self._bounded if self._timeout_s else self._function
+        self._calls.call(function, args, partial(self._answered, record, keys), record)
+
+    def _answered(self, record: Record, keys: Keys, value: Any, error: BaseException | None) -> None:
+        if error is None:
+            record.payload = value
+            self._charge(record, value)
+            self.emit(record)
+            if self.step_id not in self._proof.works:
+                self._proof.add(self.step_id)
+        else:
+            self._give_up(record, error)
+        self.open -= 1
+        self._turns.leave(keys)
+        self._pump()
+
+    def _give_up(self, record: Record, error: BaseException) -> None:
+        self.fail(failure_of(FailureKind.BUSINESS, self.step_id, error, ((record, record.credit),)))
 
     async def _bounded(self, *args: Any) -> Any:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await self._function(*args)
         except TimeoutError:
-            raise TimeoutError(f"{self._stage} took longer than {self._timeout_s:g} s") from None
+            raise TimeoutError(f"{self.step_id} took longer than {self._timeout_s:g} s") from None
 
 
 def _one_line(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from drakkar_flow.kernel.brake import RECORDS_PER_FAILURE
@@ -16,7 +17,7 @@ __all__ = ["Trial"]
 
 Arguments = Callable[[Record], tuple[Any, ...]]
 """Arguments of the hook for a window of one record."""
-Judge = Callable[[Any, BaseException | None], BaseException | None]
+ErrorOf = Callable[[Any, BaseException | None], BaseException | None]
 """Error of a call, which may be the value it returned."""
 Done = Callable[[int], None]
 """Takes the number of calls that failed for the same cause, the first one included; 0 where one succeeded."""
@@ -30,51 +31,64 @@ class Trial:
     `stop_after` 0 turns this off.
     """
 
-    def __init__(self, stop_after: int) -> None:
+    def __init__(self, stop_after: int, proof: Proof) -> None:
         self._stop_after = stop_after
+        self._proof = proof
         self._failed: Counter[str] = Counter()
 
     def run(
         self,
         calls: Calls,
-        proof: Proof,
         step: str,
         hook: Callable[..., Any],
         records: Sequence[Record],
         error: BaseException,
         arguments: Arguments,
-        judge: Judge,
+        error_of: ErrorOf,
         done: Done,
     ) -> None:
         """Call `hook` for single records, one after the other, until one succeeds; then `done`."""
-        cause, failed = exception_cause(error), 1
-        chosen = self._chosen(proof, step, records)
+        chosen = self._chosen(step, records)
+        _Run(calls, self._proof, step, hook, chosen, exception_cause(error), arguments, error_of, done).call_next()
 
-        def try_next() -> None:
-            if chosen:
-                record = chosen.pop()
-                calls.call(hook, arguments(record), answered, [record])
-            else:
-                done(failed)
-
-        def answered(value: Any, error: BaseException | None) -> None:
-            nonlocal failed
-            error = judge(value, error)
-            if error is None:
-                proof.add(step)
-                done(0)
-                return
-            failed += exception_cause(error) == cause
-            try_next()
-
-        try_next()
-
-    def _chosen(self, proof: Proof, step: str, records: Sequence[Record]) -> list[Record]:
+    def _chosen(self, step: str, records: Sequence[Record]) -> list[Record]:
         """Records evenly spread over the window; none where nothing is to be found out."""
-        if not self._stop_after or proof.mark(step):
+        if not self._stop_after or self._proof.mark(step):
             return []
         self._failed[step] += len(records)
         if len(records) == 1 or self._failed[step] < RECORDS_PER_FAILURE * self._stop_after:
             return []
         count = min(len(records), self._stop_after)
         return [records[number * len(records) // count] for number in range(count)]
+
+
+@dataclass(slots=True)
+class _Run:
+    """The calls about one window."""
+
+    calls: Calls
+    proof: Proof
+    step: str
+    hook: Callable[..., Any]
+    chosen: list[Record]
+    cause: str
+    arguments: Arguments
+    error_of: ErrorOf
+    done: Done
+    failed: int = 1
+
+    def call_next(self) -> None:
+        if not self.chosen:
+            self.done(self.failed)
+            return
+        record = self.chosen.pop()
+        self.calls.call(self.hook, self.arguments(record), self._answered, [record])
+
+    def _answered(self, value: Any, error: BaseException | None) -> None:
+        error = self.error_of(value, error)
+        if error is None:
+            self.proof.add(self.step)
+            self.done(0)
+            return
+        self.failed += exception_cause(error) == self.cause
+        self.call_next()

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from drakkar_flow.model.outcome import Delivery, Failure
 from drakkar_flow.model.record import Lane, Record
 from drakkar_flow.runtime import calls
-from drakkar_flow.runtime.steps.step import Worker
+from drakkar_flow.runtime.steps.step import AsyncStep
 from drakkar_flow.runtime.steps.windows import Group, TaskRun, WindowRun
 
 __all__ = ["Wait", "waits_of"]
@@ -25,24 +25,24 @@ class Wait(NamedTuple):
     stack: tuple[str, ...]
 
 
-def waits_of(workers: Iterable[Worker], lane: Lane, limit: int) -> list[Wait]:
+def waits_of(steps: Iterable[AsyncStep[Any, Any]], lane: Lane, limit: int) -> list[Wait]:
     """The oldest calls about records of a lane, at most `limit`; call it on the event loop.
 
     Where there is none, the records queue behind others: then these calls are given, without a record.
     """
-    workers = [worker for worker in workers if worker.open]
+    steps = [step for step in steps if step.open]
     about: list[Wait] = []
     others: list[Wait] = []
-    for worker in workers:
-        for task, subject in worker.calls:
+    for step in steps:
+        for task, subject in step.calls:
             if len(about) >= limit:
                 return about
             record = next((record for record in _records(subject) if record.lane == lane), None)
             if record is not None:
-                about.append(Wait(worker.step, record, _stack(task, subject)))
+                about.append(Wait(step.step_id, record, _stack(task, subject)))
             elif len(others) < limit:
-                others.append(Wait(worker.step, None, _stack(task, subject)))
-    return about or others or [Wait(worker.step, None, ()) for worker in workers[:limit]]
+                others.append(Wait(step.step_id, None, _stack(task, subject)))
+    return about or others or [Wait(step.step_id, None, ()) for step in steps[:limit]]
 
 
 def _records(subject: object) -> Iterator[Record]:

@@ -19,7 +19,7 @@ from drakkar_flow.model.group import MessageGroup
 from drakkar_flow.model.outcome import Hold
 from drakkar_flow.model.record import Lane, Record
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
-from drakkar_flow.observe.about import About
+from drakkar_flow.observe.events.context import EventContext
 from drakkar_flow.runtime.credit import Purse
 
 __all__ = ["Ending", "Group", "TaskRun", "WindowRun", "are_tasks"]
@@ -128,9 +128,9 @@ class TaskRun(msgspec.Struct, eq=False):
             )
 
     @property
-    def about(self) -> About:
+    def about(self) -> EventContext:
         """Its records and its id, for what is told of it."""
-        return About.of((group.record for group in self.groups), (self.task.task_id,))
+        return EventContext.of((group.record for group in self.groups), (self.task.task_id,))
 
     @property
     def lead(self) -> Record:

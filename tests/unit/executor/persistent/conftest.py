@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from drakkar_flow.config.executor import ExecutorConfig
+from drakkar_flow.config.sections.executor import ExecutorConfig
 from drakkar_flow.executor.base import Outcome, run
 from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.executor.persistent import child as child_module
@@ -19,21 +19,28 @@ from drakkar_flow.executor.persistent import keepers as keepers_module
 from drakkar_flow.executor.persistent import pool as pool_module
 from drakkar_flow.executor.persistent.pool import PersistentExecutor
 from drakkar_flow.model.task import ExecutorTask
-from drakkar_flow.observe import events as ev
-from drakkar_flow.observe import executor_events as xev
 from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.executor import (
+    ChildEnded,
+    ChildLogged,
+    ChildStarted,
+    ExecutorBreakerChanged,
+    HostShortage,
+)
+from drakkar_flow.observe.events.tasks import TaskFellBack, TaskFinished, TasksCompleted, TasksStarted
 from support.children import command
 
 HEARD = (
-    xev.ChildStarted,
-    xev.ChildEnded,
-    xev.ChildLogged,
-    xev.ExecutorBreakerChanged,
-    xev.HostShortage,
-    ev.TaskFellBack,
-    ev.TaskFinished,
-    ev.TasksCompleted,
-    ev.TasksStarted,
+    ChildStarted,
+    ChildEnded,
+    ChildLogged,
+    ExecutorBreakerChanged,
+    HostShortage,
+    TaskFellBack,
+    TaskFinished,
+    TasksCompleted,
+    TasksStarted,
 )
 SWIFT = {"restart_initial_s": 0.001, "restart_max_s": 0.01, "start_timeout_s": 10.0}
 
@@ -41,7 +48,7 @@ Pool = Callable[..., Awaitable[PersistentExecutor]]
 
 
 @pytest.fixture
-async def make_pool(events: list[ev.Event]) -> AsyncIterator[Pool]:
+async def make_pool(events: list[Event]) -> AsyncIterator[Pool]:
     """Make a started pool of `program`'s children; later no child, zombie, descriptor or thread may be left.
 
     `executor` holds keys of the section above `executor.persistent`.
@@ -121,6 +128,6 @@ async def run_all(pool: PersistentExecutor, *inputs: str) -> list[Outcome]:
     return list(await asyncio.gather(*(run(pool, task(stdin)) for stdin in inputs)))
 
 
-def of(kind: type[ev.Event], events: list[ev.Event]) -> list[Any]:
+def of(kind: type[Event], events: list[Event]) -> list[Any]:
     """The events of a type."""
     return [event for event in events if type(event) is kind]

@@ -12,8 +12,8 @@ import pytest
 
 from drakkar_flow.executor.base import run
 from drakkar_flow.model.task import ExecutorError, ExecutorResult
-from drakkar_flow.observe import events as ev
-from drakkar_flow.observe import executor_events as xev
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.executor import ChildEnded, ChildLogged, ChildStarted
 from unit.executor.persistent.conftest import Later, Pool, of, run_all, task
 
 pytestmark = pytest.mark.anyio
@@ -45,7 +45,7 @@ CANCELS = """if True:
 @pytest.mark.parametrize("framing", ["json-lines", "length-prefixed"])
 @pytest.mark.parametrize("name", BREAKS)
 async def test_a_broken_protocol_costs_the_request_and_says_why(
-    make_worker: Pool, name: str, framing: str, until: Until, events: list[ev.Event]
+    make_worker: Pool, name: str, framing: str, until: Until, events: list[Event]
 ):
     """The child is killed and another takes its place."""
     kind, reason = BREAKS[name]
@@ -55,9 +55,9 @@ async def test_a_broken_protocol_costs_the_request_and_says_why(
     assert outcome.kind == kind
     assert reason in (outcome.exception or "")
     assert (outcome.executor, outcome.command[0]) == ("persistent", sys.executable)
-    await until(lambda: len(of(xev.ChildStarted, events)) == 2)
-    assert [event.failed for event in of(xev.ChildEnded, events)] == [True]
-    assert outcome.pid == of(xev.ChildEnded, events)[0].pid
+    await until(lambda: len(of(ChildStarted, events)) == 2)
+    assert [event.failed for event in of(ChildEnded, events)] == [True]
+    assert outcome.pid == of(ChildEnded, events)[0].pid
 
 
 async def test_noise_on_stdout_is_shown(make_worker: Pool):
@@ -68,14 +68,14 @@ async def test_noise_on_stdout_is_shown(make_worker: Pool):
     assert "got one" in (outcome.exception or "")
 
 
-async def test_a_second_answer_kills_the_child_but_not_what_was_answered(make_worker: Pool, events: list[ev.Event]):
+async def test_a_second_answer_kills_the_child_but_not_what_was_answered(make_worker: Pool, events: list[Event]):
     """The first answer counts."""
     pool = await make_worker("duplicate_id")
     result = await run(pool, task("a"))
     assert isinstance(result, ExecutorResult)
     outcome = await run(pool, task("b"))
     assert isinstance(outcome, ExecutorResult | ExecutorError)
-    assert "answered request 1 a second time" in of(xev.ChildEnded, events)[0].reason
+    assert "answered request 1 a second time" in of(ChildEnded, events)[0].reason
 
 
 async def test_a_crash_costs_what_was_under_way_in_that_child_only(make_worker: Pool, until: Until):
@@ -96,12 +96,12 @@ async def test_the_last_words_of_a_child_are_told(make_pool: Pool):
     assert outcome.exception == ("child 0 ended with exit code 4 with a request; its stderr ended with: out of cheese")
 
 
-async def test_a_last_line_without_an_end_is_logged(make_pool: Pool, events: list[ev.Event], until: Until):
+async def test_a_last_line_without_an_end_is_logged(make_pool: Pool, events: list[Event], until: Until):
     """Many a program that gives up writes one."""
     pool = await make_pool(["sh", "-c", "read line; printf 'out of cheese' >&2; exit 4"], protocol="lines")
     await run(pool, task())
-    await until(lambda: of(xev.ChildEnded, events))
-    assert [event.lines for event in of(xev.ChildLogged, events)] == [("out of cheese",)]
+    await until(lambda: of(ChildEnded, events))
+    assert [event.lines for event in of(ChildLogged, events)] == [("out of cheese",)]
 
 
 async def test_a_child_that_met_a_limit_is_told_so(make_pool: Pool):
@@ -114,7 +114,7 @@ async def test_a_child_that_met_a_limit_is_told_so(make_pool: Pool):
 
 
 @pytest.mark.parametrize("name", ["stops_itself", "silent"])
-async def test_a_request_that_is_never_answered_times_out(make_worker: Pool, name: str, events: list[ev.Event]):
+async def test_a_request_that_is_never_answered_times_out(make_worker: Pool, name: str, events: list[Event]):
     """A child that stopped its own group is killed like one that says nothing."""
     pool = await make_worker(
         name, executor={"task_timeout_seconds": 0.1, "kill_grace_s": 0.05}, max_in_flight_per_child=1
@@ -124,11 +124,11 @@ async def test_a_request_that_is_never_answered_times_out(make_worker: Pool, nam
     assert (outcome.kind, outcome.exception, outcome.stderr) == ("timeout", "Timeout after 0.1s", "task timed out")
     after = await run(pool, task())
     assert after.pid != outcome.pid
-    assert [event.failed for event in of(xev.ChildEnded, events)] == [False]
+    assert [event.failed for event in of(ChildEnded, events)] == [False]
 
 
 async def test_others_are_let_finish_when_one_request_times_out(
-    make_pool: Pool, events: list[ev.Event], until: Until, later: Later, tmp_path: Path
+    make_pool: Pool, events: list[Event], until: Until, later: Later, tmp_path: Path
 ):
     """The child gets nothing new and is killed when the others have ended."""
     script = """if True:
@@ -157,13 +157,13 @@ async def test_others_are_let_finish_when_one_request_times_out(
     assert result.stdout == "in time"
     third = pool.submit(task("third"), 0, lambda _: None)
     assert pool.statistics().waiting == 1
-    await until(lambda: len(of(xev.ChildStarted, events)) == 2)
-    assert [event.failed for event in of(xev.ChildEnded, events)] == [False]
+    await until(lambda: len(of(ChildStarted, events)) == 2)
+    assert [event.failed for event in of(ChildEnded, events)] == [False]
     third.cancel()
 
 
 async def test_a_child_that_can_cancel_lives_on_after_a_timeout(
-    make_pool: Pool, events: list[ev.Event], until: Until, later: Later
+    make_pool: Pool, events: list[Event], until: Until, later: Later
 ):
     """It is asked to, answers, and does the next task."""
     limits = {"task_timeout_seconds": 100, "kill_grace_s": 20.0}
@@ -173,12 +173,12 @@ async def test_a_child_that_can_cancel_lives_on_after_a_timeout(
     later.let_pass(110, pool)
     assert (await slow).kind == "timeout"
     assert (await run(pool, task("quick"))).stdout == "quick"
-    assert len(of(xev.ChildStarted, events)) == 1
+    assert len(of(ChildStarted, events)) == 1
     assert pool.statistics().running == 0
 
 
 async def test_a_cancel_that_was_answered_is_not_held_against_the_child_later(
-    make_pool: Pool, events: list[ev.Event], until: Until, later: Later
+    make_pool: Pool, events: list[Event], until: Until, later: Later
 ):
     """However long ago it was when the next task runs out of time."""
     limits = {"task_timeout_seconds": 100, "kill_grace_s": 20.0}
@@ -190,7 +190,7 @@ async def test_a_cancel_that_was_answered_is_not_held_against_the_child_later(
         assert (await slow).kind == "timeout"
         assert (await run(pool, task("quick"))).stdout == "quick"
         later.let_pass(60, pool)
-    assert len(of(xev.ChildStarted, events)) == 1
+    assert len(of(ChildStarted, events)) == 1
 
 
 async def test_silence_ends_a_child_long_before_its_tasks_time_out(make_worker: Pool):
@@ -201,13 +201,13 @@ async def test_silence_ends_a_child_long_before_its_tasks_time_out(make_worker: 
     assert outcomes[0].exception == "child 0 wrote nothing for 0.1 s"
 
 
-async def test_a_child_that_had_nothing_to_say_is_not_silent(make_pool: Pool, events: list[ev.Event], later: Later):
+async def test_a_child_that_had_nothing_to_say_is_not_silent(make_pool: Pool, events: list[Event], later: Later):
     """The wait for output begins with its work, however long it was idle before."""
     pool = await make_pool(["cat"], protocol="lines", idle_output_timeout_s=50)
     for _ in range(2):
         assert (await run(pool, task())).stdout == "x\n"
         later.let_pass(60, pool)
-    assert len(of(xev.ChildStarted, events)) == 1
+    assert len(of(ChildStarted, events)) == 1
 
 
 async def test_progress_is_not_silence(make_worker: Pool, until: Until, later: Later):
@@ -231,12 +231,12 @@ async def test_a_child_that_never_reads_holds_up_nobody_else(make_worker: Pool):
     assert {outcome.kind for outcome in outcomes} == {"timeout"}
 
 
-async def test_a_flood_on_stderr_neither_blocks_nor_fills_the_log(make_worker: Pool, events: list[ev.Event]):
+async def test_a_flood_on_stderr_neither_blocks_nor_fills_the_log(make_worker: Pool, events: list[Event]):
     """A few lines of each piece are shown, the others counted."""
     pool = await make_worker("flood_stderr", 4)
     (result,) = await run_all(pool, "x")
     assert result.stdout == "x"
-    logged = of(xev.ChildLogged, events)
+    logged = of(ChildLogged, events)
     assert max(len(event.lines) for event in logged) <= 20
     assert max(len(line) for event in logged for line in event.lines) <= 1001
 
@@ -251,19 +251,17 @@ async def test_the_whole_group_goes_with_a_child(make_worker: Pool, is_alive: Ca
     await until(lambda: not is_alive(grandchild))
 
 
-async def test_a_child_that_ends_by_itself_while_idle_is_replaced(
-    make_pool: Pool, events: list[ev.Event], until: Until
-):
+async def test_a_child_that_ends_by_itself_while_idle_is_replaced(make_pool: Pool, events: list[Event], until: Until):
     """With exit code 0 and its work done, it is not to blame."""
     pool = await make_pool(["sh", "-c", "read line; echo $line"], protocol="lines")
     for lives in (1, 2, 3):
         assert (await run(pool, task())).stdout == "x\n"
-        await until(lambda lives=lives: len(of(xev.ChildEnded, events)) == lives)
-    assert {event.failed for event in of(xev.ChildEnded, events)} == {False}
+        await until(lambda lives=lives: len(of(ChildEnded, events)) == lives)
+    assert {event.failed for event in of(ChildEnded, events)} == {False}
 
 
 async def test_a_program_that_was_installed_anew_elsewhere_is_found(
-    make_pool: Pool, events: list[ev.Event], until: Until, tmp_path: Path
+    make_pool: Pool, events: list[Event], until: Until, tmp_path: Path
 ):
     """By an upgrade, say: where it was before is forgotten."""
     for directory in ("old", "new"):
@@ -274,5 +272,5 @@ async def test_a_program_that_was_installed_anew_elsewhere_is_found(
     pool = await make_pool(["a-cat"], {"env": env}, protocol="lines", breaker_cooldown_s=0.01)
     old.rename(new)
     psutil.Process(pool._children[0].pid).kill()
-    await until(lambda: len(of(xev.ChildStarted, events)) == 2)
+    await until(lambda: len(of(ChildStarted, events)) == 2)
     assert (await run(pool, task())).stdout == "x\n"

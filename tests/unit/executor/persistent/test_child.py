@@ -9,8 +9,8 @@ import os
 import psutil
 import pytest
 
-from drakkar_flow.config.limits import LimitsConfig
-from drakkar_flow.config.persistent import PersistentConfig
+from drakkar_flow.config.sections.limits import LimitsConfig
+from drakkar_flow.config.sections.persistent import PersistentConfig
 from drakkar_flow.executor.base import Outcome
 from drakkar_flow.executor.persistent.child import Child, ChildLimits
 from drakkar_flow.executor.persistent.process import spawn

@@ -12,8 +12,9 @@ import pytest
 from drakkar_flow.executor.base import run
 from drakkar_flow.executor.persistent.pool import PersistentExecutor
 from drakkar_flow.model.task import ExecutorError
-from drakkar_flow.observe import events as ev
-from drakkar_flow.observe import executor_events as xev
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.executor import ChildEnded, ChildStarted, ExecutorBreakerChanged
+from drakkar_flow.observe.events.tasks import TaskFellBack
 from support.processes import programs
 from unit.executor.persistent.conftest import Later, Pool, of, run_all, task
 
@@ -37,20 +38,20 @@ def make_looping(make_pool: Pool, tmp_path: Path) -> Callable[..., Awaitable[Per
     return make
 
 
-def states(events: list[ev.Event]) -> list[str]:
+def states(events: list[Event]) -> list[str]:
     """What the breaker went through."""
-    return [event.state for event in of(xev.ExecutorBreakerChanged, events)]
+    return [event.state for event in of(ExecutorBreakerChanged, events)]
 
 
 async def test_a_crash_loop_opens_the_breaker_and_a_probe_closes_it(
-    make_looping: Pool, events: list[ev.Event], until: Until, tmp_path: Path
+    make_looping: Pool, events: list[Event], until: Until, tmp_path: Path
 ):
     """It says why; tasks wait meanwhile, and nothing is lost."""
     pool = await make_looping()
     await until(lambda: "half_open" in states(events))
     assert states(events)[:2] == ["open", "half_open"]
-    assert "exit code 3" in of(xev.ExecutorBreakerChanged, events)[0].reason
-    assert "ended with: broken" in of(xev.ExecutorBreakerChanged, events)[0].reason
+    assert "exit code 3" in of(ExecutorBreakerChanged, events)[0].reason
+    assert "ended with: broken" in of(ExecutorBreakerChanged, events)[0].reason
     waiting = asyncio.create_task(run_all(pool, *map(str, range(9))))
     await until(lambda: states(events).count("half_open") >= 3)
     (tmp_path / "broken").unlink()
@@ -74,7 +75,7 @@ async def test_the_pause_grows_with_each_life_in_a_row_without_an_answer(make_lo
 
 
 async def test_a_probe_that_only_ran_out_of_time_is_followed_by_another(
-    make_pool: Pool, events: list[ev.Event], until: Until, tmp_path: Path, later: Later
+    make_pool: Pool, events: list[Event], until: Until, tmp_path: Path, later: Later
 ):
     """It says nothing of whether children work, so the breaker must not wait for its word."""
     script = f"test -e {tmp_path}/broken && exit 3; test -e {tmp_path}/hangs && exec sleep 1000; exec cat"
@@ -95,7 +96,7 @@ async def test_a_probe_that_only_ran_out_of_time_is_followed_by_another(
 
 
 async def test_all_children_come_back_once_a_probe_has_worked(
-    make_pool: Pool, events: list[ev.Event], until: Until, tmp_path: Path
+    make_pool: Pool, events: list[Event], until: Until, tmp_path: Path
 ):
     """Those that waited for the breaker are started, too."""
     script = f"test -e {tmp_path}/broken && exit 3; exec cat"
@@ -111,7 +112,7 @@ async def test_all_children_come_back_once_a_probe_has_worked(
 
 
 async def test_children_that_end_with_0_and_did_nothing_are_a_crash_loop(
-    make_pool: Pool, events: list[ev.Event], until: Until, tmp_path: Path
+    make_pool: Pool, events: list[Event], until: Until, tmp_path: Path
 ):
     """Such as a program that only prints its usage: it would be started again and again."""
     script = f"test -e {tmp_path}/broken && exit 0; exec cat"
@@ -119,23 +120,23 @@ async def test_children_that_end_with_0_and_did_nothing_are_a_crash_loop(
     (tmp_path / "broken").touch()
     programs()[0].kill()
     await until(lambda: states(events) == ["open"])
-    assert len(of(xev.ChildStarted, events)) == 3
+    assert len(of(ChildStarted, events)) == 3
 
 
-async def test_a_worker_that_dies_of_its_first_task_gets_one_at_a_time(make_worker: Pool, events: list[ev.Event]):
+async def test_a_worker_that_dies_of_its_first_task_gets_one_at_a_time(make_worker: Pool, events: list[Event]):
     """After the first failure, though it could take four."""
     pool = await make_worker("crash_after_n", 0, breaker_cooldown_s=0.01)
     outcomes = await run_all(pool, *map(str, range(7)))
     assert {outcome.kind for outcome in outcomes} == {"crash"}
-    assert [event.requests for event in of(xev.ChildEnded, events)] == [4, 1, 1, 1]
+    assert [event.requests for event in of(ChildEnded, events)] == [4, 1, 1, 1]
 
 
-async def test_in_a_crash_loop_each_probe_costs_one_request_at_most(make_pool: Pool, events: list[ev.Event]):
+async def test_in_a_crash_loop_each_probe_costs_one_request_at_most(make_pool: Pool, events: list[Event]):
     """A child that dies of its first task gets one only, though it could take 64."""
     pool = await make_pool(["sh", "-c", "read line; exit 3"], protocol="lines", breaker_cooldown_s=0.01)
     outcomes = await run_all(pool, *map(str, range(70)))
     assert {outcome.kind for outcome in outcomes} == {"crash"}
-    assert [event.requests for event in of(xev.ChildEnded, events)] == [64, 1, 1, 1, 1, 1, 1]
+    assert [event.requests for event in of(ChildEnded, events)] == [64, 1, 1, 1, 1, 1, 1]
 
 
 async def test_with_patience_tasks_fail_when_no_child_runs_for_long(make_looping: Pool, until: Until, events: Any):
@@ -147,7 +148,7 @@ async def test_with_patience_tasks_fail_when_no_child_runs_for_long(make_looping
 
 
 async def test_the_patience_of_a_task_does_not_count_the_time_it_waited_for_a_busy_child(
-    make_pool: Pool, until: Until, events: list[ev.Event], tmp_path: Path, later: Later
+    make_pool: Pool, until: Until, events: list[Event], tmp_path: Path, later: Later
 ):
     """It begins when no child runs any more."""
     script = f"test -e {tmp_path}/broken && exit 3; exec sleep 1000"
@@ -172,7 +173,7 @@ async def test_the_patience_of_a_task_does_not_count_the_time_it_waited_for_a_bu
 
 
 async def test_with_the_fall_back_tasks_are_run_one_by_one_while_the_breaker_is_open(
-    make_pool: Pool, events: list[ev.Event], until: Until, tmp_path: Path
+    make_pool: Pool, events: list[Event], until: Until, tmp_path: Path
 ):
     """By the same command line; those that waited, too. The outcome's task is the one that was given."""
     script = f"test -e {tmp_path}/broken && {{ read line; echo one-shot $line; exit 3; }}; exec cat"
@@ -190,4 +191,4 @@ async def test_with_the_fall_back_tasks_are_run_one_by_one_while_the_breaker_is_
     outcome = await run(pool, given)
     assert isinstance(outcome, ExecutorError)
     assert (outcome.stdout, outcome.exit_code, outcome.task) == ("one-shot a\n", 3, given)
-    assert "breaker is open" in of(ev.TaskFellBack, events)[0].reason
+    assert "breaker is open" in of(TaskFellBack, events)[0].reason

@@ -12,7 +12,8 @@ import pytest
 from drakkar_flow.errors import StartupError
 from drakkar_flow.executor.base import run
 from drakkar_flow.model.task import ExecutorError, ExecutorResult
-from drakkar_flow.observe import events as ev
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.tasks import TaskFellBack
 from unit.executor.persistent.conftest import Pool, of, run_all, task
 
 pytestmark = pytest.mark.anyio
@@ -97,7 +98,7 @@ async def test_what_can_not_be_said_in_a_line_is_an_error_that_names_the_way_out
     assert (await run(pool, task("x"))).stdout == "x\n"
 
 
-async def test_with_the_fall_back_it_is_a_process_of_its_own(make_pool: Pool, events: list[ev.Event]):
+async def test_with_the_fall_back_it_is_a_process_of_its_own(make_pool: Pool, events: list[Event]):
     """The children's command line with the task's arguments after it, or the task's own program."""
     pool = await make_pool(["sh", "-c", 'exec cat "$@"', "sh"], protocol="lines", fallback_oneshot=True)
     several = await run(pool, task("a\nb"))
@@ -108,7 +109,7 @@ async def test_with_the_fall_back_it_is_a_process_of_its_own(make_pool: Pool, ev
     assert numbered.stdout.split() == ["1", "a", "2", "b"]
     assert (own.stdout, own.task.binary_path) == ("mine\n", "/bin/echo")
     assert len({outcome.pid for outcome in (several, numbered, own)}) == 3
-    assert "several lines" in of(ev.TaskFellBack, events)[0].reason
+    assert "several lines" in of(TaskFellBack, events)[0].reason
     assert pool.statistics().ended == 3
 
 

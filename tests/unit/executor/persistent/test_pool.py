@@ -12,9 +12,11 @@ import pytest
 from drakkar_flow.errors import ExecutorClosed, StartupError
 from drakkar_flow.executor.base import Outcome, run
 from drakkar_flow.executor.persistent.pool import PersistentExecutor
-from drakkar_flow.model.task import ExecutorError, ExecutorResult, PrecomputedResult
-from drakkar_flow.observe import events as ev
-from drakkar_flow.observe import executor_events as xev
+from drakkar_flow.model.precomputed import PrecomputedResult
+from drakkar_flow.model.task import ExecutorError, ExecutorResult
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.executor import ChildEnded, ChildLogged, ChildStarted
+from drakkar_flow.observe.events.tasks import TasksCompleted, TasksStarted
 from support.processes import programs
 from unit.executor.persistent.conftest import Pool, of, run_all, task
 
@@ -24,13 +26,13 @@ Until = Callable[..., Awaitable[None]]
 
 
 @pytest.mark.parametrize("framing", ["json-lines", "length-prefixed"])
-async def test_one_child_does_many_tasks(make_worker: Pool, framing: str, events: list[ev.Event]):
+async def test_one_child_does_many_tasks(make_worker: Pool, framing: str, events: list[Event]):
     """The same process answers them all, whatever the framing, text and bytes."""
     pool = await make_worker("good", framing=framing)
     results = await run_all(pool, *(f"input {number} \N{SNOWMAN}" for number in range(50)))
     assert [result.stdout for result in results] == [f"input {number} \N{SNOWMAN}" for number in range(50)]
     assert len({result.pid for result in results}) == 1
-    assert [event.child for event in of(xev.ChildStarted, events)] == [0]
+    assert [event.child for event in of(ChildStarted, events)] == [0]
 
 
 async def test_what_a_child_reports_becomes_the_outcome(make_pool: Pool):
@@ -124,7 +126,7 @@ async def test_precomputed_tasks_need_no_child(make_worker: Pool):
     assert outcome.stdout == "hit"
 
 
-async def test_a_task_that_waits_can_be_given_up(make_worker: Pool, events: list[ev.Event]):
+async def test_a_task_that_waits_can_be_given_up(make_worker: Pool, events: list[Event]):
     """It never reaches a child."""
     pool = await make_worker("silent", max_in_flight_per_child=1)
     heard: list[Any] = []
@@ -161,38 +163,38 @@ async def test_output_is_cut_at_the_same_caps_as_a_programs(make_worker: Pool):
     assert (result.stdout, result.stdout_truncated) == ("\N{SNOWMAN}", True)
 
 
-async def test_what_a_child_writes_to_stderr_is_logged(make_pool: Pool, events: list[ev.Event], until: Until):
+async def test_what_a_child_writes_to_stderr_is_logged(make_pool: Pool, events: list[Event], until: Until):
     """Line by line, and never part of an answer."""
     pool = await make_pool(["sh", "-c", "echo hello >&2; echo there >&2; exec cat"], protocol="lines")
     assert [result.stdout for result in await run_all(pool, "x")] == ["x\n"]
-    await until(lambda: sum((event.lines for event in of(xev.ChildLogged, events)), ()) == ("hello", "there"))
+    await until(lambda: sum((event.lines for event in of(ChildLogged, events)), ()) == ("hello", "there"))
 
 
-async def test_a_turn_of_the_loop_costs_one_event(make_pool: Pool, events: list[ev.Event]):
+async def test_a_turn_of_the_loop_costs_one_event(make_pool: Pool, events: list[Event]):
     """Tasks that end well are counted together; those that fail have an event each."""
     pool = await make_pool(["cat"], protocol="lines")
     await run_all(pool, *map(str, range(4)))
     await asyncio.sleep(0)
-    assert [event.count for event in of(ev.TasksStarted, events)] == [4]
-    assert [len(event.durations_s) for event in of(ev.TasksCompleted, events)] == [4]
+    assert [event.count for event in of(TasksStarted, events)] == [4]
+    assert [len(event.durations_s) for event in of(TasksCompleted, events)] == [4]
 
 
 # --- the end ------------------------------------------------------------------------------------
 
 
-async def test_idle_children_end_by_themselves(make_worker: Pool, events: list[ev.Event]):
+async def test_idle_children_end_by_themselves(make_worker: Pool, events: list[Event]):
     """Their stdin is closed, they exit with 0, and nobody is to blame."""
     pool = await make_worker("good", children=2)
     await pool.close()
-    assert [event.failed for event in of(xev.ChildEnded, events)] == [False, False]
-    assert all("exit code 0" in event.reason for event in of(xev.ChildEnded, events))
+    assert [event.failed for event in of(ChildEnded, events)] == [False, False]
+    assert all("exit code 0" in event.reason for event in of(ChildEnded, events))
 
 
-async def test_a_child_that_does_not_end_is_killed(make_worker: Pool, events: list[ev.Event]):
+async def test_a_child_that_does_not_end_is_killed(make_worker: Pool, events: list[Event]):
     """After the grace, whatever signals it ignores."""
     pool = await make_worker("ignores_the_end", close_grace_s=0.05)
     await pool.close()
-    assert "SIGKILL" in of(xev.ChildEnded, events)[0].reason
+    assert "SIGKILL" in of(ChildEnded, events)[0].reason
 
 
 async def test_closing_gives_up_what_runs_and_waits(make_worker: Pool):
@@ -210,7 +212,7 @@ async def test_closing_gives_up_what_runs_and_waits(make_worker: Pool):
 
 async def test_a_pool_that_was_not_started_takes_no_tasks():
     """Nor does closing it need anything."""
-    from drakkar_flow.config.executor import ExecutorConfig
+    from drakkar_flow.config.sections.executor import ExecutorConfig
     from drakkar_flow.observe.bus import Bus
 
     pool = PersistentExecutor(ExecutorConfig(binary_path="cat"), Bus())
@@ -257,7 +259,7 @@ async def test_a_program_that_is_not_there_is_a_matter_of_configuration(make_poo
 
 async def test_without_a_program_there_are_no_children():
     """The key is named."""
-    from drakkar_flow.config.executor import ExecutorConfig
+    from drakkar_flow.config.sections.executor import ExecutorConfig
     from drakkar_flow.observe.bus import Bus
 
     with pytest.raises(StartupError, match=r"executor\.binary_path: no program for the children"):

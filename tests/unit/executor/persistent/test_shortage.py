@@ -14,8 +14,8 @@ from drakkar_flow.errors import StartupError
 from drakkar_flow.executor.base import Outcome, run
 from drakkar_flow.executor.persistent import keepers
 from drakkar_flow.model.task import ExecutorResult, ExecutorTask
-from drakkar_flow.observe.events import Event
-from drakkar_flow.observe.executor_events import ChildEnded, ExecutorBreakerChanged, HostShortage
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.executor import ChildEnded, ExecutorBreakerChanged, HostShortage
 from support.children import command
 from support.limits import few_descriptors
 from support.processes import programs

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import HookRan
+from drakkar_flow.observe.events.hooks import HookRan
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
 from support.until import until

@@ -8,8 +8,8 @@ from typing import Any
 from confluent_kafka import Consumer
 
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.group_events import AssignmentAwaited, ClientLogged
-from drakkar_flow.observe.log import LogListener
+from drakkar_flow.observe.events.source import AssignmentAwaited, ClientLogged
+from drakkar_flow.observe.log.listener import LogListener
 from drakkar_flow.runtime.group.client_log import ClientLog
 from drakkar_flow.runtime.group.joining import Joining
 from support.until import until

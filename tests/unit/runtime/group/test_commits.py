@@ -14,7 +14,8 @@ from drakkar_flow.kernel.spans import Spans
 from drakkar_flow.model.outcome import Ack
 from drakkar_flow.model.record import Record
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import CommitFailed, ConsumerError, Event
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.source import CommitFailed, ConsumerError
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.group.buffers import Buffers, Partition
 from drakkar_flow.runtime.group.commits import Commits

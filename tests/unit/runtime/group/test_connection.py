@@ -7,7 +7,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import BrokerStateChanged
+from drakkar_flow.observe.events.source import BrokerStateChanged
 from drakkar_flow.runtime.group.connection import Connection
 
 

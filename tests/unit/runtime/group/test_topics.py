@@ -6,7 +6,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import ConsumerError
+from drakkar_flow.observe.events.source import ConsumerError
 from drakkar_flow.runtime.group import topics as module
 from drakkar_flow.runtime.group.positions import Positions
 from drakkar_flow.runtime.group.topics import TopicWatch

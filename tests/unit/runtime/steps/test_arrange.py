@@ -1,4 +1,4 @@
-"""The arrange worker's housekeeping: timers and queues it no longer needs are gone."""
+"""The arrange step's housekeeping: timers and queues it no longer needs are gone."""
 
 from __future__ import annotations
 
@@ -7,12 +7,8 @@ from typing import Any
 import pytest
 
 from drakkar_flow.model.record import Record
-from drakkar_flow.observe.bus import Bus
-from drakkar_flow.runtime.flight import Flight
-from drakkar_flow.runtime.steps.arrange import ArrangeWorker
-from drakkar_flow.runtime.steps.pending import PendingTasks
-from support.gates import open_gate
-from support.loop import LoopBridge
+from drakkar_flow.runtime.steps.arrange import ArrangeStep
+from support.steps import Alone, context_of
 
 pytestmark = pytest.mark.anyio
 LANE = ("in", 0)
@@ -24,18 +20,17 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def worker(seen: list[list[int]], size: int, linger_s: float) -> ArrangeWorker:
-    """A worker that notes its windows."""
+def worker(seen: list[list[int]], size: int, linger_s: float) -> ArrangeStep:
+    """A step that notes its windows."""
 
     def arrange(records: list[Record], _pending: Any) -> list[Any]:
         seen.append([record.offset for record in records])
         return []
 
-    flight = Flight(9, 9)
-    gate = open_gate(LoopBridge(), flight)
-    return ArrangeWorker(
-        LoopBridge(), Bus(), flight, gate, PendingTasks(), "s", arrange, size, linger_s, keep_messages=False
-    )
+    context = context_of()
+    step = ArrangeStep(context, "s", arrange, size, linger_s, keep_messages=False)
+    Alone(step, context)
+    return step
 
 
 def records(*offsets: int) -> list[Record]:

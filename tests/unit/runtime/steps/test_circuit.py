@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 
 from drakkar_flow import DeliveryAction
-from drakkar_flow.config.delivery import CircuitBreakerConfig
+from drakkar_flow.config.sections.delivery import CircuitBreakerConfig
 from drakkar_flow.errors import SinkError, SinkRejected
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.outcome import Ack, AckStatus, Delivery, Failure
 from drakkar_flow.model.record import Record
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events import SinkCircuitChanged
+from drakkar_flow.observe.events.sinks import SinkCircuitChanged
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.steps.circuit import Circuit
-from drakkar_flow.runtime.steps.deliver import DeliverSettings, DeliverWorker
+from drakkar_flow.runtime.steps.deliver import DeliverSettings, DeliverStep
 from drakkar_flow.testing import MemorySink
-from support.loop import LoopBridge
+from support.steps import Alone, context_of
 
 pytestmark = pytest.mark.anyio
 
@@ -58,9 +58,10 @@ class Desk:
         settings = DeliverSettings(
             "kafka", "out", max_in_flight, 1, attempts, Backoff(initial_s=0.001, max_s=0.001), on_error=on_error
         )
-        make = (LoopBridge(), bus, self.flight, self.sink, settings, self.circuit)
-        self.worker = DeliverWorker(*make)
-        self.other_lane = DeliverWorker(*make)
+        context = context_of(self.flight, bus=bus)
+        make = (context, "sink", self.sink, settings, self.circuit)
+        self.step = Alone(DeliverStep(*make), context)
+        self.other_shard = Alone(DeliverStep(*make), context)
         self.acks: list[Ack] = []
         self.failures: list[Failure] = []
 
@@ -74,14 +75,14 @@ class Desk:
         """The data of payloads that were given up."""
         return [failure.payload.data for failure in self.failures]
 
-    def put(self, *values: Any, worker: DeliverWorker | None = None) -> None:
+    def put(self, *values: Any, step: Alone | None = None) -> None:
         """Hand over payloads, each a batch of its own."""
         payload_of = self.sink.part().spec.wrap
         records = [Record(topic="in", partition=0, offset=value) for value in values]
         deliveries = [
             Delivery(payload_of(record.offset, record, "out", None), ((record, record.credit),)) for record in records
         ]
-        (worker or self.worker).accept(deliveries)
+        (step or self.step).put(*deliveries)
 
     async def until(self, condition: Callable[[], Any]) -> None:
         """Let the loop turn until something holds."""
@@ -92,10 +93,10 @@ class Desk:
     async def deliver(self, *values: Any) -> None:
         """Hand over payloads and wait until all of them have ended."""
         self.put(*values)
-        await self.until(lambda: self.worker.idle)
-        for chunk in self.worker.take():
-            self.acks += chunk.acks
-            self.failures += chunk.failures
+        await self.until(lambda: self.step.idle)
+        chunk = self.step.take()
+        self.acks += chunk.acks
+        self.failures += chunk.failures
 
 
 async def test_d36_a_sink_that_fails_three_times_in_a_row_is_called_no_more():
@@ -134,7 +135,7 @@ async def test_d37_after_the_cool_down_one_batch_probes_and_brings_the_sink_back
     desk.now = COOLDOWN_S
     desk.sink.gate.shut()
     desk.put(3, 4)
-    await desk.until(lambda: desk.worker.open == 1)
+    await desk.until(lambda: desk.step.step.open == 1)
     assert desk.sink.gate.waiting == 1
     assert desk.states == ["open", "half_open"]
     desk.sink.gate.open()
@@ -225,12 +226,12 @@ async def test_a_hook_that_raises_does_not_keep_a_failing_sink_in_use():
     assert desk.states == ["open"]
 
 
-async def test_all_lanes_of_a_sink_have_one_circuit():
-    """What one lane learned holds for the others."""
+async def test_all_shards_of_a_sink_have_one_circuit():
+    """What one shard learned holds for the others."""
     desk = Desk([DOWN] * 3)
     await desk.deliver(0, 1, 2)
-    desk.put(3, worker=desk.other_lane)
-    await desk.until(lambda: desk.other_lane.idle)
+    desk.put(3, step=desk.other_shard)
+    await desk.until(lambda: desk.other_shard.idle)
     assert desk.sink.writes == 3
 
 
@@ -246,7 +247,7 @@ async def test_with_wait_nothing_is_a_dead_letter_and_the_order_stays(max_in_fli
 
     def pass_the_time() -> bool:
         desk.now += 1
-        return desk.worker.idle
+        return desk.step.idle
 
     await desk.until(pass_the_time)
     await desk.deliver()

@@ -11,12 +11,9 @@ from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.payload import KafkaPayload
 from drakkar_flow.model.record import FULL_CREDIT, Record
 from drakkar_flow.model.task import ExecutorResult, ExecutorTask
-from drakkar_flow.observe.bus import Bus
-from drakkar_flow.runtime.flight import Flight
-from drakkar_flow.runtime.memory import Charge
-from drakkar_flow.runtime.steps.collect import CollectHooks, CollectWorker
+from drakkar_flow.runtime.steps.collect import CollectHooks, CollectStep
 from drakkar_flow.runtime.steps.windows import Ending, WindowRun
-from support.loop import LoopBridge
+from support.steps import Alone, context_of
 
 pytestmark = pytest.mark.anyio
 
@@ -32,13 +29,14 @@ async def collected(hooks: CollectHooks) -> tuple[list[int], list[int]]:
     window = WindowRun([Record("in", 0, 0)], 0.0, keep_messages=True)
     run = window.attribute(ExecutorTask(task_id="t", source_offsets=[0]))
     run.end(Ending.SUCCEEDED, result=ExecutorResult(task=run.task))
-    worker = CollectWorker(LoopBridge(), Bus(), Charge(Flight(9, 9)), hooks)
-    worker.accept([window, run])
+    context = context_of()
+    collecting = Alone(CollectStep(context, hooks), context)
+    collecting.put(window, run)
     await asyncio.sleep(0)  # answers go out at the end of the loop's turn
-    chunks = worker.take()
-    deliveries: list[Delivery] = [item for chunk in chunks for item in chunk.items]
+    chunk = collecting.take()
+    deliveries: list[Delivery] = chunk.items
     left = [share for delivery in deliveries for _, share in delivery.holds]
-    return left, [ack.credit for chunk in chunks for ack in chunk.acks]
+    return left, [ack.credit for ack in chunk.acks]
 
 
 def payload(*_: Any) -> KafkaPayload:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from drakkar_flow import StreamFlow
-from drakkar_flow.config.load import from_mapping
+from drakkar_flow.config.loading.load import from_mapping
 from drakkar_flow.errors import BatchFailed, SinkRejected
 from drakkar_flow.model.outcome import Failure
 from drakkar_flow.testing import FlowRun, MemoryDeadLetters, run_flow

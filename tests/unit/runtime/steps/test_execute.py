@@ -1,4 +1,4 @@
-"""The execute worker's pauses between attempts."""
+"""The execute step's pauses between attempts."""
 
 from __future__ import annotations
 
@@ -13,17 +13,15 @@ from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.retry import RetryPolicy
 from drakkar_flow.model.record import Record
 from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorTask
-from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.memory import MemoryGate
-from drakkar_flow.runtime.steps.execute import ExecuteSettings, ExecuteWorker
+from drakkar_flow.runtime.steps.execute import ExecuteSettings, ExecuteStep
 from drakkar_flow.runtime.steps.parking import Parking
-from drakkar_flow.runtime.steps.pending import PendingTasks
 from drakkar_flow.runtime.steps.waits import Wait, waits_of
 from drakkar_flow.runtime.steps.windows import Ending, TaskRun, WindowRun
 from drakkar_flow.testing import Answer, ScriptedExecutor
-from support.gates import open_gate
 from support.loop import LoopBridge
+from support.steps import Alone, context_of
 
 pytestmark = pytest.mark.anyio
 
@@ -55,12 +53,12 @@ def one_run(**fields: Any) -> tuple[WindowRun, TaskRun]:
     return window, window.attribute(ExecutorTask(**{"task_id": "t", "source_offsets": [0]} | fields))
 
 
-def worker_of(executor: Any, settings: ExecuteSettings, *, flight: Flight | None = None) -> ExecuteWorker:
-    """A worker on the test's loop."""
+def step_of(executor: Any, settings: ExecuteSettings, *, flight: Flight | None = None) -> Alone:
+    """An execute step on the test's loop."""
     flight = flight or Flight(9, 9)
+    context = context_of(flight)
     parking = Parking(LoopBridge(), flight, limit=5)
-    gate = open_gate(LoopBridge(), flight)
-    return ExecuteWorker(LoopBridge(), Bus(), flight, gate, PendingTasks(), parking, executor, settings)
+    return Alone(ExecuteStep(context, "execute", parking, executor, settings), context)
 
 
 def retries(count: int, backoff: Any = BACKOFF, **more: Any) -> RetryPolicy:
@@ -88,17 +86,17 @@ async def test_each_retry_waits_for_the_back_off_of_its_attempt():
     executor = ScriptedExecutor({"t": 1})
     backoff = Waiting()
     flight = Flight(9, 9)
-    worker = worker_of(executor, ExecuteSettings(retries(4, backoff), None, ErrorAction.RETRY), flight=flight)
-    worker.submit([[window, run]])
+    executing = step_of(executor, ExecuteSettings(retries(4, backoff), None, ErrorAction.RETRY), flight=flight)
+    executing.put(window, run)
     await turns()
     assert backoff.attempts == [1, 2, 3]
     assert executor.started == ["t"] * 3
     assert executor.statistics()[:2] == (0, 0)
-    assert not worker.idle
+    assert not executing.idle
     flight.end()
     await until(lambda: run.ending is not None)
     assert (run.ending, len(executor.started)) == (Ending.SKIPPED, 5)
-    assert worker.open == 0
+    assert executing.step.open == 0
 
 
 async def test_the_output_of_attempts_that_are_followed_by_another_leaves_the_budget_once():
@@ -107,8 +105,8 @@ async def test_the_output_of_attempts_that_are_followed_by_another_leaves_the_bu
     answers = iter([Answer(stdout="x" * 5000, exit_code=1), Answer(stdout="x", exit_code=1), Answer(stdout="x" * 3000)])
     flight = Flight(9, 10**6)
     executor = ScriptedExecutor(lambda task: next(answers))
-    worker = worker_of(executor, ExecuteSettings(retries(4), None, ErrorAction.RETRY), flight=flight)
-    worker.submit([[window, run]])
+    executing = step_of(executor, ExecuteSettings(retries(4), None, ErrorAction.RETRY), flight=flight)
+    executing.put(window, run)
     await until(lambda: run.ending is not None)
     assert (run.ending, flight.size) == (Ending.SUCCEEDED, 3000)
 
@@ -118,16 +116,15 @@ async def test_who_asks_what_a_partition_waits_for_hears_of_its_task_until_it_en
     window, run = one_run()
     flight = Flight(9, 9)
     settings = ExecuteSettings(retries(4, Waiting()), None, ErrorAction.RETRY)
-    worker = worker_of(ScriptedExecutor({"t": 1}), settings, flight=flight)
-    worker.step = "execute"
-    worker.submit([[window, run]])
+    executing = step_of(ScriptedExecutor({"t": 1}), settings, flight=flight)
+    executing.put(window, run)
     await turns()
-    assert waits_of([worker], ("in", 0), 5) == [
+    assert waits_of([executing.step], ("in", 0), 5) == [
         Wait("execute", run.lead, ("task t, attempt 4: waits for its turn or its next attempt",))
     ]
     flight.end()
     await until(lambda: run.ending is not None)
-    assert waits_of([worker], ("in", 0), 5) == []
+    assert waits_of([executing.step], ("in", 0), 5) == []
 
 
 async def test_an_executor_that_refuses_a_task_makes_it_fail():
@@ -138,8 +135,8 @@ async def test_an_executor_that_refuses_a_task_makes_it_fail():
             raise RuntimeError("bug")
 
     window, run = one_run()
-    worker = worker_of(Broken(), ExecuteSettings(retries(0), None, ErrorAction.DLQ))
-    worker.submit([[window, run]])
+    executing = step_of(Broken(), ExecuteSettings(retries(0), None, ErrorAction.DLQ))
+    executing.put(window, run)
     await turns()
     assert run.ending is Ending.DEAD
     assert (run.error.kind, run.error.exception) == ("internal", "RuntimeError: bug")
@@ -152,8 +149,8 @@ async def test_a_program_that_ctrl_c_killed_before_it_began_is_run_again():
     executor = ScriptedExecutor(lambda _task: next(outcomes))
     asked: list[Any] = []
     settings = ExecuteSettings(retries(0), lambda *args: asked.append(args), ErrorAction.SKIP)
-    worker = worker_of(executor, settings)
-    worker.submit([[window, run]])
+    executing = step_of(executor, settings)
+    executing.put(window, run)
     await turns()
     assert (run.ending, asked) == (Ending.SUCCEEDED, [])
     assert executor.started == ["t", "t"]
@@ -163,8 +160,8 @@ async def test_a_program_that_always_ends_by_sigint_fails_in_the_end():
     """What it does to itself is a failure like any other."""
     window, run = one_run()
     executor = ScriptedExecutor(lambda task: ExecutorError(task=task, kind="signal", exit_code=-2, signal=2))
-    worker = worker_of(executor, ExecuteSettings(retries(0), None, ErrorAction.SKIP))
-    worker.submit([[window, run]])
+    executing = step_of(executor, ExecuteSettings(retries(0), None, ErrorAction.SKIP))
+    executing.put(window, run)
     await turns()
     assert run.ending is Ending.SKIPPED
     assert len(executor.started) == 4
@@ -176,13 +173,13 @@ async def test_a_program_that_ctrl_c_killed_runs_again_though_the_budget_of_byte
     outcomes: Any = iter([ExecutorError(task=run.task, kind="signal", exit_code=-2, signal=2), "fine"])
     executor = ScriptedExecutor(lambda _task: next(outcomes))
     flight = Flight(9, 9)
-    steps: list[ExecuteWorker] = []
-    gate = MemoryGate(LoopBridge(), flight, steps)
+    steps: list[Any] = []
+    context = context_of(flight, gate=MemoryGate(LoopBridge(), flight, lambda: steps))
     settings = ExecuteSettings(retries(0), None, ErrorAction.SKIP)
     parking = Parking(LoopBridge(), flight, limit=5)
-    worker = ExecuteWorker(LoopBridge(), Bus(), flight, gate, PendingTasks(), parking, executor, settings)
-    steps.append(worker)
-    worker.submit([[window, run]])
+    executing = Alone(ExecuteStep(context, "execute", parking, executor, settings), context)
+    steps.append(executing.step)
+    executing.put(window, run)
     await until(lambda: run.ending is not None)
     assert executor.started == ["t", "t"]
 
@@ -192,8 +189,8 @@ async def test_only_the_last_attempts_output_counts_against_the_budget_of_bytes(
     window, run = one_run()
     flight = Flight(9, 1 << 30)
     executor = ScriptedExecutor({"t": Answer(stdout="x" * 100_000, exit_code=1)})
-    worker = worker_of(executor, ExecuteSettings(retries(2), None, ErrorAction.RETRY), flight=flight)
-    worker.submit([[window, run]])
+    executing = step_of(executor, ExecuteSettings(retries(2), None, ErrorAction.RETRY), flight=flight)
+    executing.put(window, run)
     await until(lambda: run.ending is not None)
     assert len(executor.started) == 3
     assert flight.size == 100_000

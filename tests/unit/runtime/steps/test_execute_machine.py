@@ -13,16 +13,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from drakkar_flow.executor.base import Done, ExecutorStatistics, Running
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.retry import RetryPolicy
+from drakkar_flow.model.precomputed import PrecomputedResult
 from drakkar_flow.model.record import Record
-from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorResult, ExecutorTask, PrecomputedResult
-from drakkar_flow.observe.bus import Bus
+from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorResult, ExecutorTask
 from drakkar_flow.runtime.flight import Flight
-from drakkar_flow.runtime.steps.execute import ExecuteSettings, ExecuteWorker
+from drakkar_flow.runtime.steps.execute import ExecuteSettings, ExecuteStep
 from drakkar_flow.runtime.steps.line import keys_of
-from drakkar_flow.runtime.steps.pending import PendingTasks
 from drakkar_flow.runtime.steps.windows import Ending, TaskRun, WindowRun
-from support.gates import open_gate
-from support.loop import LoopBridge
+from support.steps import Alone, context_of
 
 MAX_RETRIES = 2
 TURNS = 4
@@ -82,8 +80,9 @@ class ExecuteMachine(RuleBasedStateMachine):
         retry = RetryPolicy(Backoff(1.0, 1.0), MAX_RETRIES)
         config = ExecuteSettings(retry, self.on_error, ErrorAction.SKIP, self.keys)
         lot: Any = self.lot
-        gate = open_gate(LoopBridge(), self.flight)
-        self.worker = ExecuteWorker(LoopBridge(), Bus(), self.flight, gate, PendingTasks(), lot, self.slots, config)
+        context = context_of(self.flight)
+        self.step = ExecuteStep(context, "execute", lot, self.slots, config)
+        self.alone = Alone(self.step, context)
         self.offsets = [0, 0]
         self.made = 0
         self.answer = "skip"
@@ -103,10 +102,10 @@ class ExecuteMachine(RuleBasedStateMachine):
                 task, done = self.slots.running.pop(0)
                 self.turn(done, ExecutorResult(task=task))
         assert self.open == set()
-        assert self.worker.idle
-        assert self.worker.calls == []
-        if self.worker._line is not None:
-            assert len(self.worker._line._turns) == 0
+        assert self.step.open == 0
+        assert self.step.calls == []
+        if self.step._line is not None:
+            assert len(self.step._line._turns) == 0
         self.loop.close()
 
     # --- what happens ---------------------------------------------------------------------------
@@ -125,7 +124,7 @@ class ExecuteMachine(RuleBasedStateMachine):
         for run in sorted(runs, key=lambda run: run.lead.offset):
             self.expect(run.task.task_id, [key for group in run.groups for key in self.keys_of(group.record)])
         self.flight.add((("in", partition), 0), records)
-        self.turn(self.worker.submit, [[*runs, window]])
+        self.turn(self.alone.put, *runs, window)
 
     @precondition(lambda self: self.slots.running)
     @rule(pick=picks)
@@ -171,9 +170,9 @@ class ExecuteMachine(RuleBasedStateMachine):
 
     @invariant()
     def nobody_is_lost(self) -> None:
-        """What has not ended is open, and the worker knows."""
-        assert self.worker.open == len(self.open)
-        assert {run.task.task_id for run in self.worker._runs} == self.open
+        """What has not ended is open, and the step knows."""
+        assert self.step.open == len(self.open)
+        assert {run.task.task_id for run in self.step._runs} == self.open
 
     # --- the model ------------------------------------------------------------------------------
 
@@ -213,10 +212,9 @@ class ExecuteMachine(RuleBasedStateMachine):
     def turn(self, function: Callable[..., object], *args: Any) -> None:
         """Let something happen and the loop go round; then note who started and who is over."""
         self.loop.run_until_complete(self._turn(function, *args))
-        for chunk in self.worker.take():
-            for run in chunk.items:
-                if type(run) is TaskRun:
-                    self.over(run)
+        for run in self.alone.take().items:
+            if type(run) is TaskRun:
+                self.over(run)
         for task in self.slots.started:
             self.tries[task.task_id] = self.tries.get(task.task_id, 0) + 1
             assert self.tries[task.task_id] <= 1 + MAX_RETRIES

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from drakkar_flow.model.task import ExecutorTask, PrecomputedResult
+from drakkar_flow.model.precomputed import PrecomputedResult
+from drakkar_flow.model.task import ExecutorTask
 from drakkar_flow.runtime.steps.pending import PendingTasks
 
 A, B = ("in", 0), ("in", 1)

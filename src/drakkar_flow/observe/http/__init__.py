@@ -1,0 +1,1 @@
+"""HTTP server for monitoring: metrics, liveness and readiness."""

@@ -1,0 +1,1 @@
+"""Log: setup, the listener that writes lines of events, and their rendering."""

@@ -1,0 +1,18 @@
+"""Log lines of events, a module per topic as in `observe.events`. Event names are py-drakkar's where it had them."""
+
+from __future__ import annotations
+
+from drakkar_flow.observe.log.lines.common import Lines
+from drakkar_flow.observe.log.lines.executor import LINES as _EXECUTOR
+from drakkar_flow.observe.log.lines.hooks import LINES as _HOOKS
+from drakkar_flow.observe.log.lines.lifecycle import LINES as _LIFECYCLE
+from drakkar_flow.observe.log.lines.records import LINES as _RECORDS
+from drakkar_flow.observe.log.lines.sinks import LINES as _SINKS
+from drakkar_flow.observe.log.lines.source import LINES as _SOURCE
+from drakkar_flow.observe.log.lines.stalls import LINES as _STALLS
+from drakkar_flow.observe.log.lines.tasks import LINES as _TASKS
+
+__all__ = ["LINES"]
+
+LINES: Lines = {**_SOURCE, **_RECORDS, **_TASKS, **_HOOKS, **_SINKS, **_EXECUTOR, **_STALLS, **_LIFECYCLE}
+"""The line of each event that has one. Events of the hot path have none: metrics count them."""

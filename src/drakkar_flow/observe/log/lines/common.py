@@ -1,0 +1,34 @@
+"""Shared parts of log lines: names of partitions and executors, recurring phrases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from drakkar_flow.model.record import Lane
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.log.line import LogLine
+
+__all__ = ["MAX_PARTITIONS", "UNLESS_HELD", "Lines", "executor_fields", "partition_name", "partition_names"]
+
+Lines = dict[type[Event], Callable[[Any], LogLine | None]]
+"""How the line of each event is made; None means no line this time."""
+
+MAX_PARTITIONS = 10
+"""Partitions, at most, in lines about trouble."""
+UNLESS_HELD = "unless the brake holds them"
+
+
+def executor_fields(executor_name: str) -> dict[str, Any]:
+    """The name of the executor, where it has one."""
+    return {"executor_name": executor_name} if executor_name else {}
+
+
+def partition_names(lanes: Iterable[Lane]) -> list[str]:
+    """The partitions as `topic:number`."""
+    return [partition_name(lane) for lane in lanes]
+
+
+def partition_name(lane: Lane) -> str:
+    """The partition as `topic:number`."""
+    return f"{lane[0]}:{lane[1]}"

@@ -1,0 +1,47 @@
+"""Log lines of a flow's lifecycle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drakkar_flow.observe.events.lifecycle import DrainFinished, FlowFailed, StateChanged
+from drakkar_flow.observe.log.line import Level, LogLine
+from drakkar_flow.observe.log.lines.common import MAX_PARTITIONS, Lines, partition_name
+
+__all__ = ["LINES"]
+
+_READ_AGAIN = "what was not committed will be read again after restart"
+_STATES: dict[str, tuple[Level, str]] = {
+    "starting": ("info", "connects to everything, then subscribes"),
+    "running": ("info", ""),
+    "draining": ("info", "no more records are read; work in flight may finish, then the last commit is made"),
+    "stopped": ("info", ""),
+    "failed": ("error", _READ_AGAIN),
+}
+
+
+def _state(e: StateChanged) -> LogLine:
+    level, expect = _STATES.get(e.state, ("info", ""))
+    given = {"flow": e.flow, "config": e.config, "reason": e.reason}
+    fields = {name: value for name, value in given.items() if value}
+    return LogLine(level, f"drakkar_{e.state}", fields, expect)
+
+
+def _flow_failed(e: FlowFailed) -> LogLine:
+    return LogLine("error", "flow_failed", {"reason": e.reason}, f"the process stops; {_READ_AGAIN}")
+
+
+def _drained(e: DrainFinished) -> LogLine:
+    fields: dict[str, Any] = {
+        "unfinished": e.unfinished,
+        "uncommitted": e.uncommitted,
+        "duration_s": round(e.duration_s, 3),
+    }
+    if e.unfinished == 0:
+        return LogLine("info", "drain_finished", fields)
+    fields["oldest"] = [f"{partition_name(lane)}:{offset}" for lane, offset in e.oldest[:MAX_PARTITIONS]]
+    expect = "unfinished records will be read again after restart, or by the partitions' next owner"
+    return LogLine("warning", "drain_timeout", fields, expect)
+
+
+LINES: Lines = {StateChanged: _state, FlowFailed: _flow_failed, DrainFinished: _drained}

@@ -1,0 +1,35 @@
+"""Log lines of stalls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drakkar_flow.observe.events.stalls import Stalled, StallEnded
+from drakkar_flow.observe.log.line import LogLine
+from drakkar_flow.observe.log.lines.common import Lines, partition_name
+
+__all__ = ["LINES"]
+
+_STALLS = {
+    "partition": "nothing of it is committed until it moves; look at what the stacks wait for",
+    "loop": "a hook blocks the event loop: everything waits for it; await instead, or use a thread",
+    "engine": "a function of the flow blocks the engine: everything waits for it",
+}
+
+
+def _stalled(e: Stalled) -> LogLine:
+    fields: dict[str, Any] = {"for_s": round(e.for_s, 3)}
+    if e.lane is not None:
+        fields |= {"topic": e.lane[0], "partition": e.lane[1], "offset": e.offset}
+        fields |= {"waits_for": e.waits_for}
+    cause = partition_name(e.lane) if e.lane is not None else ""
+    return LogLine("error", f"{e.what}_stalled", {**fields, "stacks": dict(e.stacks)}, _STALLS[e.what], (), cause)
+
+
+def _stall_ended(e: StallEnded) -> LogLine:
+    lane = {"topic": e.lane[0], "partition": e.lane[1]} if e.lane is not None else {}
+    cause = partition_name(e.lane) if e.lane is not None else ""
+    return LogLine("info", f"{e.what}_moves_again", {**lane, "after_s": round(e.after_s, 3)}, key=(), cause=cause)
+
+
+LINES: Lines = {Stalled: _stalled, StallEnded: _stall_ended}

@@ -1,0 +1,152 @@
+"""Chain: consecutive async steps as one Bytewax step, which hand items on directly on the event loop.
+
+The engine's thread hands chunks in and goes on. A record passes through all steps of the chain on the loop and comes
+back once: as an acknowledgement where the chain ends in the route, as an item where another kind of step follows.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from bytewax import operators as op
+from bytewax.operators import KeyedStream, StatefulBatchLogic
+
+from drakkar_flow.model.outcome import Failure
+from drakkar_flow.runtime.chunk import Chunk
+from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.steps.context import StepContext
+from drakkar_flow.runtime.steps.step import AsyncStep
+
+__all__ = ["Chain", "chain_logic", "chain_step"]
+
+_ALWAYS_DUE = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Chain:
+    """The loop's half of a Bytewax step, one per shard.
+
+    `steps` are in stream order: what a step answers goes to later ones, so one pass over them hands everything on.
+    Failures go to `failures`, the inbox of the step that applies the policies, or leave the chain beside its items.
+    """
+
+    def __init__(
+        self, context: StepContext, steps: Sequence[AsyncStep[Any, Any]], failures: list[Failure] | None = None
+    ) -> None:
+        self.steps = steps
+        self.takes_failures = failures is not None
+        self._bridge = context.bridge
+        self._engine = context.flight.engine
+        self._results: Chunk[Any] = Chunk()
+        self._failures = self._results.failures if failures is None else failures
+        self._outbox: deque[Chunk[Any]] = deque()
+        self._awake = False  # a pass is due or under way
+        for step in steps:
+            step.join(self._results.items, self._failures, self._results.acks, self._wake)
+
+    # --- the engine's side ----------------------------------------------------------------------
+
+    def submit(self, chunks: list[Chunk[Any]]) -> None:
+        """Hand over items and, where the chain applies the policies, failures; returns at once."""
+        self._bridge.post(self._take_in, chunks)
+
+    def take(self) -> list[Chunk[Any]]:
+        """Give what has left the chain since the last call."""
+        left = []
+        while self._outbox:
+            left.append(self._outbox.popleft())
+        return left
+
+    @property
+    def has_results(self) -> bool:
+        """Whether `take` would return something."""
+        return bool(self._outbox)
+
+    # --- the loop's side ------------------------------------------------------------------------
+
+    def _take_in(self, chunks: list[Chunk[Any]]) -> None:
+        first = self.steps[0].inbox
+        for chunk in chunks:
+            first.extend(chunk.items)
+            self._failures.extend(chunk.failures)
+        self._pass()
+
+    def _wake(self) -> None:
+        if not self._awake:
+            self._awake = True
+            self._bridge.defer(self._pass)
+
+    def _pass(self) -> None:
+        """Hand on what each step has answered since the last pass."""
+        self._awake = True
+        try:
+            for step in self.steps:
+                if inbox := step.inbox:
+                    items = inbox.copy()
+                    inbox.clear()
+                    step.accept(items)
+        finally:
+            self._awake = False
+        if any(step.inbox for step in self.steps):
+            self._wake()
+        self._flush()
+
+    def _flush(self) -> None:
+        results = self._results
+        if results:
+            self._outbox.append(Chunk(results.items.copy(), results.failures.copy(), results.acks.copy()))
+            results.items.clear()
+            results.failures.clear()
+            results.acks.clear()
+            self._engine.wake()
+        elif self._engine.for_room:
+            self._engine.wake()
+
+
+class _ChainLogic(StatefulBatchLogic[Chunk[Any], Chunk[Any], None]):
+    def __init__(self, chain: Chain, flight: Flight) -> None:
+        self._chain = chain
+        self._flight = flight
+
+    def on_batch(self, values: list[Chunk[Any]]) -> tuple[list[Chunk[Any]], bool]:
+        passing: list[Chunk[Any]] = []
+        work: list[Chunk[Any]] = []
+        for chunk in values:
+            stays = [] if self._chain.takes_failures else chunk.failures
+            if chunk.acks or stays:
+                passing.append(Chunk(None, stays, chunk.acks))
+            if chunk.items or (self._chain.takes_failures and chunk.failures):
+                work.append(Chunk(chunk.items, chunk.failures if self._chain.takes_failures else None))
+        if work:
+            self._chain.submit(work)
+        return passing + self._chain.take(), False
+
+    def on_notify(self) -> tuple[list[Chunk[Any]], bool]:
+        return self._chain.take(), False
+
+    def on_eof(self) -> tuple[list[Chunk[Any]], bool]:
+        # The source ends only after the drain: what is still open now has missed its budget, keeps
+        # its credit and so its offset, and is read again by the partition's next owner.
+        return self._chain.take(), True
+
+    def notify_at(self) -> datetime | None:
+        # Asked for in every turn while a record is unfinished: the source sleeps between two turns, see `source`.
+        return _ALWAYS_DUE if self._flight.records else None
+
+    def snapshot(self) -> None:
+        # In group mode Kafka's committed offsets are the truth: what is open is read again.
+        return None
+
+
+def chain_logic(chain: Chain, flight: Flight) -> StatefulBatchLogic[Chunk[Any], Chunk[Any], None]:
+    """The engine's half of a chain, as Bytewax calls it."""
+    return _ChainLogic(chain, flight)
+
+
+def chain_step(
+    step_id: str, up: KeyedStream[Chunk[Any]], make: Callable[[], Chain], flight: Flight
+) -> KeyedStream[Chunk[Any]]:
+    """Lower a chain: `make` builds the one of a shard."""
+    return op.stateful_batch(step_id, up, lambda _resume: chain_logic(make(), flight))

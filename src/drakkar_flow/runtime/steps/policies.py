@@ -1,0 +1,91 @@
+"""Failure policies: which failure stops the flow, which becomes a dead letter, which is skipped."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+
+from drakkar_flow.model.outcome import Failure, FailureKind
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events.records import RecordsFailed
+from drakkar_flow.observe.events.task_causes import cause_of_task
+from drakkar_flow.runtime.control import Control
+from drakkar_flow.runtime.failures import about
+from drakkar_flow.runtime.steps.context import StepContext
+from drakkar_flow.runtime.steps.labels import Labels
+from drakkar_flow.runtime.steps.step import AsyncStep
+
+__all__ = ["Policies", "PolicyStep"]
+
+_DLQ = "dlq"
+_SKIP = "skip"
+_REMEMBERED = 20_000  # records that failed, so that each is counted once
+
+
+class Policies:
+    """Where failures go: a policy per kind, `otherwise` for the rest."""
+
+    def __init__(
+        self,
+        otherwise: str,
+        by_kind: Mapping[FailureKind, str],
+        control: Control,
+        bus: Bus,
+        labels: Labels,
+    ) -> None:
+        self._otherwise = otherwise
+        self._by_kind = dict(by_kind)
+        self._control = control
+        self._bus = bus
+        self._labels = labels
+        self._lock = threading.Lock()
+        self._failed: dict[tuple[str, int, int], None] = {}
+
+    def apply(self, failures: Iterable[Failure]) -> list[Failure]:
+        """Say of each failure where it goes; returns those for the dlq step. A `fail` keeps the credit."""
+        settled: list[Failure] = []
+        for failure in failures:
+            first = failure.holds[0][0]
+            label = self._labels.of(first)
+            count = len(failure.holds)
+            policy = self._policy(failure)
+            what = (failure.kind, failure.stage, first.lane, count, failure.error)
+            cause = cause_of_task(failure.task) if failure.task is not None else ""
+            new = self._first_time(failure)
+            self._bus.emit(RecordsFailed(*what, label, policy, about((failure,)), new, failure.decided_by, cause))
+            if policy == "fail":
+                self._control.hold(record for record, _ in failure.holds)
+                self._control.fail(f"{failure.stage} failed at {label}: {failure.error}")
+            else:
+                failure.skipped = policy == _SKIP
+                if self._labels.are_own:
+                    failure.labels = tuple(self._labels.of(record) for record, _ in failure.holds)
+                settled.append(failure)
+        return settled
+
+    def _policy(self, failure: Failure) -> str:
+        if failure.to_dlq:
+            return _DLQ
+        return _SKIP if failure.skipped else self._by_kind.get(failure.kind, self._otherwise)
+
+    def _first_time(self, failure: Failure) -> int:
+        """How many of its records have not failed before, as far back as is remembered."""
+        places = {(record.topic, record.partition, record.offset) for record, _ in failure.holds}
+        with self._lock:
+            new = places - self._failed.keys()
+            self._failed.update(dict.fromkeys(new))
+            while len(self._failed) > _REMEMBERED:
+                del self._failed[next(iter(self._failed))]
+        return len(new)
+
+
+class PolicyStep(AsyncStep[Failure, Failure]):
+    """Applies the policies to the failures of all steps of the flow; emits those that do not stop it."""
+
+    def __init__(self, context: StepContext, policies: Policies) -> None:
+        super().__init__(context, "policies")
+        self._policies = policies
+
+    def accept(self, items: list[Failure]) -> None:
+        """Apply the policies."""
+        self.emit_all(self._policies.apply(items))
