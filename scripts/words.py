@@ -2,8 +2,8 @@
 
 `docs/glossary.md` has the words to use. Code spans, code blocks and addresses of pages are exempt, because names of
 metrics, log events and py-drakkar are a contract. Files and directories (with a final slash) that are listed in
-`scripts/words_todo.txt` are not clean yet. A listed one that has become clean, or that is gone, is a finding as well, so
-the list only shrinks (`--update` shortens it).
+`scripts/words_todo.txt` are not clean yet. A listed one that has become clean, or that is gone, is a finding as well,
+so the list only shrinks (`--update` shortens it).
 """
 
 from __future__ import annotations
