@@ -1,4 +1,4 @@
-"""The `drakkar-flow` command: its subcommands, and what becomes of errors."""
+"""The `drakkar-flow` command: its subcommands and the handling of errors."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def report(error: DrakkarFlowError) -> int:
 
 
 def _write_any_text() -> None:
-    """Write what the locale can't: UTF-8 to files and pipes, escaped to a terminal."""
+    """Write characters that the locale can't: UTF-8 to files and pipes, escaped to a terminal."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             if stream.isatty():

@@ -1,4 +1,4 @@
-"""Executor protocol: takes tasks in, and reports how each ended."""
+"""Executor protocol: accepts tasks and reports the result of each."""
 
 from __future__ import annotations
 
@@ -18,68 +18,67 @@ class ExecutorStatistics(NamedTuple):
     """A snapshot of an executor."""
 
     running: int
-    """Programs that run now; never more than `slots`."""
+    """Running programs; never more than `slots`."""
     waiting: int
-    """Tasks that wait for a slot."""
+    """Tasks waiting for a slot."""
     slots: int
-    """How many programs may run at once."""
+    """Maximum of running programs."""
     ended: int = 0
-    """Tasks that needed a program and are over, since the start."""
+    """Tasks with a program that have ended since the start."""
 
 
 Outcome = ExecutorResult | ExecutorError
 
 Done = Callable[[Outcome | None], None]
-"""Hears how a task ended; None when it was given up. Must not raise."""
+"""Callback with a task's result; None if it was abandoned. Must not raise."""
 
 
 class Running(Protocol):
-    """A task that an executor has taken in."""
+    """A task that an executor has accepted."""
 
     def cancel(self) -> None:
-        """Give the task up: its program is killed and reaped, its slot freed, and then comes `done(None)`.
+        """Abandon the task: its program is killed and reaped, its slot freed, then `done(None)` is called.
 
-        May be called more than once; once `done` was called it does nothing.
+        May be called more than once; after `done` it does nothing.
         """
         ...
 
     def state(self) -> str:
-        """Where the task is now, for people: what it waits for, or the process that has it, and for how long."""
+        """Position of the task, for people: its wait or its process, with the duration."""
         ...
 
 
 class Executor(Protocol):
-    """Runs tasks that need a program; every method is called on the event loop's thread.
+    """Runs tasks that need a program; every method is called on the event loop thread.
 
-    Callbacks rather than a coroutine per task: at 20,000 tasks/s a coroutine and a future each cost
+    Callbacks instead of a coroutine per task: at 20,000 tasks/s a coroutine and a future each cost
     more than the task.
     """
 
     async def start(self) -> None:
-        """Get ready to run tasks; raises StartupError with what is missing."""
+        """Prepare to run tasks; raises StartupError with all problems."""
         ...
 
     def submit(self, task: ExecutorTask, priority: object, done: Done) -> Running:
-        """Take `task` in and call `done` exactly once, on the loop's thread, with how it ended.
+        """Accept `task` and call `done` exactly once, on the loop thread, with its result.
 
-        Waiting tasks start by ascending `priority`, then in the order they came. A failed task is a
-        value, never an exception. None stands for a task that was given up: it was cancelled, or
-        the executor closed. `done` is called before `submit` returns only where the outcome is
-        known at once.
+        Waiting tasks start by ascending `priority`, then in arrival order. A failed task is a value,
+        never an exception. None stands for an abandoned task: it was cancelled, or the executor
+        closed. `done` is called before `submit` returns only if the result is known immediately.
         """
         ...
 
     async def close(self) -> None:
-        """Give up what still runs, reap it and end every thread; safe to call twice."""
+        """Abandon running tasks, reap their programs and end every thread; safe to call twice."""
         ...
 
     def statistics(self) -> ExecutorStatistics:
-        """How much runs and waits now; callable from any thread."""
+        """Return the numbers of running and waiting tasks; callable from any thread."""
         ...
 
 
 def section_of(task: ExecutorTask) -> str:
-    """The section of the configuration that a task's executor has.
+    """Return the configuration section of a task's executor.
 
     >>> section_of(ExecutorTask(task_id="t", source_offsets=[], executor="sha"))
     'executors.sha'
@@ -93,7 +92,7 @@ async def run(executor: Executor, task: ExecutorTask, priority: object = 0) -> O
     Cancelling the call cancels the task; CancelledError leaves when its slot is free again.
 
     Raises:
-        ExecutorClosed: when the executor gave the task up, for it is closing or was never started.
+        ExecutorClosed: if the executor abandoned the task, because it is closing or was never started.
     """
     ended: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
     running = executor.submit(task, priority, ended.set_result)
@@ -110,7 +109,7 @@ async def run(executor: Executor, task: ExecutorTask, priority: object = 0) -> O
 
 
 async def outlast(ended: asyncio.Future[Any]) -> None:
-    """Wait for `ended`; only then is a cancellation let through, for programs are being killed."""
+    """Wait for `ended`, and raise a cancellation only then, because programs are being killed."""
     cancelled: asyncio.CancelledError | None = None
     with anyio.CancelScope(shield=True):
         while not ended.done():

@@ -91,7 +91,7 @@ def test_results_that_can_not_be_written_are_told(here: Path, capsys: pytest.Cap
         main(["test", "one.test.yaml", "--junit", "gone/results.xml"])
     out, err = capsys.readouterr()
     assert (caught.value.code, "ok    nothing comes of nothing" in out) == (2, True)
-    assert "gone/results.xml: can't be written: No such file or directory; mend --junit" in err
+    assert "gone/results.xml: can't be written: No such file or directory; fix --junit" in err
 
 
 def test_a_worker_that_can_not_be_started_is_told(capsys: pytest.CaptureFixture[str]) -> None:
