@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from drakkar_flow.graph.flow import StreamFlow
     from drakkar_flow.graph.handler import BaseDrakkarHandler, Handler
     from drakkar_flow.graph.nodes import (
-        Dlq,
-        Fail,
         FilesystemSink,
         HttpSink,
         JsonlSink,
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
         Persistent,
         PostgresSink,
         RedisSink,
-        Skip,
         SqliteSink,
         Subprocess,
         Window,
@@ -76,7 +73,6 @@ _HOMES = {
     "CustomPayload": "model.payload",
     "DeliveryAction": "model.payload",
     "DeliveryError": "model.payload",
-    "Dlq": "graph.nodes",
     "DrakkarApp": "engine.app",
     "DrakkarConfig": "config.root",
     "DrakkarHandler": "graph.protocol",
@@ -84,7 +80,6 @@ _HOMES = {
     "ExecutorError": "model.task",
     "ExecutorResult": "model.task",
     "ExecutorTask": "model.task",
-    "Fail": "graph.nodes",
     "FilePayload": "model.payload",
     "FilesystemSink": "graph.nodes",
     "Handler": "graph.handler",
@@ -113,7 +108,6 @@ _HOMES = {
     "RedisPayload": "model.redis",
     "RedisSink": "graph.nodes",
     "SinkDeliveryFailedError": "errors",
-    "Skip": "graph.nodes",
     "SourceMessage": "model.record",
     "SqlitePayload": "model.payload",
     "SqliteSink": "graph.nodes",
@@ -141,7 +135,6 @@ __all__ = [
     "CustomPayload",
     "DeliveryAction",
     "DeliveryError",
-    "Dlq",
     "DrakkarApp",
     "DrakkarConfig",
     "DrakkarHandler",
@@ -149,7 +142,6 @@ __all__ = [
     "ExecutorError",
     "ExecutorResult",
     "ExecutorTask",
-    "Fail",
     "FilePayload",
     "FilesystemSink",
     "Handler",
@@ -178,7 +170,6 @@ __all__ = [
     "RedisPayload",
     "RedisSink",
     "SinkDeliveryFailedError",
-    "Skip",
     "SourceMessage",
     "SqlitePayload",
     "SqliteSink",
@@ -202,7 +193,10 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
+    from drakkar_flow._imports import collector_paused
+
+    with collector_paused():
+        value = getattr(import_module(f"{__name__}.{home}"), name)
     globals()[name] = value
     return value
 

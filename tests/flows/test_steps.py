@@ -9,7 +9,6 @@ import pytest
 from pydantic import BaseModel
 
 from drakkar_flow import DrakkarConfig, Record, StreamFlow
-from drakkar_flow.graph.nodes import Dlq, Fail, Skip
 from drakkar_flow.model.outcome import FailureKind
 from drakkar_flow.observe.events.records import RecordsFailed
 from drakkar_flow.testing import FlowRun, run_flow
@@ -57,7 +56,7 @@ def test_undecodable_records_become_dead_letters_and_the_others_go_on_in_order()
 @pytest.mark.parametrize("where", ["flow", "configuration"])
 def test_undecodable_records_are_skipped_where_the_flow_or_the_configuration_says_so(where):
     """Skipped records are counted, their offsets move on, and nothing is written."""
-    policy = Skip() if where == "flow" else None
+    policy = "skip" if where == "flow" else None
     config = DrakkarConfig(runtime={"on_decode_error": "skip"}) if where == "configuration" else None
     outcome = run_flow(StreamFlow("skip").decode(int, on_error=policy).route(), ["x", 1], config=config)
     assert (outcome.values, outcome.dead_letters, outcome.committed) == ([1], [], {LANE: 2})
@@ -85,7 +84,7 @@ def test_undecodable_records_go_on_without_a_payload_where_the_configuration_say
     ]
 
 
-@pytest.mark.parametrize("policy", [Dlq(), Skip(), Fail()])
+@pytest.mark.parametrize("policy", ["dlq", "skip", "fail"])
 def test_a_flows_own_word_on_undecodable_records_outweighs_pass(policy):
     """What decode(on_error=...) says holds: nothing undecoded goes on."""
     config = DrakkarConfig(runtime={"on_decode_error": "pass"})
@@ -98,15 +97,15 @@ def test_a_flows_own_word_on_undecodable_records_outweighs_pass(policy):
 def test_the_flows_word_on_undecodable_records_outweighs_the_configurations():
     """decode(on_error=...) wins over runtime.on_decode_error."""
     config = DrakkarConfig(runtime={"on_decode_error": "fail"})
-    outcome = run_flow(StreamFlow("dlq").decode(int, on_error=Dlq()).route(), ["x"], config=config)
+    outcome = run_flow(StreamFlow("dlq").decode(int, on_error="dlq").route(), ["x"], config=config)
     assert outcome.failure is None
     assert len(outcome.dead_letters) == 1
 
 
 def test_a_failing_decode_stops_the_flow_and_keeps_the_offset_without_waiting_out_the_drain():
-    """Fail() commits what came before, keeps the record's offset, and ends at once."""
+    """ "fail" commits what came before, keeps the record's offset, and ends at once."""
     config = DrakkarConfig(runtime={"drain_timeout_s": 600})
-    flow = StreamFlow("fail").decode(int, on_error=Fail()).route()
+    flow = StreamFlow("fail").decode(int, on_error="fail").route()
     outcome = run_flow(flow, [1, 2, "x", 3], config=config)
     assert outcome.committed == {LANE: 2}
     assert outcome.dead_letters == []
@@ -137,7 +136,7 @@ def test_a_map_that_raises_makes_a_dead_letter_of_its_record_only():
 
 @pytest.mark.parametrize(
     ("policy", "committed", "letters", "failed"),
-    [(Dlq(), 3, 1, False), (Skip(), 3, 0, False), (Fail(), 1, 0, True)],
+    [("dlq", 3, 1, False), ("skip", 3, 0, False), ("fail", 1, 0, True)],
     ids=["dlq", "skip", "fail"],
 )
 def test_errors_of_steps_follow_the_routes_policy(policy, committed, letters, failed):

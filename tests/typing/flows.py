@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from drakkar_flow import (
-    Dlq,
     ExecutorResult,
     ExecutorTask,
-    Fail,
     Handler,
     JsonlSink,
     KafkaPayload,
@@ -17,7 +15,6 @@ from drakkar_flow import (
     Limits,
     PendingContext,
     Persistent,
-    Skip,
     SourceMessage,
     SqliteSink,
     StreamFlow,
@@ -44,13 +41,13 @@ async def look_up(value: str) -> str:
 def right(handler: Handler[str, str]) -> None:
     """Every verb."""
     source = KafkaSource("in", "^more-.*")
-    StreamFlow("f", source=source).decode(str, on_error=Skip()).map(str.upper).filter(len).flat_map(
+    StreamFlow("f", source=source).decode(str, on_error="skip").map(str.upper).filter(len).flat_map(
         str.split
     ).map_async(look_up, max_in_flight=5, timeout_s=1.5).route(
-        KafkaSink("out", topic="t"), JsonlSink("log"), SqliteSink("db"), on_error=Dlq()
+        KafkaSink("out", topic="t"), JsonlSink("log"), SqliteSink("db"), on_error="dlq"
     )
     flow = StreamFlow("g").arrange(to_tasks, window=Window(size=5, linger_s=0.1))
-    flow.execute(Subprocess("wc", max_executors=4, timeout_s=10)).collect(to_payload).route(on_error=Fail())
+    flow.execute(Subprocess("wc", max_executors=4, timeout_s=10)).collect(to_payload).route(on_error="fail")
     flow.execute(Subprocess("wc", limits=Limits(cpu_s=2, nice=10, umask="027")))
     flow.execute(
         Subprocess("grep", ok_exit_codes=[0, "1-2"]), Persistent(Path("x"), name="warm"), Subprocess(name="sha")

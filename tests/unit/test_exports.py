@@ -19,7 +19,6 @@ PUBLIC = [
     "CustomPayload",
     "DeliveryAction",
     "DeliveryError",
-    "Dlq",
     "DrakkarApp",
     "DrakkarConfig",
     "DrakkarHandler",
@@ -27,7 +26,6 @@ PUBLIC = [
     "ExecutorError",
     "ExecutorResult",
     "ExecutorTask",
-    "Fail",
     "FilePayload",
     "FilesystemSink",
     "Handler",
@@ -56,7 +54,6 @@ PUBLIC = [
     "RedisPayload",
     "RedisSink",
     "SinkDeliveryFailedError",
-    "Skip",
     "SourceMessage",
     "SqlitePayload",
     "SqliteSink",
@@ -105,6 +102,26 @@ def test_importing_the_package_loads_nothing_heavy():
     loaded = set(json.loads(run.stdout))
     assert loaded.isdisjoint({"bytewax", "confluent_kafka", "pydantic", "uvloop", "structlog"})
     assert {name for name in loaded if name.startswith("drakkar_flow")} == {"drakkar_flow"}
+
+
+def test_a_worker_loads_nothing_that_only_commands_need():
+    """Neither rich with its highlighter, nor the command line's library, nor clients of sinks that no flow has."""
+    code = "import sys, json; from drakkar_flow import StreamingRunner; print(json.dumps(sorted(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=_environment())
+    clients = {"asyncpg", "aiosqlite", "httpx", "pymongo", "redis"}
+    assert {name.partition(".")[0] for name in json.loads(run.stdout)}.isdisjoint(
+        {"rich", "pygments", "typer", *clients}
+    )
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_importing_leaves_the_collector_as_it_was(enabled: bool):
+    """The collector rests only while modules load."""
+    code = (
+        f"import gc; gc.{'enable' if enabled else 'disable'}(); from drakkar_flow import Handler; print(gc.isenabled())"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=_environment())
+    assert run.stdout.strip() == str(enabled)
 
 
 def _environment() -> dict[str, str]:

@@ -40,6 +40,7 @@ class Section(BaseModel):
         frozen=True,
         allow_inf_nan=False,
         hide_input_in_errors=True,  # it may be a secret
+        defer_build=True,  # the root builds one validator for all of them
     )
 
     _open: bool = PrivateAttr(default=False)

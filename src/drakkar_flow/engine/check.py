@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import structlog
 from anyio import to_thread
 
 from drakkar_flow.config.root import DrakkarConfig
@@ -20,6 +19,7 @@ from drakkar_flow.engine.startup import check_source
 from drakkar_flow.errors import Problem, ProblemsError
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.log.structured import structlog
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.failures import describe
 from drakkar_flow.runtime.parts import Parts, SinkPart

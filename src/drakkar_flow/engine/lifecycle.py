@@ -20,7 +20,6 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
-import structlog
 from bytewax.dataflow import Dataflow
 
 from drakkar_flow._version import __version__
@@ -52,6 +51,7 @@ from drakkar_flow.observe.log.line import LogLine
 from drakkar_flow.observe.log.listener import LogListener
 from drakkar_flow.observe.log.progress import Progress, summary
 from drakkar_flow.observe.log.setup import LoggingHandle, configure_logging
+from drakkar_flow.observe.log.structured import structlog
 from drakkar_flow.observe.metrics.collectors import RuntimeGauges
 from drakkar_flow.observe.metrics.prometheus import Metrics
 from drakkar_flow.observe.metrics.statistics import Statistics

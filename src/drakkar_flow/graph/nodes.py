@@ -23,10 +23,8 @@ __all__ = [
     "Arrange",
     "Collect",
     "Decode",
-    "Dlq",
     "ErrorPolicy",
     "Execute",
-    "Fail",
     "FilesystemSink",
     "Filter",
     "FlatMap",
@@ -45,7 +43,6 @@ __all__ = [
     "RedisSink",
     "Route",
     "SinkRef",
-    "Skip",
     "SqliteSink",
     "Subprocess",
     "Window",
@@ -53,21 +50,6 @@ __all__ = [
 
 ErrorPolicy = Literal["dlq", "skip", "fail"]
 """Destination of errors: the dead letter topic, none (counted), or the flow stops."""
-
-
-def Dlq() -> ErrorPolicy:  # noqa: N802 - reads as a value in a flow
-    """Send errors to the dead letter topic; the offset moves on after the broker's acknowledgement."""
-    return "dlq"
-
-
-def Skip() -> ErrorPolicy:  # noqa: N802
-    """Count errors and continue."""
-    return "skip"
-
-
-def Fail() -> ErrorPolicy:  # noqa: N802
-    """Stop the flow at the first error; its offset is not committed."""
-    return "fail"
 
 
 class KafkaSource:

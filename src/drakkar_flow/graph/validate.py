@@ -116,7 +116,7 @@ def _node_problems(step: str, node: Node) -> Iterator[Problem]:
     where = f"step {step}"
     yield from _function_problems(where, node)
     if isinstance(node, Decode | Route) and node.on_error not in (None, *get_args(ErrorPolicy)):
-        yield Problem(where, f"there is no error policy {node.on_error!r}", "use Dlq(), Skip() or Fail()")
+        yield Problem(where, f"there is no error policy {node.on_error!r}", 'use "dlq", "skip" or "fail"')
     if isinstance(node, Execute | MapAsync):
         yield from _ordering_problems(where, node)
     if isinstance(node, Route):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, cast
 
 from typing_extensions import TypeVar
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from drakkar_flow.model.task_fields import TaskFields
 
-__all__ = ["FULL_CREDIT", "Credit", "Lane", "Record", "SourceMessage", "size_of"]
+__all__ = ["FULL_CREDIT", "Credit", "Lane", "Record", "SourceMessage", "Watermark", "size_of"]
 
 Lane = tuple[str, int]
 """A source partition: (topic, partition). All state of offsets is kept per topic partition."""
@@ -122,3 +122,11 @@ def size_of(records: Iterable[Record]) -> int:
 
 SourceMessage = Record
 """py-drakkar's name for a record."""
+
+
+class Watermark(NamedTuple):
+    """Committable offset of a topic partition: one past the last finished record."""
+
+    lane: Lane
+    epoch: int
+    offset: int

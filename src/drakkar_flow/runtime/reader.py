@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
-from drakkar_flow.model.record import Lane, Record
-from drakkar_flow.runtime.tracker import Watermark
+from drakkar_flow.model.record import Lane, Record, Watermark
 
 __all__ = ["Reader", "ReaderStatistics"]
 

@@ -13,23 +13,15 @@ from typing import NamedTuple
 
 from drakkar_flow.kernel.spans import Spans
 from drakkar_flow.model.outcome import Ack, AckStatus
-from drakkar_flow.model.record import FULL_CREDIT, Credit, Lane, Record
+from drakkar_flow.model.record import FULL_CREDIT, Credit, Lane, Record, Watermark
 from drakkar_flow.runtime.credit import InvariantError
 
-__all__ = ["Settled", "Statistics", "Tracker", "Watermark"]
+__all__ = ["Settled", "Statistics", "Tracker"]
 
 _REMEMBERED_EPOCHS = 4
 """How many epochs back a repeated acknowledgement is still known to be one."""
 
 _BADNESS = {AckStatus.DONE: 0, AckStatus.SKIPPED: 1, AckStatus.DEAD: 2, AckStatus.FENCED: 3}
-
-
-class Watermark(NamedTuple):
-    """What may be committed for a lane: `offset` is one past the last finished record."""
-
-    lane: Lane
-    epoch: int
-    offset: int
 
 
 class Settled(NamedTuple):

@@ -8,8 +8,7 @@ from typing import Any
 
 from drakkar_flow.kernel.spans import Spans
 from drakkar_flow.model.codec import encode
-from drakkar_flow.model.record import Lane, Record
-from drakkar_flow.runtime.tracker import Watermark
+from drakkar_flow.model.record import Lane, Record, Watermark
 
 __all__ = ["MemoryLog"]
 

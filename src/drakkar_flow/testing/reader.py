@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from drakkar_flow.kernel.spans import Spans
-from drakkar_flow.model.record import Lane, Record
+from drakkar_flow.model.record import Lane, Record, Watermark
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.source import Committed, RecordsConsumed, RecordsKnownFinished
 from drakkar_flow.runtime.bridge import Bridge
@@ -18,7 +18,6 @@ from drakkar_flow.runtime.group.assignments import AssignmentHooks
 from drakkar_flow.runtime.group.buffers import Buffers, Partition
 from drakkar_flow.runtime.group.handover import Handover
 from drakkar_flow.runtime.reader import ReaderStatistics
-from drakkar_flow.runtime.tracker import Watermark
 from drakkar_flow.testing.log import MemoryLog
 
 __all__ = ["MemoryReader"]

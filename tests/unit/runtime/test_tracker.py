@@ -9,9 +9,9 @@ from fractions import Fraction
 import pytest
 
 from drakkar_flow.model.outcome import Ack, AckStatus
-from drakkar_flow.model.record import FULL_CREDIT, Credit, Record
+from drakkar_flow.model.record import FULL_CREDIT, Credit, Record, Watermark
 from drakkar_flow.runtime.credit import InvariantError, split
-from drakkar_flow.runtime.tracker import Settled, Statistics, Tracker, Watermark
+from drakkar_flow.runtime.tracker import Settled, Statistics, Tracker
 
 LANE = ("in", 0)
 

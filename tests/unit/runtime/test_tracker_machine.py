@@ -13,9 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from drakkar_flow.kernel.spans import Spans
 from drakkar_flow.model.outcome import Ack, AckStatus
-from drakkar_flow.model.record import Credit, Lane, Record
+from drakkar_flow.model.record import Credit, Lane, Record, Watermark
 from drakkar_flow.runtime.credit import Purse, split
-from drakkar_flow.runtime.tracker import _REMEMBERED_EPOCHS, Statistics, Tracker, Watermark
+from drakkar_flow.runtime.tracker import _REMEMBERED_EPOCHS, Statistics, Tracker
 
 LANES: list[Lane] = [("in", 0), ("in", 1), ("other", 0)]
 BY_BADNESS = [AckStatus.DONE, AckStatus.SKIPPED, AckStatus.DEAD]

@@ -11,9 +11,9 @@ from drakkar_flow import ExecutorTask, KafkaPayload, Record, StreamFlow
 from drakkar_flow.errors import BatchFailed, SinkError
 from drakkar_flow.executor.base import ExecutorStatistics, run
 from drakkar_flow.model.outcome import Delivery
+from drakkar_flow.model.record import Watermark
 from drakkar_flow.observe.events.records import RecordsFinished
 from drakkar_flow.runtime.flight import Flight
-from drakkar_flow.runtime.tracker import Watermark
 from drakkar_flow.testing import FlowRun, Gate, MemoryReader, MemorySink, ScriptedExecutor, failed, run_flow, succeeded
 
 pytestmark = pytest.mark.anyio

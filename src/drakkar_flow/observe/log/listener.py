@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from threading import Lock
-from typing import Any
-
-from structlog.typing import WrappedLogger
+from typing import TYPE_CHECKING, Any
 
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.base import Event
@@ -15,6 +13,9 @@ from drakkar_flow.observe.events.stalls import LoopAnswered
 from drakkar_flow.observe.log.line import LogLine
 from drakkar_flow.observe.log.lines import LINES
 from drakkar_flow.observe.log.repeat_limit import RepeatLimit
+
+if TYPE_CHECKING:
+    from structlog.typing import WrappedLogger
 
 __all__ = ["LogListener"]
 

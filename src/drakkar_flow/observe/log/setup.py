@@ -11,18 +11,18 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
-
-import structlog
-from structlog.stdlib import ProcessorFormatter
-from structlog.typing import EventDict, Processor, WrappedLogger
+from typing import TYPE_CHECKING, Literal
 
 from drakkar_flow.errors import Problem, StartupError
 from drakkar_flow.kernel.redaction import mask
 from drakkar_flow.observe.log import console
 from drakkar_flow.observe.log.ecs import to_ecs
 from drakkar_flow.observe.log.output import FileTarget, LogOutput, StreamTarget
+from drakkar_flow.observe.log.structured import structlog
 from drakkar_flow.observe.log.values import plain_line
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
 __all__ = ["LoggingHandle", "configure_logging"]
 
@@ -111,11 +111,11 @@ def configure_logging(
     handler = LogOutput(_target(output, {"worker_id": worker_id, "cluster_name": cluster_name}), on_lost)
     foreign: list[Processor] = [*shared, structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder()]
     rendering = _rendering(_wanted(format, output), fields, who, redact)
-    handler.setFormatter(ProcessorFormatter(foreign_pre_chain=foreign, processors=rendering))
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=foreign, processors=rendering))
     thresholds = _thresholds(level, levels or {})
     handle = LoggingHandle(handler, thresholds)
     structlog.configure(
-        processors=[*shared, ProcessorFormatter.wrap_for_formatter],
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.make_filtering_bound_logger(min(thresholds.values())),
         context_class=dict,
@@ -155,7 +155,7 @@ def _wanted(format_: str, output: str) -> str:
 
 def _rendering(format_: str, fields: str, who: Mapping[str, str], redact: Callable[[str], str]) -> list[Processor]:
     plain: list[Processor] = [
-        ProcessorFormatter.remove_processors_meta,
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         *([_name_error] if fields == "ecs" and format_ == "json" else []),
         structlog.processors.format_exc_info,
         _cut_stack,

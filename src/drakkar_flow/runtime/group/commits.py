@@ -14,12 +14,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from drakkar_flow.kernel.kafka_errors import Severity, report, severity_of
 from drakkar_flow.kernel.spans import Spans
-from drakkar_flow.model.record import Lane
+from drakkar_flow.model.record import Lane, Watermark
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.source import CommitFailed, Committed, ConsumerError
 from drakkar_flow.runtime.group.buffers import Buffers, Partition
 from drakkar_flow.runtime.group.positions import Positions
-from drakkar_flow.runtime.tracker import Watermark
 
 __all__ = ["FINAL_COMMIT_S", "Commits"]
 

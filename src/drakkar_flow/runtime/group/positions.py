@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 
-from drakkar_flow.model.record import Lane
-from drakkar_flow.runtime.tracker import Watermark
+from drakkar_flow.model.record import Lane, Watermark
 
 __all__ = ["Positions"]
 

@@ -23,7 +23,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from drakkar_flow.kernel.kafka_errors import CONNECTION, Severity, report, severity_of
 from drakkar_flow.kernel.spans import Spans
 from drakkar_flow.librdkafka import let_go
-from drakkar_flow.model.record import FULL_CREDIT, Lane, Record
+from drakkar_flow.model.record import FULL_CREDIT, Lane, Record, Watermark
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.source import (
     ConsumerError,
@@ -47,7 +47,6 @@ from drakkar_flow.runtime.group.settings import GroupSettings
 from drakkar_flow.runtime.group.starts import starting_reset
 from drakkar_flow.runtime.group.topics import TopicWatch
 from drakkar_flow.runtime.reader import ReaderStatistics
-from drakkar_flow.runtime.tracker import Watermark
 
 __all__ = ["GroupReader", "GroupSettings"]
 

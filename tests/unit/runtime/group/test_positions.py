@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from drakkar_flow.model.record import Watermark
 from drakkar_flow.runtime.group.positions import Positions
-from drakkar_flow.runtime.tracker import Watermark
 
 A, B = ("in", 0), ("in", 1)
 

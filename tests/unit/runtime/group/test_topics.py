@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
+from drakkar_flow.model.record import Watermark
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.source import ConsumerError
 from drakkar_flow.runtime.group import topics as module
 from drakkar_flow.runtime.group.positions import Positions
 from drakkar_flow.runtime.group.topics import TopicWatch
-from drakkar_flow.runtime.tracker import Watermark
 
 
 class Brokers:
