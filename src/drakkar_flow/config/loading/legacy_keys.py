@@ -94,7 +94,7 @@ LEGACY_KEYS: Final[Mapping[str, LegacyRule]] = {
     # sinks and dead letters
     "sinks.kafka.*.flush_timeout_seconds": Moved("sinks.kafka.*.delivery_timeout_s"),
     "sinks.custom": Refused(
-        "sinks can't be plugged in", remedy="write a sink as described in the README, under 'Adding a sink'"
+        "sinks can't be plugged in", remedy="add one to the library, see docs/sinks.md, 'Adding a sink'"
     ),
     "dlq.flush_timeout_seconds": Ignored("dead letters are tried again until the broker has them"),
     "dlq.on_send_failure": Moved("dlq.on_failure"),

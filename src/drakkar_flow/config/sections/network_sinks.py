@@ -21,7 +21,7 @@ class PostgresSinkConfig(SinkConfig):
     """A PostgreSQL database."""
 
     dsn: SecretUrl = Field(min_length=1)
-    """Where it is and who we are: `postgres://user:password@host:5432/database`, or libpq's `key=value` form. In a
+    """Address and login: `postgres://user:password@host:5432/database`, or libpq's `key=value` form. In a
     URL, user and password are percent-encoded."""
     pool_min: int = Field(default=2, ge=1)
     """Connections that are kept open."""
@@ -50,9 +50,9 @@ class MongoStatement(Section):
     collection: str = Field(min_length=1)
     """The collection."""
     op: Literal["update_one", "update_many", "upsert", "delete_one", "delete_many"]
-    """What is done with the documents found."""
+    """The operation on the matching documents."""
     filter: dict[str, Any]
-    """Which documents; `:name` stands for a parameter of the payload."""
+    """Filter of documents; `:name` stands for a parameter of the payload."""
     update: dict[str, Any] | list[dict[str, Any]] | None = None
     """The update document or pipeline, for the operations that change something."""
 
@@ -61,7 +61,7 @@ class MongoSinkConfig(SinkConfig):
     """A MongoDB database."""
 
     uri: SecretUrl = Field(min_length=1)
-    """Where it is and who we are: `mongodb://user:password@host:27017`."""
+    """Address and login: `mongodb://user:password@host:27017`."""
     database: str = Field(min_length=1)
     """The database."""
     statements: dict[str, MongoStatement] = {}
@@ -69,8 +69,8 @@ class MongoSinkConfig(SinkConfig):
     driver: Literal["pymongo", "motor"] = "pymongo"
     """The client library: PyMongo's own async client, or motor, which its makers ended in May 2026."""
     operators: Literal["marked", "any"] = "marked"
-    """Where payloads may hold operators: `marked` in a MongoExpr only, `any` in every mapping of a filter, and paths
-    in the data of updates, as in py-drakkar: then no unchecked value of a message may stand in a filter."""
+    """Places where payloads may hold operators: `marked` in a MongoExpr only, `any` in every mapping of a filter, and
+    paths in the data of updates, as in py-drakkar: then no unchecked value of a message may appear in a filter."""
 
     @field_validator("uri")
     @classmethod
@@ -91,7 +91,7 @@ class HttpSinkConfig(SinkConfig):
     headers: dict[str, str] = {}
     """Headers of every request."""
     encoding: Literal["json", "form", "multipart"] = "json"
-    """How a payload becomes the body."""
+    """Encoding of a payload in the body."""
     max_retries: Annotated[int, _UNREAD] = Field(default=3, ge=0)
     """Accepted for py-drakkar's sake."""
 
@@ -106,9 +106,9 @@ class RedisSinkConfig(SinkConfig):
     """A Redis server."""
 
     url: SecretUrl = SecretUrl("redis://localhost:6379/0")
-    """Where it is: `redis://`, `rediss://` (TLS) or `unix://`."""
+    """Address: `redis://`, `rediss://` (TLS) or `unix://`."""
     key_prefix: str = ""
-    """What stands before every key."""
+    """Prefix of every key."""
     scripts: dict[str, str] = {}
     """Lua scripts by name, for payloads that name one."""
 

@@ -34,8 +34,8 @@ class KafkaSinkConfig(SinkConfig):
     linger_ms: float = Field(default=2.0, ge=0)
     """Milliseconds librdkafka waits to fill a batch."""
     allow_source_topic: bool = False
-    """Whether the topic may be one that the flow reads. Without it a start is refused: records would come round for
-    ever. Set it where the flow ends the round itself, say by a count of attempts."""
+    """Allows a topic that the flow reads. Otherwise the start is refused, because records would loop forever. Set
+    it if the flow ends the loop itself, for example by a count of attempts."""
 
     @model_validator(mode="after")
     def _has_tokens(self) -> Self:
@@ -50,7 +50,7 @@ class FilesystemSinkConfig(SinkConfig):
     base_path: str = Field(min_length=1)
     """The directory all paths stay inside."""
     fsync: Literal["never", "batch"] = "batch"
-    """When written lines are forced to disk: `batch` before they are acknowledged, `never` leaves it to the system."""
+    """Sync of written lines to disk: `batch` before they are acknowledged, `never` leaves it to the system."""
 
 
 class SqliteSinkConfig(SinkConfig):
@@ -59,7 +59,7 @@ class SqliteSinkConfig(SinkConfig):
     path: str = Field(min_length=1)
     """The database file."""
     create_tables: bool = True
-    """Whether a missing table is made from its first row."""
+    """Creates a missing table from its first row."""
     synchronous: Literal["NORMAL", "FULL"] = "FULL"
     """SQLite's synchronous level: FULL survives a power cut, NORMAL a crash of the process."""
 
@@ -82,9 +82,9 @@ class SinksConfig(Section):
     sqlite: dict[str, SqliteSinkConfig] = {}
     """SQLite databases."""
     circuit_breaker: CircuitBreakerConfig = CircuitBreakerConfig()
-    """When a sink that keeps failing is left alone for a while; each sink may have its own."""
+    """Circuit breaker of sinks; each sink may override it."""
     delivery_timeout_seconds: float = Field(default=30.0, gt=0)
-    """Seconds after which a write counts as failed, for sinks without a delivery_timeout_s of their own."""
+    """Seconds after which a write counts as failed, for sinks without a delivery_timeout_s."""
 
     @property
     def named(self) -> list[tuple[str, str]]:
@@ -105,7 +105,7 @@ class SinksConfig(Section):
 
 
 class DlqConfig(Section):
-    """Where what could not be processed or delivered goes."""
+    """The dead letter topic, for failed records and deliveries, and the brake."""
 
     topic: str = ""
     """The dead letter topic; empty means the source topic followed by `_dlq`."""
@@ -116,10 +116,10 @@ class DlqConfig(Section):
     client_config: ProducerConfig = {}
     """Further librdkafka producer properties."""
     include_server_detail: bool = True
-    """Whether letters carry what a sink's target answered, in the header `drakkar.server_detail`: PostgreSQL's DETAIL,
+    """Adds the answer of a sink's target to dead letters, in the header `drakkar.server_detail`: PostgreSQL's DETAIL,
     the beginning of an HTTP body. It may quote rows; log lines never have it."""
     on_failure: Literal["stall", "drop"] = "stall"
-    """When that topic fails too: `stall` keeps trying and the offset stays, `drop` gives the letter up."""
+    """Policy if that topic fails: `stall` keeps trying and the offset stays, `drop` discards the dead letter."""
     stop_after: int = Field(default=10, ge=0)
     """Failures in a row, for one cause and without a success of their step in between, after which the flow stops with
     exit code 1; none of them is committed. Counts causes that no record is to blame for: a missing table, a route
