@@ -164,7 +164,7 @@ class DrakkarConfig(Section):  # noqa: PLW1641 - holds mappings, which have no h
             if name == "default":
                 raise ValueError("'default' is the name of the section executor: write its settings there")
             if not re.fullmatch("[A-Za-z0-9_-]+", name):
-                raise ValueError(f"{name!r} is no name: use letters, digits, '-' and '_'")
+                raise ValueError(f"{name!r} is no name: use characters a-z, A-Z, 0-9, '-' and '_'")
         return executors
 
     @model_validator(mode="after")

@@ -49,11 +49,11 @@ _SYNONYMS: Final = {
     "filesystem": dict.fromkeys(("path", "dir", "directory", "folder"), "base_path"),
     "sqlite": dict.fromkeys(("file", "database", "dsn", "base_path"), "path"),
 }
-"""What others call a key, by the section, or the kind of sink, that knows it by another name."""
+"""Foreign names of keys, by the section or kind of sink that has them under another name."""
 
 
 def validation_problem(error: ErrorDetails, layer: Layer, root: Type = ROOT) -> Problem:
-    """What pydantic found, for the person who wrote the configuration."""
+    """Errors of pydantic, for the author of the configuration."""
     path = tuple(error["loc"])
     if path[-1:] == ("[key]",):  # pydantic's mark of a mapping's key, which is no value to show or to hide
         return Problem(layer.where(path[:-1]), str(error.get("ctx", {}).get("error", error["msg"])))
