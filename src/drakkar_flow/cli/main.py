@@ -20,7 +20,7 @@ from drakkar_flow.kernel.redaction import mask
 __all__ = ["app", "main"]
 
 app = typer.Typer(
-    help="Kafka messages in, external programs at work, results to sinks.",
+    help="Run external programs on Kafka records and deliver the results to sinks.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
