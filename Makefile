@@ -39,6 +39,7 @@ check: $(VENV)/.dev ## lint, format, types, import rules and language
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy -m drakkar_example.csv_sink -m drakkar_example.coroutine_executor
 	$(VENV)/bin/lint-imports
 	$(PY) -m scripts.ceilings
 	$(PY) -m scripts.words

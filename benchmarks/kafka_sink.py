@@ -13,10 +13,10 @@ from confluent_kafka import Producer
 from pydantic import BaseModel
 
 from benchmarks.bench import bootstrap, make_topic
-from drakkar_flow.config.sections.sinks import KafkaSinkConfig
 from drakkar_flow.model.outcome import Delivery
-from drakkar_flow.model.payload import KafkaPayload
-from drakkar_flow.sinks.kafka import MAX_BATCH, MAX_IN_FLIGHT, KafkaSink
+from drakkar_flow.sinks.kafka.payload import KafkaPayload
+from drakkar_flow.sinks.kafka.settings import KafkaSinkConfig
+from drakkar_flow.sinks.kafka.sink import MAX_BATCH, MAX_IN_FLIGHT, KafkaSink
 
 MESSAGES = 100_000
 ROUNDS = 5

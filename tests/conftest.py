@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from hypothesis import HealthCheck, settings
 
+from drakkar_flow.kinds.registry import EXECUTORS, SINKS
 from scripts.servers.kafka import answers
 from scripts.services import VARIABLES, KafkaCluster, Services, missing_programs
 from support.kafka_io import Kafka, MakeCluster, MakeTopic, create_topic, delete_topics
@@ -19,6 +20,14 @@ from support.names import unique
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("here")
+
+
+@pytest.fixture(autouse=True)
+def _no_plug_ins_of_other_tests() -> Iterator[None]:
+    """The kinds that a test adds are unknown to the next one."""
+    yield
+    SINKS.forget()
+    EXECUTORS.forget()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Run external programs on Kafka records, deliver the results to sinks, commit offsets only after delivery.
 
-The public names. They are loaded on first use, so that importing the package stays cheap.
+The public names. They are loaded on first use, so that importing the package stays cheap. `CacheLike` and
+`CacheScope` can be imported too, for handlers of py-drakkar: there is no cache in this version.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from drakkar_flow.graph.flow import StreamFlow
     from drakkar_flow.graph.handler import BaseDrakkarHandler, Handler
     from drakkar_flow.graph.nodes import (
+        CustomExecutor,
+        CustomSink,
         FilesystemSink,
         HttpSink,
         JsonlSink,
@@ -37,25 +40,19 @@ if TYPE_CHECKING:
     from drakkar_flow.graph.periodic import periodic
     from drakkar_flow.graph.protocol import DrakkarHandler
     from drakkar_flow.model.assignment import AssignedPartition
-    from drakkar_flow.model.cache import CacheLike, CacheScope
+    from drakkar_flow.model.cache import CacheLike as CacheLike
+    from drakkar_flow.model.cache import CacheScope as CacheScope
     from drakkar_flow.model.group import MessageGroup
     from drakkar_flow.model.ids import format_rfc3339_micro, make_request_id, make_stable_task_id, make_task_id
-    from drakkar_flow.model.mongo import MongoExpr, MongoOp, MongoPayload
     from drakkar_flow.model.payload import (
         CollectResult,
         CustomPayload,
         DeliveryAction,
         DeliveryError,
-        FilePayload,
-        HttpPayload,
-        KafkaPayload,
         ParseFailurePayload,
-        SqlitePayload,
     )
-    from drakkar_flow.model.postgres import PostgresOp, PostgresPayload
     from drakkar_flow.model.precomputed import PrecomputedResult
     from drakkar_flow.model.record import Record, SourceMessage
-    from drakkar_flow.model.redis import RedisOp, RedisPayload
     from drakkar_flow.model.task import (
         ErrorAction,
         ExecutorError,
@@ -63,6 +60,13 @@ if TYPE_CHECKING:
         ExecutorTask,
         PendingContext,
     )
+    from drakkar_flow.sinks.filesystem.payload import FilePayload
+    from drakkar_flow.sinks.http.payload import HttpPayload
+    from drakkar_flow.sinks.kafka.payload import KafkaPayload
+    from drakkar_flow.sinks.mongo.payload import MongoExpr, MongoOp, MongoPayload
+    from drakkar_flow.sinks.postgres.payload import PostgresOp, PostgresPayload
+    from drakkar_flow.sinks.redis.payload import RedisOp, RedisPayload
+    from drakkar_flow.sinks.sqlite.payload import SqlitePayload
 
 _HOMES = {
     "AssignedPartition": "model.assignment",
@@ -70,7 +74,9 @@ _HOMES = {
     "CacheLike": "model.cache",
     "CacheScope": "model.cache",
     "CollectResult": "model.payload",
+    "CustomExecutor": "graph.nodes",
     "CustomPayload": "model.payload",
+    "CustomSink": "graph.nodes",
     "DeliveryAction": "model.payload",
     "DeliveryError": "model.payload",
     "DrakkarApp": "engine.app",
@@ -80,36 +86,36 @@ _HOMES = {
     "ExecutorError": "model.task",
     "ExecutorResult": "model.task",
     "ExecutorTask": "model.task",
-    "FilePayload": "model.payload",
+    "FilePayload": "sinks.filesystem.payload",
     "FilesystemSink": "graph.nodes",
     "Handler": "graph.handler",
-    "HttpPayload": "model.payload",
+    "HttpPayload": "sinks.http.payload",
     "HttpSink": "graph.nodes",
     "JsonlSink": "graph.nodes",
-    "KafkaPayload": "model.payload",
+    "KafkaPayload": "sinks.kafka.payload",
     "KafkaSink": "graph.nodes",
     "KafkaSource": "graph.nodes",
     "Limits": "graph.nodes",
     "MessageGroup": "model.group",
     "MessageParseError": "errors",
-    "MongoExpr": "model.mongo",
-    "MongoOp": "model.mongo",
-    "MongoPayload": "model.mongo",
+    "MongoExpr": "sinks.mongo.payload",
+    "MongoOp": "sinks.mongo.payload",
+    "MongoPayload": "sinks.mongo.payload",
     "MongoSink": "graph.nodes",
     "ParseFailurePayload": "model.payload",
     "PendingContext": "model.task",
     "Persistent": "graph.nodes",
-    "PostgresOp": "model.postgres",
-    "PostgresPayload": "model.postgres",
+    "PostgresOp": "sinks.postgres.payload",
+    "PostgresPayload": "sinks.postgres.payload",
     "PostgresSink": "graph.nodes",
     "PrecomputedResult": "model.precomputed",
     "Record": "model.record",
-    "RedisOp": "model.redis",
-    "RedisPayload": "model.redis",
+    "RedisOp": "sinks.redis.payload",
+    "RedisPayload": "sinks.redis.payload",
     "RedisSink": "graph.nodes",
     "SinkDeliveryFailedError": "errors",
     "SourceMessage": "model.record",
-    "SqlitePayload": "model.payload",
+    "SqlitePayload": "sinks.sqlite.payload",
     "SqliteSink": "graph.nodes",
     "StreamFlow": "graph.flow",
     "StreamingRunner": "engine.runner",
@@ -129,10 +135,10 @@ _HOMES = {
 __all__ = [
     "AssignedPartition",
     "BaseDrakkarHandler",
-    "CacheLike",
-    "CacheScope",
     "CollectResult",
+    "CustomExecutor",
     "CustomPayload",
+    "CustomSink",
     "DeliveryAction",
     "DeliveryError",
     "DrakkarApp",

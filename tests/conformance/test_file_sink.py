@@ -11,21 +11,20 @@ from typing import Any
 
 import pytest
 
-from conformance.sink_suite import Bench, Features, Item, SinkSuite
-from drakkar_flow.config.sections.sinks import FilesystemSinkConfig
 from drakkar_flow.model.outcome import Delivery
-from drakkar_flow.model.payload import FilePayload
-from drakkar_flow.sinks.files import SPEC, FileSink
-from support.delivering import deliver
+from drakkar_flow.sinks.filesystem.payload import FilePayload
+from drakkar_flow.sinks.filesystem.settings import FilesystemSinkConfig
+from drakkar_flow.sinks.filesystem.sink import SPEC, FileSink
+from drakkar_flow.testing.conformance import Item, SinkBench, SinkFeatures, SinkSuite, deliver
 
 pytestmark = pytest.mark.anyio
 
 
-class FileBench(Bench):
+class FileBench(SinkBench):
     """One file in a directory of its own."""
 
     spec = SPEC
-    features = Features(waits=False)
+    features = SinkFeatures(waits=False)
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

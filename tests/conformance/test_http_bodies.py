@@ -15,10 +15,10 @@ import pytest
 
 from conformance.test_http_sink import HttpBench, deliveries
 from drakkar_flow import HttpPayload
-from drakkar_flow.config.sections.network_sinks import HttpSinkConfig
 from drakkar_flow.errors import BatchFailed, SinkRejected
 from drakkar_flow.model.codec import encode
-from drakkar_flow.sinks.http import HttpSink
+from drakkar_flow.sinks.http.settings import HttpSinkConfig
+from drakkar_flow.sinks.http.sink import HttpSink
 from support.serving import serving
 
 pytestmark = pytest.mark.anyio

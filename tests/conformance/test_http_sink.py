@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-from conformance.sink_suite import Bench, Features, Item, SinkSuite
-from drakkar_flow.config.sections.network_sinks import HttpSinkConfig
 from drakkar_flow.errors import (
     BatchFailed,
     RetryAfter,
@@ -24,9 +22,10 @@ from drakkar_flow.errors import (
     StartupError,
 )
 from drakkar_flow.model.outcome import Delivery
-from drakkar_flow.model.payload import HttpPayload
-from drakkar_flow.sinks.http import SPEC, HttpSink
-from support.delivering import deliver
+from drakkar_flow.sinks.http.payload import HttpPayload
+from drakkar_flow.sinks.http.settings import HttpSinkConfig
+from drakkar_flow.sinks.http.sink import SPEC, HttpSink
+from drakkar_flow.testing.conformance import Item, SinkBench, SinkFeatures, SinkSuite, deliver
 from support.proxy import TcpProxy
 from support.serving import serving
 
@@ -63,11 +62,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Stay quiet."""
 
 
-class HttpBench(Bench):
+class HttpBench(SinkBench):
     """One service."""
 
     spec = SPEC
-    features = Features(atomic=False, many=500)  # a request each
+    features = SinkFeatures(atomic=False, many=500)  # a request each
 
     def __init__(self) -> None:
         self.service = Service()

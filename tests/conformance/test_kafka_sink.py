@@ -7,20 +7,20 @@ from typing import Any
 
 import pytest
 
-from conformance.sink_suite import Bench, Features, Item, SinkSuite
-from drakkar_flow.config.sections.sinks import KafkaSinkConfig
-from drakkar_flow.model.payload import KafkaPayload
-from drakkar_flow.sinks.kafka import SPEC, KafkaSink
+from drakkar_flow.sinks.kafka.payload import KafkaPayload
+from drakkar_flow.sinks.kafka.settings import KafkaSinkConfig
+from drakkar_flow.sinks.kafka.sink import SPEC, KafkaSink
+from drakkar_flow.testing.conformance import Item, SinkBench, SinkFeatures, SinkSuite
 from support.kafka_io import Kafka, MakeTopic, read_all
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
 
-class KafkaBench(Bench):
+class KafkaBench(SinkBench):
     """A topic with one partition, so that it has one order."""
 
     spec = SPEC
-    features = Features(keys=True)
+    features = SinkFeatures(keys=True)
 
     def __init__(self, bootstrap: str, topic: str) -> None:
         self.bootstrap = bootstrap

@@ -10,18 +10,18 @@ import pytest
 from pydantic import BaseModel
 from pymongo import MongoClient
 
-from conformance.sink_suite import Bench, Item, SinkSuite
-from drakkar_flow.config.sections.network_sinks import MongoSinkConfig, MongoStatement
 from drakkar_flow.errors import BatchFailed, SinkRejected, StartupError
-from drakkar_flow.model.mongo import MongoPayload
 from drakkar_flow.model.outcome import Delivery
-from drakkar_flow.sinks.mongo import SPEC, MongoSink
+from drakkar_flow.sinks.mongo.payload import MongoPayload
+from drakkar_flow.sinks.mongo.settings import MongoSinkConfig, MongoStatement
+from drakkar_flow.sinks.mongo.sink import SPEC, MongoSink
+from drakkar_flow.testing.conformance import Item, SinkBench, SinkSuite
 from support.names import unique
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
 
-class MongoBench(Bench):
+class MongoBench(SinkBench):
     """One collection of a database of its own."""
 
     spec = SPEC

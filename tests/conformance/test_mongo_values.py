@@ -16,9 +16,9 @@ from pydantic import BaseModel
 
 from conformance.test_mongo_sink import MongoBench, deliveries
 from drakkar_flow import MongoExpr, MongoPayload
-from drakkar_flow.config.sections.network_sinks import MongoStatement
 from drakkar_flow.errors import BatchFailed, SinkRejected
-from drakkar_flow.sinks.mongo import MongoSink
+from drakkar_flow.sinks.mongo.settings import MongoStatement
+from drakkar_flow.sinks.mongo.sink import MongoSink
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 

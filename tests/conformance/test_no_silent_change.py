@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from conformance.sink_suite import Bench
 from conformance.test_kafka_sink import KafkaBench
 from conformance.test_redis_sink import RedisBench
 from conformance.test_sqlite_sink import SqliteBench
 from drakkar_flow import FilePayload, KafkaPayload, RedisPayload, SqlitePayload
-from drakkar_flow.config.sections.sinks import FilesystemSinkConfig
 from drakkar_flow.errors import BatchFailed, SinkRejected
+from drakkar_flow.kinds.sink import Sink
 from drakkar_flow.model.outcome import Delivery
-from drakkar_flow.sinks.base import Sink
-from drakkar_flow.sinks.files import FileSink
+from drakkar_flow.sinks.filesystem.settings import FilesystemSinkConfig
+from drakkar_flow.sinks.filesystem.sink import FileSink
+from drakkar_flow.testing.conformance import SinkBench
 from support.kafka_io import Kafka, MakeTopic, read_all
 
 pytestmark = pytest.mark.anyio
@@ -93,7 +93,7 @@ async def test_f11_redis_takes_what_json_has_and_bytes(redis: str) -> None:
 async def test_f11_files_take_what_json_has(tmp_path: Path) -> None:
     """NaN is refused and not null."""
     sink = FileSink("out", FilesystemSinkConfig(base_path=str(tmp_path)))
-    async with Bench.connected(SqliteBench(tmp_path), sink):
+    async with SinkBench.connected(SqliteBench(tmp_path), sink):
         data: list[Any] = [{"v": NAN}, {"v": None}, [1, [INF, None]], Price(price=NAN), Price(price=0.1)]
         refused = await refusals(sink, *(FilePayload(path="f", data=each) for each in data))
     assert list(refused) == [0, 2, 3]

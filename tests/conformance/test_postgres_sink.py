@@ -13,12 +13,12 @@ import asyncpg
 import pytest
 from pydantic import BaseModel
 
-from conformance.sink_suite import Bench, Features, Item, SinkSuite
-from drakkar_flow.config.sections.network_sinks import PostgresSinkConfig
 from drakkar_flow.errors import BatchFailed, SinkError, SinkMisconfigured, SinkRejected, StartupError
 from drakkar_flow.model.outcome import Delivery
-from drakkar_flow.model.postgres import PostgresPayload
-from drakkar_flow.sinks.postgres import SPEC, PostgresSink
+from drakkar_flow.sinks.postgres.payload import PostgresPayload
+from drakkar_flow.sinks.postgres.settings import PostgresSinkConfig
+from drakkar_flow.sinks.postgres.sink import SPEC, PostgresSink
+from drakkar_flow.testing.conformance import Item, SinkBench, SinkFeatures, SinkSuite
 from support.names import unique
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
@@ -50,11 +50,11 @@ class Database:
             return thread.submit(asyncio.run, work).result()
 
 
-class PostgresBench(Bench):
+class PostgresBench(SinkBench):
     """One table of a schema of its own."""
 
     spec = SPEC
-    features = Features(nul=False)
+    features = SinkFeatures(nul=False)
 
     def __init__(self, dsn: str) -> None:
         self.schema = unique("s").replace("-", "_")

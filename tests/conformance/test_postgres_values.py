@@ -20,7 +20,7 @@ from pydantic import AnyUrl, BaseModel
 from conformance.test_postgres_sink import PostgresBench, deliveries
 from drakkar_flow import PostgresPayload
 from drakkar_flow.errors import BatchFailed, SinkRejected
-from drakkar_flow.sinks.postgres import PostgresSink
+from drakkar_flow.sinks.postgres.sink import PostgresSink
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 

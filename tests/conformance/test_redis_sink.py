@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import redis as client
 
-from conformance.sink_suite import Bench, Item, SinkSuite
-from drakkar_flow.config.sections.network_sinks import RedisSinkConfig
 from drakkar_flow.errors import BatchFailed, SinkError, SinkRejected, StartupError
 from drakkar_flow.model.outcome import Delivery
-from drakkar_flow.model.redis import RedisPayload
-from drakkar_flow.sinks.redis import SPEC, RedisSink
+from drakkar_flow.sinks.redis.payload import RedisPayload
+from drakkar_flow.sinks.redis.settings import RedisSinkConfig
+from drakkar_flow.sinks.redis.sink import SPEC, RedisSink
+from drakkar_flow.testing.conformance import Item, SinkBench, SinkSuite
 from support.names import unique
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
@@ -23,7 +23,7 @@ COMPLAIN = "return redis.error_reply('BAD order ' .. ARGV[1])"
 COUNT_TWICE = "redis.call('INCRBY', KEYS[1], ARGV[1]); return redis.call('INCRBY', KEYS[1], ARGV[1])"
 
 
-class RedisBench(Bench):
+class RedisBench(SinkBench):
     """One list under a prefix of its own."""
 
     spec = SPEC

@@ -10,20 +10,19 @@ from typing import Any
 
 import pytest
 
-from conformance.sink_suite import Bench, Features, Item, SinkSuite
-from drakkar_flow.config.sections.sinks import SqliteSinkConfig
-from drakkar_flow.model.payload import SqlitePayload
-from drakkar_flow.sinks.sqlite import SPEC, SqliteSink
-from support.delivering import deliver
+from drakkar_flow.sinks.sqlite.payload import SqlitePayload
+from drakkar_flow.sinks.sqlite.settings import SqliteSinkConfig
+from drakkar_flow.sinks.sqlite.sink import SPEC, SqliteSink
+from drakkar_flow.testing.conformance import Item, SinkBench, SinkFeatures, SinkSuite, deliver
 
 pytestmark = pytest.mark.anyio
 
 
-class SqliteBench(Bench):
+class SqliteBench(SinkBench):
     """One table of a database of its own."""
 
     spec = SPEC
-    features = Features(waits=False)
+    features = SinkFeatures(waits=False)
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -72,6 +72,7 @@ def test_the_design_page_names_every_room() -> None:
         "docs/flows.md",
         "docs/handlers.md",
         "docs/migrating-from-py-drakkar.md",
+        "docs/plugins.md",
         "docs/sinks.md",
         "docs/testing.md",
     ],

@@ -12,8 +12,8 @@ import pytest
 import drakkar_flow
 from conformance.test_postgres_values import TAKEN
 from drakkar_flow import load_config
-from drakkar_flow.sinks.base import SinkSpec
-from drakkar_flow.sinks.registry import SPECS
+from drakkar_flow.kinds.sink import SinkSpec
+from drakkar_flow.sinks.registry import OWN
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "sinks.md").read_text()
@@ -35,7 +35,7 @@ def section(title: str) -> str:
     return re.split(r"^## ", PAGE.split(f"\n## {title}\n")[1], flags=re.MULTILINE)[0]
 
 
-@pytest.mark.parametrize("spec", SPECS.values(), ids=lambda spec: spec.kind)
+@pytest.mark.parametrize("spec", OWN.values(), ids=lambda spec: spec.kind)
 def test_every_kind_has_its_section(spec: SinkSpec) -> None:
     """It links to the settings, names every field of the payload, and has the docstring's tables."""
     text = section(TITLES[spec.kind])
@@ -50,14 +50,14 @@ def test_every_kind_has_its_section(spec: SinkSpec) -> None:
     assert {name for name in fields if not re.search(rf"\b{name}\b", text)} == set()
 
 
-@pytest.mark.parametrize("kind", SPECS)
+@pytest.mark.parametrize("kind", OWN)
 def test_the_first_table_names_function_and_payload(kind: str) -> None:
     """Both can be imported from the package."""
     (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| [`{kind}`](#")]
     _, _, functions, payload, _, _ = row.split("|")
     for name in re.findall(r"\w+", functions):
         assert getattr(drakkar_flow, name)("main").kind == kind
-    assert getattr(drakkar_flow, payload.strip(" `")) is SPECS[kind].payload_type
+    assert getattr(drakkar_flow, payload.strip(" `")) is OWN[kind].payload_type
 
 
 def test_the_table_of_columns_names_every_type_that_is_tested() -> None:

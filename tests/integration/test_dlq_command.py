@@ -14,9 +14,9 @@ import yaml
 from confluent_kafka.admin import AdminClient
 
 from drakkar_flow.model.outcome import Failure, FailureKind
-from drakkar_flow.model.payload import KafkaPayload
 from drakkar_flow.model.record import Record
 from drakkar_flow.sinks.dlq import DeadLetterQueue
+from drakkar_flow.sinks.kafka.payload import KafkaPayload
 from support.kafka_io import Kafka, MakeTopic, delete_topics, produce, read_all
 
 pytestmark = pytest.mark.integration

@@ -1,13 +1,12 @@
-"""Limits of this process: a disk that fills up, descriptors that run out."""
+"""Limits of this process: a disk that fills up."""
 
 from __future__ import annotations
 
-import os
 import resource
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
-__all__ = ["few_descriptors", "files_end_at"]
+__all__ = ["files_end_at"]
 
 
 @contextmanager
@@ -19,22 +18,3 @@ def files_end_at(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@contextmanager
-def few_descriptors(left: int = 2) -> Iterator[None]:
-    """Let this process have no more than `left` descriptors beside those it has."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    taken = [os.open("/dev/null", os.O_RDONLY)]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (taken[0] + 20, hard))
-    try:
-        with suppress(OSError):
-            while True:
-                taken.append(os.dup(taken[0]))
-        for _ in range(left):
-            os.close(taken.pop())
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        for descriptor in taken:
-            os.close(descriptor)

@@ -12,7 +12,7 @@ from confluent_kafka import Producer
 from drakkar_flow import StreamingRunner
 from drakkar_flow.model.codec import encode
 from drakkar_flow.observe.events.base import Event
-from drakkar_flow.sinks.letters import dead_letter_messages
+from drakkar_flow.sinks.dead_letter_messages import dead_letter_messages
 from drakkar_flow.testing import FlowHarness
 from support.kafka_io import committed, end_offsets, read_all
 from support.names import unique

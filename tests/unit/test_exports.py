@@ -13,10 +13,10 @@ import drakkar_flow
 PUBLIC = [
     "AssignedPartition",
     "BaseDrakkarHandler",
-    "CacheLike",
-    "CacheScope",
     "CollectResult",
+    "CustomExecutor",
     "CustomPayload",
+    "CustomSink",
     "DeliveryAction",
     "DeliveryError",
     "DrakkarApp",

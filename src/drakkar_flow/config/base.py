@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationInfo, field_validator
 
@@ -43,6 +43,8 @@ class Section(BaseModel):
         defer_build=True,  # the root builds one validator for all of them
     )
 
+    synonyms: ClassVar[Mapping[str, str]] = {}
+    """Keys by the names that others give them; they are suggested where a key is unknown."""
     _open: bool = PrivateAttr(default=False)
 
     def opened(self) -> Self:

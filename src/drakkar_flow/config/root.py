@@ -22,6 +22,7 @@ from drakkar_flow.config.sections.sinks import DlqConfig, SinksConfig
 from drakkar_flow.config.unused_keys import Place, unused_alignment_notices, unused_key_notices
 from drakkar_flow.errors import Problem
 from drakkar_flow.kernel.redaction import Redactor, is_sensitive
+from drakkar_flow.kinds.registry import EXECUTORS, SINKS
 
 __all__ = ["DrakkarConfig"]
 
@@ -84,8 +85,12 @@ class DrakkarConfig(Section):  # noqa: PLW1641 - holds mappings, which have no h
         return self.collect_notices(lambda path: ".".join(map(str, path)))
 
     def collect_notices(self, where: Callable[[Place], str]) -> tuple[Problem, ...]:
-        """A notice per key that has no effect and per topic both read and written; `where` says where a path stands."""
+        """A notice per key that has no effect, per topic both read and written, and per plug-in that is not usable.
+
+        `where` says where a path stands.
+        """
         notices = (*unused_key_notices(self, where), *unused_alignment_notices(self.kafka.model_fields_set, where))
+        notices += (*SINKS.broken().values(), *EXECUTORS.broken().values())
         if not all(isinstance(section, Section) for section in (self.kafka, self.sinks, self.dlq)):
             return notices  # on_startup assigned a mapping, which is validated next
         return (*notices, *same_topic_notices(self.kafka, self.sinks, self.dead_letter_topic, where))

@@ -5,14 +5,17 @@ from __future__ import annotations
 import difflib
 import types
 from collections.abc import Iterator, Sequence
-from functools import cache
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
-from pydantic import AliasChoices, AliasPath, BaseModel, Field, Secret, SecretBytes, SecretStr, create_model
+from pydantic import AliasChoices, AliasPath, BaseModel, Field, Secret, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
 
 from drakkar_flow.config.base import NoEffect
+from drakkar_flow.config.extended import section_with
 from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.config.sections.executor import ExecutorConfig, ProgramConfig, executor_section
+from drakkar_flow.config.sections.sinks import SinksConfig, sinks_section
+from drakkar_flow.kinds.registry import EXECUTORS
 
 __all__ = [
     "ROOT",
@@ -43,22 +46,23 @@ Type = Any
 ROOT: Final = DrakkarConfig
 
 
-@cache
-def root_with(app_model: type[BaseModel] | None) -> type[DrakkarConfig]:
-    """The schema whose `app` section is the model; without one the schema as it is.
+def root_with(app_model: type[BaseModel] | None = None) -> type[DrakkarConfig]:
+    """The schema with the kinds of plug-ins, and with the model as its `app` section, if there is one.
 
     >>> class Limits(BaseModel):
     ...     rows: int = 10
     >>> root_with(Limits)().app.rows
     10
     """
-    if app_model is None:
-        return DrakkarConfig
-    default = Field(default_factory=dict, validate_default=True)
-    typed: type[DrakkarConfig] = create_model(
-        "DrakkarConfig", __base__=DrakkarConfig, __doc__=DrakkarConfig.__doc__, app=(app_model, default)
-    )
-    return typed
+    fields: dict[str, tuple[Any, Any]] = {}
+    if (sinks := sinks_section()) is not SinksConfig:
+        fields["sinks"] = (sinks, sinks())
+    if EXECUTORS.usable():
+        executor, program = executor_section(ExecutorConfig), executor_section(ProgramConfig)
+        fields |= {"executor": (executor, executor()), "executors": (dict[str, program], {})}  # type: ignore[valid-type]
+    if app_model is not None:
+        fields["app"] = (app_model, Field(default_factory=dict, validate_default=True))
+    return section_with(DrakkarConfig, fields)
 
 
 def dotted(path: Path) -> str:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
-__all__ = ["encoded", "secrets_of", "url_of_pairs", "wrong_part"]
+from pydantic import SecretStr
+
+__all__ = ["check_url", "encoded", "secrets_of", "url_of_pairs", "wrong_part"]
 
 _ENCODE: Final = "percent-encode it ('/' as %2F, '?' as %3F, '#' as %23, '@' as %40, '%' as %25)"
 _HOST: Final = re.compile(r"(?:\[[0-9A-Za-z:.%]+\]|(?P<name>[^:\[\]\x00-\x20\x7f]*))(?::(?P<port>.*))?", re.DOTALL)
@@ -115,3 +117,14 @@ def _wrong_hosts(hosts: str, *, several_hosts: bool, no_host: bool) -> str:
         if port is not None and not (port.isascii() and port.isdecimal() and 0 < int(port[:6]) <= 65535):
             return "the port must be a number from 1 to 65535"
     return ""
+
+
+def check_url(url: SecretStr, schemes: tuple[str, ...], *, several_hosts: bool = False, no_host: bool = False) -> None:
+    """Check that a setting is a URL of one of the schemes with a host (`unix`: a path).
+
+    Raises:
+        ValueError: it is none; the text is without the value.
+    """
+    problem = wrong_part(url.get_secret_value(), schemes, several_hosts=several_hosts, no_host=no_host)
+    if problem:
+        raise ValueError(f"must be a URL with a host, like {schemes[0]}://host: {problem}")

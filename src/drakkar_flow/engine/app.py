@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from drakkar_flow.engine.runner import StreamingRunner
 from drakkar_flow.engine.terse import app_options
 from drakkar_flow.errors import ProblemsError
 from drakkar_flow.graph.handler import BaseDrakkarHandler
+from drakkar_flow.kinds.executor import ExecutorSpec
+from drakkar_flow.kinds.registry import EXECUTORS, SINKS
+from drakkar_flow.kinds.sink import SinkSpec
+from drakkar_flow.observe.listeners import Listener
 
 __all__ = ["DrakkarApp"]
 
@@ -24,7 +29,9 @@ class DrakkarApp:
     """Runs a handler: `DrakkarApp(MyHandler(), "drakkar.yaml").run()`.
 
     Without `config` the file is read, then the environment; with it, neither. `worker_id` names this
-    worker; without it the variable that `worker_name_env` names does, or else the process id.
+    worker; without it the variable that `worker_name_env` names does, or else the process id. `sinks` and `executors`
+    are the specs of kinds of your own (`drakkar_flow.plugins`), which the configuration then knows.
+    `listeners` hear the events of the run (`drakkar_flow.events`).
 
     >>> app = DrakkarApp(BaseDrakkarHandler(), config=DrakkarConfig(), worker_id="w-1")
     >>> app.worker_id, app.config.kafka.source_topic
@@ -37,7 +44,14 @@ class DrakkarApp:
         config_path: str | Path | None = None,
         config: DrakkarConfig | None = None,
         worker_id: str = "",
+        *,
+        sinks: Sequence[SinkSpec] = (),
+        executors: Sequence[ExecutorSpec] = (),
+        listeners: Sequence[Listener] = (),
     ) -> None:
+        self._listeners = listeners
+        SINKS.add(*sinks)
+        EXECUTORS.add(*executors)
         self.handler = handler
         self._config_path = config_path
         self._config = config
@@ -68,7 +82,9 @@ class DrakkarApp:
     def run(self) -> None:
         """Run until SIGTERM or SIGINT; ends the process with 1 after a failure and 2 for bad configuration."""
         try:
-            exit_code = StreamingRunner(self.handler, self.config, worker_id=self.worker_id).run()
+            exit_code = StreamingRunner(
+                self.handler, self.config, worker_id=self.worker_id, listeners=self._listeners
+            ).run()
         except ProblemsError as exc:
             print(exc, file=sys.stderr)
             exit_code = exc.exit_code

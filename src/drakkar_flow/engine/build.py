@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
 from drakkar_flow.config.loading.client_properties import value_problem
 from drakkar_flow.config.loops import same_topic_notices, sink_loop
 from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.config.sections.delivery import SinkConfig
 from drakkar_flow.config.sections.kafka import KafkaConfig, KafkaSecurityConfig, client_properties, security_properties
-from drakkar_flow.config.sections.sinks import KafkaSinkConfig
 from drakkar_flow.engine.executors import intake_of, make_executors, program_configs
 from drakkar_flow.errors import ConfigError, Problem
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import Execute, MapAsync, Route, SinkRef
 from drakkar_flow.kernel.pace import Pace
+from drakkar_flow.kinds.registry import SINKS
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.commit import Track
@@ -28,6 +29,7 @@ from drakkar_flow.runtime.group.assignments import AssignmentHooks
 from drakkar_flow.runtime.group.reader import GroupReader, GroupSettings
 from drakkar_flow.runtime.parts import Parts, SinkPart
 from drakkar_flow.sinks.dlq import DeadLetterQueue
+from drakkar_flow.sinks.kafka.settings import KafkaSinkConfig
 from drakkar_flow.sinks.registry import SPECS
 
 __all__ = ["build_parts", "consumer_properties", "dead_letter_client", "resolve_sinks", "settle_topics", "with_brokers"]
@@ -171,9 +173,20 @@ def resolve_sinks(flow: StreamFlow, config: DrakkarConfig) -> tuple[dict[str, Si
         problems += [replace(problem, place=place) for problem in wrong]
     if not wanted:
         problems.append(Problem("sinks", "no sink is configured", "add one, e.g. sinks.kafka.results.topic"))
+    problems += _clashes(parts.values())
     if problems and config.file is not None and config.file.path is None:
         problems.append(Problem("configuration", str(config.file), "name one with --config or DRAKKAR_CONFIG"))
     return parts, problems
+
+
+def _clashes(parts: Iterable[SinkPart]) -> Iterator[Problem]:
+    """Sinks of different kinds that a payload could not tell apart: they take the same type and have the same name."""
+    first: dict[tuple[type, str], SinkPart] = {}
+    for part in parts:
+        other = first.setdefault((part.spec.payload_type, part.name), part)
+        if other is not part:
+            what = f"takes {part.spec.payload_type.__name__} under the same name as sinks.{other.spec.kind}.{part.name}"
+            yield Problem(f"sinks.{part.spec.kind}.{part.name}", what, "rename one of them")
 
 
 def _sinks(flow: StreamFlow, config: DrakkarConfig) -> dict[str, SinkPart]:
@@ -185,12 +198,16 @@ def _sinks(flow: StreamFlow, config: DrakkarConfig) -> dict[str, SinkPart]:
 
 def _sink(ref: SinkRef, configured: dict[str, Any], config: DrakkarConfig, problems: list[Problem]) -> SinkPart | None:
     where = f"sinks.{ref.kind}.{ref.name}"
-    spec = SPECS.get(ref.kind)
+    spec = SPECS.get(ref.kind) if ref.spec is None else ref.spec
+    broken = SINKS.broken().get(ref.kind)
+    if broken is not None and (spec is None or spec is ref.spec):
+        problems.append(Problem(where, f"{broken.where}: {broken.what}", broken.remedy))
+        return None
     if spec is None:
         kinds = ", ".join(sorted(SPECS))
         problems.append(Problem(where, f"there is no kind of sink {ref.kind!r}", f"the kinds are: {kinds}"))
         return None
-    settings = configured.get(ref.name)
+    settings: SinkConfig | None = configured.get(ref.name)
     if settings is None and not ref.settings:
         known = ", ".join(configured) or "none"
         remedy = f"add {where} to the configuration (there are: {known}), or give its settings in the flow"
@@ -198,7 +215,7 @@ def _sink(ref: SinkRef, configured: dict[str, Any], config: DrakkarConfig, probl
         return None
     given = settings.model_dump(exclude_unset=True) if settings is not None else {}
     try:
-        settings = spec.settings_type.model_validate({**given, **ref.settings})
+        settings = cast("SinkConfig", spec.settings_type.model_validate({**given, **ref.settings}))
     except ValidationError as exc:
         for error in exc.errors(include_url=False):
             place = ".".join([where, *(str(part) for part in error["loc"] if part != "[key]")])

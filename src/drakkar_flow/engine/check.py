@@ -23,7 +23,6 @@ from drakkar_flow.observe.log.structured import structlog
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.failures import describe
 from drakkar_flow.runtime.parts import Parts, SinkPart
-from drakkar_flow.sinks.proofs import PROOFS
 
 __all__ = ["Checked", "check_flow"]
 
@@ -39,17 +38,6 @@ class Checked:
     problems: tuple[Problem, ...] = ()
     exit_code: int = 0
     not_checked: str = ""
-
-
-_NOT_CHECKED = {
-    "postgres": "tables and columns that only payloads name (PostgresPayload.table)",
-    "mongo": "collections that only payloads name (MongoPayload.collection)",
-    "redis": "keys and commands that only payloads name",
-    "http": "the request that payloads make",
-    "filesystem": "paths below base_path that only payloads name (FilePayload.path)",
-    "sqlite": "tables that only payloads name (SqlitePayload.table)",
-}
-"""What a sink of each kind writes to that nobody names before a run."""
 
 
 def check_flow(flow: StreamFlow, config: DrakkarConfig, timeout_s: float) -> list[Checked]:
@@ -83,11 +71,8 @@ async def _check_all(parts: Parts, timeout_s: float) -> list[Checked]:
     if parts.executor is not None:
         checks.append(("executor", _check_executor(parts.executor.start)))
     checked = await asyncio.gather(*(_checked(name, check, timeout_s) for name, check in checks))
-    return [replace(each, not_checked=_NOT_CHECKED.get(_kind(each.part), "")) for each in checked]
-
-
-def _kind(part: str) -> str:
-    return part.split(".")[1] if part.startswith("sinks.") else ""
+    unknown = {f"sinks.{part.spec.kind}.{part.name}": part.spec.not_checked for part in parts.sinks.values()}
+    return [replace(each, not_checked=unknown.get(each.part, "")) for each in checked]
 
 
 async def _checked(name: str, check: Coroutine[Any, Any, Sequence[Problem]], timeout_s: float) -> Checked:
@@ -128,8 +113,7 @@ async def _check_sink(part: SinkPart, config: DrakkarConfig) -> list[Problem]:
         wanted = Wanted(f"{where}.topic", settings.topic, "WRITE")
         return await _check_topic(part.sink.connect, wanted, settings)
     await part.sink.connect()
-    proof = PROOFS.get(part.spec.kind)
-    return await proof(where, part.settings) if proof is not None else []
+    return [] if part.spec.prove is None else [*await part.spec.prove(where, part.settings)]
 
 
 async def _check_executor(start: Callable[[], Coroutine[Any, Any, None]]) -> list[Problem]:

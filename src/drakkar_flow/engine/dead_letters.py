@@ -9,7 +9,13 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from drakkar_flow.errors import DrakkarFlowError
-from drakkar_flow.sinks.letters import CONNECT_PREFIX, REPLAY_COUNT, REPLAY_ORIGIN, TASK_ID_HEADER, TRUNCATED_HEADER
+from drakkar_flow.sinks.dead_letter_messages import (
+    CONNECT_PREFIX,
+    REPLAY_COUNT,
+    REPLAY_ORIGIN,
+    TASK_ID_HEADER,
+    TRUNCATED_HEADER,
+)
 
 __all__ = ["DlqError", "Headers", "Place", "Selection", "StoredLetter", "by_origin", "moment"]
 

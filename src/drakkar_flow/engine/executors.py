@@ -5,21 +5,24 @@ from __future__ import annotations
 import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
 from drakkar_flow.config.loading.layers import Layer
 from drakkar_flow.config.loading.validation_errors import validation_problem
 from drakkar_flow.config.root import DrakkarConfig
-from drakkar_flow.config.sections.executor import ExecutorConfig, ProgramConfig
+from drakkar_flow.config.sections.executor import ExecutorConfig, ProgramConfig, executor_section
 from drakkar_flow.config.sections.limits import LimitsConfig
 from drakkar_flow.config.sections.persistent import PersistentConfig
 from drakkar_flow.errors import ConfigError, Problem
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.executor.named import NamedExecutors
 from drakkar_flow.executor.oneshot import OneshotExecutor
-from drakkar_flow.graph.nodes import Execute, Persistent, Program
+from drakkar_flow.executor.plugged import PluggedExecutor
+from drakkar_flow.graph.nodes import CustomExecutor, Execute, Persistent, Program, Subprocess
+from drakkar_flow.kinds.executor import ExecutorSetup
+from drakkar_flow.kinds.registry import EXECUTORS
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.named_bus import NamedBus
 from drakkar_flow.runtime.flight import Flight
@@ -68,7 +71,9 @@ def executor_config(config: ExecutorConfig, execute: Execute | None) -> Executor
     return config if execute is None else _merged(config, execute.program, "executor", f"step {execute.stem}, limits")
 
 
-def _merged(config: C, program: Program, section: str, limits_at: str = "") -> C:
+def _merged(config: C, program: Program | CustomExecutor, section: str, limits_at: str = "") -> C:
+    if isinstance(program, CustomExecutor):
+        return _plugged(config, program, section)
     given: dict[str, Any] = {
         "binary_path": program.binary,
         "task_timeout_seconds": program.timeout_s,
@@ -90,7 +95,32 @@ def _merged(config: C, program: Program, section: str, limits_at: str = "") -> C
         raise ConfigError([Problem(section, error["msg"], remedy) for error in exc.errors(include_url=False)]) from None
 
 
-def _limits(config: LimitsConfig, program: Program, place: str) -> LimitsConfig:
+def _plugged(config: C, program: CustomExecutor, section: str) -> C:
+    """The configuration with what a flow says about an executor of a plug-in."""
+    kind = program.kind_name
+    broken = EXECUTORS.broken().get(kind)
+    if broken is not None:
+        raise ConfigError([Problem(section, f"{broken.where}: {broken.what}", broken.remedy)])
+    given: dict[str, Any] = {
+        "task_timeout_seconds": program.timeout_s,
+        "max_executors": program.max_executors,
+        "ok_exit_codes": None if program.ok_exit_codes is None else list(program.ok_exit_codes),
+    }
+    settings = getattr(config, kind, None)
+    own = {} if settings is None else settings.model_dump(exclude_unset=True)
+    changed = {key: value for key, value in given.items() if value is not None}
+    base = ExecutorConfig if isinstance(config, ExecutorConfig) else ProgramConfig
+    values = {**dict(config), **changed, "mode": kind, kind: {**own, **program.settings}}
+    layer = Layer(origins={(): f"{section} of the flow,"})
+    try:
+        return cast("C", executor_section(base).model_validate(values))
+    except ValidationError as error:
+        raise ConfigError(
+            [validation_problem(each, layer, executor_section(base)) for each in error.errors()]
+        ) from None
+
+
+def _limits(config: LimitsConfig, program: Subprocess | Persistent, place: str) -> LimitsConfig:
     given = {key: value for key, value in asdict(program.limits).items() if value is not None}
     try:
         return LimitsConfig.model_validate({**config.model_dump(exclude_unset=True), **given})
@@ -123,12 +153,16 @@ def _children(config: PersistentConfig, program: Persistent, section: str) -> Pe
 
 def make_executors(configs: Mapping[str, ProgramConfig], bus: Bus) -> Executor:
     """The executors by name; where there is only the default one, it is that one."""
-    made = {name: make_executor(config, NamedBus(bus, name) if name else bus) for name, config in configs.items()}
+    made = {name: make_executor(config, NamedBus(bus, name) if name else bus, name) for name, config in configs.items()}
     return made[""] if len(made) == 1 else NamedExecutors(made)
 
 
-def make_executor(config: ProgramConfig, bus: Bus) -> Executor:
+def make_executor(config: ProgramConfig, bus: Bus, name: str = "") -> Executor:
     """The executor of the configured mode."""
+    plug_in = EXECUTORS.usable().get(config.mode)
+    if plug_in is not None:
+        setup = ExecutorSetup(name, config.max_executors, config.task_timeout_seconds, config.success_codes)
+        return PluggedExecutor(plug_in.kind, plug_in.make(getattr(config, plug_in.kind), setup), bus)
     oneshot = OneshotExecutor(config, bus)
     if config.mode == "oneshot":
         return oneshot

@@ -75,6 +75,7 @@ class FlowLife:
             FlowError, StartupError: with everything that is wrong.
         """
         self.parts = parts
+        parts.control.on_stop = parts.flight.engine.wake
         dataflow = compile_flow(self.flow, parts)
         self._bridge.run(connect_all(parts, self._log, check_source))
         self.hooks.ready(parts.config, parts.sinks.values())

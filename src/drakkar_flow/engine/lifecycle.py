@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from types import FrameType
@@ -47,6 +48,7 @@ from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.lifecycle import LogLineLost
 from drakkar_flow.observe.http.health import Health, ProbeResponse, liveness, readiness
 from drakkar_flow.observe.http.server import MetricsServer
+from drakkar_flow.observe.listeners import Listener, Listeners
 from drakkar_flow.observe.log.line import LogLine
 from drakkar_flow.observe.log.listener import LogListener
 from drakkar_flow.observe.log.progress import Progress, summary
@@ -65,6 +67,7 @@ EXIT_CLEAN = 0
 EXIT_FAILED = 1
 EXIT_ABORTED = 130
 
+_LISTENERS_S = 1.0  # that listeners of the program get for the events that wait for them
 _ABORT_S = 2.0  # a second signal gives the executor so long to kill its children
 
 
@@ -76,11 +79,19 @@ class Lifecycle:
     """Starts and ends one flow. Use each instance once."""
 
     def __init__(
-        self, flow: StreamFlow, config: DrakkarConfig, *, own_logging: bool, own_signals: bool, worker_id: str = ""
+        self,
+        flow: StreamFlow,
+        config: DrakkarConfig,
+        *,
+        own_logging: bool,
+        own_signals: bool,
+        worker_id: str = "",
+        listeners: Sequence[Listener] = (),
     ) -> None:
         self.flow = flow
         self.config = settle_topics(flow, config)
         self.statistics = Statistics()
+        self._listeners = Listeners(listeners)
         self._given_worker_id = worker_id
         self._name_worker()
         self._own_logging = own_logging
@@ -210,6 +221,7 @@ class Lifecycle:
         self._log_listener.listen(self._bus)
         self.statistics.listen(self._bus)
         self._health.listen(self._bus)
+        self._listeners.listen(self._bus)
 
     def _configure_logging(self) -> LoggingHandle:
         lost = partial(self._bus.emit, LogLineLost())
@@ -329,6 +341,7 @@ class Lifecycle:
     def _observe_no_more(self) -> None:
         if self._guard is not None:
             self._guard.close()
+        self._listeners.close(_LISTENERS_S)
         if self._server is not None:
             self._server.close()
         if self._progress is not None:

@@ -26,14 +26,14 @@ from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import Arrange, Execute, Route
 from drakkar_flow.graph.places import place_of
 from drakkar_flow.graph.signatures import doubtful_hooks, function_problems
+from drakkar_flow.kinds.registry import EXECUTORS
 from drakkar_flow.librdkafka import UNSERVED
 from drakkar_flow.runtime.parts import SinkPart
-from drakkar_flow.sinks.kafka_client import producer_config
+from drakkar_flow.sinks.kafka.client import producer_config
+from drakkar_flow.sinks.registry import OWN
 
 __all__ = ["Finding", "configuration_findings", "flow_findings", "source_problems"]
 
-_CLIENTS: Final = {"postgres": "asyncpg", "mongo": "pymongo", "redis": "redis", "http": "httpx"}
-"""The package of each sink that needs one; the extra is called like the sink."""
 _DEFAULT_OF_PY_DRAKKAR: Final = {"source_topic": "input-events", "consumer_group": "drakkar-workers"}
 
 Where = Callable[[tuple[str | int, ...]], str]
@@ -160,9 +160,10 @@ def _sink_findings(
     flow: StreamFlow, config: DrakkarConfig, parts: Iterable[SinkPart], where: Where
 ) -> Iterator[Finding]:
     for part in parts:
-        client = _CLIENTS.get(part.spec.kind)
-        if client is not None and find_spec(client) is None:
-            remedy = f'install it: pip install "drakkar-flow[{part.spec.kind}]"'
+        client = part.spec.client
+        if client and find_spec(client) is None:
+            package = f"drakkar-flow[{part.spec.kind}]" if part.spec.kind in OWN else client
+            remedy = f'install it: pip install "{package}"'
             yield Finding(
                 "package", Problem(f"sinks.{part.spec.kind}.{part.name}", f"package {client} is missing", remedy)
             )
@@ -182,12 +183,15 @@ def _program_findings(flow: StreamFlow, config: DrakkarConfig) -> Iterator[Findi
         return
     for name, programs in configs.items():
         section = f"executors.{name}" if name else "executor"
+        if programs.mode in EXECUTORS.usable():
+            continue  # it runs no programs of ours
         for problem in startup_problems(programs, os.environ):
             yield Finding("program", replace(problem, where=problem.where.replace("executor", section, 1)))
         if programs.binary_path is None and programs.mode == "persistent":
             problem = Problem(f"{section}.binary_path", "no program is set for the persistent children", "set it")
             yield Finding("program", problem)
-    if all(programs.binary_path is None for programs in configs.values()) and not _names_programs(flow):
+    ours = [programs for programs in configs.values() if programs.mode not in EXECUTORS.usable()]
+    if ours and all(programs.binary_path is None for programs in ours) and not _names_programs(flow):
         remedy = "set it, or give each task a binary_path"
         problem = Problem("executor.binary_path", "no program is set, and the flow's file names none", remedy)
         yield Finding("program", problem, is_error=False)

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaException, Producer
 
 from drakkar_flow.engine.dead_letters import DlqError, Headers, Place, Selection, StoredLetter, by_origin
 from drakkar_flow.engine.letter_store import LetterStore, RecordReader, one_line, quiet
-from drakkar_flow.sinks.letters import (
+from drakkar_flow.sinks.dead_letter_messages import (
     REPLAY_COUNT,
     REPLAY_LETTER,
     REPLAY_ORIGIN,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -13,8 +13,9 @@ from drakkar_flow.config.loading.app import resolve_app
 from drakkar_flow.config.loading.load import from_mapping, load_config
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.lifecycle import EXIT_CLEAN, EXIT_FAILED, Lifecycle, StoppedEarly
-from drakkar_flow.engine.terse import app_options, stream_of
+from drakkar_flow.engine.terse import app_options, listeners_of, stream_of
 from drakkar_flow.graph.flow import StreamFlow
+from drakkar_flow.observe.listeners import Listener
 from drakkar_flow.observe.metrics.statistics import StatisticsSnapshot
 
 __all__ = ["RunnerOptions", "StreamingRunner"]
@@ -26,6 +27,7 @@ class RunnerOptions(TypedDict, total=False):
     own_signals: bool
     own_logging: bool
     worker_id: str
+    listeners: Sequence[Listener]
 
 
 class StreamingRunner:
@@ -34,7 +36,8 @@ class StreamingRunner:
     By default SIGTERM and SIGINT drain the flow (when `run` is called on the main thread) and log
     lines go where the configuration says. A program with signal handling or logging of its own
     passes `own_signals=False`, `own_logging=False` and calls `shutdown` from any thread. `worker_id`
-    names this worker; without it the environment does (`worker_name_env`).
+    names this worker; without it the environment does (`worker_name_env`). `listeners` hear the events of the run
+    (`drakkar_flow.events`).
     """
 
     def __init__(
@@ -45,10 +48,16 @@ class StreamingRunner:
         own_signals: bool = True,
         own_logging: bool = True,
         worker_id: str = "",
+        listeners: Sequence[Listener] = (),
     ) -> None:
         config = resolve_app(config, app_options(flow).get("app_model"))
         self._life = Lifecycle(
-            stream_of(flow), config, own_logging=own_logging, own_signals=own_signals, worker_id=worker_id
+            stream_of(flow),
+            config,
+            own_logging=own_logging,
+            own_signals=own_signals,
+            worker_id=worker_id,
+            listeners=[*listeners_of(flow), *listeners],
         )
 
     @classmethod

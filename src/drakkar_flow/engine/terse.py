@@ -11,7 +11,7 @@ import atexit
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,24 +24,38 @@ from drakkar_flow.engine.lifecycle import EXIT_CLEAN, EXIT_FAILED, Lifecycle, St
 from drakkar_flow.errors import ProblemsError
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.handler import BaseDrakkarHandler
+from drakkar_flow.kinds.executor import ExecutorSpec
+from drakkar_flow.kinds.registry import EXECUTORS, SINKS
+from drakkar_flow.kinds.sink import SinkSpec
+from drakkar_flow.observe.listeners import Listener
 from drakkar_flow.runtime.failures import describe, root_cause
 
-__all__ = ["app_options", "dataflow", "is_flow", "stream_of"]
+__all__ = ["app_options", "dataflow", "is_flow", "listeners_of", "stream_of"]
 
 _STREAM = "__drakkar_stream__"
+_LISTENERS = "__drakkar_listeners__"
 
 
-def dataflow(flow: Any) -> Callable[[], Dataflow]:
+def dataflow(
+    flow: Any,
+    *,
+    sinks: Sequence[SinkSpec] = (),
+    executors: Sequence[ExecutorSpec] = (),
+    listeners: Sequence[Listener] = (),
+) -> Callable[[], Dataflow]:
     """Wrap a flow or a handler for `python -m bytewax.run`.
 
     The configuration is the file DRAKKAR_CONFIG names, else the one beside the flow's file with the
     same name and the ending `.yaml` or `.yml`, else `drakkar.yaml` there or in the working directory,
-    else defaults and environment.
+    else defaults and environment. `sinks` and `executors` are the specs of kinds of your own
+    (`drakkar_flow.plugins`), `listeners` hear the events of the run (`drakkar_flow.events`).
 
     >>> flow = dataflow(StreamFlow("scan").route())
     >>> stream_of(flow).name
     'scan'
     """
+    SINKS.add(*sinks)
+    EXECUTORS.add(*executors)
     stream = stream_of(flow)
     caller = sys._getframe(1).f_globals.get("__file__")  # noqa: SLF001 - the flow's own file
     file = Path(caller) if caller else None
@@ -49,7 +63,7 @@ def dataflow(flow: Any) -> Callable[[], Dataflow]:
     def compiled() -> Dataflow:
         try:
             config = load(find_config(None, os.environ, file), **app_options(stream)).config
-            life = Lifecycle(stream, config, own_logging=True, own_signals=True)
+            life = Lifecycle(stream, config, own_logging=True, own_signals=True, listeners=listeners)
             started = life.start()
         except ProblemsError as exc:
             print(exc, file=sys.stderr)
@@ -61,7 +75,13 @@ def dataflow(flow: Any) -> Callable[[], Dataflow]:
         return started
 
     setattr(compiled, _STREAM, stream)
+    setattr(compiled, _LISTENERS, tuple(listeners))
     return compiled
+
+
+def listeners_of(flow: Any) -> tuple[Listener, ...]:
+    """The listeners that `dataflow` was given."""
+    return getattr(flow, _LISTENERS, ())
 
 
 def is_flow(value: object) -> bool:

@@ -6,6 +6,7 @@ from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.errors import Problem
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import Route
+from drakkar_flow.sinks.registry import OWN
 
 __all__ = ["unused_sinks"]
 
@@ -30,8 +31,12 @@ def unused_sinks(flow: StreamFlow, config: DrakkarConfig) -> list[Problem]:
         Problem(
             f"sinks.{kind}.{name}",
             f"configured but not used: {step} names {names}",
-            f"add {kind.capitalize()}Sink({name!r}) to it, or remove the sink",
+            f"add {_ref(kind, name)} to it, or remove the sink",
         )
         for kind, name in config.sinks.named
         if f"{kind}-{name}" not in used
     ]
+
+
+def _ref(kind: str, name: str) -> str:
+    return f"{kind.capitalize()}Sink({name!r})" if kind in OWN else f"CustomSink({kind!r}, {name!r})"

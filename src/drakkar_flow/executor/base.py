@@ -1,80 +1,17 @@
-"""Executor protocol: accepts tasks and reports the result of each."""
+"""Helpers for users of executors, beside the protocol of `kinds/executor.py`."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import anyio
 
 from drakkar_flow.errors import ExecutorClosed
-from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
+from drakkar_flow.kinds.executor import Done, Executor, ExecutorStatistics, Outcome, Running
+from drakkar_flow.model.task import ExecutorTask
 
 __all__ = ["Done", "Executor", "ExecutorStatistics", "Outcome", "Running", "outlast", "run", "section_of"]
-
-
-class ExecutorStatistics(NamedTuple):
-    """A snapshot of an executor."""
-
-    running: int
-    """Running programs; never more than `slots`."""
-    waiting: int
-    """Tasks waiting for a slot."""
-    slots: int
-    """Maximum of running programs."""
-    ended: int = 0
-    """Tasks with a program that have ended since the start."""
-
-
-Outcome = ExecutorResult | ExecutorError
-
-Done = Callable[[Outcome | None], None]
-"""Callback with a task's result; None if it was abandoned. Must not raise."""
-
-
-class Running(Protocol):
-    """A task that an executor has accepted."""
-
-    def cancel(self) -> None:
-        """Abandon the task: its program is killed and reaped, its slot freed, then `done(None)` is called.
-
-        May be called more than once; after `done` it does nothing.
-        """
-        ...
-
-    def state(self) -> str:
-        """Position of the task, for people: its wait or its process, with the duration."""
-        ...
-
-
-class Executor(Protocol):
-    """Runs tasks that need a program; every method is called on the event loop thread.
-
-    Callbacks instead of a coroutine per task: at 20,000 tasks/s a coroutine and a future each cost
-    more than the task.
-    """
-
-    async def start(self) -> None:
-        """Prepare to run tasks; raises StartupError with all problems."""
-        ...
-
-    def submit(self, task: ExecutorTask, priority: object, done: Done) -> Running:
-        """Accept `task` and call `done` exactly once, on the loop thread, with its result.
-
-        Waiting tasks start by ascending `priority`, then in arrival order. A failed task is a value,
-        never an exception. None stands for an abandoned task: it was cancelled, or the executor
-        closed. `done` is called before `submit` returns only if the result is known immediately.
-        """
-        ...
-
-    async def close(self) -> None:
-        """Abandon running tasks, reap their programs and end every thread; safe to call twice."""
-        ...
-
-    def statistics(self) -> ExecutorStatistics:
-        """Return the numbers of running and waiting tasks; callable from any thread."""
-        ...
 
 
 def section_of(task: ExecutorTask) -> str:

@@ -15,13 +15,17 @@ from drakkar_flow.graph.arguments import (
     text,
     whole,
 )
-from drakkar_flow.graph.programs import Limits, Persistent, Program, Subprocess
+from drakkar_flow.graph.programs import CustomExecutor, Limits, Persistent, Program, Subprocess
 from drakkar_flow.kernel.ordering import Ordering
+from drakkar_flow.kinds.registry import SINKS
+from drakkar_flow.kinds.sink import SinkSpec
 from drakkar_flow.model.record import Record
 
 __all__ = [
     "Arrange",
     "Collect",
+    "CustomExecutor",
+    "CustomSink",
     "Decode",
     "ErrorPolicy",
     "Execute",
@@ -92,6 +96,8 @@ class SinkRef:
     settings: Mapping[str, Any] = field(default_factory=dict)
     at: str = field(default="", compare=False, repr=False)
     """File and line of its creation, for errors of its settings."""
+    spec: SinkSpec | None = field(default=None, compare=False, repr=False)
+    """The kind, if the flow defines it."""
 
     def __post_init__(self) -> None:
         refuse("sink", text("kind", self.kind), text("name", self.name), mapping("settings", self.settings))
@@ -169,6 +175,21 @@ def SqliteSink(name: str, **settings: Any) -> SinkRef:  # noqa: N802
     'sqlite-rows'
     """
     return SinkRef("sqlite", name, settings)
+
+
+def CustomSink(kind: SinkSpec | str, name: str, **settings: Any) -> SinkRef:  # noqa: N802
+    """Name the sink `sinks.<kind>.<name>` of a plug-in; settings given here override the configuration's.
+
+    `kind` is the plug-in's spec, which thereby becomes known to the configuration, or the name of a kind that an
+    installed package brings.
+
+    >>> CustomSink("csv", "report", path="report.csv").id
+    'csv-report'
+    """
+    if isinstance(kind, str):
+        return SinkRef(kind, name, settings)
+    SINKS.add(kind)
+    return SinkRef(kind.kind, name, settings, spec=kind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

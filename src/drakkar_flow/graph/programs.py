@@ -19,8 +19,10 @@ from drakkar_flow.graph.arguments import (
     texts,
     whole,
 )
+from drakkar_flow.kinds.executor import ExecutorSpec
+from drakkar_flow.kinds.registry import EXECUTORS
 
-__all__ = ["Limits", "Persistent", "Program", "Subprocess"]
+__all__ = ["CustomExecutor", "Limits", "Persistent", "Program", "Subprocess"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,15 +127,55 @@ class Persistent:
             object.__setattr__(self, "args", [fspath(arg) for arg in self.args])
 
 
-Program = Subprocess | Persistent
+@dataclass(frozen=True, slots=True)
+class CustomExecutor:
+    """Runs tasks by the executor of a plug-in; None takes the configured value.
+
+    `kind` is the plug-in's spec, which thereby becomes known to the configuration, or the name of a kind that an
+    installed package brings. `settings` are keys of its section. `name` and `ok_exit_codes` are those of `Subprocess`.
+
+    >>> CustomExecutor("callable", {"target": "math:sqrt"}, max_executors=2).kind_name
+    'callable'
+    """
+
+    kind: ExecutorSpec | str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    max_executors: int | None = None
+    timeout_s: float | None = None
+    ok_exit_codes: Sequence[int | str] | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        refuse(
+            "CustomExecutor",
+            instance("kind", self.kind, ExecutorSpec | str, "the ExecutorSpec of the kind, or its name"),
+            mapping("settings", self.settings),
+            whole("max_executors", self.max_executors, 1),
+            *_of_all(self),
+        )
+        if isinstance(self.kind, ExecutorSpec):
+            EXECUTORS.add(self.kind)
+
+    @property
+    def kind_name(self) -> str:
+        """The kind's name."""
+        return self.kind if isinstance(self.kind, str) else self.kind.kind
 
 
-def _common(program: Program) -> Iterator[Wrong]:
+Program = Subprocess | Persistent | CustomExecutor
+
+
+def _common(program: Subprocess | Persistent) -> Iterator[Wrong]:
     """Checks of the common arguments of both kinds of programs."""
     if not isinstance(program.binary, PathLike):
         yield text("binary", program.binary, optional=True)
-    yield number("timeout_s", program.timeout_s)
     yield instance("limits", program.limits, Limits, "limits=Limits(...)")
+    yield from _of_all(program)
+
+
+def _of_all(program: Program) -> Iterator[Wrong]:
+    """The checks of the arguments that all executors take."""
+    yield number("timeout_s", program.timeout_s)
     if not isinstance(program.name, str) or re.fullmatch(r"[A-Za-z0-9_-]*", program.name) is None:
         yield iter([f"name is {program.name!r}; write a text of characters a-z, A-Z, 0-9, '-' and '_'"])
     elif program.name == "default":

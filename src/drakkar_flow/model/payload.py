@@ -4,83 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
 from drakkar_flow.model.base import Model, Payload
-from drakkar_flow.model.mongo import MongoPayload
-from drakkar_flow.model.postgres import PostgresPayload
-from drakkar_flow.model.redis import RedisPayload
+from drakkar_flow.sinks.filesystem.payload import FilePayload
+from drakkar_flow.sinks.http.payload import HttpPayload
+from drakkar_flow.sinks.kafka.payload import KafkaPayload
+from drakkar_flow.sinks.mongo.payload import MongoPayload
+from drakkar_flow.sinks.postgres.payload import PostgresPayload
+from drakkar_flow.sinks.redis.payload import RedisPayload
+from drakkar_flow.sinks.sqlite.payload import SqlitePayload
 
 __all__ = [
     "CollectResult",
     "CustomPayload",
     "DeliveryAction",
     "DeliveryError",
-    "FilePayload",
-    "HttpPayload",
-    "KafkaPayload",
     "ParseFailurePayload",
     "Payload",
-    "SqlitePayload",
     "payloads_of",
 ]
-
-
-class KafkaPayload(Payload, kw_only=True, gc=False):
-    """One message for a Kafka sink.
-
-    `data` is a pydantic model, a msgspec struct, a dataclass or a JSON-able value (sent as JSON), text
-    (as UTF-8) or bytes (as they are). `headers`, `partition` and `timestamp` (ms) are optional.
-
-    >>> KafkaPayload(data={"id": 7}, key="7", headers=[("kind", b"order")]).sink
-    ''
-    """
-
-    key: bytes | str | None = None
-    data: Any
-    headers: list[tuple[str, bytes]] | None = None
-    partition: int | None = None
-    timestamp: int | None = None
-
-
-class FilePayload(Payload, kw_only=True, gc=False):
-    """One line appended to a file, or a whole file; `path` is relative to the sink's base directory.
-
-    `data` is a pydantic model, a msgspec struct, a dataclass or a JSON-able value (written as JSON), text
-    or bytes (as they are).
-
-    | format | does |
-    | --- | --- |
-    | line (default) | appends `data` and a line break; `data` itself holds none |
-    | file | makes `data` the whole content of the file, whatever was there; readers see the old or the new one |
-
-    >>> FilePayload(path="thumbnails/7.png", data=bytes.fromhex("89504e47"), format="file").path
-    'thumbnails/7.png'
-    """
-
-    path: str
-    data: Any
-    format: Literal["line", "file"] = "line"
-
-
-class SqlitePayload(Payload, kw_only=True, gc=False):
-    """One row for `table` of an SQLite sink; the fields of `data` are its columns."""
-
-    table: str
-    data: Any
-
-
-class HttpPayload(Payload, kw_only=True, gc=False):
-    """One request to an HTTP sink's url; `data` becomes its body.
-
-    `data` is a pydantic model, a msgspec struct, a dataclass or a JSON-able value (sent as JSON), text
-    or bytes (sent as they are); with the encodings `form` and `multipart` it has fields, whose
-    values are text, bytes or become JSON. `content_type` replaces the header of `sinks.http.<name>.headers`,
-    `application/json`, or `application/octet-stream` for bytes.
-    """
-
-    data: Any
-    content_type: str | None = None
 
 
 class CustomPayload(Payload, kw_only=True, gc=False):

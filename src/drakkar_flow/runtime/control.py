@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import inf
 
 from drakkar_flow.model.record import Lane, Record
@@ -26,6 +26,8 @@ class Control:
         self._held: set[tuple[Lane, int, int]] = set()
         self.failure: str | None = None
         self.stopping = False
+        self.on_stop: Callable[[], object] = bool
+        """Called whenever the flow is to stop earlier than was known; from any thread and from signal handlers."""
         self.turns: dict[int, int] = {}
         """How often each of the engine's threads, by its ident, has come by the source."""
 
@@ -37,6 +39,7 @@ class Control:
                 self._deadline = time.monotonic() + self._drain_timeout_s
                 self._stop_at = self._deadline + self._close_timeout_s
                 self.stopping = True
+        self.on_stop()
         return first
 
     def fail(self, reason: str) -> None:
@@ -62,6 +65,7 @@ class Control:
         with self._lock:
             self._deadline = time.monotonic()
             self._stop_at = min(self._stop_at or inf, self._deadline + self._close_timeout_s)
+        self.on_stop()
 
     @property
     def stop_budget_s(self) -> float:

@@ -11,6 +11,7 @@ from drakkar_flow.config.sections.delivery import SinkConfig
 from drakkar_flow.config.sections.executor import ProgramConfig
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.kernel.backoff import Backoff
+from drakkar_flow.kinds.sink import Sink, SinkSpec
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.commit import Track
@@ -22,7 +23,6 @@ from drakkar_flow.runtime.steps.chain import Chain
 from drakkar_flow.runtime.steps.deadletter import DeadLetterWriter
 from drakkar_flow.runtime.steps.pending import PendingTasks
 from drakkar_flow.runtime.steps.step import AsyncStep
-from drakkar_flow.sinks.base import Sink, SinkSpec
 
 __all__ = ["Parts", "SinkPart"]
 

@@ -22,7 +22,8 @@ __all__ = ["ExecutorIntake", "SlotSource", "lane_key"]
 _CHUNK = 1000  # records: large enough to make a step's fixed cost vanish, small enough to stay responsive
 _FIRST_CHUNK = 100  # doubles from chunk to chunk: what becomes of a record, and how large, is not known yet
 _NOW = datetime(1970, 1, 1, tzinfo=UTC)  # a time that has passed: Bytewax calls again at once, where None makes it wait
-_PAUSE_S = 0.02  # the longest sleep: what depends on time alone (a stop, the pace of the intake) is seen this late
+_PAUSE_S = 0.02  # the longest sleep while records are in flight: the pace of the intake depends on time alone
+_IDLE_PAUSE_S = 0.1  # the longest sleep otherwise; whatever could end it rings, so this is for the watchdog
 _SHARED_PAUSE_S = 0.001  # likewise with several engine threads: what they exchange rings no bell
 
 
@@ -95,7 +96,6 @@ class _Slot(StatelessSourcePartition[Keyed]):
         self._control = control
         self._lanes = lanes
         self._bell = flight.engine.bell()
-        self._pause_s = _PAUSE_S if count == 1 else _SHARED_PAUSE_S
         self._intake = intake
         self._index = index
         self._count = count
@@ -111,7 +111,7 @@ class _Slot(StatelessSourcePartition[Keyed]):
             self._flight.end()
             if self._flight.records <= control.held or control.budget_s == 0.0:
                 raise StopIteration
-            self._bell.wait(self._pause_s)
+            self._sleep()
         return []
 
     def _pop(self) -> list[list[Record]]:
@@ -134,8 +134,14 @@ class _Slot(StatelessSourcePartition[Keyed]):
         """Sleep until something has happened and try again."""
         if self._control.stopping:
             return []
-        self._bell.wait(self._pause_s)
+        self._sleep()
         return [] if self._control.stopping else self._pop()
+
+    def _sleep(self) -> None:
+        if self._flight.records == 0:
+            self._bell.wait(_IDLE_PAUSE_S)
+        else:
+            self._bell.wait(_PAUSE_S if self._count == 1 else _SHARED_PAUSE_S)
 
     def _keyed(self, batches: list[list[Record]]) -> list[Keyed]:
         lanes = self._lanes

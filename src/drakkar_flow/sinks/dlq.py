@@ -13,10 +13,10 @@ import msgspec
 from drakkar_flow.errors import BatchFailed, SinkError
 from drakkar_flow.kernel.redaction import mask
 from drakkar_flow.model.outcome import Failure
-from drakkar_flow.sinks.kafka_client import TooLarge, producer_config
-from drakkar_flow.sinks.letters import MINIMAL, Letter, dead_letter_messages
+from drakkar_flow.sinks.dead_letter_messages import MINIMAL, Letter, dead_letter_messages
+from drakkar_flow.sinks.kafka.client import TooLarge, producer_config
+from drakkar_flow.sinks.kafka.writer import KafkaWriter
 from drakkar_flow.sinks.plain import text_of
-from drakkar_flow.sinks.producer import KafkaWriter
 
 __all__ = ["DeadLetterQueue", "as_written", "redacted"]
 

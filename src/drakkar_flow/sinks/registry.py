@@ -1,16 +1,40 @@
-"""Every kind of sink there is."""
+"""Every kind of sink: the library's own and those of plug-ins."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Iterator, Mapping
+from typing import Final
 
-from drakkar_flow.sinks import files, http, kafka, mongo, postgres, redis, sqlite
-from drakkar_flow.sinks.base import SinkSpec
+from drakkar_flow.kinds.registry import SINKS
+from drakkar_flow.kinds.sink import SinkSpec
+from drakkar_flow.sinks.filesystem import sink as filesystem
+from drakkar_flow.sinks.http import sink as http
+from drakkar_flow.sinks.kafka import sink as kafka
+from drakkar_flow.sinks.mongo import sink as mongo
+from drakkar_flow.sinks.postgres import sink as postgres
+from drakkar_flow.sinks.redis import sink as redis
+from drakkar_flow.sinks.sqlite import sink as sqlite
 
-__all__ = ["SPECS"]
+__all__ = ["OWN", "SPECS"]
 
-_SPECS = (kafka.SPEC, postgres.SPEC, mongo.SPEC, http.SPEC, redis.SPEC, files.SPEC, sqlite.SPEC)
+_OWN = (kafka.SPEC, postgres.SPEC, mongo.SPEC, http.SPEC, redis.SPEC, filesystem.SPEC, sqlite.SPEC)
+OWN: Final[Mapping[str, SinkSpec]] = {spec.kind: spec for spec in _OWN}
+"""The specs of the library's own kinds by their kind, the name under `sinks` in the configuration."""
 
-SPECS: Mapping[str, SinkSpec] = MappingProxyType({spec.kind: spec for spec in _SPECS})
-"""The specs by their kind, the name under `sinks` in the configuration."""
+
+class _Specs(Mapping[str, SinkSpec]):
+    """The specs by kind; those of plug-ins are looked up when they are asked for, for a program may add some."""
+
+    def __getitem__(self, kind: str) -> SinkSpec:
+        return OWN[kind] if kind in OWN else SINKS.usable()[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from OWN
+        yield from SINKS.usable()
+
+    def __len__(self) -> int:
+        return len(OWN) + len(SINKS.usable())
+
+
+SPECS: Final[Mapping[str, SinkSpec]] = _Specs()
+"""The specs by their kind, those of plug-ins included."""

@@ -55,6 +55,7 @@ class MemoryReader:
         self._metadata_size = metadata_size
         self.log = log or MemoryLog(partitions=partitions, topic=topic)
         self._lock = self.log.lock
+        self._engine = flight.engine
         self._buffers = Buffers(flight, _BOUND, _BOUND)
         self._handover = Handover(
             self._buffers, flight, self._bus, hooks or AssignmentHooks(Bridge(), self._bus, None, None, _HOOK_S)
@@ -112,6 +113,7 @@ class MemoryReader:
     def end(self) -> None:
         """Say that nothing more will be put."""
         self._ended = True
+        self._engine.wake()
 
     def detach(self) -> None:
         """Commit nothing from now on: the process has crashed."""

@@ -12,8 +12,8 @@ from drakkar_flow.errors import BatchFailed
 from drakkar_flow.model.outcome import Delivery, Failure
 from drakkar_flow.runtime.parts import SinkPart
 from drakkar_flow.sinks.checks import refusal_of
+from drakkar_flow.sinks.dead_letter_messages import dead_letter_messages
 from drakkar_flow.sinks.dlq import as_written
-from drakkar_flow.sinks.letters import dead_letter_messages
 from drakkar_flow.sinks.registry import SPECS
 from drakkar_flow.testing.gate import Gate
 
@@ -109,7 +109,9 @@ class MemorySink:
     async def write_batch(self, batch: Sequence[Delivery]) -> None:
         """Keep the payloads, or raise what the script says; what the real sink refuses by itself is rejected."""
         payloads = [delivery.payload for delivery in batch]
-        refusals = ((index, refusal_of(payload, self.configured)) for index, payload in enumerate(payloads))
+        refusals = (
+            (index, refusal_of(SPECS[self.kind], payload, self.configured)) for index, payload in enumerate(payloads)
+        )
         failures: dict[int, Exception] = {index: cause for index, cause in refusals if cause is not None}
         try:
             await self._scripted.play(payloads)

@@ -13,14 +13,14 @@ import anyio
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # public, but not in its __all__
 
-from drakkar_flow.config.sections.sinks import KafkaSinkConfig
 from drakkar_flow.errors import BatchFailed, SinkRejected, StartupError
 from drakkar_flow.model.outcome import Delivery, Failure, FailureKind
-from drakkar_flow.model.payload import KafkaPayload
 from drakkar_flow.model.record import Record
 from drakkar_flow.sinks.dlq import DeadLetterQueue
-from drakkar_flow.sinks.kafka import MAX_IN_FLIGHT, SPEC, KafkaSink
-from support.delivering import deliver
+from drakkar_flow.sinks.kafka.payload import KafkaPayload
+from drakkar_flow.sinks.kafka.settings import KafkaSinkConfig
+from drakkar_flow.sinks.kafka.sink import MAX_IN_FLIGHT, SPEC, KafkaSink
+from drakkar_flow.testing.conformance import deliver
 from support.kafka_io import Kafka, MakeCluster, MakeTopic, create_topic, delete_topics, read_all
 from support.names import unique
 from support.proxy import TcpProxy

@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 import pytest
 
-from drakkar_flow.config.sections.network_sinks import MongoSinkConfig
 from drakkar_flow.errors import StartupError
-from drakkar_flow.model.mongo import MongoPayload
-from drakkar_flow.sinks.mongo import SPEC, MongoSink
-from support.delivering import deliver
+from drakkar_flow.sinks.mongo.payload import MongoPayload
+from drakkar_flow.sinks.mongo.settings import MongoSinkConfig
+from drakkar_flow.sinks.mongo.sink import SPEC, MongoSink
+from drakkar_flow.testing.conformance import deliver
 from support.mongo_fake import FakeMongo
 
 pytestmark = pytest.mark.anyio

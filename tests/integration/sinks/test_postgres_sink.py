@@ -10,12 +10,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from drakkar_flow.config.sections.network_sinks import PostgresSinkConfig
 from drakkar_flow.errors import StartupError
-from drakkar_flow.model.postgres import PostgresPayload
-from drakkar_flow.sinks.postgres import SPEC, PostgresSink
+from drakkar_flow.sinks.postgres.payload import PostgresPayload
+from drakkar_flow.sinks.postgres.settings import PostgresSinkConfig
+from drakkar_flow.sinks.postgres.sink import SPEC, PostgresSink
+from drakkar_flow.testing.conformance import deliver
 from scripts.servers.postgres import Postgres
-from support.delivering import deliver
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 

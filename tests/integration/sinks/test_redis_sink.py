@@ -13,13 +13,13 @@ from uuid import UUID
 import pytest
 import redis as client
 
-from drakkar_flow.config.sections.network_sinks import RedisSinkConfig
 from drakkar_flow.errors import SinkNotConnected, StartupError
 from drakkar_flow.model.outcome import Delivery
-from drakkar_flow.model.redis import RedisPayload
-from drakkar_flow.sinks.redis import SPEC, RedisSink
+from drakkar_flow.sinks.redis.payload import RedisPayload
+from drakkar_flow.sinks.redis.settings import RedisSinkConfig
+from drakkar_flow.sinks.redis.sink import SPEC, RedisSink
+from drakkar_flow.testing.conformance import deliver
 from scripts.servers.redis import Redis
-from support.delivering import deliver
 from support.names import unique
 from support.proxy import TcpProxy
 

@@ -15,7 +15,6 @@ from pydantic import BaseModel
 from drakkar_flow import DrakkarConfig, Handler, StreamFlow
 from drakkar_flow.config.base import Section
 from drakkar_flow.config.loading.app import resolve_app
-from drakkar_flow.config.sections.sinks import KafkaSinkConfig
 from drakkar_flow.engine.hooks import RunningHooks
 from drakkar_flow.errors import StartupError
 from drakkar_flow.graph.periodic import periodic
@@ -23,6 +22,7 @@ from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.annotations import Annotated, AnnotationDropped
 from drakkar_flow.observe.events.hooks import HookRan, Offloaded, PeriodicRan
 from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.sinks.kafka.settings import KafkaSinkConfig
 
 CONFIG = DrakkarConfig(executor={"max_executors": 3}, app={"depth": 2})
 

@@ -14,7 +14,7 @@ from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
 from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.executor import ExecutorBreakerChanged, HostShortage
-from support.limits import few_descriptors
+from drakkar_flow.testing.conformance.limits import few_descriptors
 
 pytestmark = pytest.mark.anyio
 

@@ -22,7 +22,14 @@ from drakkar_flow.observe.events.executor import (
     HostShortage,
 )
 from drakkar_flow.observe.events.hooks import HookRan, HooksRan, Offloaded, PeriodicRan
-from drakkar_flow.observe.events.lifecycle import DrainFinished, FlowFailed, LogLineLost, StateChanged
+from drakkar_flow.observe.events.lifecycle import (
+    DrainFinished,
+    FlowFailed,
+    ListenerFailed,
+    ListenerLagged,
+    LogLineLost,
+    StateChanged,
+)
 from drakkar_flow.observe.events.records import RecordsFailed, RecordsFinished
 from drakkar_flow.observe.events.sinks import (
     DeadLetterFailed,
@@ -125,6 +132,8 @@ def one_of_each() -> list[Event]:
     return [
         StateChanged("running"),
         FlowFailed("boom"),
+        ListenerFailed("page", "Stalled", "ValueError: no", first=True),
+        ListenerLagged("page", dropped=7),
         *OF_THE_GROUP,
         IntakePaused(paused=True, in_flight=128),
         RecordsConsumed(LANE, count=20, size=400),

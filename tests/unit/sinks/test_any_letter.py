@@ -13,12 +13,13 @@ from pydantic import BaseModel
 
 from drakkar_flow.errors import BatchFailed
 from drakkar_flow.model.outcome import Failure, FailureKind
-from drakkar_flow.model.payload import KafkaPayload, PostgresPayload
+from drakkar_flow.model.payload import PostgresPayload
 from drakkar_flow.model.record import Record
 from drakkar_flow.model.task import ExecutorError, ExecutorTask
 from drakkar_flow.runtime.failures import failure_of
+from drakkar_flow.sinks.dead_letter_messages import MINIMAL, dead_letter_messages
 from drakkar_flow.sinks.dlq import DeadLetterQueue
-from drakkar_flow.sinks.letters import MINIMAL, dead_letter_messages
+from drakkar_flow.sinks.kafka.payload import KafkaPayload
 from drakkar_flow.testing import MemoryDeadLetters
 
 

@@ -7,8 +7,8 @@ import pytest
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.model.outcome import Failure, FailureKind
 from drakkar_flow.model.task import ExecutorError, ExecutorTask
+from drakkar_flow.sinks.dead_letter_messages import dead_letter_messages
 from drakkar_flow.sinks.dlq import redacted
-from drakkar_flow.sinks.letters import dead_letter_messages
 
 CONFIG = DrakkarConfig(sinks={"postgres": {"a": {"dsn": "postgres://joe:s3cret-1@db"}}})
 

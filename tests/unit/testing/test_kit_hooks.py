@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from drakkar_flow import ExecutorTask, Handler, KafkaPayload, PrecomputedResult, StreamFlow, periodic
-from drakkar_flow.config.sections.sinks import KafkaSinkConfig
 from drakkar_flow.errors import StartupError
+from drakkar_flow.sinks.kafka.settings import KafkaSinkConfig
 from drakkar_flow.testing import FlowHarness
 
 

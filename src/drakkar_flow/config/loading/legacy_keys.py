@@ -93,9 +93,7 @@ LEGACY_KEYS: Final[Mapping[str, LegacyRule]] = {
     "webapp": Refused(_NO_HTTP_SOURCE, _is_on, "run py-drakkar for the HTTP source"),
     # sinks and dead letters
     "sinks.kafka.*.flush_timeout_seconds": Moved("sinks.kafka.*.delivery_timeout_s"),
-    "sinks.custom": Refused(
-        "sinks can't be plugged in", remedy="add one to the library, see docs/sinks.md, 'Adding a sink'"
-    ),
+    "sinks.custom.*": Moved("sinks.*"),
     "dlq.flush_timeout_seconds": Ignored("dead letters are tried again until the broker has them"),
     "dlq.on_send_failure": Moved("dlq.on_failure"),
     # the web page and the recorder

@@ -13,6 +13,7 @@ from drakkar_flow.config.loading.layers import Layer
 from drakkar_flow.config.schema import ROOT, Path, Type, fields_at, is_secret, places_of, similar, type_at
 from drakkar_flow.errors import Problem
 from drakkar_flow.kernel.redaction import MASK, is_sensitive, mask
+from drakkar_flow.kinds.registry import EXECUTORS, SINKS
 
 __all__ = ["unknown_key_problem", "validation_problem"]
 
@@ -34,24 +35,6 @@ _BOUNDS: Final = {
 }
 
 
-_SYNONYMS: Final = {
-    "executor": {
-        **dict.fromkeys(("binary", "command", "cmd", "program", "executable"), "binary_path"),
-        **dict.fromkeys(("timeout", "timeout_s", "timeout_seconds"), "task_timeout_seconds"),
-        **dict.fromkeys(("concurrency", "parallelism", "processes", "workers"), "max_executors"),
-        "working_directory": "cwd",
-        "environment": "env",
-    },
-    "postgres": dict.fromkeys(("url", "uri", "connection_string", "conninfo"), "dsn"),
-    "mongo": dict.fromkeys(("url", "dsn", "connection_string"), "uri") | {"db": "database"},
-    "redis": dict.fromkeys(("uri", "dsn"), "url") | {"prefix": "key_prefix"},
-    "http": dict.fromkeys(("uri", "endpoint"), "url") | {"timeout": "timeout_seconds"},
-    "filesystem": dict.fromkeys(("path", "dir", "directory", "folder"), "base_path"),
-    "sqlite": dict.fromkeys(("file", "database", "dsn", "base_path"), "path"),
-}
-"""Foreign names of keys, by the section or kind of sink that has them under another name."""
-
-
 def validation_problem(error: ErrorDetails, layer: Layer, root: Type = ROOT) -> Problem:
     """Errors of pydantic, for the author of the configuration."""
     path = tuple(error["loc"])
@@ -61,12 +44,17 @@ def validation_problem(error: ErrorDetails, layer: Layer, root: Type = ROOT) -> 
         return unknown_key_problem(path, layer, root)
     if error["type"] == "missing":
         return Problem(layer.where(path), "is missing", "it has no default")
+    if path[-1:] == ("mode",) and (broken := EXECUTORS.broken().get(str(error["input"]))):
+        return Problem(layer.where(path), f"{broken.where}: {broken.what}", broken.remedy)
     what, remedy = _what(error, path, root)
     return Problem(layer.where(path), what, remedy)
 
 
 def unknown_key_problem(path: Path, layer: Layer, root: Type = ROOT) -> Problem:
-    """A key that its section does not know, with the nearest ones it does."""
+    """A key that its section does not know, with the nearest ones it does, or what is wrong with its plug-in."""
+    registry = SINKS if path[:-1] == ("sinks",) else EXECUTORS if path[0] in ("executor", "executors") else None
+    if registry is not None and (broken := registry.broken().get(str(path[-1]))):
+        return Problem(layer.where(path), f"{broken.where}: {broken.what}", broken.remedy)
     return Problem(layer.where(path), "unknown key", _remedy_for_unknown(path, root))
 
 
@@ -129,8 +117,7 @@ def _remedy_for_unknown(path: Path, root: Type) -> str:
     key = str(last)
     known = fields_at(tuple(parent), root)
     near = similar(key.lower().replace("-", "_"), known)
-    section = parent[1] if len(parent) == 3 and parent[0] == "sinks" else parent[-1] if len(parent) == 1 else ""
-    if synonym := _SYNONYMS.get(str(section), {}).get(key.lower()):
+    if synonym := getattr(type_at(tuple(parent), root), "synonyms", {}).get(key.lower()):
         return f"did you mean {synonym!r}?"
     kafka = here_called(path)
     elsewhere = "" if path[0] == "app" else " or ".join(places_of(key)[:4])

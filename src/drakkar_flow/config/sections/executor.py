@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from drakkar_flow.config.base import Section
+from drakkar_flow.config.extended import section_with
 from drakkar_flow.config.sections.limits import LimitsConfig
 from drakkar_flow.config.sections.persistent import PersistentConfig
 from drakkar_flow.config.sections.retry import OkExitCodes, TaskRetryConfig, exit_codes
 from drakkar_flow.kernel.ordering import Ordering
 from drakkar_flow.kernel.redaction import WITHHELD_NAMES, fits, has_credential
+from drakkar_flow.kinds.registry import EXECUTORS
 
-__all__ = ["ExecutorConfig", "ProgramConfig"]
+__all__ = ["ExecutorConfig", "ProgramConfig", "executor_section"]
 
 
 class ProgramConfig(Section):
     """A named executor. None of its values comes from the section `executor`."""
 
+    synonyms = {
+        **dict.fromkeys(("binary", "command", "cmd", "program", "executable"), "binary_path"),
+        **dict.fromkeys(("timeout", "timeout_s", "timeout_seconds"), "task_timeout_seconds"),
+        **dict.fromkeys(("concurrency", "parallelism", "processes", "workers"), "max_executors"),
+        "working_directory": "cwd",
+        "environment": "env",
+    }
+
     binary_path: str | None = Field(default=None, min_length=1)
     """The program to run; a task may name another."""
     mode: Literal["oneshot", "persistent"] = "oneshot"
-    """A process for each task, or long-lived children that take one task after the other."""
+    """A process for each task, or long-lived children that take one task after the other. The kind of a plug-in has
+    its settings beside it, under its name."""
     persistent: PersistentConfig = PersistentConfig()
     """The children of the mode `persistent`."""
     max_executors: int = Field(default=4, ge=1)
@@ -60,6 +71,23 @@ class ProgramConfig(Section):
     """Bytes of stderr kept per task; the rest is read, dropped and flagged. 0 = no cap."""
     kill_grace_s: float = Field(default=2.0, ge=0)
     """Seconds a killed group's pipes are still read before they are abandoned."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _has_plug_ins(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Any:
+        """Take the sections of plug-ins, which only `executor_section` has; the one of `mode` need not be given."""
+        base = ExecutorConfig if issubclass(cls, ExecutorConfig) else ProgramConfig
+        if isinstance(value, base):
+            return value
+        kinds = EXECUTORS.usable()
+        if isinstance(value, Mapping) and kinds:
+            mode = value.get("mode")
+            if isinstance(mode, str) and mode in kinds and value.get(mode) is None:
+                value = {**value, mode: {}}
+            section = executor_section(base)
+            if section is not cls and not kinds.keys().isdisjoint(value):
+                return section.model_validate(value)
+        return handler(value)
 
     @property
     def inherits(self) -> Literal["none", "safe", "all"]:
@@ -121,3 +149,19 @@ class ExecutorConfig(ProgramConfig):
     """Intake pauses when this many tasks per slot are in flight, or more where that is less than 40 ms of work."""
     backpressure_low_multiplier: int = Field(default=4, ge=1)
     """Intake goes on at full pace when no more than this many tasks per slot are in flight."""
+
+
+EXECUTORS.reserve([*dir(ExecutorConfig), *ExecutorConfig.model_fields, "oneshot", "default"])
+
+P = TypeVar("P", bound=ProgramConfig)
+
+
+def executor_section(section: type[P]) -> type[P]:
+    """The section with the kinds of executors that plug-ins bring: a mode and a key for each."""
+    kinds: dict[str, Any] = {}
+    for kind, spec in EXECUTORS.usable().items():
+        settings: Any = spec.settings_type
+        kinds[kind] = (settings | None, None)
+    if kinds:
+        kinds["mode"] = (Literal[("oneshot", "persistent", *kinds)], "oneshot")
+    return section_with(section, kinds)

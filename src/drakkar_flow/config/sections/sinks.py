@@ -2,66 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from drakkar_flow.config.base import Section
+from drakkar_flow.config.extended import section_with
 from drakkar_flow.config.sections.client_properties import ProducerConfig
 from drakkar_flow.config.sections.delivery import CircuitBreakerConfig, SinkConfig
 from drakkar_flow.config.sections.kafka import BrokerList, KafkaSecurityConfig, check_tokens
-from drakkar_flow.config.sections.network_sinks import (
-    HttpSinkConfig,
-    MongoSinkConfig,
-    PostgresSinkConfig,
-    RedisSinkConfig,
-)
+from drakkar_flow.kinds.registry import SINKS
+from drakkar_flow.sinks.filesystem.settings import FilesystemSinkConfig
+from drakkar_flow.sinks.http.settings import HttpSinkConfig
+from drakkar_flow.sinks.kafka.settings import KafkaSinkConfig
+from drakkar_flow.sinks.mongo.settings import MongoSinkConfig
+from drakkar_flow.sinks.postgres.settings import PostgresSinkConfig
+from drakkar_flow.sinks.redis.settings import RedisSinkConfig
+from drakkar_flow.sinks.sqlite.settings import SqliteSinkConfig
 
-__all__ = ["DlqConfig", "FilesystemSinkConfig", "KafkaSinkConfig", "SinksConfig", "SqliteSinkConfig"]
-
-
-class KafkaSinkConfig(SinkConfig):
-    """A topic that results go to; every message is acknowledged by the broker."""
-
-    topic: str = Field(min_length=1)
-    """The topic."""
-    brokers: BrokerList = ""
-    """Bootstrap servers; empty takes kafka.brokers, with kafka.security and kafka.client_config."""
-    security: KafkaSecurityConfig | None = None
-    """Encryption and login; null takes kafka.security when the brokers are kafka.brokers, else none."""
-    client_config: ProducerConfig = {}
-    """Further librdkafka producer properties."""
-    linger_ms: float = Field(default=2.0, ge=0)
-    """Milliseconds librdkafka waits to fill a batch."""
-    allow_source_topic: bool = False
-    """Allows a topic that the flow reads. Otherwise the start is refused, because records would loop forever. Set
-    it if the flow ends the loop itself, for example by a count of attempts."""
-
-    @model_validator(mode="after")
-    def _has_tokens(self) -> Self:
-        if self.brokers and self.security is not None:
-            check_tokens(self.security, self.client_config)
-        return self
-
-
-class FilesystemSinkConfig(SinkConfig):
-    """A directory of JSON-lines files."""
-
-    base_path: str = Field(min_length=1)
-    """The directory all paths stay inside."""
-    fsync: Literal["never", "batch"] = "batch"
-    """Sync of written lines to disk: `batch` before they are acknowledged, `never` leaves it to the system."""
-
-
-class SqliteSinkConfig(SinkConfig):
-    """An SQLite database; tables are made from the first row when they don't exist."""
-
-    path: str = Field(min_length=1)
-    """The database file."""
-    create_tables: bool = True
-    """Creates a missing table from its first row."""
-    synchronous: Literal["NORMAL", "FULL"] = "FULL"
-    """SQLite's synchronous level: FULL survives a power cut, NORMAL a crash of the process."""
+__all__ = ["DlqConfig", "KafkaSinkConfig", "SinksConfig", "sinks_section"]
 
 
 class SinksConfig(Section):
@@ -86,6 +46,18 @@ class SinksConfig(Section):
     delivery_timeout_seconds: float = Field(default=30.0, gt=0)
     """Seconds after which a write counts as failed, for sinks without a delivery_timeout_s."""
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _has_plug_ins(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Any:
+        """Take the sections of plug-ins, which only `sinks_section` has."""
+        if isinstance(value, SinksConfig):
+            return value
+        if isinstance(value, Mapping) and not value.keys() <= cls.model_fields.keys():
+            section = sinks_section()
+            if section is not cls:
+                return section.model_validate(value)
+        return handler(value)
+
     @property
     def named(self) -> list[tuple[str, str]]:
         """Kind and name of every sink."""
@@ -102,6 +74,18 @@ class SinksConfig(Section):
         return (
             sink.delivery_timeout_s if "delivery_timeout_s" in sink.model_fields_set else self.delivery_timeout_seconds
         )
+
+
+SINKS.reserve([*dir(SinksConfig), *SinksConfig.model_fields, "custom"])
+
+
+def sinks_section() -> type[SinksConfig]:
+    """The section with a key for each kind of sink that a plug-in brings."""
+    kinds: dict[str, Any] = {}
+    for kind, spec in SINKS.usable().items():
+        settings: Any = spec.settings_type
+        kinds[kind] = (dict[str, settings], {})
+    return section_with(SinksConfig, kinds)
 
 
 class DlqConfig(Section):

@@ -8,6 +8,8 @@ from drakkar_flow.observe.events.base import Event
 __all__ = [
     "DrainFinished",
     "FlowFailed",
+    "ListenerFailed",
+    "ListenerLagged",
     "LogLineLost",
     "StateChanged",
 ]
@@ -39,6 +41,22 @@ class DrainFinished(Event, frozen=True):
     duration_s: float
     uncommitted: int = 0
     oldest: tuple[tuple[Lane, int], ...] = ()
+
+
+class ListenerFailed(Event, frozen=True):
+    """A listener of the program raised at an event of type `of`; `first` is True once for each of these types."""
+
+    listener: str
+    of: str
+    error: str
+    first: bool
+
+
+class ListenerLagged(Event, frozen=True):
+    """Events were dropped, because too many waited for a listener of the program, or it did not end in time."""
+
+    listener: str
+    dropped: int
 
 
 class LogLineLost(Event, frozen=True):

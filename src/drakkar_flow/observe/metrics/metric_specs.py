@@ -152,6 +152,8 @@ _LIFE = {
     "drain_timeout_hit": _counter("Drains that ended with work unfinished"),
     "inflight_at_stop": _gauge("Records unfinished when the last drain ended"),
     "uncommitted_offsets_at_stop": _gauge("Records finished or not, but not committed, when the last drain ended"),
+    "listener_errors": _counter("Events at which a listener of the program raised", "listener"),
+    "listener_events_dropped": _counter("Events that a listener of the program was too slow for", "listener"),
     "log_lines_lost": _counter("Log lines that could not be written"),
     "runtime_health_state": _gauge("0 healthy, 1 the event loop is late, 2 a partition, the loop or the engine stalls"),
     "runtime_stalls": _counter("Detected stalls by what: partition, loop or engine", "what"),

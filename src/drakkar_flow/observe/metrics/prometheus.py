@@ -23,7 +23,13 @@ from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.annotations import Annotated, AnnotationDropped
 from drakkar_flow.observe.events.executor import ChildEnded, ChildStarted, ExecutorBreakerChanged, HostShortage
 from drakkar_flow.observe.events.hooks import HookRan, HooksRan, Offloaded, PeriodicRan
-from drakkar_flow.observe.events.lifecycle import DrainFinished, LogLineLost, StateChanged
+from drakkar_flow.observe.events.lifecycle import (
+    DrainFinished,
+    ListenerFailed,
+    ListenerLagged,
+    LogLineLost,
+    StateChanged,
+)
 from drakkar_flow.observe.events.records import RecordsFailed, RecordsFinished
 from drakkar_flow.observe.events.sinks import (
     DeadLetterFailed,
@@ -277,6 +283,8 @@ class Metrics:
         self._histograms["executor_queue_wait_seconds"].observe_all(event.queue_waits_s, of)
 
     def _listen_to_troubles(self, bus: Bus) -> None:
+        bus.listen(ListenerFailed, lambda e: self._count("listener_errors", e.listener))
+        bus.listen(ListenerLagged, lambda e: self._count("listener_events_dropped", e.listener, by=e.dropped))
         bus.listen(ExecutorBreakerChanged, self._on_breaker)
         bus.listen(HostShortage, self._on_host_shortage)
 

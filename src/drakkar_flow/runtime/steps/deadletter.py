@@ -16,7 +16,7 @@ from drakkar_flow.runtime.failures import about, by_lane, describe
 from drakkar_flow.runtime.steps.brake import FailureBrake
 from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.step import AsyncStep
-from drakkar_flow.sinks.letters import letter_count
+from drakkar_flow.sinks.dead_letter_messages import letter_count
 
 __all__ = ["DeadLetterStep", "DeadLetterWriter"]
 

@@ -16,6 +16,7 @@ from typing import Any
 from drakkar_flow.errors import SinkMisconfigured, SinkRejected
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.retry import RetryBound
+from drakkar_flow.kinds.sink import Sink
 from drakkar_flow.model.outcome import AckStatus, Delivery, FailureKind
 from drakkar_flow.model.payload import DeliveryAction, DeliveryError
 from drakkar_flow.observe.events.context import NO_CONTEXT
@@ -28,7 +29,6 @@ from drakkar_flow.runtime.steps.fates import Fates, asked_pause_s, fates_of, is_
 from drakkar_flow.runtime.steps.isolate import isolated
 from drakkar_flow.runtime.steps.step import AsyncStep
 from drakkar_flow.runtime.steps.writes import Writes
-from drakkar_flow.sinks.base import Sink
 
 __all__ = ["DeliverSettings", "DeliverStep"]
 

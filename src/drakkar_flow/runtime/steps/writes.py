@@ -6,9 +6,9 @@ import asyncio
 from typing import Any
 
 from drakkar_flow.errors import SinkError, SinkNotConnected
+from drakkar_flow.kinds.sink import Sink
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.runtime.calls import eager_task
-from drakkar_flow.sinks.base import Sink
 
 __all__ = ["Writes"]
 

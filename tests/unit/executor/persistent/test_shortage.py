@@ -16,8 +16,8 @@ from drakkar_flow.executor.persistent import keepers
 from drakkar_flow.model.task import ExecutorResult, ExecutorTask
 from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.executor import ChildEnded, ExecutorBreakerChanged, HostShortage
+from drakkar_flow.testing.conformance.limits import few_descriptors
 from support.children import command
-from support.limits import few_descriptors
 from support.processes import programs
 
 pytestmark = pytest.mark.anyio

@@ -17,7 +17,6 @@ from drakkar_flow.errors import SinkError
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.retry import RetryPolicy
 from drakkar_flow.model.outcome import Ack, Delivery, Failure, FailureKind
-from drakkar_flow.model.payload import KafkaPayload
 from drakkar_flow.model.record import FULL_CREDIT, Record
 from drakkar_flow.model.task import ErrorAction, ExecutorResult, ExecutorTask
 from drakkar_flow.observe.bus import Bus
@@ -35,6 +34,7 @@ from drakkar_flow.runtime.steps.parking import Parking
 from drakkar_flow.runtime.steps.step import AsyncStep
 from drakkar_flow.runtime.steps.transform import MapAsyncStep
 from drakkar_flow.runtime.steps.windows import Ending, WindowRun
+from drakkar_flow.sinks.kafka.payload import KafkaPayload
 from drakkar_flow.testing import MemoryDeadLetters, MemorySink, ScriptedExecutor
 from support.steps import Alone, context_of
 

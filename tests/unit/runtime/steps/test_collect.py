@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from drakkar_flow.model.outcome import Delivery
-from drakkar_flow.model.payload import KafkaPayload
 from drakkar_flow.model.record import FULL_CREDIT, Record
 from drakkar_flow.model.task import ExecutorResult, ExecutorTask
 from drakkar_flow.runtime.steps.collect import CollectHooks, CollectStep
 from drakkar_flow.runtime.steps.windows import Ending, WindowRun
+from drakkar_flow.sinks.kafka.payload import KafkaPayload
 from support.steps import Alone, context_of
 
 pytestmark = pytest.mark.anyio

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from drakkar_flow.observe.events.lifecycle import DrainFinished, FlowFailed, StateChanged
+from drakkar_flow.observe.events.lifecycle import (
+    DrainFinished,
+    FlowFailed,
+    ListenerFailed,
+    ListenerLagged,
+    StateChanged,
+)
 from drakkar_flow.observe.log.line import Level, LogLine
 from drakkar_flow.observe.log.lines.common import MAX_PARTITIONS, Lines, partition_name
 
@@ -44,4 +50,21 @@ def _drained(e: DrainFinished) -> LogLine:
     return LogLine("warning", "drain_timeout", fields, expect)
 
 
-LINES: Lines = {StateChanged: _state, FlowFailed: _flow_failed, DrainFinished: _drained}
+def _listener_failed(e: ListenerFailed) -> LogLine | None:
+    fields = {"listener": e.listener, "of": e.of, "error": e.error}
+    expect = "the flow and other listeners go on; further errors at such events are only counted"
+    return LogLine("error", "listener_failed", fields, expect) if e.first else None
+
+
+def _listener_lagged(e: ListenerLagged) -> LogLine:
+    fields = {"listener": e.listener, "dropped": e.dropped}
+    return LogLine("warning", "listener_lagged", fields, "the flow does not wait for listeners")
+
+
+LINES: Lines = {
+    StateChanged: _state,
+    FlowFailed: _flow_failed,
+    DrainFinished: _drained,
+    ListenerFailed: _listener_failed,
+    ListenerLagged: _listener_lagged,
+}

@@ -1,0 +1,79 @@
+"""Executor of a plug-in: emits its events and holds it to the protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from contextlib import suppress
+
+from drakkar_flow.executor.ended import task_finished
+from drakkar_flow.kinds.executor import Done, Executor, ExecutorStatistics, Outcome, Running
+from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events.tasks import TasksStarted
+
+__all__ = ["PluggedExecutor"]
+
+
+class PluggedExecutor:
+    """Runs tasks by an executor of the kind `kind`.
+
+    Whatever the executor does, `done` is called at most once for each task, on the loop's thread, with an outcome.
+    """
+
+    def __init__(self, kind: str, executor: Executor, bus: Bus) -> None:
+        self._kind = kind
+        self._executor = executor
+        self._bus = bus
+
+    async def start(self) -> None:
+        """Start it.
+
+        Raises:
+            StartupError: with what is missing.
+        """
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
+        await self._executor.start()
+
+    def submit(self, task: ExecutorTask, priority: object, done: Done) -> Running:
+        """Hand the task on; its end is accepted from any thread, and once."""
+        since, is_over = time.monotonic(), False
+
+        def end(outcome: Outcome | None) -> None:
+            nonlocal is_over
+            if is_over:
+                return
+            is_over = True
+            told = self._checked(task, outcome)
+            took_s = 0.0 if told is None else told.duration_seconds
+            self._bus.emit(task_finished(told, max(0.0, time.monotonic() - since - took_s)))
+            done(told)
+
+        def ended(outcome: Outcome | None) -> None:
+            if threading.get_ident() == self._thread:
+                end(outcome)
+            else:
+                with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                    self._loop.call_soon_threadsafe(end, outcome)
+
+        running = self._executor.submit(task, priority, ended)
+        self._bus.emit(TasksStarted(count=1))
+        return running
+
+    async def close(self) -> None:
+        """Close it."""
+        await self._executor.close()
+
+    def statistics(self) -> ExecutorStatistics:
+        """How much runs and waits now; callable from any thread."""
+        return self._executor.statistics()
+
+    def _checked(self, task: ExecutorTask, outcome: object) -> Outcome | None:
+        if outcome is None or isinstance(outcome, ExecutorResult):
+            return outcome
+        if not isinstance(outcome, ExecutorError):
+            exception = f"the executor reported {type(outcome).__name__} and no ExecutorResult or ExecutorError"
+            outcome = ExecutorError(task=task, kind="internal", exception=exception)
+        outcome.executor = outcome.executor or self._kind
+        return outcome

@@ -1,0 +1,1 @@
+"""The HTTP sink: a request per payload."""

@@ -1,0 +1,30 @@
+"""Proof of the target: what a connection alone does not show, asked without writing anything.
+
+It opens and closes a connection after the sink itself has connected.
+"""
+
+from __future__ import annotations
+
+from drakkar_flow.errors import Problem
+from drakkar_flow.sinks.http.settings import HttpSinkConfig
+
+__all__ = ["prove"]
+
+_ANSWER_S = 10.0
+_REFUSED = frozenset({401, 403})
+
+
+async def prove(where: str, settings: HttpSinkConfig) -> list[Problem]:
+    """The service speaks HTTP and does not refuse us: asked with OPTIONS, which changes nothing."""
+    import httpx
+
+    url = settings.url.get_secret_value()
+    try:
+        async with httpx.AsyncClient(timeout=min(_ANSWER_S, settings.timeout_seconds)) as client:
+            status = (await client.options(url, headers=settings.headers)).status_code
+    except httpx.HTTPError as error:
+        what = f"the service does not speak HTTP as expected: {type(error).__name__}: {error}"
+        return [Problem(f"{where}.url", what, "check scheme, port and certificate")]
+    if status in _REFUSED:
+        return [Problem(f"{where}.headers", f"the service refuses this client: {status}", "check the credentials")]
+    return []

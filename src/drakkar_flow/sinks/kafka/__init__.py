@@ -1,0 +1,1 @@
+"""The Kafka sink: a message per payload."""

@@ -1,0 +1,1 @@
+"""The MongoDB sink: a write per payload."""

@@ -1,0 +1,1 @@
+"""The PostgreSQL sink: a statement per payload."""

@@ -1,0 +1,90 @@
+"""One async step in a chain on the test's own loop: items in, what it answers out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.chunk import Chunk
+from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.memory import MemoryGate
+from drakkar_flow.runtime.steps.chain import Chain
+from drakkar_flow.runtime.steps.context import StepContext
+from drakkar_flow.runtime.steps.pending import PendingTasks
+from drakkar_flow.runtime.steps.proof import Proof
+from drakkar_flow.runtime.steps.step import AsyncStep
+from drakkar_flow.runtime.steps.trial import Trial
+
+__all__ = ["Alone", "LoopBridge", "context_of"]
+
+
+class LoopBridge(Bridge):
+    """A bridge to the running loop instead of one of its own; what breaks raises in the test's loop."""
+
+    @property
+    def closed(self) -> bool:
+        """Never: the test's loop is there as long as the test."""
+        return False
+
+    def post(self, function: Callable[..., Any], *args: Any) -> None:
+        """Call `function` soon."""
+        asyncio.get_running_loop().call_soon(function, *args)
+
+    defer = post
+
+
+def context_of(
+    flight: Flight | None = None,
+    *,
+    bridge: Bridge | None = None,
+    bus: Bus | None = None,
+    gate: MemoryGate | None = None,
+) -> StepContext:
+    """What a step needs, on the test's own loop unless it gets a bridge."""
+    bridge = bridge or LoopBridge()
+    flight = flight or Flight(100, 1 << 40)
+    proof = Proof()
+    return StepContext(
+        bridge=bridge,
+        bus=bus or Bus(),
+        flight=flight,
+        gate=gate or MemoryGate(bridge, flight, tuple),
+        pending=PendingTasks(),
+        proof=proof,
+        trial=Trial(0, proof),
+    )
+
+
+class Alone:
+    """A chain of one step."""
+
+    def __init__(self, step: AsyncStep[Any, Any], context: StepContext) -> None:
+        self.step = step
+        self.chain = Chain(context, [step])
+        self._quiet = 0
+
+    def put(self, *items: Any) -> None:
+        """Hand over items, as the engine does."""
+        self._quiet = 0
+        self.chain.submit([Chunk(list(items))])
+
+    @property
+    def idle(self) -> bool:
+        """Whether the step had nothing open in the last turns of the loop, in which all its answers left the chain.
+
+        Look once a turn.
+        """
+        self._quiet = 0 if self.step.open or self.step.inbox else self._quiet + 1
+        return self._quiet > 2
+
+    def take(self) -> Chunk[Any]:
+        """What was answered since the last call."""
+        taken: Chunk[Any] = Chunk()
+        for chunk in self.chain.take():
+            taken.items += chunk.items
+            taken.failures += chunk.failures
+            taken.acks += chunk.acks
+        return taken
