@@ -8,6 +8,9 @@ SERVERS ?= kafka postgres redis mongo
 DEMO ?= $(PY) -m examples.demo
 SCENARIO ?= $(PY) -m examples.integration
 BENCH ?= $(PY) -m benchmarks
+# Processes of pytest: tests wait more than they compute, so each core carries two.
+JOBS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadgroup
 ARGS ?=
 
 export VENV PYTHON
@@ -15,11 +18,11 @@ export VENV PYTHON
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo scenario test check fix bench lock services-up services-down services-status clean
+.PHONY: help setup demo scenario test test-fast test-311 check fix bench lock services-up services-down services-status clean
 
 help: ## list the targets
-	@echo 'make TARGET [VENV=.venv] [PYTHON=/path/to/python3.12] [ARGS="for the command"]'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo 'make TARGET [VENV=.venv] [PYTHON=3.11|/path/to/python] [ARGS="for the command"]'
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.dev ## create the environment with the development tools
 
@@ -43,14 +46,23 @@ check: $(VENV)/.dev ## lint, format, types, import rules and language
 	$(VENV)/bin/lint-imports
 	$(PY) -m scripts.ceilings
 	$(PY) -m scripts.words
+	$(PY) -m scripts.privates
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec examples/integration/compose.yaml
 
 fix: $(VENV)/.dev ## apply ruff's automatic fixes
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-test: $(VENV)/.dev ## all tests and doctests against real servers, with coverage
-	@$(SERVICES) run $(SERVERS) -- $(PY) -m pytest --cov --cov-report=term $(ARGS)
+test: $(VENV)/.dev ## all tests and doctests against real servers, with coverage; one by one: ARGS="-n 0"
+	@$(SERVICES) run $(SERVERS) -- $(PYTEST) --cov --cov-report=term $(ARGS)
+
+test-fast: $(VENV)/.dev ## the tests that need no servers
+	@$(PYTEST) tests/unit tests/flows -m "not slow and not integration" $(ARGS)
+
+test-311: ## test-fast on Python 3.11, where the machine has it
+	@python=$$(PYTHON=3.11 sh scripts/setup.sh --find) || \
+		{ echo 'test-311: NOT RUN, there is no Python 3.11 here; to have one: uv python install 3.11'; exit 0; }; \
+	$(MAKE) --no-print-directory test-fast VENV=.venv-3.11 PYTHON="$$python"
 
 bench: $(VENV)/.dev ## the benchmarks, against real servers
 	@$(SERVICES) run kafka -- $(BENCH) $(ARGS)

@@ -20,7 +20,7 @@ from scripts.services import KafkaCluster, missing_programs
 from support.scene import Scene
 from support.until import until
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.xdist_group("logins")]
 
 PLAIN = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_joe="r1ght";'
 TOKENS = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;"

@@ -12,7 +12,7 @@ from scripts.services import KafkaCluster, missing_programs
 from support.certificates import make_certificates
 from support.scene import Scene
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.xdist_group("tls")]
 
 TRUSTED = {"ssl_ca_location": "ca.pem", "ssl_endpoint_identification_algorithm": "none"}
 CLIENT = {"ssl_certificate_location": "client.pem", "ssl_key_location": "client.key"}

@@ -18,7 +18,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from scripts.services import KafkaCluster
 from support.names import unique
@@ -27,6 +27,7 @@ __all__ = [
     "Kafka",
     "MakeCluster",
     "MakeTopic",
+    "add_partitions",
     "committed",
     "committed_as_told_to",
     "create_topic",
@@ -176,6 +177,16 @@ def committed_as_told_to(asker: Consumer, topic: str) -> dict[int, int]:
 def create_topic(admin: AdminClient, name: str, partitions: int) -> None:
     """Make a topic and wait until every partition has a leader."""
     admin.create_topics([NewTopic(name, num_partitions=partitions)])[name].result(REQUEST_TIMEOUT_S)
+    _await_leaders(admin, name, partitions)
+
+
+def add_partitions(admin: AdminClient, name: str, partitions: int) -> None:
+    """Let a topic have more partitions and wait until every one has a leader."""
+    admin.create_partitions([NewPartitions(name, partitions)])[name].result(REQUEST_TIMEOUT_S)
+    _await_leaders(admin, name, partitions)
+
+
+def _await_leaders(admin: AdminClient, name: str, partitions: int) -> None:
     deadline = time.monotonic() + REQUEST_TIMEOUT_S
     while time.monotonic() < deadline:
         topic = admin.list_topics(name, timeout=REQUEST_TIMEOUT_S).topics[name]

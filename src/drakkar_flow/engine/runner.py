@@ -79,6 +79,11 @@ class StreamingRunner:
         return cls(flow, from_mapping(config, app_model=app_options(flow).get("app_model")), **options)
 
     @property
+    def config(self) -> DrakkarConfig:
+        """The configuration in effect; `on_startup` may change it."""
+        return self._life.config
+
+    @property
     def flow(self) -> StreamFlow:
         """The flow that is run."""
         return self._life.flow

@@ -19,7 +19,7 @@ __all__ = ["Watchdog"]
 
 _TICK_S = 0.5
 _LATE_S = 0.1  # a loop that takes longer to answer is late
-_ASK_S = 1.0  # how long the loop may take to say what a partition waits for
+ASK_S = 1.0  # how long the loop may take to say what a partition waits for
 _CALLS = 5  # of one partition, whose stacks are told
 _FRAMES = 50  # of a thread's stack: a hook's own may have a library's below them
 _LOOP_THREAD, _READER_THREAD = "drakkar-loop", "drakkar-reader"
@@ -129,7 +129,7 @@ class Watchdog:
             return {lane: waits_of(self._parts.steps, lane, _CALLS) for lane in lanes}
 
         try:
-            return self._parts.bridge.run(ask(), _ASK_S)
+            return self._parts.bridge.run(ask(), ASK_S)
         except (TimeoutError, RuntimeError):
             return {}
 

@@ -20,7 +20,7 @@ __all__ = ["Child", "Command", "Ending", "LaunchError", "Limits"]
 LINGER_S: Final = 0.25
 """Seconds in which leftover processes may hold a program's pipes after its end, before they are killed."""
 
-_QUIET_S: Final = 0.005
+QUIET_S: Final = 0.005
 """Seconds in which only the end of a program is awaited. Most have ended by then, and their output is read in one
 piece instead of one wake-up per piece; a program that fills a pipe meanwhile waits that long, once."""
 
@@ -191,7 +191,7 @@ class Child:
         """Serve the pipes until the program ended and its pipes are closed; True after a timeout."""
         self._until = deadline
         timed_out = False
-        self._wait(min(_QUIET_S, self._limits.timeout_s))
+        self._wait(min(QUIET_S, self._limits.timeout_s))
         for descriptor in self._outputs:
             self._poll.register(descriptor, select.POLLIN)
         while self._outputs or not self._exited:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-__all__ = ["end_marked", "is_marked"]
+__all__ = ["end_marked", "end_member", "environment_of", "is_marked", "pids"]
 
 _PAUSE_S = 0.1
 _QUIET_LOOKS = 3  # a process is without an environment, for a moment, while it becomes another program
@@ -38,22 +38,23 @@ def is_marked(environment: bytes, mark: bytes) -> bool:
 
 def end_marked(mark: bytes) -> int:
     """Send SIGKILL to every marked process and the group it leads; returns the number of marked processes."""
-    return sum(_end_with_group(pid, mark) for pid in _pids() if is_marked(_environment(pid), mark))
+    return sum(_end_with_group(pid, mark) for pid in pids() if is_marked(environment_of(pid), mark))
 
 
 def _end_with_group(pid: int, mark: bytes) -> bool:
     with suppress(OSError), _opened(pid) as process:
-        if not is_marked(_environment(pid), mark):
+        if not is_marked(environment_of(pid), mark):
             return False
         if os.getpgid(pid) == pid:  # members may have cleared their environment
-            for member in _pids():
+            for member in pids():
                 if member != pid and _group(member) == pid:
-                    _end_member(member, pid, process)
+                    end_member(member, pid, process)
         signal.pidfd_send_signal(process, signal.SIGKILL)
     return True
 
 
-def _end_member(pid: int, group: int, leader: int) -> None:
+def end_member(pid: int, group: int, leader: int) -> None:
+    """Send SIGKILL to a member of a process group whose leader was opened and still lives."""
     with suppress(OSError), _opened(pid) as process:
         if os.getpgid(pid) == group:
             signal.pidfd_send_signal(leader, 0)  # raises if it is gone and `group` may be reused
@@ -69,11 +70,12 @@ def _opened(pid: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _pids() -> list[int]:
+def pids() -> list[int]:
+    """The processes of this machine."""
     return [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208
 
 
-def _environment(pid: int) -> bytes:
+def environment_of(pid: int) -> bytes:
     """Return the variables of a process; empty for one that is gone, dead, or another user's."""
     try:
         with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:  # noqa: PTH123

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from drakkar_flow import KafkaSink, StreamFlow
 from drakkar_flow.config.loading.load import from_mapping
+from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine import lifecycle
+from drakkar_flow.engine.build import build_parts
+from drakkar_flow.engine.life import FlowLife
 from drakkar_flow.engine.lifecycle import Lifecycle
 from drakkar_flow.errors import ConfigError, Problem
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.bridge import Bridge
 from drakkar_flow.runtime.commit import CommitSink
-from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.parts import Parts
 from drakkar_flow.testing.reader import MemoryReader
+from drakkar_flow.testing.sinks import MemoryDeadLetters
 
 _UNREACHABLE = """
 from drakkar_flow import StreamFlow, StreamingRunner
@@ -39,64 +49,77 @@ class Aborted(Exception):
     """Stands for the end of the process."""
 
 
-class Parts:
-    """As much of a flow's parts as a signal looks at."""
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Parts]:
+    """The parts of each life that starts from now on: without brokers, with a source in memory."""
+    parts: list[Parts] = []
 
-    executor = None
+    def build(flow: StreamFlow, config: DrakkarConfig, bus: Bus, bridge: Bridge, ended: Callable[[], None]) -> Parts:
+        real = build_parts(flow, config, bus, bridge, ended)
+        parts.append(replace(real, reader=MemoryReader([], real.flight, bus=bus), dead_letters=MemoryDeadLetters()))
+        return parts[-1]
 
-    def __init__(self) -> None:
-        self.control = Control(1.0)
+    monkeypatch.setattr(lifecycle, "build_parts", build)
+    monkeypatch.setattr(lifecycle, "check_source", lambda *_: None)
+    return parts
 
 
 @pytest.fixture
-def life(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lifecycle]:
-    """A life that looks as if it had started."""
-    made = _life()
-    made._bridge.open()
-    made._life.parts = Parts()  # type: ignore[assignment]
-    made.statistics.listen(made._bus)
+def life(made: list[Parts], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lifecycle]:
+    """A life that has started and reads."""
 
     def leave(code: int) -> None:
         raise Aborted(code)
 
-    monkeypatch.setattr(lifecycle.os, "_exit", leave)
-    yield made
-    made._bridge.close()
+    monkeypatch.setattr(os, "_exit", leave)
+    started = unstarted(tmp_path)
+    started.start()
+    yield started
+    started.close()
 
 
-def _life() -> Lifecycle:
-    config = from_mapping({"metrics": {"enabled": True, "host": "127.0.0.1", "port": 0}})
-    flow = StreamFlow("f").route(KafkaSink("not-configured"))
-    return Lifecycle(flow, config, own_logging=False, own_signals=False)
+def unstarted(directory: Path) -> Lifecycle:
+    """A life of a flow that writes to files."""
+    config = {
+        "kafka": {"source_topic": "in", "consumer_group": "g"},
+        "sinks": {"filesystem": {"out": {"base_path": str(directory)}}},
+        "metrics": {"host": "127.0.0.1", "port": 0},
+    }
+    return Lifecycle(StreamFlow("f").route(), from_mapping(config), own_logging=False, own_signals=True)
 
 
-def test_a_signal_may_interrupt_a_listener(life: Lifecycle) -> None:
+def readyz(life: Lifecycle) -> tuple[int, list[str]]:
+    """The status of the page, and its reasons."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{life.metrics_port}/readyz", timeout=10) as page:
+            return page.status, json.load(page)["reasons"]
+    except urllib.error.HTTPError as answer:
+        with answer:
+            return answer.code, json.load(answer)["reasons"]
+
+
+@pytest.mark.timeout(30)
+def test_a_signal_may_interrupt_a_listener(life: Lifecycle, made: list[Parts]) -> None:
     """A signal handler runs while its own thread counts an event: it must not wait for that thread."""
-
-    def interrupted() -> None:
-        with life.statistics._lock, life._life.parts.control._lock:  # type: ignore[union-attr]
-            life._on_signal(signal.SIGTERM, None)
-
-    thread = threading.Thread(target=interrupted, daemon=True)
-    thread.start()
-    thread.join(10)
-    assert not thread.is_alive()
-    assert life._life.parts is not None
-    assert life._life.parts.control.stopping
+    (parts,) = made
+    with life.statistics._lock, parts.control._lock:
+        signal.raise_signal(signal.SIGTERM)
+    assert parts.control.stopping
 
 
 def test_the_first_signal_after_a_failure_lets_the_drain_go_on(life: Lifecycle) -> None:
     """Only a second signal aborts, not a first one that meets a flow which stops already."""
     life.fail("poison")
-    life._on_signal(signal.SIGTERM, None)
+    signal.raise_signal(signal.SIGTERM)
     with pytest.raises(Aborted):
-        life._on_signal(signal.SIGTERM, None)
+        signal.raise_signal(signal.SIGTERM)
 
 
 def test_a_life_is_lived_once() -> None:
     """A second start is refused and opens nothing, whether the first one worked or not."""
     before = set(threading.enumerate())
-    life = _life()
+    flow = StreamFlow("f").route(KafkaSink("not-configured"))
+    life = Lifecycle(flow, from_mapping({}), own_logging=False, own_signals=False)
     with pytest.raises(ConfigError):
         life.start()
     with pytest.raises(RuntimeError, match="once"):
@@ -104,20 +127,21 @@ def test_a_life_is_lived_once() -> None:
     assert set(threading.enumerate()) <= before
 
 
-def test_the_ends_of_programs_are_told_though_sigchld_was_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ends_of_programs_are_told_though_sigchld_was_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever started us may ignore it, and what is ignored is inherited; afterwards it is as before."""
-    life = Lifecycle(StreamFlow("f"), from_mapping({}), own_logging=False, own_signals=True)
     seen: list[object] = []
 
-    def start() -> None:
+    def build(*_: object) -> None:
         seen.append(signal.getsignal(signal.SIGCHLD))
         raise Aborted
 
-    monkeypatch.setattr(life, "_start", start)
+    monkeypatch.setattr(lifecycle, "build_parts", build)
     old = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
         with pytest.raises(Aborted):
-            life.start()
+            unstarted(tmp_path).start()
         assert (seen, signal.getsignal(signal.SIGCHLD)) == ([signal.SIG_DFL], signal.SIG_IGN)
     finally:
         signal.signal(signal.SIGCHLD, old)
@@ -152,40 +176,41 @@ def test_an_interrupt_ends_a_start_that_waits_for_brokers() -> None:
     """Ctrl-C does not wait until the brokers had their time to answer."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         program = _UNREACHABLE % silent.getsockname()[1]
-        process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
-        try:
-            silent.accept()[0].close()
-            process.send_signal(signal.SIGINT)
-            _, log = process.communicate(timeout=60)
-            assert "KeyboardInterrupt" in log
-        finally:
-            process.kill()
-            process.wait()
+        with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) as process:
+            try:
+                silent.accept()[0].close()
+                process.send_signal(signal.SIGINT)
+                _, log = process.communicate(timeout=60)
+                assert "KeyboardInterrupt" in log
+            finally:
+                process.kill()
 
 
-def test_f2_a_flow_that_has_failed_is_not_ready_while_it_drains(life: Lifecycle) -> None:
+def test_f2_a_flow_that_has_failed_is_not_ready_while_it_drains(life: Lifecycle, made: list[Parts]) -> None:
     """Nothing is read any more, though what is in flight may still finish."""
-    life._health._set(state="running", joined=True)
-    assert life._readyz() == (200, {"status": "ready", "reasons": []})
+    made[0].reader.start()
+    assert readyz(life) == (200, [])
     life.fail("the consumer can't go on")
-    assert life._readyz() == (503, {"status": "not_ready", "reasons": ["failed"]})
+    assert readyz(life) == (503, ["failed"])
 
 
-def test_sigterm_does_not_interrupt_the_end_of_a_start_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sigterm_does_not_interrupt_the_end_of_a_start_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was opened is closed all the same, and the error is not lost."""
-    life = Lifecycle(StreamFlow("f"), from_mapping({}), own_logging=False, own_signals=True)
     closed: list[str] = []
+    close = FlowLife.close
 
-    def start() -> None:
+    def build(*_: object) -> None:
         raise ConfigError([Problem("executor", "is wrong")])
 
-    def close(error: str) -> bool:
+    def interrupted(life: FlowLife, error: str) -> bool:
         signal.raise_signal(signal.SIGTERM)
         closed.append(error)
-        return True
+        return close(life, error)
 
-    monkeypatch.setattr(life, "_start", start)
-    monkeypatch.setattr(life._life, "close", close)
+    monkeypatch.setattr(lifecycle, "build_parts", build)
+    monkeypatch.setattr(FlowLife, "close", interrupted)
     with pytest.raises(ConfigError):
-        life.start()
+        unstarted(tmp_path).start()
     assert len(closed) == 1

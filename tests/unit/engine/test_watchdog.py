@@ -120,7 +120,7 @@ def test_a_loop_that_is_blocked_is_told_with_the_line_that_blocks_it(scene: Scen
 
 def test_a_partition_that_stalls_behind_a_blocked_loop_waits_for_it(scene: Scene, monkeypatch) -> None:
     """The loop can't be asked what the partition waits for, so that is the answer."""
-    monkeypatch.setattr("drakkar_flow.engine.watchdog._ASK_S", 0.01)
+    monkeypatch.setattr("drakkar_flow.engine.watchdog.ASK_S", 0.01)
     gate = threading.Event()
     scene.reader.pop(9, 0, 1)
     scene.bridge.post(gate.wait, 60)

@@ -200,12 +200,10 @@ async def started(bus: Bus) -> OneshotExecutor:
 
 
 async def test_f3_a_warden_is_started_when_the_host_has_room_for_it(
-    make_executor: Make, sh: Sh, until: Until, monkeypatch: pytest.MonkeyPatch
+    make_executor: Make, sh: Sh, until: Until, events: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first attempt finds none: it is told once, programs run all the same, and later there is one."""
     executor = await make_executor()
-    told: list[Event] = []
-    executor._bus.listen(ExecutorUnguarded, told.append)
 
     def refuse(*_: object, **__: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
@@ -215,4 +213,4 @@ async def test_f3_a_warden_is_started_when_the_host_has_room_for_it(
         assert isinstance(await run(executor, sh("true")), ExecutorResult)
         assert wardens() == []
     await until(lambda: len(wardens()) == 1)
-    assert len(told) == 1
+    assert len([event for event in events if isinstance(event, ExecutorUnguarded)]) == 1

@@ -38,7 +38,7 @@ def program(mark: str) -> Iterator[Start]:
         environment = dict([mark.split("=")]) if marked else {}
         cat = ["/bin/cat"]
         started.append(subprocess.Popen(cat, 0, None, PIPE, PIPE, env=environment, process_group=group))
-        until(lambda: warden._environment(started[-1].pid) or not marked)  # it has none for a moment
+        until(lambda: warden.environment_of(started[-1].pid) or not marked)  # it has none for a moment
         return started[-1]
 
     yield start
@@ -104,8 +104,8 @@ def test_a_process_that_is_not_marked_any_more_is_left_alone(
     """What counts is what is seen once it was opened: before that, its number may have been another's."""
     process = program(marked=False)
     looks = iter([mark.encode()])
-    monkeypatch.setattr(warden, "_pids", lambda: [process.pid])
-    monkeypatch.setattr(warden, "_environment", lambda pid: next(looks, b""))
+    monkeypatch.setattr(warden, "pids", lambda: [process.pid])
+    monkeypatch.setattr(warden, "environment_of", lambda pid: next(looks, b""))
     assert end_marked(mark.encode()) == 0
     assert lives(process)
 
@@ -117,7 +117,7 @@ def test_a_number_that_changed_hands_is_not_hit(program: Start, mark: str, monke
     gone.kill()
     gone.wait()
     monkeypatch.setattr(os, "pidfd_open", lambda pid: os.dup(opened))
-    monkeypatch.setattr(warden, "_pids", lambda: [present.pid])
+    monkeypatch.setattr(warden, "pids", lambda: [present.pid])
     end_marked(mark.encode())
     os.close(opened)
     monkeypatch.undo()
@@ -132,7 +132,7 @@ def test_a_group_whose_leader_is_gone_is_not_hit(program: Start, monkeypatch: py
     opened = os.pidfd_open(gone.pid)
     gone.kill()
     gone.wait()
-    warden._end_member(member.pid, leader.pid, opened)
+    warden.end_member(member.pid, leader.pid, opened)
     os.close(opened)
     assert lives(member)
 

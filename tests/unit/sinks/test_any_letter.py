@@ -203,8 +203,8 @@ async def test_f1_one_letter_never_holds_up_another(monkeypatch: pytest.MonkeyPa
             raise RuntimeError("a bug")
         return dead_letter_messages(failure, *args)
 
+    monkeypatch.setattr("drakkar_flow.sinks.dlq.KafkaWriter", lambda *_: Writer())
     queue = DeadLetterQueue("dlq", "localhost:1")
-    queue._writer = Writer()  # type: ignore[assignment]
     monkeypatch.setattr("drakkar_flow.sinks.dlq.dead_letter_messages", make)
     holds = ((Record("in", 0, 1, b"v"), 1),)
     failures = [Failure(kind=FailureKind.DECODE, stage="d", error=text, holds=holds) for text in ("a", "broken", "c")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 
 import pytest
 
@@ -158,10 +159,12 @@ def test_an_outcome_has_values_and_events():
 
 def test_leaving_a_run_early_ends_it():
     """No thread stays behind, and no error is told."""
+    before = set(threading.enumerate())
     with FlowRun(echo(), open_end=True) as run:
         run.reader.put(["a"])
         run.wait_until(lambda: run.sink().values)
-    assert not run._thread.is_alive()
+        assert set(threading.enumerate()) > before
+    assert set(threading.enumerate()) <= before
     assert run.control.failure == "the test ended"
 
 

@@ -89,7 +89,7 @@ class Child:
         self._log = LogLines()
         self._overdue: dict[int, float] = {}  # timed out, with the deadline of the cancellation
         self._timer: asyncio.TimerHandle | None = None
-        self._heard_at = self._busy_since = self.born_at = time.monotonic()
+        self.heard_at = self._busy_since = self.born_at = time.monotonic()
         self._last = math.ceil((config.recycle_after_requests or 0) * share)  # request; 0: there is no last one
         self._retired = False
         self._dismissed = False
@@ -170,7 +170,7 @@ class Child:
         """Handle its answers."""
         if self._verdict is not None:
             return  # output of a killed child does not count
-        self._heard_at = now = time.monotonic()
+        self.heard_at = now = time.monotonic()
         if self.conversation is None:
             self._open(data)
             return
@@ -250,7 +250,7 @@ class Child:
 
     @property
     def _silent_since(self) -> float:
-        return max(self._heard_at, self._busy_since)
+        return max(self.heard_at, self._busy_since)
 
     def _open(self, data: bytes) -> None:
         try:
@@ -283,10 +283,15 @@ class Child:
         if self._config.idle_output_timeout_s is not None:
             due = min(due, self._silent_since + self._config.idle_output_timeout_s)
         if due < float("inf"):
-            self._timer = self._loop.call_later(max(0.0, due - now), self._look_at_clock)
+            self._timer = self._loop.call_later(max(0.0, due - now), self.look_at_clock)
 
-    def _look_at_clock(self) -> None:
-        self._timer = None
+    def look_at_clock(self) -> None:
+        """Handle all timeouts that are due; a timer calls it for the next one."""
+        if self.conversation is None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if not self.in_flight or self._verdict is not None:
             return
         now = time.monotonic()

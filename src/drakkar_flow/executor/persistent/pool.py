@@ -26,7 +26,7 @@ from drakkar_flow.observe.events.tasks import TaskFellBack
 
 __all__ = ["PersistentExecutor"]
 
-_HOUSEKEEPING_S = 1.0  # interval of the checks of age, memory and waiting tasks
+HOUSEKEEPING_S = 1.0  # interval of the checks of age, memory and waiting tasks
 _OPEN = "no child can be started: the breaker is open"
 
 
@@ -44,7 +44,8 @@ class PersistentExecutor:
         self._bus = bus
         self._oneshot = oneshot
         self._keepers = Keepers(config, bus, self, self._divert_waiting)
-        self._children = self._keepers.children
+        self.children = self._keepers.children
+        """The children that start or live now."""
         self._per_child = settings.max_in_flight_per_child or (64 if settings.protocol == "lines" else 1)
         self._command = [config.binary_path or "", *settings.args]
         self._waiting = PriorityQueue[Request]()
@@ -69,7 +70,7 @@ class PersistentExecutor:
         self._tally = Tally(self._bus, self._loop)
         if self._oneshot is not None:
             await self._oneshot.start()
-        self._housekeeping = self._loop.call_later(_HOUSEKEEPING_S, self._keep_house)
+        self._housekeeping = self._loop.call_later(HOUSEKEEPING_S, self.keep_house)
         self._served_at = time.monotonic()  # time of the last observed work of a child
         self._started = True
         if (reason := await self._keepers.start()) is not None:
@@ -88,7 +89,7 @@ class PersistentExecutor:
         self._housekeeping.cancel()
         while (request := self._waiting.pop()) is not None:
             self._tell(request, None)
-        for child in self._children:
+        for child in self.children:
             for request in list(child.in_flight.values()):
                 self._tell(request, None)
         if self._oneshot is not None:
@@ -98,7 +99,7 @@ class PersistentExecutor:
 
     def statistics(self) -> ExecutorStatistics:
         """Return the numbers of running and waiting requests, and the maximum; callable from any thread."""
-        running = sum([len(child.in_flight) for child in tuple(self._children)])
+        running = sum([len(child.in_flight) for child in tuple(self.children)])
         waiting, ended = len(self._waiting), self._ended
         if self._oneshot is not None:
             beside = self._oneshot.statistics()
@@ -138,7 +139,7 @@ class PersistentExecutor:
         """Return the child with the fewest requests, if any has room."""
         found = None
         fewest = 1 << 30
-        for child in self._children:
+        for child in self.children:
             load = len(child.in_flight)
             if load < fewest and load < child.capacity:
                 found, fewest = child, load
@@ -226,12 +227,14 @@ class PersistentExecutor:
             while (request := self._waiting.pop()) is not None:
                 self._elsewhere(request, _OPEN)
 
-    def _keep_house(self) -> None:
+    def keep_house(self) -> None:
+        """Look at age, memory and waiting tasks now; the loop does it every `HOUSEKEEPING_S` seconds."""
         now = time.monotonic()
-        self._housekeeping = self._loop.call_later(_HOUSEKEEPING_S, self._keep_house)
+        self._housekeeping.cancel()
+        self._housekeeping = self._loop.call_later(HOUSEKEEPING_S, self.keep_house)
         self._keepers.recycle(now)
         patience_s = self._settings.unavailable_after_s or self._config.unavailable_after_s
-        if self._keepers.state == "closed" and any(child.capacity for child in self._children):
+        if self._keepers.state == "closed" and any(child.capacity for child in self.children):
             self._served_at = now
         elif patience_s is not None and now - self._served_at >= patience_s:
             self._fail_waiting(now - patience_s, f"no child was ready for {patience_s:g} s")

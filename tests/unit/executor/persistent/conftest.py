@@ -103,10 +103,8 @@ class Later:
     def let_pass(self, seconds: float, pool: PersistentExecutor) -> None:
         """Let seconds pass; each child looks at the clock, as its timer would have it do."""
         self._passed_s += seconds
-        for child in list(pool._children):
-            if child._timer is not None:
-                child._timer.cancel()
-            child._look_at_clock()
+        for child in list(pool.children):
+            child.look_at_clock()
 
 
 @pytest.fixture

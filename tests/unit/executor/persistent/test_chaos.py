@@ -114,10 +114,10 @@ async def test_many_crashes_leave_nothing_behind(make_worker: Pool, until: Until
     pool = await make_worker("crash_after_n", 1, max_in_flight_per_child=1)
     us = psutil.Process()
     await run_all(pool, *map(str, range(4)))
-    await until(lambda: any(child.capacity for child in pool._children), "another life")
+    await until(lambda: any(child.capacity for child in pool.children), "another life")
     before = us.num_fds()
     outcomes = await run_all(pool, *map(str, range(40)))
     assert sum(isinstance(outcome, ExecutorError) for outcome in outcomes) == 20
-    await until(lambda: any(child.capacity for child in pool._children), "another life")
+    await until(lambda: any(child.capacity for child in pool.children), "another life")
     assert us.num_fds() <= before
     assert len(programs()) <= 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import signal
 
 import psutil
 import pytest
@@ -50,10 +51,11 @@ async def test_a_child_that_ended_has_no_room_when_its_owner_hears_of_it():
     """Also when its end is seen before the end of its stdout: else what waits would be given to a dead child."""
     owner = Watcher()
     child = Child(0, PersistentConfig(protocol="lines"), LIMITS, owner)
-    child.begin(spawn(Spawner(), "/bin/sleep", ["60"], Environment({})))
+    spawned = spawn(Spawner(), "/bin/sleep", ["60"], Environment({}))
+    child.begin(spawned)
     child.send(Request(task("x"), 0, lambda _: None, 0.0, lambda _: None), 0.0)
-    asyncio.get_running_loop().remove_reader(child._process._stdout)
-    child._process.kill()
+    asyncio.get_running_loop().remove_reader(spawned.stdout)
+    os.kill(spawned.pid, signal.SIGKILL)
     farewell = await child.ended
     assert owner.rooms == [0]
     (outcome,) = owner.outcomes
@@ -65,8 +67,9 @@ async def test_a_child_that_ended_has_no_room_while_its_last_words_are_heard():
     """Its answer came with its end: what waits goes to another child, not to a dead one."""
     owner = Watcher()
     child = Child(0, PersistentConfig(protocol="lines"), LIMITS, owner)
-    child.begin(spawn(Spawner(), "/bin/sh", ["-c", "read line; echo $line; exit 3"], Environment({})))
-    asyncio.get_running_loop().remove_reader(child._process._stdout)
+    spawned = spawn(Spawner(), "/bin/sh", ["-c", "read line; echo $line; exit 3"], Environment({}))
+    child.begin(spawned)
+    asyncio.get_running_loop().remove_reader(spawned.stdout)
     child.send(Request(task("x"), 0, lambda _: None, 0.0, lambda _: None), 0.0)
     farewell = await child.ended
     assert [outcome.stdout for outcome in owner.outcomes] == ["x\n"]
