@@ -1,4 +1,4 @@
-"""What the scenario itself reads from and writes to Kafka."""
+"""Kafka access of the scenario itself."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Watch:
         self._client.close()
 
     def size(self, topic: str) -> int | None:
-        """How many messages a topic has; None while the broker does not answer."""
+        """Number of messages of a topic; None while the broker does not answer."""
         ends = self.ends(topic)
         return None if ends is None else sum(ends.values())
 

@@ -1,6 +1,6 @@
-"""Kafka messages in, external programs at work, results to sinks, offsets committed when all of it is safe.
+"""Run external programs on Kafka records, deliver the results to sinks, commit offsets only after delivery.
 
-The public names; they are loaded when first used, so that importing the package stays light. `CacheLike` and
+The public names. They are loaded on first use, so that importing the package stays cheap. `CacheLike` and
 `CacheScope` can be imported too, for handlers of py-drakkar: there is no cache in this version.
 """
 

@@ -80,7 +80,7 @@ def test_n7_a_record_with_several_letters_is_replayed_once(letters: Letters) -> 
     """By its origin, to its partition, with its own headers and where it was; the letters of all are done then."""
     letters.write(letters.failure(1, "first task"), letters.failure(1, "second task"), letters.failure(2))
     done = letters.run("replay")
-    assert (done.returncode, done.stdout) == (0, f"2 records replayed, 0 failed; 3 letters in {letters.dlq}\n")
+    assert (done.returncode, done.stdout) == (0, f"2 records replayed, 0 failed; 3 dead letters in {letters.dlq}\n")
     sent = letters.sent()
     assert sorted((value, partition) for value, partition, _ in sent) == [("v1", 1), ("v2", 1)]
     headers = next(headers for value, _, headers in sent if value == "v1")
@@ -172,7 +172,7 @@ def test_n7_an_id_that_names_no_letter_is_named_and_the_others_count(letters: Le
     letters.write(letters.failure(1))
     done = letters.run(command, "1:1", "9:99")
     assert done.returncode == 1
-    assert "no such letter" in done.stderr
+    assert "no such dead letter" in done.stderr
     assert "9:99" in done.stderr
     found = "1 records replayed, 1 failed" if command == "replay" else f"{letters.source}:1:1"
     assert found in done.stdout
@@ -201,6 +201,6 @@ def test_n7_the_flow_is_the_first_argument_as_for_every_command(letters: Letters
         assert f"{letters.source}:1:2" in done.stdout
         assert f"{letters.source}:1:1" not in done.stdout
     without = letters.run("show", path, config=())
-    assert (without.returncode, "no letter is named: write partition:offset" in without.stderr) == (2, True)
+    assert (without.returncode, "no dead letter is named: write partition:offset" in without.stderr) == (2, True)
     gone = letters.run("list", "gone.py", config=())
     assert (gone.returncode, "gone.py: there is no such file" in gone.stderr) == (2, True)

@@ -110,4 +110,4 @@ def test_a_listener_of_another_kind_is_named_in_the_end(
     overrides["kafka"]["brokers"] = cluster.bootstrap
     worker = scene.start(overrides=overrides)
     assert worker.wait(60) == 1, worker.stderr
-    assert "set kafka.security.protocol to what the listener speaks" in worker.stderr
+    assert "set kafka.security.protocol to the listener's protocol" in worker.stderr

@@ -50,7 +50,7 @@ def _text(status: GroupStatus) -> str:
     state = "no such group yet" if status.state == "dead" else status.state  # Kafka's word for an unknown group
     lines = [
         f"group    {status.group}: {state}, {len(status.members)} members, lag {status.lag}",
-        f"letters  {status.dlq_topic}: {letters}",
+        f"dlq      {status.dlq_topic}: {letters}",
         *(f"member   {m.client_id} on {m.host}: {', '.join(m.partitions) or 'no partitions'}" for m in status.members),
     ]
     width = max([len("topic"), *(len(each.topic) for each in status.partitions)])

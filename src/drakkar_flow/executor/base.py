@@ -1,4 +1,4 @@
-"""What all users of executors share, beside the protocol of `kinds/executor.py`."""
+"""Helpers for users of executors, beside the protocol of `kinds/executor.py`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Done", "Executor", "ExecutorStatistics", "Outcome", "Running", "outl
 
 
 def section_of(task: ExecutorTask) -> str:
-    """The section of the configuration that a task's executor has.
+    """Return the configuration section of a task's executor.
 
     >>> section_of(ExecutorTask(task_id="t", source_offsets=[], executor="sha"))
     'executors.sha'
@@ -29,7 +29,7 @@ async def run(executor: Executor, task: ExecutorTask, priority: object = 0) -> O
     Cancelling the call cancels the task; CancelledError leaves when its slot is free again.
 
     Raises:
-        ExecutorClosed: when the executor gave the task up, for it is closing or was never started.
+        ExecutorClosed: if the executor abandoned the task, because it is closing or was never started.
     """
     ended: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
     running = executor.submit(task, priority, ended.set_result)
@@ -46,7 +46,7 @@ async def run(executor: Executor, task: ExecutorTask, priority: object = 0) -> O
 
 
 async def outlast(ended: asyncio.Future[Any]) -> None:
-    """Wait for `ended`; only then is a cancellation let through, for programs are being killed."""
+    """Wait for `ended`, and raise a cancellation only then, because programs are being killed."""
     cancelled: asyncio.CancelledError | None = None
     with anyio.CancelScope(shield=True):
         while not ended.done():

@@ -1,8 +1,8 @@
-"""Limits of programs: how they are set between vfork and the program, and how one sees that they were met.
+"""Resource limits of programs: set between vfork and the program, and recognised after a failure.
 
 A shell sets them on itself and becomes the program, which costs about a millisecond per start; environment variables
-whose names a shell can't hold may get lost on the way. From outside (`prlimit`) it would be too late for what the
-program does first, and Python code between fork and exec would mean a fork of this process instead of vfork.
+whose names a shell can't hold may get lost. `prlimit` from outside would miss the program's first instructions, and
+Python code between fork and exec would require a fork of this process instead of vfork.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BY_WORDS: Final = {
     "open_files": ("too many open files",),
     "processes": ("resource temporarily unavailable", "cannot fork", "can't start new thread"),
 }
-"""What programs write to stderr when the kernel refuses them something: the texts of the C library and of runtimes."""
+"""Texts on stderr after a refusal of the kernel, from the C library and from runtimes."""
 
 _KERNEL_NAMES: Final = {
     "cpu_s": (resource.RLIMIT_CPU, 1),
@@ -48,9 +48,9 @@ _KERNEL_NAMES: Final = {
 def confined(
     path: str, args: list[str], limits: LimitsConfig, cwd: str | None = None, soft_files: int | None = None
 ) -> tuple[str, list[str]]:
-    """The command that runs the program at `path` within `limits`; without any it is the program itself.
+    """Return the command that runs the program at `path` within `limits`; without limits the program itself.
 
-    `soft_files` is the soft limit of descriptors where `limits` names none; None leaves that of this process.
+    `soft_files` is the soft limit of descriptors if `limits` has none; None keeps that of this process.
 
     >>> confined("/bin/cat", ["-"], LimitsConfig())
     ('/bin/cat', ['-'])
@@ -58,7 +58,7 @@ def confined(
     ('/bin/sh', ['-c', 'ulimit -n 10 && ulimit -c 0 && exec "$@"', 'sh', '/bin/cat', '-'])
 
     Raises:
-        OSError: when the program can't be executed, which the shell would only tell as an exit code.
+        OSError: if the program can't be executed, which the shell would only report as an exit code.
     """
     script = _script(limits, soft_files)
     if not script:
@@ -68,14 +68,14 @@ def confined(
 
 
 def limit_met(limits: LimitsConfig, exit_code: int, stderr: str, section: str = "executor") -> str | None:
-    """Which limit ended a program that failed, as its signal or the words on its stderr show; None if none did.
+    """Return the limit that ended a failed program, by its signal or the texts on its stderr; None if none did.
 
     >>> limit_met(LimitsConfig(cpu_s=2), -24, "")
     'reached executor.limits.cpu_s (2)'
     >>> limit_met(LimitsConfig(memory_mib=64), 1, "MemoryError")
     'reached executor.limits.memory_mib (64), as its stderr says'
     """
-    number = -exit_code if exit_code < 0 else exit_code - 128  # a shell tells the signal of its child like this
+    number = -exit_code if exit_code < 0 else exit_code - 128  # a shell reports the signal of its child like this
     key = _BY_SIGNAL.get(signal.Signals(number)) if number in signal.valid_signals() else None
     if key is not None and getattr(limits, key) is not None:
         return f"reached {section}.limits.{key} ({getattr(limits, key)})"
@@ -89,7 +89,7 @@ def limit_met(limits: LimitsConfig, exit_code: int, stderr: str, section: str = 
 
 
 def limit_problems(limits: LimitsConfig) -> list[Problem]:
-    """The limits that can't be set here, because this process's own are lower."""
+    """Return the limits that can't be set, because those of this process are lower."""
     if os.geteuid() == 0:
         return []
     problems = []
@@ -103,11 +103,11 @@ def limit_problems(limits: LimitsConfig) -> list[Problem]:
 
 @lru_cache(maxsize=16)
 def _script(limits: LimitsConfig, soft_files: int | None) -> str:
-    """The shell's commands; empty where nothing is limited. Memory is in KiB there, files in blocks of 512 bytes."""
+    """The shell's commands; empty without limits. Memory is in KiB there, files in blocks of 512 bytes."""
     steps = [] if soft_files is None or limits.open_files is not None else [f"ulimit -S -n {soft_files}"]
     if limits.model_copy(update={"core_mib": 0}) == _NONE:
         return " && ".join([*steps, 'exec "$@"']) if steps else ""
-    if limits.cpu_s is not None:  # with both at once the kernel skips SIGXCPU
+    if limits.cpu_s is not None:  # with equal limits the kernel skips SIGXCPU
         steps += [f"ulimit -S -t {limits.cpu_s}", f"ulimit -H -t {limits.cpu_s + 1}"]
     if limits.memory_mib is not None:
         steps.append(f"ulimit -d {limits.memory_mib * 1024}")
@@ -144,7 +144,7 @@ def check_executable(path: str, cwd: str | None = None) -> None:
 
 
 def _interpreter(path: str) -> str | None:
-    """The interpreter of a script, None where it names none, empty for any other program and one that can't be read."""
+    """Return the interpreter of a script, None if it names none, empty for other and unreadable programs."""
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123
             first = file.read(256)
@@ -153,6 +153,6 @@ def _interpreter(path: str) -> str | None:
             raise
         return ""
     if not first.startswith(b"#!"):
-        return "" if b"\0" in first else None  # the kernel executes no other text
+        return "" if b"\0" in first else None  # the kernel executes no other text file
     words = first.split(b"\n", 1)[0].removeprefix(b"#!").split()
     return os.fsdecode(words[0]) if words else None

@@ -1,4 +1,4 @@
-"""The event that tells how a task ended, the same from every executor."""
+"""Event of a task's end, the same for every executor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["task_finished"]
 
 
 def task_finished(outcome: Outcome | None, waited_s: float, spawn_s: float = 0.0) -> TaskFinished:
-    """Tell of a task that is over; None was given up."""
+    """Emit the event of an ended task; None means abandoned."""
     if outcome is None:
         return TaskFinished("cancelled", "", 0.0, waited_s, spawn_s)
     error = outcome if isinstance(outcome, ExecutorError) else None

@@ -1,4 +1,4 @@
-"""Orphan protection: a process beside the worker ends its programs, however the worker ends."""
+"""Reaper client: starts a reaper process that kills our programs if this process dies."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from drakkar_flow.observe.events.executor import ExecutorUnguarded
 __all__ = ["MARK", "Guard"]
 
 MARK: Final = "DRAKKAR_RUN"
-"""The variable by which the programs of an executor are known."""
-_AGAIN_S: Final = 1.0  # between two attempts to start the warden on a host that lacks what it needs
+"""The environment variable that marks the programs of an executor."""
+_AGAIN_S: Final = 1.0  # between two attempts to start the reaper during a shortage
 _WARDEN: Final = Path(__file__).absolute().with_name("warden.py")
 
 
 class Guard:
-    """Owns the warden of one executor: a small process that ends its programs when this process is gone.
+    """Owns the reaper of one executor: a small process that kills its programs when this process is gone.
 
-    The warden shares nothing with this process, no descriptor, session or environment, and costs a program no more
-    than a variable. Where it can't be started, or was killed, everything goes on, and ExecutorUnguarded tells of it. A
-    start that fails for want of descriptors or processes is tried again. Used on the event loop's thread.
+    The reaper shares no descriptor, session or environment with this process, and costs a program only a variable. If
+    it can't be started, or was killed, ExecutorUnguarded is emitted and the executor continues. A start that fails by a
+    shortage of descriptors or processes is tried again. Used on the event loop thread.
     """
 
     def __init__(self, bus: Bus) -> None:
         self.variables = {MARK: uuid4().hex}
-        """What every program must have in its environment."""
+        """The variables that mark every program."""
         self._bus = bus
         self._started = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -41,7 +41,7 @@ class Guard:
         self._is_short = False
 
     def start(self) -> None:
-        """Start the warden; called before any program that may be the first, and done once."""
+        """Start the reaper; called before the first program, repeated calls do nothing."""
         if self._started:
             return
         self._started = True
@@ -56,14 +56,14 @@ class Guard:
                 self._started = False
                 self._again = loop.call_later(_AGAIN_S, self.start)
             if not self._is_short:
-                self._bus.emit(ExecutorUnguarded(f"the warden can't be started: {exc}"))
+                self._bus.emit(ExecutorUnguarded(f"the reaper can't be started: {exc}"))
             self._is_short = not self._started
         else:
             self._is_short = False
             loop.add_reader(self._pidfd, self._lost)
 
     def close(self) -> None:
-        """End the warden; the caller has ended all programs. Safe to call twice."""
+        """End the reaper after the caller has ended all programs. Safe to call twice."""
         if self._again is not None:
             self._again.cancel()
         if self._process is not None:
@@ -85,7 +85,7 @@ class Guard:
     def _lost(self) -> None:
         if self._process is not None:
             exit_code = self._let_go(self._process)
-            self._bus.emit(ExecutorUnguarded(f"the warden ended with {exit_code}"))
+            self._bus.emit(ExecutorUnguarded(f"the reaper ended with {exit_code}"))
 
     def _let_go(self, process: subprocess.Popen[bytes]) -> int:
         self._process = None

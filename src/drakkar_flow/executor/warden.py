@@ -1,11 +1,11 @@
-"""Ends the programs of a worker that died without a word: by SIGKILL, or by the kernel's memory killer.
+"""Reaper: kills the programs of a worker that was killed by SIGKILL or by the kernel's memory killer.
 
-A program that stands alone, with nothing but the standard library: `python -I -S warden.py WORKER MARK`. It waits for
-the end of its parent, the process WORKER, then ends whatever has MARK among the variables of its environment, with its
-process group, and then itself.
+A self-contained program, with the standard library only: `python -I -S warden.py WORKER MARK`. It waits for the end of
+its parent, the process WORKER, then kills every process with MARK among its environment variables, with its process
+group, and exits.
 
-No signal ever goes to a number, for the number may be another process's by now. A process is opened first, looked at
-then, and what was opened gets the signal: if the number changed hands between, that process is gone and nothing is hit.
+No signal goes to a pid, which may be reused. A process is opened first, then checked, and the signal goes to the
+opened process: if the pid was reused in between, that process is gone and no other is hit.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ __all__ = ["end_marked", "end_member", "environment_of", "is_marked", "pids"]
 
 _PAUSE_S = 0.1
 _QUIET_LOOKS = 3  # a process is without an environment, for a moment, while it becomes another program
-_GIVE_UP_S = 30.0  # on what a dead disk keeps from ending, or what multiplies faster than it is ended
+_GIVE_UP_S = 30.0  # for processes that a dead disk blocks, or that multiply faster than they are killed
 
 
 def is_marked(environment: bytes, mark: bytes) -> bool:
-    """Whether `mark` is one of the variables of an environment, as /proc shows it.
+    """True if `mark` is one of the variables of an environment, as /proc shows it.
 
     >>> is_marked(b"HOME=/\\0DRAKKAR_RUN=12\\0", b"DRAKKAR_RUN=12")
     True
@@ -37,7 +37,7 @@ def is_marked(environment: bytes, mark: bytes) -> bool:
 
 
 def end_marked(mark: bytes) -> int:
-    """Send SIGKILL to every process that is marked and to the groups they lead; how many were marked."""
+    """Send SIGKILL to every marked process and the group it leads; returns the number of marked processes."""
     return sum(_end_with_group(pid, mark) for pid in pids() if is_marked(environment_of(pid), mark))
 
 
@@ -45,7 +45,7 @@ def _end_with_group(pid: int, mark: bytes) -> bool:
     with suppress(OSError), _opened(pid) as process:
         if not is_marked(environment_of(pid), mark):
             return False
-        if os.getpgid(pid) == pid:  # members may have thrown their environment away
+        if os.getpgid(pid) == pid:  # members may have cleared their environment
             for member in pids():
                 if member != pid and _group(member) == pid:
                     end_member(member, pid, process)
@@ -57,7 +57,7 @@ def end_member(pid: int, group: int, leader: int) -> None:
     """Send SIGKILL to a member of a process group whose leader was opened and still lives."""
     with suppress(OSError), _opened(pid) as process:
         if os.getpgid(pid) == group:
-            signal.pidfd_send_signal(leader, 0)  # raises if it is gone, and `group` may be the number of another's
+            signal.pidfd_send_signal(leader, 0)  # raises if it is gone and `group` may be reused
             signal.pidfd_send_signal(process, signal.SIGKILL)
 
 
@@ -76,7 +76,7 @@ def pids() -> list[int]:
 
 
 def environment_of(pid: int) -> bytes:
-    """The variables of a process; empty for one that is gone, dead, or another user's."""
+    """Return the variables of a process; empty for one that is gone, dead, or another user's."""
     try:
         with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:  # noqa: PTH123
             return file.readall()
@@ -100,7 +100,7 @@ def _wait_for_end(worker: int) -> None:
 
 
 def _main(worker: int, mark: bytes) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a worker that is told to stop may still be killed
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a stopping worker may still be killed
         signal.signal(number, signal.SIG_IGN)
     _wait_for_end(worker)
     quiet, until = 0, time.monotonic() + _GIVE_UP_S

@@ -1,4 +1,4 @@
-"""Spans: a set of offsets that mostly follow each other, and its text for the metadata of a commit."""
+"""Offset ranges: a set of mostly consecutive offsets, and its text for the metadata of a commit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 __all__ = ["Spans"]
 
-_FORMAT = "d2:"  # what follows is ours, in the second version of this format: the first had no checksum
+_FORMAT = "d2:"  # prefix of the second version of this format; the first had no checksum
 _SUM_BYTES = 4
 
 
@@ -32,7 +32,7 @@ class Spans:
             self.add(start, stop)
 
     def __len__(self) -> int:
-        """How many spans there are."""
+        """Number of spans."""
         return len(self._starts)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
@@ -48,7 +48,7 @@ class Spans:
         return self._stops[-1] if self._stops else 0
 
     def add(self, start: int, stop: int) -> None:
-        """Add `[start, stop)`, joined with what it touches or overlaps."""
+        """Add `[start, stop)`, joined with touching and overlapping spans."""
         if start >= stop:
             return
         starts, stops = self._starts, self._stops
@@ -72,11 +72,11 @@ class Spans:
             self._starts[0] = offset
 
     def encode(self, base: int, limit: int) -> str:
-        """Write the spans above `base` as text of at most `limit` characters; the highest are left out if need be.
+        """Write the spans above `base` as text of at most `limit` characters; the highest are left out if necessary.
 
         It is a run-length code: the lengths of gaps and spans in turn, from `base` upwards, each
         as a little-endian base-128 number, after a checksum of them and of `base`, in base64.
-        Nothing is written where nothing is left.
+        The text is empty if no span is left.
         """
         room = (limit - len(_FORMAT)) // 4 * 3 - _SUM_BYTES
         coded = bytearray()
@@ -93,9 +93,9 @@ class Spans:
 
     @classmethod
     def decode(cls, text: str, base: int) -> Spans:
-        """Read what `encode` wrote; text that is not ours, damaged, or of another `base`, is an empty set.
+        """Read the text of `encode`; foreign or damaged text, or one of another `base`, is an empty set.
 
-        A tool that copies a group's commits to another cluster has other offsets there, and the same text.
+        A tool that copies a group's commits to another cluster copies the text, but offsets differ there.
         """
         spans = cls()
         if not text.startswith(_FORMAT):

@@ -151,7 +151,7 @@ async def test_an_executor_whose_warden_was_killed_goes_on(
     await until(lambda: told)
     assert isinstance(await run(executor, sh("true")), ExecutorResult)
     await executor.close()
-    assert told == [ExecutorUnguarded("the warden ended with -9")]
+    assert told == [ExecutorUnguarded("the reaper ended with -9")]
     assert psutil.Process().children() == []
 
 

@@ -89,7 +89,7 @@ OF_EXECUTORS = [
     ChildEnded(child=0, pid=4711, reason="exit code 3", failed=True, requests=7, lived_s=1.5),
     ChildLogged(child=0, pid=4711, lines=("no licence found",), more=3),
     ExecutorBreakerChanged("open", failures=5, reason="exit code 3"),
-    ExecutorUnguarded("the warden ended with -9"),
+    ExecutorUnguarded("the reaper ended with -9"),
     HostShortage("executor", "descriptors", "can't start 'jq': [Errno 24] Too many open files"),
     HostLimitLow("RLIMIT_NOFILE", allowed=1024, needed=3000, slots=120),
 ]

@@ -1,6 +1,6 @@
-"""Dialect of a child: the interface of all protocols. Pure: bytes in, answers out, no I/O or clock.
+"""Codec of a child: the interface of all protocols. Pure: bytes in, answers out, no I/O or clock.
 
-A dialect belongs to one child, for it remembers what was read of an answer so far. Requests have
+A codec belongs to one child, because it keeps the bytes of partial answers. Requests have
 ids that count up from 1 in the order they are encoded.
 """
 
@@ -19,15 +19,15 @@ _SHOWN = 60
 
 
 class ProtocolError(Exception):
-    """Raised when a child breaks the protocol; the text says how."""
+    """A child violated the protocol; the text has the violation."""
 
 
 class Unspeakable(Exception):
-    """Raised when a task can't be said in a dialect; the text says why."""
+    """A task can't be encoded by a codec; the text has the reason."""
 
 
 class Answer(msgspec.Struct, gc=False):
-    """What a child answered; `progress` says that it still works on the request."""
+    """Answer of a child; `progress` means that it still works on the request."""
 
     id: int
     exit_code: int = 0
@@ -35,7 +35,7 @@ class Answer(msgspec.Struct, gc=False):
     stderr: str = ""
     progress: bool = False
     raw_stdout: bytes | None = None
-    """The bytes of stdout, where they are not UTF-8."""
+    """The bytes of stdout, if they are not UTF-8."""
 
 
 class Dialect(Protocol):
@@ -45,30 +45,30 @@ class Dialect(Protocol):
         """The bytes of a request; ids count up from 1.
 
         Raises:
-            Unspeakable: when the task can't be said; nothing was said then, and the id is free.
+            Unspeakable: if the task can't be encoded; nothing was sent then, and the id is free.
         """
         ...
 
     def cancel(self, request_id: int) -> bytes | None:
-        """The bytes that ask to give a request up; None where that can't be said."""
+        """The bytes that cancel a request; None if the protocol has no cancellation."""
         ...
 
     def feed(self, data: bytes) -> Iterator[Answer]:
         """The answers that `data` completes, in order.
 
         Raises:
-            ProtocolError: at the place where the protocol is broken, after the answers before it.
+            ProtocolError: at the violation, after the answers before it.
         """
         ...
 
     @property
     def held(self) -> int:
-        """How many bytes of an unfinished answer were read."""
+        """Number of bytes of a partial answer."""
         ...
 
 
 class LineBuffer:
-    """Cuts a stream into lines, however it arrives; the work is linear in its bytes.
+    """Splits a stream into lines, in pieces of any size; the work is linear in its bytes.
 
     >>> lines = LineBuffer(limit=100)
     >>> [*lines.feed(b"one\\ntw")], lines.held, [*lines.feed(b"o\\n")], lines.held
@@ -83,7 +83,7 @@ class LineBuffer:
         self.held = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The lines that `data` completes, without their ends; to be taken to the last before the next call.
+        """The lines that `data` completes, without their ends; must be consumed before the next call.
 
         Raises:
             ProtocolError: at a line, complete or not, that is longer than `limit`.
@@ -107,7 +107,7 @@ class LineBuffer:
 
 
 def shown(data: bytes) -> str:
-    """The beginning of what a child wrote, for a message.
+    """The beginning of a child's output, for a message.
 
     >>> shown(b"{oops")
     "b'{oops'"

@@ -1,4 +1,4 @@
-"""Keeping children alive: each has a keeper that starts it, waits for its end, and starts it again when it may."""
+"""Child supervisor: one keeper per child starts it, waits for its end, and starts it again when allowed."""
 
 from __future__ import annotations
 
@@ -29,17 +29,16 @@ from drakkar_flow.observe.events.executor import ChildEnded, ChildStarted, Execu
 
 __all__ = ["Keepers"]
 
-_EARLY_S = 0.1  # a filter says nothing at its start; one that can't work has ended by then
+_EARLY_S = 0.1  # a filter sends nothing at its start; a broken one has ended by then
 _ANY = 1 << 30
-_SHORTAGE = Backoff(initial_s=0.05, max_s=2.0)  # pauses while the host lacks what a child needs
+_SHORTAGE = Backoff(initial_s=0.05, max_s=2.0)  # pauses during a shortage of the host
 
 
 class Keepers:
     """Owns the children, `size` of them, and the breaker.
 
-    A child that failed is started again after a pause that grows with each life in a row without an
-    answer, and not at all while the breaker is open, but for one that probes. `on_open` is called when
-    the breaker opens.
+    A failed child is started again after a pause that grows with each run in a row without an answer.
+    While the breaker is open only a probe is started. `on_open` is called when the breaker opens.
     """
 
     def __init__(self, config: ProgramConfig, bus: Bus, owner: Owner, on_open: Callable[[], None]) -> None:
@@ -65,7 +64,7 @@ class Keepers:
     # --- life -----------------------------------------------------------------------------------
 
     async def start(self) -> str | None:
-        """Start every child and wait until all are ready; the reason if one of them failed before."""
+        """Start every child and wait until all are ready; returns the reason if one of them failed before."""
         self._loop = asyncio.get_running_loop()
         self._woken = asyncio.Event()
         self._failure: asyncio.Future[str] = self._loop.create_future()
@@ -85,7 +84,7 @@ class Keepers:
         return self._failure.result() if self._failure.done() else None
 
     async def close(self) -> None:
-        """End every child; an idle one gets `close_grace_s` to end by itself, any other is killed."""
+        """End every child; an idle one gets `close_grace_s` to exit, any other is killed."""
         if not self._tasks:
             return
         self._closing = True
@@ -99,13 +98,13 @@ class Keepers:
         self._watch.close()
         release(self)
 
-    # --- what the pool tells --------------------------------------------------------------------
+    # --- called by the pool ---------------------------------------------------------------------
 
     def ready(self, child: Child) -> None:
-        """A child is ready: where others failed before it, it gets one request until it has answered."""
+        """React to a ready child: after failures of others it gets one request until it has answered."""
         if self._breaker.failures:
             child.allow(1)
-            if self._settings.protocol == "lines":  # it has shown nothing yet
+            if self._settings.protocol == "lines":  # it has not answered yet
                 child.allow(0)
                 self._loop.call_later(_EARLY_S, self._try, child)
         elif not self._warm.done() and self._ready == self.size:
@@ -116,7 +115,7 @@ class Keepers:
         return sum(child.capacity > 0 for child in self.children)
 
     def answered(self, child: Child) -> None:
-        """A child has answered: those after a failure have shown that they work."""
+        """React to an answer: children after a failure have proved that they work."""
         if self._breaker.failures:
             self._breaker.succeed(self._tickets.get(child.number))
             for one in [child] if self._breaker.failures else self.children:
@@ -124,7 +123,7 @@ class Keepers:
             self._note_breaker("a child has answered")
 
     def recycle(self, now: float) -> None:
-        """Replace a child that is too old or too large, one after the other, so that the others do its work."""
+        """Replace children that are too old or too large, one after the other, so that the others do their work."""
         for child in self.children:
             if self._ready < self.size:
                 return
@@ -137,8 +136,8 @@ class Keepers:
     # --- lives ----------------------------------------------------------------------------------
 
     async def _keep(self, number: int) -> None:
-        fruitless = 0  # lives in a row that failed without an answer
-        share = (number + 1) / self.size  # first lives differ in length, else all would be replaced at once
+        fruitless = 0  # runs in a row that failed without an answer
+        share = (number + 1) / self.size  # first lives differ in length, else all would be replaced at the same time
         while (ticket := await self._permission()) is not None:
             self._tickets[number] = ticket
             farewell = await self._one_life(number, share)
@@ -149,7 +148,7 @@ class Keepers:
                 await self._pause(self._backoff.delay_s(fruitless, random.random))
 
     async def _permission(self) -> int | None:
-        """The breaker's ticket to start a child, as soon as there is one; None when the pool closes."""
+        """Wait for the breaker's ticket to start a child; None if the pool closes."""
         while not self._closing:
             now = time.monotonic()
             if (ticket := self._breaker.admit(now)) is not None:
@@ -160,7 +159,7 @@ class Keepers:
         return None
 
     async def _pause(self, seconds: float | None) -> None:
-        """Wait, but not beyond a change of the breaker or the close."""
+        """Wait, at most until a change of the breaker or the close."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
@@ -186,7 +185,7 @@ class Keepers:
         return farewell
 
     async def _spawn_within_means(self) -> Spawned | None:
-        """Start a program as soon as the host has what it needs; None when the pool closes before.
+        """Start a program, during a shortage as soon as possible; None if the pool closes before.
 
         At the start of the flow it is tried for `start_timeout_s`.
         """

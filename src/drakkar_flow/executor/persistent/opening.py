@@ -1,4 +1,4 @@
-"""Opening of a conversation with a child. Pure."""
+"""Opening of a session with a child. Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from drakkar_flow.executor.persistent.handshake import MAX_HANDSHAKE_BYTES, agre
 
 __all__ = ["Conversation", "FilterOpening", "HandshakeOpening", "MarkerOpening", "Opening", "opening_for"]
 
-_MOST_IN_FLIGHT = 64  # offered to a worker, and given to a filter, where the configuration has no bound
+_MOST_IN_FLIGHT = 64  # for workers and filters if the configuration has no bound
 
 
 class Conversation:
-    """What was agreed on: how to talk, and how much may be asked at once."""
+    """Result of an opening: the codec, and the maximum of requests in flight."""
 
     __slots__ = ("dialect", "max_in_flight", "name")
 
@@ -27,18 +27,18 @@ class Conversation:
 
 
 class Opening(Protocol):
-    """Says the first words and waits for the answer to them."""
+    """Sends the first bytes and waits for the answer."""
 
     words: bytes
-    """What the parent says first."""
+    """The first bytes of the parent."""
     hint: str
-    """What may be wrong with a child that does not answer them."""
+    """The probable error of a child that does not answer."""
 
     def feed(self, data: bytes) -> tuple[Conversation, bytes] | None:
-        """Take in what the child said; once it has said enough, the conversation and what followed already.
+        """Process output of the child; after the opening returns the session and the remaining bytes.
 
         Raises:
-            ProtocolError: when it said something else.
+            ProtocolError: if the output is invalid.
         """
         ...
 
@@ -78,7 +78,7 @@ class HandshakeOpening:
 
 
 class FilterOpening:
-    """A filter says nothing before it is asked: it is ready at once."""
+    """A filter sends nothing before its first request: it is ready immediately."""
 
     words = b""
     hint = ""
@@ -87,12 +87,12 @@ class FilterOpening:
         self._conversation = Conversation(LinePerTask(limit), in_flight)
 
     def feed(self, data: bytes) -> tuple[Conversation, bytes] | None:
-        """Whatever it said, it is ready."""
+        """Accept any output: the filter is ready."""
         return self._conversation, data
 
 
 class MarkerOpening:
-    """A filter that passes the marker line 0 through works, and will pass the others through."""
+    """A filter that passes marker line 0 through is ready, and will pass the others through."""
 
     words = MARKER + b"0\n"
     hint = (
@@ -105,6 +105,6 @@ class MarkerOpening:
         self._conversation = Conversation(LinesToMarker(limit), in_flight)
 
     def feed(self, data: bytes) -> tuple[Conversation, bytes] | None:
-        """Wait for the marker; what comes before it (a heading, say) is no answer."""
+        """Wait for the marker; output before it (for example a heading) is no answer."""
         marker = self.words[:-1]
         return (self._conversation, b"") if any(line == marker for line in self._lines.feed(data)) else None

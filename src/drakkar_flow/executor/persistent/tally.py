@@ -1,4 +1,4 @@
-"""Counting what ended in a turn of the loop, so that thousands of tasks a second cost one event a turn."""
+"""Task event batcher: counts ended tasks per loop iteration, so that thousands of tasks a second cost one event."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Tally"]
 
 
 class Tally:
-    """Emits TasksStarted and TasksCompleted once a turn, and TaskFinished for each that did not just succeed."""
+    """Emits TasksStarted and TasksCompleted once per loop iteration, and TaskFinished for each task without success."""
 
     def __init__(self, bus: Bus, loop: asyncio.AbstractEventLoop) -> None:
         self.started = 0
@@ -27,7 +27,7 @@ class Tally:
         self._pending = False
 
     def note(self, request: Request, outcome: Outcome | None) -> None:
-        """Note how a task ended."""
+        """Record the end of a task."""
         waited_s = request.sent_at - request.submitted_at
         if not self._pending:
             self._pending = True
@@ -36,14 +36,14 @@ class Tally:
             self._durations.append(outcome.duration_seconds)
             self._waits.append(waited_s)
             return
-        if not request.sent_at:  # it never ran, but what ends was started
+        if not request.sent_at:  # it never ran, but every end needs a start
             self.started += 1
             waited_s = time.monotonic() - request.submitted_at
         self.report()
         self._bus.emit(task_finished(outcome, waited_s))
 
     def report(self) -> None:
-        """Emit what was counted since the last time."""
+        """Emit the counts since the last call."""
         self._pending = False
         if self.started:
             self._bus.emit(TasksStarted(self.started))
