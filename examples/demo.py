@@ -17,7 +17,8 @@ from pathlib import Path
 from sqlite3 import connect
 from typing import cast
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, Message
+from confluent_kafka import TopicPartition as KafkaPartition
 from rich.console import Console
 
 from drakkar_flow import DrakkarConfig, StreamingRunner, load_config
@@ -185,7 +186,7 @@ def committed(brokers: str, config: DrakkarConfig) -> dict[int, int]:
     """The group's offsets as the broker reports them."""
     consumer = Consumer({"bootstrap.servers": brokers, "group.id": config.kafka.consumer_group, "log_level": 0})
     try:
-        partitions = [TopicPartition(config.kafka.source_topic, number) for number in range(PARTITIONS)]
+        partitions = [KafkaPartition(config.kafka.source_topic, number) for number in range(PARTITIONS)]
         return {each.partition: max(each.offset, 0) for each in consumer.committed(partitions, timeout=10)}
     finally:
         consumer.close()

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer
+from confluent_kafka import TopicPartition as KafkaPartition
 
 from drakkar_flow import StreamingRunner
 from drakkar_flow.observe.metrics.statistics import StatisticsSnapshot
@@ -54,10 +55,10 @@ def read(brokers: str, topic: str) -> list[Message]:
     consumer = Consumer({"bootstrap.servers": brokers, "group.id": "reader", "log_level": 0})
     try:
         partitions = [
-            TopicPartition(topic, n) for n in consumer.list_topics(topic, _TIMEOUT_S).topics[topic].partitions
+            KafkaPartition(topic, n) for n in consumer.list_topics(topic, _TIMEOUT_S).topics[topic].partitions
         ]
         left = sum(consumer.get_watermark_offsets(each, _TIMEOUT_S)[1] for each in partitions)
-        consumer.assign([TopicPartition(topic, each.partition, OFFSET_BEGINNING) for each in partitions])
+        consumer.assign([KafkaPartition(topic, each.partition, OFFSET_BEGINNING) for each in partitions])
         messages: list[Message] = []
         while len(messages) < left and (batch := consumer.consume(min(left - len(messages), 1000), _TIMEOUT_S)):
             messages += [message for message in batch if message.error() is None]

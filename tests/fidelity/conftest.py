@@ -57,8 +57,8 @@ def run(request: pytest.FixtureRequest, stories: dict[str, Any]) -> Iterator[Cal
     for runtime in made:
         runtime.close()
     if made:
-        story = [told(runtime.events) for runtime in made]
-        assert stories.setdefault(_name(request.node), story) == story
+        report = [told(runtime.events) for runtime in made]
+        assert stories.setdefault(_name(request.node), report) == report
 
 
 def _name(item: pytest.Item) -> str:

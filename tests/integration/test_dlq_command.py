@@ -50,7 +50,7 @@ class Letters:
         """A failure of a record of the source."""
         value = f"v{offset}".encode()
         record = Record(self.source, 1, offset, value, b"k" + value, headers=[("own", b"1")])
-        failed = Failure(kind=kind, stage="decode", error=error, holds=((record, 1),), exception_class="x.DecodeError")
+        failed = Failure(kind=kind, stage="decode", error=error, tokens=((record, 1),), exception_class="x.DecodeError")
         if kind is FailureKind.SINK:
             failed.stage, failed.payload = "sink-kafka-out", KafkaPayload(data=value)
         return failed
@@ -142,7 +142,7 @@ def test_n7_the_next_failure_of_a_replayed_record_keeps_its_first_place(letters:
     history = [("drakkar.replay.origin", b"in:0:5"), ("drakkar.replay.count", b"2")]
     for kind in (FailureKind.DECODE, FailureKind.SINK):
         failure = letters.failure(1, kind=kind)
-        failure.holds[0][0].headers = history
+        failure.tokens[0][0].headers = history
         letters.write(failure)
     listed = letters.run("list").stdout
     assert listed.count("first in:0:5, replayed 2 times") == 2

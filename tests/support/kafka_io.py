@@ -15,7 +15,9 @@ from confluent_kafka import (
     KafkaException,
     Message,
     Producer,
-    TopicPartition,
+)
+from confluent_kafka import (
+    TopicPartition as KafkaPartition,
 )
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
@@ -114,7 +116,7 @@ def read_all(bootstrap: str, topic: str, expected: int = 0, timeout_s: float = 2
     consumer = _reader(bootstrap, {"enable.partition.eof": True})
     try:
         unread = set(_partitions(consumer, topic))
-        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in unread])
+        consumer.assign([KafkaPartition(topic, partition, OFFSET_BEGINNING) for partition in unread])
         messages: list[Message] = []
         deadline = time.monotonic() + timeout_s
         while unread or len(messages) < expected:
@@ -136,7 +138,7 @@ def end_offsets(bootstrap: str, topic: str) -> dict[int, int]:
     consumer = _reader(bootstrap, {})
     try:
         return {
-            each: consumer.get_watermark_offsets(TopicPartition(topic, each), timeout=REQUEST_TIMEOUT_S)[1]
+            each: consumer.get_watermark_offsets(KafkaPartition(topic, each), timeout=REQUEST_TIMEOUT_S)[1]
             for each in _partitions(consumer, topic)
         }
     finally:
@@ -165,8 +167,8 @@ def committed_as_told_to(asker: Consumer, topic: str) -> dict[int, int]:
     deadline = time.monotonic() + 3 * REQUEST_TIMEOUT_S
     while True:
         try:
-            lanes = [TopicPartition(topic, partition) for partition in _partitions(asker, topic)]
-            found = asker.committed(lanes, REQUEST_TIMEOUT_S)
+            topic_partitions = [KafkaPartition(topic, partition) for partition in _partitions(asker, topic)]
+            found = asker.committed(topic_partitions, REQUEST_TIMEOUT_S)
             return {at.partition: at.offset for at in found if at.error is None and at.offset >= 0}
         except KafkaException:
             if time.monotonic() > deadline:

@@ -33,7 +33,7 @@ def check(
     a permission is missing. `on_startup` is called, no other hook.
     """
     from drakkar_flow.engine.check import check_flow
-    from drakkar_flow.engine.terse import stream_of
+    from drakkar_flow.engine.entrypoint import stream_of
 
     found, file = find_flow(flow)
     title, findings = check_both(flow, found, file, config, assignments)

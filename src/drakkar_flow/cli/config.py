@@ -99,7 +99,7 @@ def _about(flow: str) -> tuple[AppOptions, Path | None]:
     if not flow:
         return {}, None
     from drakkar_flow.cli.find import find_flow
-    from drakkar_flow.engine.terse import app_options
+    from drakkar_flow.engine.entrypoint import app_options
 
     found, file = find_flow(flow)
     return app_options(found), file

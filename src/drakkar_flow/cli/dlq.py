@@ -179,16 +179,16 @@ def _store(
     from drakkar_flow.config.loading.find import find_config
     from drakkar_flow.config.loading.load import load
     from drakkar_flow.config.sections.kafka import client_properties
-    from drakkar_flow.engine.build import dead_letter_client, settle_topics
+    from drakkar_flow.engine.build import dead_letter_client, resolve_topics
     from drakkar_flow.engine.dead_letters import DlqError
+    from drakkar_flow.engine.entrypoint import app_options, stream_of
     from drakkar_flow.engine.letter_store import LetterStore
-    from drakkar_flow.engine.terse import app_options, stream_of
 
     found, file = (None, None) if not flow else _find(flow)
     options = app_options(found) if flow else {}
     settings = load(find_config(config, os.environ, file), assignments=assignments, **options).config
     if found is not None:
-        settings = settle_topics(stream_of(found), settings)
+        settings = resolve_topics(stream_of(found), settings)
     try:
         with LetterStore(dead_letter_client(settings), topic or settings.dead_letter_topic) as store:
             yield store, client_properties(settings.kafka)

@@ -28,7 +28,7 @@ def graph(
     format: Annotated[Format, typer.Option("--format", "-f", help="how to show it")] = Format.MERMAID,  # noqa: A002
 ) -> None:
     """Check a flow and print it as a Mermaid flowchart or as JSON."""
-    from drakkar_flow.engine.terse import stream_of
+    from drakkar_flow.engine.entrypoint import stream_of
 
     found, file = find_flow(flow)
     stream = stream_of(found)
@@ -42,7 +42,7 @@ def _remarks(found: Any, file: Path | None) -> list[Problem]:
     """Return the parts of the flow's configuration that the flow does not use; empty without a configuration."""
     from drakkar_flow.config.loading.find import find_config
     from drakkar_flow.config.loading.load import load
-    from drakkar_flow.engine.terse import app_options, stream_of
+    from drakkar_flow.engine.entrypoint import app_options, stream_of
     from drakkar_flow.engine.unused import unused_sinks
 
     where = find_config(None, os.environ, file)

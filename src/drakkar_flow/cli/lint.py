@@ -51,8 +51,8 @@ def check_both(
     Raises:
         FlowError: `found` is no flow.
     """
+    from drakkar_flow.engine.entrypoint import stream_of
     from drakkar_flow.engine.offline import Finding, configuration_findings, flow_findings
-    from drakkar_flow.engine.terse import stream_of
 
     stream = stream_of(found)
     findings = list(flow_findings(stream))

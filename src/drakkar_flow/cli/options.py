@@ -80,6 +80,6 @@ def load_for(
     """
     from drakkar_flow.config.loading.find import find_config
     from drakkar_flow.config.loading.load import load
-    from drakkar_flow.engine.terse import app_options
+    from drakkar_flow.engine.entrypoint import app_options
 
     return load(find_config(config, os.environ, file), assignments=assignments, **app_options(found))

@@ -28,9 +28,9 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Repeat until Ctrl-C.")] = False,
 ) -> None:
     """Show state, members, lag and dead letters of a flow's consumer group, without joining it."""
+    from drakkar_flow.engine.entrypoint import stream_of
     from drakkar_flow.engine.offline import source_problems
     from drakkar_flow.engine.status import group_status
-    from drakkar_flow.engine.terse import stream_of
 
     found, file = find_flow(flow)
     stream = stream_of(found)

@@ -11,7 +11,7 @@ import typer
 from drakkar_flow.cli.find import find_flow
 
 if TYPE_CHECKING:
-    from drakkar_flow.testing.case_run import CaseResult
+    from drakkar_flow.testing.case_runner import CaseResult
 
 __all__ = ["run_files"]
 
@@ -24,7 +24,7 @@ def run_files(
     """Run test cases without Kafka: messages in, deliveries compared. Ends with 1 if one fails, 2 if none can run."""
     from drakkar_flow.errors import Problem
     from drakkar_flow.testing import junit as xml
-    from drakkar_flow.testing.case_run import run_cases
+    from drakkar_flow.testing.case_runner import run_cases
     from drakkar_flow.testing.cases import CasesError, read_cases
 
     began = time.monotonic()

@@ -36,8 +36,8 @@ def create(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be created.")] = False,
 ) -> None:
     """Create missing source, sink and dead letter topics; existing ones are compared, never changed."""
+    from drakkar_flow.engine.entrypoint import stream_of
     from drakkar_flow.engine.offline import source_problems
-    from drakkar_flow.engine.terse import stream_of
     from drakkar_flow.engine.topics import create_topics, topics_of
     from drakkar_flow.errors import ConfigError
 

@@ -100,7 +100,7 @@ def _import_problems(place: str) -> Iterator[None]:
 
 
 def _what_to_name(place: str, module: ModuleType) -> str:
-    from drakkar_flow.engine.terse import is_flow
+    from drakkar_flow.engine.entrypoint import is_flow
 
     flows = [key for key, value in vars(module).items() if not key.startswith("_") and is_flow(value)]
     if flows:

@@ -17,7 +17,7 @@ from drakkar_flow.engine.build import consumer_properties
 from drakkar_flow.errors import Problem, ProblemsError, StartupError
 from drakkar_flow.kernel.alignment import aligned_start
 from drakkar_flow.kernel.kafka_errors import Severity, is_tls_refusal, report, severity_of
-from drakkar_flow.runtime.parts import Parts
+from drakkar_flow.runtime.components import Components
 
 __all__ = ["Unreached", "check_source", "connect_all", "wait_for_common_start"]
 
@@ -30,7 +30,7 @@ Unreached = Callable[[object], None]
 """Hears once of something that can't be reached yet, with its problem."""
 
 
-async def connect_all(parts: Parts, log: Any, check_source: Callable[[Unreached], None] | None) -> None:
+async def connect_all(components: Components, log: Any, check_source: Callable[[Unreached], None] | None) -> None:
     """Connect sinks and dead letters, start the executor, check the source on a thread, all side by side.
 
     What can't be reached at once is logged, and tried again for `kafka.startup_timeout_s`.
@@ -39,7 +39,7 @@ async def connect_all(parts: Parts, log: Any, check_source: Callable[[Unreached]
         StartupError: with the problems of all of them; exit code 2 when any is a matter of
             configuration, at once; 1 when all that is wrong is that something can't be reached.
     """
-    budget_s = parts.config.kafka.startup_timeout_s
+    budget_s = components.config.kafka.startup_timeout_s
 
     def unreached(problem: object) -> None:
         log.warning("startup_waiting", problem=str(problem), expect=f"it is tried again for {budget_s:g} s")
@@ -47,10 +47,10 @@ async def connect_all(parts: Parts, log: Any, check_source: Callable[[Unreached]
     attempts: list[Coroutine[Any, Any, None]] = []
     if check_source is not None:  # Ctrl-C must not wait for it
         attempts.append(to_thread.run_sync(check_source, unreached, abandon_on_cancel=True))
-    attempts += [connect_within(part.sink.connect, budget_s, unreached) for part in parts.sinks.values()]
-    attempts.append(connect_within(parts.dead_letters.connect, budget_s, unreached))
-    if parts.executor is not None:
-        attempts.append(parts.executor.start())
+    attempts += [connect_within(part.sink.connect, budget_s, unreached) for part in components.sinks.values()]
+    attempts.append(connect_within(components.dead_letters.connect, budget_s, unreached))
+    if components.executor is not None:
+        attempts.append(components.executor.start())
     results = await _all_or_hopeless([asyncio.ensure_future(attempt) for attempt in attempts])
     problems: list[Problem] = []
     exit_code = 1

@@ -15,7 +15,7 @@ from drakkar_flow.executor.capture import Capture
 from drakkar_flow.executor.spawn import Environment, Spawner
 from drakkar_flow.kernel.shortage import shortage_of
 
-__all__ = ["Child", "Command", "Ending", "LaunchError", "Limits"]
+__all__ = ["Command", "LaunchError", "ProgramEnd", "ProgramRun", "RunLimits"]
 
 LINGER_S: Final = 0.25
 """Seconds in which leftover processes may hold a program's pipes after its end, before they are killed."""
@@ -45,7 +45,7 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RunLimits:
     """Seconds of a run, seconds to read a killed one, and bytes of output kept (0 = all)."""
 
     timeout_s: float
@@ -55,7 +55,7 @@ class Limits:
 
 
 @dataclass(slots=True)
-class Ending:
+class ProgramEnd:
     """End of a run: `exit_code` is -N after signal N; `started_at` is on the monotonic clock."""
 
     pid: int
@@ -67,7 +67,7 @@ class Ending:
     spawn_s: float
 
 
-class Child:
+class ProgramRun:
     """A program that runs once. `run` blocks its thread; `kill` may come from any thread at any time.
 
     After `run`, in every case, the program is reaped, its process group killed and every descriptor
@@ -80,7 +80,7 @@ class Child:
         "_until", "spawn_s",
     )  # fmt: skip
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: RunLimits) -> None:
         self._limits = limits
         self._lock = threading.Lock()
         self._killed = False
@@ -111,7 +111,7 @@ class Child:
 
     def run(
         self, command: Command, spawner: Spawner, dev_null: int, on_started: Callable[[], None] | None = None
-    ) -> Ending:
+    ) -> ProgramEnd:
         """Start the program, feed it, read it to the end, reap it; `on_started` is called when it runs.
 
         Raises:
@@ -129,7 +129,7 @@ class Child:
         finally:
             self._close_all()
             status = self._reap()
-        return Ending(pid, status, timed_out, stdout, stderr, started_at, self.spawn_s)
+        return ProgramEnd(pid, status, timed_out, stdout, stderr, started_at, self.spawn_s)
 
     # Starting
 

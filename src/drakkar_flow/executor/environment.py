@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from drakkar_flow.config.sections.executor import ProgramConfig
 from drakkar_flow.errors import Problem
-from drakkar_flow.executor.confine import check_executable, limit_problems
+from drakkar_flow.executor.rlimits import check_executable, limit_problems
 
 __all__ = ["base_environment", "find_program", "forget_programs", "startup_problems"]
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from drakkar_flow.config.sections.executor import ProgramConfig
-from drakkar_flow.executor.base import Outcome, section_of
-from drakkar_flow.executor.child import Child, Command, Ending, LaunchError, Limits
-from drakkar_flow.executor.confine import SHELL, SHELL_ARGS, SHELL_FAILED, check_executable, confined, limit_met
+from drakkar_flow.executor.base import TaskOutcome, section_of
+from drakkar_flow.executor.child import Command, LaunchError, ProgramEnd, ProgramRun, RunLimits
 from drakkar_flow.executor.environment import base_environment, find_program, forget_programs
 from drakkar_flow.executor.host_limits import programs_soft_limit
 from drakkar_flow.executor.launch_gate import NotStarted
+from drakkar_flow.executor.rlimits import SHELL, SHELL_ARGS, SHELL_FAILED, check_executable, confined, limit_met
 from drakkar_flow.executor.spawn import Environment, Spawner
 from drakkar_flow.kernel.shortage import shortage_of
 from drakkar_flow.model.task import ErrorKind, ExecutorError, ExecutorResult, ExecutorTask
@@ -36,19 +36,19 @@ class Launcher:
         self._confines = config.limits
         self._ok_exit_codes = config.success_codes
         self._spawner = Spawner(config.cwd)
-        self._limits = Limits(
+        self._limits = RunLimits(
             config.task_timeout_seconds, config.kill_grace_s, config.max_stdout_bytes, config.max_stderr_bytes
         )
         self._soft_files = programs_soft_limit()
         self._dev_null = _open_dev_null()
 
-    def child(self) -> Child:
+    def child(self) -> ProgramRun:
         """Create a child that can be run, and killed, once."""
-        return Child(self._limits)
+        return ProgramRun(self._limits)
 
     def run(
-        self, task: ExecutorTask, child: Child, on_started: Callable[[], None] | None = None
-    ) -> Outcome | NotStarted:
+        self, task: ExecutorTask, child: ProgramRun, on_started: Callable[[], None] | None = None
+    ) -> TaskOutcome | NotStarted:
         """Run `task` to its end, or return the reason why its program can't be started now without the task's fault.
 
         Never raises: other errors are results of kind launch_failure or internal. `on_started` is called when the
@@ -89,7 +89,7 @@ class Launcher:
         except OSError as exc:
             raise LaunchError(f"can't start {path!r}: {exc}") from exc
 
-    def _not_started(self, task: ExecutorTask, error: LaunchError, took_s: float) -> Outcome | NotStarted:
+    def _not_started(self, task: ExecutorTask, error: LaunchError, took_s: float) -> TaskOutcome | NotStarted:
         reason, cause = str(error), error.__cause__
         if isinstance(cause, FileNotFoundError):
             forget_programs()
@@ -128,7 +128,7 @@ class Launcher:
         except (OSError, ValueError, TypeError) as exc:
             raise LaunchError(f"can't start {name!r}: {exc}") from exc
 
-    def _outcome(self, task: ExecutorTask, ending: Ending) -> Outcome:
+    def _outcome(self, task: ExecutorTask, ending: ProgramEnd) -> TaskOutcome:
         (stdout, raw_stdout), (stderr, raw_stderr) = ending.stdout.decoded(), ending.stderr.decoded()
         code, took_s = ending.exit_code, time.monotonic() - ending.started_at
         if code in (task.ok_exit_codes or self._ok_exit_codes) and not ending.timed_out:

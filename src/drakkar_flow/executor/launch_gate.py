@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
-from drakkar_flow.executor.base import Outcome
+from drakkar_flow.executor.base import TaskOutcome
 from drakkar_flow.executor.host_watch import HostWatch
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.breaker import Breaker, BreakerState
@@ -105,8 +105,8 @@ class LaunchGate:
         self._reason = ""
 
     def run(
-        self, job: HeldJob, first: NotStarted | None, attempt: Callable[[OnStarted], Outcome | NotStarted]
-    ) -> Outcome | Refusal | None:
+        self, job: HeldJob, first: NotStarted | None, attempt: Callable[[OnStarted], TaskOutcome | NotStarted]
+    ) -> TaskOutcome | Refusal | None:
         """Call `attempt` until it returns a result; it must call its argument as soon as the program runs.
 
         `first` is an earlier failure. Returns None if the job was abandoned.

@@ -13,16 +13,16 @@ from queue import SimpleQueue
 
 from drakkar_flow.config.sections.executor import ProgramConfig
 from drakkar_flow.errors import StartupError
-from drakkar_flow.executor.base import Done, ExecutorStatistics, Outcome, Running, outlast
-from drakkar_flow.executor.child import Child
-from drakkar_flow.executor.ended import task_finished
+from drakkar_flow.executor.base import Done, ExecutorStatistics, Running, TaskOutcome, wait_shielded
+from drakkar_flow.executor.child import ProgramRun
 from drakkar_flow.executor.environment import startup_problems
 from drakkar_flow.executor.host_limits import provide_for, release
 from drakkar_flow.executor.host_watch import HostWatch
 from drakkar_flow.executor.launch import Launcher
 from drakkar_flow.executor.launch_gate import Hold, LaunchGate, NotStarted, Refusal
-from drakkar_flow.executor.orphans import Guard
 from drakkar_flow.executor.priority import PriorityQueue, Ticket
+from drakkar_flow.executor.reaper_client import Reaper
+from drakkar_flow.executor.task_events import task_finished
 from drakkar_flow.model.task import ExecutorError, ExecutorTask
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.executor import ExecutorBreakerChanged, HostLimitLow
@@ -44,7 +44,7 @@ class _Job:
         "task", "ticket",
     )  # fmt: skip
 
-    def __init__(self, task: ExecutorTask, child: Child, done: Done, give_up: Callable[[_Job], None]) -> None:
+    def __init__(self, task: ExecutorTask, child: ProgramRun, done: Done, give_up: Callable[[_Job], None]) -> None:
         self.task = task
         self.child = child
         self.done = done
@@ -52,7 +52,7 @@ class _Job:
         self.queue_wait_s = 0.0
         self.hold: Hold | None = None
         self.is_configured = False
-        self.outcome: Outcome | None = None
+        self.outcome: TaskOutcome | None = None
         self.given_up = False
         self.ticket: Ticket[_Job] | None = None
         self._give_up = give_up
@@ -98,7 +98,7 @@ class OneshotExecutor:
     def __init__(self, config: ProgramConfig, bus: Bus) -> None:
         self._config = config
         self._bus = bus
-        self._guard = Guard(bus)
+        self._guard = Reaper(bus)
         self._slots = config.max_executors
         self._watch: HostWatch | None = None
         self._gate: LaunchGate | None = None
@@ -176,7 +176,7 @@ class OneshotExecutor:
             self._give_up(job)
         self._note_empty()
         try:
-            await outlast(self._emptied)
+            await wait_shielded(self._emptied)
         finally:
             self._end_threads()
             self._guard.close()
@@ -289,11 +289,13 @@ class OneshotExecutor:
                 self._running -= 1
             self._hand_back(job)
 
-    def _start_later(self, job: _Job, launcher: Launcher, gate: LaunchGate, first: NotStarted | None) -> Outcome | None:
+    def _start_later(
+        self, job: _Job, launcher: Launcher, gate: LaunchGate, first: NotStarted | None
+    ) -> TaskOutcome | None:
         """Run a job as soon as its program can be started; None if it was abandoned before."""
         job.is_configured = launcher.is_configured(job.task)
 
-        def attempt(on_started: Callable[[], None]) -> Outcome | NotStarted:
+        def attempt(on_started: Callable[[], None]) -> TaskOutcome | NotStarted:
             job.queue_wait_s = time.monotonic() - job.submitted_at
             return launcher.run(job.task, job.child, on_started)
 

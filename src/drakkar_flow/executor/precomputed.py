@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from drakkar_flow.executor.base import Outcome
+from drakkar_flow.executor.base import TaskOutcome
 from drakkar_flow.model.precomputed import PrecomputedResult
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask, decode_output
 
 __all__ = ["precomputed"]
 
 
-def precomputed(task: ExecutorTask, ok_exit_codes: Collection[int] = (0,)) -> Outcome:
+def precomputed(task: ExecutorTask, ok_exit_codes: Collection[int] = (0,)) -> TaskOutcome:
     """Return the result of a task with `precomputed`: no slot, no process, no wait.
 
     An exit code that is not among the task's `ok_exit_codes`, or without any not among `ok_exit_codes`, is a failure,
@@ -45,7 +45,7 @@ def precomputed(task: ExecutorTask, ok_exit_codes: Collection[int] = (0,)) -> Ou
     return _judged(task, given, ok_exit_codes)
 
 
-def _judged(task: ExecutorTask, given: Any, ok_exit_codes: Collection[int]) -> Outcome:
+def _judged(task: ExecutorTask, given: Any, ok_exit_codes: Collection[int]) -> TaskOutcome:
     """Return the result of values that may be a failure, or of wrong types."""
     if not isinstance(given, PrecomputedResult):  # it was assigned: the constructor reports its own errors
         exception = f"precomputed must be a PrecomputedResult, not {type(given).__name__}"

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Collection, Hashable
 from typing import Generic, Literal, TypeVar
 
-__all__ = ["Keys", "Ordering", "Turns"]
+__all__ = ["KeyedQueue", "Keys", "Ordering"]
 
 T = TypeVar("T")
 
@@ -27,19 +27,19 @@ class _Waiting(Generic[T]):
         self.missing = 0
 
 
-class Turns(Generic[T]):
+class KeyedQueue(Generic[T]):
     """Releases items, at most `limit` concurrently; items that share a key one at a time in arrival order.
 
     An item with several keys queues for all of them on arrival and is released when it is first in
     each. Items only wait for earlier ones, so there is no deadlock. All operations take constant
     time per key; memory is bounded by released and waiting items.
 
-    >>> turns = Turns[str](limit=2)
+    >>> turns = KeyedQueue[str](limit=2)
     >>> for item, key in (("a1", "a"), ("a2", "a"), ("b1", "b")):
-    ...     turns.enter(item, [key])
+    ...     turns.put(item, [key])
     >>> turns.next(), turns.next(), turns.next()
     ('a1', 'b1', None)
-    >>> turns.leave(["a"]), turns.next()
+    >>> turns.release(["a"]), turns.next()
     (True, 'a2')
     """
 
@@ -49,7 +49,7 @@ class Turns(Generic[T]):
         self._ready: deque[T] = deque()
         self._lines: dict[Hashable, deque[_Waiting[T]] | None] = {}  # items behind the holder of the key; None: no item
 
-    def enter(self, item: T, keys: Keys = ()) -> None:
+    def put(self, item: T, keys: Keys = ()) -> None:
         """Queue `item`."""
         waiting: _Waiting[T] | None = None
         lines = self._lines
@@ -68,7 +68,7 @@ class Turns(Generic[T]):
         if waiting is None:
             self._ready.append(item)
 
-    def take(self, keys: Keys) -> bool:
+    def acquire(self, keys: Keys) -> bool:
         """Release an item immediately, whatever the limit; False if another item holds one of `keys`."""
         lines = self._lines
         if not lines.keys().isdisjoint(keys):
@@ -85,7 +85,7 @@ class Turns(Generic[T]):
         self._out += 1
         return self._ready.popleft()
 
-    def leave(self, keys: Keys = ()) -> bool:
+    def release(self, keys: Keys = ()) -> bool:
         """End a released item, with its keys; True if another item may be ready."""
         self._out -= 1
         for key in keys:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from drakkar_flow.model.record import Lane
+from drakkar_flow.model.record import TopicPartition
 
 __all__ = ["AssignedPartition"]
 
@@ -13,10 +13,10 @@ class AssignedPartition(int):
     """A partition's number with its topic.
 
     For a handler of one topic it is the number. A handler of several topics keeps data of a partition
-    under `lane`, because partitions of the same number are equal whatever their topic.
+    under `topic_partition`, because partitions of the same number are equal whatever their topic.
 
     >>> partition = AssignedPartition("orders", 3)
-    >>> partition == 3, partition.topic, partition.lane
+    >>> partition == 3, partition.topic, partition.topic_partition
     (True, 'orders', ('orders', 3))
     """
 
@@ -29,6 +29,6 @@ class AssignedPartition(int):
         return self
 
     @property
-    def lane(self) -> Lane:
+    def topic_partition(self) -> TopicPartition:
         """The (topic, partition)."""
         return (self.topic, int(self))

@@ -10,9 +10,9 @@ import msgspec
 from drakkar_flow.model.record import Credit, Record
 from drakkar_flow.model.task import ExecutorError
 
-__all__ = ["Ack", "AckStatus", "Blame", "Delivery", "Failure", "FailureKind", "Hold"]
+__all__ = ["Ack", "AckStatus", "AckToken", "Blame", "Delivery", "Failure", "FailureKind"]
 
-Hold = tuple[Record, Credit]
+AckToken = tuple[Record, Credit]
 """A share of a record's credit: until it is returned, the record's offset is not committed."""
 
 
@@ -57,7 +57,7 @@ class Delivery(msgspec.Struct, gc=False):
     """One payload for one sink, with the credit of each of its records, and its task if there is one."""
 
     payload: Any
-    holds: tuple[Hold, ...]
+    tokens: tuple[AckToken, ...]
     task_id: str = ""
 
 
@@ -67,7 +67,7 @@ class Failure(msgspec.Struct, kw_only=True):
     `stage` is the readable id of the step. `task` is set for failed tasks; `payload`, `sink_type`,
     `sink_name` and `attempts` for failed deliveries; `task_id` if it concerns one task. `to_dlq` is
     set if the handler requested the dead letter queue itself, whatever the flow's error route
-    says. `labels` are the handler's names of the records of `holds`, in the same order; empty
+    says. `labels` are the handler's names of the records of `tokens`, in the same order; empty
     if it names none. `detail` is the answer of a sink's target; it may quote rows, so no log line
     has it.
 
@@ -80,7 +80,7 @@ class Failure(msgspec.Struct, kw_only=True):
     kind: FailureKind
     stage: str
     error: str
-    holds: tuple[Hold, ...]
+    tokens: tuple[AckToken, ...]
     detail: str = ""
     exception_class: str = ""
     stacktrace: str = ""

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
     from drakkar_flow.model.task_fields import TaskFields
 
-__all__ = ["FULL_CREDIT", "Credit", "Lane", "Record", "SourceMessage", "Watermark", "size_of"]
+__all__ = ["FULL_CREDIT", "Credit", "Record", "SourceMessage", "TopicPartition", "Watermark", "size_of"]
 
-Lane = tuple[str, int]
+TopicPartition = tuple[str, int]
 """A source partition: (topic, partition). All state of offsets is kept per topic partition."""
 
 FULL_CREDIT = 1 << 40
 """Initial credit of a record: divided when it fans out, returned when a branch ends."""
 
 Credit = Any
-"""`int`, or `fractions.Fraction` for a share below 1 (see `runtime.credit`)."""
+"""`int`, or `fractions.Fraction` for a share below 1 (see `runtime.acknowledgement.credit`)."""
 
 
 PayloadT = TypeVar("PayloadT", default=Any)
@@ -73,7 +73,7 @@ class Record(Model, Generic[PayloadT], gc=False):
     _internal: ClassVar[frozenset[str]] = frozenset({"epoch", "previous", "credit", "read_at", "held", "task_counter"})
 
     @property
-    def lane(self) -> Lane:
+    def topic_partition(self) -> TopicPartition:
         """The partition this record came from."""
         return (self.topic, self.partition)
 
@@ -127,6 +127,6 @@ SourceMessage = Record
 class Watermark(NamedTuple):
     """Committable offset of a topic partition: one past the last finished record."""
 
-    lane: Lane
+    topic_partition: TopicPartition
     epoch: int
     offset: int

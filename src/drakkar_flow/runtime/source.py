@@ -10,14 +10,14 @@ from zlib import crc32
 from bytewax.inputs import DynamicSource, StatelessSourcePartition
 
 from drakkar_flow.executor.base import Executor
-from drakkar_flow.model.record import Lane, Record
+from drakkar_flow.model.record import Record, TopicPartition
+from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
+from drakkar_flow.runtime.admission import AdmissionControl
 from drakkar_flow.runtime.chunk import Chunk, Keyed
-from drakkar_flow.runtime.control import Control
-from drakkar_flow.runtime.flight import Flight
-from drakkar_flow.runtime.intake import Intake
 from drakkar_flow.runtime.reader import Reader
+from drakkar_flow.runtime.stop_signal import StopSignal
 
-__all__ = ["ExecutorIntake", "SlotSource", "lane_key"]
+__all__ = ["ExecutorAdmission", "RecordSource", "shard_key"]
 
 _CHUNK = 1000  # records: large enough to make a step's fixed cost vanish, small enough to stay responsive
 _FIRST_CHUNK = 100  # doubles from chunk to chunk: what becomes of a record, and how large, is not known yet
@@ -27,19 +27,19 @@ _IDLE_PAUSE_S = 0.1  # the longest sleep otherwise; whatever could end it rings,
 _SHARED_PAUSE_S = 0.001  # likewise with several engine threads: what they exchange rings no bell
 
 
-class ExecutorIntake:
+class ExecutorAdmission:
     """The intake's bound for a running executor."""
 
-    def __init__(self, intake: Intake, executor: Executor, flight: Flight) -> None:
+    def __init__(self, intake: AdmissionControl, executor: Executor, in_flight: InFlight) -> None:
         self._intake = intake
         self._executor = executor
-        self._flight = flight
+        self._in_flight = in_flight
 
     def room(self) -> int:
         """How many records may be read now."""
         now, executor = time.monotonic(), self._executor.statistics()
         load = executor.running + executor.waiting
-        finished = self._flight.finished
+        finished = self._in_flight.finished
         return self._intake.room(now=now, slots=executor.slots, load=load, finished=finished, ended=executor.ended)
 
     def take(self, count: int) -> None:
@@ -47,34 +47,34 @@ class ExecutorIntake:
         self._intake.take(count)
 
 
-def lane_key(lane: Lane, lanes: int) -> str:
+def shard_key(topic_partition: TopicPartition, shards: int) -> str:
     """The Bytewax key that all records of a partition travel under.
 
-    >>> lane_key(("in", 3), 1)
+    >>> shard_key(("in", 3), 1)
     '0'
     """
-    return str(crc32(f"{lane[0]}:{lane[1]}".encode()) % lanes)
+    return str(crc32(f"{topic_partition[0]}:{topic_partition[1]}".encode()) % shards)
 
 
-class SlotSource(DynamicSource[Keyed]):
+class RecordSource(DynamicSource[Keyed]):
     """One slot per Bytewax worker, each serving a fixed share of any number of partitions."""
 
     def __init__(
         self,
         reader: Reader,
-        flight: Flight,
-        control: Control,
-        lanes: int,
-        intake: ExecutorIntake | None = None,
+        in_flight: InFlight,
+        control: StopSignal,
+        shards: int,
+        intake: ExecutorAdmission | None = None,
     ) -> None:
-        self._parts = (reader, flight, control, lanes, intake)
+        self._components = (reader, in_flight, control, shards, intake)
 
-    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Slot:
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _RecordSourceSlot:
         """Make the slot of a worker."""
-        return _Slot(*self._parts, worker_index, worker_count)
+        return _RecordSourceSlot(*self._components, worker_index, worker_count)
 
 
-class _Slot(StatelessSourcePartition[Keyed]):
+class _RecordSourceSlot(StatelessSourcePartition[Keyed]):
     """Gives records to its engine thread; a thread that has nothing to do sleeps here until a bell rings.
 
     Everything that a thread may have to do begins in this process with a ring: the reader has read records, or a chain
@@ -84,18 +84,18 @@ class _Slot(StatelessSourcePartition[Keyed]):
     def __init__(
         self,
         reader: Reader,
-        flight: Flight,
-        control: Control,
-        lanes: int,
-        intake: ExecutorIntake | None,
+        in_flight: InFlight,
+        control: StopSignal,
+        shards: int,
+        intake: ExecutorAdmission | None,
         index: int,
         count: int,
     ) -> None:
         self._reader = reader
-        self._flight = flight
+        self._in_flight = in_flight
         self._control = control
-        self._lanes = lanes
-        self._bell = flight.engine.bell()
+        self._shards = shards
+        self._bell = in_flight.engine.bell()
         self._intake = intake
         self._index = index
         self._count = count
@@ -108,21 +108,21 @@ class _Slot(StatelessSourcePartition[Keyed]):
         if not control.stopping and (batches := self._pop() or self._pop_later()):
             return self._keyed(batches)
         if control.stopping:
-            self._flight.end()
-            if self._flight.records <= control.held or control.budget_s == 0.0:
+            self._in_flight.end()
+            if self._in_flight.records <= control.held or control.budget_s == 0.0:
                 raise StopIteration
             self._sleep()
         return []
 
     def _pop(self) -> list[list[Record]]:
         """Take records that are there and that there is room for."""
-        limit = min(self._chunk, self._flight.room - self._reader.uncommitted)
+        limit = min(self._chunk, self._in_flight.room - self._reader.uncommitted)
         if self._intake is not None:
             limit = min(limit, self._intake.room())
-        self._flight.engine.for_room = limit <= 0
+        self._in_flight.engine.for_room = limit <= 0
         batches = self._reader.pop(limit, self._index, self._count) if limit > 0 else []
         if not batches:
-            if self._reader.exhausted and self._flight.records == 0:
+            if self._reader.exhausted and self._in_flight.records == 0:
                 self._control.stop()
             return []
         if self._intake is not None:
@@ -138,16 +138,16 @@ class _Slot(StatelessSourcePartition[Keyed]):
         return [] if self._control.stopping else self._pop()
 
     def _sleep(self) -> None:
-        if self._flight.records == 0:
+        if self._in_flight.records == 0:
             self._bell.wait(_IDLE_PAUSE_S)
         else:
             self._bell.wait(_PAUSE_S if self._count == 1 else _SHARED_PAUSE_S)
 
     def _keyed(self, batches: list[list[Record]]) -> list[Keyed]:
-        lanes = self._lanes
-        if lanes == 1:
+        shards = self._shards
+        if shards == 1:
             return [("0", Chunk(batches[0] if len(batches) == 1 else [r for records in batches for r in records]))]
-        return [(lane_key(records[0].lane, lanes), Chunk(records)) for records in batches]
+        return [(shard_key(records[0].topic_partition, shards), Chunk(records)) for records in batches]
 
     def next_awake(self) -> datetime | None:
         return _NOW

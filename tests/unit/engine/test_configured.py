@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from drakkar_flow import BaseDrakkarHandler, DrakkarApp, StreamFlow, StreamingRunner, dataflow
 from drakkar_flow.config.loading.load import from_mapping, load_config
 from drakkar_flow.engine import build
-from drakkar_flow.engine.terse import app_options
+from drakkar_flow.engine.entrypoint import app_options
 from drakkar_flow.errors import ConfigError
 from drakkar_flow.testing import FlowRun
 

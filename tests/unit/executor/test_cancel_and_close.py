@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from drakkar_flow.errors import ExecutorClosed
-from drakkar_flow.executor.base import Done, Outcome, Running, run
+from drakkar_flow.executor.base import Done, Running, TaskOutcome, run
 from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.model.task import ExecutorResult, ExecutorTask
 from drakkar_flow.observe.events.base import Event
@@ -92,10 +92,10 @@ class CancelledInTime:
 
     def __init__(self, executor: OneshotExecutor) -> None:
         self.executor = executor
-        self.calls: list[asyncio.Task[Outcome]] = []
+        self.calls: list[asyncio.Task[TaskOutcome]] = []
 
     def submit(self, task: ExecutorTask, priority: object, done: Done) -> Running:
-        def heard(outcome: Outcome | None) -> None:
+        def heard(outcome: TaskOutcome | None) -> None:
             done(outcome)
             self.calls[-1].cancel()
 
@@ -115,7 +115,7 @@ async def test_a_cancel_that_comes_too_late_is_still_a_cancel(make_executor: Mak
 async def test_d28_a_cancelled_waiter_leaks_no_slot(make_executor: Make, sh: Sh, until: Until) -> None:
     """D-28: a task given up in the queue never takes a slot, nobody waits any more, and the next one runs."""
     executor = await make_executor(max_executors=1)
-    heard: list[tuple[str, Outcome | None]] = []
+    heard: list[tuple[str, TaskOutcome | None]] = []
 
     def submit(name: str, script: str) -> Running:
         return executor.submit(sh(script), 0, lambda outcome: heard.append((name, outcome)))
@@ -140,7 +140,7 @@ async def test_d28_a_cancelled_waiter_leaks_no_slot(make_executor: Make, sh: Sh,
 async def test_a_task_given_up_twice_while_it_is_killed_did_not_fail(make_executor: Make, sh: Sh, until: Until) -> None:
     """A close that finds a program already killed by its caller does not take its death for an outcome."""
     executor = await make_executor(max_executors=1)
-    heard: list[Outcome | None] = []
+    heard: list[TaskOutcome | None] = []
     running = executor.submit(sh("sleep 60"), 0, heard.append)
     await until(lambda: executor.statistics().running == 1)
     running.cancel()
@@ -168,7 +168,7 @@ async def test_close_gives_up_what_runs_and_what_waits(
 async def test_an_outcome_that_was_there_before_the_close_counts(make_executor: Make, sh: Sh) -> None:
     """A program that ended by itself is not given up, though its caller had not heard of it yet."""
     executor = await make_executor()
-    heard: list[Outcome | None] = []
+    heard: list[TaskOutcome | None] = []
     block_until_ended(executor.submit(sh("echo done"), 0, heard.append))
     assert heard == []
     await executor.close()

@@ -15,17 +15,17 @@ from typing import NamedTuple, Protocol
 
 from drakkar_flow.config.sections.limits import LimitsConfig
 from drakkar_flow.config.sections.persistent import PersistentConfig
-from drakkar_flow.executor.base import Outcome
-from drakkar_flow.executor.confine import limit_met
-from drakkar_flow.executor.persistent.dialect import Dialect, ProtocolError
+from drakkar_flow.executor.base import TaskOutcome
+from drakkar_flow.executor.persistent.codec import Codec, ProtocolError
 from drakkar_flow.executor.persistent.log_lines import LogLines
-from drakkar_flow.executor.persistent.opening import Conversation, opening_for
+from drakkar_flow.executor.persistent.opening import Session, opening_for
 from drakkar_flow.executor.persistent.outcomes import answered, failed, timed_out
 from drakkar_flow.executor.persistent.process import Process, Spawned
 from drakkar_flow.executor.persistent.request import Request
+from drakkar_flow.executor.rlimits import limit_met
 from drakkar_flow.model.task import ErrorKind
 
-__all__ = ["Child", "ChildLimits", "Farewell", "Owner"]
+__all__ = ["Child", "ChildExit", "ChildLimits", "Owner"]
 
 _LINGER_S = 0.25  # grace for a child that closed a pipe to exit with its exit code
 
@@ -41,7 +41,7 @@ class ChildLimits(NamedTuple):
     ok_exit_codes: Collection[int] = (0,)
 
 
-class Farewell(NamedTuple):
+class ChildExit(NamedTuple):
     """End of a child: `failed` unless it was intended or a timeout; the number of its answers."""
 
     reason: str
@@ -55,7 +55,7 @@ class Owner(Protocol):
     def ready(self, child: Child) -> None:
         """Handle a child that accepts requests from now on."""
 
-    def settle(self, request: Request, outcome: Outcome) -> None:
+    def settle(self, request: Request, outcome: TaskOutcome) -> None:
         """Handle the end of a request that was not abandoned before."""
 
     def turned(self, child: Child) -> None:
@@ -79,12 +79,12 @@ class Child:
         self.in_flight: dict[int, Request] = {}
         self.sent = 0
         self.answered = 0
-        self.conversation: Conversation | None = None
+        self.conversation: Session | None = None
         self._config = config
         self._limits = limits
         self._owner = owner
         self._loop = asyncio.get_running_loop()
-        self.ended: asyncio.Future[Farewell] = self._loop.create_future()
+        self.ended: asyncio.Future[ChildExit] = self._loop.create_future()
         self._opening = opening_for(config)
         self._log = LogLines()
         self._overdue: dict[int, float] = {}  # timed out, with the deadline of the cancellation
@@ -93,7 +93,7 @@ class Child:
         self._last = math.ceil((config.recycle_after_requests or 0) * share)  # request; 0: there is no last one
         self._retired = False
         self._dismissed = False
-        self._verdict: Farewell | None = None
+        self._verdict: ChildExit | None = None
 
     def begin(self, spawned: Spawned) -> None:
         """Begin the session; `ended` gets the child exit when the process is gone."""
@@ -114,7 +114,7 @@ class Child:
         """Send a task.
 
         Raises:
-            Unspeakable: if the task can't be encoded for this child; nothing was sent.
+            UnencodableTask: if the task can't be encoded for this child; nothing was sent.
         """
         number = self.sent + 1
         data = self._dialect.encode(number, request.task, self._limits.timeout_s)
@@ -221,30 +221,30 @@ class Child:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        farewell = self._verdict
-        if farewell is None:
+        child_exit = self._verdict
+        if child_exit is None:
             ending = f"child {self.number} {_ending(exit_code)}"
             if met := limit_met(self._limits.kernel, exit_code, self._log.tail):
                 ending += f", for it {met},"
             if self.conversation is None:
-                farewell = Farewell(self._with_last_words(f"{ending} before it was ready"), failed=True)
+                child_exit = ChildExit(self._with_stderr_tail(f"{ending} before it was ready"), failed=True)
             elif self.in_flight:
                 if held := self._dialect.held:
                     ending += f" in the middle of an answer ({held} bytes of it)"
-                farewell = Farewell(
-                    self._with_last_words(f"{ending} with {_requests(len(self.in_flight))}"), failed=True
+                child_exit = ChildExit(
+                    self._with_stderr_tail(f"{ending} with {_requests(len(self.in_flight))}"), failed=True
                 )
             else:
                 blame = not self._dismissed and (exit_code != 0 or self.answered == 0)
-                farewell = Farewell(self._with_last_words(ending) if blame else ending, blame)
-            self._verdict = farewell
-            self._lose_all("crash", farewell.reason)
-        self.ended.set_result(farewell._replace(answered=self.answered))
+                child_exit = ChildExit(self._with_stderr_tail(ending) if blame else ending, blame)
+            self._verdict = child_exit
+            self._lose_all("crash", child_exit.reason)
+        self.ended.set_result(child_exit._replace(answered=self.answered))
 
     # --- states ---------------------------------------------------------------------------------
 
     @property
-    def _dialect(self) -> Dialect:
+    def _dialect(self) -> Codec:
         assert self.conversation is not None
         return self.conversation.dialect
 
@@ -341,7 +341,7 @@ class Child:
         """Kill it; its requests fail with `reason`."""
         if self._verdict is not None:
             return
-        self._verdict = Farewell(self._with_last_words(reason) if blame else reason, blame)
+        self._verdict = ChildExit(self._with_stderr_tail(reason) if blame else reason, blame)
         self.capacity = 0
         self._process.kill()
         self._lose_all(kind, self._verdict.reason)
@@ -355,7 +355,7 @@ class Child:
                 self._owner.settle(request, failed(request.task, kind, reason, self.pid, now - request.sent_at))
         self._owner.turned(self)
 
-    def _with_last_words(self, reason: str) -> str:
+    def _with_stderr_tail(self, reason: str) -> str:
         return f"{reason}; its stderr ended with: {self._log.tail}" if self._log.tail else reason
 
 

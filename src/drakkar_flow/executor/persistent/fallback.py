@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from drakkar_flow.config.sections.executor import ProgramConfig
-from drakkar_flow.executor.base import Done, Executor, Outcome, Running
+from drakkar_flow.executor.base import Done, Executor, Running, TaskOutcome
 from drakkar_flow.model.task import ExecutorTask
 
 __all__ = ["run_oneshot"]
@@ -19,7 +19,7 @@ def run_oneshot(oneshot: Executor, config: ProgramConfig, task: ExecutorTask, pr
     if task.binary_path not in (None, config.binary_path):
         return oneshot.submit(task, priority, done)
 
-    def ended(outcome: Outcome | None) -> None:
+    def ended(outcome: TaskOutcome | None) -> None:
         if outcome is not None:
             outcome.task = task
         done(outcome)

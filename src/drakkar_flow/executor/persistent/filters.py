@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from drakkar_flow.executor.persistent.dialect import Answer, LineBuffer, ProtocolError, Unspeakable, shown
+from drakkar_flow.executor.persistent.codec import Answer, LineBuffer, ProtocolError, UnencodableTask, shown
 from drakkar_flow.model.task import ExecutorTask, decode_output
 
 __all__ = ["MARKER", "LinePerTask", "LinesToMarker"]
@@ -72,7 +72,7 @@ class LinesToMarker:
         """The task's stdin, which must be one line, and the marker."""
         line = _line(task, self._limit)
         if line.startswith(MARKER):
-            raise Unspeakable(f"the task's stdin begins like a marker: {shown(line)}")
+            raise UnencodableTask(f"the task's stdin begins like a marker: {shown(line)}")
         return b"%b%b%d\n" % (line, MARKER, request_id)
 
     def cancel(self, request_id: int) -> bytes | None:
@@ -111,15 +111,15 @@ def _line(task: ExecutorTask, limit: int) -> bytes:
     try:
         data = stdin.encode() if isinstance(stdin, str) else stdin or b""
     except UnicodeEncodeError as exc:
-        raise Unspeakable(f"the task's stdin is not valid text: {exc}") from exc
+        raise UnencodableTask(f"the task's stdin is not valid text: {exc}") from exc
     if not data.endswith(b"\n"):
         data += b"\n"
     if data.find(b"\n") != len(data) - 1:
-        raise Unspeakable("the task's stdin has several lines, and a filter in lines mode takes one per task")
+        raise UnencodableTask("the task's stdin has several lines, and a filter in lines mode takes one per task")
     if len(data) > limit + 1:
-        raise Unspeakable(
+        raise UnencodableTask(
             f"the task's stdin is a line of {len(data) - 1} bytes, executor.persistent.max_frame_bytes allows {limit}"
         )
     if task.args or task.env:
-        raise Unspeakable("the task has args or env, which a filter in lines mode can't receive")
+        raise UnencodableTask("the task has args or env, which a filter in lines mode can't receive")
     return data

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from drakkar_flow.executor.persistent.dialect import Answer, Dialect, LineBuffer, ProtocolError, Unspeakable, shown
+from drakkar_flow.executor.persistent.codec import Answer, Codec, LineBuffer, ProtocolError, UnencodableTask, shown
 from drakkar_flow.model.task import ExecutorTask, decode_output
 
 __all__ = ["Framing", "JsonLines", "LengthPrefixed", "dialect_for"]
@@ -45,7 +45,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Reply).decode
 
 
-def dialect_for(framing: Framing, limit: int, *, can_cancel: bool) -> Dialect:
+def dialect_for(framing: Framing, limit: int, *, can_cancel: bool) -> Codec:
     """Return the codec of the negotiated framing; no frame is longer than `limit` bytes."""
     kind: type[JsonLines | LengthPrefixed] = JsonLines if framing == "json-lines" else LengthPrefixed
     return kind(limit, can_cancel=can_cancel)
@@ -165,7 +165,7 @@ def _stdin_bytes(task: ExecutorTask) -> bytes:
     try:
         return stdin.encode() if isinstance(stdin, str) else stdin or b""
     except UnicodeEncodeError as exc:
-        raise Unspeakable(f"the task's stdin is not valid text: {exc}") from exc
+        raise UnencodableTask(f"the task's stdin is not valid text: {exc}") from exc
 
 
 def _json(request: _Request) -> bytes:
@@ -173,9 +173,9 @@ def _json(request: _Request) -> bytes:
         return _encode(request)
     except UnicodeEncodeError as exc:
         wrong = f"{_not_text(request)} is not UTF-8: {exc}"
-        raise Unspeakable(f"the task can't be written as JSON: {wrong}") from exc
+        raise UnencodableTask(f"the task can't be written as JSON: {wrong}") from exc
     except Exception as exc:  # metadata of an unknown type, or with a cycle
-        raise Unspeakable(f"the task can't be written as JSON: {exc}") from exc
+        raise UnencodableTask(f"the task can't be written as JSON: {exc}") from exc
 
 
 def _not_text(request: _Request) -> str:
@@ -198,7 +198,7 @@ def _is_text(value: str) -> bool:
 def _within(frame: bytes, size: int, limit: int) -> bytes:
     if size > limit:
         allowed = f"executor.persistent.max_frame_bytes allows {limit}"
-        raise Unspeakable(f"the task needs a frame of {size} bytes, {allowed}")
+        raise UnencodableTask(f"the task needs a frame of {size} bytes, {allowed}")
     return frame
 
 

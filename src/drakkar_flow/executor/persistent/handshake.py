@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from drakkar_flow.executor.persistent.dialect import ProtocolError, shown
+from drakkar_flow.executor.persistent.codec import ProtocolError, shown
 from drakkar_flow.executor.persistent.frames import Framing
 
 __all__ = ["MAX_HANDSHAKE_BYTES", "VERSION", "Agreement", "agree", "hello"]

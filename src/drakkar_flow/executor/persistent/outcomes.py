@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from drakkar_flow.config.sections.limits import LimitsConfig
-from drakkar_flow.executor.base import Outcome, section_of
+from drakkar_flow.executor.base import TaskOutcome, section_of
 from drakkar_flow.executor.capture import cut_text
-from drakkar_flow.executor.confine import limit_met
-from drakkar_flow.executor.persistent.dialect import Answer
+from drakkar_flow.executor.persistent.codec import Answer
+from drakkar_flow.executor.rlimits import limit_met
 from drakkar_flow.model.task import ErrorKind, ExecutorError, ExecutorResult, ExecutorTask, decode_output
 
 __all__ = ["answered", "capped", "failed", "timed_out"]
@@ -22,7 +22,7 @@ def answered(
     caps: tuple[int, int],
     limits: LimitsConfig,
     ok_exit_codes: Collection[int] = (0,),
-) -> Outcome:
+) -> TaskOutcome:
     """Return the result of an answered task; `caps` limit stdout and stderr in bytes (0 = no limit)."""
     stdout, raw, stderr = answer.stdout, answer.raw_stdout, answer.stderr
     stdout_cut = stderr_cut = False

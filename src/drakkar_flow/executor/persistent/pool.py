@@ -8,15 +8,15 @@ import time
 
 from drakkar_flow.config.sections.executor import ProgramConfig
 from drakkar_flow.errors import Problem, StartupError
-from drakkar_flow.executor.base import Done, Executor, ExecutorStatistics, Outcome, Running, section_of
+from drakkar_flow.executor.base import Done, Executor, ExecutorStatistics, Running, TaskOutcome, section_of
 from drakkar_flow.executor.environment import startup_problems
 from drakkar_flow.executor.persistent.child import Child
-from drakkar_flow.executor.persistent.dialect import Unspeakable
+from drakkar_flow.executor.persistent.child_supervisor import ChildSupervisor
+from drakkar_flow.executor.persistent.codec import UnencodableTask
 from drakkar_flow.executor.persistent.fallback import run_oneshot
-from drakkar_flow.executor.persistent.keepers import Keepers
 from drakkar_flow.executor.persistent.outcomes import failed
 from drakkar_flow.executor.persistent.request import Request
-from drakkar_flow.executor.persistent.tally import Tally
+from drakkar_flow.executor.persistent.task_event_batcher import TaskEventBatcher
 from drakkar_flow.executor.precomputed import precomputed
 from drakkar_flow.executor.priority import PriorityQueue
 from drakkar_flow.model.task import ExecutorError, ExecutorTask
@@ -43,7 +43,7 @@ class PersistentExecutor:
         self._settings = settings = config.persistent
         self._bus = bus
         self._oneshot = oneshot
-        self._keepers = Keepers(config, bus, self, self._divert_waiting)
+        self._keepers = ChildSupervisor(config, bus, self, self._divert_waiting)
         self.children = self._keepers.children
         """The children that start or live now."""
         self._per_child = settings.max_in_flight_per_child or (64 if settings.protocol == "lines" else 1)
@@ -67,7 +67,7 @@ class PersistentExecutor:
         if problems:
             raise StartupError(problems, exit_code=2)
         self._loop = asyncio.get_running_loop()
-        self._tally = Tally(self._bus, self._loop)
+        self._tally = TaskEventBatcher(self._bus, self._loop)
         if self._oneshot is not None:
             await self._oneshot.start()
         self._housekeeping = self._loop.call_later(HOUSEKEEPING_S, self.keep_house)
@@ -148,7 +148,7 @@ class PersistentExecutor:
     def _give(self, request: Request, child: Child, now: float) -> None:
         try:
             child.send(request, now)
-        except Unspeakable as exc:
+        except UnencodableTask as exc:
             self._elsewhere(request, str(exc))
         else:
             self._tally.started += 1
@@ -162,7 +162,7 @@ class PersistentExecutor:
             return
         self._bus.emit(TaskFellBack(request.task.task_id, why, tuple(request.task.source_offsets[:10])))
 
-        def ended(outcome: Outcome | None) -> None:
+        def ended(outcome: TaskOutcome | None) -> None:
             told, request.done = request.done, None
             if told is not None:
                 told(outcome)
@@ -187,7 +187,7 @@ class PersistentExecutor:
         elif request.ticket is not None and self._waiting.cancel(request.ticket):
             self._tell(request, None)
 
-    def _tell(self, request: Request, outcome: Outcome | None) -> None:
+    def _tell(self, request: Request, outcome: TaskOutcome | None) -> None:
         done, request.done = request.done, None
         if done is not None:
             if type(outcome) is ExecutorError:
@@ -206,7 +206,7 @@ class PersistentExecutor:
         self._keepers.ready(child)
         self._dispatch()
 
-    def settle(self, request: Request, outcome: Outcome) -> None:
+    def settle(self, request: Request, outcome: TaskOutcome) -> None:
         """React to the end of a request."""
         self._tell(request, outcome)
 

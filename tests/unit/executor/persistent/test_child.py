@@ -12,7 +12,7 @@ import pytest
 
 from drakkar_flow.config.sections.limits import LimitsConfig
 from drakkar_flow.config.sections.persistent import PersistentConfig
-from drakkar_flow.executor.base import Outcome
+from drakkar_flow.executor.base import TaskOutcome
 from drakkar_flow.executor.persistent.child import Child, ChildLimits
 from drakkar_flow.executor.persistent.process import spawn
 from drakkar_flow.executor.persistent.request import Request
@@ -30,12 +30,12 @@ class Watcher:
 
     def __init__(self) -> None:
         self.rooms: list[int] = []
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[TaskOutcome] = []
 
     def ready(self, child: Child) -> None:
         """Not of interest."""
 
-    def settle(self, request: Request, outcome: Outcome) -> None:
+    def settle(self, request: Request, outcome: TaskOutcome) -> None:
         """Note it."""
         self.outcomes.append(outcome)
 
@@ -56,11 +56,11 @@ async def test_a_child_that_ended_has_no_room_when_its_owner_hears_of_it():
     child.send(Request(task("x"), 0, lambda _: None, 0.0, lambda _: None), 0.0)
     asyncio.get_running_loop().remove_reader(spawned.stdout)
     os.kill(spawned.pid, signal.SIGKILL)
-    farewell = await child.ended
+    child_exit = await child.ended
     assert owner.rooms == [0]
     (outcome,) = owner.outcomes
     assert isinstance(outcome, ExecutorError)
-    assert outcome.exception == farewell.reason == "child 0 was killed by SIGKILL with a request"
+    assert outcome.exception == child_exit.reason == "child 0 was killed by SIGKILL with a request"
 
 
 async def test_a_child_that_ended_has_no_room_while_its_last_words_are_heard():
@@ -71,10 +71,10 @@ async def test_a_child_that_ended_has_no_room_while_its_last_words_are_heard():
     child.begin(spawned)
     asyncio.get_running_loop().remove_reader(spawned.stdout)
     child.send(Request(task("x"), 0, lambda _: None, 0.0, lambda _: None), 0.0)
-    farewell = await child.ended
+    child_exit = await child.ended
     assert [outcome.stdout for outcome in owner.outcomes] == ["x\n"]
     assert set(owner.rooms) == {0}
-    assert farewell.failed
+    assert child_exit.failed
 
 
 def test_a_program_that_can_not_be_watched_is_not_left_behind(monkeypatch: pytest.MonkeyPatch):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from drakkar_flow.executor.base import run
-from drakkar_flow.executor.persistent import keepers
+from drakkar_flow.executor.persistent import child_supervisor
 from drakkar_flow.executor.persistent.pool import PersistentExecutor
 from drakkar_flow.model.task import ExecutorError
 from drakkar_flow.observe.events.base import Event
@@ -71,7 +71,7 @@ async def test_the_pause_grows_with_each_life_in_a_row_without_an_answer(
             attempts.append(attempt)
             return 0.0
 
-    monkeypatch.setattr(keepers, "Backoff", lambda *_: Noting())
+    monkeypatch.setattr(child_supervisor, "Backoff", lambda *_: Noting())
     await make_looping(breaker_failures=100)
     await until(lambda: len(attempts) >= 4)
     assert attempts[:4] == [1, 2, 3, 4]

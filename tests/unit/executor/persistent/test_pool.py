@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from drakkar_flow.errors import ExecutorClosed, StartupError
-from drakkar_flow.executor.base import Outcome, run
+from drakkar_flow.executor.base import TaskOutcome, run
 from drakkar_flow.executor.persistent.pool import PersistentExecutor
 from drakkar_flow.model.precomputed import PrecomputedResult
 from drakkar_flow.model.task import ExecutorError, ExecutorResult
@@ -93,8 +93,8 @@ async def test_waiting_tasks_start_by_priority(make_worker: Pool):
     ended: list[str] = []
     over = asyncio.get_running_loop().create_future()
 
-    def done(name: str) -> Callable[[Outcome | None], None]:
-        def note(_: Outcome | None) -> None:
+    def done(name: str) -> Callable[[TaskOutcome | None], None]:
+        def note(_: TaskOutcome | None) -> None:
             ended.append(name)
             if len(ended) == 4:
                 over.set_result(None)
