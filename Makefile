@@ -1,4 +1,4 @@
-# The workshop. `make` alone lists what there is; each target makes what it needs first.
+# `make` alone lists the targets; each target makes its prerequisites first.
 
 VENV ?= .venv
 PYTHON ?=
@@ -8,20 +8,23 @@ SERVERS ?= kafka postgres redis mongo
 DEMO ?= $(PY) -m examples.demo
 SCENARIO ?= $(PY) -m examples.integration
 BENCH ?= $(PY) -m benchmarks
+# Processes of pytest: tests wait more than they compute, so each core carries two.
+JOBS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadgroup
 ARGS ?=
 
 export VENV PYTHON
-# A process starts in half the time when Python may keep its bytecode, and the tests start hundreds.
+# Cached bytecode halves the start of a process, and the tests start hundreds.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo scenario test check fix bench lock services-up services-down services-status clean
+.PHONY: help setup demo scenario test test-fast test-311 check fix bench lock services-up services-down services-status clean
 
 help: ## list the targets
-	@echo 'make TARGET [VENV=.venv] [PYTHON=/path/to/python3.12] [ARGS="for the command"]'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo 'make TARGET [VENV=.venv] [PYTHON=3.11|/path/to/python] [ARGS="for the command"]'
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(VENV)/.dev ## make the environment with the development tools
+setup: $(VENV)/.dev ## create the environment with the development tools
 
 $(VENV)/.dev: pyproject.toml uv.lock scripts/setup.sh
 	@sh scripts/setup.sh --dev
@@ -29,32 +32,42 @@ $(VENV)/.dev: pyproject.toml uv.lock scripts/setup.sh
 $(VENV)/.runtime: pyproject.toml uv.lock scripts/setup.sh
 	@sh scripts/setup.sh
 
-demo: $(VENV)/.runtime ## see it work, with nothing but Python
+demo: $(VENV)/.runtime ## run the main job; needs only Python
 	@$(DEMO) $(ARGS)
 
-scenario: $(VENV)/.dev ## three workers, six targets, failures in the middle; fails unless the books balance
+scenario: $(VENV)/.dev ## three workers, six targets, failures; fails unless every record is accounted for
 	@$(SCENARIO) $(ARGS)
 
-check: $(VENV)/.dev ## lint, format, types and the import rules
+check: $(VENV)/.dev ## lint, format, types, import rules and language
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/mypy -m drakkar_example.csv_sink -m drakkar_example.coroutine_executor
 	$(VENV)/bin/lint-imports
 	$(PY) -m scripts.ceilings
+	$(PY) -m scripts.words
+	$(PY) -m scripts.privates
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec examples/integration/compose.yaml
 
-fix: $(VENV)/.dev ## let ruff mend what it can
+fix: $(VENV)/.dev ## apply ruff's automatic fixes
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-test: $(VENV)/.dev ## all tests and doctests against real servers, with coverage
-	@$(SERVICES) run $(SERVERS) -- $(PY) -m pytest --cov --cov-report=term $(ARGS)
+test: $(VENV)/.dev ## all tests and doctests against real servers, with coverage; one by one: ARGS="-n 0"
+	@$(SERVICES) run $(SERVERS) -- $(PYTEST) --cov --cov-report=term $(ARGS)
+
+test-fast: $(VENV)/.dev ## the tests that need no servers
+	@$(PYTEST) tests/unit tests/flows -m "not slow and not integration" $(ARGS)
+
+test-311: ## test-fast on Python 3.11, where the machine has it
+	@python=$$(PYTHON=3.11 sh scripts/setup.sh --find) || \
+		{ echo 'test-311: NOT RUN, there is no Python 3.11 here; to have one: uv python install 3.11'; exit 0; }; \
+	$(MAKE) --no-print-directory test-fast VENV=.venv-3.11 PYTHON="$$python"
 
 bench: $(VENV)/.dev ## the benchmarks, against real servers
 	@$(SERVICES) run kafka -- $(BENCH) $(ARGS)
 
-lock: ## bring uv.lock up to date with pyproject.toml
+lock: ## update uv.lock from pyproject.toml
 	@sh scripts/setup.sh --lock
 
 services-up: $(VENV)/.runtime ## start the real servers and leave them running
@@ -63,10 +76,10 @@ services-up: $(VENV)/.runtime ## start the real servers and leave them running
 services-down: $(VENV)/.runtime ## stop them
 	@$(SERVICES) down
 
-services-status: $(VENV)/.runtime ## say what runs, and where
+services-status: $(VENV)/.runtime ## list running servers and their addresses
 	@$(SERVICES) status $(ARGS)
 
-clean: ## stop the servers, remove everything that was made here
+clean: ## stop the servers, remove generated files
 	@if [ -f .services/state.json ] && [ -x $(PY) ]; then $(SERVICES) down; fi
 	rm -rf .venv .venv-* .services .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
 		.coverage .coverage.* coverage.xml htmlcov dist build demo-output scenario-output

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psutil
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -127,7 +128,7 @@ class Counter:
 
     def __init__(self, topic: str, partitions: int = PARTITIONS) -> None:
         self._consumer = Consumer({"bootstrap.servers": bootstrap(), "group.id": f"count-{uuid.uuid4().hex}"})
-        self._partitions = [TopicPartition(topic, number) for number in range(partitions)]
+        self._partitions = [KafkaPartition(topic, number) for number in range(partitions)]
 
     def count(self) -> int:
         """How many messages there are now."""

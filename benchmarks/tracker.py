@@ -7,8 +7,8 @@ import timeit
 
 from drakkar_flow.model.outcome import Ack
 from drakkar_flow.model.record import Record
-from drakkar_flow.runtime.credit import split
-from drakkar_flow.runtime.tracker import Tracker
+from drakkar_flow.runtime.acknowledgement.credit import split
+from drakkar_flow.runtime.acknowledgement.tracker import Tracker
 
 RECORDS = 100_000
 BATCH = 1_000

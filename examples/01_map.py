@@ -1,11 +1,12 @@
-"""Lesson 1: a flow without programs. Decode each record, change it, drop what is not wanted, send on the rest.
+"""Lesson 1: a flow without programs. Decode each record, transform it, drop some, deliver the rest.
 
-Every verb returns a new flow, and nothing runs until a flow is given to something that runs it. A record that can't
-be decoded, or for which a function raises, becomes a dead letter; one that the filter drops is finished. Either way
-its offset is committed, and never before.
+Every verb returns a new flow. Nothing runs until a runner gets the flow. A record that can't be decoded, or for
+which a function raises, becomes a dead letter. A record that the filter drops is finished. Both are committed then,
+never before.
 
-    python -m examples.01_map                  try it, on a broker inside the process
-    drakkar-flow graph examples/01_map.py      see it
+
+    python -m examples.01_map                  run it on an in-process broker
+    drakkar-flow graph examples/01_map.py      draw it
 """
 
 from pydantic import BaseModel
@@ -15,14 +16,14 @@ from examples.playground import play
 
 
 class Reading(BaseModel):
-    """What a thermometer sends."""
+    """A measurement of a thermometer."""
 
     place: str
     celsius: float
 
 
 def in_kelvin(reading: Reading) -> dict[str, float | str]:
-    """Change the unit; plain functions run on the engine's thread, so they must not wait."""
+    """Convert the unit. Plain functions run on the engine thread, so they must not wait."""
     return {"place": reading.place, "kelvin": round(reading.celsius + 273.15, 2)}
 
 

@@ -1,9 +1,9 @@
-"""Lesson 2: a handler, the style for work that external programs do. You write the hooks, the library calls them.
+"""Lesson 2: a handler, for work of external programs. You write the hooks, the library calls them.
 
-`arrange` gets a window of records of one partition and returns tasks; each is one run of a program, here with the
-text on its standard input. `on_task_complete` turns what the program printed into payloads. `on_error` decides about a
-task that failed: run it again (RETRY, with a pause that grows), do without (SKIP), give the record to the dead letter
-queue (DLQ), or put other tasks in its place. Without `on_error` failed tasks are skipped.
+`arrange` gets a window of records of one partition and returns tasks. Each task is one run of a program, here with the
+text on its standard input. `on_task_complete` turns the program's output into payloads. `on_error` decides about a
+failed task: run it again after a growing pause (RETRY), drop it (SKIP), send the record to the dead letter
+queue (DLQ), or return replacement tasks. Without `on_error` failed tasks are skipped.
 
     python -m examples.02_handler
 """
@@ -32,7 +32,7 @@ class Text(BaseModel):
 
 
 class Sorted(BaseModel):
-    """Its lines in order, and the task that did it."""
+    """The sorted lines, and the id of the task."""
 
     lines: list[str]
     task: str
@@ -42,7 +42,7 @@ class Sorter(Handler[Text, Sorted]):
     """Sorts the lines of each text by the program `sort`."""
 
     async def arrange(self, messages: list[Record], pending: PendingContext) -> list[ExecutorTask]:
-        """Make one task for each record that holds any text; the others are finished at once."""
+        """Make one task for each record with text; the others are finished immediately."""
         return [
             ExecutorTask(
                 task_id=f"sort-{message.offset}",
@@ -61,14 +61,14 @@ class Sorter(Handler[Text, Sorted]):
         return CollectResult(kafka=[KafkaPayload(data=answer, key=result.task.labels["how"])])
 
     async def on_error(self, task: ExecutorTask, error: ExecutorError) -> ErrorAction | list[ExecutorTask]:
-        """Choose what becomes of a task that failed."""
+        """Decide about a failed task."""
         if error.kind in ("timeout", "signal"):
             return ErrorAction.RETRY  # at most executor.max_retries times
         if error.kind == "launch_failure":
             return ErrorAction.DLQ  # no sort on this machine
         if task.parent_task_id is not None:
-            return ErrorAction.SKIP  # it is a replacement already
-        plain = ExecutorTask(  # an option that sort does not know: once more without
+            return ErrorAction.SKIP  # a replacement failed
+        plain = ExecutorTask(  # unknown option: run again without it
             task_id=f"{task.task_id}-plain", source_offsets=task.source_offsets, stdin=task.stdin, labels=task.labels
         )
         return [plain]

@@ -1,8 +1,8 @@
 """Lesson 3: one record, many tasks, one answer, several sinks.
 
 `arrange` may make any number of tasks for a record; all of them name its offset. `on_message_complete` is called once
-for each record, when its last task has ended, with everything that came of it. The offset is committed when every
-task has ended and every payload is in its sink, be it the Kafka topic, the table or the file.
+for each record, after its last task has ended, with all results. The offset is committed after every task has ended and
+every payload is durable in its sink: the Kafka topic, the table and the file.
 
     python -m examples.03_fan_out
 """
@@ -32,7 +32,7 @@ class Document(BaseModel):
 
 
 class Measures(BaseModel):
-    """What `wc` says about it."""
+    """Counts by `wc`."""
 
     name: str
     lines: int = 0
@@ -41,7 +41,7 @@ class Measures(BaseModel):
 
 
 class Measurer(Handler[Document, Measures]):
-    """Counts lines, words and bytes of each document, side by side."""
+    """Counts lines, words and bytes of each document in parallel."""
 
     async def arrange(self, messages: list[Record], pending: PendingContext) -> list[ExecutorTask]:
         """Make three tasks for each document."""
@@ -58,7 +58,7 @@ class Measurer(Handler[Document, Measures]):
         ]
 
     async def on_message_complete(self, group: MessageGroup) -> CollectResult:
-        """Put the three answers together, and send them three ways."""
+        """Merge the three results, and deliver them to three sinks."""
         name = group.source_message.payload.name
         counts = {result.task.labels["what"]: int(result.stdout) for result in group.results}
         measures = Measures.model_validate({"name": name, **counts})

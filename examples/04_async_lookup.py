@@ -1,8 +1,8 @@
-"""Lesson 4: waiting for something else. `map_async` calls an async function for each record, many at once.
+"""Lesson 4: async lookups. `map_async` calls an async function for each record, many concurrently.
 
-At most `max_in_flight` calls run at a time; they may end in any order, and commits still never run ahead of the
-slowest. A call that raises or takes longer than `timeout_s` makes its record a dead letter. The function runs on the
-library's event loop: what blocks belongs into `asyncio.to_thread`.
+At most `max_in_flight` calls run at a time. They may end in any order; commits never pass the slowest. A call that
+raises or takes longer than `timeout_s` makes its record a dead letter. The function runs on the library's event loop:
+use `asyncio.to_thread` for blocking calls.
 
     python -m examples.04_async_lookup
 """
@@ -18,14 +18,14 @@ CUSTOMERS = {1: "Ada", 2: "Grace", 3: "Barbara"}
 
 
 class Order(BaseModel):
-    """An order by a customer that has only a number."""
+    """An order with the number of its customer."""
 
     number: int
     customer: int
 
 
 async def with_name(order: Order) -> dict[str, int | str]:
-    """Ask for the customer's name; stands for a call over the network."""
+    """Look up the customer's name; a stand-in for a network call."""
     await asyncio.sleep(0.01 * order.customer)
     return {"number": order.number, "customer": CUSTOMERS[order.customer]}
 

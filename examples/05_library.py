@@ -1,9 +1,9 @@
-"""Lesson 5: a flow as a part of your own program, which keeps its signals, its logging and its main thread.
+"""Lesson 5: a flow inside another program, which keeps its signals, logging and main thread.
 
 `StreamingRunner.from_dict` takes the settings as data and reads neither files nor the environment. With
 `own_signals=False` and `own_logging=False` it leaves both to you; its log lines go through structlog. `run` blocks, so
-it gets a thread; `statistics` and `shutdown` may be called from any other. `shutdown` ends it in order: nothing more is
-read, what is under way is finished and committed, then `run` returns the exit code.
+it gets a thread; `statistics` and `shutdown` may be called from any thread. `shutdown` stops the intake, finishes and
+commits the records in flight, then `run` returns the exit code.
 
     python -m examples.05_library
 """
@@ -30,19 +30,19 @@ INPUTS = [b"so", b"much", b"to", b"say"]
 
 
 class Service:
-    """A program of one's own that has a flow in it."""
+    """A program that contains a flow."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.runner = StreamingRunner.from_dict(flow, config, own_signals=False, own_logging=False)
         self.exit_code = 1
-        self._told_to_stop = threading.Event()
+        self._stop_requested = threading.Event()
         self._thread = threading.Thread(target=self._run_flow, name="flow")
 
     def run(self, wanted: int) -> int:
-        """Run until so many records are finished, or SIGTERM comes."""
-        before = signal.signal(signal.SIGTERM, lambda *_: self._told_to_stop.set())
+        """Run until `wanted` records are finished, or SIGTERM arrives."""
+        before = signal.signal(signal.SIGTERM, lambda *_: self._stop_requested.set())
         self._thread.start()
-        while self._thread.is_alive() and not self._told_to_stop.wait(0.1):
+        while self._thread.is_alive() and not self._stop_requested.wait(0.1):
             if self.runner.statistics().totals.records_finished >= wanted:
                 break
         self.runner.shutdown()

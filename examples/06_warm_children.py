@@ -1,9 +1,9 @@
-"""Lesson 6: children that stay. The same handler and the same programs, one process per task and long-lived; time it.
+"""Lesson 6: long-lived children. Times the same handler and programs with one process per task and long-lived.
 
-Nothing but the configuration changes: `executor.mode: persistent` starts a few children once and gives them task after
-task. A script in Python becomes such a child by `serve` (workers/with_helper.py), and a filter that answers line by
-line, as `cat` does, is one already (`protocol: lines`). When to take which: docs/executors.md; workers in other
-languages: docs/worker-protocol.md.
+Only the configuration changes: `executor.mode: persistent` starts a few children once and sends them one task after
+the other. `serve` turns a Python script into such a child (workers/with_helper.py). A filter that answers line by line,
+like `cat`, needs no change (`protocol: lines`). Choosing a mode: docs/executors.md; workers in other languages:
+docs/worker-protocol.md.
 
     python -m examples.06_warm_children
 """
@@ -35,11 +35,11 @@ RUNS: list[tuple[str, int, dict[str, Any]]] = [
     ("cat, one process per task", 1_000, {"binary_path": "cat"}),
     ("cat, long-lived", 20_000, {"binary_path": "cat", "mode": "persistent", "persistent": {"protocol": "lines"}}),
 ]
-"""What is run, over how many records, and the `executor` section for it."""
+"""Name of each run, number of records, and its `executor` section."""
 
 
 class Shout(Handler[str, str]):
-    """Has every record changed by the program, and remembers when the answers came."""
+    """Runs the program on every record, and records the times of the answers."""
 
     def __init__(self) -> None:
         self.answered_at: list[float] = []
@@ -49,7 +49,7 @@ class Shout(Handler[str, str]):
         return [record.task(stdin=record.value) for record in messages]
 
     async def on_task_complete(self, result: ExecutorResult) -> CollectResult:
-        """Send on what it answered."""
+        """Deliver the program's output."""
         self.answered_at.append(time.monotonic())
         return CollectResult(kafka=[KafkaPayload(data=result.stdout)])
 
@@ -59,7 +59,7 @@ class Shout(Handler[str, str]):
 
 
 def timed(name: str, records: int, executor: dict[str, Any]) -> float:
-    """Run it over so many records, on a broker of its own; the tasks per second."""
+    """Run the program over `records` records, on a separate broker; returns the tasks per second."""
     handler, topic = Shout(), name.replace(", ", "-").replace(" ", "-")
     with embedded_broker() as brokers:
         config = {

@@ -1,7 +1,7 @@
 """The main job, flows/pipeline.py, at work: `make demo`.
 
-Starts a Kafka broker inside this process, asks for a few thousand searches over the source files of Python's own
-library, runs one grep for each, and shows where the results went. Everything it makes is in `demo-output/`.
+Starts an in-process Kafka broker, requests a few thousand searches in the source files of Python's
+library, runs one grep for each, and shows the results. Its output is in `demo-output/`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pathlib import Path
 from sqlite3 import connect
 from typing import cast
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, Message
+from confluent_kafka import TopicPartition as KafkaPartition
 from rich.console import Console
 
 from drakkar_flow import DrakkarConfig, StreamingRunner, load_config
@@ -37,7 +38,7 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 def main() -> int:
-    """Run the demo; 0 when every search was answered, or when Ctrl-C ended it in order."""
+    """Run the demo; 0 if every search was answered, or if Ctrl-C ended it in order."""
     parser = argparse.ArgumentParser(prog="python -m examples.demo", description="See drakkar-flow work.")
     parser.add_argument("--records", type=int, default=3000, help="how many searches (default 3000)")
     wanted = max(parser.parse_args().records, len(BROKEN))
@@ -52,7 +53,7 @@ def main() -> int:
 
 
 def demo(wanted: int) -> int:
-    """Make the input, run the flow over it, tell what came of it."""
+    """Make the input, run the flow over it, print the results."""
     shutil.rmtree(OUTPUT, ignore_errors=True)
     OUTPUT.mkdir()
     searches = make_searches(wanted)
@@ -77,17 +78,18 @@ def demo(wanted: int) -> int:
 
 
 def conclude(count: int, left: int, exit_code: int, failure: str | None, *, complete: bool) -> int:
-    """Say how it went, and with which exit code the demo ends."""
+    """Print the result; returns the exit code of the demo."""
     console.print()
     if failure:
         console.print(f"The flow failed: {failure}", style="red", markup=False)
         return exit_code
     if not complete:
-        console.print("The outputs don't fit what was committed.", style="red")
+        console.print("The outputs don't match the committed records.", style="red")
         return 1
     if left:
         console.print(
-            f"Stopped in order: what was taken is finished and committed, {left:,} records wait for the next run."
+            "Stopped in order: the records in flight are finished and committed, "
+            f"{left:,} records wait for the next run."
         )
     else:
         console.print(f"[green]Each of the {count:,} searches was answered in all three places or is a dead letter.[/]")
@@ -124,7 +126,7 @@ def settings(brokers: str) -> DrakkarConfig:
 
 
 def summarise(statistics: StatisticsSnapshot, count: int, busy_s: float, slots: int) -> None:
-    """Print what the flow counted and measured."""
+    """Print the flow's counts and durations."""
     totals = statistics.totals
     finished, nothing = totals.records_finished, totals.tasks_precomputed
     console.print()
@@ -136,11 +138,11 @@ def summarise(statistics: StatisticsSnapshot, count: int, busy_s: float, slots: 
     tell("", f"  {totals.tasks_failed - nothing:,} failed{again}")
     tell("one task", f"p50 {statistics.task_p50_s * 1e3:.1f} ms, p99 {statistics.task_p99_s * 1e3:.1f} ms")
     latency = f"p50 {statistics.record_p50_s:.1f} s, p99 {statistics.record_p99_s:.1f} s"
-    tell("one record", f"{latency}: all were there at once and waited their turn")
+    tell("one record", f"{latency}: all records were there from the start and queued")
 
 
 def show_outputs(brokers: str, config: DrakkarConfig) -> bool:
-    """Print what the broker and the files hold; returns whether that is one answer for every committed record."""
+    """Print the contents of broker and files; returns True for exactly one answer per committed record."""
     source, found, letters = config.kafka.source_topic, config.sinks.kafka["found"].topic, config.dead_letter_topic
     offsets = committed(brokers, config)
     each = " + ".join(f"{offset:,}" for offset in offsets.values())
@@ -160,7 +162,7 @@ def show_outputs(brokers: str, config: DrakkarConfig) -> bool:
 
 
 def show_table(database: Path) -> int:
-    """Print what the table says about each pattern; returns how many rows it has."""
+    """Print the table's rows per pattern; returns the number of rows."""
     with closing(connect(database)) as connection:
         rows = connection.execute("SELECT count(*) FROM found").fetchone()[0]
         found = connection.execute(
@@ -173,7 +175,7 @@ def show_table(database: Path) -> int:
 
 
 def reason(message: Message) -> str:
-    """Why a dead letter is one, from its headers."""
+    """The reason of a dead letter, from its headers."""
     headers = dict(cast("list[tuple[str, bytes]]", message.headers()))
     if task := headers.get("drakkar.task"):
         return str(json.loads(task)["stderr"]).strip()
@@ -181,10 +183,10 @@ def reason(message: Message) -> str:
 
 
 def committed(brokers: str, config: DrakkarConfig) -> dict[int, int]:
-    """What the broker itself says about the group's offsets."""
+    """The group's offsets as the broker reports them."""
     consumer = Consumer({"bootstrap.servers": brokers, "group.id": config.kafka.consumer_group, "log_level": 0})
     try:
-        partitions = [TopicPartition(config.kafka.source_topic, number) for number in range(PARTITIONS)]
+        partitions = [KafkaPartition(config.kafka.source_topic, number) for number in range(PARTITIONS)]
         return {each.partition: max(each.offset, 0) for each in consumer.committed(partitions, timeout=10)}
     finally:
         consumer.close()

@@ -1,4 +1,4 @@
-"""What the demo and the lessons share: a broker inside this process, and runs that end when all records are done."""
+"""Shared by the demo and the lessons: an in-process broker, and runs that end when all records are done."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer
+from confluent_kafka import TopicPartition as KafkaPartition
 
 from drakkar_flow import StreamingRunner
 from drakkar_flow.observe.metrics.statistics import StatisticsSnapshot
@@ -16,7 +17,7 @@ from drakkar_flow.observe.metrics.statistics import StatisticsSnapshot
 __all__ = ["embedded_broker", "play", "read", "run_until", "send"]
 
 PARTITIONS = 4
-"""What the embedded broker gives a topic when somebody asks for it first."""
+"""Number of partitions that the embedded broker gives a new topic."""
 
 _TIMEOUT_S = 20.0
 _LOOK_S = 0.1
@@ -24,9 +25,9 @@ _LOOK_S = 0.1
 
 @contextmanager
 def embedded_broker() -> Iterator[str]:
-    """Run a Kafka broker inside this process and give its address; it keeps everything in memory.
+    """Run an in-process Kafka broker and yield its address; it keeps everything in memory.
 
-    It is the one that librdkafka brings along for tests: good for trying things out, not for use.
+    It is librdkafka's mock broker for tests: fit for experiments, not for production.
     """
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # a signal would end the broker's thread
     try:
@@ -54,10 +55,10 @@ def read(brokers: str, topic: str) -> list[Message]:
     consumer = Consumer({"bootstrap.servers": brokers, "group.id": "reader", "log_level": 0})
     try:
         partitions = [
-            TopicPartition(topic, n) for n in consumer.list_topics(topic, _TIMEOUT_S).topics[topic].partitions
+            KafkaPartition(topic, n) for n in consumer.list_topics(topic, _TIMEOUT_S).topics[topic].partitions
         ]
         left = sum(consumer.get_watermark_offsets(each, _TIMEOUT_S)[1] for each in partitions)
-        consumer.assign([TopicPartition(topic, each.partition, OFFSET_BEGINNING) for each in partitions])
+        consumer.assign([KafkaPartition(topic, each.partition, OFFSET_BEGINNING) for each in partitions])
         messages: list[Message] = []
         while len(messages) < left and (batch := consumer.consume(min(left - len(messages), 1000), _TIMEOUT_S)):
             messages += [message for message in batch if message.error() is None]
@@ -69,7 +70,7 @@ def read(brokers: str, topic: str) -> list[Message]:
 def run_until(
     runner: StreamingRunner, records: int, watch: Callable[[StatisticsSnapshot], None] = lambda _: None
 ) -> int:
-    """Run until so many records are finished, or a signal ends it; `watch` sees the statistics meanwhile."""
+    """Run until `wanted` records are finished, or a signal arrives; `watch` gets the statistics in the meantime."""
     over = threading.Event()
 
     def look() -> None:
@@ -89,7 +90,7 @@ def run_until(
 
 
 def play(flow: Any, config: Mapping[str, Any], inputs: Iterable[bytes]) -> int:
-    """Run a lesson's flow over `inputs` on the embedded broker and print what came out, topic by topic."""
+    """Run a lesson's flow over `inputs` on the embedded broker and print the output, topic by topic."""
     with embedded_broker() as brokers:
         kafka = {**config["kafka"], "brokers": brokers}
         quiet = {"metrics": {"enabled": False}, "logging": {"level": "WARNING", "format": "console"}}

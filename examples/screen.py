@@ -1,4 +1,4 @@
-"""How the demo shows what goes on: a bar on a terminal, a line per second elsewhere."""
+"""Progress display of the demo: a bar on a terminal, a line per second elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WAITING = "joining the group, 3 s"
 
 
 class Screen(Protocol):
-    """Shows a run; `busy_s` is how long records were worked on."""
+    """Shows a run; `busy_s` is the time in which records were processed."""
 
     busy_s: float
 
@@ -27,7 +27,7 @@ class Screen(Protocol):
 
 
 def make_screen(console: Console, total: int) -> Screen:
-    """The screen that fits where the output goes."""
+    """The screen for the output: terminal or file."""
     return _Bar(console, total) if console.is_terminal else _Lines(console, total)
 
 
@@ -71,7 +71,7 @@ class _Bar(_Clock):
 
     def __enter__(self) -> Self:
         self._progress.start()
-        self._progress.console.show_cursor()  # a second Ctrl-C ends the process without another word
+        self._progress.console.show_cursor()  # a second Ctrl-C ends the process without further output
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -102,5 +102,5 @@ class _Lines(_Clock):
 
 def _described(now: StatisticsSnapshot) -> str:
     if now.totals.state == "draining":
-        return "finishing what was taken"
+        return "finishing records in flight"
     return "searching" if now.totals.records_read else _WAITING

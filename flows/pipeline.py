@@ -1,8 +1,8 @@
-"""The main job: search files for text and tell what was found.
+"""The main job: search files for text and deliver the matches.
 
-Each record asks for one search, `{"path": "...", "pattern": "..."}`. `grep` does it in a process of its own. What it
-found goes to a Kafka topic, an SQLite table and a file of JSON lines; a record's offset is committed when all three
-have it. A record that is no such JSON, or whose file can't be read, becomes a dead letter.
+Each record asks for one search, `{"path": "...", "pattern": "..."}`. `grep` runs as one process per record. Its
+matches go to a Kafka topic, an SQLite table and a file of JSON lines; a record's offset is committed when all three
+have acknowledged them. A record with other JSON, or whose file can't be read, becomes a dead letter.
 
     python -m bytewax.run flows.pipeline
     drakkar-flow run flows/pipeline.py --config flows/pipeline.yaml
@@ -45,7 +45,7 @@ class Search(BaseModel):
 
 
 class Found(BaseModel):
-    """One result: the first lines that match, each with its number, and how many these are."""
+    """One result: the first matching lines, each with its number, and their number."""
 
     path: str
     pattern: str
@@ -67,14 +67,14 @@ def to_tasks(records: list[Record], pending: PendingContext) -> list[ExecutorTas
 
 
 def on_error(task: ExecutorTask, error: ExecutorError) -> ErrorAction | list[ExecutorTask]:
-    """Tell "nothing found", which grep says by exit code 1, from being killed and from a failure."""
+    """Distinguish "no match", grep's exit code 1, from a kill and from a failure."""
     if error.exit_code == 1:
         return [replace(task, task_id=f"{task.task_id}:nothing", precomputed=PrecomputedResult())]
     return ErrorAction.RETRY if error.kind == "signal" else ErrorAction.DLQ
 
 
 def to_payloads(result: ExecutorResult) -> CollectResult:
-    """Send what one run found to all three sinks."""
+    """Send the matches of one run to all three sinks."""
     search: Search = result.task.metadata["search"]
     lines = result.stdout.splitlines()
     found = Found(path=search.path, pattern=search.pattern, matches=len(lines), lines=lines)

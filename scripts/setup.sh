@@ -1,7 +1,7 @@
 #!/bin/sh
-# Make the virtual environment: sh scripts/setup.sh [--dev]; or write uv.lock anew: sh scripts/setup.sh --lock
+# Make the virtual environment: sh scripts/setup.sh [--dev]; write uv.lock anew: --lock; print the interpreter: --find
 #
-#   PYTHON   the interpreter to use; without it the best one that really works is looked for (3.12, then 3.11)
+#   PYTHON   the interpreter to use, or its version; without it the first that really works of 3.12 and 3.11
 #   VENV     where the environment goes (.venv)
 #
 # Installs what uv.lock pins. Where uv or the locked files can't be had, pip resolves pyproject.toml instead and says so.
@@ -15,6 +15,7 @@ cd "$root"
 venv=${VENV:-.venv}
 tools=${XDG_CACHE_HOME:-$HOME/.cache}/drakkar-flow
 dev=${1:-}
+PYTHON=${PYTHON:-}
 
 say() { printf '%s\n' "setup: $*" >&2; }
 
@@ -37,8 +38,9 @@ candidates() {
 }
 
 find_python() {
-    for version in 3.12 3.11; do
-        if [ -n "${PYTHON:-}" ]; then
+    case $PYTHON in 3.1[12]) versions=$PYTHON PYTHON= ;; *) versions='3.12 3.11' ;; esac
+    for version in $versions; do
+        if [ -n "$PYTHON" ]; then
             probe "$PYTHON" "$version" && return
         else
             candidates "$version" | while IFS= read -r candidate; do
@@ -46,7 +48,7 @@ find_python() {
             done | grep . && return
         fi
     done
-    say "no working Python 3.12 or 3.11${PYTHON:+ at $PYTHON} (tried by running each one with venv, ensurepip and ssl)."
+    say "no working Python ${versions}${PYTHON:+ at $PYTHON} (tried by running each one with venv, ensurepip and ssl)."
     say "Remedy: 'apt-get install python3 python3-venv' or 'pyenv install 3.12'; or name one: make setup PYTHON=/path/to/python3.12"
     exit 1
 }
@@ -75,6 +77,7 @@ with_pip() {
 }
 
 python=$(find_python)
+if [ "$dev" = --find ]; then echo "$python" && exit; fi
 if [ "$dev" = --lock ]; then
     # The lock is for everybody: what this machine's settings say about indexes must not get into it.
     exec env -u UV_INDEX -u UV_INDEX_URL -u UV_DEFAULT_INDEX -u UV_EXTRA_INDEX_URL -u UV_FIND_LINKS \

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from confluent_kafka.admin import AdminClient
@@ -15,11 +16,31 @@ from drakkar_flow.kinds.registry import EXECUTORS, SINKS
 from scripts.servers.kafka import answers
 from scripts.services import VARIABLES, KafkaCluster, Services, missing_programs
 from support.kafka_io import Kafka, MakeCluster, MakeTopic, create_topic, delete_topics
+from support.machine import share_machine
 from support.names import unique
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("here")
+
+
+def pytest_configure() -> None:
+    """Let programs that tests start heed SIGINT, which whoever is started in the background ignores."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Begin a test when its turn on the machine has come; its timeout begins after that."""
+    with share_machine(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Reports cross from pytest-xdist's processes as UTF-8, which has no halves of characters: escape those."""
+    return _escaped((yield))
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +111,17 @@ def make_cluster(tmp_path: Path) -> Iterator[MakeCluster]:
     yield make
     for cluster in clusters:
         cluster.stop()
+
+
+def _escaped(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case dict():
+            return {_escaped(key): _escaped(each) for key, each in value.items()}
+        case list() | tuple():
+            return type(value)(map(_escaped, value))
+    return value
 
 
 def _address(kind: str) -> str:

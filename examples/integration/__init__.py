@@ -1,1 +1,1 @@
-"""The integration scenario: three workers, six targets, failures in the middle, and books that must balance."""
+"""The integration scenario: three workers, six targets, failures in the middle, and an audit of every record."""

@@ -1,4 +1,4 @@
-"""`make scenario`: runs the whole job under failures, then prints the books; exit code 1 unless they balance."""
+"""`make scenario`: runs the whole job under failures, then audits the targets; exit code 1 unless the books balance."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from examples.integration.workload import Workload
 
 WORKERS = 3
 REPEATED_AT_MOST = 300
-"""Records that one worker may do again after one failure: those in flight and those not yet committed."""
+"""Records that one worker may repeat after one failure: those in flight and those not yet committed."""
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -46,7 +46,7 @@ def main() -> int:
     shutil.rmtree(output, ignore_errors=True)
     (output / "markers").mkdir(parents=True)
     console.print(f"[bold]integration scenario[/]: {options.messages:,} messages, {WORKERS} workers, seed {seed}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that servers and workers are ended with it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # SIGTERM also ends servers and workers
     workload = Workload.make(seed, options.messages, output / "markers")
     with (external_targets if options.external else own_targets)(output) as targets:
         try:
@@ -88,7 +88,7 @@ def run(targets: Targets, workload: Workload, chance: random.Random, timeout_s: 
 def work(
     targets: Targets, workers: Workers, workload: Workload, disturbances: list[Disturbance], timeout_s: float
 ) -> Iterator[str]:
-    """Wait until every offset is committed, with the failures on the way; yields what went wrong."""
+    """Wait until every offset is committed, with the failures on the way; yields each problem."""
     total = len(workload.expected.matches["kafka"])
     deadline = time.monotonic() + timeout_s
     with closing(Watch(targets.brokers, "searchers")) as watch:
@@ -107,7 +107,7 @@ def work(
 
 
 def committed(watch: Watch) -> bool:
-    """Whether the group has committed the end of every partition."""
+    """True if the group has committed the end of every partition."""
     return uncommitted(watch) == {}
 
 

@@ -1,4 +1,4 @@
-"""The books of a run: what each target holds, against what it should."""
+"""The books of a run: the contents of each target against the expected ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Entry = tuple[int, int]
 
 @dataclass(frozen=True)
 class Account:
-    """One target: what was expected, what it holds, and how the two differ.
+    """One target: expected and written entries, and their differences.
 
     >>> Account.of("redis", {1: 5, 2: 7}, [(1, 5), (1, 5), (3, 9)])
     Account(target='redis', expected=2, written=3, doubled=1, missing=1, unexpected=1, wrong=0)
@@ -55,7 +55,7 @@ class Account:
 
     @property
     def balanced(self) -> bool:
-        """Whether nothing is missing, unexpected or wrong, and the sum is right."""
+        """True if no entry is missing, unexpected or wrong, and the sum is right."""
         return not (self.missing or self.unexpected or self.wrong) and self.written == self.expected + self.doubled
 
 

@@ -1,4 +1,4 @@
-"""The failures in the middle of a run: a worker is killed, the broker restarts, a database is away."""
+"""The failures in the middle of a run: a worker is killed, the broker restarts, a database is unavailable."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Disturbance:
     share: float
     name: str
     cause: Callable[[], str]
-    """Makes it happen, waits until it is over, and returns what was done."""
+    """Cause the failure, wait until it is over, and return its description."""
 
 
 def plan(chance: random.Random, targets: Targets, workers: Workers) -> list[Disturbance]:
@@ -32,7 +32,7 @@ def plan(chance: random.Random, targets: Targets, workers: Workers) -> list[Dist
     shares = [chance.uniform(low, high) for low, high in ((0.15, 0.25), (0.35, 0.5), (0.6, 0.75))]
     database = chance.choice([_stop_postgres, _freeze("mongo"), _freeze("redis")])
     kill = Disturbance(shares[0], "worker killed", lambda: _kill(workers))
-    if (servers := targets.servers) is None:  # whoever started them may break them
+    if (servers := targets.servers) is None:  # only servers that this run started may be broken
         return [kill]
     return [
         kill,

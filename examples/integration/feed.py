@@ -1,11 +1,12 @@
-"""What the scenario itself reads from and writes to Kafka."""
+"""Kafka access of the scenario itself."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer
+from confluent_kafka import TopicPartition as KafkaPartition
 
 from examples.integration import workload
 
@@ -44,7 +45,7 @@ def read_all(brokers: str, topic: str) -> Iterator[Message]:
     consumer = Consumer({"bootstrap.servers": brokers, "group.id": "scenario-reader", "enable.partition.eof": True})
     try:
         unread = set(consumer.list_topics(topic, timeout=_TIMEOUT_S).topics[topic].partitions)
-        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in unread])
+        consumer.assign([KafkaPartition(topic, partition, OFFSET_BEGINNING) for partition in unread])
         while unread:
             for message in consumer.consume(1000, timeout=_TIMEOUT_S):
                 error = message.error()
@@ -68,7 +69,7 @@ class Watch:
         self._client.close()
 
     def size(self, topic: str) -> int | None:
-        """How many messages a topic has; None while the broker does not answer."""
+        """Number of messages of a topic; None while the broker does not answer."""
         ends = self.ends(topic)
         return None if ends is None else sum(ends.values())
 
@@ -76,7 +77,7 @@ class Watch:
         """The end offset of each partition; None while the broker does not answer."""
         try:
             partitions = self._client.list_topics(topic, timeout=2).topics[topic].partitions
-            places = [TopicPartition(topic, partition) for partition in partitions]
+            places = [KafkaPartition(topic, partition) for partition in partitions]
             return {at.partition: self._client.get_watermark_offsets(at, timeout=2)[1] for at in places}
         except KafkaException:
             return None
@@ -84,7 +85,7 @@ class Watch:
     def committed(self, topic: str, partitions: Iterable[int]) -> dict[int, int] | None:
         """The committed offset of each partition, 0 where there is none; None while the broker does not answer."""
         try:
-            found = self._client.committed([TopicPartition(topic, partition) for partition in partitions], 2)
+            found = self._client.committed([KafkaPartition(topic, partition) for partition in partitions], 2)
         except KafkaException:
             return None
         return {at.partition: max(0, at.offset) for at in found}

@@ -58,7 +58,7 @@ class Hook:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The address of the server."""
         return f"http://127.0.0.1:{self._server.server_port}/found"
 
     def answer(self, body: bytes) -> int:
@@ -109,7 +109,7 @@ class Servers:
 
 @dataclass(frozen=True)
 class Targets:
-    """Where the targets are.
+    """Addresses of the targets.
 
     `environment` has the variables that drakkar.yaml names; `output` is the directory of the workers' files;
     `servers` is None where the servers are not ours.

@@ -1,4 +1,4 @@
-"""The messages of a run, and what must be in each target afterwards. Pure but for reading the searched files."""
+"""The messages of a run, and the expected contents of each target. Pure except for reading the searched files."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class Message:
 
 @dataclass(frozen=True)
 class Expected:
-    """What must be where: ids with their matches by target, ids of dead letters by reason."""
+    """Expected contents: ids with their matches by target, ids of dead letters by reason."""
 
     matches: Mapping[str, Mapping[int, int]]
     dead: Mapping[str, frozenset[int]]
 
 
 def refused_by_hook(record_id: int) -> bool:
-    """Whether the hook answers 422 for a result: its delivery then becomes a dead letter."""
+    """True if the hook answers 422 for a result: its delivery then becomes a dead letter."""
     return record_id % _REFUSED_ONE_IN == 7
 
 
@@ -88,7 +88,7 @@ class Workload:
 
     @property
     def expected(self) -> Expected:
-        """What a run must leave behind."""
+        """Expected contents of the targets after a run."""
         found = {message.id: message.matches for message in self.messages if message.matches is not None}
         hook = {each: matches for each, matches in found.items() if matches > HOOK_ABOVE}
         refused = frozenset(filter(refused_by_hook, hook))

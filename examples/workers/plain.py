@@ -5,12 +5,12 @@ import sys
 
 
 def say(**frame: object) -> None:
-    """Write a frame, and let it out at once."""
+    """Write a frame and flush it."""
     print(json.dumps(frame), flush=True)
 
 
 if 1 not in json.loads(sys.stdin.readline())["versions"]:
-    say(type="refused", reason="only version 1 is spoken here")
+    say(type="refused", reason="only version 1 is supported")
     sys.exit(1)
 say(type="ready", version=1)
 for line in sys.stdin:

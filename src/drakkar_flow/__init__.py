@@ -1,6 +1,6 @@
-"""Kafka messages in, external programs at work, results to sinks, offsets committed when all of it is safe.
+"""Run external programs on Kafka records, deliver the results to sinks, commit offsets only after delivery.
 
-The public names; they are loaded when first used, so that importing the package stays light. `CacheLike` and
+The public names. They are loaded on first use, so that importing the package stays cheap. `CacheLike` and
 `CacheScope` can be imported too, for handlers of py-drakkar: there is no cache in this version.
 """
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from drakkar_flow.config.loading.load import load_config
     from drakkar_flow.config.root import DrakkarConfig
     from drakkar_flow.engine.app import DrakkarApp
+    from drakkar_flow.engine.entrypoint import dataflow
     from drakkar_flow.engine.runner import StreamingRunner
-    from drakkar_flow.engine.terse import dataflow
     from drakkar_flow.errors import MessageParseError, SinkDeliveryFailedError
     from drakkar_flow.graph.flow import StreamFlow
     from drakkar_flow.graph.handler import BaseDrakkarHandler, Handler
@@ -122,7 +122,7 @@ _HOMES = {
     "Subprocess": "graph.nodes",
     "Window": "graph.nodes",
     "__version__": "_version",
-    "dataflow": "engine.terse",
+    "dataflow": "engine.entrypoint",
     "format_rfc3339_micro": "model.ids",
     "load_app_config": "config.loading.app",
     "load_config": "config.loading.load",

@@ -28,8 +28,8 @@ from drakkar_flow.kinds.executor import (
     ExecutorSetup,
     ExecutorSpec,
     ExecutorStatistics,
-    Outcome,
     Running,
+    TaskOutcome,
 )
 from drakkar_flow.kinds.sink import Sink, SinkSpec
 from drakkar_flow.model.base import Payload
@@ -52,7 +52,6 @@ __all__ = [
     "ExecutorSpec",
     "ExecutorStatistics",
     "ExecutorTask",
-    "Outcome",
     "Payload",
     "Problem",
     "Record",
@@ -68,5 +67,6 @@ __all__ = [
     "SinkRejected",
     "SinkSpec",
     "StartupError",
+    "TaskOutcome",
     "encode",
 ]

@@ -275,10 +275,10 @@ async def test_f11_what_would_change_is_refused_alone(
 async def test_f11_rows_of_a_batch_may_hold_one_column_in_several_forms(bench: PostgresBench) -> None:
     """In their order, by each operation."""
     async with columns(bench, "interval", "{0}.mood", "numeric") as (table, sink):
-        spans = [timedelta(hours=1), "PT2H", None, "3 hours", timedelta(hours=4)]
+        ranges = [timedelta(hours=1), "PT2H", None, "3 hours", timedelta(hours=4)]
         await sink.write_batch(
             deliveries(
-                *(PostgresPayload(table=table, data={"c0": span, "c1": "sad", "c2": 0.1}) for span in spans),
+                *(PostgresPayload(table=table, data={"c0": span, "c1": "sad", "c2": 0.1}) for span in ranges),
                 PostgresPayload(op="update", table=table, data={"c2": 0.2}, where={"c0": "PT2H", "c1": "sad"}),
                 PostgresPayload(op="statement", statement="put", params={"v": "PT5H"}),
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from drakkar_flow.sinks.redis.payload import RedisPayload
 from drakkar_flow.sinks.redis.settings import RedisSinkConfig
 from drakkar_flow.sinks.redis.sink import SPEC, RedisSink
 from drakkar_flow.testing.conformance import Item, SinkBench, SinkSuite
+from scripts.servers.redis import Redis
 from support.names import unique
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
@@ -58,6 +60,20 @@ class RedisBench(SinkBench):
 
     def read(self) -> list[Item]:
         return [json.loads(item) for item in self.other.lrange(self.prefix + "items", 0, -1)]
+
+
+@pytest.fixture
+async def own(tmp_path: Path) -> AsyncIterator[tuple[RedisBench, RedisSink]]:
+    """A server that the test may break, and a sink for it."""
+    server = Redis(tmp_path)
+    server.start()
+    bench = RedisBench(server.address)
+    sink = bench.sink()
+    await sink.connect()
+    yield bench, sink
+    await sink.close()
+    bench.other.close()
+    server.stop()
 
 
 @pytest.fixture
@@ -146,8 +162,9 @@ async def test_a_command_on_the_wrong_type_fails_alone(bench: RedisBench, sink: 
     assert [bench.other.get(bench.prefix + key) for key in "ab"] == [b"1", b"2"]
 
 
-async def test_a_server_that_forgot_the_scripts_gets_them_again(bench: RedisBench, sink: RedisSink) -> None:
+async def test_a_server_that_forgot_the_scripts_gets_them_again(own: tuple[RedisBench, RedisSink]) -> None:
     """After a restart the first try fails, to be tried again; the second works."""
+    bench, sink = own
     bench.other.script_flush()
     batch = deliveries(RedisPayload(op="script", script="twice", keys=["n"], args=[1]))
     with pytest.raises(BatchFailed) as caught:
@@ -158,9 +175,10 @@ async def test_a_server_that_forgot_the_scripts_gets_them_again(bench: RedisBenc
 
 
 async def test_a_connection_that_breaks_fails_the_batch_and_the_next_one_works(
-    bench: RedisBench, sink: RedisSink
+    own: tuple[RedisBench, RedisSink],
 ) -> None:
     """The server closes all our connections: nothing is rejected, and the client connects again."""
+    bench, sink = own
     await sink.write_batch(bench.batch([{"n": 1}]))
     bench.other.client_kill_filter(_type="normal", skipme=True)
     for _ in range(2):

@@ -62,7 +62,7 @@ def test_a_signal_ends_the_demo_in_order(tmp_path: Path, number: signal.Signals)
         demo.send_signal(number)
         out, err = demo.communicate(timeout=60)
     assert (demo.returncode, err) == (0, "")
-    assert "Stopped in order: what was taken is finished and committed" in out
+    assert "Stopped in order: the records in flight are finished and committed" in out
     assert 0 < rows(tmp_path) < 5000
 
 

@@ -31,6 +31,9 @@ PRINTED = {
 }
 
 
+pytestmark = pytest.mark.xdist_group("lessons")
+
+
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subprocess.Popen[str]]]:
     """All lessons, started as programs at the same time, each with the broker inside itself."""

@@ -20,7 +20,7 @@ from drakkar_flow.executor.persistent.pool import PersistentExecutor
 from drakkar_flow.model.task import ExecutorResult, ExecutorTask
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.testing.worker_check import check_worker
-from support.conversation import HELLO, Conversation
+from support.session import HELLO, Session
 
 ROOT = Path(__file__).parents[2]
 WORKERS = ROOT / "examples" / "workers"
@@ -57,7 +57,7 @@ def test_an_example_keeps_the_protocol(command: list[str]) -> None:
 
 def test_an_example_answers_what_it_says(command: list[str]) -> None:
     """Capitals, or the load of the machine."""
-    with Conversation(*command) as child:
+    with Session(*command) as child:
         code, stdout, stderr = child.answer_to(1, 'a "b"\n')
         assert (code, stderr) == (0, "")
         if command[0] == "sh":
@@ -88,7 +88,7 @@ def test_every_example_is_on_the_page() -> None:
     """And the three lines on it are the helper's."""
     assert [path.name for path in WORKERS.iterdir() if path.suffix and f"workers/{path.name})" not in PAGE] == []
     block = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0]
-    with Conversation.with_script(block) as child:
+    with Session.with_script(block) as child:
         assert child.answer_to(1, "a") == (0, "A", "")
 
 

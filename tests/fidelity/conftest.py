@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,14 @@ from support.told import told
 SETTINGS = {
     "executor": {"binary_path": "sh", "max_executors": 2, "window_size": 3, "window_linger_s": 0.1, "max_retries": 3},
 }
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Both runs of a test take place in one process, which compares what they told."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent and "run" in _params(item):
+            item.add_marker(pytest.mark.xdist_group(_name(item)))
 
 
 @pytest.fixture(scope="session")
@@ -48,5 +57,14 @@ def run(request: pytest.FixtureRequest, stories: dict[str, Any]) -> Iterator[Cal
     for runtime in made:
         runtime.close()
     if made:
-        story = [told(runtime.events) for runtime in made]
-        assert stories.setdefault(request.node.name.replace(request.param, ""), story) == story
+        report = [told(runtime.events) for runtime in made]
+        assert stories.setdefault(_name(request.node), report) == report
+
+
+def _name(item: pytest.Item) -> str:
+    """What both runs of a test are called."""
+    return item.name.replace(_params(item)["run"], "")
+
+
+def _params(item: pytest.Item) -> dict[str, Any]:
+    return item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}

@@ -39,7 +39,7 @@ class Kit(KitRuntime):
         return 1
 
 
-class Group(KafkaRuntime):
+class RecordProgress(KafkaRuntime):
     """A worker, from whom a second member of the group takes one of two partitions."""
 
     def take_one(self) -> int:
@@ -56,27 +56,29 @@ class Group(KafkaRuntime):
 
 
 @pytest.fixture(params=["kit", pytest.param("kafka", marks=pytest.mark.integration)])
-def runtime(request: pytest.FixtureRequest) -> Iterator[Kit | Group]:
+def runtime(request: pytest.FixtureRequest) -> Iterator[Kit | RecordProgress]:
     """A runtime with two partitions; the worker commits by itself only at the end."""
     settings = {"executor": {"binary_path": "sh", "max_executors": 4}}
-    made: Kit | Group
+    made: Kit | RecordProgress
     if request.param == "kit":
         made = Kit(settings, 2)
     else:
         make_topic: MakeTopic = request.getfixturevalue("make_topic")
         topics = make_topic(2), make_topic(1), make_topic(1)
-        made = Group(request.getfixturevalue("kafka").bootstrap, *topics, settings)
+        made = RecordProgress(request.getfixturevalue("kafka").bootstrap, *topics, settings)
     made.start(Slow())
     yield made
     made.close()
 
 
-def of(runtime: Kit | Group, kind: type[Any]) -> Callable[[], list[Any]]:
+def of(runtime: Kit | RecordProgress, kind: type[Any]) -> Callable[[], list[Any]]:
     """Looks for the events of a kind."""
     return lambda: [event for event in runtime.events if isinstance(event, kind)]
 
 
-def test_g12_work_that_ends_while_its_partition_is_taken_is_delivered_and_committed(runtime: Kit | Group) -> None:
+def test_g12_work_that_ends_while_its_partition_is_taken_is_delivered_and_committed(
+    runtime: Kit | RecordProgress,
+) -> None:
     """Within the drain budget; nothing is left to the next owner."""
     for partition in range(2):
         runtime.send("a", "b", partition=partition)
@@ -85,5 +87,5 @@ def test_g12_work_that_ends_while_its_partition_is_taken_is_delivered_and_commit
     until(lambda: len(runtime.values) == 4, 30, "all outputs")
     assert runtime.committed[taken] == 2
     (revoked,) = of(runtime, PartitionsRevoked)()
-    assert (revoked.unfinished, revoked.lost, [number for _, number in revoked.lanes]) == (0, False, [taken])
+    assert (revoked.unfinished, revoked.lost, [number for _, number in revoked.topic_partitions]) == (0, False, [taken])
     assert [event.unfinished for event in of(runtime, DrainFinished)()] == [0]

@@ -86,7 +86,7 @@ def test_an_offset_waits_for_the_part_of_its_batch_that_failed():
     with FlowRun(flow(), [1, 2, 3], sinks=[sink]) as run:
         run.wait_until(lambda: run.reader.committed and sink.gate.waiting)
         assert run.reader.committed == {LANE: 1}
-        assert run.flight.records == 1
+        assert run.in_flight.records == 1
         sink.gate.open()
         assert run.finish().committed == {LANE: 3}
     assert calls == [3, 1]

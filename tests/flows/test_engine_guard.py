@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from drakkar_flow import StreamFlow
-from drakkar_flow.runtime.commit import CommitSink, Track
-from drakkar_flow.runtime.source import SlotSource
+from drakkar_flow.runtime.acknowledgement.commit import CommitSink, Track
+from drakkar_flow.runtime.source import RecordSource
 from drakkar_flow.runtime.steps.route import RouteStep
 from drakkar_flow.testing import run_flow
 
@@ -44,7 +44,7 @@ def test_g21_an_error_of_the_engine_ends_the_flow_with_its_reason(where, error, 
 
     match where:
         case "read":
-            _built(SlotSource, "next_batch", error, monkeypatch)
+            _built(RecordSource, "next_batch", error, monkeypatch)
         case "route":
             monkeypatch.setattr(RouteStep, "accept", fail)
         case "track":

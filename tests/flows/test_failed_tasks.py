@@ -102,7 +102,7 @@ def test_d22_what_arrange_cannot_answer_fails_its_window_and_the_partition_goes_
     (letter,) = outcome.dead_letters
     assert (letter.kind, letter.stage) == (FailureKind.ARRANGE, "arrange-a")
     assert error in letter.error
-    assert [record.offset for record, _ in letter.holds] == [0, 1]
+    assert [record.offset for record, _ in letter.tokens] == [0, 1]
     assert outcome.committed == {LANE: 4}
     assert ends(outcome) == (2, 0, 2)
     failed, went_well = outcome.of(HookRan)
@@ -217,7 +217,7 @@ def test_the_dlq_action_makes_a_dead_letter_whatever_the_error_route_says(policy
     assert letter.error == "task both failed (nonzero_exit): exit code 7"
     assert letter.task is not None
     assert letter.task.task.task_id == "both"
-    assert [record.offset for record, _ in letter.holds] == [0, 1]
+    assert [record.offset for record, _ in letter.tokens] == [0, 1]
     assert outcome.committed == {LANE: 2}
     assert outcome.failure is None
     assert ends(outcome) == (0, 0, 2)

@@ -25,8 +25,8 @@ class Naming(Handler[int, int]):
 
 def drained(run: FlowRun) -> None:
     """Wait until nothing of the revoked partition is in flight any more."""
-    run.wait_until(lambda: run.flight.records == 0)
-    assert not run.flight.has_fences
+    run.wait_until(lambda: run.in_flight.records == 0)
+    assert not run.in_flight.has_fences
 
 
 def test_what_waits_for_its_window_is_dropped():
@@ -39,7 +39,7 @@ def test_what_waits_for_its_window_is_dropped():
 
     flow = StreamFlow("linger").arrange(arrange, window=Window(size=3, linger_s=600)).execute().collect().route()
     with FlowRun(flow, [0, 1], partitions=2, open_end=True) as run:
-        run.wait_until(lambda: run.flight.records == 2)
+        run.wait_until(lambda: run.in_flight.records == 2)
         run.reader.revoke([FIRST])
         run.reader.put([2, 3, 4, 5])  # FIRST gets none yet: it is not assigned
         run.wait_until(lambda: run.reader.committed == {SECOND: 3})
@@ -60,11 +60,11 @@ def test_a_window_never_mixes_two_assignments():
 
     flow = StreamFlow("mix").arrange(arrange, window=Window(size=3, linger_s=600)).execute().collect().route()
     with FlowRun(flow, [0], open_end=True) as run:
-        run.wait_until(lambda: run.flight.records == 1)
+        run.wait_until(lambda: run.in_flight.records == 1)
         run.reader.revoke()
         run.reader.put([1])
         run.reader.assign()
-        run.wait_until(lambda: run.reader.statistics().queued == {FIRST: 0} and not run.flight.has_fences)
+        run.wait_until(lambda: run.reader.statistics().queued == {FIRST: 0} and not run.in_flight.has_fences)
         run.reader.put([2])
         run.wait_until(lambda: run.reader.committed == {FIRST: 3})
     assert arranged == [[(0, 2), (1, 2), (2, 2)]]
@@ -74,7 +74,7 @@ def test_new_records_behind_dropped_ones_get_their_own_linger():
     """The timer of a dropped record starts the next one's: no record waits for ever."""
     flow = StreamFlow("own").arrange(lambda records, _: [], window=Window(size=9, linger_s=0.02)).execute().collect()
     with FlowRun(flow.route(), [0], open_end=True) as run:
-        run.wait_until(lambda: run.flight.records == 1)
+        run.wait_until(lambda: run.in_flight.records == 1)
         run.reader.revoke()
         run.reader.assign()
         run.wait_until(lambda: run.reader.committed == {FIRST: 1})
@@ -168,7 +168,7 @@ def test_payloads_that_wait_for_their_turn_are_not_written():
     sink = MemorySink(max_batch=1)
     sink.gate.shut()
     with FlowRun(StreamFlow("turn").decode(int).route(), range(6), partitions=2, sinks=[sink], open_end=True) as run:
-        run.wait_until(lambda: sink.gate.waiting and run.flight.records == 6)
+        run.wait_until(lambda: sink.gate.waiting and run.in_flight.records == 6)
         run.reader.revoke([FIRST])
         sink.gate.open()
         drained(run)
@@ -190,7 +190,7 @@ def test_calls_that_wait_for_a_place_in_map_async_are_not_made():
 
     flow = StreamFlow("calls").decode(int).map_async(slow, max_in_flight=1).route()
     with FlowRun(flow, range(6), partitions=2, open_end=True) as run:
-        run.wait_until(lambda: called and run.flight.records == 6)
+        run.wait_until(lambda: called and run.in_flight.records == 6)
         run.reader.revoke([FIRST])
         run.call(gate.set)
         drained(run)
@@ -215,12 +215,12 @@ def test_dead_letters_of_a_revoked_partition_are_not_written(drop):
         run.reader.put(["a"] * 2)
         run.wait_until(lambda: letters.gate.waiting if drop else letters.writes > 3)
         run.reader.put(["b"] * 8)
-        run.wait_until(lambda: run.flight.records == 10)
+        run.wait_until(lambda: run.in_flight.records == 10)
         run.reader.revoke([FIRST])
         down.clear()
         letters.gate.open()
         drained(run)
-        written = [letter.holds[0][0].lane for letter in letters.letters]
+        written = [letter.tokens[0][0].topic_partition for letter in letters.letters]
         assert written.count(SECOND) == 5
         assert written.count(FIRST) <= (1 if drop else 0)  # the one that was being written
         assert run.reader.committed == {SECOND: 5}
@@ -231,7 +231,7 @@ def test_a_partition_that_comes_back_is_read_from_its_committed_offset():
     executor = ScriptedExecutor()
     executor.gate("0:2").shut()
     with FlowRun(Naming(), range(5), executor=executor, open_end=True) as run:
-        run.wait_until(lambda: run.reader.committed == {FIRST: 2} and run.flight.records == 1)
+        run.wait_until(lambda: run.reader.committed == {FIRST: 2} and run.in_flight.records == 1)
         assert run.reader.revoke() == 1
         run.reader.assign()
         executor.gate("0:2").open()
@@ -249,7 +249,7 @@ def test_a_revoke_that_waits_commits_what_finishes_meanwhile():
     with FlowRun(Naming(), range(3), executor=executor, open_end=True) as run:
         run.wait_until(lambda: len(executor.started) == 3)
         executor.gate().open()
-        assert run.flight.wait_idle([(FIRST, 1)], 20.0) == 0
+        assert run.in_flight.wait_idle([(FIRST, 1)], 20.0) == 0
         assert run.reader.committed == {FIRST: 3}
         assert run.reader.revoke(drain_s=20.0) == 0
         assert sorted(run.sink().values) == ["0:0", "0:1", "0:2"]
@@ -284,10 +284,10 @@ def test_storms_of_revokes_lose_nothing():
     sink = MemorySink(max_batch=7)
     with FlowRun(flow, range(2000), partitions=4, sinks=[sink], open_end=True) as run:
         for turn in range(20):
-            lane = ("input", turn % 4)
+            topic_partition = ("input", turn % 4)
             run.wait_until(lambda: run.reader.statistics().queued or True)
-            run.reader.revoke([lane])
-            run.reader.assign([lane])
+            run.reader.revoke([topic_partition])
+            run.reader.assign([topic_partition])
         run.reader.end()
         outcome = run.finish()
     assert outcome.committed == {("input", n): 500 for n in range(4)}

@@ -223,10 +223,10 @@ def test_d19_retry_chains_leave_nothing_in_flight():
     executor = ScriptedExecutor({f"t{i}": [1, 1, "ok"] for i in range(60)})
     with FlowRun(handler, range(60), executor=executor, config=config(7)) as run:
         counts = []
-        run.wait_until(lambda: counts.append(run.flight.records) or run.reader.committed == {LANE: 60})
+        run.wait_until(lambda: counts.append(run.in_flight.records) or run.reader.committed == {LANE: 60})
         outcome = run.finish()
         assert min(counts) >= 0
-        assert run.flight.statistics()[:3] == (0, 0, {})
+        assert run.in_flight.statistics()[:3] == (0, 0, {})
         assert executor.statistics().running == 0
     assert len(handler.window_ends) == len(handler.windows)
     assert len(outcome.of(WindowFinished)) == len(handler.windows)
@@ -325,7 +325,7 @@ def test_a_task_whose_id_is_pending_runs_beside_its_twin_and_is_told():
         run.wait_until(lambda: len(executor.started) == 3)
         executor.gate("same").open()
         outcome = run.finish()
-    assert [(event.lane, event.count, event.task_id) for event in outcome.of(DuplicateTasks)] == [
+    assert [(event.topic_partition, event.count, event.task_id) for event in outcome.of(DuplicateTasks)] == [
         (LANE, 1, "same"),
         (LANE, 1, "same"),
     ]
@@ -356,7 +356,7 @@ def test_stable_ids_tell_what_is_under_way_already():
     executor = ScriptedExecutor()
     executor.gate().shut()
     with FlowRun(Once(), [5, 6, 5, 5], executor=executor, config=config(2)) as run:
-        run.wait_until(lambda: len(executor.started) == 2 and run.flight.finished == 2)
+        run.wait_until(lambda: len(executor.started) == 2 and run.in_flight.finished == 2)
         executor.gate().open()
         outcome = run.finish()
     assert len(executor.started) == len(set(executor.started)) == 2

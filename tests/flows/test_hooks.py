@@ -60,7 +60,7 @@ def test_a_hook_that_raises_or_returns_nonsense_is_a_dead_letter_of_its_records(
         )
     }
     assert all(error in letter.error for letter in outcome.dead_letters)
-    assert sorted(r.offset for letter in outcome.dead_letters for r, _ in letter.holds) == [0, 1]
+    assert sorted(r.offset for letter in outcome.dead_letters for r, _ in letter.tokens) == [0, 1]
     told = [event for event in outcome.of(HookRan) if event.error]
     assert len(told) == len(outcome.dead_letters)
     assert {event.hook for event in told} == {hook}

@@ -41,10 +41,10 @@ def test_nothing_is_committed_before_the_slowest_sink_has_written():
     slow.gate.shut()
     with FlowRun(flow("fast", "slow"), range(5), sinks=[fast, slow]) as run:
         run.wait_until(lambda: len(fast.values) == 5 and slow.gate.waiting)
-        assert (run.reader.commits, run.flight.records) == ([], 5)
+        assert (run.reader.commits, run.in_flight.records) == ([], 5)
         slow.gate.open()
         outcome = run.finish()
-        assert run.flight.statistics()[:3] == (0, 0, {})
+        assert run.in_flight.statistics()[:3] == (0, 0, {})
     assert outcome.committed == {LANE: 5}
 
 
@@ -83,7 +83,7 @@ def test_a_sink_gets_batches_of_at_most_its_size_and_no_more_writes_at_once_than
     sink = MemorySink(script=lambda payloads: sizes.append(len(payloads)), max_batch=3, max_in_flight=2)
     sink.gate.shut()
     with FlowRun(flow(), range(10), sinks=[sink]) as run:
-        run.wait_until(lambda: run.flight.records == 10 and sink.gate.waiting == 2)
+        run.wait_until(lambda: run.in_flight.records == 10 and sink.gate.waiting == 2)
         assert sink.writes == 2
         sink.gate.open()
         run.finish()
@@ -147,7 +147,7 @@ def test_many_dead_letters_are_written_in_batches_of_bounded_size_one_at_a_time(
     letters = MemoryDeadLetters(lambda failures: sizes.append(len(failures)))
     no_brake = DrakkarConfig(dlq={"stop_after": 0})
     outcome = run_flow(flow(), ["x"] * 2000, dead_letters=letters, config=no_brake)
-    assert [letter.holds[0][0].offset for letter in outcome.dead_letters] == list(range(2000))
+    assert [letter.tokens[0][0].offset for letter in outcome.dead_letters] == list(range(2000))
     assert max(sizes) <= 500
     assert outcome.committed == {LANE: 2000}
 

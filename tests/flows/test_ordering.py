@@ -197,7 +197,7 @@ def test_a_long_line_of_tasks_that_end_at_once_does_not_exhaust_the_stack():
 
     shared = Shared("0")
     with FlowRun(flow(arrange), keyed("a" * 5000), executor=shared.executor, config=config()) as run:
-        run.wait_until(lambda: run.flight.records == 5000)
+        run.wait_until(lambda: run.in_flight.records == 5000)
         shared.open("0")
         outcome = run.finish()
     assert outcome.values == [str(offset) for offset in range(5000)]
@@ -208,7 +208,7 @@ def test_waiting_for_ones_turn_takes_no_slot_and_no_place_in_the_executors_queue
     """Nine of ten tasks of a hot key wait, the executor knows of one."""
     shared = Shared("0")
     with FlowRun(flow(), keyed("a" * 10), executor=shared.executor, config=config()) as run:
-        run.wait_until(lambda: run.flight.records == 10 and shared.executor.started)
+        run.wait_until(lambda: run.in_flight.records == 10 and shared.executor.started)
         assert shared.executor.statistics()[:2] == (1, 0)
         shared.open("0")
         run.finish()
@@ -276,16 +276,16 @@ def test_a_revoked_partitions_line_is_given_up_without_a_run():
     """Those that wait behind a running task when the partition is taken away are fenced, not run."""
     shared = Shared("0")
     with FlowRun(flow(), keyed("aaa"), executor=shared.executor, config=config(), open_end=True) as run:
-        run.wait_until(lambda: run.flight.records == 3 and shared.executor.started)
+        run.wait_until(lambda: run.in_flight.records == 3 and shared.executor.started)
         run.reader.revoke()
         shared.open("0")
-        run.wait_until(lambda: run.flight.records == 0)
+        run.wait_until(lambda: run.in_flight.records == 0)
         assert (run.sink().values, run.reader.committed) == ([], {})
     assert shared.executor.started == ["0"]
 
 
 def test_order_holds_with_several_engine_threads():
-    """A partition has the same lane always, so its keys meet whoever works on it."""
+    """A partition has the same partition always, so its keys meet whoever works on it."""
     both = keyed("abcabcabcabc" * 5) + keyed("aabbccaabbcc" * 5, partition=1)
     several = DrakkarConfig(executor={"ordering": "key", "window_size": 3}, runtime={"workers": 2})
     flaky = ScriptedExecutor(lambda task: 1 if chance.random() < 0.3 else "")

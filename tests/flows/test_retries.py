@@ -112,7 +112,7 @@ def test_a_parked_retry_holds_no_slot_and_is_tried_at_once_when_the_flow_drains(
     with FlowRun(handler, [1], executor=executor, open_end=True) as run:
         run.wait_until(lambda: handler.asked)
         run.wait_until(lambda: executor.statistics()[:2] == (0, 0))
-        assert run.flight.records == 1
+        assert run.in_flight.records == 1
         run.control.stop()
         outcome = run.finish()
     assert (outcome.values, outcome.committed) == (["t0"], {LANE: 1})
@@ -139,7 +139,7 @@ def test_records_that_always_fail_leave_room_for_the_others(long_pauses):
     executor = ScriptedExecutor({"bad": 1})
     with FlowRun(handler, range(100), executor=executor, config=config(max_in_flight=10), open_end=True) as run:
         run.wait_until(lambda: len(run.sink().values) == 50)
-        run.wait_until(lambda: run.flight.records == 5)
+        run.wait_until(lambda: run.in_flight.records == 5)
         assert len(handler.asked) > 4 * 45
 
 
@@ -150,7 +150,7 @@ def test_only_failing_records_never_freeze_the_intake(long_pauses):
     no_brake = config(max_in_flight=8).replaced(dlq={"stop_after": 0})
     with FlowRun(handler, range(200), executor=executor, config=no_brake, open_end=True) as run:
         run.wait_until(lambda: len(handler.windows) and max(handler.windows[-1]) == 199)
-        run.wait_until(lambda: run.flight.records == 4)
+        run.wait_until(lambda: run.in_flight.records == 4)
 
 
 def test_a_drain_does_not_use_up_the_retries_of_what_fails_again(long_pauses):
@@ -159,7 +159,7 @@ def test_a_drain_does_not_use_up_the_retries_of_what_fails_again(long_pauses):
     handler = Asking(ErrorAction.RETRY)
     settings = DrakkarConfig(executor={"drain_timeout_seconds": 0.5})
     with FlowRun(handler, [1, 2], executor=executor, config=settings, open_end=True) as run:
-        run.wait_until(lambda: run.flight.records == 1)
+        run.wait_until(lambda: run.in_flight.records == 1)
         run.control.stop()
         outcome = run.finish()
     assert len(handler.asked) == 2

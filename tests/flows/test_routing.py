@@ -80,7 +80,7 @@ def test_a_payload_that_fits_no_single_sink_is_a_dead_letter(payload, error, by_
     outcome = run_flow(flow, [0, 0], sinks=[MemorySink("a"), MemorySink("b")])
     assert {(letter.kind, letter.stage) for letter in outcome.dead_letters} == {(FailureKind.ROUTING, "route")}
     assert {letter.error for letter in outcome.dead_letters} == {error}
-    assert sorted(r.offset for letter in outcome.dead_letters for r, _ in letter.holds) == [0, 1]
+    assert sorted(r.offset for letter in outcome.dead_letters for r, _ in letter.tokens) == [0, 1]
     assert outcome.committed == {LANE: 2}
     assert outcome.values == []
 

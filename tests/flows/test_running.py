@@ -54,7 +54,7 @@ def test_ten_thousand_records_through_every_step_are_counted_exactly(workers):
     for sink in ("kafka-a", "kafka-b"):
         assert Counter(payload.data for payload in outcome.deliveries[sink]) == expected
     assert len(outcome.dead_letters) == 10 + 2 * 100
-    assert outcome.committed == {("input", lane): 1250 for lane in range(8)}
+    assert outcome.committed == {("input", topic_partition): 1250 for topic_partition in range(8)}
     finished = outcome.of(RecordsFinished)
     assert sum(event.done + event.skipped + event.dead for event in finished) == 10_000
     assert sum(event.dead for event in finished) == 10 + 100
@@ -127,7 +127,7 @@ def test_ten_thousand_records_through_a_handler_are_counted_exactly(workers):
     assert len(handler.records) == 10_000
     assert set(handler.records.values()) == {1}
     assert len(outcome.dead_letters) == sum(n % 4 == 1 for n in failing)
-    assert outcome.committed == {("input", lane): 1250 for lane in range(8)}
+    assert outcome.committed == {("input", topic_partition): 1250 for topic_partition in range(8)}
 
 
 @WORKERS
@@ -158,7 +158,7 @@ def test_intake_stops_at_the_bound_of_records_in_flight_and_goes_on():
     sink.gate.shut()
     bound = DrakkarConfig(runtime={"max_in_flight_records": 10})
     with FlowRun(StreamFlow("bound").decode(int).route(), range(100), sinks=[sink], config=bound) as run:
-        run.wait_until(lambda: sink.gate.waiting and run.flight.records == 10)
+        run.wait_until(lambda: sink.gate.waiting and run.in_flight.records == 10)
         assert run.reader.statistics().queued == {("input", 0): 90}
         sink.gate.open()
         assert run.finish().committed == {("input", 0): 100}
@@ -180,7 +180,7 @@ def test_work_that_ends_while_new_work_comes_in_is_neither_lost_nor_doubled():
         run.reader.end()
         outcome = run.finish()
     assert sorted(outcome.values) == list(range(3000))
-    assert outcome.committed == {("input", lane): 1000 for lane in range(3)}
+    assert outcome.committed == {("input", topic_partition): 1000 for topic_partition in range(3)}
 
 
 # --- how a run ends -------------------------------------------------------------------------------------
@@ -192,7 +192,7 @@ def test_d30_a_stop_lets_work_in_flight_finish_and_reads_nothing_more():
     sink.gate.shut()
     bound = DrakkarConfig(runtime={"max_in_flight_records": 10})
     with FlowRun(StreamFlow("stop").decode(int).route(), range(100), sinks=[sink], config=bound) as run:
-        run.wait_until(lambda: sink.gate.waiting and run.flight.records == 10)
+        run.wait_until(lambda: sink.gate.waiting and run.in_flight.records == 10)
         assert run.control.stop() is True
         assert run.control.stop() is False
         sink.gate.open()
@@ -213,7 +213,7 @@ def test_d30_a_drain_that_takes_too_long_leaves_its_records_uncommitted():
         run.wait_until(lambda: sink.gate.waiting)
         run.control.stop()
         outcome = run.finish()
-        assert run.flight.records == 2
+        assert run.in_flight.records == 2
     assert outcome.committed == {("input", 0): 3}
 
 

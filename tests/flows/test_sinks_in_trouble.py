@@ -97,7 +97,7 @@ def test_deliveries_that_wait_stop_the_intake_and_nothing_else():
     with FlowRun(flow("good", "bad"), range(9), sinks=[good, bad], config=config) as run:
         run.wait_until(lambda: len(good.values) == 3)
         run.wait_until(lambda: any(isinstance(event, SinkCircuitChanged) for event in run.events))
-        assert (run.flight.records, run.reader.committed, run.dead_letters.letters) == (3, {}, [])
+        assert (run.in_flight.records, run.reader.committed, run.dead_letters.letters) == (3, {}, [])
 
 
 def test_a_write_that_never_returns_is_tried_again():

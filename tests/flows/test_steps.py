@@ -42,7 +42,7 @@ def test_undecodable_records_become_dead_letters_and_the_others_go_on_in_order()
     """Dead letters are the default for what can't be decoded, wherever it stands in a batch."""
     outcome = run_flow(numbers().route(), [1, "x", 2, "y", 3])
     assert outcome.values == [1, 2, 3]
-    assert [letter.holds[0][0].value for letter in outcome.dead_letters] == [b"x", b"y"]
+    assert [letter.tokens[0][0].value for letter in outcome.dead_letters] == [b"x", b"y"]
     assert {letter.kind for letter in outcome.dead_letters} == {FailureKind.DECODE}
     assert {letter.stage for letter in outcome.dead_letters} == {"decode"}
     assert "input:0:1" in outcome.dead_letters[0].error

@@ -183,13 +183,15 @@ def test_what_is_not_written_for_a_partition_that_went_is_counted_by_partition()
     sink = MemorySink(max_batch=1)
     sink.gate.shut()
     with FlowRun(PerRecord(), range(6), partitions=2, sinks=[sink], open_end=True) as flow:
-        flow.wait_until(lambda: sink.gate.waiting and flow.flight.records == 6)
+        flow.wait_until(lambda: sink.gate.waiting and flow.in_flight.records == 6)
         flow.reader.revoke([("input", 0)])
         sink.gate.open()
-        flow.wait_until(lambda: flow.flight.records == 0)
+        flow.wait_until(lambda: flow.in_flight.records == 0)
         told = [event for event in flow.events if isinstance(event, DeliveriesSuppressed)]
-    assert {lane for event in told for lane, _ in event.lanes} == {("input", 0)}
-    assert sum(event.count for event in told) == sum(count for event in told for _, count in event.lanes) >= 2
+    assert {topic_partition for event in told for topic_partition, _ in event.topic_partitions} == {("input", 0)}
+    assert (
+        sum(event.count for event in told) == sum(count for event in told for _, count in event.topic_partitions) >= 2
+    )
     assert {event.about.fields()["partition"] for event in told} == {0}
 
 

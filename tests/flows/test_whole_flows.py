@@ -146,8 +146,10 @@ def test_every_value_is_delivered_or_dead_and_every_offset_committed(
         assert Counter(sink.values) == expected
     refused = sum(value % 11 == 0 for value in model.values)
     assert len(outcome.dead_letters) == model.letters + 2 * refused
-    ends = {("input", lane): len(values[lane::partitions]) for lane in range(partitions)}
-    assert outcome.committed == {lane: end for lane, end in ends.items() if end}
+    ends = {
+        ("input", topic_partition): len(values[topic_partition::partitions]) for topic_partition in range(partitions)
+    }
+    assert outcome.committed == {topic_partition: end for topic_partition, end in ends.items() if end}
     assert outcome.failure is None
 
 

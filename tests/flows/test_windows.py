@@ -84,7 +84,7 @@ def test_an_incomplete_window_waits_for_its_linger_and_then_goes():
     handler = PerRecord()
     with FlowRun(handler, config=config(100, 0.2), open_end=True) as run:
         run.reader.put([1])
-        run.wait_until(lambda: run.flight.records == 1)
+        run.wait_until(lambda: run.in_flight.records == 1)
         run.reader.put([2])
         run.wait_until(lambda: run.reader.committed == {LANE: 2})
         assert handler.windows == [[0, 1]]
@@ -96,7 +96,7 @@ def test_a_full_window_does_not_wait_for_its_linger():
     with FlowRun(handler, range(6), config=config(3, 600.0), open_end=True) as run:
         run.wait_until(lambda: run.reader.committed == {LANE: 6})
         run.reader.put([7, 8])
-        run.wait_until(lambda: run.flight.records == 2)
+        run.wait_until(lambda: run.in_flight.records == 2)
         assert handler.windows == [[0, 1, 2], [3, 4, 5]]
         run.reader.put([9])
         run.wait_until(lambda: run.reader.committed == {LANE: 9})
@@ -107,7 +107,7 @@ def test_a_linger_that_was_cut_short_does_not_end_the_next_window_early():
     """The timer of a window that filled up is gone: the next one has its own."""
     handler = PerRecord()
     with FlowRun(handler, [1], config=config(2, 0.15), open_end=True) as run:
-        run.wait_until(lambda: run.flight.records == 1)
+        run.wait_until(lambda: run.in_flight.records == 1)
         run.reader.put([2, 3])
         run.wait_until(lambda: run.reader.committed == {LANE: 2})
         run.reader.put([4])
@@ -122,15 +122,15 @@ def test_arrange_is_serial_in_a_partition_and_parallel_between_partitions():
 
     class Slow(PerRecord):
         async def arrange(self, messages, pending):
-            lane = messages[0].partition
-            running[lane] += 1
-            peak[lane] = max(peak[lane], running[lane])
+            topic_partition = messages[0].partition
+            running[topic_partition] += 1
+            peak[topic_partition] = max(peak[topic_partition], running[topic_partition])
             peak["all"] = max(peak["all"], running[0] + running[1])
-            if lane == 0:
+            if topic_partition == 0:
                 await gate.wait()
             else:
                 await asyncio.sleep(0)
-            running[lane] -= 1
+            running[topic_partition] -= 1
             self.windows.append([record.label for record in messages])
             return []
 
@@ -297,4 +297,6 @@ def test_records_without_tasks_wait_for_the_window_of_the_others():
         outcome = run.finish()
     assert outcome.committed == {LANE: 2}
     assert handler.window_ends == [(1, [0, 1])]
-    assert [(event.lane, event.records, event.tasks) for event in outcome.of(WindowFinished)] == [(LANE, 2, 1)]
+    assert [(event.topic_partition, event.records, event.tasks) for event in outcome.of(WindowFinished)] == [
+        (LANE, 2, 1)
+    ]

@@ -61,11 +61,11 @@ class Job:
     def failed(self) -> dict[str, str]:
         """What `check` says of each part that failed."""
         ended = self.run("check", "job.py", "--json")
-        parts = json.loads(ended.stdout)
-        assert ended.returncode == max(part["exit_code"] for part in parts)
+        components = json.loads(ended.stdout)
+        assert ended.returncode == max(part["exit_code"] for part in components)
         return {
             part["part"].split(" ")[0]: "; ".join(problem["what"] for problem in part["problems"])
-            for part in parts
+            for part in components
             if not part["ok"]
         }
 

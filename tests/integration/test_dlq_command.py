@@ -50,7 +50,7 @@ class Letters:
         """A failure of a record of the source."""
         value = f"v{offset}".encode()
         record = Record(self.source, 1, offset, value, b"k" + value, headers=[("own", b"1")])
-        failed = Failure(kind=kind, stage="decode", error=error, holds=((record, 1),), exception_class="x.DecodeError")
+        failed = Failure(kind=kind, stage="decode", error=error, tokens=((record, 1),), exception_class="x.DecodeError")
         if kind is FailureKind.SINK:
             failed.stage, failed.payload = "sink-kafka-out", KafkaPayload(data=value)
         return failed
@@ -80,7 +80,7 @@ def test_n7_a_record_with_several_letters_is_replayed_once(letters: Letters) -> 
     """By its origin, to its partition, with its own headers and where it was; the letters of all are done then."""
     letters.write(letters.failure(1, "first task"), letters.failure(1, "second task"), letters.failure(2))
     done = letters.run("replay")
-    assert (done.returncode, done.stdout) == (0, f"2 records replayed, 0 failed; 3 letters in {letters.dlq}\n")
+    assert (done.returncode, done.stdout) == (0, f"2 records replayed, 0 failed; 3 dead letters in {letters.dlq}\n")
     sent = letters.sent()
     assert sorted((value, partition) for value, partition, _ in sent) == [("v1", 1), ("v2", 1)]
     headers = next(headers for value, _, headers in sent if value == "v1")
@@ -142,7 +142,7 @@ def test_n7_the_next_failure_of_a_replayed_record_keeps_its_first_place(letters:
     history = [("drakkar.replay.origin", b"in:0:5"), ("drakkar.replay.count", b"2")]
     for kind in (FailureKind.DECODE, FailureKind.SINK):
         failure = letters.failure(1, kind=kind)
-        failure.holds[0][0].headers = history
+        failure.tokens[0][0].headers = history
         letters.write(failure)
     listed = letters.run("list").stdout
     assert listed.count("first in:0:5, replayed 2 times") == 2
@@ -172,7 +172,7 @@ def test_n7_an_id_that_names_no_letter_is_named_and_the_others_count(letters: Le
     letters.write(letters.failure(1))
     done = letters.run(command, "1:1", "9:99")
     assert done.returncode == 1
-    assert "no such letter" in done.stderr
+    assert "no such dead letter" in done.stderr
     assert "9:99" in done.stderr
     found = "1 records replayed, 1 failed" if command == "replay" else f"{letters.source}:1:1"
     assert found in done.stdout
@@ -201,6 +201,6 @@ def test_n7_the_flow_is_the_first_argument_as_for_every_command(letters: Letters
         assert f"{letters.source}:1:2" in done.stdout
         assert f"{letters.source}:1:1" not in done.stdout
     without = letters.run("show", path, config=())
-    assert (without.returncode, "no letter is named: write partition:offset" in without.stderr) == (2, True)
+    assert (without.returncode, "no dead letter is named: write partition:offset" in without.stderr) == (2, True)
     gone = letters.run("list", "gone.py", config=())
     assert (gone.returncode, "gone.py: there is no such file" in gone.stderr) == (2, True)

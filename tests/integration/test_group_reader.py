@@ -10,16 +10,16 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from drakkar_flow.model.outcome import Ack
-from drakkar_flow.model.record import Lane
+from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.source import IntakePaused, PartitionsAssigned
-from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.control import Control
-from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
+from drakkar_flow.runtime.acknowledgement.tracker import Tracker
+from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
-from drakkar_flow.runtime.group.connection import Connection
+from drakkar_flow.runtime.group.broker_monitor import Connection
 from drakkar_flow.runtime.group.reader import GroupReader, GroupSettings
-from drakkar_flow.runtime.tracker import Tracker
+from drakkar_flow.runtime.stop_signal import StopSignal
 from support.kafka_io import Kafka, MakeCluster, MakeTopic, committed, create_topic, produce
 from support.names import unique
 from support.until import until
@@ -42,13 +42,13 @@ class Member:
         session_timeout_s: float = 45.0,
     ) -> None:
         self.paused = False
-        self.lanes: set[Lane] = set()
-        self.taken: dict[Lane, int] = {}
+        self.topic_partitions: set[TopicPartition] = set()
+        self.taken: dict[TopicPartition, int] = {}
         self.tracker = Tracker()
-        self.flight = Flight(10_000, 1 << 30)
+        self.in_flight = InFlight(10_000, 1 << 30)
         bus = Bus()
         bus.listen(IntakePaused, self._on_pause)
-        bus.listen(PartitionsAssigned, lambda event: self.lanes.update(event.lanes))
+        bus.listen(PartitionsAssigned, lambda event: self.topic_partitions.update(event.topic_partitions))
         properties = {
             "bootstrap.servers": bootstrap,
             "group.id": group,
@@ -62,25 +62,25 @@ class Member:
         settings = GroupSettings((topic,), properties, poll_records=50, buffer_records_per_partition=100)
         if on_revoke is not None:
             settings = settings._replace(commit_interval_s=600, commit_max_offsets=1_000_000)
-        self.bridge = Bridge()
-        self.bridge.open()
-        hooks = AssignmentHooks(self.bridge, bus, None, on_revoke, 20.0)
-        self.reader = GroupReader(settings, self.flight, Control(1.0), bus, self.tracker.beyond, hooks)
+        self.loop_thread = EventLoopThread()
+        self.loop_thread.open()
+        hooks = AssignmentHooks(self.loop_thread, bus, None, on_revoke, 20.0)
+        self.reader = GroupReader(settings, self.in_flight, StopSignal(1.0), bus, self.tracker.out_of_order, hooks)
         self.reader.start()
 
     def close(self) -> None:
         """Leave the group."""
         self.reader.close()
-        self.bridge.close()
+        self.loop_thread.close()
 
     def take(self) -> int:
         """Finish what is there; returns how many records were finished so far."""
         records = [record for batch in self.reader.pop(1000, 0, 1) for record in batch]
         settled = self.tracker.settle([Ack(record, record.credit) for record in records])
         self.reader.commit(settled.watermarks)
-        self.reader.scattered(settled.scattered)
+        self.reader.out_of_order_ranges(settled.out_of_order_ranges)
         for assignment, (count, size) in settled.finished.items():
-            self.flight.release(assignment, count, size)
+            self.in_flight.release(assignment, count, size)
             self.taken[assignment[0]] = self.taken.get(assignment[0], 0) + count
         return sum(self.taken.values())
 
@@ -104,13 +104,13 @@ def test_a_partition_that_went_away_paused_is_read_when_it_comes_back(
         produce(kafka.bootstrap, topic, [b"x"] * 1000, partition=partition)
     first = Member(kafka.bootstrap, topic, group)
     closing.callback(first.close)
-    until(lambda: first.paused and len(first.lanes) == 2, what="both partitions to pause")
+    until(lambda: first.paused and len(first.topic_partitions) == 2, what="both partitions to pause")
     second = Member(kafka.bootstrap, topic, group)
     closing.callback(second.close)
-    until(lambda: second.lanes, 30, what="the second member to get a partition")
-    first.lanes.clear()
+    until(lambda: second.topic_partitions, 30, what="the second member to get a partition")
+    first.topic_partitions.clear()
     second.close()
-    until(lambda: first.lanes, 30, what="the partition to come back")
+    until(lambda: first.topic_partitions, 30, what="the partition to come back")
     until(lambda: first.take() == 2000, 30, what="every record")
     assert set(first.taken.values()) == {1000}
 
@@ -126,10 +126,10 @@ def test_a_client_that_forgot_its_brokers_is_replaced(
     closing.callback(member.close)
     until(lambda: member.take() == 20, 30)
     until(lambda: committed(kafka.bootstrap, group, topic) == {0: 10, 1: 10}, what="the commits")
-    member.lanes.clear()
+    member.topic_partitions.clear()
     verdicts = iter([True])
     monkeypatch.setattr(Connection, "forgotten", lambda *_: next(verdicts, False))
-    until(lambda: len(member.lanes) == 2, 60, what="a new assignment of both partitions")
+    until(lambda: len(member.topic_partitions) == 2, 60, what="a new assignment of both partitions")
     produce(kafka.bootstrap, topic, [b"x"] * 5, partition=0)
     until(lambda: member.take() == 25, 30)
     assert member.taken == {(topic, 0): 15, (topic, 1): 10}
@@ -150,9 +150,9 @@ def test_on_revoke_comes_after_the_last_commit(kafka: Kafka, make_topic: MakeTop
     until(lambda: first.take() == 20, 30)
     second = Member(kafka.bootstrap, topic, group)
     closing.callback(second.close)
-    until(lambda: second.lanes, 30, what="the second member to get a partition")
+    until(lambda: second.topic_partitions, 30, what="the second member to get a partition")
     ((revoked, position),) = seen
-    assert [(topic, partition) for partition in revoked] == list(second.lanes)
+    assert [(topic, partition) for partition in revoked] == list(second.topic_partitions)
     assert position == dict.fromkeys(revoked, 10)
     first.close()
     (partitions, position) = seen[1]
@@ -185,11 +185,16 @@ def test_the_lag_of_a_partition_that_is_paused_grows_with_its_end(
     produce(kafka.bootstrap, topic, [b"x"] * 1000, partition=0)
     member = Member(kafka.bootstrap, topic, group)
     closing.callback(member.reader.close)
-    lane = (topic, 0)
+    topic_partition = (topic, 0)
     until(lambda: member.paused, 60, "the partition was paused")
-    until(lambda: member.reader.statistics().lag.get(lane) == 1000, what="the lag of a partition without a position")
+    until(
+        lambda: member.reader.statistics().lag.get(topic_partition) == 1000,
+        what="the lag of a partition without a position",
+    )
     for end in (1500, 2000):  # the first may still be told by a fetch that was under way
         produce(kafka.bootstrap, topic, [b"x"] * 500, partition=0)
-        until(lambda end=end: member.reader.statistics().lag.get(lane) == end, what=f"the lag to grow to {end}")
+        until(
+            lambda end=end: member.reader.statistics().lag.get(topic_partition) == end, what=f"the lag to grow to {end}"
+        )
     until(lambda: member.take() == 2000, 60, "all of it was taken")
-    until(lambda: member.reader.statistics().lag == {lane: 0, (topic, 1): 0}, what="the lag to vanish")
+    until(lambda: member.reader.statistics().lag == {topic_partition: 0, (topic, 1): 0}, what="the lag to vanish")

@@ -24,6 +24,7 @@ def _start(scene: Scene, pipeline: str) -> list[Worker]:
     return [scene.start(pipeline, {"kafka": {"group_instance_id": member}}) for member in MEMBERS]
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("pipeline", ["precomputed", "children"])
 def test_kills_at_random_moments_lose_nothing(scene: Scene, chance: random.Random, pipeline: str) -> None:

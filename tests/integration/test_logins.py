@@ -20,7 +20,7 @@ from scripts.services import KafkaCluster, missing_programs
 from support.scene import Scene
 from support.until import until
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.xdist_group("logins")]
 
 PLAIN = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_joe="r1ght";'
 TOKENS = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;"
@@ -134,7 +134,7 @@ def test_f2_a_right_that_is_taken_away_fails_the_flow(cluster: KafkaCluster, sce
     until(lambda: worker.exit_code is not None, 60, "the end of the worker")
     assert worker.exit_code == 1
     (line,) = worker.lines("flow_failed")
-    assert "grant its user the right" in line["reason"]
+    assert "grant its user the permission" in line["reason"]
 
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewPartitions
 
-from support.kafka_io import Kafka, committed, create_topic, delete_topics, produce
+from support.kafka_io import Kafka, add_partitions, committed, create_topic, delete_topics, produce
 from support.scene import Scene
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -21,8 +20,7 @@ def test_new_partitions_are_read_without_a_restart(scene: Scene) -> None:
     worker = scene.start("precomputed", {"kafka": {"metadata_refresh_s": 0.5}})
     scene.fill(100)
     scene.until_finished()
-    admin = AdminClient({"bootstrap.servers": scene.bootstrap})
-    admin.create_partitions([NewPartitions(scene.source, 6)])[scene.source].result(20)
+    add_partitions(AdminClient({"bootstrap.servers": scene.bootstrap}), scene.source, 6)
     worker.until(lambda: worker.metric("drakkar_assigned_partitions") == 6, "it had six partitions")
     produce(scene.bootstrap, scene.source, map(str, range(100, 150)), partition=4)
     produce(scene.bootstrap, scene.source, map(str, range(150, 200)), partition=5)
@@ -33,10 +31,9 @@ def test_new_partitions_are_read_without_a_restart(scene: Scene) -> None:
 
 def test_what_was_written_to_a_new_partition_before_it_was_found_is_read(scene: Scene) -> None:
     """Records are older than the worker's knowledge of their partition: they are delivered all the same."""
-    worker = scene.start("precomputed", {"kafka": {"metadata_refresh_s": 3.0}})
+    worker = scene.start("precomputed", {"kafka": {"metadata_refresh_s": 5.0}})
     worker.until(lambda: worker.metric("drakkar_assigned_partitions") == 4, "it had four partitions")
-    admin = AdminClient({"bootstrap.servers": scene.bootstrap})
-    admin.create_partitions([NewPartitions(scene.source, 5)])[scene.source].result(20)
+    add_partitions(AdminClient({"bootstrap.servers": scene.bootstrap}), scene.source, 5)
     produce(scene.bootstrap, scene.source, map(str, range(50)), partition=4)
     assert worker.metric("drakkar_assigned_partitions") == 4
     scene.until_finished()

@@ -17,7 +17,7 @@ import pytest
 
 from support.children import command
 from support.kafka_io import read_all
-from support.processes import programs, wardens
+from support.processes import programs, reapers
 from support.scene import Scene
 from support.worker import Worker
 
@@ -70,7 +70,7 @@ def test_every_record_is_answered_once_by_a_few_processes(scene: Scene, kind: st
     assert len(programs(worker.pid)) == 2
     assert worker.metric("drakkar_executor_children_started_total") == 2
     assert worker.metric("drakkar_executor_duration_seconds_count") == COUNT
-    [warden] = wardens(worker.pid)
+    [warden] = reapers(worker.pid)
     assert worker.terminate() == 0, worker.stderr
     assert sorted(int(message.value()) for message in scene.delivered()) == list(range(COUNT))
     assert worker.descendants() == []

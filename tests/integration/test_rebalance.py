@@ -11,7 +11,12 @@ import pytest
 from support.scene import Scene
 from support.worker import Worker
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("rebalance"),
+]
 
 ROUNDS = 3
 IN_FLIGHT, UNCOMMITTED = 50, 50
@@ -38,6 +43,7 @@ def _join(scene: Scene, flavour: str, count: int = 1) -> list[Worker]:
     return workers
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_joining_and_leaving_cleanly_costs_nothing(scene: Scene, flavour: str) -> None:
     """A second and a third worker come and go: all delivered exactly once, each commit covered by the output."""

@@ -58,8 +58,8 @@ def check_rows(server: Postgres, scene: Scene, count: int) -> None:
     """Every record has its row, and each partition's rows came in order."""
     rows = query(server, "SELECT lane, place, number FROM rows ORDER BY id")
     assert {row["number"] for row in rows} == set(range(count))
-    for lane in range(scene.partitions):
-        first = dict.fromkeys(row["place"] for row in rows if row["lane"] == lane)
+    for topic_partition in range(scene.partitions):
+        first = dict.fromkeys(row["place"] for row in rows if row["lane"] == topic_partition)
         assert list(first) == sorted(first)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer
+from confluent_kafka import TopicPartition as KafkaPartition
 
 from support.kafka_io import Kafka, MakeTopic, committed, end_offsets, produce, read_all
 from support.names import unique
@@ -44,7 +45,7 @@ def test_offsets_at_the_end_and_of_a_group_are_told_apart(kafka: Kafka, make_top
     assert end_offsets(kafka.bootstrap, topic) == {0: 3, 1: 0}
     assert committed(kafka.bootstrap, group, topic) == {}
     consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group})
-    consumer.commit(offsets=[TopicPartition(topic, 0, 2)], asynchronous=False)
+    consumer.commit(offsets=[KafkaPartition(topic, 0, 2)], asynchronous=False)
     consumer.close()
     assert committed(kafka.bootstrap, group, topic) == {0: 2}
 

@@ -278,12 +278,16 @@ def test_a_program_of_0_11_runs_with_only_its_import_changed(
         "DK_METRICS__PORT": "0",
     }
     orders = {n: [f"part-{n}", "a", "bad"][: n % 4] for n in range(20)} | {20: ["x", "bad-but-mended"]}
-    produce(scene.bootstrap, scene.source, [json.dumps({"order": n, "parts": parts}) for n, parts in orders.items()])
+    produce(
+        scene.bootstrap,
+        scene.source,
+        [json.dumps({"order": n, "parts": components}) for n, components in orders.items()],
+    )
     worker = run(scene, "v0_11", settings)
     scene.until_finished()
     assert worker.terminate(signal.SIGTERM) == 0, worker.stderr
 
-    checked = [{"order": n, "part": part} for n, parts in orders.items() for part in parts if part != "bad"]
+    checked = [{"order": n, "part": part} for n, components in orders.items() for part in components if part != "bad"]
     sizes = [{**each, "size": 6 if each["part"] == "bad-but-mended" else len(each["part"])} for each in checked]
     by_part = operator.itemgetter("order", "part")
     assert sorted(values(scene, scene.out), key=by_part) == sorted(sizes, key=by_part)

@@ -12,7 +12,7 @@ from scripts.services import KafkaCluster, missing_programs
 from support.certificates import make_certificates
 from support.scene import Scene
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.xdist_group("tls")]
 
 TRUSTED = {"ssl_ca_location": "ca.pem", "ssl_endpoint_identification_algorithm": "none"}
 CLIENT = {"ssl_certificate_location": "client.pem", "ssl_key_location": "client.key"}
@@ -110,4 +110,4 @@ def test_a_listener_of_another_kind_is_named_in_the_end(
     overrides["kafka"]["brokers"] = cluster.bootstrap
     worker = scene.start(overrides=overrides)
     assert worker.wait(60) == 1, worker.stderr
-    assert "set kafka.security.protocol to what the listener speaks" in worker.stderr
+    assert "set kafka.security.protocol to the listener's protocol" in worker.stderr

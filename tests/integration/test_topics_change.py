@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from confluent_kafka.admin import AdminClient, NewPartitions
+from confluent_kafka.admin import AdminClient
 
-from support.kafka_io import create_topic, produce
+from support.kafka_io import add_partitions, create_topic, produce
 from support.scene import Scene
 from support.until import until
 
@@ -63,9 +63,7 @@ def test_f14_partitions_that_are_added_are_read_from_their_beginning(scene: Scen
     scene.fill(5)
     worker = scene.start(overrides=of_kafka(group_protocol=protocol, auto_offset_reset="latest"))
     worker.until(lambda: worker.lines("partitions_assigned"), "it joined")
-    admin = AdminClient({"bootstrap.servers": scene.bootstrap})
-    admin.create_partitions([NewPartitions(scene.source, 6)])[scene.source].result(10)
-    until(lambda: len(admin.list_topics(scene.source, timeout=5).topics[scene.source].partitions) == 6)
+    add_partitions(AdminClient({"bootstrap.servers": scene.bootstrap}), scene.source, 6)
     produce(scene.bootstrap, scene.source, ["a"], partition=5)
     worker.until(lambda: scene.committed().get(5) == 1, "it read the new partition", 60)
     assert worker.terminate() == 0, worker.stderr

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, Message
+from confluent_kafka import TopicPartition as KafkaPartition
 
 from support.kafka_io import committed_as_told_to, group_asker
 from support.names import unique
@@ -35,7 +36,7 @@ class CommitWatch:
     def __init__(self, bootstrap: str, group: str, source: str, out: str) -> None:
         self._asker = group_asker(bootstrap, group)
         self._reader = Consumer({"bootstrap.servers": bootstrap, "group.id": unique("watch")})
-        self._source, self._out = source, TopicPartition(out, 0)
+        self._source, self._out = source, KafkaPartition(out, 0)
         self._samples: list[_Sample] = []
         self._error: Exception | None = None
         self._over = threading.Event()

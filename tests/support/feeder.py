@@ -9,7 +9,7 @@ from typing import Self
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from drakkar_flow.librdkafka import let_go
+from drakkar_flow.librdkafka import destroy_in_background
 
 __all__ = ["Feeder"]
 
@@ -90,7 +90,7 @@ class Feeder:
         self._producer.flush(1)  # the reports of what was purged, which count no more
         former = [self._producer]
         self._producer = Producer(self._settings)
-        let_go(former)
+        destroy_in_background(former)
         for number in sorted(self._open):
             self._write(number)
 

@@ -15,10 +15,12 @@ from confluent_kafka import (
     KafkaException,
     Message,
     Producer,
-    TopicPartition,
+)
+from confluent_kafka import (
+    TopicPartition as KafkaPartition,
 )
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from scripts.services import KafkaCluster
 from support.names import unique
@@ -27,6 +29,7 @@ __all__ = [
     "Kafka",
     "MakeCluster",
     "MakeTopic",
+    "add_partitions",
     "committed",
     "committed_as_told_to",
     "create_topic",
@@ -113,7 +116,7 @@ def read_all(bootstrap: str, topic: str, expected: int = 0, timeout_s: float = 2
     consumer = _reader(bootstrap, {"enable.partition.eof": True})
     try:
         unread = set(_partitions(consumer, topic))
-        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in unread])
+        consumer.assign([KafkaPartition(topic, partition, OFFSET_BEGINNING) for partition in unread])
         messages: list[Message] = []
         deadline = time.monotonic() + timeout_s
         while unread or len(messages) < expected:
@@ -135,7 +138,7 @@ def end_offsets(bootstrap: str, topic: str) -> dict[int, int]:
     consumer = _reader(bootstrap, {})
     try:
         return {
-            each: consumer.get_watermark_offsets(TopicPartition(topic, each), timeout=REQUEST_TIMEOUT_S)[1]
+            each: consumer.get_watermark_offsets(KafkaPartition(topic, each), timeout=REQUEST_TIMEOUT_S)[1]
             for each in _partitions(consumer, topic)
         }
     finally:
@@ -164,8 +167,8 @@ def committed_as_told_to(asker: Consumer, topic: str) -> dict[int, int]:
     deadline = time.monotonic() + 3 * REQUEST_TIMEOUT_S
     while True:
         try:
-            lanes = [TopicPartition(topic, partition) for partition in _partitions(asker, topic)]
-            found = asker.committed(lanes, REQUEST_TIMEOUT_S)
+            topic_partitions = [KafkaPartition(topic, partition) for partition in _partitions(asker, topic)]
+            found = asker.committed(topic_partitions, REQUEST_TIMEOUT_S)
             return {at.partition: at.offset for at in found if at.error is None and at.offset >= 0}
         except KafkaException:
             if time.monotonic() > deadline:
@@ -176,6 +179,16 @@ def committed_as_told_to(asker: Consumer, topic: str) -> dict[int, int]:
 def create_topic(admin: AdminClient, name: str, partitions: int) -> None:
     """Make a topic and wait until every partition has a leader."""
     admin.create_topics([NewTopic(name, num_partitions=partitions)])[name].result(REQUEST_TIMEOUT_S)
+    _await_leaders(admin, name, partitions)
+
+
+def add_partitions(admin: AdminClient, name: str, partitions: int) -> None:
+    """Let a topic have more partitions and wait until every one has a leader."""
+    admin.create_partitions([NewPartitions(name, partitions)])[name].result(REQUEST_TIMEOUT_S)
+    _await_leaders(admin, name, partitions)
+
+
+def _await_leaders(admin: AdminClient, name: str, partitions: int) -> None:
     deadline = time.monotonic() + REQUEST_TIMEOUT_S
     while time.monotonic() < deadline:
         topic = admin.list_topics(name, timeout=REQUEST_TIMEOUT_S).topics[name]

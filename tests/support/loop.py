@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from drakkar_flow.testing.conformance.one_step import LoopBridge
+from drakkar_flow.testing.conformance.one_step import SameThreadLoop
 
-__all__ = ["LoopBridge"]
+__all__ = ["SameThreadLoop"]

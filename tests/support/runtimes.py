@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 from confluent_kafka import Producer
@@ -80,7 +80,7 @@ def _value(value: bytes | None) -> Any:
         return (value or b"").decode()
 
 
-def _letter(value: bytes | None, headers: Iterable[tuple[str, bytes]]) -> Letter:
+def _letter(value: bytes | None, headers: Any) -> Letter:
     told = {name: (text or b"").decode() for name, text in headers}
     task = json.loads(told["drakkar.task"]) if "drakkar.task" in told else {}
     stage, partition, offset = (told.get(_CONNECT + name, "") for name in ("stage", "partition", "offset"))
@@ -95,7 +95,7 @@ class KitRuntime:
 
     def __init__(self, settings: Mapping[str, Any], partitions: int) -> None:
         config = {**settings, "sinks": {"kafka": {"out": {"topic": "out", "retry": _RETRY}}}}
-        self._settings = {"config": config, "partitions": partitions, "real_programs": True}
+        self._settings: dict[str, Any] = {"config": config, "partitions": partitions, "real_programs": True}
         self._kit: FlowHarness | None = None
 
     @property

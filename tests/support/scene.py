@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, Message
+from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient
 
-from drakkar_flow.kernel.spans import Spans
-from drakkar_flow.librdkafka import let_go
+from drakkar_flow.kernel.offset_ranges import OffsetRanges
+from drakkar_flow.librdkafka import destroy_in_background
 from support.commits import CommitWatch
 from support.feeder import Feeder
 from support.kafka_io import (
@@ -121,7 +122,7 @@ class Scene:
         former = [self._admin, self._asker]
         self._admin = AdminClient({"bootstrap.servers": self.bootstrap})
         self._asker = group_asker(self.bootstrap, self.group)
-        let_go(former)
+        destroy_in_background(former)
 
     # --- the truth ------------------------------------------------------------------------------
 
@@ -132,12 +133,12 @@ class Scene:
     def told_finished(self) -> int:
         """How many records the group's commits say are finished, in order or beyond."""
         reader = Consumer({"bootstrap.servers": self.bootstrap, "group.id": self.group})
-        lanes = [TopicPartition(self.source, partition) for partition in range(self.partitions)]
+        topic_partitions = [KafkaPartition(self.source, partition) for partition in range(self.partitions)]
         total = 0
-        for item in reader.committed(lanes, 10):
+        for item in reader.committed(topic_partitions, 10):
             if item.offset >= 0:
-                beyond = Spans.decode(item.metadata or "", item.offset)
-                total += item.offset + sum(stop - start for start, stop in beyond)
+                out_of_order = OffsetRanges.decode(item.metadata or "", item.offset)
+                total += item.offset + sum(stop - start for start, stop in out_of_order)
         reader.close()
         return total
 

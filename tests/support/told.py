@@ -40,7 +40,12 @@ def told(events: Iterable[Event]) -> dict[str, Any]:
     Amounts are added up, however many events they came in; times and names that differ from run to run are left out.
     """
     events = list(events)
-    offsets = {lane[1]: offset for each in events if isinstance(each, Committed) for lane, offset in each.offsets}
+    offsets = {
+        topic_partition[1]: offset
+        for each in events
+        if isinstance(each, Committed)
+        for topic_partition, offset in each.offsets
+    }
     life = [step for event in events if (step := _of_life(event)) is not None]
     return {"life": life, "committed": offsets, "counts": _counts(events)}
 
@@ -50,9 +55,13 @@ def _of_life(event: Event) -> tuple[Any, ...] | None:
         case StateChanged():
             return ("state", event.state)
         case PartitionsAssigned():
-            return ("assigned", *sorted(number for _, number in event.lanes))
+            return ("assigned", *sorted(number for _, number in event.topic_partitions))
         case PartitionsRevoked():
-            return ("lost" if event.lost else "revoked", event.unfinished, *sorted(number for _, number in event.lanes))
+            return (
+                "lost" if event.lost else "revoked",
+                event.unfinished,
+                *sorted(number for _, number in event.topic_partitions),
+            )
         case DrainFinished():
             return ("drained", event.unfinished, event.uncommitted)
         case FlowFailed():

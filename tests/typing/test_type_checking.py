@@ -22,6 +22,9 @@ FOUND = re.compile(r"^(?P<path>[^:]+):(?P<line>\d+): error: .*\[(?P<code>[a-z-]+
 Errors = set[tuple[int, str]]
 
 
+pytestmark = pytest.mark.xdist_group("typing")
+
+
 @pytest.fixture(scope="module")
 def said() -> dict[str, Errors]:
     """The errors of one mypy run over all cases, by file."""

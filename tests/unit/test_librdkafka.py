@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from drakkar_flow.librdkafka import let_go
+from drakkar_flow.librdkafka import destroy_in_background
 
 
 class Client:
@@ -24,7 +24,7 @@ def test_a_client_that_is_let_go_is_destroyed_on_another_thread():
     destroyed_by, gone = list[str](), threading.Event()
     clients = [Client(destroyed_by, gone)]
 
-    let_go(clients)
+    destroy_in_background(clients)
 
     assert gone.wait(30)
     assert destroyed_by == ["drakkar-let-go"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from drakkar_flow import worker
-from support.conversation import HELLO, SRC, Conversation
+from support.session import HELLO, SRC, Session
 
 UPPER = "serve(lambda task: task.stdin.upper(), **OPTIONS)"
 
@@ -26,7 +26,7 @@ def upper(**options: object) -> str:
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_function_becomes_a_child(framing: str, threads: int) -> None:
     """It says what it can do, answers, and ends with 0 when its stdin does."""
-    with Conversation.with_script(upper(framing=framing, threads=threads, name="shouter")) as child:
+    with Session.with_script(upper(framing=framing, threads=threads, name="shouter")) as child:
         assert child.ready == {
             "type": "ready",
             "version": 1,
@@ -44,7 +44,7 @@ def test_a_function_becomes_a_child(framing: str, threads: int) -> None:
 def test_a_task_has_all_that_was_sent() -> None:
     """Arguments, environment, labels, metadata and the time allowed; what is not sent is empty."""
     code = "serve(lambda t: repr((t.id, t.args, t.env, t.labels, t.metadata, t.timeout_s, t.stdin, t.stdin_bytes)))"
-    with Conversation.with_script(code) as child:
+    with Session.with_script(code) as child:
         fields = {"args": ["-v"], "env": {"A": "1"}, "labels": {"b": "2"}, "metadata": {"c": [3]}, "timeout_s": 2.5}
         sent = (7, ["-v"], {"A": "1"}, {"b": "2"}, {"c": [3]}, 2.5, "hi", b"hi")
         assert child.answer_to(7, "hi", **fields)[1] == repr(sent)
@@ -56,13 +56,13 @@ def test_a_task_has_all_that_was_sent() -> None:
 @pytest.mark.parametrize("framing", ["json-lines", "length-prefixed"])
 def test_long_input_comes_whole(framing: str) -> None:
     """However many pieces the pipe makes of it."""
-    with Conversation.with_script(f"serve(lambda task: str(len(task.stdin)), framing={framing!r})") as child:
+    with Session.with_script(f"serve(lambda task: str(len(task.stdin)), framing={framing!r})") as child:
         assert child.answer_to(1, "x" * 1_000_000)[1] in ("1000000", b"1000000")
 
 
 def test_bytes_that_are_no_text_travel_as_base64() -> None:
     """Bytes that are text travel as text."""
-    with Conversation.with_script("serve(lambda task: task.stdin_bytes[1:])") as child:
+    with Session.with_script("serve(lambda task: task.stdin_bytes[1:])") as child:
         assert child.answer_to(1, "hello")[1] == "ello"
         child.ask(2, stdin_base64="YP8=")
         assert child.hear() == {"id": 2, "exit_code": 0, "stdout_base64": "/w=="}
@@ -86,7 +86,7 @@ def test_bytes_that_are_no_text_travel_as_base64() -> None:
 def test_each_way_to_end_is_an_answer_and_the_child_lives_on(kind: str, body: str, code: int, stderr: str) -> None:
     """An exit code and a reason for everything; the next task is answered as ever."""
     script = f"import sys\n{kind} work(task):\n    if task.stdin: return task.stdin\n    {body}\nserve(work)"
-    with Conversation.with_script(script) as child:
+    with Session.with_script(script) as child:
         answer = child.answer_to(1)
         assert answer[0] == code
         assert stderr in answer[2]
@@ -103,7 +103,7 @@ def work(task):
     return "done" + sys.stdin.read()
 serve(work)
 """
-    with Conversation.with_script(script) as child:
+    with Session.with_script(script) as child:
         assert child.answer_to(1)[1] == "done"
         assert child.end() == (0, b"", "working\nstarted\n")
 
@@ -111,7 +111,7 @@ serve(work)
 def test_what_is_printed_is_seen_at_once() -> None:
     """Not when the child ends."""
     script = "def work(task): print('half way'); task.progress(); return sys.stdin.read()\nimport sys\nserve(work)"
-    with Conversation.with_script(script) as child:
+    with Session.with_script(script) as child:
         child.ask(1)
         assert child.hear()["type"] == "progress"
         assert child.log_line() == "half way\n"
@@ -128,7 +128,7 @@ def work(task):
 serve(work, max_in_flight=2)
 """
     read_end, write_end = os.pipe()
-    with Conversation.with_script(script) as child, os.fdopen(read_end), os.fdopen(write_end, "w") as hold:
+    with Session.with_script(script) as child, os.fdopen(read_end), os.fdopen(write_end, "w") as hold:
         del hold
         fifo = f"/proc/{os.getpid()}/fd/{read_end}"
         frames = [
@@ -148,7 +148,7 @@ async def work(task):
     return task.stdin
 serve(work)
 """
-    with Conversation.with_script(script) as child:
+    with Session.with_script(script) as child:
         assert child.ready["max_in_flight"] == 8
         child.ask(1, "1000")
         child.ask(2, "0")
@@ -171,7 +171,7 @@ def work(task):
     return "ended"
 serve(work, threads=OPTIONS, max_in_flight=3)
 """.replace("OPTIONS", str(threads))
-    with Conversation.with_script(script) as child:
+    with Session.with_script(script) as child:
         child.ask(1, "wait")
         assert child.hear() == {"type": "progress", "id": 1}
         child.say({"type": "cancel", "id": 1})
@@ -182,7 +182,7 @@ serve(work, threads=OPTIONS, max_in_flight=3)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_task_that_is_cancelled_before_it_begins_is_answered_without_beginning(threads: int) -> None:
     """It is told so at the same time as of the task."""
-    with Conversation.with_script(upper(threads=threads, max_in_flight=2)) as child:
+    with Session.with_script(upper(threads=threads, max_in_flight=2)) as child:
         child.say_together([{"type": "task", "id": 1}, {"type": "task", "id": 2}, {"type": "cancel", "id": 2}])
         answers = sorted((child.hear() for _ in range(2)), key=lambda answer: answer["id"])
         assert answers == [{"id": 1, "exit_code": 0}, {"id": 2, "exit_code": 1, "stderr": "cancelled"}]
@@ -191,14 +191,14 @@ def test_a_task_that_is_cancelled_before_it_begins_is_answered_without_beginning
 def test_the_end_of_stdin_lets_async_tasks_finish() -> None:
     """Their answers come before the end."""
     script = "import asyncio\nasync def work(task): await asyncio.sleep(0.2); return 'finished'\nserve(work)"
-    with Conversation.with_script(script) as child:
+    with Session.with_script(script) as child:
         child.ask(1)
         assert child.end() == (0, b'{"id":1,"exit_code":0,"stdout":"finished"}\n', "")
 
 
 def test_a_child_that_nobody_hears_ends() -> None:
     """With 0 and without a word, though its stdin stays open."""
-    with Conversation.with_script(upper()) as child:
+    with Session.with_script(upper()) as child:
         child.close_ears()
         child.ask(1)
         assert child.wait() == 0
@@ -219,7 +219,7 @@ before = signal.signal
 signal.signal = lambda n, f: before(n, lambda *a: (f(*a), done.append(1), os.write(theirs, b"x")))
 serve(work{options})
 """
-    with Conversation.with_script(script) as child:
+    with Session.with_script(script) as child:
         child.ask(1)
         assert child.hear()["type"] == "progress"
         child.terminate()
@@ -229,7 +229,7 @@ serve(work{options})
 
 def test_sigterm_ends_a_child_that_waits() -> None:
     """Though it waits for a task, and its stdin stays open."""
-    with Conversation.with_script(upper()) as child:
+    with Session.with_script(upper()) as child:
         child.terminate()
         assert child.wait() == 0
 
@@ -240,7 +240,7 @@ def test_sigterm_ends_a_child_that_waits() -> None:
 )
 def test_a_parent_of_another_kind_is_refused(offer: dict[str, object], reason: str) -> None:
     """With what is spoken and what was offered; the exit code is 1."""
-    with Conversation.with_script(upper(), **offer) as child:
+    with Session.with_script(upper(), **offer) as child:
         assert child.ready["type"] == "refused"
         assert reason in child.ready["reason"]
         assert child.end()[0] == 1
@@ -284,7 +284,7 @@ def test_the_file_works_alone_and_on_old_pythons(tmp_path: Path) -> None:
     (tmp_path / "shout.py").write_text("from worker import serve\n" + upper())
     pythons = [sys.executable, *map(str, (Path.home() / ".pyenv" / "versions").glob("3.8.*/bin/python3.8"))]
     for python in pythons:
-        with Conversation(
+        with Session(
             python, "-I", "-c", f"import sys; sys.path = [{str(tmp_path)!r}, *sys.path]; import shout"
         ) as child:
             assert child.answer_to(1, "a") == (0, "A", "")
@@ -305,7 +305,7 @@ def test_importing_the_helper_loads_nothing_heavy() -> None:
 def test_many_tasks_are_answered_in_few_writes() -> None:
     """What is there is read, worked at and answered together."""
     tasks = [{"type": "task", "id": number, "stdin": str(number)} for number in range(1, 1001)]
-    with Conversation.with_script(upper(max_in_flight=1000), max_in_flight=1000) as child:
+    with Session.with_script(upper(max_in_flight=1000), max_in_flight=1000) as child:
         child.say_together(tasks)
         assert [child.hear()["stdout"] for _ in tasks] == [str(number) for number in range(1, 1001)]
         assert child.ready["max_in_flight"] == 1000

@@ -27,13 +27,13 @@ def check(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Connect to brokers, sinks and programs, prove topics, rights and targets, and end; nothing is consumed.
+    """Connect to brokers, sinks and programs, check topics, permissions and targets, and end; nothing is consumed.
 
-    First the flow and its settings are linted. Ends with 0 when all is well, 1 when something can't be reached, 2
-    when something has to be configured or granted. `on_startup` is called, no other hook.
+    Lints the flow and its settings first. Ends with 0 on success, 1 if a server can't be reached, 2 if a setting or
+    a permission is missing. `on_startup` is called, no other hook.
     """
     from drakkar_flow.engine.check import check_flow
-    from drakkar_flow.engine.terse import stream_of
+    from drakkar_flow.engine.entrypoint import stream_of
 
     found, file = find_flow(flow)
     title, findings = check_both(flow, found, file, config, assignments)

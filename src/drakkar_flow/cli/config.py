@@ -34,7 +34,7 @@ def lint(
     *,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 for warnings too, 2 with --flow.")] = False,
 ) -> None:
-    """Check a file, together with the environment, and report everything that is wrong with its place.
+    """Check a file, together with the environment, and report all errors with their places.
 
     Keys that moved and keys that have no effect are warnings; with --strict they count. With --flow the flow is
     checked too, as `drakkar-flow lint FLOW` does.
@@ -55,7 +55,7 @@ def lint(
 
 @app.command()
 def show(file: File = None, flow: Target = "", assignments: Assignments = []) -> None:  # noqa: B006
-    """Print the whole configuration as it would be used, secrets masked, each value with its origin."""
+    """Print the effective configuration, secrets masked, each value with its origin."""
     loaded = _load(file, flow, assignments)
     typer.echo(f"# {loaded.file}\n{render_yaml(loaded)}", nl=False)
 
@@ -73,7 +73,7 @@ def docs(flow: Target = "") -> None:
 
 
 def _lint_both(flow: str, file: Path | None, assignments: list[str], *, strict: bool) -> bool:
-    """Lint the file together with its flow; False when `flow` is the class of a handler, which only types `app`."""
+    """Lint the file together with its flow; False if `flow` is the class of a handler, which only types `app`."""
     from drakkar_flow.cli.find import find_flow
     from drakkar_flow.cli.lint import check_both, report
 
@@ -95,11 +95,11 @@ def _root(flow: str) -> Any:
 
 
 def _about(flow: str) -> tuple[AppOptions, Path | None]:
-    """What loading has to know of the flow's own settings, and the flow's file; nothing without a flow."""
+    """Return the flow's settings for loading, and the flow's file; nothing without a flow."""
     if not flow:
         return {}, None
     from drakkar_flow.cli.find import find_flow
-    from drakkar_flow.engine.terse import app_options
+    from drakkar_flow.engine.entrypoint import app_options
 
     found, file = find_flow(flow)
     return app_options(found), file

@@ -30,7 +30,7 @@ Ids = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[FLOW] [ID]...",
-        help="the flow, as for `run`; \\[topic:]partition:offset of letters or of their records, else all",
+        help="the flow, as for `run`; \\[topic:]partition:offset of dead letters or of their records, else all",
     ),
 ]
 Reason = Annotated[str, typer.Option("--reason", help="only those whose error has this text or regular expression")]
@@ -40,7 +40,7 @@ Until = Annotated[str, typer.Option("--until", help="only those written before t
 
 _SHOWN = 120
 _FLOW = re.compile(r".*\.py(:\w+)?|[A-Za-z_]\w*(\.\w+)+(:[A-Za-z_]\w*)?")
-"""A flow as the first argument, where every other command takes it: a Python file or a module of a package."""
+"""A flow as the first argument, like in every other command: a Python file or a module of a package."""
 
 
 @app.command("list")
@@ -54,13 +54,13 @@ def list_letters(
     stage: Stage = "",
     since: Since = "",
     until: Until = "",
-    limit: Annotated[int, typer.Option("--limit", min=0, help="at most so many letters; 0: all")] = 0,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="maximum of dead letters; 0: all")] = 0,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="a JSON object per letter")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="a JSON object per dead letter")] = False,
 ) -> None:
-    """List letters: place, time, record, step and error of each, and whether its record was replayed.
+    """List dead letters: place, time, record, step and error of each, and whether its record was replayed.
 
-    Ends with 1 when one of the ids names none.
+    Ends with 1 if an id matches none.
     """
     ids, flow = _flow_first(ids, flow)
     selection = _selection(ids, reason, stage, since, until)
@@ -71,24 +71,24 @@ def list_letters(
         typer.echo(json.dumps(_fields(letter)) if as_json else _line(letter))
     if not as_json:
         more = f", {limit} shown" if 0 < limit < len(letters) else ""
-        typer.echo(f"{len(letters)} letters{more} in {store.topic}", err=True)
+        typer.echo(f"{len(letters)} dead letters{more} in {store.topic}", err=True)
     _require_known(selection, found, store.topic)
 
 
 @app.command()
 def show(
     ids: Annotated[
-        list[str], typer.Argument(metavar="[FLOW] ID...", help="\\[topic:]partition:offset of letters or records")
+        list[str], typer.Argument(metavar="[FLOW] ID...", help="\\[topic:]partition:offset of dead letters or records")
     ],
     config: Config = None,
     flow: Flow = "",
     assignments: Assignments = [],  # noqa: B006
     topic: Topic = "",
 ) -> None:
-    """Show letters whole: headers, key and value. Ends with 1 when one of the ids names none."""
+    """Show dead letters in full: headers, key and value. Ends with 1 if an id matches none."""
     ids, flow = _flow_first(ids, flow)
     if not ids:
-        raise _refused(ValueError("no letter is named: write partition:offset or topic:partition:offset"))
+        raise _refused(ValueError("no dead letter is named: write partition:offset or topic:partition:offset"))
     selection = _selection(ids)
     with _store(config, flow, assignments, topic) as (store, _):
         letters = store.read()
@@ -115,12 +115,12 @@ def replay(
     rate: Annotated[float, typer.Option("--rate", min=0, help="at most so many records a second; 0: no bound")] = 0.0,
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be replayed, send nothing")] = False,
-    again: Annotated[bool, typer.Option("--again", help="also what was replayed before")] = False,
+    again: Annotated[bool, typer.Option("--again", help="also records that were replayed before")] = False,
 ) -> None:
-    """Send the records of letters to their topics once more, each once however many letters it has.
+    """Send the records of dead letters to their topics once more, each once however many dead letters it has.
 
-    What was replayed is remembered, so that a second replay does not send it again. Ends with 1 when a record could
-    not be replayed, with 2 when nothing could be tried.
+    Replayed records are remembered, so a second replay does not send them again. Ends with 1 if a record could
+    not be replayed, with 2 if no attempt was possible.
     """
     from drakkar_flow.engine.replay import Replay, ReplayOptions
 
@@ -135,19 +135,19 @@ def replay(
     parts = [f"{summary.sent} records {done}", f"{len(summary.failed)} failed"]
     if summary.before:
         parts.append(f"{summary.before} replayed before (--again sends them once more)")
-    typer.echo(f"{', '.join(parts)}; {summary.letters} letters in {store.topic}")
+    typer.echo(f"{', '.join(parts)}; {summary.letters} dead letters in {store.topic}")
     raise typer.Exit(1 if summary.failed else 0)
 
 
 def _require_known(selection: Selection, letters: Iterable[StoredLetter], topic: str) -> None:
-    """End with 1 where an id names no letter: it may be a misprint."""
+    """End with 1 if an id matches no dead letter: it may be a misprint."""
     if unknown := selection.unknown(letters):
-        typer.echo(f"no such letter in {topic}: {', '.join(unknown)}", err=True)
+        typer.echo(f"no such dead letter in {topic}: {', '.join(unknown)}", err=True)
         raise typer.Exit(1)
 
 
 def _flow_first(ids: list[str] | None, flow: str) -> tuple[list[str], str]:
-    """Take the flow off the front of the ids, unless `--flow` gives it.
+    """Split the flow from the front of the ids, unless `--flow` gives it.
 
     >>> _flow_first(["pipeline.py", "0:17"], ""), _flow_first(["orders.in:0:17"], "")
     ((['0:17'], 'pipeline.py'), (['orders.in:0:17'], ''))
@@ -175,20 +175,20 @@ def _selection(ids: list[str] | None, reason: str = "", stage: str = "", since: 
 def _store(
     config: Path | None, flow: str, assignments: list[str], topic: str
 ) -> Iterator[tuple[LetterStore, dict[str, Any]]]:
-    """The letters of the settings' topic, and the properties of clients of the source."""
+    """The dead letters of the settings' topic, and the properties of clients of the source."""
     from drakkar_flow.config.loading.find import find_config
     from drakkar_flow.config.loading.load import load
     from drakkar_flow.config.sections.kafka import client_properties
-    from drakkar_flow.engine.build import dead_letter_client, settle_topics
+    from drakkar_flow.engine.build import dead_letter_client, resolve_topics
     from drakkar_flow.engine.dead_letters import DlqError
+    from drakkar_flow.engine.entrypoint import app_options, stream_of
     from drakkar_flow.engine.letter_store import LetterStore
-    from drakkar_flow.engine.terse import app_options, stream_of
 
     found, file = (None, None) if not flow else _find(flow)
     options = app_options(found) if flow else {}
     settings = load(find_config(config, os.environ, file), assignments=assignments, **options).config
     if found is not None:
-        settings = settle_topics(stream_of(found), settings)
+        settings = resolve_topics(stream_of(found), settings)
     try:
         with LetterStore(dead_letter_client(settings), topic or settings.dead_letter_topic) as store:
             yield store, client_properties(settings.kafka)

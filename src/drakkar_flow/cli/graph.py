@@ -1,4 +1,4 @@
-"""`drakkar-flow graph`: check a flow and show what it is."""
+"""`drakkar-flow graph`: check and draw a flow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["graph"]
 
 
 class Format(StrEnum):
-    """How a flow is shown."""
+    """Output format of a flow."""
 
     MERMAID = "mermaid"
     JSON = "json"
@@ -28,7 +28,7 @@ def graph(
     format: Annotated[Format, typer.Option("--format", "-f", help="how to show it")] = Format.MERMAID,  # noqa: A002
 ) -> None:
     """Check a flow and print it as a Mermaid flowchart or as JSON."""
-    from drakkar_flow.engine.terse import stream_of
+    from drakkar_flow.engine.entrypoint import stream_of
 
     found, file = find_flow(flow)
     stream = stream_of(found)
@@ -39,10 +39,10 @@ def graph(
 
 
 def _remarks(found: Any, file: Path | None) -> list[Problem]:
-    """What the configuration that belongs to the flow has and the flow does not use; nothing where there is none."""
+    """Return the parts of the flow's configuration that the flow does not use; empty without a configuration."""
     from drakkar_flow.config.loading.find import find_config
     from drakkar_flow.config.loading.load import load
-    from drakkar_flow.engine.terse import app_options, stream_of
+    from drakkar_flow.engine.entrypoint import app_options, stream_of
     from drakkar_flow.engine.unused import unused_sinks
 
     where = find_config(None, os.environ, file)
@@ -50,6 +50,6 @@ def _remarks(found: Any, file: Path | None) -> list[Problem]:
         return []
     try:
         config = load(where, **app_options(found)).config
-    except ConfigError:  # `config lint` says what is wrong with it; the flow can be shown all the same
+    except ConfigError:  # `config lint` reports its errors; the flow can be drawn anyway
         return []
     return unused_sinks(stream_of(found), config)

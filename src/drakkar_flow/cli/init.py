@@ -18,13 +18,13 @@ _SUFFIX = ".template"
 
 
 class ProjectError(ProblemsError):
-    """Raised when a project can't be written where it was asked for."""
+    """A project can't be written to the requested place."""
 
     title = "the project can't be written"
 
 
 class Style(StrEnum):
-    """How the pipeline is written."""
+    """Style of the pipeline."""
 
     HANDLER = "handler"
     FLOW = "flow"
@@ -36,7 +36,7 @@ def init(
         Style.HANDLER
     ),
 ) -> None:
-    """Write a pipeline with its settings, tests and a README; what exists already is kept as it is."""
+    """Write a pipeline with its settings, tests and a README; existing files are kept."""
     made = project(directory.resolve().name, style)
     kept = [name for name in made if (directory / name).exists()]
     try:
@@ -53,7 +53,7 @@ def init(
 
 
 def project(name: str, style: Style) -> dict[str, str]:
-    """The texts of a project's files by their names; `name` is where its topics' names come from."""
+    """Return the texts of a project's files by their names; its topics' names are derived from `name`."""
     topic = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "words"
     filled = {"{{name}}": topic, "{{module}}": topic.replace("-", "_")}
     templates = files("drakkar_flow.cli") / "templates"

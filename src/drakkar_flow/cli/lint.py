@@ -29,7 +29,7 @@ def lint(
     strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check a flow and its settings together: everything that `run` would refuse without asking a server.
+    """Check a flow and its settings together: everything that `run` would refuse without a server.
 
     Errors go to stderr and end with 2, warnings go to stdout. Nothing is connected and no hook is called.
     """
@@ -46,13 +46,13 @@ def lint(
 def check_both(
     flow: str, found: Any, file: Path | None, config: Path | None, assignments: list[str]
 ) -> tuple[str, list[Finding]]:
-    """What is checked, in words, and everything found about a flow and its configuration.
+    """Return a description of the check, and the findings about a flow and its configuration.
 
     Raises:
         FlowError: `found` is no flow.
     """
+    from drakkar_flow.engine.entrypoint import stream_of
     from drakkar_flow.engine.offline import Finding, configuration_findings, flow_findings
-    from drakkar_flow.engine.terse import stream_of
 
     stream = stream_of(found)
     findings = list(flow_findings(stream))
@@ -64,7 +64,7 @@ def check_both(
 
 
 def report(title: str, findings: Sequence[Finding], *, strict: bool, as_json: bool) -> None:
-    """Print the findings; exits with 2 when there are errors, or warnings and `strict`."""
+    """Print the findings; exits with 2 on errors, or on warnings with `strict`."""
     errors = [finding for finding in findings if finding.is_error]
     warnings = [finding for finding in findings if not finding.is_error]
     if as_json:

@@ -1,4 +1,4 @@
-"""The `drakkar-flow` command: its subcommands, and what becomes of errors."""
+"""The `drakkar-flow` command: its subcommands and the handling of errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from drakkar_flow.kernel.redaction import mask
 __all__ = ["app", "main"]
 
 app = typer.Typer(
-    help="Kafka messages in, external programs at work, results to sinks.",
+    help="Run external programs on Kafka records and deliver the results to sinks.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
@@ -61,7 +61,7 @@ def report(error: DrakkarFlowError) -> int:
 
 
 def _write_any_text() -> None:
-    """Write what the locale can't: UTF-8 to files and pipes, escaped to a terminal."""
+    """Write characters that the locale can't: UTF-8 to files and pipes, escaped to a terminal."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             if stream.isatty():

@@ -1,4 +1,4 @@
-"""Options that several subcommands share, and what becomes of them."""
+"""Options that several subcommands share, and their conversion to settings."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LogOptions:
     log_format: LogFormat | None = None
 
     def assignments(self) -> list[str]:
-        """The settings they stand for, as `--set` takes them."""
+        """Return their settings, in the form of `--set`."""
         return [*_LOGGING.get(self.log_format, []), *(["logging.level=DEBUG"] if self.verbose else [])]
 
 
@@ -73,13 +73,13 @@ def load_for(
     config: Path | None,
     assignments: list[str],
 ) -> Loaded:
-    """The configuration of a flow that `find_flow` found, with the assignments laid over it.
+    """Load the configuration of a flow that `find_flow` found, overridden by the assignments.
 
     Raises:
-        ConfigError: with everything that is wrong with it.
+        ConfigError: with all errors.
     """
     from drakkar_flow.config.loading.find import find_config
     from drakkar_flow.config.loading.load import load
-    from drakkar_flow.engine.terse import app_options
+    from drakkar_flow.engine.entrypoint import app_options
 
     return load(find_config(config, os.environ, file), assignments=assignments, **app_options(found))

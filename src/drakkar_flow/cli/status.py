@@ -28,9 +28,9 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Repeat until Ctrl-C.")] = False,
 ) -> None:
     """Show state, members, lag and dead letters of a flow's consumer group, without joining it."""
+    from drakkar_flow.engine.entrypoint import stream_of
     from drakkar_flow.engine.offline import source_problems
     from drakkar_flow.engine.status import group_status
-    from drakkar_flow.engine.terse import stream_of
 
     found, file = find_flow(flow)
     stream = stream_of(found)
@@ -50,7 +50,7 @@ def _text(status: GroupStatus) -> str:
     state = "no such group yet" if status.state == "dead" else status.state  # Kafka's word for an unknown group
     lines = [
         f"group    {status.group}: {state}, {len(status.members)} members, lag {status.lag}",
-        f"letters  {status.dlq_topic}: {letters}",
+        f"dlq      {status.dlq_topic}: {letters}",
         *(f"member   {m.client_id} on {m.host}: {', '.join(m.partitions) or 'no partitions'}" for m in status.members),
     ]
     width = max([len("topic"), *(len(each.topic) for each in status.partitions)])

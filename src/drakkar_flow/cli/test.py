@@ -11,7 +11,7 @@ import typer
 from drakkar_flow.cli.find import find_flow
 
 if TYPE_CHECKING:
-    from drakkar_flow.testing.case_run import CaseResult
+    from drakkar_flow.testing.case_runner import CaseResult
 
 __all__ = ["run_files"]
 
@@ -21,10 +21,10 @@ def run_files(
     keyword: Annotated[str, typer.Option("-k", help="only the cases whose name contains this")] = "",
     junit: Annotated[Path | None, typer.Option("--junit", help="also write the results as JUnit XML")] = None,
 ) -> None:
-    """Run cases without Kafka: messages in, deliveries compared. Ends with 1 when one fails, 2 when none can be run."""
+    """Run test cases without Kafka: messages in, deliveries compared. Ends with 1 if one fails, 2 if none can run."""
     from drakkar_flow.errors import Problem
     from drakkar_flow.testing import junit as xml
-    from drakkar_flow.testing.case_run import run_cases
+    from drakkar_flow.testing.case_runner import run_cases
     from drakkar_flow.testing.cases import CasesError, read_cases
 
     began = time.monotonic()
@@ -39,10 +39,10 @@ def run_files(
         try:
             junit.write_text(xml.junit(results), encoding="utf-8")
         except OSError as exc:
-            raise CasesError([Problem(str(junit), f"can't be written: {exc.strerror}", "mend --junit")]) from exc
+            raise CasesError([Problem(str(junit), f"can't be written: {exc.strerror}", "fix --junit")]) from exc
     if not results:
         what = f"no case has {keyword!r} in its name" if paths else "there is no file NAME.test.yaml"
-        raise CasesError([Problem(", ".join(map(str, files)), what, "mend the command line")])
+        raise CasesError([Problem(", ".join(map(str, files)), what, "fix the command line")])
     failed = sum(bool(result.problems) for result in results)
     typer.echo(f"{len(results) - failed} passed, {failed} failed in {time.monotonic() - began:.1f} s")
     raise typer.Exit(1 if failed else 0)

@@ -16,7 +16,7 @@ app = typer.Typer(help="Create the topics of a flow.", no_args_is_help=True)
 
 @app.callback()
 def _group() -> None:
-    """Keeps `create` a subcommand though it is the only one."""
+    """Keep `create` a subcommand although it is the only one."""
 
 
 @app.command()
@@ -35,9 +35,9 @@ def create(
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be created.")] = False,
 ) -> None:
-    """Create the source, sink and dead letter topics that are missing; existing ones are compared, never changed."""
+    """Create missing source, sink and dead letter topics; existing ones are compared, never changed."""
+    from drakkar_flow.engine.entrypoint import stream_of
     from drakkar_flow.engine.offline import source_problems
-    from drakkar_flow.engine.terse import stream_of
     from drakkar_flow.engine.topics import create_topics, topics_of
     from drakkar_flow.errors import ConfigError
 

@@ -1,4 +1,4 @@
-"""`drakkar-flow worker`: help for those who write persistent children."""
+"""`drakkar-flow worker`: tools for authors of persistent children."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ app = typer.Typer(help="Try out persistent children.", no_args_is_help=True)
 
 @app.callback()
 def _group() -> None:
-    """Keeps `check` a subcommand though it is the only one."""
+    """Keep `check` a subcommand although it is the only one."""
 
 
 @app.command()
@@ -22,7 +22,7 @@ def check(
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds it may take for each step.")] = 10.0,
     binary: Annotated[bool, typer.Option("--binary", help="Also try input that is not text.")] = False,  # noqa: FBT002
 ) -> None:
-    """Start a worker, give it a few tasks and say what is wrong, if anything: `... worker check -- CMD ARGS`."""
+    """Start a worker, send it a few tasks and report errors: `... worker check -- CMD ARGS`."""
     from drakkar_flow.testing.worker_check import Broken, check_worker
 
     try:

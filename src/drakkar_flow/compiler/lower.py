@@ -41,13 +41,13 @@ from drakkar_flow.kernel.retry import RetryBound
 from drakkar_flow.model.codec import decoder_for
 from drakkar_flow.model.outcome import Delivery, FailureKind
 from drakkar_flow.model.task import ErrorAction
+from drakkar_flow.runtime.acknowledgement.commit import CommitSink
 from drakkar_flow.runtime.chunk import Chunk, Keyed
-from drakkar_flow.runtime.commit import CommitSink
+from drakkar_flow.runtime.components import Components, SinkComponent
 from drakkar_flow.runtime.failures import describe
 from drakkar_flow.runtime.guard import guard_engine
 from drakkar_flow.runtime.memory import MemoryGate
-from drakkar_flow.runtime.parts import Parts, SinkPart
-from drakkar_flow.runtime.source import SlotSource
+from drakkar_flow.runtime.source import RecordSource
 from drakkar_flow.runtime.steps.arrange import ArrangeStep
 from drakkar_flow.runtime.steps.brake import FailureBrake
 from drakkar_flow.runtime.steps.chain import Chain, chain_step
@@ -58,12 +58,12 @@ from drakkar_flow.runtime.steps.deadletter import DeadLetterStep
 from drakkar_flow.runtime.steps.deliver import DeliverSettings, DeliverStep
 from drakkar_flow.runtime.steps.execute import ExecuteSettings, ExecuteStep, TaskRules
 from drakkar_flow.runtime.steps.labels import Labels
-from drakkar_flow.runtime.steps.line import KeysOf, keys_of
-from drakkar_flow.runtime.steps.parking import Parking
 from drakkar_flow.runtime.steps.policies import Policies, PolicyStep
 from drakkar_flow.runtime.steps.proof import Proof
+from drakkar_flow.runtime.steps.retry_queue import RetryQueue
 from drakkar_flow.runtime.steps.route import RouteStep, Target
 from drakkar_flow.runtime.steps.step import AsyncStep
+from drakkar_flow.runtime.steps.task_order import KeysOf, keys_of
 from drakkar_flow.runtime.steps.transform import (
     ChunkStep,
     MapAsyncStep,
@@ -85,47 +85,47 @@ _SYNC = (Decode, Map, Filter, FlatMap)  # on the engine's thread; all others may
 _LANES_PER_WORKER = 4
 
 
-def compile_flow(flow: StreamFlow, parts: Parts) -> Dataflow:
+def compile_flow(flow: StreamFlow, components: Components) -> Dataflow:
     """Check a flow and lower it to a Bytewax dataflow over running parts.
 
     Raises:
         FlowError: with every problem of the flow.
     """
     flow.check()
-    return _Lowering(flow, parts).dataflow()
+    return _Lowering(flow, components).dataflow()
 
 
 class _Lowering:
-    def __init__(self, flow: StreamFlow, parts: Parts) -> None:
+    def __init__(self, flow: StreamFlow, components: Components) -> None:
         self._flow = flow
-        self._parts = parts
+        self._components = components
         route: Route = flow.find(Route)
         decode: Decode | None = flow.find(Decode)
-        on_decode: str = parts.config.runtime.on_decode_error
+        on_decode: str = components.config.runtime.on_decode_error
         if decode is not None and decode.on_error is not None:
             on_decode = decode.on_error
-        self._labels = Labels(flow.hooks.message_label, parts.bus)
+        self._labels = Labels(flow.hooks.message_label, components.bus)
         by_kind = {FailureKind.DECODE: on_decode}
-        self._policies = Policies(route.on_error, by_kind, parts.control, parts.bus, self._labels)
-        self._brake = _brake(parts)
+        self._policies = Policies(route.on_error, by_kind, components.control, components.bus, self._labels)
+        self._brake = _brake(components)
         self._context = StepContext(
-            bridge=parts.bridge,
-            bus=parts.bus,
-            flight=parts.flight,
-            gate=MemoryGate(parts.bridge, parts.flight, lambda: parts.steps),
-            pending=parts.pending,
+            loop_thread=components.loop_thread,
+            bus=components.bus,
+            in_flight=components.in_flight,
+            gate=MemoryGate(components.loop_thread, components.in_flight, lambda: components.steps),
+            pending=components.pending,
             proof=self._brake.proof,
-            trial=Trial(parts.config.dlq.stop_after, self._brake.proof),
+            trial=Trial(components.config.dlq.stop_after, self._brake.proof),
         )
-        waiting = max(1, parts.config.runtime.max_in_flight_records // 2)
-        self._parking = Parking(parts.bridge, parts.flight, waiting)
+        waiting = max(1, components.config.runtime.max_in_flight_records // 2)
+        self._parking = RetryQueue(components.loop_thread, components.in_flight, waiting)
 
     def dataflow(self) -> Dataflow:
-        parts = self._parts
-        workers = parts.config.runtime.workers
-        lanes = 1 if workers == 1 else workers * _LANES_PER_WORKER
+        components = self._components
+        workers = components.config.runtime.workers
+        shards = 1 if workers == 1 else workers * _LANES_PER_WORKER
         dataflow = Dataflow(self._flow.name)
-        source = SlotSource(parts.reader, parts.flight, parts.control, lanes, parts.intake)
+        source = RecordSource(components.reader, components.in_flight, components.control, shards, components.intake)
         stream: Stream = op.input("source", dataflow, source)
         waiting: list[tuple[str, Node]] = []
         for step_id, node in self._flow.steps():
@@ -135,20 +135,22 @@ class _Lowering:
             else:
                 waiting.append((step_id, node))
         stream = self._chained(stream, waiting)
-        settled = op.flat_map_batch("track", stream, parts.track.step)
-        op.output("commit", settled, CommitSink(parts.reader, parts.flight, parts.bus, parts.ended))
+        settled = op.flat_map_batch("track", stream, components.track.step)
+        op.output(
+            "commit", settled, CommitSink(components.reader, components.in_flight, components.bus, components.ended)
+        )
         guard_engine(dataflow, self._engine_failed)
         return dataflow
 
     def _engine_failed(self, error: BaseException) -> None:
-        self._parts.bridge.report(error)
-        self._parts.control.abandon(f"the engine failed: {describe(error)}")
+        self._components.loop_thread.report(error)
+        self._components.control.abandon(f"the engine failed: {describe(error)}")
 
     def _chained(self, up: Stream, nodes: list[tuple[str, Node]]) -> Stream:
         """Lower consecutive async steps to one Bytewax step."""
         if not nodes:
             return up
-        return chain_step(f"chain-{nodes[0][0]}", up, partial(self._chain, nodes), self._parts.flight)
+        return chain_step(f"chain-{nodes[0][0]}", up, partial(self._chain, nodes), self._components.in_flight)
 
     def _chain(self, nodes: list[tuple[str, Node]]) -> Chain:
         """Make the chain of one shard."""
@@ -163,7 +165,7 @@ class _Lowering:
             before = step
         failures = next((step.inbox for step in steps if isinstance(step, PolicyStep)), None)
         chain = Chain(self._context, steps, failures)
-        self._parts.chains.append(chain)
+        self._components.chains.append(chain)
         return chain
 
     def _sync(self, step: str, up: Stream, function: ChunkStep) -> Stream:
@@ -184,8 +186,8 @@ class _Lowering:
     def _(self, node: Decode, step_id: str) -> ChunkStep:
         decode = node.target if node.with_record else decoder_for(node.target)
         function = decode_step(step_id, decode, self._labels, with_record=node.with_record)
-        if (node.on_error or self._parts.config.runtime.on_decode_error) == "pass":
-            return passing_step(function, self._labels, self._parts.bus)
+        if (node.on_error or self._components.config.runtime.on_decode_error) == "pass":
+            return passing_step(function, self._labels, self._components.bus)
         return function
 
     @_function.register
@@ -218,7 +220,7 @@ class _Lowering:
 
     @_async.register
     def _(self, node: Arrange, step_id: str) -> AsyncStep[Any, Any]:
-        defaults = self._parts.config.executor
+        defaults = self._components.config.executor
         return ArrangeStep(
             self._context,
             step_id,
@@ -230,10 +232,10 @@ class _Lowering:
 
     @_async.register
     def _(self, node: Execute, step_id: str) -> AsyncStep[Any, Any]:
-        parts = self._parts
-        assert parts.executor is not None
-        executor, runtime = parts.config.executor, parts.config.runtime
-        rules = {name: self._rules_of(config) for name, config in (parts.programs or {"": executor}).items()}
+        components = self._components
+        assert components.executor is not None
+        executor, runtime = components.config.executor, components.config.runtime
+        rules = {name: self._rules_of(config) for name, config in (components.programs or {"": executor}).items()}
         default = rules.pop("")
         settings = ExecuteSettings(
             retry=default.retry,
@@ -244,7 +246,7 @@ class _Lowering:
             ok_exit_codes=default.ok_exit_codes,
             named=rules,
         )
-        return ExecuteStep(self._context, step_id, self._parking, parts.executor, settings)
+        return ExecuteStep(self._context, step_id, self._parking, components.executor, settings)
 
     @_async.register
     def _(self, node: Collect, step_id: str) -> AsyncStep[Any, Any]:
@@ -252,30 +254,30 @@ class _Lowering:
         return CollectStep(self._context, hooks)
 
     def _rules_of(self, config: ProgramConfig) -> TaskRules:
-        retry, backoff = config.retry.policy(config.max_retries), self._parts.task_backoff
+        retry, backoff = config.retry.policy(config.max_retries), self._components.task_backoff
         return TaskRules(retry if backoff is None else replace(retry, backoff=backoff), config.success_codes)
 
     def _ending(self, node: Route, step_id: str) -> list[AsyncStep[Any, Any]]:
         """The route, and behind it the sinks, the failure policies and the dead letters."""
-        parts, context = self._parts, self._context
+        components, context = self._components, self._context
         sinks = self._sinks_of(node)
         deliveries = [self._delivery(sink, node) for sink in sinks]
         targets = [_target(sink, step.inbox) for sink, step in zip(sinks, deliveries, strict=True)]
         policies = PolicyStep(context, self._policies)
-        drop = parts.config.dlq.on_failure == "drop"
-        dead_letters = DeadLetterStep(context, parts.dead_letters, parts.dlq_backoff, self._brake, drop=drop)
+        drop = components.config.dlq.on_failure == "drop"
+        dead_letters = DeadLetterStep(context, components.dead_letters, components.dlq_backoff, self._brake, drop=drop)
         policies.to(dead_letters)
-        route = RouteStep(context, step_id, targets, _left_out(parts, sinks))
+        route = RouteStep(context, step_id, targets, _left_out(components, sinks))
         return [route, *deliveries, policies, dead_letters]
 
-    def _sinks_of(self, node: Route) -> list[SinkPart]:
+    def _sinks_of(self, node: Route) -> list[SinkComponent]:
         if not node.sinks:
-            return list(self._parts.sinks.values())
-        return [self._parts.sinks[sink.id] for sink in node.sinks]
+            return list(self._components.sinks.values())
+        return [self._components.sinks[sink.id] for sink in node.sinks]
 
-    def _delivery(self, part: SinkPart, node: Route) -> DeliverStep:
-        parts, spec = self._parts, part.spec
-        retry, common = part.settings.retry, parts.config.sinks
+    def _delivery(self, part: SinkComponent, node: Route) -> DeliverStep:
+        components, spec = self._components, part.spec
+        retry, common = part.settings.retry, components.config.sinks
         settings = DeliverSettings(
             kind=spec.kind,
             name=part.name,
@@ -287,26 +289,26 @@ class _Lowering:
             timeout_s=None if spec.times_itself else common.timeout_of(part.settings),
             on_error=node.on_delivery_error,
         )
-        circuit = Circuit(parts.bus, spec.kind, part.name, common.circuit_of(part.settings))
+        circuit = Circuit(components.bus, spec.kind, part.name, common.circuit_of(part.settings))
         name = part.id.replace(".", ":")  # step ids are separated by periods
         return DeliverStep(self._context, f"sink-{name}", part.sink, settings, circuit)
 
 
-def _left_out(parts: Parts, sinks: Iterable[SinkPart]) -> dict[type, list[str]]:
+def _left_out(components: Components, sinks: Iterable[SinkComponent]) -> dict[type, list[str]]:
     """The configured sinks that the route does not name, by the payload they take."""
     named = {sink.id for sink in sinks}
     found: dict[type, list[str]] = {}
-    for kind, name in parts.config.sinks.named:
+    for kind, name in components.config.sinks.named:
         if f"{kind}-{name}" not in named:
             found.setdefault(SPECS[kind].payload_type, []).append(f"{kind}.{name}")
     return found
 
 
-def _brake(parts: Parts) -> FailureBrake:
-    dlq = parts.config.dlq
+def _brake(components: Components) -> FailureBrake:
+    dlq = components.config.dlq
     brake = Brake(dlq.stop_after, dlq.max_ratio, dlq.ratio_window) if dlq.stop_after else None
-    hold_s = dlq.hold_s if parts.brake_hold_s is None else parts.brake_hold_s
-    return FailureBrake(parts.bridge, parts.flight, parts.control, brake, hold_s)
+    hold_s = dlq.hold_s if components.brake_hold_s is None else components.brake_hold_s
+    return FailureBrake(components.loop_thread, components.in_flight, components.control, brake, hold_s)
 
 
 def _proven(step: str, function: ChunkStep, proof: Proof, chunk: Chunk[Any]) -> Chunk[Any]:
@@ -324,7 +326,7 @@ def _keys_of(node: Execute | MapAsync, default: Ordering) -> KeysOf | None:
     return keys_of("key" if node.key is not None else node.ordering or default, node.key)
 
 
-def _target(part: SinkPart, inbox: list[Delivery]) -> Target:
+def _target(part: SinkComponent, inbox: list[Delivery]) -> Target:
     def wrap(value: Any, record: Any) -> Any:
         return part.spec.wrap(value, record, part.name, part.settings)
 

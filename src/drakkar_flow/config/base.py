@@ -17,9 +17,9 @@ _NUMBERS: Final = (int, float, int | None, float | None)
 
 @dataclass(frozen=True, slots=True)
 class NoEffect:
-    """Marks a key, in its `Annotated` type, that is accepted and checked, but that nothing heeds yet; `why` says so.
+    """Marks a key, in its `Annotated` type, that is accepted and checked, but has no effect yet; `why` is the reason.
 
-    Whoever writes the feature takes the mark away.
+    Remove the mark with the feature's implementation.
     """
 
     why: str
@@ -54,7 +54,7 @@ class Section(BaseModel):
         return copy
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Assigns to what is `opened`; anything else refuses."""
+        """Assigns to an `opened` section; others refuse."""
         if name in type(self).model_fields and self._open:
             self.__dict__[name] = value
             self.model_fields_set.add(name)
@@ -70,7 +70,7 @@ class Section(BaseModel):
         return value
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        """What `repr` and `str` show: no secrets."""
+        """The fields for `repr` and `str`, without secrets."""
         for name, value in super().__repr_args__():
             yield name, value if isinstance(value, Section) else plain(value)
 

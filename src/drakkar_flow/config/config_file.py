@@ -25,7 +25,7 @@ class ConfigFile:
     path: Path | None = None
     why: str = ""
     looked_for: tuple[Path, ...] = ()
-    """Where a file could have stood, in the order they were looked for; empty when it was named."""
+    """Searched places of the file, in order; empty if it was named."""
 
     def __str__(self) -> str:
         if self.path is not None:

@@ -38,11 +38,11 @@ program or `--set KEY=VALUE` says.
 - `drakkar-flow run`, `config lint` and `config show` take `--set kafka.brokers=localhost:9092`, as often as there is
   something to set, with values as in variables: `--set kafka.source_topics[0]=orders`,
   `--set 'executor.env={"LANG": "C"}'`. Others can see a command line: secrets belong into variables.
-- An unknown key is an error. `drakkar-flow config lint` finds everything that is wrong at once, and
-  `drakkar-flow config show` tells where each value comes from. Both take the FILE, or `--flow FLOW.py` to find it as
-  `run` does, and say which it was.
-- Keys of py-drakkar that moved are read, and told by `lint` and at the start; [migrating](migrating-from-py-drakkar.md)
-  lists them. A key that says "No effect" is accepted for py-drakkar's sake, and told too.
+- An unknown key is an error. `drakkar-flow config lint` reports all errors together, and
+  `drakkar-flow config show` shows the origin of each value. Both take the FILE, or `--flow FLOW.py` to find it as
+  `run` does, and print its name.
+- Moved keys of py-drakkar are read, and reported by `lint` and at the start; [migrating](migrating-from-py-drakkar.md)
+  lists them. A key with "No effect" is accepted for compatibility with py-drakkar, and reported too.
 - Where a handler names a model (`app_config_model`), `app` is checked by it and `APP_LIMIT` sets `app.limit`; these
   commands take the handler by `--flow FILE.py:NAME`.
 """

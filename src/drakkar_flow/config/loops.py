@@ -28,7 +28,7 @@ def _pattern_that_reads(kafka: KafkaConfig, topic: str, brokers: str = "") -> st
 
 
 def check_loops(kafka: KafkaConfig, sinks: SinksConfig, dlq: DlqConfig, dead_letter_topic: str) -> None:
-    """Refuse a flow that would read its own output without having said so.
+    """Refuse a flow that would read its own output without `allow_source_topic`.
 
     Raises:
         ValueError: dead letters go to a source topic, or a source pattern matches the topic of dead letters or a sink.
@@ -79,7 +79,7 @@ def same_topic_notices(kafka: KafkaConfig, sinks: SinksConfig, dead: str, where:
 
 
 def _same_brokers(one: str, other: str) -> bool:
-    """Whether two lists of bootstrap servers name a common one; an empty list stands for the source's."""
+    """True if two lists of bootstrap servers have a common one; an empty list stands for the source's."""
     return not one or not _addresses(one.split(",")).isdisjoint(_addresses(other.split(",")))
 
 

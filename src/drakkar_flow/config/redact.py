@@ -1,4 +1,4 @@
-"""Secrets of a configuration: what is hidden when it is shown, and which texts they are."""
+"""Secrets of a configuration: masking for display, and the list of their texts."""
 
 from __future__ import annotations
 

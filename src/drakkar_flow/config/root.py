@@ -33,7 +33,7 @@ else:
 
 
 class DrakkarConfig(Section):  # noqa: PLW1641 - holds mappings, which have no hash
-    """Everything a worker is told; read with `load_config`."""
+    """The configuration of a worker; read with `load_config`."""
 
     worker_name_env: str = "WORKER_ID"
     """Environment variable that holds this worker's name."""
@@ -42,40 +42,40 @@ class DrakkarConfig(Section):  # noqa: PLW1641 - holds mappings, which have no h
     cluster_name_env: str = ""
     """Environment variable that, when set, holds the cluster name instead."""
     kafka: KafkaConfig = KafkaConfig()
-    """Where records come from."""
+    """The source of records."""
     executor: ExecutorConfig = ExecutorConfig()
-    """How external programs are run."""
+    """The default executor of external programs."""
     executors: dict[str, ProgramConfig] = {}
     """Further executors by name, beside `executor`: a task chooses one by `ExecutorTask(executor="name")`."""
     offload: OffloadConfig = OffloadConfig()
     """The threads for what a handler computes itself."""
     sinks: SinksConfig = SinksConfig()
-    """Where results go."""
+    """The targets of results."""
     dlq: DlqConfig = DlqConfig()
-    """Where dead letters go."""
+    """The dead letter topic and the brake."""
     runtime: RuntimeConfig = RuntimeConfig()
     """Bounds and rhythms of the running flow."""
     metrics: MetricsConfig = MetricsConfig()
     """The Prometheus endpoint."""
     logging: LoggingConfig = LoggingConfig()
-    """What is logged, how and where."""
+    """Level, format and output of log lines."""
     debug: Annotated[DebugConfig, NoEffect("there is no web page and no recorder in this version")] = DebugConfig()
     """The operators' web page and the recorder behind it."""
     cache: Annotated[CacheConfig, NoEffect("there is no cache in this version")] = CacheConfig()
     """The handler's key-value cache."""
     app: _App = {}
-    """Settings of your own: an instance of the handler's `app_config_model`, else the mapping as it is written."""
+    """User-defined settings: an instance of the handler's `app_config_model`, else the mapping of the file."""
     _notices: tuple[Problem, ...] | None = PrivateAttr(default=None)
     _file: ConfigFile | None = PrivateAttr(default=None)
     _secret_variables: dict[str, str] = PrivateAttr(default_factory=dict)
 
     def __eq__(self, other: object) -> bool:
-        """Whether all values are the same; where they were read does not matter."""
+        """True if all values are equal; their origin does not matter."""
         return type(self) is type(other) and dict(self) == dict(other)
 
     @property
     def notices(self) -> tuple[Problem, ...]:
-        """What is not wrong, but has to be said: keys that went elsewhere, keys that have no effect yet.
+        """Notices of the configuration: moved keys and keys without effect.
 
         >>> print(*DrakkarConfig(cache={"enabled": True}).notices)
         cache: accepted, but there is no cache in this version; it has no effect
@@ -106,7 +106,7 @@ class DrakkarConfig(Section):  # noqa: PLW1641 - holds mappings, which have no h
         file: ConfigFile | None = None,
         secret_variables: Mapping[str, str] | None = None,
     ) -> Self:
-        """This configuration, with what is to be told of its loading."""
+        """Return this configuration with the notices of its loading."""
         self._notices = tuple(notices) or None
         self._file = file
         self._secret_variables = dict(secret_variables or {})
@@ -169,7 +169,7 @@ class DrakkarConfig(Section):  # noqa: PLW1641 - holds mappings, which have no h
             if name == "default":
                 raise ValueError("'default' is the name of the section executor: write its settings there")
             if not re.fullmatch("[A-Za-z0-9_-]+", name):
-                raise ValueError(f"{name!r} is no name: use letters, digits, '-' and '_'")
+                raise ValueError(f"{name!r} is no name: use characters a-z, A-Z, 0-9, '-' and '_'")
         return executors
 
     @model_validator(mode="after")

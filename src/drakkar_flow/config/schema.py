@@ -75,22 +75,22 @@ def dotted(path: Path) -> str:
 
 
 def is_section(kind: Type) -> bool:
-    """Whether the type is a section of the configuration: a model, ours or the user's."""
+    """True if the type is a section of the configuration: a model, ours or the user's."""
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def is_secret(kind: Type) -> bool:
-    """Whether values of the type are never to be shown."""
+    """True if values of the type must not be shown."""
     return isinstance(kind, type) and issubclass(kind, SecretStr | SecretBytes | Secret)
 
 
 def is_container(kind: Type) -> bool:
-    """Whether values of the type hold others: a section, a mapping or a list."""
+    """True if values of the type hold others: a section, a mapping or a list."""
     return is_section(kind) or is_list(kind) or dict in (kind, _generic(kind))
 
 
 def is_list(kind: Type) -> bool:
-    """Whether values of the type are lists."""
+    """True if values of the type are lists."""
     return list in (kind, _generic(kind))
 
 
@@ -134,7 +134,7 @@ def places_of(key: str) -> list[str]:
 
 
 def overlooked_keys(tree: Any, kind: Type, path: Path = ()) -> Iterator[Path]:
-    """The keys that models would overlook because they leave open (`extra`) what becomes of unknown ones."""
+    """The keys that models would overlook because they do not restrict unknown ones (`extra`)."""
     if isinstance(tree, list):
         for index, item in enumerate(tree):
             yield from overlooked_keys(item, child(kind, index), (*path, index))

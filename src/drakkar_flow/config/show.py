@@ -65,7 +65,7 @@ def _lines(values: Mapping[str, Any], path: Path, loaded: Loaded) -> Iterator[st
 
 
 def _origin(path: Path, loaded: Loaded) -> str:
-    """Where the value at a path was set, and the items of a list that were set one by one."""
+    """Origin of the value at a path, and of the items of a list that were set one by one."""
     n = len(path)
     items = sorted((item[n:] for item in loaded.layer.named if item[:n] == path and len(item) > n), key=str)
     of_items = [f"{dotted(item)} {loaded.layer.origins[path + item]}" for item in items]

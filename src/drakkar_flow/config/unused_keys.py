@@ -15,7 +15,7 @@ Place = tuple[str | int, ...]
 def unused_key_notices(section: Section, where: Callable[[Place], str], path: Place = ()) -> Iterator[Problem]:
     """A notice per key that was given and has no effect; `where` says where a path stands.
 
-    Nothing is said of what is switched off: an empty value, or a section with `enabled: false`.
+    Disabled features are not reported: an empty value, or a section with `enabled: false`.
     """
     for name, field in type(section).model_fields.items():
         value, here = getattr(section, name), (*path, name)

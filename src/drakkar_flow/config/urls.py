@@ -21,7 +21,7 @@ _PLACES: Final = ("user", "password", "host", "port", "dbname")
 
 
 def wrong_part(url: str, schemes: tuple[str, ...], *, several_hosts: bool = False, no_host: bool = False) -> str:
-    """What is wrong with a URL, without any of its text; empty when nothing is.
+    """Problem of a URL, without any of its text; empty if there is none.
 
     >>> wrong_part("postgres://joe:a/b@db/app", ("postgres",))[:44]
     "the user or password holds '/', '?' or '#': "
@@ -92,7 +92,7 @@ def encoded(url: str) -> str:
 
 
 def secrets_of(url: str) -> Iterator[str]:
-    """The parts of a URL that nobody may see, in every form in which a client may repeat them."""
+    """The secret parts of a URL, in every form in which a client may repeat them."""
     yield url
     _, _, rest = url.partition("://")
     login, at, _ = rest.rpartition("@")

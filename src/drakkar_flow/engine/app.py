@@ -12,9 +12,9 @@ from typing import Any
 from drakkar_flow.config.loading.app import resolve_app
 from drakkar_flow.config.loading.load import load_config
 from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.engine.entrypoint import app_options
 from drakkar_flow.engine.identity import cluster_name_of, summary_of, worker_id_of
 from drakkar_flow.engine.runner import StreamingRunner
-from drakkar_flow.engine.terse import app_options
 from drakkar_flow.errors import ProblemsError
 from drakkar_flow.graph.handler import BaseDrakkarHandler
 from drakkar_flow.kinds.executor import ExecutorSpec

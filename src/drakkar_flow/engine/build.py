@@ -21,18 +21,25 @@ from drakkar_flow.graph.nodes import Execute, MapAsync, Route, SinkRef
 from drakkar_flow.kernel.pace import Pace
 from drakkar_flow.kinds.registry import SINKS
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.commit import Track
-from drakkar_flow.runtime.control import Control
-from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.acknowledgement.commit import Track
+from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
+from drakkar_flow.runtime.components import Components, SinkComponent
+from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
 from drakkar_flow.runtime.group.reader import GroupReader, GroupSettings
-from drakkar_flow.runtime.parts import Parts, SinkPart
+from drakkar_flow.runtime.stop_signal import StopSignal
 from drakkar_flow.sinks.dlq import DeadLetterQueue
 from drakkar_flow.sinks.kafka.settings import KafkaSinkConfig
 from drakkar_flow.sinks.registry import SPECS
 
-__all__ = ["build_parts", "consumer_properties", "dead_letter_client", "resolve_sinks", "settle_topics", "with_brokers"]
+__all__ = [
+    "build_parts",
+    "consumer_properties",
+    "dead_letter_client",
+    "resolve_sinks",
+    "resolve_topics",
+    "with_brokers",
+]
 
 _MIB = 1024 * 1024
 _LEAST_IN_FLIGHT = 8
@@ -43,7 +50,7 @@ _BROKERS_SESSION_S = 45.0  # group.consumer.session.timeout.ms, by default: the 
 _FETCH_WAIT_MS = 100  # a fetch that began with empty partitions holds up those that follow it; the default is 500
 
 
-def settle_topics(flow: StreamFlow, config: DrakkarConfig) -> DrakkarConfig:
+def resolve_topics(flow: StreamFlow, config: DrakkarConfig) -> DrakkarConfig:
     """Say which topics are read: the configuration's if it names any, else the flow's, else the default.
 
     Raises:
@@ -70,38 +77,40 @@ def _dotted(place: tuple[str | int, ...]) -> str:
     return ".".join(map(str, place))
 
 
-def build_parts(flow: StreamFlow, config: DrakkarConfig, bus: Bus, bridge: Bridge, ended: Callable[[], None]) -> Parts:
+def build_parts(
+    flow: StreamFlow, config: DrakkarConfig, bus: Bus, loop_thread: EventLoopThread, ended: Callable[[], None]
+) -> Components:
     """Make the parts of a flow.
 
     Raises:
         ConfigError: with every sink that is not configured or whose settings don't fit.
     """
-    control = Control(config.drain_timeout_s, config.runtime.close_timeout_s)
+    control = StopSignal(config.drain_timeout_s, config.runtime.close_timeout_s)
     group, hooks = _group_settings(config), flow.hooks
-    assignments = AssignmentHooks(bridge, bus, hooks.on_assign, hooks.on_revoke, group.drain_timeout_s)
+    assignments = AssignmentHooks(loop_thread, bus, hooks.on_assign, hooks.on_revoke, group.drain_timeout_s)
     runtime = config.runtime
     track = Track()
     execute: Execute | None = flow.find(Execute)
     programs = program_configs(config, execute, os.environ)
     slots = sum(program.max_executors for program in programs.values()) if execute is not None else 0
-    flight = Flight(
+    in_flight = InFlight(
         runtime.max_in_flight_records,
         int(runtime.max_in_flight_mib * _MIB),
         _pace(flow, slots, group.drain_timeout_s),
     )
     executor = make_executors(programs, bus) if execute is not None else None
-    return Parts(
+    return Components(
         config=config,
         bus=bus,
-        bridge=bridge,
+        loop_thread=loop_thread,
         control=control,
-        flight=flight,
-        reader=GroupReader(group, flight, control, bus, track.beyond, assignments),
+        in_flight=in_flight,
+        reader=GroupReader(group, in_flight, control, bus, track.out_of_order, assignments),
         track=track,
         sinks=_sinks(flow, config),
         dead_letters=_dead_letters(config),
         executor=executor,
-        intake=intake_of(executor, flight, config.executor) if executor is not None else None,
+        intake=intake_of(executor, in_flight, config.executor) if executor is not None else None,
         ended=ended,
         programs=programs,
     )
@@ -157,46 +166,48 @@ def consumer_properties(kafka: KafkaConfig) -> dict[str, Any]:
     return properties
 
 
-def resolve_sinks(flow: StreamFlow, config: DrakkarConfig) -> tuple[dict[str, SinkPart], list[Problem]]:
+def resolve_sinks(flow: StreamFlow, config: DrakkarConfig) -> tuple[dict[str, SinkComponent], list[Problem]]:
     """The sinks a flow's route names, or all that are configured, none connected; and what is wrong with the others."""
     route: Route = flow.find(Route) or Route()
     place = flow.place_of(route)
     configured = {kind: dict(named) for kind, named in config.sinks if isinstance(named, dict)}
     wanted = list(route.sinks) or [SinkRef(kind, name) for kind, names in configured.items() for name in names]
     problems: list[Problem] = []
-    parts: dict[str, SinkPart] = {}
+    components: dict[str, SinkComponent] = {}
     for ref in wanted:
         wrong: list[Problem] = []
         part = _sink(ref, configured.get(ref.kind, {}), config, wrong)
         if part is not None:
-            parts[part.id] = part
+            components[part.id] = part
         problems += [replace(problem, place=place) for problem in wrong]
     if not wanted:
         problems.append(Problem("sinks", "no sink is configured", "add one, e.g. sinks.kafka.results.topic"))
-    problems += _clashes(parts.values())
+    problems += _clashes(components.values())
     if problems and config.file is not None and config.file.path is None:
         problems.append(Problem("configuration", str(config.file), "name one with --config or DRAKKAR_CONFIG"))
-    return parts, problems
+    return components, problems
 
 
-def _clashes(parts: Iterable[SinkPart]) -> Iterator[Problem]:
+def _clashes(components: Iterable[SinkComponent]) -> Iterator[Problem]:
     """Sinks of different kinds that a payload could not tell apart: they take the same type and have the same name."""
-    first: dict[tuple[type, str], SinkPart] = {}
-    for part in parts:
+    first: dict[tuple[type, str], SinkComponent] = {}
+    for part in components:
         other = first.setdefault((part.spec.payload_type, part.name), part)
         if other is not part:
             what = f"takes {part.spec.payload_type.__name__} under the same name as sinks.{other.spec.kind}.{part.name}"
             yield Problem(f"sinks.{part.spec.kind}.{part.name}", what, "rename one of them")
 
 
-def _sinks(flow: StreamFlow, config: DrakkarConfig) -> dict[str, SinkPart]:
-    parts, problems = resolve_sinks(flow, config)
+def _sinks(flow: StreamFlow, config: DrakkarConfig) -> dict[str, SinkComponent]:
+    components, problems = resolve_sinks(flow, config)
     if problems:
         raise ConfigError(problems)
-    return parts
+    return components
 
 
-def _sink(ref: SinkRef, configured: dict[str, Any], config: DrakkarConfig, problems: list[Problem]) -> SinkPart | None:
+def _sink(
+    ref: SinkRef, configured: dict[str, Any], config: DrakkarConfig, problems: list[Problem]
+) -> SinkComponent | None:
     where = f"sinks.{ref.kind}.{ref.name}"
     spec = SPECS.get(ref.kind) if ref.spec is None else ref.spec
     broken = SINKS.broken().get(ref.kind)
@@ -231,7 +242,7 @@ def _sink(ref: SinkRef, configured: dict[str, Any], config: DrakkarConfig, probl
         problems.append(loop)
     timed = settings.model_copy(update={"delivery_timeout_s": config.sinks.timeout_of(settings)})
     sink = spec.make(ref.name, _with_brokers(timed, config.kafka))
-    return SinkPart(spec, ref.name, settings, sink)
+    return SinkComponent(spec, ref.name, settings, sink)
 
 
 def _with_brokers(settings: Any, kafka: KafkaConfig) -> Any:

@@ -12,17 +12,17 @@ from anyio import to_thread
 
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.sections.kafka import client_properties
-from drakkar_flow.engine.build import build_parts, settle_topics, with_brokers
-from drakkar_flow.engine.life import FlowLife
+from drakkar_flow.engine.build import build_parts, resolve_topics, with_brokers
+from drakkar_flow.engine.flow_lifecycle import FlowLifecycle
 from drakkar_flow.engine.rights import Wanted, admin_client, group_problems, matching_topics, topic_problems
 from drakkar_flow.engine.startup import check_source
 from drakkar_flow.errors import Problem, ProblemsError
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.log.structured import structlog
-from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.components import Components, SinkComponent
+from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.runtime.failures import describe
-from drakkar_flow.runtime.parts import Parts, SinkPart
 
 __all__ = ["Checked", "check_flow"]
 
@@ -46,32 +46,32 @@ def check_flow(flow: StreamFlow, config: DrakkarConfig, timeout_s: float) -> lis
     Raises:
         FlowError, ConfigError, StartupError: it can't be tried at all.
     """
-    bridge = Bridge()
+    loop_thread = EventLoopThread()
     bus = Bus(lambda _event, _error: None)
-    life = FlowLife(flow, bus, bridge, structlog.wrap_logger(structlog.PrintLogger(sys.stderr)))
+    life = FlowLifecycle(flow, bus, loop_thread, structlog.wrap_logger(structlog.PrintLogger(sys.stderr)))
     try:
-        config = settle_topics(flow, life.open(config))
-        life.parts = build_parts(flow, config, bus, bridge, lambda: None)
-        return bridge.run(_check_all(life.parts, timeout_s))
+        config = resolve_topics(flow, life.open(config))
+        life.components = build_parts(flow, config, bus, loop_thread, lambda: None)
+        return loop_thread.run(_check_all(life.components, timeout_s))
     finally:
         life.close()
 
 
-async def _check_all(parts: Parts, timeout_s: float) -> list[Checked]:
-    config = parts.config
+async def _check_all(components: Components, timeout_s: float) -> list[Checked]:
+    config = components.config
     dlq = with_brokers(config.dlq, config.kafka)
     checks: list[tuple[str, Coroutine[Any, Any, Sequence[Problem]]]] = [
         (f"kafka {config.kafka.brokers}, topics, group", to_thread.run_sync(_check_kafka, config, timeout_s)),
-        *((f"sinks.{part.spec.kind}.{part.name}", _check_sink(part, config)) for part in parts.sinks.values()),
+        *((f"sinks.{part.spec.kind}.{part.name}", _check_sink(part, config)) for part in components.sinks.values()),
         (
             f"dlq {config.dead_letter_topic}",
-            _check_topic(parts.dead_letters.connect, Wanted("dlq.topic", config.dead_letter_topic, "WRITE"), dlq),
+            _check_topic(components.dead_letters.connect, Wanted("dlq.topic", config.dead_letter_topic, "WRITE"), dlq),
         ),
     ]
-    if parts.executor is not None:
-        checks.append(("executor", _check_executor(parts.executor.start)))
+    if components.executor is not None:
+        checks.append(("executor", _check_executor(components.executor.start)))
     checked = await asyncio.gather(*(_checked(name, check, timeout_s) for name, check in checks))
-    unknown = {f"sinks.{part.spec.kind}.{part.name}": part.spec.not_checked for part in parts.sinks.values()}
+    unknown = {f"sinks.{part.spec.kind}.{part.name}": part.spec.not_checked for part in components.sinks.values()}
     return [replace(each, not_checked=unknown.get(each.part, "")) for each in checked]
 
 
@@ -106,7 +106,7 @@ async def _check_topic(
     return await to_thread.run_sync(topic_problems, client, wanted)
 
 
-async def _check_sink(part: SinkPart, config: DrakkarConfig) -> list[Problem]:
+async def _check_sink(part: SinkComponent, config: DrakkarConfig) -> list[Problem]:
     where = f"sinks.{part.spec.kind}.{part.name}"
     if part.spec.kind == "kafka":
         settings = with_brokers(part.settings, config.kafka)

@@ -25,9 +25,9 @@ from drakkar_flow.kinds.executor import ExecutorSetup
 from drakkar_flow.kinds.registry import EXECUTORS
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.named_bus import NamedBus
-from drakkar_flow.runtime.flight import Flight
-from drakkar_flow.runtime.intake import Intake
-from drakkar_flow.runtime.source import ExecutorIntake
+from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
+from drakkar_flow.runtime.admission import AdmissionControl
+from drakkar_flow.runtime.source import ExecutorAdmission
 
 __all__ = ["executor_config", "intake_of", "make_executor", "make_executors", "program_configs"]
 
@@ -171,7 +171,7 @@ def make_executor(config: ProgramConfig, bus: Bus, name: str = "") -> Executor:
     return PersistentExecutor(config, bus, oneshot if config.persistent.fallback_oneshot else None)
 
 
-def intake_of(executor: Executor, flight: Flight, config: ExecutorConfig) -> ExecutorIntake:
+def intake_of(executor: Executor, in_flight: InFlight, config: ExecutorConfig) -> ExecutorAdmission:
     """The intake's bound for an executor."""
-    intake = Intake(config.backpressure_high_multiplier, config.backpressure_low_multiplier)
-    return ExecutorIntake(intake, executor, flight)
+    intake = AdmissionControl(config.backpressure_high_multiplier, config.backpressure_low_multiplier)
+    return ExecutorAdmission(intake, executor, in_flight)

@@ -11,6 +11,7 @@ import sysconfig
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -99,7 +100,7 @@ def _import_problems(place: str) -> Iterator[None]:
 
 
 def _what_to_name(place: str, module: ModuleType) -> str:
-    from drakkar_flow.engine.terse import is_flow
+    from drakkar_flow.engine.entrypoint import is_flow
 
     flows = [key for key, value in vars(module).items() if not key.startswith("_") and is_flow(value)]
     if flows:
@@ -132,10 +133,15 @@ def _import_problem(where: str, exc: Exception) -> Problem:
 
 
 def _meant(exc: BaseException) -> str:
-    """Python's own suggestion for a misspelled name."""
+    """Python's own suggestion for a misspelled name; for a variable ours where Python has none, as 3.11."""
     said = next(traceback.TracebackException.from_exception(exc).format_exception_only())
-    found = re.search(r"(did you mean:? '[^']+'\?)\s*$", said, re.IGNORECASE)
-    return found[1].replace("Did", "did").replace("mean:", "mean") if found else ""
+    if found := re.search(r"(did you mean:? '[^']+'\?)\s*$", said, re.IGNORECASE):
+        return found[1].replace("Did", "did").replace("mean:", "mean")
+    near: list[str] = []
+    if isinstance(exc, NameError):
+        *_, (frame, _) = traceback.walk_tb(exc.__traceback__)
+        near = get_close_matches(exc.name or "", [*frame.f_builtins, *frame.f_globals, *frame.f_locals], n=1)
+    return f"did you mean {near[0]!r}?" if near else ""
 
 
 def _user_frames(exc: BaseException) -> list[str]:

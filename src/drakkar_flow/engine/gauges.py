@@ -8,35 +8,42 @@ from collections.abc import Mapping
 from drakkar_flow.engine.offload import OffloadPool
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.executor.named import NamedExecutors
-from drakkar_flow.model.record import Lane
+from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.metrics.collectors import RuntimeGauges
-from drakkar_flow.runtime.parts import Parts
+from drakkar_flow.runtime.components import Components
 
 __all__ = ["read_gauges", "staleness"]
 
 
-def read_gauges(parts: Parts, offload: OffloadPool | None, health: int) -> RuntimeGauges:
+def read_gauges(components: Components, offload: OffloadPool | None, health: int) -> RuntimeGauges:
     """The gauges as they stand now; may be called from any thread."""
     now = time.monotonic()
-    flight, reader = parts.flight.statistics(), parts.reader.statistics()
-    executor = parts.executor.statistics() if parts.executor is not None else None
-    read_at = {lane: at for lane, (_, at) in flight.oldest.items() if lane in reader.queued}
+    in_flight, reader = components.in_flight.statistics(), components.reader.statistics()
+    executor = components.executor.statistics() if components.executor is not None else None
+    read_at = {
+        topic_partition: at for topic_partition, (_, at) in in_flight.oldest.items() if topic_partition in reader.queued
+    }
     return RuntimeGauges(
-        in_flight_records=flight.records,
-        in_flight_bytes=flight.size,
+        in_flight_records=in_flight.records,
+        in_flight_bytes=in_flight.size,
         executor_running=executor.running if executor else 0,
         executor_waiting=executor.waiting if executor else 0,
         executor_slots=executor.slots if executor else 0,
-        executors=_named(parts.executor),
+        executors=_named(components.executor),
         offload_running=offload.running if offload else 0,
         offload_queued=offload.queued if offload else 0,
         health=health,
         queued=reader.queued,
-        pending={lane: flight.by_lane.get(lane, 0) + queued for lane, queued in reader.queued.items()},
+        pending={
+            topic_partition: in_flight.by_partition.get(topic_partition, 0) + queued
+            for topic_partition, queued in reader.queued.items()
+        },
         lag=reader.lag,
-        spans=reader.spans,
-        oldest_s={lane: max(0.0, now - read_at.get(lane, now)) for lane in reader.queued},
-        stale_s=staleness(reader.queued, {**reader.oldest, **read_at}, flight.finished_at, now),
+        ranges=reader.ranges,
+        oldest_s={
+            topic_partition: max(0.0, now - read_at.get(topic_partition, now)) for topic_partition in reader.queued
+        },
+        stale_s=staleness(reader.queued, {**reader.oldest, **read_at}, in_flight.finished_at, now),
     )
 
 
@@ -48,11 +55,19 @@ def _named(executor: Executor | None) -> dict[str, tuple[int, int, int]]:
 
 
 def staleness(
-    lanes: Mapping[Lane, object], waiting_since: Mapping[Lane, float], finished_at: Mapping[Lane, float], now: float
-) -> dict[Lane, float]:
-    """Seconds since each lane last finished a record, or since its oldest came if that is later; 0 where none waits.
+    topic_partitions: Mapping[TopicPartition, object],
+    waiting_since: Mapping[TopicPartition, float],
+    finished_at: Mapping[TopicPartition, float],
+    now: float,
+) -> dict[TopicPartition, float]:
+    """Seconds since each partition last finished a record, or since its oldest came if later; 0 where none waits.
 
     >>> staleness({("in", 0): 1, ("in", 1): 1}, {("in", 0): 10.0}, {("in", 0): 25.0}, now=40.0)
     {('in', 0): 15.0, ('in', 1): 0.0}
     """
-    return {lane: max(0.0, now - max(waiting_since.get(lane, now), finished_at.get(lane, 0.0))) for lane in lanes}
+    return {
+        topic_partition: max(
+            0.0, now - max(waiting_since.get(topic_partition, now), finished_at.get(topic_partition, 0.0))
+        )
+        for topic_partition in topic_partitions
+    }

@@ -20,9 +20,9 @@ from drakkar_flow.graph.hooks import LifeHooks
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.annotations import annotation
 from drakkar_flow.observe.events.hooks import HookRan
-from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.components import SinkComponent
+from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.runtime.failures import describe, is_cancelled
-from drakkar_flow.runtime.parts import SinkPart
 
 __all__ = ["RunningHooks"]
 
@@ -39,9 +39,9 @@ class RunningHooks:
     anything else is closed, `close` after everything that could call a hook. All but `stop` wait.
     """
 
-    def __init__(self, hooks: LifeHooks, bridge: Bridge, bus: Bus) -> None:
+    def __init__(self, hooks: LifeHooks, loop_thread: EventLoopThread, bus: Bus) -> None:
         self._hooks = hooks
-        self._bridge = bridge
+        self._loop_thread = loop_thread
         self._bus = bus
         self._periodics = Periodics(hooks.periodics, bus)
         self._names = _HOOKS | {periodic.name for periodic in hooks.periodics}
@@ -58,10 +58,10 @@ class RunningHooks:
         self._give_settings(config)
         if self._hooks.on_startup is None:
             return config
-        answer = self._bridge.run(self._call("on_startup", self._hooks.on_startup, config.opened()))
+        answer = self._loop_thread.run(self._call("on_startup", self._hooks.on_startup, config.opened()))
         return _validated(answer, self._place("on_startup"), config)
 
-    def ready(self, config: DrakkarConfig, sinks: Iterable[SinkPart]) -> None:
+    def ready(self, config: DrakkarConfig, sinks: Iterable[SinkComponent]) -> None:
         """Call `on_ready` and start the periodic functions; from now on the handler may ask for things.
 
         Raises:
@@ -79,12 +79,12 @@ class RunningHooks:
             owner._services = _Services(pool, self._bus, self._names)  # noqa: SLF001
             self._bound = True
         if self._hooks.on_ready is not None:
-            self._bridge.run(self._call("on_ready", self._hooks.on_ready, config, _database_pool(sinks)))
-        self._bridge.run(self._periodics.start())
+            self._loop_thread.run(self._call("on_ready", self._hooks.on_ready, config, _database_pool(sinks)))
+        self._loop_thread.run(self._periodics.start())
 
     def stop(self) -> None:
         """End the periodic functions; returns at once, from any thread."""
-        self._bridge.post(self._periodics.stop)
+        self._loop_thread.post(self._periodics.stop)
 
     def close_periodics(self, timeout_s: float) -> None:
         """End the periodic functions and wait for it.
@@ -92,8 +92,8 @@ class RunningHooks:
         Raises:
             TimeoutError: one ignores that it was cancelled.
         """
-        if not self._bridge.closed:
-            self._bridge.run(self._periodics.close(), timeout_s)
+        if not self._loop_thread.closed:
+            self._loop_thread.run(self._periodics.close(), timeout_s)
 
     def close(self, timeout_s: float) -> int:
         """Let go of the handler and end the offload pool; returns how many offloaded calls did not end.
@@ -104,9 +104,9 @@ class RunningHooks:
         if self._bound:
             self._bound = False
             self._hooks.owner._services = None  # noqa: SLF001
-        if self.pool is None or self._bridge.closed:
+        if self.pool is None or self._loop_thread.closed:
             return 0
-        return self._bridge.run(self.pool.close(timeout_s), timeout_s + 1)
+        return self._loop_thread.run(self.pool.close(timeout_s), timeout_s + 1)
 
     def _give_settings(self, config: DrakkarConfig) -> None:
         if self._hooks.owner is not None and self._hooks.owner.app_config_model is not None:
@@ -154,7 +154,7 @@ class _Services:
         return frame.f_code.co_name if frame is not None else "other"
 
 
-def _database_pool(sinks: Iterable[SinkPart]) -> Any:
+def _database_pool(sinks: Iterable[SinkComponent]) -> Any:
     return next((getattr(part.sink, "pool", None) for part in sinks if part.spec.kind == "postgres"), None)
 
 

@@ -10,10 +10,11 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as KafkaPartition
 
 from drakkar_flow.engine.dead_letters import DlqError, Place, StoredLetter
-from drakkar_flow.kernel.spans import Spans
+from drakkar_flow.kernel.offset_ranges import OffsetRanges
 
 __all__ = ["LetterStore", "RecordReader", "one_line", "quiet"]
 
@@ -48,7 +49,7 @@ class LetterStore:
             self._consumer = Consumer(quiet({**properties, **mine, "auto.offset.reset": "earliest"}))
         except KafkaException as exc:
             raise DlqError(f"the Kafka settings are wrong: {one_line(exc)}") from exc
-        self._done: dict[int, tuple[int, Spans]] = {}
+        self._done: dict[int, tuple[int, OffsetRanges]] = {}
         self._letters: dict[int, list[int]] = {}
 
     def __enter__(self) -> Self:
@@ -87,20 +88,20 @@ class LetterStore:
             touched.add(partition)
         commits = []
         for partition in touched:
-            base, spans = self._done[partition]
-            base = spans.end_of(base)
-            self._done[partition] = (base, spans)
-            text = spans.encode(base, _METADATA_BYTES)
-            if spans.stop > base and Spans.decode(text, base).stop < spans.stop:
+            base, ranges = self._done[partition]
+            base = ranges.end_of(base)
+            self._done[partition] = (base, ranges)
+            text = ranges.encode(base, _METADATA_BYTES)
+            if ranges.stop > base and OffsetRanges.decode(text, base).stop < ranges.stop:
                 raise DlqError("what was replayed lies too far apart to be remembered; replay all letters before it")
-            commits.append(TopicPartition(self.topic, partition, base, text))
+            commits.append(KafkaPartition(self.topic, partition, base, text))
         if commits:
             try:
                 self._consumer.commit(offsets=commits, asynchronous=False)
             except KafkaException as exc:
                 raise DlqError(f"what was replayed could not be remembered: {one_line(exc)}") from exc
 
-    def _partitions(self) -> list[TopicPartition]:
+    def _partitions(self) -> list[KafkaPartition]:
         try:
             known = self._consumer.list_topics(timeout=_ASK_S).topics
         except KafkaException as exc:
@@ -108,16 +109,16 @@ class LetterStore:
             raise DlqError(f"no broker answers at {self._brokers}: {one_line(exc)}; {remedy}") from exc
         if self.topic not in known:
             raise DlqError(f"topic {self.topic!r} does not exist at {self._brokers}; set dlq.topic, or --topic")
-        asked = [TopicPartition(self.topic, number) for number in sorted(known[self.topic].partitions)]
+        asked = [KafkaPartition(self.topic, number) for number in sorted(known[self.topic].partitions)]
         for place in self._consumer.committed(asked, _ASK_S):
             base = max(place.offset, 0)
-            spans = Spans.decode(place.metadata or "", base) if place.offset >= 0 else Spans()
-            spans.add(0, base)
-            self._done[place.partition] = (base, spans)
+            ranges = OffsetRanges.decode(place.metadata or "", base) if place.offset >= 0 else OffsetRanges()
+            ranges.add(0, base)
+            self._done[place.partition] = (base, ranges)
             self._letters[place.partition] = []
         return asked
 
-    def _read(self, partitions: list[TopicPartition]) -> Iterator[StoredLetter]:
+    def _read(self, partitions: list[KafkaPartition]) -> Iterator[StoredLetter]:
         left: dict[int, int] = {}
         for place in partitions:
             place.offset, end = self._consumer.get_watermark_offsets(place, _ASK_S)
@@ -151,8 +152,8 @@ class LetterStore:
         return _letter_of(message)
 
     def _marked(self, letter: StoredLetter) -> StoredLetter:
-        _, spans = self._done[letter.place.partition]
-        return replace(letter, replayed=letter.place.offset in spans)
+        _, ranges = self._done[letter.place.partition]
+        return replace(letter, replayed=letter.place.offset in ranges)
 
 
 class RecordReader:
@@ -176,7 +177,7 @@ class RecordReader:
         following = self._next
         near = following is not None and following[:2] == place[:2] and 0 <= place.offset - following.offset < _NEAR
         if not near:
-            self._consumer.assign([TopicPartition(*place)])
+            self._consumer.assign([KafkaPartition(*place)])
         deadline = time.monotonic() + _SILENCE_S
         while time.monotonic() < deadline:
             message = self._consumer.poll(_POLL_S)

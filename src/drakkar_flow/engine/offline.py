@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaException, Producer
 
 from drakkar_flow.config.loading.load import Loaded
 from drakkar_flow.config.root import DrakkarConfig
-from drakkar_flow.engine.build import consumer_properties, resolve_sinks, settle_topics, with_brokers
+from drakkar_flow.engine.build import consumer_properties, resolve_sinks, resolve_topics, with_brokers
 from drakkar_flow.engine.executors import program_configs
 from drakkar_flow.engine.odd_numbers import odd_numbers
 from drakkar_flow.engine.unused import unused_sinks
@@ -28,7 +28,7 @@ from drakkar_flow.graph.places import place_of
 from drakkar_flow.graph.signatures import doubtful_hooks, function_problems
 from drakkar_flow.kinds.registry import EXECUTORS
 from drakkar_flow.librdkafka import UNSERVED
-from drakkar_flow.runtime.parts import SinkPart
+from drakkar_flow.runtime.components import SinkComponent
 from drakkar_flow.sinks.kafka.client import producer_config
 from drakkar_flow.sinks.registry import OWN
 
@@ -104,24 +104,24 @@ def configuration_findings(flow: StreamFlow, loaded: Loaded) -> Iterator[Finding
     sure = flow.hooks.on_startup is None  # it may set anything that is missing
     yield from (Finding("source", problem, is_error=sure) for problem in source_problems(flow, loaded.config))
     try:
-        config = settle_topics(flow, loaded.config)
+        config = resolve_topics(flow, loaded.config)
     except ConfigError as exc:
         yield from (Finding("source", problem) for problem in exc.problems)
         return
-    parts: Collection[SinkPart] = ()
+    components: Collection[SinkComponent] = ()
     if flow.find(Route) is not None:
         resolved, problems = resolve_sinks(flow, config)
-        parts = resolved.values()
+        components = resolved.values()
         yield from (Finding("sink", problem, is_error=sure) for problem in problems)
-        yield from _sink_findings(flow, config, parts, where)
-    yield from _client_findings(config, parts)
+        yield from _sink_findings(flow, config, components, where)
+    yield from _client_findings(config, components)
     yield from _program_findings(flow, config)
     yield from _directory_findings(config)
     for path, what, remedy in odd_numbers(config):
         yield Finding("numbers", Problem(where(path), what, remedy), is_error=False)
 
 
-def _client_findings(config: DrakkarConfig, parts: Iterable[SinkPart]) -> Iterator[Finding]:
+def _client_findings(config: DrakkarConfig, components: Iterable[SinkComponent]) -> Iterator[Finding]:
     """Properties that librdkafka refuses: it is asked, without any broker to connect to."""
     kafka, nowhere = config.kafka, {"bootstrap.servers": "", "log_level": 0}
     security = kafka.security
@@ -131,7 +131,7 @@ def _client_findings(config: DrakkarConfig, parts: Iterable[SinkPart]) -> Iterat
             what = f"{file!r} can't be read" if Path(file).exists() else f"there is no file {file!r}"
             yield Finding("file", Problem(f"kafka.security.{key}", what, "set the path of a readable PEM file"))
     producers: dict[str, Any] = {
-        f"sinks.kafka.{part.name}": part.settings for part in parts if part.spec.kind == "kafka"
+        f"sinks.kafka.{part.name}": part.settings for part in components if part.spec.kind == "kafka"
     }
     makes: dict[str, Callable[[], Any]] = {
         "kafka": partial(Consumer, {**consumer_properties(kafka), **nowhere}, logger=UNSERVED)
@@ -157,9 +157,9 @@ def _client_findings(config: DrakkarConfig, parts: Iterable[SinkPart]) -> Iterat
 
 
 def _sink_findings(
-    flow: StreamFlow, config: DrakkarConfig, parts: Iterable[SinkPart], where: Where
+    flow: StreamFlow, config: DrakkarConfig, components: Iterable[SinkComponent], where: Where
 ) -> Iterator[Finding]:
-    for part in parts:
+    for part in components:
         client = part.spec.client
         if client and find_spec(client) is None:
             package = f"drakkar-flow[{part.spec.kind}]" if part.spec.kind in OWN else client

@@ -105,7 +105,7 @@ class Replay:
         options, summary = self._options, self._summary
         letters = self._store.read()
         summary.letters = len(letters)
-        summary.failed += [f"{each}: no such letter" for each in options.selection.unknown(letters)]
+        summary.failed += [f"{each}: no such dead letter" for each in options.selection.unknown(letters)]
         jobs: list[_Job] = []
         for origin, about in by_origin(letters).items():
             if not any(map(options.selection.fits, about)):

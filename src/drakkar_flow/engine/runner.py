@@ -12,8 +12,8 @@ from bytewax.run import cli_main
 from drakkar_flow.config.loading.app import resolve_app
 from drakkar_flow.config.loading.load import from_mapping, load_config
 from drakkar_flow.config.root import DrakkarConfig
-from drakkar_flow.engine.lifecycle import EXIT_CLEAN, EXIT_FAILED, Lifecycle, StoppedEarly
-from drakkar_flow.engine.terse import app_options, listeners_of, stream_of
+from drakkar_flow.engine.entrypoint import app_options, listeners_of, stream_of
+from drakkar_flow.engine.worker_process import EXIT_CLEAN, EXIT_FAILED, StoppedEarly, WorkerProcess
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.observe.listeners import Listener
 from drakkar_flow.observe.metrics.statistics import StatisticsSnapshot
@@ -51,7 +51,7 @@ class StreamingRunner:
         listeners: Sequence[Listener] = (),
     ) -> None:
         config = resolve_app(config, app_options(flow).get("app_model"))
-        self._life = Lifecycle(
+        self._life = WorkerProcess(
             stream_of(flow),
             config,
             own_logging=own_logging,
@@ -77,6 +77,11 @@ class StreamingRunner:
             ConfigError: with every problem of the configuration.
         """
         return cls(flow, from_mapping(config, app_model=app_options(flow).get("app_model")), **options)
+
+    @property
+    def config(self) -> DrakkarConfig:
+        """The configuration in effect; `on_startup` may change it."""
+        return self._life.config
 
     @property
     def flow(self) -> StreamFlow:

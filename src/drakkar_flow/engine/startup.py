@@ -17,20 +17,20 @@ from drakkar_flow.engine.build import consumer_properties
 from drakkar_flow.errors import Problem, ProblemsError, StartupError
 from drakkar_flow.kernel.alignment import aligned_start
 from drakkar_flow.kernel.kafka_errors import Severity, is_tls_refusal, report, severity_of
-from drakkar_flow.runtime.parts import Parts
+from drakkar_flow.runtime.components import Components
 
 __all__ = ["Unreached", "check_source", "connect_all", "wait_for_common_start"]
 
-_AGAIN_S = 0.5  # between two attempts to connect a sink
+AGAIN_S = 0.5  # between two attempts to connect a sink
 _GRACE_S = 1.0  # after a hopeless one, the others get so long between two ends to report what they know
-_ASK_S = 5.0  # the longest one question to the brokers may take
+ASK_S = 5.0  # the longest one question to the brokers may take
 _FIRST_ASK_S = 1.0  # the first one: errors that no waiting helps against are heard of only after it
 
 Unreached = Callable[[object], None]
 """Hears once of something that can't be reached yet, with its problem."""
 
 
-async def connect_all(parts: Parts, log: Any, check_source: Callable[[Unreached], None] | None) -> None:
+async def connect_all(components: Components, log: Any, check_source: Callable[[Unreached], None] | None) -> None:
     """Connect sinks and dead letters, start the executor, check the source on a thread, all side by side.
 
     What can't be reached at once is logged, and tried again for `kafka.startup_timeout_s`.
@@ -39,7 +39,7 @@ async def connect_all(parts: Parts, log: Any, check_source: Callable[[Unreached]
         StartupError: with the problems of all of them; exit code 2 when any is a matter of
             configuration, at once; 1 when all that is wrong is that something can't be reached.
     """
-    budget_s = parts.config.kafka.startup_timeout_s
+    budget_s = components.config.kafka.startup_timeout_s
 
     def unreached(problem: object) -> None:
         log.warning("startup_waiting", problem=str(problem), expect=f"it is tried again for {budget_s:g} s")
@@ -47,10 +47,10 @@ async def connect_all(parts: Parts, log: Any, check_source: Callable[[Unreached]
     attempts: list[Coroutine[Any, Any, None]] = []
     if check_source is not None:  # Ctrl-C must not wait for it
         attempts.append(to_thread.run_sync(check_source, unreached, abandon_on_cancel=True))
-    attempts += [_connect(part.sink.connect, budget_s, unreached) for part in parts.sinks.values()]
-    attempts.append(_connect(parts.dead_letters.connect, budget_s, unreached))
-    if parts.executor is not None:
-        attempts.append(parts.executor.start())
+    attempts += [connect_within(part.sink.connect, budget_s, unreached) for part in components.sinks.values()]
+    attempts.append(connect_within(components.dead_letters.connect, budget_s, unreached))
+    if components.executor is not None:
+        attempts.append(components.executor.start())
     results = await _all_or_hopeless([asyncio.ensure_future(attempt) for attempt in attempts])
     problems: list[Problem] = []
     exit_code = 1
@@ -89,7 +89,9 @@ async def wait_for_common_start(kafka: KafkaConfig, stop_asked: asyncio.Event, l
     log.info("startup_align_done", stopped=stop_asked.is_set())
 
 
-async def _connect(connect: Callable[[], Coroutine[Any, Any, None]], budget_s: float, unreached: Unreached) -> None:
+async def connect_within(
+    connect: Callable[[], Coroutine[Any, Any, None]], budget_s: float, unreached: Unreached
+) -> None:
     """Try until it works, or is hopeless (exit code 2), or the start-up budget is over."""
     deadline = time.monotonic() + budget_s
     for attempt in count():
@@ -97,11 +99,11 @@ async def _connect(connect: Callable[[], Coroutine[Any, Any, None]], budget_s: f
             await connect()
             return
         except StartupError as exc:
-            if exc.exit_code != 1 or time.monotonic() + _AGAIN_S >= deadline:
+            if exc.exit_code != 1 or time.monotonic() + AGAIN_S >= deadline:
                 raise
             if attempt == 0:
                 unreached(exc.problems[0])
-        await asyncio.sleep(_AGAIN_S)
+        await asyncio.sleep(AGAIN_S)
 
 
 def check_source(kafka: KafkaConfig, unreached: Unreached) -> None:
@@ -134,11 +136,11 @@ def _check_tokens(properties: dict[str, Any], budget_s: float, unreached: Unreac
             callback.check(properties.get("sasl.oauthbearer.config", ""))
             return
         except StartupError as exc:
-            if exc.exit_code != 1 or time.monotonic() + _AGAIN_S >= deadline:
+            if exc.exit_code != 1 or time.monotonic() + AGAIN_S >= deadline:
                 raise
             if attempt == 0:
                 unreached(exc.problems[0])
-        time.sleep(_AGAIN_S)
+        time.sleep(AGAIN_S)
 
 
 def _look_for_topics(client: Consumer, kafka: KafkaConfig, known: set[str]) -> None:
@@ -155,7 +157,7 @@ def _topics(client: Consumer, kafka: KafkaConfig, unreached: Unreached, errors: 
     for attempt in count():
         remaining = deadline - time.monotonic()
         try:
-            ask_s = min(_ASK_S, _FIRST_ASK_S if attempt == 0 else _ASK_S, max(0.1, remaining))
+            ask_s = min(ASK_S, _FIRST_ASK_S if attempt == 0 else ASK_S, max(0.1, remaining))
             return set(client.list_topics(timeout=ask_s).topics)
         except KafkaException as exc:
             client.poll(0)  # serves error_cb
@@ -177,7 +179,7 @@ def _topics(client: Consumer, kafka: KafkaConfig, unreached: Unreached, errors: 
 def _exists(client: Consumer, topic: str) -> bool:
     """Ask for one topic by name, which lets brokers create it that do so by themselves."""
     try:
-        found = client.list_topics(topic, timeout=_ASK_S).topics[topic]
+        found = client.list_topics(topic, timeout=ASK_S).topics[topic]
     except KafkaException:
         return False
     return found.error is None

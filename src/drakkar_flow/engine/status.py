@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import TopicPartition as KafkaPartition
 
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.sections.kafka import client_properties
-from drakkar_flow.engine.build import settle_topics, with_brokers
+from drakkar_flow.engine.build import resolve_topics, with_brokers
 from drakkar_flow.engine.rights import ASK_S, admin_client, described_group, error_text, matching_topics
 from drakkar_flow.errors import Problem, StartupError
 from drakkar_flow.graph.flow import StreamFlow
@@ -65,7 +66,7 @@ def group_status(flow: StreamFlow, config: DrakkarConfig) -> GroupStatus:
     Raises:
         StartupError: the brokers don't answer or refuse (exit code 1), or a source topic does not exist (2).
     """
-    config = settle_topics(flow, config)
+    config = resolve_topics(flow, config)
     kafka = config.kafka
     try:
         state, members = _group(kafka.consumer_group, client_properties(kafka))
@@ -104,10 +105,10 @@ def _partitions(reader: Consumer, topic: str, reset: str) -> list[PartitionStatu
         raise StartupError(
             [Problem("kafka.source_topic", f"topic {topic!r}: {found.error.str()}", remedy)], exit_code=2
         )
-    asked = [TopicPartition(topic, partition) for partition in sorted(found.partitions)]
+    asked = [KafkaPartition(topic, partition) for partition in sorted(found.partitions)]
     status = []
     for at in reader.committed(asked, ASK_S):
-        first, end = reader.get_watermark_offsets(TopicPartition(topic, at.partition), timeout=ASK_S)
+        first, end = reader.get_watermark_offsets(KafkaPartition(topic, at.partition), timeout=ASK_S)
         committed = at.offset if at.offset >= 0 else None
         start = committed if committed is not None else (first if reset == "earliest" else end)
         status.append(PartitionStatus(topic, at.partition, first, committed, end, max(0, end - max(first, start))))
@@ -128,7 +129,7 @@ def _records(config: DrakkarConfig) -> int | None:
         if found.error is not None:
             return None
         bounds = [
-            reader.get_watermark_offsets(TopicPartition(config.dead_letter_topic, partition), timeout=ASK_S)
+            reader.get_watermark_offsets(KafkaPartition(config.dead_letter_topic, partition), timeout=ASK_S)
             for partition in found.partitions
         ]
         return sum(end - first for first, end in bounds)

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 
-from drakkar_flow.runtime.control import Control
+from drakkar_flow.runtime.stop_signal import StopSignal
 
 __all__ = ["StopGuard"]
 
@@ -21,7 +21,7 @@ class StopGuard:
     `exit_code`. Nothing is committed that was not; the reaper ends programs that still run.
     """
 
-    def __init__(self, control: Control, report: Callable[[], None], exit_code: int) -> None:
+    def __init__(self, control: StopSignal, report: Callable[[], None], exit_code: int) -> None:
         self._control = control
         self._report = report
         self._exit_code = exit_code

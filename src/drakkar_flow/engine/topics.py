@@ -13,7 +13,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.sections.kafka import client_properties
-from drakkar_flow.engine.build import resolve_sinks, settle_topics, with_brokers
+from drakkar_flow.engine.build import resolve_sinks, resolve_topics, with_brokers
 from drakkar_flow.engine.rights import ASK_S, admin_client, error_text
 from drakkar_flow.errors import ConfigError, Problem, StartupError
 from drakkar_flow.graph.flow import StreamFlow
@@ -46,13 +46,13 @@ def topics_of(flow: StreamFlow, config: DrakkarConfig) -> list[TopicUse]:
     Raises:
         ConfigError: the flow names sinks that are not configured.
     """
-    config = settle_topics(flow, config)
+    config = resolve_topics(flow, config)
     source = client_properties(config.kafka)
     uses = [TopicUse("kafka.source_topic", topic, source) for topic in config.kafka.topics]
-    parts, problems = resolve_sinks(flow, config)
+    components, problems = resolve_sinks(flow, config)
     if problems:
         raise ConfigError(problems)
-    for part in parts.values():
+    for part in components.values():
         if part.spec.kind == "kafka":
             settings = with_brokers(part.settings, config.kafka)
             uses.append(TopicUse(f"sinks.kafka.{part.name}.topic", settings.topic, _properties(settings)))

@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from drakkar_flow.kernel.stalls import StallDetector
-from drakkar_flow.model.record import Lane
+from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.events.stalls import Idled, LoopAnswered, Stalled, StallEnded
-from drakkar_flow.runtime.parts import Parts
+from drakkar_flow.runtime.components import Components
 from drakkar_flow.runtime.steps.waits import Wait, waits_of
 
 __all__ = ["Watchdog"]
 
 _TICK_S = 0.5
 _LATE_S = 0.1  # a loop that takes longer to answer is late
-_ASK_S = 1.0  # how long the loop may take to say what a partition waits for
+ASK_S = 1.0  # how long the loop may take to say what a partition waits for
 _CALLS = 5  # of one partition, whose stacks are told
 _FRAMES = 50  # of a thread's stack: a hook's own may have a library's below them
 _LOOP_THREAD, _READER_THREAD = "drakkar-loop", "drakkar-reader"
@@ -36,11 +36,11 @@ class Watchdog:
     its end is reported too. `also` is called at each look, with monotonic seconds.
     """
 
-    def __init__(self, parts: Parts, also: Callable[[float], object] = lambda _: None) -> None:
-        self._parts = parts
+    def __init__(self, components: Components, also: Callable[[float], object] = lambda _: None) -> None:
+        self._components = components
         self._also = also
-        runtime = parts.config.runtime
-        self._lanes = self._detector(runtime.stuck_after_s)
+        runtime = components.config.runtime
+        self._topic_partitions = self._detector(runtime.stuck_after_s)
         self._threads = self._detector(runtime.blocked_after_s)
         self._answers = 0
         self._asked_at: float | None = None
@@ -62,27 +62,27 @@ class Watchdog:
     @property
     def health(self) -> int:
         """0 while all is well, 1 when the loop is late, 2 when anything stalls."""
-        if self._lanes.stalled or self._threads.stalled:
+        if self._topic_partitions.stalled or self._threads.stalled:
             return 2
         return int(self._late)
 
     @property
     def heartbeats(self) -> dict[str, float]:
         """Seconds since the loop and the engine came by, at most half a second too many."""
-        engine = max((self._threads.age_s(ident) for ident in list(self._parts.control.turns)), default=0.0)
+        engine = max((self._threads.age_s(ident) for ident in list(self._components.control.turns)), default=0.0)
         return {"loop": self._threads.age_s("loop"), "engine": engine}
 
     def look(self, now: float) -> None:
         """Compare everything with the last look and tell what changed; `now` is monotonic seconds."""
         self._ask_loop(now)
-        signs: dict[str | int, int] = dict([("loop", self._answers), *self._parts.control.turns.items()])
+        signs: dict[str | int, int] = dict([("loop", self._answers), *self._components.control.turns.items()])
         begun, ended = self._threads.look(signs, now)
         for key, for_s in begun.items():
             what = "loop" if key == "loop" else "engine"
             idents = self._idents(_LOOP_THREAD) if key == "loop" else [key]
-            self._parts.bus.emit(Stalled(what, for_s, stacks=_thread_stacks(what, idents)))
+            self._components.bus.emit(Stalled(what, for_s, stacks=_thread_stacks(what, idents)))
         for key, after_s in ended.items():
-            self._parts.bus.emit(StallEnded("loop" if key == "loop" else "engine", after_s))
+            self._components.bus.emit(StallEnded("loop" if key == "loop" else "engine", after_s))
         self._look_at_lanes(now)
         self._look_for_idleness(now)
 
@@ -100,68 +100,80 @@ class Watchdog:
         self._late = self._asked_at is not None and now - self._asked_at >= _LATE_S
         if self._asked_at is None:
             self._asked_at = now
-            self._parts.bridge.post(self._answer, time.monotonic())
+            self._components.loop_thread.post(self._answer, time.monotonic())
 
     def _answer(self, asked_at: float) -> None:
         self._answers += 1
         self._asked_at = None
-        self._parts.bus.emit(LoopAnswered(time.monotonic() - asked_at))
+        self._components.bus.emit(LoopAnswered(time.monotonic() - asked_at))
 
     def _look_at_lanes(self, now: float) -> None:
-        flight, ended_tasks = self._parts.flight.statistics(), self._parts.pending.ended
+        in_flight, ended_tasks = self._components.in_flight.statistics(), self._components.pending.ended
         signs = {
-            lane: (count, offset, flight.finished_at.get(lane), ended_tasks.get(lane))
-            for lane, count in flight.by_lane.items()
-            for offset, _ in [flight.oldest.get(lane, (-1, 0.0))]
+            topic_partition: (
+                count,
+                offset,
+                in_flight.finished_at.get(topic_partition),
+                ended_tasks.get(topic_partition),
+            )
+            for topic_partition, count in in_flight.by_partition.items()
+            for offset, _ in [in_flight.oldest.get(topic_partition, (-1, 0.0))]
         }
-        begun, ended = self._lanes.look(signs, now)
+        begun, ended = self._topic_partitions.look(signs, now)
         if begun:
             waits, threads = self._ask_for_waits(list(begun)), self._all_threads()
-            for lane, for_s in begun.items():
-                self._parts.bus.emit(_stalled(lane, signs[lane][1], for_s, waits.get(lane), threads))
-        for lane, after_s in ended.items():
-            self._parts.bus.emit(StallEnded("partition", after_s, lane))
+            for topic_partition, for_s in begun.items():
+                self._components.bus.emit(
+                    _stalled(topic_partition, signs[topic_partition][1], for_s, waits.get(topic_partition), threads)
+                )
+        for topic_partition, after_s in ended.items():
+            self._components.bus.emit(StallEnded("partition", after_s, topic_partition))
 
-    def _ask_for_waits(self, lanes: list[Lane]) -> dict[Lane, list[Wait]]:
-        """What each lane waits for; empty when the loop does not answer."""
+    def _ask_for_waits(self, topic_partitions: list[TopicPartition]) -> dict[TopicPartition, list[Wait]]:
+        """What each partition waits for; empty when the loop does not answer."""
 
-        async def ask() -> dict[Lane, list[Wait]]:
-            return {lane: waits_of(self._parts.steps, lane, _CALLS) for lane in lanes}
+        async def ask() -> dict[TopicPartition, list[Wait]]:
+            return {
+                topic_partition: waits_of(self._components.steps, topic_partition, _CALLS)
+                for topic_partition in topic_partitions
+            }
 
         try:
-            return self._parts.bridge.run(ask(), _ASK_S)
+            return self._components.loop_thread.run(ask(), ASK_S)
         except (TimeoutError, RuntimeError):
             return {}
 
     def _all_threads(self) -> Stacks:
         return (
             *_thread_stacks("loop", self._idents(_LOOP_THREAD)),
-            *_thread_stacks("engine", self._parts.control.turns),
+            *_thread_stacks("engine", self._components.control.turns),
             *_thread_stacks("reader", self._idents(_READER_THREAD)),
         )
 
     def _look_for_idleness(self, now: float) -> None:
-        parts, passed_s = self._parts, min(now - self._looked_at, 2 * _TICK_S)
+        components, passed_s = self._components, min(now - self._looked_at, 2 * _TICK_S)
         self._looked_at = now
-        queued = parts.reader.statistics().queued
-        load = parts.executor.statistics() if parts.executor is not None else None
+        queued = components.reader.statistics().queued
+        load = components.executor.statistics() if components.executor is not None else None
         waiting = sum(queued.values())
         slots_s = (load.slots - load.running) * passed_s if load is not None and waiting else 0.0
-        idle = queued and not waiting and parts.flight.records == 0
+        idle = queued and not waiting and components.in_flight.records == 0
         if slots_s or idle:
-            parts.bus.emit(Idled(slots_s, passed_s if idle else 0.0))
+            components.bus.emit(Idled(slots_s, passed_s if idle else 0.0))
 
     @staticmethod
     def _idents(name: str) -> list[int]:
         return [thread.ident for thread in threading.enumerate() if thread.name == name and thread.ident is not None]
 
 
-def _stalled(lane: Lane, offset: int, for_s: float, waits: list[Wait] | None, threads: Stacks) -> Stalled:
+def _stalled(
+    topic_partition: TopicPartition, offset: int, for_s: float, waits: list[Wait] | None, threads: Stacks
+) -> Stalled:
     if waits is None:
-        return Stalled("partition", for_s, lane, offset, "the event loop", threads)
+        return Stalled("partition", for_s, topic_partition, offset, "the event loop", threads)
     calls = [(f"{wait.step} {wait.record.label if wait.record else ''}", "\n".join(wait.stack)) for wait in waits]
     waits_for = ", ".join(dict.fromkeys(wait.step for wait in waits)) or "the engine"
-    return Stalled("partition", for_s, lane, offset, waits_for, (*calls, *threads))
+    return Stalled("partition", for_s, topic_partition, offset, waits_for, (*calls, *threads))
 
 
 def _thread_stacks(what: str, idents: Iterable[int]) -> Stacks:

@@ -1,4 +1,4 @@
-"""Captured output of a program: kept up to a cap, cut between characters."""
+"""Captured output of a program: kept up to a limit, cut between characters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Capture", "cut_text"]
 def cut_text(data: bytes, limit: int) -> bytes:
     """Cut UTF-8 `data` to at most `limit` bytes without splitting its last character.
 
-    Bytes that are no UTF-8 are cut where the limit falls.
+    Bytes that are not UTF-8 are cut at the limit.
 
     >>> cut_text("aé".encode(), 2)
     b'a'
@@ -39,7 +39,7 @@ class Capture:
         self.truncated = False
 
     def add(self, data: bytes) -> None:
-        """Take the next bytes; once truncated, nothing more is held."""
+        """Add the next bytes; after truncation they are only counted."""
         if self.truncated:
             return
         self._chunks.append(data)
@@ -49,5 +49,5 @@ class Capture:
             self.truncated = True
 
     def decoded(self) -> tuple[str, bytes | None]:
-        """What was kept as text, and the bytes themselves where they are not UTF-8."""
+        """Return the kept output as text, and the bytes if they are not UTF-8."""
         return decode_output(b"".join(self._chunks))

@@ -1,4 +1,4 @@
-"""Run of one program, from its pipes to its end, on the thread that calls `Child.run`."""
+"""Runs one subprocess to completion: pipes, deadline, kill, reap. Blocks the thread that calls `Child.run`."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from drakkar_flow.executor.capture import Capture
 from drakkar_flow.executor.spawn import Environment, Spawner
 from drakkar_flow.kernel.shortage import shortage_of
 
-__all__ = ["Child", "Command", "Ending", "LaunchError", "Limits"]
+__all__ = ["Command", "LaunchError", "ProgramEnd", "ProgramRun", "RunLimits"]
 
 LINGER_S: Final = 0.25
-"""Seconds a program's leftovers may hold its pipes after it ended, before they are killed."""
+"""Seconds in which leftover processes may hold a program's pipes after its end, before they are killed."""
 
-_QUIET_S: Final = 0.005
-"""Seconds in which only the end of a program is waited for. Most have ended by then, and their output is read at one
-go instead of waking up for every piece; one that fills a pipe meanwhile waits for us that long, once."""
+QUIET_S: Final = 0.005
+"""Seconds in which only the end of a program is awaited. Most have ended by then, and their output is read in one
+piece instead of one wake-up per piece; a program that fills a pipe meanwhile waits that long, once."""
 
-_READ_BYTES: Final = 65536  # what a pipe holds
-_ATOMIC_BYTES: Final = 4096  # what an empty pipe takes at once, whatever the kernel's limits
-_SHORT_S: Final = 0.01  # between two attempts to get a descriptor for a program that runs already
+_READ_BYTES: Final = 65536  # capacity of a pipe
+_ATOMIC_BYTES: Final = 4096  # bytes that an empty pipe accepts without blocking, whatever the kernel's limits
+_SHORT_S: Final = 0.01  # between two attempts to get a descriptor for a running program
 _LONGEST_WAIT_S: Final = 3600.0  # poll() counts milliseconds in an int
 
 
 class LaunchError(Exception):
-    """Raised when a program can't be started; the cause is chained."""
+    """A program can't be started; the cause is chained."""
 
 
 @dataclass(slots=True)
 class Command:
-    """What to start: `stdin` None stands for an empty one."""
+    """A command to start; `stdin` None stands for an empty one."""
 
     path: str
     args: list[str]
@@ -45,8 +45,8 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Seconds a run may take and a killed one may still be read, and bytes of output kept (0 = all)."""
+class RunLimits:
+    """Seconds of a run, seconds to read a killed one, and bytes of output kept (0 = all)."""
 
     timeout_s: float
     grace_s: float
@@ -55,8 +55,8 @@ class Limits:
 
 
 @dataclass(slots=True)
-class Ending:
-    """How a run ended: `exit_code` is -N after signal N; `started_at` is on the monotonic clock."""
+class ProgramEnd:
+    """End of a run: `exit_code` is -N after signal N; `started_at` is on the monotonic clock."""
 
     pid: int
     exit_code: int
@@ -67,12 +67,12 @@ class Ending:
     spawn_s: float
 
 
-class Child:
+class ProgramRun:
     """A program that runs once. `run` blocks its thread; `kill` may come from any thread at any time.
 
-    Whatever happens, when `run` is left the program is reaped, its process group killed and every
-    descriptor closed. A program that moved to another session is not followed: its pipes are
-    abandoned `grace_s` after the kill and what was read so far is flagged as truncated.
+    After `run`, in every case, the program is reaped, its process group killed and every descriptor
+    closed. A program that moved to another session is not followed: its pipes are abandoned
+    `grace_s` after the kill, and the output so far is flagged as truncated.
     """
 
     __slots__ = (
@@ -80,7 +80,7 @@ class Child:
         "_until", "spawn_s",
     )  # fmt: skip
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: RunLimits) -> None:
         self._limits = limits
         self._lock = threading.Lock()
         self._killed = False
@@ -94,15 +94,15 @@ class Child:
         self._dying = False
         self._until = 0.0
         self.spawn_s = 0.0
-        """Seconds that the last start took, 0 when there was none."""
+        """Seconds of the last start, 0 if there was none."""
 
     @property
     def pid(self) -> int:
-        """The number of the program's process while it runs, else 0."""
+        """The pid of the program while it runs, else 0."""
         return self._pid
 
     def kill(self) -> None:
-        """Kill the program and its group, now or as soon as it started."""
+        """Kill the program and its group, now or after its start."""
         with self._lock:
             self._killed = True
             if self._pid:
@@ -111,11 +111,11 @@ class Child:
 
     def run(
         self, command: Command, spawner: Spawner, dev_null: int, on_started: Callable[[], None] | None = None
-    ) -> Ending:
-        """Start the program, feed it, read it to the end, reap it; `on_started` is called once it runs.
+    ) -> ProgramEnd:
+        """Start the program, feed it, read it to the end, reap it; `on_started` is called when it runs.
 
         Raises:
-            LaunchError: when the program can't be started; `run` may be called again then.
+            LaunchError: if the program can't be started; `run` may be called again then.
         """
         stdout, stderr = Capture(self._limits.stdout_bytes), Capture(self._limits.stderr_bytes)
         try:
@@ -129,7 +129,7 @@ class Child:
         finally:
             self._close_all()
             status = self._reap()
-        return Ending(pid, status, timed_out, stdout, stderr, started_at, self.spawn_s)
+        return ProgramEnd(pid, status, timed_out, stdout, stderr, started_at, self.spawn_s)
 
     # Starting
 
@@ -156,7 +156,7 @@ class Child:
         self._poll.register(self._pidfd, select.POLLIN)
 
     def _opened(self, pid: int) -> int:
-        """Open the descriptor that tells the program's end; it runs already, so a shortage is waited out."""
+        """Open the descriptor that signals the program's end; it runs already, so a shortage is retried."""
         until = time.monotonic() + self._limits.timeout_s
         while True:
             try:
@@ -170,7 +170,7 @@ class Child:
         unsent = memoryview(data)
         read_end, write_end = os.pipe()
         theirs.append(read_end)
-        if len(unsent) <= _ATOMIC_BYTES:  # all of it before the program even runs: one wake-up less
+        if len(unsent) <= _ATOMIC_BYTES:  # all of it before the program runs: one wake-up less
             os.write(write_end, unsent)
             os.close(write_end)
         else:
@@ -188,18 +188,18 @@ class Child:
     # Watching
 
     def _watch(self, deadline: float) -> bool:
-        """Serve the pipes until the program ended and its pipes are closed; True when time ran out."""
+        """Serve the pipes until the program ended and its pipes are closed; True after a timeout."""
         self._until = deadline
         timed_out = False
-        self._wait(min(_QUIET_S, self._limits.timeout_s))
+        self._wait(min(QUIET_S, self._limits.timeout_s))
         for descriptor in self._outputs:
             self._poll.register(descriptor, select.POLLIN)
         while self._outputs or not self._exited:
             left = self._until - time.monotonic()
             if left <= 0:
                 if self._dying:
-                    self._wait(0)  # what lies in the pipes
-                    self._wait(0)  # and their end, however late this thread got its turn
+                    self._wait(0)  # remaining output in the pipes
+                    self._wait(0)  # and their end, however late this thread runs
                     break
                 timed_out = not self._exited
                 self._die()
@@ -223,11 +223,11 @@ class Child:
         self._poll.unregister(self._pidfd)
         if self._killed:
             self._die()
-        else:  # others of its group may still write: they get a moment
+        else:  # other processes of its group may still write: a short grace
             self._until = min(self._until, time.monotonic() + LINGER_S)
 
     def _die(self) -> None:
-        """Kill what is left and give its pipes `grace_s` to close."""
+        """Kill the remaining processes and give their pipes `grace_s` to close."""
         self._dying = True
         self._until = time.monotonic() + self._limits.grace_s
         self.kill()
@@ -237,7 +237,7 @@ class Child:
             self._unsent = self._unsent[os.write(self._stdin, self._unsent) :]
         except BlockingIOError:
             return
-        except BrokenPipeError:  # it does not want to know: not a failure
+        except BrokenPipeError:  # the program does not read its stdin: no failure
             self._unsent = self._unsent[:0]
         if not self._unsent:
             self._poll.unregister(self._stdin)
@@ -255,10 +255,10 @@ class Child:
     # Ending
 
     def _signal(self, kill: Callable[[int, int], None]) -> None:
-        """Send SIGKILL; the lock is held and the program not reaped, so its number is still its own."""
+        """Send SIGKILL; the lock is held and the program not reaped, so its pid is not reused."""
         try:
             kill(self._pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):  # gone already, or another user's by now
+        except (ProcessLookupError, PermissionError):  # gone already, or reused by another user
             return
 
     def _close_all(self) -> None:
@@ -270,7 +270,7 @@ class Child:
         self._stdin = self._pidfd = -1
 
     def _reap(self) -> int:
-        """Kill what is left of the group and collect the exit code; nobody signals the pid afterwards."""
+        """Kill the rest of the group and reap the program; the pid gets no signal afterwards."""
         with self._lock:
             if not self._pid:
                 return 0

@@ -1,4 +1,4 @@
-"""The environment of programs: what is inherited, what is laid over it, and where programs are found."""
+"""Environment of programs: inherited variables, overrides, and the lookup of programs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from drakkar_flow.config.sections.executor import ProgramConfig
 from drakkar_flow.errors import Problem
-from drakkar_flow.executor.confine import check_executable, limit_problems
+from drakkar_flow.executor.rlimits import check_executable, limit_problems
 
 __all__ = ["base_environment", "find_program", "forget_programs", "startup_problems"]
 
@@ -18,26 +18,26 @@ __all__ = ["base_environment", "find_program", "forget_programs", "startup_probl
 def base_environment(
     config: ProgramConfig, parent: Mapping[str, str], mark: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """What every program gets: what it inherits of `parent`, `config.env` over it, and `mark`."""
+    """Return the variables of every program: inherited ones of `parent`, overridden by `config.env`, and `mark`."""
     return {**config.inherited(parent), **config.env, **(mark or {})}
 
 
 def find_program(name: str, path: str | None) -> str:
     """Resolve a bare program name on the child's `path` (None: the system's default path).
 
-    A name with a slash is returned as it is. Findings are remembered.
+    A name with a slash is returned unchanged. Results are cached.
 
     Raises:
-        FileNotFoundError: when no directory of the path holds such a program.
+        FileNotFoundError: if no directory of the path has such a program.
     """
     return name if "/" in name else _search(name, os.defpath if path is None else path)
 
 
 def startup_problems(config: ProgramConfig, parent: Mapping[str, str]) -> list[Problem]:
-    """What can't work here: the program, the working directory, the limits, and that ends are not told."""
+    """Yield the problems of the program, the working directory and the limits, and an ignored SIGCHLD."""
     problems = []
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
-        what = "this process ignores SIGCHLD, so the kernel does not tell how a program ended"
+        what = "this process ignores SIGCHLD, so the kernel does not report the end of programs"
         problems.append(Problem("executor", what, "set the signal to its default before the flow starts"))
     name = config.binary_path
     if name is not None:
@@ -57,7 +57,7 @@ def startup_problems(config: ProgramConfig, parent: Mapping[str, str]) -> list[P
 
 
 def forget_programs() -> None:
-    """Look every program up again; called when one that was found before is gone."""
+    """Clear the cache; called if a cached program is gone."""
     _search.cache_clear()
 
 

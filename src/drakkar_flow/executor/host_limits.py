@@ -1,4 +1,4 @@
-"""Limits of this process that bound its programs: descriptors, processes, threads."""
+"""Limits of this process for its programs: descriptors, processes, threads."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Final, NamedTuple
 
 __all__ = ["Shortfall", "programs_soft_limit", "provide_for", "release"]
 
-_PER_PROGRAM: Final = 7  # both ends of three pipes while it starts, then our ends and a descriptor that tells its end
+_PER_PROGRAM: Final = 7  # both ends of three pipes during the start, then our ends and a descriptor for its end
 _RESERVE: Final = 128  # for the clients of Kafka and sinks, the log, scrapes, hooks; a quarter of a small limit
-_TASKS: Final = 2  # a slot's thread and its program; what that starts itself is not known
+_TASKS: Final = 2  # a slot's thread and its program; children of the program are unknown
 _AMPLE: Final = 4096
 _THREADS: Final = 64  # of this process beside its slots; a quarter of a small limit
 
 _claims: dict[int, int] = {}  # slots by owner
-_original: list[int] = []  # the soft limit of descriptors, once it was raised
+_original: list[int] = []  # the soft limit of descriptors before it was raised
 
 
 class Shortfall(NamedTuple):
-    """A limit that is too low for all slots: what is allowed, what is needed, how many programs may run at once."""
+    """A limit that is too low for all slots: allowed and needed value, and the number of usable slots."""
 
     limit: str
     allowed: int
@@ -30,7 +30,7 @@ class Shortfall(NamedTuple):
 
 
 def provide_for(owner: object, slots: int) -> list[Shortfall]:
-    """Make room for `slots` programs at once, and return which limits are too low for them.
+    """Reserve resources for `slots` programs; returns the limits that are too low for them.
 
     The soft limit of descriptors is raised to the hard one, but only where it is too low.
     """
@@ -40,12 +40,12 @@ def provide_for(owner: object, slots: int) -> list[Shortfall]:
 
 
 def release(owner: object) -> None:
-    """Note that the programs of `owner` need nothing any more."""
+    """Release the resources of the programs of `owner`."""
     _claims.pop(id(owner), None)
 
 
 def programs_soft_limit() -> int | None:
-    """The soft limit of descriptors that programs get back; None while it was not raised."""
+    """The soft limit of descriptors to restore in programs; None if it was not raised."""
     return _original[0] if _original else None
 
 
@@ -82,7 +82,7 @@ def _processes(slots: int, all_slots: int) -> list[Shortfall]:
 
 
 def _threads_of_user() -> int:
-    """How many processes and threads this process's user has."""
+    """Number of processes and threads of this process's user."""
     count, user = 0, os.getuid()
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -92,7 +92,7 @@ def _threads_of_user() -> int:
 
 
 def _control_group() -> tuple[int, int] | None:
-    """The most processes of this process's control group and how many there are; None where there is no bound."""
+    """Maximum and number of processes of this process's control group; None without a bound."""
     with suppress(OSError, ValueError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)

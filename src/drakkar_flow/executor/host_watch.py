@@ -16,9 +16,9 @@ _QUIET_S: Final = 3.0
 
 
 class HostWatch:
-    """Collects reports of what the host lacks and emits HostShortage at each change of state.
+    """Collects reports of shortages and emits HostShortage at each change of state.
 
-    Made on the event loop's thread. `part` names who is held up: `executor`, `children`, `offload`.
+    Created on the event loop thread. `part` names the affected part: `executor`, `children`, `offload`.
     """
 
     def __init__(self, bus: Bus, part: str) -> None:
@@ -29,12 +29,12 @@ class HostWatch:
         self._timer: asyncio.TimerHandle | None = None
 
     def report(self, lacks: str, reason: str) -> None:
-        """Note that the host lacks `lacks`; callable from any thread."""
-        with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+        """Record a shortage of `lacks`; callable from any thread."""
+        with suppress(RuntimeError):  # the loop is closed: no subscriber is left
             self._loop.call_soon_threadsafe(self._report, lacks, reason)
 
     def close(self) -> None:
-        """End the timer and the open shortages; on the loop's thread."""
+        """End the timer and the open shortages; on the loop thread."""
         self._end(list(self._reported_at))
         if self._timer is not None:
             self._timer.cancel()

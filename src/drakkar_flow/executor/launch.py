@@ -1,4 +1,4 @@
-"""From a task to its outcome, on the thread of a slot."""
+"""Launch of a task on the thread of a slot: from the task to its result."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from drakkar_flow.config.sections.executor import ProgramConfig
-from drakkar_flow.executor.base import Outcome, section_of
-from drakkar_flow.executor.child import Child, Command, Ending, LaunchError, Limits
-from drakkar_flow.executor.confine import SHELL, SHELL_ARGS, SHELL_FAILED, check_executable, confined, limit_met
+from drakkar_flow.executor.base import TaskOutcome, section_of
+from drakkar_flow.executor.child import Command, LaunchError, ProgramEnd, ProgramRun, RunLimits
 from drakkar_flow.executor.environment import base_environment, find_program, forget_programs
 from drakkar_flow.executor.host_limits import programs_soft_limit
 from drakkar_flow.executor.launch_gate import NotStarted
+from drakkar_flow.executor.rlimits import SHELL, SHELL_ARGS, SHELL_FAILED, check_executable, confined, limit_met
 from drakkar_flow.executor.spawn import Environment, Spawner
 from drakkar_flow.kernel.shortage import shortage_of
 from drakkar_flow.model.task import ErrorKind, ExecutorError, ExecutorResult, ExecutorTask
@@ -22,12 +22,12 @@ from drakkar_flow.model.task import ErrorKind, ExecutorError, ExecutorResult, Ex
 __all__ = ["Launcher"]
 
 _BY_ARGUMENTS = (errno.E2BIG, errno.ENAMETOOLONG)
-"""Errors of a start that are about what the task gives to the program, not about the program."""
+"""Errors of a start that the task's arguments cause, not the program."""
 _NO_PROGRAM = "no program to run: set {}.binary_path in the configuration, binary_path on the task, or its executor"
 
 
 class Launcher:
-    """Knows how programs are started here: the configuration, and the environment as `parent` is now with `mark`."""
+    """Starts programs by the configuration, with the environment of `parent` at creation and `mark`."""
 
     def __init__(self, config: ProgramConfig, parent: Mapping[str, str], mark: Mapping[str, str] | None = None) -> None:
         self._binary_path = config.binary_path
@@ -36,23 +36,23 @@ class Launcher:
         self._confines = config.limits
         self._ok_exit_codes = config.success_codes
         self._spawner = Spawner(config.cwd)
-        self._limits = Limits(
+        self._limits = RunLimits(
             config.task_timeout_seconds, config.kill_grace_s, config.max_stdout_bytes, config.max_stderr_bytes
         )
         self._soft_files = programs_soft_limit()
         self._dev_null = _open_dev_null()
 
-    def child(self) -> Child:
-        """Make a child that can be run, and killed, once."""
-        return Child(self._limits)
+    def child(self) -> ProgramRun:
+        """Create a child that can be run, and killed, once."""
+        return ProgramRun(self._limits)
 
     def run(
-        self, task: ExecutorTask, child: Child, on_started: Callable[[], None] | None = None
-    ) -> Outcome | NotStarted:
-        """Run `task` to its end, or say that its program can't be started now through no fault of the task.
+        self, task: ExecutorTask, child: ProgramRun, on_started: Callable[[], None] | None = None
+    ) -> TaskOutcome | NotStarted:
+        """Run `task` to its end, or return the reason why its program can't be started now without the task's fault.
 
-        Never raises: what else goes wrong here is an outcome of kind launch_failure or internal. `on_started` is called
-        once the program runs.
+        Never raises: other errors are results of kind launch_failure or internal. `on_started` is called when the
+        program runs.
         """
         began_at = time.monotonic()
         try:
@@ -68,12 +68,12 @@ class Launcher:
         return self._signed(outcome) if isinstance(outcome, ExecutorError) else outcome
 
     def is_configured(self, task: ExecutorTask) -> bool:
-        """Whether the configuration alone decides which program `task` runs."""
+        """True if the configuration alone selects the program of `task`."""
         name = task.binary_path or self._binary_path
         return name == self._binary_path and not ("PATH" in task.env and "/" not in (name or ""))
 
     def failed(self, task: ExecutorTask, kind: ErrorKind, reason: str, took_s: float = 0.0) -> ExecutorError:
-        """The outcome of a task whose program did not run."""
+        """Return the result of a task whose program did not run."""
         return self._signed(ExecutorError(task=task, kind=kind, exception=reason, duration_seconds=took_s))
 
     def _signed(self, error: ExecutorError) -> ExecutorError:
@@ -82,14 +82,14 @@ class Launcher:
         return error
 
     def _check(self, command: Command) -> None:
-        """Raise LaunchError when the shell that sets the limits found no program to become."""
+        """Raise LaunchError if the shell that sets the limits could not execute the program."""
         path = command.args[SHELL_ARGS - 1]
         try:
             check_executable(path, self._cwd)
         except OSError as exc:
             raise LaunchError(f"can't start {path!r}: {exc}") from exc
 
-    def _not_started(self, task: ExecutorTask, error: LaunchError, took_s: float) -> Outcome | NotStarted:
+    def _not_started(self, task: ExecutorTask, error: LaunchError, took_s: float) -> TaskOutcome | NotStarted:
         reason, cause = str(error), error.__cause__
         if isinstance(cause, FileNotFoundError):
             forget_programs()
@@ -104,11 +104,11 @@ class Launcher:
         return self.failed(task, "launch_failure", reason, took_s)
 
     def close(self) -> None:
-        """Give the descriptors back; nothing runs any more."""
+        """Close the descriptors, after all programs have ended."""
         os.close(self._dev_null)
 
     def _command_line(self, task: ExecutorTask) -> list[str]:
-        """What a failed task ran, without the shell that sets its limits; the name alone where it was not found."""
+        """Return the command of a failed task, without the shell for its limits; the name alone if it was not found."""
         name = task.binary_path or self._binary_path
         if not name:
             return []
@@ -128,7 +128,7 @@ class Launcher:
         except (OSError, ValueError, TypeError) as exc:
             raise LaunchError(f"can't start {name!r}: {exc}") from exc
 
-    def _outcome(self, task: ExecutorTask, ending: Ending) -> Outcome:
+    def _outcome(self, task: ExecutorTask, ending: ProgramEnd) -> TaskOutcome:
         (stdout, raw_stdout), (stderr, raw_stderr) = ending.stdout.decoded(), ending.stderr.decoded()
         code, took_s = ending.exit_code, time.monotonic() - ending.started_at
         if code in (task.ok_exit_codes or self._ok_exit_codes) and not ending.timed_out:
@@ -171,7 +171,7 @@ class Launcher:
 
 
 def _open_dev_null() -> int:
-    """Open /dev/null above the three standard descriptors, of which a daemon may have closed some."""
+    """Open /dev/null above the three standard descriptors, because a daemon may have closed some."""
     while (descriptor := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) <= 2:
         continue  # kept open: a pipe must not take its place
     return descriptor

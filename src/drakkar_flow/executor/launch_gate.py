@@ -1,11 +1,11 @@
-"""Launch gate: holds tasks whose program can't be started through no fault of theirs, and starts them later.
+"""Launch gate: holds tasks whose program can't be started without their fault, and starts them later.
 
 Two causes, two rules:
 
-* The host lacks something. Held tasks form a line, first come, first served. Only the first one tries: after a pause
-  that doubles, or at once when another program has ended and given back what it used.
+* The host has a shortage. Held tasks queue in arrival order. Only the first one tries: after a pause that doubles, or
+  immediately when another program has ended and released its resources.
 * The configured program or directory is unusable. A circuit breaker opens after a few failures in a row. Then one task
-  after each cool-down probes. A missing program that the task names itself is the task's own failure.
+  after each cool-down probes. A missing program that the task names is the task's failure.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
-from drakkar_flow.executor.base import Outcome
+from drakkar_flow.executor.base import TaskOutcome
 from drakkar_flow.executor.host_watch import HostWatch
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.breaker import Breaker, BreakerState
@@ -28,18 +28,18 @@ __all__ = ["HeldJob", "Hold", "LaunchGate", "NotStarted", "Refusal"]
 FAILURES: Final = 5
 COOLDOWN_S: Final = 1.0
 _BACKOFF: Final = Backoff(initial_s=0.05, max_s=2.0)
-_BUSY_S: Final = 10.0  # a program that a task names itself may be written for so long
-_WOKEN_S: Final = 3600.0  # a wait that somebody else ends
+_BUSY_S: Final = 10.0  # maximum wait for a task's program that is being written
+_WOKEN_S: Final = 3600.0  # a wait that another thread ends
 
 OnStarted = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
 class NotStarted:
-    """A start that failed through no fault of the task.
+    """A failed start without the task's fault.
 
     `cause` is `host` (`lacks` names the resource), `program` (the configured program or directory is unusable), or
-    `busy` (the task's own program is being written).
+    `busy` (the task's program is being written).
     """
 
     reason: str
@@ -49,7 +49,7 @@ class NotStarted:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a held task fails after all."""
+    """Final failure of a held task."""
 
     kind: Literal["launch_failure", "unavailable"]
     reason: str
@@ -61,12 +61,12 @@ class HeldJob(Protocol):
     given_up: bool
     submitted_at: float
     is_configured: bool
-    """Whether it runs the configured program."""
+    """True if it runs the configured program."""
     hold: Hold | None
 
 
 class Hold:
-    """A held task: when it may try again, and what wakes it before."""
+    """A held task: time of its next attempt, and the event that wakes it earlier."""
 
     __slots__ = ("not_before", "ticket", "tries", "woken")
 
@@ -84,15 +84,15 @@ class Hold:
 class LaunchGate:
     """Blocks the calling thread until its task may be started; safe to use from many threads.
 
-    `tell(state, failures, reason)` hears when the breaker opens and when it closes, on the thread that caused it. With
-    `patience_s` a held task fails after that many seconds without any program started.
+    `tell(state, failures, reason)` is called when the breaker opens and closes, on the thread that caused it. With
+    `patience_s` a held task fails after that many seconds without a started program.
     """
 
     def __init__(
         self, watch: HostWatch, tell: Callable[[BreakerState, int, str], None], patience_s: float | None
     ) -> None:
         self.troubled = False
-        """Whether tasks must ask before they are started; read without the lock."""
+        """True if tasks must pass the gate before their start; read without the lock."""
         self._watch = watch
         self._tell = tell
         self._patience_s = patience_s
@@ -105,11 +105,11 @@ class LaunchGate:
         self._reason = ""
 
     def run(
-        self, job: HeldJob, first: NotStarted | None, attempt: Callable[[OnStarted], Outcome | NotStarted]
-    ) -> Outcome | Refusal | None:
-        """Call `attempt` until it gives an outcome; its argument is to be called as soon as the program runs.
+        self, job: HeldJob, first: NotStarted | None, attempt: Callable[[OnStarted], TaskOutcome | NotStarted]
+    ) -> TaskOutcome | Refusal | None:
+        """Call `attempt` until it returns a result; it must call its argument as soon as the program runs.
 
-        `first` is a failure that was seen already. Returns None when the job was given up.
+        `first` is an earlier failure. Returns None if the job was abandoned.
         """
         hold = job.hold = Hold()
         self._arrive(hold, first, job)
@@ -128,14 +128,14 @@ class LaunchGate:
             self._leave(hold)
 
     def freed(self) -> None:
-        """A program has ended and given back what it used: the first in the line tries at once."""
+        """React to the end of a program, which released resources: the first of the queue tries immediately."""
         with self._lock:
             if self._line:
                 self._line[0].nudge()
 
     @staticmethod
     def wake(job: HeldJob) -> None:
-        """Let a job that was given up leave."""
+        """Release an abandoned job."""
         if (hold := job.hold) is not None:
             hold.woken.set()
 
@@ -153,7 +153,7 @@ class LaunchGate:
             self._failed(hold, job, first)
 
     def _wait(self, hold: Hold, job: HeldJob) -> Refusal | None:
-        """Wait until the job may try, is given up, or has run out of patience: then why it fails."""
+        """Wait until the job may try or is abandoned; after its patience, return its failure."""
         while True:
             hold.woken.clear()
             if job.given_up:
@@ -206,7 +206,7 @@ class LaunchGate:
             else:
                 self._step_out(hold)
             if failure.cause == "program":
-                job.is_configured = True  # the directory is the configuration's, whoever named the program
+                job.is_configured = True  # the directory is the configuration's, also for a program of the task
                 self._breaker.fail(hold.ticket if hold.ticket is not None else self._breaker.admit(now), now)
             else:
                 self._breaker.release(hold.ticket)
@@ -224,7 +224,7 @@ class LaunchGate:
     # --- under the lock -------------------------------------------------------------------------
 
     def _step_out(self, hold: Hold) -> None:
-        """Leave the line; the next one tries at once where this one stood first."""
+        """Leave the queue; the next one tries immediately if this one was first."""
         if hold in self._line:
             was_first = self._line[0] is hold
             self._line.remove(hold)
@@ -235,7 +235,7 @@ class LaunchGate:
         state = self._breaker.state
         if state == self._state:
             return
-        if "closed" in (state, self._state):  # not each probe in between
+        if "closed" in (state, self._state):  # not for each probe in between
             self._tell(state, self._breaker.failures, reason)
         self._state = state
         for hold in self._holds:

@@ -1,4 +1,4 @@
-"""Several executors side by side: a task is run by the one it names."""
+"""Named executors: each task runs in the one it names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["NamedExecutors"]
 class NamedExecutors:
     """Runs each task by the executor of its name; the name of the default one is empty, or `default`.
 
-    Each has its own slots, queue, limits and environment. The intake is bounded by all of them together.
+    Each has separate slots, queue, limits and environment. All of them together bound the intake.
     """
 
     def __init__(self, executors: Mapping[str, Executor]) -> None:
@@ -23,15 +23,15 @@ class NamedExecutors:
         self._by_name = {**executors, "default": executors[""]}
 
     async def start(self) -> None:
-        """Start all of them side by side.
+        """Start all of them concurrently.
 
         Raises:
-            StartupError: with what is missing for any of them.
+            StartupError: with all problems of all of them.
         """
         starts = [executor.start() for executor in self._executors.values()]
         results = await asyncio.gather(*starts, return_exceptions=True)
         if any(results):
-            await self.close()  # those that did start
+            await self.close()  # the started ones
         problems: list[Problem] = []
         exit_code = 1
         for name, result in zip(self._executors, results, strict=True):
@@ -44,11 +44,11 @@ class NamedExecutors:
             raise StartupError(problems, exit_code=exit_code)
 
     def submit(self, task: ExecutorTask, priority: object, done: Done) -> Running:
-        """Hand the task to the executor it names, which has to exist."""
+        """Pass the task to the executor it names, which must exist."""
         return self._by_name[task.executor].submit(task, priority, done)
 
     async def close(self) -> None:
-        """Close all of them side by side."""
+        """Close all of them concurrently."""
         await asyncio.gather(*(executor.close() for executor in self._executors.values()))
 
     def statistics(self) -> ExecutorStatistics:
@@ -56,12 +56,12 @@ class NamedExecutors:
         return ExecutorStatistics(*map(sum, zip(*self.by_name().values(), strict=True)))
 
     def by_name(self) -> dict[str, ExecutorStatistics]:
-        """How much runs and waits in each; the name of the default one is empty. Callable from any thread."""
+        """Return the usage of each; the name of the default one is empty. Callable from any thread."""
         return {name: executor.statistics() for name, executor in self._executors.items()}
 
 
 def _renamed(problem: Problem, name: str) -> Problem:
-    """The problem of an executor with a name: it stands in another section of the configuration."""
+    """Return the problem of a named executor, with its section of the configuration."""
     if not name:
         return problem
     where, what, remedy = (

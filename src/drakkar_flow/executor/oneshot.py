@@ -13,16 +13,16 @@ from queue import SimpleQueue
 
 from drakkar_flow.config.sections.executor import ProgramConfig
 from drakkar_flow.errors import StartupError
-from drakkar_flow.executor.base import Done, ExecutorStatistics, Outcome, Running, outlast
-from drakkar_flow.executor.child import Child
-from drakkar_flow.executor.ended import task_finished
+from drakkar_flow.executor.base import Done, ExecutorStatistics, Running, TaskOutcome, wait_shielded
+from drakkar_flow.executor.child import ProgramRun
 from drakkar_flow.executor.environment import startup_problems
 from drakkar_flow.executor.host_limits import provide_for, release
 from drakkar_flow.executor.host_watch import HostWatch
 from drakkar_flow.executor.launch import Launcher
 from drakkar_flow.executor.launch_gate import Hold, LaunchGate, NotStarted, Refusal
-from drakkar_flow.executor.orphans import Guard
 from drakkar_flow.executor.priority import PriorityQueue, Ticket
+from drakkar_flow.executor.reaper_client import Reaper
+from drakkar_flow.executor.task_events import task_finished
 from drakkar_flow.model.task import ExecutorError, ExecutorTask
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.executor import ExecutorBreakerChanged, HostLimitLow
@@ -31,9 +31,9 @@ from drakkar_flow.observe.events.tasks import TasksStarted
 __all__ = ["OneshotExecutor"]
 
 _BATCH_S = 0.005
-"""Seconds outcomes may be held back to reach the loop together, as long as other tasks keep the slots busy."""
+"""Maximum delay of results, to reach the loop together while other tasks keep the slots busy."""
 
-_GROW_S = 1.0  # between two attempts to start a thread where the host had none left
+_GROW_S = 1.0  # between two attempts to start a thread during a shortage
 
 
 class _Job:
@@ -44,7 +44,7 @@ class _Job:
         "task", "ticket",
     )  # fmt: skip
 
-    def __init__(self, task: ExecutorTask, child: Child, done: Done, give_up: Callable[[_Job], None]) -> None:
+    def __init__(self, task: ExecutorTask, child: ProgramRun, done: Done, give_up: Callable[[_Job], None]) -> None:
         self.task = task
         self.child = child
         self.done = done
@@ -52,7 +52,7 @@ class _Job:
         self.queue_wait_s = 0.0
         self.hold: Hold | None = None
         self.is_configured = False
-        self.outcome: Outcome | None = None
+        self.outcome: TaskOutcome | None = None
         self.given_up = False
         self.ticket: Ticket[_Job] | None = None
         self._give_up = give_up
@@ -70,7 +70,7 @@ class _Job:
 
 
 class _Refused:
-    """A task that was over as soon as it was submitted."""
+    """A task that ended at its submission."""
 
     def cancel(self) -> None:
         pass
@@ -80,24 +80,25 @@ class _Refused:
 
 
 class OneshotExecutor:
-    """Runs each task as a process of its own, at most `config.max_executors` at once.
+    """Runs each task as a separate process, at most `config.max_executors` concurrently.
 
-    A slot is a thread that owns one program at a time: it starts it, feeds and reads its pipes,
-    keeps its deadline and reaps it, so a deadline holds even when the loop is busy. Threads are
-    started when they are first needed. Outcomes go back to the loop in batches. The inherited
-    environment is the one at `start`.
+    A slot is a thread that owns one program at a time: it starts the program, feeds and reads its
+    pipes, enforces its deadline and reaps it, so deadlines hold even when the loop is busy. Threads
+    are started on demand. Results return to the loop in batches. The inherited environment is the
+    one at `start`.
 
     `submit` and `close` are called on the loop that `start` ran on, which is also where events are
-    emitted: TasksStarted when a task is taken in, TaskFinished when it is over.
+    emitted: TasksStarted when a task is accepted, TaskFinished when it has ended.
 
-    A task whose program can't be started for a reason outside it keeps its slot and waits there
-    (`launch_gate.py`). A program that the kernel can't kill (waiting for a dead network disk, say) keeps its slot.
+    A task whose program can't be started without its fault keeps its slot and waits there
+    (`launch_gate.py`). A program that the kernel can't kill (for example during I/O on a dead network disk) keeps its
+    slot.
     """
 
     def __init__(self, config: ProgramConfig, bus: Bus) -> None:
         self._config = config
         self._bus = bus
-        self._guard = Guard(bus)
+        self._guard = Reaper(bus)
         self._slots = config.max_executors
         self._watch: HostWatch | None = None
         self._gate: LaunchGate | None = None
@@ -105,7 +106,7 @@ class OneshotExecutor:
         self._launcher: Launcher | None = None
         self._jobs: set[_Job] = set()
         self._closing = False
-        self._emptied: asyncio.Future[None] | None = None  # made by close, resolved when no job is left
+        self._emptied: asyncio.Future[None] | None = None  # created by close, resolved when no job is left
         # Shared with the slots' threads; the first two under the lock.
         self._waiting = PriorityQueue[_Job]()
         self._running = 0
@@ -118,12 +119,12 @@ class OneshotExecutor:
         self._threads: list[threading.Thread] = []
 
     async def start(self) -> None:
-        """Read the environment and get ready; programs that tasks name are looked up when they are needed.
+        """Read the environment and prepare; programs that tasks name are looked up on demand.
 
-        Fewer slots are used than configured where the descriptors of this process are not enough for all.
+        Fewer slots than configured are used if the descriptors of this process are not sufficient.
 
         Raises:
-            StartupError: when `executor.binary_path` can't be run or `executor.cwd` is no directory.
+            StartupError: if `executor.binary_path` can't be run or `executor.cwd` is no directory.
         """
         if problems := startup_problems(self._config, os.environ):
             raise StartupError(problems, exit_code=2)
@@ -136,16 +137,16 @@ class OneshotExecutor:
         self._launcher = Launcher(self._config, os.environ, self._guard.variables)
 
     def statistics(self) -> ExecutorStatistics:
-        """How many programs run and wait now; may be called from any thread."""
+        """Return the numbers of running and waiting tasks; callable from any thread."""
         with self._lock:
             return ExecutorStatistics(self._running, len(self._waiting), self._slots, self._ended)
 
     def submit(self, task: ExecutorTask, priority: object, done: Done) -> Running:
-        """Take `task` in; `done` hears how it ended, or None when it was given up.
+        """Accept `task`; `done` gets its result, or None if it was abandoned.
 
-        Waiting tasks start by ascending `priority`, then in the order they came. A priority that
-        can't be compared with those that wait is an error of the task. An executor that is closing
-        or was not started gives every task up at once.
+        Waiting tasks start by ascending `priority`, then in arrival order. A priority that can't be
+        compared with those of waiting tasks is an error of the task. An executor that is closing or
+        was not started abandons every task immediately.
         """
         if self._closing or self._launcher is None or self._gate is None:
             done(None)
@@ -163,10 +164,10 @@ class OneshotExecutor:
         return job
 
     async def close(self) -> None:
-        """Kill what still runs, reap it and end every thread; safe to call twice.
+        """Kill and reap running programs and end every thread; safe to call twice.
 
-        Takes at most `kill_grace_s`, and that only for programs whose pipes are held by processes
-        that can't be found any more.
+        Takes at most `kill_grace_s`, and only for programs whose pipes are held by processes that
+        can't be found any more.
         """
         self._closing = True
         if self._emptied is None:
@@ -175,7 +176,7 @@ class OneshotExecutor:
             self._give_up(job)
         self._note_empty()
         try:
-            await outlast(self._emptied)
+            await wait_shielded(self._emptied)
         finally:
             self._end_threads()
             self._guard.close()
@@ -186,7 +187,7 @@ class OneshotExecutor:
     # On the loop's thread
 
     def _serve(self, launcher: Launcher, gate: LaunchGate) -> None:
-        """See that a slot takes the job that was just pushed."""
+        """Ensure that a slot takes the pushed job."""
         self._tokens.put(1)
         if self._growing is None and len(self._threads) < min(len(self._jobs), self._slots):
             self._guard.start()
@@ -196,7 +197,7 @@ class OneshotExecutor:
             self._loop.call_later(_BATCH_S, self._collect_while_tasks_wait)
 
     def _grow(self, launcher: Launcher, gate: LaunchGate) -> None:
-        """Start the missing threads; where the host has none left, the others do the work until it has."""
+        """Start the missing threads; during a shortage the existing ones do the work."""
         self._growing = None
         while not self._closing and len(self._threads) < min(len(self._jobs), self._slots):
             name = f"slot-{len(self._threads)}"
@@ -211,12 +212,12 @@ class OneshotExecutor:
             self._threads.append(thread)
 
     def _breaker_changed(self, state: str, failures: int, reason: str) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+        with suppress(RuntimeError):  # the loop is closed: no subscriber is left
             event = ExecutorBreakerChanged(state, failures, reason, "oneshot")
             self._loop.call_soon_threadsafe(self._bus.emit, event)
 
     def _give_up(self, job: _Job) -> None:
-        """Take `job` out of the queue, or kill its program: it is settled when its slot is free."""
+        """Remove `job` from the queue, or kill its program: it is settled when its slot is free."""
         if job.given_up or job not in self._jobs:
             return
         job.given_up = job.outcome is None
@@ -236,7 +237,7 @@ class OneshotExecutor:
         for _ in self._threads:
             self._tokens.put(0)
         for thread in self._threads:
-            thread.join()  # idle by now: ends at once
+            thread.join()  # idle: ends immediately
         self._threads.clear()
         if self._launcher is not None:
             self._launcher.close()
@@ -245,13 +246,13 @@ class OneshotExecutor:
             self._growing.cancel()
 
     def _collect(self) -> None:
-        """Settle what the slots finished; runs once for all that finished since the last time."""
+        """Settle the jobs that the slots finished since the last call."""
         self._wake_pending = False  # before the deque is emptied, so that no job is left behind
         while self._finished:
             self._settle(self._finished.popleft())
 
     def _collect_while_tasks_wait(self) -> None:
-        self._timer_runs = False  # from here on a slot that finishes wakes the loop itself
+        self._timer_runs = False  # from here on a finishing slot wakes the loop itself
         self._collect()
         if self._waiting:
             self._timer_runs = True
@@ -288,11 +289,13 @@ class OneshotExecutor:
                 self._running -= 1
             self._hand_back(job)
 
-    def _start_later(self, job: _Job, launcher: Launcher, gate: LaunchGate, first: NotStarted | None) -> Outcome | None:
-        """Run a job as soon as its program can be started; None when it was given up before."""
+    def _start_later(
+        self, job: _Job, launcher: Launcher, gate: LaunchGate, first: NotStarted | None
+    ) -> TaskOutcome | None:
+        """Run a job as soon as its program can be started; None if it was abandoned before."""
         job.is_configured = launcher.is_configured(job.task)
 
-        def attempt(on_started: Callable[[], None]) -> Outcome | NotStarted:
+        def attempt(on_started: Callable[[], None]) -> TaskOutcome | NotStarted:
             job.queue_wait_s = time.monotonic() - job.submitted_at
             return launcher.run(job.task, job.child, on_started)
 
@@ -305,5 +308,5 @@ class OneshotExecutor:
         self._finished.append(job)
         if not self._wake_pending and not (self._timer_runs and self._waiting):
             self._wake_pending = True
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed: no caller waits any more
                 self._loop.call_soon_threadsafe(self._collect)

@@ -7,8 +7,8 @@ import threading
 import time
 from contextlib import suppress
 
-from drakkar_flow.executor.ended import task_finished
-from drakkar_flow.kinds.executor import Done, Executor, ExecutorStatistics, Outcome, Running
+from drakkar_flow.executor.task_events import task_finished
+from drakkar_flow.kinds.executor import Done, Executor, ExecutorStatistics, Running, TaskOutcome
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.tasks import TasksStarted
@@ -40,7 +40,7 @@ class PluggedExecutor:
         """Hand the task on; its end is accepted from any thread, and once."""
         since, is_over = time.monotonic(), False
 
-        def end(outcome: Outcome | None) -> None:
+        def end(outcome: TaskOutcome | None) -> None:
             nonlocal is_over
             if is_over:
                 return
@@ -50,7 +50,7 @@ class PluggedExecutor:
             self._bus.emit(task_finished(told, max(0.0, time.monotonic() - since - took_s)))
             done(told)
 
-        def ended(outcome: Outcome | None) -> None:
+        def ended(outcome: TaskOutcome | None) -> None:
             if threading.get_ident() == self._thread:
                 end(outcome)
             else:
@@ -69,7 +69,7 @@ class PluggedExecutor:
         """How much runs and waits now; callable from any thread."""
         return self._executor.statistics()
 
-    def _checked(self, task: ExecutorTask, outcome: object) -> Outcome | None:
+    def _checked(self, task: ExecutorTask, outcome: object) -> TaskOutcome | None:
         if outcome is None or isinstance(outcome, ExecutorResult):
             return outcome
         if not isinstance(outcome, ExecutorError):

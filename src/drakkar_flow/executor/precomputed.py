@@ -1,22 +1,22 @@
-"""Tasks that bring their result along."""
+"""Results of precomputed tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from typing import Any
 
-from drakkar_flow.executor.base import Outcome
+from drakkar_flow.executor.base import TaskOutcome
 from drakkar_flow.model.precomputed import PrecomputedResult
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask, decode_output
 
 __all__ = ["precomputed"]
 
 
-def precomputed(task: ExecutorTask, ok_exit_codes: Collection[int] = (0,)) -> Outcome:
-    """The outcome of a task whose `precomputed` is set: no slot, no process, no waiting.
+def precomputed(task: ExecutorTask, ok_exit_codes: Collection[int] = (0,)) -> TaskOutcome:
+    """Return the result of a task with `precomputed`: no slot, no process, no wait.
 
-    An exit code that is neither among the task's `ok_exit_codes` nor, where it has none, among `ok_exit_codes` is a
-    failure, as it is for a program.
+    An exit code that is not among the task's `ok_exit_codes`, or without any not among `ok_exit_codes`, is a failure,
+    as for a program.
 
     >>> from drakkar_flow.model.precomputed import PrecomputedResult
     >>> given = PrecomputedResult(stdout="hit", exit_code=0)
@@ -24,7 +24,7 @@ def precomputed(task: ExecutorTask, ok_exit_codes: Collection[int] = (0,)) -> Ou
     'hit'
 
     Raises:
-        ValueError: when the task has no precomputed result.
+        ValueError: if the task has no precomputed result.
     """
     given: Any = task.precomputed
     if (
@@ -45,9 +45,9 @@ def precomputed(task: ExecutorTask, ok_exit_codes: Collection[int] = (0,)) -> Ou
     return _judged(task, given, ok_exit_codes)
 
 
-def _judged(task: ExecutorTask, given: Any, ok_exit_codes: Collection[int]) -> Outcome:
-    """The outcome of what need not be a success, nor of the right types."""
-    if not isinstance(given, PrecomputedResult):  # it was assigned: what is wrong in the making is told there
+def _judged(task: ExecutorTask, given: Any, ok_exit_codes: Collection[int]) -> TaskOutcome:
+    """Return the result of values that may be a failure, or of wrong types."""
+    if not isinstance(given, PrecomputedResult):  # it was assigned: the constructor reports its own errors
         exception = f"precomputed must be a PrecomputedResult, not {type(given).__name__}"
         return ExecutorError(task=task, kind="internal", exception=exception)
     stdout: Any = given.stdout

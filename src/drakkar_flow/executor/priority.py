@@ -1,4 +1,4 @@
-"""Priority queue, first come first served among equals. Pure: no clock, no thread."""
+"""Priority queue, FIFO among equals. Pure: no clock, no thread."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class Ticket(Generic[T]):
-    """A place in the queue; `item` is None once it was taken or given up."""
+    """A place in the queue; `item` is None after it was taken or cancelled."""
 
     item: T | None
 
 
 class PriorityQueue(Generic[T]):
-    """Hands out what waits, by ascending priority, then in the order it came.
+    """Releases waiting items by ascending priority, then in arrival order.
 
     A cancelled ticket stays in the heap until it surfaces; when more than half of the heap is
-    cancelled it is rebuilt, so memory stays bounded by what waits.
+    cancelled it is rebuilt, so memory stays bounded by waiting items.
 
     >>> queue = PriorityQueue[str]()
     >>> late = queue.push(5, "late"); first = queue.push(1, "first"); queue.cancel(late)
@@ -40,10 +40,10 @@ class PriorityQueue(Generic[T]):
         return self._live
 
     def push(self, priority: object, item: T) -> Ticket[T]:
-        """Let `item` wait.
+        """Add `item`.
 
         Raises:
-            TypeError: when `priority` can't be compared with those that wait; the queue is as before.
+            TypeError: if `priority` can't be compared with those of waiting items; the queue is unchanged.
         """
         ticket = Ticket(item)
         self._pushed += 1
@@ -56,7 +56,7 @@ class PriorityQueue(Generic[T]):
         return ticket
 
     def pop(self) -> T | None:
-        """Take the next item; None when nothing waits."""
+        """Take the next item; None if no item waits."""
         while self._heap:
             ticket = heappop(self._heap)[2]
             if (item := ticket.item) is not None:
@@ -66,7 +66,7 @@ class PriorityQueue(Generic[T]):
         return None
 
     def cancel(self, ticket: Ticket[T]) -> bool:
-        """Give `ticket` up; False when its item was taken already."""
+        """Cancel `ticket`; False if its item was taken already."""
         if ticket.item is None:
             return False
         ticket.item = None

@@ -1,8 +1,8 @@
-"""Starting a program by the C library's own posix_spawn.
+"""Start of programs by the C library's posix_spawn.
 
 `os.posix_spawn` and `subprocess` hold the interpreter lock from vfork to exec, about 0.3 ms in
-which no other thread runs; called through ctypes the lock is free meanwhile, which is worth a
-third more programs a second with eight slots.
+which no other thread runs. A call through ctypes releases the lock, which gives a third more
+programs a second with eight slots.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _Attributes = ctypes.c_char * 1024
 _SIGSET_BYTES = 128
 _SETPGROUP, _SETSIGDEF, _SETSIGMASK = 0x02, 0x04, 0x08  # the same in glibc and musl
 
-_blocking = ctypes.CDLL(None)  # gives the interpreter lock up during a call
+_blocking = ctypes.CDLL(None)  # releases the interpreter lock during a call
 _quick = ctypes.PyDLL(None)  # keeps it: cheaper for calls that take nanoseconds
 _can_chdir = hasattr(_quick, "posix_spawn_file_actions_addchdir_np")
 _can_close_others = hasattr(_quick, "posix_spawn_file_actions_addclosefrom_np")
 
 
 class Environment:
-    """The variables of programs, also as the C block that exec takes, made once.
+    """The variables of programs, also as the C block for exec, created once.
 
     Raises:
-        ValueError: when a name or a value can't be part of an environment.
+        ValueError: if a name or a value can't be part of an environment.
     """
 
     __slots__ = ("block", "variables")
@@ -47,12 +47,12 @@ class Environment:
         self.block = _strings([f"{name}={value}" for name, value in self.variables.items()])
 
     def over(self, more: Mapping[str, str]) -> Environment:
-        """This environment with `more` laid over it."""
+        """Return this environment, overridden by `more`."""
         return Environment({**self.variables, **more}) if more else self
 
 
 class Spawner:
-    """Starts programs in their own process group, with signals and descriptors as a fresh program expects them.
+    """Starts programs in separate process groups, with the signals and descriptors of a fresh program.
 
     Signal mask empty, no signal ignored, descriptors 0-2 as given and no others. Safe to use from
     many threads.
@@ -63,11 +63,11 @@ class Spawner:
         self._attributes = _attributes()
 
     def spawn(self, path: str, args: Sequence[str], env: Environment, descriptors: tuple[int, int, int]) -> int:
-        """Start the program at `path` and return its pid once it runs; the caller has to reap it.
+        """Start the program at `path` and return its pid when it runs; the caller must reap it.
 
         Raises:
-            OSError: when it can't be started (missing, not executable, too many arguments, ...).
-            ValueError: when an argument holds a NUL character.
+            OSError: if it can't be started (missing, not executable, too many arguments, ...).
+            ValueError: if an argument holds a NUL character.
         """
         if self._cwd is not None and not _can_chdir:
             return self._spawn_by_subprocess(path, args, env, descriptors)
@@ -75,7 +75,7 @@ class Spawner:
         argv = _strings([path, *args])
         actions = _actions(self._cwd, *descriptors)
         code = _blocking.posix_spawn(ctypes.byref(pid), argv[0], actions.buffer, self._attributes, argv, env.block)
-        if code == errno.EINVAL:  # vfork is refused to PID 1 of some containers; subprocess can do without it
+        if code == errno.EINVAL:  # PID 1 of some containers may not vfork; subprocess works without it
             return self._spawn_by_subprocess(path, args, env, descriptors)
         if code:
             gone = self._cwd is not None and not os.path.isdir(self._cwd)  # noqa: PTH112 - a path of the configuration
@@ -99,7 +99,7 @@ class Spawner:
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        process.returncode = 0  # we reap: the object must neither do it nor complain
+        process.returncode = 0  # the caller reaps: the object must neither do it nor warn
         return process.pid
 
 
@@ -113,12 +113,12 @@ def _strings(values: Sequence[str]) -> ctypes.Array[ctypes.c_char_p]:
 
 @lru_cache(maxsize=64)
 def _array(length: int) -> type[ctypes.Array[ctypes.c_char_p]]:
-    """The array type; ctypes itself forgets an unused one, and making it anew is slow."""
+    """The array type, cached: ctypes discards unused ones, and creating them again is slow."""
     return ctypes.c_char_p * length
 
 
 class _Actions:
-    """What the C library does to descriptors and directory before it executes a program; never changed once made."""
+    """Actions of the C library on descriptors and directory before it executes a program; immutable."""
 
     __slots__ = ("buffer",)
 
@@ -127,7 +127,7 @@ class _Actions:
         _quick.posix_spawn_file_actions_init(self.buffer)
         for target, descriptor in enumerate(descriptors):
             _quick.posix_spawn_file_actions_adddup2(self.buffer, descriptor, target)
-        if _can_close_others:  # ours close on exec anyway, those of C libraries may not
+        if _can_close_others:  # ours close on exec, those of C libraries may not
             _quick.posix_spawn_file_actions_addclosefrom_np(self.buffer, 3)
         if cwd is not None:
             _quick.posix_spawn_file_actions_addchdir_np(self.buffer, os.fsencode(cwd))
@@ -138,13 +138,13 @@ class _Actions:
 
 @lru_cache(maxsize=1024)
 def _actions(cwd: str | None, *descriptors: int) -> _Actions:
-    """Descriptor numbers come again and again, so the actions for them are kept."""
+    """Descriptor numbers repeat, so their actions are cached."""
     return _Actions(cwd, descriptors)
 
 
 def _attributes() -> ctypes.Array[ctypes.c_char]:
     attributes = _Attributes()
-    none, every = b"\0" * _SIGSET_BYTES, b"\xff" * _SIGSET_BYTES  # also the two that sigfillset leaves out
+    none, every = b"\0" * _SIGSET_BYTES, b"\xff" * _SIGSET_BYTES  # also the two missing in sigfillset
     _quick.posix_spawnattr_init(attributes)
     _quick.posix_spawnattr_setflags(attributes, ctypes.c_short(_SETPGROUP | _SETSIGDEF | _SETSIGMASK))
     _quick.posix_spawnattr_setpgroup(attributes, 0)

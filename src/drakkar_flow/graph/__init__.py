@@ -1,1 +1,1 @@
-"""The graph a user writes: nodes, the fluent flow, its validation and rendering. Pure data."""
+"""The user's graph: nodes, the fluent flow, its validation and rendering. Pure data."""

@@ -39,7 +39,7 @@ def collect_of(handler: AnyHandler) -> Callable[..., Any] | None:
 def payload_of(deserialize: Callable[[Record], Record | None]) -> Callable[[Record], Any]:
     """`deserialize_message` as a function from a record to its payload."""
     if inspect.iscoroutinefunction(deserialize):
-        return deserialize  # as it stands it is refused when the flow is checked
+        return deserialize  # the check of the flow refuses it
 
     def deserialize_message(record: Record) -> Any:
         answer = deserialize(record)

@@ -1,4 +1,4 @@
-"""Checks of what a flow's nodes are made with: one line for each wrong argument, at the line of the user's code."""
+"""Checks of node arguments: one line for each wrong argument, with the line of the user's code."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _LIBRARY: Final = str(Path(__file__).parents[1])
 _SHOWN: Final = 80  # characters of a value in a message
 
 Wrong = Iterator[str]
-"""What is wrong with an argument and what to write instead; empty when it fits."""
+"""Problem of an argument and its fix; empty if it is valid."""
 
 
 def refuse(what: str, *checks: Iterable[str]) -> None:
-    """Raise when a check found something; `what` is the function of ours that was called.
+    """Raise if a check found a problem; `what` is the called function.
 
     Raises:
-        FlowArgumentError: with everything that was found.
+        FlowArgumentError: with all problems.
     """
     wrong = [text for check in checks for text in check]
     if wrong:
@@ -34,7 +34,7 @@ def refuse(what: str, *checks: Iterable[str]) -> None:
 
 
 def callers_place() -> str:
-    """The file and line outside of the library that called it; empty where there is none."""
+    """The file and line of the caller outside of the library; empty if there is none."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - there is no public way
     while frame is not None and frame.f_code.co_filename.startswith((_LIBRARY, "<string>")):
         frame = frame.f_back
@@ -102,7 +102,7 @@ def choice(name: str, value: object, choices: Sequence[str]) -> Wrong:
 
 
 def instance(name: str, value: object, kind: Any, example: str) -> Wrong:
-    """A value of a kind; `example` shows how it is written."""
+    """A value of a kind; `example` shows its syntax."""
     if not isinstance(value, kind):
         yield f"{name} is {_shown(value)}; write {example}"
 

@@ -1,4 +1,4 @@
-"""`handler.cache` as long as there is no cache: every call works, nothing is kept."""
+"""Null object for `handler.cache`: every call works, nothing is stored."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["NoCache"]
 
 
 class NoCache:
-    """Takes the calls of py-drakkar's cache and keeps nothing: every key is missing.
+    """Accepts the calls of py-drakkar's cache and stores nothing: every key is missing.
 
     >>> cache = NoCache()
     >>> cache.set("user:1", "Ada", ttl=60)
@@ -19,7 +19,7 @@ class NoCache:
     """
 
     def set(self, key: str, value: Any, *, ttl: float | None = None, scope: CacheScope = CacheScope.LOCAL) -> None:
-        """Forget `value`."""
+        """Drop `value`."""
 
     def peek(self, key: str) -> Any:
         """Return None."""
@@ -30,7 +30,7 @@ class NoCache:
         return None
 
     def delete(self, key: str) -> bool:
-        """Return False: there was nothing."""
+        """Return False: there was no value."""
         return False
 
     def __contains__(self, key: object) -> bool:

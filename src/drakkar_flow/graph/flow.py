@@ -42,10 +42,10 @@ __all__ = ["StreamFlow"]
 
 
 class StreamFlow:
-    """A flow: where records come from, what is done with them, where results go.
+    """A flow: source, steps and sinks.
 
-    Every verb returns a new flow, so a prefix can be shared. Nothing runs until a flow is given to
-    `StreamingRunner`, `drakkar-flow run` or Bytewax.
+    Every verb returns a new flow, so flows can share a prefix. Nothing runs until `StreamingRunner`,
+    `drakkar-flow run` or Bytewax gets the flow.
 
     >>> flow = (
     ...     StreamFlow("double", source=KafkaSource("numbers"))
@@ -86,7 +86,7 @@ class StreamFlow:
 
     @property
     def source(self) -> KafkaSource:
-        """Where records come from."""
+        """The source of records."""
         return self._source
 
     @property
@@ -96,7 +96,7 @@ class StreamFlow:
 
     @property
     def hooks(self) -> LifeHooks:
-        """What is called around the steps."""
+        """The hooks around the steps."""
         return self._hooks
 
     def __repr__(self) -> str:
@@ -120,10 +120,10 @@ class StreamFlow:
         message_label: Callable[..., Any] | None = None,
         periodics: Iterable[Callable[[], Awaitable[Any]]] = (),
     ) -> StreamFlow:
-        """Have functions called around the steps; they are those of a handler, without `self`.
+        """Set hooks around the steps; they are those of a handler, without `self`.
 
-        `periodics` are functions without parameters, decorated with `@periodic(seconds)`. What is
-        not given stays as it was.
+        `periodics` are functions without parameters, decorated with `@periodic(seconds)`. Hooks that
+        are not given stay unchanged.
         """
         given: dict[str, Any] = {
             "on_startup": on_startup,
@@ -143,7 +143,7 @@ class StreamFlow:
     ) -> StreamFlow:
         """Decode each record's value to `target`: a model, a struct, a type, or a function of bytes.
 
-        With `with_record`, `target` is a function that is given the whole record and returns its
+        With `with_record`, `target` is a function of the whole record that returns its
         payload. A record that can't be decoded follows `on_error`, by default the configuration's
         `runtime.on_decode_error`.
         """
@@ -152,7 +152,7 @@ class StreamFlow:
     def map(self, fn: Callable[..., Any], *, with_record: bool = False, name: str = "") -> StreamFlow:
         """Replace each payload by `fn(payload)`, or `fn(payload, record)`.
 
-        `fn` runs on the engine's thread: keep it short, use `map_async` for anything that waits.
+        `fn` runs on the engine thread: keep it short, use `map_async` for functions that wait.
         """
         return self.then(Map(fn=fn, with_record=with_record, name=name))
 
@@ -177,10 +177,10 @@ class StreamFlow:
     ) -> StreamFlow:
         """Replace each payload by `await fn(payload)`.
 
-        At most `max_in_flight` calls run at once. They may finish in any order, unless `ordering`
+        At most `max_in_flight` calls run concurrently. They may finish in any order, unless `ordering`
         is "key" or "partition": then the records of a partition with the same key, or all of a
-        partition, go one at a time in the order of their offsets. `key(record)` tells another key
-        than the record's own. A call that takes longer than `timeout_s` seconds is cancelled and
+        partition, run one at a time in the order of their offsets. `key(record)` replaces the
+        record's key. A call that takes longer than `timeout_s` seconds is cancelled and
         its record follows the error route.
         """
         refuse(
@@ -216,16 +216,16 @@ class StreamFlow:
     ) -> StreamFlow:
         """Run the tasks; `on_error(task, error)` returns RETRY, SKIP, DLQ or replacement tasks.
 
-        Several programs run side by side: `execute(Persistent("scan"), Subprocess("sha256sum", name="sha"))`. A task
-        that says `executor="sha"` is run by the one of that name, any other by the one without a name.
+        Several programs run in parallel: `execute(Persistent("scan"), Subprocess("sha256sum", name="sha"))`. A task
+        with `executor="sha"` runs in the one of that name, any other in the one without a name.
 
         Without `on_error` a failed task goes where the configuration's `runtime.on_task_error` says.
         With `ordering` "key" or "partition" the tasks of a partition's records with the same key,
         or all of a partition, run one at a time in the order of their offsets; without it the
-        configuration's `executor.ordering` holds. `key(record)` tells another key than the record's own.
+        configuration's `executor.ordering` applies. `key(record)` replaces the record's key.
 
         Tasks that wait for a slot get one by ascending `priority(task)`, by default their first source
-        offset, then in the order they came.
+        offset, then in arrival order.
         """
         given = [each for each in (program, *programs) if each is not None]
         refuse("execute", items("program", given, Program, "Subprocess(...) or Persistent(...)"))
@@ -275,7 +275,7 @@ class StreamFlow:
 
     @classmethod
     def from_handler(cls, handler: BaseDrakkarHandler[Any, Any], name: str = "") -> StreamFlow:
-        """Show the flow a handler becomes.
+        """Return the flow of a handler.
 
         >>> class Noop(BaseDrakkarHandler):
         ...     async def arrange(self, messages, pending):
@@ -310,7 +310,7 @@ class StreamFlow:
     def steps(self) -> Iterator[tuple[str, Node]]:
         """Each node with its id: its kind, its function's name, and a number where that repeats.
 
-        Adding a step renames no other, unless it has the same name and stands before it.
+        Adding a step renames no other, unless it has the same name and precedes it.
         """
         taken: set[str] = set()
         for node in self._nodes:
@@ -328,7 +328,7 @@ class StreamFlow:
         return next((place for each, place in zip(self._nodes, self._places[1:], strict=True) if each is node), "")
 
     def problems(self) -> list[Problem]:
-        """Everything that keeps the flow from being compiled."""
+        """All problems that prevent compiling the flow."""
         steps = list(self.steps())
         places = {f"step {step}": place for (step, _), place in zip(steps, self._places[1:], strict=True)}
         return [

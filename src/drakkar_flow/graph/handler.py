@@ -1,4 +1,4 @@
-"""The handler: the hooks a user writes, turned into a flow by `StreamFlow.from_handler`."""
+"""Handler: a class with hooks, compiled to a flow by `StreamFlow.from_handler`."""
 
 from __future__ import annotations
 
@@ -28,16 +28,15 @@ R = TypeVar("R")
 
 
 class BaseDrakkarHandler(Generic[InputT, OutputT]):
-    """Subclass it, write `arrange`, and the hooks you need.
+    """Base class of handlers: define `arrange`, and the hooks you need.
 
     `BaseDrakkarHandler[Input, Output]` decodes each record's value to `Input` (a pydantic model,
-    a msgspec struct, any type pydantic knows) into `record.payload`; used bare, records come with
-    `payload=None` and only their bytes. `Output` is for the reader. Both are found through generic
-    base classes and mixins; a class attribute `input_model` goes before them.
+    a msgspec struct, any type pydantic knows) into `record.payload`. Without parameters, records have
+    `payload=None` and only their bytes. `Output` is documentation only. Both are found through generic
+    base classes and mixins; a class attribute `input_model` overrides them.
 
-    A hook that is async here may be a plain function in a subclass; it then runs on the event loop
-    and must be short. No hook that raises ends the flow or freezes an offset; the handlers page
-    has a table of what happens instead.
+    An async hook may be a plain function in a subclass; it then runs on the event loop and must be
+    short. A hook that raises never freezes an offset; docs/handlers.md lists the effect per hook.
 
     >>> class Grep(BaseDrakkarHandler[dict, dict]):
     ...     async def arrange(self, messages, pending):
@@ -51,20 +50,20 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
     input_model: ClassVar[Any] = None
     output_model: ClassVar[Any] = None
     app_config_model: ClassVar[type[BaseModel] | None] = None
-    """The model of the configuration's `app` section, which is checked by it when the configuration is loaded.
+    """The model of the configuration's `app` section; loading the configuration validates the section.
 
     `config.app` is then an instance of it, and so is `app_config`. None leaves the section a free mapping.
     """
     app_config: Any = None
-    """The settings that `app_config_model` describes, from `on_startup` on; None without such a model."""
+    """The `app` section as an `app_config_model`, from `on_startup` on; None without such a model."""
     app_env_prefix: ClassVar[str] = "APP_"
     """Environment variables `APP_LIMIT` and `APP_DB__HOST` set `app.limit` and `app.db.host` of the model."""
     not_hooks: ClassVar[Collection[str]] = ()
-    """Names of helpers that look like a misspelled hook, e.g. `{"on_ready_"}`; others are refused at the start."""
+    """Helpers with a name close to a hook's, e.g. `{"on_ready_"}`; others are refused at the start."""
     cache: CacheLike = NoCache()
-    """py-drakkar's cache, as long as there is none: it takes every call and keeps nothing."""
+    """Null object for py-drakkar's cache: accepts every call and stores nothing."""
 
-    _services: Services | None = None  # the running flow's; set by its start, gone with its end
+    _services: Services | None = None  # of the running flow: set at its start, removed at its end
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -76,35 +75,35 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
     # --- the flow's life ------------------------------------------------------------------------
 
     async def on_startup(self, config: Any) -> Any:
-        """Look at the configuration (a DrakkarConfig) before anything is made of it; return it, or a changed one.
+        """Inspect the configuration (a DrakkarConfig) before it is used; return it, or a changed one.
 
-        Called once, as the first thing of a start; whatever it returns is checked like a file. A
-        copy of its own: assign to it, or return `config.model_copy(update={...})`. It may
-        take as long as it likes. If it raises or returns something else, the flow does not start.
+        Called once, first at a start; the returned configuration is checked like a file. `config` is
+        a separate copy: assign to it, or return `config.model_copy(update={...})`. There is no time
+        limit. If it raises or returns another type, the flow does not start.
         """
         return config
 
     async def on_ready(self, config: Any, db_pool: Any) -> None:
-        """Prepare what the other hooks need; called once, before the first record is read.
+        """Prepare resources of the other hooks; called once, before the first record is read.
 
         Sinks and the dead letter queue are connected then. `db_pool` is the asyncpg pool of the
-        first PostgreSQL sink, None without one. It may take as long as it likes; if it raises, the
-        flow does not start and closes what it had opened.
+        first PostgreSQL sink, None without one. There is no time limit. If it raises, the flow does not
+        start and closes its resources.
         """
 
     async def on_assign(self, partitions: list[Any]) -> None:
-        """Hear which partitions were assigned to this process just now.
+        """React to partitions that were assigned to this process.
 
-        Each is an `AssignedPartition`: an `int` that also knows its `topic`. Their records don't wait
-        for this hook. It never overlaps with `on_revoke`: changes are told one after the other.
+        Each is an `AssignedPartition`: an `int` with a `topic`. Their records don't wait for this hook.
+        It never overlaps with `on_revoke`: calls follow the order of the changes.
         """
 
     async def on_revoke(self, partitions: list[Any]) -> None:
-        """Hear which partitions leave this process, after their last commit and before they are let go.
+        """React to partitions that leave this process, after their last commit and before their release.
 
-        The release waits for it as long as is left of the drain budget; the hook may go on after
-        that for another budget, then it is cancelled. Partitions that were lost are told too: those
-        are somebody else's already. At an orderly end it is called for all of them.
+        The release waits for it during the rest of the drain budget; the hook may continue for another
+        budget, then it is cancelled. It is also called for lost partitions, which other workers own
+        already. At an orderly end it is called for all partitions.
         """
 
     # --- the work -------------------------------------------------------------------------------
@@ -112,8 +111,8 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
     async def arrange(self, messages: list[Record[InputT]], pending: PendingContext) -> list[ExecutorTask]:
         """Turn a window of records of one partition into tasks.
 
-        Called once per window, one at a time per partition. A record no task names is finished at
-        once. If it raises, every record of the window follows the error route.
+        Called once per window, one at a time per partition. A record without a task is finished
+        immediately. If it raises, every record of the window follows the error route.
         """
         raise NotImplementedError(f"{type(self).__name__} must define arrange(self, messages, pending)")
 
@@ -122,7 +121,7 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
         return None
 
     async def on_message_complete(self, group: MessageGroup) -> CollectResult | None:
-        """Called once per record when all its tasks have ended, also when it had none."""
+        """Called once per record after all its tasks have ended, also without tasks."""
         return None
 
     async def on_window_complete(
@@ -139,23 +138,23 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
         return ErrorAction.SKIP
 
     async def on_delivery_error(self, error: DeliveryError) -> DeliveryAction:
-        """Decide about payloads a sink could not write, after its own retries: DLQ, RETRY or SKIP."""
+        """Decide about payloads that a sink could not write, after its retries: DLQ, RETRY or SKIP."""
         return DeliveryAction.DLQ
 
-    # --- answers given in passing: plain functions that don't wait ------------------------------
+    # --- plain functions that don't wait --------------------------------------------------------
 
     def deserialize_message(self, msg: Record[InputT]) -> Record[InputT] | None:
         """Set `msg.payload` from `msg.value`, and return the message, or None.
 
-        Overriding it replaces the decoding to `input_model`; it runs on the engine's thread. What it
-        raises is a decode error: the record follows `runtime.on_decode_error`.
+        Overriding it replaces the decoding to `input_model`; it runs on the engine thread. An exception
+        is a decode error: the record follows `runtime.on_decode_error`.
         """
         if self.input_model is not None:
             msg.payload = self._decode(msg.value)
         return msg
 
     def message_label(self, msg: Record[InputT]) -> str:
-        """Name a record in logs, errors and dead letters; it is called when one is to be named only.
+        """Return a label of a record for logs, errors and dead letters; called only if a label is needed.
 
         It may be called before the record is decoded (`msg.payload` is None then), from any thread. If
         it raises or returns no text, the label is topic:partition:offset.
@@ -163,22 +162,22 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
         return msg.label
 
     def task_priority(self, task: ExecutorTask) -> Any:
-        """Say when a task that waits for a slot gets one: smaller first, equals in the order they came.
+        """Return the priority of a task that waits for a slot: smaller first, equals in arrival order.
 
-        A number, a text, or a tuple of these; asked before a task waits, again before each retry, not for
+        A number, a text, or a tuple of these; called before a task waits, again before each retry, not for
         precomputed tasks. If it raises, the priority is the first of the task's source offsets.
         """
         return min(task.source_offsets, default=0)
 
-    # --- what a handler may ask for -------------------------------------------------------------
+    # --- services for handlers ------------------------------------------------------------------
 
     def offload(self, fn: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-        """Run `fn(*args, **kwargs)`, Python that computes, on a thread: `await self.offload(parse, text)`.
+        """Run the computation `fn(*args, **kwargs)` on a thread: `await self.offload(parse, text)`.
 
-        At most `offload.max_threads` calls run at once, others wait in their order. Context variables
-        are those of the caller. What `fn` raises is raised here. A caller that is cancelled while it
-        waits takes its call back; one that runs already runs to its end. It shares the interpreter's
-        lock with everything else: what has to use several cores belongs into a program.
+        At most `offload.max_threads` calls run concurrently, others wait in order. Context variables
+        are those of the caller. Exceptions of `fn` are raised here. If the caller is cancelled, a
+        waiting call is withdrawn, a running one continues to its end. All threads share the
+        interpreter's lock: use programs for work on several cores.
 
         Raises:
             RuntimeError: before the handler's flow has connected everything (`on_ready` is the
@@ -193,17 +192,17 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
     def annotate(
         self, target: object, kind: str, data: object = None, *, labels: Mapping[str, str] | None = None
     ) -> None:
-        """Attach `data` of some `kind` to a record, a task, a result or a text id, for whoever looks on.
+        """Attach `data` of some `kind` to a record, a task, a result or a text id.
 
-        It is told as an `Annotated` event and counted; nothing keeps it yet. `data` is anything that
-        can be written as JSON, at most 16 KiB of it. What is larger or can't be written is dropped and
-        counted; this never raises. A handler that does not run annotates nothing.
+        It is emitted as an `Annotated` event and counted; nothing stores it yet. `data` is any value with
+        a JSON form of at most 16 KiB. Larger or other values are dropped and counted; this never
+        raises. A handler that does not run annotates nothing.
         """
         if self._services is not None:
             self._services.annotate(target, kind, data, labels)
 
     def timeline_event(self, type: str, text: str, **details: object) -> None:  # noqa: A002  (py-drakkar's names)
-        """Accepted for py-drakkar's sake: there is no timeline to show it on."""
+        """Accepted for compatibility with py-drakkar: there is no timeline."""
 
     @cached_property
     def _decode(self) -> Callable[[bytes], Any]:
@@ -214,5 +213,5 @@ Handler = BaseDrakkarHandler
 
 
 def overrides(handler: BaseDrakkarHandler[Any, Any], hook: str) -> bool:
-    """Tell whether a handler defines a hook itself."""
+    """Return True if a handler defines a hook itself."""
     return getattr(type(handler), hook, None) is not getattr(BaseDrakkarHandler, hook, None)

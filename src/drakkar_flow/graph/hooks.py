@@ -1,4 +1,4 @@
-"""The hooks that belong to a flow's life rather than to one of its steps: frozen data."""
+"""Hooks of a flow's lifecycle, not of one of its steps: frozen data."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Hook = Callable[..., Any] | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LifeHooks:
-    """What is called around a flow's steps; None where nobody wants to be.
+    """Hooks around a flow's steps; None for undefined ones.
 
-    `owner` is the handler they were found on: it is given `offload` and `annotate` while it runs.
+    `owner` is their handler: it has `offload` and `annotate` while it runs.
     `warnings` are remarks about the handler that are logged at the start.
     """
 
@@ -33,10 +33,10 @@ class LifeHooks:
     warnings: tuple[str, ...] = ()
 
     def problems(self) -> Iterator[Problem]:
-        """What keeps them from being called."""
+        """Problems that prevent calling them."""
         for field in fields(self)[:5]:
             hook = getattr(self, field.name)
             if hook is not None and not callable(hook):
-                yield Problem(field.name, f"{hook!r} can't be called", "give it a function")
+                yield Problem(field.name, f"{hook!r} can't be called", "pass a function")
         if inspect.iscoroutinefunction(self.message_label):
             yield Problem("message_label", "it is an async function", "write it with 'def': it is called in passing")

@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 ErrorPolicy = Literal["dlq", "skip", "fail"]
-"""Where errors go: to the dead letter topic, nowhere (counted), or up: the flow stops."""
+"""Destination of errors: the dead letter topic, none (counted), or the flow stops."""
 
 
 class KafkaSource:
@@ -74,10 +74,10 @@ class KafkaSource:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """How many records of a partition are arranged together.
+    """Number of records of a partition that are arranged together.
 
-    `size` is the most records; an incomplete window waits `linger_s` seconds for more (0: takes
-    what is there). None takes the configuration's `executor.window_size` and `window_linger_s`.
+    `size` is the maximum; an incomplete window waits `linger_s` seconds for more records (0: no
+    wait). None takes the configuration's `executor.window_size` and `window_linger_s`.
     """
 
     size: int | None = None
@@ -95,9 +95,9 @@ class SinkRef:
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     at: str = field(default="", compare=False, repr=False)
-    """File and line where it was made, for errors of its settings."""
+    """File and line of its creation, for errors of its settings."""
     spec: SinkSpec | None = field(default=None, compare=False, repr=False)
-    """The kind itself, where the flow brings it."""
+    """The kind, if the flow defines it."""
 
     def __post_init__(self) -> None:
         refuse("sink", text("kind", self.kind), text("name", self.name), mapping("settings", self.settings))
@@ -194,7 +194,7 @@ def CustomSink(kind: SinkSpec | str, name: str, **settings: Any) -> SinkRef:  # 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A step of a flow. `name` replaces the name the step's id is made of."""
+    """A step of a flow. `name` replaces the function's name in the step's id."""
 
     kind: ClassVar[str] = "node"
     name: str = ""
@@ -204,22 +204,22 @@ class Node:
 
     @property
     def label(self) -> str:
-        """What tells this step from others of its kind: its name or its function's."""
+        """Name that distinguishes this step from others of its kind: its own or its function's."""
         function = getattr(self, "fn", None)
         label = self.name or getattr(function, "__name__", "")
         return "".join(char if char.isalnum() or char in "_-" else "_" for char in label).strip("_")
 
     @property
     def stem(self) -> str:
-        """What this step's id is made of: its kind and its label."""
+        """Base of this step's id: its kind and its label."""
         return f"{self.kind}-{self.label}" if self.label and self.label != self.kind else self.kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decode(Node):
-    """Turns a record's value into `target`; what can't be decoded follows `on_error`.
+    """Turns a record's value into `target`; records that can't be decoded follow `on_error`.
 
-    With `with_record`, `target` is a function that is given the whole record and returns its payload.
+    With `with_record`, `target` is a function of the whole record that returns its payload.
     """
 
     kind: ClassVar[str] = "decode"
@@ -257,7 +257,7 @@ class FlatMap(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapAsync(Node):
-    """Replaces each payload by `await fn(payload)`, at most `max_in_flight` at once, in the order of `ordering`."""
+    """Replaces each payload by `await fn(payload)`, at most `max_in_flight` concurrently, ordered by `ordering`."""
 
     kind: ClassVar[str] = "map_async"
     fn: Callable[..., Awaitable[Any]]
@@ -281,13 +281,13 @@ class Arrange(Node):
 class Execute(Node):
     """Runs tasks in the order of `ordering`; `on_error(task, error)` decides about a failed one.
 
-    Of those that wait for a slot the lowest `priority(task)` comes first.
+    Waiting tasks get slots by ascending `priority(task)`.
     """
 
     kind: ClassVar[str] = "execute"
     program: Program = field(default_factory=Subprocess)
     named: tuple[Program, ...] = ()
-    """The programs that have a name, beside `program`."""
+    """The named programs, beside `program`."""
     on_error: Callable[..., Any] | None = None
     ordering: Ordering | None = None
     key: Callable[[Record], Any] | None = None
@@ -308,7 +308,7 @@ class Collect(Node):
 class Route(Node):
     """Sends payloads to sinks; without any named, to every sink of the configuration.
 
-    `on_error` is where the errors of all steps go that don't say otherwise.
+    `on_error` is the destination of the errors of all steps without a separate rule.
     """
 
     kind: ClassVar[str] = "route"

@@ -1,4 +1,4 @@
-"""Parameters of a generic class as a subclass sets them, through any number of classes in between."""
+"""Type arguments of a generic base class, found through any number of classes in between."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["parameters_of"]
 
 
 def parameters_of(cls: type, generic: type) -> tuple[Any, ...]:
-    """What `cls` gives for the parameters of its base `generic`; empty when no class on the way names any.
+    """Return the arguments of `cls` for its base `generic`; empty if no class on the way names any.
 
     A parameter that stays open is a TypeVar.
 

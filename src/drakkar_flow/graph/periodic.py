@@ -1,4 +1,4 @@
-"""`@periodic`: a function that is run again and again as long as the flow runs."""
+"""`@periodic`: functions that run repeatedly while the flow runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MARK = "__drakkar_periodic__"
 
 @dataclass(frozen=True, slots=True)
 class Periodic:
-    """A function without parameters that is run every `seconds`, from the end of one run to the start of the next."""
+    """A function without parameters that runs every `seconds`, from the end of one run to the start of the next."""
 
     fn: Callable[[], Awaitable[Any]]
     name: str
@@ -29,13 +29,13 @@ class Periodic:
 def periodic(seconds: float, *, on_error: OnError = "continue") -> Callable[[F], F]:
     """Run an async method of a handler every `seconds` while the flow runs.
 
-    It first runs one interval after `on_ready`; the next interval begins when a run has ended, so
-    runs never overlap. A run that raises is counted and logged; with `on_error="stop"` it was the
-    last one, other periodic methods go on. When the flow is told to stop, a run that is under way is
-    cancelled, before anything else ends.
+    It first runs one interval after `on_ready`; the next interval begins after the end of a run, so
+    runs never overlap. A run that raises is counted and logged; with `on_error="stop"` it is the
+    last one, and other periodic methods continue. When the flow stops, a run in progress is
+    cancelled before anything else ends.
 
-    A method of a base class counts too; a subclass that overrides it decorates it again, or it is
-    not periodic any more.
+    A method of a base class counts too. A subclass that overrides it must decorate it again to keep it
+    periodic.
 
     >>> class Beating:
     ...     @periodic(30)
@@ -45,7 +45,7 @@ def periodic(seconds: float, *, on_error: OnError = "continue") -> Callable[[F],
 
     Raises:
         ValueError: `seconds` is not a finite number above 0, or there is no such `on_error`.
-        TypeError: what is decorated is not an `async def`.
+        TypeError: the decorated function is not an `async def`.
     """
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not isfinite(seconds) or seconds <= 0:
         raise ValueError(f"periodic needs a number of seconds above 0, not {seconds!r}")
@@ -53,7 +53,7 @@ def periodic(seconds: float, *, on_error: OnError = "continue") -> Callable[[F],
         raise ValueError(f"periodic's on_error is 'continue' or 'stop', not {on_error!r}")
 
     def mark(function: F) -> F:
-        check: Callable[[object], bool] = inspect.iscoroutinefunction  # as it stands it would narrow F away
+        check: Callable[[object], bool] = inspect.iscoroutinefunction  # a direct check would narrow F away
         if not check(function):
             name = getattr(function, "__qualname__", repr(function))
             raise TypeError(f"periodic needs an async function: write {name} with 'async def'")
@@ -73,7 +73,7 @@ def periodics_of(owner: object) -> tuple[Periodic, ...]:
 
 
 def bound(function: Callable[[], Awaitable[Any]]) -> Periodic:
-    """The Periodic of a function that was decorated.
+    """Return the Periodic of a decorated function.
 
     Raises:
         TypeError: it was not.

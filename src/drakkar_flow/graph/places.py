@@ -1,4 +1,4 @@
-"""Source places: the line of the user's code that an error is about."""
+"""Source places: the line of the user's code that caused an error."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Final
 __all__ = ["place_of", "shown", "user_place"]
 
 _LIBRARY: Final = str(Path(__file__).resolve().parents[1]) + os.sep
-_COMMAND: Final = ("typer", "click")  # between our command and our library; no code of the user's
+_COMMAND: Final = ("typer", "click")  # between the command and the library; no user code
 
 
 def user_place() -> str:
-    """`file:line` of the innermost caller outside this library; empty when there is none."""
+    """`file:line` of the innermost caller outside this library; empty if there is none."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the documented way to a caller's frame
     while frame is not None:
         code = frame.f_code.co_filename
@@ -28,7 +28,7 @@ def user_place() -> str:
 
 
 def place_of(thing: object) -> str:
-    """`file:line` where a function, method or class of the user's is defined; empty when unknown or ours."""
+    """`file:line` of the definition of a user's function, method or class; empty if unknown or ours."""
     function = inspect.unwrap(getattr(thing, "__func__", thing))  # type: ignore[arg-type]
     code = getattr(function, "__code__", None)
     if code is not None:
@@ -44,7 +44,7 @@ def place_of(thing: object) -> str:
 
 
 def shown(file: str, line: int) -> str:
-    """The place as a user types it: relative to the working directory where the file is below it.
+    """The place relative to the working directory, if the file is below it.
 
     >>> shown("/somewhere/else/job.py", 3)
     '/somewhere/else/job.py:3'

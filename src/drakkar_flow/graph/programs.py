@@ -1,4 +1,4 @@
-"""Executors as a flow names them: programs, how they run, and what the kernel lets them take."""
+"""Executors of a flow: programs, modes, and the kernel's limits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["CustomExecutor", "Limits", "Persistent", "Program", "Subprocess"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What the kernel lets each program take; None takes the configuration's `executor.limits` value.
+    """Kernel limits of each program; None takes the configuration's `executor.limits` value.
 
     The keys are those of `executor.limits`: seconds of processor time, MiB, numbers, `nice` from -20 to 19 and an
     octal `umask` as text.
@@ -65,10 +65,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Subprocess:
-    """Runs tasks by an executor of the configuration, a process for each; None takes the configured value.
+    """Runs each task as a process of an executor of the configuration; None takes the configured value.
 
     Without a `name` it is the default executor, the configuration's `executor`; with one it is
-    `executors.<name>`, which need not be configured, and runs the tasks that say `executor="<name>"`.
+    `executors.<name>`, which need not be configured, and runs the tasks with `executor="<name>"`.
     `ok_exit_codes` are the exit codes that count as success.
 
     >>> grep, sha = Subprocess("grep", ok_exit_codes=[0, 1]), Subprocess("sha256sum", max_executors=2, name="sha")
@@ -166,7 +166,7 @@ Program = Subprocess | Persistent | CustomExecutor
 
 
 def _common(program: Subprocess | Persistent) -> Iterator[Wrong]:
-    """The checks of the arguments that both kinds of programs take."""
+    """Checks of the common arguments of both kinds of programs."""
     if not isinstance(program.binary, PathLike):
         yield text("binary", program.binary, optional=True)
     yield instance("limits", program.limits, Limits, "limits=Limits(...)")
@@ -177,7 +177,7 @@ def _of_all(program: Program) -> Iterator[Wrong]:
     """The checks of the arguments that all executors take."""
     yield number("timeout_s", program.timeout_s)
     if not isinstance(program.name, str) or re.fullmatch(r"[A-Za-z0-9_-]*", program.name) is None:
-        yield iter([f"name is {program.name!r}; write a text of letters, digits, '-' and '_'"])
+        yield iter([f"name is {program.name!r}; write a text of characters a-z, A-Z, 0-9, '-' and '_'"])
     elif program.name == "default":
         yield iter(["name is 'default'; leave it out, for that is the executor without a name"])
     codes = program.ok_exit_codes

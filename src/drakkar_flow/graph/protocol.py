@@ -1,4 +1,4 @@
-"""The hooks as a protocol, for those who annotate what takes a handler."""
+"""Protocol of the hooks, for type annotations."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ OutputT = TypeVar("OutputT", default=Any, covariant=True)
 
 @runtime_checkable
 class DrakkarHandler(Protocol[InputT, OutputT]):
-    """Everything that is called on a handler; `Handler` says what each hook is for, and has all of them.
+    """All hooks of a handler; `Handler` documents them and has all of them.
 
-    `isinstance(thing, DrakkarHandler)` tells whether every hook is there, not whether it fits.
+    `isinstance(thing, DrakkarHandler)` checks that every hook exists, not its parameters.
     """
 
     async def on_startup(self, config: Any) -> Any:
-        """Look at the configuration, or replace it, before anything exists."""
+        """Inspect or replace the configuration before it is used."""
 
     async def on_ready(self, config: Any, db_pool: Any) -> None:
-        """Prepare what needs the sinks, which are connected."""
+        """Prepare resources; the sinks are connected."""
 
     async def arrange(self, messages: list[Record[InputT]], pending: PendingContext) -> list[ExecutorTask]:
         """Turn a window of records into tasks."""
@@ -38,12 +38,12 @@ class DrakkarHandler(Protocol[InputT, OutputT]):
         """Turn a successful task into payloads."""
 
     async def on_message_complete(self, group: MessageGroup) -> CollectResult | None:
-        """Turn all that came of a record into payloads."""
+        """Turn all results of a record into payloads."""
 
     async def on_window_complete(
         self, results: list[ExecutorResult], source_messages: list[Record[InputT]]
     ) -> CollectResult | None:
-        """Turn all that came of a window into payloads."""
+        """Turn all results of a window into payloads."""
 
     async def on_error(self, task: ExecutorTask, error: ExecutorError) -> ErrorAction | list[ExecutorTask]:
         """Decide about a failed task."""
@@ -54,10 +54,10 @@ class DrakkarHandler(Protocol[InputT, OutputT]):
         ...
 
     async def on_assign(self, partitions: list[int]) -> None:
-        """Learn of partitions that came."""
+        """React to assigned partitions."""
 
     async def on_revoke(self, partitions: list[int]) -> None:
-        """Learn of partitions that went."""
+        """React to revoked and lost partitions."""
 
     def deserialize_message(self, msg: Record[InputT]) -> Record[InputT] | None:
         """Set a record's payload from its bytes."""

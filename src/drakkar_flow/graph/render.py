@@ -1,4 +1,4 @@
-"""A flow as a picture and as data."""
+"""Rendering of a flow: Mermaid flowchart and JSON-able data."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _settings(node: Node) -> dict[str, Any]:
 
 
 def _given(value: Window | Subprocess | Persistent | Limits) -> dict[str, Any]:
-    """What was said; a flow without limits says nothing of them."""
+    """The given settings; a flow without limits has none."""
     given = {item.name: getattr(value, item.name) for item in fields(value)}
     plain = {name: _given(inner) if isinstance(inner, Limits) else inner for name, inner in given.items()}
     return {name: inner for name, inner in plain.items() if inner not in (None, "") and (name != "limits" or inner)}

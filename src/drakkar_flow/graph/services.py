@@ -9,7 +9,7 @@ __all__ = ["Services"]
 
 
 class Services(Protocol):
-    """Handed to a handler when its flow starts, taken away when it ends."""
+    """Services that a handler gets at the start of its flow and loses at its end."""
 
     async def offload(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call `function` on a thread of the pool and return its result."""

@@ -33,7 +33,7 @@ def handler_problems(handler: BaseDrakkarHandler[Any, Any]) -> Iterator[Problem]
     kind = type(handler).__name__
     if getattr(handler.arrange, "__func__", None) is BaseDrakkarHandler.arrange:
         remedy = "define async def arrange(self, messages, pending), which returns a list of ExecutorTask"
-        yield Problem(kind, "it has no arrange", remedy, place_of(type(handler)))
+        yield Problem(kind, "arrange is missing", remedy, place_of(type(handler)))
     for hook in _HOOKS:
         if overrides(handler, hook):
             wanted = list(inspect.signature(getattr(BaseDrakkarHandler, hook)).parameters)
@@ -52,7 +52,7 @@ _GIVEN = {
     ("collect", "on_window_complete"): ["results", "records"],
     ("route", "on_delivery_error"): ["error"],
 }
-"""What a step's function is called with, by the step's kind and the function's name."""
+"""Arguments of a step's function, by the step's kind and the function's name."""
 _LIFE = {
     "on_startup": ["config"],
     "on_ready": ["config", "db_pool"],
@@ -77,12 +77,12 @@ def function_problems(steps: Iterable[tuple[str, Node]], hooks: LifeHooks) -> It
 
 
 def doubtful_hooks(handler: BaseDrakkarHandler[Any, Any]) -> Iterator[Problem]:
-    """Names that are nearly a hook's and may be helpers: the hook is defined too, or the class's code uses them."""
+    """Names close to a hook's that may be helpers: the hook is defined too, or the class's code uses them."""
     yield from (problem for problem, doubtful in _misspelled(handler) if doubtful)
 
 
 def _misspelled(handler: BaseDrakkarHandler[Any, Any]) -> Iterator[tuple[Problem, bool]]:
-    """Names that are nearly a hook's or setting's, and whether that is in doubt; without those of `not_hooks`."""
+    """Names close to a hook's or setting's, each with True if it may be a helper; without those of `not_hooks`."""
     kind = type(handler)
     known = {_folded(name): name for name in (*_HOOKS, *_SETTINGS)}
     allowed = {*kind.not_hooks, *(found.name for found in periodics_of(handler))}
@@ -104,7 +104,7 @@ def _folded(name: str) -> str:
 
 
 def _is_used(kind: type, name: str) -> bool:
-    """Whether the code of a class or of its bases uses the name, apart from the function of that name."""
+    """True if the code of a class or of its bases uses the name, apart from the function of that name."""
     functions = [value for owner in kind.__mro__ for key, value in vars(owner).items() if key != name]
     codes = [getattr(inspect.unwrap(function), "__code__", None) for function in functions if callable(function)]
     return any(code is not None and name in _names(code) for code in codes)
@@ -117,7 +117,7 @@ def _names(code: CodeType) -> set[str]:
 
 
 def _place_in(kind: type, name: str) -> str:
-    """`file:line` of an attribute: of its function, or else of the class that has it."""
+    """`file:line` of an attribute: of its function, else of its class."""
     owner = next(owner for owner in kind.__mro__ if name in vars(owner))
     return place_of(getattr(kind, name)) if callable(getattr(kind, name)) else place_of(owner)
 
@@ -132,7 +132,7 @@ def _call_problems(where: str, function: Any, wanted: list[str], owner: type) ->
 def _bind_problems(where: str, function: Any, given: list[str], written: list[str]) -> Iterator[Problem]:
     try:
         signature = inspect.signature(function)
-    except ValueError:  # a callable written in C does not tell
+    except ValueError:  # a callable written in C has no signature
         return
     try:
         signature.bind(*given)

@@ -1,4 +1,4 @@
-"""Validation of a flow: every problem with its step and a remedy."""
+"""Validation of a flow: every problem with its step and a fix."""
 
 from __future__ import annotations
 
@@ -49,21 +49,21 @@ def problems_of(name: str, source: KafkaSource, steps: Steps, hooks: LifeHooks) 
 
 
 def check_instance(handler: object) -> None:
-    """Raise FlowError when `handler` is no instance of a handler."""
+    """Raise FlowError if `handler` is no instance of a handler."""
     if isinstance(handler, BaseDrakkarHandler):
         return
     if isinstance(handler, type) and issubclass(handler, BaseDrakkarHandler):
         name = handler.__name__
         problem = Problem("flow", f"expected a handler instance, got the class {name}: write dataflow({name}())")
     else:
-        remedy = "give a StreamFlow, a handler instance, or dataflow(...) of one"
+        remedy = "pass a StreamFlow, a handler instance, or dataflow(...) of one"
         problem = Problem("flow", f"{type(handler).__name__} is not a flow", remedy)
     raise FlowError([replace(problem, place=user_place())])
 
 
 def _name_problems(name: str) -> Iterator[Problem]:
     if not name:
-        yield Problem("flow", "it has no name", "give it one: StreamFlow('scan')")
+        yield Problem("flow", "the name is missing", "write StreamFlow('scan')")
     elif "." in name:
         yield Problem(
             f"flow {name!r}", "its name contains a period", "use '-' or '_': Bytewax separates ids by periods"
@@ -73,12 +73,12 @@ def _name_problems(name: str) -> Iterator[Problem]:
 def _source_problems(source: KafkaSource) -> Iterator[Problem]:
     for topic, times in Counter(source.topics).items():
         if times > 1:
-            yield Problem("source", f"topic {topic!r} is named {times} times", "name it once")
+            yield Problem("source", f"topic {topic!r} is listed {times} times", "list it once")
         elif topic.startswith("^"):
             try:
                 re.compile(topic)
             except re.error as exc:
-                yield Problem("source", f"{topic!r} is not a regular expression: {exc}", "mend the pattern")
+                yield Problem("source", f"{topic!r} is not a regular expression: {exc}", "fix the pattern")
 
 
 def _shape_problems(steps: Steps) -> Iterator[Problem]:
@@ -105,7 +105,7 @@ def _chain_problems(steps: Steps) -> Iterator[Problem]:
             index = kinds.index(earlier)
             if index + 1 >= len(kinds) or kinds[index + 1] is not later:
                 where = f"step {steps[index][0]}"
-                yield Problem(where, f"it is not followed by {later.kind}", f"put .{later.kind}(...) right behind it")
+                yield Problem(where, f"it is not followed by {later.kind}", f"put .{later.kind}(...) directly after it")
     for kind, needed in ((Execute, Arrange), (Collect, Execute)):
         if kind in kinds and needed not in kinds:
             where = f"step {steps[kinds.index(kind)][0]}"
@@ -137,14 +137,14 @@ def _function_problems(where: str, node: Node) -> Iterator[Problem]:
     if isinstance(node, Execute):
         hooks += ["on_error", "priority"]
         if inspect.iscoroutinefunction(node.priority):
-            yield Problem(where, "its priority is an async function", "write it with 'def': it is asked in passing")
+            yield Problem(where, "its priority is an async function", "write it with 'def': it is called without await")
     if isinstance(node, Execute | MapAsync):
         hooks.append("key")
     if isinstance(node, Decode) and node.with_record and inspect.iscoroutinefunction(node.target):
         yield Problem(where, "decode got an async function", "write it with 'def': decoding must not wait")
     for function in (getattr(node, hook, None) for hook in hooks):
         if function is not None and not callable(function):
-            yield Problem(where, f"{function!r} can't be called", "give it a function")
+            yield Problem(where, f"{function!r} can't be called", "pass a function")
     function = getattr(node, "fn", None)
     if node.kind in {"map", "filter", "flat_map"} and inspect.iscoroutinefunction(function):
         yield Problem(where, f"{node.kind} got an async function", "use .map_async(...) for it")

@@ -1,1 +1,1 @@
-"""Pure kernels that several rooms share: no I/O, clocks or threads."""
+"""Pure kernels that several packages share: no I/O, clocks or threads."""

@@ -1,4 +1,4 @@
-"""Exponential back-off with full jitter."""
+"""Exponential backoff with full jitter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Backoff"]
 class Backoff:
     """Pauses between 0 and a ceiling that grows by `factor` from `initial_s` up to `max_s`.
 
-    The jitter is full, so that many who failed together do not come back together.
+    The jitter is full, so attempts that failed together are not repeated together.
 
     >>> backoff = Backoff(initial_s=0.5, max_s=10.0)
     >>> [backoff.ceiling_s(attempt) for attempt in (1, 2, 3, 10, 10**6)]
@@ -30,9 +30,9 @@ class Backoff:
 
     def __post_init__(self) -> None:
         if not 0 < self.initial_s <= self.max_s < float("inf"):
-            raise ValueError(f"back-off needs 0 < initial_s <= max_s, got {self.initial_s} and {self.max_s}")
+            raise ValueError(f"backoff needs 0 < initial_s <= max_s, got {self.initial_s} and {self.max_s}")
         if not 1 <= self.factor < float("inf"):
-            raise ValueError(f"back-off needs a factor of 1 or more, got {self.factor}")
+            raise ValueError(f"backoff needs a factor of 1 or more, got {self.factor}")
 
     def ceiling_s(self, attempt: int) -> float:
         """The longest pause after `attempt` failed attempts; never less than after fewer of them.

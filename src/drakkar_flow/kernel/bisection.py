@@ -13,9 +13,9 @@ T = TypeVar("T")
 class Bisection(Generic[T]):
     """Finds the bad items of a group in which at least one is bad.
 
-    The caller tries the items of `trial` together and answers `good` (all of them are settled) or `bad` (at least one
+    The caller tries the items of `trial` together and reports `good` (all of them are settled) or `bad` (at least one
     is bad), until `trial` is empty. An item is `found` only after it was bad alone, and no item is tried again after
-    a good trial. One bad item in n costs log2(n) + 2 trials, n bad items cost little more than n.
+    a good trial. One bad item in n costs log2(n) + 2 trials, n bad items cost slightly more than n.
 
     >>> search = Bisection(range(8))
     >>> while search.trial:
@@ -38,7 +38,7 @@ class Bisection(Generic[T]):
         """The items to try together next; empty when the search is over."""
         if self._suspects:
             return self._suspects[: max(1, len(self._suspects) // 2)]
-        # Where bad items are frequent, smaller portions of the rest find them sooner.
+        # If bad items are frequent, smaller portions of the rest find them sooner.
         return self._untried[: max(1, len(self._untried) >> self._misses)]
 
     @property

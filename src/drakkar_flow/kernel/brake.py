@@ -1,4 +1,4 @@
-"""Brake: tells a mistake, which fails every record, from bad data. Pure: no I/O, clock or thread."""
+"""Brake: distinguishes a mistake, which fails every record, from bad data. Pure: no I/O, clock or thread."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import NamedTuple
 __all__ = ["RECORDS_PER_FAILURE", "Brake", "Cause"]
 
 RECORDS_PER_FAILURE = 10
-"""A cause that a record may be to blame for needs so many times more records than `stop_after`."""
+"""Factor on `stop_after` for causes that a record may be responsible for."""
 _CAUSES = 200
-_MOSTLY = 10  # times more finished records than are in flight: only then those hardly count
+_MOSTLY = 10  # multiple of the records in flight that must have finished before these hardly count
 
 
 class Cause(NamedTuple):
-    """Why something failed: the same for all that one mistake would make fail.
+    """Cause of a failure: equal for all failures of one mistake.
 
-    `step` is whatever has to succeed for the cause to be refuted. `certain` tells that no record can be to blame:
+    A success of `step` refutes the cause. `certain` means that no record can be responsible:
     a missing table, a route without the payload's sink, a program that can't be started.
     """
 
@@ -37,13 +37,15 @@ class _Run:
 
 
 class Brake:
-    """Counts failures by cause and says which are suspected to be a mistake, and which are one.
+    """Counts failures by cause and decides which may be a mistake, and which are one.
 
-    A *run* of a cause are its failures with no success of their step in between. A run is a mistake after
-    `stop_after` failures where its cause is `certain`, or failures of so many records where its step has never
-    succeeded. Any other cause may be bad data: its run needs ten times as many records too, and a step that has never
-    succeeded. A cause is a mistake too when it fails a share of `max_ratio`
-    of at least `window` records. 0 turns `max_ratio` off.
+    A *run* of a cause are its failures with no success of their step in between. A run is a mistake:
+
+    * if its cause is `certain`: after `stop_after` failures, or failures of so many records if its step has never
+      succeeded;
+    * for any other cause, which may be bad data: if its run also has ten times as many records, and its step has never
+      succeeded;
+    * if the cause fails a share of `max_ratio` of at least `window` records; 0 turns `max_ratio` off.
 
     >>> brake, cause = Brake(stop_after=2, max_ratio=0.9, window=1000), Cause("sink", "sink", "no table", certain=True)
     >>> brake.fail(cause, [1])
@@ -74,10 +76,10 @@ class Brake:
         in_flight: int = 0,
         refuted: bool = False,
     ) -> None:
-        """Count a failure of some records; it stands for as many `failures` as calls have failed.
+        """Count a failure of `records`; `failures` is the number of failed calls.
 
-        `finished` is the number of records that have finished so far, `in_flight` of those that have not: they
-        are taken for good ones. A failure is `refuted` when its step has succeeded since.
+        `finished` is the number of finished records, `in_flight` of unfinished ones, which count as good. A failure is
+        `refuted` if its step has succeeded since.
         """
         records = set(records)
         if not refuted and (cause.certain or cause.step not in self._worked):
@@ -107,20 +109,20 @@ class Brake:
             del self._runs[cause]
 
     def forget(self, cause: Cause) -> None:
-        """End the run of a cause: what comes now has nothing to do with what came long ago."""
+        """End the run of a cause: later failures do not belong to it."""
         self._runs.pop(cause, None)
 
     def suspects(self, cause: Cause) -> bool:
-        """Whether the failures of a cause may yet turn out to be a mistake."""
+        """True if the failures of a cause may still be a mistake."""
         return cause in self._runs or cause == self._exceeded
 
     def stops(self, cause: Cause) -> bool:
-        """Whether the failures of a cause are a mistake."""
+        """True if the failures of a cause are a mistake."""
         run = self._runs.get(cause)
         return cause == self._exceeded or (run is not None and self._is_long(cause, run))
 
     def count(self, cause: Cause) -> int:
-        """How many failures of a cause speak against it."""
+        """Number of failures that count against a cause."""
         run = self._runs.get(cause)
         return run.failures if run is not None else len(self._shares.get(cause, ()))
 

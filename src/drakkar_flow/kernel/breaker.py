@@ -12,10 +12,9 @@ BreakerState = Literal["closed", "open", "half_open"]
 class Breaker:
     """Opens after `threshold` failures in a row; after `cooldown_s` a single probe decides whether it closes.
 
-    Who wants to try asks `admit` for a ticket and hands it back with what came of it: `succeed`,
-    `fail`, or `release` when the attempt says nothing either way. A ticket of an attempt that began
-    before the breaker opened is void: it says nothing about now. A ticket may be used more than once,
-    by something that lives on and succeeds or fails later.
+    A caller gets a ticket from `admit` and returns it with the result: `succeed`, `fail`, or `release` if the attempt
+    proved neither. A ticket from before the breaker opened is void. A ticket may be used more than once, by a
+    long-lived resource that succeeds or fails later.
 
     >>> breaker = Breaker(threshold=2, cooldown_s=30)
     >>> for _ in range(2): breaker.fail(breaker.admit(now=0.0), now=0.0)
@@ -43,22 +42,22 @@ class Breaker:
         self._opened_at: float | None = None
         self._probing = False
         self.failures = 0
-        """How many failures in a row there were; not bounded by the threshold."""
+        """Number of failures in a row; not bounded by the threshold."""
 
     @property
     def state(self) -> BreakerState:
-        """Closed, open (also when a probe would be admitted), or half_open while a probe is under way."""
+        """Closed, open (also when a probe would be admitted), or half_open during a probe."""
         if self._opened_at is None:
             return "closed"
         return "half_open" if self._probing else "open"
 
     @property
     def retry_at(self) -> float | None:
-        """When the next probe is admitted at the earliest; None unless open."""
+        """Earliest time of the next probe; None unless open."""
         return None if self._opened_at is None or self._probing else self._opened_at + self._cooldown_s
 
     def admit(self, now: float) -> int | None:
-        """A ticket to try with, or None: leave it alone."""
+        """Return a ticket for an attempt, or None while no attempt is allowed."""
         if self._opened_at is None:
             return self._era
         if self._probing or now < self._opened_at + self._cooldown_s:
@@ -68,14 +67,14 @@ class Breaker:
         return self._era
 
     def succeed(self, ticket: int | None) -> None:
-        """Note a success: the count begins anew, a probe's closes the breaker."""
+        """Record a success: resets the count; a probe's success closes the breaker."""
         if ticket == self._era:
             self.failures = 0
             self._opened_at = None
             self._probing = False
 
     def fail(self, ticket: int | None, now: float) -> None:
-        """Note a failure: the last of a row opens the breaker, a probe's opens it for another cool-down."""
+        """Record a failure: the last of a row opens the breaker, a probe's opens it for another cool-down."""
         if ticket != self._era:
             return
         self.failures += 1
@@ -85,7 +84,7 @@ class Breaker:
             self._era += 1
 
     def release(self, ticket: int | None) -> None:
-        """Note that the attempt says nothing; after a probe the next one to ask is the probe."""
+        """Record an attempt without result; after a probe the next caller gets the probe."""
         if ticket == self._era and self._probing:
             self._probing = False
             self._era += 1

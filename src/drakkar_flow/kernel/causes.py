@@ -1,4 +1,4 @@
-"""Cause texts: errors without what differs from one failure to the next. Pure.
+"""Cause texts: errors without the parts that differ from one failure to the next. Pure.
 
 * `cause_text` masks values, paths, ids, positions and long numbers. The log shows it and limits by it.
 * `cause_key` masks every word with a number, path or address as well. The brake counts by it.

@@ -1,11 +1,11 @@
-"""Kafka error codes: one table says which are recoverable, a matter of configuration, or fatal. Pure.
+"""Severity of Kafka error codes: one table of recoverable, configuration and fatal ones. Pure.
 
-* `RECOVERABLE`: the client, or a new attempt, gets over it.
-* `CONFIGURATION`: no waiting helps; rights, credentials, settings or versions have to change.
-* `FATAL`: this client is of no more use.
+* `RECOVERABLE`: the client recovers, or a new attempt succeeds.
+* `CONFIGURATION`: waiting does not help; permissions, credentials, settings or versions must change.
+* `FATAL`: this client can't be used any more.
 
 The consumer stops the flow for the last two. The producers of sinks and dead letters replace a client after a fatal
-error and name the remedy in what they report. Codes that a later librdkafka adds count as recoverable unless the client
+error and report the fix. Codes that a later librdkafka adds count as recoverable unless the client
 calls the error fatal.
 """
 
@@ -92,9 +92,9 @@ SEVERITIES: Final[dict[str, Severity]] = {name: severity for severity, names in 
 CONNECTION: Final = frozenset(
     getattr(KafkaError, name) for name in ("_ALL_BROKERS_DOWN", "_RESOLVE", "_SSL", "_TIMED_OUT", "_TRANSPORT")
 )
-"""Codes that say that a broker can't be reached."""
+"""Codes of an unreachable broker."""
 
-_RIGHTS = "grant its user the right (ACL), or change kafka.security"
+_RIGHTS = "grant its user the permission (ACL), or change kafka.security"
 _LOGIN = "check kafka.security: sasl_mechanism, sasl_username, sasl_password, oauth_callback"
 _VERSION = "upgrade the brokers, or leave out what they don't support, e.g. set kafka.group_protocol: classic"
 _INSTANCE = "give every worker a kafka.group_instance_id that no other running worker has, or none"
@@ -110,7 +110,7 @@ _REMEDIES: Final = {
     "_AUTHENTICATION": _LOGIN,
     "SASL_AUTHENTICATION_FAILED": _LOGIN,
     "UNSUPPORTED_SASL_MECHANISM": "set kafka.security.sasl_mechanism to one that the listener offers",
-    "ILLEGAL_SASL_STATE": "set kafka.security.protocol to what the listener speaks",
+    "ILLEGAL_SASL_STATE": "set kafka.security.protocol to the listener's protocol",
     "UNSUPPORTED_VERSION": _VERSION,
     "_UNSUPPORTED_FEATURE": _VERSION,
     "_NOT_IMPLEMENTED": _VERSION,
@@ -120,8 +120,8 @@ _REMEDIES: Final = {
     "INVALID_SESSION_TIMEOUT": "set kafka.session_timeout_ms between the brokers' group.min.session.timeout.ms and "
     "group.max.session.timeout.ms",
     "INVALID_GROUP_ID": "set kafka.consumer_group to a name that the brokers accept",
-    "INVALID_REGULAR_EXPRESSION": "write the pattern in kafka.source_topics as the brokers understand it (RE2/J)",
-    "TOPIC_EXCEPTION": "a topic's name has up to 249 letters, digits, '.', '_' and '-'",
+    "INVALID_REGULAR_EXPRESSION": "write the pattern in kafka.source_topics in the brokers' syntax (RE2/J)",
+    "TOPIC_EXCEPTION": "a topic's name has up to 249 characters of a-z, A-Z, 0-9, '.', '_' and '-'",
     "UNSUPPORTED_COMPRESSION_TYPE": "choose another compression.type",
     "_AUTO_OFFSET_RESET": _RESET,
 }
@@ -131,7 +131,7 @@ _TRUST = (
     "certificate names them"
 )
 _IDENTITY = "set kafka.security.ssl_certificate_location and ssl_key_location to a certificate that the brokers accept"
-_PROTOCOL = "set kafka.security.protocol to what the listener speaks"
+_PROTOCOL = "set kafka.security.protocol to the listener's protocol"
 _TLS: Final = (
     (re.compile("certificate verify failed"), _TRUST),
     (re.compile(r"SSL alert number (4[2-689]|116)\b"), _IDENTITY),
@@ -140,12 +140,12 @@ _TLS: Final = (
         _PROTOCOL,
     ),
 )
-"""What OpenSSL says of a handshake that fails each time, and the remedy."""
-_MAYBE_PLAIN = "broker listener?"  # librdkafka's guess at a connection that was closed: a proxy closes it too
+"""Texts of OpenSSL for a handshake that fails each time, and the fix."""
+_MAYBE_PLAIN = "broker listener?"  # librdkafka's guess about a closed connection: a proxy closes it too
 
 
 def severity_of(error: KafkaError) -> Severity:
-    """The severity of an error; one that the client calls fatal is fatal, whatever its code.
+    """Return the severity of an error; an error that the client calls fatal is fatal, whatever its code.
 
     >>> severity_of(KafkaError(KafkaError.FENCED_INSTANCE_ID)).value
     'fatal'
@@ -158,9 +158,9 @@ def severity_of(error: KafkaError) -> Severity:
 
 
 def is_tls_refusal(error: KafkaError) -> bool:
-    """Whether a TLS handshake failed for a cause that stays: certificate, protocol or cipher.
+    """True if a TLS handshake failed for a permanent cause: certificate, protocol or cipher.
 
-    A client that runs goes on trying all the same: other brokers may work, and certificates are replaced one by one.
+    A running client keeps trying: other brokers may work, and certificates are replaced one by one.
 
     >>> is_tls_refusal(KafkaError(KafkaError._SSL, "SSL routines::certificate verify failed: broker certificate"))
     True
@@ -175,7 +175,7 @@ def _tls_remedy(text: str) -> str:
 
 
 def is_token_failure(error: KafkaError) -> bool:
-    """Whether an OAuth token could not be had: the client asks again after 10 s."""
+    """True if no OAuth token was available: the client asks again after 10 s."""
     return error.name() == "_AUTHENTICATION" and "acquire SASL OAUTHBEARER token" in error.str()
 
 
@@ -194,7 +194,7 @@ def error_name(error: KafkaError) -> str:
 
 
 def report(error: KafkaError | BaseException) -> str:
-    """An error's text for people, with the remedy where one is known.
+    """Return an error's text for people, with the fix if one is known.
 
     >>> report(KafkaError(KafkaError.GROUP_MAX_SIZE_REACHED))
     "Broker: Consumer group has reached maximum size; start fewer workers, or raise the brokers' group.max.size"

@@ -1,4 +1,4 @@
-"""Order by key: work that shares a key goes one at a time, in the order it came."""
+"""Per-key FIFO: items that share a key run one at a time, in arrival order."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections import deque
 from collections.abc import Collection, Hashable
 from typing import Generic, Literal, TypeVar
 
-__all__ = ["Keys", "Ordering", "Turns"]
+__all__ = ["KeyedQueue", "Keys", "Ordering"]
 
 T = TypeVar("T")
 
 Ordering = Literal["unordered", "key", "partition"]
-"""What goes one at a time: nothing, the records of a partition with the same key, or a whole partition."""
+"""Scope of the order: none, the records of a partition with the same key, or a whole partition."""
 
 Keys = Collection[Hashable]
-"""What an item must not overtake others in, each key once; empty for an item that waits for nobody."""
+"""Ordering keys of an item, each once; empty for an unordered item."""
 
 
 class _Waiting(Generic[T]):
-    """An item behind others; `missing` counts the keys in which it is not first yet."""
+    """A waiting item; `missing` counts the keys in which it is not first yet."""
 
     __slots__ = ("item", "missing")
 
@@ -27,19 +27,19 @@ class _Waiting(Generic[T]):
         self.missing = 0
 
 
-class Turns(Generic[T]):
-    """Gives items out, at most `limit` at once, those that share a key one at a time and first come, first served.
+class KeyedQueue(Generic[T]):
+    """Releases items, at most `limit` concurrently; items that share a key one at a time in arrival order.
 
-    An item with several keys gets in line for all of them when it comes and goes when it is first
-    in each. Whoever waits, waits for someone who came earlier, so there is no deadlock. All
-    operations take constant time per key; memory is bounded by what is out and what waits.
+    An item with several keys queues for all of them on arrival and is released when it is first in
+    each. Items only wait for earlier ones, so there is no deadlock. All operations take constant
+    time per key; memory is bounded by released and waiting items.
 
-    >>> turns = Turns[str](limit=2)
+    >>> turns = KeyedQueue[str](limit=2)
     >>> for item, key in (("a1", "a"), ("a2", "a"), ("b1", "b")):
-    ...     turns.enter(item, [key])
+    ...     turns.put(item, [key])
     >>> turns.next(), turns.next(), turns.next()
     ('a1', 'b1', None)
-    >>> turns.leave(["a"]), turns.next()
+    >>> turns.release(["a"]), turns.next()
     (True, 'a2')
     """
 
@@ -47,10 +47,10 @@ class Turns(Generic[T]):
         self._limit = limit
         self._out = 0
         self._ready: deque[T] = deque()
-        self._lines: dict[Hashable, deque[_Waiting[T]] | None] = {}  # behind whoever has the key; None: nobody
+        self._lines: dict[Hashable, deque[_Waiting[T]] | None] = {}  # items behind the holder of the key; None: no item
 
-    def enter(self, item: T, keys: Keys = ()) -> None:
-        """Get `item` in line."""
+    def put(self, item: T, keys: Keys = ()) -> None:
+        """Queue `item`."""
         waiting: _Waiting[T] | None = None
         lines = self._lines
         for key in keys:
@@ -68,8 +68,8 @@ class Turns(Generic[T]):
         if waiting is None:
             self._ready.append(item)
 
-    def take(self, keys: Keys) -> bool:
-        """Give an item out at once, whatever the limit; False when it has to enter, for others have one of `keys`."""
+    def acquire(self, keys: Keys) -> bool:
+        """Release an item immediately, whatever the limit; False if another item holds one of `keys`."""
         lines = self._lines
         if not lines.keys().isdisjoint(keys):
             return False
@@ -79,14 +79,14 @@ class Turns(Generic[T]):
         return True
 
     def next(self) -> T | None:
-        """Give an item out whose turn it is; None when there is none, or as many are out as may be."""
+        """Release the next ready item; None if there is none, or the limit is reached."""
         if not self._ready or self._out >= self._limit:
             return None
         self._out += 1
         return self._ready.popleft()
 
-    def leave(self, keys: Keys = ()) -> bool:
-        """Note that an item that was given out is over, with the keys it came with; whether there may be a next one."""
+    def release(self, keys: Keys = ()) -> bool:
+        """End a released item, with its keys; True if another item may be ready."""
         self._out -= 1
         for key in keys:
             line = self._lines[key]
@@ -100,9 +100,9 @@ class Turns(Generic[T]):
         return bool(self._ready)
 
     def is_free(self, keys: Keys) -> bool:
-        """Whether nobody has any of `keys`, so that an item with them would be ready at once."""
+        """True if no item holds any of `keys`: an item with them would be ready immediately."""
         return self._lines.keys().isdisjoint(keys)
 
     def __len__(self) -> int:
-        """How many keys are taken."""
+        """Number of held keys."""
         return len(self._lines)

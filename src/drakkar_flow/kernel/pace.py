@@ -7,19 +7,19 @@ __all__ = ["Pace"]
 _INTERVAL_S = 0.25
 _SAMPLE = 20  # records: fewer say little about the rate
 _LONGEST_S = 10.0
-_LONGEST_STEP_S = 0.5  # between two looks at work that stands: more is a process that was suspended
+_LONGEST_STEP_S = 0.5  # between two measurements without progress: more is a process that was suspended
 _SHARE = 0.8  # of the drain, as a reserve for records that take longer than others
 
 
 class Pace:
     """Measures how fast records finish and limits those in flight to what `drain_s` seconds can finish.
 
-    A higher rate is believed at once; after a lower one the estimate halves at most per measurement, so that one slow
-    moment does not starve the flow. Time without anything in flight does not count.
+    A higher rate counts immediately; after a lower one the estimate halves at most per measurement, so that one slow
+    moment does not starve the flow. Time without records in flight does not count.
 
     Args:
         drain_s: seconds that a drain has.
-        floor: the limit is never below this many records, or work that runs side by side would starve.
+        floor: the limit is never below this many records, so that parallel work does not starve.
         start: the limit until the first measurement.
 
     >>> pace = Pace(drain_s=10.0, floor=4, start=250)
@@ -40,7 +40,7 @@ class Pace:
         self._seen = self._begin = 0
 
     def limit(self, *, now: float, in_flight: int, finished: int) -> int:
-        """The most records in flight now.
+        """Return the limit of records in flight.
 
         `now` is monotonic seconds; `finished` counts the records finished since the start.
         """

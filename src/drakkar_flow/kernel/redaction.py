@@ -1,4 +1,4 @@
-"""Redaction of secrets: which names hold secrets, what credentials look like, and masking of both. Pure.
+"""Redaction of secrets: names of secrets, patterns of credentials, and masking of both. Pure.
 
 One list and one mask for log lines, errors, `config show`, dead letters and the environment of programs.
 """
@@ -43,11 +43,11 @@ WITHHELD_NAMES: Final = (
     *("DK_*", "DRAKKAR_*", "AWS_*", "AZURE_*", "ARM_CLIENT_*", "SSH_AUTH_SOCK", "KUBECONFIG", "NETRC", "*SASL*"),
     *("*_KEYS", "*_KEY_*", "*KEYTAB*", "KRB5*CCNAME", "KRB5*KTNAME", "PGSERVICEFILE", "AIRFLOW_CONN_*", "*MNEMONIC*"),
 )
-"""Globs of variables that programs do not inherit: secrets, ours, and whole families that give access to something."""
+"""Globs of variables that programs do not inherit: secrets, ours, and families that grant access."""
 
 _VALUE = r"(?:'[^'\r\n]*'|\"[^\"\r\n]*\"|[^&;,\s'\"]+)"
 _URL: Final = re.compile(r"(?<=://)(?:[^\s:/@]{0,512}:\S{0,1024}|[^/?#\s]{0,1024})@")
-"""Up to the last `@` where there is a password, for passwords hold anything: better too much is hidden."""
+"""Up to the last `@` after a password: passwords may hold any character, so masking too much is safer."""
 _PARAMETER: Final = re.compile(
     r"(?P<name>(?:passw|passphrase|secret|token(?!s\b|iz)|credential|api_?key|signature|authorization|accesskey|accountkey)"
     rf"[\w-]{{0,64}}\s?=\s?|[?&](?:sig|key|code|auth|pwd|pass)=|\b[a-z]{{0,16}}_?pwd=){_VALUE}",
@@ -73,11 +73,11 @@ _TOKEN: Final = re.compile(
     r"|pypi-[\w-]{40,}|(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[\w-]{30,}|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]+)"
 )
 _SHORTEST: Final = 3
-_WORD: Final = 6  # shorter secrets, and words, are masked only where they stand alone, not inside of others
+_WORD: Final = 6  # shorter secrets, and words, are masked only as separate words
 
 
 def is_sensitive(name: str) -> bool:
-    """Whether a name of a free mapping is that of a secret.
+    """True if a name of a free mapping is a secret's.
 
     >>> [is_sensitive(name) for name in ("DB_PASSWORD", "sasl.oauthbearer.client.secret", "X-Api-Key", "linger.ms")]
     [True, True, True, False]
@@ -86,7 +86,7 @@ def is_sensitive(name: str) -> bool:
 
 
 def fits(name: str, globs: Iterable[str]) -> bool:
-    """Whether a name fits one of the globs; case does not matter, and `.` and `-` count as `_`.
+    """True if a name matches one of the globs; case does not matter, and `.` and `-` count as `_`.
 
     >>> fits("my-key", ["*_KEY"]), fits("PWD", WITHHELD_NAMES), fits("ssh_auth_sock", WITHHELD_NAMES)
     (True, False, True)
@@ -95,7 +95,7 @@ def fits(name: str, globs: Iterable[str]) -> bool:
 
 
 def mask(text: str) -> str:
-    """The text without what looks like a credential.
+    """Return the text with masked credentials.
 
     Masked are user and password in URLs, parameters and headers that carry secrets, private keys, and tokens of
     well-known forms.
@@ -116,14 +116,14 @@ def mask(text: str) -> str:
 
 
 def has_credential(value: str) -> bool:
-    """Whether something in the value looks like a credential."""
+    """True if the value contains a credential."""
     return mask(value) != value
 
 
 class Redactor:
-    """Masks known secrets wherever they occur, also in their URL-encoded forms, and what looks like a credential.
+    """Masks known secrets wherever they occur, also in their URL-encoded forms, and credentials.
 
-    Secrets of fewer than 6 characters or of lower case letters only are masked where they stand alone, like words,
+    Secrets of fewer than 6 characters or of lower case letters only are masked only as separate words,
     those of fewer than 3 characters never.
 
     >>> Redactor(["p@55word"])("login with p@55word failed: http://h/?q=p%4055word")
@@ -137,25 +137,25 @@ class Redactor:
         self._known = re.compile("|".join(map(_pattern, longest_first))) if forms else None
 
     def __call__(self, text: str) -> str:
-        """The text without secrets."""
+        """Return the text with masked secrets."""
         if self._known is not None:
             text = self._known.sub(MASK, text)
         return mask(text)
 
     def __eq__(self, other: object) -> bool:
-        """Whether both mask the same."""
+        """True if both mask the same secrets."""
         return isinstance(other, Redactor) and self._secrets == other._secrets
 
     def __hash__(self) -> int:
         return hash(self._secrets)
 
     def is_secret(self, value: str) -> bool:
-        """Whether the value is a known secret or holds what looks like a credential."""
+        """True if the value is a known secret or contains a credential."""
         return value.strip() in self._secrets or has_credential(value)
 
 
 def _forms(secret: str) -> set[str]:
-    """The secret as it is, and as URLs and Python's repr write it."""
+    """The forms of a secret: plain, in URLs, and in Python's repr."""
     return {secret, secret.strip(), quote(secret, safe=""), quote_plus(secret), unquote(secret), repr(secret)[1:-1]}
 
 

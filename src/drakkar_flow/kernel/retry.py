@@ -1,4 +1,4 @@
-"""Retry policy: which failed tasks run again without asking, when, and how often."""
+"""Retry policy: rules for retries without a call of `on_error`, with pauses and limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["RetryBound", "RetryPolicy"]
 
 @dataclass(frozen=True, slots=True)
 class RetryBound:
-    """How often, and until when after the first failure, somebody may ask for another try; 0 sets no end.
+    """Limits of repeated attempts: rounds, and seconds since the first failure; 0 is no limit.
 
     >>> bound = RetryBound(times=2, elapsed_s=60)
     >>> bound.spent(1, 59), bound.spent(2, 0), bound.spent(0, 60)
@@ -24,7 +24,7 @@ class RetryBound:
     elapsed_s: float = 0.0
 
     def spent(self, retries: int, elapsed_s: float) -> str:
-        """When the end came, in words; empty while there is another try."""
+        """The exceeded limit in words; empty while another attempt is allowed."""
         if 0 < self.times <= retries:
             return f"after {retries} retries"
         return f"after {elapsed_s:.3g} s" if 0 < self.elapsed_s <= elapsed_s else ""
@@ -34,7 +34,7 @@ class RetryBound:
 class RetryPolicy:
     """At most `max_retries` retries of a task, none later than `max_elapsed_s` after its first failure (0: no end).
 
-    A failure is retried by itself when its kind is among `kinds` or its exit code among
+    A failure is retried by rule if its kind is among `kinds` or its exit code among
     `exit_codes`, but never with an exit code in `never_exit_codes`.
 
     >>> from drakkar_flow.model.task import ExecutorTask
@@ -54,16 +54,16 @@ class RetryPolicy:
     never_exit_codes: Collection[int] = frozenset()
 
     def is_transient(self, error: ExecutorError) -> bool:
-        """Whether a failure is retried without asking anybody."""
+        """True if a rule retries the failure."""
         if error.exit_code in self.never_exit_codes:
             return False
         return error.kind in self.kinds or error.exit_code in self.exit_codes
 
     def pause_s(self, retries: int, elapsed_s: float, random: Callable[[], float]) -> float | None:
-        """The pause before a task's next attempt; None when it has had all it gets.
+        """Return the pause before a task's next attempt; None if no retry is left.
 
-        `retries` is how many it has had, `elapsed_s` the time since its first failure; `random`
-        gives numbers in [0, 1).
+        `retries` is the number of past retries, `elapsed_s` the time since the first failure; `random`
+        returns numbers in [0, 1).
         """
         if retries >= self.max_retries:
             return None

@@ -1,4 +1,4 @@
-"""Shortage of the host: which errors say that the machine lacks something. Pure."""
+"""Host shortage: errors of a machine without descriptors, processes, threads, memory or space. Pure."""
 
 from __future__ import annotations
 

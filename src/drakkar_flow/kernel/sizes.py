@@ -1,4 +1,4 @@
-"""Sizes: about how many bytes a value holds. Pure, and cheap enough to be asked for every payload."""
+"""Size estimates of values in bytes. Pure, and cheap enough for every payload."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 __all__ = ["LARGE", "SizeSampler", "size_of_value"]
 
 LARGE = 1024
-"""Values below this many bytes count as nothing: their record stands for them."""
+"""Values below this many bytes count as nothing: their record's size covers them."""
 
 _DEPTH = 4
 _SMALL_IN_A_ROW = 64
@@ -20,8 +20,8 @@ _SMALL = frozenset({int, float, bool, type(None)})
 def size_of_value(value: Any, depth: int = _DEPTH) -> int:
     """The bytes of all text and binary data in `value`.
 
-    Mappings, sequences, sets, pydantic models, msgspec structs and other objects with attributes are looked into, four
-    levels down; numbers and what lies deeper count as nothing.
+    Mappings, sequences, sets, pydantic models, msgspec structs and other objects with attributes are searched
+    four levels deep; numbers and deeper values count as nothing.
 
     >>> size_of_value("abc"), size_of_value([b"abc", {"k": "abcd"}]), size_of_value(7)
     (3, 7, 0)
@@ -42,7 +42,7 @@ def size_of_value(value: Any, depth: int = _DEPTH) -> int:
 
 
 def _contents(value: Any) -> Any:
-    if isinstance(value, (str, bytes, bytearray, memoryview)):  # of a class of their own, an enum's say
+    if isinstance(value, (str, bytes, bytearray, memoryview)):  # of a subclass, for example an enum's
         return (bytes(value) if isinstance(value, memoryview) else value[:],)
     if isinstance(value, (list, tuple, set, frozenset)):
         return value
@@ -58,7 +58,7 @@ def _contents(value: Any) -> Any:
 
 
 class SizeSampler:
-    """Measures values, and only one in 32 once 64 in a row were small.
+    """Measures values; after 64 small values in a row only one in 32.
 
     >>> SizeSampler().measure("x" * 2000), SizeSampler().measure("x")
     (2000, 0)
@@ -69,10 +69,10 @@ class SizeSampler:
     def __init__(self) -> None:
         self._small = 0
         self.skip = 0
-        """How many of the values that follow count as small unmeasured."""
+        """Number of following values that count as small without measurement."""
 
     def measure(self, value: Any) -> int:
-        """The bytes that `value` holds; 0 where it is small, or was not looked at."""
+        """The bytes of `value`; 0 if it is small or not measured."""
         if self.skip:
             self.skip -= 1
             return 0

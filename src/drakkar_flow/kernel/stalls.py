@@ -11,7 +11,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Looked(NamedTuple, Generic[K]):
-    """What a look found: keys whose stall begins or ends now, each with the seconds it has lasted."""
+    """Result of a look: keys whose stall begins or ends now, each with its duration in seconds."""
 
     begun: dict[K, float]
     ended: dict[K, float]
@@ -20,18 +20,18 @@ class Looked(NamedTuple, Generic[K]):
 class StallDetector(Generic[K]):
     """Watches signs of progress: a key whose sign stays the same for `after_s` seconds is stalled, once.
 
-    Give every key that has work to do and its sign, which changes when anything moves; a key that is
-    left out has nothing to do, which ends its stall too. Between two looks at most `max_step_s`
-    seconds count, so that a process that was suspended does not find everything stalled when it goes on.
+    Pass every key that has work and its sign, which changes with every progress. A missing key has no
+    work, which ends its stall too. Between two looks at most `max_step_s` seconds count, so that
+    after a suspension of the process not everything counts as stalled.
 
     >>> detector = StallDetector[str](after_s=10.0, max_step_s=5.0)
     >>> for now, sign in ((0.0, "a"), (5.0, "a"), (10.0, "a"), (15.0, "a"), (16.0, "b")):
-    ...     print(detector.look({"lane": sign}, now))
+    ...     print(detector.look({"in:0": sign}, now))
     Looked(begun={}, ended={})
     Looked(begun={}, ended={})
-    Looked(begun={'lane': 10.0}, ended={})
+    Looked(begun={'in:0': 10.0}, ended={})
     Looked(begun={}, ended={})
-    Looked(begun={}, ended={'lane': 16.0})
+    Looked(begun={}, ended={'in:0': 16.0})
     """
 
     def __init__(self, after_s: float, max_step_s: float) -> None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
 
-__all__ = ["Done", "Executor", "ExecutorSetup", "ExecutorSpec", "ExecutorStatistics", "Outcome", "Running"]
+__all__ = ["Done", "Executor", "ExecutorSetup", "ExecutorSpec", "ExecutorStatistics", "Running", "TaskOutcome"]
 
 
 class ExecutorStatistics(NamedTuple):
@@ -26,9 +26,9 @@ class ExecutorStatistics(NamedTuple):
     """Tasks that needed a program and are over, since the start."""
 
 
-Outcome = ExecutorResult | ExecutorError
+TaskOutcome = ExecutorResult | ExecutorError
 
-Done = Callable[[Outcome | None], None]
+Done = Callable[[TaskOutcome | None], None]
 """Hears how a task ended; None when it was given up. Must not raise."""
 
 

@@ -1,34 +1,34 @@
-"""The partitions that assignment hooks are told of."""
+"""Partitions as assignment hooks get them."""
 
 from __future__ import annotations
 
 from typing import Self
 
-from drakkar_flow.model.record import Lane
+from drakkar_flow.model.record import TopicPartition
 
 __all__ = ["AssignedPartition"]
 
 
 class AssignedPartition(int):
-    """A partition's number that knows its topic.
+    """A partition's number with its topic.
 
-    For a handler of one topic it is the number; one that reads several topics keeps what belongs to
-    a partition under `lane`, because partitions of the same number are equal whatever their topic.
+    For a handler of one topic it is the number. A handler of several topics keeps data of a partition
+    under `topic_partition`, because partitions of the same number are equal whatever their topic.
 
     >>> partition = AssignedPartition("orders", 3)
-    >>> partition == 3, partition.topic, partition.lane
+    >>> partition == 3, partition.topic, partition.topic_partition
     (True, 'orders', ('orders', 3))
     """
 
     topic: str
 
     def __new__(cls, topic: str, number: int) -> Self:
-        """Make it of a lane's two parts."""
+        """Create it from topic and partition."""
         self = super().__new__(cls, number)
         self.topic = topic
         return self
 
     @property
-    def lane(self) -> Lane:
-        """The (topic, partition) it stands for."""
+    def topic_partition(self) -> TopicPartition:
+        """The (topic, partition)."""
         return (self.topic, int(self))

@@ -15,18 +15,18 @@ __all__ = ["Model", "Payload"]
 
 
 class _Serializer:
-    """Lets pydantic write a model wherever it comes upon one."""
+    """Lets pydantic serialize a model anywhere."""
 
     def __get__(self, _value: object, owner: type[Model]) -> SchemaSerializer:
         return _adapter(owner).serializer
 
 
 class Model(msgspec.Struct):
-    """A struct with the methods of a pydantic model, which py-drakkar's are; it may be a field of one, too.
+    """A struct with the methods of a pydantic model, like py-drakkar's; it may be a field of one, too.
 
-    That costs nothing where values are made. As there, equal fields make equal values, and values
-    can be changed and have no hash. Unlike there, an argument that does not exist is a TypeError,
-    and the types of arguments are checked by `model_validate` alone, or where a class says so.
+    The methods cost nothing when values are created. As in pydantic, equal fields make equal values,
+    and values can be changed and have no hash. Unlike pydantic, an unknown argument is a TypeError,
+    and only `model_validate` checks the types of arguments, unless a class does.
 
     >>> class Point(Model, kw_only=True):
     ...     x: int
@@ -39,7 +39,7 @@ class Model(msgspec.Struct):
 
     __pydantic_serializer__ = _Serializer()
     _internal: ClassVar[frozenset[str]] = frozenset()
-    """Fields that are nobody's business outside of the library: neither dumped nor validated."""
+    """Internal fields: neither dumped nor validated."""
 
     def model_dump(
         self,
@@ -49,10 +49,10 @@ class Model(msgspec.Struct):
         exclude: Collection[str] = (),
         exclude_none: bool = False,
     ) -> dict[str, Any]:
-        """The fields by their names, models inside them as dicts too; with `mode="json"` only what JSON has.
+        """The fields by their names, nested models as dicts too; with `mode="json"` only JSON types.
 
         Raises:
-            TypeError: `include` or `exclude` is a mapping; they can't choose what is inside of fields.
+            TypeError: `include` or `exclude` is a mapping; they can't select nested fields.
         """
         if isinstance(include, Mapping) or isinstance(exclude, Mapping):
             raise TypeError("include and exclude take the names of fields, not a mapping")
@@ -80,7 +80,7 @@ class Model(msgspec.Struct):
         return (plain if indent is None else msgspec.json.format(plain, indent=indent)).decode()
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with the fields of `update` replaced; `deep` copies what the other fields hold as well.
+        """A copy with the fields of `update` replaced; `deep` copies the values of the other fields as well.
 
         Raises:
             TypeError: `update` names a field that does not exist.
@@ -89,7 +89,7 @@ class Model(msgspec.Struct):
 
     @classmethod
     def model_validate(cls, value: Any) -> Self:
-        """`value` itself when it is one of these, else one made of a mapping of fields, types checked.
+        """Return `value` if it is an instance, else an instance made of a mapping of fields, types checked.
 
         Raises:
             pydantic.ValidationError: with everything that does not fit.
@@ -99,7 +99,7 @@ class Model(msgspec.Struct):
 
     @classmethod
     def model_validate_json(cls, text: str | bytes) -> Self:
-        """One made of a JSON object of fields, types checked.
+        """Return an instance made of a JSON object of fields, types checked.
 
         Raises:
             pydantic.ValidationError: with everything that does not fit.
@@ -128,7 +128,7 @@ class Model(msgspec.Struct):
 
 
 class Payload(Model, kw_only=True):
-    """What a hook sends to a sink; `sink` names it, and may stay empty where only one of the kind exists."""
+    """A value for a sink; `sink` names it, and may stay empty if only one of the kind exists."""
 
     sink: str = ""
 

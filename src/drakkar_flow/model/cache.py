@@ -9,7 +9,7 @@ __all__ = ["CacheLike", "CacheScope"]
 
 
 class CacheScope(StrEnum):
-    """Who sees an entry: nothing but this run, this worker, the workers of its cluster, or all."""
+    """Visibility of an entry: this run, this worker, the workers of its cluster, or all."""
 
     MEMORY = "memory"
     LOCAL = "local"
@@ -19,19 +19,19 @@ class CacheScope(StrEnum):
 
 @runtime_checkable
 class CacheLike(Protocol):
-    """The calls of a handler's cache; a test may put anything in its place that answers to them."""
+    """The methods of a handler's cache; a test may replace it by any object with them."""
 
     def set(self, key: str, value: Any, *, ttl: float | None = None, scope: CacheScope = CacheScope.LOCAL) -> None:
-        """Keep `value`, which JSON has to have a form for, for `ttl` seconds or without end."""
+        """Store `value`, which must have a JSON form, for `ttl` seconds or without limit."""
 
     def peek(self, key: str) -> Any:
-        """What is in memory under `key`, or None."""
+        """Return the value in memory under `key`, or None."""
 
     async def get(self, key: str, *, as_type: Any = None) -> Any:
-        """What is kept under `key`, as an `as_type` if one is given, or None."""
+        """Return the stored value under `key`, as an `as_type` if one is given, or None."""
 
     def delete(self, key: str) -> bool:
-        """Forget `key`; tells whether it was in memory."""
+        """Delete `key`; True if it was in memory."""
         ...
 
     def __contains__(self, key: object) -> bool: ...

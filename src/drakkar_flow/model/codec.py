@@ -1,6 +1,6 @@
 """Codec: bytes to values and back, for pydantic models, msgspec structs and plain Python.
 
-JSON is taken as RFC 8259 has it, in both directions: NaN, Infinity and numbers beyond a double are errors, never null.
+JSON is RFC 8259, in both directions: NaN, Infinity and numbers beyond a double are errors, never null.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["AS_TEXT", "IP_TYPES", "decoder_for", "encode", "to_row"]
 
 IP_TYPES = (IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network)
 AS_TEXT = (PurePath, AnyUrl, *IP_TYPES)
-"""Types that models have beside those of JSON, and that every target gets as text."""
+"""Types of models beside those of JSON; every target gets them as text."""
 
 
 def _json_form(value: Any) -> Any:
@@ -34,7 +34,7 @@ def _json_form(value: Any) -> Any:
 
 _LEAVES = frozenset({str, int, bool, type(None), bytes})
 _json = msgspec.json.Encoder(enc_hook=_json_form)
-_check_numbers = msgspec.json.Decoder().decode  # refuses what pydantic takes: NaN, Infinity, 1e400
+_check_numbers = msgspec.json.Decoder().decode  # refuses NaN, Infinity and 1e400, which pydantic accepts
 
 _FINITE_TYPES = frozenset(
     {
@@ -56,9 +56,9 @@ def decoder_for(target: Any) -> Callable[[bytes], Any]:
     `target` is a pydantic model, a msgspec struct, `bytes`, `str`, any type pydantic can validate
     from JSON (`dict`, `list[int]`, ...), or a function from bytes to a value.
 
-    What the decoder raises is a decode error: for text that is not UTF-8 or begins with a byte order mark, for
-    unpaired surrogates, for NaN, Infinity and numbers beyond a double (a model with `allow_inf_nan=True` takes
-    these). Of a key that stands there twice the last value counts.
+    The decoder raises for text that is not UTF-8 or begins with a byte order mark, for unpaired surrogates, for NaN,
+    Infinity and numbers beyond a double (a model with `allow_inf_nan=True` accepts these). The last value of a
+    repeated key counts.
 
     >>> decoder_for(dict[str, int])(b'{"a": 1}')
     {'a': 1}
@@ -85,7 +85,7 @@ def decoder_for(target: Any) -> Callable[[bytes], Any]:
 
 
 def _finite(validate: Callable[[bytes], Any], schema: Any) -> Callable[[bytes], Any]:
-    """`validate`, which refuses numbers that are not finite as well; costs nothing where none can come out."""
+    """`validate` that also refuses numbers that are not finite; free if the type can't hold any."""
     if schema is not None and _is_finite(schema):
         return validate
 
@@ -97,7 +97,7 @@ def _finite(validate: Callable[[bytes], Any], schema: Any) -> Callable[[bytes], 
 
 
 def _finite_fields(validate: Callable[[bytes], Any], names: list[str]) -> Callable[[bytes], Any]:
-    """As `_finite`, for a model whose only floats are fields: five times cheaper than reading the JSON twice."""
+    """Like `_finite`, for a model whose only floats are fields: five times cheaper than reading the JSON twice."""
     if not names:
         return validate
 
@@ -133,12 +133,12 @@ def _float_fields(schema: Any) -> list[str] | None:
 def _core_schema(model: type[BaseModel]) -> Any:
     try:
         return dict(model.__pydantic_core_schema__)
-    except Exception:  # it has names that are not defined yet
+    except Exception:  # the model has undefined names
         return None
 
 
 def _is_finite(schema: Any) -> bool:
-    """Whether no value of a core schema can be a float that is not finite."""
+    """True if no value of a core schema can be a float that is not finite."""
     if isinstance(schema, Mapping):
         kind = schema.get("type")
         if (isinstance(kind, str) and kind not in _FINITE_TYPES) or schema.get("extra_behavior") == "allow":
@@ -152,7 +152,7 @@ def _is_finite(schema: Any) -> bool:
 
 
 def encode(data: Any) -> bytes:
-    """Turn a payload's data into bytes: text as UTF-8, bytes as they are, everything else as JSON.
+    """Turn a payload's data into bytes: text as UTF-8, bytes unchanged, everything else as JSON.
 
     >>> encode({"a": 1})
     b'{"a":1}'

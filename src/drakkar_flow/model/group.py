@@ -1,4 +1,4 @@
-"""MessageGroup: everything that came of one source record."""
+"""MessageGroup: the tasks and results of one source record."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["MessageGroup"]
 
 
 class MessageGroup(Model, kw_only=True):
-    """One source record with the tasks attributed to it and how they ended.
+    """One source record with its tasks and their results.
 
     `tasks` holds every task ever attributed, replaced ones included; `results` the successes and
     `errors` the failures, both in the order they ended. `started_at` and `finished_at` are
@@ -30,40 +30,40 @@ class MessageGroup(Model, kw_only=True):
 
     @property
     def succeeded(self) -> int:
-        """How many tasks succeeded."""
+        """Number of successful tasks."""
         return len(self.results)
 
     @property
     def failed(self) -> int:
-        """How many tasks failed for good."""
+        """Number of tasks that failed permanently."""
         return len(self.errors)
 
     @property
     def total(self) -> int:
-        """How many tasks there were, replaced ones included."""
+        """Number of tasks, replaced ones included."""
         return len(self.tasks)
 
     @property
     def replaced(self) -> int:
-        """How many tasks gave way to replacements."""
+        """Number of replaced tasks."""
         return max(0, self.total - self.succeeded - self.failed)
 
     @property
     def all_succeeded(self) -> bool:
-        """Whether there was a success and no failure."""
+        """True if there was a success and no failure."""
         return bool(self.results) and not self.errors
 
     @property
     def any_failed(self) -> bool:
-        """Whether a task failed for good."""
+        """True if a task failed permanently."""
         return bool(self.errors)
 
     @property
     def is_empty(self) -> bool:
-        """Whether `arrange` made no task for the record."""
+        """True if `arrange` made no task for the record."""
         return not self.tasks
 
     @property
     def duration_seconds(self) -> float:
-        """How long the record took from its window to its last task, never negative."""
+        """Seconds from the record's window to its last task, never negative."""
         return max(0.0, self.finished_at - self.started_at)

@@ -1,4 +1,4 @@
-"""Names for tasks and requests, and times as text."""
+"""Ids of tasks and requests, and times as text."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def make_task_id(prefix: str = "t") -> str:
 
 
 def make_stable_task_id(prefix: str, *parts: str | int) -> str:
-    """Make the same id for the same parts every time, so that pending tasks can be recognised.
+    """Make the same id for the same parts, so that pending tasks can be recognised.
 
     Each part enters the SHA-256 with its length (8 bytes, big endian) before it, so that
     `("ab", "c")` and `("a", "bc")` differ. The rule is py-drakkar's, ids stay comparable.
@@ -60,7 +60,7 @@ def make_stable_task_id(prefix: str, *parts: str | int) -> str:
 
 
 def make_request_id(prefix: str = "req") -> str:
-    """Make an id that people can read: the time in UTC and a number that counts up in this process.
+    """Make a readable id: the time in UTC and a number that counts up in this process.
 
     >>> make_request_id() != make_request_id()
     True

@@ -1,4 +1,4 @@
-"""Operations: one payload type with several, each with the fields it needs and may have."""
+"""Operations of a payload type, each with its required and optional fields."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _COLLECTIONS = {str, list, tuple, dict, set}
 
 
 class Fields(NamedTuple):
-    """What one operation needs, and what it may have besides; every other field must be left alone."""
+    """Required and optional fields of one operation; all other fields must stay empty."""
 
     needs: frozenset[str]
     may: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, needs: str, may: str = "") -> Fields:
-        """Write it as two lines of names.
+        """Create it from two lines of names.
 
         >>> sorted(Fields.of("key data", "ttl").needs)
         ['data', 'key']
@@ -33,10 +33,10 @@ class Fields(NamedTuple):
 
 
 def operation(kind: type[Op], value: str) -> Op:
-    """The operation `value` names.
+    """Return the operation named `value`.
 
     Raises:
-        ValueError: when there is none of that name.
+        ValueError: if there is none of that name.
     """
     try:
         return kind(value)
@@ -45,12 +45,12 @@ def operation(kind: type[Op], value: str) -> Op:
 
 
 def check_fields(payload: msgspec.Struct, op: StrEnum, table: Mapping[Any, Fields]) -> None:
-    """Hold a payload to its operation: a field that would be ignored is as wrong as one that is missing.
+    """Check a payload against its operation: unused fields are errors like missing ones.
 
     A field is missing when it is None, or an empty text or collection; `data` only when it is None.
 
     Raises:
-        ValueError: naming every field that is missing or too much.
+        ValueError: naming every missing and unused field.
     """
     needs, may = table[op]
     given = {

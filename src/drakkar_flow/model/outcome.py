@@ -10,14 +10,14 @@ import msgspec
 from drakkar_flow.model.record import Credit, Record
 from drakkar_flow.model.task import ExecutorError
 
-__all__ = ["Ack", "AckStatus", "Blame", "Delivery", "Failure", "FailureKind", "Hold"]
+__all__ = ["Ack", "AckStatus", "AckToken", "Blame", "Delivery", "Failure", "FailureKind"]
 
-Hold = tuple[Record, Credit]
-"""A share of a record's credit: whoever has it keeps the record's offset from being committed."""
+AckToken = tuple[Record, Credit]
+"""A share of a record's credit: until it is returned, the record's offset is not committed."""
 
 
 class FailureKind(StrEnum):
-    """The step a failure comes from."""
+    """Step of a failure."""
 
     DECODE = "decode"
     ARRANGE = "arrange"
@@ -29,20 +29,20 @@ class FailureKind(StrEnum):
 
 
 class Blame(StrEnum):
-    """What a failure is put down to."""
+    """Responsibility for a failure."""
 
-    RECORD = "record"  # its data, or the code that can't take it
-    FLOW = "flow"  # the flow, its configuration or a target: no record of this kind could pass
-    OUTAGE = "outage"  # a target that is not available: nobody's mistake
+    RECORD = "record"  # its data, or code that can't process it
+    FLOW = "flow"  # the flow, its configuration or a target: every record of this kind fails
+    OUTAGE = "outage"  # a target that is not available: no mistake
 
 
 class AckStatus(StrEnum):
-    """How a branch of a record ended."""
+    """End of a branch of a record."""
 
     DONE = "done"
     SKIPPED = "skipped"
     DEAD = "dead"
-    FENCED = "fenced"  # its partition was taken away: not delivered, not committed
+    FENCED = "fenced"  # its partition was revoked or lost: not delivered, not committed
 
 
 class Ack(msgspec.Struct, gc=False):
@@ -54,33 +54,33 @@ class Ack(msgspec.Struct, gc=False):
 
 
 class Delivery(msgspec.Struct, gc=False):
-    """One payload for one sink, with the credit of every record it came of, and the task if it came of one."""
+    """One payload for one sink, with the credit of each of its records, and its task if there is one."""
 
     payload: Any
-    holds: tuple[Hold, ...]
+    tokens: tuple[AckToken, ...]
     task_id: str = ""
 
 
 class Failure(msgspec.Struct, kw_only=True):
-    """An error as a value: what failed, where, for which records.
+    """An error as a value: failed step, cause and records.
 
     `stage` is the readable id of the step. `task` is set for failed tasks; `payload`, `sink_type`,
-    `sink_name` and `attempts` for failed deliveries; `task_id` where it is about one task. `to_dlq` is
-    set where a handler asked for the dead letter queue by itself, whatever the flow's error route
-    says. `labels` are the handler's own names of the records of `holds`, in the same order; empty
-    where it names none. `detail` is what a sink's target answered; it may quote rows, so no log line
+    `sink_name` and `attempts` for failed deliveries; `task_id` if it concerns one task. `to_dlq` is
+    set if the handler requested the dead letter queue itself, whatever the flow's error route
+    says. `labels` are the handler's names of the records of `tokens`, in the same order; empty
+    if it names none. `detail` is the answer of a sink's target; it may quote rows, so no log line
     has it.
 
-    For the brake: `cause` is `error` without what differs from record to record; `proof` is what must succeed to
-    refute it, the stage unless given; `refuted` tells that it has succeeded for others of the same batch, `mark`
-    how often it had succeeded when this failed. `skipped` records are dropped instead of becoming dead letters;
-    `decided_by` is the setting that says so. `calls` is the number of calls that failed for this cause.
+    For the brake: `cause` is `error` without the parts that differ between records; a success of `proof`, by
+    default the stage, refutes it; `refuted`: it has succeeded for others of the same batch; `mark`: number of its
+    successes at the failure. `skipped` records are dropped instead of becoming dead letters; `decided_by` is the
+    setting for that. `calls` is the number of calls that failed for this cause.
     """
 
     kind: FailureKind
     stage: str
     error: str
-    holds: tuple[Hold, ...]
+    tokens: tuple[AckToken, ...]
     detail: str = ""
     exception_class: str = ""
     stacktrace: str = ""

@@ -27,7 +27,7 @@ __all__ = [
 
 
 class CustomPayload(Payload, kw_only=True, gc=False):
-    """One payload for a sink of your own; `sink` has to name it."""
+    """One payload for a user-defined sink; `sink` must name it."""
 
     sink: str
     data: Any
@@ -36,7 +36,7 @@ class CustomPayload(Payload, kw_only=True, gc=False):
 class ParseFailurePayload(Model, kw_only=True, gc=False):
     """A record that could not be decoded, as py-drakkar 2 writes it into its dead letter topic.
 
-    For those who still read such letters; ours hold the record itself. `raw_value` is its value as text.
+    For readers of such dead letters; ours hold the record itself. `raw_value` is its value as text.
     """
 
     topic: str
@@ -47,7 +47,7 @@ class ParseFailurePayload(Model, kw_only=True, gc=False):
 
 
 class CollectResult(Model, kw_only=True):
-    """What a hook returns: payloads by kind of sink.
+    """Result of a hook: payloads by kind of sink.
 
     >>> CollectResult(files=[FilePayload(path="a.jsonl", data={})]).used_sink_types
     {'filesystem'}
@@ -64,12 +64,12 @@ class CollectResult(Model, kw_only=True):
 
     @property
     def has_outputs(self) -> bool:
-        """Whether it holds any payload."""
+        """True if it holds any payload."""
         return bool(self.payloads())
 
     @property
     def used_sink_types(self) -> set[str]:
-        """The kinds of sink it has payloads for, by their names in the configuration."""
+        """The kinds of sink of its payloads, by their names in the configuration."""
         used = {name for name in self.__struct_fields__ if getattr(self, name)}
         return {"filesystem" if name == "files" else name for name in used}
 
@@ -88,7 +88,7 @@ class CollectResult(Model, kw_only=True):
 
 
 class DeliveryAction(StrEnum):
-    """What `on_delivery_error` decides for payloads a sink could not write."""
+    """Decision of `on_delivery_error` about payloads that a sink could not write."""
 
     DLQ = "dlq"
     RETRY = "retry"
@@ -105,7 +105,7 @@ class DeliveryError(Model, kw_only=True):
 
 
 def payloads_of(value: Any) -> list[Any]:
-    """The payloads a hook returned: a CollectResult, one payload, or several.
+    """Return the payloads of a hook's result: a CollectResult, one payload, or several.
 
     Raises:
         TypeError: when `value` is none of these.

@@ -8,9 +8,9 @@ __all__ = ["PrecomputedResult"]
 
 
 class PrecomputedResult(Model):
-    """The outcome of a task that needs no process: it skips the executor's slots.
+    """Result of a task that needs no process: it skips the executor's slots.
 
-    `stdout` and `stderr` are text, or bytes as a program would write them.
+    `stdout` and `stderr` are text, or the bytes of a program's output.
     """
 
     stdout: str | bytes = ""

@@ -1,4 +1,4 @@
-"""The record: one message of a source partition on its way through a flow."""
+"""Record: one message of a source partition on its way through a flow."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
     from drakkar_flow.model.task_fields import TaskFields
 
-__all__ = ["FULL_CREDIT", "Credit", "Lane", "Record", "SourceMessage", "Watermark", "size_of"]
+__all__ = ["FULL_CREDIT", "Credit", "Record", "SourceMessage", "TopicPartition", "Watermark", "size_of"]
 
-Lane = tuple[str, int]
-"""A source partition: (topic, partition). Everything about offsets is kept by lane."""
+TopicPartition = tuple[str, int]
+"""A source partition: (topic, partition). All state of offsets is kept per topic partition."""
 
 FULL_CREDIT = 1 << 40
-"""The credit a record starts with: divided when it fans out, returned when a branch ends."""
+"""Initial credit of a record: divided when it fans out, returned when a branch ends."""
 
 Credit = Any
-"""`int`, or `fractions.Fraction` when a share below 1 had to be given (see `runtime.credit`)."""
+"""`int`, or `fractions.Fraction` for a share below 1 (see `runtime.acknowledgement.credit`)."""
 
 
 PayloadT = TypeVar("PayloadT", default=Any)
@@ -33,20 +33,20 @@ PayloadT = TypeVar("PayloadT", default=Any)
 class Record(Model, Generic[PayloadT], gc=False):
     """One message read from a source partition; py-drakkar's `SourceMessage`.
 
-    `Record[Document]` tells a type checker what `payload` is; at run time it is the same class.
+    `Record[Document]` gives `payload` a type for type checkers; at run time it is the same class.
 
     `topic`, `partition`, `offset`, `key`, `value`, `timestamp` (ms since the epoch, -1 when the
     broker gave none) and `headers` are the message as the broker holds it and never change.
     A tombstone (a message without a value) has an empty `value` and `is_tombstone` set.
-    `payload` starts as None and is what the steps of a flow replace: the decoded model, then
-    whatever `map` returns. `parse_error` is for a handler that decodes by itself and lets a record
-    go on that it could not decode.
+    `payload` starts as None; the steps of a flow replace it: by the decoded model, then by the
+    result of `map`. `parse_error` is for a handler that decodes itself and continues with records
+    that it could not decode.
 
     The rest is the record's identity for acknowledgement: `epoch` counts the assignments of its
     partition to this process, `previous` is the offset delivered before it in the same assignment
-    (-1 for the first), and `credit` is what it must return to count as finished. `read_at` is the
-    monotonic time in seconds at which it was read. `held` has the bytes of what was made of it, in
-    one list that all shares of the record have in common; None while that is nothing.
+    (-1 for the first), and `credit` must be returned before it counts as finished. `read_at` is the
+    monotonic time in seconds at which it was read. `held` has the bytes of values made for it, in
+    one list that all shares of the record have in common; None if there are none.
 
     >>> Record(topic="in", partition=0, offset=7, value=b"{}").label
     'in:0:7'
@@ -68,25 +68,25 @@ class Record(Model, Generic[PayloadT], gc=False):
     parse_error: str | None = None
     held: list[int] | None = None
     task_counter: list[int] | None = None
-    """How many tasks were made of it; one list for all shares of a record that was divided."""
+    """Number of tasks made of it; one list for all shares of a divided record."""
 
     _internal: ClassVar[frozenset[str]] = frozenset({"epoch", "previous", "credit", "read_at", "held", "task_counter"})
 
     @property
-    def lane(self) -> Lane:
+    def topic_partition(self) -> TopicPartition:
         """The partition this record came from."""
         return (self.topic, self.partition)
 
     @property
     def label(self) -> str:
-        """How the record is named in logs and errors: topic:partition:offset."""
+        """The record's id in logs and errors: topic:partition:offset."""
         return f"{self.topic}:{self.partition}:{self.offset}"
 
     def task(self, task_id: str = "", **fields: Unpack[TaskFields]) -> ExecutorTask:
         """Make a task for this record; every field of `ExecutorTask` but `source_offsets` may be given.
 
-        Without a `task_id` the first task is named like the record and the others get a number behind it: the names
-        are the same after a restart, as long as `arrange` makes a record's tasks in the same order.
+        Without a `task_id` the first task has the record's id and the others a number after it. The ids are the same
+        after a restart, as long as `arrange` makes a record's tasks in the same order.
 
         >>> record = Record(topic="in", partition=0, offset=7)
         >>> [record.task(args=[name]).task_id for name in ("a", "b")], record.task().source_offsets
@@ -107,12 +107,12 @@ class Record(Model, Generic[PayloadT], gc=False):
 
     @property
     def size(self) -> int:
-        """The bytes of key and value, what in-flight limits count."""
+        """The bytes of key and value, which in-flight limits count."""
         return len(self.value) + (len(self.key) if self.key else 0)
 
 
 def size_of(records: Iterable[Record]) -> int:
-    """The bytes of all `records`: asked for twice of each, at half the price of its property.
+    """The bytes of all `records`: read twice for each, at half the price of its property.
 
     >>> size_of([Record("in", 0, 7, b"{}"), Record("in", 0, 8, b"{}", b"key")])
     7
@@ -125,8 +125,8 @@ SourceMessage = Record
 
 
 class Watermark(NamedTuple):
-    """What may be committed for a lane: `offset` is one past the last finished record."""
+    """Committable offset of a topic partition: one past the last finished record."""
 
-    lane: Lane
+    topic_partition: TopicPartition
     epoch: int
     offset: int

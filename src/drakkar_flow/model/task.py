@@ -29,9 +29,9 @@ __all__ = [
 ErrorKind = Literal[
     "nonzero_exit", "signal", "timeout", "launch_failure", "internal", "protocol", "crash", "unavailable"
 ]
-"""Why a task failed: it exited non-zero, was killed, ran out of time, could not be started, or the
-library itself failed. With long-lived children also: the child broke the protocol or can't be told
-the task, the child ended while it had the task, or no child could be started for too long."""
+"""Kind of a task's failure: non-zero exit, signal, timeout, failed start, or an error of the library
+itself. With long-lived children also: a protocol violation or a task that can't be encoded, a crash
+of the child during the task, or no child that could be started for too long."""
 
 
 _STDIN = {str, bytes}
@@ -40,10 +40,10 @@ _all_numbers = frozenset({int}).issuperset
 
 
 class ExecutorTask(Model, kw_only=True):
-    """One run of an external program, attributed to the source offsets it works for.
+    """One run of an external program, for the records at `source_offsets`.
 
-    `source_offsets` are offsets of the window `arrange` was given; one that is not in the window
-    is ignored, and a task left without any counts for every record of the window.
+    `source_offsets` are offsets of `arrange`'s window. Offsets outside the window are ignored; a task
+    without any offset of the window works for every record of it.
     `executor` names one of the configuration's `executors`; empty takes the default one.
     `binary_path` overrides the executor's; `env` is laid over the executor's.
     `ok_exit_codes` are the exit codes that count as success, in place of the executor's.
@@ -91,7 +91,7 @@ class ExecutorTask(Model, kw_only=True):
         stdin, given, path = self.stdin, self.precomputed, self.binary_path
         try:
             if (
-                type(args) is type(offsets) is list  # what can be read only once is left to _settle
+                type(args) is type(offsets) is list  # iterators, which can be read only once, are left to _settle
                 and type(self.task_id) is type(self.executor) is str
                 and type(self.env) is type(labels) is type(metadata) is dict
                 and self.parent_task_id is None
@@ -111,10 +111,10 @@ class ExecutorTask(Model, kw_only=True):
         self._settle()
 
     check = __post_init__
-    """Check every field again, which hooks may have changed."""
+    """Check every field again: hooks may have changed it."""
 
     def _settle(self) -> None:
-        """Take what is as good as the declared type; raise for anything else."""
+        """Convert values that are equivalent to the declared type; raise for others."""
         fields = TaskChecks(self.task_id)
         self.args = fields.arguments(self.args)
         self.source_offsets = fields.numbers("source_offsets", self.source_offsets)
@@ -135,9 +135,9 @@ class ExecutorTask(Model, kw_only=True):
 
     @classmethod
     def for_records(cls, records: Sequence[TaskSource], **fields: Unpack[TaskFields]) -> ExecutorTask:
-        """Make a task for several records of a window; its id is made of the first one's.
+        """Make a task for several records of a window; its id is derived from the first one's.
 
-        `Record.task` does it for a single record and has the example.
+        `Record.task` does the same for a single record and has an example.
 
         Raises:
             ValueError: there are no records.
@@ -148,13 +148,13 @@ class ExecutorTask(Model, kw_only=True):
 
 
 class ProgramOutput(Model, kw_only=True):
-    """What a program wrote.
+    """Output of a program.
 
-    `stdout` and `stderr` are text: UTF-8, invalid bytes replaced by U+FFFD, which `stdout_replaced` and
-    `stderr_replaced` say. `stdout_bytes` and `stderr_bytes` are the bytes as they were written. All of them are cut
-    at the executor's caps, which `stdout_truncated` and `stderr_truncated` say.
-
-    `raw_stdout` and `raw_stderr` are held only where the bytes are not UTF-8; read `stdout_bytes` instead.
+    * `stdout` and `stderr` are text: UTF-8, with U+FFFD for invalid bytes; then `stdout_replaced` or
+      `stderr_replaced` is set.
+    * `stdout_bytes` and `stderr_bytes` are the original bytes.
+    * All of them are cut at the executor's limits; then `stdout_truncated` or `stderr_truncated` is set.
+    * `raw_stdout` and `raw_stderr` are held only if the bytes are not UTF-8; read `stdout_bytes` instead.
     """
 
     if TYPE_CHECKING:  # their order differs between the classes
@@ -169,7 +169,7 @@ class ProgramOutput(Model, kw_only=True):
 
     @property
     def stdout_bytes(self) -> bytes:
-        """Standard output, exactly as it was written.
+        """Standard output, byte for byte.
 
         >>> text, raw = decode_output(b"\\x1f\\x8b")
         >>> result = ExecutorResult(
@@ -182,24 +182,24 @@ class ProgramOutput(Model, kw_only=True):
 
     @property
     def stderr_bytes(self) -> bytes:
-        """Standard error, exactly as it was written."""
+        """Standard error, byte for byte."""
         return self.stderr.encode(errors="surrogatepass") if self.raw_stderr is None else self.raw_stderr
 
     @property
     def stdout_replaced(self) -> bool:
-        """Whether `stdout` lacks bytes that are not UTF-8."""
+        """True if `stdout` lost bytes that are not UTF-8."""
         return self.raw_stdout is not None
 
     @property
     def stderr_replaced(self) -> bool:
-        """Whether `stderr` lacks bytes that are not UTF-8."""
+        """True if `stderr` lost bytes that are not UTF-8."""
         return self.raw_stderr is not None
 
 
 class ExecutorResult(ProgramOutput, kw_only=True):
-    """What a program left behind: it exited with one of its `ok_exit_codes`, or, in `on_window_complete`, it failed.
+    """Result of a program that exited with one of its `ok_exit_codes`, or, in `on_window_complete`, failed.
 
-    `exit_code` is -1 when a failed program never came to its own end (timeout, launch failure).
+    `exit_code` is -1 if a failed program did not exit itself (timeout, launch failure).
     `pid` is None for a precomputed result.
     """
 
@@ -217,15 +217,15 @@ class ExecutorResult(ProgramOutput, kw_only=True):
 
 
 class ExecutorError(ProgramOutput, kw_only=True):
-    """Why a task failed: a value, not an exception.
+    """Failure of a task: a value, not an exception.
 
-    `exit_code` is None when the program never came to its own end (timeout, launch failure), and
-    -N when signal N ended it; `signal` is the number of the signal that ended it, if one did.
+    `exit_code` is None if the program did not exit itself (timeout, launch failure), and
+    -N if signal N ended it; `signal` is the number of that signal, if any.
     `attempt` counts the runs of the task, this one included.
 
-    `executor` is what ran it (`oneshot`, `persistent`, `precomputed`) and `command` the command line that was run or
-    could not be: the program found, then its arguments. A long-lived child's is its own, the task's `args` are in
-    the request. Both are empty where the task never reached an executor.
+    `executor` is the kind of executor (`oneshot`, `persistent`, `precomputed`), `command` the command line of the run
+    or attempt: the program, then its arguments. For a long-lived child it is the child's; the task's `args` are in
+    the request. Both are empty if the task never reached an executor.
     """
 
     task: ExecutorTask
@@ -247,14 +247,14 @@ class ExecutorError(ProgramOutput, kw_only=True):
 
     @property
     def reason(self) -> str:
-        """Why it failed, in words."""
+        """The reason in words."""
         if self.exception:
             return self.exception
         return f"signal {self.signal}" if self.signal is not None else f"exit code {self.exit_code}"
 
 
 def decode_output(data: bytes) -> tuple[str, bytes | None]:
-    """What a program wrote as text, and `data` itself where that lost something.
+    """Return a program's output as text, and `data` itself if the text lost bytes.
 
     >>> decode_output(b"\\xc3\\xa4"), decode_output(b"\\xc3")
     (('ä', None), ('\ufffd', b'\\xc3'))
@@ -266,7 +266,7 @@ def decode_output(data: bytes) -> tuple[str, bytes | None]:
 
 
 class ErrorAction(StrEnum):
-    """What `on_error` decides for a failed task; it may return a list of replacement tasks instead."""
+    """Decision of `on_error` about a failed task; it may return a list of replacement tasks instead."""
 
     RETRY = "retry"
     SKIP = "skip"
@@ -274,24 +274,40 @@ class ErrorAction(StrEnum):
 
 
 class PendingContext:
-    """The tasks of one partition that are not finished yet, as they stood when `arrange` was called.
+    """The unfinished tasks of one partition at the call of `arrange`.
 
     >>> task = ExecutorTask(task_id="t-1", source_offsets=[1])
     >>> PendingContext([task]).pending_task_ids
     {'t-1'}
     """
 
-    __slots__ = ("_ids", "pending_tasks")
+    __slots__ = ("_ids", "_started", "_tasks")
 
     def __init__(
         self, pending_tasks: list[ExecutorTask] | None = None, pending_task_ids: set[str] | None = None
     ) -> None:
-        self.pending_tasks: list[ExecutorTask] = pending_tasks or []
+        self._tasks = pending_tasks or []
+        self._started: Collection[tuple[ExecutorTask, str]] = ()
         self._ids = pending_task_ids
+
+    @classmethod
+    def of_started(cls, started: Collection[tuple[ExecutorTask, str]]) -> PendingContext:
+        """Make the context of started tasks, each with its id; the list is made on first access."""
+        context = cls()
+        context._started = started
+        return context
+
+    @property
+    def pending_tasks(self) -> list[ExecutorTask]:
+        """The tasks, oldest first."""
+        if self._started:
+            self._tasks = [task for task, _ in self._started]
+            self._started = ()
+        return self._tasks
 
     @property
     def pending_task_ids(self) -> set[str]:
-        """The ids of `pending_tasks`, unless others were given."""
+        """The ids of `pending_tasks`, unless given."""
         if self._ids is None:
             self._ids = {task.task_id for task in self.pending_tasks}
         return self._ids

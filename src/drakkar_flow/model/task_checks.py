@@ -1,4 +1,4 @@
-"""Checks of a task's fields: what may be in them, and one line for what may not."""
+"""Checks of a task's fields, with one line per error."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, NoReturn
 __all__ = ["TaskChecks"]
 
 _SHOWN = 80  # characters of a value in a message
-_MOST = 255  # the largest exit code there is
+_MOST = 255  # the largest exit code
 
 
 class TaskChecks:
-    """Turns the values of a task's fields into those it holds; every method raises TypeError for a wrong one.
+    """Converts the values of a task's fields; every method raises TypeError for a wrong one.
 
     >>> TaskChecks("t-1").arguments(["-c", b"x", os.path])
     Traceback (most recent call last):
@@ -28,7 +28,7 @@ class TaskChecks:
         self._task_id = task_id
 
     def refuse(self, where: str, value: object, remedy: str) -> NoReturn:
-        """Raise for a value that can't be in a field."""
+        """Raise for an invalid value of a field."""
         found = "None" if value is None else f"{type(value).__name__} {_shown(value)}"
         raise TypeError(f"task {self._task_id}: {where} is {found}: {remedy}")
 
@@ -52,7 +52,7 @@ class TaskChecks:
         else:
             self.refuse(where, value, "write text, bytes or a path")
         if "\0" in text:
-            self.refuse(where, value, "remove the NUL byte, no program can be given one")
+            self.refuse(where, value, "remove the NUL byte: arguments can't contain it")
         return text
 
     def word(self, where: str, value: object, remedy: str) -> str:
@@ -102,7 +102,7 @@ class TaskChecks:
         return mapping
 
     def keyed(self, where: str, values: object) -> dict[str, Any]:
-        """A mapping of text to anything."""
+        """A mapping of text to any value."""
         mapping = self._mapping(where, values)
         for key in mapping:
             if not isinstance(key, str):
@@ -117,7 +117,7 @@ class TaskChecks:
         raise TypeError(f"task {self._task_id}: {where} must be a dict, not {type(values).__name__}: {_shown(values)}")
 
     def items(self, where: str, values: object) -> list[Any]:
-        """The items of any collection but text, which is one of its letters."""
+        """The items of any collection except text, a collection of its characters."""
         if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
             raise TypeError(
                 f"task {self._task_id}: {where} must be a list, not {type(values).__name__}: {_shown(values)}"
@@ -125,13 +125,13 @@ class TaskChecks:
         return list(values)
 
     def _number(self, where: str, value: Any) -> int:
-        if isinstance(value, bool) or not hasattr(value, "__index__"):  # which numpy's integers have as well
+        if isinstance(value, bool) or not hasattr(value, "__index__"):  # numpy's integers have it as well
             self.refuse(where, value, "write a whole number")
         return operator.index(value)
 
 
 def _shown(value: object) -> str:
-    """A value in a message: its repr, cut; a value without one is named by its type."""
+    """A value in a message: its shortened repr; the name of its type if repr fails."""
     try:
         text = repr(value)
     except Exception:

@@ -11,11 +11,11 @@ from drakkar_flow.model.precomputed import PrecomputedResult
 __all__ = ["Argument", "Arguments", "TaskFields", "TaskSource"]
 
 Argument: TypeAlias = "str | bytes | PathLike[str] | PathLike[bytes]"
-"""What a command line and an environment are made of."""
+"""Values of command lines and environments."""
 
 
 class Arguments(Protocol):
-    """Arguments of a program, in any collection; text alone is none, for it asks `in` of texts only."""
+    """Arguments of a program, in any collection except text, whose `in` accepts text only."""
 
     def __contains__(self, value: object, /) -> bool: ...
     def __iter__(self) -> Iterator[Argument]: ...

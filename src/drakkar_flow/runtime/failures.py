@@ -15,15 +15,15 @@ import pydantic
 from drakkar_flow.errors import BatchFailed, DecodeError, RoutingError, SinkMisconfigured, SinkRejected
 from drakkar_flow.kernel.brake import Cause
 from drakkar_flow.kernel.causes import cause_key
-from drakkar_flow.model.outcome import Blame, Delivery, Failure, FailureKind, Hold
-from drakkar_flow.model.record import Lane
+from drakkar_flow.model.outcome import AckToken, Blame, Delivery, Failure, FailureKind
+from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.events.context import EventContext
 
 __all__ = [
     "LIBRARY",
     "about",
     "brake_cause",
-    "by_lane",
+    "by_partition",
     "describe",
     "exception_cause",
     "failure_of",
@@ -42,7 +42,7 @@ _HINT: Final = ": write source_offsets=[record.offset], or make the task with re
 
 
 def failure_of(
-    kind: FailureKind, stage: str, error: BaseException, holds: Iterable[Hold], task_id: str = ""
+    kind: FailureKind, stage: str, error: BaseException, tokens: Iterable[AckToken], task_id: str = ""
 ) -> Failure:
     """Describe an exception as a value that keeps the credit of the records it concerns."""
     stack = "".join(traceback.format_exception(error))[-_STACK_LIMIT:]
@@ -50,7 +50,7 @@ def failure_of(
         kind=kind,
         stage=stage,
         error=describe(error),
-        holds=tuple(holds),
+        tokens=tuple(tokens),
         detail=getattr(error, "detail", ""),
         exception_class=f"{type(error).__module__}.{type(error).__qualname__}",
         stacktrace=stack,
@@ -84,12 +84,12 @@ def exception_cause(error: BaseException) -> str:
 def about(items: Iterable[Delivery | Failure]) -> EventContext:
     """The records and tasks of deliveries or failures, for what is told of them."""
     items = list(items)
-    return EventContext.of((record for item in items for record, _ in item.holds), (item.task_id for item in items))
+    return EventContext.of((record for item in items for record, _ in item.tokens), (item.task_id for item in items))
 
 
-def by_lane(items: Iterable[Delivery | Failure]) -> tuple[tuple[Lane, int], ...]:
+def by_partition(items: Iterable[Delivery | Failure]) -> tuple[tuple[TopicPartition, int], ...]:
     """How many of deliveries or failures are of which partition: that of the first record of each."""
-    return tuple(Counter(item.holds[0][0].lane for item in items).items())
+    return tuple(Counter(item.tokens[0][0].topic_partition for item in items).items())
 
 
 def describe(error: BaseException) -> str:

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from drakkar_flow.kernel.sizes import SizeSampler
 from drakkar_flow.model.record import Record
-from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
+from drakkar_flow.runtime.event_loop import EventLoopThread
 
 __all__ = ["Charge", "MemoryGate"]
 
@@ -35,18 +35,18 @@ class MemoryGate:
         steps: gives all steps of the flow; `moving` says whether one has work that goes on by itself.
     """
 
-    def __init__(self, bridge: Bridge, flight: Flight, steps: Callable[[], Iterable[_Step]]) -> None:
-        self._bridge = bridge
-        self._flight = flight
+    def __init__(self, loop_thread: EventLoopThread, in_flight: InFlight, steps: Callable[[], Iterable[_Step]]) -> None:
+        self._loop_thread = loop_thread
+        self._in_flight = in_flight
         self._steps = steps
         self._delayed: deque[Callable[[], None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        flight.on_release = self._released
+        in_flight.on_release = self._released
 
     @property
     def closed(self) -> bool:
         """Whether a call is to be delayed, for the budget is spent or others wait already."""
-        return self._flight.is_full or bool(self._delayed)
+        return self._in_flight.is_full or bool(self._delayed)
 
     def delay(self, call: Callable[[], None]) -> None:
         """Make a call later, in a separate turn of the loop."""
@@ -56,21 +56,21 @@ class MemoryGate:
     def _wind(self) -> None:
         if self._timer is None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(_LOOK_S, self._bridge.guard, self._look)
+            self._timer = loop.call_later(_LOOK_S, self._loop_thread.guard, self._look)
 
     def _released(self) -> None:
         if self._delayed:
-            self._bridge.post(self._look)
+            self._loop_thread.post(self._look)
 
     def _look(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._bridge.closed:
+        if self._loop_thread.closed:
             return
         delayed = self._delayed
-        while delayed and (not self._flight.is_full or not any(step.moving for step in self._steps())):
-            self._bridge.guard(delayed.popleft())
+        while delayed and (not self._in_flight.is_full or not any(step.moving for step in self._steps())):
+            self._loop_thread.guard(delayed.popleft())
         if delayed:
             self._wind()
 
@@ -78,10 +78,10 @@ class MemoryGate:
 class Charge:
     """Counts what one step makes of records against the budget; a sample where the values are small."""
 
-    __slots__ = ("_flight", "_sampler")
+    __slots__ = ("_in_flight", "_sampler")
 
-    def __init__(self, flight: Flight) -> None:
-        self._flight = flight
+    def __init__(self, in_flight: InFlight) -> None:
+        self._in_flight = in_flight
         self._sampler = SizeSampler()
 
     def __call__(self, record: Record, value: Any) -> None:
@@ -90,4 +90,4 @@ class Charge:
         if sampler.skip:  # most, and so cheaper
             sampler.skip -= 1
         elif size := sampler.measure(value):
-            self._flight.charge(record, size)
+            self._in_flight.charge(record, size)

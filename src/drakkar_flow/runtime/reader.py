@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
-from drakkar_flow.model.record import Lane, Record, Watermark
+from drakkar_flow.model.record import Record, TopicPartition, Watermark
 
 __all__ = ["Reader", "ReaderStatistics"]
 
 
 class ReaderStatistics(NamedTuple):
-    """What a reader holds, by assigned lane.
+    """What a reader holds, by assigned partition.
 
     `queued` are records read ahead and `oldest` when the oldest of them was read, in monotonic
     seconds; `lag` counts the records between what the group has finished and the end. `uncommitted`
-    offsets of all lanes are finished, but no broker has accepted their commit. `spans` counts the
+    offsets of all partitions are finished, but no broker has accepted their commit. `ranges` counts the
     stretches of finished records behind an unfinished one.
     """
 
-    queued: dict[Lane, int]
-    lag: dict[Lane, int]
-    oldest: Mapping[Lane, float] = {}
+    queued: dict[TopicPartition, int]
+    lag: dict[TopicPartition, int]
+    oldest: Mapping[TopicPartition, float] = {}
     uncommitted: int = 0
-    spans: Mapping[Lane, int] = {}
+    ranges: Mapping[TopicPartition, int] = {}
 
 
 class Reader(Protocol):
@@ -54,7 +54,7 @@ class Reader(Protocol):
         """Note that everything before each watermark is finished; the commit follows soon."""
         ...
 
-    def scattered(self, spans: Mapping[tuple[Lane, int], int]) -> None:
+    def out_of_order_ranges(self, ranges: Mapping[tuple[TopicPartition, int], int]) -> None:
         """Note in how many spans assignments have finished records beyond their watermark now."""
         ...
 

@@ -10,36 +10,37 @@ from zlib import crc32
 from bytewax.inputs import DynamicSource, StatelessSourcePartition
 
 from drakkar_flow.executor.base import Executor
-from drakkar_flow.model.record import Lane, Record
+from drakkar_flow.model.record import Record, TopicPartition
+from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
+from drakkar_flow.runtime.admission import AdmissionControl
 from drakkar_flow.runtime.chunk import Chunk, Keyed
-from drakkar_flow.runtime.control import Control
-from drakkar_flow.runtime.flight import Flight
-from drakkar_flow.runtime.intake import Intake
 from drakkar_flow.runtime.reader import Reader
+from drakkar_flow.runtime.stop_signal import StopSignal
 
-__all__ = ["ExecutorIntake", "SlotSource", "lane_key"]
+__all__ = ["ExecutorAdmission", "RecordSource", "shard_key"]
 
 _CHUNK = 1000  # records: large enough to make a step's fixed cost vanish, small enough to stay responsive
 _FIRST_CHUNK = 100  # doubles from chunk to chunk: what becomes of a record, and how large, is not known yet
 _NOW = datetime(1970, 1, 1, tzinfo=UTC)  # a time that has passed: Bytewax calls again at once, where None makes it wait
 _PAUSE_S = 0.02  # the longest sleep while records are in flight: the pace of the intake depends on time alone
 _IDLE_PAUSE_S = 0.1  # the longest sleep otherwise; whatever could end it rings, so this is for the watchdog
+_TURN_S = 0.001  # the least from one sleep's end to the next: a turn for every finished record would hold up the loop
 _SHARED_PAUSE_S = 0.001  # the first with several engine threads, then twice as long: what they exchange rings no bell
 
 
-class ExecutorIntake:
+class ExecutorAdmission:
     """The intake's bound for a running executor."""
 
-    def __init__(self, intake: Intake, executor: Executor, flight: Flight) -> None:
+    def __init__(self, intake: AdmissionControl, executor: Executor, in_flight: InFlight) -> None:
         self._intake = intake
         self._executor = executor
-        self._flight = flight
+        self._in_flight = in_flight
 
     def room(self) -> int:
         """How many records may be read now."""
         now, executor = time.monotonic(), self._executor.statistics()
         load = executor.running + executor.waiting
-        finished = self._flight.finished
+        finished = self._in_flight.finished
         return self._intake.room(now=now, slots=executor.slots, load=load, finished=finished, ended=executor.ended)
 
     def take(self, count: int) -> None:
@@ -47,34 +48,34 @@ class ExecutorIntake:
         self._intake.take(count)
 
 
-def lane_key(lane: Lane, lanes: int) -> str:
+def shard_key(topic_partition: TopicPartition, shards: int) -> str:
     """The Bytewax key that all records of a partition travel under.
 
-    >>> lane_key(("in", 3), 1)
+    >>> shard_key(("in", 3), 1)
     '0'
     """
-    return str(crc32(f"{lane[0]}:{lane[1]}".encode()) % lanes)
+    return str(crc32(f"{topic_partition[0]}:{topic_partition[1]}".encode()) % shards)
 
 
-class SlotSource(DynamicSource[Keyed]):
+class RecordSource(DynamicSource[Keyed]):
     """One slot per Bytewax worker, each serving a fixed share of any number of partitions."""
 
     def __init__(
         self,
         reader: Reader,
-        flight: Flight,
-        control: Control,
-        lanes: int,
-        intake: ExecutorIntake | None = None,
+        in_flight: InFlight,
+        control: StopSignal,
+        shards: int,
+        intake: ExecutorAdmission | None = None,
     ) -> None:
-        self._parts = (reader, flight, control, lanes, intake)
+        self._components = (reader, in_flight, control, shards, intake)
 
-    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Slot:
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _RecordSourceSlot:
         """Make the slot of a worker."""
-        return _Slot(*self._parts, worker_index, worker_count)
+        return _RecordSourceSlot(*self._components, worker_index, worker_count)
 
 
-class _Slot(StatelessSourcePartition[Keyed]):
+class _RecordSourceSlot(StatelessSourcePartition[Keyed]):
     """Gives records to its engine thread; a thread that has nothing to do sleeps here until a bell rings.
 
     Everything that a thread may have to do begins in this process with a ring: the reader has read records, or a chain
@@ -84,18 +85,18 @@ class _Slot(StatelessSourcePartition[Keyed]):
     def __init__(
         self,
         reader: Reader,
-        flight: Flight,
-        control: Control,
-        lanes: int,
-        intake: ExecutorIntake | None,
+        in_flight: InFlight,
+        control: StopSignal,
+        shards: int,
+        intake: ExecutorAdmission | None,
         index: int,
         count: int,
     ) -> None:
         self._reader = reader
-        self._flight = flight
+        self._in_flight = in_flight
         self._control = control
-        self._lanes = lanes
-        self._bell = flight.engine.bell()
+        self._shards = shards
+        self._bell = in_flight.engine.bell()
         self._intake = intake
         self._index = index
         self._count = count
@@ -103,32 +104,33 @@ class _Slot(StatelessSourcePartition[Keyed]):
         self._chunk = _FIRST_CHUNK
         self._gave = False  # in the last turn
         self._pause_s = _SHARED_PAUSE_S
+        self._woke_at = 0.0
 
     def next_batch(self) -> list[Keyed]:
         control = self._control
         control.turns[self._thread] = control.turns.get(self._thread, 0) + 1
         if self._gave and self._count > 1:
-            self._flight.engine.wake()  # what was given has reached the threads that go on with it
+            self._in_flight.engine.wake()  # what was given has reached the threads that go on with it
         self._gave = False
         if not control.stopping and (batches := self._pop() or self._pop_later()):
             self._gave = True
             return self._keyed(batches)
         if control.stopping:
-            self._flight.end()
-            if self._flight.records <= control.held or control.budget_s == 0.0:
+            self._in_flight.end()
+            if self._in_flight.records <= control.held or control.budget_s == 0.0:
                 raise StopIteration
             self._sleep()
         return []
 
     def _pop(self) -> list[list[Record]]:
         """Take records that are there and that there is room for."""
-        limit = min(self._chunk, self._flight.room - self._reader.uncommitted)
+        limit = min(self._chunk, self._in_flight.room - self._reader.uncommitted)
         if self._intake is not None:
             limit = min(limit, self._intake.room())
-        self._flight.engine.for_room = limit <= 0
+        self._in_flight.engine.for_room = limit <= 0
         batches = self._reader.pop(limit, self._index, self._count) if limit > 0 else []
         if not batches:
-            if self._reader.exhausted and self._flight.records == 0:
+            if self._reader.exhausted and self._in_flight.records == 0:
                 self._control.stop()
             return []
         if self._intake is not None:
@@ -144,19 +146,20 @@ class _Slot(StatelessSourcePartition[Keyed]):
         return [] if self._control.stopping else self._pop()
 
     def _sleep(self) -> None:
-        longest_s = _PAUSE_S if self._flight.records else _IDLE_PAUSE_S
-        if self._count == 1:
-            self._bell.wait(longest_s)
-        elif self._bell.wait(min(self._pause_s, longest_s)):
-            self._pause_s = _SHARED_PAUSE_S
-        else:
-            self._pause_s = min(2 * self._pause_s, longest_s)
+        """Sleep until a bell rings, and a moment longer where that happens often."""
+        longest_s = _PAUSE_S if self._in_flight.records else _IDLE_PAUSE_S
+        rang = self._bell.wait(longest_s if self._count == 1 else min(self._pause_s, longest_s))
+        self._pause_s = _SHARED_PAUSE_S if rang else min(2 * self._pause_s, longest_s)
+        early_s = self._woke_at + _TURN_S - time.monotonic()
+        if early_s > 0:
+            time.sleep(early_s)
+        self._woke_at = time.monotonic()
 
     def _keyed(self, batches: list[list[Record]]) -> list[Keyed]:
-        lanes = self._lanes
-        if lanes == 1:
+        shards = self._shards
+        if shards == 1:
             return [("0", Chunk(batches[0] if len(batches) == 1 else [r for records in batches for r in records]))]
-        return [(lane_key(records[0].lane, lanes), Chunk(records)) for records in batches]
+        return [(shard_key(records[0].topic_partition, shards), Chunk(records)) for records in batches]
 
     def next_awake(self) -> datetime | None:
         return _NOW

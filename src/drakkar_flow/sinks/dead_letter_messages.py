@@ -94,8 +94,8 @@ def dead_letter_messages(failure: Failure, now_s: float, max_value_bytes: int | 
 
     It never raises: what can't be encoded is replaced by its repr, and named in the header `drakkar.replaced`.
     """
-    records: list[Record | None] = list({record.label: record for record, _ in failure.holds}.values()) or [None]
-    labels = {record.label: label for (record, _), label in zip(failure.holds, failure.labels, strict=False)}
+    records: list[Record | None] = list({record.label: record for record, _ in failure.tokens}.values()) or [None]
+    labels = {record.label: label for (record, _), label in zip(failure.tokens, failure.labels, strict=False)}
     if failure.kind is FailureKind.SINK:
         records = records[:1]
     return [_letter(failure, record, labels, now_s, max_value_bytes) for record in records]
@@ -105,7 +105,7 @@ def letter_count(failure: Failure) -> int:
     """How many letters a failure makes."""
     if failure.kind is FailureKind.SINK:
         return 1
-    return len({record.label for record, _ in failure.holds}) or 1
+    return len({record.label for record, _ in failure.tokens}) or 1
 
 
 def _letter(failure: Failure, record: Record | None, labels: Labels, now_s: float, limit: int | None) -> Letter:
@@ -114,7 +114,7 @@ def _letter(failure: Failure, record: Record | None, labels: Labels, now_s: floa
             return _delivery_letter(failure, record, labels, now_s, limit)
         return _record_letter(failure, record, labels, limit)
     except Exception as exc:  # of objects that can't even be looked at: without a letter their offset would stay
-        bare = Failure(kind=failure.kind, stage=text_of(failure.stage), error=text_of(failure.error), holds=())
+        bare = Failure(kind=failure.kind, stage=text_of(failure.stage), error=text_of(failure.error), tokens=())
         headers = _error_headers(bare, record, {}, limit)
         headers.append((REPLACED_HEADER, msgspec.json.encode([f"all but this ({type(exc).__name__})"])))
         if failure.kind is FailureKind.SINK:

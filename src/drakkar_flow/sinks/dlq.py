@@ -113,7 +113,7 @@ def redacted(failure: Failure, redact: Callable[[str], str]) -> Failure:
     """The failure with all texts about it redacted, its program's stderr and arguments too; data stays as it is.
 
     >>> from drakkar_flow.model.outcome import FailureKind
-    >>> failure = Failure(kind=FailureKind.HOOK, stage="arrange", error="no login at http://joe:pw@host", holds=())
+    >>> failure = Failure(kind=FailureKind.HOOK, stage="arrange", error="no login at http://joe:pw@host", tokens=())
     >>> redacted(failure, mask).error
     'no login at http://********@host'
     """

@@ -22,6 +22,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from drakkar_flow.testing.ack_log import Sent
     from drakkar_flow.testing.clock import FakeClock
     from drakkar_flow.testing.executor import Answer, ScriptedExecutor, failed, succeeded
     from drakkar_flow.testing.gate import Gate
@@ -29,14 +30,13 @@ if TYPE_CHECKING:
     from drakkar_flow.testing.load import load_flow
     from drakkar_flow.testing.log import MemoryLog
     from drakkar_flow.testing.outcome import Outcome
-    from drakkar_flow.testing.play import CRASH, run_flow
     from drakkar_flow.testing.reader import MemoryReader
-    from drakkar_flow.testing.receipts import Sent
     from drakkar_flow.testing.run import FlowRun
+    from drakkar_flow.testing.runner import CRASH, run_flow
     from drakkar_flow.testing.sinks import MemoryDeadLetters, MemorySink, MemorySinkSettings
 
 _HOMES = {
-    "CRASH": "play",
+    "CRASH": "runner",
     "Answer": "executor",
     "FakeClock": "clock",
     "FlowHarness": "harness",
@@ -49,10 +49,10 @@ _HOMES = {
     "MemorySinkSettings": "sinks",
     "Outcome": "outcome",
     "ScriptedExecutor": "executor",
-    "Sent": "receipts",
+    "Sent": "ack_log",
     "failed": "executor",
     "load_flow": "load",
-    "run_flow": "play",
+    "run_flow": "runner",
     "succeeded": "executor",
 }
 

@@ -22,7 +22,8 @@ Ts = TypeVarTuple("Ts")
 
 MOMENT_S = 1e-7
 """A pause so short ends when nothing else can happen, and takes no time of the clock."""
-_RESOLUTION_S = 10 * MOMENT_S
+_RESOLUTION_S = MOMENT_S / 4  # of the loop: what is due now
+_MOMENTS_S = 10 * MOMENT_S  # likewise, when nothing else can happen: moments are over
 
 _LOOK_S = 0.001  # real seconds between two looks whether all else is still
 _PATIENCE_S = 20.0  # real seconds after which a clock that can't be moved is a failed test
@@ -190,6 +191,8 @@ class _Selector(selectors.DefaultSelector):
         super().__init__()
         self._clock = clock
         self.threads = 0
+        self.resolution = _RESOLUTION_S
+        """How far ahead a timer may be and is due all the same, until the next select."""
 
     @property
     def waits_for_reality(self) -> bool:
@@ -197,6 +200,7 @@ class _Selector(selectors.DefaultSelector):
         return self.threads > 0 or len(self.get_map() or ()) > 1  # no map: it was closed
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.resolution = _RESOLUTION_S
         ready = super().select(0)
         if ready:
             self._clock.moved()
@@ -206,6 +210,8 @@ class _Selector(selectors.DefaultSelector):
             ready = super().select(None if self._clock.stands else _LOOK_S)
             if ready or self.waits_for_reality:
                 self._clock.moved()
+        if not ready:
+            self.resolution = _MOMENTS_S
         return ready
 
 
@@ -215,11 +221,18 @@ class _Loop(asyncio.SelectorEventLoop):
         self._files = _Selector(clock)
         self._timers: WeakSet[asyncio.TimerHandle] = WeakSet()
         super().__init__(self._files)
-        self._clock_resolution = _RESOLUTION_S
 
     @property
     def waits_for_reality(self) -> bool:
         return self._files.waits_for_reality
+
+    @property
+    def _clock_resolution(self) -> float:
+        return self._files.resolution
+
+    @_clock_resolution.setter
+    def _clock_resolution(self, _seconds: float) -> None:
+        """The clock has a resolution of its own, whatever the base class reads from the system's."""
 
     def time(self) -> float:
         return self._clock.now

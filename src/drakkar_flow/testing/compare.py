@@ -12,7 +12,7 @@ import msgspec
 
 from drakkar_flow.model.codec import encode
 from drakkar_flow.model.outcome import Failure
-from drakkar_flow.model.record import Lane
+from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.events.base import Event
 from drakkar_flow.testing.cases import Expectation, SinkCase
 
@@ -28,7 +28,7 @@ class Observed(Protocol):
         ...
 
     @property
-    def committed(self) -> Mapping[Lane, int]:
+    def committed(self) -> Mapping[TopicPartition, int]:
         """Committed offsets."""
         ...
 
@@ -140,7 +140,7 @@ def _dead_letters(expected: int | list[dict[str, str]], outcome: Observed) -> li
         {
             "kind": str(letter.kind),
             "stage": letter.stage,
-            "label": ", ".join(record.label for record, _ in letter.holds),
+            "label": ", ".join(record.label for record, _ in letter.tokens),
             "error": letter.error,
         }
         for letter in outcome.dead_letters

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from drakkar_flow.config.sections.executor import ProgramConfig
 from drakkar_flow.errors import ExecutorClosed
-from drakkar_flow.executor.base import Done, ExecutorStatistics, Outcome, Running
-from drakkar_flow.executor.ended import task_finished
+from drakkar_flow.executor.base import Done, ExecutorStatistics, Running, TaskOutcome
+from drakkar_flow.executor.task_events import task_finished
 from drakkar_flow.model.task import ErrorKind, ExecutorError, ExecutorResult, ExecutorTask, decode_output
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.tasks import TasksStarted
@@ -35,7 +35,7 @@ class Answer:
     delay_s: float = 0.0
     kind: ErrorKind | None = None
 
-    def outcome(self, task: ExecutorTask, ok_exit_codes: Collection[int] = (0,)) -> Outcome:
+    def outcome(self, task: ExecutorTask, ok_exit_codes: Collection[int] = (0,)) -> TaskOutcome:
         """How the task ends; its own `ok_exit_codes` go before the given ones."""
         output = {"duration_seconds": self.delay_s, **_output("stdout", self.stdout), **_output("stderr", self.stderr)}
         if self.kind is None and self.exit_code in (task.ok_exit_codes or ok_exit_codes):
@@ -63,7 +63,7 @@ class Program(NamedTuple):
 
 Ending = str | bytes | int | Answer
 """Text or bytes: success with that output. A number: the exit code."""
-Script = Callable[[ExecutorTask], Outcome | Ending] | Mapping[str, Ending | Sequence[Ending]]
+Script = Callable[[ExecutorTask], TaskOutcome | Ending] | Mapping[str, Ending | Sequence[Ending]]
 """A function of the task; or by task id one ending, or one for each attempt (the last stays).
 
 A function may raise ExecutorClosed for a task that is given up; what else it raises is an error of kind `internal`."""
@@ -117,7 +117,7 @@ def _output(name: str, output: str | bytes) -> dict[str, Any]:
 
 
 class _Running:
-    def __init__(self, run: asyncio.Task[Outcome | None]) -> None:
+    def __init__(self, run: asyncio.Task[TaskOutcome | None]) -> None:
         self._run = run
 
     def cancel(self) -> None:
@@ -152,7 +152,7 @@ class ScriptedExecutor:
         self._rules: list[Rule] = []
         self._attempts: Counter[str] = Counter()
         self.gates: dict[str, Gate] = {}
-        self._runs: dict[asyncio.Task[Outcome | None], str] = {}
+        self._runs: dict[asyncio.Task[TaskOutcome | None], str] = {}
         self.calls: list[ExecutorTask] = []
         self.times: list[float] = []
         self.priorities: dict[str, object] = {}
@@ -202,14 +202,14 @@ class ScriptedExecutor:
         self._runs[run] = task.task_id
         self.peak = max(self.peak, len(self._runs))
 
-        def ended(run: asyncio.Task[Outcome | None]) -> None:
+        def ended(run: asyncio.Task[TaskOutcome | None]) -> None:
             del self._runs[run]
             done(None if run.cancelled() else run.result())
 
         run.add_done_callback(ended)
         return _Running(run)
 
-    async def _run(self, task: ExecutorTask) -> Outcome | None:
+    async def _run(self, task: ExecutorTask) -> TaskOutcome | None:
         await self.gate(task.task_id).passage()
         await self.gate().passage()
         try:
@@ -244,7 +244,7 @@ class ScriptedExecutor:
         """How much runs now; nothing ever waits for a slot."""
         return ExecutorStatistics(len(self._runs), 0, self._slots)
 
-    def _ending(self, task: ExecutorTask) -> Outcome | Ending:
+    def _ending(self, task: ExecutorTask) -> TaskOutcome | Ending:
         if not isinstance(self.script, Mapping):
             return self.script(task)
         endings: Ending | Sequence[Ending] | None = self.script.get(task.task_id)
@@ -276,7 +276,7 @@ class Told:
     def submit(self, task: ExecutorTask, priority: object, done: Done) -> Running:
         """Hand the task on."""
 
-        def ended(outcome: Outcome | None) -> None:
+        def ended(outcome: TaskOutcome | None) -> None:
             bus.emit(task_finished(outcome, waited_s=0.0))
             done(outcome)
 

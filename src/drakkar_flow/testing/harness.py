@@ -8,19 +8,19 @@ from typing import Any, Literal, Self, TypeVar
 
 from drakkar_flow.config.loading.load import from_mapping
 from drakkar_flow.config.root import DrakkarConfig
-from drakkar_flow.engine.terse import stream_of
+from drakkar_flow.engine.entrypoint import stream_of
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.model.outcome import Failure
-from drakkar_flow.model.record import Lane
+from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.records import RecordsFailed
+from drakkar_flow.testing.ack_log import AckLog, Sent
 from drakkar_flow.testing.clock import FakeClock
 from drakkar_flow.testing.executor import ScriptedExecutor
 from drakkar_flow.testing.log import MemoryLog
 from drakkar_flow.testing.outcome import Outcome
 from drakkar_flow.testing.parts_of import executor_of, sinks_of
-from drakkar_flow.testing.receipts import Receipts, Sent
 from drakkar_flow.testing.run import FlowRun
 from drakkar_flow.testing.sinks import MemoryDeadLetters, MemorySink
 
@@ -76,7 +76,7 @@ class FlowHarness:
         self._executor = executor_of(self.flow, self.config, executor)
         self._real_programs = real_programs
         self._clock = FakeClock() if clock == "fake" and not real_programs else None
-        self._receipts = Receipts()
+        self._receipts = AckLog()
         self._past: list[Event] = []
         self._run: FlowRun | None = None
         self._failure: str | None = None
@@ -138,7 +138,7 @@ class FlowHarness:
             AssertionError: after `timeout_s` real seconds, or when the flow has ended, with what is open and where.
         """
         run = self._present
-        wanted = messages or [message for message in self.sent if message.lane in run.reader.assigned]
+        wanted = messages or [message for message in self.sent if message.topic_partition in run.reader.assigned]
 
         def all_safe() -> bool:
             committed = bool(messages) or self.log.all_committed(run.reader.assigned)
@@ -175,7 +175,7 @@ class FlowHarness:
         return self.outcome().values
 
     @property
-    def committed(self) -> dict[Lane, int]:
+    def committed(self) -> dict[TopicPartition, int]:
         """The next offset to read, by (topic, partition)."""
         return dict(self.log.committed)
 
@@ -238,7 +238,7 @@ class FlowHarness:
         """All of it in one value, as `run_flow` returns it."""
         return Outcome(self.deliveries, self.committed, self.dead_letters, self.events, self.failure)
 
-    def story(self) -> str:
+    def report(self) -> str:
         """What was sent, what became of it, and what is open: for the report of a test that failed."""
         lines = _listed("sent", (f"{message.label} {message.status or 'open'}" for message in self.sent))
         for sink_id, payloads in self.deliveries.items():
@@ -246,7 +246,7 @@ class FlowHarness:
         lines += _listed("dead letters", (f"{each.kind} in {each.stage}: {each.error}" for each in self.dead_letters))
         lines.append(f"committed: {self.committed}")
         if self._run is not None:
-            lines.append(self._run.story())
+            lines.append(self._run.report())
         return "\n".join(lines + _listed("events", self.events))
 
     # --- the flow's life --------------------------------------------------------------------------
@@ -256,18 +256,18 @@ class FlowHarness:
 
         What is in flight of them is neither delivered nor committed any more.
         """
-        return self._present.revoke(self._lanes(partitions, topic), drain_s)
+        return self._present.revoke(self._topic_partitions(partitions, topic), drain_s)
 
     def assign(self, *partitions: int, topic: str = "") -> None:
         """Give partitions back, by default all: they are read from what is committed."""
-        self._present.reader.assign(self._lanes(partitions, topic))
+        self._present.reader.assign(self._topic_partitions(partitions, topic))
 
     def lose(self, *partitions: int, topic: str = "") -> None:
         """Have the brokers give partitions to somebody else without asking, by default all, as after a long silence.
 
         Nothing of them is delivered or committed any more; `on_revoke` hears of it.
         """
-        self._present.reader.lose(self._lanes(partitions, topic))
+        self._present.reader.lose(self._topic_partitions(partitions, topic))
 
     def hold_commits(self) -> None:
         """Keep commits back until `let_commits_go` or the partition goes; a crash repeats what was finished since."""
@@ -334,7 +334,7 @@ class FlowHarness:
             open_end=True,
             clock=self._clock,
             log=self.log,
-            receipts=self._receipts,
+            ack_log=self._receipts,
             real_programs=self._real_programs,
         )
         run.__enter__()
@@ -352,10 +352,12 @@ class FlowHarness:
         self._past += run.events
         run.__exit__(kind, exc, trace)
 
-    def _lanes(self, partitions: Iterable[int], topic: str) -> list[Lane]:
-        lanes = [lane for lane in self.log.records if topic in ("", lane[0])]
-        wanted = set(partitions) or {number for _, number in lanes}
-        return [lane for lane in lanes if lane[1] in wanted]
+    def _topic_partitions(self, partitions: Iterable[int], topic: str) -> list[TopicPartition]:
+        topic_partitions = [
+            topic_partition for topic_partition in self.log.records if topic in ("", topic_partition[0])
+        ]
+        wanted = set(partitions) or {number for _, number in topic_partitions}
+        return [topic_partition for topic_partition in topic_partitions if topic_partition[1] in wanted]
 
 
 def _topic_of(flow: StreamFlow) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
-from drakkar_flow.testing.case_run import CaseResult
+from drakkar_flow.testing.case_runner import CaseResult
 
 __all__ = ["junit"]
 

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from drakkar_flow.kernel.spans import Spans
+from drakkar_flow.kernel.offset_ranges import OffsetRanges
 from drakkar_flow.model.codec import encode
-from drakkar_flow.model.record import Lane, Record, Watermark
+from drakkar_flow.model.record import Record, TopicPartition, Watermark
 
 __all__ = ["MemoryLog"]
 
@@ -28,10 +28,10 @@ class MemoryLog:
         self._count = partitions
         self._dealt = 0
         self.lock = threading.RLock()
-        self.records: dict[Lane, list[Record]] = {(topic, number): [] for number in range(partitions)}
-        self.committed: dict[Lane, int] = {}
+        self.records: dict[TopicPartition, list[Record]] = {(topic, number): [] for number in range(partitions)}
+        self.committed: dict[TopicPartition, int] = {}
         self.commits: list[Watermark] = []
-        self._metadata: dict[Lane, tuple[int, str]] = {}
+        self._metadata: dict[TopicPartition, tuple[int, str]] = {}
         self._held: list[tuple[Watermark, str]] | None = None
 
     def append(self, value: Any, *, topic: str = "", partition: int | None = None, **details: Any) -> Record:
@@ -47,21 +47,23 @@ class MemoryLog:
                 if partition is None:
                     partition = self._dealt % self._count
                     self._dealt += 1
-                lane = (topic or self._topic, partition)
-                record = Record(*lane, self.end_of(lane), encode(value), **details)
-            self.records.setdefault(record.lane, []).append(record)
+                topic_partition = (topic or self._topic, partition)
+                record = Record(*topic_partition, self.end_of(topic_partition), encode(value), **details)
+            self.records.setdefault(record.topic_partition, []).append(record)
             return record
 
-    def end_of(self, lane: Lane) -> int:
+    def end_of(self, topic_partition: TopicPartition) -> int:
         """The offset after the last record of a partition, 0 when it has none."""
-        records = self.records.get(lane)
+        records = self.records.get(topic_partition)
         return records[-1].offset + 1 if records else 0
 
-    def all_committed(self, lanes: Iterable[Lane]) -> bool:
+    def all_committed(self, topic_partitions: Iterable[TopicPartition]) -> bool:
         """Whether partitions are committed to their ends; while commits are held there is nothing to wait for."""
         with self.lock:
             return self._held is not None or all(
-                self.committed.get(lane, 0) == self.end_of(lane) for lane in lanes if self.records.get(lane)
+                self.committed.get(topic_partition, 0) == self.end_of(topic_partition)
+                for topic_partition in topic_partitions
+                if self.records.get(topic_partition)
             )
 
     def commit(self, watermark: Watermark, metadata: str = "") -> bool:
@@ -73,26 +75,26 @@ class MemoryLog:
             if self._held is not None:
                 self._held.append((watermark, metadata))
                 return False
-            lane, _, offset = watermark
-            is_new = self._metadata.get(lane) != (offset, metadata)
-            self._metadata[lane] = (offset, metadata)
-            if offset > self.committed.get(lane, self._first(lane)):
-                self.committed[lane] = offset
+            topic_partition, _, offset = watermark
+            is_new = self._metadata.get(topic_partition) != (offset, metadata)
+            self._metadata[topic_partition] = (offset, metadata)
+            if offset > self.committed.get(topic_partition, self._first(topic_partition)):
+                self.committed[topic_partition] = offset
                 self.commits.append(watermark)
             return is_new
 
-    def start_of(self, lane: Lane) -> tuple[int, Spans]:
+    def start_of(self, topic_partition: TopicPartition) -> tuple[int, OffsetRanges]:
         """Where a new reader begins, and what is finished beyond."""
-        offset, metadata = self._metadata.get(lane, (self._first(lane), ""))
-        return offset, Spans.decode(metadata, offset)
+        offset, metadata = self._metadata.get(topic_partition, (self._first(topic_partition), ""))
+        return offset, OffsetRanges.decode(metadata, offset)
 
-    def knows_finished(self, lane: Lane, offset: int) -> bool:
+    def knows_finished(self, topic_partition: TopicPartition, offset: int) -> bool:
         """Whether a record is finished by what is committed."""
-        start, beyond = self.start_of(lane)
-        return offset < start or offset in beyond
+        start, out_of_order = self.start_of(topic_partition)
+        return offset < start or offset in out_of_order
 
-    def _first(self, lane: Lane) -> int:
-        records = self.records.get(lane)
+    def _first(self, topic_partition: TopicPartition) -> int:
+        records = self.records.get(topic_partition)
         return records[0].offset if records else 0
 
     def hold_commits(self) -> None:
@@ -106,13 +108,13 @@ class MemoryLog:
             held, self._held = self._held or [], None
             return [watermark for watermark, metadata in held if self.commit(watermark, metadata)]
 
-    def commit_held(self, lanes: Collection[Lane]) -> list[Watermark]:
+    def commit_held(self, topic_partitions: Collection[TopicPartition]) -> list[Watermark]:
         """Take in what is held of some partitions: they go, and a client commits what it still can."""
         with self.lock:
             if self._held is None:
                 return []
-            going = [each for each in self._held if each[0].lane in lanes]
-            staying = [each for each in self._held if each[0].lane not in lanes]
+            going = [each for each in self._held if each[0].topic_partition in topic_partitions]
+            staying = [each for each in self._held if each[0].topic_partition not in topic_partitions]
             self._held = None
             made = [watermark for watermark, metadata in going if self.commit(watermark, metadata)]
             self._held = staying

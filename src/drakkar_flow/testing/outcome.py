@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from drakkar_flow.model.outcome import Failure
-from drakkar_flow.model.record import Lane
+from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.events.base import Event
 from drakkar_flow.testing.cases import expectation
 from drakkar_flow.testing.compare import differences
 
 if TYPE_CHECKING:
-    from drakkar_flow.testing.receipts import Sent
+    from drakkar_flow.testing.ack_log import Sent
 
 __all__ = ["Outcome"]
 
@@ -24,7 +24,7 @@ class Outcome:
     """What a flow did: payloads by sink id, committed offsets, dead letters, events, why it failed."""
 
     deliveries: dict[str, list[Any]]
-    committed: dict[Lane, int]
+    committed: dict[TopicPartition, int]
     dead_letters: list[Failure]
     events: list[Event]
     failure: str | None
@@ -59,7 +59,7 @@ class Outcome:
             if kind in ("", letter.kind)
             and stage in ("", letter.stage)
             and error in letter.error
-            and (message is None or any(record.label == message.label for record, _ in letter.holds))
+            and (message is None or any(record.label == message.label for record, _ in letter.tokens))
         ]
 
     def of(self, kind: type[E], /, **fields: Any) -> list[E]:

@@ -76,5 +76,5 @@ def pytest_runtest_makereport(
     report = yield
     if report.when == "call" and report.failed:
         for kit in item.stash.get(_KITS, []):
-            report.sections.append((f"drakkar flow {kit.flow.name}", kit.story()))
+            report.sections.append((f"drakkar flow {kit.flow.name}", kit.report()))
     return report

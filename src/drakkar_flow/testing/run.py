@@ -19,32 +19,32 @@ from bytewax.run import cli_main
 from drakkar_flow.config.loading.app import resolve_app
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.sections.delivery import RetryConfig
+from drakkar_flow.engine.entrypoint import app_options, stream_of
 from drakkar_flow.engine.executors import program_configs
-from drakkar_flow.engine.life import FlowLife
-from drakkar_flow.engine.terse import app_options, stream_of
+from drakkar_flow.engine.flow_lifecycle import FlowLifecycle
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.graph.nodes import Execute
 from drakkar_flow.kernel.backoff import Backoff
-from drakkar_flow.model.record import Lane
+from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.hooks import HookRan
 from drakkar_flow.observe.events.records import RecordsFinished
 from drakkar_flow.observe.log.structured import structlog
-from drakkar_flow.runtime.control import Control
+from drakkar_flow.runtime.components import Components
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
-from drakkar_flow.runtime.parts import Parts
 from drakkar_flow.runtime.steps.chain import Chain
+from drakkar_flow.runtime.stop_signal import StopSignal
+from drakkar_flow.testing.ack_log import AckLog, WatchedTrack
 from drakkar_flow.testing.clock import MOMENT_S, FakeClock
 from drakkar_flow.testing.executor import ScriptedExecutor, Told
 from drakkar_flow.testing.log import MemoryLog
 from drakkar_flow.testing.outcome import Outcome
-from drakkar_flow.testing.outlook import Outlook, outstanding
 from drakkar_flow.testing.parts_of import executor_of, real_executor_of, sinks_of
+from drakkar_flow.testing.quiescence import Quiescence, WatchedInFlight, WatchedLoopThread
 from drakkar_flow.testing.reader import MemoryReader
-from drakkar_flow.testing.receipts import Receipts, WatchedTrack
 from drakkar_flow.testing.sinks import MemoryDeadLetters, MemorySink
-from drakkar_flow.testing.stillness import Stillness, WatchedBridge, WatchedFlight
+from drakkar_flow.testing.stuck_wait import StuckWait, outstanding
 
 __all__ = ["FlowRun"]
 
@@ -90,7 +90,7 @@ class FlowRun:
         open_end: bool = False,
         clock: FakeClock | None = None,
         log: MemoryLog | None = None,
-        receipts: Receipts | None = None,
+        ack_log: AckLog | None = None,
         real_programs: bool = False,
         known_sinks: dict[str, MemorySink] | None = None,
     ) -> None:
@@ -99,12 +99,12 @@ class FlowRun:
         self.bugs: list[str] = []
         self.dead_letters = dead_letters or MemoryDeadLetters()
         self.clock = clock
-        self._receipts = receipts or Receipts()
+        self._receipts = ack_log or AckLog()
         self._track = WatchedTrack(self._receipts)
         self._chains: list[Chain] = []
         self._bus = Bus(lambda event, error: self.bugs.append(f"a listener of {type(event).__name__}: {error!r}"))
-        self._bridge = WatchedBridge(self._bug, clock.new_loop if clock is not None else None)
-        self._life = FlowLife(self.flow, self._bus, self._bridge, _LOG)
+        self._loop_thread = WatchedLoopThread(self._bug, clock.new_loop if clock is not None else None)
+        self._life = FlowLifecycle(self.flow, self._bus, self._loop_thread, _LOG)
         self._given_sinks = list(sinks)
         self._known_sinks = known_sinks if known_sinks is not None else {}
         self._given_executor = executor
@@ -121,15 +121,15 @@ class FlowRun:
         """Make what depends on the configuration, again when `on_startup` has changed it."""
         self.config = config
         drain_s, runtime, hooks = config.drain_timeout_s, config.runtime, self.flow.hooks
-        self.control = Control(drain_s)
-        self.flight = WatchedFlight(runtime.max_in_flight_records, int(runtime.max_in_flight_mib * _MIB))
+        self.control = StopSignal(drain_s)
+        self.in_flight = WatchedInFlight(runtime.max_in_flight_records, int(runtime.max_in_flight_mib * _MIB))
         self.reader = MemoryReader(
             (),
-            self.flight,
+            self.in_flight,
             bus=self._bus,
-            hooks=AssignmentHooks(self._bridge, self._bus, hooks.on_assign, hooks.on_revoke, drain_s),
+            hooks=AssignmentHooks(self._loop_thread, self._bus, hooks.on_assign, hooks.on_revoke, drain_s),
             log=log,
-            beyond=self._track.beyond,
+            out_of_order=self._track.out_of_order,
             metadata_size=runtime.commit_metadata_bytes,
         )
         if not self._open_end:
@@ -159,7 +159,9 @@ class FlowRun:
             self._close(str(exc))
             raise
         if self.clock is not None:
-            still = Stillness(self.reader, self._bridge, self.flight, self._chains, self.config.runtime.workers)
+            still = Quiescence(
+                self.reader, self._loop_thread, self.in_flight, self._chains, self.config.runtime.workers
+            )
             self.clock.watch(lambda: not self._offloading and (self._ending or still() or not self._thread.is_alive()))
         self._life.read()
         self._thread.start()
@@ -177,11 +179,11 @@ class FlowRun:
             config = self._life.open(self.config)
         if config is not self.config:
             self._configure(config, self.reader.log)
-        self._bridge.run(self._watch_loop())
+        self._loop_thread.run(self._watch_loop())
         if self.clock is not None:  # time passes for on_ready, but not for periodic functions that it is followed by
             self.clock.watch(lambda: not any(event.hook == "on_ready" for event in self._of(HookRan)))
         with self._time_passes() if self.flow.hooks.on_ready is not None else nullcontext():
-            return self._life.prepare(self._parts())
+            return self._life.prepare(self._components())
 
     def _of(self, kind: type[E]) -> list[E]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -190,13 +192,13 @@ class FlowRun:
         """End the run as a killed process does: nothing more is delivered or committed, whatever is under way."""
         self._crashed = True
         self.reader.detach()
-        if self._executor is not None and not self._bridge.closed:
-            self._bridge.run(self._executor.close(), _CLOSE_S)
+        if self._executor is not None and not self._loop_thread.closed:
+            self._loop_thread.run(self._executor.close(), _CLOSE_S)
         self._life.hooks.close(_CLOSE_S)
-        self._bridge.close(0.0)
+        self._loop_thread.close(0.0)
         if self.clock is not None:
             self.clock.release()  # not before all was cancelled: nothing falls due any more
-        self._bridge.close()
+        self._loop_thread.close()
         self.control.abandon("it crashed")
         self._thread.join()
 
@@ -204,14 +206,14 @@ class FlowRun:
         """Ask for an orderly end: intake stops, what is in flight may finish. Returns whether nobody had asked."""
         return self._life.stop()
 
-    def revoke(self, lanes: Iterable[Lane], drain_s: float) -> int:
+    def revoke(self, topic_partitions: Iterable[TopicPartition], drain_s: float) -> int:
         """Take partitions away; returns how many records had not finished after `drain_s` seconds."""
         with self._time_passes():
-            return self.reader.revoke(lanes, drain_s)
+            return self.reader.revoke(topic_partitions, drain_s)
 
     def call(self, function: Callable[[], Any]) -> None:
         """Call `function` on the thread of the flow's event loop, where asyncio's events may be set."""
-        self._bridge.post(function)
+        self._loop_thread.post(function)
 
     def wait_until(self, condition: Callable[[], T], timeout_s: float = 20.0) -> T:
         """Wait until `condition` gives something true, and return that.
@@ -224,14 +226,14 @@ class FlowRun:
             alive = self._thread.is_alive()  # looked at first: what a flow did last still counts
             value = condition()
             if not value and not alive:
-                raise AssertionError(f"waited in vain, {self.story()}")
+                raise AssertionError(f"waited in vain, {self.report()}")
             return value
 
         return self._wait(look, timeout_s)
 
     def _wait(self, look: Callable[[], T | None], timeout_s: float) -> T:
         deadline = time.monotonic() + timeout_s
-        outlook = Outlook(self.clock, self._is_empty)
+        outlook = StuckWait(self.clock, self._is_empty)
         with self._time_passes(self._wake):
             while True:
                 seen = self._seen()  # before the look: what comes meanwhile counts
@@ -242,7 +244,7 @@ class FlowRun:
                 if self.bugs:
                     raise AssertionError(f"the flow broke: {'; '.join(self.bugs)}")
                 if why := outlook.hopeless() or (time.monotonic() >= deadline and f"{timeout_s:g} s are over"):
-                    raise AssertionError(f"waited in vain ({why}), {self.story()}")
+                    raise AssertionError(f"waited in vain ({why}), {self.report()}")
                 with self._changed:
                     self._changed.wait_for(lambda: self._seen() != seen, _LOOK_S)  # noqa: B023 - called at once
 
@@ -275,10 +277,10 @@ class FlowRun:
         """Why the flow failed; None while it has not."""
         return self.control.failure or self._life.failure
 
-    def story(self) -> str:
+    def report(self) -> str:
         """What is open now, and where."""
         steps = [step for chain in self._chains for step in chain.steps]
-        told = outstanding(self.flight, self.reader, steps, self._scripted, self.sinks, self.dead_letters)
+        told = outstanding(self.in_flight, self.reader, steps, self._scripted, self.sinks, self.dead_letters)
         told.append(f"committed: {self.reader.committed}")
         if self.bugs:
             told.append(f"errors: {self.bugs}")
@@ -293,7 +295,9 @@ class FlowRun:
 
     def _is_empty(self) -> bool:
         queued = any(self.reader.statistics().queued.values())
-        return not (queued or self.flight.records or self._ending or self.control.stopping or self.flow.hooks.periodics)
+        return not (
+            queued or self.in_flight.records or self._ending or self.control.stopping or self.flow.hooks.periodics
+        )
 
     @property
     def _offloading(self) -> bool:
@@ -318,13 +322,13 @@ class FlowRun:
         if self.clock is not None:
             self.clock.release()
 
-    def _parts(self) -> Parts:
-        parts = Parts(
+    def _components(self) -> Components:
+        components = Components(
             config=self.config,
             bus=self._bus,
-            bridge=self._bridge,
+            loop_thread=self._loop_thread,
             control=self.control,
-            flight=self.flight,
+            in_flight=self.in_flight,
             reader=self.reader,
             sinks={sink.id: sink.part(self._retry_of(sink)) for sink in self.sinks.values()},
             dead_letters=self.dead_letters,
@@ -336,9 +340,9 @@ class FlowRun:
             programs=program_configs(self.config, self.flow.find(Execute)),
         )
         if self.clock is not None:
-            return replace(parts, brake_hold_s=MOMENT_S)
+            return replace(components, brake_hold_s=MOMENT_S)
         hold_s = min(_HOLD_S, self.config.dlq.hold_s)
-        return replace(parts, task_backoff=_BACKOFF, dlq_backoff=_BACKOFF, brake_hold_s=hold_s)
+        return replace(components, task_backoff=_BACKOFF, dlq_backoff=_BACKOFF, brake_hold_s=hold_s)
 
     def _retry_of(self, sink: MemorySink) -> RetryConfig | None:
         """How the real sink would try again; in real time nobody wants to wait for that."""

@@ -10,7 +10,7 @@ from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.sections.delivery import RetryConfig, SinkConfig
 from drakkar_flow.errors import BatchFailed
 from drakkar_flow.model.outcome import Delivery, Failure
-from drakkar_flow.runtime.parts import SinkPart
+from drakkar_flow.runtime.components import SinkComponent
 from drakkar_flow.sinks.checks import refusal_of
 from drakkar_flow.sinks.dead_letter_messages import dead_letter_messages
 from drakkar_flow.sinks.dlq import as_written
@@ -34,7 +34,7 @@ class _Scripted:
 
     def __init__(self, script: Script) -> None:
         self._check = script if callable(script) else None
-        self._turns = iter(()) if callable(script) else iter(script)
+        self._keyed_queue = iter(()) if callable(script) else iter(script)
         self.gate = Gate()
         self.writes = 0
 
@@ -43,7 +43,7 @@ class _Scripted:
         await self.gate.passage()
         if self._check is not None:
             self._check(items)
-        elif (error := next(self._turns, None)) is not None:
+        elif (error := next(self._keyed_queue, None)) is not None:
             raise error
 
 
@@ -96,12 +96,12 @@ class MemorySink:
         """The data of the payloads written."""
         return [payload.data for payload in self.payloads]
 
-    def part(self, retry: RetryConfig | None = None) -> SinkPart:
+    def part(self, retry: RetryConfig | None = None) -> SinkComponent:
         """The sink as a part of a flow; without settings of its own it takes `retry`."""
         max_in_flight, max_batch = self._limits
         spec = replace(SPECS[self.kind], max_in_flight=max_in_flight, max_batch=max_batch)
         settings = self.settings or (MemorySinkSettings(retry=retry) if retry else MemorySinkSettings())
-        return SinkPart(spec, self.name, settings, self)
+        return SinkComponent(spec, self.name, settings, self)
 
     async def connect(self) -> None:
         """Nothing is left to do."""

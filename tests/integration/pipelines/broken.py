@@ -5,7 +5,7 @@ from typing import Any
 from verbatim import flow
 
 from drakkar_flow import dataflow
-from drakkar_flow.runtime.commit import Track
+from drakkar_flow.runtime.acknowledgement.commit import Track
 
 __all__ = ["flow", "terse"]
 

@@ -223,12 +223,12 @@ async def test_letters_of_failures_are_written(kafka: Kafka, make_topic: MakeTop
     topic = make_topic(1)
     queue = DeadLetterQueue(topic, kafka.bootstrap)
     await queue.connect()
-    decode = Failure(kind=FailureKind.DECODE, stage="decode", error="bad", holds=((record(), 1),))
+    decode = Failure(kind=FailureKind.DECODE, stage="decode", error="bad", tokens=((record(), 1),))
     sink = Failure(
         kind=FailureKind.SINK,
         stage="sink.kafka.results",
         error="refused",
-        holds=((record(key=b"k"), 1),),
+        tokens=((record(key=b"k"), 1),),
         payload=KafkaPayload(data={"a": 1}),
         sink_type="kafka",
         sink_name="results",
@@ -248,8 +248,8 @@ async def test_letters_too_large_are_cut_and_say_so(kafka: Kafka, narrow_topic: 
     """The fact arrives even where the value does not fit, and letters that fit stay whole."""
     queue = DeadLetterQueue(narrow_topic, kafka.bootstrap)
     await queue.connect()
-    large = Failure(kind=FailureKind.DECODE, stage="s", error="e", holds=((record(value=b"x" * 50_000), 1),))
-    small = Failure(kind=FailureKind.DECODE, stage="s", error="e", holds=((record(), 1),))
+    large = Failure(kind=FailureKind.DECODE, stage="s", error="e", tokens=((record(value=b"x" * 50_000), 1),))
+    small = Failure(kind=FailureKind.DECODE, stage="s", error="e", tokens=((record(), 1),))
     await queue.write([large, small])
     await queue.close()
 
@@ -263,8 +263,8 @@ async def test_a_letter_that_cannot_be_written_is_named(kafka: Kafka, make_picky
     topic = make_picky_topic(max_message_bytes="420")
     queue = DeadLetterQueue(topic, kafka.bootstrap)
     await queue.connect()
-    hopeless = Failure(kind=FailureKind.DECODE, stage="s" * 8192, error="e" * 8192, holds=((record(), 1),))
-    fine = Failure(kind=FailureKind.DECODE, stage="s", error="e", holds=((record(), 1), (record(topic="other"), 1)))
+    hopeless = Failure(kind=FailureKind.DECODE, stage="s" * 8192, error="e" * 8192, tokens=((record(), 1),))
+    fine = Failure(kind=FailureKind.DECODE, stage="s", error="e", tokens=((record(), 1), (record(topic="other"), 1)))
     with pytest.raises(BatchFailed) as caught:
         await queue.write([fine, hopeless, fine])
     await queue.close()
@@ -331,7 +331,7 @@ async def test_f5_a_letter_is_refused_alone(kafka: Kafka, make_picky_topic: Any)
             kind=FailureKind.DECODE,
             stage="decode",
             error="bad",
-            holds=((Record(topic="in", partition=0, offset=n, key=None if n == 1 else b"k", value=b"v"), 1),),
+            tokens=((Record(topic="in", partition=0, offset=n, key=None if n == 1 else b"k", value=b"v"), 1),),
         )
         for n in range(4)
     ]

@@ -17,7 +17,7 @@ from drakkar_flow.sinks.postgres.sink import SPEC, PostgresSink
 from drakkar_flow.testing.conformance import deliver
 from scripts.servers.postgres import Postgres
 
-pytestmark = [pytest.mark.anyio, pytest.mark.integration]
+pytestmark = [pytest.mark.anyio, pytest.mark.integration, pytest.mark.xdist_group("postgres")]
 
 
 @pytest.fixture(scope="module")

@@ -40,9 +40,15 @@ def servers(tmp_path: Path) -> Iterator[tuple[Redis, Redis]]:
 
 
 @pytest.fixture
-async def sink(redis: str) -> AsyncIterator[RedisSink]:
+def prefix() -> str:
+    """What the test's keys begin with."""
+    return unique("test") + ":"
+
+
+@pytest.fixture
+async def sink(redis: str, prefix: str) -> AsyncIterator[RedisSink]:
     """A sink for the shared server, under a prefix of its own."""
-    made = RedisSink("main", RedisSinkConfig(url=redis, key_prefix=unique("test") + ":"))
+    made = RedisSink("main", RedisSinkConfig(url=redis, key_prefix=prefix))
     await made.connect()
     yield made
     await made.close()
@@ -85,9 +91,10 @@ NATURAL: list[tuple[Any, bytes]] = [
 
 
 @pytest.mark.parametrize(("value", "stored"), NATURAL, ids=str)
-async def test_f6_natural_values_are_stored(sink: RedisSink, redis: str, value: Any, stored: bytes) -> None:
+async def test_f6_natural_values_are_stored(
+    sink: RedisSink, redis: str, prefix: str, value: Any, stored: bytes
+) -> None:
     """As a field, a member, an argument, a list's item and a value; keys may be bytes, numbers and UUIDs."""
-    prefix = sink._settings.key_prefix.encode()
     await sink.write_batch(
         batch(
             RedisPayload(op="hset", key=b"h\xff", fields={"f": value}),  # type: ignore[arg-type]
@@ -96,13 +103,14 @@ async def test_f6_natural_values_are_stored(sink: RedisSink, redis: str, value: 
             RedisPayload(key="k", data=value),
         )
     )
+    start = prefix.encode()
     with client.Redis.from_url(redis) as other:
-        assert other.hget(prefix + b"h\xff", "f") == stored
-        assert other.smembers(prefix + b"00000000-0000-0000-0000-000000000001") == {stored}
-        assert other.lindex(prefix + b"7", 0) == stored
-        assert other.get(prefix + b"k") == stored
+        assert other.hget(start + b"h\xff", "f") == stored
+        assert other.smembers(start + b"00000000-0000-0000-0000-000000000001") == {stored}
+        assert other.lindex(start + b"7", 0) == stored
+        assert other.get(start + b"k") == stored
         for key in (b"h\xff", b"00000000-0000-0000-0000-000000000001", b"7", b"k"):
-            other.delete(prefix + key)
+            other.delete(start + key)
 
 
 async def test_f6_none_is_refused_with_its_field(sink: RedisSink) -> None:

@@ -95,6 +95,7 @@ def types_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("mypy")
 
 
+@pytest.mark.xdist_group("types_cache")
 @pytest.mark.parametrize("style", Style)
 def test_n15_the_project_is_clean(tmp_path: Path, types_cache: Path, style: Style) -> None:
     """For ruff with its defaults, for mypy, and for our own lint."""

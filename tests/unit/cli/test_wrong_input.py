@@ -46,7 +46,7 @@ TOLD = [
     (["graph", "handler_only.py"], "handler_only.py: it defines no 'flow'; end it with flow = dataflow(Scan())"),
     (["graph", "two_flows.py"], "it defines no 'flow'; name what it has: two_flows.py:first or two_flows.py:second"),
     (["graph", "two_flows.py:third"], "it defines no 'third'; name what it has: two_flows.py:first or "),
-    (["graph", "number.py"], "int is not a flow; give a StreamFlow, a handler instance, or dataflow(...) of one"),
+    (["graph", "number.py"], "int is not a flow; pass a StreamFlow, a handler instance, or dataflow(...) of one"),
     (["test", "gone.test.yaml"], "gone.test.yaml: there is no such file; name a file of cases"),
     (["test", "folder"], "folder: there is no file NAME.test.yaml"),
     (["test", "none.test.yaml"], "nothing_here.py: there is no such file; "),
@@ -91,7 +91,7 @@ def test_results_that_can_not_be_written_are_told(here: Path, capsys: pytest.Cap
         main(["test", "one.test.yaml", "--junit", "gone/results.xml"])
     out, err = capsys.readouterr()
     assert (caught.value.code, "ok    nothing comes of nothing" in out) == (2, True)
-    assert "gone/results.xml: can't be written: No such file or directory; mend --junit" in err
+    assert "gone/results.xml: can't be written: No such file or directory; fix --junit" in err
 
 
 def test_a_worker_that_can_not_be_started_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,10 +8,10 @@ import pytest
 
 from drakkar_flow import KafkaSink, KafkaSource, StreamFlow
 from drakkar_flow.config.loading.load import from_mapping
-from drakkar_flow.engine.build import build_parts, settle_topics
+from drakkar_flow.engine.build import build_parts, resolve_topics
 from drakkar_flow.errors import ConfigError
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.event_loop import EventLoopThread
 
 KAFKA = {"brokers": "b1:9092,b2:9092", "source_topic": "^rx-.*"}
 
@@ -43,10 +43,10 @@ def test_f10_what_the_flow_names_is_looked_at_too() -> None:
     config = from_mapping({"dlq": {"topic": "dead"}, "sinks": {"kafka": {"out": {"topic": "rx-out"}}}})
     flow = StreamFlow("loop", source=KafkaSource("^rx-.*"))
     with pytest.raises(ConfigError, match="would read its own output"):
-        settle_topics(flow.route(), config)
-    config = settle_topics(flow.route(), from_mapping({"dlq": {"topic": "dead"}}))
+        resolve_topics(flow.route(), config)
+    config = resolve_topics(flow.route(), from_mapping({"dlq": {"topic": "dead"}}))
     with pytest.raises(ConfigError, match="would read its own output"):
-        build_parts(flow.route(KafkaSink("out", topic="rx-out")), config, Bus(), Bridge(), lambda: None)
+        build_parts(flow.route(KafkaSink("out", topic="rx-out")), config, Bus(), EventLoopThread(), lambda: None)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_f10_a_topic_that_is_read_and_written_by_name_is_noticed(topic: str, sai
     sections: dict[str, Any] = {"dlq": {"topic": "dead"}, "sinks": {"kafka": {"out": {"topic": topic}}}}
     (notice,) = from_mapping({"kafka": {"source_topic": "in"}, **sections}).notices
     assert (notice.where, said in notice.what) == ("config sinks.kafka.out.topic", True)
-    settled = settle_topics(StreamFlow("loop", source=KafkaSource("in")).route(), from_mapping(sections))
+    settled = resolve_topics(StreamFlow("loop", source=KafkaSource("in")).route(), from_mapping(sections))
     assert said in settled.notices[-1].what
 
 
@@ -83,7 +83,7 @@ def started(sinks: dict[str, Any], flow: StreamFlow) -> None:
             "in" if "more" not in sinks else ["in", "other"]
         )
     config = from_mapping({"kafka": kafka, "sinks": {"kafka": sinks}})
-    build_parts(flow, settle_topics(flow, config), Bus(), Bridge(), lambda: None)
+    build_parts(flow, resolve_topics(flow, config), Bus(), EventLoopThread(), lambda: None)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -118,4 +118,4 @@ def test_f10_dead_letters_to_a_source_topic_are_always_refused(flow: StreamFlow)
     sections: dict[str, Any] = {"dlq": {"topic": "in"}, "sinks": {"kafka": {"out": {"topic": "out"}}}}
     kafka = {} if flow.source.topics else {"kafka": {"source_topic": "in"}}
     with pytest.raises(ConfigError, match="dead letters would come back"):
-        settle_topics(flow, from_mapping({**sections, **kafka}))
+        resolve_topics(flow, from_mapping({**sections, **kafka}))

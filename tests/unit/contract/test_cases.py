@@ -26,6 +26,9 @@ def numbers() -> Iterator[int]:
         yield from map(int, NAME.findall(file.read_text()))
 
 
+pytestmark = pytest.mark.xdist_group("cases")
+
+
 @pytest.fixture(scope="module")
 def covered() -> set[int]:
     """The cases that have a test."""

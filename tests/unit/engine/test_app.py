@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from drakkar_flow import DrakkarApp, DrakkarConfig, ExecutorTask, Handler
-from drakkar_flow.engine.lifecycle import Lifecycle
+from drakkar_flow.engine.worker_process import WorkerProcess
 from drakkar_flow.errors import ConfigError
 from drakkar_flow.graph.flow import StreamFlow
 
@@ -40,10 +40,10 @@ def test_a_running_flow_has_the_names_that_the_environment_gives(monkeypatch: py
     monkeypatch.setenv("TEAM", "blue")
     flow = StreamFlow.from_handler(Idle())
     config = DrakkarConfig(cluster_name="red", cluster_name_env="TEAM")
-    life = Lifecycle(flow, config, own_logging=False, own_signals=False, worker_id="w-1")
+    life = WorkerProcess(flow, config, own_logging=False, own_signals=False, worker_id="w-1")
     assert (life.worker_id, life.cluster_name) == ("w-1", "blue")
     monkeypatch.setenv("TEAM", "")
-    assert Lifecycle(flow, config, own_logging=False, own_signals=False).cluster_name == "red"
+    assert WorkerProcess(flow, config, own_logging=False, own_signals=False).cluster_name == "red"
 
 
 def test_the_summary_is_one_line_of_what_matters():

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from drakkar_flow import DrakkarConfig, KafkaSink, KafkaSource, StreamFlow, Subprocess
-from drakkar_flow.engine.build import build_parts, consumer_properties, settle_topics
+from drakkar_flow.engine.build import build_parts, consumer_properties, resolve_topics
 from drakkar_flow.errors import ConfigError
 from drakkar_flow.graph.nodes import SinkRef
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.parts import Parts
+from drakkar_flow.runtime.components import Components
+from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.sinks.registry import SPECS
 
 
@@ -21,9 +21,9 @@ def flow(*topics: str, **route) -> StreamFlow:
     return StreamFlow("f", source=KafkaSource(*topics)).route(*route.pop("sinks", ()), **route)
 
 
-def parts_of(subject: StreamFlow, config: DrakkarConfig) -> Parts:
+def parts_of(subject: StreamFlow, config: DrakkarConfig) -> Components:
     """The parts, not connected."""
-    return build_parts(subject, config, Bus(), Bridge(), lambda: None)
+    return build_parts(subject, config, Bus(), EventLoopThread(), lambda: None)
 
 
 # --- topics ---------------------------------------------------------------------------------------------
@@ -41,14 +41,14 @@ def parts_of(subject: StreamFlow, config: DrakkarConfig) -> Parts:
 )
 def test_the_configurations_topics_go_before_the_flows(of_flow, of_config, read):
     """A flow's topics are its default; a configuration that names any decides."""
-    settled = settle_topics(flow(*of_flow), DrakkarConfig(kafka=of_config))
+    settled = resolve_topics(flow(*of_flow), DrakkarConfig(kafka=of_config))
     assert settled.kafka.topics == read
 
 
 def test_settling_topics_keeps_everything_else():
     """And names the dead letter topic after the flow's topic."""
     config = DrakkarConfig(executor={"max_executors": 9}, kafka={"consumer_group": "g"})
-    settled = settle_topics(flow("orders"), config)
+    settled = resolve_topics(flow("orders"), config)
     assert (settled.executor.max_executors, settled.kafka.consumer_group) == (9, "g")
     assert settled.dead_letter_topic == "orders_dlq"
 
@@ -56,14 +56,14 @@ def test_settling_topics_keeps_everything_else():
 def test_a_flow_that_reads_a_pattern_needs_a_dead_letter_topic():
     """The rule of the configuration holds for the flow's own topics too."""
     with pytest.raises(ConfigError, match=r"the topics of flow 'f': dlq.topic must be set"):
-        settle_topics(flow("^in-.*"), DrakkarConfig())
-    assert settle_topics(flow("^in-.*"), DrakkarConfig(dlq={"topic": "dead"})).dead_letter_topic == "dead"
+        resolve_topics(flow("^in-.*"), DrakkarConfig())
+    assert resolve_topics(flow("^in-.*"), DrakkarConfig(dlq={"topic": "dead"})).dead_letter_topic == "dead"
 
 
 def test_a_flow_that_reads_its_own_dead_letters_is_refused():
     """They would come back for ever."""
     with pytest.raises(ConfigError, match="dead letters would come back"):
-        settle_topics(flow("in", "dead"), DrakkarConfig(dlq={"topic": "dead"}))
+        resolve_topics(flow("in", "dead"), DrakkarConfig(dlq={"topic": "dead"}))
 
 
 # --- sinks ----------------------------------------------------------------------------------------------
@@ -74,24 +74,24 @@ def test_a_flow_without_named_sinks_gets_all_that_are_configured():
     config = DrakkarConfig(
         sinks={"kafka": {"a": {"topic": "x"}, "b": {"topic": "y"}}, "sqlite": {"c": {"path": "c.db"}}}
     )
-    parts = parts_of(flow(), config)
-    assert list(parts.sinks) == ["kafka-a", "kafka-b", "sqlite-c"]
-    assert all(part.id == sink_id for sink_id, part in parts.sinks.items())
+    components = parts_of(flow(), config)
+    assert list(components.sinks) == ["kafka-a", "kafka-b", "sqlite-c"]
+    assert all(part.id == sink_id for sink_id, part in components.sinks.items())
 
 
 def test_a_flow_that_names_sinks_gets_these_only():
     """Settings in the flow go over those of the configuration."""
     config = DrakkarConfig(sinks={"kafka": {"a": {"topic": "x", "linger_ms": 7}, "b": {"topic": "y"}}})
-    parts = parts_of(flow(sinks=[KafkaSink("a", topic="z")]), config)
-    assert list(parts.sinks) == ["kafka-a"]
-    settings = parts.sinks["kafka-a"].settings
+    components = parts_of(flow(sinks=[KafkaSink("a", topic="z")]), config)
+    assert list(components.sinks) == ["kafka-a"]
+    settings = components.sinks["kafka-a"].settings
     assert (settings.topic, settings.linger_ms) == ("z", 7)  # type: ignore[attr-defined]
 
 
 def test_a_sink_may_be_given_in_the_flow_alone():
     """With all it needs it is not missed in the configuration."""
-    parts = parts_of(flow(sinks=[KafkaSink("new", topic="t")]), DrakkarConfig())
-    assert parts.sinks["kafka-new"].settings.topic == "t"  # type: ignore[attr-defined]
+    components = parts_of(flow(sinks=[KafkaSink("new", topic="t")]), DrakkarConfig())
+    assert components.sinks["kafka-new"].settings.topic == "t"  # type: ignore[attr-defined]
 
 
 def test_a_sink_is_made_with_the_time_limit_of_all_sinks_unless_it_has_its_own(monkeypatch):
@@ -129,8 +129,8 @@ def test_d32_a_configuration_without_any_sink_is_refused():
 
 def test_an_executor_is_made_only_for_flows_that_execute():
     """A flow of steps has no slots and no bound of an executor."""
-    parts = parts_of(flow(sinks=[KafkaSink("a", topic="t")]), DrakkarConfig())
-    assert (parts.executor, parts.intake) == (None, None)
+    components = parts_of(flow(sinks=[KafkaSink("a", topic="t")]), DrakkarConfig())
+    assert (components.executor, components.intake) == (None, None)
 
 
 def test_the_flows_program_goes_before_the_configurations():
@@ -142,21 +142,21 @@ def test_the_flows_program_goes_before_the_configurations():
         .collect()
         .route(KafkaSink("a", topic="t"))
     )
-    parts = parts_of(subject, DrakkarConfig(executor={"max_executors": 3, "binary_path": "/bin/false"}))
-    assert parts.executor is not None
-    assert parts.executor.statistics().slots == 7
-    assert parts.intake is not None
+    components = parts_of(subject, DrakkarConfig(executor={"max_executors": 3, "binary_path": "/bin/false"}))
+    assert components.executor is not None
+    assert components.executor.statistics().slots == 7
+    assert components.intake is not None
 
 
 def test_the_intake_keeps_between_the_marks_of_the_configuration():
     """2 executors, multipliers 5 and 2: nothing runs yet, so what is read is bounded by the high mark, 10."""
     subject = StreamFlow("f").arrange(lambda records, _: []).execute().collect().route(KafkaSink("a", topic="t"))
     executor = {"max_executors": 2, "backpressure_high_multiplier": 5, "backpressure_low_multiplier": 2}
-    parts = parts_of(subject, DrakkarConfig(executor=executor))
-    assert parts.intake is not None
-    assert parts.intake.room() == 10
-    parts.intake.take(4)
-    assert parts.intake.room() == 6
+    components = parts_of(subject, DrakkarConfig(executor=executor))
+    assert components.intake is not None
+    assert components.intake.room() == 10
+    components.intake.take(4)
+    assert components.intake.room() == 6
 
 
 # --- consumer -------------------------------------------------------------------------------------------

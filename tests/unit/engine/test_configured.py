@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from drakkar_flow import BaseDrakkarHandler, DrakkarApp, StreamFlow, StreamingRunner, dataflow
 from drakkar_flow.config.loading.load import from_mapping, load_config
 from drakkar_flow.engine import build
-from drakkar_flow.engine.terse import app_options
+from drakkar_flow.engine.entrypoint import app_options
 from drakkar_flow.errors import ConfigError
 from drakkar_flow.testing import FlowRun
 
@@ -35,7 +35,7 @@ class Scan(BaseDrakkarHandler[Any, Any]):
 def client_config(sink: dict[str, Any], kafka: dict[str, Any]) -> dict[str, Any]:
     """The librdkafka properties a Kafka sink is made with."""
     config = from_mapping({"kafka": {"brokers": "b:1", **kafka}, "sinks": {"kafka": {"a": {"topic": "t", **sink}}}})
-    settings = build._with_brokers(config.sinks.kafka["a"], config.kafka)
+    settings = build.with_brokers(config.sinks.kafka["a"], config.kafka)
     return {"bootstrap.servers": settings.brokers, **settings.client_config}
 
 
@@ -77,11 +77,11 @@ def test_every_way_to_run_types_the_app_section(tmp_path: Any, monkeypatch: pyte
     monkeypatch.setenv("SCAN_LIMIT", "7")
     path = tmp_path / "p.yaml"
     path.write_text("app: {}\n")
-    assert StreamingRunner.from_yaml(Scan(), path)._life.config.app.limit == 7
+    assert StreamingRunner.from_yaml(Scan(), path).config.app.limit == 7
     assert DrakkarApp(Scan(), path).config.app.limit == 7
     config = from_mapping({"app": {"limit": "9"}})
-    assert StreamingRunner(Scan(), config)._life.config.app.limit == 9
-    assert StreamingRunner.from_dict(Scan(), {"app": {"limit": 9}})._life.config.app.limit == 9
+    assert StreamingRunner(Scan(), config).config.app.limit == 9
+    assert StreamingRunner.from_dict(Scan(), {"app": {"limit": 9}}).config.app.limit == 9
     assert DrakkarApp(Scan(), config=config).config.app.limit == 9
     with pytest.raises(ConfigError, match=r"app\.limit: must be a whole number"):
         StreamingRunner(Scan(), from_mapping({"app": {"limit": "x"}}))
@@ -93,7 +93,7 @@ def test_a_configuration_knows_its_file_through_every_change(tmp_path: Path, mon
     path.write_text("app: {}\n")
     app = DrakkarApp(Scan(), path)
     assert str(app.config.file) == str(path)
-    assert str(StreamingRunner(Scan(), load_config(path))._life.config.file) == str(path)
+    assert str(StreamingRunner(Scan(), load_config(path)).config.file) == str(path)
     assert str(app.config.opened().replaced(cluster_name="c").file) == str(path)
     monkeypatch.setenv("DK_CONFIG", str(path))
     assert str(DrakkarApp(Scan()).config.file) == f"{path} (the environment variable DK_CONFIG names it)"

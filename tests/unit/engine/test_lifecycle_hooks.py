@@ -12,12 +12,12 @@ import structlog
 
 from drakkar_flow import DrakkarConfig, FilePayload, Handler
 from drakkar_flow.config.loading.load import from_mapping
-from drakkar_flow.engine import life
-from drakkar_flow.engine.lifecycle import Lifecycle
+from drakkar_flow.engine import flow_lifecycle
+from drakkar_flow.engine.worker_process import WorkerProcess
 from drakkar_flow.errors import SinkNotConnected, StartupError
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.periodic import periodic
-from drakkar_flow.runtime.parts import Parts
+from drakkar_flow.runtime.components import Components
 
 
 class Stop(Exception):
@@ -32,20 +32,20 @@ class Resting(Handler):
 
 
 @pytest.fixture
-def connected(monkeypatch: pytest.MonkeyPatch) -> list[Parts]:
+def connected(monkeypatch: pytest.MonkeyPatch) -> list[Components]:
     """Nothing outside is connected but the sinks; gives the parts that were."""
-    seen: list[Parts] = []
+    seen: list[Components] = []
 
-    async def connect(parts: Parts, log: Any, check_source: object) -> None:
-        seen.append(parts)
-        for part in parts.sinks.values():
+    async def connect(components: Components, log: Any, check_source: object) -> None:
+        seen.append(components)
+        for part in components.sinks.values():
             await part.sink.connect()
 
-    monkeypatch.setattr(life, "connect_all", connect)
+    monkeypatch.setattr(flow_lifecycle, "connect_all", connect)
     return seen
 
 
-def life_of(handler: Handler[Any, Any], directory: Path, **settings: Any) -> Lifecycle:
+def life_of(handler: Handler[Any, Any], directory: Path, **settings: Any) -> WorkerProcess:
     """A life with a file sink, and logging of its own into a file."""
     config = {
         "kafka": {"source_topic": "in", "consumer_group": "g"},
@@ -54,10 +54,10 @@ def life_of(handler: Handler[Any, Any], directory: Path, **settings: Any) -> Lif
         "sinks": {"filesystem": {"out": {"base_path": str(directory)}}},
         **settings,
     }
-    return Lifecycle(StreamFlow.from_handler(handler), from_mapping(config), own_logging=True, own_signals=False)
+    return WorkerProcess(StreamFlow.from_handler(handler), from_mapping(config), own_logging=True, own_signals=False)
 
 
-def test_everything_is_made_of_the_configuration_that_on_startup_returns(connected: list[Parts], tmp_path: Path):
+def test_everything_is_made_of_the_configuration_that_on_startup_returns(connected: list[Components], tmp_path: Path):
     """Parts, logging and on_ready itself; the log before it is where the file said."""
     seen: list[DrakkarConfig] = []
 
@@ -76,14 +76,14 @@ def test_everything_is_made_of_the_configuration_that_on_startup_returns(connect
     with pytest.raises(StartupError):
         life_of(Changing(), tmp_path).start()
     (config,) = seen
-    (parts,) = connected
-    assert (config.app, parts.config, parts.flight.room) == ({"by": "hook"}, config, 7)
+    (components,) = connected
+    assert (config.app, components.config, components.in_flight.room) == ({"by": "hook"}, config, 7)
     first, second = ((tmp_path / f"{name}.log").read_text() for name in ("first", "second"))
     assert ("asked" in first, "ready" in first) == (True, False)
     assert ("asked" in second, "ready" in second) == (False, True)
 
 
-def test_an_on_ready_that_raises_closes_what_was_opened(connected: list[Parts], tmp_path: Path):
+def test_an_on_ready_that_raises_closes_what_was_opened(connected: list[Components], tmp_path: Path):
     """The sink is closed, no thread is left, nothing was read, and the log has the stack."""
     before = set(threading.enumerate())
 
@@ -97,10 +97,10 @@ def test_an_on_ready_that_raises_closes_what_was_opened(connected: list[Parts], 
             raise AssertionError("nothing is periodic before the flow is ready")
 
     handler = Broken()
-    life = life_of(handler, tmp_path)
+    flow_lifecycle = life_of(handler, tmp_path)
     with pytest.raises(StartupError, match=r"Broken.on_ready: it raised ValueError: no table") as caught:
-        life.start()
-    assert (caught.value.exit_code, life.exit_code) == (1, 1)
+        flow_lifecycle.start()
+    assert (caught.value.exit_code, flow_lifecycle.exit_code) == (1, 1)
     with pytest.raises(RuntimeError, match="does not run"):
         handler.offload(int, "7")
     for thread in set(threading.enumerate()) - before:
@@ -112,7 +112,9 @@ def test_an_on_ready_that_raises_closes_what_was_opened(connected: list[Parts], 
     assert "periodic" not in log
 
 
-def test_d32_a_sink_that_cannot_connect_ends_the_start_and_closes_the_other(connected: list[Parts], tmp_path: Path):
+def test_d32_a_sink_that_cannot_connect_ends_the_start_and_closes_the_other(
+    connected: list[Components], tmp_path: Path
+):
     """The start says which; the one that was connected takes nothing more."""
     (tmp_path / "file").touch()
     sinks = {"good": {"base_path": str(tmp_path)}, "bad": {"base_path": str(tmp_path / "file")}}
@@ -123,7 +125,7 @@ def test_d32_a_sink_that_cannot_connect_ends_the_start_and_closes_the_other(conn
         asyncio.run(good.write_batch([FilePayload(path="x", data=1)]))
 
 
-def test_an_on_startup_that_raises_ends_the_start_before_anything_is_made(connected: list[Parts], tmp_path: Path):
+def test_an_on_startup_that_raises_ends_the_start_before_anything_is_made(connected: list[Components], tmp_path: Path):
     """No part was made; the handler may be used again."""
 
     class Broken(Resting):
@@ -135,7 +137,7 @@ def test_an_on_startup_that_raises_ends_the_start_before_anything_is_made(connec
     assert connected == []
 
 
-def test_a_remark_about_the_handler_is_logged_at_the_start(connected: list[Parts], tmp_path: Path):
+def test_a_remark_about_the_handler_is_logged_at_the_start(connected: list[Components], tmp_path: Path):
     """Two names for one hook: the log says which one counts."""
 
     class Both(Resting):
@@ -149,7 +151,7 @@ def test_a_remark_about_the_handler_is_logged_at_the_start(connected: list[Parts
     assert "collect is never called" in (tmp_path / "first.log").read_text()
 
 
-def test_a_secret_that_on_startup_gives_is_in_no_line(connected: list[Parts], tmp_path: Path):
+def test_a_secret_that_on_startup_gives_is_in_no_line(connected: list[Components], tmp_path: Path):
     """Though it changes nothing about logging itself."""
 
     class Fetching(Resting):

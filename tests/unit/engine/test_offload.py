@@ -139,9 +139,9 @@ def test_the_pool_has_the_size_of_the_configuration(max_threads: int, max_execut
 
 async def test_f3_calls_wait_for_threads(monkeypatch: pytest.MonkeyPatch):
     """The host has none left: the call waits, it is told, and the pool stays whole."""
-    pool, _ = pool_of(2)
-    told: list[HostShortage] = []
-    pool._bus.listen(HostShortage, told.append)
+    bus, told = Bus(), list[HostShortage]()
+    bus.listen(HostShortage, told.append)
+    pool = OffloadPool(2, bus)
 
     def refuse(_thread: object) -> None:
         raise RuntimeError("can't start new thread")

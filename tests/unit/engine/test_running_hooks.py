@@ -21,7 +21,7 @@ from drakkar_flow.graph.periodic import periodic
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.annotations import Annotated, AnnotationDropped
 from drakkar_flow.observe.events.hooks import HookRan, Offloaded, PeriodicRan
-from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.sinks.kafka.settings import KafkaSinkConfig
 
 CONFIG = DrakkarConfig(executor={"max_executors": 3}, app={"depth": 2})
@@ -31,8 +31,8 @@ class Scene:
     """A bridge and a bus, and the hooks of handlers on them."""
 
     def __init__(self) -> None:
-        self.bridge = Bridge()
-        self.bridge.open()
+        self.loop_thread = EventLoopThread()
+        self.loop_thread.open()
         self.events: list[Any] = []
         self.bus = Bus()
         for kind in (HookRan, PeriodicRan, Offloaded, Annotated, AnnotationDropped):
@@ -41,7 +41,7 @@ class Scene:
     def of(self, handler: Handler[Any, Any] | StreamFlow) -> RunningHooks:
         """The hooks of a handler or a flow."""
         flow = handler if isinstance(handler, StreamFlow) else StreamFlow.from_handler(handler)
-        return RunningHooks(flow.hooks, self.bridge, self.bus)
+        return RunningHooks(flow.hooks, self.loop_thread, self.bus)
 
     @contextlib.contextmanager
     def ready(self, handler: Handler[Any, Any]) -> Iterator[None]:
@@ -58,7 +58,7 @@ def scene() -> Iterator[Scene]:
     """A scene whose loop ends with the test."""
     made = Scene()
     yield made
-    made.bridge.close()
+    made.loop_thread.close()
 
 
 def answering(hook: str, answer: Any, *, is_async: bool = True) -> Handler[Any, Any]:
@@ -345,8 +345,8 @@ def test_offload_tells_for_which_hook_it_works(scene):
     """Through functions that the hook awaits; a call from elsewhere counts as other."""
     handler = Computing()
     with scene.ready(handler):
-        assert scene.bridge.run(handler.arrange([], None)) == "on drakkar-offload!"
-        scene.bridge.run(handler.helper())
+        assert scene.loop_thread.run(handler.arrange([], None)) == "on drakkar-offload!"
+        scene.loop_thread.run(handler.helper())
     assert [event.hook for event in scene.events] == ["arrange", "other"]
 
 
@@ -359,7 +359,7 @@ def test_a_handler_that_does_not_run_can_not_offload_and_annotates_nothing(scene
         handler.annotate("t", "note", 1)
         assert [event for event in scene.events if isinstance(event, Annotated)] == []
         with scene.ready(handler):
-            scene.bridge.run(handler.offload(int, "7"))
+            scene.loop_thread.run(handler.offload(int, "7"))
 
 
 def test_annotations_are_events(scene):
@@ -382,7 +382,7 @@ def test_a_handler_runs_in_one_flow_at_a_time(scene):
         with pytest.raises(StartupError, match="runs in another flow already; make an instance"):
             second.ready(CONFIG, [])
         second.close(5)
-        assert scene.bridge.run(handler.offload(int, "7")) == 7
+        assert scene.loop_thread.run(handler.offload(int, "7")) == 7
 
 
 def test_a_timeline_is_accepted_and_not_kept():

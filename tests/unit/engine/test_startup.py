@@ -22,14 +22,14 @@ async def test_a_sink_that_is_down_is_named_once_and_tried_again(
     heard: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever looks at the log sees what the start waits for, before its time is over."""
-    monkeypatch.setattr(startup, "_AGAIN_S", 0.0)
+    monkeypatch.setattr(startup, "AGAIN_S", 0.0)
     answers = iter([True, True, False])
 
     async def connect() -> None:
         if next(answers):
             raise StartupError([Problem("sinks.redis.main.url", "Redis is down")], exit_code=1)
 
-    await startup._connect(connect, 60.0, lambda problem: heard.append(str(problem)))
+    await startup.connect_within(connect, 60.0, lambda problem: heard.append(str(problem)))
     assert heard == ["sinks.redis.main.url: Redis is down"]
     assert list(answers) == []
 
@@ -38,7 +38,7 @@ def test_brokers_that_do_not_answer_are_named_once_and_asked_again(
     heard: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And when the time is over, the start fails."""
-    monkeypatch.setattr(startup, "_ASK_S", 0.05)
+    monkeypatch.setattr(startup, "ASK_S", 0.05)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{closed.getsockname()[1]}"

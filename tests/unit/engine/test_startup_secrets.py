@@ -7,7 +7,7 @@ from typing import Any
 from drakkar_flow import DrakkarConfig, Handler, StreamFlow
 from drakkar_flow.engine.hooks import RunningHooks
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.event_loop import EventLoopThread
 
 
 def test_variables_that_held_secrets_are_known_whatever_on_startup_returns() -> None:
@@ -20,10 +20,10 @@ def test_variables_that_held_secrets_are_known_whatever_on_startup_returns() -> 
         async def on_startup(self, config: DrakkarConfig) -> DrakkarConfig:
             return DrakkarConfig(executor={"max_executors": 5})
 
-    bridge = Bridge()
-    bridge.open()
-    hooks = RunningHooks(StreamFlow.from_handler(Renewing()).hooks, bridge, Bus())
+    loop_thread = EventLoopThread()
+    loop_thread.open()
+    hooks = RunningHooks(StreamFlow.from_handler(Renewing()).hooks, loop_thread, Bus())
     changed = hooks.startup(DrakkarConfig().noted((), None, {"LOGIN": "hunter2"}))
-    bridge.close()
+    loop_thread.close()
     assert changed.executor.max_executors == 5
     assert changed.withheld_variables({"LOGIN": "another", "HOME": "/"}) == ["LOGIN"]

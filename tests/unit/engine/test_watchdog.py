@@ -16,8 +16,8 @@ from drakkar_flow.graph.nodes import SinkRef
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.stalls import Idled, LoopAnswered, Stalled, StallEnded
-from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.parts import Parts
+from drakkar_flow.runtime.components import Components
+from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.testing import MemoryReader
 from support.until import until
 
@@ -30,16 +30,16 @@ class Scene:
 
     def __init__(self, values: int = 0) -> None:
         self.events: list[Event] = []
-        bus, self.bridge = Bus(), Bridge()
+        bus, self.loop_thread = Bus(), EventLoopThread()
         for kind in (Stalled, StallEnded, Idled, LoopAnswered):
             bus.listen(kind, self.events.append)
-        made = build_parts(FLOW, from_mapping(CONFIG), bus, self.bridge, lambda: None)
-        self.reader = MemoryReader(range(values), made.flight)
+        made = build_parts(FLOW, from_mapping(CONFIG), bus, self.loop_thread, lambda: None)
+        self.reader = MemoryReader(range(values), made.in_flight)
         self.reader.start()
-        self.parts: Parts = replace(made, reader=self.reader)
-        self.dog = Watchdog(self.parts)
+        self.components: Components = replace(made, reader=self.reader)
+        self.dog = Watchdog(self.components)
         self.now = 0.0
-        self.bridge.open()
+        self.loop_thread.open()
 
     def look(self, seconds: int = 1, *, answered: bool = True) -> None:
         """Let seconds pass and look after each."""
@@ -60,7 +60,7 @@ def scene() -> Iterator[Scene]:
     """Parts with three records to read."""
     made = Scene(3)
     yield made
-    made.bridge.close(10)
+    made.loop_thread.close(10)
 
 
 def test_a_partition_is_told_once_when_it_stalls_and_once_when_it_moves(scene: Scene) -> None:
@@ -70,11 +70,16 @@ def test_a_partition_is_told_once_when_it_stalls_and_once_when_it_moves(scene: S
     assert scene.told(Stalled) == []
     scene.look(5)
     (stalled,) = scene.told(Stalled)
-    assert (stalled.what, stalled.lane, stalled.offset, stalled.for_s) == ("partition", ("input", 0), 0, 10.0)
+    assert (stalled.what, stalled.topic_partition, stalled.offset, stalled.for_s) == (
+        "partition",
+        ("input", 0),
+        0,
+        10.0,
+    )
     assert stalled.waits_for == "the engine"
     assert "loop thread" in dict(stalled.stacks)
     assert scene.dog.health == 2
-    scene.parts.flight.release((records[0].lane, records[0].epoch), 1, records[0].size)
+    scene.components.in_flight.release((records[0].topic_partition, records[0].epoch), 1, records[0].size)
     scene.look(2)
     assert scene.told(StallEnded) == [StallEnded("partition", 15.0, ("input", 0))]
     assert scene.dog.health == 0
@@ -84,7 +89,7 @@ def test_a_partition_whose_records_or_tasks_end_is_not_stalled(scene: Scene) -> 
     """A window of many long tasks finishes no record for long, but its tasks end."""
     scene.reader.pop(9, 0, 1)
     for count in range(30):
-        scene.parts.pending.ended["input", 0] = count
+        scene.components.pending.ended["input", 0] = count
         scene.look()
     assert scene.told(Stalled) == []
 
@@ -104,7 +109,7 @@ def test_a_loop_that_is_blocked_is_told_with_the_line_that_blocks_it(scene: Scen
         gate.wait(60)
 
     scene.look()
-    scene.bridge.post(blocks_the_loop)
+    scene.loop_thread.post(blocks_the_loop)
     assert entered.wait(20)
     scene.look(7, answered=False)
     (stalled,) = scene.told(Stalled)
@@ -120,10 +125,10 @@ def test_a_loop_that_is_blocked_is_told_with_the_line_that_blocks_it(scene: Scen
 
 def test_a_partition_that_stalls_behind_a_blocked_loop_waits_for_it(scene: Scene, monkeypatch) -> None:
     """The loop can't be asked what the partition waits for, so that is the answer."""
-    monkeypatch.setattr("drakkar_flow.engine.watchdog._ASK_S", 0.01)
+    monkeypatch.setattr("drakkar_flow.engine.watchdog.ASK_S", 0.01)
     gate = threading.Event()
     scene.reader.pop(9, 0, 1)
-    scene.bridge.post(gate.wait, 60)
+    scene.loop_thread.post(gate.wait, 60)
     scene.look(12, answered=False)
     gate.set()
     assert {event.what: event.waits_for for event in scene.told(Stalled)} == {
@@ -134,7 +139,7 @@ def test_a_partition_that_stalls_behind_a_blocked_loop_waits_for_it(scene: Scene
 
 def test_an_engine_that_does_not_come_by_is_told_with_its_stack(scene: Scene) -> None:
     """Each of its threads is looked at, for others may go on."""
-    turns = scene.parts.control.turns
+    turns = scene.components.control.turns
     turns[threading.get_ident()], turns[1] = 1, 1
     for _ in range(7):
         turns[1] += 1
@@ -152,6 +157,8 @@ def test_slots_are_idle_while_records_wait_and_the_consumer_while_none_do(scene:
     (records,) = scene.reader.pop(9, 0, 1)
     scene.look()
     assert len(scene.told(Idled)) == 1
-    scene.parts.flight.release((records[0].lane, records[0].epoch), 3, sum(record.size for record in records))
+    scene.components.in_flight.release(
+        (records[0].topic_partition, records[0].epoch), 3, sum(record.size for record in records)
+    )
     scene.look()
     assert scene.told(Idled)[1:] == [Idled(slots_s=0.0, consumer_s=1.0)]

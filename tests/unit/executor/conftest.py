@@ -16,7 +16,7 @@ from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.model.task import ExecutorTask
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.base import Event
-from drakkar_flow.observe.events.executor import ExecutorBreakerChanged, HostShortage
+from drakkar_flow.observe.events.executor import ExecutorBreakerChanged, ExecutorUnguarded, HostShortage
 from drakkar_flow.observe.events.tasks import TaskFinished, TasksStarted
 
 
@@ -46,6 +46,7 @@ async def make_executor(events: list[Event]) -> AsyncIterator[Callable[..., Awai
         bus.listen(TaskFinished, events.append)
         bus.listen(HostShortage, events.append)
         bus.listen(ExecutorBreakerChanged, events.append)
+        bus.listen(ExecutorUnguarded, events.append)
         executor = OneshotExecutor(ExecutorConfig(**{"kill_grace_s": 0.5, "task_timeout_seconds": 20} | config), bus)
         await executor.start()
         made.append(executor)

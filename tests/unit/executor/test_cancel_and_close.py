@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import anyio
 import psutil
 import pytest
 
 from drakkar_flow.errors import ExecutorClosed
-from drakkar_flow.executor.base import Done, Outcome, Running, run
+from drakkar_flow.executor.base import Done, Running, TaskOutcome, run
 from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.model.task import ExecutorResult, ExecutorTask
 from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.tasks import TaskFinished, TasksStarted
 from support.processes import programs, slots
+from support.until import until as blocking_until
 
 pytestmark = pytest.mark.anyio
 
@@ -25,6 +25,11 @@ Make = Callable[..., Awaitable[OneshotExecutor]]
 Sh = Callable[..., ExecutorTask]
 Until = Callable[..., Awaitable[None]]
 Alive = Callable[[int], bool]
+
+
+def block_until_ended(running: Running) -> None:
+    """Hold up the loop, which would tell the caller, until the program has ended."""
+    blocking_until(lambda: running.state() == "has ended")
 
 
 async def test_cancelling_kills_the_group_and_frees_the_slot_first(
@@ -82,29 +87,35 @@ async def test_a_call_cancelled_before_its_thread_took_it_runs_nothing(
     assert not (tmp_path / "ran").exists()
 
 
+class CancelledInTime:
+    """An executor whose callers are cancelled in the turn in which they hear of their outcome."""
+
+    def __init__(self, executor: OneshotExecutor) -> None:
+        self.executor = executor
+        self.calls: list[asyncio.Task[TaskOutcome]] = []
+
+    def submit(self, task: ExecutorTask, priority: object, done: Done) -> Running:
+        def heard(outcome: TaskOutcome | None) -> None:
+            done(outcome)
+            self.calls[-1].cancel()
+
+        return self.executor.submit(task, priority, heard)
+
+
 async def test_a_cancel_that_comes_too_late_is_still_a_cancel(make_executor: Make, sh: Sh) -> None:
     """When the outcome and the cancellation meet in one turn, the call is cancelled and nothing hangs."""
-    executor = await make_executor()
+    hasty = CancelledInTime(await make_executor())
     for _ in range(20):
-        call = asyncio.create_task(run(executor, sh("true")))
-        await asyncio.sleep(0)
-        (job,) = executor._jobs
-        done = job.done
-
-        def cancelled_at_once(outcome: Outcome | None, call: Any = call, done: Done = done) -> None:
-            done(outcome)
-            call.cancel()
-
-        job.done = cancelled_at_once
-        await asyncio.wait([call])
-        assert call.cancelled()
-    assert executor._jobs == set()
+        hasty.calls.append(asyncio.create_task(run(hasty, sh("true"))))
+        await asyncio.wait(hasty.calls)
+    assert all(call.cancelled() for call in hasty.calls)
+    assert hasty.executor.statistics()[:2] == (0, 0)
 
 
 async def test_d28_a_cancelled_waiter_leaks_no_slot(make_executor: Make, sh: Sh, until: Until) -> None:
     """D-28: a task given up in the queue never takes a slot, nobody waits any more, and the next one runs."""
     executor = await make_executor(max_executors=1)
-    heard: list[tuple[str, Outcome | None]] = []
+    heard: list[tuple[str, TaskOutcome | None]] = []
 
     def submit(name: str, script: str) -> Running:
         return executor.submit(sh(script), 0, lambda outcome: heard.append((name, outcome)))
@@ -129,15 +140,13 @@ async def test_d28_a_cancelled_waiter_leaks_no_slot(make_executor: Make, sh: Sh,
 async def test_a_task_given_up_twice_while_it_is_killed_did_not_fail(make_executor: Make, sh: Sh, until: Until) -> None:
     """A close that finds a program already killed by its caller does not take its death for an outcome."""
     executor = await make_executor(max_executors=1)
-    heard: list[Outcome | None] = []
+    heard: list[TaskOutcome | None] = []
     running = executor.submit(sh("sleep 60"), 0, heard.append)
     await until(lambda: executor.statistics().running == 1)
-    (job,) = executor._jobs
-    executor._collect, collect = (lambda: None), executor._collect  # type: ignore[method-assign]
     running.cancel()
-    await until(lambda: job.outcome is not None)
+    block_until_ended(running)
     running.cancel()
-    collect()
+    await until(lambda: heard)
     assert heard == [None]
 
 
@@ -156,18 +165,14 @@ async def test_close_gives_up_what_runs_and_what_waits(
     assert [event.status for event in events if isinstance(event, TaskFinished)] == ["cancelled"] * 5
 
 
-async def test_an_outcome_that_was_there_before_the_close_counts(make_executor: Make, sh: Sh, until: Until) -> None:
+async def test_an_outcome_that_was_there_before_the_close_counts(make_executor: Make, sh: Sh) -> None:
     """A program that ended by itself is not given up, though its caller had not heard of it yet."""
     executor = await make_executor()
-    call = asyncio.create_task(run(executor, sh("echo done")))
-    await asyncio.sleep(0)
-    (job,) = executor._jobs
-    collect = executor._collect
-    executor._collect = lambda: None  # type: ignore[method-assign]
-    await until(lambda: job.outcome is not None)
-    asyncio.get_running_loop().call_later(0.05, collect)
+    heard: list[TaskOutcome | None] = []
+    block_until_ended(executor.submit(sh("echo done"), 0, heard.append))
+    assert heard == []
     await executor.close()
-    outcome = await call
+    (outcome,) = heard
     assert isinstance(outcome, ExecutorResult)
     assert outcome.stdout == "done\n"
 

@@ -187,7 +187,7 @@ async def test_output_is_read_even_when_the_slot_got_its_turn_too_late(
     make_executor: Make, sh: Sh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a busy machine every deadline may have passed when a slot looks: what lies in the pipes still counts."""
-    monkeypatch.setattr(child, "_QUIET_S", 10)
+    monkeypatch.setattr(child, "QUIET_S", 10)
     monkeypatch.setattr(child, "LINGER_S", -1)
     executor = await make_executor(kill_grace_s=0)
     result = await run(executor, sh("echo written"))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from drakkar_flow.executor.base import Outcome
+from drakkar_flow.executor.base import TaskOutcome
 from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
 from drakkar_flow.observe.events.base import Event
@@ -33,7 +33,7 @@ class Outcomes:
     """What became of tasks, in the order they ended."""
 
     def __init__(self, executor: OneshotExecutor, submitted: list[ExecutorTask]) -> None:
-        self.seen: list[Outcome | None] = []
+        self.seen: list[TaskOutcome | None] = []
         self.running = [executor.submit(task, priority, self.seen.append) for priority, task in enumerate(submitted)]
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from drakkar_flow.config.sections.limits import LimitsConfig
-from drakkar_flow.executor.base import Outcome, run
+from drakkar_flow.executor.base import TaskOutcome, run
 from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.model.task import ExecutorError, ExecutorTask
 
@@ -18,7 +18,7 @@ Make = Callable[..., Awaitable[OneshotExecutor]]
 Until = Callable[..., Awaitable[None]]
 
 
-def bad(outcome: Outcome) -> ExecutorError:
+def bad(outcome: TaskOutcome) -> ExecutorError:
     """The outcome, which is a failure."""
     assert isinstance(outcome, ExecutorError)
     return outcome

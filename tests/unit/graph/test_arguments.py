@@ -86,7 +86,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "a name with a space": (
         lambda: Subprocess("x", name="a b"),
-        "Subprocess: name is 'a b'; write a text of letters, digits, '-' and '_'",
+        "Subprocess: name is 'a b'; write a text of characters a-z, A-Z, 0-9, '-' and '_'",
     ),
     "the default's name": (
         lambda: Persistent("x", name="default"),

@@ -360,7 +360,7 @@ def test_n15_problems_have_the_line_of_their_step():
         async def arrange(self, messages): ...
 
     stream = StreamFlow("x").map(3)
-    line = stream._places[1].rpartition(":")[2]
+    line = str(test_n15_problems_have_the_line_of_their_step.__code__.co_firstlineno + 6)
     assert [problem.placed.partition(" ")[0].rpartition(":")[2] for problem in stream.problems()] == [line, line]
     (problem,) = StreamFlow.from_handler(Odd()).problems()
     assert int(problem.place.rpartition(":")[2]) < int(line)

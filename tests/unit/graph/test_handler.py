@@ -117,7 +117,7 @@ def test_only_hooks_that_are_written_are_called():
 def test_a_handler_without_arrange_is_refused():
     """Before the start, and not at each record."""
     (problem,) = StreamFlow.from_handler(Numbers()).problems()
-    assert str(problem).startswith("Numbers: it has no arrange; define async def arrange(self, messages, pending)")
+    assert str(problem).startswith("Numbers: arrange is missing; define async def arrange(self, messages, pending)")
 
 
 def test_a_hook_with_parameters_that_do_not_fit_is_refused():

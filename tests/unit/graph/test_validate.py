@@ -29,15 +29,15 @@ def tasks() -> StreamFlow:
 
 
 CASES = {
-    "no name": (flow("").route(), "flow: it has no name; give it one: StreamFlow('scan')"),
+    "no name": (flow("").route(), "flow: the name is missing; write StreamFlow('scan')"),
     "period": (
         flow("a.b").route(),
         "flow 'a.b': its name contains a period; use '-' or '_': Bytewax separates ids by periods",
     ),
-    "topic twice": (flow("f", "a", "a").route(), "source: topic 'a' is named 2 times; name it once"),
+    "topic twice": (flow("f", "a", "a").route(), "source: topic 'a' is listed 2 times; list it once"),
     "pattern": (
         flow("f", "^(").route(),
-        "source: '^(' is not a regular expression: missing ), unterminated subpattern at position 1; mend the pattern",
+        "source: '^(' is not a regular expression: missing ), unterminated subpattern at position 1; fix the pattern",
     ),
     "two decodes": (
         flow().decode(int).decode(str).route(),
@@ -60,24 +60,24 @@ CASES = {
     ),
     "arrange alone": (
         flow().arrange(identity).route(),
-        "step arrange-identity: it is not followed by execute; put .execute(...) right behind it",
+        "step arrange-identity: it is not followed by execute; put .execute(...) directly after it",
     ),
     "arrange last": (
         flow().arrange(identity),
         "flow: results go nowhere; end it with .route(KafkaSink('results'))",
-        "step arrange-identity: it is not followed by execute; put .execute(...) right behind it",
+        "step arrange-identity: it is not followed by execute; put .execute(...) directly after it",
     ),
     "map between": (
         flow().arrange(identity).map(identity).execute().collect().route(),
-        "step arrange-identity: it is not followed by execute; put .execute(...) right behind it",
+        "step arrange-identity: it is not followed by execute; put .execute(...) directly after it",
     ),
     "no collect": (
         flow().arrange(identity).execute().route(),
-        "step execute: it is not followed by collect; put .collect(...) right behind it",
+        "step execute: it is not followed by collect; put .collect(...) directly after it",
     ),
     "map before route": (
         tasks().map(identity).route(),
-        "step collect: it is not followed by route; put .route(...) right behind it",
+        "step collect: it is not followed by route; put .route(...) directly after it",
     ),
     "execute alone": (
         flow().execute().collect().route(),
@@ -91,22 +91,22 @@ CASES = {
         flow().route(KafkaSink("a"), KafkaSink("b"), KafkaSink("a")),
         "step route: sink kafka-a is listed 2 times; list it once",
     ),
-    "no function": (flow().map(3).route(), "step map: 3 can't be called; give it a function"),  # type: ignore[arg-type]
+    "no function": (flow().map(3).route(), "step map: 3 can't be called; pass a function"),  # type: ignore[arg-type]
     "no on_error": (
         flow().arrange(identity).execute(on_error=3).collect().route(),  # type: ignore[arg-type]
-        "step execute: 3 can't be called; give it a function",
+        "step execute: 3 can't be called; pass a function",
     ),
     "no on_delivery_error": (
         flow().route(on_delivery_error=3),  # type: ignore[arg-type]
-        "step route: 3 can't be called; give it a function",
+        "step route: 3 can't be called; pass a function",
     ),
     "no on_message_complete": (
         flow().arrange(identity).execute().collect(on_message_complete=3).route(),  # type: ignore[arg-type]
-        "step collect: 3 can't be called; give it a function",
+        "step collect: 3 can't be called; pass a function",
     ),
     "no on_window_complete": (
         flow().arrange(identity).execute().collect(on_window_complete=3).route(),  # type: ignore[arg-type]
-        "step collect: 3 can't be called; give it a function",
+        "step collect: 3 can't be called; pass a function",
     ),
     "error policy": (
         flow().route(on_error="ignore"),  # type: ignore[arg-type]

@@ -61,5 +61,5 @@ def test_a_million_attempts_do_not_overflow() -> None:
 )
 def test_bounds_that_make_no_sense_are_refused(arguments: dict[str, Any]) -> None:
     """Pauses of nothing, without end, or that shrink are refused when the back-off is made."""
-    with pytest.raises(ValueError, match="back-off needs"):
+    with pytest.raises(ValueError, match="backoff needs"):
         Backoff(**arguments)

@@ -7,14 +7,14 @@ from collections import Counter
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from drakkar_flow.kernel.ordering import Turns
+from drakkar_flow.kernel.ordering import KeyedQueue
 
 Item = tuple[int, frozenset[str]]
 
 KEYS = st.frozensets(st.sampled_from("abcd"), max_size=3)
 
 
-class Line(RuleBasedStateMachine):
+class TaskOrder(RuleBasedStateMachine):
     """Items come, are given out and leave in any order; looked at after each step."""
 
     def __init__(self) -> None:
@@ -27,21 +27,21 @@ class Line(RuleBasedStateMachine):
     def open(self, limit: float) -> None:
         """Any limit."""
         self.limit = limit
-        self.turns = Turns[Item](limit)
+        self.turns = KeyedQueue[Item](limit)
 
     @rule(keys=KEYS)
     def enter(self, keys: frozenset[str]) -> None:
         """One more gets in line."""
         item = (len(self.came), keys)
         self.came.append(item)
-        self.turns.enter(item, keys)
+        self.turns.put(item, keys)
 
     @precondition(lambda self: self.limit == float("inf"))
     @rule(keys=KEYS)
     def take(self, keys: frozenset[str]) -> None:
         """One that comes is out at once, or not at all: it would have to wait."""
         free = self.turns.is_free(keys)
-        assert self.turns.take(keys) is free
+        assert self.turns.acquire(keys) is free
         if free:
             item = (len(self.came), keys)
             self.came.append(item)
@@ -65,7 +65,7 @@ class Line(RuleBasedStateMachine):
         """One that is out is over."""
         item = data.draw(st.sampled_from(self.out))
         self.out.remove(item)
-        assert self.turns.leave(item[1]) is bool(self._may_go())
+        assert self.turns.release(item[1]) is bool(self._may_go())
 
     def _may_go(self) -> list[Item]:
         """By the definition: all that came earlier and share a key are over."""
@@ -106,9 +106,9 @@ class Line(RuleBasedStateMachine):
             self.next()
             if self.out:
                 item = self.out.pop()
-                self.turns.leave(item[1])
+                self.turns.release(item[1])
         assert sorted(number for number, _ in self.given) == list(range(len(self.came)))
         assert len(self.turns) == 0
 
 
-TestTurns = Line.TestCase
+TestTurns = TaskOrder.TestCase

@@ -143,7 +143,7 @@ def test_all_that_is_wrong_with_an_op_is_said_at_once():
         (lambda: RedisPayload(op="push", key="k", data=1, side="top"), "side must be 'left' or 'right', not 'top'"),
         (
             lambda: PostgresPayload(op="upsert", table="t", data={}, conflict=["id"], update_columns=["id", "a"]),
-            "id in update_columns is what conflict looks for",
+            "id in update_columns is a conflict column",
         ),
         (lambda: PostgresPayload(op="update", table="t", data={"a": 1}, where={}), "needs where"),
         (lambda: MongoPayload(op="delete_many", collection="c", filter={}), "needs filter"),

@@ -89,7 +89,7 @@ OF_EXECUTORS = [
     ChildEnded(child=0, pid=4711, reason="exit code 3", failed=True, requests=7, lived_s=1.5),
     ChildLogged(child=0, pid=4711, lines=("no licence found",), more=3),
     ExecutorBreakerChanged("open", failures=5, reason="exit code 3"),
-    ExecutorUnguarded("the warden ended with -9"),
+    ExecutorUnguarded("the reaper ended with -9"),
     HostShortage("executor", "descriptors", "can't start 'jq': [Errno 24] Too many open files"),
     HostLimitLow("RLIMIT_NOFILE", allowed=1024, needed=3000, slots=120),
 ]
@@ -115,8 +115,8 @@ OF_THE_GROUP = [
     TopicRecreated("in", (LANE,)),
     AssignmentAwaited("group", 5.0, 45.0),
     ConsumerError("odd"),
-    PartitionsAssigned(lanes=(LANE,), total=1),
-    PartitionsRevoked(lanes=(("in", 9),), total=1, unfinished=2),
+    PartitionsAssigned(topic_partitions=(LANE,), total=1),
+    PartitionsRevoked(topic_partitions=(("in", 9),), total=1, unfinished=2),
 ]
 
 
@@ -165,8 +165,8 @@ def one_of_each() -> list[Event]:
         DeliveriesSkipped("kafka", "results", count=2),
         SinkCircuitChanged("kafka", "results", "open", failures=5, waits=False, reason="down"),
         DeadLettersWritten(3),
-        DeliveriesSuppressed(2, lanes=((LANE, 2),)),
-        DeadLetterFailed(2, error="down", dropped=True, lanes=((LANE, 2),)),
+        DeliveriesSuppressed(2, topic_partitions=((LANE, 2),)),
+        DeadLetterFailed(2, error="down", dropped=True, topic_partitions=((LANE, 2),)),
         DrainFinished(unfinished=11, duration_s=30.0),
         Idled(slots_s=0.5, consumer_s=0.0),
         LogLineLost(),

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from drakkar_flow import ExecutorTask, PrecomputedResult, StreamFlow
-from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.calls import Calls
+from drakkar_flow.runtime.event_loop import EventLoopThread
+from drakkar_flow.runtime.hook_calls import HookCalls
 from drakkar_flow.runtime.steps.step import AsyncStep
 from drakkar_flow.testing import ScriptedExecutor, run_flow
 from support.steps import Alone, context_of
@@ -31,21 +31,21 @@ class Bugs:
 
     def __init__(self) -> None:
         self.seen: list[BaseException] = []
-        self.bridge = Bridge(self.seen.append)
+        self.loop_thread = EventLoopThread(self.seen.append)
 
 
 @pytest.fixture
 def bugs() -> Any:
     """An open bridge and what it reports."""
     bugs = Bugs()
-    bugs.bridge.open()
+    bugs.loop_thread.open()
     yield bugs
-    bugs.bridge.close()
+    bugs.loop_thread.close()
 
 
 def test_a_step_that_raises_is_reported(bugs: Bugs) -> None:
     """An exception in `accept` reaches whoever can stop the flow."""
-    context = context_of(bridge=bugs.bridge)
+    context = context_of(loop_thread=bugs.loop_thread)
     Alone(Broken(context, "broken"), context).put("item")
     until(lambda: bugs.seen)
     assert isinstance(bugs.seen[0], LookupError)
@@ -62,7 +62,7 @@ def test_a_callback_that_raises_is_reported(bugs: Bugs, waits: bool) -> None:
     def done(_value: Any, _error: BaseException | None) -> None:
         raise LookupError
 
-    bugs.bridge.post(lambda: Calls(bugs.bridge).call(hook, (), done))
+    bugs.loop_thread.post(lambda: HookCalls(bugs.loop_thread).call(hook, (), done))
     until(lambda: bugs.seen)
     assert isinstance(bugs.seen[0], LookupError)
 
@@ -74,7 +74,7 @@ def test_work_of_ours_that_raises_is_reported(bugs: Bugs) -> None:
     async def work() -> None:
         raise LookupError
 
-    bugs.bridge.post(lambda: Calls(bugs.bridge).run(work(), ended.set))
+    bugs.loop_thread.post(lambda: HookCalls(bugs.loop_thread).run(work(), ended.set))
     until(lambda: bugs.seen)
     assert isinstance(bugs.seen[0], LookupError)
     assert not ended.is_set()
@@ -86,18 +86,18 @@ def test_a_loop_that_ends_by_itself_is_reported(bugs: Bugs) -> None:
     def leave() -> None:
         raise SystemExit(3)
 
-    bugs.bridge.post(leave)
-    until(lambda: bugs.seen and bugs.bridge.closed)
+    bugs.loop_thread.post(leave)
+    until(lambda: bugs.seen and bugs.loop_thread.closed)
     assert isinstance(bugs.seen[0], SystemExit)
-    bugs.bridge.post(leave)
-    assert bugs.bridge.close()
+    bugs.loop_thread.post(leave)
+    assert bugs.loop_thread.close()
 
 
 def test_a_closing_bridge_starts_no_further_calls() -> None:
     """What waits behind cancelled calls is not begun on the way out."""
-    bridge = Bridge()
-    bridge.open()
-    calls = Calls(bridge)
+    loop_thread = EventLoopThread()
+    loop_thread.open()
+    calls = HookCalls(loop_thread)
     called: list[int] = []
     waiting = threading.Event()
 
@@ -109,16 +109,16 @@ def test_a_closing_bridge_starts_no_further_calls() -> None:
     def next_one(_value: Any, _error: BaseException | None) -> None:
         calls.call(wait, (2,), next_one)
 
-    bridge.post(lambda: calls.call(wait, (1,), next_one))
+    loop_thread.post(lambda: calls.call(wait, (1,), next_one))
     assert waiting.wait(10)
-    bridge.close()
+    loop_thread.close()
     assert called == [1]
 
 
 def test_a_bridge_that_can_not_end_says_so() -> None:
     """A hook that ignores its cancellation does not keep `close` for ever."""
-    bridge = Bridge()
-    bridge.open()
+    loop_thread = EventLoopThread()
+    loop_thread.open()
     release = threading.Event()
 
     async def stubborn() -> None:
@@ -126,8 +126,8 @@ def test_a_bridge_that_can_not_end_says_so() -> None:
             with suppress(asyncio.CancelledError):
                 await asyncio.sleep(0.01)
 
-    future = bridge.start(stubborn())
-    assert not bridge.close(timeout_s=0.1)
+    future = loop_thread.start(stubborn())
+    assert not loop_thread.close(timeout_s=0.1)
     release.set()
     until(future.done)
 
@@ -170,8 +170,8 @@ def test_precomputed_replacements_do_not_exhaust_the_stack() -> None:
 def test_work_that_is_cancelled_by_the_end_of_the_loop_is_not_told_as_ended() -> None:
     """A loop that ends by itself takes hooks with it; a hook that was cancelled so has answered nothing."""
     seen: list[BaseException] = []
-    bridge = Bridge(seen.append)
-    bridge.open()
+    loop_thread = EventLoopThread(seen.append)
+    loop_thread.open()
     told: list[object] = []
     waiting = threading.Event()
 
@@ -179,9 +179,9 @@ def test_work_that_is_cancelled_by_the_end_of_the_loop_is_not_told_as_ended() ->
         waiting.set()
         await asyncio.sleep(60)
 
-    bridge.post(lambda: Calls(bridge).call(wait, (), lambda *answer: told.append(answer)))
+    loop_thread.post(lambda: HookCalls(loop_thread).call(wait, (), lambda *answer: told.append(answer)))
     assert waiting.wait(10)
-    bridge.post(sys.exit, 3)
+    loop_thread.post(sys.exit, 3)
     until(lambda: seen)
-    assert bridge.close()
+    assert loop_thread.close()
     assert told == []

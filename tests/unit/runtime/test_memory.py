@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from drakkar_flow.model.record import Record
-from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
 from drakkar_flow.runtime.memory import MemoryGate
-from support.loop import LoopBridge
+from support.loop import SameThreadLoop
 
 pytestmark = pytest.mark.anyio
 
@@ -44,25 +44,25 @@ class Step:
                 await asyncio.sleep(0)
 
 
-def full_flight() -> tuple[Flight, Record]:
+def full_flight() -> tuple[InFlight, Record]:
     """A flight of one record that takes the whole budget."""
-    flight, record = Flight(10, 100), Record("in", 0, 0, b"x")
-    flight.add(((record.topic, 0), 0), [record])
-    flight.charge(record, 99)
-    return flight, record
+    in_flight, record = InFlight(10, 100), Record("in", 0, 0, b"x")
+    in_flight.add(((record.topic, 0), 0), [record])
+    in_flight.charge(record, 99)
+    return in_flight, record
 
 
 async def test_calls_wait_while_the_budget_is_spent_and_keep_their_order() -> None:
     """They go on as soon as a record has left."""
-    flight, _ = full_flight()
+    in_flight, _ = full_flight()
     step, done, both = Step(), [], asyncio.Event()
-    gate = MemoryGate(LoopBridge(), flight, lambda: [step])
+    gate = MemoryGate(SameThreadLoop(), in_flight, lambda: [step])
     assert gate.closed
     gate.delay(lambda: done.append(1))
     gate.delay(lambda: (done.append(2), both.set()))
     await step.asked_again()
     assert done == []
-    flight.release((("in", 0), 0), 1, 100)
+    in_flight.release((("in", 0), 0), 1, 100)
     await asyncio.wait_for(both.wait(), 5)
     assert done == [1, 2]
     assert not gate.closed
@@ -70,9 +70,9 @@ async def test_calls_wait_while_the_budget_is_spent_and_keep_their_order() -> No
 
 async def test_where_nothing_moves_the_budget_gives_way() -> None:
     """One call after the other, so that a window that waits for its last task ends."""
-    flight, _ = full_flight()
+    in_flight, _ = full_flight()
     step, one, done = Step(), asyncio.Event(), asyncio.Event()
-    gate = MemoryGate(LoopBridge(), flight, lambda: [step])
+    gate = MemoryGate(SameThreadLoop(), in_flight, lambda: [step])
     calls = []
 
     def first() -> None:

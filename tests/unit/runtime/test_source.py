@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 import pytest
 
 from drakkar_flow.model.record import Record
-from drakkar_flow.runtime.control import Control
-from drakkar_flow.runtime.flight import Flight
-from drakkar_flow.runtime.source import SlotSource, lane_key
+from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
+from drakkar_flow.runtime.source import RecordSource, shard_key
+from drakkar_flow.runtime.stop_signal import StopSignal
 from drakkar_flow.testing import MemoryReader
 
 
@@ -23,22 +23,22 @@ class Kit:
         values: range,
         *,
         partitions: int = 1,
-        lanes: int = 1,
+        topic_partitions: int = 1,
         max_records: int = 10_000,
         room: Callable[[], int] | None = None,
         drain_s: float = 600.0,
     ) -> None:
-        self.flight = Flight(max_records, 1 << 30)
-        self.control = Control(drain_s)
-        self.reader = MemoryReader(values, self.flight, partitions=partitions)
+        self.in_flight = InFlight(max_records, 1 << 30)
+        self.control = StopSignal(drain_s)
+        self.reader = MemoryReader(values, self.in_flight, partitions=partitions)
         self.reader.start()
-        self.source = SlotSource(self.reader, self.flight, self.control, lanes, room)
+        self.source = RecordSource(self.reader, self.in_flight, self.control, topic_partitions, room)
         self.slot = self.source.build("source", 0, 1)
 
     def finish(self) -> None:
         """Everything in flight is finished."""
-        for lane, count in self.flight.statistics().by_lane.items():
-            self.flight.release((lane, self.reader._buffers.assignments()[lane]), count, 0)
+        for topic_partition, count in self.in_flight.statistics().by_partition.items():
+            self.in_flight.release((topic_partition, self.reader._buffers.assignments()[topic_partition]), count, 0)
 
 
 def count(batch: list) -> int:
@@ -106,18 +106,18 @@ def test_one_lane_carries_all_partitions_in_one_chunk():
 
 def test_several_lanes_carry_a_partition_each_under_its_key():
     """All records of a partition travel under one key, always the same."""
-    kit = Kit(range(6), partitions=3, lanes=8)
+    kit = Kit(range(6), partitions=3, topic_partitions=8)
     batch = kit.slot.next_batch()
-    assert {chunk.items[0].lane: key for key, chunk in batch} == {
-        ("input", number): lane_key(("input", number), 8) for number in range(3)
+    assert {chunk.items[0].topic_partition: key for key, chunk in batch} == {
+        ("input", number): shard_key(("input", number), 8) for number in range(3)
     }
-    assert all(len({record.lane for record in chunk.items}) == 1 for _, chunk in batch)
+    assert all(len({record.topic_partition for record in chunk.items}) == 1 for _, chunk in batch)
 
 
 def test_a_slot_of_several_wakes_the_other_threads_when_what_it_gave_has_reached_them():
     """They go on with it, and may have gone to sleep before there was anything."""
-    kit = Kit(range(3), lanes=8)
-    bell = kit.flight.engine.bell()
+    kit = Kit(range(3), topic_partitions=8)
+    bell = kit.in_flight.engine.bell()
     slot = kit.source.build("source", 0, 2)
     assert count(slot.next_batch()) == 3
     assert not bell.wait(0)
@@ -126,14 +126,14 @@ def test_a_slot_of_several_wakes_the_other_threads_when_what_it_gave_has_reached
 
 
 def test_lane_keys_spread_over_all_lanes():
-    """Many partitions use every lane; topics are told apart."""
-    assert {lane_key(("in", n), 8) for n in range(100)} == {str(n) for n in range(8)}
-    assert len({lane_key((topic, 1), 64) for topic in "abcdef"}) > 1
+    """Many partitions use every shard; topics are told apart."""
+    assert {shard_key(("in", n), 8) for n in range(100)} == {str(n) for n in range(8)}
+    assert len({shard_key((topic, 1), 64) for topic in "abcdef"}) > 1
 
 
 def test_slots_of_several_workers_share_the_partitions():
     """Each partition is served by one slot."""
-    kit = Kit(range(8), partitions=4, lanes=8)
+    kit = Kit(range(8), partitions=4, topic_partitions=8)
     seen = [
         {chunk.items[0].partition for _, chunk in kit.source.build("source", index, 2).next_batch()} for index in (0, 1)
     ]
@@ -145,7 +145,7 @@ def test_a_slot_with_nothing_to_do_sleeps_until_records_come():
     kit = Kit(range(0))
     assert kit.slot.next_batch() == []
     assert kit.slot.next_awake() < datetime.now(UTC)
-    sleeping = kit.flight.engine.bell()
+    sleeping = kit.in_flight.engine.bell()
     kit.reader.send(1)
     sleeping.wait(600)
     assert count(kit.slot.next_batch()) == 1
@@ -153,7 +153,7 @@ def test_a_slot_with_nothing_to_do_sleeps_until_records_come():
 
 def test_a_ring_that_nobody_hears_ends_the_next_sleep():
     """What is finished between two looks is not slept through; rings do not add up."""
-    bell = Flight(9, 9).engine.bell()
+    bell = InFlight(9, 9).engine.bell()
     bell.ring()
     bell.ring()
     bell.wait(600)
@@ -164,7 +164,7 @@ def test_a_ring_that_nobody_hears_ends_the_next_sleep():
 
 def test_every_engine_thread_has_a_bell_of_its_own():
     """What one of them takes is not missed by the others."""
-    engine = Flight(9, 9).engine
+    engine = InFlight(9, 9).engine
     bells = [engine.bell(), engine.bell()]
     engine.wake()
     for bell in bells:
@@ -191,7 +191,7 @@ def test_a_stopped_slot_reads_nothing_and_ends_when_nothing_is_in_flight():
     kit.slot.next_batch()
     kit.control.stop()
     assert kit.slot.next_batch() == []
-    assert kit.flight.records == 2
+    assert kit.in_flight.records == 2
     kit.finish()
     with pytest.raises(StopIteration):
         kit.slot.next_batch()

@@ -11,16 +11,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from drakkar_flow.kernel.spans import Spans
+from drakkar_flow.kernel.offset_ranges import OffsetRanges
 from drakkar_flow.model.outcome import Ack, AckStatus
-from drakkar_flow.model.record import Credit, Lane, Record, Watermark
-from drakkar_flow.runtime.credit import Purse, split
-from drakkar_flow.runtime.tracker import _REMEMBERED_EPOCHS, Statistics, Tracker
+from drakkar_flow.model.record import Credit, Record, TopicPartition, Watermark
+from drakkar_flow.runtime.acknowledgement.credit import CreditPool, split
+from drakkar_flow.runtime.acknowledgement.tracker import _REMEMBERED_EPOCHS, Tracker, TrackerStatistics
 
-LANES: list[Lane] = [("in", 0), ("in", 1), ("other", 0)]
+LANES: list[TopicPartition] = [("in", 0), ("in", 1), ("other", 0)]
 BY_BADNESS = [AckStatus.DONE, AckStatus.SKIPPED, AckStatus.DEAD]
 
-lanes = st.sampled_from(LANES)
+topic_partitions = st.sampled_from(LANES)
 starts = st.integers(min_value=0, max_value=40) | st.integers(min_value=2**31 - 3, max_value=2**40)
 gaps = st.just(1) | st.integers(min_value=1, max_value=5) | st.just(2**31)
 picks = st.integers(min_value=0, max_value=10**6)
@@ -38,7 +38,7 @@ class Delivered:
 
 @dataclass
 class LaneTruth:
-    """A lane: what was delivered in each epoch, and which epoch the tracker can know of."""
+    """A partition: what was delivered in each epoch, and which epoch the tracker can know of."""
 
     epoch: int = 0
     next_offset: int = 0
@@ -51,18 +51,18 @@ class LaneTruth:
         if epoch > self.known:
             self.known, self.is_open = epoch, is_open
 
-    def finished(self) -> tuple[list[int], Spans]:
+    def finished(self) -> tuple[list[int], OffsetRanges]:
         """The finished offsets of the known epoch: the longest beginning, and the spans after it."""
         beginning: list[int] = []
-        beyond = Spans()
+        out_of_order = OffsetRanges()
         complete = True
         for one in self.delivered.get(self.known, []) if self.is_open else []:
             complete = complete and not one.outstanding
             if complete:
                 beginning.append(one.record.offset)
             elif not one.outstanding:
-                beyond.add(one.record.previous + 1, one.record.offset + 1)
-        return beginning, beyond
+                out_of_order.add(one.record.previous + 1, one.record.offset + 1)
+        return beginning, out_of_order
 
     def committable(self) -> tuple[int, int] | None:
         """The epoch and the offset that may be committed."""
@@ -76,27 +76,31 @@ class TrackerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.tracker = Tracker()
-        self.truth = {lane: LaneTruth() for lane in LANES}
+        self.truth = {topic_partition: LaneTruth() for topic_partition in LANES}
         self.shares: list[tuple[Delivered, Credit]] = []
         self.finished: list[Delivered] = []
 
     @initialize(offsets=st.tuples(starts, starts, starts))
     def start(self, offsets: tuple[int, int, int]) -> None:
-        """Each lane starts somewhere."""
-        for lane, offset in zip(LANES, offsets, strict=True):
-            self.truth[lane].next_offset = offset
+        """Each partition starts somewhere."""
+        for topic_partition, offset in zip(LANES, offsets, strict=True):
+            self.truth[topic_partition].next_offset = offset
 
-    @rule(lane=lanes, steps=st.lists(gaps, min_size=1, max_size=6), size=st.integers(min_value=0, max_value=9))
-    def deliver(self, lane: Lane, steps: list[int], size: int) -> None:
+    @rule(
+        topic_partition=topic_partitions,
+        steps=st.lists(gaps, min_size=1, max_size=6),
+        size=st.integers(min_value=0, max_value=9),
+    )
+    def deliver(self, topic_partition: TopicPartition, steps: list[int], size: int) -> None:
         """Records arrive, with gaps between their offsets."""
-        truth = self.truth[lane]
+        truth = self.truth[topic_partition]
         chain = truth.delivered[truth.epoch]
         for gap in steps:
             previous = chain[-1].record.offset if chain else -1
             offset = truth.next_offset
             one = Delivered(
                 Record(
-                    *lane,
+                    *topic_partition,
                     offset,
                     value=b"v" * size,
                     key=b"k" * (offset % 3) or None,
@@ -117,18 +121,18 @@ class TrackerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.shares)
     @rule(pick=picks, n=st.integers(min_value=0, max_value=4))
     def give_out(self, pick: int, n: int) -> None:
-        """A share is given out by a purse."""
+        """A share is given out by a credit pool."""
 
-        def parts(credit: Credit) -> list[Credit]:
-            purse = Purse(credit)
-            return [*(purse.take() for _ in range(n)), purse.rest()]
+        def components(credit: Credit) -> list[Credit]:
+            credit_pool = CreditPool(credit)
+            return [*(credit_pool.allocate() for _ in range(n)), credit_pool.drain()]
 
-        self.replace(pick, parts)
+        self.replace(pick, components)
 
-    def replace(self, pick: int, parts: Callable[[Credit], list[Credit]]) -> None:
+    def replace(self, pick: int, components: Callable[[Credit], list[Credit]]) -> None:
         """Put parts in the place of a share."""
         one, credit = self.shares.pop(pick % len(self.shares))
-        shares = parts(credit)
+        shares = components(credit)
         one.outstanding += len(shares) - 1
         self.shares.extend((one, share) for share in shares)
 
@@ -143,12 +147,14 @@ class TrackerMachine(RuleBasedStateMachine):
         self.check_settle(acks, repeats)
 
     @precondition(lambda self: self.shares)
-    @rule(lane=lanes, count=st.integers(min_value=1, max_value=30))
-    def settle_in_order(self, lane: Lane, count: int) -> None:
-        """A run of one lane returns in the order of delivery."""
+    @rule(topic_partition=topic_partitions, count=st.integers(min_value=1, max_value=30))
+    def settle_in_order(self, topic_partition: TopicPartition, count: int) -> None:
+        """A run of one partition returns in the order of delivery."""
         acks = []
         for _ in range(count):
-            index = next((i for i, (one, _) in enumerate(self.shares) if one.record.lane == lane), None)
+            index = next(
+                (i for i, (one, _) in enumerate(self.shares) if one.record.topic_partition == topic_partition), None
+            )
             if index is not None:
                 acks.append(self.take_back(index, AckStatus.DONE))
         self.check_settle(acks, [])
@@ -159,10 +165,10 @@ class TrackerMachine(RuleBasedStateMachine):
         """Finished records are acknowledged again."""
         self.check_settle([], repeats)
 
-    @rule(lane=lanes, skip=st.integers(min_value=1, max_value=3), start=starts)
-    def assign(self, lane: Lane, skip: int, start: int) -> None:
-        """A lane is assigned anew and starts anywhere, lower too."""
-        truth = self.truth[lane]
+    @rule(topic_partition=topic_partitions, skip=st.integers(min_value=1, max_value=3), start=starts)
+    def assign(self, topic_partition: TopicPartition, skip: int, start: int) -> None:
+        """A partition is assigned anew and starts anywhere, lower too."""
+        truth = self.truth[topic_partition]
         truth.epoch += skip
         truth.delivered[truth.epoch] = []
         truth.next_offset = start
@@ -179,8 +185,10 @@ class TrackerMachine(RuleBasedStateMachine):
 
     def check_settle(self, returns: list[tuple[Delivered, Ack]], repeats: list[int]) -> None:
         """Settle and compare what the tracker tells with what the model counts."""
-        before = {lane: truth.committable() for lane, truth in self.truth.items()}
-        scattered = {lane: list(truth.finished()[1]) for lane, truth in self.truth.items()}
+        before = {topic_partition: truth.committable() for topic_partition, truth in self.truth.items()}
+        out_of_order_ranges = {
+            topic_partition: list(truth.finished()[1]) for topic_partition, truth in self.truth.items()
+        }
         acks = self.repetitions(repeats)
         counts: Counter[AckStatus] = Counter()
         size = 0
@@ -188,74 +196,80 @@ class TrackerMachine(RuleBasedStateMachine):
             acks.append(ack)
             one.outstanding -= 1
             one.worst = max(one.worst, BY_BADNESS.index(ack.status))
-            self.truth[one.record.lane].learn(one.record.epoch, is_open=True)
+            self.truth[one.record.topic_partition].learn(one.record.epoch, is_open=True)
             if not one.outstanding:
                 self.finished.append(one)
                 counts[BY_BADNESS[one.worst]] += 1
                 size += one.record.size
         settled = self.tracker.settle(acks)
 
-        after = {lane: truth.committable() for lane, truth in self.truth.items()}
-        moved = {Watermark(lane, *now) for lane, now in after.items() if now and now != before[lane]}
+        after = {topic_partition: truth.committable() for topic_partition, truth in self.truth.items()}
+        moved = {
+            Watermark(topic_partition, *now)
+            for topic_partition, now in after.items()
+            if now and now != before[topic_partition]
+        }
         assert set(settled.watermarks) == moved
         assert len(settled.watermarks) == len(moved)
         assert (settled.done, settled.skipped, settled.dead) == tuple(counts[status] for status in BY_BADNESS)
         assert sum(size for _, size in settled.finished.values()) == size
-        for (lane, epoch), spans in settled.scattered.items():
-            assert spans == len(self.tracker.beyond(lane, epoch))
-        self.check_scattered(scattered, settled.scattered)
+        for (topic_partition, epoch), ranges in settled.out_of_order_ranges.items():
+            assert ranges == len(self.tracker.out_of_order(topic_partition, epoch))
+        self.check_scattered(out_of_order_ranges, settled.out_of_order_ranges)
 
-    def check_scattered(self, before: dict[Lane, list[tuple[int, int]]], told: Mapping[tuple[Lane, int], int]) -> None:
+    def check_scattered(
+        self, before: dict[TopicPartition, list[tuple[int, int]]], told: Mapping[tuple[TopicPartition, int], int]
+    ) -> None:
         """Whoever writes the map learns of every change of it."""
-        for lane, truth in self.truth.items():
+        for topic_partition, truth in self.truth.items():
             now = list(truth.finished()[1])
-            if now != before[lane] and truth.is_open and now:
-                assert (lane, truth.known) in told
+            if now != before[topic_partition] and truth.is_open and now:
+                assert (topic_partition, truth.known) in told
 
     def repetitions(self, repeats: list[int]) -> list[Ack]:
         """Acknowledgements of finished records, whole or in part, of epochs still remembered."""
-        known = [one for one in self.finished if self.is_remembered(one.record.lane, one.record.epoch)]
+        known = [one for one in self.finished if self.is_remembered(one.record.topic_partition, one.record.epoch)]
         again = [known[pick % len(known)] for pick in repeats if known]
         return [Ack(one.record, one.record.credit - n % 2, BY_BADNESS[n % 3]) for n, one in enumerate(again)]
 
-    def is_remembered(self, lane: Lane, epoch: int) -> bool:
+    def is_remembered(self, topic_partition: TopicPartition, epoch: int) -> bool:
         """Whether the tracker promises to know what finished in an epoch."""
-        return epoch >= self.truth[lane].known - _REMEMBERED_EPOCHS
+        return epoch >= self.truth[topic_partition].known - _REMEMBERED_EPOCHS
 
     @invariant()
     def positions_are_true(self) -> None:
-        """A lane may be committed up to its first unfinished record, exactly."""
-        for lane, truth in self.truth.items():
+        """A partition may be committed up to its first unfinished record, exactly."""
+        for topic_partition, truth in self.truth.items():
             committable = truth.committable()
-            assert self.tracker.position(lane) == (committable[1] if committable else None)
-            assert list(self.tracker.beyond(lane, truth.known)) == list(truth.finished()[1])
+            assert self.tracker.position(topic_partition) == (committable[1] if committable else None)
+            assert list(self.tracker.out_of_order(topic_partition, truth.known)) == list(truth.finished()[1])
 
     @invariant()
     def memory_is_bounded(self) -> None:
         """Only records that are in flight, or finished behind one that is, are remembered."""
         statistics = self.tracker.statistics()
-        assert statistics.lanes <= len(LANES)
+        assert statistics.topic_partitions <= len(LANES)
         assert statistics.partial <= len({id(one) for one, _ in self.shares})
         unfinished = [
             chain
-            for lane, truth in self.truth.items()
+            for topic_partition, truth in self.truth.items()
             for epoch, chain in truth.delivered.items()
-            if any(one.outstanding for one in chain) or not self.is_remembered(lane, epoch)
+            if any(one.outstanding for one in chain) or not self.is_remembered(topic_partition, epoch)
         ]
-        assert statistics.beyond <= sum(map(len, unfinished))
+        assert statistics.out_of_order <= sum(map(len, unfinished))
 
     def teardown(self) -> None:
-        """When everything returned, every open lane is at its end; the next epoch finds nothing left."""
+        """When everything returned, every open partition is at its end; the next epoch finds nothing left."""
         self.check_settle([self.take_back(0, AckStatus.DONE) for _ in range(len(self.shares))], [])
-        for lane, truth in self.truth.items():
+        for topic_partition, truth in self.truth.items():
             chain = truth.delivered.get(truth.known, []) if truth.is_open else []
-            assert self.tracker.position(lane) == (chain[-1].record.offset + 1 if chain else None)
+            assert self.tracker.position(topic_partition) == (chain[-1].record.offset + 1 if chain else None)
         assert self.tracker.statistics().partial == 0
-        for lane in LANES:
-            self.assign(lane, 1, 0)
-            self.deliver(lane, [1], 1)
+        for topic_partition in LANES:
+            self.assign(topic_partition, 1, 0)
+            self.deliver(topic_partition, [1], 1)
         self.check_settle([self.take_back(0, AckStatus.DONE) for _ in LANES], [])
-        assert self.tracker.statistics() == Statistics(lanes=len(LANES), partial=0, beyond=0)
+        assert self.tracker.statistics() == TrackerStatistics(topic_partitions=len(LANES), partial=0, out_of_order=0)
 
 
 TestTracker = TrackerMachine.TestCase

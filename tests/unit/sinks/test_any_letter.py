@@ -122,22 +122,28 @@ def failures_with(odd: Any) -> dict[str, Failure]:
     """A failure of every kind with something odd in it."""
     record = Record("in", 2, 7, b"value", b"key", headers=[("h", b"v")])
     odd_record = Record("in", 2, 7, odd, odd, headers=[("h", odd), (odd, b"v")])
-    holds = ((record, 1),)
+    tokens = ((record, 1),)
     error = ExecutorError(task=task_with(odd), exception=odd, stderr=odd, stdout=odd, command=["sh", odd])
     return {
-        "task": Failure(kind=FailureKind.TASK, stage="collect", error="e", holds=holds, task=error, task_id=odd),
+        "task": Failure(kind=FailureKind.TASK, stage="collect", error="e", tokens=tokens, task=error, task_id=odd),
         "error": Failure(
-            kind=FailureKind.HOOK, stage=odd, error=odd, holds=holds, exception_class=odd, stacktrace=odd, labels=(odd,)
+            kind=FailureKind.HOOK,
+            stage=odd,
+            error=odd,
+            tokens=tokens,
+            exception_class=odd,
+            stacktrace=odd,
+            labels=(odd,),
         ),
-        "record": Failure(kind=FailureKind.DECODE, stage="decode", error="e", holds=((odd_record, 1),)),
-        "payload": Failure(kind=FailureKind.SINK, stage="s", error="e", holds=holds, payload=odd),
+        "record": Failure(kind=FailureKind.DECODE, stage="decode", error="e", tokens=((odd_record, 1),)),
+        "payload": Failure(kind=FailureKind.SINK, stage="s", error="e", tokens=tokens, payload=odd),
         "data": Failure(
-            kind=FailureKind.SINK, stage="s", error="e", holds=holds, payload=KafkaPayload(data=odd, key=odd)
+            kind=FailureKind.SINK, stage="s", error="e", tokens=tokens, payload=KafkaPayload(data=odd, key=odd)
         ),
         "row": Failure(
-            kind=FailureKind.SINK, stage="s", error="e", holds=holds, payload=PostgresPayload(table="t", data=[odd])
+            kind=FailureKind.SINK, stage="s", error="e", tokens=tokens, payload=PostgresPayload(table="t", data=[odd])
         ),
-        "raised": failure_of(FailureKind.ARRANGE, "arrange", ValueError(odd), holds),
+        "raised": failure_of(FailureKind.ARRANGE, "arrange", ValueError(odd), tokens),
     }
 
 
@@ -168,13 +174,13 @@ def test_f1_what_was_replaced_is_said() -> None:
     task = ExecutorTask(task_id="t", source_offsets=[7])
     task.args = ["-c", 5, 1j, Path("/x"), float("nan")]  # type: ignore[list-item]
     failure = Failure(
-        kind=FailureKind.TASK, stage="c", error="e", holds=((record, 1),), task=ExecutorError(task=task, exit_code=3)
+        kind=FailureKind.TASK, stage="c", error="e", tokens=((record, 1),), task=ExecutorError(task=task, exit_code=3)
     )
     headers = dict(dead_letter_messages(failure, 1.0)[0].headers)
     assert json.loads(headers["drakkar.task"])["args"] == ["-c", 5, "1j", "/x", "nan"]
     assert json.loads(headers["drakkar.replaced"]) == ["args.2", "args.4"]
     payload = KafkaPayload(data={"a": [1, Silent()], "b": 2**70})
-    failure = Failure(kind=FailureKind.SINK, stage="s", error="e", holds=((record, 1),), payload=payload)
+    failure = Failure(kind=FailureKind.SINK, stage="s", error="e", tokens=((record, 1),), payload=payload)
     (letter,) = dead_letter_messages(failure, 1.0)
     data = json.loads(json.loads(letter.value or b"")["original_payloads"][0])["data"]
     assert data == {"a": [1, "<Silent whose repr raises RuntimeError>"], "b": str(2**70)}
@@ -184,7 +190,7 @@ def test_f1_what_was_replaced_is_said() -> None:
 def test_f1_nothing_is_said_to_be_replaced_where_nothing_was() -> None:
     """Texts, numbers, bytes, dates and paths have a natural form."""
     payload = KafkaPayload(data={"a": b"\xff", "p": Path("x"), "n": 1.5, "d": msgspec.UNSET is None})
-    failure = Failure(kind=FailureKind.SINK, stage="s", error="e", holds=(), payload=payload)
+    failure = Failure(kind=FailureKind.SINK, stage="s", error="e", tokens=(), payload=payload)
     assert "drakkar.replaced" not in dict(dead_letter_messages(failure, 1.0)[0].headers)
 
 
@@ -203,11 +209,11 @@ async def test_f1_one_letter_never_holds_up_another(monkeypatch: pytest.MonkeyPa
             raise RuntimeError("a bug")
         return dead_letter_messages(failure, *args)
 
+    monkeypatch.setattr("drakkar_flow.sinks.dlq.KafkaWriter", lambda *_: Writer())
     queue = DeadLetterQueue("dlq", "localhost:1")
-    queue._writer = Writer()  # type: ignore[assignment]
     monkeypatch.setattr("drakkar_flow.sinks.dlq.dead_letter_messages", make)
-    holds = ((Record("in", 0, 1, b"v"), 1),)
-    failures = [Failure(kind=FailureKind.DECODE, stage="d", error=text, holds=holds) for text in ("a", "broken", "c")]
+    tokens = ((Record("in", 0, 1, b"v"), 1),)
+    failures = [Failure(kind=FailureKind.DECODE, stage="d", error=text, tokens=tokens) for text in ("a", "broken", "c")]
     with pytest.raises(BatchFailed) as caught:
         await queue.write(failures)
     assert list(caught.value.failures) == [1]
@@ -223,4 +229,4 @@ async def test_f1_the_kit_makes_letters_as_the_worker_does(monkeypatch: pytest.M
 
     monkeypatch.setattr("drakkar_flow.testing.sinks.dead_letter_messages", make)
     with pytest.raises(BatchFailed):
-        await MemoryDeadLetters().write([Failure(kind=FailureKind.DECODE, stage="d", error="e", holds=())])
+        await MemoryDeadLetters().write([Failure(kind=FailureKind.DECODE, stage="d", error="e", tokens=())])

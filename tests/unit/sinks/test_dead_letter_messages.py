@@ -45,7 +45,7 @@ def record(offset: int = 7, **more: Any) -> Record:
 def failure(kind: FailureKind = FailureKind.DECODE, *records: Record, **more: Any) -> Failure:
     """A failure that holds records."""
     fields = {"stage": "decode", "error": "no JSON", "exception_class": "DecodeError", "stacktrace": "Traceback"}
-    return Failure(kind=kind, holds=tuple((each, 1) for each in records), **fields | more)
+    return Failure(kind=kind, tokens=tuple((each, 1) for each in records), **fields | more)
 
 
 def letter(made: Failure, **more: Any) -> Letter:

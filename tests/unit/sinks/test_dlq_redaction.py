@@ -18,7 +18,7 @@ def test_a_letter_tells_of_a_failure_without_its_secrets():
     task = ExecutorTask(task_id="t", source_offsets=[1], args=["--dsn", "postgres://joe:s3cret-1@db"], stdin="s3cret-1")
     error = ExecutorError(task=task, exit_code=1, stderr="no login with s3cret-1", command=["psql", "s3cret-1"])
     failure = Failure(
-        kind=FailureKind.TASK, stage="collect", error="s3cret-1", holds=(), stacktrace="at s3cret-1", task=error
+        kind=FailureKind.TASK, stage="collect", error="s3cret-1", tokens=(), stacktrace="at s3cret-1", task=error
     )
     (letter,) = dead_letter_messages(redacted(failure, CONFIG.redactor), 0.0)
     text = str(letter).replace('\\"stdin\\":\\"s3cret-1', "").replace('"stdin":"s3cret-1', "")
@@ -33,7 +33,7 @@ def test_arguments_of_another_type_are_redacted_too(args: object):
     task = ExecutorTask(task_id="t", source_offsets=[1])
     task.args = args
     error = ExecutorError(task=task, kind="launch_failure", exception="arguments are texts")
-    failure = Failure(kind=FailureKind.TASK, stage="collect", error="arguments are texts", holds=(), task=error)
+    failure = Failure(kind=FailureKind.TASK, stage="collect", error="arguments are texts", tokens=(), task=error)
     (letter,) = dead_letter_messages(redacted(failure, CONFIG.redactor), 0.0)
     assert "drakkar.task" in str(letter)
     assert "s3cret-1" not in str(letter)

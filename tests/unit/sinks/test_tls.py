@@ -18,6 +18,8 @@ from drakkar_flow.errors import StartupError
 from drakkar_flow.sinks.registry import SPECS
 from support.certificates import make_certificates
 
+pytestmark = pytest.mark.xdist_group("tls_of_sinks")
+
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -180,7 +180,7 @@ def test_a_hook_that_pauses_at_the_end_does_not_hold_up_the_end():
 
     with FlowHarness(StreamFlow("t").decode(int).map_async(hang).route()) as kit:
         kit.send(1)
-        kit.wait_for(lambda: "map_async-hang 1" in kit.story())
+        kit.wait_for(lambda: "map_async-hang 1" in kit.report())
     assert cleaned == [1]
 
 

@@ -262,7 +262,7 @@ def test_the_story_of_a_test_tells_everything():
     with FlowHarness(StreamFlow("n").decode(int).route(), sinks=[sink]) as kit:
         kit.send_all([1, "junk"])
         kit.wait_acknowledged()
-        story = kit.story()
+        report = kit.report()
     for part in (
         "input:0:0 done",
         "input:0:1 dead",
@@ -270,7 +270,7 @@ def test_the_story_of_a_test_tells_everything():
         "decode in decode: input:0:1",
         "RecordsFinished(",
     ):
-        assert part in story
+        assert part in report
 
 
 def test_leaving_the_block_early_leaves_nothing_behind():
@@ -287,7 +287,7 @@ def test_leaving_the_block_early_leaves_nothing_behind():
 
     with FlowHarness(StreamFlow("n").decode(int).map_async(forever).route()) as kit:
         kit.send(5)
-        kit.wait_for(lambda: kit.story().count("map_async-forever 1"))
+        kit.wait_for(lambda: kit.report().count("map_async-forever 1"))
     assert cancelled == [5]
 
 
@@ -332,4 +332,4 @@ def test_real_programs_run_as_configured():
         kit.wait_acknowledged()
         assert (kit.values, good.status, bad.status) == (["hello"], "done", "dead")
         kit.send("sleep 600")
-        kit.wait_for(lambda: "execute 1" in kit.story())
+        kit.wait_for(lambda: "execute 1" in kit.report())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 
 import pytest
 
@@ -13,7 +14,7 @@ from drakkar_flow.executor.base import ExecutorStatistics, run
 from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.record import Watermark
 from drakkar_flow.observe.events.records import RecordsFinished
-from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
 from drakkar_flow.testing import FlowRun, Gate, MemoryReader, MemorySink, ScriptedExecutor, failed, run_flow, succeeded
 
 pytestmark = pytest.mark.anyio
@@ -26,9 +27,9 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def flight() -> Flight:
+def in_flight() -> InFlight:
     """A flight nothing fills."""
-    return Flight(1 << 40, 1 << 40)
+    return InFlight(1 << 40, 1 << 40)
 
 
 def echo() -> StreamFlow:
@@ -38,19 +39,19 @@ def echo() -> StreamFlow:
 
 def test_values_are_dealt_to_partitions_in_turn_and_encoded():
     """Bytes as they are, text as UTF-8, the rest as JSON; records stay where they say."""
-    reader = MemoryReader([b"\x00", "ä", {"a": 1}, Record("other", 4, 9, b"v", b"k")], flight(), partitions=2)
+    reader = MemoryReader([b"\x00", "ä", {"a": 1}, Record("other", 4, 9, b"v", b"k")], in_flight(), partitions=2)
     reader.start()
-    popped = {records[0].lane: records for records in reader.pop(99, 0, 1)}
+    popped = {records[0].topic_partition: records for records in reader.pop(99, 0, 1)}
     assert [(r.offset, r.value, r.previous) for r in popped[A]] == [(0, b"\x00", -1), (1, b'{"a":1}', 0)]
     assert [r.value for r in popped[B]] == ["ä".encode()]
     (other,) = popped["other", 4]
     assert (other.offset, other.key, other.previous) == (9, b"k", -1)
-    assert [reader.end_of(lane) for lane in reader.lanes] == [2, 1, 10]
+    assert [reader.end_of(topic_partition) for topic_partition in reader.topic_partitions] == [2, 1, 10]
 
 
 def test_a_reader_gives_nothing_before_its_start_and_is_exhausted_after_its_end():
     """exhausted needs both: the end was said, and everything was given out."""
-    reader = MemoryReader([1, 2], flight())
+    reader = MemoryReader([1, 2], in_flight())
     assert reader.pop(9, 0, 1) == []
     reader.start()
     reader.end()
@@ -62,8 +63,8 @@ def test_a_reader_gives_nothing_before_its_start_and_is_exhausted_after_its_end(
 
 
 def test_commits_of_ended_assignments_are_not_taken():
-    """Only the present epoch of a lane moves its committed offset; a new one begins there."""
-    reader = MemoryReader(range(4), flight())
+    """Only the present epoch of a partition moves its committed offset; a new one begins there."""
+    reader = MemoryReader(range(4), in_flight())
     reader.start()
     (records,) = reader.pop(9, 0, 1)
     reader.commit([Watermark(A, records[0].epoch, 2)])
@@ -80,7 +81,7 @@ def test_commits_of_ended_assignments_are_not_taken():
 
 def test_a_reader_that_was_detached_commits_nothing_more():
     """What acknowledgements were on their way when the process crashed does not count."""
-    reader = MemoryReader(range(2), flight())
+    reader = MemoryReader(range(2), in_flight())
     reader.start()
     (records,) = reader.pop(9, 0, 1)
     reader.detach()
@@ -158,10 +159,12 @@ def test_an_outcome_has_values_and_events():
 
 def test_leaving_a_run_early_ends_it():
     """No thread stays behind, and no error is told."""
+    before = set(threading.enumerate())
     with FlowRun(echo(), open_end=True) as run:
         run.reader.put(["a"])
         run.wait_until(lambda: run.sink().values)
-    assert not run._thread.is_alive()
+        assert set(threading.enumerate()) > before
+    assert set(threading.enumerate()) <= before
     assert run.control.failure == "the test ended"
 
 

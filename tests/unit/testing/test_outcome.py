@@ -42,7 +42,7 @@ def test_dead_letters_are_asked_for_by_what_they_say():
 def test_events_are_asked_for_by_type_and_fields():
     """A field that there is not is a mistake of the test."""
     done = outcome()
-    assert sum(event.count for event in done.of(RecordsConsumed, lane=("input", 0))) == 4
+    assert sum(event.count for event in done.of(RecordsConsumed, topic_partition=("input", 0))) == 4
     assert len(done.of(RecordsFailed, kind="decode")) == 1
     assert done.of(RecordsFailed, kind="task") == []
     with pytest.raises(AttributeError, match="sort"):

@@ -185,7 +185,7 @@ def test_only_a_test_that_failed_has_the_flows_story(drakkar_kit, request):
             hook.send(report)
         return report.sections
 
-    ((title, story),) = sections("call", "failed")
+    ((title, report),) = sections("call", "failed")
     assert title == "drakkar flow echo"
-    assert "input:0:0 done" in story
+    assert "input:0:0 done" in report
     assert sections("call", "passed") == sections("setup", "failed") == []

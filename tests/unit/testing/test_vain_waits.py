@@ -24,11 +24,11 @@ class PerRecord(Handler[str, str]):
 
 
 @contextmanager
-def told(*parts: str) -> Iterator[None]:
-    """The block fails with a message that has all of `parts`."""
+def told(*components: str) -> Iterator[None]:
+    """The block fails with a message that has all of `components`."""
     with pytest.raises(AssertionError) as caught:
         yield
-    for part in parts:
+    for part in components:
         assert part in str(caught.value)
 
 

@@ -20,9 +20,9 @@ from drakkar_flow.plugins import (
     ExecutorSpec,
     ExecutorStatistics,
     ExecutorTask,
-    Outcome,
     Problem,
     StartupError,
+    TaskOutcome,
 )
 
 __all__ = ["SPEC", "CoroutineConfig", "CoroutineExecutor"]
@@ -42,7 +42,7 @@ class _Job:
         self.executor = executor
         self.task = task
         self.done = done
-        self.run: asyncio.Task[Outcome] | None = None
+        self.run: asyncio.Task[TaskOutcome] | None = None
         self.is_over = False
 
     def cancel(self) -> None:
@@ -134,7 +134,7 @@ class CoroutineExecutor:
             job.run = asyncio.get_running_loop().create_task(self._call(self._function, job.task))
             job.run.add_done_callback(partial(self._called, job))
 
-    async def _call(self, function: Callable[[ExecutorTask], Awaitable[str]], task: ExecutorTask) -> Outcome:
+    async def _call(self, function: Callable[[ExecutorTask], Awaitable[str]], task: ExecutorTask) -> TaskOutcome:
         started = time.monotonic()
         try:
             async with asyncio.timeout(self._setup.timeout_s):
@@ -148,12 +148,12 @@ class CoroutineExecutor:
         error.duration_seconds = time.monotonic() - started
         return error
 
-    def _called(self, job: _Job, run: asyncio.Task[Outcome]) -> None:
+    def _called(self, job: _Job, run: asyncio.Task[TaskOutcome]) -> None:
         self._running.discard(job)
         self._end(job, None if run.cancelled() else run.result())
         self._fill()
 
-    def _end(self, job: _Job, outcome: Outcome | None) -> None:
+    def _end(self, job: _Job, outcome: TaskOutcome | None) -> None:
         job.is_over = True
         if self._submitted:
             self._ended += 1

@@ -31,7 +31,7 @@ def load_app_config(
     env_prefix: str = "APP_",
     yaml_data: Mapping[str, Any] | None = None,
 ) -> ModelT:
-    """Reads one section of a configuration file, and the environment, into a model of your own.
+    """Reads one section of a configuration file, and the environment, into a user-defined model.
 
     The file is `config_path`, else the one `DRAKKAR_CONFIG` or `DK_CONFIG` names, else none; `yaml_data` is a file's
     content that was read already. The variable `APP_DB__HOST` sets `db.host`. The rest of the file is not looked at.

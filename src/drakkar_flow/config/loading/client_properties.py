@@ -35,7 +35,7 @@ def refused_properties(layer: Layer) -> Iterator[Problem]:
 
 
 def value_problem(name: str, value: Any) -> str:
-    """Why librdkafka does not take a value, or takes another one than is meant; empty where all is well.
+    """Reason why librdkafka refuses or misreads a value; empty if it is valid.
 
     >>> value_problem("linger.ms", "often"), value_problem("socket.timeout.ms", "10 s"), value_problem("linger.ms", 5)
     ("must be a number, not 'often'", "must be a number, not '10 s'", '')
@@ -51,7 +51,7 @@ def value_problem(name: str, value: Any) -> str:
 
 
 def _expected(name: str, said: str) -> str:
-    """What a property takes, by the library's words against a value; empty where it said nothing."""
+    """Values that a property accepts, from the library's error about a value; empty without one."""
     if allowed := _RANGE.search(said):
         return f"must be between {allowed[1]} and {allowed[2]}"
     if said.startswith("Expected bool"):
@@ -64,7 +64,7 @@ def _expected(name: str, said: str) -> str:
 
 
 def _refusal(name: str, value: Any) -> str:
-    """What librdkafka says against a single property; empty when it takes it."""
+    """Error of librdkafka about a single property; empty if it accepts it."""
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 

@@ -12,7 +12,7 @@ from drakkar_flow.config.schema import ROOT, Type, fields_at
 __all__ = ["PREFIXES", "read_environ"]
 
 PREFIXES: Final = ("DK_", "DRAKKAR_")
-"""What variables that are meant for us begin with."""
+"""Prefixes of our variables."""
 _KEEPS_CASE: Final[set[tuple[str, ...]]] = {("executor", "env")}
 
 
@@ -25,7 +25,7 @@ def read_environ(
     """A layer per variable that is meant for us, in the order they are to be merged.
 
     Meant for us are names with a prefix (`DRAKKAR_` wins over `DK_`) that hold `__` or name a top-level key; others,
-    like `DRAKKAR_CONFIG`, are left alone. Keys are lower-cased, except below `executor.env`. Sections, mappings and
+    like `DRAKKAR_CONFIG`, are ignored. Keys are lower-cased, except below `executor.env`. Sections, mappings and
     lists are given as JSON; a number is the index of a list's item (see `text_layer`, also for `below`). With
     `app_prefix` names that begin with it and go on with a key of the `app` section set that; `DRAKKAR_APP__...` wins
     over them.

@@ -30,7 +30,7 @@ _SOURCE: Final = {
 
 
 def here_called(path: tuple[str | int, ...]) -> str:
-    """The remedy for an unknown key that Kafka's clients know, in the sections where they would put it; else empty.
+    """The fix for an unknown key that Kafka's clients know, in the sections where they would put it; else empty.
 
     >>> here_called(("kafka", "group.id"))
     'did you mean kafka.consumer_group?'

@@ -45,20 +45,20 @@ class Layer:
     tree: dict[str, Any] = field(default_factory=dict)
     """The values."""
     origins: dict[Path, str] = field(default_factory=dict)
-    """Where values stand, for those that have a place of their own."""
+    """Places of values that have a separate place."""
     named: set[Path] = field(default_factory=set)
     """Paths whose origin says it all, like an environment variable's name; a problem there does not repeat the path."""
     broken: set[Path] = field(default_factory=set)
     """Paths whose values a problem was already found with."""
     problems: list[Problem] = field(default_factory=list)
-    """What is wrong already, before any value met the schema."""
+    """Problems found before validation against the schema."""
     notices: list[Problem] = field(default_factory=list)
-    """What is not wrong, but has to be said: keys that went elsewhere."""
+    """Notices: moved keys."""
     filled: list[Filled] = field(default_factory=list)
     """The variables that were filled in for `${NAME}`; a key that moved stands at its former path."""
 
     def where(self, path: Path) -> str:
-        """Where a user finds the value at a path, or the nearest thing around it."""
+        """Place of the value at a path, or of the nearest section around it."""
         if path in self.named:
             return self.origins[path]
         return f"{self.origin(path)} {dotted(path)}".strip() or "configuration"
@@ -73,7 +73,7 @@ class Layer:
         self.problems.append(Problem(self.where(path), what, remedy))
 
     def is_broken(self, path: Path) -> bool:
-        """Whether a problem was already found at a path or around it."""
+        """True if a problem was already found at a path or around it."""
         return any(path[:n] in self.broken for n in range(len(path) + 1))
 
 

@@ -26,7 +26,7 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """The key has no effect, which does no harm; `why` says so."""
+    """The key has no effect and does no harm; `why` is the reason."""
 
     why: str
 
@@ -138,13 +138,13 @@ LEGACY_KEYS: Final[Mapping[str, LegacyRule]] = {
     "shared": Ignored("workers share nothing but the consumer group"),
     "fleet": Ignored("workers find each other through the consumer group"),
 }
-"""What becomes of each legacy key, by its dotted path; a section that stands here goes as a whole."""
+"""Rule of each legacy key, by its dotted path; a listed section is handled as a whole."""
 
 _BY_PATH: Final[dict[LegacyPath, LegacyRule]] = {tuple(key.split(".")): rule for key, rule in LEGACY_KEYS.items()}
 
 
 def legacy_rule(path: LegacyPath) -> LegacyRule | None:
-    """What becomes of the key at a path; None when nothing stands in the table.
+    """Rule of the key at a path; None if the table has none.
 
     >>> legacy_rule(("sources", "kafka", "topic")).to
     'kafka.source_topic'

@@ -51,7 +51,7 @@ class _Migration:
         if isinstance(rule, Moved):
             self._move(path, value, rule)
         elif isinstance(rule, Refused) and rule.matters(value):
-            self._layer.blame(path, f"can't be had here: {rule.why}", rule.remedy)
+            self._layer.blame(path, f"unsupported: {rule.why}", rule.remedy)
         elif value not in _NOTHING:
             self._layer.notices.append(Problem(self._layer.where(path), f"has no effect: {rule.why}", "remove it"))
 

@@ -39,7 +39,7 @@ __all__ = ["AppOptions", "Loaded", "file_layer", "from_mapping", "load", "load_c
 
 
 class AppOptions(TypedDict, total=False):
-    """What loading has to know of a handler: `load_config(path, **options)`."""
+    """A handler's options for loading: `load_config(path, **options)`."""
 
     app_model: type[BaseModel] | None
     app_env_prefix: str
@@ -52,12 +52,12 @@ class Loaded:
     config: DrakkarConfig
     layer: Layer
     notices: tuple[Problem, ...] = ()
-    """What is not wrong, but has to be said: keys that went elsewhere, keys that have no effect yet."""
+    """Notices: moved keys and keys without effect."""
     file: ConfigFile = field(default_factory=ConfigFile)
-    """Which file was read, and why."""
+    """The file that was read, and the reason."""
 
     def origin(self, path: Path) -> str:
-        """Where the value at a path was set; empty when it is the default."""
+        """Origin of the value at a path; empty for the default."""
         inner: Any = self.layer.tree
         for key in path:
             if not isinstance(inner, dict) or key not in inner:
@@ -82,7 +82,7 @@ def load_config(
     of a list by its index (`DRAKKAR_KAFKA__SOURCE_TOPICS__0`).
     `overrides` is nested like the file; `environ` replaces the process's environment. With `app_model` the `app`
     section is checked by it and becomes an instance of it; `APP_LIMIT` (`app_env_prefix`) then sets `app.limit`.
-    Keys of py-drakkar that moved are taken where they stand now; what has to be said about that is in
+    Moved keys of py-drakkar set their new keys; the notices about that are in
     `DrakkarConfig.notices` and is logged when a flow starts.
 
     Raises:
@@ -103,7 +103,7 @@ def load(
     app_env_prefix: str = "APP_",
     assignments: Sequence[str] = (),
 ) -> Loaded:
-    """Like `load_config`, but takes also a file that was found, and tells where each value comes from.
+    """Like `load_config`, but also takes a found file, and returns the origin of each value.
 
     `assignments` like `kafka.brokers=localhost:9092` go over everything.
     """
@@ -166,7 +166,7 @@ def validated(layer: Layer, root: type[DrakkarConfig] = ROOT, file: ConfigFile |
 
 
 def _is_secret(filled: Filled, root: Type) -> bool:
-    """Whether a variable is a secret: by its name, or by where the configuration uses it."""
+    """True if a variable is a secret: by its name, or by its use in the configuration."""
     path, name, _ = filled
     return is_sensitive(name) or is_secret(type_at(path, root)) or any(is_sensitive(str(part)) for part in path[1:])
 

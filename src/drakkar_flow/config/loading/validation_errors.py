@@ -36,7 +36,7 @@ _BOUNDS: Final = {
 
 
 def validation_problem(error: ErrorDetails, layer: Layer, root: Type = ROOT) -> Problem:
-    """What pydantic found, for the person who wrote the configuration."""
+    """Errors of pydantic, for the author of the configuration."""
     path = tuple(error["loc"])
     if path[-1:] == ("[key]",):  # pydantic's mark of a mapping's key, which is no value to show or to hide
         return Problem(layer.where(path[:-1]), str(error.get("ctx", {}).get("error", error["msg"])))

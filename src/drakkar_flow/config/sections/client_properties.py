@@ -1,4 +1,4 @@
-"""librdkafka properties in `client_config`: which there are, and which have a key of their own or are ours to set."""
+"""librdkafka properties in `client_config`: the known ones, and those with a separate key or set by the library."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _LIST = """
     topic.metadata.refresh.sparse transaction.timeout.ms transactional.id
 """
 _NAMES: Final = frozenset(_LIST.split())
-"""The properties of librdkafka 2.16 that have a value; a later one is asked for what is not here."""
+"""The properties of librdkafka 2.16 that have a value; a later version is asked for missing ones."""
 
 _COMMITS = "offsets are committed only after delivery"
 _SHARED: Final = {
@@ -119,7 +119,7 @@ _JAVA: Final = {
 
 
 def problem_of(name: str, *, producer: bool = False) -> str:
-    """Why a property can't be set in `client_config`, and where it is set instead; empty when it can.
+    """Reason why a property can't be set in `client_config`, and its key instead; empty if it can.
 
     >>> problem_of("fetch.min.bytes")
     ''
@@ -141,7 +141,7 @@ def problem_of(name: str, *, producer: bool = False) -> str:
 
 
 def _is_known(name: str) -> bool:
-    """Whether the installed librdkafka has a property that the list here lacks."""
+    """True if the installed librdkafka has a property that this list lacks."""
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 

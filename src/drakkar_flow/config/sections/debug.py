@@ -1,4 +1,4 @@
-"""The `debug` and `cache` sections of py-drakkar, checked as there; nothing heeds them yet."""
+"""The `debug` and `cache` sections of py-drakkar, checked as there, without effect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class DebugConfig(Section):
     """The operators' web page and the recorder behind it."""
 
     enabled: bool = True
-    """Whether there is a page and a recorder."""
+    """Enables page and recorder."""
     host: str = "127.0.0.1"
     """The address listened on."""
     port: int = Field(default=8080, ge=1, le=65_535)
@@ -29,11 +29,11 @@ class DebugConfig(Section):
     db_dir: str = "/tmp"  # noqa: S108 - py-drakkar's default
     """Directory of the recorder's databases; empty keeps nothing on disk."""
     store_events: bool = True
-    """Whether events are recorded."""
+    """Records events."""
     store_config: bool = True
-    """Whether this worker's settings are recorded, by which its peers find it."""
+    """Records this worker's settings, by which its peers find it."""
     store_state: bool = True
-    """Whether this worker's state is recorded."""
+    """Records this worker's state."""
     state_sync_interval_seconds: int = Field(default=10, ge=1)
     """Seconds between two records of the state."""
     expose_env_vars: list[str] = []
@@ -45,13 +45,13 @@ class DebugConfig(Section):
     retention_max_events: int = Field(default=100_000, ge=100)
     """The most events kept."""
     store_output: bool = True
-    """Whether stdout and stderr of programs are recorded."""
+    """Records stdout and stderr of programs."""
     flush_interval_seconds: int = Field(default=5, ge=1)
     """Seconds between two writes of the recorder."""
     max_buffer: int = Field(default=50_000, ge=1000)
     """The most events the recorder holds in memory."""
     max_flush_retries: int = Field(default=3, ge=1)
-    """How often the recorder tries a failed write."""
+    """Attempts of the recorder for a failed write."""
     max_ui_rows: int = Field(default=5000, ge=100)
     """The most rows a page shows."""
     log_min_duration_ms: int = Field(default=500, ge=0)
@@ -75,10 +75,10 @@ class DebugConfig(Section):
 
 
 class CachePeerSyncConfig(Section):
-    """How workers exchange their caches."""
+    """Exchange of caches between workers."""
 
     enabled: bool = True
-    """Whether they do."""
+    """Enables the exchange."""
     interval_seconds: float = Field(default=30, gt=0)
     """Seconds between two rounds."""
     batch_size: int = Field(default=500, ge=1)
@@ -102,7 +102,7 @@ class CacheConfig(Section):
     """The handler's key-value cache."""
 
     enabled: bool = False
-    """Whether there is one."""
+    """Enables the cache."""
     db_dir: str = ""
     """Directory of its database; empty takes debug.db_dir."""
     flush_interval_seconds: float = Field(default=3.0, gt=0)
@@ -112,4 +112,4 @@ class CacheConfig(Section):
     max_memory_entries: int | None = Field(default=10_000, ge=1)
     """The most entries held in memory; null means no bound."""
     peer_sync: CachePeerSyncConfig = CachePeerSyncConfig()
-    """How workers exchange their caches."""
+    """Exchange of caches between workers."""

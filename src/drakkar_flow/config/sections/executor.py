@@ -20,7 +20,7 @@ __all__ = ["ExecutorConfig", "ProgramConfig", "executor_section"]
 
 
 class ProgramConfig(Section):
-    """How one executor runs programs. Nothing is taken from the section `executor`."""
+    """A named executor. None of its values comes from the section `executor`."""
 
     synonyms = {
         **dict.fromkeys(("binary", "command", "cmd", "program", "executable"), "binary_path"),
@@ -38,24 +38,24 @@ class ProgramConfig(Section):
     persistent: PersistentConfig = PersistentConfig()
     """The children of the mode `persistent`."""
     max_executors: int = Field(default=4, ge=1)
-    """How many programs run at once."""
+    """Maximum of programs that run in parallel."""
     task_timeout_seconds: float = Field(default=120, gt=0)
     """Seconds after which a program and everything it started is killed."""
     ok_exit_codes: OkExitCodes = [0]
-    """Exit codes that count as success, and ranges such as `0-2`; 0 is one of them only where it is listed. A task may
+    """Exit codes that count as success, and ranges such as `0-2`; 0 counts only if it is listed. A task may
     name others."""
     max_retries: int = Field(default=3, ge=0)
-    """How often a task is run again, after RETRY or by `retry`."""
+    """Maximum of retries of a task, after RETRY or by `retry`."""
     retry: TaskRetryConfig = TaskRetryConfig()
-    """When failed tasks are run again, and which of them by themselves."""
+    """Retries of failed tasks: pauses, and rules without a call of `on_error`."""
     env: dict[str, str] = {}
     """Environment of every program, over the inherited one."""
     unavailable_after_s: float | None = Field(default=None, gt=0)
     """Seconds after which a task fails that waits while no program or child can be started; null lets it wait, and the
     intake with it."""
     env_inherit: Literal["none", "safe", "all"] = "safe"
-    """Which variables of this process programs inherit: `none`; `safe`, all but secrets; `all`. What a program needs
-    besides is given by `env`."""
+    """Variables of this process that programs inherit: `none`; `safe`, all but secrets; `all`. `env` passes further
+    variables."""
     env_inherit_parent: bool = True
     """False is `env_inherit: none`, where that is not given."""
     env_inherit_deny: list[str] = [*WITHHELD_NAMES]
@@ -64,7 +64,7 @@ class ProgramConfig(Section):
     cwd: str | None = None
     """Working directory of the programs; None keeps this process's."""
     limits: LimitsConfig = LimitsConfig()
-    """What the kernel lets programs take."""
+    """Kernel limits of programs."""
     max_stdout_bytes: int = Field(default=16 * 1024 * 1024, ge=0)
     """Bytes of stdout kept per task; the rest is read, dropped and flagged. 0 = no cap."""
     max_stderr_bytes: int = Field(default=1024 * 1024, ge=0)
@@ -91,7 +91,7 @@ class ProgramConfig(Section):
 
     @property
     def inherits(self) -> Literal["none", "safe", "all"]:
-        """Which variables programs inherit, by `env_inherit` or py-drakkar's keys.
+        """Variables that programs inherit, by `env_inherit` or py-drakkar's keys.
 
         >>> ProgramConfig(env_inherit_parent=False).inherits, ProgramConfig(env_inherit_deny=[]).inherits
         ('none', 'all')
@@ -133,14 +133,14 @@ class ProgramConfig(Section):
 
 
 class ExecutorConfig(ProgramConfig):
-    """How external programs are run, and how windows of records are made for them."""
+    """The default executor, and the windows of records for it."""
 
     window_size: int = Field(default=100, ge=1)
     """The most records one call of `arrange` gets."""
     window_linger_s: float = Field(default=0.0, ge=0)
-    """Seconds an incomplete window waits for more records; 0 takes what is there."""
+    """Seconds an incomplete window waits for more records; 0 is no wait."""
     ordering: Ordering = "unordered"
-    """Whose tasks run one at a time, in the order of their offsets: nobody's, those of a partition's records with
+    """Tasks that run one at a time, in the order of their offsets: none, those of a partition's records with
     the same key, or all of a partition."""
     drain_timeout_seconds: float = Field(default=20, gt=0)
     """Seconds that work in flight gets to finish at shutdown and when a partition is revoked. A stop takes at most this

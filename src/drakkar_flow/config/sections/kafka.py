@@ -27,12 +27,12 @@ Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 
 
 class KafkaSecurityConfig(Section):
-    """How connections to the brokers are encrypted and who we say we are."""
+    """Encryption of connections to the brokers, and login."""
 
     protocol: Protocol = "PLAINTEXT"
     """The protocol the brokers' listener speaks."""
     sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI", "OAUTHBEARER"] = ""
-    """How we log in; needed with the SASL protocols."""
+    """Login mechanism; required with the SASL protocols."""
     sasl_username: str = ""
     """User name for PLAIN and SCRAM."""
     sasl_password: SecretStr = SecretStr("")
@@ -49,7 +49,7 @@ class KafkaSecurityConfig(Section):
     ssl_key_password: SecretStr = SecretStr("")
     """Password of the private key."""
     ssl_endpoint_identification_algorithm: Literal["https", "none"] = "https"
-    """Whether the broker's certificate must name the host we connected to."""
+    """Requires that the broker's certificate names the connected host."""
 
     @field_validator("sasl_mechanism", "ssl_endpoint_identification_algorithm", mode="before")
     @classmethod
@@ -75,7 +75,7 @@ class KafkaSecurityConfig(Section):
 
 
 def check_brokers(brokers: str) -> str:
-    """Refuse schemes that Kafka does not have: the client would wait for such brokers for ever.
+    """Refuse schemes that Kafka does not have: the client would wait for such brokers forever.
 
     >>> check_brokers("kafka-1:9092,SSL://kafka-2:9093")
     'kafka-1:9092,SSL://kafka-2:9093'
@@ -92,7 +92,7 @@ BrokerList = Annotated[str, AfterValidator(check_brokers)]
 
 
 class KafkaConfig(Section):
-    """Where records come from."""
+    """The source of records."""
 
     brokers: BrokerList = Field(default="localhost:9092", min_length=1)
     """Bootstrap servers, `host:port` separated by commas."""
@@ -113,7 +113,7 @@ class KafkaConfig(Section):
     heartbeat_interval_ms: int = Field(default=3_000, ge=1, le=3_600_000)
     """Milliseconds between two heartbeats (group_protocol classic)."""
     auto_offset_reset: Literal["earliest", "latest", "error", "none"] = "earliest"
-    """Where a new group begins: at the `earliest` record or behind the `latest` one. Partitions that are added later
+    """Start of a new group: at the `earliest` record or after the `latest` one. Partitions that are added later
     are read from their beginning. With `error` (or `none`) a partition without a valid committed offset stops the
     flow."""
     group_protocol: Literal["classic", "consumer"] = "classic"
@@ -125,7 +125,7 @@ class KafkaConfig(Section):
     startup_timeout_s: float = Field(default=30.0, gt=0)
     """Seconds the brokers have to answer at the start."""
     startup_align_enabled: bool = False
-    """Whether reading begins at a common wall-clock time, so that workers started together join the group together.
+    """Begins reading at a common wall-clock time, so that workers started together join the group together.
 
     Off unlike in py-drakkar: a member that joins later takes only its own partitions from the others, which drain them,
     so waiting 4 to 14 seconds at each start gains nothing.
@@ -133,7 +133,7 @@ class KafkaConfig(Section):
     startup_min_wait_seconds: float = Field(default=4.0, ge=0)
     """The least wait before that time."""
     startup_align_interval_seconds: int = Field(default=10, ge=1)
-    """That time is a multiple of so many seconds since 1970."""
+    """The common time is a multiple of this number of seconds since 1970."""
     client_config: ClientConfig = {}
     """Further librdkafka properties, for all clients."""
     security: KafkaSecurityConfig = KafkaSecurityConfig()
@@ -203,7 +203,7 @@ def check_tokens(security: KafkaSecurityConfig, properties: Mapping[str, Any]) -
 def client_properties(kafka: KafkaConfig) -> dict[str, Any]:
     """The librdkafka properties that consumers, producers and admin clients share, secrets in clear.
 
-    They are the brokers, the security settings and `client_config`; what is left at its default is left out.
+    They are the brokers, the security settings and `client_config`; keys with their default are left out.
 
     >>> client_properties(KafkaConfig(brokers="kafka:9092", client_config={"socket.keepalive.enable": True}))
     {'bootstrap.servers': 'kafka:9092', 'socket.keepalive.enable': True}

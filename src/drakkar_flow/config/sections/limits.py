@@ -10,7 +10,7 @@ __all__ = ["LimitsConfig"]
 
 
 class LimitsConfig(Section):
-    """What a program, and each process it starts, may take; with a limit set, programs are started by `/bin/sh`."""
+    """Limits of a program, and of each process it starts; with a limit set, programs are started by `/bin/sh`."""
 
     cpu_s: int | None = Field(default=None, ge=1)
     """Processor time, that of a long-lived child over all its tasks; SIGXCPU at the limit, SIGKILL a second later."""
@@ -22,9 +22,9 @@ class LimitsConfig(Section):
     processes: int | None = Field(default=None, ge=1)
     """Processes and threads of its user, all of them counted together; root is not bound."""
     file_size_mib: int | None = Field(default=None, ge=0)
-    """How large a file it may write; at the limit comes SIGXFSZ. Pipes are not bound."""
+    """Maximum size of a file it writes; at the limit it gets SIGXFSZ. Pipes are not bound."""
     core_mib: int = Field(default=0, ge=0)
-    """How large a core dump may become; counts once another limit is set."""
+    """Maximum size of a core dump; applies if another limit is set."""
     nice: int | None = Field(default=None, ge=-20, le=19)
     """Added to its niceness: 19 lets everybody else go first. Below 0 needs a privilege, else it is ignored."""
     umask: str | None = Field(default=None, pattern=r"^[0-7]{3,4}$")

@@ -19,7 +19,7 @@ class MetricsConfig(Section):
     """The HTTP server for Prometheus and probes."""
 
     enabled: bool = True
-    """Whether metrics are served."""
+    """Serves metrics."""
     port: int = Field(default=9090, ge=0, le=65_535)
     """The port; 0 takes any free one. When given, it is the only one tried."""
     port_range: str = "9090-9099"
@@ -49,7 +49,7 @@ class MetricsConfig(Section):
 
 
 class LoggingConfig(Section):
-    """What is logged, how and where."""
+    """Level, format and output of log lines."""
 
     level: Level = "INFO"
     """The least severe level that is logged; case does not matter."""

@@ -12,16 +12,16 @@ __all__ = ["PersistentConfig"]
 
 
 class PersistentConfig(Section):
-    """How long-lived children are started, spoken to and replaced (`executor.mode: persistent`)."""
+    """Start, protocol and replacement of long-lived children (`executor.mode: persistent`)."""
 
     protocol: Literal["worker", "lines"] = "worker"
-    """What the children speak: the protocol of docs/worker-protocol.md, or lines, as filters like `cat` and `jq` do."""
+    """Protocol of the children: that of docs/worker-protocol.md, or lines, for filters like `cat` and `jq`."""
     answer: Literal["line", "marker"] = "line"
-    """How a filter's answer ends: one line for each, or a marker line `#drakkar-<n>`, which it must pass through."""
+    """End of a filter's answer: one line each, or a marker line `#drakkar-<n>`, which it must pass through."""
     args: list[str] = []
     """The command line of the children, after executor.binary_path."""
     children: int | None = Field(default=None, ge=1)
-    """How many children there are; null takes executor.max_executors."""
+    """Number of children; null takes executor.max_executors."""
     max_in_flight_per_child: int | None = Field(default=None, ge=1)
     """The most requests a child has at once; null takes what a worker says it can, and 64 for a filter."""
     max_frame_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
@@ -47,7 +47,7 @@ class PersistentConfig(Section):
     unavailable_after_s: float | None = Field(default=None, gt=0)
     """Seconds after which a task fails that waits while no child runs; null takes `executor.unavailable_after_s`."""
     fallback_oneshot: bool = False
-    """Whether what can't be given to a child, or not while the breaker is open, is run as a separate process."""
+    """Runs tasks one-shot that can't be encoded for a child, or while the breaker is open and all children are full."""
     close_grace_s: float = Field(default=1.0, ge=0)
     """Seconds a child that is no longer needed has to end by itself."""
 

@@ -47,14 +47,14 @@ OkExitCodes = Annotated[list[int | str], Field(min_length=1), AfterValidator(_ch
 
 
 class TaskRetryConfig(Section):
-    """How failed tasks are run again, and which without asking `on_error`; pauses are between 0 and a growing limit."""
+    """Retries of failed tasks, and rules without a call of `on_error`; pauses are between 0 and a growing limit."""
 
     initial_s: float = Field(default=0.1, gt=0)
     """The longest pause before the first retry, in seconds; pauses are anywhere between 0 and the longest."""
     max_s: float = Field(default=10.0, gt=0)
     """The longest pause before any retry, in seconds."""
     factor: float = Field(default=2.0, ge=1)
-    """How much longer the pause may be from one retry to the next."""
+    """Growth factor of the pause from one retry to the next."""
     max_elapsed_s: float = Field(default=0.0, ge=0)
     """Seconds after a task's first failure from which on it is not retried any more; 0 sets no end."""
     retry_on: list[ErrorKind] = []

@@ -28,8 +28,8 @@ class RuntimeConfig(Section):
     commit_max_offsets: int = Field(default=1_000, ge=1)
     """Finished offsets that are committed without waiting for commit_interval_s."""
     commit_metadata_bytes: int = Field(default=3_072, ge=0, le=4_096)
-    """Bytes of a commit's metadata that tell what is finished beyond its offset, so that a restart does not repeat
-    it; 0 tells nothing."""
+    """Bytes of a commit's metadata for offsets finished out of order, so that a restart does not reprocess
+    them; 0 stores none."""
     drain_timeout_s: float | None = Field(default=None, gt=0)
     """Seconds that records in flight get to finish at shutdown; null takes executor.drain_timeout_seconds."""
     close_timeout_s: float = Field(default=5.0, ge=1)
@@ -45,9 +45,9 @@ class RuntimeConfig(Section):
     """Seconds without progress after which a partition with records in flight is logged as stalled, with stacks; set
     it above your longest task; 0 turns it off."""
     blocked_after_s: float = Field(default=5, ge=0)
-    """Seconds for which the event loop or the engine may stand still before it is logged where; 0 turns it off."""
+    """Seconds without activity after which the event loop or the engine is logged as stalled; 0 turns it off."""
     on_decode_error: Literal["skip", "dlq", "fail", "pass"] = "dlq"
-    """What becomes of a record that can't be decoded: dropped, a dead letter, the flow ends, or it goes on with payload
+    """Policy for records that can't be decoded: dropped, a dead letter, the flow ends, or continue with payload
     None and the reason in parse_error."""
     on_task_error: Literal["skip", "dlq"] = "skip"
-    """What becomes of a failed task when the handler has no `on_error`: dropped, or a dead letter."""
+    """Policy for failed tasks if the handler has no `on_error`: dropped, or a dead letter."""

@@ -42,9 +42,9 @@ class SinksConfig(Section):
     sqlite: dict[str, SqliteSinkConfig] = {}
     """SQLite databases."""
     circuit_breaker: CircuitBreakerConfig = CircuitBreakerConfig()
-    """When a sink that keeps failing is left alone for a while; each sink may have its own."""
+    """Circuit breaker of sinks; each sink may override it."""
     delivery_timeout_seconds: float = Field(default=30.0, gt=0)
-    """Seconds after which a write counts as failed, for sinks without a delivery_timeout_s of their own."""
+    """Seconds after which a write counts as failed, for sinks without a delivery_timeout_s."""
 
     @model_validator(mode="wrap")
     @classmethod
@@ -89,7 +89,7 @@ def sinks_section() -> type[SinksConfig]:
 
 
 class DlqConfig(Section):
-    """Where what could not be processed or delivered goes."""
+    """The dead letter topic, for failed records and deliveries, and the brake."""
 
     topic: str = ""
     """The dead letter topic; empty means the source topic followed by `_dlq`."""
@@ -100,10 +100,10 @@ class DlqConfig(Section):
     client_config: ProducerConfig = {}
     """Further librdkafka producer properties."""
     include_server_detail: bool = True
-    """Whether letters carry what a sink's target answered, in the header `drakkar.server_detail`: PostgreSQL's DETAIL,
+    """Adds the answer of a sink's target to dead letters, in the header `drakkar.server_detail`: PostgreSQL's DETAIL,
     the beginning of an HTTP body. It may quote rows; log lines never have it."""
     on_failure: Literal["stall", "drop"] = "stall"
-    """When that topic fails too: `stall` keeps trying and the offset stays, `drop` gives the letter up."""
+    """Policy if that topic fails: `stall` keeps trying and the offset stays, `drop` discards the dead letter."""
     stop_after: int = Field(default=10, ge=0)
     """Failures in a row, for one cause and without a success of their step in between, after which the flow stops with
     exit code 1; none of them is committed. Counts causes that no record is to blame for: a missing table, a route

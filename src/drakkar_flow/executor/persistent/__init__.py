@@ -1,1 +1,1 @@
-"""Long-lived children that are given one task after the other."""
+"""Long-lived children that run one task after the other."""

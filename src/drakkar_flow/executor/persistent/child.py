@@ -1,7 +1,7 @@
-"""Long-lived child, from its start to its end: its requests, and the steps when it breaks the protocol.
+"""Long-lived child: its requests from start to end, and its states.
 
 opening ── ready ──┬── retired: gets no more requests, ends its last ones ── dismissed: stdin closed ── ended
-                   └── doomed: broke the protocol, went silent, ran over; killed ────────────────────── ended
+                   └── killed: violated the protocol, silent or timed out ───────────────────────────── ended
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from typing import NamedTuple, Protocol
 
 from drakkar_flow.config.sections.limits import LimitsConfig
 from drakkar_flow.config.sections.persistent import PersistentConfig
-from drakkar_flow.executor.base import Outcome
-from drakkar_flow.executor.confine import limit_met
-from drakkar_flow.executor.persistent.dialect import Dialect, ProtocolError
+from drakkar_flow.executor.base import TaskOutcome
+from drakkar_flow.executor.persistent.codec import Codec, ProtocolError
 from drakkar_flow.executor.persistent.log_lines import LogLines
-from drakkar_flow.executor.persistent.opening import Conversation, opening_for
+from drakkar_flow.executor.persistent.opening import Session, opening_for
 from drakkar_flow.executor.persistent.outcomes import answered, failed, timed_out
 from drakkar_flow.executor.persistent.process import Process, Spawned
 from drakkar_flow.executor.persistent.request import Request
+from drakkar_flow.executor.rlimits import limit_met
 from drakkar_flow.model.task import ErrorKind
 
-__all__ = ["Child", "ChildLimits", "Farewell", "Owner"]
+__all__ = ["Child", "ChildExit", "ChildLimits", "Owner"]
 
-_LINGER_S = 0.25  # a child that closed a pipe gets so long to end by itself, which tells its exit code
+_LINGER_S = 0.25  # grace for a child that closed a pipe to exit with its exit code
 
 
 class ChildLimits(NamedTuple):
-    """Seconds a request may take and a cancelled one may go on; caps of stdout and stderr in bytes; the kernel's;
-    and the exit codes of an answer that count as success."""
+    """Timeouts of a request and of its cancellation in seconds; limits of stdout and stderr in bytes; the kernel's
+    limits; and the exit codes of an answer that count as success."""
 
     timeout_s: float
     cancel_grace_s: float
@@ -41,8 +41,8 @@ class ChildLimits(NamedTuple):
     ok_exit_codes: Collection[int] = (0,)
 
 
-class Farewell(NamedTuple):
-    """How a child ended: `failed` unless it was meant to end, or only ran out of time; how much it had answered."""
+class ChildExit(NamedTuple):
+    """End of a child: `failed` unless it was intended or a timeout; the number of its answers."""
 
     reason: str
     failed: bool
@@ -50,25 +50,25 @@ class Farewell(NamedTuple):
 
 
 class Owner(Protocol):
-    """Hears of a child; called on the loop's thread."""
+    """Callbacks of a child, on the loop thread."""
 
     def ready(self, child: Child) -> None:
-        """It takes requests from now on."""
+        """Handle a child that accepts requests from now on."""
 
-    def settle(self, request: Request, outcome: Outcome) -> None:
-        """A request it had is over, unless it was given up before."""
+    def settle(self, request: Request, outcome: TaskOutcome) -> None:
+        """Handle the end of a request that was not abandoned before."""
 
     def turned(self, child: Child) -> None:
-        """It has answered, or was freed of, what was settled just before: it may have room."""
+        """Handle free capacity after the requests that were just settled."""
 
     def logged(self, child: Child, lines: list[str], more: int) -> None:
-        """It wrote lines to stderr, and `more` that are not shown."""
+        """Handle lines on stderr, and `more` dropped ones."""
 
 
 class Child:
-    """Speaks with one process. `in_flight` are its requests by id, `capacity` how many it may have now.
+    """Session with one process. `in_flight` are its requests by id, `capacity` is their current maximum.
 
-    `share` is how much of its requests it may answer before it is replaced.
+    `share` is the part of its maximum of requests after which it is replaced.
     """
 
     def __init__(
@@ -79,24 +79,24 @@ class Child:
         self.in_flight: dict[int, Request] = {}
         self.sent = 0
         self.answered = 0
-        self.conversation: Conversation | None = None
+        self.conversation: Session | None = None
         self._config = config
         self._limits = limits
         self._owner = owner
         self._loop = asyncio.get_running_loop()
-        self.ended: asyncio.Future[Farewell] = self._loop.create_future()
+        self.ended: asyncio.Future[ChildExit] = self._loop.create_future()
         self._opening = opening_for(config)
         self._log = LogLines()
-        self._overdue: dict[int, float] = {}  # ran out of time, and until when a cancel may take effect
+        self._overdue: dict[int, float] = {}  # timed out, with the deadline of the cancellation
         self._timer: asyncio.TimerHandle | None = None
-        self._heard_at = self._busy_since = self.born_at = time.monotonic()
+        self.heard_at = self._busy_since = self.born_at = time.monotonic()
         self._last = math.ceil((config.recycle_after_requests or 0) * share)  # request; 0: there is no last one
         self._retired = False
         self._dismissed = False
-        self._verdict: Farewell | None = None
+        self._verdict: ChildExit | None = None
 
     def begin(self, spawned: Spawned) -> None:
-        """Begin to talk with the process; `ended` has its farewell when it is gone."""
+        """Begin the session; `ended` gets the child exit when the process is gone."""
         self._process = Process(spawned, self)
         self._timer = self._loop.call_later(self._config.start_timeout_s, self._not_ready)
         if self._opening.words:
@@ -108,13 +108,13 @@ class Child:
         """The process id."""
         return self._process.pid
 
-    # --- what the pool asks of it ---------------------------------------------------------------
+    # --- called by the pool ---------------------------------------------------------------------
 
     def send(self, request: Request, now: float) -> None:
-        """Ask for a task.
+        """Send a task.
 
         Raises:
-            Unspeakable: when the task can't be said to this child; it has not heard of it.
+            UnencodableTask: if the task can't be encoded for this child; nothing was sent.
         """
         number = self.sent + 1
         data = self._dialect.encode(number, request.task, self._limits.timeout_s)
@@ -130,32 +130,32 @@ class Child:
             self.retire()
 
     def give_up(self, request: Request) -> None:
-        """Nobody waits for a request any more: it is cancelled where the child can do that."""
+        """Abandon a request: it is cancelled if the child supports that."""
         if words := self._dialect.cancel(request.id):
             self._process.write(words)
         self._kill_if_hopeless()
 
     def allow(self, most: int) -> None:
-        """Let it have `most` requests at once, within what was agreed on; nothing brings a retired one back."""
+        """Allow `most` requests in flight, within the negotiated maximum; a retired child stays retired."""
         if self.conversation is not None and not self._retired and self._verdict is None:
             self.capacity = min(most, self.conversation.max_in_flight)
 
     def retire(self) -> None:
-        """Give it no more requests; it ends when those it has are over."""
+        """Send no more requests; the child ends after its current ones."""
         self._retired = True
         self.capacity = 0
         if not self.in_flight:
             self._dismiss()
 
     def stop(self) -> None:
-        """The pool closes: an idle child ends by itself, any other is killed."""
+        """Close: an idle child may exit, any other is killed."""
         if self.in_flight or self.conversation is None:
             self._doom("crash", "the executor closed", blame=False)
         else:
             self.retire()
 
     def recycle_if_due(self, now: float) -> None:
-        """Retire it when it is too old or too large."""
+        """Retire it if it is too old or too large."""
         config = self._config
         if self._retired or self.conversation is None:
             return
@@ -164,13 +164,13 @@ class Child:
         if too_old or (above is not None and self._process.resident_bytes() > above * 1024 * 1024):
             self.retire()
 
-    # --- what the process does ------------------------------------------------------------------
+    # --- called by the process ------------------------------------------------------------------
 
     def on_output(self, data: bytes) -> None:
-        """Take its answers."""
+        """Handle its answers."""
         if self._verdict is not None:
-            return  # what a doomed child says does not count
-        self._heard_at = now = time.monotonic()
+            return  # output of a killed child does not count
+        self.heard_at = now = time.monotonic()
         if self.conversation is None:
             self._open(data)
             return
@@ -207,7 +207,7 @@ class Child:
             self._owner.logged(self, lines, more)
 
     def on_deaf(self) -> None:
-        """A pipe is closed: it ends, most likely, and if not, it is no use."""
+        """Handle a closed pipe: the child ends, most likely; otherwise it is useless."""
         if self._verdict is None and not self._dismissed:
             self._retired = True
             self.capacity = 0
@@ -215,42 +215,42 @@ class Child:
             self._loop.call_later(_LINGER_S, self._doom, "protocol", what)
 
     def on_end(self, exit_code: int) -> None:
-        """It is gone: what it had is lost."""
+        """Handle its end: its requests are lost."""
         self.capacity = 0
         self._pass_on(*self._log.end())
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        farewell = self._verdict
-        if farewell is None:
+        child_exit = self._verdict
+        if child_exit is None:
             ending = f"child {self.number} {_ending(exit_code)}"
             if met := limit_met(self._limits.kernel, exit_code, self._log.tail):
                 ending += f", for it {met},"
             if self.conversation is None:
-                farewell = Farewell(self._with_last_words(f"{ending} before it was ready"), failed=True)
+                child_exit = ChildExit(self._with_stderr_tail(f"{ending} before it was ready"), failed=True)
             elif self.in_flight:
                 if held := self._dialect.held:
                     ending += f" in the middle of an answer ({held} bytes of it)"
-                farewell = Farewell(
-                    self._with_last_words(f"{ending} with {_requests(len(self.in_flight))}"), failed=True
+                child_exit = ChildExit(
+                    self._with_stderr_tail(f"{ending} with {_requests(len(self.in_flight))}"), failed=True
                 )
             else:
                 blame = not self._dismissed and (exit_code != 0 or self.answered == 0)
-                farewell = Farewell(self._with_last_words(ending) if blame else ending, blame)
-            self._verdict = farewell
-            self._lose_all("crash", farewell.reason)
-        self.ended.set_result(farewell._replace(answered=self.answered))
+                child_exit = ChildExit(self._with_stderr_tail(ending) if blame else ending, blame)
+            self._verdict = child_exit
+            self._lose_all("crash", child_exit.reason)
+        self.ended.set_result(child_exit._replace(answered=self.answered))
 
-    # --- its course -----------------------------------------------------------------------------
+    # --- states ---------------------------------------------------------------------------------
 
     @property
-    def _dialect(self) -> Dialect:
+    def _dialect(self) -> Codec:
         assert self.conversation is not None
         return self.conversation.dialect
 
     @property
     def _silent_since(self) -> float:
-        return max(self._heard_at, self._busy_since)
+        return max(self.heard_at, self._busy_since)
 
     def _open(self, data: bytes) -> None:
         try:
@@ -275,7 +275,7 @@ class Child:
         self._doom("protocol", f"child {self.number} was not ready within {seconds}: {self._opening.hint}")
 
     def _arm(self, now: float) -> None:
-        """Wake up when the next of its requests is out of time, or it has been silent for too long."""
+        """Set the timer for the next timeout of its requests, or of its silence."""
         due = min((until for until in self._overdue.values() if until > now), default=float("inf"))
         oldest = next((request for number, request in self.in_flight.items() if number not in self._overdue), None)
         if oldest is not None:
@@ -283,10 +283,15 @@ class Child:
         if self._config.idle_output_timeout_s is not None:
             due = min(due, self._silent_since + self._config.idle_output_timeout_s)
         if due < float("inf"):
-            self._timer = self._loop.call_later(max(0.0, due - now), self._look_at_clock)
+            self._timer = self._loop.call_later(max(0.0, due - now), self.look_at_clock)
 
-    def _look_at_clock(self) -> None:
-        self._timer = None
+    def look_at_clock(self) -> None:
+        """Handle all timeouts that are due; a timer calls it for the next one."""
+        if self.conversation is None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if not self.in_flight or self._verdict is not None:
             return
         now = time.monotonic()
@@ -307,7 +312,7 @@ class Child:
             self._arm(now)
 
     def _expire(self, request: Request, now: float) -> None:
-        """A request ran out of time: it is over, but the child may be busy with it still."""
+        """Handle the timeout of a request: it has ended, but the child may still be busy with it."""
         words = self._dialect.cancel(request.id)
         self._overdue[request.id] = now + self._limits.cancel_grace_s if words else now
         if words:
@@ -318,7 +323,7 @@ class Child:
             )
 
     def _kill_if_hopeless(self) -> None:
-        """A retired child is dismissed when it has nothing left, and killed when nobody waits for what it has."""
+        """Dismiss a retired child without requests, and kill one whose requests are all abandoned."""
         if not self._retired or self._verdict is not None:
             return
         if not self.in_flight:
@@ -333,10 +338,10 @@ class Child:
             self._loop.call_later(self._config.close_grace_s, self._process.kill)
 
     def _doom(self, kind: ErrorKind, reason: str, *, blame: bool = True) -> None:
-        """Kill it; what it had is lost for `reason`."""
+        """Kill it; its requests fail with `reason`."""
         if self._verdict is not None:
             return
-        self._verdict = Farewell(self._with_last_words(reason) if blame else reason, blame)
+        self._verdict = ChildExit(self._with_stderr_tail(reason) if blame else reason, blame)
         self.capacity = 0
         self._process.kill()
         self._lose_all(kind, self._verdict.reason)
@@ -350,7 +355,7 @@ class Child:
                 self._owner.settle(request, failed(request.task, kind, reason, self.pid, now - request.sent_at))
         self._owner.turned(self)
 
-    def _with_last_words(self, reason: str) -> str:
+    def _with_stderr_tail(self, reason: str) -> str:
         return f"{reason}; its stderr ended with: {self._log.tail}" if self._log.tail else reason
 
 

@@ -1,19 +1,19 @@
-"""Talking with filters that know nothing of us (`cat`, `jq`, `grep --line-buffered`): a line of stdin per task."""
+"""Codecs for filters without protocol (`cat`, `jq`, `grep --line-buffered`): a line of stdin per task."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from drakkar_flow.executor.persistent.dialect import Answer, LineBuffer, ProtocolError, Unspeakable, shown
+from drakkar_flow.executor.persistent.codec import Answer, LineBuffer, ProtocolError, UnencodableTask, shown
 from drakkar_flow.model.task import ExecutorTask, decode_output
 
 __all__ = ["MARKER", "LinePerTask", "LinesToMarker"]
 
 MARKER = b"#drakkar-"
-"""How the line begins that ends a task's output, and that the filter has to pass through; a number follows."""
+"""Prefix of the marker line that ends a task's output and that the filter must pass through; a number follows."""
 
 
-_MOST_DIGITS = 20  # beyond, it is no number of ours, and Python refuses to read thousands of them
+_MOST_DIGITS = 20  # longer numbers are not ours, and Python refuses to parse thousands of digits
 
 
 class LinePerTask:
@@ -32,7 +32,7 @@ class LinePerTask:
         self._answered = 0
 
     def encode(self, request_id: int, task: ExecutorTask, timeout_s: float) -> bytes:
-        """The task's stdin, which has to be one line."""
+        """The task's stdin, which must be one line."""
         return _line(task, self._limit)
 
     def cancel(self, request_id: int) -> bytes | None:
@@ -48,12 +48,12 @@ class LinePerTask:
 
     @property
     def held(self) -> int:
-        """Bytes of a line that is not complete."""
+        """Bytes of an incomplete line."""
         return self._lines.held
 
 
 class LinesToMarker:
-    """Each task is a line and a marker line; what comes out before the marker, any number of lines, is the answer.
+    """Each task is a line and a marker line; the output before the marker, any number of lines, is the answer.
 
     >>> dialect = LinesToMarker(limit=100)
     >>> dialect.encode(1, ExecutorTask(task_id="t", source_offsets=[], stdin="hi"), 1)
@@ -69,10 +69,10 @@ class LinesToMarker:
         self._size = 0
 
     def encode(self, request_id: int, task: ExecutorTask, timeout_s: float) -> bytes:
-        """The task's stdin, which has to be one line, and the marker."""
+        """The task's stdin, which must be one line, and the marker."""
         line = _line(task, self._limit)
         if line.startswith(MARKER):
-            raise Unspeakable(f"the task's stdin begins like a marker: {shown(line)}")
+            raise UnencodableTask(f"the task's stdin begins like a marker: {shown(line)}")
         return b"%b%b%d\n" % (line, MARKER, request_id)
 
     def cancel(self, request_id: int) -> bytes | None:
@@ -102,7 +102,7 @@ class LinesToMarker:
 
     @property
     def held(self) -> int:
-        """Bytes that no marker has followed yet."""
+        """Bytes without a marker yet."""
         return self._size + self._lines.held
 
 
@@ -111,15 +111,15 @@ def _line(task: ExecutorTask, limit: int) -> bytes:
     try:
         data = stdin.encode() if isinstance(stdin, str) else stdin or b""
     except UnicodeEncodeError as exc:
-        raise Unspeakable(f"the task's stdin is no text that can be sent: {exc}") from exc
+        raise UnencodableTask(f"the task's stdin is not valid text: {exc}") from exc
     if not data.endswith(b"\n"):
         data += b"\n"
     if data.find(b"\n") != len(data) - 1:
-        raise Unspeakable("the task's stdin has several lines, and a filter in lines mode takes one per task")
+        raise UnencodableTask("the task's stdin has several lines, and a filter in lines mode takes one per task")
     if len(data) > limit + 1:
-        raise Unspeakable(
+        raise UnencodableTask(
             f"the task's stdin is a line of {len(data) - 1} bytes, executor.persistent.max_frame_bytes allows {limit}"
         )
     if task.args or task.env:
-        raise Unspeakable("the task has args or env of its own, and a filter in lines mode is told neither")
+        raise UnencodableTask("the task has args or env, which a filter in lines mode can't receive")
     return data

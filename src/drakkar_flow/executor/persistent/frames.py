@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from drakkar_flow.executor.persistent.dialect import Answer, Dialect, LineBuffer, ProtocolError, Unspeakable, shown
+from drakkar_flow.executor.persistent.codec import Answer, Codec, LineBuffer, ProtocolError, UnencodableTask, shown
 from drakkar_flow.model.task import ExecutorTask, decode_output
 
 __all__ = ["Framing", "JsonLines", "LengthPrefixed", "dialect_for"]
@@ -45,14 +45,14 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Reply).decode
 
 
-def dialect_for(framing: Framing, limit: int, *, can_cancel: bool) -> Dialect:
-    """The dialect of a framing that was agreed on; no frame is longer than `limit` bytes."""
+def dialect_for(framing: Framing, limit: int, *, can_cancel: bool) -> Codec:
+    """Return the codec of the negotiated framing; no frame is longer than `limit` bytes."""
     kind: type[JsonLines | LengthPrefixed] = JsonLines if framing == "json-lines" else LengthPrefixed
     return kind(limit, can_cancel=can_cancel)
 
 
 class JsonLines:
-    """One JSON object per line; bytes that are no text travel as base64.
+    """One JSON object per line; bytes that are not text are sent as base64.
 
     >>> dialect = JsonLines(limit=1000)
     >>> dialect.encode(1, ExecutorTask(task_id="t", source_offsets=[], stdin="hi"), 2.5)
@@ -81,7 +81,7 @@ class JsonLines:
         return _within(line + b"\n", len(line), self._limit)
 
     def cancel(self, request_id: int) -> bytes | None:
-        """The line that gives a request up."""
+        """The line that cancels a request."""
         return _encode(_Cancel(request_id)) + b"\n" if self._can_cancel else None
 
     def feed(self, data: bytes) -> Iterator[Answer]:
@@ -91,7 +91,7 @@ class JsonLines:
 
     @property
     def held(self) -> int:
-        """Bytes of a line that is not complete."""
+        """Bytes of an incomplete line."""
         return self._lines.held
 
 
@@ -117,7 +117,7 @@ class LengthPrefixed:
         return _within(frame, len(frame) - _PREFIX_BYTES, self._limit)
 
     def cancel(self, request_id: int) -> bytes | None:
-        """The frame that gives a request up."""
+        """The frame that cancels a request."""
         return _frame(_encode(_Cancel(request_id)), b"") if self._can_cancel else None
 
     def feed(self, data: bytes) -> Iterator[Answer]:
@@ -145,7 +145,7 @@ class LengthPrefixed:
 
     @property
     def held(self) -> int:
-        """Bytes of a frame that is not complete."""
+        """Bytes of an incomplete frame."""
         return len(self._buffer)
 
 
@@ -165,7 +165,7 @@ def _stdin_bytes(task: ExecutorTask) -> bytes:
     try:
         return stdin.encode() if isinstance(stdin, str) else stdin or b""
     except UnicodeEncodeError as exc:
-        raise Unspeakable(f"the task's stdin is no text that can be sent: {exc}") from exc
+        raise UnencodableTask(f"the task's stdin is not valid text: {exc}") from exc
 
 
 def _json(request: _Request) -> bytes:
@@ -173,13 +173,13 @@ def _json(request: _Request) -> bytes:
         return _encode(request)
     except UnicodeEncodeError as exc:
         wrong = f"{_not_text(request)} is not UTF-8: {exc}"
-        raise Unspeakable(f"the task can't be written as JSON: {wrong}") from exc
-    except Exception as exc:  # metadata of an unknown type, or that holds itself
-        raise Unspeakable(f"the task can't be written as JSON: {exc}") from exc
+        raise UnencodableTask(f"the task can't be written as JSON: {wrong}") from exc
+    except Exception as exc:  # metadata of an unknown type, or with a cycle
+        raise UnencodableTask(f"the task can't be written as JSON: {exc}") from exc
 
 
 def _not_text(request: _Request) -> str:
-    """Which part of a request holds the bytes of something that is not UTF-8, as a file's name may be."""
+    """Return the part of a request that is not UTF-8, for example a file's name."""
     for index, arg in enumerate(request.args):
         if not _is_text(arg):
             return f"args[{index}]"
@@ -198,7 +198,7 @@ def _is_text(value: str) -> bool:
 def _within(frame: bytes, size: int, limit: int) -> bytes:
     if size > limit:
         allowed = f"executor.persistent.max_frame_bytes allows {limit}"
-        raise Unspeakable(f"the task needs a frame of {size} bytes, {allowed}")
+        raise UnencodableTask(f"the task needs a frame of {size} bytes, {allowed}")
     return frame
 
 

@@ -1,10 +1,10 @@
-"""Handshake: parent and child agree on a version, a framing and a number of requests in flight. Pure."""
+"""Handshake: parent and child negotiate version, framing and number of requests in flight. Pure."""
 
 from __future__ import annotations
 
 import msgspec
 
-from drakkar_flow.executor.persistent.dialect import ProtocolError, shown
+from drakkar_flow.executor.persistent.codec import ProtocolError, shown
 from drakkar_flow.executor.persistent.frames import Framing
 
 __all__ = ["MAX_HANDSHAKE_BYTES", "VERSION", "Agreement", "agree", "hello"]
@@ -15,7 +15,7 @@ _PROTOCOL = "drakkar-worker"
 
 
 class Agreement(msgspec.Struct, frozen=True):
-    """What a child said it can do, within what it was offered."""
+    """Capabilities of a child, within the offered ones."""
 
     framing: Framing = "json-lines"
     max_in_flight: int = 1
@@ -58,14 +58,14 @@ def agree(line: bytes, offered_in_flight: int) -> Agreement:
     4
 
     Raises:
-        ProtocolError: when it refuses, speaks another version, or says something else.
+        ProtocolError: if it refuses, speaks another version, or sends another line.
     """
     try:
         said = _decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise ProtocolError(
             f"its first line is not the protocol's ready or refused ({exc}): {shown(line)}; "
-            "a program that knows nothing of the protocol needs protocol: lines"
+            "a program without the protocol needs protocol: lines"
         ) from exc
     if isinstance(said, _Refused):
         raise ProtocolError(f"it refused the handshake: {said.reason or 'no reason given'}")

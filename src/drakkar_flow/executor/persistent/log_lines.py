@@ -24,11 +24,11 @@ class LogLines:
         self._end = b""
 
     def feed(self, data: bytes) -> tuple[list[str], int]:
-        """The lines that `data` completes, and how many more there were than fit."""
+        """Return the lines that `data` completes, and the number of dropped ones."""
         self._end = (self._end + data)[-_TAIL_BYTES:]
         lines = (self._rest + data).split(b"\n")
         self._rest = lines.pop()
-        if len(self._rest) > _MAX_LINE_BYTES:  # a line without an end is cut, too
+        if len(self._rest) > _MAX_LINE_BYTES:  # an unterminated line is cut, too
             lines.append(self._rest)
             self._rest = b""
         lines = [line for line in lines if line.strip()]
@@ -36,11 +36,11 @@ class LogLines:
         return shown, max(0, len(lines) - _MAX_LINES)
 
     def end(self) -> tuple[list[str], int]:
-        """The last line, if nothing ended it."""
+        """Return the last line if it is unterminated."""
         return self.feed(b"\n")
 
     @property
     def tail(self) -> str:
-        """The last line that was written, unfinished or not; empty when there was none."""
+        """Return the last line, unterminated or not; empty if there was none."""
         lines = self._end.decode("utf-8", "replace").strip().splitlines()
         return lines[-1] if lines else ""

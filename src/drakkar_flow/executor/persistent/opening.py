@@ -1,44 +1,44 @@
-"""Opening of a conversation with a child. Pure."""
+"""Opening of a session with a child. Pure."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 from drakkar_flow.config.sections.persistent import PersistentConfig
-from drakkar_flow.executor.persistent.dialect import Dialect, LineBuffer, ProtocolError
+from drakkar_flow.executor.persistent.codec import Codec, LineBuffer, ProtocolError
 from drakkar_flow.executor.persistent.filters import MARKER, LinePerTask, LinesToMarker
 from drakkar_flow.executor.persistent.frames import dialect_for
 from drakkar_flow.executor.persistent.handshake import MAX_HANDSHAKE_BYTES, agree, hello
 
-__all__ = ["Conversation", "FilterOpening", "HandshakeOpening", "MarkerOpening", "Opening", "opening_for"]
+__all__ = ["FilterOpening", "HandshakeOpening", "MarkerOpening", "Opening", "Session", "opening_for"]
 
-_MOST_IN_FLIGHT = 64  # offered to a worker, and given to a filter, where the configuration has no bound
+_MOST_IN_FLIGHT = 64  # for workers and filters if the configuration has no bound
 
 
-class Conversation:
-    """What was agreed on: how to talk, and how much may be asked at once."""
+class Session:
+    """Result of an opening: the codec, and the maximum of requests in flight."""
 
     __slots__ = ("dialect", "max_in_flight", "name")
 
-    def __init__(self, dialect: Dialect, max_in_flight: int, name: str = "") -> None:
+    def __init__(self, dialect: Codec, max_in_flight: int, name: str = "") -> None:
         self.dialect = dialect
         self.max_in_flight = max_in_flight
         self.name = name
 
 
 class Opening(Protocol):
-    """Says the first words and waits for the answer to them."""
+    """Sends the first bytes and waits for the answer."""
 
     words: bytes
-    """What the parent says first."""
+    """The first bytes of the parent."""
     hint: str
-    """What may be wrong with a child that does not answer them."""
+    """The probable error of a child that does not answer."""
 
-    def feed(self, data: bytes) -> tuple[Conversation, bytes] | None:
-        """Take in what the child said; once it has said enough, the conversation and what followed already.
+    def feed(self, data: bytes) -> tuple[Session, bytes] | None:
+        """Process output of the child; after the opening returns the session and the remaining bytes.
 
         Raises:
-            ProtocolError: when it said something else.
+            ProtocolError: if the output is invalid.
         """
         ...
 
@@ -64,7 +64,7 @@ class HandshakeOpening:
         self._in_flight = in_flight
         self._said = b""
 
-    def feed(self, data: bytes) -> tuple[Conversation, bytes] | None:
+    def feed(self, data: bytes) -> tuple[Session, bytes] | None:
         """Wait for the first line."""
         self._said += data
         line, end, rest = self._said.partition(b"\n")
@@ -74,25 +74,25 @@ class HandshakeOpening:
             return None
         agreement = agree(line, self._in_flight)
         dialect = dialect_for(agreement.framing, self._limit, can_cancel="cancel" in agreement.capabilities)
-        return Conversation(dialect, agreement.max_in_flight, agreement.name), rest
+        return Session(dialect, agreement.max_in_flight, agreement.name), rest
 
 
 class FilterOpening:
-    """A filter says nothing before it is asked: it is ready at once."""
+    """A filter sends nothing before its first request: it is ready immediately."""
 
     words = b""
     hint = ""
 
     def __init__(self, limit: int, in_flight: int) -> None:
-        self._conversation = Conversation(LinePerTask(limit), in_flight)
+        self._conversation = Session(LinePerTask(limit), in_flight)
 
-    def feed(self, data: bytes) -> tuple[Conversation, bytes] | None:
-        """Whatever it said, it is ready."""
+    def feed(self, data: bytes) -> tuple[Session, bytes] | None:
+        """Accept any output: the filter is ready."""
         return self._conversation, data
 
 
 class MarkerOpening:
-    """A filter that passes the marker line 0 through works, and will pass the others through."""
+    """A filter that passes marker line 0 through is ready, and will pass the others through."""
 
     words = MARKER + b"0\n"
     hint = (
@@ -102,9 +102,9 @@ class MarkerOpening:
 
     def __init__(self, limit: int, in_flight: int) -> None:
         self._lines = LineBuffer(MAX_HANDSHAKE_BYTES)
-        self._conversation = Conversation(LinesToMarker(limit), in_flight)
+        self._conversation = Session(LinesToMarker(limit), in_flight)
 
-    def feed(self, data: bytes) -> tuple[Conversation, bytes] | None:
-        """Wait for the marker; what comes before it (a heading, say) is no answer."""
+    def feed(self, data: bytes) -> tuple[Session, bytes] | None:
+        """Wait for the marker; output before it (for example a heading) is no answer."""
         marker = self.words[:-1]
         return (self._conversation, b"") if any(line == marker for line in self._lines.feed(data)) else None

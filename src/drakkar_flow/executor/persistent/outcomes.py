@@ -1,14 +1,14 @@
-"""From what a child answered, or did not, to the outcome of a task. Pure."""
+"""Results of tasks, from the answers of children or their absence. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
 from drakkar_flow.config.sections.limits import LimitsConfig
-from drakkar_flow.executor.base import Outcome, section_of
+from drakkar_flow.executor.base import TaskOutcome, section_of
 from drakkar_flow.executor.capture import cut_text
-from drakkar_flow.executor.confine import limit_met
-from drakkar_flow.executor.persistent.dialect import Answer
+from drakkar_flow.executor.persistent.codec import Answer
+from drakkar_flow.executor.rlimits import limit_met
 from drakkar_flow.model.task import ErrorKind, ExecutorError, ExecutorResult, ExecutorTask, decode_output
 
 __all__ = ["answered", "capped", "failed", "timed_out"]
@@ -22,8 +22,8 @@ def answered(
     caps: tuple[int, int],
     limits: LimitsConfig,
     ok_exit_codes: Collection[int] = (0,),
-) -> Outcome:
-    """The outcome of a task that was answered; `caps` bound stdout and stderr in bytes (0 = no cap)."""
+) -> TaskOutcome:
+    """Return the result of an answered task; `caps` limit stdout and stderr in bytes (0 = no limit)."""
     stdout, raw, stderr = answer.stdout, answer.raw_stdout, answer.stderr
     stdout_cut = stderr_cut = False
     if caps[0] and len(stdout) * 4 > caps[0]:
@@ -57,12 +57,12 @@ def answered(
 
 
 def failed(task: ExecutorTask, kind: ErrorKind, reason: str, pid: int | None, took_s: float) -> ExecutorError:
-    """The outcome of a task that was not answered."""
+    """Return the result of a task without answer."""
     return ExecutorError(task=task, kind=kind, exception=reason, pid=pid, duration_seconds=took_s)
 
 
 def capped(text: str, limit: int, raw: bytes | None = None) -> tuple[str, bytes | None, bool]:
-    """Cut what a child wrote to at most `limit` bytes; says whether anything was lost.
+    """Cut a child's output to at most `limit` bytes; returns True if bytes were lost.
 
     >>> capped("aé", 2), capped("aé", 3)
     (('a', None, True), ('aé', None, False))
@@ -74,7 +74,7 @@ def capped(text: str, limit: int, raw: bytes | None = None) -> tuple[str, bytes 
 
 
 def timed_out(task: ExecutorTask, timeout_s: float, pid: int, took_s: float) -> ExecutorError:
-    """The outcome of a task whose answer did not come in time, in the words of the one-shot executor."""
+    """Return the result of a task whose answer timed out, with the texts of the one-shot executor."""
     error = failed(task, "timeout", f"Timeout after {timeout_s:g}s", pid, took_s)
     error.stderr = "task timed out"
     return error

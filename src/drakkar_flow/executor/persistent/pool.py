@@ -1,4 +1,4 @@
-"""The executor `persistent`: who gets which task, and what becomes of those that no child can be given."""
+"""Persistent executor: distributes tasks to children, and handles tasks that no child can take."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import time
 
 from drakkar_flow.config.sections.executor import ProgramConfig
 from drakkar_flow.errors import Problem, StartupError
-from drakkar_flow.executor.base import Done, Executor, ExecutorStatistics, Outcome, Running, section_of
+from drakkar_flow.executor.base import Done, Executor, ExecutorStatistics, Running, TaskOutcome, section_of
 from drakkar_flow.executor.environment import startup_problems
 from drakkar_flow.executor.persistent.child import Child
-from drakkar_flow.executor.persistent.dialect import Unspeakable
+from drakkar_flow.executor.persistent.child_supervisor import ChildSupervisor
+from drakkar_flow.executor.persistent.codec import UnencodableTask
 from drakkar_flow.executor.persistent.fallback import run_oneshot
-from drakkar_flow.executor.persistent.keepers import Keepers
 from drakkar_flow.executor.persistent.outcomes import failed
 from drakkar_flow.executor.persistent.request import Request
-from drakkar_flow.executor.persistent.tally import Tally
+from drakkar_flow.executor.persistent.task_event_batcher import TaskEventBatcher
 from drakkar_flow.executor.precomputed import precomputed
 from drakkar_flow.executor.priority import PriorityQueue
 from drakkar_flow.model.task import ExecutorError, ExecutorTask
@@ -26,16 +26,16 @@ from drakkar_flow.observe.events.tasks import TaskFellBack
 
 __all__ = ["PersistentExecutor"]
 
-_HOUSEKEEPING_S = 1.0  # how often age, memory and waiting tasks are looked at
+HOUSEKEEPING_S = 1.0  # interval of the checks of age, memory and waiting tasks
 _OPEN = "no child can be started: the breaker is open"
 
 
 class PersistentExecutor:
-    """Gives tasks to a warm pool of children that live on, several at a time where they can.
+    """Distributes tasks to a pool of long-lived children, several per child if it supports that.
 
-    A task goes to the child with the fewest requests; while none has room it waits, by priority. All
-    of it happens on the loop that `start` ran on, without a coroutine or a thread for a task. What
-    can't be given to a child is run by `oneshot` where there is one, and fails otherwise.
+    A task goes to the child with the fewest requests; while all are full it waits, by priority. All
+    work happens on the loop that `start` ran on, without a coroutine or a thread per task. Tasks that
+    no child can take run in `oneshot` if there is one, and fail otherwise.
     """
 
     def __init__(self, config: ProgramConfig, bus: Bus, oneshot: Executor | None = None) -> None:
@@ -43,8 +43,9 @@ class PersistentExecutor:
         self._settings = settings = config.persistent
         self._bus = bus
         self._oneshot = oneshot
-        self._keepers = Keepers(config, bus, self, self._divert_waiting)
-        self._children = self._keepers.children
+        self._keepers = ChildSupervisor(config, bus, self, self._divert_waiting)
+        self.children = self._keepers.children
+        """The children that start or live now."""
         self._per_child = settings.max_in_flight_per_child or (64 if settings.protocol == "lines" else 1)
         self._command = [config.binary_path or "", *settings.args]
         self._waiting = PriorityQueue[Request]()
@@ -58,7 +59,7 @@ class PersistentExecutor:
         """Start every child; returns when all of them are ready.
 
         Raises:
-            StartupError: when there is no program, or a child can't be started or is not ready in time.
+            StartupError: if there is no program, or a child can't be started or is not ready in time.
         """
         problems = startup_problems(self._config, os.environ)
         if self._config.binary_path is None:
@@ -66,11 +67,11 @@ class PersistentExecutor:
         if problems:
             raise StartupError(problems, exit_code=2)
         self._loop = asyncio.get_running_loop()
-        self._tally = Tally(self._bus, self._loop)
+        self._tally = TaskEventBatcher(self._bus, self._loop)
         if self._oneshot is not None:
             await self._oneshot.start()
-        self._housekeeping = self._loop.call_later(_HOUSEKEEPING_S, self._keep_house)
-        self._served_at = time.monotonic()  # when a child was last seen at work
+        self._housekeeping = self._loop.call_later(HOUSEKEEPING_S, self.keep_house)
+        self._served_at = time.monotonic()  # time of the last observed work of a child
         self._started = True
         if (reason := await self._keepers.start()) is not None:
             await self.close()
@@ -78,9 +79,9 @@ class PersistentExecutor:
             raise StartupError([Problem("executor.persistent", reason, remedy)])
 
     async def close(self) -> None:
-        """Give up what waits and runs, end the children; safe to call twice.
+        """Abandon waiting and running tasks, end the children; safe to call twice.
 
-        Idle children get `close_grace_s` to end by themselves, all others are killed.
+        Idle children get `close_grace_s` to exit, all others are killed.
         """
         self._closing = True
         if not self._started:
@@ -88,7 +89,7 @@ class PersistentExecutor:
         self._housekeeping.cancel()
         while (request := self._waiting.pop()) is not None:
             self._tell(request, None)
-        for child in self._children:
+        for child in self.children:
             for request in list(child.in_flight.values()):
                 self._tell(request, None)
         if self._oneshot is not None:
@@ -97,8 +98,8 @@ class PersistentExecutor:
         self._tally.report()
 
     def statistics(self) -> ExecutorStatistics:
-        """How many requests run and wait now, and how many may run at once; callable from any thread."""
-        running = sum([len(child.in_flight) for child in tuple(self._children)])
+        """Return the numbers of running and waiting requests, and the maximum; callable from any thread."""
+        running = sum([len(child.in_flight) for child in tuple(self.children)])
         waiting, ended = len(self._waiting), self._ended
         if self._oneshot is not None:
             beside = self._oneshot.statistics()
@@ -108,7 +109,7 @@ class PersistentExecutor:
     # --- tasks ----------------------------------------------------------------------------------
 
     def submit(self, task: ExecutorTask, priority: object, done: Done) -> Running:
-        """Take `task` in; `done` hears how it ended, or None when it was given up."""
+        """Accept `task`; `done` gets its result, or None if it was abandoned."""
         now = time.monotonic()
         request = Request(task, priority, done, now, self._cancel)
         if self._closing or not self._started:
@@ -118,7 +119,7 @@ class PersistentExecutor:
             request.done = None
             done(precomputed(task, self._config.success_codes))
         elif task.binary_path is not None and task.binary_path != self._config.binary_path:
-            self._elsewhere(request, f"the task has a program of its own, {task.binary_path!r}")
+            self._elsewhere(request, f"the task names a program, {task.binary_path!r}")
         elif not self._waiting and (child := self._roomiest()) is not None:
             self._give(request, child, now)
         elif self._oneshot is not None and self._keepers.state != "closed":
@@ -135,10 +136,10 @@ class PersistentExecutor:
             self._tell(request, failed(request.task, "internal", reason, None, 0.0))
 
     def _roomiest(self) -> Child | None:
-        """The child with the fewest requests, if any has room."""
+        """Return the child with the fewest requests, if any has room."""
         found = None
         fewest = 1 << 30
-        for child in self._children:
+        for child in self.children:
             load = len(child.in_flight)
             if load < fewest and load < child.capacity:
                 found, fewest = child, load
@@ -147,13 +148,13 @@ class PersistentExecutor:
     def _give(self, request: Request, child: Child, now: float) -> None:
         try:
             child.send(request, now)
-        except Unspeakable as exc:
+        except UnencodableTask as exc:
             self._elsewhere(request, str(exc))
         else:
             self._tally.started += 1
 
     def _elsewhere(self, request: Request, why: str) -> None:
-        """No child can do it: a process of its own does, or nobody."""
+        """Handle a task that no child can take: run it one-shot, or fail it."""
         if self._oneshot is None:
             section = section_of(request.task)
             reason = f"{why}; {section}.persistent.fallback_oneshot would run it as a separate process"
@@ -161,7 +162,7 @@ class PersistentExecutor:
             return
         self._bus.emit(TaskFellBack(request.task.task_id, why, tuple(request.task.source_offsets[:10])))
 
-        def ended(outcome: Outcome | None) -> None:
+        def ended(outcome: TaskOutcome | None) -> None:
             told, request.done = request.done, None
             if told is not None:
                 told(outcome)
@@ -186,7 +187,7 @@ class PersistentExecutor:
         elif request.ticket is not None and self._waiting.cancel(request.ticket):
             self._tell(request, None)
 
-    def _tell(self, request: Request, outcome: Outcome | None) -> None:
+    def _tell(self, request: Request, outcome: TaskOutcome | None) -> None:
         done, request.done = request.done, None
         if done is not None:
             if type(outcome) is ExecutorError:
@@ -196,42 +197,44 @@ class PersistentExecutor:
             self._tally.note(request, outcome)
             done(outcome)
 
-    # --- what the children tell -----------------------------------------------------------------
+    # --- called by the children -----------------------------------------------------------------
 
     def ready(self, child: Child) -> None:
-        """A child is ready."""
+        """React to a ready child."""
         assert child.conversation is not None
         self._per_child = child.conversation.max_in_flight
         self._keepers.ready(child)
         self._dispatch()
 
-    def settle(self, request: Request, outcome: Outcome) -> None:
-        """A request is over."""
+    def settle(self, request: Request, outcome: TaskOutcome) -> None:
+        """React to the end of a request."""
         self._tell(request, outcome)
 
     def turned(self, child: Child) -> None:
-        """A child has answered, or has lost what it had."""
+        """React to answered or lost requests of a child."""
         if child.answered:
             self._keepers.answered(child)
         self._dispatch()
 
     def logged(self, child: Child, lines: list[str], more: int) -> None:
-        """A child wrote to stderr."""
+        """React to stderr of a child."""
         self._bus.emit(ChildLogged(child.number, child.pid, tuple(lines), more))
 
-    # --- when there is no child -----------------------------------------------------------------
+    # --- without a child ------------------------------------------------------------------------
 
     def _divert_waiting(self) -> None:
         if self._oneshot is not None:
             while (request := self._waiting.pop()) is not None:
                 self._elsewhere(request, _OPEN)
 
-    def _keep_house(self) -> None:
+    def keep_house(self) -> None:
+        """Look at age, memory and waiting tasks now; the loop does it every `HOUSEKEEPING_S` seconds."""
         now = time.monotonic()
-        self._housekeeping = self._loop.call_later(_HOUSEKEEPING_S, self._keep_house)
+        self._housekeeping.cancel()
+        self._housekeeping = self._loop.call_later(HOUSEKEEPING_S, self.keep_house)
         self._keepers.recycle(now)
         patience_s = self._settings.unavailable_after_s or self._config.unavailable_after_s
-        if self._keepers.state == "closed" and any(child.capacity for child in self._children):
+        if self._keepers.state == "closed" and any(child.capacity for child in self.children):
             self._served_at = now
         elif patience_s is not None and now - self._served_at >= patience_s:
             self._fail_waiting(now - patience_s, f"no child was ready for {patience_s:g} s")

@@ -1,4 +1,4 @@
-"""A long-lived program and its pipes, on the event loop: no thread waits for it, no call blocks."""
+"""Long-lived process and its pipes on the event loop: no thread waits for it, no call blocks."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from drakkar_flow.executor.spawn import Environment, Spawner
 __all__ = ["Listener", "Process", "Spawned", "spawn"]
 
 _PIPE_BYTES = 256 * 1024  # more requests and answers per system call than the default of 64 KiB
-_LAST_WORDS_BYTES = 4 * _PIPE_BYTES  # what is still read of a program that ended, though others may go on writing
+_LAST_WORDS_BYTES = 4 * _PIPE_BYTES  # maximum read after a program's end, because its children may keep writing
 
 
 class Spawned(NamedTuple):
-    """A program that runs: its pid, a descriptor that tells its end, and our ends of its pipes."""
+    """A running program: its pid, a descriptor for its end, and our ends of its pipes."""
 
     pid: int
     pidfd: int
@@ -29,26 +29,26 @@ class Spawned(NamedTuple):
 
 
 class Listener(Protocol):
-    """Hears what a process does, on the loop's thread."""
+    """Callbacks of a process, on the loop thread."""
 
     def on_output(self, data: bytes) -> None:
-        """It wrote to stdout."""
+        """Handle output on stdout."""
 
     def on_log(self, data: bytes) -> None:
-        """It wrote to stderr."""
+        """Handle output on stderr."""
 
     def on_deaf(self) -> None:
-        """It closed its stdin or stdout, but may still run."""
+        """Handle a closed stdin or stdout; the process may still run."""
 
     def on_end(self, exit_code: int) -> None:
-        """It ended (-N after signal N), was reaped, and all it wrote was heard; the last call."""
+        """Handle its end (-N after signal N): it was reaped, and all its output was passed on; the last call."""
 
 
 def spawn(spawner: Spawner, path: str, args: Sequence[str], env: Environment) -> Spawned:
-    """Start a program with three pipes of its own; blocks until it runs.
+    """Start a program with three pipes; blocks until it runs.
 
     Raises:
-        OSError, ValueError: when it can't be started; nothing is left open.
+        OSError, ValueError: if it can't be started; no descriptor is left open.
     """
     opened: list[int] = []
     theirs: list[int] = []
@@ -72,7 +72,7 @@ def spawn(spawner: Spawner, path: str, args: Sequence[str], env: Environment) ->
 
 
 def _watched(pid: int) -> int:
-    """The descriptor that tells the end of a program; one that can't be watched is ended."""
+    """Open the descriptor for the end of a program; a program without one is killed."""
     try:
         return os.pidfd_open(pid)
     except OSError:
@@ -82,10 +82,10 @@ def _watched(pid: int) -> int:
 
 
 class Process:
-    """Reads and writes a spawned program's pipes and reaps it; everything happens on the loop's thread.
+    """Reads and writes a spawned program's pipes and reaps it; everything happens on the loop thread.
 
-    What is written in one turn of the loop goes out in one system call. When the program ends, the
-    rest of its process group is killed, what lies in its pipes is heard, and every descriptor closed.
+    All writes of one loop iteration go out in one system call. When the program ends, the rest of its
+    process group is killed, its pipes are read to the end, and every descriptor is closed.
     """
 
     def __init__(self, spawned: Spawned, listener: Listener) -> None:
@@ -106,10 +106,10 @@ class Process:
         self._loop.add_reader(self._stderr, self._read_stderr)
         self._loop.add_reader(self._pidfd, self._end)
 
-    # --- what the owner does --------------------------------------------------------------------
+    # --- called by the owner --------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        """Send `data` at the end of this turn of the loop, or as soon as the program reads."""
+        """Send `data` at the end of this loop iteration, or as soon as the program reads."""
         if self._stdin < 0:
             return
         self._unsent.append(data)
@@ -118,25 +118,25 @@ class Process:
             self._loop.call_soon(self._flush)
 
     def end_input(self) -> None:
-        """Close its stdin once everything was written."""
+        """Close its stdin after everything was written."""
         self._closing_stdin = True
         if not self._unsent:
             self._close_stdin()
 
     def kill(self) -> None:
-        """Kill the program and its group; does nothing once it has ended."""
-        if self._pidfd >= 0:  # not reaped, so its number is still its own
+        """Kill the program and its group; does nothing after its end."""
+        if self._pidfd >= 0:  # not reaped, so its pid is not reused
             for kill in (os.killpg, os.kill):  # the second in case it left its group
                 with suppress(ProcessLookupError, PermissionError):
                     kill(self.pid, signal.SIGKILL)
 
     @property
     def ended(self) -> bool:
-        """Whether it was reaped: what is heard now are its last words."""
+        """True if it was reaped: callbacks pass its remaining output."""
         return self._pidfd < 0
 
     def resident_bytes(self) -> int:
-        """Its resident memory; 0 when it can't be told."""
+        """Its resident memory; 0 if unknown."""
         try:
             with open(f"/proc/{self.pid}/statm", "rb") as file:  # noqa: PTH123
                 return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -155,7 +155,7 @@ class Process:
             sent = os.write(self._stdin, data)
         except BlockingIOError:
             sent = 0
-        except OSError:  # it reads no more
+        except OSError:  # it does not read any more
             self._close_stdin()
             self._listener.on_deaf()
             return
@@ -209,7 +209,7 @@ class Process:
     # --- the end --------------------------------------------------------------------------------
 
     def _end(self) -> None:
-        """The program ended: what is left of its group goes with it."""
+        """Handle the end of the program: kill the rest of its group."""
         self.kill()
         exit_code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         self._loop.remove_reader(self._pidfd)
@@ -227,7 +227,7 @@ class Process:
 
 
 def _read(descriptor: int) -> bytes | None:
-    """What lies in a pipe; nothing at its end, None when there is nothing yet."""
+    """Read a pipe; empty at its end, None if there is no data yet."""
     try:
         return os.read(descriptor, _PIPE_BYTES)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""A task on its way through the pool."""
+"""Request: a task on its way through the pool."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class RequestHolder(Protocol):
         ...
 
     def give_up(self, request: Request) -> None:
-        """Nobody waits for the request any more."""
+        """Handle an abandoned request."""
         ...
 
 
 class Request:
-    """What `submit` returns: where the task is now, and who wants to hear how it ends.
+    """Result of `submit`: the position of the task, and its callback.
 
-    `done` is None once that was told. `child` is set while a child has it, `elsewhere` when it was
-    handed to the one-shot executor, `ticket` while it waits.
+    `done` is None after it was called. `child` is set while a child has the task, `elsewhere` if the
+    one-shot executor has it, `ticket` while it waits.
     """
 
     __slots__ = ("_cancel", "child", "done", "elsewhere", "id", "priority", "sent_at", "submitted_at", "task", "ticket")
@@ -52,12 +52,12 @@ class Request:
         self._cancel = cancel
 
     def cancel(self) -> None:
-        """Give the task up; nothing happens once it is over."""
+        """Abandon the task; does nothing after its end."""
         if self.done is not None:
             self._cancel(self)
 
     def state(self) -> str:
-        """Where the task is now, for people."""
+        """Position of the task, for people."""
         if self.done is None:
             return "has ended"
         if self.elsewhere is not None:

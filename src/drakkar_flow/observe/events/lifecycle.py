@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drakkar_flow.model.record import Lane
+from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.events.base import Event
 
 __all__ = [
@@ -40,7 +40,7 @@ class DrainFinished(Event, frozen=True):
     unfinished: int
     duration_s: float
     uncommitted: int = 0
-    oldest: tuple[tuple[Lane, int], ...] = ()
+    oldest: tuple[tuple[TopicPartition, int], ...] = ()
 
 
 class ListenerFailed(Event, frozen=True):

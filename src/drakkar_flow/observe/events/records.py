@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drakkar_flow.model.record import Lane
+from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.context import NO_CONTEXT, EventContext
 
@@ -22,7 +22,7 @@ class RecordsFailed(Event, frozen=True):
 
     kind: str
     stage: str
-    lane: Lane
+    topic_partition: TopicPartition
     count: int
     error: str
     label: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drakkar_flow.model.record import Lane
+from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.context import NO_CONTEXT, EventContext
 
@@ -60,10 +60,10 @@ class DeliveriesSkipped(Event, frozen=True):
 
 
 class DeliveriesSuppressed(Event, frozen=True):
-    """Payloads or dead letters were not written, because their partitions were taken away; `lanes` counts by lane."""
+    """Payloads or dead letters were not written, for their partitions were revoked; `topic_partitions` counts them."""
 
     count: int
-    lanes: tuple[tuple[Lane, int], ...] = ()
+    topic_partitions: tuple[tuple[TopicPartition, int], ...] = ()
     about: EventContext = NO_CONTEXT
 
 
@@ -89,10 +89,10 @@ class DeadLettersWritten(Event, frozen=True):
 
 
 class DeadLetterFailed(Event, frozen=True):
-    """Dead letters could not be written; `dropped` tells whether they were given up, `lanes` counts them by lane."""
+    """Dead letters were not written; `dropped` says whether they were given up, `topic_partitions` counts them."""
 
     count: int
     error: str
     dropped: bool
-    lanes: tuple[tuple[Lane, int], ...] = ()
+    topic_partitions: tuple[tuple[TopicPartition, int], ...] = ()
     about: EventContext = NO_CONTEXT

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drakkar_flow.model.record import Lane
+from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.events.base import Event
 
 __all__ = [
@@ -46,14 +46,14 @@ class ClientLogged(Event, frozen=True):
 class PartitionsAssigned(Event, frozen=True):
     """Partitions were assigned to this process; `total` are assigned now."""
 
-    lanes: tuple[Lane, ...]
+    topic_partitions: tuple[TopicPartition, ...]
     total: int
 
 
 class PartitionsRevoked(Event, frozen=True):
     """Partitions were taken from this process; `unfinished` records are left to their next owner."""
 
-    lanes: tuple[Lane, ...]
+    topic_partitions: tuple[TopicPartition, ...]
     total: int
     lost: bool = False
     unfinished: int = 0
@@ -68,10 +68,10 @@ class AssignmentAwaited(Event, frozen=True):
 
 
 class TopicRecreated(Event, frozen=True):
-    """A topic was deleted and made anew; `lanes` are read from their beginning."""
+    """A topic was deleted and made anew; `topic_partitions` are read from their beginning."""
 
     topic: str
-    lanes: tuple[Lane, ...]
+    topic_partitions: tuple[TopicPartition, ...]
 
 
 class IntakePaused(Event, frozen=True):
@@ -84,7 +84,7 @@ class IntakePaused(Event, frozen=True):
 class RecordsConsumed(Event, frozen=True):
     """Records of a partition were read from the broker."""
 
-    lane: Lane
+    topic_partition: TopicPartition
     count: int
     size: int
 
@@ -92,18 +92,18 @@ class RecordsConsumed(Event, frozen=True):
 class RecordsKnownFinished(Event, frozen=True):
     """Records were read that an earlier owner of the partition had finished: they are not processed again."""
 
-    lane: Lane
+    topic_partition: TopicPartition
     count: int
 
 
 class Committed(Event, frozen=True):
     """Offsets (the next to read) were committed, by partition."""
 
-    offsets: tuple[tuple[Lane, int], ...]
+    offsets: tuple[tuple[TopicPartition, int], ...]
 
 
 class CommitFailed(Event, frozen=True):
     """A commit was refused, for these partitions; it is tried again."""
 
     error: str
-    lanes: tuple[Lane, ...] = ()
+    topic_partitions: tuple[TopicPartition, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drakkar_flow.model.record import Lane
+from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.events.base import Event
 
 __all__ = [
@@ -29,13 +29,13 @@ class LoopAnswered(Event, frozen=True):
 class Stalled(Event, frozen=True):
     """Nothing has moved for `for_s` seconds though there is work; told once until it moves again.
 
-    `what` is `partition`, `loop` or `engine`. For a partition there are its lane, the oldest offset
+    `what` is `partition`, `loop` or `engine`. For a partition there are its partition, the oldest offset
     in flight and what it waits for. `stacks` are where threads and hooks stand.
     """
 
     what: str
     for_s: float
-    lane: Lane | None = None
+    topic_partition: TopicPartition | None = None
     offset: int = -1
     waits_for: str = ""
     stacks: tuple[tuple[str, str], ...] = ()
@@ -46,4 +46,4 @@ class StallEnded(Event, frozen=True):
 
     what: str
     after_s: float
-    lane: Lane | None = None
+    topic_partition: TopicPartition | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drakkar_flow.model.record import Lane
+from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.model.task import ExecutorError
 from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.context import NO_CONTEXT, EventContext
@@ -37,7 +37,7 @@ class TasksPrecomputed(Event, frozen=True):
 class DuplicateTasks(Event, frozen=True):
     """Tasks were arranged whose ids are pending in their partition; `task_id` is the first one's. All of them run."""
 
-    lane: Lane
+    topic_partition: TopicPartition
     count: int
     task_id: str
     about: EventContext = NO_CONTEXT
@@ -106,7 +106,7 @@ class TaskFellBack(Event, frozen=True):
 class WindowFinished(Event, frozen=True):
     """All tasks of a window ended, `duration_s` after it was arranged."""
 
-    lane: Lane
+    topic_partition: TopicPartition
     records: int
     tasks: int
     duration_s: float

@@ -142,6 +142,10 @@ class Health:
             self._set(dead_letters_stalled=stalled)
 
     def _set_stalled(self, event: Stalled | StallEnded, *, stalled: bool) -> None:
-        what = event.what if event.lane is None else f"{event.what} {event.lane[0]}:{event.lane[1]}"
+        what = (
+            event.what
+            if event.topic_partition is None
+            else f"{event.what} {event.topic_partition[0]}:{event.topic_partition[1]}"
+        )
         now = self._now.stalled
         self._set(stalled=now | {what} if stalled else now - {what})

@@ -17,14 +17,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, TextIO
 
-__all__ = ["FileTarget", "LogOutput", "StreamTarget", "Target"]
+__all__ = ["FileTarget", "LogOutput", "LogTarget", "StreamTarget"]
 
 _MODE = 0o666  # what the umask leaves of it, as for any file
 _WAIT_S = 1.0  # for the reader of a pipe, once; after that lines are dropped until it reads again
 _COMPLAIN_S = 60.0
 
 
-class Target(Protocol):
+class LogTarget(Protocol):
     """Where lines go."""
 
     name: str
@@ -140,7 +140,7 @@ class LogOutput(logging.Handler):
     lost is a line of the log when it works again, else one on standard error at the end. `on_lost` hears of each.
     """
 
-    def __init__(self, target: Target, on_lost: Callable[[], object] | None = None) -> None:
+    def __init__(self, target: LogTarget, on_lost: Callable[[], object] | None = None) -> None:
         super().__init__()
         self._target = target
         self._on_lost = on_lost

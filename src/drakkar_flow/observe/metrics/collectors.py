@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from drakkar_flow.model.record import Lane
+from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.metrics.metric_specs import EXECUTOR, METRICS
 
 __all__ = ["BulkHistogram", "PlainCounter", "PlainGauge", "RuntimeCollector", "RuntimeGauges", "SharedMetrics"]
@@ -128,7 +128,7 @@ class RuntimeGauges(NamedTuple):
     `queued` are records read and not yet handed to the first step, `pending` records read and not
     finished (the queued included), `lag` the records beyond what the group has finished. `oldest_s`
     is the age of the oldest unfinished record, `stale_s` the time since a record finished while
-    others waited, `spans` the stretches of finished records behind an unfinished one; partitions not
+    others waited, `ranges` the stretches of finished records behind an unfinished one; partitions not
     assigned are left out of them all. `executors` has what runs, what waits and the slots of each executor
     that has a name; the sums include them.
     """
@@ -141,13 +141,13 @@ class RuntimeGauges(NamedTuple):
     health: int = 0
     offload_running: int = 0
     offload_queued: int = 0
-    queued: Mapping[Lane, int] = {}
-    pending: Mapping[Lane, int] = {}
-    lag: Mapping[Lane, int] = {}
+    queued: Mapping[TopicPartition, int] = {}
+    pending: Mapping[TopicPartition, int] = {}
+    lag: Mapping[TopicPartition, int] = {}
     executors: Mapping[str, tuple[int, int, int]] = {}
-    oldest_s: Mapping[Lane, float] = {}
-    stale_s: Mapping[Lane, float] = {}
-    spans: Mapping[Lane, int] = {}
+    oldest_s: Mapping[TopicPartition, float] = {}
+    stale_s: Mapping[TopicPartition, float] = {}
+    ranges: Mapping[TopicPartition, int] = {}
 
 
 _GAUGES: dict[str, Callable[[RuntimeGauges], float]] = {
@@ -164,13 +164,13 @@ _GAUGES: dict[str, Callable[[RuntimeGauges], float]] = {
 _EXECUTOR_GAUGES = ("executor_pool_active", "executor_pool_waiting", "executor_pool_max")
 """As in `RuntimeGauges.executors`; the default executor's are what the named ones leave of the sums."""
 
-_LANE_GAUGES: dict[str, Callable[[RuntimeGauges], Mapping[Lane, float]]] = {
+_LANE_GAUGES: dict[str, Callable[[RuntimeGauges], Mapping[TopicPartition, float]]] = {
     "partition_queue_size": lambda g: g.queued,
     "offset_lag": lambda g: g.pending,
     "consumer_lag": lambda g: g.lag,
     "partition_oldest_in_flight_seconds": lambda g: g.oldest_s,
     "partition_staleness_seconds": lambda g: g.stale_s,
-    "partition_finished_spans": lambda g: g.spans,
+    "partition_finished_spans": lambda g: g.ranges,
 }
 
 
@@ -209,9 +209,9 @@ class RuntimeCollector(Collector):
             for executor, values in gauges.executors.items():
                 family.add_metric((executor,), values[index])
             yield family
-        for name, by_lane in _LANE_GAUGES.items():
+        for name, by_partition in _LANE_GAUGES.items():
             family = self._family(name)
-            for (topic, partition), count in by_lane(gauges).items():
+            for (topic, partition), count in by_partition(gauges).items():
                 family.add_metric((topic, str(partition)), count)
             yield family
 

@@ -44,69 +44,67 @@ def _histogram(text: str, buckets: tuple[float, ...], *labels: str) -> MetricSpe
 
 _SOURCE = {
     "messages_consumed": _counter("Records read", *LANE),
-    "messages_known_finished": _counter("Records an earlier owner had finished, not processed again", *LANE),
+    "messages_known_finished": _counter("Records that an earlier owner finished, not processed again", *LANE),
     "bytes_consumed": _counter("Bytes of key and value read", *LANE),
     "message_parse_failures": _counter("Records whose value could not be decoded", *LANE),
-    "consumer_errors": _counter("Errors of the consumer that it went on after"),
-    "consumer_idle_seconds": _counter("Seconds in which nothing was read, waited or ran, and intake was open"),
+    "consumer_errors": _counter("Consumer errors that did not stop the flow"),
+    "consumer_idle_seconds": _counter("Seconds without a read, a waiting or running task, while intake was open"),
     "rebalance_events": _counter("Changes of the assignment; type is assign, revoke or lost", "type"),
     "assigned_partitions": _gauge("Partitions assigned to this process"),
-    "broker_up": _gauge("1 while the brokers answer the source, 0 before and when they don't"),
+    "broker_up": _gauge("1 while the brokers answer the source, else 0"),
     "backpressure_active": _gauge("1 while intake is paused because too much is in flight"),
-    "partition_queue_size": _gauge("Records read and not handed to the first step", *LANE),
-    "buffered_records": _gauge("Records read and not handed to the first step, all partitions"),
-    "total_queued": _gauge("Records not handed to the first step, plus tasks that wait or run"),
+    "partition_queue_size": _gauge("Records read and not passed to the first step", *LANE),
+    "buffered_records": _gauge("Records read and not passed to the first step, all partitions"),
+    "total_queued": _gauge("Records not passed to the first step, plus waiting and running tasks"),
 }
 
 _PROGRESS = {
     "consumer_lag": _gauge("Records the brokers hold beyond what the group has finished", *LANE),
     "offset_lag": _gauge("Records read and not finished; not the lag, see consumer_lag", *LANE),
-    "partition_finished_spans": _gauge(
-        "Stretches of finished records behind an unfinished one; 550 are the most", *LANE
-    ),
+    "partition_finished_spans": _gauge("Ranges of records finished out of order; at most 550", *LANE),
     "partition_staleness_seconds": _gauge("Seconds since a record last finished while others wait, else 0", *LANE),
     "partition_oldest_in_flight_seconds": _gauge("Seconds since the oldest unfinished record was read", *LANE),
     "oldest_in_flight_seconds": _gauge("Seconds since the oldest unfinished record was read, all partitions"),
-    "in_flight_records": _gauge("Records handed to the first step and not finished"),
+    "in_flight_records": _gauge("Records passed to the first step and not finished"),
     "in_flight_bytes": _gauge("Bytes in flight: records, outputs of their tasks, payloads and dead letters"),
-    "records_finished": _counter("Records that returned all their credit, by worst status", "status"),
+    "records_finished": _counter("Finished records, by worst status", "status"),
     "records_failed": _counter("Records that failed in a step, each once", "kind", "stage"),
     "record_latency_seconds": _histogram(
-        "Seconds from reading a record to its end; records finished together count with the oldest of them",
+        "Seconds from reading a record to its end; records finished together count with the oldest",
         (0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600),
     ),
     "offsets_committed": _counter("Commits of a partition's offset (commits, not offsets)", *LANE),
-    "commit_failures": _counter("Commits that were refused and tried again"),
+    "commit_failures": _counter("Refused commits; they are tried again"),
 }
 
 _TASKS = {
     "executor_tasks": _counter("Tasks; status is started, completed, failed or cancelled", "status", EXECUTOR),
-    "executor_timeouts": _counter("Tasks killed because they ran out of time", EXECUTOR),
+    "executor_timeouts": _counter("Tasks killed at their timeout", EXECUTOR),
     "task_retries": _counter("Failed tasks that were run again"),
-    "tasks_precomputed": _counter("Tasks that brought their result along"),
-    "duplicate_tasks": _counter("Tasks whose id was pending in their partition already"),
-    "executor_priority_fn_errors": _counter("Tasks whose priority could not be told"),
-    "executor_children_started": _counter("Long-lived children that were started", EXECUTOR),
-    "executor_children_ended": _counter(
-        "Long-lived children that ended; outcome is failed or done", "outcome", EXECUTOR
-    ),
-    "executor_tasks_fallen_back": _counter("Tasks no child could be given, run as a process of their own", EXECUTOR),
+    "tasks_precomputed": _counter("Tasks with a precomputed result"),
+    "duplicate_tasks": _counter("Tasks whose id was already pending in their partition"),
+    "executor_priority_fn_errors": _counter("Tasks whose priority function failed"),
+    "executor_children_started": _counter("Long-lived children started", EXECUTOR),
+    "executor_children_ended": _counter("Long-lived children ended; outcome is failed or done", "outcome", EXECUTOR),
+    "executor_tasks_fallen_back": _counter("Tasks run one-shot because no child could take them", EXECUTOR),
     "executor_breaker_state": _gauge(
-        "0 while programs are started, 1 while they are not, 0.5 while one probes", EXECUTOR
+        "0 while the breaker is closed, 1 while it is open, 0.5 while one task probes", EXECUTOR
     ),
-    "executor_output_truncated": _counter("Tasks whose output was cut at its cap", "stream", EXECUTOR),
+    "executor_output_truncated": _counter("Tasks whose output was cut at its limit", "stream", EXECUTOR),
     "host_shortage": _gauge(
-        "1 while the host lacks what a part, of any executor, needs to start programs or threads", "part", "lacks"
+        "1 while the host lacks a resource that a part, of any executor, needs to start programs or threads",
+        "part",
+        "lacks",
     ),
     "executor_idle_slot_seconds": _counter("Seconds a slot was free while records waited, summed over the slots"),
-    "executor_pool_active": _gauge("Programs that run", EXECUTOR),
-    "executor_pool_max": _gauge("Programs that may run at once", EXECUTOR),
-    "executor_pool_waiting": _gauge("Tasks that wait for a slot", EXECUTOR),
+    "executor_pool_active": _gauge("Running programs", EXECUTOR),
+    "executor_pool_max": _gauge("Maximum of running programs", EXECUTOR),
+    "executor_pool_waiting": _gauge("Tasks waiting for a slot", EXECUTOR),
     "executor_duration_seconds": _histogram(
         "Seconds a program ran", (0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300), EXECUTOR
     ),
     "executor_queue_wait_seconds": _histogram("Seconds a task waited for a slot", (*_WAIT, 30, 60), EXECUTOR),
-    "executor_spawn_seconds": _histogram("Seconds it took to start a program", _WAIT, EXECUTOR),
+    "executor_spawn_seconds": _histogram("Seconds to start a program", _WAIT, EXECUTOR),
     "batch_duration_seconds": _histogram(
         "Seconds from arranging a window to the end of its last task",
         (0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600),
@@ -122,10 +120,10 @@ _HOOKS = {
     "offload_duration_seconds": _histogram(
         "Seconds a call ran on a thread of the pool", (0.01, 0.1, 0.5, 1, 5, 30, 120), "hook"
     ),
-    "offload_running": _gauge("Offloaded calls that run"),
-    "offload_queued": _gauge("Offloaded calls that wait for a thread"),
+    "offload_running": _gauge("Running offloaded calls"),
+    "offload_queued": _gauge("Offloaded calls waiting for a thread"),
     "recorder_annotations": _counter("Annotations made by the handler"),
-    "recorder_annotations_dropped": _counter("Annotations given up; reason is too_large or not_json", "reason"),
+    "recorder_annotations_dropped": _counter("Dropped annotations; reason is too_large or not_json", "reason"),
     "handler_duration_seconds": _histogram(
         "Seconds a hook took; calls made in one batch count with their mean",
         (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30),
@@ -135,19 +133,19 @@ _HOOKS = {
 
 _SINKS = {
     "sink_payloads_delivered": _counter("Payloads written", *_SINK),
-    "sink_deliver_errors": _counter("Batches a sink failed to write, retried or given up", *_SINK),
-    "sink_delivery_retries": _counter("Batches tried again", *_SINK),
+    "sink_deliver_errors": _counter("Batches a sink failed to write, retried or not", *_SINK),
+    "sink_delivery_retries": _counter("Batches written again after a failure", *_SINK),
     "sink_payloads_failed": _counter("Payloads a sink gave up", *_SINK),
-    "sink_deliveries_skipped": _counter("Payloads dropped on purpose", *_SINK),
-    "suppressed_zombie_deliveries": _counter("Payloads not written, because their partition was taken away", *LANE),
+    "sink_deliveries_skipped": _counter("Payloads skipped by a rule or hook", *_SINK),
+    "suppressed_zombie_deliveries": _counter("Payloads not written because their partition was revoked or lost", *LANE),
     "sink_deliver_duration_seconds": _histogram(
         "Seconds a sink took to write a batch", (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5), *_SINK
     ),
-    "sink_circuit_open": _gauge("1 while a sink that keeps failing is left alone, 0.5 while one batch probes", *_SINK),
-    "sink_circuit_trips": _counter("Times a sink's circuit opened, after a failed probe too", *_SINK),
+    "sink_circuit_open": _gauge("1 while the circuit breaker of a sink is open, 0.5 while one batch probes", *_SINK),
+    "sink_circuit_trips": _counter("Times a sink's circuit breaker opened, also after a failed probe", *_SINK),
     "sink_dlq_messages": _counter("Dead letters acknowledged by the broker"),
     "dlq_send_failures": _counter("Dead letters that could not be written, at each attempt"),
-    "dlq_dropped_payloads": _counter("Dead letters given up (dlq.on_failure: drop)", *LANE),
+    "dlq_dropped_payloads": _counter("Dropped dead letters (dlq.on_failure: drop)", *LANE),
 }
 
 _LIFE = {
@@ -158,7 +156,7 @@ _LIFE = {
     "listener_events_dropped": _counter("Events that a listener of the program was too slow for", "listener"),
     "log_lines_lost": _counter("Log lines that could not be written"),
     "runtime_health_state": _gauge("0 healthy, 1 the event loop is late, 2 a partition, the loop or the engine stalls"),
-    "runtime_stalls": _counter("Stalls noticed; what is partition, loop or engine", "what"),
+    "runtime_stalls": _counter("Detected stalls by what: partition, loop or engine", "what"),
     "loop_lag_seconds": _histogram(
         "Seconds the event loop took to answer, asked twice a second", (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
     ),

@@ -18,7 +18,7 @@ from prometheus_client import (
 from prometheus_client.metrics import MetricWrapperBase
 
 from drakkar_flow.errors import Problem, StartupError
-from drakkar_flow.model.record import Lane
+from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.annotations import Annotated, AnnotationDropped
 from drakkar_flow.observe.events.executor import ChildEnded, ChildStarted, ExecutorBreakerChanged, HostShortage
@@ -88,7 +88,7 @@ class Metrics:
 
     >>> bus, metrics = Bus(), Metrics()
     >>> metrics.listen(bus)
-    >>> bus.emit(RecordsConsumed(lane=("in", 3), count=20, size=999))
+    >>> bus.emit(RecordsConsumed(topic_partition=("in", 3), count=20, size=999))
     >>> metrics.registry.get_sample_value("drakkar_messages_consumed_total", {"topic": "in", "partition": "3"})
     20.0
     """
@@ -111,7 +111,7 @@ class Metrics:
         self._state = Enum(PREFIX + "state", "State of the runtime", states=STATES, registry=self.registry)
         self._worker = Info(PREFIX + "worker", "Who this process is", registry=self.registry)
         self._lane_lock = Lock()
-        self._revoked: set[Lane] = set()  # late events of these make no series
+        self._revoked: set[TopicPartition] = set()  # late events of these make no series
 
     def _make(self, name: str, spec: MetricSpec) -> None:
         match spec.type:
@@ -210,24 +210,24 @@ class Metrics:
     def _count(self, name: str, *labels: str, by: float = 1) -> None:
         self._counters[name].inc(labels, by)
 
-    def _count_lane(self, name: str, lane: Lane, by: int) -> None:
+    def _count_lane(self, name: str, topic_partition: TopicPartition, by: int) -> None:
         with self._lane_lock:
-            if lane not in self._revoked:
-                self._count(name, lane[0], str(lane[1]), by=by)
+            if topic_partition not in self._revoked:
+                self._count(name, topic_partition[0], str(topic_partition[1]), by=by)
 
     def _observe(self, name: str, value: float, *labels: str, count: int = 1) -> None:
         self._histograms[name].observe(value, labels, count)
 
     def _on_assigned(self, event: PartitionsAssigned) -> None:
         with self._lane_lock:
-            self._revoked.difference_update(event.lanes)
+            self._revoked.difference_update(event.topic_partitions)
         self._gauges["assigned_partitions"].set(event.total)
         self._count("rebalance_events", "assign")
 
     def _on_revoked(self, event: PartitionsRevoked) -> None:
         with self._lane_lock:
-            self._revoked.update(event.lanes)
-            for topic, partition in event.lanes:
+            self._revoked.update(event.topic_partitions)
+            for topic, partition in event.topic_partitions:
                 self._forget_lane(topic, str(partition))
         self._gauges["assigned_partitions"].set(event.total)
         self._count("rebalance_events", "lost" if event.lost else "revoke")
@@ -238,11 +238,11 @@ class Metrics:
                 self._counters[name].remove((topic, partition))
 
     def _on_consumed(self, event: RecordsConsumed) -> None:
-        self._count_lane("messages_consumed", event.lane, event.count)
-        self._count_lane("bytes_consumed", event.lane, event.size)
+        self._count_lane("messages_consumed", event.topic_partition, event.count)
+        self._count_lane("bytes_consumed", event.topic_partition, event.size)
 
     def _on_known_finished(self, event: RecordsKnownFinished) -> None:
-        self._count_lane("messages_known_finished", event.lane, event.count)
+        self._count_lane("messages_known_finished", event.topic_partition, event.count)
 
     def _on_finished(self, event: RecordsFinished) -> None:
         self._count("records_finished", "done", by=event.done)
@@ -255,11 +255,11 @@ class Metrics:
     def _on_failed(self, event: RecordsFailed) -> None:
         self._count("records_failed", event.kind, event.stage, by=event.new)
         if event.kind == "decode":
-            self._count_lane("message_parse_failures", event.lane, event.count)
+            self._count_lane("message_parse_failures", event.topic_partition, event.count)
 
     def _on_committed(self, event: Committed) -> None:
-        for lane, _ in event.offsets:
-            self._count_lane("offsets_committed", lane, 1)
+        for topic_partition, _ in event.offsets:
+            self._count_lane("offsets_committed", topic_partition, 1)
 
     def _on_task_finished(self, event: TaskFinished) -> None:
         of = _of(event)
@@ -334,11 +334,14 @@ class Metrics:
     def _on_dead_letter_failed(self, event: DeadLetterFailed) -> None:
         self._count("dlq_send_failures", by=event.count)
         if event.dropped:
-            for lane, count in event.lanes:
-                self._count_lane("dlq_dropped_payloads", lane, count)
+            for topic_partition, count in event.topic_partitions:
+                self._count_lane("dlq_dropped_payloads", topic_partition, count)
 
     def _on_suppressed(self, event: DeliveriesSuppressed) -> None:
-        for (topic, partition), count in event.lanes:  # of partitions that have gone, which is what it tells of
+        for (
+            topic,
+            partition,
+        ), count in event.topic_partitions:  # of partitions that have gone, which is what it tells of
             self._count("suppressed_zombie_deliveries", topic, str(partition), by=count)
 
     def _on_drained(self, event: DrainFinished) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any, TypeVar
 
-from drakkar_flow.model.record import Lane
+from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.hooks import HookRan
@@ -90,7 +90,7 @@ class StatisticsSnapshot:
     uptime_s: float
     totals: Totals
     sinks: dict[tuple[str, str], SinkTotals]
-    committed: dict[Lane, int]
+    committed: dict[TopicPartition, int]
     records_read_per_s: float
     records_finished_per_s: float
     tasks_finished_per_s: float
@@ -116,7 +116,7 @@ class Statistics:
         self._lock = Lock()
         self._totals = Totals()
         self._sinks: defaultdict[tuple[str, str], SinkTotals] = defaultdict(SinkTotals)
-        self._committed: dict[Lane, int] = {}
+        self._committed: dict[TopicPartition, int] = {}
         self._read_rate = SlidingRate(window_s, now)
         self._finished_rate = SlidingRate(window_s, now)
         self._task_rate = SlidingRate(window_s, now)

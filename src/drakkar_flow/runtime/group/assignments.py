@@ -11,10 +11,10 @@ from contextlib import suppress
 from typing import Any
 
 from drakkar_flow.model.assignment import AssignedPartition
-from drakkar_flow.model.record import Lane
+from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.hooks import HookRan
-from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.runtime.failures import describe
 
 __all__ = ["AssignmentHooks"]
@@ -29,29 +29,33 @@ class AssignmentHooks:
     seconds, so that one which hangs does not keep the next changes from being told.
     """
 
-    def __init__(self, bridge: Bridge, bus: Bus, on_assign: Hook, on_revoke: Hook, limit_s: float) -> None:
-        self._bridge = bridge
+    def __init__(
+        self, loop_thread: EventLoopThread, bus: Bus, on_assign: Hook, on_revoke: Hook, limit_s: float
+    ) -> None:
+        self._loop_thread = loop_thread
         self._bus = bus
         self._on_assign = on_assign
         self._on_revoke = on_revoke
         self._limit_s = limit_s
         self._turn = asyncio.Lock()
 
-    def assigned(self, lanes: Iterable[Lane]) -> None:
+    def assigned(self, topic_partitions: Iterable[TopicPartition]) -> None:
         """Tell that partitions were assigned; returns at once."""
-        self._tell("on_assign", self._on_assign, lanes, None)
+        self._tell("on_assign", self._on_assign, topic_partitions, None)
 
-    def revoked(self, lanes: Iterable[Lane], until: float = 0.0) -> None:
+    def revoked(self, topic_partitions: Iterable[TopicPartition], until: float = 0.0) -> None:
         """Tell that partitions leave; waits for the hook, not beyond the monotonic time `until`."""
-        told = self._tell("on_revoke", self._on_revoke, lanes, self._limit_s)
+        told = self._tell("on_revoke", self._on_revoke, topic_partitions, self._limit_s)
         if told is not None:
             wait([told], max(0.0, until - time.monotonic()))
 
-    def _tell(self, name: str, hook: Hook, lanes: Iterable[Lane], limit_s: float | None) -> Future[None] | None:
-        partitions = [AssignedPartition(*lane) for lane in lanes]
+    def _tell(
+        self, name: str, hook: Hook, topic_partitions: Iterable[TopicPartition], limit_s: float | None
+    ) -> Future[None] | None:
+        partitions = [AssignedPartition(*topic_partition) for topic_partition in topic_partitions]
         if hook is not None and partitions:
             with suppress(RuntimeError):  # the loop was closed just now
-                return self._bridge.start(self._call(name, hook, partitions, limit_s))
+                return self._loop_thread.start(self._call(name, hook, partitions, limit_s))
         return None
 
     async def _call(

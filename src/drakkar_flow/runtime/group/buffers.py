@@ -6,9 +6,9 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
 
-from drakkar_flow.kernel.spans import Spans
-from drakkar_flow.model.record import Lane, Record, size_of
-from drakkar_flow.runtime.flight import Assignment, Flight
+from drakkar_flow.kernel.offset_ranges import OffsetRanges
+from drakkar_flow.model.record import Record, TopicPartition, size_of
+from drakkar_flow.runtime.acknowledgement.in_flight import Assignment, InFlight
 
 __all__ = ["Buffers", "Partition"]
 
@@ -23,12 +23,24 @@ class Partition:
     """
 
     __slots__ = (
-        "base", "buffer", "done", "done_until", "end", "epoch", "lane", "last_offset", "paused", "queued",
-        "read_offset", "revoked", "size", "spans",
+        "base",
+        "buffer",
+        "done",
+        "done_until",
+        "end",
+        "epoch",
+        "last_offset",
+        "paused",
+        "queued",
+        "ranges",
+        "read_offset",
+        "revoked",
+        "size",
+        "topic_partition",
     )  # fmt: skip
 
-    def __init__(self, lane: Lane, epoch: int, base: int, done: Spans) -> None:
-        self.lane = lane
+    def __init__(self, topic_partition: TopicPartition, epoch: int, base: int, done: OffsetRanges) -> None:
+        self.topic_partition = topic_partition
         self.epoch = epoch
         self.buffer: deque[Record] = deque()
         self.size = 0
@@ -38,7 +50,7 @@ class Partition:
         self.last_offset = -1  # of the last record that is to be processed
         self.read_offset = base - 1  # of the last one read, the already finished ones included
         self.end = -1  # the offset after everything that was read, markers and aborted records included
-        self.spans = 0  # of finished records beyond the watermark
+        self.ranges = 0  # of finished records beyond the watermark
         self.paused = False
         self.queued = False  # stands in the queue of partitions that have records
         self.revoked = False
@@ -51,7 +63,7 @@ class Partition:
     @property
     def assignment(self) -> Assignment:
         """Which assignment this is."""
-        return (self.lane, self.epoch)
+        return (self.topic_partition, self.epoch)
 
 
 class Buffers:
@@ -62,12 +74,12 @@ class Buffers:
     revoke finds each record either still here or in flight.
     """
 
-    def __init__(self, flight: Flight, max_records_per_partition: int, max_size: int) -> None:
-        self._flight = flight
+    def __init__(self, in_flight: InFlight, max_records_per_partition: int, max_size: int) -> None:
+        self._in_flight = in_flight
         self._max_records = max_records_per_partition
         self._max_size = max_size
         self._lock = threading.Lock()
-        self._partitions: dict[Lane, Partition] = {}
+        self._partitions: dict[TopicPartition, Partition] = {}
         self._over: set[Partition] = set()
         self._ready: dict[int, deque[Partition]] = {}
         self._slots = 1
@@ -77,30 +89,34 @@ class Buffers:
     def __len__(self) -> int:
         return len(self._partitions)
 
-    def get(self, lane: Lane) -> Partition | None:
+    def get(self, topic_partition: TopicPartition) -> Partition | None:
         """The partition's present assignment, None when it has none."""
-        return self._partitions.get(lane)
+        return self._partitions.get(topic_partition)
 
-    def assignments(self) -> dict[Lane, int]:
+    def assignments(self) -> dict[TopicPartition, int]:
         """The epoch of every assigned partition."""
         with self._lock:
-            return {lane: partition.epoch for lane, partition in self._partitions.items()}
+            return {topic_partition: partition.epoch for topic_partition, partition in self._partitions.items()}
 
-    def assign(self, lanes: Iterable[Lane], known: Mapping[Lane, tuple[int, Spans]] | None = None) -> None:
-        """Begin a new assignment of each lane, with its committed offset and what is done beyond it where known."""
+    def assign(
+        self,
+        topic_partitions: Iterable[TopicPartition],
+        known: Mapping[TopicPartition, tuple[int, OffsetRanges]] | None = None,
+    ) -> None:
+        """Begin a new assignment of each partition, with its committed offset and what is done beyond it, if known."""
         known = known or {}
         with self._lock:
-            for lane in lanes:
+            for topic_partition in topic_partitions:
                 self._epoch += 1
-                base, done = known.get(lane, (-1, Spans()))
-                self._partitions[lane] = Partition(lane, self._epoch, base, done)
+                base, done = known.get(topic_partition, (-1, OffsetRanges()))
+                self._partitions[topic_partition] = Partition(topic_partition, self._epoch, base, done)
 
-    def take_away(self, lanes: Iterable[Lane]) -> list[Partition]:
+    def take_away(self, topic_partitions: Iterable[TopicPartition]) -> list[Partition]:
         """End assignments: what is buffered of them is dropped and nothing more is given out."""
         taken = []
         with self._lock:
-            for lane in lanes:
-                partition = self._partitions.pop(lane, None)
+            for topic_partition in topic_partitions:
+                partition = self._partitions.pop(topic_partition, None)
                 if partition is not None:
                     partition.revoked = True
                     self._over.discard(partition)
@@ -111,14 +127,14 @@ class Buffers:
     def rewind(self, partition: Partition) -> None:
         """The log went back (truncated, or the offset was reset): what follows is a new assignment."""
         with self._lock:
-            self._flight.fence([partition.assignment])
+            self._in_flight.fence([partition.assignment])
             self._drop(partition)
             self._epoch += 1
             partition.epoch = self._epoch
             partition.base = partition.last_offset = partition.read_offset = partition.end = -1
-            partition.done = Spans()
+            partition.done = OffsetRanges()
             partition.done_until = 0
-            partition.spans = 0
+            partition.ranges = 0
 
     def append(self, partition: Partition, records: list[Record]) -> int:
         """Add records of one partition, in order; returns their bytes."""
@@ -133,17 +149,17 @@ class Buffers:
                 self._over.add(partition)
             if not partition.queued:
                 partition.queued = True
-                self._ready.setdefault(partition.lane[1] % self._slots, deque()).append(partition)
-        self._flight.engine.wake()
+                self._ready.setdefault(partition.topic_partition[1] % self._slots, deque()).append(partition)
+        self._in_flight.engine.wake()
         return size
 
-    def scattered(self, spans: Mapping[Assignment, int]) -> None:
+    def out_of_order_ranges(self, ranges: Mapping[Assignment, int]) -> None:
         """Note in how many spans assignments have finished records beyond their watermark."""
         with self._lock:
-            for (lane, epoch), count in spans.items():
-                partition = self._partitions.get(lane)
+            for (topic_partition, epoch), count in ranges.items():
+                partition = self._partitions.get(topic_partition)
                 if partition is not None and partition.epoch == epoch:
-                    partition.spans = count
+                    partition.ranges = count
 
     def pop(self, limit: int, slot: int, slots: int) -> list[list[Record]]:
         """Give at most `limit` records, one list per partition in turn, and count them into the flight.
@@ -162,7 +178,7 @@ class Buffers:
                 partition.queued = False
                 if partition.revoked or not partition.buffer:
                     continue
-                if partition.spans >= _MOST_SPANS:
+                if partition.ranges >= _MOST_SPANS:
                     partition.queued = True
                     held.append(partition)
                     continue
@@ -194,14 +210,18 @@ class Buffers:
         with self._lock:
             return list(self._partitions.values())
 
-    def queued(self) -> dict[Lane, int]:
+    def queued(self) -> dict[TopicPartition, int]:
         """How many records of each assigned partition are buffered."""
-        return {partition.lane: len(partition.buffer) for partition in self.partitions()}
+        return {partition.topic_partition: len(partition.buffer) for partition in self.partitions()}
 
-    def oldest(self) -> dict[Lane, float]:
+    def oldest(self) -> dict[TopicPartition, float]:
         """When the oldest buffered record of each partition that has any was read."""
         with self._lock:
-            return {lane: item.buffer[0].read_at for lane, item in self._partitions.items() if item.buffer}
+            return {
+                topic_partition: item.buffer[0].read_at
+                for topic_partition, item in self._partitions.items()
+                if item.buffer
+            }
 
     def _share_out(self, slots: int) -> None:
         """Give each slot its partitions: two that served one partition would mix up its order."""
@@ -209,7 +229,7 @@ class Buffers:
         self._slots = slots
         self._ready = {}
         for partition in waiting:
-            self._ready.setdefault(partition.lane[1] % slots, deque()).append(partition)
+            self._ready.setdefault(partition.topic_partition[1] % slots, deque()).append(partition)
 
     def _pop_from(self, partition: Partition, limit: int) -> list[Record]:
         buffer = partition.buffer
@@ -218,7 +238,7 @@ class Buffers:
             buffer.clear()
         else:
             records = [buffer.popleft() for _ in range(limit)]
-        size = self._flight.add(partition.assignment, records)
+        size = self._in_flight.add(partition.assignment, records)
         partition.size -= size
         self._size -= size
         return records

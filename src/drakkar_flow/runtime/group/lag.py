@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import TopicPartition as KafkaPartition
 
-from drakkar_flow.model.record import Lane
+from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.runtime.group.buffers import Partition
 
 __all__ = ["Lag"]
@@ -20,15 +21,15 @@ class Lag:
     """Knows where each assigned partition begins for its group and where it ends.
 
     `look` is called on the reader's thread, for librdkafka answers other threads only between
-    polls, under load for ever. `by_lane` may be called from any thread.
+    polls, under load for ever. `by_partition` may be called from any thread.
     """
 
     def __init__(self, *, from_end: bool) -> None:
         self._from_end = from_end
         self._looked_at = 0.0
         self._asked = 0
-        self._starts: dict[Lane, int] = {}  # replaced as wholes, so that other threads may read them
-        self._ends: dict[Lane, int] = {}
+        self._starts: dict[TopicPartition, int] = {}  # replaced as wholes, so that other threads may read them
+        self._ends: dict[TopicPartition, int] = {}
 
     def due(self, now: float) -> bool:
         """Whether it is time to look again."""
@@ -41,53 +42,76 @@ class Lag:
         fetched, so the end known of it stands still.
         """
         self._looked_at = now
-        cached = {partition.lane: _watermarks(consumer, partition.lane) for partition in partitions}
-        readable = {partition.lane: partition.end for partition in partitions if partition.at_end}
-        ends = {lane: readable.get(lane, end) for lane, (_, end) in cached.items() if end >= 0}
-        starts = {lane: start for lane, start in self._starts.items() if lane in cached}
+        cached = {
+            partition.topic_partition: _watermarks(consumer, partition.topic_partition) for partition in partitions
+        }
+        readable = {partition.topic_partition: partition.end for partition in partitions if partition.at_end}
+        ends = {
+            topic_partition: readable.get(topic_partition, end)
+            for topic_partition, (_, end) in cached.items()
+            if end >= 0
+        }
+        starts = {
+            topic_partition: start for topic_partition, start in self._starts.items() if topic_partition in cached
+        }
         if up:
-            paused = [partition.lane for partition in partitions if partition.paused]
-            for lane in _turn(paused, self._asked, _ASKED_AT_ONCE):
-                ends[lane] = max(_watermarks(consumer, lane, _ASK_S)[1], ends.get(lane, -1))
+            paused = [partition.topic_partition for partition in partitions if partition.paused]
+            for topic_partition in _turn(paused, self._asked, _ASKED_AT_ONCE):
+                ends[topic_partition] = max(
+                    _watermarks(consumer, topic_partition, _ASK_S)[1], ends.get(topic_partition, -1)
+                )
             self._asked += _ASKED_AT_ONCE
         for partition in partitions:
-            lane = partition.lane
+            topic_partition = partition.topic_partition
             if partition.base >= 0:
-                starts[lane] = partition.base
-            elif lane in ends and lane not in starts:
-                starts[lane] = ends[lane] if self._from_end else max(0, cached[lane][0])
-        kept = {lane: end for lane, end in self._ends.items() if lane in cached}
-        grown = {lane: max(end, kept.get(lane, 0)) for lane, end in ends.items()}
+                starts[topic_partition] = partition.base
+            elif topic_partition in ends and topic_partition not in starts:
+                starts[topic_partition] = (
+                    ends[topic_partition] if self._from_end else max(0, cached[topic_partition][0])
+                )
+        kept = {topic_partition: end for topic_partition, end in self._ends.items() if topic_partition in cached}
+        grown = {topic_partition: max(end, kept.get(topic_partition, 0)) for topic_partition, end in ends.items()}
         self._ends = {**kept, **grown, **readable}
         self._starts = starts
 
-    def forget(self, lanes: Iterable[Lane]) -> None:
+    def forget(self, topic_partitions: Iterable[TopicPartition]) -> None:
         """An assignment begins or ends: what is known of an earlier one is void."""
-        gone = set(lanes)
-        self._starts = {lane: start for lane, start in self._starts.items() if lane not in gone}
-        self._ends = {lane: end for lane, end in self._ends.items() if lane not in gone}
+        gone = set(topic_partitions)
+        self._starts = {
+            topic_partition: start for topic_partition, start in self._starts.items() if topic_partition not in gone
+        }
+        self._ends = {
+            topic_partition: end for topic_partition, end in self._ends.items() if topic_partition not in gone
+        }
 
-    def by_lane(self, positions: Mapping[Lane, int]) -> dict[Lane, int]:
+    def by_partition(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """The records beyond `positions`, and beyond the start where there is none yet (or 0)."""
-        starts = {**self._starts, **{lane: position for lane, position in positions.items() if position}}
-        return {lane: max(0, end - starts[lane]) for lane, end in self._ends.items() if lane in starts}
+        starts = {
+            **self._starts,
+            **{topic_partition: position for topic_partition, position in positions.items() if position},
+        }
+        return {
+            topic_partition: max(0, end - starts[topic_partition])
+            for topic_partition, end in self._ends.items()
+            if topic_partition in starts
+        }
 
 
-def _turn(lanes: list[Lane], start: int, count: int) -> list[Lane]:
-    """The next `count` of `lanes`, all of them in the course of several calls.
+def _turn(topic_partitions: list[TopicPartition], start: int, count: int) -> list[TopicPartition]:
+    """The next `count` of `topic_partitions`, all of them in the course of several calls.
 
     >>> _turn([("a", 0), ("a", 1), ("a", 2)], 4, 2)
     [('a', 1), ('a', 2)]
     """
-    if not lanes:
+    if not topic_partitions:
         return []
-    start %= len(lanes)
-    return (lanes[start:] + lanes[:start])[:count]
+    start %= len(topic_partitions)
+    return (topic_partitions[start:] + topic_partitions[:start])[:count]
 
 
-def _watermarks(consumer: Consumer, lane: Lane, timeout_s: float | None = None) -> tuple[int, int]:
+def _watermarks(consumer: Consumer, topic_partition: TopicPartition, timeout_s: float | None = None) -> tuple[int, int]:
     """The low and the high watermark, (-1, -1) when they are not known; asked of the broker with a timeout only."""
-    partition = TopicPartition(*lane)
+    partition = KafkaPartition(*topic_partition)
     try:
         if timeout_s is None:
             found = consumer.get_watermark_offsets(partition, cached=True)

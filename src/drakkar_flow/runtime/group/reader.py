@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as KafkaPartition
 
 from drakkar_flow.kernel.kafka_errors import CONNECTION, Severity, report, severity_of
-from drakkar_flow.kernel.spans import Spans
-from drakkar_flow.librdkafka import let_go
-from drakkar_flow.model.record import FULL_CREDIT, Lane, Record, Watermark
+from drakkar_flow.kernel.offset_ranges import OffsetRanges
+from drakkar_flow.librdkafka import destroy_in_background
+from drakkar_flow.model.record import FULL_CREDIT, Record, TopicPartition, Watermark
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.source import (
     ConsumerError,
@@ -32,21 +33,21 @@ from drakkar_flow.observe.events.source import (
     RecordsKnownFinished,
     TopicRecreated,
 )
-from drakkar_flow.runtime.control import Control
-from drakkar_flow.runtime.flight import Assignment, Flight
+from drakkar_flow.runtime.acknowledgement.in_flight import Assignment, InFlight
+from drakkar_flow.runtime.group.assignment_lifecycle import AssignmentLifecycle
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
+from drakkar_flow.runtime.group.broker_monitor import BrokerMonitor, answers_a_new_client
 from drakkar_flow.runtime.group.buffers import Buffers, Partition
 from drakkar_flow.runtime.group.client_log import ClientLog
-from drakkar_flow.runtime.group.commits import FINAL_COMMIT_S, Commits
-from drakkar_flow.runtime.group.connection import Connection, answers_a_new_client
-from drakkar_flow.runtime.group.handover import Handover
+from drakkar_flow.runtime.group.commit_queue import CommitQueue
 from drakkar_flow.runtime.group.joining import Joining
 from drakkar_flow.runtime.group.lag import Lag
-from drakkar_flow.runtime.group.positions import Positions
+from drakkar_flow.runtime.group.offset_committer import FINAL_COMMIT_S, OffsetCommitter
 from drakkar_flow.runtime.group.settings import GroupSettings
 from drakkar_flow.runtime.group.starts import starting_reset
 from drakkar_flow.runtime.group.topics import TopicWatch
 from drakkar_flow.runtime.reader import ReaderStatistics
+from drakkar_flow.runtime.stop_signal import StopSignal
 
 __all__ = ["GroupReader", "GroupSettings"]
 
@@ -67,25 +68,27 @@ class GroupReader:
     def __init__(
         self,
         settings: GroupSettings,
-        flight: Flight,
-        control: Control,
+        in_flight: InFlight,
+        control: StopSignal,
         bus: Bus,
-        beyond: Callable[[Lane, int], Spans],
+        out_of_order: Callable[[TopicPartition, int], OffsetRanges],
         hooks: AssignmentHooks,
     ) -> None:
         self._settings = settings
-        self._flight = flight
+        self._in_flight = in_flight
         self._control = control
         self._bus = bus
-        self._buffers = Buffers(flight, settings.buffer_records_per_partition, settings.buffer_size)
-        self._handover = Handover(self._buffers, flight, bus, hooks)
-        self._positions = Positions(settings.commit_interval_s, settings.commit_max_offsets, time.monotonic())
-        self._commits = Commits(self._positions, self._buffers, bus, beyond, settings.metadata_size, self._report)
+        self._buffers = Buffers(in_flight, settings.buffer_records_per_partition, settings.buffer_size)
+        self._handover = AssignmentLifecycle(self._buffers, in_flight, bus, hooks)
+        self._positions = CommitQueue(settings.commit_interval_s, settings.commit_max_offsets, time.monotonic())
+        self._commits = OffsetCommitter(
+            self._positions, self._buffers, bus, out_of_order, settings.metadata_size, self._report
+        )
         self._full_since: float | None = None
-        self._connection = Connection(bus, partial(answers_a_new_client, settings.properties))
+        self._connection = BrokerMonitor(bus, partial(answers_a_new_client, settings.properties))
         self._joining = Joining(bus, str(settings.properties.get("group.id", "")), settings.session_timeout_s)
         self._watch = TopicWatch(settings.client or {}, settings.metadata_refresh_s, self._topics_read, bus)
-        self._fresh: dict[Lane, float] = {}  # when partitions without a committed offset were assigned
+        self._fresh: dict[TopicPartition, float] = {}  # when partitions without a committed offset were assigned
         self._lag = Lag(from_end=settings.properties.get("auto.offset.reset") == "latest")
         self._forgetful: list[Consumer] = []
         self._spent = False  # the consumer met a fatal error: the group may have given its partitions to another
@@ -121,10 +124,10 @@ class GroupReader:
         """Note watermarks; the thread commits them soon."""
         self._positions.note(watermarks)
 
-    def scattered(self, spans: Mapping[Assignment, int]) -> None:
+    def out_of_order_ranges(self, ranges: Mapping[Assignment, int]) -> None:
         """Note that what is finished beyond watermarks has changed; the thread commits it soon."""
-        self._positions.scattered(spans)
-        self._buffers.scattered(spans)
+        self._positions.out_of_order_ranges(ranges)
+        self._buffers.out_of_order_ranges(ranges)
 
     def close(self) -> None:
         """Commit what was noted, leave the group, end the thread; safe to call twice and before start.
@@ -140,10 +143,10 @@ class GroupReader:
     def statistics(self) -> ReaderStatistics:
         """What is read ahead, how far the group is behind, and what is not committed yet."""
         positions = self._positions.of(self._buffers.assignments())
-        lag = self._lag.by_lane(positions)
+        lag = self._lag.by_partition(positions)
         buffers = self._buffers
-        spans = {partition.lane: partition.spans for partition in buffers.partitions()}
-        return ReaderStatistics(buffers.queued(), lag, buffers.oldest(), self._positions.uncommitted, spans)
+        ranges = {partition.topic_partition: partition.ranges for partition in buffers.partitions()}
+        return ReaderStatistics(buffers.queued(), lag, buffers.oldest(), self._positions.uncommitted, ranges)
 
     # --- the thread -----------------------------------------------------------------------------
 
@@ -154,7 +157,7 @@ class GroupReader:
             while not self._closing.is_set():
                 self._live(self._join())
                 if self._forgetful:
-                    let_go(self._forgetful)
+                    destroy_in_background(self._forgetful)
                     self._forgetful = []
         except Exception as exc:  # the thread's last word: the flow stops and says why
             self._control.fail(f"the consumer ended: {report(exc)}")
@@ -210,7 +213,7 @@ class GroupReader:
     def _buffer(self, messages: Iterable[Message]) -> None:
         topic, number, partition = "", -1, None
         records: list[Record] = []
-        known: dict[Lane, int] = {}
+        known: dict[TopicPartition, int] = {}
         now = time.monotonic()
         for message in messages:
             if (error := message.error()) is not None:
@@ -231,7 +234,7 @@ class GroupReader:
             if partition.base < 0:
                 partition.base = offset
             if offset < partition.done_until and offset in partition.done:
-                known[partition.lane] = known.get(partition.lane, 0) + 1
+                known[partition.topic_partition] = known.get(partition.topic_partition, 0) + 1
                 continue
             value = message.value()
             records.append(
@@ -253,8 +256,8 @@ class GroupReader:
             )
             partition.last_offset = offset
         self._append(partition, records)
-        for lane, count in known.items():
-            self._bus.emit(RecordsKnownFinished(lane, count))
+        for topic_partition, count in known.items():
+            self._bus.emit(RecordsKnownFinished(topic_partition, count))
         self._connection.heard()
 
     def _on_no_record(self, message: Message, error: KafkaError) -> None:
@@ -268,7 +271,7 @@ class GroupReader:
     def _append(self, partition: Partition | None, records: list[Record]) -> None:
         if partition is not None and records:
             size = self._buffers.append(partition, records)
-            self._bus.emit(RecordsConsumed(partition.lane, len(records), size))
+            self._bus.emit(RecordsConsumed(partition.topic_partition, len(records), size))
 
     def _hold_back(self, consumer: Consumer, now: float) -> bool:
         """Wait a moment when buffers are full; pause their partitions when that does not help."""
@@ -289,40 +292,44 @@ class GroupReader:
         return False
 
     def _pause(self, consumer: Consumer, partitions: list[Partition], *, paused: bool) -> None:
-        (consumer.pause if paused else consumer.resume)([TopicPartition(*item.lane) for item in partitions])
+        (consumer.pause if paused else consumer.resume)([KafkaPartition(*item.topic_partition) for item in partitions])
         for partition in partitions:
             partition.paused = paused
-        self._bus.emit(IntakePaused(any(item.paused for item in self._buffers.partitions()), self._flight.records))
+        self._bus.emit(IntakePaused(any(item.paused for item in self._buffers.partitions()), self._in_flight.records))
 
     # --- rebalance ------------------------------------------------------------------------------
 
-    def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
-        lanes = _lanes(assigned)
+    def _on_assign(self, consumer: Consumer, assigned: list[KafkaPartition]) -> None:
+        topic_partitions = _topic_partitions(assigned)
         known = self._commits.begin(consumer, assigned)
-        self._lag.forget(lanes)
+        self._lag.forget(topic_partitions)
         consumer.resume(assigned)  # librdkafka keeps the pause of a partition that was paused when it went away
         self._connection.heard()
-        self._handover.begin(lanes, known)
-        if lanes:
+        self._handover.begin(topic_partitions, known)
+        if topic_partitions:
             self._joining.end()
-        self._fresh = {lane: now for lane, now in self._fresh.items() if lane not in lanes}
-        self._fresh |= dict.fromkeys(set(lanes) - known.keys(), time.monotonic())
+        self._fresh = {
+            topic_partition: now
+            for topic_partition, now in self._fresh.items()
+            if topic_partition not in topic_partitions
+        }
+        self._fresh |= dict.fromkeys(set(topic_partitions) - known.keys(), time.monotonic())
         self._watch.look_soon()
 
-    def _on_revoke(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
+    def _on_revoke(self, consumer: Consumer, revoked: list[KafkaPartition]) -> None:
         closing = self._closing.is_set()
         budget_s = min(_HOOK_S if closing else self._settings.drain_timeout_s, self._control.budget_s)
 
         def last_commit(partitions: list[Partition]) -> None:
             self._commits.commit_now(consumer, partitions)
-            self._forget(partition.lane for partition in partitions)
+            self._forget(partition.topic_partition for partition in partitions)
 
         drain_s = None if closing else budget_s
-        self._handover.end(_lanes(revoked), last_commit, drain_s=drain_s, hook_s=budget_s)
+        self._handover.end(_topic_partitions(revoked), last_commit, drain_s=drain_s, hook_s=budget_s)
 
-    def _on_lost(self, _consumer: Consumer, lost: list[TopicPartition]) -> None:
+    def _on_lost(self, _consumer: Consumer, lost: list[KafkaPartition]) -> None:
         self._connection.doubt()
-        self._forget(self._handover.lose(_lanes(lost)))
+        self._forget(self._handover.lose(_topic_partitions(lost)))
 
     def _topics_read(self) -> set[str]:
         return {topic for topic, _ in self._buffers.assignments()}
@@ -332,28 +339,28 @@ class GroupReader:
 
         Partitions that were assigned without one after the former topic was last seen begin there anyway.
         """
-        partitions = [each for each in self._buffers.partitions() if each.lane[0] == topic]
-        partitions = [each for each in partitions if self._fresh.get(each.lane, 0.0) <= known_at]
-        lanes = tuple(each.lane for each in partitions)
-        self._forget(lanes)
-        self._commits.forget(lanes)
+        partitions = [each for each in self._buffers.partitions() if each.topic_partition[0] == topic]
+        partitions = [each for each in partitions if self._fresh.get(each.topic_partition, 0.0) <= known_at]
+        topic_partitions = tuple(each.topic_partition for each in partitions)
+        self._forget(topic_partitions)
+        self._commits.forget(topic_partitions)
         for partition in partitions:
             self._buffers.rewind(partition)
             with suppress(KafkaException):  # the new topic has fewer partitions
-                low, _ = consumer.get_watermark_offsets(TopicPartition(*partition.lane), timeout=_ASK_S)
-                consumer.seek(TopicPartition(*partition.lane, OFFSET_BEGINNING))
-                self._positions.note([Watermark(partition.lane, partition.epoch, max(0, low))])
-        if lanes:
-            self._bus.emit(TopicRecreated(topic, lanes))
+                low, _ = consumer.get_watermark_offsets(KafkaPartition(*partition.topic_partition), timeout=_ASK_S)
+                consumer.seek(KafkaPartition(*partition.topic_partition, OFFSET_BEGINNING))
+                self._positions.note([Watermark(partition.topic_partition, partition.epoch, max(0, low))])
+        if topic_partitions:
+            self._bus.emit(TopicRecreated(topic, topic_partitions))
 
     def _lose_all(self, consumer: Consumer) -> None:
-        if left := [TopicPartition(*lane) for lane in self._buffers.assignments()]:
+        if left := [KafkaPartition(*topic_partition) for topic_partition in self._buffers.assignments()]:
             self._on_lost(consumer, left)
 
-    def _forget(self, lanes: Iterable[Lane]) -> None:
-        lanes = list(lanes)
-        self._positions.forget(lanes)
-        self._lag.forget(lanes)
+    def _forget(self, topic_partitions: Iterable[TopicPartition]) -> None:
+        topic_partitions = list(topic_partitions)
+        self._positions.forget(topic_partitions)
+        self._lag.forget(topic_partitions)
 
     # --- the brokers' health --------------------------------------------------------------------
 
@@ -379,12 +386,12 @@ class GroupReader:
         positions = self._positions.of(self._buffers.assignments())
         passed = []
         for partition in partitions:
-            at = positions.get(partition.lane) or partition.base
+            at = positions.get(partition.topic_partition) or partition.base
             if at == partition.read_offset + 1 and partition.end > max(at, 0):
                 partition.read_offset = partition.end - 1  # whatever comes next stands behind them
-                passed.append(Watermark(partition.lane, partition.epoch, partition.end))
+                passed.append(Watermark(partition.topic_partition, partition.epoch, partition.end))
         self._positions.note(passed)
 
 
-def _lanes(items: Iterable[TopicPartition]) -> tuple[Lane, ...]:
+def _topic_partitions(items: Iterable[KafkaPartition]) -> tuple[TopicPartition, ...]:
     return tuple((item.topic, item.partition) for item in items)

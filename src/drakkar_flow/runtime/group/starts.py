@@ -7,7 +7,8 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaException
+from confluent_kafka import TopicPartition as KafkaPartition
 
 from drakkar_flow.kernel.kafka_errors import report
 from drakkar_flow.observe.bus import Bus
@@ -51,7 +52,9 @@ def commit_starts(client: Mapping[str, Any], group: str, topics: Iterable[str]) 
     try:
         starts = _missing(consumer, topics)
         if starts:
-            ends = consumer.offsets_for_times([TopicPartition(*lane, OFFSET_END) for lane in starts], timeout=_ASK_S)
+            ends = consumer.offsets_for_times(
+                [KafkaPartition(*topic_partition, OFFSET_END) for topic_partition in starts], timeout=_ASK_S
+            )
             try:
                 consumer.commit(offsets=[each for each in ends if each.error is None], asynchronous=False)
             except KafkaException:  # the group has members: one of them may have committed just now
@@ -66,10 +69,16 @@ def _missing(consumer: Consumer, topics: Iterable[str]) -> list[tuple[str, int]]
     found: list[tuple[str, int]] = []
     for name, topic in consumer.list_topics(timeout=_ASK_S).topics.items():
         if any(_matches(wanted, name) for wanted in topics):
-            lanes = [(name, number) for number in topic.partitions]
-            committed = consumer.committed([TopicPartition(*lane) for lane in lanes], timeout=_ASK_S) if lanes else []
+            topic_partitions = [(name, number) for number in topic.partitions]
+            committed = (
+                consumer.committed(
+                    [KafkaPartition(*topic_partition) for topic_partition in topic_partitions], timeout=_ASK_S
+                )
+                if topic_partitions
+                else []
+            )
             if all(each.offset < 0 for each in committed):
-                found += lanes
+                found += topic_partitions
     return found
 
 

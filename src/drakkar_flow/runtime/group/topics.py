@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
-from drakkar_flow.librdkafka import let_go
+from drakkar_flow.librdkafka import destroy_in_background
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.source import ConsumerError
 
@@ -100,7 +100,7 @@ class TopicWatch:
             for topic, answer in answers.items():
                 self._take(topic, self._id_of(topic, answer), now)
         except (KafkaException, TimeoutError):  # no brokers now; a new client finds those that come back
-            let_go([self._admin])
+            destroy_in_background([self._admin])
             self._admin = None
 
     def _id_of(self, topic: str, answer: Any) -> str:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from drakkar_flow.model.outcome import AckStatus, FailureKind
-from drakkar_flow.model.record import Lane, Record
+from drakkar_flow.model.record import Record, TopicPartition
 from drakkar_flow.model.task import ExecutorTask
 from drakkar_flow.observe.events.context import EventContext
 from drakkar_flow.observe.events.hooks import HookRan
@@ -30,7 +30,7 @@ _LOOK_S = 0.1  # how long a drain may go unnoticed by a window that lingers
 class _Queue:
     """The records of one partition that wait for their window."""
 
-    lane: Lane
+    topic_partition: TopicPartition
     records: deque[Record] = field(default_factory=deque)
     busy: bool = False
     """Whether a window is open, or waits for the memory gate."""
@@ -72,21 +72,21 @@ class ArrangeStep(AsyncStep[Record, WindowRun | TaskRun]):
         self._size = size
         self._linger_s = linger_s
         self._keep_messages = keep_messages
-        self._queues: dict[Lane, _Queue] = {}
+        self._queues: dict[TopicPartition, _Queue] = {}
 
     def accept(self, items: list[Record]) -> None:
         """Queue records by partition and start what can start."""
         self.open += len(items)
-        touched: dict[Lane, _Queue] = {}
-        lane: Lane = ("", -1)
+        touched: dict[TopicPartition, _Queue] = {}
+        topic_partition: TopicPartition = ("", -1)
         queue: _Queue | None = None
         for record in items:
-            if queue is None or record.partition != lane[1] or record.topic != lane[0]:
-                lane = record.lane
-                queue = self._queues.get(lane)
+            if queue is None or record.partition != topic_partition[1] or record.topic != topic_partition[0]:
+                topic_partition = record.topic_partition
+                queue = self._queues.get(topic_partition)
                 if queue is None:
-                    queue = self._queues[lane] = _Queue(lane)
-                touched[lane] = queue
+                    queue = self._queues[topic_partition] = _Queue(topic_partition)
+                touched[topic_partition] = queue
             queue.records.append(record)
         for queue in touched.values():
             self._serve(queue)
@@ -102,7 +102,7 @@ class ArrangeStep(AsyncStep[Record, WindowRun | TaskRun]):
             self._admit(queue)
         queue.serving = False
         if not queue.records and not queue.busy:
-            self._queues.pop(queue.lane, None)
+            self._queues.pop(queue.topic_partition, None)
 
     def _waits_for_more(self, queue: _Queue) -> bool:
         """Whether the next window is not full and may linger; a full one takes its timer along."""
@@ -111,20 +111,20 @@ class ArrangeStep(AsyncStep[Record, WindowRun | TaskRun]):
                 queue.timer.cancel()
                 queue.timer = None
             return False
-        if queue.timer is None and self._linger_s > 0 and not self._flight.draining:
+        if queue.timer is None and self._linger_s > 0 and not self._in_flight.draining:
             queue.due_at = asyncio.get_running_loop().time() + self._linger_s
             self._linger(queue, self._linger_s)
         return queue.timer is not None
 
     def _linger(self, queue: _Queue, delay_s: float) -> None:
         loop = asyncio.get_running_loop()
-        queue.timer = loop.call_later(min(delay_s, _LOOK_S), self._context.bridge.guard, self._look, queue)
+        queue.timer = loop.call_later(min(delay_s, _LOOK_S), self._context.loop_thread.guard, self._look, queue)
 
     def _look(self, queue: _Queue) -> None:
         """Start the window that lingers when its time is over, or when a drain waits for it."""
         queue.timer = None
         left_s = queue.due_at - asyncio.get_running_loop().time()
-        if left_s > 0 and not self._flight.draining:
+        if left_s > 0 and not self._in_flight.draining:
             self._linger(queue, left_s)
         elif not queue.busy and queue.records:
             self._admit(queue)
@@ -153,7 +153,7 @@ class ArrangeStep(AsyncStep[Record, WindowRun | TaskRun]):
         queue.busy = True
         window = _Window(queue, records, time.monotonic())
         # `arrange` may empty the list it gets.
-        arguments = records.copy(), self._tasks.context(queue.lane)
+        arguments = records.copy(), self._tasks.context(queue.topic_partition)
         self._calls.call(self._arrange, arguments, partial(self._arranged, window), records)
 
     def _next_records(self, waiting: deque[Record]) -> list[Record]:
@@ -191,21 +191,21 @@ class ArrangeStep(AsyncStep[Record, WindowRun | TaskRun]):
 
     def _try_alone(self, window: _Window, error: BaseException) -> None:
         """Call `arrange` for single records, to tell a mistake from a bad record; then give the window up."""
-        lane = window.queue.lane
+        topic_partition = window.queue.topic_partition
         self._context.trial.run(
             self._calls,
             self.step_id,
             self._arrange,
             window.records,
             error,
-            lambda record: ([record], self._tasks.context(lane)),
+            lambda record: ([record], self._tasks.context(topic_partition)),
             self._error_of,
             partial(self._give_up, window, error),
         )
 
     def _give_up(self, window: _Window, error: BaseException, calls: int) -> None:
-        holds = [(record, record.credit) for record in window.records]
-        failure = failure_of(FailureKind.ARRANGE, self.step_id, error, holds)
+        tokens = [(record, record.credit) for record in window.records]
+        failure = failure_of(FailureKind.ARRANGE, self.step_id, error, tokens)
         failure.calls, failure.refuted = calls, calls == 0
         self.fail(failure)
         self._end(window)
@@ -215,9 +215,9 @@ class ArrangeStep(AsyncStep[Record, WindowRun | TaskRun]):
             self._proof.add(self.step_id)
         run = WindowRun(window.records, window.started, keep_messages=self._keep_messages)
         runs = [run.attribute(task) for task in tasks]
-        if twins := self._tasks.add(run.lane, tasks):
-            about = next(run.about for run in reversed(runs) if run.task.task_id == twins[0])
-            self._bus.emit(DuplicateTasks(run.lane, len(twins), twins[0], about))
+        if duplicates := self._tasks.add(run.topic_partition, tasks):
+            about = next(run.about for run in reversed(runs) if run.task.task_id == duplicates[0])
+            self._bus.emit(DuplicateTasks(run.topic_partition, len(duplicates), duplicates[0], about))
         self.emit_all([run, *runs])
 
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Hashable
 
 from drakkar_flow.kernel.brake import Brake, Cause
 from drakkar_flow.model.outcome import Blame, Failure, FailureKind
-from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.control import Control
+from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
+from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.runtime.failures import LIBRARY, brake_cause
-from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.steps.proof import Proof
+from drakkar_flow.runtime.stop_signal import StopSignal
 
 __all__ = ["FailureBrake"]
 
@@ -36,9 +36,11 @@ class FailureBrake:
     All methods but `proof.add` are called on the loop's thread.
     """
 
-    def __init__(self, bridge: Bridge, flight: Flight, control: Control, brake: Brake | None, hold_s: float) -> None:
-        self._bridge = bridge
-        self._flight = flight
+    def __init__(
+        self, loop_thread: EventLoopThread, in_flight: InFlight, control: StopSignal, brake: Brake | None, hold_s: float
+    ) -> None:
+        self._loop_thread = loop_thread
+        self._in_flight = in_flight
         self._control = control
         self._brake = brake
         self._hold_s = hold_s
@@ -66,7 +68,7 @@ class FailureBrake:
 
     def _suspects(self, brake: Brake, cause: Cause, failure: Failure) -> bool:
         """Count a failure; returns whether it may be a mistake."""
-        now, flight = asyncio.get_running_loop().time(), self._flight
+        now, in_flight = asyncio.get_running_loop().time(), self._in_flight
         since = now - self._last.pop(cause, now)
         self._last[cause] = now
         if len(self._last) > _CAUSES:
@@ -76,15 +78,15 @@ class FailureBrake:
                 brake.forget(cause)
             mark = self.proof.doubt(cause.step)
             refuted = failure.refuted or (failure.mark is not None and mark > failure.mark)
-            places = {(record.topic, record.partition, record.offset) for record, _ in failure.holds}
-            seen = {"finished": flight.finished, "in_flight": flight.records}
+            places = {(record.topic, record.partition, record.offset) for record, _ in failure.tokens}
+            seen = {"finished": in_flight.finished, "in_flight": in_flight.records}
             brake.fail(cause, places, failures=failure.calls, refuted=refuted, **seen)
             return brake.suspects(cause)
 
     def _hold(self, cause: Cause, failure: Failure, settle: Settle) -> None:
-        self._flight.set_aside(record for record, _ in failure.holds)
+        self._in_flight.set_aside(record for record, _ in failure.tokens)
         if self._stopped:
-            self._control.hold(record for record, _ in failure.holds)
+            self._control.hold(record for record, _ in failure.tokens)
             return
         self._held.setdefault(cause, []).append((failure, settle))
         self._look_later()
@@ -94,12 +96,12 @@ class FailureBrake:
             with self._lock:
                 self._brake.succeed(step)
             if self._held:
-                self._bridge.post(self._look)
+                self._loop_thread.post(self._look)
 
     def _look_later(self) -> None:
         if not self._looking:
             self._looking = True
-            asyncio.get_running_loop().call_later(self._look_s, self._bridge.guard, self._look_again)
+            asyncio.get_running_loop().call_later(self._look_s, self._loop_thread.guard, self._look_again)
 
     def _look_again(self) -> None:
         self._looking = False
@@ -116,7 +118,7 @@ class FailureBrake:
                     return
                 case "over":
                     self._let_go(cause, lambda _failure: True)
-                case _ if self._flight.has_fences:
+                case _ if self._in_flight.has_fences:
                     self._let_go(cause, self._is_fenced)
 
     def _verdict(self, cause: Cause, now: float) -> str:
@@ -132,7 +134,7 @@ class FailureBrake:
         if stops:
             since = self._due.setdefault(cause, now)
             return "mistake" if now - since >= self._look_s / 2 - _SLACK_S else ""
-        return "over" if self._flight.ending or now - self._last.get(cause, 0.0) >= self._hold_s - _SLACK_S else ""
+        return "over" if self._in_flight.ending or now - self._last.get(cause, 0.0) >= self._hold_s - _SLACK_S else ""
 
     def _let_go(self, cause: Cause, wanted: Callable[[Failure], bool]) -> None:
         held = self._held.pop(cause)
@@ -141,7 +143,7 @@ class FailureBrake:
             self._held[cause] = kept
         for failure, settle in held:
             if wanted(failure):
-                self._flight.take_back(record for record, _ in failure.holds)
+                self._in_flight.take_back(record for record, _ in failure.tokens)
                 settle([failure])
 
     def _stop(self, cause: Cause) -> None:
@@ -150,17 +152,17 @@ class FailureBrake:
         first = min((failure for failure, _ in self._held[cause]), key=_read_at)  # tasks fail in any order
         count = self._brake.count(cause)
         for held in self._held.values():
-            self._control.hold(record for failure, _ in held for record, _ in failure.holds)
+            self._control.hold(record for failure, _ in held for record, _ in failure.tokens)
         self._held.clear()
         self._stopped = True
         self._control.fail(_reason(first, count))
 
     def _is_fenced(self, failure: Failure) -> bool:
-        return all(self._flight.is_fenced(record) for record, _ in failure.holds)
+        return all(self._in_flight.is_fenced(record) for record, _ in failure.tokens)
 
 
 def _read_at(failure: Failure) -> tuple[float, int]:
-    record = failure.holds[0][0]
+    record = failure.tokens[0][0]
     return record.read_at, record.offset
 
 
@@ -179,7 +181,7 @@ _FRAME = re.compile(r'^  File "(.+)", line (\d+)', re.MULTILINE)
 
 def _reason(first: Failure, count: int) -> str:
     """One line: the cause, how often, the first record, how to fix it, how to go on without."""
-    record = first.holds[0][0]
+    record = first.tokens[0][0]
     unstarted = first.kind is FailureKind.TASK and first.blame is Blame.FLOW
     return (
         f"the brake: {first.stage} failed {count} times with one cause, first at {record.label}: "

@@ -15,8 +15,8 @@ from bytewax import operators as op
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
 from drakkar_flow.model.outcome import Failure
+from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
 from drakkar_flow.runtime.chunk import Chunk
-from drakkar_flow.runtime.flight import Flight
 from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.step import AsyncStep
 
@@ -37,8 +37,8 @@ class Chain:
     ) -> None:
         self.steps = steps
         self.takes_failures = failures is not None
-        self._bridge = context.bridge
-        self._engine = context.flight.engine
+        self._loop_thread = context.loop_thread
+        self._engine = context.in_flight.engine
         self._results: Chunk[Any] = Chunk()
         self._failures = self._results.failures if failures is None else failures
         self._outbox: deque[Chunk[Any]] = deque()
@@ -50,7 +50,7 @@ class Chain:
 
     def submit(self, chunks: list[Chunk[Any]]) -> None:
         """Hand over items and, where the chain applies the policies, failures; returns at once."""
-        self._bridge.post(self._take_in, chunks)
+        self._loop_thread.post(self._take_in, chunks)
 
     def take(self) -> list[Chunk[Any]]:
         """Give what has left the chain since the last call."""
@@ -76,7 +76,7 @@ class Chain:
     def _wake(self) -> None:
         if not self._awake:
             self._awake = True
-            self._bridge.defer(self._pass)
+            self._loop_thread.defer(self._pass)
 
     def _pass(self) -> None:
         """Hand on what each step has answered since the last pass."""
@@ -106,9 +106,9 @@ class Chain:
 
 
 class _ChainLogic(StatefulBatchLogic[Chunk[Any], Chunk[Any], None]):
-    def __init__(self, chain: Chain, flight: Flight) -> None:
+    def __init__(self, chain: Chain, in_flight: InFlight) -> None:
         self._chain = chain
-        self._flight = flight
+        self._in_flight = in_flight
 
     def on_batch(self, values: list[Chunk[Any]]) -> tuple[list[Chunk[Any]], bool]:
         passing: list[Chunk[Any]] = []
@@ -133,20 +133,20 @@ class _ChainLogic(StatefulBatchLogic[Chunk[Any], Chunk[Any], None]):
 
     def notify_at(self) -> datetime | None:
         # Asked for in every turn while a record is unfinished: the source sleeps between two turns, see `source`.
-        return _ALWAYS_DUE if self._flight.records else None
+        return _ALWAYS_DUE if self._in_flight.records else None
 
     def snapshot(self) -> None:
         # In group mode Kafka's committed offsets are the truth: what is open is read again.
         return None
 
 
-def chain_logic(chain: Chain, flight: Flight) -> StatefulBatchLogic[Chunk[Any], Chunk[Any], None]:
+def chain_logic(chain: Chain, in_flight: InFlight) -> StatefulBatchLogic[Chunk[Any], Chunk[Any], None]:
     """The engine's half of a chain, as Bytewax calls it."""
-    return _ChainLogic(chain, flight)
+    return _ChainLogic(chain, in_flight)
 
 
 def chain_step(
-    step_id: str, up: KeyedStream[Chunk[Any]], make: Callable[[], Chain], flight: Flight
+    step_id: str, up: KeyedStream[Chunk[Any]], make: Callable[[], Chain], in_flight: InFlight
 ) -> KeyedStream[Chunk[Any]]:
     """Lower a chain: `make` builds the one of a shard."""
-    return op.stateful_batch(step_id, up, lambda _resume: chain_logic(make(), flight))
+    return op.stateful_batch(step_id, up, lambda _resume: chain_logic(make(), in_flight))

@@ -16,7 +16,7 @@ __all__ = ["Circuit"]
 
 
 class Circuit:
-    """A sink's circuit breaker, one for all its lanes; tells of every change. Use it on the loop's thread only.
+    """A sink's circuit breaker, one for all its partitions; tells of every change. Use it on the loop's thread only.
 
     A batch is admitted with a ticket and hands it back with how it ended. `waits` tells whether batches
     wait for their admission while the circuit is open.

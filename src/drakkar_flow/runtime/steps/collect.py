@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any
 
 from drakkar_flow.kernel.causes import cause_key
-from drakkar_flow.kernel.ordering import Turns
+from drakkar_flow.kernel.ordering import KeyedQueue
 from drakkar_flow.model.outcome import AckStatus, Blame, Delivery, Failure, FailureKind
 from drakkar_flow.model.payload import payloads_of
 from drakkar_flow.model.record import Record
@@ -22,16 +22,16 @@ from drakkar_flow.observe.events.tasks import WindowFinished
 from drakkar_flow.runtime.failures import describe, failure_of, located
 from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.step import AsyncStep
-from drakkar_flow.runtime.steps.windows import Ending, Group, TaskRun, WindowRun
+from drakkar_flow.runtime.steps.windows import RecordProgress, TaskEnd, TaskRun, WindowRun
 
 __all__ = ["CollectHooks", "CollectStep"]
 
 _STATUS = {
-    Ending.SUCCEEDED: AckStatus.DONE,
-    Ending.SKIPPED: AckStatus.SKIPPED,
-    Ending.DEAD: AckStatus.DEAD,
-    Ending.FENCED: AckStatus.FENCED,
-    Ending.REPLACED: AckStatus.DONE,
+    TaskEnd.SUCCEEDED: AckStatus.DONE,
+    TaskEnd.SKIPPED: AckStatus.SKIPPED,
+    TaskEnd.DEAD: AckStatus.DEAD,
+    TaskEnd.FENCED: AckStatus.FENCED,
+    TaskEnd.REPLACED: AckStatus.DONE,
 }
 
 _UNSTARTED = ("launch_failure", "unavailable")
@@ -69,7 +69,7 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
         self._hooks = hooks
         self._last_hook = hooks.last
         self._calls_together = inspect.iscoroutinefunction(hooks.on_task)
-        self._turns = Turns[TaskRun]()
+        self._keyed_queue = KeyedQueue[TaskRun]()
         self._serving = False
 
     def accept(self, items: list[WindowRun | TaskRun]) -> None:
@@ -80,14 +80,14 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
         series: list[TaskRun] = []
         for item in items:
             if type(item) is WindowRun:
-                for group in item.empty_groups():
-                    self._group_finished(item, group)
+                for progress in item.empty_groups():
+                    self._group_finished(item, progress)
                 continue
             run: TaskRun = item  # type: ignore[assignment] # all else is one
-            succeeded = run.ending is Ending.SUCCEEDED
+            succeeded = run.ending is TaskEnd.SUCCEEDED
             called += succeeded
-            if run.keys and not self._turns.take(run.keys):
-                self._turns.enter(run, run.keys)
+            if run.keys and not self._keyed_queue.acquire(run.keys):
+                self._keyed_queue.put(run, run.keys)
             elif succeeded and together:
                 series.append(run)
             else:
@@ -106,17 +106,17 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
             return
         self._serving = True
         try:
-            while (run := self._turns.next()) is not None:
+            while (run := self._keyed_queue.next()) is not None:
                 self._task_ended(run)
         finally:
             self._serving = False
 
     def _task_ended(self, run: TaskRun) -> None:
-        if run.ending is Ending.SUCCEEDED and self._hooks.on_task is not None:
+        if run.ending is TaskEnd.SUCCEEDED and self._hooks.on_task is not None:
             self.open += 1
             self._calls.call(self._hooks.on_task, (run.result,), partial(self._task_answered, run), run)
             return
-        if run.error is not None and (run.ending is Ending.DEAD or _counts(run)):
+        if run.error is not None and (run.ending is TaskEnd.DEAD or _counts(run)):
             self._give_up(run)
         self._settled(run, run.window.settle(run))
 
@@ -125,24 +125,24 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
             run.hook_failed(f"on_task_complete: {describe(error)}")
         finished = run.window.settle(run)
         if self._last_hook == "on_task_complete":
-            for group in finished:
-                group.closed = True
+            for progress in finished:
+                progress.closed = True
         # A mistake may concern the output of one program: that of others proves nothing.
         step = ("on_task_complete", run.program)
-        self._deliver("on_task_complete", value, error, run.groups, task_id=run.task.task_id, step=step)
+        self._deliver("on_task_complete", value, error, run.in_progress, task_id=run.task.task_id, step=step)
         self._settled(run, finished)
         self.open -= 1
 
     def _give_up(self, run: TaskRun) -> None:
         error = run.error
         assert error is not None
-        dead = run.ending is Ending.DEAD
+        dead = run.ending is TaskEnd.DEAD
         self.fail(
             Failure(
                 kind=FailureKind.TASK,
                 stage=self.step_id,
                 error=f"task {run.task.task_id} failed ({error.kind}): {error.reason}",
-                holds=tuple(group.hold() for group in run.groups),
+                tokens=tuple(progress.hold() for progress in run.in_progress),
                 task=error,
                 task_id=run.task.task_id,
                 to_dlq=dead,
@@ -155,51 +155,55 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
             )
         )
 
-    def _settled(self, run: TaskRun, finished: list[Group]) -> None:
+    def _settled(self, run: TaskRun, finished: list[RecordProgress]) -> None:
         """Go on with the records whose last task has ended, and with the window if it was the last of all."""
         window = run.window
-        for group in finished:
-            if group.purse.left:  # else its last payload took all
-                self._group_finished(window, group)
+        for progress in finished:
+            if progress.credit_pool.left:  # else its last payload took all
+                self._group_finished(window, progress)
         if not window.open:
             self._window_finished(window)
-        if run.keys and self._turns.leave(run.keys):
+        if run.keys and self._keyed_queue.release(run.keys):
             self._serve()
 
     # --- a record -------------------------------------------------------------------------------
 
-    def _group_finished(self, window: WindowRun, group: Group) -> None:
+    def _group_finished(self, window: WindowRun, progress: RecordProgress) -> None:
         hook = self._hooks.on_message
-        if hook is None or group.message is None or group.worst is Ending.FENCED:
-            self._close(window, group)
+        if hook is None or progress.message is None or progress.worst is TaskEnd.FENCED:
+            self._close(window, progress)
             return
         self.open += 1
-        group.message.finished_at = time.monotonic()
-        self._calls.call(hook, (group.message,), partial(self._message_answered, window, group), group)
+        progress.message.finished_at = time.monotonic()
+        self._calls.call(hook, (progress.message,), partial(self._message_answered, window, progress), progress)
 
-    def _message_answered(self, window: WindowRun, group: Group, value: Any, error: BaseException | None) -> None:
-        assert group.message is not None
-        took_s = time.monotonic() - group.message.finished_at
-        group.closed = self._last_hook == "on_message_complete"
-        self._deliver("on_message_complete", value, error, (group,), took_s)
-        self._close(window, group)
+    def _message_answered(
+        self, window: WindowRun, progress: RecordProgress, value: Any, error: BaseException | None
+    ) -> None:
+        assert progress.message is not None
+        took_s = time.monotonic() - progress.message.finished_at
+        progress.closed = self._last_hook == "on_message_complete"
+        self._deliver("on_message_complete", value, error, (progress,), took_s)
+        self._close(window, progress)
         self.open -= 1
 
-    def _close(self, window: WindowRun, group: Group) -> None:
+    def _close(self, window: WindowRun, progress: RecordProgress) -> None:
         """The record needs nothing more here; with a window hook its rest waits for the window."""
-        group.closed = True
+        progress.closed = True
         if self._hooks.on_window is None or window.tasks == 0 or (window.finished and window.hooked):
-            self._return_rest(group)
+            self._return_rest(progress)
 
-    def _return_rest(self, group: Group) -> None:
-        if group.purse.left:  # else it went with the last payload
-            self.ack(((group.record, group.purse.rest()),), _STATUS[group.worst])
+    def _return_rest(self, progress: RecordProgress) -> None:
+        if progress.credit_pool.left:  # else it went with the last payload
+            self.ack(((progress.record, progress.credit_pool.drain()),), _STATUS[progress.worst])
 
     # --- a window -------------------------------------------------------------------------------
 
     def _window_finished(self, window: WindowRun) -> None:
         now = time.monotonic()
-        self._bus.emit(WindowFinished(window.lane, len(window.groups), window.tasks, now - window.started_at))
+        self._bus.emit(
+            WindowFinished(window.topic_partition, len(window.in_progress), window.tasks, now - window.started_at)
+        )
         if (hook := self._hooks.on_window) is not None:
             self.open += 1
             answered = partial(self._window_answered, hook, window, now)
@@ -227,11 +231,11 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
     def _window_over(
         self, window: WindowRun, value: Any, error: BaseException | None, took_s: float, calls: int
     ) -> None:
-        self._deliver("on_window_complete", value, error, window.groups, took_s, calls=calls)
+        self._deliver("on_window_complete", value, error, window.in_progress, took_s, calls=calls)
         window.hooked = True
-        for group in window.groups:
-            if group.closed:
-                self._return_rest(group)
+        for progress in window.in_progress:
+            if progress.closed:
+                self._return_rest(progress)
         self.open -= 1
 
     # --- payloads -------------------------------------------------------------------------------
@@ -241,7 +245,7 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
         hook: str,
         value: Any,
         error: BaseException | None,
-        groups: Collection[Group],
+        in_progress: Collection[RecordProgress],
         took_s: float | None = None,
         task_id: str = "",
         calls: int = 1,
@@ -260,10 +264,10 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
                 error = _error_of(hook, value, None)
         if error is not None:
             error = located(hook, self._hooks.function(hook), error)
-            about = EventContext.of((group.record for group in groups), (task_id,))
+            about = EventContext.of((progress.record for progress in in_progress), (task_id,))
             self._bus.emit(HookRan(hook, took_s, describe(error), error, about))
-            holds = [group.hold() for group in groups]
-            failure = failure_of(FailureKind.HOOK, f"{self.step_id}.{hook}", error, holds, task_id)
+            tokens = [progress.hold() for progress in in_progress]
+            failure = failure_of(FailureKind.HOOK, f"{self.step_id}.{hook}", error, tokens, task_id)
             failure.proof, failure.calls, failure.refuted = step, calls, calls == 0
             self.fail(failure)
         else:
@@ -272,23 +276,23 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
             if took_s is not None:
                 self._bus.emit(HookRan(hook, took_s))
         if payloads:
-            self._send(payloads, groups, task_id)
+            self._send(payloads, in_progress, task_id)
 
-    def _send(self, payloads: list[Any], groups: Collection[Group], task_id: str) -> None:
+    def _send(self, payloads: list[Any], in_progress: Collection[RecordProgress], task_id: str) -> None:
         """Emit payloads; the last one takes the credit that no later hook needs."""
         charge = self._charge
         last = payloads.pop()
-        if not payloads and len(groups) == 1:  # most, and so cheaper
-            (group,) = groups
-            charge(group.record, last)
-            self.emit(Delivery(last, (group.last_hold(),), task_id))
+        if not payloads and len(in_progress) == 1:  # most, and so cheaper
+            (progress,) = in_progress
+            charge(progress.record, last)
+            self.emit(Delivery(last, (progress.last_token(),), task_id))
             return
-        record = next(iter(groups)).record
+        record = next(iter(in_progress)).record
         for payload in payloads:
             charge(record, payload)
-            self.emit(Delivery(payload, tuple([group.hold() for group in groups]), task_id))
+            self.emit(Delivery(payload, tuple([progress.hold() for progress in in_progress]), task_id))
         charge(record, last)
-        self.emit(Delivery(last, tuple([group.last_hold() for group in groups]), task_id))
+        self.emit(Delivery(last, tuple([progress.last_token() for progress in in_progress]), task_id))
 
 
 def _error_of(hook: str, value: Any, error: BaseException | None) -> BaseException | None:
@@ -313,6 +317,6 @@ def _of_one_record(window: WindowRun, record: Record) -> tuple[list[ExecutorResu
 
 def _counts(run: TaskRun) -> bool:
     """Whether a skipped task counts as failed: `on_error` may call an exit harmless, but not that nothing was run."""
-    if run.ending is not Ending.SKIPPED or run.error is None:
+    if run.ending is not TaskEnd.SKIPPED or run.error is None:
         return False
     return bool(run.decided_by) or run.error.kind in _UNSTARTED

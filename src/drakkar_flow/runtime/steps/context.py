@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from drakkar_flow.model.record import Record
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.runtime.bridge import Bridge
-from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
+from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.runtime.memory import Charge, MemoryGate
 from drakkar_flow.runtime.steps.pending import PendingTasks
 from drakkar_flow.runtime.steps.proof import Proof
@@ -20,9 +20,9 @@ __all__ = ["StepContext"]
 class StepContext:
     """One per process: the loop, the events, what is in flight, and what is known about the steps."""
 
-    bridge: Bridge
+    loop_thread: EventLoopThread
     bus: Bus
-    flight: Flight
+    in_flight: InFlight
     gate: MemoryGate
     pending: PendingTasks
     proof: Proof
@@ -30,9 +30,9 @@ class StepContext:
 
     def charge(self) -> Charge:
         """Make the byte counter of one step."""
-        return Charge(self.flight)
+        return Charge(self.in_flight)
 
     def is_fenced(self, record: Record) -> bool:
         """Whether a record's partition was taken away: it must be neither executed nor delivered here any more."""
-        flight = self.flight
-        return flight.has_fences and flight.is_fenced(record)
+        in_flight = self.in_flight
+        return in_flight.has_fences and in_flight.is_fenced(record)

@@ -12,7 +12,7 @@ from drakkar_flow.errors import BatchFailed
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.outcome import AckStatus, Failure
 from drakkar_flow.observe.events.sinks import DeadLetterFailed, DeadLettersWritten
-from drakkar_flow.runtime.failures import about, by_lane, describe
+from drakkar_flow.runtime.failures import about, by_partition, describe
 from drakkar_flow.runtime.steps.brake import FailureBrake
 from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.step import AsyncStep
@@ -75,8 +75,8 @@ class DeadLetterStep(AsyncStep[Failure, Any]):
         """Settle failures, but for those that the brake holds back."""
         self.open += len(items)
         for failure in items:
-            if failure.holds:
-                self._flight.charge(failure.holds[0][0], len(failure.stacktrace) + len(failure.error))
+            if failure.tokens:
+                self._in_flight.charge(failure.tokens[0][0], len(failure.stacktrace) + len(failure.error))
         self._settle(items if self._brake is None else self._brake.admit(items, self._settle))
 
     def _settle(self, items: list[Failure]) -> None:
@@ -132,7 +132,7 @@ class DeadLetterStep(AsyncStep[Failure, Any]):
         return failed
 
     def _report(self, failed: list[Failure], error: Exception) -> None:
-        self._bus.emit(DeadLetterFailed(len(failed), describe(error), self._drop, by_lane(failed), about(failed)))
+        self._bus.emit(DeadLetterFailed(len(failed), describe(error), self._drop, by_partition(failed), about(failed)))
 
     def _unfenced(self, batch: list[Failure]) -> list[Failure]:
         kept = self.drop_fenced(batch)
@@ -141,5 +141,5 @@ class DeadLetterStep(AsyncStep[Failure, Any]):
 
     def _return(self, batch: list[Failure], status: AckStatus) -> None:
         for failure in batch:
-            self.ack(failure.holds, status)
+            self.ack(failure.tokens, status)
         self.open -= len(batch)

@@ -187,7 +187,7 @@ class DeliverStep(AsyncStep[Delivery, Any]):
         fates = fates_of(batch, error)
         if fates.done:
             for delivery in fates.done:
-                self.ack(delivery.holds)
+                self.ack(delivery.tokens)
             if self._stage not in self._proof.works:
                 self._proof.add(self._stage)
             took_s = time.monotonic() - started
@@ -196,7 +196,7 @@ class DeliverStep(AsyncStep[Delivery, Any]):
         return fates
 
     def _has_no_fenced(self, batch: list[Delivery]) -> bool:
-        return not self._flight.has_fences or not any(map(self.is_fenced, batch))
+        return not self._in_flight.has_fences or not any(map(self.is_fenced, batch))
 
     async def _pause(self, batch: list[Delivery], error: Exception, attempt: int) -> None:
         settings = self._settings
@@ -271,7 +271,7 @@ class DeliverStep(AsyncStep[Delivery, Any]):
     def _skip(self, batch: list[Delivery]) -> None:
         self._bus.emit(DeliveriesSkipped(self._settings.kind, self._settings.name, len(batch), about(batch)))
         for delivery in batch:
-            self.ack(delivery.holds, AckStatus.SKIPPED)
+            self.ack(delivery.tokens, AckStatus.SKIPPED)
 
     def _give_up(
         self,
@@ -301,7 +301,7 @@ class DeliverStep(AsyncStep[Delivery, Any]):
         self._bus.emit(DeliveriesFailed(settings.kind, settings.name, len(batch), text, attempts, about(batch)))
         for delivery in batch:
             cause = causes.get(id(delivery), error)
-            failure = failure_of(FailureKind.SINK, self._stage, cause, delivery.holds, delivery.task_id)
+            failure = failure_of(FailureKind.SINK, self._stage, cause, delivery.tokens, delivery.task_id)
             failure.error = self._with_name(failure.error)
             failure.payload = delivery.payload
             failure.sink_type = settings.kind

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-from drakkar_flow.executor.base import Executor, Outcome
+from drakkar_flow.executor.base import Executor, TaskOutcome
 from drakkar_flow.executor.precomputed import precomputed
 from drakkar_flow.kernel.retry import RetryPolicy
 from drakkar_flow.kernel.sizes import LARGE
@@ -27,11 +27,11 @@ from drakkar_flow.observe.events.tasks import (
 )
 from drakkar_flow.runtime.failures import describe, located
 from drakkar_flow.runtime.steps.context import StepContext
-from drakkar_flow.runtime.steps.line import KeysOf, Line
-from drakkar_flow.runtime.steps.parking import Parking
 from drakkar_flow.runtime.steps.priority import priority_of
+from drakkar_flow.runtime.steps.retry_queue import RetryQueue
 from drakkar_flow.runtime.steps.step import AsyncStep
-from drakkar_flow.runtime.steps.windows import Ending, TaskRun, WindowRun, are_tasks
+from drakkar_flow.runtime.steps.task_order import KeysOf, TaskOrder
+from drakkar_flow.runtime.steps.windows import TaskEnd, TaskRun, WindowRun, are_tasks
 
 __all__ = ["ExecuteSettings", "ExecuteStep", "TaskRules"]
 
@@ -83,7 +83,7 @@ class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
     """Runs TaskRuns and emits each when it has ended for good; windows pass through."""
 
     def __init__(
-        self, context: StepContext, step_id: str, parking: Parking, executor: Executor, settings: ExecuteSettings
+        self, context: StepContext, step_id: str, parking: RetryQueue, executor: Executor, settings: ExecuteSettings
     ) -> None:
         super().__init__(context, step_id)
         self._gate = context.gate
@@ -91,7 +91,7 @@ class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
         self._parking = parking
         self._executor = executor
         self._settings = settings
-        self._line = Line(self._submit) if settings.keys is not None else None
+        self._order = TaskOrder(self._submit) if settings.keys is not None else None
         self._runs: dict[TaskRun, None] = {}  # that have not ended, oldest first
 
     @property
@@ -108,8 +108,8 @@ class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
 
     def accept(self, items: list[WindowRun | TaskRun]) -> None:
         """Start what came in; precomputed successes are answered at once."""
-        line = self._line
-        if line is not None:
+        order = self._order
+        if order is not None:
             items = self._in_order(items)
         answered: list[WindowRun | TaskRun] = []
         count = 0
@@ -120,23 +120,23 @@ class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
             run: TaskRun = item  # type: ignore[assignment] # all else is one
             stdin: Any = run.task.stdin
             if type(stdin) in _TEXT and len(stdin) >= LARGE:
-                self._flight.charge(run.lead, len(stdin))
+                self._in_flight.charge(run.first_record, len(stdin))
             if run.task.precomputed is not None:
                 count += 1
-                if (line is None or line.is_free(run)) and self._end_if_given(run):
+                if (order is None or order.is_free(run)) and self._end_if_given(run):
                     answered.append(run)
                     continue
             self.open += 1
             self._runs[run] = None
-            if line is None:
+            if order is None:
                 self._submit(run)
             else:
-                line.enter(run)
+                order.put(run)
         self.emit_all(answered)
         if count:
             self._bus.emit(TasksPrecomputed(count))
-        if line is not None:
-            line.serve()
+        if order is not None:
+            order.serve()
 
     # --- order ----------------------------------------------------------------------------------
 
@@ -162,18 +162,18 @@ class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
         """Give a run its keys; without them nobody knows when it may run, so it is a dead letter."""
         keys_of = self._settings.keys
         assert keys_of is not None
-        groups = run.groups
+        in_progress = run.in_progress
         try:
-            if len(groups) == 1:
-                run.keys = keys_of(groups[0].record)
+            if len(in_progress) == 1:
+                run.keys = keys_of(in_progress[0].record)
             else:
-                run.keys = tuple(dict.fromkeys(key for group in groups for key in keys_of(group.record)))
+                run.keys = tuple(dict.fromkeys(key for progress in in_progress for key in keys_of(progress.record)))
         except BaseException as exc:  # the user's function
             exception = f"the key function raised {type(exc).__name__}: {exc}"
             error = ExecutorError(task=run.task, kind="internal", exception=exception)
-            self._bus.emit(TaskFailed(error, run.about, run.lead.key))
-            self._tasks.discard(run.window.lane, run.task)
-            self.emit(run.end(Ending.DEAD, error=error))
+            self._bus.emit(TaskFailed(error, run.about, run.first_record.key))
+            self._tasks.discard(run.window.topic_partition, run.task)
+            self.emit(run.end(TaskEnd.DEAD, error=error))
             return False
         return True
 
@@ -186,7 +186,7 @@ class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
         outcome = precomputed(run.task, rules.ok_exit_codes)
         if type(outcome) is not ExecutorResult:
             return False
-        run.end(Ending.SUCCEEDED, result=outcome)
+        run.end(TaskEnd.SUCCEEDED, result=outcome)
         return True
 
     def _submit(self, run: TaskRun) -> None:
@@ -197,8 +197,8 @@ class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
 
     def _submit_now(self, run: TaskRun) -> None:
         task = run.task
-        if self._context.is_fenced(run.lead):
-            self._finish(run.end(Ending.FENCED))
+        if self._context.is_fenced(run.first_record):
+            self._finish(run.end(TaskEnd.FENCED))
             return
         if task.precomputed is not None:
             self._ended(run, precomputed(task, self._settings.rules_of(task).ok_exit_codes))
@@ -214,21 +214,23 @@ class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
             self._ended(run, ExecutorError(task=task, kind="launch_failure", exception=str(exc)))
             return
         try:
-            run.running = self._executor.submit(task, priority, partial(self._context.bridge.guard, self._ended, run))
+            run.running = self._executor.submit(
+                task, priority, partial(self._context.loop_thread.guard, self._ended, run)
+            )
         except Exception as exc:  # an executor that breaks its protocol must not freeze the offset
             self._ended(run, ExecutorError(task=task, kind="internal", exception=f"{type(exc).__name__}: {exc}"))
 
-    def _ended(self, run: TaskRun, outcome: Outcome | None) -> None:
+    def _ended(self, run: TaskRun, outcome: TaskOutcome | None) -> None:
         if outcome is None:  # the executor closes: the offset must stay
-            self._finish(run.end(Ending.FENCED))
+            self._finish(run.end(TaskEnd.FENCED))
             return
         run.output_size = size = _size_of(outcome)
         if size >= LARGE:
-            self._flight.charge(run.lead, size)
+            self._in_flight.charge(run.first_record, size)
         if isinstance(outcome, ExecutorResult):
             if (program := run.program) not in self._proof.works:
                 self._proof.add(program)
-            self._finish(run.end(Ending.SUCCEEDED, result=outcome))
+            self._finish(run.end(TaskEnd.SUCCEEDED, result=outcome))
         elif _was_interrupted(outcome) and run.interruptions < _INTERRUPTIONS:
             run.interruptions += 1
             self._drop_attempt(run)
@@ -240,14 +242,14 @@ class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
         """Forget an attempt that is followed by another: nothing runs, and what it wrote is not kept."""
         run.running = None
         if run.output_size >= LARGE:
-            self._flight.charge(run.lead, -run.output_size)
+            self._in_flight.charge(run.first_record, -run.output_size)
 
     # --- a failed attempt -----------------------------------------------------------------------
 
     def _failed(self, run: TaskRun, error: ExecutorError) -> None:
         error.attempt = run.retries + 1
         run.mark = self._proof.doubt(run.program)
-        self._bus.emit(TaskFailed(error, run.about, run.lead.key))
+        self._bus.emit(TaskFailed(error, run.about, run.first_record.key))
         run.failed_at = run.failed_at or time.monotonic()
         given = run.task.precomputed is not None  # its outcome would be the same again
         transient = not given and self._settings.rules_of(run.task).retry.is_transient(error)
@@ -266,7 +268,7 @@ class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
         run.retries += 1
         self._drop_attempt(run)
         self._bus.emit(TaskRetried(run.task.task_id, run.retries, pause_s, run.about))
-        self._parking.park(pause_s, len(run.groups), partial(self._submit, run))
+        self._parking.delay(pause_s, len(run.in_progress), partial(self._submit, run))
 
     def _ask(self, run: TaskRun, error: ExecutorError) -> None:
         """Ask `on_error` what becomes of a task; the configured default where there is none."""
@@ -305,33 +307,33 @@ class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
             run.decided_by = "executor.max_retries"
         if exhausted or (run.retries and self._settings.rules_of(run.task).retry.is_transient(error)):
             self._bus.emit(RetriesExhausted(run.task.task_id, run.retries + 1, dead, error, run.about))
-        self._finish(run.end(Ending.DEAD if dead else Ending.SKIPPED, error=error))
+        self._finish(run.end(TaskEnd.DEAD if dead else TaskEnd.SKIPPED, error=error))
 
     def _replace(self, run: TaskRun, error: ExecutorError, tasks: list[ExecutorTask]) -> None:
-        heirs = run.window.replace(run, tasks)
-        self.open += len(heirs)
-        self._runs.update(dict.fromkeys(heirs))
+        replacements = run.window.replace(run, tasks)
+        self.open += len(replacements)
+        self._runs.update(dict.fromkeys(replacements))
         if given := sum(task.precomputed is not None for task in tasks):
             self._bus.emit(TasksPrecomputed(given))
-        self._finish(run.end(Ending.REPLACED, error=error), heirs)
+        self._finish(run.end(TaskEnd.REPLACED, error=error), replacements)
 
-    def _finish(self, run: TaskRun, heirs: Sequence[TaskRun] = ()) -> None:
-        """Answer for a run; `heirs` take its place."""
-        lane = run.window.lane
+    def _finish(self, run: TaskRun, replacements: Sequence[TaskRun] = ()) -> None:
+        """Answer for a run; `replacements` take its place."""
+        topic_partition = run.window.topic_partition
         self._runs.pop(run, None)
-        self._tasks.discard(lane, run.task)
-        if twins := self._tasks.add(lane, [heir.task for heir in heirs]):
-            self._bus.emit(DuplicateTasks(lane, len(twins), twins[0], run.about))
+        self._tasks.discard(topic_partition, run.task)
+        if duplicates := self._tasks.add(topic_partition, [replacement.task for replacement in replacements]):
+            self._bus.emit(DuplicateTasks(topic_partition, len(duplicates), duplicates[0], run.about))
         self.emit(run)
         self.open -= 1
-        if self._line is not None:
-            self._line.leave(run, heirs)
+        if self._order is not None:
+            self._order.release(run, replacements)
         else:
-            for heir in heirs:
-                self._submit(heir)
+            for replacement in replacements:
+                self._submit(replacement)
 
 
-def _size_of(outcome: Outcome) -> int:
+def _size_of(outcome: TaskOutcome) -> int:
     """The length of what a task wrote; a precomputed result may hold anything."""
     stdout: object = outcome.stdout
     stderr: object = outcome.stderr
@@ -343,8 +345,12 @@ def _size_of(outcome: Outcome) -> int:
 
 def _offset_of(run: TaskRun) -> int:
     """The lowest offset that it works for."""
-    groups = run.groups
-    return groups[0].record.offset if len(groups) == 1 else min([group.record.offset for group in groups])
+    in_progress = run.in_progress
+    return (
+        in_progress[0].record.offset
+        if len(in_progress) == 1
+        else min([progress.record.offset for progress in in_progress])
+    )
 
 
 def _action_of(run: TaskRun, answer: Any, raised: BaseException | None) -> tuple[ErrorAction | list[ExecutorTask], str]:
@@ -365,7 +371,7 @@ def _action_of(run: TaskRun, answer: Any, raised: BaseException | None) -> tuple
         return ErrorAction.SKIP, f"on_error: {exc}"
 
 
-def _was_interrupted(outcome: Outcome) -> bool:
+def _was_interrupted(outcome: TaskOutcome) -> bool:
     """Whether Ctrl-C at a terminal killed a program that had not begun.
 
     Between vfork and exec a child still belongs to our process group, so the terminal's SIGINT

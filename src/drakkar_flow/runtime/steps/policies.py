@@ -9,11 +9,11 @@ from drakkar_flow.model.outcome import Failure, FailureKind
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.records import RecordsFailed
 from drakkar_flow.observe.events.task_causes import cause_of_task
-from drakkar_flow.runtime.control import Control
 from drakkar_flow.runtime.failures import about
 from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.labels import Labels
 from drakkar_flow.runtime.steps.step import AsyncStep
+from drakkar_flow.runtime.stop_signal import StopSignal
 
 __all__ = ["Policies", "PolicyStep"]
 
@@ -29,7 +29,7 @@ class Policies:
         self,
         otherwise: str,
         by_kind: Mapping[FailureKind, str],
-        control: Control,
+        control: StopSignal,
         bus: Bus,
         labels: Labels,
     ) -> None:
@@ -45,21 +45,21 @@ class Policies:
         """Say of each failure where it goes; returns those for the dlq step. A `fail` keeps the credit."""
         settled: list[Failure] = []
         for failure in failures:
-            first = failure.holds[0][0]
+            first = failure.tokens[0][0]
             label = self._labels.of(first)
-            count = len(failure.holds)
+            count = len(failure.tokens)
             policy = self._policy(failure)
-            what = (failure.kind, failure.stage, first.lane, count, failure.error)
+            what = (failure.kind, failure.stage, first.topic_partition, count, failure.error)
             cause = cause_of_task(failure.task) if failure.task is not None else ""
             new = self._first_time(failure)
             self._bus.emit(RecordsFailed(*what, label, policy, about((failure,)), new, failure.decided_by, cause))
             if policy == "fail":
-                self._control.hold(record for record, _ in failure.holds)
+                self._control.hold(record for record, _ in failure.tokens)
                 self._control.fail(f"{failure.stage} failed at {label}: {failure.error}")
             else:
                 failure.skipped = policy == _SKIP
                 if self._labels.are_own:
-                    failure.labels = tuple(self._labels.of(record) for record, _ in failure.holds)
+                    failure.labels = tuple(self._labels.of(record) for record, _ in failure.tokens)
                 settled.append(failure)
         return settled
 
@@ -70,7 +70,7 @@ class Policies:
 
     def _first_time(self, failure: Failure) -> int:
         """How many of its records have not failed before, as far back as is remembered."""
-        places = {(record.topic, record.partition, record.offset) for record, _ in failure.holds}
+        places = {(record.topic, record.partition, record.offset) for record, _ in failure.tokens}
         with self._lock:
             new = places - self._failed.keys()
             self._failed.update(dict.fromkeys(new))

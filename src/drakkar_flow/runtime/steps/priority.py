@@ -31,8 +31,8 @@ def priority_of(run: TaskRun, ask: Callable[[ExecutorTask], object] | None, bus:
 
 def _comparable(answer: object) -> tuple[tuple[int, object], ...]:
     """Numbers sort before texts, so that a task of the one kind never meets one of the other."""
-    parts = answer if isinstance(answer, tuple) else (answer,)
-    for part in parts:
+    components = answer if isinstance(answer, tuple) else (answer,)
+    for part in components:
         if not isinstance(part, (int, float, str)) or part != part:
             raise TypeError(f"task_priority must return a number, a text or a tuple of these, not {answer!r}")
-    return tuple((int(isinstance(part, str)), part) for part in parts)
+    return tuple((int(isinstance(part, str)), part) for part in components)

@@ -9,7 +9,7 @@ from drakkar_flow.errors import RoutingError
 from drakkar_flow.model.outcome import Delivery, Failure, FailureKind
 from drakkar_flow.model.payload import Payload
 from drakkar_flow.model.record import Record
-from drakkar_flow.runtime.credit import split
+from drakkar_flow.runtime.acknowledgement.credit import split
 from drakkar_flow.runtime.failures import failure_of
 from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.step import AsyncStep
@@ -80,8 +80,8 @@ class RouteStep(AsyncStep[Delivery | Record, Any]):
 
     def _unroutable(self, item: Delivery | Record, error: Exception) -> Failure:
         """A payload that names a sink may name a wrong one; one that names none can't be routed, whatever it holds."""
-        holds = item.holds if isinstance(item, Delivery) else ((item, item.credit),)
-        failure = failure_of(FailureKind.ROUTING, self.step_id, error, holds)
+        tokens = item.tokens if isinstance(item, Delivery) else ((item, item.credit),)
+        failure = failure_of(FailureKind.ROUTING, self.step_id, error, tokens)
         if isinstance(error, RoutingError):
             kind = type(item.payload)
             failure.proof = kind if getattr(item.payload, "sink", "") else (kind, "")

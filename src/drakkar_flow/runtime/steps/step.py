@@ -7,10 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
-from drakkar_flow.model.outcome import Ack, AckStatus, Delivery, Failure, Hold
+from drakkar_flow.model.outcome import Ack, AckStatus, AckToken, Delivery, Failure
 from drakkar_flow.observe.events.sinks import DeliveriesSuppressed
-from drakkar_flow.runtime.calls import Calls
-from drakkar_flow.runtime.failures import about, by_lane
+from drakkar_flow.runtime.failures import about, by_partition
+from drakkar_flow.runtime.hook_calls import HookCalls
 from drakkar_flow.runtime.steps.context import StepContext
 
 __all__ = ["AsyncStep"]
@@ -34,9 +34,9 @@ class AsyncStep(ABC, Generic[In, Out]):
         self.open = 0
         self._context = context
         self._bus = context.bus
-        self._flight = context.flight
+        self._in_flight = context.in_flight
         self._proof = context.proof
-        self._calls = Calls(context.bridge)
+        self._calls = HookCalls(context.loop_thread)
         self._out: list[Out] | None = None
         self._failures: list[Failure] = []
         self._acks: list[Ack] = []
@@ -88,10 +88,10 @@ class AsyncStep(ABC, Generic[In, Out]):
         self._failures.append(failure)
         self._wake()
 
-    def ack(self, holds: Iterable[Hold], status: AckStatus = AckStatus.DONE) -> None:
+    def ack(self, tokens: Iterable[AckToken], status: AckStatus = AckStatus.DONE) -> None:
         """Return credit to the tracker. No other code returns any."""
         acks = self._acks
-        for record, credit in holds:
+        for record, credit in tokens:
             acks.append(Ack(record, credit, status))
         self._wake()
 
@@ -99,7 +99,7 @@ class AsyncStep(ABC, Generic[In, Out]):
 
     def drop_fenced(self, items: list[D]) -> list[D]:
         """Give the items that may go on; what is of revoked partitions only returns its credit for the next owner."""
-        if not self._flight.has_fences:
+        if not self._in_flight.has_fences:
             return items
         kept: list[D] = []
         dropped: list[D] = []
@@ -107,10 +107,10 @@ class AsyncStep(ABC, Generic[In, Out]):
             (dropped if self.is_fenced(item) else kept).append(item)
         if dropped:
             for item in dropped:
-                self.ack(item.holds, AckStatus.FENCED)
-            self._bus.emit(DeliveriesSuppressed(len(dropped), by_lane(dropped), about(dropped)))
+                self.ack(item.tokens, AckStatus.FENCED)
+            self._bus.emit(DeliveriesSuppressed(len(dropped), by_partition(dropped), about(dropped)))
         return kept
 
     def is_fenced(self, item: Delivery | Failure) -> bool:
         """Whether every record of an item is of a revoked partition."""
-        return all(self._context.is_fenced(record) for record, _ in item.holds)
+        return all(self._context.is_fenced(record) for record, _ in item.tokens)

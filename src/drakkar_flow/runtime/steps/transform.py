@@ -13,20 +13,20 @@ from functools import partial
 from typing import Any
 
 from drakkar_flow.errors import DecodeError
-from drakkar_flow.kernel.ordering import Keys, Turns
+from drakkar_flow.kernel.ordering import KeyedQueue, Keys
 from drakkar_flow.model.outcome import Ack, AckStatus, FailureKind
 from drakkar_flow.model.record import Record
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.context import EventContext
 from drakkar_flow.observe.events.records import RecordsFailed
+from drakkar_flow.runtime.acknowledgement.credit import split
 from drakkar_flow.runtime.chunk import Chunk
-from drakkar_flow.runtime.credit import split
 from drakkar_flow.runtime.failures import describe, failure_of
 from drakkar_flow.runtime.memory import Charge
 from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.labels import Labels
-from drakkar_flow.runtime.steps.line import KeysOf
 from drakkar_flow.runtime.steps.step import AsyncStep
+from drakkar_flow.runtime.steps.task_order import KeysOf
 
 __all__ = ["ChunkStep", "MapAsyncStep", "decode_step", "filter_step", "flat_map_step", "map_step", "passing_step"]
 
@@ -62,10 +62,10 @@ def passing_step(decode: ChunkStep, labels: Labels, bus: Bus) -> ChunkStep:
         records, others = chunk.items, len(chunk.failures)
         chunk = decode(chunk)
         for failure in chunk.failures[others:]:
-            record = failure.holds[0][0]
+            record = failure.tokens[0][0]
             record.payload = None
             record.parse_error = failure.error
-            what = (failure.kind, failure.stage, record.lane, 1, failure.error)
+            what = (failure.kind, failure.stage, record.topic_partition, 1, failure.error)
             bus.emit(RecordsFailed(*what, labels.of(record), "pass", EventContext.of((record,))))
         del chunk.failures[others:]
         chunk.items = records
@@ -179,7 +179,7 @@ class MapAsyncStep(AsyncStep[Record, Record]):
         self._keys = keys
         self._timeout_s = timeout_s
         self._with_record = with_record
-        self._turns = Turns[tuple[Record, Keys]](max_in_flight)
+        self._keyed_queue = KeyedQueue[tuple[Record, Keys]](max_in_flight)
         self._gate = context.gate
         self._charge = context.charge()
         self._pumping = False
@@ -194,7 +194,7 @@ class MapAsyncStep(AsyncStep[Record, Record]):
                 self._give_up(record, exc)
                 continue
             self.open += 1
-            self._turns.enter((record, keys), keys)
+            self._keyed_queue.put((record, keys), keys)
         self._pump()
 
     def _pump(self, *, allowed: bool = False) -> None:
@@ -204,7 +204,7 @@ class MapAsyncStep(AsyncStep[Record, Record]):
         self._pumping = True
         try:
             while allowed or not self._gate.closed:
-                if (turn := self._turns.next()) is None:
+                if (turn := self._keyed_queue.next()) is None:
                     return
                 allowed = False
                 self._start(*turn)
@@ -221,7 +221,7 @@ class MapAsyncStep(AsyncStep[Record, Record]):
         if self._context.is_fenced(record):
             self.ack(((record, record.credit),), AckStatus.FENCED)
             self.open -= 1
-            self._turns.leave(keys)
+            self._keyed_queue.release(keys)
             return
         args = (record.payload, record) if self._with_record else (record.payload,)
         function = self._bounded if self._timeout_s else self._function
@@ -237,7 +237,7 @@ class MapAsyncStep(AsyncStep[Record, Record]):
         else:
             self._give_up(record, error)
         self.open -= 1
-        self._turns.leave(keys)
+        self._keyed_queue.release(keys)
         self._pump()
 
     def _give_up(self, record: Record, error: BaseException) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from drakkar_flow.kernel.brake import RECORDS_PER_FAILURE
 from drakkar_flow.model.record import Record
-from drakkar_flow.runtime.calls import Calls
 from drakkar_flow.runtime.failures import exception_cause
+from drakkar_flow.runtime.hook_calls import HookCalls
 from drakkar_flow.runtime.steps.proof import Proof
 
 __all__ = ["Trial"]
@@ -38,7 +38,7 @@ class Trial:
 
     def run(
         self,
-        calls: Calls,
+        calls: HookCalls,
         step: str,
         hook: Callable[..., Any],
         records: Sequence[Record],
@@ -66,7 +66,7 @@ class Trial:
 class _Run:
     """The calls about one window."""
 
-    calls: Calls
+    calls: HookCalls
     proof: Proof
     step: str
     hook: Callable[..., Any]

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from drakkar_flow.model.outcome import Delivery, Failure
-from drakkar_flow.model.record import Lane, Record
-from drakkar_flow.runtime import calls
+from drakkar_flow.model.record import Record, TopicPartition
+from drakkar_flow.runtime import hook_calls
 from drakkar_flow.runtime.steps.step import AsyncStep
-from drakkar_flow.runtime.steps.windows import Group, TaskRun, WindowRun
+from drakkar_flow.runtime.steps.windows import RecordProgress, TaskRun, WindowRun
 
 __all__ = ["Wait", "waits_of"]
 
@@ -25,8 +25,8 @@ class Wait(NamedTuple):
     stack: tuple[str, ...]
 
 
-def waits_of(steps: Iterable[AsyncStep[Any, Any]], lane: Lane, limit: int) -> list[Wait]:
-    """The oldest calls about records of a lane, at most `limit`; call it on the event loop.
+def waits_of(steps: Iterable[AsyncStep[Any, Any]], topic_partition: TopicPartition, limit: int) -> list[Wait]:
+    """The oldest calls about records of a partition, at most `limit`; call it on the event loop.
 
     Where there is none, the records queue behind others: then these calls are given, without a record.
     """
@@ -37,7 +37,7 @@ def waits_of(steps: Iterable[AsyncStep[Any, Any]], lane: Lane, limit: int) -> li
         for task, subject in step.calls:
             if len(about) >= limit:
                 return about
-            record = next((record for record in _records(subject) if record.lane == lane), None)
+            record = next((record for record in _records(subject) if record.topic_partition == topic_partition), None)
             if record is not None:
                 about.append(Wait(step.step_id, record, _stack(task, subject)))
             elif len(others) < limit:
@@ -49,14 +49,14 @@ def _records(subject: object) -> Iterator[Record]:
     match subject:
         case Record():
             yield subject
-        case Group():
+        case RecordProgress():
             yield subject.record
         case TaskRun():
-            yield from (group.record for group in subject.groups)
+            yield from (progress.record for progress in subject.in_progress)
         case WindowRun():
             yield from subject.records
         case Delivery() | Failure():
-            yield from (record for record, _ in subject.holds)
+            yield from (record for record, _ in subject.tokens)
         case Iterable():
             for item in subject:
                 yield from _records(item)
@@ -86,6 +86,6 @@ def _frames(awaited: Any) -> Iterator[str]:
         frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
         if frame is None:
             return
-        if frame.f_code.co_filename != calls.__file__:  # awaits every function
+        if frame.f_code.co_filename != hook_calls.__file__:  # awaits every function
             yield f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
         awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)

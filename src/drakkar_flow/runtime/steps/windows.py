@@ -1,6 +1,6 @@
 """Windows and groups: which records a task works for, and what is complete when it ends.
 
-Pure accounting: no I/O, clock or thread. A group keeps its record's credit in a purse and gives a
+Pure accounting: no I/O, clock or thread. A group keeps its record's credit in a credit pool and gives a
 share to each payload; what is left returns when the group is closed, so a record is finished when
 its tasks have ended, its hooks have run and its payloads are delivered, in any order.
 """
@@ -16,16 +16,16 @@ import msgspec
 from drakkar_flow.executor.base import Running
 from drakkar_flow.kernel.ordering import Keys
 from drakkar_flow.model.group import MessageGroup
-from drakkar_flow.model.outcome import Hold
-from drakkar_flow.model.record import Lane, Record
+from drakkar_flow.model.outcome import AckToken
+from drakkar_flow.model.record import Record, TopicPartition
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
 from drakkar_flow.observe.events.context import EventContext
-from drakkar_flow.runtime.credit import Purse
+from drakkar_flow.runtime.acknowledgement.credit import CreditPool
 
-__all__ = ["Ending", "Group", "TaskRun", "WindowRun", "are_tasks"]
+__all__ = ["RecordProgress", "TaskEnd", "TaskRun", "WindowRun", "are_tasks"]
 
 
-class Ending(Enum):
+class TaskEnd(Enum):
     """How a task ended for good."""
 
     SUCCEEDED = "succeeded"
@@ -35,40 +35,40 @@ class Ending(Enum):
     FENCED = "fenced"
 
 
-_BADNESS = {Ending.SUCCEEDED: 0, Ending.SKIPPED: 1, Ending.DEAD: 2, Ending.FENCED: 3}
+_BADNESS = {TaskEnd.SUCCEEDED: 0, TaskEnd.SKIPPED: 1, TaskEnd.DEAD: 2, TaskEnd.FENCED: 3}
 
 
-class Group(msgspec.Struct, eq=False, gc=False):
+class RecordProgress(msgspec.Struct, eq=False, gc=False):
     """One record of a window: its credit and the tasks that still work for it."""
 
     record: Record
-    purse: Purse
+    credit_pool: CreditPool
     message: MessageGroup | None = None
     tasks: int = 0
     open: int = 0
     closed: bool = False
     """Whether no hook is to be called for it any more."""
-    worst: Ending = Ending.SUCCEEDED
+    worst: TaskEnd = TaskEnd.SUCCEEDED
 
-    def note_ending(self, run: TaskRun) -> None:
+    def record_end(self, run: TaskRun) -> None:
         """Take in a task that did not succeed; what was replaced counts by its replacements."""
-        if run.ending is Ending.REPLACED or run.ending is None:
+        if run.ending is TaskEnd.REPLACED or run.ending is None:
             return
         self.worst = max(self.worst, run.ending, key=_BADNESS.__getitem__)
         if self.message is not None and run.error is not None:
             self.message.errors.append(run.error)
 
-    def hold(self) -> Hold:
+    def hold(self) -> AckToken:
         """A share of the record's credit, for a payload or a failure on its way."""
-        return (self.record, self.purse.take())
+        return (self.record, self.credit_pool.allocate())
 
-    def last_hold(self) -> Hold:
+    def last_token(self) -> AckToken:
         """A share for the last payload of a hook: all that is left, where nothing else is to come of the record.
 
         A record that comes back in one piece costs the tracker a third of what one in two pieces does.
         """
-        if self.closed and self.worst is Ending.SUCCEEDED:
-            return (self.record, self.purse.rest())
+        if self.closed and self.worst is TaskEnd.SUCCEEDED:
+            return (self.record, self.credit_pool.drain())
         return self.hold()
 
 
@@ -76,9 +76,9 @@ class TaskRun(msgspec.Struct, eq=False):
     """One task on its way: what it works for, and how it ended."""
 
     task: ExecutorTask
-    groups: tuple[Group, ...]
+    in_progress: tuple[RecordProgress, ...]
     window: WindowRun
-    ending: Ending | None = None
+    ending: TaskEnd | None = None
     result: ExecutorResult | None = None
     error: ExecutorError | None = None
     generation: int = 0
@@ -102,7 +102,7 @@ class TaskRun(msgspec.Struct, eq=False):
     """The setting that decides what becomes of its failure; empty where `on_error` did."""
 
     def end(
-        self, ending: Ending, *, result: ExecutorResult | None = None, error: ExecutorError | None = None
+        self, ending: TaskEnd, *, result: ExecutorResult | None = None, error: ExecutorError | None = None
     ) -> TaskRun:
         """Say how it ended."""
         self.ending = ending
@@ -130,12 +130,12 @@ class TaskRun(msgspec.Struct, eq=False):
     @property
     def about(self) -> EventContext:
         """Its records and its id, for what is told of it."""
-        return EventContext.of((group.record for group in self.groups), (self.task.task_id,))
+        return EventContext.of((progress.record for progress in self.in_progress), (self.task.task_id,))
 
     @property
-    def lead(self) -> Record:
+    def first_record(self) -> Record:
         """The first record it works for: what it is named and fenced by."""
-        return self.groups[0].record
+        return self.in_progress[0].record
 
 
 class WindowRun:
@@ -145,31 +145,34 @@ class WindowRun:
     all other accounting together.
     """
 
-    __slots__ = ("_by_offset", "groups", "hooked", "lane", "open", "results", "started_at", "tasks")
+    __slots__ = ("_by_offset", "hooked", "in_progress", "open", "results", "started_at", "tasks", "topic_partition")
 
     def __init__(self, records: Iterable[Record], started_at: float, *, keep_messages: bool) -> None:
         if keep_messages:
-            self.groups = [
-                Group(r, Purse(r.credit), MessageGroup(source_message=r, started_at=started_at)) for r in records
+            self.in_progress = [
+                RecordProgress(r, CreditPool(r.credit), MessageGroup(source_message=r, started_at=started_at))
+                for r in records
             ]
         else:
-            self.groups = [Group(record, Purse(record.credit)) for record in records]
-        self.lane: Lane = self.groups[0].record.lane
+            self.in_progress = [RecordProgress(record, CreditPool(record.credit)) for record in records]
+        self.topic_partition: TopicPartition = self.in_progress[0].record.topic_partition
         self.started_at = started_at
         self.open = 0
         self.tasks = 0
         self.hooked = False  # on_window_complete has answered
         self.results: list[ExecutorResult] = []
-        self._by_offset: dict[int, tuple[Group, ...]] = {group.record.offset: (group,) for group in self.groups}
-        if len(self._by_offset) < len(self.groups):  # shares of one record, which `flat_map` made
+        self._by_offset: dict[int, tuple[RecordProgress, ...]] = {
+            progress.record.offset: (progress,) for progress in self.in_progress
+        }
+        if len(self._by_offset) < len(self.in_progress):  # shares of one record, which `flat_map` made
             self._by_offset.clear()
-            for group in self.groups:
-                self._by_offset[group.record.offset] = (*self._by_offset.get(group.record.offset, ()), group)
+            for progress in self.in_progress:
+                self._by_offset[progress.record.offset] = (*self._by_offset.get(progress.record.offset, ()), progress)
 
     @property
     def records(self) -> list[Record]:
         """The records of the window."""
-        return [group.record for group in self.groups]
+        return [progress.record for progress in self.in_progress]
 
     def attribute(self, task: ExecutorTask) -> TaskRun:
         """Take a task in, attributed to the records it names.
@@ -179,20 +182,20 @@ class WindowRun:
         """
         by_offset = self._by_offset
         if len(task.source_offsets) == 1:
-            groups = by_offset.get(task.source_offsets[0], ())
+            in_progress = by_offset.get(task.source_offsets[0], ())
         else:
-            groups = tuple(
-                group for offset in dict.fromkeys(task.source_offsets) for group in by_offset.get(offset, ())
+            in_progress = tuple(
+                progress for offset in dict.fromkeys(task.source_offsets) for progress in by_offset.get(offset, ())
             )
-        groups = groups or tuple(self.groups)
-        for group in groups:
-            group.open += 1
-            group.tasks += 1
-            if group.message is not None:
-                group.message.tasks.append(task)
+        in_progress = in_progress or tuple(self.in_progress)
+        for progress in in_progress:
+            progress.open += 1
+            progress.tasks += 1
+            if progress.message is not None:
+                progress.message.tasks.append(task)
         self.open += 1
         self.tasks += 1
-        return TaskRun(task, groups, self)
+        return TaskRun(task, in_progress, self)
 
     def replace(self, run: TaskRun, tasks: Iterable[ExecutorTask]) -> list[TaskRun]:
         """Take in the tasks that take `run`'s place, before `run` itself is settled."""
@@ -205,29 +208,29 @@ class WindowRun:
             runs.append(replacement)
         return runs
 
-    def settle(self, run: TaskRun) -> list[Group]:
+    def settle(self, run: TaskRun) -> list[RecordProgress]:
         """Take the end of a task in; returns the groups whose last task it was."""
         self.open -= 1
         if run.result is not None:
             self.results.append(run.result)
-        elif run.error is not None and run.ending is not Ending.REPLACED:
+        elif run.error is not None and run.ending is not TaskEnd.REPLACED:
             self.results.append(_left_by(run.error))
         finished = []
-        for group in run.groups:
-            group.open -= 1
-            if run.ending is not Ending.SUCCEEDED:
-                group.note_ending(run)
-            elif group.message is not None and run.result is not None:
-                group.message.results.append(run.result)
-            elif group.message is not None and run.error is not None:
-                group.message.errors.append(run.error)
-            if group.open == 0:
-                finished.append(group)
+        for progress in run.in_progress:
+            progress.open -= 1
+            if run.ending is not TaskEnd.SUCCEEDED:
+                progress.record_end(run)
+            elif progress.message is not None and run.result is not None:
+                progress.message.results.append(run.result)
+            elif progress.message is not None and run.error is not None:
+                progress.message.errors.append(run.error)
+            if progress.open == 0:
+                finished.append(progress)
         return finished
 
-    def empty_groups(self) -> list[Group]:
+    def empty_groups(self) -> list[RecordProgress]:
         """The records no task works for."""
-        return [group for group in self.groups if group.tasks == 0]
+        return [progress for progress in self.in_progress if progress.tasks == 0]
 
     @property
     def finished(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from drakkar_flow.errors import SinkError, SinkNotConnected
 from drakkar_flow.kinds.sink import Sink
 from drakkar_flow.model.outcome import Delivery
-from drakkar_flow.runtime.calls import eager_task
+from drakkar_flow.runtime.hook_calls import eager_task
 
 __all__ = ["Writes"]
 

@@ -18,4 +18,4 @@ class FilesystemSinkConfig(SinkConfig):
     base_path: str = Field(min_length=1)
     """The directory all paths stay inside."""
     fsync: Literal["never", "batch"] = "batch"
-    """When written lines are forced to disk: `batch` before they are acknowledged, `never` leaves it to the system."""
+    """Sync of written lines to disk: `batch` before they are acknowledged, `never` leaves it to the system."""

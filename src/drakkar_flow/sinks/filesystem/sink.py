@@ -23,7 +23,7 @@ from drakkar_flow.sinks.filesystem.payload import FilePayload
 from drakkar_flow.sinks.filesystem.settings import FilesystemSinkConfig
 from drakkar_flow.sinks.threads import in_thread
 
-__all__ = ["SPEC", "FileSink", "entry_of"]
+__all__ = ["SPEC", "FileSink", "entry_of", "line_of"]
 
 
 class FileSink:
@@ -130,10 +130,15 @@ def entry_of(position: int, payload: FilePayload) -> _Entry:
         return _Entry(position, whole=True, data=encode(payload.data))
     if payload.format != "line":
         raise SinkRejected(f"there is no format {payload.format!r}; choose line or file")
-    return _Entry(position, whole=False, data=_line(payload.data))
+    return _Entry(position, whole=False, data=line_of(payload.data))
 
 
-def _line(data: Any) -> bytes:
+def line_of(data: Any) -> bytes:
+    """The line that is written for a value.
+
+    Raises:
+        SinkRejected: a text that would become several lines.
+    """
     line = encode(data)
     if b"\n" in line or b"\r" in line:
         raise SinkRejected('the text holds a line break; send it inside a mapping, or as a file with format="file"')

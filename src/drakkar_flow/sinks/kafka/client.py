@@ -15,7 +15,7 @@ from drakkar_flow.errors import Problem, SinkError, SinkMisconfigured, SinkRejec
 from drakkar_flow.kernel.bisection import Bisection
 from drakkar_flow.kernel.kafka_errors import Severity, is_tls_refusal, is_token_failure, report, severity_of
 from drakkar_flow.kernel.redaction import MASK, is_sensitive
-from drakkar_flow.librdkafka import let_go
+from drakkar_flow.librdkafka import destroy_in_background
 
 __all__ = ["KafkaClient", "Outgoing", "TooLarge", "portions", "producer_config"]
 
@@ -370,5 +370,5 @@ class KafkaClient:
     def _bury(self) -> None:
         """Destroy the producers that were given up, now that nothing else holds them."""
         if self._given_up:
-            let_go(self._given_up)
+            destroy_in_background(self._given_up)
             self._given_up = []

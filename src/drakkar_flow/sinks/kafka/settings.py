@@ -27,8 +27,8 @@ class KafkaSinkConfig(SinkConfig):
     linger_ms: float = Field(default=2.0, ge=0)
     """Milliseconds librdkafka waits to fill a batch."""
     allow_source_topic: bool = False
-    """Whether the topic may be one that the flow reads. Without it a start is refused: records would come round for
-    ever. Set it where the flow ends the round itself, say by a count of attempts."""
+    """Allows a topic that the flow reads. Otherwise the start is refused, because records would loop forever. Set
+    it if the flow ends the loop itself, for example by a count of attempts."""
 
     @model_validator(mode="after")
     def _has_tokens(self) -> Self:

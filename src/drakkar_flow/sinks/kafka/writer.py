@@ -27,7 +27,7 @@ IDLE_POLL_S = 2.0
 _logger = logging.getLogger("drakkar_flow.kafka")
 
 
-class _Batch(NamedTuple):
+class Batch(NamedTuple):
     messages: list[Outgoing]
     done: asyncio.Future[dict[int, SinkError]]
 
@@ -49,7 +49,7 @@ class KafkaWriter:
         self._where = where
         self._topic = topic
         self._config = config
-        self._waiting: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._room = asyncio.Semaphore(MAX_WAITING)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -87,7 +87,7 @@ class KafkaWriter:
             if not messages:
                 return {}
             done: asyncio.Future[dict[int, SinkError]] = self._loop.create_future()
-            self._waiting.put(_Batch(messages, done))
+            self._waiting.put(Batch(messages, done))
             return await done
 
     async def close(self) -> None:
@@ -98,7 +98,7 @@ class KafkaWriter:
             await anyio.to_thread.run_sync(thread.join, abandon_on_cancel=True)
 
     def _run(
-        self, client: KafkaClient, waiting: queue.SimpleQueue[_Batch | None], loop: asyncio.AbstractEventLoop
+        self, client: KafkaClient, waiting: queue.SimpleQueue[Batch | None], loop: asyncio.AbstractEventLoop
     ) -> None:
         while True:
             try:
@@ -106,9 +106,9 @@ class KafkaWriter:
             except queue.Empty:
                 client.poll()
                 continue
-            batches, closing = _merge(first, waiting)
+            batches, closing = merge(first, waiting)
             if batches:
-                outcomes = _send(client, batches)
+                outcomes = send(client, batches)
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                     loop.call_soon_threadsafe(_resolve, batches, outcomes)
             if closing:
@@ -116,9 +116,9 @@ class KafkaWriter:
                 return
 
 
-def _merge(first: _Batch | None, waiting: queue.SimpleQueue[_Batch | None]) -> tuple[list[_Batch], bool]:
+def merge(first: Batch | None, waiting: queue.SimpleQueue[Batch | None]) -> tuple[list[Batch], bool]:
     """Take what waits besides `first`; the flag says that the end was reached."""
-    batches: list[_Batch] = []
+    batches: list[Batch] = []
     count = 0
     current = first
     while current is not None:
@@ -133,7 +133,7 @@ def _merge(first: _Batch | None, waiting: queue.SimpleQueue[_Batch | None]) -> t
     return batches, True
 
 
-def _send(client: KafkaClient, batches: list[_Batch]) -> list[dict[int, SinkError]]:
+def send(client: KafkaClient, batches: list[Batch]) -> list[dict[int, SinkError]]:
     """Send batches together and give each its own failures."""
     messages = batches[0].messages if len(batches) == 1 else [each for batch in batches for each in batch.messages]
     try:
@@ -152,7 +152,7 @@ def _send(client: KafkaClient, batches: list[_Batch]) -> list[dict[int, SinkErro
     return outcomes
 
 
-def _resolve(batches: list[_Batch], outcomes: list[dict[int, SinkError]]) -> None:
+def _resolve(batches: list[Batch], outcomes: list[dict[int, SinkError]]) -> None:
     for batch, outcome in zip(batches, outcomes, strict=True):
         if not batch.done.done():
             batch.done.set_result(outcome)

@@ -15,9 +15,9 @@ __all__ = ["MongoExpr", "MongoOp", "MongoPayload"]
 class MongoExpr(dict[str, Any]):
     """Operator expression of MongoDB, marked as written by the flow's author.
 
-    Values in a payload are literal, for they may come from a message: a mapping with operators among
-    them is refused unless it is a MongoExpr. The mark covers the names of this one mapping; what
-    stands below is literal again.
+    Values in a payload are literal, because they may come from a message: a mapping with operators
+    is refused unless it is a MongoExpr. The mark covers the names of this one mapping; the values
+    below are literal again.
 
     >>> recent = {"state": "open", "at": MongoExpr({"$lt": 1_760_000_000})}
     >>> either = MongoExpr({"$or": [{"state": "failed"}, {"tries": MongoExpr({"$gte": 5})}]})
@@ -32,7 +32,7 @@ class MongoExpr(dict[str, Any]):
 
 
 class MongoOp(StrEnum):
-    """What a payload does to its collection."""
+    """Operation of a payload on its collection."""
 
     INSERT = "insert"
     UPDATE_ONE = "update_one"
@@ -60,8 +60,8 @@ class MongoPayload(Payload, kw_only=True, gc=False):
     """One operation on `collection` of a MongoDB sink.
 
     `data`, `filter` and `params` are pydantic models, msgspec structs, dataclasses or mappings. `data`
-    is the document of an insert, and what the others set. `filter` names fields and the values they
-    must equal; it is never optional, because an empty one matches every document. Values are literal:
+    is the document of an insert, and the fields to set of the other operations. `filter` names fields and
+    the values they must equal; it is never optional, because an empty one matches every document. Values are literal:
     operators belong in a `MongoExpr` or in a statement. The sink refuses any other, and names that
     begin with `$` or contain `.` in the `data` of an update, unless `sinks.mongo.<name>.operators` is `any`.
 
@@ -78,7 +78,7 @@ class MongoPayload(Payload, kw_only=True, gc=False):
     ValueError: MongoPayload(op='delete_many') needs filter
 
     Raises:
-        ValueError: a field that the op needs is missing, or one is given that it does not use.
+        ValueError: a required field is missing, or a given field is not used by the op.
     """
 
     op: MongoOp | str = MongoOp.INSERT

@@ -20,9 +20,9 @@ class MongoStatement(Section):
     collection: str = Field(min_length=1)
     """The collection."""
     op: Literal["update_one", "update_many", "upsert", "delete_one", "delete_many"]
-    """What is done with the documents found."""
+    """The operation on the matching documents."""
     filter: dict[str, Any]
-    """Which documents; `:name` stands for a parameter of the payload."""
+    """Filter of documents; `:name` stands for a parameter of the payload."""
     update: dict[str, Any] | list[dict[str, Any]] | None = None
     """The update document or pipeline, for the operations that change something."""
 
@@ -32,7 +32,7 @@ class MongoSinkConfig(SinkConfig):
 
     synonyms = dict.fromkeys(("url", "dsn", "connection_string"), "uri") | {"db": "database"}
     uri: SecretUrl = Field(min_length=1)
-    """Where it is and who we are: `mongodb://user:password@host:27017`."""
+    """Address and login: `mongodb://user:password@host:27017`."""
     database: str = Field(min_length=1)
     """The database."""
     statements: dict[str, MongoStatement] = {}
@@ -40,8 +40,8 @@ class MongoSinkConfig(SinkConfig):
     driver: Literal["pymongo", "motor"] = "pymongo"
     """The client library: PyMongo's own async client, or motor, which its makers ended in May 2026."""
     operators: Literal["marked", "any"] = "marked"
-    """Where payloads may hold operators: `marked` in a MongoExpr only, `any` in every mapping of a filter, and paths
-    in the data of updates, as in py-drakkar: then no unchecked value of a message may stand in a filter."""
+    """Places where payloads may hold operators: `marked` in a MongoExpr only, `any` in every mapping of a filter, and
+    paths in the data of updates, as in py-drakkar: then no unchecked value of a message may appear in a filter."""
 
     @field_validator("uri")
     @classmethod

@@ -12,7 +12,7 @@ __all__ = ["PostgresOp", "PostgresPayload"]
 
 
 class PostgresOp(StrEnum):
-    """What a payload does to its table."""
+    """Operation of a payload on its table."""
 
     INSERT = "insert"
     UPDATE = "update"
@@ -64,5 +64,5 @@ overwrites `update_columns`, by default all others |
         check_fields(self, op, _FIELDS)
         if op is PostgresOp.UPSERT and (both := set(self.update_columns or ()) & set(self.conflict)):
             raise ValueError(
-                f"{', '.join(sorted(both))} in update_columns is what conflict looks for: leave it out there"
+                f"{', '.join(sorted(both))} in update_columns is a conflict column: remove it from update_columns"
             )

@@ -18,7 +18,7 @@ class PostgresSinkConfig(SinkConfig):
 
     synonyms = dict.fromkeys(("url", "uri", "connection_string", "conninfo"), "dsn")
     dsn: SecretUrl = Field(min_length=1)
-    """Where it is and who we are: `postgres://user:password@host:5432/database`, or libpq's `key=value` form. In a
+    """Address and login: `postgres://user:password@host:5432/database`, or libpq's `key=value` form. In a
     URL, user and password are percent-encoded."""
     pool_min: int = Field(default=2, ge=1)
     """Connections that are kept open."""

@@ -13,7 +13,7 @@ __all__ = ["RedisOp", "RedisPayload"]
 
 
 class RedisOp(StrEnum):
-    """The command a payload becomes."""
+    """Command of a payload."""
 
     SET = "set"
     DELETE = "delete"
@@ -47,7 +47,7 @@ _PAIRS = (RedisOp.HSET, RedisOp.ZADD)
 
 
 class RedisPayload(Payload, kw_only=True, gc=False):
-    """One command for a Redis sink; the sink's `key_prefix` is put before `key` and each of `keys`.
+    """One command for a Redis sink; `key` and each of `keys` get the sink's `key_prefix`.
 
     `data` is a pydantic model, a msgspec struct, a dataclass or a JSON-able value (written as JSON),
     text or bytes (as they are). `ttl` is in seconds.

@@ -18,9 +18,9 @@ class RedisSinkConfig(SinkConfig):
 
     synonyms = dict.fromkeys(("uri", "dsn"), "url") | {"prefix": "key_prefix"}
     url: SecretUrl = SecretUrl("redis://localhost:6379/0")
-    """Where it is: `redis://`, `rediss://` (TLS) or `unix://`."""
+    """Address: `redis://`, `rediss://` (TLS) or `unix://`."""
     key_prefix: str = ""
-    """What stands before every key."""
+    """Prefix of every key."""
     scripts: dict[str, str] = {}
     """Lua scripts by name, for payloads that name one."""
 

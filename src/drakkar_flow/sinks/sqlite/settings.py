@@ -18,6 +18,6 @@ class SqliteSinkConfig(SinkConfig):
     path: str = Field(min_length=1)
     """The database file."""
     create_tables: bool = True
-    """Whether a missing table is made from its first row."""
+    """Creates a missing table from its first row."""
     synchronous: Literal["NORMAL", "FULL"] = "FULL"
     """SQLite's synchronous level: FULL survives a power cut, NORMAL a crash of the process."""

@@ -32,7 +32,7 @@ class Delivered:
     @property
     def failed(self) -> list[Any]:
         """The payloads of the failures, in their order."""
-        return [failure.payload for failure in sorted(self.failures, key=lambda failure: failure.holds[0][0].offset)]
+        return [failure.payload for failure in sorted(self.failures, key=lambda failure: failure.tokens[0][0].offset)]
 
 
 async def deliver(

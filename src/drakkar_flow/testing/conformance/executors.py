@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from drakkar_flow.kinds.executor import Executor, Outcome, Running
+from drakkar_flow.kinds.executor import Executor, Running, TaskOutcome
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
 
 __all__ = ["ExecutorBench", "ExecutorSuite"]
@@ -62,17 +62,17 @@ class Handle:
     """A submitted task and how it ended."""
 
     def __init__(self, executor: Executor, task: ExecutorTask, priority: object) -> None:
-        self.outcomes: list[Outcome | None] = []
+        self.outcomes: list[TaskOutcome | None] = []
         self.threads: list[int] = []
         self._ended = asyncio.Event()
         self.running: Running = executor.submit(task, priority, self._done)
 
-    def _done(self, outcome: Outcome | None) -> None:
+    def _done(self, outcome: TaskOutcome | None) -> None:
         self.outcomes.append(outcome)
         self.threads.append(threading.get_ident())
         self._ended.set()
 
-    async def end(self) -> Outcome | None:
+    async def end(self) -> TaskOutcome | None:
         """How the task ended."""
         async with asyncio.timeout(PATIENCE_S):
             await self._ended.wait()

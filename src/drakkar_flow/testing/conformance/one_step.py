@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
 from drakkar_flow.runtime.chunk import Chunk
-from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.runtime.memory import MemoryGate
 from drakkar_flow.runtime.steps.chain import Chain
 from drakkar_flow.runtime.steps.context import StepContext
@@ -18,10 +18,10 @@ from drakkar_flow.runtime.steps.proof import Proof
 from drakkar_flow.runtime.steps.step import AsyncStep
 from drakkar_flow.runtime.steps.trial import Trial
 
-__all__ = ["Alone", "LoopBridge", "context_of"]
+__all__ = ["Alone", "SameThreadLoop", "context_of"]
 
 
-class LoopBridge(Bridge):
+class SameThreadLoop(EventLoopThread):
     """A bridge to the running loop instead of one of its own; what breaks raises in the test's loop."""
 
     @property
@@ -37,21 +37,21 @@ class LoopBridge(Bridge):
 
 
 def context_of(
-    flight: Flight | None = None,
+    in_flight: InFlight | None = None,
     *,
-    bridge: Bridge | None = None,
+    loop_thread: EventLoopThread | None = None,
     bus: Bus | None = None,
     gate: MemoryGate | None = None,
 ) -> StepContext:
     """What a step needs, on the test's own loop unless it gets a bridge."""
-    bridge = bridge or LoopBridge()
-    flight = flight or Flight(100, 1 << 40)
+    loop_thread = loop_thread or SameThreadLoop()
+    in_flight = in_flight or InFlight(100, 1 << 40)
     proof = Proof()
     return StepContext(
-        bridge=bridge,
+        loop_thread=loop_thread,
         bus=bus or Bus(),
-        flight=flight,
-        gate=gate or MemoryGate(bridge, flight, tuple),
+        in_flight=in_flight,
+        gate=gate or MemoryGate(loop_thread, in_flight, tuple),
         pending=PendingTasks(),
         proof=proof,
         trial=Trial(0, proof),

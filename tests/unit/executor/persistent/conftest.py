@@ -12,10 +12,10 @@ import psutil
 import pytest
 
 from drakkar_flow.config.sections.executor import ExecutorConfig
-from drakkar_flow.executor.base import Outcome, run
+from drakkar_flow.executor.base import TaskOutcome, run
 from drakkar_flow.executor.oneshot import OneshotExecutor
 from drakkar_flow.executor.persistent import child as child_module
-from drakkar_flow.executor.persistent import keepers as keepers_module
+from drakkar_flow.executor.persistent import child_supervisor as keepers_module
 from drakkar_flow.executor.persistent import pool as pool_module
 from drakkar_flow.executor.persistent.pool import PersistentExecutor
 from drakkar_flow.model.task import ExecutorTask
@@ -103,10 +103,8 @@ class Later:
     def let_pass(self, seconds: float, pool: PersistentExecutor) -> None:
         """Let seconds pass; each child looks at the clock, as its timer would have it do."""
         self._passed_s += seconds
-        for child in list(pool._children):
-            if child._timer is not None:
-                child._timer.cancel()
-            child._look_at_clock()
+        for child in list(pool.children):
+            child.look_at_clock()
 
 
 @pytest.fixture
@@ -123,7 +121,7 @@ def task(stdin: str | bytes | None = "x", **fields: Any) -> ExecutorTask:
     return ExecutorTask(**{"task_id": f"t-{stdin!r}", "source_offsets": [1], "stdin": stdin} | fields)
 
 
-async def run_all(pool: PersistentExecutor, *inputs: str) -> list[Outcome]:
+async def run_all(pool: PersistentExecutor, *inputs: str) -> list[TaskOutcome]:
     """Run a task for each input, all at once."""
     return list(await asyncio.gather(*(run(pool, task(stdin)) for stdin in inputs)))
 

@@ -216,11 +216,11 @@ async def test_progress_is_not_silence(make_worker: Pool, until: Until, later: L
     pool = await make_worker("only_progress", 0.01, idle_output_timeout_s=50, executor=limits)
     outcome = asyncio.create_task(run(pool, task()))
     await until(lambda: pool.statistics().running == 1)
-    (child,) = pool._children
+    (child,) = pool.children
     for _ in range(3):
         later.let_pass(40, pool)
         now = later.monotonic()
-        await until(lambda now=now: child._heard_at >= now or outcome.done())
+        await until(lambda now=now: child.heard_at >= now or outcome.done())
     assert (await outcome).exception == "Timeout after 100s"
 
 
@@ -271,6 +271,6 @@ async def test_a_program_that_was_installed_anew_elsewhere_is_found(
     env = {"PATH": f"{old.parent}:{new.parent}"}
     pool = await make_pool(["a-cat"], {"env": env}, protocol="lines", breaker_cooldown_s=0.01)
     old.rename(new)
-    psutil.Process(pool._children[0].pid).kill()
+    psutil.Process(pool.children[0].pid).kill()
     await until(lambda: len(of(ChildStarted, events)) == 2)
     assert (await run(pool, task())).stdout == "x\n"

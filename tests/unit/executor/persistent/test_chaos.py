@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from drakkar_flow.executor.base import Outcome, run
+from drakkar_flow.executor.base import TaskOutcome, run
 from drakkar_flow.model.task import ExecutorError, ExecutorResult
 from support.processes import programs
 from unit.executor.persistent.conftest import Pool, run_all, task
@@ -65,11 +65,11 @@ async def test_every_task_ends_exactly_once_whatever_children_do(make_pool: Pool
         executor={"task_timeout_seconds": 0.3, "kill_grace_s": 0.05},
     )
     ended: Counter[int] = Counter()
-    outcomes: dict[int, Outcome | None] = {}
+    outcomes: dict[int, TaskOutcome | None] = {}
     over = asyncio.get_running_loop().create_future()
     count = 200
 
-    def hear(number: int, outcome: Outcome | None) -> None:
+    def hear(number: int, outcome: TaskOutcome | None) -> None:
         ended[number] += 1
         outcomes[number] = outcome
         if len(ended) == count:
@@ -90,7 +90,7 @@ async def test_every_task_ends_exactly_once_whatever_children_do(make_pool: Pool
 
 
 async def check_afterwards(
-    pool: Any, ended: Counter[int], outcomes: dict[int, Outcome | None], acts: dict[int, str]
+    pool: Any, ended: Counter[int], outcomes: dict[int, TaskOutcome | None], acts: dict[int, str]
 ) -> None:
     """Nobody heard twice or got another's answer; nothing is left in the pool's books."""
     assert set(ended.values()) == {1}
@@ -114,10 +114,10 @@ async def test_many_crashes_leave_nothing_behind(make_worker: Pool, until: Until
     pool = await make_worker("crash_after_n", 1, max_in_flight_per_child=1)
     us = psutil.Process()
     await run_all(pool, *map(str, range(4)))
-    await until(lambda: any(child.capacity for child in pool._children), "another life")
+    await until(lambda: any(child.capacity for child in pool.children), "another life")
     before = us.num_fds()
     outcomes = await run_all(pool, *map(str, range(40)))
     assert sum(isinstance(outcome, ExecutorError) for outcome in outcomes) == 20
-    await until(lambda: any(child.capacity for child in pool._children), "another life")
+    await until(lambda: any(child.capacity for child in pool.children), "another life")
     assert us.num_fds() <= before
     assert len(programs()) <= 1

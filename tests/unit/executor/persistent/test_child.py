@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import signal
 
 import psutil
 import pytest
 
 from drakkar_flow.config.sections.limits import LimitsConfig
 from drakkar_flow.config.sections.persistent import PersistentConfig
-from drakkar_flow.executor.base import Outcome
+from drakkar_flow.executor.base import TaskOutcome
 from drakkar_flow.executor.persistent.child import Child, ChildLimits
 from drakkar_flow.executor.persistent.process import spawn
 from drakkar_flow.executor.persistent.request import Request
@@ -29,12 +30,12 @@ class Watcher:
 
     def __init__(self) -> None:
         self.rooms: list[int] = []
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[TaskOutcome] = []
 
     def ready(self, child: Child) -> None:
         """Not of interest."""
 
-    def settle(self, request: Request, outcome: Outcome) -> None:
+    def settle(self, request: Request, outcome: TaskOutcome) -> None:
         """Note it."""
         self.outcomes.append(outcome)
 
@@ -50,28 +51,30 @@ async def test_a_child_that_ended_has_no_room_when_its_owner_hears_of_it():
     """Also when its end is seen before the end of its stdout: else what waits would be given to a dead child."""
     owner = Watcher()
     child = Child(0, PersistentConfig(protocol="lines"), LIMITS, owner)
-    child.begin(spawn(Spawner(), "/bin/sleep", ["60"], Environment({})))
+    spawned = spawn(Spawner(), "/bin/sleep", ["60"], Environment({}))
+    child.begin(spawned)
     child.send(Request(task("x"), 0, lambda _: None, 0.0, lambda _: None), 0.0)
-    asyncio.get_running_loop().remove_reader(child._process._stdout)
-    child._process.kill()
-    farewell = await child.ended
+    asyncio.get_running_loop().remove_reader(spawned.stdout)
+    os.kill(spawned.pid, signal.SIGKILL)
+    child_exit = await child.ended
     assert owner.rooms == [0]
     (outcome,) = owner.outcomes
     assert isinstance(outcome, ExecutorError)
-    assert outcome.exception == farewell.reason == "child 0 was killed by SIGKILL with a request"
+    assert outcome.exception == child_exit.reason == "child 0 was killed by SIGKILL with a request"
 
 
 async def test_a_child_that_ended_has_no_room_while_its_last_words_are_heard():
     """Its answer came with its end: what waits goes to another child, not to a dead one."""
     owner = Watcher()
     child = Child(0, PersistentConfig(protocol="lines"), LIMITS, owner)
-    child.begin(spawn(Spawner(), "/bin/sh", ["-c", "read line; echo $line; exit 3"], Environment({})))
-    asyncio.get_running_loop().remove_reader(child._process._stdout)
+    spawned = spawn(Spawner(), "/bin/sh", ["-c", "read line; echo $line; exit 3"], Environment({}))
+    child.begin(spawned)
+    asyncio.get_running_loop().remove_reader(spawned.stdout)
     child.send(Request(task("x"), 0, lambda _: None, 0.0, lambda _: None), 0.0)
-    farewell = await child.ended
+    child_exit = await child.ended
     assert [outcome.stdout for outcome in owner.outcomes] == ["x\n"]
     assert set(owner.rooms) == {0}
-    assert farewell.failed
+    assert child_exit.failed
 
 
 def test_a_program_that_can_not_be_watched_is_not_left_behind(monkeypatch: pytest.MonkeyPatch):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from drakkar_flow.executor.base import run
+from drakkar_flow.executor.persistent import child_supervisor
 from drakkar_flow.executor.persistent.pool import PersistentExecutor
 from drakkar_flow.model.task import ExecutorError
 from drakkar_flow.observe.events.base import Event
@@ -59,7 +60,9 @@ async def test_a_crash_loop_opens_the_breaker_and_a_probe_closes_it(
     assert states(events)[-1] == "closed"
 
 
-async def test_the_pause_grows_with_each_life_in_a_row_without_an_answer(make_looping: Pool, until: Until):
+async def test_the_pause_grows_with_each_life_in_a_row_without_an_answer(
+    make_looping: Pool, until: Until, monkeypatch: pytest.MonkeyPatch
+):
     """Whatever the breaker thinks of it."""
     attempts: list[int] = []
 
@@ -68,8 +71,8 @@ async def test_the_pause_grows_with_each_life_in_a_row_without_an_answer(make_lo
             attempts.append(attempt)
             return 0.0
 
-    pool = await make_looping(breaker_failures=100)
-    pool._keepers._backoff = Noting()  # type: ignore[assignment]
+    monkeypatch.setattr(child_supervisor, "Backoff", lambda *_: Noting())
+    await make_looping(breaker_failures=100)
     await until(lambda: len(attempts) >= 4)
     assert attempts[:4] == [1, 2, 3, 4]
 
@@ -157,8 +160,7 @@ async def test_the_patience_of_a_task_does_not_count_the_time_it_waited_for_a_bu
 
     def let_pass(seconds: float) -> None:
         later.let_pass(seconds, pool)
-        pool._housekeeping.cancel()
-        pool._keep_house()
+        pool.keep_house()
 
     outcomes = [asyncio.create_task(run(pool, task(name))) for name in ("first", "waits")]
     await until(lambda: pool.statistics()[:2] == (1, 1))

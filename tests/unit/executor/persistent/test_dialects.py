@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drakkar_flow.executor.persistent.dialect import Answer, Dialect, ProtocolError, Unspeakable
+from drakkar_flow.executor.persistent.codec import Answer, Codec, ProtocolError, UnencodableTask
 from drakkar_flow.executor.persistent.filters import LinePerTask, LinesToMarker
 from drakkar_flow.executor.persistent.frames import JsonLines, LengthPrefixed, dialect_for
 from drakkar_flow.model.task import ExecutorTask
@@ -28,7 +28,7 @@ def task(stdin: str | bytes | None = None, **fields: object) -> ExecutorTask:
     return ExecutorTask(task_id="t", source_offsets=[], stdin=stdin, **fields)  # type: ignore[arg-type]
 
 
-def fed(dialect: Dialect, stream: bytes, cuts: list[int]) -> tuple[list[Answer], str]:
+def fed(dialect: Codec, stream: bytes, cuts: list[int]) -> tuple[list[Answer], str]:
     """The answers of a stream that arrives in pieces, and how the protocol was broken, if it was."""
     places = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
     heard: list[Answer] = []
@@ -79,7 +79,7 @@ def test_everything_before_a_marker_is_its_answer(written: list[list[str]], cuts
     assert fed(LinesToMarker(LIMIT), stream, cuts) == (expected, "")
 
 
-def dialects() -> Iterator[Callable[[], Dialect]]:
+def dialects() -> Iterator[Callable[[], Codec]]:
     """Each dialect with a small limit."""
     for kind in (JsonLines, LengthPrefixed, LinePerTask, LinesToMarker):
         yield lambda kind=kind: kind(40)
@@ -158,14 +158,14 @@ UNSPEAKABLE = [
     (JsonLines, task("x" * 2000), "max_frame_bytes"),
     (LengthPrefixed, task("x" * 2000), "max_frame_bytes"),
     (JsonLines, task("\ud800"), "JSON"),
-    (LengthPrefixed, task("\ud800"), "no text"),
+    (LengthPrefixed, task("\ud800"), "not valid text"),
     (JsonLines, task(args=["a", b"\xff"]), r"args\[1\] is not UTF-8"),
     (LengthPrefixed, task(env={"A": b"\xff"}), r"env\['A'\] is not UTF-8"),
     (JsonLines, task(metadata={"m": object()}), "JSON"),
     (JsonLines, task(metadata=HOLDS_ITSELF), "JSON"),
     (LinePerTask, task("a\nb"), "several lines"),
     (LinesToMarker, task(b"a\nb\n"), "several lines"),
-    (LinePerTask, task("\ud800"), "no text"),
+    (LinePerTask, task("\ud800"), "not valid text"),
     (LinePerTask, task("x" * 2000), "max_frame_bytes"),
     (LinePerTask, task("x", args=["-v"]), "args"),
     (LinesToMarker, task("x", env={"A": "1"}), "env"),
@@ -174,9 +174,9 @@ UNSPEAKABLE = [
 
 
 @pytest.mark.parametrize(("kind", "given_task", "why"), UNSPEAKABLE)
-def test_what_can_not_be_said_is_refused_with_the_reason(kind: Callable[..., Dialect], given_task, why: str):
+def test_what_can_not_be_said_is_refused_with_the_reason(kind: Callable[..., Codec], given_task, why: str):
     """Nothing is sent, so the child is none the worse."""
-    with pytest.raises(Unspeakable, match=why):
+    with pytest.raises(UnencodableTask, match=why):
         kind(LIMIT).encode(1, given_task, 1.0)
 
 

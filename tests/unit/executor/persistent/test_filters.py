@@ -81,8 +81,8 @@ async def test_a_filter_that_can_not_work_is_found_at_the_start(make_pool: Pool)
     ("fields", "why"),
     [
         ({"stdin": "a\nb"}, "several lines"),
-        ({"args": ["-v"]}, "args or env of its own"),
-        ({"binary_path": "/bin/echo"}, "a program of its own, '/bin/echo'"),
+        ({"args": ["-v"]}, "args or env, which a filter"),
+        ({"binary_path": "/bin/echo"}, "the task names a program, '/bin/echo'"),
     ],
 )
 async def test_what_can_not_be_said_in_a_line_is_an_error_that_names_the_way_out(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drakkar_flow.executor.persistent.dialect import ProtocolError
+from drakkar_flow.executor.persistent.codec import ProtocolError
 from drakkar_flow.executor.persistent.handshake import Agreement, agree, hello
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from drakkar_flow.executor.base import Outcome, run
+from drakkar_flow.executor.base import TaskOutcome, run
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
-from support.conversation import SRC
+from support.session import SRC
 
 pytestmark = pytest.mark.anyio
 
@@ -50,7 +50,7 @@ async def test_a_child_that_meets_a_limit_fails_its_task_with_the_name(
 ) -> None:
     """Where the kernel ends the child, the child is gone; where it only refuses something, the task alone fails."""
     pool = await make_pool(worker(work), executor={"limits": limits})
-    error: Outcome = await run(pool, task(str(tmp_path / "big")))
+    error: TaskOutcome = await run(pool, task(str(tmp_path / "big")))
     assert isinstance(error, ExecutorError)
     assert (error.kind, reason in str(error.exception)) == (kind, True), error
 

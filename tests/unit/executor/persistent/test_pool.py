@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from drakkar_flow.errors import ExecutorClosed, StartupError
-from drakkar_flow.executor.base import Outcome, run
+from drakkar_flow.executor.base import TaskOutcome, run
 from drakkar_flow.executor.persistent.pool import PersistentExecutor
 from drakkar_flow.model.precomputed import PrecomputedResult
 from drakkar_flow.model.task import ExecutorError, ExecutorResult
@@ -84,7 +84,7 @@ async def test_a_task_goes_to_the_child_that_has_the_least_to_do(make_worker: Po
     pool = await make_worker("silent", children=2)
     for number in range(4):
         pool.submit(task(str(number)), 0, lambda _: None)
-    assert [len(child.in_flight) for child in pool._children] == [2, 2]
+    assert [len(child.in_flight) for child in pool.children] == [2, 2]
 
 
 async def test_waiting_tasks_start_by_priority(make_worker: Pool):
@@ -93,8 +93,8 @@ async def test_waiting_tasks_start_by_priority(make_worker: Pool):
     ended: list[str] = []
     over = asyncio.get_running_loop().create_future()
 
-    def done(name: str) -> Callable[[Outcome | None], None]:
-        def note(_: Outcome | None) -> None:
+    def done(name: str) -> Callable[[TaskOutcome | None], None]:
+        def note(_: TaskOutcome | None) -> None:
             ended.append(name)
             if len(ended) == 4:
                 over.set_result(None)
@@ -243,7 +243,7 @@ async def test_a_start_that_fails_says_why(make_worker: Pool, name: str):
 async def test_every_child_is_warm_before_the_first_task(make_worker: Pool):
     """A start is over when all are ready."""
     pool = await make_worker("good", children=3)
-    assert [child.capacity for child in pool._children] == [1, 1, 1]
+    assert [child.capacity for child in pool.children] == [1, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ Until = Callable[..., Awaitable[None]]
 @pytest.fixture(autouse=True)
 def _quick_housekeeping(monkeypatch: pytest.MonkeyPatch) -> None:
     """Age and memory are looked at often."""
-    monkeypatch.setattr(pool_module, "_HOUSEKEEPING_S", 0.01)
+    monkeypatch.setattr(pool_module, "HOUSEKEEPING_S", 0.01)
 
 
 async def test_after_so_many_requests_a_child_is_replaced(make_pool: Pool, events: list[Event]):

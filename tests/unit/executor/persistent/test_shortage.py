@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from drakkar_flow.errors import StartupError
-from drakkar_flow.executor.base import Outcome, run
-from drakkar_flow.executor.persistent import keepers
+from drakkar_flow.executor.base import TaskOutcome, run
+from drakkar_flow.executor.persistent import child_supervisor
 from drakkar_flow.model.task import ExecutorResult, ExecutorTask
 from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.executor import ChildEnded, ExecutorBreakerChanged, HostShortage
@@ -31,7 +31,7 @@ def task(text: str) -> ExecutorTask:
     return ExecutorTask(task_id=text, source_offsets=[1], stdin=text)
 
 
-def text_of(outcome: Outcome) -> str:
+def text_of(outcome: TaskOutcome) -> str:
     """What came back."""
     assert isinstance(outcome, ExecutorResult), outcome
     return outcome.stdout
@@ -58,6 +58,6 @@ async def test_f3_a_start_without_descriptors_fails_with_the_reason(
     make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After `start_timeout_s`, in which it is tried again; the limit can't be raised."""
-    monkeypatch.setattr(keepers, "provide_for", lambda _owner, _slots: [])
+    monkeypatch.setattr(child_supervisor, "provide_for", lambda _owner, _slots: [])
     with few_descriptors(left=1), pytest.raises(StartupError, match="Too many open files"):
         await make_pool(command("good"), start_timeout_s=0.5)

@@ -138,8 +138,9 @@ def test_a_metric_that_can_not_be_read_is_reported_and_the_server_lives_on():
     server = MetricsServer(metrics.registry, host="127.0.0.1", ports=[0], on_error=errors.append)
     server.start()
     try:
-        with pytest.raises(urllib.error.HTTPError, match="500"):
+        with pytest.raises(urllib.error.HTTPError, match="500") as refused:
             scrape(server.port)
+        refused.value.close()
         metrics.watch(RuntimeGauges)
         assert "drakkar_broker_up" in scrape(server.port)
     finally:

@@ -60,7 +60,7 @@ AT_SCRAPE = RuntimeGauges(
     lag={LANE: 1000},
     oldest_s={LANE: 1.5, ("in", 4): 0.5},
     stale_s={LANE: 0.75},
-    spans={LANE: 4},
+    ranges={LANE: 4},
 )
 
 
@@ -243,7 +243,7 @@ def test_a_circuit_is_shown_closed_before_it_ever_opens(scene: Scene):
             2,
         ),
         (
-            DeliveriesSuppressed(3, lanes=((LANE, 3),)),
+            DeliveriesSuppressed(3, topic_partitions=((LANE, 3),)),
             "suppressed_zombie_deliveries_total",
             {"topic": "in", "partition": "3"},
             3,
@@ -287,11 +287,11 @@ def test_counters_add_up(scene):
 def test_series_of_a_revoked_partition_disappear_and_those_of_others_stay(scene):
     """After a rebalance, dashboards don't show partitions that somebody else works on."""
     other = ("in", 4)
-    for lane in (LANE, other):
+    for topic_partition in (LANE, other):
         scene.emit(
-            RecordsConsumed(lane, 20, 400),
-            Committed(((lane, 42),)),
-            RecordsFailed("decode", "decode", lane, 1, "x", "label"),
+            RecordsConsumed(topic_partition, 20, 400),
+            Committed(((topic_partition, 42),)),
+            RecordsFailed("decode", "decode", topic_partition, 1, "x", "label"),
         )
     scene.emit(PartitionsRevoked((LANE,), total=1))
     text = generate_latest(scene.registry).decode()

@@ -12,7 +12,7 @@ import pytest
 
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.hooks import HookRan
-from drakkar_flow.runtime.bridge import Bridge
+from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
 from support.until import until
 
@@ -23,8 +23,8 @@ class Scene:
     """Hooks on a loop of their own; this thread plays the reader."""
 
     def __init__(self) -> None:
-        self.bridge = Bridge()
-        self.bridge.open()
+        self.loop_thread = EventLoopThread()
+        self.loop_thread.open()
         self.ran: list[HookRan] = []
         self.bus = Bus()
         self.bus.listen(HookRan, self.ran.append)
@@ -33,7 +33,7 @@ class Scene:
         self, on_assign: Callable[..., Any] | None, on_revoke: Callable[..., Any] | None, limit_s: float = 20.0
     ) -> AssignmentHooks:
         """The hooks as the reader has them."""
-        return AssignmentHooks(self.bridge, self.bus, on_assign, on_revoke, limit_s)
+        return AssignmentHooks(self.loop_thread, self.bus, on_assign, on_revoke, limit_s)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def scene() -> Iterator[Scene]:
     """A scene whose loop ends with the test."""
     made = Scene()
     yield made
-    made.bridge.close()
+    made.loop_thread.close()
 
 
 def soon() -> float:
@@ -57,7 +57,7 @@ def test_changes_are_told_on_the_loop_one_after_the_other(scene: Scene):
         order.append(("assign begins", threading.current_thread().name))
         for _ in range(5):
             await asyncio.sleep(0)
-        order.append(("assign ends", [partition.lane for partition in partitions]))
+        order.append(("assign ends", [partition.topic_partition for partition in partitions]))
 
     def on_revoke(partitions: list[Any]) -> None:
         order.append(("revoke", partitions))
@@ -74,7 +74,7 @@ def test_nobody_is_told_of_nothing(scene: Scene):
     hooks = scene.hooks(None, lambda partitions: None)
     hooks.assigned([FIRST])
     hooks.revoked([], soon())
-    scene.bridge.close()
+    scene.loop_thread.close()
     hooks.revoked([FIRST], soon())
     assert scene.ran == []
 
@@ -110,7 +110,7 @@ def test_the_reader_waits_no_longer_than_it_may(scene: Scene):
     hooks.revoked([FIRST], time.monotonic() + 0.01)
     hooks.revoked([SECOND])
     assert scene.ran == []
-    scene.bridge.post(gate.set)
+    scene.loop_thread.post(gate.set)
     until(lambda: [event.error for event in scene.ran] == ["", ""])
 
 

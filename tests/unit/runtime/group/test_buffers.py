@@ -8,34 +8,34 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from drakkar_flow.model.record import Record
-from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
 from drakkar_flow.runtime.group.buffers import Buffers, Partition
 
 A, B = ("in", 0), ("in", 1)
 
 
-def records(lane, *offsets: int, size: int = 1) -> list[Record]:
+def records(topic_partition, *offsets: int, size: int = 1) -> list[Record]:
     """Records of `size` bytes."""
-    return [Record(*lane, offset, b"v" * size) for offset in offsets]
+    return [Record(*topic_partition, offset, b"v" * size) for offset in offsets]
 
 
 @pytest.fixture
-def flight() -> Flight:
+def in_flight() -> InFlight:
     """A flight nothing fills."""
-    return Flight(1 << 40, 1 << 40)
+    return InFlight(1 << 40, 1 << 40)
 
 
 @pytest.fixture
-def buffers(flight: Flight) -> Buffers:
+def buffers(in_flight: InFlight) -> Buffers:
     """Buffers of 4 records per partition and 100 bytes, two partitions assigned."""
-    buffers = Buffers(flight, 4, 100)
+    buffers = Buffers(in_flight, 4, 100)
     buffers.assign([A, B])
     return buffers
 
 
-def of(buffers: Buffers, lane) -> Partition:
+def of(buffers: Buffers, topic_partition) -> Partition:
     """The present assignment."""
-    partition = buffers.get(lane)
+    partition = buffers.get(topic_partition)
     assert partition is not None
     return partition
 
@@ -45,16 +45,16 @@ def offsets(batches: list[list[Record]]) -> list[list[int]]:
     return [[record.offset for record in batch] for batch in batches]
 
 
-def test_records_come_out_in_order_and_are_in_flight_then(buffers: Buffers, flight: Flight):
+def test_records_come_out_in_order_and_are_in_flight_then(buffers: Buffers, in_flight: InFlight):
     """pop counts what it gives into the flight, by assignment."""
     assert buffers.append(of(buffers, A), records(A, 1, 2, size=3)) == 6
     buffers.append(of(buffers, A), records(A, 3, size=3))
-    assert (flight.records, flight.size) == (0, 0)
+    assert (in_flight.records, in_flight.size) == (0, 0)
     assert offsets(buffers.pop(2, 0, 1)) == [[1, 2]]
-    assert (flight.records, flight.size) == (2, 6)
+    assert (in_flight.records, in_flight.size) == (2, 6)
     assert offsets(buffers.pop(9, 0, 1)) == [[3]]
     assert buffers.pop(9, 0, 1) == []
-    assert flight.statistics().by_lane == {A: 3}
+    assert in_flight.statistics().by_partition == {A: 3}
 
 
 def test_a_partition_that_was_emptied_is_served_again(buffers: Buffers):
@@ -68,8 +68,8 @@ def test_partitions_take_turns(buffers: Buffers):
     """A partition that has more goes behind the others."""
     buffers.append(of(buffers, A), records(A, 0, 1, 2))
     buffers.append(of(buffers, B), records(B, 0, 1, 2))
-    assert [batch[0].lane for batch in buffers.pop(2, 0, 1)] == [A]
-    assert [batch[0].lane for batch in buffers.pop(4, 0, 1)] == [B, A]
+    assert [batch[0].topic_partition for batch in buffers.pop(2, 0, 1)] == [A]
+    assert [batch[0].topic_partition for batch in buffers.pop(4, 0, 1)] == [B, A]
     assert offsets(buffers.pop(9, 0, 1)) == []
 
 
@@ -88,28 +88,28 @@ def test_a_partition_belongs_to_one_slot(buffers: Buffers, known: bool):
         assert buffers.pop(1, 0, 2) == []
     buffers.append(of(buffers, A), records(A, 0, 1))
     buffers.append(of(buffers, B), records(B, 0, 1))
-    assert [batch[0].lane for batch in buffers.pop(1, 0, 2)] == [A]
-    assert [batch[0].lane for batch in buffers.pop(9, 0, 2)] == [A]
+    assert [batch[0].topic_partition for batch in buffers.pop(1, 0, 2)] == [A]
+    assert [batch[0].topic_partition for batch in buffers.pop(9, 0, 2)] == [A]
     buffers.append(of(buffers, B), records(B, 2))
     assert offsets(buffers.pop(9, 1, 2)) == [[0, 1, 2]]
     assert buffers.pop(9, 0, 2) == []
 
 
-def test_a_revoke_drops_what_is_buffered_and_names_the_assignments(buffers: Buffers, flight: Flight):
-    """Nothing more is given out or taken in for them; unknown lanes are left out."""
+def test_a_revoke_drops_what_is_buffered_and_names_the_assignments(buffers: Buffers, in_flight: InFlight):
+    """Nothing more is given out or taken in for them; unknown partitions are left out."""
     partition = of(buffers, A)
     epoch = partition.epoch
     buffers.append(partition, records(A, 0, 1, size=40))
     buffers.append(of(buffers, B), records(B, 0))
     assert [gone.assignment for gone in buffers.take_away([A, ("other", 0)])] == [(A, epoch)]
     assert buffers.append(partition, records(A, 2)) == 0
-    assert [batch[0].lane for batch in buffers.pop(9, 0, 1)] == [B]
-    assert (buffers.get(A), len(buffers), flight.records) == (None, 1, 1)
+    assert [batch[0].topic_partition for batch in buffers.pop(9, 0, 1)] == [B]
+    assert (buffers.get(A), len(buffers), in_flight.records) == (None, 1, 1)
     assert buffers.take_away([A]) == []
 
 
 def test_each_assignment_has_an_epoch_of_its_own(buffers: Buffers):
-    """A lane that comes back has a higher epoch than any before, and an empty buffer."""
+    """A partition that comes back has a higher epoch than any before, and an empty buffer."""
     before = buffers.assignments()
     buffers.append(of(buffers, A), records(A, 0))
     buffers.take_away([A])
@@ -118,10 +118,10 @@ def test_each_assignment_has_an_epoch_of_its_own(buffers: Buffers):
     assert buffers.assignments() == {A: of(buffers, A).epoch, B: before[B]}
     assert len(set(before.values())) == 2
     assert buffers.pop(9, 0, 1) == []
-    assert {partition.lane for partition in buffers.partitions()} == {A, B}
+    assert {partition.topic_partition for partition in buffers.partitions()} == {A, B}
 
 
-def test_a_rewind_drops_the_buffer_and_fences_what_is_in_flight(buffers: Buffers, flight: Flight):
+def test_a_rewind_drops_the_buffer_and_fences_what_is_in_flight(buffers: Buffers, in_flight: InFlight):
     """What follows is a new assignment whose first record has none before it."""
     partition = of(buffers, A)
     old = partition.epoch
@@ -130,7 +130,7 @@ def test_a_rewind_drops_the_buffer_and_fences_what_is_in_flight(buffers: Buffers
     buffers.pop(1, 0, 1)
     partition.last_offset = 8
     buffers.rewind(partition)
-    assert flight.is_fenced(first)
+    assert in_flight.is_fenced(first)
     assert (partition.last_offset, len(partition.buffer), partition.size) == (-1, 0, 0)
     assert partition.epoch > max(old, of(buffers, B).epoch)
     buffers.append(partition, records(A, 0))
@@ -191,8 +191,8 @@ class BuffersMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.flight = Flight(1 << 40, 1 << 40)
-        self.buffers = Buffers(self.flight, 5, 60)
+        self.in_flight = InFlight(1 << 40, 1 << 40)
+        self.buffers = Buffers(self.in_flight, 5, 60)
         self.next_offset = 0
         self.waiting: dict[tuple[str, int], list[int]] = {}
         self.flying: list[tuple[tuple[tuple[str, int], int], Record]] = []
@@ -200,28 +200,30 @@ class BuffersMachine(RuleBasedStateMachine):
         self.dropped: set[int] = set()
         self.slots = 1
 
-    def drop(self, lane) -> None:
-        """What waited in a lane is gone."""
-        self.dropped.update(self.waiting.pop(lane, []))
+    def drop(self, topic_partition) -> None:
+        """What waited in a partition is gone."""
+        self.dropped.update(self.waiting.pop(topic_partition, []))
 
-    @rule(lane=st.sampled_from(LANES))
-    def assign(self, lane):
-        """A lane is assigned, unless it is."""
-        if lane not in self.waiting:
-            self.buffers.assign([lane])
-            self.waiting[lane] = []
+    @rule(topic_partition=st.sampled_from(LANES))
+    def assign(self, topic_partition):
+        """A partition is assigned, unless it is."""
+        if topic_partition not in self.waiting:
+            self.buffers.assign([topic_partition])
+            self.waiting[topic_partition] = []
 
-    @rule(lane=st.sampled_from(LANES), count=st.integers(1, 4), size=st.integers(0, 9))
-    def read(self, lane, count, size):
-        """Records of a lane arrive."""
-        partition = self.buffers.get(lane)
-        assert (partition is None) == (lane not in self.waiting)
+    @rule(topic_partition=st.sampled_from(LANES), count=st.integers(1, 4), size=st.integers(0, 9))
+    def read(self, topic_partition, count, size):
+        """Records of a partition arrive."""
+        partition = self.buffers.get(topic_partition)
+        assert (partition is None) == (topic_partition not in self.waiting)
         if partition is None:
             return
-        made = [Record(*lane, self.next_offset + i, b"v" * size, epoch=partition.epoch) for i in range(count)]
+        made = [
+            Record(*topic_partition, self.next_offset + i, b"v" * size, epoch=partition.epoch) for i in range(count)
+        ]
         self.next_offset += count
         assert self.buffers.append(partition, made) == count * size
-        self.waiting[lane] += [record.offset for record in made]
+        self.waiting[topic_partition] += [record.offset for record in made]
 
     @rule(slots=st.integers(1, 3))
     def change_slots(self, slots):
@@ -234,49 +236,49 @@ class BuffersMachine(RuleBasedStateMachine):
         batches = self.buffers.pop(limit, slot % self.slots, self.slots)
         assert sum(map(len, batches)) <= limit
         for batch in batches:
-            lane = batch[0].lane
-            assert lane[1] % self.slots == slot % self.slots
-            expected = [self.waiting[lane].pop(0) for _ in batch]
+            topic_partition = batch[0].topic_partition
+            assert topic_partition[1] % self.slots == slot % self.slots
+            expected = [self.waiting[topic_partition].pop(0) for _ in batch]
             assert [record.offset for record in batch] == expected
             assert self.given.isdisjoint(expected)
             self.given.update(expected)
-            self.flying += [((lane, record.epoch), record) for record in batch]
+            self.flying += [((topic_partition, record.epoch), record) for record in batch]
 
     @precondition(lambda self: self.flying)
     @rule(index=st.integers(0, 99))
     def finish(self, index):
         """A record in flight is finished."""
         assignment, record = self.flying.pop(index % len(self.flying))
-        self.flight.release(assignment, 1, record.size)
+        self.in_flight.release(assignment, 1, record.size)
 
-    @rule(lane=st.sampled_from(LANES))
-    def take_away(self, lane):
-        """A lane is revoked."""
-        taken = self.buffers.take_away([lane])
-        assert bool(taken) == (lane in self.waiting)
-        self.flight.fence(taken)
-        self.drop(lane)
+    @rule(topic_partition=st.sampled_from(LANES))
+    def take_away(self, topic_partition):
+        """A partition is revoked."""
+        taken = self.buffers.take_away([topic_partition])
+        assert bool(taken) == (topic_partition in self.waiting)
+        self.in_flight.fence(taken)
+        self.drop(topic_partition)
         for assignment, record in self.flying:
             if assignment in taken:
-                assert self.flight.is_fenced(record)
+                assert self.in_flight.is_fenced(record)
 
-    @rule(lane=st.sampled_from(LANES))
-    def rewind(self, lane):
-        """The log of a lane went back."""
-        partition = self.buffers.get(lane)
+    @rule(topic_partition=st.sampled_from(LANES))
+    def rewind(self, topic_partition):
+        """The log of a partition went back."""
+        partition = self.buffers.get(topic_partition)
         if partition is not None:
             self.buffers.rewind(partition)
-            self.drop(lane)
-            self.waiting[lane] = []
+            self.drop(topic_partition)
+            self.waiting[topic_partition] = []
 
     @invariant()
     def counts_add_up(self):
         """Flight and buffers know exactly what is there."""
-        assert self.flight.records == len(self.flying)
-        assert self.flight.size == sum(record.size for _, record in self.flying)
-        by_lane = self.flight.statistics().by_lane
-        assert sum(by_lane.values()) == len(self.flying)
-        assert {p.lane: [r.offset for r in p.buffer] for p in self.buffers.partitions()} == self.waiting
+        assert self.in_flight.records == len(self.flying)
+        assert self.in_flight.size == sum(record.size for _, record in self.flying)
+        by_partition = self.in_flight.statistics().by_partition
+        assert sum(by_partition.values()) == len(self.flying)
+        assert {p.topic_partition: [r.offset for r in p.buffer] for p in self.buffers.partitions()} == self.waiting
         assert all(p.size == sum(r.size for r in p.buffer) for p in self.buffers.partitions())
         assert self.given.isdisjoint(self.dropped)
         assert len(self.given) + len(self.dropped) + sum(map(len, self.waiting.values())) == self.next_offset
@@ -307,11 +309,11 @@ TestBuffersAndFlight.settings = settings(max_examples=60, stateful_step_count=40
 
 def test_a_partition_whose_finished_records_lie_scattered_has_to_wait(buffers: Buffers):
     """A commit could not tell of more of them; the other partitions go on, and it goes on when there are fewer."""
-    for lane in (A, B):
-        buffers.append(of(buffers, lane), records(lane, 0, 1, size=1))
+    for topic_partition in (A, B):
+        buffers.append(of(buffers, topic_partition), records(topic_partition, 0, 1, size=1))
     assignment = of(buffers, A).assignment
-    buffers.scattered({assignment: 550, (B, of(buffers, B).epoch - 1): 550})
-    assert [[record.lane for record in batch] for batch in buffers.pop(9, 0, 1)] == [[B, B]]
+    buffers.out_of_order_ranges({assignment: 550, (B, of(buffers, B).epoch - 1): 550})
+    assert [[record.topic_partition for record in batch] for batch in buffers.pop(9, 0, 1)] == [[B, B]]
     assert buffers.pop(9, 0, 1) == []
-    buffers.scattered({assignment: 549})
-    assert [[record.lane for record in batch] for batch in buffers.pop(9, 0, 1)] == [[A, A]]
+    buffers.out_of_order_ranges({assignment: 549})
+    assert [[record.topic_partition for record in batch] for batch in buffers.pop(9, 0, 1)] == [[A, A]]

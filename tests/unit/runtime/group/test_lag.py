@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import TopicPartition as KafkaPartition
 
-from drakkar_flow.kernel.spans import Spans
+from drakkar_flow.kernel.offset_ranges import OffsetRanges
 from drakkar_flow.runtime.group.buffers import Partition
 from drakkar_flow.runtime.group.lag import Lag
 
@@ -17,7 +17,7 @@ class Client:
     def __init__(self, end: int) -> None:
         self.end = end
 
-    def get_watermark_offsets(self, partition: TopicPartition, **_how: object) -> tuple[int, int]:
+    def get_watermark_offsets(self, partition: KafkaPartition, **_how: object) -> tuple[int, int]:
         """As confluent-kafka's consumer."""
         return 0, self.end
 
@@ -25,12 +25,12 @@ class Client:
 def lag_of(partition: Partition, client: Client) -> int:
     lag = Lag(from_end=False)
     lag.look(client, [partition], 0.0, up=True)
-    return lag.by_lane({LANE: 6})[LANE]
+    return lag.by_partition({LANE: 6})[LANE]
 
 
 def test_g11_records_that_can_not_be_read_are_no_lag() -> None:
     """Those behind the end that the client has reached; where more was read since, or reading stands, the log's end."""
-    partition = Partition(LANE, 1, 6, Spans())
+    partition = Partition(LANE, 1, 6, OffsetRanges())
     partition.end = 6
     assert lag_of(partition, Client(17)) == 0
     partition.paused = True

@@ -9,7 +9,7 @@ from drakkar_flow.model.record import Watermark
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.source import ConsumerError
 from drakkar_flow.runtime.group import topics as module
-from drakkar_flow.runtime.group.positions import Positions
+from drakkar_flow.runtime.group.commit_queue import CommitQueue
 from drakkar_flow.runtime.group.topics import TopicWatch
 
 
@@ -116,8 +116,8 @@ def test_partitions_that_come_soon_are_concerned_and_later_ones_not(
 
 def test_a_position_of_an_older_epoch_that_comes_late_changes_nothing() -> None:
     """The log was rewound: what finished before is of another log."""
-    positions = Positions(1.0, 1, 0.0)
-    lane = ("in", 0)
-    positions.note([Watermark(lane, 2, 0)])
-    positions.note([Watermark(lane, 1, 10)])
-    assert positions.of({lane: 2}) == {lane: 0}
+    positions = CommitQueue(1.0, 1, 0.0)
+    topic_partition = ("in", 0)
+    positions.note([Watermark(topic_partition, 2, 0)])
+    positions.note([Watermark(topic_partition, 1, 10)])
+    assert positions.of({topic_partition: 2}) == {topic_partition: 0}

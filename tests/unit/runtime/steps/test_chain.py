@@ -28,11 +28,11 @@ from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.deadletter import DeadLetterStep
 from drakkar_flow.runtime.steps.deliver import DeliverSettings, DeliverStep
 from drakkar_flow.runtime.steps.execute import ExecuteSettings, ExecuteStep
-from drakkar_flow.runtime.steps.line import keys_of
-from drakkar_flow.runtime.steps.parking import Parking
+from drakkar_flow.runtime.steps.retry_queue import RetryQueue
 from drakkar_flow.runtime.steps.step import AsyncStep
+from drakkar_flow.runtime.steps.task_order import keys_of
 from drakkar_flow.runtime.steps.transform import MapAsyncStep
-from drakkar_flow.runtime.steps.windows import Ending, WindowRun
+from drakkar_flow.runtime.steps.windows import TaskEnd, WindowRun
 from drakkar_flow.sinks.kafka.payload import KafkaPayload
 from drakkar_flow.testing import MemoryDeadLetters, MemorySink, ScriptedExecutor
 from support.steps import Alone, context_of
@@ -75,7 +75,7 @@ def hold(offset: int) -> tuple[Record, int]:
 
 def failure() -> Failure:
     """Some failure."""
-    return Failure(kind=FailureKind.BUSINESS, stage="s", error="e", holds=())
+    return Failure(kind=FailureKind.BUSINESS, stage="s", error="e", tokens=())
 
 
 async def turn() -> None:
@@ -93,8 +93,8 @@ class Engine:
         for step, following in pairwise(self.steps):
             step.to(following)
         self.chain = Chain(self.context, self.steps, self.steps[-1].inbox if policies else None)
-        self.bell = self.context.flight.engine.bell()
-        self.logic = chain_logic(self.chain, self.context.flight)
+        self.bell = self.context.in_flight.engine.bell()
+        self.logic = chain_logic(self.chain, self.context.in_flight)
 
     @property
     def rang(self) -> bool:
@@ -194,12 +194,12 @@ async def test_the_engine_is_asked_to_look_in_every_turn_while_a_record_is_unfin
     """It sleeps in the source; where nothing is in flight, the chain asks for nothing."""
     engine = Engine()
     assert engine.logic.notify_at() is None
-    flight = engine.context.flight
-    flight.add((("in", 0), 0), [hold(1)[0]])
+    in_flight = engine.context.in_flight
+    in_flight.add((("in", 0), 0), [hold(1)[0]])
     due = engine.logic.notify_at()
     assert due is not None
     assert due < datetime.now(UTC)
-    flight.release((("in", 0), 0), 1, 0)
+    in_flight.release((("in", 0), 0), 1, 0)
     assert engine.logic.notify_at() is None
 
 
@@ -211,7 +211,7 @@ async def test_progress_without_a_result_wakes_the_engine_only_where_it_waits_fo
     engine.steps[0].answer("a")
     await turn()
     assert not engine.rang
-    engine.context.flight.engine.for_room = True
+    engine.context.in_flight.engine.for_room = True
     engine.steps[0].answer("b")
     await turn()
     assert engine.rang
@@ -268,7 +268,7 @@ def arrange(context: StepContext) -> Case:
         return [task(r.offset) for r in records]
 
     def complete(out: Chunk[Any]) -> bool:
-        failed = sum(len(f.holds) for f in out.failures)
+        failed = sum(len(f.tokens) for f in out.failures)
         return sum(len(item.records) for item in out.items if type(item) is WindowRun) + failed == 9
 
     step = ArrangeStep(context, "s", function, 2, 0.0, keep_messages=False)
@@ -288,11 +288,11 @@ def execute(context: StepContext, ordering: Any = "unordered") -> Case:
     runs = [window.attribute(task(i)) for i in range(9)]
     executor = ScriptedExecutor(lambda t: 1 if t.source_offsets[0] % 3 == 1 else "")
     settings = ExecuteSettings(RetryPolicy(NO_PAUSE, 1), on_error, ErrorAction.SKIP, keys_of(ordering))
-    parking = Parking(context.bridge, context.flight, limit=9)
+    parking = RetryQueue(context.loop_thread, context.in_flight, limit=9)
     step = ExecuteStep(context, "s", parking, executor, settings)
 
     def complete(out: Chunk[Any]) -> bool:
-        replaced = sum(item.ending is Ending.REPLACED for item in out.items if item is not window)
+        replaced = sum(item.ending is TaskEnd.REPLACED for item in out.items if item is not window)
         return len(out.items) == 1 + 9 + replaced and window in out.items
 
     return step, [window, *runs], complete
@@ -313,13 +313,13 @@ def collect(context: StepContext, keys: Any = ()) -> Case:
     for i in range(8):
         run = window.attribute(task(i))
         run.keys = keys
-        runs.append(run.end(Ending.SUCCEEDED, result=ExecutorResult(task=run.task)))
+        runs.append(run.end(TaskEnd.SUCCEEDED, result=ExecutorResult(task=run.task)))
     hooks = CollectHooks("s", sometimes, on_message, on_window)
     step = CollectStep(context, hooks)
 
     def complete(out: Chunk[Any]) -> bool:
-        holds = [share for item in (*out.items, *out.failures) for _, share in item.holds]
-        return sum(holds) + sum(a.credit for a in out.acks) == 9 * FULL_CREDIT
+        tokens = [share for item in (*out.items, *out.failures) for _, share in item.tokens]
+        return sum(tokens) + sum(a.credit for a in out.acks) == 9 * FULL_CREDIT
 
     return step, [window, *runs], complete
 
@@ -338,7 +338,7 @@ def dead_letters(context: StepContext) -> Case:
     """dead letters with a topic that fails twice; complete: 9 acks."""
     writer = MemoryDeadLetters([OSError("x"), OSError("x")])
     step = DeadLetterStep(context, writer, NO_PAUSE, drop=False)
-    letters = [Failure(kind=FailureKind.BUSINESS, stage="s", error="e", holds=((record(i), 1),)) for i in range(9)]
+    letters = [Failure(kind=FailureKind.BUSINESS, stage="s", error="e", tokens=((record(i), 1),)) for i in range(9)]
     return step, letters, lambda out: len(out.acks) == 9
 
 

@@ -16,7 +16,7 @@ from drakkar_flow.model.outcome import Ack, AckStatus, Delivery, Failure
 from drakkar_flow.model.record import Record
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.sinks import SinkCircuitChanged
-from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
 from drakkar_flow.runtime.steps.circuit import Circuit
 from drakkar_flow.runtime.steps.deliver import DeliverSettings, DeliverStep
 from drakkar_flow.testing import MemorySink
@@ -49,7 +49,7 @@ class Desk:
     ) -> None:
         self.now = 0.0
         self.changes: list[SinkCircuitChanged] = []
-        self.flight = Flight(100, 10_000)
+        self.in_flight = InFlight(100, 10_000)
         self.sink = MemorySink(script=script)
         bus = Bus()
         bus.listen(SinkCircuitChanged, self.changes.append)
@@ -58,7 +58,7 @@ class Desk:
         settings = DeliverSettings(
             "kafka", "out", max_in_flight, 1, attempts, Backoff(initial_s=0.001, max_s=0.001), on_error=on_error
         )
-        context = context_of(self.flight, bus=bus)
+        context = context_of(self.in_flight, bus=bus)
         make = (context, "sink", self.sink, settings, self.circuit)
         self.step = Alone(DeliverStep(*make), context)
         self.other_shard = Alone(DeliverStep(*make), context)
@@ -180,10 +180,10 @@ async def test_d37_a_probe_that_ends_without_an_outcome_makes_place_for_the_next
     desk.now = COOLDOWN_S
     if answer == "fenced":
         record = Record(topic="in", partition=0, offset=3)
-        desk.flight.add((("in", 0), 0), [record])
-        desk.flight.fence([(("in", 0), 0)])
+        desk.in_flight.add((("in", 0), 0), [record])
+        desk.in_flight.fence([(("in", 0), 0)])
         await desk.deliver(3)
-        desk.flight.release((("in", 0), 0), 1, record.size)
+        desk.in_flight.release((("in", 0), 0), 1, record.size)
     else:
         await desk.deliver(3)
     await desk.deliver(4)

@@ -11,7 +11,7 @@ from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.model.record import FULL_CREDIT, Record
 from drakkar_flow.model.task import ExecutorResult, ExecutorTask
 from drakkar_flow.runtime.steps.collect import CollectHooks, CollectStep
-from drakkar_flow.runtime.steps.windows import Ending, WindowRun
+from drakkar_flow.runtime.steps.windows import TaskEnd, WindowRun
 from drakkar_flow.sinks.kafka.payload import KafkaPayload
 from support.steps import Alone, context_of
 
@@ -28,14 +28,14 @@ async def collected(hooks: CollectHooks) -> tuple[list[int], list[int]]:
     """The shares that left with payloads and those that were returned, of one record with one task."""
     window = WindowRun([Record("in", 0, 0)], 0.0, keep_messages=True)
     run = window.attribute(ExecutorTask(task_id="t", source_offsets=[0]))
-    run.end(Ending.SUCCEEDED, result=ExecutorResult(task=run.task))
+    run.end(TaskEnd.SUCCEEDED, result=ExecutorResult(task=run.task))
     context = context_of()
     collecting = Alone(CollectStep(context, hooks), context)
     collecting.put(window, run)
     await asyncio.sleep(0)  # answers go out at the end of the loop's turn
     chunk = collecting.take()
     deliveries: list[Delivery] = chunk.items
-    left = [share for delivery in deliveries for _, share in delivery.holds]
+    left = [share for delivery in deliveries for _, share in delivery.tokens]
     return left, [ack.credit for ack in chunk.acks]
 
 

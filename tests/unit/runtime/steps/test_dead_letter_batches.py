@@ -34,7 +34,7 @@ class Picky(MemoryDeadLetters):
 
 
 def _offset(failure: Failure) -> int:
-    return failure.holds[0][0].offset
+    return failure.tokens[0][0].offset
 
 
 def _fail(value: Any) -> None:

@@ -13,14 +13,14 @@ from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.retry import RetryPolicy
 from drakkar_flow.model.record import Record
 from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorTask
-from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
 from drakkar_flow.runtime.memory import MemoryGate
 from drakkar_flow.runtime.steps.execute import ExecuteSettings, ExecuteStep
-from drakkar_flow.runtime.steps.parking import Parking
+from drakkar_flow.runtime.steps.retry_queue import RetryQueue
 from drakkar_flow.runtime.steps.waits import Wait, waits_of
-from drakkar_flow.runtime.steps.windows import Ending, TaskRun, WindowRun
+from drakkar_flow.runtime.steps.windows import TaskEnd, TaskRun, WindowRun
 from drakkar_flow.testing import Answer, ScriptedExecutor
-from support.loop import LoopBridge
+from support.loop import SameThreadLoop
 from support.steps import Alone, context_of
 
 pytestmark = pytest.mark.anyio
@@ -53,11 +53,11 @@ def one_run(**fields: Any) -> tuple[WindowRun, TaskRun]:
     return window, window.attribute(ExecutorTask(**{"task_id": "t", "source_offsets": [0]} | fields))
 
 
-def step_of(executor: Any, settings: ExecuteSettings, *, flight: Flight | None = None) -> Alone:
+def step_of(executor: Any, settings: ExecuteSettings, *, in_flight: InFlight | None = None) -> Alone:
     """An execute step on the test's loop."""
-    flight = flight or Flight(9, 9)
-    context = context_of(flight)
-    parking = Parking(LoopBridge(), flight, limit=5)
+    in_flight = in_flight or InFlight(9, 9)
+    context = context_of(in_flight)
+    parking = RetryQueue(SameThreadLoop(), in_flight, limit=5)
     return Alone(ExecuteStep(context, "execute", parking, executor, settings), context)
 
 
@@ -85,17 +85,17 @@ async def test_each_retry_waits_for_the_back_off_of_its_attempt():
     window, run = one_run()
     executor = ScriptedExecutor({"t": 1})
     backoff = Waiting()
-    flight = Flight(9, 9)
-    executing = step_of(executor, ExecuteSettings(retries(4, backoff), None, ErrorAction.RETRY), flight=flight)
+    in_flight = InFlight(9, 9)
+    executing = step_of(executor, ExecuteSettings(retries(4, backoff), None, ErrorAction.RETRY), in_flight=in_flight)
     executing.put(window, run)
     await turns()
     assert backoff.attempts == [1, 2, 3]
     assert executor.started == ["t"] * 3
     assert executor.statistics()[:2] == (0, 0)
     assert not executing.idle
-    flight.end()
+    in_flight.end()
     await until(lambda: run.ending is not None)
-    assert (run.ending, len(executor.started)) == (Ending.SKIPPED, 5)
+    assert (run.ending, len(executor.started)) == (TaskEnd.SKIPPED, 5)
     assert executing.step.open == 0
 
 
@@ -103,26 +103,26 @@ async def test_the_output_of_attempts_that_are_followed_by_another_leaves_the_bu
     """A large output, then small ones: only what the last attempt wrote stays counted."""
     window, run = one_run()
     answers = iter([Answer(stdout="x" * 5000, exit_code=1), Answer(stdout="x", exit_code=1), Answer(stdout="x" * 3000)])
-    flight = Flight(9, 10**6)
+    in_flight = InFlight(9, 10**6)
     executor = ScriptedExecutor(lambda task: next(answers))
-    executing = step_of(executor, ExecuteSettings(retries(4), None, ErrorAction.RETRY), flight=flight)
+    executing = step_of(executor, ExecuteSettings(retries(4), None, ErrorAction.RETRY), in_flight=in_flight)
     executing.put(window, run)
     await until(lambda: run.ending is not None)
-    assert (run.ending, flight.size) == (Ending.SUCCEEDED, 3000)
+    assert (run.ending, in_flight.size) == (TaskEnd.SUCCEEDED, 3000)
 
 
 async def test_who_asks_what_a_partition_waits_for_hears_of_its_task_until_it_ends():
     """A task is no call on the loop, and while it is parked no program runs: it is told all the same."""
     window, run = one_run()
-    flight = Flight(9, 9)
+    in_flight = InFlight(9, 9)
     settings = ExecuteSettings(retries(4, Waiting()), None, ErrorAction.RETRY)
-    executing = step_of(ScriptedExecutor({"t": 1}), settings, flight=flight)
+    executing = step_of(ScriptedExecutor({"t": 1}), settings, in_flight=in_flight)
     executing.put(window, run)
     await turns()
     assert waits_of([executing.step], ("in", 0), 5) == [
-        Wait("execute", run.lead, ("task t, attempt 4: waits for its turn or its next attempt",))
+        Wait("execute", run.first_record, ("task t, attempt 4: waits for its turn or its next attempt",))
     ]
-    flight.end()
+    in_flight.end()
     await until(lambda: run.ending is not None)
     assert waits_of([executing.step], ("in", 0), 5) == []
 
@@ -138,7 +138,7 @@ async def test_an_executor_that_refuses_a_task_makes_it_fail():
     executing = step_of(Broken(), ExecuteSettings(retries(0), None, ErrorAction.DLQ))
     executing.put(window, run)
     await turns()
-    assert run.ending is Ending.DEAD
+    assert run.ending is TaskEnd.DEAD
     assert (run.error.kind, run.error.exception) == ("internal", "RuntimeError: bug")
 
 
@@ -152,7 +152,7 @@ async def test_a_program_that_ctrl_c_killed_before_it_began_is_run_again():
     executing = step_of(executor, settings)
     executing.put(window, run)
     await turns()
-    assert (run.ending, asked) == (Ending.SUCCEEDED, [])
+    assert (run.ending, asked) == (TaskEnd.SUCCEEDED, [])
     assert executor.started == ["t", "t"]
 
 
@@ -163,7 +163,7 @@ async def test_a_program_that_always_ends_by_sigint_fails_in_the_end():
     executing = step_of(executor, ExecuteSettings(retries(0), None, ErrorAction.SKIP))
     executing.put(window, run)
     await turns()
-    assert run.ending is Ending.SKIPPED
+    assert run.ending is TaskEnd.SKIPPED
     assert len(executor.started) == 4
 
 
@@ -172,11 +172,11 @@ async def test_a_program_that_ctrl_c_killed_runs_again_though_the_budget_of_byte
     window, run = one_run(stdin="x" * 100_000)
     outcomes: Any = iter([ExecutorError(task=run.task, kind="signal", exit_code=-2, signal=2), "fine"])
     executor = ScriptedExecutor(lambda _task: next(outcomes))
-    flight = Flight(9, 9)
+    in_flight = InFlight(9, 9)
     steps: list[Any] = []
-    context = context_of(flight, gate=MemoryGate(LoopBridge(), flight, lambda: steps))
+    context = context_of(in_flight, gate=MemoryGate(SameThreadLoop(), in_flight, lambda: steps))
     settings = ExecuteSettings(retries(0), None, ErrorAction.SKIP)
-    parking = Parking(LoopBridge(), flight, limit=5)
+    parking = RetryQueue(SameThreadLoop(), in_flight, limit=5)
     executing = Alone(ExecuteStep(context, "execute", parking, executor, settings), context)
     steps.append(executing.step)
     executing.put(window, run)
@@ -187,10 +187,10 @@ async def test_a_program_that_ctrl_c_killed_runs_again_though_the_budget_of_byte
 async def test_only_the_last_attempts_output_counts_against_the_budget_of_bytes():
     """What a failed attempt wrote is dropped before the next one."""
     window, run = one_run()
-    flight = Flight(9, 1 << 30)
+    in_flight = InFlight(9, 1 << 30)
     executor = ScriptedExecutor({"t": Answer(stdout="x" * 100_000, exit_code=1)})
-    executing = step_of(executor, ExecuteSettings(retries(2), None, ErrorAction.RETRY), flight=flight)
+    executing = step_of(executor, ExecuteSettings(retries(2), None, ErrorAction.RETRY), in_flight=in_flight)
     executing.put(window, run)
     await until(lambda: run.ending is not None)
     assert len(executor.started) == 3
-    assert flight.size == 100_000
+    assert in_flight.size == 100_000

@@ -16,10 +16,10 @@ from drakkar_flow.kernel.retry import RetryPolicy
 from drakkar_flow.model.precomputed import PrecomputedResult
 from drakkar_flow.model.record import Record
 from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorResult, ExecutorTask
-from drakkar_flow.runtime.flight import Flight
+from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
 from drakkar_flow.runtime.steps.execute import ExecuteSettings, ExecuteStep
-from drakkar_flow.runtime.steps.line import keys_of
-from drakkar_flow.runtime.steps.windows import Ending, TaskRun, WindowRun
+from drakkar_flow.runtime.steps.task_order import keys_of
+from drakkar_flow.runtime.steps.windows import TaskEnd, TaskRun, WindowRun
 from support.steps import Alone, context_of
 
 MAX_RETRIES = 2
@@ -61,11 +61,11 @@ class Lot:
     """A parking lot that is left when it is told."""
 
     def __init__(self) -> None:
-        self.parked: list[Callable[[], None]] = []
+        self.delayed: list[Callable[[], None]] = []
 
-    def park(self, delay_s: float, records: int, resume: Callable[[], None]) -> None:
+    def delay(self, delay_s: float, records: int, resume: Callable[[], None]) -> None:
         """Park."""
-        self.parked.append(resume)
+        self.delayed.append(resume)
 
 
 class ExecuteMachine(RuleBasedStateMachine):
@@ -76,11 +76,11 @@ class ExecuteMachine(RuleBasedStateMachine):
         """Make a worker on a loop of its own."""
         self.loop = asyncio.new_event_loop()
         self.keys = keys_of(ordering)
-        self.slots, self.lot, self.flight = Slots(), Lot(), Flight(10**6, 10**6)
+        self.slots, self.lot, self.in_flight = Slots(), Lot(), InFlight(10**6, 10**6)
         retry = RetryPolicy(Backoff(1.0, 1.0), MAX_RETRIES)
         config = ExecuteSettings(retry, self.on_error, ErrorAction.SKIP, self.keys)
         lot: Any = self.lot
-        context = context_of(self.flight)
+        context = context_of(self.in_flight)
         self.step = ExecuteStep(context, "execute", lot, self.slots, config)
         self.alone = Alone(self.step, context)
         self.offsets = [0, 0]
@@ -91,21 +91,21 @@ class ExecuteMachine(RuleBasedStateMachine):
         self.keys_by_id: dict[str, list[Any]] = {}
         self.tries: dict[str, int] = {}
         self.open: set[str] = set()
-        self.ended: dict[str, Ending] = {}
+        self.ended: dict[str, TaskEnd] = {}
 
     def teardown(self) -> None:
         """Let everything end: nobody is left behind."""
-        while self.slots.running or self.lot.parked:
-            while self.lot.parked:
-                self.turn(self.lot.parked.pop(0))
+        while self.slots.running or self.lot.delayed:
+            while self.lot.delayed:
+                self.turn(self.lot.delayed.pop(0))
             while self.slots.running:
                 task, done = self.slots.running.pop(0)
                 self.turn(done, ExecutorResult(task=task))
         assert self.open == set()
         assert self.step.open == 0
         assert self.step.calls == []
-        if self.step._line is not None:
-            assert len(self.step._line._turns) == 0
+        if self.step._order is not None:
+            assert len(self.step._order._keyed_queue) == 0
         self.loop.close()
 
     # --- what happens ---------------------------------------------------------------------------
@@ -121,9 +121,9 @@ class ExecuteMachine(RuleBasedStateMachine):
         for number, places in enumerate(tasks):
             offsets = sorted({base + place % len(keys) for place in places})
             runs.append(window.attribute(self.task(offsets, given=given and number == 0)))
-        for run in sorted(runs, key=lambda run: run.lead.offset):
-            self.expect(run.task.task_id, [key for group in run.groups for key in self.keys_of(group.record)])
-        self.flight.add((("in", partition), 0), records)
+        for run in sorted(runs, key=lambda run: run.first_record.offset):
+            self.expect(run.task.task_id, [key for group in run.in_progress for key in self.keys_of(group.record)])
+        self.in_flight.add((("in", partition), 0), records)
         self.turn(self.alone.put, *runs, window)
 
     @precondition(lambda self: self.slots.running)
@@ -147,17 +147,17 @@ class ExecuteMachine(RuleBasedStateMachine):
         """The executor gives a task up, for it closes."""
         self.turn(self.slots.running.pop(pick % len(self.slots.running))[1], None)
 
-    @precondition(lambda self: self.lot.parked)
+    @precondition(lambda self: self.lot.delayed)
     @rule(pick=picks)
     def pause_over(self, pick: int) -> None:
         """A task may be tried again."""
-        self.turn(self.lot.parked.pop(pick % len(self.lot.parked)))
+        self.turn(self.lot.delayed.pop(pick % len(self.lot.delayed)))
 
     @rule(partition=partitions)
     def revoke(self, partition: int) -> None:
         """A partition is taken away; what of it has not started does not start any more."""
         self.fenced.add(partition)
-        self.flight.fence([(("in", partition), 0)])
+        self.in_flight.fence([(("in", partition), 0)])
 
     # --- what has to hold -----------------------------------------------------------------------
 
@@ -165,7 +165,7 @@ class ExecuteMachine(RuleBasedStateMachine):
     def whoever_is_first_in_all_its_lines_is_at_work(self) -> None:
         """Runs or is parked, and nobody else does: neither overtaking nor starvation."""
         at_work = {task.task_id for task, _ in self.slots.running}
-        at_work |= {resume.args[0].task.task_id for resume in self.lot.parked}  # type: ignore[attr-defined]
+        at_work |= {resume.args[0].task.task_id for resume in self.lot.delayed}  # type: ignore[attr-defined]
         assert at_work == {one for one in self.open if self.is_first(one)}
 
     @invariant()
@@ -202,12 +202,12 @@ class ExecuteMachine(RuleBasedStateMachine):
         """Answer as the rule says; replacements take the place of their task."""
         if self.answer not in ("one", "two", "given"):
             return ErrorAction(self.answer)
-        heirs = [self.task(task.source_offsets, given=self.answer == "given")]
+        replacements = [self.task(task.source_offsets, given=self.answer == "given")]
         if self.answer == "two":
-            heirs.append(self.task(task.source_offsets))
-        for heir in reversed(heirs):
-            self.expect(heir.task_id, self.keys_by_id[task.task_id], behind=task.task_id if self.keys else "")
-        return heirs
+            replacements.append(self.task(task.source_offsets))
+        for replacement in reversed(replacements):
+            self.expect(replacement.task_id, self.keys_by_id[task.task_id], behind=task.task_id if self.keys else "")
+        return replacements
 
     def turn(self, function: Callable[..., object], *args: Any) -> None:
         """Let something happen and the loop go round; then note who started and who is over."""
@@ -231,7 +231,7 @@ class ExecuteMachine(RuleBasedStateMachine):
         assert run.ending is not None
         assert task_id not in self.ended
         assert self.is_first(task_id)
-        if run.lead.partition not in self.fenced and task_id not in self.tries:
+        if run.first_record.partition not in self.fenced and task_id not in self.tries:
             assert run.task.precomputed is not None or task_id in {task.task_id for task in self.slots.started}
         self.ended[task_id] = run.ending
         self.open.remove(task_id)

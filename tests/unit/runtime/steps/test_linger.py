@@ -28,7 +28,7 @@ def flow() -> StreamFlow:
 def test_a_stop_does_not_wait_for_windows_to_fill(flow: StreamFlow) -> None:
     """What lingers is processed and committed at once when the flow is told to stop."""
     with FlowRun(flow, [1, 2], open_end=True) as run:
-        run.wait_until(lambda: run.flight.records == 2)
+        run.wait_until(lambda: run.in_flight.records == 2)
         run.control.stop()
         assert run.finish(10).committed == {LANE: 2}
 
@@ -36,10 +36,10 @@ def test_a_stop_does_not_wait_for_windows_to_fill(flow: StreamFlow) -> None:
 def test_a_revoke_does_not_wait_for_windows_to_fill(flow: StreamFlow) -> None:
     """What lingers finishes within the drain of a revoke; afterwards windows linger again."""
     with FlowRun(flow, [1, 2], open_end=True) as run:
-        run.wait_until(lambda: run.flight.records == 2)
+        run.wait_until(lambda: run.in_flight.records == 2)
         left: list[int] = []
         revoke = threading.Thread(target=lambda: left.append(run.reader.revoke(drain_s=10)))
         revoke.start()
         revoke.join(10)
         assert left == [0]
-        assert not run.flight.draining
+        assert not run.in_flight.draining

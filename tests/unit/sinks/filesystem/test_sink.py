@@ -20,7 +20,7 @@ from drakkar_flow.model.outcome import Delivery
 from drakkar_flow.sinks.filesystem.appender import MAX_OPEN_FILES, Appender
 from drakkar_flow.sinks.filesystem.payload import FilePayload
 from drakkar_flow.sinks.filesystem.settings import FilesystemSinkConfig
-from drakkar_flow.sinks.filesystem.sink import FileSink, _line
+from drakkar_flow.sinks.filesystem.sink import FileSink, line_of
 from support.limits import files_end_at
 
 pytestmark = pytest.mark.anyio
@@ -240,7 +240,7 @@ async def test_files_of_a_batch_fail_apart(tmp_path: Path) -> None:
 @given(st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=10), max_size=3), max_size=10))
 def test_any_mappings_come_back_line_by_line(tmp_path: Path, rows: list[dict[str, str]]) -> None:
     """No text inside data can break the line structure."""
-    lines = [_line(row) for row in rows]
+    lines = [line_of(row) for row in rows]
 
     assert [json.loads(line) for line in b"\n".join(lines).split(b"\n") if line] == rows
 

@@ -40,7 +40,7 @@ def waiting(*sizes: int, closed: bool = False) -> queue.SimpleQueue[Any]:
     """A queue of batches of these sizes."""
     made: queue.SimpleQueue[Any] = queue.SimpleQueue()
     for size in sizes:
-        made.put(kafka_writer._Batch(messages(*[b"x"] * size), None))  # type: ignore[arg-type]
+        made.put(kafka_writer.Batch(messages(*[b"x"] * size), None))  # type: ignore[arg-type]
     if closed:
         made.put(None)
     return made
@@ -67,7 +67,7 @@ def test_what_waits_is_taken_together_up_to_a_bound(
 ) -> None:
     """The end is only seen when everything before it was taken."""
     line = waiting(*sizes, closed=closed)
-    batches, closing = kafka_writer._merge(line.get(), line)
+    batches, closing = kafka_writer.merge(line.get(), line)
 
     assert [len(batch.messages) for batch in batches] == taken
     assert closing is end
@@ -77,10 +77,10 @@ def test_each_batch_gets_its_own_failures() -> None:
     """Positions count from the beginning of the batch, whatever it was sent with."""
     client = FakeClient()
     batches = [
-        kafka_writer._Batch(messages(*values), None)  # type: ignore[arg-type]
+        kafka_writer.Batch(messages(*values), None)  # type: ignore[arg-type]
         for values in ([b"a", b"bad"], [b"b"], [b"bad", b"c", b"bad"])
     ]
-    outcomes = kafka_writer._send(client, batches)  # type: ignore[arg-type]
+    outcomes = kafka_writer.send(client, batches)  # type: ignore[arg-type]
 
     assert [list(outcome) for outcome in outcomes] == [[1], [], [0, 2]]
     assert len(client.sent) == 1

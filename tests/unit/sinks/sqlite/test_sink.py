@@ -205,10 +205,12 @@ async def test_tables_are_only_made_when_allowed(path: Path) -> None:
     assert query(path, "SELECT * FROM sqlite_master") == []
 
 
-async def test_a_locked_database_fails_the_batch(sink: SqliteSink, path: Path) -> None:
+async def test_a_locked_database_fails_the_batch(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may be tried again, and then works; nothing of the first try stays."""
+    monkeypatch.setattr("drakkar_flow.sinks.sqlite.sink.BUSY_TIMEOUT_S", 0.01)
+    sink = SqliteSink("main", SqliteSinkConfig(path=str(path)))
+    await sink.connect()
     await sink.write_batch(batch({"a": 0}))
-    sink._database._connection.execute("PRAGMA busy_timeout=10")  # type: ignore[union-attr]
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(SinkError, match="locked") as caught:
@@ -216,6 +218,7 @@ async def test_a_locked_database_fails_the_batch(sink: SqliteSink, path: Path) -
         other.execute("ROLLBACK")
     assert not isinstance(caught.value, SinkRejected | BatchFailed)
     await sink.write_batch(batch({"a": 1}))
+    await sink.close()
 
     assert query(path, "SELECT a FROM t") == [(0,), (1,)]
 

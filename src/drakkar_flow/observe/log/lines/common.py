@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from drakkar_flow.model.record import Lane
+from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.log.line import LogLine
 
@@ -24,11 +24,11 @@ def executor_fields(executor_name: str) -> dict[str, Any]:
     return {"executor_name": executor_name} if executor_name else {}
 
 
-def partition_names(lanes: Iterable[Lane]) -> list[str]:
+def partition_names(topic_partitions: Iterable[TopicPartition]) -> list[str]:
     """The partitions as `topic:number`."""
-    return [partition_name(lane) for lane in lanes]
+    return [partition_name(topic_partition) for topic_partition in topic_partitions]
 
 
-def partition_name(lane: Lane) -> str:
+def partition_name(topic_partition: TopicPartition) -> str:
     """The partition as `topic:number`."""
-    return f"{lane[0]}:{lane[1]}"
+    return f"{topic_partition[0]}:{topic_partition[1]}"

@@ -45,7 +45,9 @@ def _drained(e: DrainFinished) -> LogLine:
     }
     if e.unfinished == 0:
         return LogLine("info", "drain_finished", fields)
-    fields["oldest"] = [f"{partition_name(lane)}:{offset}" for lane, offset in e.oldest[:MAX_PARTITIONS]]
+    fields["oldest"] = [
+        f"{partition_name(topic_partition)}:{offset}" for topic_partition, offset in e.oldest[:MAX_PARTITIONS]
+    ]
     expect = "unfinished records will be read again after restart, or by the partitions' next owner"
     return LogLine("warning", "drain_timeout", fields, expect)
 

@@ -18,7 +18,13 @@ _ROUTES = {
 
 
 def _records_failed(e: RecordsFailed) -> LogLine:
-    fields = {"kind": e.kind, "stage": e.stage, "topic": e.lane[0], "partition": e.lane[1], **e.about.fields()}
+    fields = {
+        "kind": e.kind,
+        "stage": e.stage,
+        "topic": e.topic_partition[0],
+        "partition": e.topic_partition[1],
+        **e.about.fields(),
+    }
     cause = e.cause or cause_text(e.error)
     fields |= {"count": e.count, "label": e.label, "error": e.error, "cause": cause}
     expect = f"given up: skipped ({e.decided_by})" if e.decided_by else _ROUTES.get(e.policy, _ROUTES["dlq"])

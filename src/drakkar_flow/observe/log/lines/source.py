@@ -40,7 +40,9 @@ def _client_logged(e: ClientLogged) -> LogLine:
 
 def _topic_recreated(e: TopicRecreated) -> LogLine:
     expect = "its partitions are read from their beginning; what was in flight of the former topic is dropped"
-    return LogLine("warning", "topic_recreated", {"topic": e.topic, "partitions": partition_names(e.lanes)}, expect)
+    return LogLine(
+        "warning", "topic_recreated", {"topic": e.topic, "partitions": partition_names(e.topic_partitions)}, expect
+    )
 
 
 def _assignment_awaited(e: AssignmentAwaited) -> LogLine:
@@ -54,11 +56,11 @@ def _assignment_awaited(e: AssignmentAwaited) -> LogLine:
 
 
 def _assigned(e: PartitionsAssigned) -> LogLine:
-    return LogLine("info", "partitions_assigned", {"partitions": partition_names(e.lanes), "total": e.total})
+    return LogLine("info", "partitions_assigned", {"partitions": partition_names(e.topic_partitions), "total": e.total})
 
 
 def _revoked(e: PartitionsRevoked) -> LogLine:
-    fields = {"partitions": partition_names(e.lanes), "total": e.total, "unfinished": e.unfinished}
+    fields = {"partitions": partition_names(e.topic_partitions), "total": e.total, "unfinished": e.unfinished}
     expect = "unfinished records will be read again by the partitions' next owner" if e.unfinished else ""
     if e.lost:
         return LogLine("warning", "partitions_lost", fields, expect or "nothing more is committed for them here")
@@ -72,13 +74,15 @@ def _intake(e: IntakePaused) -> LogLine:
 
 def _committed(e: Committed) -> LogLine:
     return LogLine(
-        "debug", "offsets_committed", {"offsets": {partition_name(lane): offset for lane, offset in e.offsets}}
+        "debug",
+        "offsets_committed",
+        {"offsets": {partition_name(topic_partition): offset for topic_partition, offset in e.offsets}},
     )
 
 
 def _commit_failed(e: CommitFailed) -> LogLine:
     expect = "it is tried again; until then a restart would read finished records again"
-    fields = {"partitions": partition_names(e.lanes[:MAX_PARTITIONS]), "error": e.error}
+    fields = {"partitions": partition_names(e.topic_partitions[:MAX_PARTITIONS]), "error": e.error}
     return LogLine("warning", "commit_failed", fields, expect, (), cause_text(e.error))
 
 

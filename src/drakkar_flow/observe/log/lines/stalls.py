@@ -19,17 +19,21 @@ _STALLS = {
 
 def _stalled(e: Stalled) -> LogLine:
     fields: dict[str, Any] = {"for_s": round(e.for_s, 3)}
-    if e.lane is not None:
-        fields |= {"topic": e.lane[0], "partition": e.lane[1], "offset": e.offset}
+    if e.topic_partition is not None:
+        fields |= {"topic": e.topic_partition[0], "partition": e.topic_partition[1], "offset": e.offset}
         fields |= {"waits_for": e.waits_for}
-    cause = partition_name(e.lane) if e.lane is not None else ""
+    cause = partition_name(e.topic_partition) if e.topic_partition is not None else ""
     return LogLine("error", f"{e.what}_stalled", {**fields, "stacks": dict(e.stacks)}, _STALLS[e.what], (), cause)
 
 
 def _stall_ended(e: StallEnded) -> LogLine:
-    lane = {"topic": e.lane[0], "partition": e.lane[1]} if e.lane is not None else {}
-    cause = partition_name(e.lane) if e.lane is not None else ""
-    return LogLine("info", f"{e.what}_moves_again", {**lane, "after_s": round(e.after_s, 3)}, key=(), cause=cause)
+    topic_partition = (
+        {"topic": e.topic_partition[0], "partition": e.topic_partition[1]} if e.topic_partition is not None else {}
+    )
+    cause = partition_name(e.topic_partition) if e.topic_partition is not None else ""
+    return LogLine(
+        "info", f"{e.what}_moves_again", {**topic_partition, "after_s": round(e.after_s, 3)}, key=(), cause=cause
+    )
 
 
 LINES: Lines = {Stalled: _stalled, StallEnded: _stall_ended}

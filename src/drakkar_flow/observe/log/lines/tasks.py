@@ -44,7 +44,13 @@ def _retries_exhausted(e: RetriesExhausted) -> LogLine:
 
 def _duplicate_tasks(e: DuplicateTasks) -> LogLine:
     expect = "they run beside each other; leave out those in pending.pending_task_ids, or give tasks ids of their own"
-    fields = {**e.about.fields(), "topic": e.lane[0], "partition": e.lane[1], "count": e.count, "task_id": e.task_id}
+    fields = {
+        **e.about.fields(),
+        "topic": e.topic_partition[0],
+        "partition": e.topic_partition[1],
+        "count": e.count,
+        "task_id": e.task_id,
+    }
     return LogLine("warning", "duplicate_task_id_in_pending", fields, expect, ())
 
 

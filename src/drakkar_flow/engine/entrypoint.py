@@ -1,0 +1,130 @@
+"""`flow = dataflow(stream)`: what makes `python -m bytewax.run flows.pipeline` work.
+
+Bytewax's own runner takes a `Dataflow` or a plain function that returns one. The function made here
+reads the configuration and starts the parts when it is called; signals, drain and exit are those of
+every other way to run.
+"""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bytewax.dataflow import Dataflow
+
+from drakkar_flow.config.loading.find import find_config
+from drakkar_flow.config.loading.load import AppOptions, load
+from drakkar_flow.engine.worker_process import EXIT_CLEAN, EXIT_FAILED, StoppedEarly, WorkerProcess
+from drakkar_flow.errors import ProblemsError
+from drakkar_flow.graph.flow import StreamFlow
+from drakkar_flow.graph.handler import BaseDrakkarHandler
+from drakkar_flow.kinds.executor import ExecutorSpec
+from drakkar_flow.kinds.registry import EXECUTORS, SINKS
+from drakkar_flow.kinds.sink import SinkSpec
+from drakkar_flow.observe.listeners import Listener
+from drakkar_flow.runtime.failures import describe, root_cause
+
+__all__ = ["app_options", "dataflow", "is_flow", "listeners_of", "stream_of"]
+
+_STREAM = "__drakkar_stream__"
+_LISTENERS = "__drakkar_listeners__"
+
+
+def dataflow(
+    flow: Any,
+    *,
+    sinks: Sequence[SinkSpec] = (),
+    executors: Sequence[ExecutorSpec] = (),
+    listeners: Sequence[Listener] = (),
+) -> Callable[[], Dataflow]:
+    """Wrap a flow or a handler for `python -m bytewax.run`.
+
+    The configuration is the file DRAKKAR_CONFIG names, else the one beside the flow's file with the
+    same name and the ending `.yaml` or `.yml`, else `drakkar.yaml` there or in the working directory,
+    else defaults and environment. `sinks` and `executors` are the specs of kinds of your own
+    (`drakkar_flow.plugins`), `listeners` hear the events of the run (`drakkar_flow.events`).
+
+    >>> flow = dataflow(StreamFlow("scan").route())
+    >>> stream_of(flow).name
+    'scan'
+    """
+    SINKS.add(*sinks)
+    EXECUTORS.add(*executors)
+    stream = stream_of(flow)
+    caller = sys._getframe(1).f_globals.get("__file__")  # noqa: SLF001 - the flow's own file
+    file = Path(caller) if caller else None
+
+    def compiled() -> Dataflow:
+        try:
+            config = load(find_config(None, os.environ, file), **app_options(stream)).config
+            life = WorkerProcess(stream, config, own_logging=True, own_signals=True, listeners=listeners)
+            started = life.start()
+        except ProblemsError as exc:
+            print(exc, file=sys.stderr)
+            raise SystemExit(exc.exit_code) from None
+        except StoppedEarly:
+            raise SystemExit(EXIT_CLEAN) from None
+        atexit.register(_at_exit, life)
+        sys.excepthook = partial(_engine_raised, life, sys.excepthook)
+        return started
+
+    setattr(compiled, _STREAM, stream)
+    setattr(compiled, _LISTENERS, tuple(listeners))
+    return compiled
+
+
+def listeners_of(flow: Any) -> tuple[Listener, ...]:
+    """The listeners that `dataflow` was given."""
+    return getattr(flow, _LISTENERS, ())
+
+
+def is_flow(value: object) -> bool:
+    """Whether `stream_of` takes it."""
+    wrapped = inspect.isfunction(value) and hasattr(value, _STREAM)
+    return wrapped or isinstance(value, StreamFlow | BaseDrakkarHandler)
+
+
+def stream_of(flow: Any) -> StreamFlow:
+    """The StreamFlow behind what a user calls a flow: itself, a handler, or what `dataflow` returned.
+
+    Raises:
+        FlowError: when it is something else.
+    """
+    if isinstance(flow, StreamFlow):
+        return flow
+    if inspect.isfunction(flow) and hasattr(flow, _STREAM):
+        stream: StreamFlow = getattr(flow, _STREAM)
+        return stream
+    return StreamFlow.from_handler(flow)
+
+
+def app_options(flow: Any) -> AppOptions:
+    """How the `app` section of a flow's configuration is typed; a handler's class will do for the handler."""
+    handler = flow if isinstance(flow, type) and issubclass(flow, BaseDrakkarHandler) else stream_of(flow).hooks.owner
+    if handler is None:
+        return AppOptions()
+    return AppOptions(app_model=handler.app_config_model, app_env_prefix=handler.app_env_prefix)
+
+
+def _engine_raised(life: WorkerProcess, otherwise: Any, kind: Any, error: Any, trace: Any) -> None:
+    """Tell of an error that ends Bytewax's runner in one line, not by its traceback."""
+    if isinstance(error, KeyboardInterrupt):
+        otherwise(kind, error, trace)
+    else:
+        life.engine_failed(error)
+        reason = life.config.redactor(describe(root_cause(error)))
+        print(f"drakkar-flow: the engine failed: {reason}", file=sys.stderr)
+
+
+def _at_exit(life: WorkerProcess) -> None:
+    life.close()
+    if life.failure:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(EXIT_FAILED)

@@ -1,0 +1,409 @@
+"""The life of a flow in one process, on one page: start, drain, close.
+
+    start   logging -> loop -> on_startup -> metrics -> parts -> connect everything -> on_ready ->
+            periodic functions -> signals -> the common start, if asked for -> read
+    drain   a signal, `shutdown` or a failure stops the intake, periodic functions end; what is in
+            flight may finish within the drain budget; the source ends; Bytewax closes its sinks
+    close   periodic functions -> the last commit, waited for, and on_revoke -> sinks, dead letters and
+            executor side by side -> offload pool -> loop -> metrics -> logs
+
+It is the same under `StreamingRunner`, `drakkar-flow run` and `python -m bytewax.run`. What is the flow's own
+of it is in `life.py`, which the testing kit shares; here is what a worker puts around that.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from types import FrameType
+from typing import Any
+
+from bytewax.dataflow import Dataflow
+
+from drakkar_flow._version import __version__
+from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.engine import forks
+from drakkar_flow.engine.build import build_parts, resolve_topics
+from drakkar_flow.engine.flow_lifecycle import FlowLifecycle
+from drakkar_flow.engine.gauges import read_gauges
+from drakkar_flow.engine.identity import cluster_name_of, worker_id_of
+from drakkar_flow.engine.memory import CollectorSettings
+from drakkar_flow.engine.offline import source_problems
+from drakkar_flow.engine.pid1 import leave_pid_1
+from drakkar_flow.engine.signal_handlers import SignalHandlers
+from drakkar_flow.engine.startup import check_source, wait_for_common_start
+from drakkar_flow.engine.stop_guard import StopGuard
+from drakkar_flow.engine.streams import occupy_standard_descriptors
+from drakkar_flow.engine.unused import unused_sinks
+from drakkar_flow.engine.watchdog import Watchdog
+from drakkar_flow.errors import ConfigError, Problem, ProblemsError, StartupError
+from drakkar_flow.graph.flow import StreamFlow
+from drakkar_flow.kernel.causes import cause_text
+from drakkar_flow.kernel.shortage import shortage_of
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.lifecycle import LogLineLost
+from drakkar_flow.observe.http.health import Health, ProbeResponse, liveness, readiness
+from drakkar_flow.observe.http.server import MetricsServer
+from drakkar_flow.observe.listeners import Listener, Listeners
+from drakkar_flow.observe.log.line import LogLine
+from drakkar_flow.observe.log.listener import LogListener
+from drakkar_flow.observe.log.progress import Progress, summary
+from drakkar_flow.observe.log.setup import LoggingHandle, configure_logging
+from drakkar_flow.observe.log.structured import structlog
+from drakkar_flow.observe.metrics.collectors import RuntimeGauges
+from drakkar_flow.observe.metrics.prometheus import Metrics
+from drakkar_flow.observe.metrics.statistics import Statistics
+from drakkar_flow.runtime.components import Components
+from drakkar_flow.runtime.event_loop import EventLoopThread
+from drakkar_flow.runtime.failures import describe, root_cause
+
+__all__ = ["EXIT_ABORTED", "EXIT_CLEAN", "EXIT_FAILED", "StoppedEarly", "WorkerProcess"]
+
+EXIT_CLEAN = 0
+EXIT_FAILED = 1
+EXIT_ABORTED = 130
+
+_LISTENERS_S = 1.0  # that listeners of the program get for the events that wait for them
+_ABORT_S = 2.0  # a second signal gives the executor so long to kill its children
+
+
+class StoppedEarly(BaseException):
+    """Raised on the main thread by SIGTERM while a flow starts: an orderly end, nothing was read."""
+
+
+class WorkerProcess:
+    """Starts and ends one flow. Use each instance once."""
+
+    def __init__(
+        self,
+        flow: StreamFlow,
+        config: DrakkarConfig,
+        *,
+        own_logging: bool,
+        own_signals: bool,
+        worker_id: str = "",
+        listeners: Sequence[Listener] = (),
+    ) -> None:
+        self.flow = flow
+        self.config = resolve_topics(flow, config)
+        self.statistics = Statistics()
+        self._listeners = Listeners(listeners)
+        self._given_worker_id = worker_id
+        self._name_worker()
+        self._own_logging = own_logging
+        self._own_signals = own_signals
+        self._log = structlog.get_logger("drakkar_flow")
+        self._bus = Bus(self._listener_failed)
+        self._loop_thread = EventLoopThread(self._bug)
+        self._life = FlowLifecycle(flow, self._bus, self._loop_thread, self._log)
+        self._logging: LoggingHandle | None = None
+        self._log_listener: LogListener | None = None
+        self._metrics = Metrics()
+        self._health = Health()
+        self._watchdog: Watchdog | None = None
+        self._server: MetricsServer | None = None
+        self._progress: Progress | None = None
+        self._guard: StopGuard | None = None
+        self._collector = CollectorSettings(config.runtime.gc_threshold)
+        self._handlers = SignalHandlers()
+        self._signals = 0
+        self._started = False
+        self._ending = False
+
+    # --- start ----------------------------------------------------------------------------------
+
+    def start(self) -> Dataflow:
+        """Start everything and return the dataflow to run.
+
+        Raises:
+            FlowError, ConfigError, StartupError: with everything that is wrong; nothing is left open.
+            StoppedEarly: SIGTERM came before it was ready to read; nothing is left open.
+            RuntimeError: when it was started before.
+        """
+        if self._started:
+            raise RuntimeError("a flow's life is lived once: make a new one to run the flow again")
+        self._started = True
+        if self._own_signals:
+            leave_pid_1()
+            occupy_standard_descriptors()
+            self._handlers.watch_children()
+            self._handlers.take({signal.SIGTERM: self._on_early_signal})
+        forks.remember(self)
+        try:
+            return self._start()
+        except StoppedEarly:
+            self._close("")
+            raise
+        except BaseException as exc:
+            if isinstance(exc, ProblemsError):
+                exc.redact(self.config.redactor)
+            self._close(str(exc))
+            if lacks := shortage_of(exc) or shortage_of(exc.__cause__ or exc):
+                remedy = "raise the limit of this process (ulimit, LimitNOFILE=, pids.max), or start it elsewhere"
+                raise StartupError([Problem("host", f"it lacks {lacks}: {exc}", remedy)]) from exc
+            raise
+
+    def _start(self) -> Dataflow:
+        self.flow.check()
+        self._open_logging()
+        self._ask_on_startup()
+        self._serve_metrics()
+        for name, program in {"": self.config.executor, **self.config.executors}.items():
+            if withheld := self.config.withheld_variables(os.environ, program):
+                fields = {"executor": name} if name else {}
+                expect = "programs do not inherit them"
+                self._log.debug("environment_withheld", **fields, variables=withheld, expect=expect)
+        components = self._build()
+        self._metrics.watch(self._gauges)
+        self._metrics.describe_sinks((part.spec.kind, part.name) for part in components.sinks.values())
+        self._say_what_outages_cost(components)
+        dataflow = self._life.prepare(components, partial(check_source, self.config.kafka))
+        if self._own_signals:
+            self._handlers.take({signal.SIGTERM: self._on_signal, signal.SIGINT: self._on_signal})
+        if self.config.kafka.startup_align_enabled and not self._life.stop_early:
+            self._loop_thread.run(wait_for_common_start(self.config.kafka, self._life.stop_asked, self._log))
+        self._collector.apply()
+        interval_s = self.config.logging.progress_interval_s
+        self._progress = Progress(self.statistics.snapshot, self._gauges, self._write, interval_s)
+        self._watchdog = Watchdog(components, self._progress.look)
+        self._watchdog.start()
+        if self._own_signals:
+            self._guard = StopGuard(components.control, self._report_overdue, EXIT_FAILED)
+            self._guard.start()
+        self._life.read()
+        return dataflow
+
+    def _build(self) -> Components:
+        missing = source_problems(self.flow, self.config)
+        try:
+            components = build_parts(self.flow, self.config, self._bus, self._loop_thread, self.close)
+        except ConfigError as exc:
+            raise ConfigError([*missing, *exc.problems]) from None
+        if missing:
+            raise ConfigError(missing)
+        return components
+
+    def _ask_on_startup(self) -> None:
+        """Take the configuration that the flow wants; what is set up already is set up anew."""
+        for warning in self.flow.hooks.warnings:
+            self._log.warning("handler_warning", reason=warning)
+        before = self._logging_settings()
+        self.config = resolve_topics(self.flow, self._life.open(self.config))
+        self._name_worker()
+        self._collector = CollectorSettings(self.config.runtime.gc_threshold)
+        for problem in unused_sinks(self.flow, self.config):
+            self._log.warning("config_notice", where=problem.where, what=problem.what, remedy=problem.remedy)
+        if self._logging is not None and self._logging_settings() != before:
+            self._logging.close()
+            self._logging = self._configure_logging()
+
+    def _say_what_outages_cost(self, components: Components) -> None:
+        """Log which sinks hold their deliveries while they are down, and which make dead letters of them."""
+        policies = {
+            part.id: self.config.sinks.circuit_of(part.settings).when_open for part in components.sinks.values()
+        }
+        fields = {policy: [sink for sink, mine in policies.items() if mine == policy] for policy in ("wait", "dlq")}
+        expect = "while a sink is down, deliveries to those under wait are held, to those under dlq are dead letters"
+        self._log.info("sinks_when_open", **{name: sinks for name, sinks in fields.items() if sinks}, expect=expect)
+
+    def _name_worker(self) -> None:
+        self.worker_id = worker_id_of(self.config, os.environ, self._given_worker_id)
+        self.cluster_name = cluster_name_of(self.config, os.environ)
+
+    def _open_logging(self) -> None:
+        if self._own_logging:
+            self._logging = self._configure_logging()
+        for notice in self.config.notices:
+            self._log.warning("config_notice", where=notice.where, what=notice.what, remedy=notice.remedy)
+        self._log_listener = LogListener(self._log)
+        self._log_listener.listen(self._bus)
+        self.statistics.listen(self._bus)
+        self._health.listen(self._bus)
+        self._listeners.listen(self._bus)
+
+    def _configure_logging(self) -> LoggingHandle:
+        lost = partial(self._bus.emit, LogLineLost())
+        return configure_logging(**self._logging_settings(), on_lost=lost)
+
+    def _logging_settings(self) -> dict[str, Any]:
+        config = self.config
+        return {
+            "level": config.logging.level,
+            "format": config.logging.format,
+            "output": config.logging.output,
+            "worker_id": self.worker_id,
+            "consumer_group": config.kafka.consumer_group,
+            "cluster_name": self.cluster_name,
+            "service_version": __version__,
+            "fields": config.logging.fields,
+            "levels": config.logging.levels,
+            "redact": config.redactor,
+        }
+
+    def _serve_metrics(self) -> None:
+        config = self.config
+        if config.metrics.enabled:
+            self._metrics.listen(self._bus)
+            self._metrics.describe_worker(
+                worker_id=self.worker_id, version=__version__, consumer_group=config.kafka.consumer_group
+            )
+            self._serve_user_metrics()
+            pages = {"/healthz": self._healthz, "/readyz": self._readyz}
+            self._server = MetricsServer(
+                self._metrics.registry,
+                host=config.metrics.host,
+                ports=config.metrics.ports,
+                pages=pages,
+                on_error=self._page_failed,
+            )
+            self._server.start()
+            served = {"host": config.metrics.host, "port": self._server.port, "paths": ["/metrics", *pages]}
+            self._log.info("metrics_served", **served)
+
+    def _serve_user_metrics(self) -> None:
+        """Serve what the classes of the flow's handlers hold of prometheus_client's metrics."""
+        functions = [getattr(node, "fn", None) for node in self.flow.nodes]
+        owners = {id(owner): owner for fn in functions if (owner := getattr(fn, "__self__", None)) is not None}
+        found = [name for owner in owners.values() for name in self._metrics.add_user_metrics(owner)]
+        if found:
+            self._log.info("user_metrics_discovered", metrics=found)
+
+    # --- drain ----------------------------------------------------------------------------------
+
+    def stop(self) -> bool:
+        """Ask for an orderly end; returns whether nobody had asked before. Callable from wherever."""
+        return self._life.stop()
+
+    def fail(self, reason: str) -> None:
+        """Note why the flow failed, if nothing else was noted before."""
+        if self._life.components is not None:
+            self._life.components.control.fail(reason)
+
+    def engine_failed(self, error: BaseException) -> None:
+        """Note and log that Bytewax raised `error`."""
+        reason = f"the engine failed: {describe(root_cause(error))}"
+        self._log.error("engine_failed", reason=reason, exc_info=error, expect="what was not committed is read again")
+        self.fail(reason)
+
+    def _on_early_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            os._exit(EXIT_ABORTED)
+        if not self._ending:  # else the start has failed: what it opened is closed, and why it failed is kept
+            raise StoppedEarly
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._signals += 1
+        if self._signals == 2:  # more would only begin it again
+            self._abort()
+        self.stop()
+
+    def _abort(self) -> None:
+        """Kill the children and leave at once: nothing is committed that was not already."""
+        components = self._life.components
+        if components is not None and components.executor is not None:
+            try:
+                self._loop_thread.run(components.executor.close(), _ABORT_S)
+            except Exception as exc:  # on the way out, whatever it is: the loop is blocked, say
+                self._log.warning("abort_left_children", error=describe(exc), expect="they end after this process")
+        os._exit(EXIT_ABORTED)
+
+    # --- close ----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Let go of everything in order; safe to call twice and from any thread."""
+        self._close("")
+
+    def disown(self) -> None:
+        """Let go, in a forked child, of what is the worker's: its signals, its port, its way on."""
+        self._handlers.disown()
+        if self._server is not None:
+            self._server.disown()
+        self._life.disown(forks.end_child)
+
+    def _close(self, error: str) -> None:
+        self._ending = True
+        if self._watchdog is not None:
+            self._watchdog.close()
+        if self._life.close(error):
+            forks.forget(self)
+            self._collector.restore()
+            self._handlers.restore()
+            self._observe_no_more()
+
+    def _report_overdue(self) -> None:
+        self._log.error(
+            "stop_overdue", expect="the process ends now with exit code 1; unfinished records are read again"
+        )
+
+    def _observe_no_more(self) -> None:
+        if self._guard is not None:
+            self._guard.close()
+        self._listeners.close(_LISTENERS_S)
+        if self._server is not None:
+            self._server.close()
+        if self._progress is not None:
+            self._write(summary(self.statistics.snapshot()))
+        if self._log_listener is not None:
+            self._log_listener.close()
+        if self._logging is not None:
+            self._logging.close()
+
+    # --- what others look at --------------------------------------------------------------------
+
+    @property
+    def failure(self) -> str | None:
+        """Why the flow failed, None when it did not; known when it is closed."""
+        return self._life.failure
+
+    @property
+    def exit_code(self) -> int:
+        """0 after a clean end, 1 after a failure or a drain that ran out of time."""
+        return EXIT_FAILED if self.failure else EXIT_CLEAN
+
+    @property
+    def metrics_port(self) -> int | None:
+        """The port the metrics are served on."""
+        return self._server.port if self._server is not None else None
+
+    def _gauges(self) -> RuntimeGauges:
+        if self._life.components is None:
+            return RuntimeGauges()
+        health = self._watchdog.health if self._watchdog is not None else 0
+        return read_gauges(self._life.components, self._life.hooks.pool, health)
+
+    def _healthz(self) -> ProbeResponse:
+        heartbeats = self._watchdog.heartbeats if self._watchdog is not None else {}
+        return liveness(heartbeats, self.config.runtime.stuck_after_s)
+
+    def _readyz(self) -> ProbeResponse:
+        components, health = self._life.components, self._health.snapshot
+        if components is not None and components.control.failure is not None:  # it drains, and then ends with 1
+            health = replace(health, state="failed")
+        return readiness(health)
+
+    def _page_failed(self, error: Exception) -> None:
+        expect = "only this answer is lost; one of the metrics can't be read"
+        self._write(
+            LogLine("error", "metrics_scrape_failed", {"exc_info": error}, expect, (), cause_text(describe(error)))
+        )
+
+    def _bug(self, error: BaseException) -> None:
+        if not shortage_of(error):
+            expect = "the flow stops; if no hook of yours is in the stack, report it"
+            self._log.error("bug", exc_info=error, expect=expect)
+        self.fail(f"a bug, or a hook that ends the event loop: {type(error).__name__}: {error}")
+
+    def _listener_failed(self, event: Event, error: Exception) -> None:
+        name = type(event).__name__
+        self._write(
+            LogLine("error", "listener_failed", {"of": name, "error": describe(error)}, "the flow goes on", (name,))
+        )
+
+    def _write(self, line: LogLine) -> None:
+        if self._log_listener is not None:
+            self._log_listener.write(line)

@@ -1,0 +1,1 @@
+"""Acknowledgement: credit, records in flight, the tracker of finished offsets, and the commit step."""

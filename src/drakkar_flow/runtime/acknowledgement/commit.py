@@ -1,0 +1,94 @@
+"""The end of the dataflow: acknowledgements become watermarks, watermarks become commits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from bytewax.outputs import DynamicSink, StatelessSinkPartition
+
+from drakkar_flow.kernel.offset_ranges import OffsetRanges
+from drakkar_flow.model.record import TopicPartition
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events.records import RecordsFinished
+from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
+from drakkar_flow.runtime.acknowledgement.tracker import SettleResult, Tracker
+from drakkar_flow.runtime.chunk import Keyed
+from drakkar_flow.runtime.reader import Reader
+
+__all__ = ["CommitSink", "Track"]
+
+
+class Track:
+    """The tracker of one process, shared by the engine's workers and whoever commits. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._tracker = Tracker()
+        self._lock = threading.Lock()
+
+    def step(self, batch: list[Keyed]) -> list[SettleResult]:
+        """Feed acknowledgements to the tracker: the batch function of the `track` step."""
+        acks = [ack for _, chunk in batch for ack in chunk.acks]
+        if not acks:
+            return []
+        with self._lock:
+            return [self._tracker.settle(acks)]
+
+    def out_of_order(self, topic_partition: TopicPartition, epoch: int) -> OffsetRanges:
+        """What an assignment has finished above its watermark."""
+        with self._lock:
+            return self._tracker.out_of_order(topic_partition, epoch)
+
+
+class CommitSink(DynamicSink[SettleResult]):
+    """The only Bytewax output: notes what may be committed, then frees its place in flight.
+
+    `ended` is called once when the dataflow has ended on every worker of this process and everything
+    before it was taken in.
+    """
+
+    def __init__(self, reader: Reader, in_flight: InFlight, bus: Bus, ended: Callable[[], None]) -> None:
+        self._components = (reader, in_flight, bus)
+        self._ended = ended
+        self._lock = threading.Lock()
+        self._open = 0
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Committer:
+        """Make the committer of a worker."""
+        with self._lock:
+            self._open += 1
+        return _Committer(*self._components, self._closed)
+
+    def _closed(self) -> None:
+        with self._lock:
+            self._open -= 1
+            last = self._open == 0
+        if last:
+            self._ended()
+
+
+class _Committer(StatelessSinkPartition[SettleResult]):
+    def __init__(self, reader: Reader, in_flight: InFlight, bus: Bus, closed: Callable[[], None]) -> None:
+        self._reader = reader
+        self._in_flight = in_flight
+        self._bus = bus
+        self._closed = closed
+
+    def write_batch(self, items: list[SettleResult]) -> None:
+        for settled in items:
+            # Noted before the place in flight is freed: whoever waits for an empty flight commits it.
+            if settled.watermarks:
+                self._reader.commit(settled.watermarks)
+                for topic_partition, epoch, offset in settled.watermarks:
+                    self._in_flight.advance((topic_partition, epoch), offset)
+            if settled.out_of_order_ranges:
+                self._reader.out_of_order_ranges(settled.out_of_order_ranges)
+            for (topic_partition, epoch), (count, size) in settled.finished.items():
+                self._in_flight.release((topic_partition, epoch), count, size)
+            if settled.finished:
+                latency_s = time.monotonic() - settled.oldest_read_at
+                self._bus.emit(RecordsFinished(settled.done, settled.skipped, settled.dead, latency_s))
+
+    def close(self) -> None:
+        self._closed()

@@ -1,0 +1,223 @@
+"""Flight: how much of each assignment is between the source and its acknowledgement."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from drakkar_flow.kernel.pace import Pace
+from drakkar_flow.model.record import Record, TopicPartition, size_of
+from drakkar_flow.runtime.wakeup import EngineWakeup
+
+__all__ = ["InFlight", "InFlightStatistics"]
+
+Assignment = tuple[TopicPartition, int]
+"""A partition and the epoch of its assignment."""
+
+
+class InFlightStatistics(NamedTuple):
+    """What is in flight now: records and bytes, records by partition, and the oldest's age in seconds.
+
+    `oldest` has, by partition, the first offset that is not finished and when its batch was read;
+    `finished_at` when a record last finished, also for assigned partitions that have nothing in flight.
+    """
+
+    records: int
+    size: int
+    by_partition: dict[TopicPartition, int]
+    oldest_s: float
+    oldest: dict[TopicPartition, tuple[int, float]]
+    finished_at: dict[TopicPartition, float]
+
+
+class InFlight:
+    """Counts records and bytes in flight and fences off revoked assignments. Thread-safe.
+
+    Bytes are those of the records and of whatever was made of them (`charge`), until the record is
+    finished. `pace` limits the records to what a drain can finish; None sets no such limit.
+
+    The source gives nothing out while there is no `room`; a revoke waits for `wait_idle`, then fences what is left:
+    fenced records return their credit without being delivered or committed.
+    """
+
+    def __init__(self, max_records: int, max_size: int, pace: Pace | None = None) -> None:
+        self._max_records = max_records
+        self._max_size = max_size
+        self._pace = pace
+        self.on_release: Callable[[], None] | None = None
+        """Called after records left the flight, by the thread that counted them out."""
+        self._mean = 1.0  # bytes of a record when it is finished, with what was made of it
+        self._changed = threading.Condition()
+        self.engine = EngineWakeup()
+        """Wakes the engine's threads when records have come or work is finished."""
+        self._waiting = 0
+        self._ending = False
+        self._open: dict[Assignment, int] = {}
+        self._fenced: set[Assignment] = set()
+        self._batches: dict[Assignment, deque[tuple[int, int, float]]] = {}  # (first, last, when read), until finished
+        self._finished_at: dict[Assignment, float] = {}  # until it is fenced
+        self._aside: Counter[tuple[Assignment, int]] = Counter()
+        self.records = 0
+        self.size = 0
+        self.finished = 0
+
+    @property
+    def room(self) -> int:
+        """How many more records may enter; as many as fit, if they become as large as those before them."""
+        if self.is_full:
+            return 0
+        moving = self.records - len(self._aside)  # those set aside are bounded by their bytes: nobody waits for them
+        left = self._max_records - moving
+        if self._pace is not None:
+            left = min(left, self._pace.limit(now=time.monotonic(), in_flight=moving, finished=self.finished) - moving)
+        mean = max(self._mean, self.size / self.records if self.records else 0.0)
+        return max(0, min(left, 1 + int((self._max_size - self.size) / mean)))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the budget of bytes is spent."""
+        return self.size >= self._max_size
+
+    def charge(self, record: Record, size: int) -> None:
+        """Count `size` bytes that were made of an unfinished record; they leave the flight when it does.
+
+        A negative `size` takes back what was counted and is not kept.
+        """
+        if not size:
+            return
+        with self._changed:
+            if record.held is None:
+                record.held = [size]
+            else:
+                record.held[0] += size
+            self.size += size
+
+    def add(self, assignment: Assignment, records: Sequence[Record]) -> int:
+        """Count `records` of one assignment in; returns their bytes."""
+        size = size_of(records)
+        with self._changed:
+            self._open[assignment] = self._open.get(assignment, 0) + len(records)
+            batch = (records[0].offset, records[-1].offset, records[0].read_at)
+            self._batches.setdefault(assignment, deque()).append(batch)
+            self.records += len(records)
+            self.size += size
+        return size
+
+    def advance(self, assignment: Assignment, offset: int) -> None:
+        """Note that everything of an assignment before `offset` is finished."""
+        with self._changed:
+            batches = self._batches.get(assignment)
+            while batches and batches[0][1] < offset:
+                batches.popleft()
+            if batches and batches[0][0] < offset:
+                batches[0] = (offset, *batches[0][1:])
+
+    def release(self, assignment: Assignment, count: int, size: int) -> None:
+        """Count records of one assignment out."""
+        with self._changed:
+            if assignment not in self._fenced:
+                self._finished_at[assignment] = time.monotonic()
+            left = self._open.get(assignment, 0) - count
+            if left > 0:
+                self._open[assignment] = left
+            else:
+                self._open.pop(assignment, None)
+                self._batches.pop(assignment, None)
+                self._fenced.discard(assignment)
+            self.records -= count
+            self.finished += count
+            self.size -= size
+            if count:
+                mean = size / count
+                self._mean = max(1.0, mean, 0.9 * self._mean + 0.1 * mean)
+            self._changed.notify_all()
+        if self.on_release is not None:
+            self.on_release()
+
+    def wait_idle(self, assignments: Collection[Assignment], timeout_s: float) -> int:
+        """Wait until nothing of `assignments` is in flight, at most `timeout_s`; returns what is left."""
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            self._waiting += 1
+            while self._left(assignments) - self._held_back(assignments) > 0:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    break
+                self._changed.wait(remaining)
+            self._waiting -= 1
+            return self._left(assignments)
+
+    def _left(self, assignments: Collection[Assignment]) -> int:
+        return sum(self._open.get(assignment, 0) for assignment in assignments)
+
+    def _held_back(self, assignments: Collection[Assignment]) -> int:
+        return sum(assignment in assignments for assignment, _ in self._aside) if self._aside else 0
+
+    def set_aside(self, records: Iterable[Record]) -> None:
+        """Note records that nobody is to wait for: they finish later, or not at all."""
+        with self._changed:
+            self._aside.update(((record.topic_partition, record.epoch), record.offset) for record in records)
+            self._changed.notify_all()
+
+    def take_back(self, records: Iterable[Record]) -> None:
+        """Note that records set aside are on their way again."""
+        with self._changed:
+            self._aside -= Counter(((record.topic_partition, record.epoch), record.offset) for record in records)
+
+    def end(self) -> None:
+        """Note that nothing more will enter: the flow ends when what is in flight has finished."""
+        self._ending = True
+
+    @property
+    def ending(self) -> bool:
+        """Whether nothing more will enter."""
+        return self._ending
+
+    @property
+    def draining(self) -> bool:
+        """Whether somebody waits for what is in flight, so that nothing should linger."""
+        return self._ending or self._waiting > 0
+
+    def fence(self, assignments: Iterable[Assignment]) -> None:
+        """Keep what is in flight of `assignments` from being executed or delivered from now on."""
+        with self._changed:
+            for item in assignments:
+                self._finished_at.pop(item, None)
+                if item in self._open:
+                    self._fenced.add(item)
+
+    @property
+    def has_fences(self) -> bool:
+        """Whether any assignment is fenced: the cheap question before `is_fenced`."""
+        return bool(self._fenced)
+
+    def is_fenced(self, record: Record) -> bool:
+        """Whether a record's assignment was taken away."""
+        return (record.topic_partition, record.epoch) in self._fenced
+
+    def oldest(self, topic_partitions: Iterable[TopicPartition]) -> tuple[tuple[TopicPartition, int], ...]:
+        """The first offset that is not finished of each of these partitions that has one."""
+        oldest = self.statistics().oldest
+        return tuple(
+            (topic_partition, oldest[topic_partition][0])
+            for topic_partition in topic_partitions
+            if topic_partition in oldest
+        )
+
+    def statistics(self) -> InFlightStatistics:
+        """How much is in flight, and since when."""
+        with self._changed:
+            by_partition: dict[TopicPartition, int] = {}
+            for (topic_partition, _), count in self._open.items():
+                by_partition[topic_partition] = by_partition.get(topic_partition, 0) + count
+            oldest = {
+                topic_partition: (queue[0][0], queue[0][2])
+                for (topic_partition, _), queue in self._batches.items()
+                if queue
+            }
+            finished_at = {topic_partition: at for (topic_partition, _), at in self._finished_at.items()}
+            age_s = max((time.monotonic() - read_at for _, read_at in oldest.values()), default=0.0)
+            return InFlightStatistics(self.records, self.size, by_partition, max(0.0, age_s), oldest, finished_at)

@@ -1,0 +1,77 @@
+"""Parts: everything a compiled flow needs, made by the engine and handed to the compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.config.sections.delivery import SinkConfig
+from drakkar_flow.config.sections.executor import ProgramConfig
+from drakkar_flow.executor.base import Executor
+from drakkar_flow.kernel.backoff import Backoff
+from drakkar_flow.kinds.sink import Sink, SinkSpec
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.runtime.acknowledgement.commit import Track
+from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
+from drakkar_flow.runtime.event_loop import EventLoopThread
+from drakkar_flow.runtime.reader import Reader
+from drakkar_flow.runtime.source import ExecutorAdmission
+from drakkar_flow.runtime.steps.chain import Chain
+from drakkar_flow.runtime.steps.deadletter import DeadLetterWriter
+from drakkar_flow.runtime.steps.pending import PendingTasks
+from drakkar_flow.runtime.steps.step import AsyncStep
+from drakkar_flow.runtime.stop_signal import StopSignal
+
+__all__ = ["Components", "SinkComponent"]
+
+_DLQ_BACKOFF = Backoff(initial_s=0.5, max_s=30.0)
+
+
+@dataclass(frozen=True, slots=True)
+class SinkComponent:
+    """One sink instance: what it is, its name and settings, and the connected sink."""
+
+    spec: SinkSpec
+    name: str
+    settings: SinkConfig
+    sink: Sink
+
+    @property
+    def id(self) -> str:
+        """The id of its step."""
+        return f"{self.spec.kind}-{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Components:
+    """The running parts of one process; nothing is looked up globally."""
+
+    config: DrakkarConfig
+    bus: Bus
+    loop_thread: EventLoopThread
+    control: StopSignal
+    in_flight: InFlight
+    reader: Reader
+    sinks: Mapping[str, SinkComponent]
+    dead_letters: DeadLetterWriter
+    executor: Executor | None
+    intake: ExecutorAdmission | None
+    ended: Callable[[], None]
+    programs: Mapping[str, ProgramConfig] = field(default_factory=dict)
+    """The configuration of every executor by name; empty is that of the configuration alone."""
+    track: Track = field(default_factory=Track)
+    pending: PendingTasks = field(default_factory=PendingTasks)
+    chains: list[Chain] = field(default_factory=list)
+    """The chains of all shards, as they are made."""
+    task_backoff: Backoff | None = None
+    """Pauses between the attempts of a task, in place of the configuration's."""
+    brake_hold_s: float | None = None
+    """How long the brake holds failures back, in place of the configuration's."""
+    dlq_backoff: Backoff = _DLQ_BACKOFF
+
+    @property
+    def steps(self) -> list[AsyncStep[Any, Any]]:
+        """The async steps of all chains."""
+        return [step for chain in self.chains for step in chain.steps]

@@ -1,0 +1,93 @@
+"""Connection: whether a consumer has brokers, and whether it will ever have them again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaException
+
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events.source import BrokerStateChanged
+
+__all__ = ["BrokerMonitor", "answers_a_new_client"]
+
+_LOOK_S = 2.0  # between two looks for brokers that are down
+_ANSWER_S = 1.0  # how long one look may hold up the reader
+
+
+class BrokerMonitor:
+    """What the reader's thread knows of its brokers; for that thread alone.
+
+    Librdkafka reconnects by itself, but not always (2.16): when the last broker of a cluster shuts
+    down in good order it may answer, before it goes, that there are no brokers; the client then
+    forgets all it knew and never asks `bootstrap.servers` again. So brokers that answer a new client
+    and not this one are taken as forgotten. While no broker answers anybody, nothing is concluded.
+
+    Args:
+        bus: gets a BrokerStateChanged for each change.
+        answers_others: whether the brokers answer a new client; may block for a moment.
+    """
+
+    def __init__(self, bus: Bus, answers_others: Callable[[], bool]) -> None:
+        self._bus = bus
+        self._answers_others = answers_others
+        self._up: bool | None = None
+        self._in_doubt = True  # until they are looked for: they may answer long before there is an assignment
+        self._looked_at = 0.0
+
+    @property
+    def up(self) -> bool:
+        """False once the brokers are known to be out of reach."""
+        return self._up is not False
+
+    def heard(self) -> None:
+        """Note a word from a broker."""
+        self._in_doubt = False
+        self._set(up=True)
+
+    def down(self, reason: str) -> None:
+        """Note that no broker can be reached."""
+        self._set(up=False, reason=reason)
+
+    def doubt(self) -> None:
+        """Note something that may mean so: the next look will tell."""
+        self._in_doubt = True
+
+    def forgotten(self, consumer: Consumer, now: float) -> bool:
+        """Look for the brokers, if they are down or in doubt: whether only a new consumer will find them.
+
+        Blocks up to 3 s, and at most every 2 s.
+        """
+        if (self.up and not self._in_doubt) or now - self._looked_at < _LOOK_S:
+            return False
+        self._looked_at = now
+        if _answer(consumer):
+            self.heard()
+            return False
+        if self._up is None:  # it was made just now and may still log in; librdkafka says so if it can't connect
+            return False
+        self.down("no broker answers")
+        return self._answers_others() and not _answer(consumer)
+
+    def _set(self, *, up: bool, reason: str = "") -> None:
+        if up is not self._up:
+            self._up = up
+            self._bus.emit(BrokerStateChanged(up, reason))
+
+
+def answers_a_new_client(properties: Mapping[str, Any]) -> bool:
+    """Whether the brokers answer a client with these properties of a consumer; it joins no group. Blocks up to 1 s."""
+    client = Consumer({**properties, "log_level": 0})
+    try:
+        return _answer(client)
+    finally:
+        client.close()
+
+
+def _answer(client: Consumer) -> bool:
+    try:
+        client.list_topics(timeout=_ANSWER_S)
+    except KafkaException:
+        return False
+    return True

@@ -1,0 +1,206 @@
+"""Commits: what a group's member says to the brokers, on the reader's thread.
+
+A commit's metadata tells what is finished beyond its offset, so that one slow record does not make
+the next owner repeat what was finished behind it. Without the metadata, or where it has no room for
+all of it, the rest is done again: nothing is ever left out that was not finished.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from drakkar_flow.kernel.kafka_errors import Severity, report, severity_of
+from drakkar_flow.kernel.offset_ranges import OffsetRanges
+from drakkar_flow.model.record import TopicPartition, Watermark
+from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events.source import CommitFailed, Committed, ConsumerError
+from drakkar_flow.runtime.group.buffers import Buffers, Partition
+from drakkar_flow.runtime.group.commit_queue import CommitQueue
+
+__all__ = ["FINAL_COMMIT_S", "OffsetCommitter"]
+
+FINAL_COMMIT_S = 10.0
+"""How long the last commit may take."""
+_FINAL_COMMIT_POLLS = 10  # of 0.1 s between two attempts at it
+_FETCH_S = 5.0  # how long an assignment waits to learn what was committed before
+
+Mark = tuple[int, str]
+"""What is committed for a partition: an offset, and the metadata."""
+
+
+class OffsetCommitter:
+    """Commits positions with what is finished beyond them, at most `metadata_size` characters of it (0: none).
+
+    `hopeless` gets the errors of commits that no new attempt gets over.
+    """
+
+    def __init__(
+        self,
+        positions: CommitQueue,
+        buffers: Buffers,
+        bus: Bus,
+        out_of_order: Callable[[TopicPartition, int], OffsetRanges],
+        metadata_size: int,
+        hopeless: Callable[[KafkaError], None] = lambda _error: None,
+    ) -> None:
+        self._hopeless = hopeless
+        self._positions = positions
+        self._buffers = buffers
+        self._bus = bus
+        self._out_of_order = out_of_order
+        self._metadata_size = metadata_size
+        self._sent: dict[TopicPartition, Mark] = {}  # what was committed last, of present assignments
+        self._committed: dict[TopicPartition, Mark] = {}  # what the brokers have confirmed last
+        self._finally = False
+
+    def begin(
+        self, consumer: Consumer, assigned: list[KafkaPartition]
+    ) -> dict[TopicPartition, tuple[int, OffsetRanges]]:
+        """Read where new assignments start, and what is finished beyond."""
+        self.forget((item.topic, item.partition) for item in assigned)
+        if not self._metadata_size:
+            return {}
+        try:
+            committed = consumer.committed(assigned, _FETCH_S)
+        except KafkaException as exc:
+            self._bus.emit(ConsumerError(f"what is finished beyond the committed offsets is not known: {report(exc)}"))
+            return {}
+        return {
+            (item.topic, item.partition): (item.offset, OffsetRanges.decode(item.metadata or "", item.offset))
+            for item in committed
+            if item.error is None and item.offset >= 0
+        }
+
+    def forget(self, topic_partitions: Iterable[TopicPartition]) -> None:
+        """What was committed for partitions is void: their log is another one."""
+        for topic_partition in topic_partitions:
+            self._sent.pop(topic_partition, None)
+            self._committed.pop(topic_partition, None)
+
+    def commit_soon(self, consumer: Consumer, now: float) -> None:
+        """Commit what is due, without waiting for the answer."""
+        offsets = self._positions.take(self._buffers.assignments(), now)
+        if offsets:
+            self._commit(consumer, self._marks(offsets))
+
+    def commit_now(self, consumer: Consumer, partitions: list[Partition]) -> None:
+        """Commit for partitions that are about to go; a second time when only the metadata was refused."""
+        offsets = self._positions.of(dict(partition.assignment for partition in partitions))
+        for _ in range(2 if offsets and not self._finally else 0):
+            marks = {
+                item.topic_partition: self._mark(item, offsets[item.topic_partition])
+                for item in partitions
+                if item.topic_partition in offsets
+            }
+            self._sent.update(marks)
+            try:
+                consumer.commit(offsets=_at(marks), asynchronous=False)
+            except KafkaException as exc:
+                self._refused(exc.args[0], ())
+                if self._metadata_size:
+                    break
+            else:
+                self._accepted(marks)
+                break
+
+    def commit_finally(self, consumer: Consumer, limit_s: float = FINAL_COMMIT_S) -> None:
+        """Commit what was not yet; a synchronous commit would wait for brokers that are gone, 45 s and more."""
+        limit_s = min(FINAL_COMMIT_S, limit_s)
+        deadline = time.monotonic() + limit_s
+        while (marks := self._uncommitted()) and time.monotonic() < deadline:
+            self._commit(consumer, marks)
+            for _ in range(_FINAL_COMMIT_POLLS):
+                consumer.poll(0.1)  # also serves a rebalance that may be why it was refused
+                if not self._uncommitted() or time.monotonic() >= deadline:
+                    break
+        if marks:
+            self._bus.emit(CommitFailed(f"the last commit got no answer within {limit_s:.1f} s", tuple(marks)))
+        self._finally = True
+
+    def on_commit(self, error: KafkaError | None, answers: list[KafkaPartition]) -> None:
+        """Take the brokers' answer in: librdkafka's callback."""
+        taken: dict[TopicPartition, Mark] = {}
+        refused: dict[TopicPartition, KafkaError] = {}
+        for item in answers:
+            topic_partition = (item.topic, item.partition)
+            reason = error or item.error
+            if reason is not None:
+                refused[topic_partition] = reason
+            else:
+                taken[topic_partition] = (item.offset, item.metadata or "")
+        if refused:
+            self._refused(next(iter(refused.values())), refused)
+        self._accepted(taken)
+
+    def _marks(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, Mark]:
+        partitions = {partition.topic_partition: partition for partition in self._buffers.partitions()}
+        return {
+            topic_partition: self._mark(partitions[topic_partition], offset)
+            for topic_partition, offset in offsets.items()
+        }
+
+    def _mark(self, partition: Partition, offset: int) -> Mark:
+        """What to commit for an offset: it passes over what was finished before, the rest is metadata."""
+        ranges = self._out_of_order(*partition.assignment)
+        for span in partition.done:
+            ranges.add(*span)
+        start = max(offset, partition.base)
+        offset = ranges.end_of(start)
+        if offset > start:
+            self._positions.note([Watermark(*partition.assignment, offset)])
+        partition.done.cut(offset)
+        return offset, ranges.encode(offset, self._metadata_size)
+
+    def _commit(self, consumer: Consumer, marks: Mapping[TopicPartition, Mark]) -> None:
+        self._sent.update(marks)
+        try:
+            consumer.commit(offsets=_at(marks), asynchronous=True)
+        except KafkaException as exc:
+            self._refused(exc.args[0], marks)
+
+    def _accepted(self, marks: Mapping[TopicPartition, Mark]) -> None:
+        if marks:
+            self._positions.put_back(self._overwritten(marks))
+            self._committed.update(marks)
+            offsets = {topic_partition: offset for topic_partition, (offset, _) in marks.items()}
+            self._positions.accepted(offsets)
+            self._bus.emit(Committed(tuple(offsets.items())))
+
+    def _overwritten(self, marks: Mapping[TopicPartition, Mark]) -> list[TopicPartition]:
+        """The partitions whose newest commit was followed by an older one.
+
+        librdkafka repeats requests that a connection took down with it, and later ones are not held back meanwhile:
+        without a new commit the older offset would stay.
+        """
+        newest = [
+            topic_partition
+            for topic_partition in marks
+            if self._committed.get(topic_partition) == self._sent.get(topic_partition)
+        ]
+        return [
+            topic_partition for topic_partition in newest if marks[topic_partition] != self._sent.get(topic_partition)
+        ]
+
+    def _refused(self, error: KafkaError, topic_partitions: Iterable[TopicPartition]) -> None:
+        if error.code() == KafkaError.OFFSET_METADATA_TOO_LARGE:
+            self._metadata_size = 0  # these brokers allow less than others: offsets alone, then
+        self._positions.put_back(topic_partitions)
+        self._bus.emit(CommitFailed(report(error), tuple(topic_partitions)))
+        if severity_of(error) is not Severity.RECOVERABLE:
+            self._hopeless(error)
+
+    def _uncommitted(self) -> dict[TopicPartition, Mark]:
+        marks = self._marks(self._positions.of(self._buffers.assignments()))
+        return {
+            topic_partition: mark
+            for topic_partition, mark in marks.items()
+            if self._committed.get(topic_partition) != mark
+        }
+
+
+def _at(marks: Mapping[TopicPartition, Mark]) -> list[KafkaPartition]:
+    return [KafkaPartition(*topic_partition, offset, metadata) for topic_partition, (offset, metadata) in marks.items()]

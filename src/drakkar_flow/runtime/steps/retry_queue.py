@@ -1,0 +1,82 @@
+"""Parking: where failed tasks wait for their next attempt, out of everybody's way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from heapq import heappop, heappush
+
+from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
+from drakkar_flow.runtime.event_loop import EventLoopThread
+
+__all__ = ["RetryQueue"]
+
+_LOOK_S = 0.1  # how long a drain may go unnoticed
+
+Resume = Callable[[], None]
+
+
+class RetryQueue:
+    """Holds what waits for its next attempt; used on the loop's thread.
+
+    What is parked has no executor slot and is no load that would hold back the intake; its records
+    are still in flight. So that records which fail again and again leave room for others, at most
+    `limit` records are parked: with one more, whoever is due first goes at once. A drain waits for
+    what is in flight, so whatever is parked when it begins goes then. What fails once more waits out
+    its pause all the same: a drain in the middle of an outage must not use up the retries that were
+    to last through it, for what it leaves is not committed and done again by the next owner. One
+    timer serves all; it ends with the loop.
+    """
+
+    def __init__(self, loop_thread: EventLoopThread, in_flight: InFlight, limit: int) -> None:
+        self._loop_thread = loop_thread
+        self._in_flight = in_flight
+        self._limit = limit
+        self._heap: list[tuple[float, int, int, Resume]] = []
+        self._delayed = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._wake_at = 0.0
+        self._hurried = False  # whether those that were parked when this drain began have gone
+        self.records = 0
+        """How many records the parked tasks work for."""
+
+    def delay(self, delay_s: float, records: int, resume: Resume) -> None:
+        """Call `resume` after `delay_s` seconds, or earlier, in a later turn of the loop."""
+        loop = asyncio.get_running_loop()
+        self._delayed += 1
+        if not self._heap:  # nobody was here when a drain began
+            self._hurried = self._in_flight.draining
+        heappush(self._heap, (loop.time() + delay_s, self._delayed, records, resume))
+        self.records += records
+        self._wind(loop)
+
+    def _wind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Set the timer to the next moment at which something may be due."""
+        wake_at = loop.time()
+        if self.records <= self._limit:
+            wake_at = min(self._heap[0][0], wake_at + _LOOK_S)
+        if self._timer is not None:
+            if self._wake_at <= wake_at:
+                return
+            self._timer.cancel()
+        self._wake_at = wake_at
+        self._timer = loop.call_at(wake_at, self._loop_thread.guard, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._loop_thread.closed:
+            return
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        draining = self._in_flight.draining
+        first = len(self._heap) if draining and not self._hurried else 0  # so many go, due or not
+        self._hurried = draining
+        due: list[Resume] = []  # apart, so that whoever parks again meanwhile is not taken for one of them
+        while self._heap and (len(due) < first or self.records > self._limit or self._heap[0][0] <= now):
+            _, _, records, resume = heappop(self._heap)
+            self.records -= records
+            due.append(resume)
+        for resume in due:
+            self._loop_thread.guard(resume)
+        if self._heap:
+            self._wind(loop)

@@ -1,0 +1,106 @@
+"""AckLog: the acknowledgements that a flow returned for each record."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from drakkar_flow.model.outcome import Ack, AckStatus
+from drakkar_flow.model.record import FULL_CREDIT, Credit, TopicPartition
+from drakkar_flow.runtime.acknowledgement.commit import Track
+from drakkar_flow.runtime.acknowledgement.tracker import SettleResult
+from drakkar_flow.runtime.chunk import Keyed
+from drakkar_flow.testing.log import MemoryLog
+
+__all__ = ["AckLog", "Sent", "WatchedTrack"]
+
+_BADNESS = {status: rank for rank, status in enumerate(AckStatus)}
+Position = tuple[TopicPartition, int]
+"""A partition and an offset."""
+
+
+class AckLog:
+    """The status of every record whose work is finished, kept over crashes as far as it was committed. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[tuple[Position, int], tuple[Credit, AckStatus]] = {}
+        self._due: dict[Position, AckStatus] = {}
+        self._finished: dict[Position, AckStatus] = {}
+
+    def note(self, acks: Iterable[Ack]) -> None:
+        """Take acknowledgements in, before the tracker does."""
+        with self._lock:
+            for ack in acks:
+                position = (ack.record.topic_partition, ack.record.offset)
+                share = (position, ack.record.epoch)
+                credit, worst = self._open.pop(share, (0, AckStatus.DONE))
+                credit += ack.credit
+                worst = max(worst, ack.status, key=_BADNESS.__getitem__)
+                if credit != FULL_CREDIT:
+                    self._open[share] = (credit, worst)
+                elif worst is not AckStatus.FENCED:  # a fenced record will be read again
+                    self._due[position] = worst
+
+    def publish(self) -> None:
+        """Show what was noted: its commits have been made."""
+        with self._lock:
+            self._finished.update(self._due)
+            self._due.clear()
+
+    def forget_uncommitted(self, log: MemoryLog) -> None:
+        """After a crash: what was not committed will be read again, whatever had become of it."""
+        with self._lock:
+            self._open.clear()
+            self._due.clear()
+            for topic_partition, offset in [*self._finished]:
+                if not log.knows_finished(topic_partition, offset):
+                    del self._finished[topic_partition, offset]
+
+    def status(self, topic_partition: TopicPartition, offset: int) -> AckStatus | None:
+        """How a record ended; None while it is not finished."""
+        return self._finished.get((topic_partition, offset))
+
+
+class WatchedTrack(Track):
+    """A track whose acknowledgements are noted."""
+
+    def __init__(self, ack_log: AckLog) -> None:
+        super().__init__()
+        self._receipts = ack_log
+
+    def step(self, batch: list[Keyed]) -> list[SettleResult]:
+        """Note, then settle as every track does."""
+        self._receipts.note(ack for _, chunk in batch for ack in chunk.acks)
+        return super().step(batch)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message that a test has sent: where it stands, and what became of it."""
+
+    topic: str
+    partition: int
+    offset: int
+    _receipts: AckLog = field(repr=False, compare=False)
+
+    @property
+    def topic_partition(self) -> TopicPartition:
+        """Its partition."""
+        return (self.topic, self.partition)
+
+    @property
+    def label(self) -> str:
+        """How it is named in logs and errors: topic:partition:offset."""
+        return f"{self.topic}:{self.partition}:{self.offset}"
+
+    @property
+    def status(self) -> AckStatus | None:
+        """`done`, `skipped` or `dead` (by the worst of its branches); None while work on it is open."""
+        return self._receipts.status(self.topic_partition, self.offset)
+
+    @property
+    def acknowledged(self) -> bool:
+        """Whether everything of it is safe: delivered, skipped on purpose, or a dead letter."""
+        return self.status is not None
