@@ -120,6 +120,23 @@ def test_what_it_refuses_is_a_dead_letter() -> None:
     assert outcome.committed == {("input", 0): 2}
 
 
+@pytest.mark.parametrize("raised", [SystemExit(3), GeneratorExit(), ValueError("no")])
+def test_what_it_can_not_wrap_is_a_dead_letter(raised: BaseException) -> None:
+    """Whatever `wrap` raises concerns its value alone, and does not end the event loop."""
+
+    def wrap(value: Any, _record: Any, name: str, _settings: Any) -> Page:
+        if value == 5:
+            raise raised
+        return Page(text=str(value), sink=name)
+
+    spec = SinkSpec("pager", PagerConfig, PagerSink, payload_type=Page, wrap=wrap)
+    outcome = run_flow(StreamFlow("calls").decode(int).route(CustomSink(spec, "night", number="1")), range(10))
+    assert len(outcome.payloads("pager")) == 9
+    (letter,) = outcome.dead_letters
+    assert letter.kind == FailureKind.ROUTING
+    assert outcome.committed == {("input", 0): 10}
+
+
 @pytest.mark.parametrize(
     ("error", "writes", "letters"),
     [(SinkError("down"), 2, 0), (BatchFailed({0: SinkRejected("no")}), 1, 1)],

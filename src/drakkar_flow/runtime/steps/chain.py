@@ -87,11 +87,11 @@ class Chain:
                     items = inbox.copy()
                     inbox.clear()
                     step.accept(items)
-        finally:
+        finally:  # a step that raises is a bug, which ends the flow: what others have answered may yet finish
             self._awake = False
-        if any(step.inbox for step in self.steps):
-            self._wake()
-        self._flush()
+            if any(step.inbox for step in self.steps):
+                self._wake()
+            self._flush()
 
     def _flush(self) -> None:
         results = self._results

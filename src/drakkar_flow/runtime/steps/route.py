@@ -60,7 +60,7 @@ class RouteStep(AsyncStep[Delivery | Record, Any]):
                     self._inbox_of(item.payload).append(item)
                 else:
                     self._divide(item)  # type: ignore[arg-type] # all else is a record
-            except Exception as exc:  # no sink fits, or its wrapping can't take the value
+            except BaseException as exc:  # no sink fits, or its wrapping can't take the value: sys.exit() as well
                 unroutable.append(self._unroutable(item, exc))
         self._prove(unroutable)
         for failure in unroutable:
@@ -78,7 +78,7 @@ class RouteStep(AsyncStep[Delivery | Record, Any]):
                 for failure in unroutable:
                     failure.refuted |= failure.proof in (kind, self.step_id)
 
-    def _unroutable(self, item: Delivery | Record, error: Exception) -> Failure:
+    def _unroutable(self, item: Delivery | Record, error: BaseException) -> Failure:
         """A payload that names a sink may name a wrong one; one that names none can't be routed, whatever it holds."""
         tokens = item.tokens if isinstance(item, Delivery) else ((item, item.credit),)
         failure = failure_of(FailureKind.ROUTING, self.step_id, error, tokens)

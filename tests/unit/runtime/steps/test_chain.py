@@ -190,6 +190,31 @@ async def test_one_turn_of_the_loop_takes_an_item_through_all_steps_that_do_not_
     assert [chunk.items for chunk in chain.take()] == [["a"]]
 
 
+async def test_a_step_that_raises_takes_nothing_from_the_others():
+    """The flow ends, for what the step was given is lost; what others have answered still leaves the chain."""
+
+    class Failing(Echo):
+        def accept(self, items: list[Any]) -> None:
+            raise LookupError
+
+    context = context_of()
+    first, second, third = steps = [Echo(context), Failing(context), Echo(context)]
+    first.to(second)
+    second.to(third)
+    chain = Chain(context, steps)
+    chain.submit([Chunk(["a"])])
+    await turn()
+    first.answer("a")
+    first.ack([hold(1)])
+    second.emit("b")
+    raised: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, about: raised.append(type(about["exception"])))
+    await turn()
+    await turn()
+    assert raised == [LookupError]
+    assert (third.seen, [len(chunk.acks) for chunk in chain.take()]) == (["b"], [1])
+
+
 async def test_the_engine_is_asked_to_look_in_every_turn_while_a_record_is_unfinished():
     """It sleeps in the source; where nothing is in flight, the chain asks for nothing."""
     engine = Engine()
