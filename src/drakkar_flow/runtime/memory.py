@@ -1,4 +1,4 @@
-"""Memory gate: work that makes more bytes waits while the budget of bytes in flight is spent."""
+"""Memory gate: steps that produce bytes wait while the budget of bytes in flight is spent."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class _Step(Protocol):
 
 
 class MemoryGate:
-    """Delays calls while the flight is full; used on the loop's thread.
+    """Delays calls while the budget is spent; used on the loop's thread.
 
-    What is in flight leaves as sinks take it, and the delayed calls go on in their order. Where nothing moves any more
-    (all results of a window wait for its last task, which is delayed) one call goes on at a time: the budget then gives
-    way rather than the flow.
+    Bytes in flight are released when sinks take payloads; delayed calls then continue in their order. If no step makes
+    progress any more (all results of a window wait for its last task, which is delayed), one call at a time continues
+    and exceeds the budget: otherwise the flow would stall.
 
     Args:
-        bridge: owns the loop.
-        flight: has the budget.
-        steps: gives all steps of the flow; `moving` says whether one has work that goes on by itself.
+        loop_thread: the event loop thread.
+        in_flight: the records in flight, with the budget.
+        steps: returns all steps of the flow; `moving` is True for a step whose work goes on by itself.
     """
 
     def __init__(self, loop_thread: EventLoopThread, in_flight: InFlight, steps: Callable[[], Iterable[_Step]]) -> None:
@@ -45,7 +45,7 @@ class MemoryGate:
 
     @property
     def closed(self) -> bool:
-        """Whether a call is to be delayed, for the budget is spent or others wait already."""
+        """True if a call must be delayed: the budget is spent, or other calls wait already."""
         return self._in_flight.is_full or bool(self._delayed)
 
     def delay(self, call: Callable[[], None]) -> None:
@@ -76,7 +76,7 @@ class MemoryGate:
 
 
 class Charge:
-    """Counts what one step makes of records against the budget; a sample where the values are small."""
+    """Counts the bytes that one step makes of records against the budget; a sample where the values are small."""
 
     __slots__ = ("_in_flight", "_sampler")
 
@@ -87,7 +87,7 @@ class Charge:
     def __call__(self, record: Record, value: Any) -> None:
         """Count `value`, which was made of an unfinished `record`."""
         sampler = self._sampler
-        if sampler.skip:  # most, and so cheaper
+        if sampler.skip:  # most values, and so cheaper
             sampler.skip -= 1
         elif size := sampler.measure(value):
             self._in_flight.charge(record, size)
