@@ -14,7 +14,7 @@ from drakkar_flow.runtime.event_loop import EventLoopThread
 
 __all__ = ["Charge", "MemoryGate"]
 
-_LOOK_S = 0.02
+_CHECK_S = 0.02
 
 
 class _Step(Protocol):
@@ -51,18 +51,18 @@ class MemoryGate:
     def delay(self, call: Callable[[], None]) -> None:
         """Make a call later, in a separate turn of the loop."""
         self._delayed.append(call)
-        self._wind()
+        self._set_timer()
 
-    def _wind(self) -> None:
+    def _set_timer(self) -> None:
         if self._timer is None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(_LOOK_S, self._loop_thread.guard, self._look)
+            self._timer = loop.call_later(_CHECK_S, self._loop_thread.guard, self._check_budget)
 
     def _released(self) -> None:
         if self._delayed:
-            self._loop_thread.post(self._look)
+            self._loop_thread.post(self._check_budget)
 
-    def _look(self) -> None:
+    def _check_budget(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -72,7 +72,7 @@ class MemoryGate:
         while delayed and (not self._in_flight.is_full or not any(step.moving for step in self._steps())):
             self._loop_thread.guard(delayed.popleft())
         if delayed:
-            self._wind()
+            self._set_timer()
 
 
 class Charge:

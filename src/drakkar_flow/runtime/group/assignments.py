@@ -41,15 +41,15 @@ class AssignmentHooks:
 
     def assigned(self, topic_partitions: Iterable[TopicPartition]) -> None:
         """Call `on_assign` for assigned partitions; returns at once."""
-        self._tell("on_assign", self._on_assign, topic_partitions, None)
+        self._call_hook("on_assign", self._on_assign, topic_partitions, None)
 
     def revoked(self, topic_partitions: Iterable[TopicPartition], until: float = 0.0) -> None:
         """Call `on_revoke` for partitions that leave; waits for the hook, not beyond the monotonic time `until`."""
-        told = self._tell("on_revoke", self._on_revoke, topic_partitions, self._limit_s)
-        if told is not None:
-            wait([told], max(0.0, until - time.monotonic()))
+        called = self._call_hook("on_revoke", self._on_revoke, topic_partitions, self._limit_s)
+        if called is not None:
+            wait([called], max(0.0, until - time.monotonic()))
 
-    def _tell(
+    def _call_hook(
         self, name: str, hook: Hook, topic_partitions: Iterable[TopicPartition], limit_s: float | None
     ) -> Future[None] | None:
         partitions = [AssignedPartition(*topic_partition) for topic_partition in topic_partitions]

@@ -12,7 +12,7 @@ from drakkar_flow.observe.events.source import BrokerStateChanged
 
 __all__ = ["BrokerMonitor", "answers_a_new_client"]
 
-_LOOK_S = 2.0  # between two checks of brokers that are down
+_CHECK_S = 2.0  # between two checks of brokers that are down
 _ANSWER_S = 1.0  # the longest time that one check may delay the reader
 
 
@@ -34,14 +34,14 @@ class BrokerMonitor:
         self._answers_others = answers_others
         self._up: bool | None = None
         self._in_doubt = True  # until the first check: they may answer long before there is an assignment
-        self._looked_at = 0.0
+        self._checked_at = 0.0
 
     @property
     def up(self) -> bool:
         """False once the brokers are known to be out of reach."""
         return self._up is not False
 
-    def heard(self) -> None:
+    def answered(self) -> None:
         """Note an answer of a broker."""
         self._in_doubt = False
         self._set(up=True)
@@ -59,11 +59,11 @@ class BrokerMonitor:
 
         Blocks up to 3 s, and checks at most every 2 s.
         """
-        if (self.up and not self._in_doubt) or now - self._looked_at < _LOOK_S:
+        if (self.up and not self._in_doubt) or now - self._checked_at < _CHECK_S:
             return False
-        self._looked_at = now
+        self._checked_at = now
         if _answer(consumer):
-            self.heard()
+            self.answered()
             return False
         if (
             self._up is None

@@ -31,7 +31,7 @@ class Joining:
         """Note that there are partitions."""
         self._since = None
 
-    def look(self, now: float) -> None:
+    def check(self, now: float) -> None:
         """Emit the event if the join has taken long."""
         if self._since is not None and now - self._since >= _SAY_AFTER_S:
             waited_s, self._since = now - self._since, None

@@ -12,7 +12,7 @@ from drakkar_flow.runtime.group.buffers import Partition
 
 __all__ = ["Lag"]
 
-_LOOK_S = 1.0  # between two checks
+_CHECK_S = 1.0  # between two checks
 _ASK_S = 0.5  # the longest time that one request to the brokers may delay the reader
 _ASKED_AT_ONCE = 20  # partitions whose end is requested in one check
 
@@ -20,28 +20,28 @@ _ASKED_AT_ONCE = 20  # partitions whose end is requested in one check
 class Lag:
     """Start for the group and end of each assigned partition.
 
-    `look` is called on the reader's thread: librdkafka answers other threads only between polls, and under load never.
+    `check` is called on the reader's thread: librdkafka answers other threads only between polls, and under load never.
     `by_partition` may be called from any thread.
     """
 
     def __init__(self, *, from_end: bool) -> None:
         self._from_end = from_end
-        self._looked_at = 0.0
+        self._checked_at = 0.0
         self._asked = 0
         self._starts: dict[TopicPartition, int] = {}  # replaced as wholes, so that other threads may read them
         self._ends: dict[TopicPartition, int] = {}
 
     def due(self, now: float) -> bool:
         """True if the next check is due."""
-        return now - self._looked_at >= _LOOK_S
+        return now - self._checked_at >= _CHECK_S
 
-    def look(self, consumer: Consumer, partitions: list[Partition], now: float, *, up: bool) -> None:
+    def check(self, consumer: Consumer, partitions: list[Partition], now: float, *, up: bool) -> None:
         """Note the ends that librdkafka knows, and ask for the others when the brokers are up.
 
         The end is that of readable records: records of open transactions don't count. A paused partition is not
         fetched, so its known end does not advance.
         """
-        self._looked_at = now
+        self._checked_at = now
         cached = {
             partition.topic_partition: _watermarks(consumer, partition.topic_partition) for partition in partitions
         }

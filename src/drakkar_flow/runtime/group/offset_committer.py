@@ -35,7 +35,7 @@ Mark = tuple[int, str]
 class OffsetCommitter:
     """Commits positions with the ranges finished beyond them, at most `metadata_size` characters (0: none).
 
-    `hopeless` gets the errors of commits that no new attempt can fix.
+    `on_fatal` gets the errors of commits that no new attempt can fix.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class OffsetCommitter:
         bus: Bus,
         out_of_order: Callable[[TopicPartition, int], OffsetRanges],
         metadata_size: int,
-        hopeless: Callable[[KafkaError], None] = lambda _error: None,
+        on_fatal: Callable[[KafkaError], None] = lambda _error: None,
     ) -> None:
-        self._hopeless = hopeless
+        self._on_fatal = on_fatal
         self._positions = positions
         self._buffers = buffers
         self._bus = bus
@@ -193,7 +193,7 @@ class OffsetCommitter:
         self._positions.put_back(topic_partitions)
         self._bus.emit(CommitFailed(report(error), tuple(topic_partitions)))
         if severity_of(error) is not Severity.RECOVERABLE:
-            self._hopeless(error)
+            self._on_fatal(error)
 
     def _uncommitted(self) -> dict[TopicPartition, Mark]:
         marks = self._marks(self._positions.of(self._buffers.assignments()))

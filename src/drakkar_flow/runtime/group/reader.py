@@ -200,10 +200,10 @@ class GroupReader:
         if self._positions.due(now):
             self._commits.commit_soon(consumer, now)
         if self._lag.due(now):
-            self._look_at_lag(consumer, now)
-            self._joining.look(now)
+            self._check_lag(consumer, now)
+            self._joining.check(now)
         for topic, known_at, _ in self._watch.recreated():
-            self._begin_anew(consumer, topic, known_at)
+            self._restart_topics(consumer, topic, known_at)
         if not self._hold_back(consumer, now):
             message = consumer.poll(_POLL_S)
             if message is not None:
@@ -263,12 +263,12 @@ class GroupReader:
         self._append(partition, records)
         for topic_partition, count in known.items():
             self._bus.emit(RecordsKnownFinished(topic_partition, count))
-        self._connection.heard()
+        self._connection.answered()
 
     def _on_no_record(self, message: Message, error: KafkaError) -> None:
         partition = self._buffers.get((message.topic() or "", message.partition() or 0))
         if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's public name for it
-            self._watch.look_soon()
+            self._watch.check_soon()
             self._report(error)
         elif partition is not None:
             partition.end = message.offset() or 0
@@ -309,7 +309,7 @@ class GroupReader:
         known = self._commits.begin(consumer, assigned)
         self._lag.forget(topic_partitions)
         consumer.resume(assigned)  # librdkafka keeps the pause of a partition that was paused when it left
-        self._connection.heard()
+        self._connection.answered()
         self._handover.begin(topic_partitions, known)
         if topic_partitions:
             self._joining.end()
@@ -319,7 +319,7 @@ class GroupReader:
             if topic_partition not in topic_partitions
         }
         self._fresh |= dict.fromkeys(set(topic_partitions) - known.keys(), time.monotonic())
-        self._watch.look_soon()
+        self._watch.check_soon()
 
     def _on_revoke(self, consumer: Consumer, revoked: list[KafkaPartition]) -> None:
         closing = self._closing.is_set()
@@ -339,7 +339,7 @@ class GroupReader:
     def _topics_read(self) -> set[str]:
         return {topic for topic, _ in self._buffers.assignments()}
 
-    def _begin_anew(self, consumer: Consumer, topic: str, known_at: float) -> None:
+    def _restart_topics(self, consumer: Consumer, topic: str, known_at: float) -> None:
         """Read a recreated topic from its beginning: no position in the former one is valid.
 
         Partitions that were assigned without a position after the former topic was last seen begin there anyway.
@@ -384,10 +384,10 @@ class GroupReader:
             self._spent = self._spent or severity is Severity.FATAL
             self._control.fail(f"the consumer can't go on: {report(error)}")
 
-    def _look_at_lag(self, consumer: Consumer, now: float) -> None:
+    def _check_lag(self, consumer: Consumer, now: float) -> None:
         """Note the ends of partitions, and pass over markers and aborted records there: they need no finishing."""
         partitions = self._buffers.partitions()
-        self._lag.look(consumer, partitions, now, up=self._connection.up)
+        self._lag.check(consumer, partitions, now, up=self._connection.up)
         positions = self._positions.of(self._buffers.assignments())
         passed = []
         for partition in partitions:

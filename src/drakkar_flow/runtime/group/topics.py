@@ -34,7 +34,7 @@ class Recreated(NamedTuple):
 class TopicWatch:
     """Asks the brokers for the ids of the topics that are read, on a separate thread.
 
-    One request each `interval_s` seconds, and one soon after `look_soon`. Brokers before 2.8 have no topic ids; nothing
+    One request each `interval_s` seconds, and one after `check_soon`. Brokers before 2.8 have no topic ids; nothing
     is concluded there, nor while the brokers don't answer.
 
     Args:
@@ -65,7 +65,7 @@ class TopicWatch:
         self._closing = True
         self._wake.set()
 
-    def look_soon(self) -> None:
+    def check_soon(self) -> None:
         """Ask now: partitions were assigned, or a topic may be gone."""
         self._wake.set()
 
@@ -88,10 +88,10 @@ class TopicWatch:
             self._wake.clear()
             topics = sorted(self._topics() | self._ids.keys())
             if topics and not self._closing:
-                self._look(topics)
+                self._check_topics(topics)
         self._admin = None
 
-    def _look(self, topics: list[str]) -> None:
+    def _check_topics(self, topics: list[str]) -> None:
         now = time.monotonic()
         try:
             if self._admin is None:

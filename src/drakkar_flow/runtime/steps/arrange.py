@@ -23,7 +23,7 @@ from drakkar_flow.runtime.steps.windows import TaskRun, WindowRun, are_tasks
 
 __all__ = ["ArrangeStep"]
 
-_LOOK_S = 0.1  # the longest time until a lingering window notices a drain
+_CHECK_S = 0.1  # the longest time until a lingering window notices a drain
 
 
 @dataclass(slots=True)
@@ -118,9 +118,11 @@ class ArrangeStep(AsyncStep[Record, WindowRun | TaskRun]):
 
     def _linger(self, queue: _Queue, delay_s: float) -> None:
         loop = asyncio.get_running_loop()
-        queue.timer = loop.call_later(min(delay_s, _LOOK_S), self._context.loop_thread.guard, self._look, queue)
+        queue.timer = loop.call_later(
+            min(delay_s, _CHECK_S), self._context.loop_thread.guard, self._check_lingering, queue
+        )
 
-    def _look(self, queue: _Queue) -> None:
+    def _check_lingering(self, queue: _Queue) -> None:
         """Start the lingering window when its time is over, or when a drain waits for it."""
         queue.timer = None
         left_s = queue.due_at - asyncio.get_running_loop().time()

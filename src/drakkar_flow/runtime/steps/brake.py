@@ -17,7 +17,7 @@ from drakkar_flow.runtime.stop_signal import StopSignal
 
 __all__ = ["FailureBrake"]
 
-_LOOK_S = 0.25  # the longest time between two checks of held failures
+_CHECK_S = 0.25  # the longest time between two checks of held failures
 _FORGET_S = 600.0  # after so long without another, a failure begins a new run
 _SLACK_S = 1e-6  # a timer may be early by so much
 _CAUSES = 1000  # partitions whose last failure is remembered
@@ -47,13 +47,13 @@ class FailureBrake:
         self._control = control
         self._brake = brake
         self._hold_s = hold_s
-        self._look_s = min(_LOOK_S, hold_s)
+        self._check_s = min(_CHECK_S, hold_s)
         self._lock = threading.Lock()
         self._held: dict[Cause, list[tuple[Failure, Settle]]] = {}
         self._last: dict[Cause, float] = {}
         self._due: dict[Cause, float] = {}
         self._stopped = False
-        self._looking = False
+        self._check_planned = False
         self.proof = Proof(self._succeeded)
 
     def admit(self, failures: list[Failure], settle: Settle) -> list[Failure]:
@@ -92,27 +92,27 @@ class FailureBrake:
             self._control.hold(record for record, _ in failure.tokens)
             return
         self._held.setdefault(cause, []).append((failure, settle))
-        self._look_later()
+        self._check_later()
 
     def _succeeded(self, step: Hashable) -> None:
         if self._brake is not None:
             with self._lock:
                 self._brake.succeed(step)
             if self._held:
-                self._loop_thread.post(self._look)
+                self._loop_thread.post(self._check_held)
 
-    def _look_later(self) -> None:
-        if not self._looking:
-            self._looking = True
-            asyncio.get_running_loop().call_later(self._look_s, self._loop_thread.guard, self._look_again)
+    def _check_later(self) -> None:
+        if not self._check_planned:
+            self._check_planned = True
+            asyncio.get_running_loop().call_later(self._check_s, self._loop_thread.guard, self._check_again)
 
-    def _look_again(self) -> None:
-        self._looking = False
-        self._look()
+    def _check_again(self) -> None:
+        self._check_planned = False
+        self._check_held()
         if self._held:
-            self._look_later()
+            self._check_later()
 
-    def _look(self) -> None:
+    def _check_held(self) -> None:
         now = asyncio.get_running_loop().time()
         for cause in list(self._held):
             match self._verdict(cause, now):
@@ -136,7 +136,7 @@ class FailureBrake:
             return "over"
         if stops:
             since = self._due.setdefault(cause, now)
-            return "mistake" if now - since >= self._look_s / 2 - _SLACK_S else ""
+            return "mistake" if now - since >= self._check_s / 2 - _SLACK_S else ""
         return "over" if self._in_flight.ending or now - self._last.get(cause, 0.0) >= self._hold_s - _SLACK_S else ""
 
     def _let_go(self, cause: Cause, wanted: Callable[[Failure], bool]) -> None:

@@ -65,7 +65,7 @@ class Circuit:
         """Note that a batch, or a part of it that proves the sink works, was written."""
         self.successes += 1
         self._breaker.succeed(ticket)
-        self._tell()
+        self._emit_state()
 
     def fail(self, ticket: int | None, reason: str) -> None:
         """Note that a batch failed, all its attempts included."""
@@ -73,7 +73,7 @@ class Circuit:
         self._breaker.fail(ticket, self._clock())
         if self._breaker.failures > before:  # else the ticket was void
             self._reason = reason
-            self._tell()
+            self._emit_state()
 
     def release(self, ticket: int | None) -> None:
         """Note that a batch ended without evidence about the sink: after a probe the next batch probes."""
@@ -84,10 +84,10 @@ class Circuit:
 
     def _admit(self) -> int | None:
         ticket = self._breaker.admit(self._clock())
-        self._tell()
+        self._emit_state()
         return ticket
 
-    def _tell(self) -> None:
+    def _emit_state(self) -> None:
         breaker = self._breaker
         if breaker.state != self._told:
             self._told = breaker.state

@@ -80,9 +80,9 @@ class DeadLetterStep(AsyncStep[Failure, Any]):
         for failure in items:
             if failure.tokens:
                 self._in_flight.charge(failure.tokens[0][0], len(failure.stacktrace) + len(failure.error))
-        self._settle(items if self._brake is None else self._brake.admit(items, self._settle))
+        self._skip_or_queue(items if self._brake is None else self._brake.admit(items, self._skip_or_queue))
 
-    def _settle(self, items: list[Failure]) -> None:
+    def _skip_or_queue(self, items: list[Failure]) -> None:
         """Return the credit of skipped records; queue dead letters, which are written one batch at a time."""
         skipped = self._unfenced([failure for failure in items if failure.skipped])
         if skipped:

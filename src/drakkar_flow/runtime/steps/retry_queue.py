@@ -11,7 +11,7 @@ from drakkar_flow.runtime.event_loop import EventLoopThread
 
 __all__ = ["RetryQueue"]
 
-_LOOK_S = 0.1  # the longest time until a drain is noticed
+_CHECK_S = 0.1  # the longest time until a drain is noticed
 
 Resume = Callable[[], None]
 
@@ -50,21 +50,21 @@ class RetryQueue:
             self._hurried = self._in_flight.draining
         heappush(self._heap, (loop.time() + delay_s, self._delayed, records, resume))
         self.records += records
-        self._wind(loop)
+        self._set_timer(loop)
 
-    def _wind(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _set_timer(self, loop: asyncio.AbstractEventLoop) -> None:
         """Set the timer to the next moment at which a task may be due."""
         wake_at = loop.time()
         if self.records <= self._limit:
-            wake_at = min(self._heap[0][0], wake_at + _LOOK_S)
+            wake_at = min(self._heap[0][0], wake_at + _CHECK_S)
         if self._timer is not None:
             if self._wake_at <= wake_at:
                 return
             self._timer.cancel()
         self._wake_at = wake_at
-        self._timer = loop.call_at(wake_at, self._loop_thread.guard, self._look)
+        self._timer = loop.call_at(wake_at, self._loop_thread.guard, self._start_due)
 
-    def _look(self) -> None:
+    def _start_due(self) -> None:
         self._timer = None
         if self._loop_thread.closed:
             return
@@ -81,4 +81,4 @@ class RetryQueue:
         for resume in due:
             self._loop_thread.guard(resume)
         if self._heap:
-            self._wind(loop)
+            self._set_timer(loop)

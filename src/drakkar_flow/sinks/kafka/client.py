@@ -222,7 +222,7 @@ class KafkaClient:
     def close(self) -> None:
         """Close the producer; messages it still holds were reported as failed."""
         self._producer = None
-        self._bury()
+        self._destroy_replaced()
 
     def _open(self) -> Producer:
         self._producer = self._make(self._config | {"error_cb": self._on_error}, logger=_logger)
@@ -291,7 +291,7 @@ class KafkaClient:
         self._together = set()
         self._sending = messages
         self._last_error = ""
-        self._bury()
+        self._destroy_replaced()
         left, reason = len(messages), "the producer failed"
         try:
             producer = self._producer or self._open()
@@ -374,7 +374,7 @@ class KafkaClient:
             self._given_up.append(self._producer)
             self._producer = None
 
-    def _bury(self) -> None:
+    def _destroy_replaced(self) -> None:
         """Destroy the producers that were given up, now that no call uses them."""
         if self._given_up:
             destroy_in_background(self._given_up)
