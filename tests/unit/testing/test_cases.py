@@ -195,7 +195,7 @@ def test_a_sink_fails_as_the_case_says(cases, capsys):
     code, told = cases(step, capsys, flow="echo")
     assert code == 0, told
     assert (
-        "there is no kafka-in; there are: kafka-out"
+        "unknown sink kafka-in; there are: kafka-out"
         in cases(text.replace("{kafka-out: [no", "{kafka-in: [no"), capsys)[1]
     )
 

@@ -57,4 +57,4 @@ class PendingTasks:
     def context(self, topic_partition: TopicPartition) -> PendingContext:
         """Return the pending tasks of a partition."""
         known = self._tasks.get(topic_partition)
-        return PendingContext([task for task, _ in known.values()] if known else None)
+        return PendingContext.of_started(known.copy().values()) if known else PendingContext()
