@@ -3,14 +3,9 @@
 The thread is the only user of the consumer: it polls, buffers, pauses, commits (`offset_committer.py`) and answers
 rebalances, so no commit can race a revoke. The engine's threads only pop buffered records.
 
-A revoke takes these steps, in this order:
-
-- The partition's buffer is dropped, and no more of its records are returned.
-- Records in flight may finish within the drain budget.
-- Unfinished records are fenced: they are neither delivered nor committed.
-- The last watermark is committed synchronously.
-- `on_revoke` runs within the rest of the budget.
-- The partition is released.
+A revoke drops the partition's buffer, then lets records in flight finish within the drain budget. It fences unfinished
+records, which are neither delivered nor committed. Then the last watermark is committed synchronously, `on_revoke` runs
+within the rest of the budget, and the partition is released.
 
 A lost partition is fenced at once, and nothing is committed for it.
 """

@@ -124,10 +124,10 @@ def _integer(value: Any, low: int, high: int) -> int:
     elif not isinstance(value, (int, float, Decimal)):
         raise _UnfitError("use a number")
     elif not isinstance(value, int) and not (isfinite(value) and value == int(value)):
-        raise _UnfitError("it is not an integer")
+        raise _UnfitError("the number is not an integer")
     whole = int(value)
     if not low <= whole <= high:
-        raise _UnfitError(f"it is not in {low} to {high}")
+        raise _UnfitError(f"the number is not in {low} to {high}")
     return whole
 
 
@@ -139,7 +139,7 @@ def _numeric(value: Any) -> Decimal:
     else:
         number = Decimal(_number_text(value))
     if number.is_finite() and number and (number.adjusted() not in _EXPONENTS or _exponent(number) not in _EXPONENTS):
-        raise _UnfitError("it has more digits than numeric can hold")
+        raise _UnfitError("the number has more digits than numeric can hold")
     return number
 
 
@@ -263,14 +263,14 @@ def _date(value: Any) -> date | Parsed:
         return Parsed(value, "{}::text::date")
     moment = _moment(value)
     if moment.time() != time():
-        raise _UnfitError("it has a time of day")
+        raise _UnfitError("the value has a time of day")
     return moment.date()
 
 
 def _time(value: Any) -> time:
     clock = _timetz(value)
     if clock.tzinfo is not None:
-        raise _UnfitError("it has an offset; use a timetz column")
+        raise _UnfitError("the value has an offset; use a timetz column")
     return clock
 
 
