@@ -1,4 +1,4 @@
-"""A handler whose tasks are calls of `measure`, and whose results are rows of a CSV file."""
+"""Handler whose tasks are calls of `measure`, and whose results are rows of a CSV file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from drakkar_flow import ExecutorResult, ExecutorTask, Handler, Record, dataflow
 
 
 async def measure(task: ExecutorTask) -> str:
-    """What a task does."""
+    """Count the words of a task's text."""
     return str(len(str(task.stdin).split()))
 
 
@@ -18,11 +18,11 @@ class Words(Handler[str, str]):
     """Counts the words of each text."""
 
     async def arrange(self, messages: list[Record[str]], pending: Any) -> list[ExecutorTask]:
-        """A task for each text."""
+        """Make a task for each text."""
         return [message.task(stdin=message.payload) for message in messages]
 
     async def on_task_complete(self, result: ExecutorResult) -> CsvRow:
-        """A row for each result."""
+        """Make a row for each result."""
         return CsvRow(data={"text": result.task.stdin, "words": int(result.stdout)})
 
 

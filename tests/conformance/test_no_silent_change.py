@@ -119,7 +119,7 @@ async def test_f11_sqlite_takes_what_it_can_hold(tmp_path: Path) -> None:
         refused = await refusals(sink, *(SqlitePayload(table="t", data=row) for row in rows))
     assert list(refused) == [1, 3, 4]
     assert "price: NaN" in refused[1]
-    assert "price: it is not in -9223372036854775808 to 9223372036854775807" in refused[3]
+    assert "price: the integer is not in -9223372036854775808 to 9223372036854775807" in refused[3]
     with closing(sqlite3.connect(tmp_path / "data/main.db")) as database:
         found = database.execute("SELECT price, raw, big FROM t ORDER BY rowid").fetchall()
     assert found == [(0.1, RAW, 1), (INF, None, None), (None, None, 2**63 - 1), (None, RAW, None)]

@@ -141,7 +141,7 @@ async def test_a_violated_constraint_fails_its_row_alone(bench: PostgresBench, s
 @pytest.mark.parametrize(
     ("payload", "why"),
     [
-        (PostgresPayload(table="a;drop", data={"n": 1}), "'a;drop' is no name"),
+        (PostgresPayload(table="a;drop", data={"n": 1}), "'a;drop' is not a name"),
         (PostgresPayload(table="nowhere", data={"n": 1}), "does not exist"),
         (PostgresPayload(table="items", data={"nothing": 1}), "nothing"),
         (PostgresPayload(table="items", data={"n": "one"}), "n"),

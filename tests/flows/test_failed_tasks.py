@@ -37,9 +37,9 @@ def changed(task_id: str, offsets: list[Any]) -> ExecutorTask:
         (RuntimeError("no idea"), "on_error: no idea"),
         (None, "on_error: "),
         ("perhaps", "on_error: 'perhaps' is not a valid ErrorAction"),
-        (["t1"], "on_error returned a list with something else than tasks"),
-        ([task("r", 1), 5], "on_error returned a list with something else than tasks"),
-        ([changed("r", ["3"])], "on_error returned a list with something else than tasks"),
+        (["t1"], "on_error returned a list with values that are not tasks"),
+        ([task("r", 1), 5], "on_error returned a list with values that are not tasks"),
+        ([changed("r", ["3"])], "on_error returned a list with values that are not tasks"),
     ],
     ids=["raises", "none", "unknown", "strings", "mixed", "bad-offsets"],
 )

@@ -17,7 +17,7 @@ from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
 from drakkar_flow.runtime.acknowledgement.tracker import Tracker
 from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
-from drakkar_flow.runtime.group.broker_monitor import Connection
+from drakkar_flow.runtime.group.broker_monitor import BrokerMonitor
 from drakkar_flow.runtime.group.reader import GroupReader, GroupSettings
 from drakkar_flow.runtime.stop_signal import StopSignal
 from support.kafka_io import Kafka, MakeCluster, MakeTopic, committed, create_topic, produce
@@ -128,7 +128,7 @@ def test_a_client_that_forgot_its_brokers_is_replaced(
     until(lambda: committed(kafka.bootstrap, group, topic) == {0: 10, 1: 10}, what="the commits")
     member.topic_partitions.clear()
     verdicts = iter([True])
-    monkeypatch.setattr(Connection, "forgotten", lambda *_: next(verdicts, False))
+    monkeypatch.setattr(BrokerMonitor, "forgotten", lambda *_: next(verdicts, False))
     until(lambda: len(member.topic_partitions) == 2, 60, what="a new assignment of both partitions")
     produce(kafka.bootstrap, topic, [b"x"] * 5, partition=0)
     until(lambda: member.take() == 25, 30)

@@ -40,7 +40,7 @@ __all__ = [
     "read_all",
 ]
 
-REQUEST_TIMEOUT_S = 20.0
+REQUEST_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Both kinds pass the suites of the library."""
+"""Both kinds pass the conformance suites of the library."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from drakkar_flow.testing.conformance import ExecutorBench, ExecutorSuite, SinkB
 
 
 class CsvBench(SinkBench):
-    """One file in a directory of its own."""
+    """One file in a separate directory."""
 
     spec = SPEC
     features = SinkFeatures(waits=False, nul=False)
@@ -48,7 +48,7 @@ class TestCsvSink(SinkSuite):
 
 
 async def answer(task: ExecutorTask) -> str:
-    """What the tasks of the bench call."""
+    """The function that the tasks of the bench call."""
     if task.stdin == "fail":
         raise ValueError("as it was asked")
     if task.stdin == "endless":

@@ -1,23 +1,24 @@
-"""Intake: how many records may be read while an executor has a queue. Pure."""
+"""Admission control: bound of the records that may be read while an executor has a queue. Pure."""
 
 from __future__ import annotations
 
 __all__ = ["AdmissionControl"]
 
-_REFILL_S = 0.02  # long enough for what was read to show as load, short enough to keep any executor busy
+_REFILL_S = 0.02  # long enough for new records to show as load, short enough to keep any executor busy
 _MOST = 5_000  # every 20 ms: more than any flow handles
 
 
 class AdmissionControl:
-    """Keeps an executor's queue between two marks, without knowing how many tasks a record will become.
+    """Keeps the queue of an executor between two marks. The number of tasks per record need not be known.
 
-    The marks are multiples of the executor's slots; the high one rises to what the executor got done
-    in 40 ms, at its last pace, so that neither a pool that does thousands of tasks in a slot runs dry nor a
-    queue of slow ones grows. Every 20 ms the intake grants what is missing to `high`. While the load
-    stays at or below `low` and records finish at the pace of the grants, as they do where most tasks
-    are precomputed, the grant doubles; as soon as there is a queue it is `high` at most again. Records
-    that wait elsewhere (for their window, for a slow sink, for a retry) do not count: other bounds hold
-    them.
+    The marks are multiples of the executor's slots. The high mark rises to the number of tasks that the executor ended
+    in 40 ms at its last pace. Fast pools therefore do not run dry, and queues of slow tasks do not grow.
+
+    Every 20 ms the intake grants the records that are missing to `high`. The grant doubles while the load stays at or
+    below `low` and records finish at the pace of the grants, as they do when most tasks are precomputed. The grant is
+    limited to `high` again as soon as there is a queue.
+
+    Records that wait elsewhere (for their window, a slow sink or a retry) do not count: other bounds limit them.
 
     >>> intake = AdmissionControl(high=4, low=1)
     >>> intake.room(now=0.0, slots=1, load=0, finished=0)
@@ -37,11 +38,10 @@ class AdmissionControl:
         self._next_at = float("-inf")
 
     def room(self, *, now: float, slots: int, load: int, finished: int, ended: int = 0) -> int:
-        """How many records may be read now.
+        """Return the number of records that may be read now.
 
-        `now` is monotonic seconds; `slots` how many tasks the executor can run at once, `load` the
-        tasks that run or wait for it, `ended` the tasks it ended since the start; `finished` the
-        records finished since the start.
+        `now` is in monotonic seconds. `slots` is the number of tasks that the executor runs at once. `load` is the
+        number of tasks that run or wait for the executor. `finished` is the number of records finished since the start.
         """
         if now >= self._next_at:
             late_s = now - self._next_at
@@ -55,7 +55,7 @@ class AdmissionControl:
         return self._left
 
     def take(self, count: int) -> None:
-        """Note that `count` records were read."""
+        """Count records that were read."""
         self._left -= count
 
     def _refill(self, high: int, low: int, load: int, finished: int) -> None:

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Chunk(Generic[T]):
-    """Items on their way to the next step, failures on their way to a policy, acks to the tracker."""
+    """Items for the next step, failures for a policy, and acks for the tracker."""
 
     __slots__ = ("acks", "failures", "items")
 
@@ -39,4 +39,4 @@ class Chunk(Generic[T]):
 
 
 Keyed = tuple[str, Chunk[Any]]
-"""A chunk with the shard key Bytewax routes it by."""
+"""Chunk with the shard key by which Bytewax routes it."""

@@ -1,4 +1,4 @@
-"""Parts: everything a compiled flow needs, made by the engine and handed to the compiler."""
+"""Components: the parts of a compiled flow, made by the engine and passed to the compiler."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _DLQ_BACKOFF = Backoff(initial_s=0.5, max_s=30.0)
 
 @dataclass(frozen=True, slots=True)
 class SinkComponent:
-    """One sink instance: what it is, its name and settings, and the connected sink."""
+    """One sink instance: its kind, name and settings, and the connected sink."""
 
     spec: SinkSpec
     name: str
@@ -40,13 +40,13 @@ class SinkComponent:
 
     @property
     def id(self) -> str:
-        """The id of its step."""
+        """Step id of the sink."""
         return f"{self.spec.kind}-{self.name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Components:
-    """The running parts of one process; nothing is looked up globally."""
+    """Running components of one process; there are no globals."""
 
     config: DrakkarConfig
     bus: Bus
@@ -60,18 +60,18 @@ class Components:
     intake: ExecutorAdmission | None
     ended: Callable[[], None]
     programs: Mapping[str, ProgramConfig] = field(default_factory=dict)
-    """The configuration of every executor by name; empty is that of the configuration alone."""
+    """Configuration of every executor by name; empty takes the flow's configuration."""
     track: Track = field(default_factory=Track)
     pending: PendingTasks = field(default_factory=PendingTasks)
     chains: list[Chain] = field(default_factory=list)
-    """The chains of all shards, as they are made."""
+    """Chains of all shards, in the order in which they were made."""
     task_backoff: Backoff | None = None
-    """Pauses between the attempts of a task, in place of the configuration's."""
+    """Pauses between the attempts of a task, instead of the configured ones."""
     brake_hold_s: float | None = None
-    """How long the brake holds failures back, in place of the configuration's."""
+    """Seconds for which the brake holds failures back, instead of the configured ones."""
     dlq_backoff: Backoff = _DLQ_BACKOFF
 
     @property
     def steps(self) -> list[AsyncStep[Any, Any]]:
-        """The async steps of all chains."""
+        """Async steps of all chains."""
         return [step for chain in self.chains for step in chain.steps]

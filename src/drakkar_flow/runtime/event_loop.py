@@ -1,4 +1,4 @@
-"""The bridge: one thread with an event loop, where everything asynchronous of a process runs."""
+"""Event loop thread: one thread with an event loop, which runs all asynchronous work of a process."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ _SLICE_S = 0.2
 
 
 class EventLoopThread:
-    """Owns the loop's thread from `open` to `close`.
+    """Owns the thread of the loop from `open` to `close`.
 
-    `on_bug` hears of exceptions that nobody catches in what was posted, and of a loop that ended by
-    itself: work is lost then, so the flow has to end visibly. `make_loop` makes another loop than uvloop's.
+    `on_bug` is called with exceptions that posted functions raised, and if the loop ended by itself. Work is lost in
+    both cases, so the flow must end visibly. `make_loop` replaces the loop of uvloop.
 
-    The thread is a daemon, so that a process whose engine failed can still run its exit handlers,
-    which close the bridge.
+    The thread is a daemon, so a process whose engine failed still runs its exit handlers, which close the thread.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class EventLoopThread:
         """Start the thread; returns when the loop runs.
 
         Raises:
-            RuntimeError: when there can't be a loop, for want of descriptors say.
+            RuntimeError: the loop could not be started, for example for lack of descriptors.
         """
         self._thread.start()
         self._ready.wait()
@@ -55,22 +54,22 @@ class EventLoopThread:
             raise RuntimeError("the event loop could not be started") from self._failure
 
     def close(self, timeout_s: float | None = None) -> bool:
-        """Cancel what still runs and end the thread; safe to call twice and before `open`.
+        """Cancel unfinished work and end the thread; safe to call twice and before `open`.
 
-        Returns whether it ended within `timeout_s`: not while a hook blocks the loop or ignores its
+        Returns True if the thread ended within `timeout_s`. It does not end while a hook blocks the loop or ignores its
         cancellation.
         """
         loop, ended = self._loop, self._ended
         self._loop = None
         if loop is not None and ended is not None:
-            with suppress(RuntimeError):  # it ended by itself just now
+            with suppress(RuntimeError):  # the loop ended by itself just now
                 loop.call_soon_threadsafe(ended.set)
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def disown(self, end: Callable[..., object]) -> None:
-        """Leave the loop to the process that this one was forked from; `end` is called if it would go on here."""
+        """Leave the loop to the parent process after a fork; `end` is called if the loop would go on here."""
         loop, self._loop = self._loop, None
         if loop is not None and threading.current_thread() is self._thread:
             loop.call_soon(end)  # before the loop touches what both processes share
@@ -79,68 +78,68 @@ class EventLoopThread:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing is to be started any more."""
+        """True if nothing is started any more."""
         return self._loop is None
 
     def post(self, function: Callable[..., Any], *args: Any) -> None:
-        """Call `function` on the loop soon; returns at once. After `close` it does nothing."""
+        """Call `function` on the loop soon; returns at once. Does nothing after `close`."""
         loop = self._loop
         if loop is not None:
-            with suppress(RuntimeError):  # it was closed just now
+            with suppress(RuntimeError):  # the loop was closed just now
                 loop.call_soon_threadsafe(self.guard, function, *args)
 
     def defer(self, function: Callable[..., Any], *args: Any) -> None:
-        """Call `function` in the loop's next turn: `post` for the loop's own thread, which costs a tenth."""
+        """Call `function` in the next turn of the loop: `post` for the loop's thread, at a tenth of the cost."""
         loop = self._loop
         if loop is not None:
             loop.call_soon(self.guard, function, *args)
 
     def guard(self, function: Callable[..., Any], *args: Any) -> None:
-        """Call `function` on the loop's thread now; an exception it raises is a bug of ours."""
+        """Call `function` on the loop's thread now; an exception is reported as a bug of the library."""
         try:
             function(*args)
         except (Exception, asyncio.CancelledError) as exc:
             self._report(exc)
 
     def report(self, exc: BaseException) -> None:
-        """Report a bug of ours, from any thread."""
+        """Report a bug of the library, from any thread."""
         self._report(exc)
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """Start a coroutine on the loop; the future has its result and cancels it.
 
         Raises:
-            RuntimeError: when the bridge is not open.
+            RuntimeError: the event loop thread is not open.
         """
         if self._loop is None:
             coroutine.close()
-            raise RuntimeError("the bridge is not open")
+            raise RuntimeError("the event loop thread is not open: call open() first")
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def run(self, coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
         """Run a coroutine on the loop and wait for its result, at most `timeout_s` seconds.
 
         Raises:
-            TimeoutError: when it took longer; it is cancelled.
+            TimeoutError: the coroutine took longer; it is cancelled.
         """
         future = self.start(coroutine)
         deadline = time.monotonic() + timeout_s if timeout_s is not None else inf
-        # In slices: a signal that the system hands to another thread wakes no waiting main thread.
+        # In slices: a signal that the system delivers to another thread does not wake a waiting main thread.
         while not wait([future], min(_SLICE_S, max(0.0, deadline - time.monotonic()))).done:
             if time.monotonic() >= deadline:
                 future.cancel()
-                raise TimeoutError(f"it took longer than {timeout_s:g} s")
+                raise TimeoutError(f"the coroutine took longer than {timeout_s:g} s")
         return future.result()
 
     def _run(self) -> None:
-        # The runner cancels what is left when `_serve` returns, waits for it and closes the loop.
+        # The runner cancels unfinished tasks when `_serve` returns, waits for them and closes the loop.
         try:
             with asyncio.Runner(loop_factory=self._make_loop or uvloop.new_event_loop) as runner:
                 try:
                     runner.run(self._serve())
                 finally:
-                    self._loop = None  # what the runner cancels now has not ended: nobody is to be told
-        except BaseException as exc:  # a task that a hook started called sys.exit(), say
+                    self._loop = None  # tasks that the runner cancels now have not ended: emit no event for them
+        except BaseException as exc:  # a task that a hook started called sys.exit(), for example
             self._failure = exc
             self._report(exc)
         finally:

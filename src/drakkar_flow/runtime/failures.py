@@ -33,18 +33,18 @@ __all__ = [
 ]
 
 _STACK_LIMIT = 8192
-_FIELDS = 5  # of a validation error: as many are named
+_FIELDS = 5  # fields of a validation error that are named
 LIBRARY: Final = str(Path(__file__).parents[1])
-"""Where the files of this package are: frames below it are not the user's."""
+"""Directory of this package: frames below it are not the user's."""
 _MISCALLS: Final = ("Missing required argument", "Unexpected keyword argument", "Extra positional arguments")
-"""How a task or a payload refuses arguments it does not have."""
+"""Error texts of a task or a payload about arguments that it does not have."""
 _HINT: Final = ": write source_offsets=[record.offset], or make the task with record.task(args=[...])"
 
 
 def failure_of(
     kind: FailureKind, stage: str, error: BaseException, tokens: Iterable[AckToken], task_id: str = ""
 ) -> Failure:
-    """Describe an exception as a value that keeps the credit of the records it concerns."""
+    """Describe an exception as a value that keeps the credit of its records."""
     stack = "".join(traceback.format_exception(error))[-_STACK_LIMIT:]
     return Failure(
         kind=kind,
@@ -61,7 +61,7 @@ def failure_of(
 
 
 def brake_cause(failure: Failure) -> Cause:
-    """What a failure has in common with all others that one mistake makes."""
+    """Return the key of a failure that all failures of one mistake share."""
     step = failure.stage if failure.proof == "" else failure.proof
     return Cause(step, failure.kind, failure.cause or cause_key(failure.error), failure.blame is Blame.FLOW)
 
@@ -75,27 +75,27 @@ def _blame(kind: FailureKind, error: BaseException) -> Blame:
 
 
 def exception_cause(error: BaseException) -> str:
-    """An exception's class and text without what differs from record to record."""
+    """Return the class and the text of an exception without values that differ from record to record."""
     inner = error.__cause__ if isinstance(error, DecodeError) else None  # its text names the record
     error = inner or error
     return f"{type(error).__qualname__}: {cause_key(describe(error))}"
 
 
 def about(items: Iterable[Delivery | Failure]) -> EventContext:
-    """The records and tasks of deliveries or failures, for what is told of them."""
+    """Return the event context of deliveries or failures: their records and tasks."""
     items = list(items)
     return EventContext.of((record for item in items for record, _ in item.tokens), (item.task_id for item in items))
 
 
 def by_partition(items: Iterable[Delivery | Failure]) -> tuple[tuple[TopicPartition, int], ...]:
-    """How many of deliveries or failures are of which partition: that of the first record of each."""
+    """Count deliveries or failures by partition: that of the first record of each."""
     return tuple(Counter(item.tokens[0][0].topic_partition for item in items).items())
 
 
 def describe(error: BaseException) -> str:
-    """An exception's text, or its name where it has none; where the text says little by itself, both.
+    """Return the text of an exception, with its class where the text is short, or its class where it has no text.
 
-    A validation error of pydantic names its fields, without their values: its text goes into log lines.
+    The text of a pydantic validation error names its fields without their values, because it goes into log lines.
 
     >>> describe(ValueError("no date")), describe(TimeoutError()), describe(KeyError("date")), describe(SystemExit(2))
     ('no date', 'TimeoutError', "KeyError: 'date'", 'SystemExit: 2')
@@ -103,7 +103,7 @@ def describe(error: BaseException) -> str:
     name = type(error).__name__
     try:
         text = _fields(error) if isinstance(error, pydantic.ValidationError) else str(error)
-    except Exception as broken:  # an exception's own text may depend on a broken value
+    except Exception as broken:  # the text of an exception may depend on a broken value
         text = f"{name}, whose text raises {type(broken).__name__}"
     return f"{name}: {text}" if text and isinstance(error, KeyError | SystemExit) else text or name
 
@@ -116,9 +116,10 @@ def _fields(error: pydantic.ValidationError) -> str:
 
 
 def located(hook: str, function: Callable[..., Any] | None, error: BaseException) -> BaseException:
-    """Replace an error of our own classes, or of what a hook returned, by one line with the place in the user's code.
+    """Replace an error of the library by one line with the place in the user's code that caused it.
 
-    What is raised by the user's code itself is returned as it is, for its stack says more.
+    The same holds for an error about a value that a hook returned. Errors that the user's code raised are returned
+    unchanged, because their stack shows more.
     """
     if not isinstance(error, TypeError | ValueError):
         return error
@@ -142,7 +143,7 @@ def _defined_at(function: Callable[..., Any] | None) -> str:
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The first error of a chain of errors.
+    """Return the first error of a chain of errors.
 
     >>> try:
     ...     raise RuntimeError("error closing the sink") from OSError("no space left")
@@ -156,6 +157,6 @@ def root_cause(error: BaseException) -> BaseException:
 
 
 def is_cancelled() -> bool:
-    """Whether the task that runs is being cancelled: then what a hook raises is not the hook's."""
+    """Return True if the running task is being cancelled: an exception of a hook is not the hook's fault then."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

@@ -1,7 +1,7 @@
-"""Guard of the engine: what a function raises that Bytewax calls ends the flow with a reason, and not in a Rust panic.
+"""Engine guard: an exception in a function that Bytewax calls ends the flow with a reason instead of a Rust panic.
 
-After the first error every guarded function does nothing and the source ends. Records on their way keep their credit,
-so nothing is committed for them.
+After the first error, guarded functions do nothing and the source ends. Records in flight keep their credit, so nothing
+is committed for them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _OBJECTS: dict[str, dict[str, Callable[[], Any]]] = {
 
 
 def guard_engine(dataflow: Dataflow, on_error: Callable[[BaseException], object]) -> None:
-    """Guard every function and object that the operators of `dataflow` hold; `on_error` is called once at most."""
+    """Guard every function and object of the operators of `dataflow`; `on_error` is called at most once."""
     guard = _Guard(on_error)
     for operator in _operators(dataflow.substeps):
         for name, otherwise in _FUNCTIONS.items():
@@ -42,7 +42,7 @@ class _Guard:
         self._failed = False
 
     def wrap(self, function: Callable[..., Any], otherwise: Callable[[], Any]) -> Callable[..., Any]:
-        """The function; once something has failed, what `otherwise` gives."""
+        """Guard a function; after an error it returns the value of `otherwise`."""
 
         @wraps(function)
         def guarded(*args: Any) -> Any:
@@ -59,7 +59,7 @@ class _Guard:
         return guarded
 
     def maker(self, make: Callable[..., Any], methods: dict[str, Callable[[], Any]]) -> Callable[..., Any]:
-        """The function, with the methods of what it makes guarded."""
+        """Guard a factory, and the methods of the objects that it makes."""
 
         @wraps(make)
         def made(*args: Any) -> Any:
@@ -76,7 +76,7 @@ def _end() -> Any:
 
 
 def _operators(steps: Sequence[Operator]) -> Iterator[Any]:
-    """All operators, those inside of others too."""
+    """Return all operators, nested ones included."""
     for operator in steps:
         yield operator
         yield from _operators(operator.substeps)

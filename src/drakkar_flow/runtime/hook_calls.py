@@ -1,4 +1,4 @@
-"""Calls of functions that may wait, at the price of a plain call when they do not."""
+"""Hook calls: calls of functions that may wait, at the price of a plain call when they do not."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ S = TypeVar("S")
 
 
 class HookCalls:
-    """Owns the tasks of one worker's unfinished calls; use it on the loop's thread only.
+    """Owns the tasks of the unfinished calls of one shard; use on the loop's thread only.
 
-    When the bridge closes, what runs is cancelled and nothing is started or told any more: the
-    credit stays out, so the offsets stay.
+    When the event loop thread closes, running calls are cancelled, no call is started, and no `done` is called any
+    more. The credit of their records stays out, so their offsets are not committed.
     """
 
     def __init__(self, loop_thread: EventLoopThread) -> None:
@@ -48,11 +48,11 @@ class HookCalls:
 
     @property
     def open(self) -> list[tuple[asyncio.Task[Any], object]]:
-        """The calls that have not ended, oldest first, each with what it was told to be about."""
+        """Return the calls that have not ended, oldest first, each with its subject."""
         return list(self._tasks.items())
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...], done: Done, about: object = None) -> None:
-        """Call a user's `function(*args)` and then `done(value, error)`, at once when nothing had to be waited for."""
+        """Call a user's `function(*args)`, then `done(value, error)`; both at once if the function does not wait."""
         if self._loop_thread.closed:
             return
         try:
@@ -72,10 +72,10 @@ class HookCalls:
         argument: Callable[[S], Any],
         done: Callable[[S, Any, BaseException | None], None],
     ) -> None:
-        """Call a user's coroutine function for each subject, and then `done(subject, value, error)`.
+        """Call a user's coroutine function for each subject, then `done(subject, value, error)`.
 
-        Calls that need not wait share an asyncio task, which costs a sixth. One that waits keeps the task to itself,
-        and so does one that changed its context or cancelled itself: no call can tell the difference.
+        Calls that do not wait share an asyncio task, which costs a sixth. A call that waits keeps the task to itself.
+        So does a call that changed its context or cancelled itself: no call can detect the difference.
         """
         if not _EAGER:
             for subject in subjects:
@@ -102,10 +102,10 @@ class HookCalls:
         if not task.cancelled():
             task.result()
         elif not (series.answered or self._loop_thread.closed):
-            done(series.subject, None, asyncio.CancelledError("it was cancelled"))
+            done(series.subject, None, asyncio.CancelledError("the task was cancelled"))
 
     def run(self, coroutine: Coroutine[Any, Any, None], done: Callable[[], None], about: object = None) -> None:
-        """Run a coroutine of our own and then `done()`. If it raises, that is a bug, and the bridge is told."""
+        """Run a coroutine of the library, then `done()`; an exception is reported as a bug."""
 
         def ended(_value: Any, error: BaseException | None) -> None:
             if error is not None:
@@ -129,17 +129,17 @@ class HookCalls:
     def _finish(self, done: Done, task: asyncio.Task[Any]) -> None:
         try:
             value, error = task.result()
-        except BaseException as exc:  # whatever it raised is its answer
+        except BaseException as exc:  # an exception is a result too
             if not task.cancelled():
                 done(None, exc)
             elif not self._loop_thread.closed:
-                done(None, asyncio.CancelledError("it was cancelled"))
+                done(None, asyncio.CancelledError("the task was cancelled"))
         else:
             done(value, error)
 
 
 class _Series(Generic[S]):
-    """Calls in a row in one asyncio task, up to the first that waits."""
+    """Calls in a row in one asyncio task, up to the first call that waits."""
 
     __slots__ = ("_answers", "answered", "subject", "waited")
 
@@ -147,9 +147,9 @@ class _Series(Generic[S]):
 
     def __init__(self) -> None:
         self.waited = False
-        """Whether the call about `subject` did not end at once: it is the last one of the task then."""
+        """True if the call about `subject` did not end at once: it is the last one of the task then."""
         self.answered = True
-        """Whether the call about `subject` has ended."""
+        """True if the call about `subject` has ended."""
         self._answers: list[tuple[S, Any, BaseException | None]] = []
 
     async def run(self, function: Callable[[Any], Any], waiting: deque[S], argument: Callable[[S], Any]) -> None:
@@ -184,7 +184,7 @@ def _differ(one: Context, other: Context) -> bool:
 
 
 async def _outcome(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
-    """Its value, or an error that asyncio would let end the loop instead of the task."""
+    """Return the value of a task, or an error that asyncio would let end the loop instead of the task."""
     try:
         return await awaitable, None
     except (SystemExit, KeyboardInterrupt) as exc:

@@ -1,4 +1,4 @@
-"""Memory gate: work that makes more bytes waits while the budget of bytes in flight is spent."""
+"""Memory gate: steps that produce bytes wait while the budget of bytes in flight is spent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from drakkar_flow.runtime.event_loop import EventLoopThread
 
 __all__ = ["Charge", "MemoryGate"]
 
-_LOOK_S = 0.02
+_CHECK_S = 0.02
 
 
 class _Step(Protocol):
@@ -23,16 +23,16 @@ class _Step(Protocol):
 
 
 class MemoryGate:
-    """Delays calls while the flight is full; used on the loop's thread.
+    """Delays calls while the budget is spent; used on the loop's thread.
 
-    What is in flight leaves as sinks take it, and the delayed calls go on in their order. Where nothing moves any more
-    (all results of a window wait for its last task, which is delayed) one call goes on at a time: the budget then gives
-    way rather than the flow.
+    Bytes in flight are released when sinks take payloads; delayed calls then continue in their order. If no step makes
+    progress any more (all results of a window wait for its last task, which is delayed), one call at a time continues
+    and exceeds the budget: otherwise the flow would stall.
 
     Args:
-        bridge: owns the loop.
-        flight: has the budget.
-        steps: gives all steps of the flow; `moving` says whether one has work that goes on by itself.
+        loop_thread: the event loop thread.
+        in_flight: the records in flight, with the budget.
+        steps: returns all steps of the flow; `moving` is True for a step whose work goes on by itself.
     """
 
     def __init__(self, loop_thread: EventLoopThread, in_flight: InFlight, steps: Callable[[], Iterable[_Step]]) -> None:
@@ -45,24 +45,24 @@ class MemoryGate:
 
     @property
     def closed(self) -> bool:
-        """Whether a call is to be delayed, for the budget is spent or others wait already."""
+        """True if a call must be delayed: the budget is spent, or other calls wait already."""
         return self._in_flight.is_full or bool(self._delayed)
 
     def delay(self, call: Callable[[], None]) -> None:
         """Make a call later, in a separate turn of the loop."""
         self._delayed.append(call)
-        self._wind()
+        self._set_timer()
 
-    def _wind(self) -> None:
+    def _set_timer(self) -> None:
         if self._timer is None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(_LOOK_S, self._loop_thread.guard, self._look)
+            self._timer = loop.call_later(_CHECK_S, self._loop_thread.guard, self._check_budget)
 
     def _released(self) -> None:
         if self._delayed:
-            self._loop_thread.post(self._look)
+            self._loop_thread.post(self._check_budget)
 
-    def _look(self) -> None:
+    def _check_budget(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -72,11 +72,11 @@ class MemoryGate:
         while delayed and (not self._in_flight.is_full or not any(step.moving for step in self._steps())):
             self._loop_thread.guard(delayed.popleft())
         if delayed:
-            self._wind()
+            self._set_timer()
 
 
 class Charge:
-    """Counts what one step makes of records against the budget; a sample where the values are small."""
+    """Counts the bytes that one step makes of records against the budget; a sample where the values are small."""
 
     __slots__ = ("_in_flight", "_sampler")
 
@@ -87,7 +87,7 @@ class Charge:
     def __call__(self, record: Record, value: Any) -> None:
         """Count `value`, which was made of an unfinished `record`."""
         sampler = self._sampler
-        if sampler.skip:  # most, and so cheaper
+        if sampler.skip:  # most values, and so cheaper
             sampler.skip -= 1
         elif size := sampler.measure(value):
             self._in_flight.charge(record, size)

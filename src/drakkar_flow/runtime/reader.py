@@ -1,4 +1,4 @@
-"""Reader protocol: reads records ahead and commits what is finished."""
+"""Reader protocol: reads records ahead and commits finished offsets."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ __all__ = ["Reader", "ReaderStatistics"]
 
 
 class ReaderStatistics(NamedTuple):
-    """What a reader holds, by assigned partition.
+    """State of a reader, by assigned partition.
 
-    `queued` are records read ahead and `oldest` when the oldest of them was read, in monotonic
-    seconds; `lag` counts the records between what the group has finished and the end. `uncommitted`
-    offsets of all partitions are finished, but no broker has accepted their commit. `ranges` counts the
-    stretches of finished records behind an unfinished one.
+    - `queued`: records read ahead.
+    - `oldest`: the time at which the oldest of them was read, in monotonic seconds.
+    - `lag`: records between the finished offsets of the group and the end.
+    - `uncommitted`: finished offsets of all partitions whose commit no broker has accepted.
+    - `ranges`: offset ranges that are finished beyond an unfinished record.
     """
 
     queued: dict[TopicPartition, int]
@@ -27,41 +28,41 @@ class ReaderStatistics(NamedTuple):
 
 
 class Reader(Protocol):
-    """Reads records ahead and commits what is finished; owns its connection and its thread."""
+    """Reads records ahead and commits finished offsets; owns its connection and its thread."""
 
     def start(self) -> None:
         """Begin to read. Returns at once."""
         ...
 
     def pop(self, limit: int, slot: int, slots: int) -> list[list[Record]]:
-        """Give at most `limit` records, one list per partition, and count them into the flight.
+        """Return at most `limit` records, one list per partition, and count them as in flight.
 
-        Never blocks. Slot `slot` of `slots` gets a fixed share of the partitions.
+        Never blocks. Bytewax worker `slot` of `slots` gets a fixed share of the partitions.
         """
         ...
 
     @property
     def exhausted(self) -> bool:
-        """Whether there will never be another record."""
+        """True if there will never be another record."""
         ...
 
     @property
     def uncommitted(self) -> int:
-        """How many finished records can't be committed: they still count against the flight's bound."""
+        """Number of finished records that can't be committed: they still count as in flight."""
         ...
 
     def commit(self, watermarks: list[Watermark]) -> None:
-        """Note that everything before each watermark is finished; the commit follows soon."""
+        """Note that all records before each watermark are finished; the commit follows soon."""
         ...
 
     def out_of_order_ranges(self, ranges: Mapping[tuple[TopicPartition, int], int]) -> None:
-        """Note in how many spans assignments have finished records beyond their watermark now."""
+        """Note the number of offset ranges that assignments have finished beyond their watermark."""
         ...
 
     def close(self) -> None:
-        """Commit what was noted, synchronously, leave the group and end the thread."""
+        """Commit noted watermarks synchronously, leave the group and end the thread."""
         ...
 
     def statistics(self) -> ReaderStatistics:
-        """What the reader holds now."""
+        """Return the present state."""
         ...

@@ -1,4 +1,4 @@
-"""The Bytewax side of reading: slots that pop what a reader has buffered and never touch the network."""
+"""Record source of Bytewax: pops records that a reader has buffered; never touches the network."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from drakkar_flow.runtime.stop_signal import StopSignal
 __all__ = ["ExecutorAdmission", "RecordSource", "shard_key"]
 
 _CHUNK = 1000  # records: large enough to make a step's fixed cost vanish, small enough to stay responsive
-_FIRST_CHUNK = 100  # doubles from chunk to chunk: what becomes of a record, and how large, is not known yet
+_FIRST_CHUNK = 100  # doubles from chunk to chunk: the cost and size of the results of a record are not known yet
 _NOW = datetime(1970, 1, 1, tzinfo=UTC)  # a time that has passed: Bytewax calls again at once, where None makes it wait
 _PAUSE_S = 0.02  # the longest sleep while records are in flight: the pace of the intake depends on time alone
-_IDLE_PAUSE_S = 0.1  # the longest sleep otherwise; whatever could end it rings, so this is for the watchdog
+_IDLE_PAUSE_S = 0.1  # the longest sleep otherwise; every cause to wake rings the bell, so this is for the watchdog
 _TURN_S = 0.001  # the least from one sleep's end to the next: a turn for every finished record would hold up the loop
-_SHARED_PAUSE_S = 0.001  # the first with several engine threads, then twice as long: what they exchange rings no bell
+_SHARED_PAUSE_S = 0.001  # the first with several engine threads, then twice as long: their exchange rings no bell
 
 
 class ExecutorAdmission:
-    """The intake's bound for a running executor."""
+    """Admission control of a running executor."""
 
     def __init__(self, intake: AdmissionControl, executor: Executor, in_flight: InFlight) -> None:
         self._intake = intake
@@ -37,19 +37,19 @@ class ExecutorAdmission:
         self._in_flight = in_flight
 
     def room(self) -> int:
-        """How many records may be read now."""
+        """Return the number of records that may be read now."""
         now, executor = time.monotonic(), self._executor.statistics()
         load = executor.running + executor.waiting
         finished = self._in_flight.finished
         return self._intake.room(now=now, slots=executor.slots, load=load, finished=finished, ended=executor.ended)
 
     def take(self, count: int) -> None:
-        """Note that `count` records were read."""
+        """Count records that were read."""
         self._intake.take(count)
 
 
 def shard_key(topic_partition: TopicPartition, shards: int) -> str:
-    """The Bytewax key that all records of a partition travel under.
+    """Return the Bytewax key of all records of a partition.
 
     >>> shard_key(("in", 3), 1)
     '0'
@@ -58,7 +58,7 @@ def shard_key(topic_partition: TopicPartition, shards: int) -> str:
 
 
 class RecordSource(DynamicSource[Keyed]):
-    """One slot per Bytewax worker, each serving a fixed share of any number of partitions."""
+    """Bytewax source with one part per Bytewax worker; each serves a fixed share of any number of partitions."""
 
     def __init__(
         self,
@@ -71,15 +71,15 @@ class RecordSource(DynamicSource[Keyed]):
         self._components = (reader, in_flight, control, shards, intake)
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _RecordSourceSlot:
-        """Make the slot of a worker."""
+        """Make the part of a Bytewax worker."""
         return _RecordSourceSlot(*self._components, worker_index, worker_count)
 
 
 class _RecordSourceSlot(StatelessSourcePartition[Keyed]):
-    """Gives records to its engine thread; a thread that has nothing to do sleeps here until a bell rings.
+    """Returns records to its engine thread; an idle thread sleeps here until a bell rings.
 
-    Everything that a thread may have to do begins in this process with a ring: the reader has read records, or a chain
-    has finished some. So no step polls, and an idle engine costs nothing.
+    Every cause for work of the thread rings the bell in this process: the reader has read records, or a chain has
+    results. So no step polls, and an idle engine costs nothing.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class _RecordSourceSlot(StatelessSourcePartition[Keyed]):
         return []
 
     def _pop(self) -> list[list[Record]]:
-        """Take records that are there and that there is room for."""
+        """Return buffered records, as many as admission control allows."""
         limit = min(self._chunk, self._in_flight.room - self._reader.uncommitted)
         if self._intake is not None:
             limit = min(limit, self._intake.room())
@@ -139,7 +139,7 @@ class _RecordSourceSlot(StatelessSourcePartition[Keyed]):
         return batches
 
     def _pop_later(self) -> list[list[Record]]:
-        """Sleep until something has happened and try again."""
+        """Sleep until the bell rings and try again."""
         if self._control.stopping:
             return []
         self._sleep()

@@ -1,4 +1,4 @@
-"""Engine wake-ups: an engine thread that has nothing to do sleeps until work is finished or records have come."""
+"""Engine wake-ups: an idle engine thread sleeps until work is finished or records were read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Bell", "EngineWakeup"]
 
 
 class Bell:
-    """A binary semaphore for one engine thread: a ring that nobody waits for ends the next wait at once."""
+    """Binary semaphore of one engine thread: a ring without a waiting thread ends the next wait at once."""
 
     __slots__ = ("_lock",)
 
@@ -29,13 +29,13 @@ class Bell:
 
 
 class EngineWakeup:
-    """The bells of all engine threads of a process. Thread-safe."""
+    """Bells of all engine threads of a process. Thread-safe."""
 
     def __init__(self) -> None:
         self._bells: tuple[Bell, ...] = ()
         self._lock = threading.Lock()
         self.for_room = False
-        """Whether a source has records and no room for them, so that any progress may be what it waits for."""
+        """True if a source has records and no room for them, so that any progress may make room."""
 
     def bell(self) -> Bell:
         """Make the bell of one more thread."""

@@ -1,1 +1,1 @@
-"""Sinks: one file per kind."""
+"""Sinks: one package per kind."""

@@ -1,4 +1,4 @@
-"""Checks of payloads: what a sink refuses without asking its target. Pure; the testing kit refuses the same."""
+"""Payload checks: refusals that a sink decides without asking its target. Pure; shared with the testing kit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ __all__ = ["refusal_of"]
 
 
 def refusal_of(spec: SinkSpec, payload: Any, settings: Mapping[str, Any]) -> SinkRejected | None:
-    """Why a sink would refuse a payload by itself; None where it would not. Named statements are not looked up.
+    """Return the error with which a sink would refuse a payload by itself, None if it would not.
+
+    Named statements are not looked up.
 
     >>> from drakkar_flow import KafkaPayload
     >>> from drakkar_flow.sinks.kafka.sink import SPEC
@@ -21,8 +23,8 @@ def refusal_of(spec: SinkSpec, payload: Any, settings: Mapping[str, Any]) -> Sin
 
     Args:
         spec: the kind of the sink.
-        payload: what it is to write.
-        settings: of the sink, by their names.
+        payload: the payload to check.
+        settings: the settings of the sink, by their names.
     """
     if spec.check_payload is None:
         return None

@@ -1,4 +1,4 @@
-"""The client libraries of sinks: how they are imported, and what of their errors may be shown."""
+"""Client libraries of sinks: their import, and error texts without secrets."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def require(module: str, where: str, extra: str) -> Any:
     """Import a client library.
 
     Raises:
-        StartupError: it is not installed; exit code 2, and the command that installs it.
+        StartupError: the library is not installed (exit code 2); the fix is the command that installs it.
     """
     try:
         return import_module(module)
@@ -46,14 +46,14 @@ def require(module: str, where: str, extra: str) -> Any:
 
 
 def client_words(error: BaseException, url: str = "") -> str:
-    """A client's error as text, without the secrets of the URL it was given.
+    """Return a client's error as text, without the secrets of the URL.
 
     >>> client_words(OSError("no route to joe:pw12@db"), "postgres://joe:pw12@db/app")
     'OSError: no route to ********@db'
     """
     try:
         text = f"{type(error).__name__}: {error}"
-    except Exception:  # an error's own text may depend on a broken value
+    except Exception:  # the text of an error may depend on a broken value
         return type(error).__name__
     for secret in sorted(filter(None, set(secrets_of(url))), key=len, reverse=True):
         pattern = re.escape(secret)
@@ -62,12 +62,12 @@ def client_words(error: BaseException, url: str = "") -> str:
 
 
 def unusable(where: str, what: str, remedy: str, *, for_good: bool) -> StartupError:
-    """The error of a target that can't be used: `for_good` (exit code 2) ends the start, else it is tried again (1)."""
+    """Return the error of a target that can't be used: exit code 2 `for_good`, else 1, and the start is tried again."""
     return StartupError([Problem(where, what, remedy)], exit_code=2 if for_good else 1)
 
 
 def tls_remedy(error: BaseException) -> str:
-    """What to do about a TLS handshake that fails each time; empty for any other error.
+    """Return the fix for a TLS handshake that fails each time; empty for any other error.
 
     >>> tls_remedy(OSError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate"))
     'check that the server speaks TLS, and that its certificate names this host and is trusted here'
@@ -78,7 +78,7 @@ def tls_remedy(error: BaseException) -> str:
 
 
 def never(error: OSError | sqlite3.Error) -> bool:
-    """Whether a path stays unusable until somebody changes something, unlike a full disk.
+    """Return True if a path stays unusable until the user changes something, unlike a full disk.
 
     >>> never(FileExistsError(errno.EEXIST, "File exists")), never(OSError(errno.ENOSPC, "No space left on device"))
     (True, False)
@@ -89,7 +89,7 @@ def never(error: OSError | sqlite3.Error) -> bool:
 
 
 def refused_url(where: str, error: BaseException) -> StartupError:
-    """The error of a URL that the client does not take: its words may repeat a secret, so they are not shown."""
-    what = f"the client library does not take this URL ({type(error).__name__})"
+    """Return the error of a URL that the client does not accept: its text may repeat a secret, so it is not shown."""
+    what = f"the client library does not accept this URL ({type(error).__name__})"
     remedy = "check its parameters, the numbers in it, and that user and password are percent-encoded"
     return unusable(where, what, remedy, for_good=True)

@@ -1,4 +1,4 @@
-"""Dead letters: what a failure looks like as Kafka messages. Pure, without I/O or clock."""
+"""Dead letter messages: Kafka messages of a failure. Pure, without I/O or clock."""
 
 from __future__ import annotations
 
@@ -31,37 +31,37 @@ __all__ = [
 ]
 
 CONNECT_PREFIX = "__connect.errors."
-"""Kafka Connect's names for the headers that say where a letter comes from and what failed."""
+"""Kafka Connect's names for the headers that hold the origin of a dead letter and its error."""
 TASK_HEADER = "drakkar.task"
-"""The header with the failed task as JSON."""
+"""Header with the failed task as JSON."""
 TASK_ID_HEADER = "drakkar.task_id"
-"""The header with the id of the task that failed, or whose result could not be taken or delivered."""
+"""Header with the id of the task that failed, or whose result could not be accepted or delivered."""
 LABEL_HEADER = "drakkar.label"
-"""The header with the name that the handler's `message_label` gives the record."""
+"""Header with the name that the handler's `message_label` gives the record."""
 DETAIL_HEADER = "drakkar.server_detail"
-"""The header with the answer of the target that refused a delivery, which may quote rows."""
+"""Header with the answer of the target that refused a delivery; it may quote rows."""
 TRUNCATED_HEADER = "drakkar.truncated"
-"""The header of a letter that was cut: the size of what was cut, the value or the payload, in bytes."""
+"""Header of a dead letter that was cut: the size of the value or payload before the cut, in bytes."""
 
 REPLACED_HEADER = "drakkar.replaced"
-"""The header of a letter that holds the repr of something that has no JSON form: a JSON list of the places."""
+"""Header of a dead letter with reprs of values without a JSON form: a JSON list of their places."""
 
 REPLAY_ORIGIN = "drakkar.replay.origin"
-"""The header of a record that was replayed: where it stood at first, as topic:partition:offset."""
+"""Header of a replayed record: its original place as topic:partition:offset."""
 REPLAY_COUNT = "drakkar.replay.count"
-"""How often it was replayed."""
+"""Header with the number of times the record was replayed."""
 REPLAY_LETTER = "drakkar.replay.letter"
-"""The letter it was last replayed for."""
+"""Header with the dead letter from which the record was last replayed."""
 
 MINIMAL = -1
-"""The limit of a letter that is to say only what failed and where."""
+"""Limit of a dead letter that holds only the error and its origin."""
 _MINIMAL_TEXT_BYTES = 100
 MAX_STDIN_BYTES = 64 * 1024
 MAX_ARGS_BYTES = 64 * 1024
 _OURS = frozenset({TASK_HEADER, TASK_ID_HEADER, LABEL_HEADER, DETAIL_HEADER, TRUNCATED_HEADER, REPLACED_HEADER})
 
 Labels = Mapping[str, str]
-"""The handler's names of records, by topic:partition:offset."""
+"""Handler's names of records, by topic:partition:offset."""
 
 
 class Letter(msgspec.Struct, frozen=True, gc=False):
@@ -73,26 +73,31 @@ class Letter(msgspec.Struct, frozen=True, gc=False):
 
 
 def dead_letter_messages(failure: Failure, now_s: float, max_value_bytes: int | None = None) -> list[Letter]:
-    """Turn a failure into letters.
+    """Turn a failure into dead letters. Never raises.
 
-    A failed delivery becomes one letter, py-drakkar's JSON object: `original_payloads` (a list with
-    the whole payload as a JSON string), `sink_name`, `sink_type`, `error`, `timestamp`, `partition`
-    and `attempt_count`; its key is the payload's, or else the record's. Every other failure becomes
-    one letter per held record with the record's own key, value and headers; a failed task is added
-    as the header `drakkar.task`, the name that `message_label` gives a record as `drakkar.label`; what
-    is about one task has its id in `drakkar.task_id`; what a sink's target answered is in
-    `drakkar.server_detail`. All letters carry Kafka Connect's
-    `__connect.errors.*` headers; those of an earlier letter, when a record fails again after it was
-    sent back, are replaced.
+    A failed delivery becomes one dead letter, py-drakkar's JSON object: `original_payloads` (a list with the whole
+    payload as a JSON string), `sink_name`, `sink_type`, `error`, `timestamp`, `partition` and `attempt_count`. Its key
+    is the payload's, or else the record's.
+
+    Every other failure becomes one dead letter per held record, with the record's key, value and headers. More headers
+    are added:
+
+    - `drakkar.task`: the failed task.
+    - `drakkar.task_id`: the id of the task that the failure concerns.
+    - `drakkar.label`: the name that `message_label` gives the record.
+    - `drakkar.server_detail`: the answer of a sink's target.
+    - `__connect.errors.*`: Kafka Connect's headers, on all dead letters. They replace those of an earlier dead letter
+      if a record fails again after a replay.
+    - `drakkar.replaced`: the places of values that can't be encoded and are replaced by their repr.
 
     Args:
-        failure: what failed; without any held record it still becomes one letter.
-        now_s: the time that a delivery's letter carries, in seconds since the epoch.
-        max_value_bytes: cut values to this; a letter that is cut says so in the header
+        failure: the failure; without any held record it still becomes one dead letter.
+        now_s: the timestamp of a delivery's dead letter, in seconds since the epoch.
+        max_value_bytes: cut values to this size; a dead letter that is cut has the header
             `drakkar.truncated`. With 0, keys, the record's own headers and a task's
             arguments, stdin and stdout go too; MINIMAL leaves about 1 KiB.
 
-    It never raises: what can't be encoded is replaced by its repr, and named in the header `drakkar.replaced`.
+    Values that can't be encoded are replaced by their repr.
     """
     records: list[Record | None] = list({record.label: record for record, _ in failure.tokens}.values()) or [None]
     labels = {record.label: label for (record, _), label in zip(failure.tokens, failure.labels, strict=False)}
@@ -102,7 +107,7 @@ def dead_letter_messages(failure: Failure, now_s: float, max_value_bytes: int | 
 
 
 def letter_count(failure: Failure) -> int:
-    """How many letters a failure makes."""
+    """Return the number of dead letters of a failure."""
     if failure.kind is FailureKind.SINK:
         return 1
     return len({record.label for record, _ in failure.tokens}) or 1
@@ -113,7 +118,7 @@ def _letter(failure: Failure, record: Record | None, labels: Labels, now_s: floa
         if failure.kind is FailureKind.SINK:
             return _delivery_letter(failure, record, labels, now_s, limit)
         return _record_letter(failure, record, labels, limit)
-    except Exception as exc:  # of objects that can't even be looked at: without a letter their offset would stay
+    except Exception as exc:  # of objects that can't be inspected: without a dead letter their offset would stay
         bare = Failure(kind=failure.kind, stage=text_of(failure.stage), error=text_of(failure.error), tokens=())
         headers = _error_headers(bare, record, {}, limit)
         headers.append((REPLACED_HEADER, msgspec.json.encode([f"all but this ({type(exc).__name__})"])))
@@ -205,7 +210,7 @@ def _error_headers(
     ]
     if task_id := text_of(failure.task_id):
         headers.append((TASK_ID_HEADER, cut(task_id, most)))
-    if record is not None and failure.kind is FailureKind.SINK:  # other letters have all of its headers
+    if record is not None and failure.kind is FailureKind.SINK:  # other dead letters have all of its headers
         history = (REPLAY_ORIGIN, REPLAY_COUNT)
         headers += [(name, _bytes_of(value)) for name, value in record.headers or () if name in history]
     if record is not None and record.label in labels:
@@ -227,7 +232,7 @@ def _replaced(plain: Plain) -> list[tuple[str, bytes | None]]:
 
 
 def _task_json(error: ExecutorError, plain: Plain, *, whole: bool) -> bytes:
-    """The task, what was run for it and how that ended; its environment is left out, for it may hold secrets."""
+    """Return a task, its program and its result; the environment is left out because it may hold secrets."""
     task = error.task
     stderr = text_of(error.stderr)
     described: dict[str, Any] = {
@@ -248,7 +253,7 @@ def _task_json(error: ExecutorError, plain: Plain, *, whole: bool) -> bytes:
 
 
 def _work(error: ExecutorError, plain: Plain) -> dict[str, Any]:
-    """What a program has to be given to do the same again, and what it had said by then."""
+    """Return the input that a program needs to run the task again, and its output so far."""
     task = error.task
     stdin = None if task.stdin is None else _bytes_of(task.stdin)
     stdout = text_of(error.stdout)
@@ -266,28 +271,28 @@ def _work(error: ExecutorError, plain: Plain) -> dict[str, Any]:
 
 
 def _short(value: Any, plain: Plain, place: str) -> Any:
-    """The plain form of what is a short text, unless a handler put something else there."""
+    """Return the plain form of a short text, or of the value that a handler put there."""
     if value is None or isinstance(value, str):
         return None if value is None else cut(value).decode()
     return cut(plain.of(value, place)).decode()
 
 
 def _bounded(arguments: Any) -> Any:
-    """Arguments, unless they are too long to be kept."""
+    """Return arguments, unless they are too long to be kept."""
     each = arguments if isinstance(arguments, list) else [arguments]
     return arguments if sum(len(utf8(text_of(one))) for one in each) <= MAX_ARGS_BYTES else None
 
 
 def _end(text: str) -> str:
-    """The end of what a program wrote."""
+    """Return the end of a program's output."""
     return utf8(text)[-MAX_TEXT_BYTES:].decode(errors="ignore")
 
 
 def _bytes_of(value: Any) -> bytes:
-    """What a message can hold of a value that should be bytes or text."""
+    """Return the bytes for a value that should be bytes or text."""
     return bytes(value) if isinstance(value, bytes | bytearray | memoryview) else text_of(value).encode()
 
 
 def is_letter_header(header: str) -> bool:
-    """Whether a header says something about a letter, and is none of the record's own."""
+    """Return True if a header describes a dead letter, and is none of the record's headers."""
     return header.startswith(CONNECT_PREFIX) or header in _OURS

@@ -1,4 +1,4 @@
-"""The dead letter queue: a topic for what could not be processed or delivered."""
+"""Dead letter queue: a topic for records and payloads that could not be processed or delivered."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ __all__ = ["DeadLetterQueue", "as_written", "redacted"]
 S = TypeVar("S", bound=msgspec.Struct)
 
 SMALLER_BYTES = (64 * 1024, 0, MINIMAL)
-"""The values that a letter is cut to, one after the other, when the broker finds it too large."""
+"""Value sizes to which a dead letter is cut, one after the other, if the broker finds it too large."""
 
 
 class DeadLetterQueue:
-    """Writes failures to the dead letter topic; `letters` says what they look like.
+    """Writes failures to the dead letter topic; `dead_letter_messages` has their format.
 
-    A letter that is too large is cut and says so in the header `drakkar.truncated`.
+    A dead letter that is too large is cut and has the header `drakkar.truncated`.
 
     Args:
         topic: an existing topic.
         brokers: bootstrap servers.
         client_config: further librdkafka producer properties.
-        delivery_timeout_s: seconds after which a letter that no broker acknowledged counts as failed.
-        include_server_detail: whether letters carry what a sink's target answered.
-        redact: applied to the texts of a letter that tell of the failure, see `redacted`.
+        delivery_timeout_s: seconds after which a dead letter that no broker acknowledged counts as failed.
+        include_server_detail: True if dead letters carry the answer of a sink's target.
+        redact: applied to the texts that describe the failure, see `redacted`.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class DeadLetterQueue:
         self._writer = KafkaWriter("dlq", topic, config)
 
     async def connect(self) -> None:
-        """Reach the brokers and find the topic.
+        """Connect to the brokers and find the topic.
 
         Raises:
             StartupError: the brokers can't be reached (exit code 1), the topic is missing or the
@@ -65,7 +65,7 @@ class DeadLetterQueue:
         await self._writer.connect()
 
     async def write(self, failures: Sequence[Failure]) -> None:
-        """Write the letters of all failures; returns when the brokers have acknowledged them.
+        """Write the dead letters of all failures; returns when the brokers have acknowledged them.
 
         Raises:
             BatchFailed: some failures, by index, were not written whole; the others are durable.
@@ -81,8 +81,8 @@ class DeadLetterQueue:
         for index, failure in enumerate(failures):
             try:
                 made = dead_letter_messages(failure, now_s)
-            except Exception as exc:  # a bug: the letters of others must not wait for it
-                broken[index] = SinkError(f"the letter can't be made: {exc!r}")
+            except Exception as exc:  # a bug: the dead letters of others must not wait for it
+                broken[index] = SinkError(f"the dead letter can't be made: {exc!r}")
                 continue
             letters += made
             owners += [(index, number) for number in range(len(made))]
@@ -100,7 +100,7 @@ class DeadLetterQueue:
             raise BatchFailed(broken | {owners[position][0]: error for position, error in sorted(failed.items())})
 
     async def close(self) -> None:
-        """Write what waits, within the delivery timeout; safe to call twice and before `connect`."""
+        """Write waiting dead letters, within the delivery timeout; safe to call twice and before `connect`."""
         await self._writer.close()
 
     async def _send(self, letters: list[Letter]) -> dict[int, SinkError]:
@@ -110,7 +110,7 @@ class DeadLetterQueue:
 
 
 def redacted(failure: Failure, redact: Callable[[str], str]) -> Failure:
-    """The failure with all texts about it redacted, its program's stderr and arguments too; data stays as it is.
+    """Redact all texts that describe a failure, its program's stderr and arguments too; data stays as it is.
 
     >>> from drakkar_flow.model.outcome import FailureKind
     >>> failure = Failure(kind=FailureKind.HOOK, stage="arrange", error="no login at http://joe:pw@host", tokens=())
@@ -131,19 +131,19 @@ def redacted(failure: Failure, redact: Callable[[str], str]) -> Failure:
 
 
 def as_written(failure: Failure, redact: Callable[[str], str], *, include_server_detail: bool) -> Failure:
-    """The failure as letters show it: redacted, without what a sink's target answered where that is not included."""
+    """Return the failure as dead letters show it: redacted, without the target's answer if that is not included."""
     if not include_server_detail:
         failure = msgspec.structs.replace(failure, detail="")
     try:
         return redacted(failure, redact)
-    except Exception:  # a task that a handler has spoiled; its texts must not get out all the same
+    except Exception:  # a task that a handler has spoiled; its texts must not get out anyway
         return msgspec.structs.replace(
             failure, task=None, error=_masked(failure.error, redact), stacktrace="", detail=""
         )
 
 
 def _changed(struct: S, **fields: Any) -> S:
-    """A copy with other fields; they are not checked, for a handler may have set anything."""
+    """Return a copy with other fields; they are not checked, for a handler may have set anything."""
     struct = copy(struct)
     for name, value in fields.items():
         setattr(struct, name, value)
@@ -151,7 +151,7 @@ def _changed(struct: S, **fields: Any) -> S:
 
 
 def _masked(value: Any, redact: Callable[[str], str]) -> Any:
-    """A text, or the texts in a collection, redacted; bytes and paths with a secret become text."""
+    """Redact a text, or the texts in a collection; bytes and paths with a secret become text."""
     match value:
         case str():
             return redact(value)

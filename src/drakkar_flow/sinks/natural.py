@@ -20,10 +20,12 @@ _AS_TEXT = (UUID, Decimal, date, datetime, time, timedelta)
 
 
 def bytes_of(value: Any, field: str) -> bytes:
-    """The bytes that Redis stores for a value; `field` names it in errors.
+    """Return the bytes that Redis stores for a value; `field` names it in errors.
 
-    Text is UTF-8, bytes stay as they are, numbers are decimal, True and False are `true` and `false`, an enum is its
-    value, a UUID, Decimal or date is its usual text, lists, mappings and models are JSON.
+    - Text is UTF-8, bytes stay as they are.
+    - Numbers are decimal, True and False are `true` and `false`.
+    - An enum is its value. A UUID, Decimal or date is its usual text.
+    - Lists, mappings and models are JSON.
 
     >>> bytes_of(True, "fields['ok']"), bytes_of(0.1, "args[0]"), bytes_of(UUID(int=1), "members[0]")
     (b'true', b'0.1', b'00000000-0000-0000-0000-000000000001')
@@ -36,7 +38,7 @@ def bytes_of(value: Any, field: str) -> bytes:
     if isinstance(value, Enum):
         value = value.value
     if value is None:
-        raise SinkRejected(f"{field} is None, which Redis can not store: leave it out, or give an empty text")
+        raise SinkRejected(f"{field} is None, which Redis can't store: leave it out, or send an empty text")
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
     try:

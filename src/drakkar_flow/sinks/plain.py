@@ -1,4 +1,4 @@
-"""Plain values: the JSON form of anything, for dead letters. Never raises."""
+"""Plain values: the JSON form of any value, for dead letters. Never raises."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from drakkar_flow.model.codec import encode
 __all__ = ["Plain", "cut", "text_of", "text_or_base64", "utf8"]
 
 MAX_TEXT_BYTES = 8 * 1024
-"""The most that an error, a stack trace or the repr of a value takes."""
+"""Bytes of an error, a stack trace or the repr of a value at most."""
 _MAX_DEPTH = 50
 _MAX_VALUES = 100_000
 _MAX_NAMED = 20
@@ -25,10 +25,10 @@ _MAX_INT = 2**63
 
 
 class Plain:
-    """Turns values into what JSON holds, and names in `replaced` the places where only a repr was left.
+    """Turns values into JSON values, and lists in `replaced` the places where only a repr was left.
 
-    Bytes that are no text become `{"base64": ...}`, which can be turned back. Everything without a JSON form is
-    replaced by its repr: objects, NaN, integers of more than 64 bits, what is nested too deeply or in itself.
+    Bytes that are no text become `{"base64": ...}`, which can be turned back. Values without a JSON form are replaced
+    by their repr: objects, NaN, integers of more than 64 bits, values nested too deeply or in themselves.
 
     >>> plain = Plain()
     >>> plain.of({"at": [1, 1j]}, "data"), plain.replaced
@@ -38,12 +38,12 @@ class Plain:
     def __init__(self) -> None:
         self.replaced: list[str] = []
         self.circular = False
-        """Whether anything holds itself."""
+        """True if a value contains itself."""
         self._left = _MAX_VALUES
         self._within: set[int] = set()
 
     def of(self, value: Any, place: str = "") -> Any:
-        """The plain form of a value that stands at `place`."""
+        """Return the plain form of the value at `place`."""
         try:
             self._left -= 1
             if value is None or isinstance(value, (str, bool, int, float)):
@@ -57,7 +57,7 @@ class Plain:
                 return self._composed(value, place)
             finally:
                 self._within.discard(id(value))
-        except Exception:  # what a user's object raises when it is looked at
+        except Exception:  # an exception of a user's object when it is inspected
             return self._repr(value, place)
 
     def _scalar(self, value: Any, place: str) -> Any:
@@ -106,7 +106,7 @@ class Plain:
 
 
 def text_of(value: Any) -> str:
-    """A value as a text that can be encoded: a text or bytes as they are, anything else as its text or repr."""
+    """Return a value as a text that can be encoded: text or bytes as they are, other values as their text or repr."""
     if isinstance(value, str):
         return utf8(value).decode()
     if isinstance(value, bytes):
@@ -118,7 +118,7 @@ def text_of(value: Any) -> str:
 
 
 def text_or_base64(raw: bytes, limit: int | None = None) -> str | dict[str, str]:
-    """Text as it is, other bytes as base64; at most `limit` bytes, of a text whole characters."""
+    """Return text as it is, other bytes as base64; at most `limit` bytes, of a text whole characters."""
     try:
         text = raw.decode()
     except UnicodeDecodeError:
@@ -127,12 +127,12 @@ def text_or_base64(raw: bytes, limit: int | None = None) -> str | dict[str, str]
 
 
 def cut(value: Any, limit: int = MAX_TEXT_BYTES) -> bytes:
-    """UTF-8 of at most `limit` bytes that ends with a whole character."""
+    """Return UTF-8 of at most `limit` bytes that ends with a whole character."""
     return utf8(text_of(value))[:limit].decode(errors="ignore").encode()
 
 
 def utf8(text: str) -> bytes:
-    """A text as UTF-8, what is no character of it escaped."""
+    """Return a text as UTF-8, surrogates escaped."""
     return text.encode(errors="backslashreplace")
 
 

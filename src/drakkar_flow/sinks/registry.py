@@ -1,4 +1,4 @@
-"""Every kind of sink: the library's own and those of plug-ins."""
+"""Registry of every kind of sink: the library's own and those of plug-ins."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["OWN", "SPECS"]
 
 _OWN = (kafka.SPEC, postgres.SPEC, mongo.SPEC, http.SPEC, redis.SPEC, filesystem.SPEC, sqlite.SPEC)
 OWN: Final[Mapping[str, SinkSpec]] = {spec.kind: spec for spec in _OWN}
-"""The specs of the library's own kinds by their kind, the name under `sinks` in the configuration."""
+"""Specs of the library's kinds by their kind, the name under `sinks` in the configuration."""
 
 
 class _Specs(Mapping[str, SinkSpec]):
-    """The specs by kind; those of plug-ins are looked up when they are asked for, for a program may add some."""
+    """Specs by kind; those of plug-ins are looked up on access, for a program may add some."""
 
     def __getitem__(self, kind: str) -> SinkSpec:
         return OWN[kind] if kind in OWN else SINKS.usable()[kind]
@@ -37,4 +37,4 @@ class _Specs(Mapping[str, SinkSpec]):
 
 
 SPECS: Final[Mapping[str, SinkSpec]] = _Specs()
-"""The specs by their kind, those of plug-ins included."""
+"""Specs by their kind, those of plug-ins included."""

@@ -1,4 +1,4 @@
-"""Work of sinks that block, in threads."""
+"""Worker threads for blocking work of sinks."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ T = TypeVar("T")
 
 
 async def in_thread(function: Callable[..., T], *args: object, limiter: anyio.CapacityLimiter) -> T:
-    """Call a function in a worker thread; who is cancelled meanwhile waits until it has returned all the same.
+    """Call a function in a worker thread; a cancelled caller waits until it has returned.
 
-    A thread can't be cancelled: to leave it behind would let the next write run beside it.
+    A thread can't be cancelled: if it was left behind, the next write would run beside it.
     """
     return await to_completion(anyio.to_thread.run_sync(function, *args, limiter=limiter))
 
 
 async def to_completion(work: Awaitable[T]) -> T:
-    """Await work of a thread to its end, however often it is cancelled: the cancellation is raised behind it."""
+    """Await work of a thread to its end, however often it is cancelled: the cancellation is raised afterwards."""
     future = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(future)

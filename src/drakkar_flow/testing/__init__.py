@@ -1,4 +1,4 @@
-"""The testing kit: run a flow in this process, with everything outside of it in memory.
+"""Testing kit: runs a flow in this process, with Kafka, programs, sinks and clock in memory.
 
 >>> from drakkar_flow import StreamFlow
 >>> from drakkar_flow.testing import FlowHarness, run_flow

@@ -1,4 +1,4 @@
-"""AckLog: the acknowledgements that a flow returned for each record."""
+"""Acknowledgement log: the acknowledgements that a flow returned for each record."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Position = tuple[TopicPartition, int]
 
 
 class AckLog:
-    """The status of every record whose work is finished, kept over crashes as far as it was committed. Thread-safe."""
+    """Status of every finished record; after a crash only committed ones remain. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -30,7 +30,7 @@ class AckLog:
         self._finished: dict[Position, AckStatus] = {}
 
     def note(self, acks: Iterable[Ack]) -> None:
-        """Take acknowledgements in, before the tracker does."""
+        """Add acknowledgements, before the tracker does."""
         with self._lock:
             for ack in acks:
                 position = (ack.record.topic_partition, ack.record.offset)
@@ -44,13 +44,13 @@ class AckLog:
                     self._due[position] = worst
 
     def publish(self) -> None:
-        """Show what was noted: its commits have been made."""
+        """Publish noted acknowledgements: their commits have been made."""
         with self._lock:
             self._finished.update(self._due)
             self._due.clear()
 
     def forget_uncommitted(self, log: MemoryLog) -> None:
-        """After a crash: what was not committed will be read again, whatever had become of it."""
+        """Forget acknowledgements without a commit, after a crash: their records will be read again."""
         with self._lock:
             self._open.clear()
             self._due.clear()
@@ -59,26 +59,26 @@ class AckLog:
                     del self._finished[topic_partition, offset]
 
     def status(self, topic_partition: TopicPartition, offset: int) -> AckStatus | None:
-        """How a record ended; None while it is not finished."""
+        """Return the status of a record; None while it is not finished."""
         return self._finished.get((topic_partition, offset))
 
 
 class WatchedTrack(Track):
-    """A track whose acknowledgements are noted."""
+    """A tracker whose acknowledgements are logged."""
 
     def __init__(self, ack_log: AckLog) -> None:
         super().__init__()
         self._receipts = ack_log
 
     def step(self, batch: list[Keyed]) -> list[SettleResult]:
-        """Note, then settle as every track does."""
+        """Log acknowledgements, then settle them as every tracker does."""
         self._receipts.note(ack for _, chunk in batch for ack in chunk.acks)
         return super().step(batch)
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A message that a test has sent: where it stands, and what became of it."""
+    """A message that a test has sent: its place, and its status."""
 
     topic: str
     partition: int
@@ -87,12 +87,12 @@ class Sent:
 
     @property
     def topic_partition(self) -> TopicPartition:
-        """Its partition."""
+        """Topic partition of the message."""
         return (self.topic, self.partition)
 
     @property
     def label(self) -> str:
-        """How it is named in logs and errors: topic:partition:offset."""
+        """Name in logs and errors: topic:partition:offset."""
         return f"{self.topic}:{self.partition}:{self.offset}"
 
     @property
@@ -102,5 +102,5 @@ class Sent:
 
     @property
     def acknowledged(self) -> bool:
-        """Whether everything of it is safe: delivered, skipped on purpose, or a dead letter."""
+        """True if every branch is finished: delivered, skipped on purpose, or a dead letter."""
         return self.status is not None

@@ -1,4 +1,4 @@
-"""Running the cases of a file, each with a flow of its own."""
+"""Case runner: runs the cases of a file, each with a separate flow."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from drakkar_flow.testing.sinks import MemorySink
 __all__ = ["CaseResult", "FindFlow", "run_cases"]
 
 FindFlow = Callable[[str], tuple[Any, Path | None]]
-"""Gives a new flow for its name, and the file it comes from."""
+"""Returns a new flow for its name, and the file it comes from."""
 
 
 @dataclass(frozen=True)
 class CaseResult:
-    """How a case ended: `problems` is empty when all was as expected; `where` is its file and line."""
+    """Result of a case: `problems` is empty if the case passed; `where` is its file and line."""
 
     file: str
     name: str
@@ -41,10 +41,10 @@ class CaseResult:
 
 
 def run_cases(cases: Cases, find: FindFlow, wanted: str = "") -> Iterator[CaseResult]:
-    """Run the cases whose name contains `wanted`, and tell of each as soon as it is over.
+    """Run the cases whose name contains `wanted`; yields each result as soon as the case is over.
 
     Raises:
-        DrakkarFlowError: when the flow can't be found or the configuration is wrong.
+        DrakkarFlowError: the flow can't be found or the configuration is invalid.
     """
     for index, case in enumerate(cases.file.cases):
         if wanted.lower() not in case.name.lower():
@@ -80,7 +80,7 @@ def _outcome(case: Case, directory: Path, flow: Any, config: DrakkarConfig) -> O
         fits.gives(*_answers(rule))
     known = sinks_of(stream_of(flow), config, ())
     if unknown := case.sinks.keys() - known.keys():
-        raise AssertionError(f"sinks: there is no {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
+        raise AssertionError(f"sinks: unknown sink {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
     sinks = [_failing(sink_id, errors) for sink_id, errors in case.sinks.items()]
     with FlowHarness(
         flow, config=config, executor=executor, sinks=sinks, partitions=case.partitions, real_programs=case.real

@@ -1,4 +1,4 @@
-"""YAML cases beside a flow: what they are made of, and reading them with the place of everything that is wrong."""
+"""YAML cases beside a flow: their schema, and a reader that reports all errors with their places."""
 
 from __future__ import annotations
 
@@ -42,36 +42,37 @@ _BODIES = ("text", "json", "base64", "file", "tombstone", "advance_s", "crash")
 
 
 class CasesError(ProblemsError):
-    """Raised when a file of cases can't be read or does not fit its schema."""
+    """Raised if a file of cases can't be read or does not fit its schema."""
 
-    title = "the cases are not usable"
+    title = "invalid cases"
 
 
 class StepCase(Section):
-    """One message, as a producer would send it, its value given in exactly one way; or what happens between two."""
+    """One message, its value given in exactly one way; or an event between two messages."""
 
     text: str | None = None
-    """The value as text (UTF-8)."""
+    """Value as text (UTF-8)."""
     json_value: Any = Field(default=None, alias="json")
-    """The value as JSON."""
+    """Value as JSON."""
     base64: str | None = None
-    """The value's bytes in base64."""
+    """Value's bytes in base64."""
     file: str | None = None
-    """A file whose bytes are the value, relative to the cases."""
+    """File whose bytes are the value, relative to the cases."""
     tombstone: bool = False
-    """Whether the message has no value."""
+    """True for a message without a value."""
     advance_s: float | None = Field(default=None, gt=0)
-    """No message: so many seconds pass on the flow's clock."""
+    """Seconds that pass on the flow's clock, instead of a message."""
     crash: bool = False
-    """No message: all before it is finished, the process is killed before it commits that, and a new one starts."""
+    """Crash instead of a message: all before it is finished, the process is killed before it commits that, and a new
+    one starts."""
     key: str | None = None
-    """The key."""
+    """Key."""
     partition: int | None = Field(default=None, ge=0)
-    """The partition; messages without one are dealt in turn."""
+    """Partition; messages without one are dealt in turn."""
     topic: str = ""
-    """The topic; empty takes the flow's."""
+    """Topic; empty takes the flow's."""
     headers: dict[str, str] = {}
-    """The headers."""
+    """Headers."""
     timestamp: int = -1
     """Milliseconds since the epoch."""
 
@@ -92,7 +93,7 @@ class StepCase(Section):
         return self
 
     def value(self, directory: Path) -> bytes | None:
-        """The bytes to send; None is a tombstone."""
+        """Bytes to send; None is a tombstone."""
         if self.tombstone:
             return None
         if self.file is not None:
@@ -103,22 +104,22 @@ class StepCase(Section):
 
 
 class AnswerCase(Section):
-    """What a program does."""
+    """Behaviour of a program."""
 
     stdout: str = ""
-    """What it prints."""
+    """Output on stdout."""
     stdout_base64: str | None = None
-    """What it prints, in base64: for output that is no text."""
+    """Output on stdout in base64, if it is not text."""
     stderr: str = ""
-    """What it prints on stderr."""
+    """Output on stderr."""
     stderr_base64: str | None = None
-    """What it prints on stderr, in base64."""
+    """Output on stderr in base64, if it is not text."""
     exit_code: int = 0
-    """What it exits with."""
+    """Exit code."""
     delay_s: float = Field(default=0.0, ge=0)
-    """How long it runs, on the flow's clock."""
+    """Run time in seconds, on the flow's clock."""
     kind: ErrorKind | None = None
-    """How it ends if not by itself: timeout, signal, launch_failure, internal."""
+    """Abnormal end: timeout, signal, launch_failure, internal."""
 
     @model_validator(mode="after")
     def _one_output(self) -> Self:
@@ -132,7 +133,7 @@ class AnswerCase(Section):
 
     @property
     def output(self) -> tuple[str | bytes, str | bytes]:
-        """What it prints on stdout and stderr."""
+        """Output on stdout and stderr."""
         out, err = self.stdout_base64, self.stderr_base64
         return (
             self.stdout if out is None else base64.b64decode(out),
@@ -141,36 +142,36 @@ class AnswerCase(Section):
 
 
 class RuleCase(AnswerCase):
-    """What the programs do whose tasks look like this; the first rule that fits counts."""
+    """Answers for the tasks that match; the first rule that matches counts."""
 
     task_id: str | None = None
-    """The task's id."""
+    """Id of the task."""
     executor: str | None = None
-    """The name of the executor that the task chooses; `default` where it chooses none."""
+    """Name of the executor that the task chooses; `default` if it chooses none."""
     binary: str | None = None
-    """The program."""
+    """Program."""
     args: list[str] | None = None
-    """The arguments; "*" stands for any one, "..." at the end for all that follow."""
+    """Arguments; "*" stands for any one, "..." at the end for all that follow."""
     stdin: str | None = None
-    """What the program is given to read."""
+    """Input of the program on stdin."""
     attempts: list[AnswerCase] = []
     """One answer for each attempt of a task; the last one stays."""
 
 
 class SinkCase(Section):
-    """What a sink is expected to have written."""
+    """Expected writes of a sink."""
 
     data: list[Any] | None = None
-    """The data of every payload, as JSON."""
+    """Data of every payload, as JSON."""
     payloads: list[dict[str, Any]] | None = None
-    """Fields of every payload (data, key, path, table, ...); those not named are not looked at."""
+    """Fields of every payload (data, key, path, table, ...); other fields are not compared."""
     count: int | None = Field(default=None, ge=0)
-    """How many payloads."""
+    """Number of payloads."""
     ordered: bool = True
-    """Whether the order counts."""
+    """True if the order counts."""
     match: Literal["exact", "subset", "pattern"] = "exact"
-    """How data is compared: `subset` lets it have more keys than expected; `pattern` does too, and takes each text
-    for a regular expression of the whole text, or of the JSON of what is no text: `".*"` is anything."""
+    """Comparison of data. `subset` lets it have more keys than expected. `pattern` does too, and takes each text for a
+    regular expression of the whole text, or of the JSON of other values: `".*"` is anything."""
 
     @model_validator(mode="after")
     def _are_patterns(self) -> Self:
@@ -178,7 +179,7 @@ class SinkCase(Section):
             try:
                 re.compile(text)
             except re.error as exc:
-                raise ValueError(f"{text!r} is no regular expression: {exc}") from None
+                raise ValueError(f"{text!r} is not a regular expression: {exc}") from None
         return self
 
     @model_validator(mode="before")
@@ -188,18 +189,18 @@ class SinkCase(Section):
 
 
 class Expectation(Section):
-    """What the flow is expected to do; what is not named is not looked at."""
+    """Expected results of the flow; results that are not named are not compared."""
 
     deliveries: dict[str, SinkCase] | None = None
-    """By the sink's id (kafka-results) what it wrote; a sink that is not named must have written nothing."""
+    """Writes by the sink's id (kafka-results); a sink that is not named must have written nothing."""
     dead_letters: int | list[dict[str, str]] = 0
-    """How many, or of each (in any order) the kind, stage, label and a part of the error."""
+    """Number of dead letters, or for each (in any order) the kind, stage, label and a part of the error."""
     committed: dict[int, int] | None = None
-    """The next offset to read, by partition of the flow's topic."""
+    """Next offset to read, by partition of the flow's topic."""
     events: dict[str, int] = {}
-    """How often each of these events was told."""
+    """Number of times each of these events was emitted."""
     failure: str = ""
-    """A part of the reason why the flow stopped; empty: it did not."""
+    """Part of the reason why the flow stopped; empty: it did not."""
 
     @field_validator("events")
     @classmethod
@@ -207,7 +208,7 @@ class Expectation(Section):
         known = tuple(kind.__name__ for kind in Event.__subclasses__())
         for name in events.keys() - set(known):
             near = " or ".join(map(repr, similar(name, known)))
-            raise ValueError(f"there is no event {name!r}" + (f"; did you mean {near}?" if near else ""))
+            raise ValueError(f"unknown event {name!r}" + (f"; did you mean {near}?" if near else ""))
         return events
 
 
@@ -215,23 +216,23 @@ class Case(Section):
     """One run of the flow over some messages."""
 
     name: str = Field(min_length=1)
-    """What the case shows, as a sentence."""
+    """Name: the behaviour that the case shows, as a sentence."""
     input: list[StepCase] = []
-    """The messages, in order, and what happens between them."""
+    """Messages, in order, and the events between them."""
     config: dict[str, Any] = {}
-    """Laid over the configuration of the file."""
+    """Settings laid over the configuration of the file."""
     partitions: int = Field(default=1, ge=1)
-    """How many partitions the topic has."""
+    """Number of partitions of the topic."""
     executor: list[RuleCase] = []
-    """What programs do; one that no rule fits fails the case."""
+    """Answers of programs; a task that no rule matches fails the case."""
     sinks: dict[str, list[str | None]] = {}
-    """By the sink's id what its writes fail with, one after the other (null: it works); then it works."""
+    """Errors of writes by the sink's id, one after the other (null: it works); after the last it works."""
     real: bool = False
-    """Whether the real programs run, in real time."""
+    """True if the real programs run, in real time."""
     timeout_s: float = Field(default=20.0, gt=0)
-    """Real seconds the case may take."""
+    """Limit of the case in real seconds."""
     expect: Expectation = Expectation()
-    """What has to come of it."""
+    """Expected results."""
 
     @model_validator(mode="after")
     def _real_time_is_not_advanced(self) -> Self:
@@ -244,33 +245,33 @@ class CaseFile(Section):
     """A file of cases, `NAME.test.yaml`."""
 
     flow: str = Field(min_length=1)
-    """The flow: a Python file relative to this one, or a module, and after a colon its name (`scan.py:flow`)."""
+    """Flow: a Python file relative to this one, or a module, and after a colon its name (`scan.py:flow`)."""
     config_file: str = ""
-    """The configuration, relative to this file; empty takes the one beside the flow, if there is one."""
+    """Configuration, relative to this file; empty takes the one beside the flow, if there is one."""
     config: dict[str, Any] = {}
-    """Laid over that."""
+    """Settings laid over the configuration."""
     cases: list[Case] = Field(min_length=1)
-    """The cases; each runs a flow of its own."""
+    """Cases; each runs a separate flow."""
 
 
 @dataclass(frozen=True)
 class Cases:
-    """What a file holds, with where it stands."""
+    """Contents of a file, with the places of its cases."""
 
     path: Path
     file: CaseFile
     layer: Layer
 
     def where(self, index: int) -> str:
-        """File and line of a case."""
+        """Return the file and line of a case."""
         return self.layer.origin(("cases", index)).rpartition(":")[0]
 
 
 def expectation(**expected: Any) -> Expectation:
-    """What a test in Python expects.
+    """Convert the expectation of a test in Python.
 
     Raises:
-        CasesError: with everything that is wrong with it.
+        CasesError: the expectation is invalid; lists every error.
     """
     return _validated(Expectation, Layer(expected, {(): "check"}))
 
@@ -279,9 +280,9 @@ def read_cases(path: Path) -> Cases:
     """Read a file of cases.
 
     Raises:
-        CasesError: with everything that is wrong, each with file, line and column.
+        CasesError: the file is invalid; lists every error with file, line and column.
     """
-    layer = read_yaml(path, os.environ, "name a file of cases, NAME.test.yaml")
+    layer = read_yaml(path, os.environ, "write the path of a file of cases, NAME.test.yaml")
     problems = list(layer.problems)
     if problems:
         raise CasesError(problems)

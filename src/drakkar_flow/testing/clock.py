@@ -1,4 +1,4 @@
-"""A clock that a test moves: pauses, lingers, back-offs and timeouts of a flow run on it and take no time."""
+"""Clock that a test moves: pauses, lingers, back-offs and timeouts of a flow run on it and take no real time."""
 
 from __future__ import annotations
 
@@ -22,21 +22,22 @@ Ts = TypeVarTuple("Ts")
 
 MOMENT_S = 1e-7
 """A pause so short ends when nothing else can happen, and takes no time of the clock."""
-_RESOLUTION_S = MOMENT_S / 4  # of the loop: what is due now
+_RESOLUTION_S = MOMENT_S / 4  # of the loop: timers due now
 _MOMENTS_S = 10 * MOMENT_S  # likewise, when nothing else can happen: moments are over
 
-_LOOK_S = 0.001  # real seconds between two looks whether all else is still
+_CHECK_S = 0.001  # real seconds between two checks whether all else is idle
 _PATIENCE_S = 20.0  # real seconds after which a clock that can't be moved is a failed test
 
 
 class FakeClock:
-    """The time of a flow's event loop, in seconds since the clock was made.
+    """Time of a flow's event loop, in seconds since the clock was made.
 
-    It stands unless somebody waits: in `advance`, or in one of the kit's waits. Then it jumps to the next
-    timer whenever nothing else can happen without time passing: the loop, the engine and every thread
-    that a hook started are idle. While a hook waits for real input or output (a socket, a child process)
-    it does not jump; give the kit `clock="real"` there. What measures with `time.monotonic`, such as
-    durations in events, goes on in real time.
+    The clock stands unless the test waits: in `advance`, or in one of the kit's waits. Then it jumps to the next timer
+    whenever nothing else can happen without time passing: the loop, the engine and every thread that a hook started are
+    idle.
+
+    While a hook waits for real input or output (a socket, a child process) the clock does not jump; use `clock="real"`
+    there. Measurements with `time.monotonic`, such as durations in events, use real time.
 
     >>> clock = FakeClock()
     >>> clock.advance(2.5)
@@ -46,18 +47,18 @@ class FakeClock:
 
     def __init__(self) -> None:
         self.now = 0.0
-        """The present time."""
+        """Present time."""
         self.jumps: list[float] = []
-        """The pauses that were jumped over, in seconds, in order."""
+        """Pauses that were jumped over, in seconds, in order."""
         self._changed = threading.Condition()
         self.stands = True
-        """Whether it moves only by `advance`; else it jumps where it may."""
+        """True if the clock moves only by `advance`; else it jumps where it may."""
         self.spent = False
-        """Whether time may pass, but nothing is left that it could bring."""
+        """True if time may pass, but no timer is left."""
         self.idle_jumps = 0
-        """Over how many pauses the clock has jumped in a row that brought nothing but periodic functions."""
+        """Number of pauses in a row that the clock jumped over and that only ran periodic functions."""
         self.question = 0
-        """Counts how often the clock has asked whoever waits whether it may jump; see `running`."""
+        """Counts the requests to jump that the clock has made to the waiting test; see `running`."""
         self._answered = self._asked = False
         self._asks: list[Callable[[], None]] = []
         self._waiting = 0
@@ -66,11 +67,11 @@ class FakeClock:
         self._is_still: Callable[[], bool] = bool
 
     def advance(self, seconds: float) -> None:
-        """Let `seconds` pass: whatever falls due happens in order, at its time. Returns when it has.
+        """Let `seconds` pass: every timer due fires in order, at its time. Returns afterwards.
 
         Raises:
-            ValueError: when `seconds` is negative.
-            AssertionError: when the flow does not come to rest within 20 real seconds.
+            ValueError: `seconds` is negative.
+            AssertionError: the flow does not come to rest within 20 real seconds.
         """
         if seconds < 0:
             raise ValueError(f"time does not go back: {seconds:g} s")
@@ -87,8 +88,8 @@ class FakeClock:
     def running(self, ask: Callable[[], None] | None = None) -> Iterator[None]:
         """Let time pass by itself as long as the block lasts.
 
-        With `ask` the clock calls it before it jumps to a periodic function, the only thing that is still due, and
-        jumps only after `go_on`: the block may have got what it waits for, and not have noticed yet.
+        With `ask` the clock calls it before it jumps to a periodic function that is the only thing still due. It jumps
+        only after `go_on`: the block may have got its result without having noticed yet.
         """
         with self._changed:
             if ask is not None:
@@ -108,14 +109,14 @@ class FakeClock:
                     self.stands = True
 
     def go_on(self, question: int) -> None:
-        """Answer a question: whoever asked it, nothing has come that somebody waits for."""
+        """Answer a request of `ask`: the waiting test has got no result."""
         with self._changed:
             self._answered = self._answered or (self._asked and question == self.question)
 
-    # --- what a run of the flow does -----------------------------------------------------------------
+    # --- called by a run of the flow -----------------------------------------------------------------
 
     def new_loop(self) -> asyncio.AbstractEventLoop:
-        """Make an event loop that lives by this clock."""
+        """Make an event loop that uses this clock."""
         self._target = self.now
         self.stands = True
         self._is_still = lambda: True
@@ -123,11 +124,11 @@ class FakeClock:
         return self._loop
 
     def watch(self, is_still: Callable[[], bool]) -> None:
-        """From now on time passes only when `is_still` says that nothing else goes on."""
+        """From now on, let time pass only if `is_still` reports that nothing else goes on."""
         self._is_still = is_still
 
     def release(self) -> None:
-        """The loop is about to end: time passes by itself again, so that no hook that pauses holds up the end."""
+        """Let time pass by itself, because the loop ends: no hook that pauses delays the end."""
         with self._changed:
             self._is_still = lambda: True
             if self._loop is not None:
@@ -136,7 +137,7 @@ class FakeClock:
 
     @property
     def waits_for_reality(self) -> bool:
-        """Whether a hook waits for a thread, a socket or a child process, so that the clock stands."""
+        """True if a hook waits for a thread, a socket or a child process, so that the clock stands."""
         return self._loop is not None and self._loop.waits_for_reality
 
     def _go(self, target: float) -> None:
@@ -144,11 +145,11 @@ class FakeClock:
         self.stands = self.spent = False
         self.idle_jumps = 0
         if self._loop is not None:
-            with suppress(RuntimeError):  # it was closed just now
-                self._loop.call_soon_threadsafe(bool)  # it may sleep; now it has to look
+            with suppress(RuntimeError):  # the loop was closed just now
+                self._loop.call_soon_threadsafe(bool)  # it may sleep; now it must check
 
     def jump(self, pause_s: float | None) -> bool:
-        """Pass over a pause of the loop (None: it has no timer), if it may; returns whether it did."""
+        """Jump over a pause of the loop (None: it has no timer), if allowed; returns True if it did."""
         if self.stands or not self._is_still():
             self.moved()
             return False
@@ -180,7 +181,7 @@ class FakeClock:
         return False
 
     def moved(self) -> None:
-        """Something happened on the loop: answers that were given before do not count."""
+        """Note activity on the loop: earlier answers do not count."""
         self.spent = self._answered = self._asked = False
 
 
@@ -192,11 +193,11 @@ class _Selector(selectors.DefaultSelector):
         self._clock = clock
         self.threads = 0
         self.resolution = _RESOLUTION_S
-        """How far ahead a timer may be and is due all the same, until the next select."""
+        """Seconds by which a timer may be early and is due anyway, until the next select."""
 
     @property
     def waits_for_reality(self) -> bool:
-        """Whether threads or files may still wake the loop; one file is the loop's own."""
+        """True if threads or files may still wake the loop; one file belongs to the loop itself."""
         return self.threads > 0 or len(self.get_map() or ()) > 1  # no map: it was closed
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -207,7 +208,7 @@ class _Selector(selectors.DefaultSelector):
         if timeout is not None and timeout <= 0:
             return ready
         while not ready and (self.waits_for_reality or not self._clock.jump(timeout)):
-            ready = super().select(None if self._clock.stands else _LOOK_S)
+            ready = super().select(None if self._clock.stands else _CHECK_S)
             if ready or self.waits_for_reality:
                 self._clock.moved()
         if not ready:
@@ -232,7 +233,7 @@ class _Loop(asyncio.SelectorEventLoop):
 
     @_clock_resolution.setter
     def _clock_resolution(self, _seconds: float) -> None:
-        """The clock has a resolution of its own, whatever the base class reads from the system's."""
+        """Fixed resolution of the clock; the base class reads the system's."""
 
     def time(self) -> float:
         return self._clock.now
@@ -248,7 +249,7 @@ class _Loop(asyncio.SelectorEventLoop):
 
     @property
     def has_timers(self) -> bool:
-        """Whether anything is due some time that no periodic function waits for."""
+        """True if a timer is set that no periodic function waits for."""
         return any(timer.when() > self._clock.now and not timer.cancelled() for timer in self._timers)
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:

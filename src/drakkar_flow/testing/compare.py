@@ -1,4 +1,4 @@
-"""Comparing what a flow did with what a case expects: pure, and told as lines that can be read."""
+"""Comparison of a flow's results with the expectation of a case, as readable lines. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Match", "Observed", "differences", "fits", "plain"]
 
 
 class Observed(Protocol):
-    """What a flow did, as far as a case can expect it; an `Outcome` is one."""
+    """Results of a flow that a case can expect; an `Outcome` is one."""
 
     @property
     def deliveries(self) -> Mapping[str, Sequence[Any]]:
@@ -44,17 +44,17 @@ class Observed(Protocol):
 
     @property
     def failure(self) -> str | None:
-        """Why the flow failed; None when it did not."""
+        """Reason of the flow's failure; None if it did not fail."""
         ...
 
 
 def differences(expected: Expectation, outcome: Observed) -> list[str]:
-    """What is not as expected, a line or a few for each; empty when all is."""
+    """Return the differences, a line or a few for each; empty if there are none."""
     found: list[str] = []
     if expected.deliveries is not None:
         known = ", ".join(outcome.deliveries)
         unknown = expected.deliveries.keys() - outcome.deliveries.keys()
-        found += [f"{sink_id}: there is no such sink; there are: {known}" for sink_id in sorted(unknown)]
+        found += [f"{sink_id}: no such sink; there are: {known}" for sink_id in sorted(unknown)]
         for sink_id, payloads in outcome.deliveries.items():
             found += _deliveries(sink_id, expected.deliveries.get(sink_id, SinkCase(data=[])), payloads)
     found += _dead_letters(expected.dead_letters, outcome)
@@ -62,9 +62,9 @@ def differences(expected: Expectation, outcome: Observed) -> list[str]:
         committed = {number: offset for (_, number), offset in outcome.committed.items()}
         found += _unequal("committed", expected.committed, committed)
     for name, count in expected.events.items():
-        told = sum(type(event).__name__ == name for event in outcome.events)
-        if told != count:
-            found.append(f"event {name}: told {told} times, expected {count}")
+        emitted = sum(type(event).__name__ == name for event in outcome.events)
+        if emitted != count:
+            found.append(f"event {name}: emitted {emitted} times, expected {count}")
     failure = outcome.failure or ""
     if (expected.failure not in failure) if expected.failure else failure:
         found.append(f"the flow failed: {failure}" if failure else "the flow did not fail")
@@ -75,7 +75,7 @@ Match = Literal["exact", "subset", "pattern"]
 
 
 def fits(expected: Any, got: Any, match: Match = "exact") -> bool:
-    """Whether a JSON value is the expected one, compared as SinkCase.match says.
+    """Return True if a JSON value is the expected one, compared by `match` as in SinkCase.
 
     >>> fits({"a": [{"b": 1}]}, {"a": [{"b": 1, "c": 2}], "d": 3}, "subset")
     True
@@ -124,7 +124,7 @@ def _lists(what: str, expected: list[Any], got: list[Any], match: Match, *, orde
 
 
 def _match(expected: list[Any], got: list[Any], match: Match) -> tuple[list[Any], list[Any]]:
-    """What of the expected has no counterpart, and what was got beyond. The exact ones first: a subset fits many."""
+    """Return expected items without a match, and unexpected ones. Exact matches first: a subset fits many."""
     left, missing = list(got), []
     for each in sorted(expected, key=lambda value: -len(json.dumps(value, default=str))):
         index = next((at for at, other in enumerate(left) if fits(each, other, match)), None)
@@ -147,7 +147,7 @@ def _dead_letters(expected: int | list[dict[str, str]], outcome: Observed) -> li
     ]
     if isinstance(expected, int):
         what = f"dead letters ({expected} expected)"
-        return [] if len(letters) == expected else _unequal(what, [], letters) or [f"{what}: none came"]
+        return [] if len(letters) == expected else _unequal(what, [], letters) or [f"{what}: none arrived"]
     left, missing = list(letters), []
     for each in expected:
         index = next((at for at, letter in enumerate(left) if _names(each, letter)), None)
@@ -166,18 +166,18 @@ def _unequal(what: str, expected: Any, got: Any) -> list[str]:
     if expected == got:
         return []
     lines = difflib.ndiff(_shown(expected), _shown(got))
-    return [f"{what}: - is expected, + is what came", *(f"    {line}" for line in lines if line[0] != "?")]
+    return [f"{what}: - expected, + actual", *(f"    {line}" for line in lines if line[0] != "?")]
 
 
 def _shown(value: Any) -> list[str]:
-    """One line for each item; nested values on one line as long as that can be read."""
+    """Return one line for each item; nested values stay on one line as long as that is readable."""
     if isinstance(value, list):
         return [json.dumps(each, ensure_ascii=False, sort_keys=True) for each in value]
     return json.dumps(value, ensure_ascii=False, sort_keys=True, indent=2).splitlines()
 
 
 def plain(value: Any) -> Any:
-    """A payload's field as JSON has it: bytes and text as text, everything else as it is written."""
+    """Return a payload's field as JSON: bytes and text as text, other values as they are written."""
     if isinstance(value, bytes):
         return value.decode(errors="backslashreplace")
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""An executor that starts no process: a script says how each task ends."""
+"""Scripted executor: starts no process; a script defines the result of each task."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from drakkar_flow.observe.events.tasks import TasksStarted
 from drakkar_flow.observe.named_bus import NamedBus
 from drakkar_flow.testing.gate import Gate
 
-__all__ = ["Answer", "Program", "ScriptedExecutor", "Told", "Unscripted", "failed", "succeeded"]
+__all__ = ["Answer", "EventEmitting", "Program", "ScriptedExecutor", "Unscripted", "failed", "succeeded"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a program does: it runs for `delay_s` seconds of the flow's clock, says something and exits.
+    """Behaviour of a program: it runs for `delay_s` seconds of the flow's clock, writes its output and exits.
 
-    `stdout` and `stderr` are text, or bytes as a program would write them. `kind` makes it end otherwise: `timeout`,
+    `stdout` and `stderr` are text, or bytes as a program would write them. `kind` is an abnormal end: `timeout`,
     `signal`, `launch_failure`, `internal`.
     """
 
@@ -36,7 +36,7 @@ class Answer:
     kind: ErrorKind | None = None
 
     def outcome(self, task: ExecutorTask, ok_exit_codes: Collection[int] = (0,)) -> TaskOutcome:
-        """How the task ends; its own `ok_exit_codes` go before the given ones."""
+        """Return the result of a task; its own `ok_exit_codes` take precedence over the given ones."""
         output = {"duration_seconds": self.delay_s, **_output("stdout", self.stdout), **_output("stderr", self.stderr)}
         if self.kind is None and self.exit_code in (task.ok_exit_codes or ok_exit_codes):
             return ExecutorResult(task=task, exit_code=self.exit_code, **output)
@@ -49,7 +49,7 @@ class Answer:
 
 
 class Program(NamedTuple):
-    """What the kit knows of the executor of a task."""
+    """Program and limits of a task's executor, as far as the kit knows them."""
 
     binary: str = ""
     timeout_s: float | None = None
@@ -57,25 +57,26 @@ class Program(NamedTuple):
 
     @classmethod
     def of(cls, config: ProgramConfig) -> Program:
-        """What a configuration says."""
+        """Return the program of a configuration."""
         return cls(config.binary_path or "", config.task_timeout_seconds, config.success_codes)
 
 
 Ending = str | bytes | int | Answer
 """Text or bytes: success with that output. A number: the exit code."""
 Script = Callable[[ExecutorTask], TaskOutcome | Ending] | Mapping[str, Ending | Sequence[Ending]]
-"""A function of the task; or by task id one ending, or one for each attempt (the last stays).
+"""Script: a function of the task; or by task id one ending, or one for each attempt (the last stays).
 
-A function may raise ExecutorClosed for a task that is given up; what else it raises is an error of kind `internal`."""
+A function may raise ExecutorClosed for a task that is given up. Other exceptions are errors of kind `internal`.
+"""
 
 
 class Unscripted(AssertionError):
-    """Raised where a strict executor meets a task that its script does not know: the test fails with it."""
+    """Raised by a strict executor for a task that its script does not know: the test fails with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How the tasks end that look like this; see `ScriptedExecutor.on`."""
+    """Endings of the tasks that match; see `ScriptedExecutor.on`."""
 
     task_id: str | None
     binary: str | None
@@ -85,11 +86,11 @@ class Rule:
     endings: list[Ending]
 
     def gives(self, *endings: Ending) -> None:
-        """Say how such a task ends: one ending for each of its attempts, the last stays."""
+        """Set the endings of such a task: one for each of its attempts, the last stays."""
         self.endings[:] = endings
 
     def fits(self, task: ExecutorTask, binary: str) -> bool:
-        """Whether the task looks like this."""
+        """Return True if the task matches."""
         stdin = task.stdin.decode(errors="replace") if isinstance(task.stdin, bytes) else task.stdin or ""
         return (
             self.task_id in (None, task.task_id)
@@ -101,17 +102,17 @@ class Rule:
 
 
 def succeeded(task: ExecutorTask, stdout: str | bytes = "") -> ExecutorResult:
-    """The result of a task whose program exited with 0."""
+    """Return the result of a task whose program exited with 0."""
     return ExecutorResult(task=task, **_output("stdout", stdout))
 
 
 def failed(task: ExecutorTask, exit_code: int = 1, stderr: str | bytes = "") -> ExecutorError:
-    """The error of a task whose program exited with something else."""
+    """Return the error of a task whose program exited with another code."""
     return ExecutorError(task=task, exit_code=exit_code, **_output("stderr", stderr))
 
 
 def _output(name: str, output: str | bytes) -> dict[str, Any]:
-    """The fields of an outcome for what a program wrote."""
+    """Return the fields of a result for a program's output."""
     text, raw = decode_output(output) if isinstance(output, bytes) else (output, None)
     return {name: text, f"raw_{name}": raw}
 
@@ -128,14 +129,16 @@ class _Running:
 
 
 class ScriptedExecutor:
-    """Ends tasks as `script` or a rule (`on`) says; those that neither names succeed without output.
+    """Ends tasks as `script` or a rule (`on`) defines; all others succeed without output.
 
-    With `strict` a task that nothing names fails the test. `calls` has the tasks as they were handed over, each
-    attempt once, `started` their ids, `running` those that run now, `times` when they started by the flow's clock;
-    `priorities` the priority of each task; `peak` is the most that ran at once. While a task's gate
-    (`gate(task_id)`) or the one of all tasks (`gate()`) is shut, it runs on. `timeout_s` is the longest that an
-    answer may be delayed; the kit sets it, `binary` and `programs`, the executors by name, from the flow's
-    configuration.
+    With `strict` a task without a script or rule fails the test.
+
+    - `calls`: the submitted tasks, each attempt once; `started`: their ids; `priorities`: the priority of each task.
+    - `running`: the ids of the tasks that run now; `peak`: the most that ran at once.
+    - `times`: the start times by the flow's clock.
+    - `gate(task_id)`, `gate()`: while the gate of a task, or of all tasks, is shut, tasks run on.
+    - `timeout_s`: the longest delay of an answer. The kit sets it, `binary` and `programs`, the executors by name, from
+      the flow's configuration.
 
     >>> executor = ScriptedExecutor({"t-1": [1, 1, "third time lucky"]})
     >>> executor.on(binary="grep", args=["-c", "..."]).gives("12")
@@ -160,12 +163,12 @@ class ScriptedExecutor:
 
     @property
     def started(self) -> list[str]:
-        """The ids of the tasks in the order they started, each attempt once."""
+        """Ids of the tasks in the order they started, each attempt once."""
         return [task.task_id for task in self.calls]
 
     @property
     def running(self) -> list[str]:
-        """The ids of the tasks that run now, in the order they started."""
+        """Ids of the tasks that run now, in the order they started."""
         return list(self._runs.values())
 
     def on(
@@ -177,24 +180,24 @@ class ScriptedExecutor:
         stdin: str | None = None,
         executor: str | None = None,
     ) -> Rule:
-        """Begin a rule for the tasks of which all that is given is true; earlier rules go first, the script before all.
+        """Begin a rule for the tasks that match all arguments; earlier rules take precedence, the script before all.
 
-        `executor` is the name that the task says, `default` where it says none.
-        In `args` `"*"` stands for any one argument, `"..."` at the end for any that follow.
+        `executor` is the name in the task, `default` if it has none. In `args` `"*"` stands for any one argument,
+        `"..."` at the end for any that follow.
         """
         rule = Rule(task_id, binary, args, stdin, executor, [])
         self._rules.append(rule)
         return rule
 
     def gate(self, task_id: str = "") -> Gate:
-        """Where a task waits before it ends; without an id the gate of all tasks."""
+        """Return the gate at which a task waits before it ends; without an id the gate of all tasks."""
         return self.gates.setdefault(task_id, Gate())
 
     async def start(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: there is nothing to start."""
 
     def submit(self, task: ExecutorTask, priority: object, done: Done) -> Running:
-        """End the task as the script says, in a later turn of the loop."""
+        """End the task by the script, in a later turn of the loop."""
         self.calls.append(task)
         self.times.append(asyncio.get_running_loop().time())
         self.priorities[task.task_id] = priority
@@ -216,7 +219,7 @@ class ScriptedExecutor:
             ending = self._ending(task)
         except ExecutorClosed:
             return None
-        except Exception as exc:  # as an executor that fails by itself would say it
+        except Exception as exc:  # as an executor that fails by itself would report it
             if isinstance(exc, Unscripted):
                 asyncio.get_running_loop().call_exception_handler({"message": str(exc), "exception": exc})
             return ExecutorError(task=task, kind="internal", exception=f"{type(exc).__name__}: {exc}")
@@ -236,12 +239,12 @@ class ScriptedExecutor:
         return program if name else program._replace(binary=self.binary, timeout_s=self.timeout_s)
 
     async def close(self) -> None:
-        """Give up what waits at a gate."""
+        """Give up the tasks that wait at a gate."""
         for run in self._runs:
             run.cancel()
 
     def statistics(self) -> ExecutorStatistics:
-        """How much runs now; nothing ever waits for a slot."""
+        """Return the number of running tasks; no task ever waits for a slot."""
         return ExecutorStatistics(len(self._runs), 0, self._slots)
 
     def _ending(self, task: ExecutorTask) -> TaskOutcome | Ending:
@@ -263,8 +266,8 @@ class ScriptedExecutor:
         return endings[min(attempt, len(endings) - 1)]
 
 
-class Told:
-    """Tells the bus of the tasks of a scripted executor, as an executor of programs does."""
+class EventEmitting:
+    """Emits events for the tasks of a scripted executor, as an executor of programs does."""
 
     def __init__(self, executor: ScriptedExecutor, bus: Bus) -> None:
         self._executor = executor
@@ -274,7 +277,7 @@ class Told:
         self.statistics = executor.statistics
 
     def submit(self, task: ExecutorTask, priority: object, done: Done) -> Running:
-        """Hand the task on."""
+        """Submit the task."""
 
         def ended(outcome: TaskOutcome | None) -> None:
             bus.emit(task_finished(outcome, waited_s=0.0))

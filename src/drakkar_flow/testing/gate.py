@@ -1,4 +1,4 @@
-"""A gate between a test and a flow: the test says when what waits at it may go on."""
+"""Gate between a test and a flow: the test decides when waiting calls continue."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Gate"]
 
 
 class Gate:
-    """Open at first; while it is shut, whoever awaits `passage` waits. Opened and shut from any thread."""
+    """Open at first; while it is shut, `passage` waits. Opened and shut from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -19,17 +19,17 @@ class Gate:
 
     @property
     def waiting(self) -> int:
-        """How many wait at the gate now."""
+        """Number of calls that wait at the gate now."""
         with self._lock:
             return sum(not future.done() for _, future in self._waiting)
 
     def shut(self) -> None:
-        """Hold back everybody who comes from now on."""
+        """Shut the gate for later calls."""
         with self._lock:
             self._shut = True
 
     def open(self) -> None:
-        """Let everybody go on, those who wait and those who come."""
+        """Open the gate for waiting and later calls."""
         with self._lock:
             self._shut = False
             waiting, self._waiting = self._waiting, []

@@ -1,4 +1,4 @@
-"""The harness: a flow that a test feeds, watches, crashes and restarts, without Kafka and without waiting for time."""
+"""Test harness: a flow that a test feeds, observes, crashes and restarts, without Kafka and without real waits."""
 
 from __future__ import annotations
 
@@ -30,20 +30,22 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Event)
 
 _WAIT_S = 20.0
-_TOLD = 50  # of each list in a story: its end is where it went wrong
+_TOLD = 50  # of each list in a report: its end shows the error
 
 
 class FlowHarness:
     """Runs a flow or a handler as a worker does, with Kafka, the programs, the sinks and the clock in memory.
 
-    The block begins with a running flow and ends it. `config` is a DrakkarConfig or a mapping of the same form
-    as the YAML file. Sinks that the flow or the configuration names are made; a flow without any gets
-    `kafka-out`. `executor` is a ScriptedExecutor unless another one is given. `topic` is the first one the
-    flow reads, else `input`.
+    The block begins with a running flow and ends it.
 
-    With `clock="fake"` retries, lingers, timeouts and whatever else pauses on the event loop runs on `kit.clock`,
-    which jumps to the next timer while the test waits and nothing else can happen. With `clock="real"` the
-    pauses between retries are 1 ms long. `real_programs` runs the programs as the configuration says, in real time.
+    - `config` is a DrakkarConfig or a mapping of the same form as the YAML file.
+    - Sinks that the flow or the configuration names are made; a flow without any gets `kafka-out`.
+    - `executor` is a ScriptedExecutor unless another one is given.
+    - `topic` is the first one that the flow reads, else `input`.
+    - With `clock="fake"` retries, lingers, timeouts and other pauses on the event loop run on `kit.clock`, which jumps
+      to the next timer while the test waits and nothing else can happen.
+    - With `clock="real"` the pauses between retries are 1 ms long.
+    - `real_programs` runs the programs of the configuration, in real time.
 
     >>> with FlowHarness(StreamFlow("double").decode(int).map(lambda n: n * 2).route()) as kit:
     ...     message = kit.send(21)
@@ -92,7 +94,7 @@ class FlowHarness:
             self._failure = self._run.failure
             self._end(kind, exc, trace)
 
-    # --- what comes in --------------------------------------------------------------------------
+    # --- input ----------------------------------------------------------------------------------
 
     def send(
         self,
@@ -131,11 +133,11 @@ class FlowHarness:
     def wait_acknowledged(self, *messages: Sent, timeout_s: float = _WAIT_S) -> None:
         """Wait until messages are acknowledged, by default all that were sent to an assigned partition.
 
-        A message is acknowledged when all that came of it is delivered, skipped on purpose or a dead letter.
-        Without arguments everything is also committed.
+        A message is acknowledged when each of its results is delivered, skipped on purpose or a dead letter. Without
+        arguments all messages are also committed.
 
         Raises:
-            AssertionError: after `timeout_s` real seconds, or when the flow has ended, with what is open and where.
+            AssertionError: after `timeout_s` real seconds, or when the flow has ended; lists the unfinished work.
         """
         run = self._present
         wanted = messages or [message for message in self.sent if message.topic_partition in run.reader.assigned]
@@ -151,95 +153,97 @@ class FlowHarness:
             raise AssertionError(f"not acknowledged: {labels}; {exc}") from None
 
     def wait_for(self, condition: Callable[[], T], timeout_s: float = _WAIT_S) -> T:
-        """Wait until `condition` gives something true, and return that. It is looked at whenever something happens.
+        """Wait until `condition` returns a true value, and return it. The condition is checked after every event.
 
         Raises:
-            AssertionError: after `timeout_s` real seconds, or when the flow has ended, with what is open and where.
+            AssertionError: after `timeout_s` real seconds, or when the flow has ended; lists the unfinished work.
         """
         return self._present.wait_until(condition, timeout_s)
 
-    # --- what was done --------------------------------------------------------------------------
+    # --- results --------------------------------------------------------------------------------
 
     @property
     def deliveries(self) -> dict[str, list[Any]]:
-        """The payloads written, in order, by the id of the sink (`kafka-results`)."""
+        """Payloads written, in order, by the id of the sink (`kafka-results`)."""
         return {sink_id: list(sink.payloads) for sink_id, sink in self.sinks.items()}
 
     def payloads(self, kind: str = "kafka", name: str = "", *, key: bytes | str | None = None) -> list[Any]:
-        """The payloads written to one sink, with `key` those of that key; see Outcome.payloads."""
+        """Return the payloads written to one sink, with `key` those of that key; see Outcome.payloads."""
         return self.outcome().payloads(kind, name, key=key)
 
     @property
     def values(self) -> list[Any]:
-        """The data of every payload, sink by sink, in the order each sink wrote them."""
+        """Data of every payload, sink by sink, in the order each sink wrote them."""
         return self.outcome().values
 
     @property
     def committed(self) -> dict[TopicPartition, int]:
-        """The next offset to read, by (topic, partition)."""
+        """Next offset to read, by (topic, partition)."""
         return dict(self.log.committed)
 
     @property
     def dead_letters(self) -> list[Failure]:
-        """The failures written to the dead letter topic."""
+        """Failures written to the dead letter topic."""
         return list(self.dead_letter_topic.letters)
 
     @property
     def events(self) -> list[Event]:
-        """Everything that was told on the bus, all lives of the flow together."""
+        """All events of the bus, of all runs of the flow."""
         return [*self._past, *(self._run.events if self._run is not None else ())]
 
     def letters(
         self, *, kind: str = "", stage: str = "", error: str = "", message: Sent | None = None
     ) -> list[Failure]:
-        """The dead letters of a kind, of a step, with a part of the error, or of a message that was sent."""
+        """Return the dead letters of a kind, of a step, with a part of the error, or of a message that was sent."""
         return self.outcome().letters(kind=kind, stage=stage, error=error, message=message)
 
     def of(self, kind: type[E], /, **fields: Any) -> list[E]:
-        """The events of one type, in order; with `fields` those whose fields have these values."""
+        """Return the events of one type, in order; with `fields` those whose fields have these values."""
         return self.outcome().of(kind, **fields)
 
     def check(self, **expected: Any) -> None:
-        """Compare what the flow did with what is expected, said as in `expect:` of a YAML case; see Outcome.check.
+        """Compare the results with an expectation in the form of `expect:` in a YAML case; see Outcome.check.
 
         Raises:
-            AssertionError: with every difference, line by line.
+            AssertionError: the results differ; lists every difference.
         """
         self.outcome().check(**expected)
 
     @property
     def failures(self) -> list[RecordsFailed]:
-        """What failed in the steps: kind, step, partition, error, and the first record's label."""
+        """Failures in the steps: kind, step, partition, error, and the first record's label."""
         return self.of(RecordsFailed)
 
     @property
     def failure(self) -> str | None:
-        """Why the flow stopped by itself, None when it did not."""
+        """Reason why the flow stopped by itself, None if it did not."""
         return self._run.failure if self._run is not None else self._failure
 
     @property
     def running(self) -> bool:
-        """Whether a life of the flow has begun that was neither stopped nor crashed; it may have ended by itself."""
+        """True if a run of the flow has begun that was neither stopped nor crashed; it may have ended by itself."""
         return self._run is not None
 
     @property
     def executor(self) -> ScriptedExecutor:
-        """The scripted executor: the given one, or the one that was made because none was."""
-        assert isinstance(self._executor, ScriptedExecutor), "the flow executes nothing, or has an executor of yours"
+        """Scripted executor: the given one, or the one that was made instead."""
+        assert isinstance(self._executor, ScriptedExecutor), (
+            "the flow has no scripted executor: it executes no task, or runs with the given executor"
+        )
         return self._executor
 
     @property
     def clock(self) -> FakeClock:
-        """The clock the flow runs on."""
-        assert self._clock is not None, "the kit runs in real time: it was made with clock='real'"
+        """Clock of the flow."""
+        assert self._clock is not None, "the kit has no clock: it was made with clock='real'"
         return self._clock
 
     def outcome(self) -> Outcome:
-        """All of it in one value, as `run_flow` returns it."""
+        """Return all results in one value, as `run_flow` does."""
         return Outcome(self.deliveries, self.committed, self.dead_letters, self.events, self.failure)
 
     def report(self) -> str:
-        """What was sent, what became of it, and what is open: for the report of a test that failed."""
+        """Return messages sent, their results, and unfinished work: for the report of a failed test."""
         lines = _listed("sent", (f"{message.label} {message.status or 'open'}" for message in self.sent))
         for sink_id, payloads in self.deliveries.items():
             lines += _listed(f"delivered to {sink_id}", payloads)
@@ -249,28 +253,28 @@ class FlowHarness:
             lines.append(self._run.report())
         return "\n".join(lines + _listed("events", self.events))
 
-    # --- the flow's life --------------------------------------------------------------------------
+    # --- runs of the flow -------------------------------------------------------------------------
 
     def revoke(self, *partitions: int, topic: str = "", drain_s: float = 0.0) -> int:
-        """Take partitions away, by default all; returns how many records had not finished after `drain_s` seconds.
+        """Take partitions away, by default all; returns the number of records unfinished after `drain_s` seconds.
 
-        What is in flight of them is neither delivered nor committed any more.
+        Their records in flight are neither delivered nor committed any more.
         """
         return self._present.revoke(self._topic_partitions(partitions, topic), drain_s)
 
     def assign(self, *partitions: int, topic: str = "") -> None:
-        """Give partitions back, by default all: they are read from what is committed."""
+        """Give partitions back, by default all: they are read from their committed offsets."""
         self._present.reader.assign(self._topic_partitions(partitions, topic))
 
     def lose(self, *partitions: int, topic: str = "") -> None:
-        """Have the brokers give partitions to somebody else without asking, by default all, as after a long silence.
+        """Lose partitions to another member without notice, by default all, as after a long silence.
 
-        Nothing of them is delivered or committed any more; `on_revoke` hears of it.
+        None of their records is delivered or committed any more; `on_revoke` is called.
         """
         self._present.reader.lose(self._topic_partitions(partitions, topic))
 
     def hold_commits(self) -> None:
-        """Keep commits back until `let_commits_go` or the partition goes; a crash repeats what was finished since."""
+        """Hold commits back until `let_commits_go` or the partition leaves; a crash repeats records finished since."""
         self.log.hold_commits()
 
     def let_commits_go(self) -> None:
@@ -281,10 +285,10 @@ class FlowHarness:
             self.log.let_commits_go()
 
     def finish(self, timeout_s: float = _WAIT_S) -> Outcome:
-        """Say that nothing more comes, wait until the flow has ended by itself, and tell what it did.
+        """End the input, wait until the flow has ended by itself, and return its outcome.
 
         Raises:
-            AssertionError: when it has not ended after `timeout_s` real seconds, with what is open; or it broke.
+            AssertionError: the flow has not ended after `timeout_s` real seconds, or it broke; lists unfinished work.
         """
         run = self._present
         run.reader.end()
@@ -293,10 +297,10 @@ class FlowHarness:
         return self.outcome()
 
     def stop(self, timeout_s: float = _WAIT_S) -> None:
-        """Drain the flow as SIGTERM does, and wait for its end; `restart` begins the next life.
+        """Drain the flow as SIGTERM does, and wait for its end; `restart` begins the next run.
 
         Raises:
-            AssertionError: when it has not ended after `timeout_s` real seconds, or when it broke.
+            AssertionError: the flow has not ended after `timeout_s` real seconds, or it broke.
         """
         run = self._present
         run.stop()
@@ -304,9 +308,9 @@ class FlowHarness:
         self._end(None, None, None)
 
     def crash(self) -> None:
-        """Kill the flow as SIGKILL does: what is in flight or held back is lost; `restart` begins the next life.
+        """Kill the flow as SIGKILL does: records in flight and held commits are lost; `restart` begins the next run.
 
-        Sinks keep what was delivered before.
+        Sinks keep earlier deliveries.
         """
         run = self._present
         self._failure = run.failure
@@ -316,9 +320,9 @@ class FlowHarness:
         self._end(None, None, None)
 
     def restart(self, flow: Any = None) -> None:
-        """Begin a new life of the flow, read on from what is committed; stops it first if it runs.
+        """Begin a new run of the flow, which reads on from the committed offsets; stops the flow first if it runs.
 
-        With `flow` the next life is another version of it.
+        With `flow` the next run is another version of it.
         """
         if self._run is not None:
             self.stop()
@@ -344,7 +348,7 @@ class FlowHarness:
     @property
     def _present(self) -> FlowRun:
         if self._run is None:
-            raise AssertionError("the flow is down: it was stopped or it crashed; restart() begins its next life")
+            raise AssertionError("the flow is down: it was stopped or it crashed; call restart()")
         return self._run
 
     def _end(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:

@@ -1,4 +1,4 @@
-"""Results as JUnit XML, which CI systems read."""
+"""JUnit XML of results, which CI systems read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["junit"]
 
 
 def junit(results: Sequence[CaseResult]) -> str:
-    """The results as a document, one suite for each file.
+    """Return the results as a document, one suite for each file.
 
     >>> junit([CaseResult("a.test.yaml", "it works", "a.test.yaml:3", [], 0.25)]).splitlines()[1]
     '<testsuites tests="1" failures="0">'
@@ -32,5 +32,5 @@ def junit(results: Sequence[CaseResult]) -> str:
 
 
 def _printable(text: str) -> str:
-    """XML has no way to write control characters."""
+    """Replace control characters, which XML can't contain."""
     return "".join(char if char >= " " or char in "\n\t" else repr(char)[1:-1] for char in text)

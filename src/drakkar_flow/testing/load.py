@@ -1,4 +1,4 @@
-"""Loading the flow of a file for a test, whatever other files of the same name a test run imports."""
+"""Loader of a flow from a file for a test, independent of other files with the same name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["load_flow"]
 
 
 def load_flow(path: str | Path, name: str = "flow") -> Any:
-    """Loads `name` of a Python file: what `run_flow` and `FlowHarness` take. The file is executed anew each time.
+    """Load `name` of a Python file, for `run_flow` and `FlowHarness`. The file is executed each time.
 
     Raises:
         FlowError: the file or the name does not exist, or the file can't be imported.

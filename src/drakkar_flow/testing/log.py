@@ -35,10 +35,10 @@ class MemoryLog:
         self._held: list[tuple[Watermark, str]] | None = None
 
     def append(self, value: Any, *, topic: str = "", partition: int | None = None, **details: Any) -> Record:
-        """Write a record to its end of the log: bytes as they are, text as UTF-8, anything else as JSON.
+        """Append a record to the log: bytes as they are, text as UTF-8, anything else as JSON.
 
-        Values without a partition are dealt to the partitions in turn. A Record instead of a value
-        says itself where it stands.
+        Values without a partition are dealt to the partitions in turn. A Record in place of a value has its own
+        partition and offset.
         """
         with self.lock:
             if isinstance(value, Record):
@@ -53,12 +53,12 @@ class MemoryLog:
             return record
 
     def end_of(self, topic_partition: TopicPartition) -> int:
-        """The offset after the last record of a partition, 0 when it has none."""
+        """Return the offset after the last record of a partition, 0 if it has none."""
         records = self.records.get(topic_partition)
         return records[-1].offset + 1 if records else 0
 
     def all_committed(self, topic_partitions: Iterable[TopicPartition]) -> bool:
-        """Whether partitions are committed to their ends; while commits are held there is nothing to wait for."""
+        """Return True if partitions are committed to their ends; also while commits are held."""
         with self.lock:
             return self._held is not None or all(
                 self.committed.get(topic_partition, 0) == self.end_of(topic_partition)
@@ -67,9 +67,9 @@ class MemoryLog:
             )
 
     def commit(self, watermark: Watermark, metadata: str = "") -> bool:
-        """Take a commit in, or keep it back while commits are held; returns whether it told anything new.
+        """Accept a commit, or hold it back while commits are held; returns True if it changed the log.
 
-        `metadata` tells what is finished beyond the offset; it may be all that is new.
+        `metadata` holds the offsets finished out of order; it may be the only change.
         """
         with self.lock:
             if self._held is not None:
@@ -84,12 +84,12 @@ class MemoryLog:
             return is_new
 
     def start_of(self, topic_partition: TopicPartition) -> tuple[int, OffsetRanges]:
-        """Where a new reader begins, and what is finished beyond."""
+        """Return the offset at which a new reader begins, and the offsets finished beyond."""
         offset, metadata = self._metadata.get(topic_partition, (self._first(topic_partition), ""))
         return offset, OffsetRanges.decode(metadata, offset)
 
     def knows_finished(self, topic_partition: TopicPartition, offset: int) -> bool:
-        """Whether a record is finished by what is committed."""
+        """Return True if a record is finished according to the commits."""
         start, out_of_order = self.start_of(topic_partition)
         return offset < start or offset in out_of_order
 
@@ -98,18 +98,18 @@ class MemoryLog:
         return records[0].offset if records else 0
 
     def hold_commits(self) -> None:
-        """Keep commits back from now on, as a client does for a while with those that are not due yet."""
+        """Hold commits back from now on, as a client does for a while with those that are not due yet."""
         with self.lock:
             self._held = self._held or []
 
     def let_commits_go(self) -> list[Watermark]:
-        """Take in what was held; returns what of it told anything new."""
+        """Accept the held commits; returns those that changed the log."""
         with self.lock:
             held, self._held = self._held or [], None
             return [watermark for watermark, metadata in held if self.commit(watermark, metadata)]
 
     def commit_held(self, topic_partitions: Collection[TopicPartition]) -> list[Watermark]:
-        """Take in what is held of some partitions: they go, and a client commits what it still can."""
+        """Accept the held commits of some partitions: they leave, and a client commits what it still can."""
         with self.lock:
             if self._held is None:
                 return []
@@ -121,6 +121,6 @@ class MemoryLog:
             return made
 
     def forget_held(self) -> None:
-        """Forget what was held, as a crash does, and hold nothing from now on."""
+        """Forget held commits, as a crash does, and hold none from now on."""
         with self.lock:
             self._held = None

@@ -1,4 +1,4 @@
-"""Outcome of a flow in a test, and the questions a test asks about it."""
+"""Outcome of a flow in a test, and the queries of a test on it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ E = TypeVar("E", bound=Event)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a flow did: payloads by sink id, committed offsets, dead letters, events, why it failed."""
+    """Results of a flow: payloads by sink id, committed offsets, dead letters, events, reason of its failure."""
 
     deliveries: dict[str, list[Any]]
     committed: dict[TopicPartition, int]
@@ -31,28 +31,28 @@ class Outcome:
 
     @property
     def values(self) -> list[Any]:
-        """The data of every payload, sink by sink, in the order each sink wrote them."""
+        """Data of every payload, sink by sink, in the order each sink wrote them."""
         return [payload.data for payloads in self.deliveries.values() for payload in payloads]
 
     def payloads(self, kind: str = "kafka", name: str = "", *, key: bytes | str | None = None) -> list[Any]:
-        """The payloads written to one sink, with `key` those of that key.
+        """Return the payloads written to one sink, with `key` those of that key.
 
-        `name` may stay empty where there is one sink of its kind.
+        `name` may stay empty if there is one sink of its kind.
 
         Raises:
-            AssertionError: when there is no such sink, or there are several to choose from.
+            AssertionError: there is no such sink, or several match.
         """
         wanted = f"{kind}-{name}"
         found = [sink_id for sink_id in self.deliveries if (sink_id == wanted if name else sink_id.startswith(wanted))]
         if len(found) != 1:
-            raise AssertionError(f"{len(found)} sinks fit {kind!r} {name!r}; there are: {', '.join(self.deliveries)}")
+            raise AssertionError(f"{len(found)} sinks match {kind!r} {name!r}; there are: {', '.join(self.deliveries)}")
         payloads = self.deliveries[found[0]]
         return [each for each in payloads if key is None or _text(getattr(each, "key", None)) == _text(key)]
 
     def letters(
         self, *, kind: str = "", stage: str = "", error: str = "", message: Sent | None = None
     ) -> list[Failure]:
-        """The dead letters of a kind, of a step, with a part of the error, or of a message that was sent."""
+        """Return the dead letters of a kind, of a step, with a part of the error, or of a message that was sent."""
         return [
             letter
             for letter in self.dead_letters
@@ -63,10 +63,10 @@ class Outcome:
         ]
 
     def of(self, kind: type[E], /, **fields: Any) -> list[E]:
-        """The events of one type, in order; with `fields` those whose fields have these values.
+        """Return the events of one type, in order; with `fields` those whose fields have these values.
 
         Raises:
-            AttributeError: when such events have no such field.
+            AttributeError: such events have no such field.
         """
         return [
             event
@@ -75,16 +75,16 @@ class Outcome:
         ]
 
     def check(self, **expected: Any) -> None:
-        """Compare with what is expected, said as in `expect:` of a YAML case: deliveries, dead_letters, committed, ...
+        """Compare with an expectation, in the form of `expect:` in a YAML case: deliveries, dead_letters, ...
 
-        What is not named is not looked at, but for dead letters and a failure: there must be none.
+        Results that are not named are not compared, except dead letters and a failure: there must be none.
 
         Raises:
-            AssertionError: with every difference, line by line.
-            CasesError: when the expectation itself is wrong.
+            AssertionError: the results differ; lists every difference.
+            CasesError: the expectation is invalid.
         """
         if found := differences(expectation(**expected), self):
-            raise AssertionError("\n".join(["not as expected", *found]))
+            raise AssertionError("\n".join(["the results differ from the expectation", *found]))
 
 
 def _text(key: bytes | str | None) -> str | None:

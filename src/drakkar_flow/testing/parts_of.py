@@ -1,4 +1,4 @@
-"""Sinks and executors that a flow needs in the testing kit."""
+"""Components for the testing kit: the sinks and executors that a flow needs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["executor_of", "real_executor_of", "sinks_of"]
 def sinks_of(
     flow: StreamFlow, config: DrakkarConfig, given: Iterable[MemorySink], known: dict[str, MemorySink] | None = None
 ) -> dict[str, MemorySink]:
-    """The sinks a flow needs: those given, those it names, else those of the configuration, else `kafka-out`.
+    """Return the sinks of a flow: those given, those it names, else those of the configuration, else `kafka-out`.
 
-    A sink of `known` is taken again, and new ones are added to it.
+    A sink of `known` is used again, and new ones are added to it.
     """
     sinks = {sink.id: sink for sink in given}
     route = flow.find(Route)
@@ -42,7 +42,7 @@ def sinks_of(
 
 
 def executor_of(flow: StreamFlow, config: DrakkarConfig, given: Executor | None) -> Executor | None:
-    """The executor a flow needs: the given one, else a scripted one; that knows the program and its timeout."""
+    """Return the executor of a flow: the given one, else a scripted one that knows the program and its timeout."""
     execute: Execute | None = flow.find(Execute)
     executor = given if given is not None or execute is None else ScriptedExecutor()
     if isinstance(executor, ScriptedExecutor):
@@ -54,6 +54,6 @@ def executor_of(flow: StreamFlow, config: DrakkarConfig, given: Executor | None)
 
 
 def real_executor_of(flow: StreamFlow, config: DrakkarConfig, bus: Bus) -> Executor | None:
-    """The executor that runs the flow's programs."""
+    """Return the executor that runs the flow's programs."""
     execute: Execute | None = flow.find(Execute)
     return make_executors(program_configs(config, execute, os.environ), bus) if execute is not None else None

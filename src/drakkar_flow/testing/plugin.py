@@ -1,6 +1,6 @@
-"""The pytest plugin: fixtures for tests of flows, and the story of the flow in the report of a test that failed.
+"""Pytest plugin: fixtures for tests of flows, and a report of the flow for a test that failed.
 
-pytest loads it wherever the package is installed, so nothing of the library is imported before a fixture is used.
+pytest loads it wherever the package is installed, so no module of the library is imported before a fixture is used.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _KITS = pytest.StashKey[list["FlowHarness"]]()
 
 @pytest.fixture
 def drakkar_executor() -> ScriptedExecutor:
-    """The ScriptedExecutor that the flows of `drakkar_kit` use unless they are given another one."""
+    """ScriptedExecutor of the flows of `drakkar_kit`, unless they are given another one."""
     from drakkar_flow.testing.executor import ScriptedExecutor
 
     return ScriptedExecutor()
@@ -44,7 +44,7 @@ def drakkar_kit(
 ) -> Iterator[Callable[..., FlowHarness]]:
     """Starts flows: `kit = drakkar_kit(flow, config=...)`, with the arguments of FlowHarness.
 
-    They end with the test; a test that fails reports what was sent, delivered, committed and told.
+    They end with the test. The report of a failed test lists messages, deliveries, commits and events.
     """
     from drakkar_flow.testing.harness import FlowHarness
 
@@ -61,7 +61,7 @@ def drakkar_kit(
 
 @pytest.fixture(scope="session")
 def drakkar_kafka() -> str:
-    """The brokers (`bootstrap.servers`) that DRAKKAR_TEST_KAFKA names; without it the test is skipped."""
+    """Brokers (`bootstrap.servers`) that DRAKKAR_TEST_KAFKA names; without it the test is skipped."""
     brokers = os.environ.get("DRAKKAR_TEST_KAFKA", "")
     if not brokers:
         pytest.skip("no Kafka: set DRAKKAR_TEST_KAFKA to its bootstrap servers")
@@ -72,7 +72,7 @@ def drakkar_kafka() -> str:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add the story of each flow to the report of a test that failed."""
+    """Add the report of each flow to the report of a test that failed."""
     report = yield
     if report.when == "call" and report.failed:
         for kit in item.stash.get(_KITS, []):

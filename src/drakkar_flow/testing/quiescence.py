@@ -1,4 +1,4 @@
-"""Telling when a flow can do nothing more without time passing or input coming in."""
+"""Quiescence: detects that a flow can do nothing more without time passing or new input."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from drakkar_flow.testing.reader import MemoryReader
 
 __all__ = ["Quiescence", "WatchedInFlight", "WatchedLoopThread"]
 
-_TURNS = 4  # of the source, per worker thread: what is between two steps arrives within one or two
+_TURNS = 4  # of the source, per worker thread: items between two steps arrive within one or two
 
 
 class WatchedLoopThread(EventLoopThread):
-    """A bridge that counts what is posted to its loop."""
+    """Event loop thread that counts the calls posted to its loop."""
 
     def __init__(
         self,
@@ -28,35 +28,35 @@ class WatchedLoopThread(EventLoopThread):
         self.posts = 0
 
     def post(self, function: Callable[..., Any], *args: Any) -> None:
-        """Count, and pass on."""
+        """Count the call, and post it."""
         self.posts += 1
         super().post(function, *args)
 
     def defer(self, function: Callable[..., Any], *args: Any) -> None:
-        """Count, and pass on."""
+        """Count the call, and defer it."""
         self.posts += 1
         super().defer(function, *args)
 
 
 class WatchedInFlight(InFlight):
-    """A flight that counts the turns of the source, which asks it for room in each."""
+    """Records in flight that count the turns of the source, which asks for room in each."""
 
     turns = 0
 
     @property
     def room(self) -> int:
-        """How many more records may enter."""
+        """Return the number of records that may enter."""
         self.turns += 1
         return super().room
 
     def end(self) -> None:
-        """Note that nothing more will enter."""
+        """Note that no more records will enter."""
         self.turns += 1
         super().end()
 
 
 class _Seen(NamedTuple):
-    """What changes whenever something moves."""
+    """Values that change with every progress."""
 
     arrived: int
     posts: int
@@ -65,7 +65,7 @@ class _Seen(NamedTuple):
 
 
 class Quiescence:
-    """Whether a flow stands still: nothing lies between the steps, and nothing moved for some turns of the engine.
+    """Quiescence of a flow: no item is between the steps, and no progress was made for some turns of the engine.
 
     It counts turns rather than time, so that a slow machine makes a test slow and not wrong.
     """

@@ -1,4 +1,4 @@
-"""A source in memory: gives out the records of a log, by assignments, and commits to it."""
+"""Reader in memory: returns the records of a log, by assignments, and commits to it."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ from drakkar_flow.testing.log import MemoryLog
 __all__ = ["MemoryReader"]
 
 _HOOK_S = 5.0  # real seconds that on_revoke may take
-_BOUND = 1 << 40  # what is in memory already needs no bound
+_BOUND = 1 << 40  # the log is in memory already and needs no bound
 
 
 class MemoryReader:
-    """Gives out records as a consumer group's member would, and keeps what is committed. Thread-safe.
+    """Returns records as a consumer group's member would, and keeps commits. Thread-safe.
 
-    `values` are dealt to `partitions` partitions of `topic` in turn, with offsets from 0: bytes as
-    they are, text as UTF-8, anything else as JSON. A Record instead of a value says itself where it
-    stands. `committed` holds the next offset to read by partition; `commits` every commit in order.
-    A `log` that is there already is read on from what is committed in it. `out_of_order` says what an assignment
-    has finished above its watermark; at most `metadata_size` characters of that are committed too. `bus` hears what
-    a group's member would tell, `hooks` of assignments that begin and end.
+    - `values` are dealt to `partitions` partitions of `topic` in turn, with offsets from 0: bytes as they are, text as
+      UTF-8, anything else as JSON. A Record in place of a value has its own partition and offset.
+    - `committed` holds the next offset to read by partition; `commits` every commit in order.
+    - An existing `log` is read on from its committed offsets.
+    - `out_of_order` returns the offsets that an assignment has finished above its watermark; at most `metadata_size`
+      characters of them are committed too.
+    - `bus` gets the events of a group's member, `hooks` the begin and end of assignments.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class MemoryReader:
             hooks or AssignmentHooks(EventLoopThread(), self._bus, None, None, _HOOK_S),
         )
         self.arrived = 0
-        """How many records could be given out so far, those of earlier assignments included."""
+        """Number of records that could be returned so far, those of earlier assignments included."""
         self._started = False
         self._ended = False
         self._detached = False
@@ -73,17 +74,17 @@ class MemoryReader:
 
     @property
     def topic_partitions(self) -> list[TopicPartition]:
-        """Every partition there is, assigned or not."""
+        """Every partition, assigned or not."""
         return list(self.log.records)
 
     @property
     def assigned(self) -> list[TopicPartition]:
-        """Every partition that is assigned."""
+        """Every assigned partition."""
         return list(self._buffers.assignments())
 
     @property
     def committed(self) -> dict[TopicPartition, int]:
-        """The next offset to read by partition."""
+        """Next offset to read by partition."""
         return self.log.committed
 
     @property
@@ -92,18 +93,18 @@ class MemoryReader:
         return self.log.commits
 
     def end_of(self, topic_partition: TopicPartition) -> int:
-        """The offset after the last record of a partition, 0 when it has none."""
+        """Return the offset after the last record of a partition, 0 if it has none."""
         return self.log.end_of(topic_partition)
 
-    # --- what a test does -----------------------------------------------------------------------
+    # --- called by a test -----------------------------------------------------------------------
 
     def put(self, values: Iterable[Any]) -> None:
-        """Write to the log; what belongs to an assigned partition can be read at once."""
+        """Write to the log; records of an assigned partition can be read at once."""
         for value in values:
             self.send(value)
 
     def send(self, value: Any, **details: Any) -> Record:
-        """Write one record to the log; returns it as it stands there. A new partition is assigned at once."""
+        """Write one record to the log; returns it with its offset. A new partition is assigned at once."""
         with self._lock:
             known = len(self.log.records)
             record = self.log.append(value, **details)
@@ -114,7 +115,7 @@ class MemoryReader:
             return record
 
     def end(self) -> None:
-        """Say that nothing more will be put."""
+        """Note that no more records will be written."""
         self._ended = True
         self._engine.wake()
 
@@ -124,7 +125,7 @@ class MemoryReader:
             self._detached = True
 
     def assign(self, topic_partitions: Iterable[TopicPartition] | None = None) -> None:
-        """Begin a new assignment of `topic_partitions`, by default of all: they are read from what is committed."""
+        """Begin a new assignment of `topic_partitions`, by default of all: reading starts at the committed offsets."""
         with self._lock:
             begun = self.topic_partitions if topic_partitions is None else list(topic_partitions)
             known = {topic_partition: self.log.start_of(topic_partition) for topic_partition in begun}
@@ -134,19 +135,19 @@ class MemoryReader:
                 self._read([record for record in self.log.records.get(topic_partition, []) if record.offset >= start])
 
     def revoke(self, topic_partitions: Iterable[TopicPartition] | None = None, drain_s: float | None = 0.0) -> int:
-        """Take `topic_partitions` away, by default all; returns how many records had not finished after `drain_s`."""
+        """Take `topic_partitions` away, by default all; returns the number of records unfinished after `drain_s`."""
         going = set(self.assigned if topic_partitions is None else topic_partitions)
         return self._handover.end(going, self._commit_last, drain_s=drain_s, hook_s=_HOOK_S + (drain_s or 0.0))
 
     def lose(self, topic_partitions: Iterable[TopicPartition] | None = None) -> None:
-        """Have somebody else own `topic_partitions` already, by default all: nothing of them is committed any more."""
+        """Lose `topic_partitions` to another member, by default all: none of their records is committed any more."""
         self._handover.lose(self.assigned if topic_partitions is None else topic_partitions)
 
     def let_commits_go(self) -> None:
         """Make the commits that the log holds."""
-        self._tell(self.log.let_commits_go())
+        self._emit_commits(self.log.let_commits_go())
 
-    # --- what the flow does ---------------------------------------------------------------------
+    # --- called by the flow ---------------------------------------------------------------------
 
     def start(self) -> None:
         """Assign every partition."""
@@ -155,39 +156,39 @@ class MemoryReader:
 
     @property
     def uncommitted(self) -> int:
-        """Nothing: a commit to memory is there at once."""
+        """Always 0: a commit to memory is done at once."""
         return 0
 
     def pop(self, limit: int, slot: int, slots: int) -> list[list[Record]]:
-        """Give at most `limit` records."""
+        """Return at most `limit` records."""
         with self._lock:
             return self._buffers.pop(limit, slot, slots)
 
     @property
     def exhausted(self) -> bool:
-        """Whether `end` was called and everything assigned was given out."""
+        """True if `end` was called and all assigned records were returned."""
         with self._lock:
             return self._ended and not any(partition.buffer for partition in self._buffers.partitions())
 
     def commit(self, watermarks: list[Watermark]) -> None:
-        """Commit at once what belongs to a present assignment, with what is finished beyond."""
+        """Commit watermarks of present assignments at once, with the offsets finished beyond."""
         self._commit(watermarks)
 
     def out_of_order_ranges(self, ranges: Mapping[Assignment, int]) -> None:
-        """Commit what is finished beyond watermarks; give nothing out where that is scattered too widely."""
+        """Commit the offsets finished beyond watermarks; return no records where they are scattered too widely."""
         with self._lock:
             self._buffers.out_of_order_ranges(ranges)
         self._commit(Watermark(topic_partition, epoch, -1) for topic_partition, epoch in ranges)
 
     def _commit(self, watermarks: Iterable[Watermark]) -> None:
         with self._lock:
-            self._tell([made for each in watermarks if (made := self._commit_one(*each)) is not None])
+            self._emit_commits([made for each in watermarks if (made := self._commit_one(*each)) is not None])
 
     def _commit_one(self, topic_partition: TopicPartition, epoch: int, offset: int) -> Watermark | None:
         self._positions[topic_partition, epoch] = max(offset, self._positions.get((topic_partition, epoch), 0))
         partition = self._buffers.get(topic_partition)
         if self._detached or partition is None or partition.epoch != epoch:
-            return None  # what drains is committed when it goes
+            return None  # draining partitions are committed when they leave
         return self._commit_position(partition)
 
     def _commit_position(self, partition: Partition) -> Watermark | None:
@@ -201,23 +202,23 @@ class MemoryReader:
         return made if self.log.commit(made, out_of_order.encode(offset, self._metadata_size)) else None
 
     def _commit_last(self, partitions: list[Partition]) -> None:
-        """Commit what finished while partitions drained, and what the log holds of them: they go."""
+        """Commit watermarks of drained partitions, and the commits that the log holds of them: they leave."""
         with self._lock:
             drained = [each for each in partitions if each.assignment in self._positions and not self._detached]
-            self._tell([made for each in drained if (made := self._commit_position(each)) is not None])
-            self._tell(self.log.commit_held({partition.topic_partition for partition in partitions}))
+            self._emit_commits([made for each in drained if (made := self._commit_position(each)) is not None])
+            self._emit_commits(self.log.commit_held({partition.topic_partition for partition in partitions}))
 
-    def _tell(self, made: list[Watermark]) -> None:
+    def _emit_commits(self, made: list[Watermark]) -> None:
         if made:
             self._bus.emit(Committed(tuple({topic_partition: offset for topic_partition, _, offset in made}.items())))
 
     def close(self) -> None:
-        """Give up every assignment; a reader that has crashed just goes."""
+        """End every assignment; a reader that has crashed ends without commits."""
         if self.assigned and not self._detached:
             self.revoke(drain_s=None)
 
     def statistics(self) -> ReaderStatistics:
-        """What waits to be given out, and how far the commits are behind."""
+        """Return the number of waiting records, and the lag of the commits."""
         with self._lock:
             queued = {partition.topic_partition: len(partition.buffer) for partition in self._buffers.partitions()}
             return ReaderStatistics(

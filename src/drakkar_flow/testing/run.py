@@ -37,7 +37,7 @@ from drakkar_flow.runtime.steps.chain import Chain
 from drakkar_flow.runtime.stop_signal import StopSignal
 from drakkar_flow.testing.ack_log import AckLog, WatchedTrack
 from drakkar_flow.testing.clock import MOMENT_S, FakeClock
-from drakkar_flow.testing.executor import ScriptedExecutor, Told
+from drakkar_flow.testing.executor import EventEmitting, ScriptedExecutor
 from drakkar_flow.testing.log import MemoryLog
 from drakkar_flow.testing.outcome import Outcome
 from drakkar_flow.testing.parts_of import executor_of, real_executor_of, sinks_of
@@ -58,17 +58,17 @@ _RETRY = RetryConfig(attempts=3)
 _BACKOFF = Backoff(initial_s=0.001, max_s=0.001)
 _HOLD_S = 0.5  # real seconds that the brake holds failures back
 _MIB = 1024 * 1024
-_CLOSE_S = 10.0  # for the executor to let go of its programs
-_LOOK_S = 0.005  # between two looks at a condition no event announces
+_CLOSE_S = 10.0  # for the executor to end its programs
+_CHECK_S = 0.005  # between two checks of a condition that no event announces
 
 
 class FlowRun:
-    """A flow that runs on a thread of its own while a test looks on.
+    """A flow that runs on a separate thread while a test observes it.
 
-    Sinks the flow names and `sinks` does not hold are made; a flow that names none gets `kafka-out`.
-    With `open_end` the flow goes on until `reader.end()`, else until all `values` are acknowledged.
-    Whoever leaves the `with` block without `finish` abandons the flow. `bugs` has what broke in the
-    library itself; if anything did, the test fails.
+    - Sinks that the flow names and `sinks` does not hold are made; a flow that names none gets `kafka-out`.
+    - With `open_end` the flow runs until `reader.end()`, else until all `values` are acknowledged.
+    - Leaving the `with` block without `finish` abandons the flow.
+    - `bugs` has the errors of the library itself; if there are any, the test fails.
 
     >>> from drakkar_flow import StreamFlow
     >>> with FlowRun(StreamFlow("echo").decode(str).route(), open_end=True) as run:
@@ -118,7 +118,7 @@ class FlowRun:
         self._thread = threading.Thread(target=self._run, name="drakkar-flow-run", daemon=True)
 
     def _configure(self, config: DrakkarConfig, log: MemoryLog) -> None:
-        """Make what depends on the configuration, again when `on_startup` has changed it."""
+        """Make the parts that depend on the configuration, again if `on_startup` has changed it."""
         self.config = config
         drain_s, runtime, hooks = config.drain_timeout_s, config.runtime, self.flow.hooks
         self.control = StopSignal(drain_s)
@@ -143,16 +143,16 @@ class FlowRun:
         )
         self._given_executor = executor
         self._scripted = executor if isinstance(executor, ScriptedExecutor) else None
-        self._executor = Told(self._scripted, self._bus) if self._scripted is not None else executor
+        self._executor = EventEmitting(self._scripted, self._bus) if self._scripted is not None else executor
 
     def sink(self, sink_id: str = "kafka-out") -> MemorySink:
-        """The sink of that id."""
+        """Return the sink of that id."""
         return self.sinks[sink_id]
 
     def __enter__(self) -> Self:
         self.flow.check()
         for kind in Event.__subclasses__():
-            self._bus.listen(kind, self._heard)
+            self._bus.listen(kind, self._on_event)
         try:
             self._dataflow = self._begin()
         except BaseException as exc:
@@ -180,7 +180,7 @@ class FlowRun:
         if config is not self.config:
             self._configure(config, self.reader.log)
         self._loop_thread.run(self._watch_loop())
-        if self.clock is not None:  # time passes for on_ready, but not for periodic functions that it is followed by
+        if self.clock is not None:  # time passes for on_ready, but not for periodic functions that follow it
             self.clock.watch(lambda: not any(event.hook == "on_ready" for event in self._of(HookRan)))
         with self._time_passes() if self.flow.hooks.on_ready is not None else nullcontext():
             return self._life.prepare(self._components())
@@ -189,7 +189,7 @@ class FlowRun:
         return [event for event in self.events if isinstance(event, kind)]
 
     def crash(self) -> None:
-        """End the run as a killed process does: nothing more is delivered or committed, whatever is under way."""
+        """End the run as a killed process does: no record is delivered or committed any more."""
         self._crashed = True
         self.reader.detach()
         if self._executor is not None and not self._loop_thread.closed:
@@ -197,56 +197,56 @@ class FlowRun:
         self._life.hooks.close(_CLOSE_S)
         self._loop_thread.close(0.0)
         if self.clock is not None:
-            self.clock.release()  # not before all was cancelled: nothing falls due any more
+            self.clock.release()  # not before all was cancelled: no timer fires any more
         self._loop_thread.close()
         self.control.abandon("it crashed")
         self._thread.join()
 
     def stop(self) -> bool:
-        """Ask for an orderly end: intake stops, what is in flight may finish. Returns whether nobody had asked."""
+        """Request an orderly end: intake stops, records in flight may finish. Returns True for the first request."""
         return self._life.stop()
 
     def revoke(self, topic_partitions: Iterable[TopicPartition], drain_s: float) -> int:
-        """Take partitions away; returns how many records had not finished after `drain_s` seconds."""
+        """Take partitions away; returns the number of records unfinished after `drain_s` seconds."""
         with self._time_passes():
             return self.reader.revoke(topic_partitions, drain_s)
 
     def call(self, function: Callable[[], Any]) -> None:
-        """Call `function` on the thread of the flow's event loop, where asyncio's events may be set."""
+        """Call `function` on the event loop thread, where asyncio's events may be set."""
         self._loop_thread.post(function)
 
     def wait_until(self, condition: Callable[[], T], timeout_s: float = 20.0) -> T:
-        """Wait until `condition` gives something true, and return that.
+        """Wait until `condition` returns a true value, and return it.
 
         Raises:
-            AssertionError: after `timeout_s` seconds, with what was open.
+            AssertionError: after `timeout_s` seconds; lists the unfinished work.
         """
 
-        def look() -> T | None:
-            alive = self._thread.is_alive()  # looked at first: what a flow did last still counts
+        def check() -> T | None:
+            alive = self._thread.is_alive()  # checked first: the last results of a flow still count
             value = condition()
             if not value and not alive:
                 raise AssertionError(f"waited in vain, {self.report()}")
             return value
 
-        return self._wait(look, timeout_s)
+        return self._wait(check, timeout_s)
 
-    def _wait(self, look: Callable[[], T | None], timeout_s: float) -> T:
+    def _wait(self, check: Callable[[], T | None], timeout_s: float) -> T:
         deadline = time.monotonic() + timeout_s
-        outlook = StuckWait(self.clock, self._is_empty)
+        stuck_wait = StuckWait(self.clock, self._is_empty)
         with self._time_passes(self._wake):
             while True:
-                seen = self._seen()  # before the look: what comes meanwhile counts
-                if value := look():
+                seen = self._seen()  # before the check: results that arrive meanwhile count
+                if value := check():
                     return value
                 if self.clock is not None:
                     self.clock.go_on(seen[1])
                 if self.bugs:
                     raise AssertionError(f"the flow broke: {'; '.join(self.bugs)}")
-                if why := outlook.hopeless() or (time.monotonic() >= deadline and f"{timeout_s:g} s are over"):
+                if why := stuck_wait.reason() or (time.monotonic() >= deadline and f"{timeout_s:g} s are over"):
                     raise AssertionError(f"waited in vain ({why}), {self.report()}")
                 with self._changed:
-                    self._changed.wait_for(lambda: self._seen() != seen, _LOOK_S)  # noqa: B023 - called at once
+                    self._changed.wait_for(lambda: self._seen() != seen, _CHECK_S)  # noqa: B023 - called at once
 
     def _seen(self) -> tuple[int, int]:
         return len(self.events), self.clock.question if self.clock is not None else 0
@@ -256,10 +256,10 @@ class FlowRun:
             self._changed.notify_all()
 
     def finish(self, timeout_s: float = 30.0) -> Outcome:
-        """Wait until the flow has ended by itself, and tell what it did.
+        """Wait until the flow has ended by itself, and return its outcome.
 
         Raises:
-            AssertionError: after `timeout_s` seconds, with what was open; or when the flow broke.
+            AssertionError: after `timeout_s` seconds, or when the flow broke; lists the unfinished work.
         """
         try:
             self._wait(lambda: not self._thread.is_alive(), timeout_s)
@@ -274,24 +274,24 @@ class FlowRun:
 
     @property
     def failure(self) -> str | None:
-        """Why the flow failed; None while it has not."""
+        """Reason of the flow's failure; None if it has not failed."""
         return self.control.failure or self._life.failure
 
     def report(self) -> str:
-        """What is open now, and where."""
+        """Return the unfinished work, and its place."""
         steps = [step for chain in self._chains for step in chain.steps]
-        told = outstanding(self.in_flight, self.reader, steps, self._scripted, self.sinks, self.dead_letters)
-        told.append(f"committed: {self.reader.committed}")
+        lines = outstanding(self.in_flight, self.reader, steps, self._scripted, self.sinks, self.dead_letters)
+        lines.append(f"committed: {self.reader.committed}")
         if self.bugs:
-            told.append(f"errors: {self.bugs}")
+            lines.append(f"errors: {self.bugs}")
         if self.control.failure is not None:
-            told.append(f"the flow failed: {self.control.failure}")
+            lines.append(f"the flow failed: {self.control.failure}")
         raised = dict.fromkeys(f"{event.hook}: {event.error}" for event in self._of(HookRan) if event.error)
         if raised:
-            told.append(f"hooks that raised: {', '.join(raised)}")
+            lines.append(f"hooks that raised: {', '.join(raised)}")
         if self.clock is not None and self.clock.waits_for_reality:
-            told.append("the clock stands: a hook waits for a thread or a socket")
-        return "; ".join(told)
+            lines.append("the clock stands: a hook waits for a thread or a socket")
+        return "; ".join(lines)
 
     def _is_empty(self) -> bool:
         queued = any(self.reader.statistics().queued.values())
@@ -345,13 +345,13 @@ class FlowRun:
         return replace(components, task_backoff=_BACKOFF, dlq_backoff=_BACKOFF, brake_hold_s=hold_s)
 
     def _retry_of(self, sink: MemorySink) -> RetryConfig | None:
-        """How the real sink would try again; in real time nobody wants to wait for that."""
+        """Return the real sink's retry policy; in real time without its pauses."""
         if self.clock is None:
             return None
         configured = getattr(self.config.sinks, sink.kind, {}).get(sink.name)
         return configured.retry if configured is not None else _RETRY
 
-    def _heard(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         if isinstance(event, RecordsFinished):
             self._receipts.publish()
         with self._changed:
@@ -372,5 +372,5 @@ class FlowRun:
         interval = timedelta(seconds=runtime.epoch_interval_s)
         try:
             cli_main(self._dataflow, workers_per_process=runtime.workers, epoch_interval=interval)  # type: ignore[no-untyped-call]
-        except BaseException as exc:  # whatever ended the engine is what the test has to hear of
+        except BaseException as exc:  # the test must see every error that ended the engine
             self.bugs.append(repr(exc))

@@ -1,4 +1,4 @@
-"""Running a flow over some values from beginning to end, in one call."""
+"""Single run of a flow over some values from beginning to end, in one call."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ class _Crash(Enum):
 
 
 CRASH: Final = _Crash.CRASH
-"""Among the values of `run_flow`: all before it is finished, the process is killed before it could commit any of
-that, and a new one reads on from what was committed before. So everything since the last CRASH comes again."""
+"""Crash, among the values of `run_flow`: all records before it are finished, the process is killed before it could
+commit any of them, and a new one reads on from the committed offsets. All values since the last CRASH are read
+again."""
 
 
 def run_flow(
@@ -38,11 +39,11 @@ def run_flow(
 ) -> Outcome:
     """Run a flow or a handler over `values` until all of them are acknowledged.
 
-    Values are sent as `FlowHarness.send` does; a Record says itself where it stands; CRASH is a crash there.
+    Values are sent as `FlowHarness.send` does. A Record has its own partition and offset; CRASH is a crash there.
 
     Raises:
-        FlowError: when the flow can't be compiled.
-        AssertionError: when it has not ended after `timeout_s` real seconds, with what was open.
+        FlowError: the flow can't be compiled.
+        AssertionError: the flow has not ended after `timeout_s` real seconds; lists the unfinished work.
 
     >>> from drakkar_flow import StreamFlow
     >>> run_flow(StreamFlow("echo").decode(str).route(), ["a", CRASH, "b"]).values

@@ -1,4 +1,4 @@
-"""Sinks in memory: they keep what they are given, and fail as the test says."""
+"""Sinks in memory: they keep payloads, and fail as the test defines."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from drakkar_flow.testing.gate import Gate
 __all__ = ["MemoryDeadLetters", "MemorySink", "MemorySinkSettings"]
 
 Script = Callable[[list[Any]], None] | Iterable[Exception | None]
-"""A function of what is to be written, which may raise; or what each write in turn raises (None: it works)."""
+"""Script: a function of the payloads, which may raise; or the error of each write in turn (None: it works)."""
 
 
 class MemorySinkSettings(SinkConfig):
-    """How failed writes are tried again: three times in all, without a noticeable pause."""
+    """Retry policy: three attempts in all, without a noticeable pause."""
 
     retry: RetryConfig = RetryConfig(attempts=3, initial_s=0.001, max_s=0.001)
 
@@ -38,7 +38,7 @@ class _Scripted:
         self.gate = Gate()
         self.writes = 0
 
-    async def play(self, items: list[Any]) -> None:
+    async def run_script(self, items: list[Any]) -> None:
         self.writes += 1
         await self.gate.passage()
         if self._check is not None:
@@ -50,9 +50,9 @@ class _Scripted:
 class MemorySink:
     """Stands in for the sink `kind` `name` of a flow.
 
-    `payloads` are those written, in order. `gate` holds writes back while it is shut. `writes`
-    counts the attempts. A script that raises BatchFailed writes what the error does not name. `configured`
-    are the settings of the real sink, by which it refuses payloads; a run fills them in.
+    `payloads` are those written, in order. `gate` holds writes back while it is shut. `writes` counts the attempts. A
+    script that raises BatchFailed writes the payloads that the error does not name. `configured` are the settings of
+    the real sink, by which it refuses payloads; a run sets them.
 
     >>> MemorySink("results", script=[OSError("down"), None]).id
     'kafka-results'
@@ -78,43 +78,43 @@ class MemorySink:
 
     @property
     def id(self) -> str:
-        """The id of the sink in the flow."""
+        """Id of the sink in the flow."""
         return f"{self.kind}-{self.name}"
 
     @property
     def gate(self) -> Gate:
-        """Where each write waits before it begins."""
+        """Gate at which each write waits before it begins."""
         return self._scripted.gate
 
     @property
     def writes(self) -> int:
-        """How many writes were tried."""
+        """Number of attempted writes."""
         return self._scripted.writes
 
     @property
     def values(self) -> list[Any]:
-        """The data of the payloads written."""
+        """Data of the payloads written."""
         return [payload.data for payload in self.payloads]
 
     def part(self, retry: RetryConfig | None = None) -> SinkComponent:
-        """The sink as a part of a flow; without settings of its own it takes `retry`."""
+        """Return the sink as a component of a flow; without its own settings it takes `retry`."""
         max_in_flight, max_batch = self._limits
         spec = replace(SPECS[self.kind], max_in_flight=max_in_flight, max_batch=max_batch)
         settings = self.settings or (MemorySinkSettings(retry=retry) if retry else MemorySinkSettings())
         return SinkComponent(spec, self.name, settings, self)
 
     async def connect(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: there is nothing to connect."""
 
     async def write_batch(self, batch: Sequence[Delivery]) -> None:
-        """Keep the payloads, or raise what the script says; what the real sink refuses by itself is rejected."""
+        """Keep the payloads, or raise by the script; payloads that the real sink refuses by itself are rejected."""
         payloads = [delivery.payload for delivery in batch]
         refusals = (
             (index, refusal_of(SPECS[self.kind], payload, self.configured)) for index, payload in enumerate(payloads)
         )
         failures: dict[int, Exception] = {index: cause for index, cause in refusals if cause is not None}
         try:
-            await self._scripted.play(payloads)
+            await self._scripted.run_script(payloads)
         except BatchFailed as exc:
             failures.update(exc.failures)
         self.payloads += [payload for index, payload in enumerate(payloads) if index not in failures]
@@ -122,33 +122,33 @@ class MemorySink:
             raise BatchFailed(failures)
 
     async def close(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: there is nothing to close."""
 
 
 class MemoryDeadLetters:
-    """Stands in for the dead letter topic; `letters` are the failures written, as letters show them."""
+    """Stands in for the dead letter topic; `letters` are the failures written, as the dead letters show them."""
 
     def __init__(self, script: Script = ()) -> None:
         self.letters: list[Failure] = []
         self.config = DrakkarConfig()
-        """What says what letters show; set by the flow that writes them."""
+        """Redaction of the failures; set by the flow that writes them."""
         self._scripted = _Scripted(script)
 
     @property
     def gate(self) -> Gate:
-        """Where each write waits before it begins."""
+        """Gate at which each write waits before it begins."""
         return self._scripted.gate
 
     @property
     def writes(self) -> int:
-        """How many writes were tried."""
+        """Number of attempted writes."""
         return self._scripted.writes
 
     async def connect(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: there is nothing to connect."""
 
     async def write(self, failures: Sequence[Failure]) -> None:
-        """Make the letters as the worker does and keep their failures, or raise what the script says."""
+        """Make the dead letters as the worker does and keep their failures, or raise by the script."""
         redact, detail = self.config.redactor, self.config.dlq.include_server_detail
         failures = [as_written(failure, redact, include_server_detail=detail) for failure in failures]
         broken: dict[int, Exception] = {}
@@ -157,10 +157,10 @@ class MemoryDeadLetters:
                 dead_letter_messages(failure, 0.0)
             except Exception as exc:
                 broken[index] = exc
-        await self._scripted.play(list(failures))
+        await self._scripted.run_script(list(failures))
         self.letters += [failure for index, failure in enumerate(failures) if index not in broken]
         if broken:
             raise BatchFailed(broken)
 
     async def close(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: there is nothing to close."""

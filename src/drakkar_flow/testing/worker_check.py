@@ -1,4 +1,4 @@
-"""Does a program speak the worker protocol? A small parent of its own, which tries it out.
+"""Check of a program against the worker protocol: a small separate parent that tries it out.
 
 It shares no code with the executor that talks to workers, so that an error of one is not an error of both.
 """
@@ -34,19 +34,19 @@ _TEXTS = ["hello", "", 'quotes " \\ and\nlines\t', "ä € 😀", "x" * 100_000]
 
 
 class Broken(Exception):
-    """Raised when a program breaks the protocol; the text says how."""
+    """Raised if a program violates the protocol; the text describes how."""
 
 
 def check_worker(command: Sequence[str], timeout_s: float = 10.0, *, binary: bool = False) -> Iterator[str]:
-    """Start `command` as a worker and try it; yields what worked, sentence by sentence.
+    """Start `command` as a worker and test it; yields each passed check as a sentence.
 
-    Tasks have no arguments and text of several kinds as their input, with `binary` also bytes that are not text; how
-    they end is not judged, only that each is answered once, in a frame as docs/worker-protocol.md wants it. Every wait
-    ends after `timeout_s` seconds. Whatever happens, the program and its process group are gone in the end.
+    Tasks have no arguments and text of several kinds as their input, with `binary` also bytes that are not text. Their
+    results are not judged, only that each is answered once, in a frame of docs/worker-protocol.md. Every wait ends
+    after `timeout_s` seconds. In the end the program and its process group are always gone.
 
     Raises:
-        Broken: at the first thing that is wrong, with the end of its stderr.
-        OSError: when the program can't be started.
+        Broken: at the first violation, with the end of the program's stderr.
+        OSError: the program can't be started.
     """
     with TemporaryFile() as stderr, _Child(command, stderr, timeout_s) as child:
         try:
@@ -84,7 +84,7 @@ def _conversation(child: _Child, *, binary: bool) -> Iterator[str]:
 
 
 class _Child:
-    """The program and what was agreed on with it."""
+    """The program, and the result of the handshake with it."""
 
     def __init__(self, command: Sequence[str], stderr: IO[bytes], timeout_s: float) -> None:
         self._process = subprocess.Popen(
@@ -124,7 +124,7 @@ class _Child:
         return f"it is ready after {took_s:.2f} s: {self._framing}, {in_flight} at once, {self.capabilities or 'plain'}"
 
     def task(self, number: int, stdin: str | bytes) -> bytes:
-        """The frame of a task."""
+        """Return the frame of a task."""
         return self.frame({"type": "task", "id": number, "args": []}, stdin)
 
     def frame(self, header: dict[str, Any], stdin: str | bytes = "") -> bytes:
@@ -149,10 +149,10 @@ class _Child:
                     raise Broken(f"it did not read its stdin for {self._timeout_s:g} s")
                 data = data[os.write(descriptor, data) :]
         except BrokenPipeError:
-            return  # it tells by its end
+            return  # its end is the report
 
     def expect(self, ids: set[int]) -> None:
-        """Take answers until each of `ids` has one."""
+        """Read answers until each of `ids` has one."""
         left, deadline = set(ids), time.monotonic() + self._timeout_s
         while left:
             if time.monotonic() > deadline:
@@ -175,13 +175,13 @@ class _Child:
                     _demand(met=False, what='its "stdout_base64" is not base64', frame=answer)
 
     def finish(self) -> None:
-        """Close its stdin: it has to end with 0, and have nothing more to say."""
+        """Close its stdin: it must end with 0, and write nothing more."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         with suppress(EOFError):
             while True:
                 self._buffer += self._read("end when its stdin did")
-        _demand(not self._buffer, "it wrote what nobody asked for", self._buffer[:100])
+        _demand(not self._buffer, "it wrote output that no task asked for", self._buffer[:100])
         try:
             code = self._process.wait(self._timeout_s)
         except subprocess.TimeoutExpired:
@@ -240,6 +240,6 @@ def _parsed(line: bytes) -> dict[str, Any]:
     try:
         frame = json.loads(line)
     except ValueError as exc:
-        raise Broken(f"it wrote what is no JSON ({exc}): {line[:100]!r}") from None
+        raise Broken(f"it wrote output that is not JSON ({exc}): {line[:100]!r}") from None
     _demand(isinstance(frame, dict), "a frame has to be a JSON object", frame)
     return dict(frame)

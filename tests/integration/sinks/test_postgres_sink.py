@@ -148,7 +148,7 @@ async def test_n1_a_missing_table_costs_one_try_for_all_its_payloads(server: Pos
         await sink.close()
     assert len(delivered.failures) == 500
     assert {failure.exception_class for failure in delivered.failures} == {"drakkar_flow.errors.SinkMisconfigured"}
-    assert "create what is missing" in delivered.failures[0].error
+    assert "create the missing object" in delivered.failures[0].error
     assert await numbers(server) == list(range(5))
 
 
@@ -157,7 +157,7 @@ async def test_n1_a_missing_table_costs_one_try_for_all_its_payloads(server: Pos
     [
         ("postgresql://drakkar@127.0.0.1:{port}/nowhere", "nowhere"),
         ("postgresql://nobody:PGPW@127.0.0.1:{port}/drakkar", "nobody"),
-        ("postgresql://drakkar@127.0.0.1:{port}/drakkar?sslmode=PGPW", "does not take this URL"),
+        ("postgresql://drakkar@127.0.0.1:{port}/drakkar?sslmode=PGPW", "does not accept this URL"),
         ("host=127.0.0.1 port={port} user=nobody password=PGPW dbname=drakkar", "nobody"),
     ],
 )

@@ -117,7 +117,7 @@ async def test_f6_none_is_refused_with_its_field(sink: RedisSink) -> None:
     """Redis has no null."""
     delivered = await deliver(sink, SPEC, [RedisPayload(op="hset", key="h", fields={"ok": None})])  # type: ignore[dict-item]
     (failure,) = delivered.failures
-    assert failure.error.startswith("fields['ok'] is None, which Redis can not store")
+    assert failure.error.startswith("fields['ok'] is None, which Redis can't store")
 
 
 async def test_f7_after_a_fail_over_behind_one_name_the_sink_writes_to_the_new_server(

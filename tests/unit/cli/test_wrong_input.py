@@ -47,7 +47,7 @@ TOLD = [
     (["graph", "two_flows.py"], "it defines no 'flow'; name what it has: two_flows.py:first or two_flows.py:second"),
     (["graph", "two_flows.py:third"], "it defines no 'third'; name what it has: two_flows.py:first or "),
     (["graph", "number.py"], "int is not a flow; pass a StreamFlow, a handler instance, or dataflow(...) of one"),
-    (["test", "gone.test.yaml"], "gone.test.yaml: there is no such file; name a file of cases"),
+    (["test", "gone.test.yaml"], "gone.test.yaml: there is no such file; write the path of a file of cases"),
     (["test", "folder"], "folder: there is no file NAME.test.yaml"),
     (["test", "none.test.yaml"], "nothing_here.py: there is no such file; "),
     (["config", "lint", "folder"], "folder: is a directory, not a file"),

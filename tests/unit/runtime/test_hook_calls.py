@@ -172,7 +172,7 @@ async def test_a_call_that_cancels_its_task_cancels_nothing_but_itself(waits: bo
 
     series = Series(cancelling)
     series.begin(1, 2)
-    assert sorted(await series.all(2)) == [(1, None, "CancelledError('it was cancelled')"), (2, "2", "")]
+    assert sorted(await series.all(2)) == [(1, None, "CancelledError('the task was cancelled')"), (2, "2", "")]
 
 
 async def test_a_call_that_cancels_its_task_and_returns_is_answered_once():
@@ -202,4 +202,4 @@ async def test_a_call_that_raises_the_cancellation_itself_is_answered():
 
     series = Series(raising)
     series.begin(1, 2)
-    assert await series.all(2) == [(1, None, "CancelledError('it was cancelled')"), (2, "2", "")]
+    assert await series.all(2) == [(1, None, "CancelledError('the task was cancelled')"), (2, "2", "")]

@@ -143,7 +143,7 @@ def test_the_sinks_are_the_configurations():
         kit.wait_acknowledged()
         assert list(kit.deliveries) == ["kafka-a", "kafka-b", "sqlite-db"]
         assert kit.payloads("sqlite")[0].data == {"n": 3}
-        with pytest.raises(AssertionError, match=r"2 sinks fit 'kafka' ''; there are: kafka-a, kafka-b, sqlite-db"):
+        with pytest.raises(AssertionError, match=r"2 sinks match 'kafka' ''; there are: kafka-a, kafka-b, sqlite-db"):
             kit.payloads("kafka")
 
 

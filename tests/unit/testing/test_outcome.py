@@ -22,9 +22,9 @@ def test_payloads_are_asked_for_by_sink_and_key():
     done = outcome()
     assert [payload.data for payload in done.payloads("kafka", "out", key="k1")] == [1, 3]
     assert [payload.data for payload in done.payloads(key=b"k0")] == [2]
-    with pytest.raises(AssertionError, match="0 sinks fit 'redis' ''; there are: kafka-out"):
+    with pytest.raises(AssertionError, match="0 sinks match 'redis' ''; there are: kafka-out"):
         done.payloads("redis")
-    with pytest.raises(AssertionError, match="0 sinks fit 'kafka' 'ou'"):
+    with pytest.raises(AssertionError, match="0 sinks match 'kafka' 'ou'"):
         done.payloads("kafka", "ou")
 
 
@@ -56,10 +56,16 @@ def test_what_is_not_as_expected_is_told_line_by_line():
     with pytest.raises(AssertionError) as caught:
         done.check(deliveries={"kafka-out": [1, 3]}, committed={0: 5}, events={"RecordsFailed": 0})
     told = str(caught.value).splitlines()
-    assert told[:5] == ["not as expected", "kafka-out: - is expected, + is what came", "      1", "    + 2", "      3"]
-    assert told[5:9] == ["dead letters (0 expected): - is expected, + is what came", *told[6:9]]
+    assert told[:5] == [
+        "the results differ from the expectation",
+        "kafka-out: - expected, + actual",
+        "      1",
+        "    + 2",
+        "      3",
+    ]
+    assert told[5:9] == ["dead letters (0 expected): - expected, + actual", *told[6:9]]
     assert '    -   "0": 5' in told
-    assert told[-1] == "event RecordsFailed: told 1 times, expected 0"
+    assert told[-1] == "event RecordsFailed: emitted 1 times, expected 0"
 
 
 @pytest.mark.parametrize(

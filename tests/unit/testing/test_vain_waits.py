@@ -44,7 +44,7 @@ def test_a_condition_that_nothing_will_make_true_in_real_time():
     """There is no clock to ask, but nothing is under way."""
     with FlowHarness(StreamFlow("f").decode(str).route(), clock="real") as kit:
         kit.send("a")
-        with told("nothing is under way"):
+        with told("no work is under way"):
             kit.wait_for(lambda: len(kit.values) == 2, LONG)
 
 

@@ -21,15 +21,15 @@ WAITED_FOR = {
     "stops_itself": "it did not write a whole line within 1 s",
 }
 WRONG = {
-    "bad_frame": "it wrote what is no JSON",
+    "bad_frame": "it wrote output that is not JSON",
     "crash_after_n": "it ended with -9",
     "crash_loop": r"(?s)ended with 3, and .*\nits stderr:\nno licence found",
     "duplicate_id": r'the "id" of an answer has to be one of \[2\]',
     "flood": "a frame has no end within the bytes allowed|the sizes of a frame are too large",
     "half_frame_at_exit": "it ended with 0, and did not write a whole (line|frame) before",
     "refuses": "it refuses: the model file is missing",
-    "stdout_noise_before_ready": "it wrote what is no JSON .*Loading the model",
-    "stdout_noise_between": "it wrote what is no JSON|the sizes of a frame are too large",
+    "stdout_noise_before_ready": "it wrote output that is not JSON .*Loading the model",
+    "stdout_noise_between": "it wrote output that is not JSON|the sizes of a frame are too large",
     "wrong_id": r'the "id" of an answer has to be one of \[1\]; it said .*1001',
     "wrong_version": 'its "version" has to be one that was offered',
 }

@@ -1,4 +1,4 @@
-"""An executor of coroutines: a task is a call of an `async` function on the flow's own loop."""
+"""Executor of coroutines: a task is a call of an `async` function on the flow's loop."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ __all__ = ["SPEC", "CoroutineConfig", "CoroutineExecutor"]
 
 
 class CoroutineConfig(BaseModel):
-    """The function that tasks call."""
+    """Settings: the function that tasks call."""
 
     target: str
     """`package.module:function`: an `async` function of the task that returns its output as text."""
 
 
 class _Job:
-    """A task on its way through a slot."""
+    """A task that waits for a slot or runs."""
 
     def __init__(self, executor: CoroutineExecutor, task: ExecutorTask, done: Done) -> None:
         self.executor = executor
@@ -46,7 +46,7 @@ class _Job:
         self.is_over = False
 
     def cancel(self) -> None:
-        """Give the task up."""
+        """Cancel the task."""
         if self.is_over:
             return
         if self.run is not None:
@@ -55,7 +55,7 @@ class _Job:
             self.executor.give_up(self)
 
     def state(self) -> str:
-        """Where it is."""
+        """Return the state of the task."""
         if self.is_over:
             return "has ended"
         return "waits for a slot" if self.run is None else "runs on the loop"
@@ -77,10 +77,10 @@ class CoroutineExecutor:
         self._ended = 0
 
     async def start(self) -> None:
-        """Find the function.
+        """Import the function.
 
         Raises:
-            StartupError: there is none (exit code 2).
+            StartupError: the function can't be imported (exit code 2).
         """
         module, _, name = self._target.partition(":")
         try:
@@ -88,11 +88,11 @@ class CoroutineExecutor:
         except Exception as error:
             what = f"{self._target!r} can't be loaded: {type(error).__name__}: {error}"
             where = f"executors.{self._setup.name}" if self._setup.name else "executor"
-            problem = Problem(f"{where}.coroutine.target", what, "name it as package.module:function")
+            problem = Problem(f"{where}.coroutine.target", what, "set it to package.module:function")
             raise StartupError([problem], exit_code=2) from error
 
     def submit(self, task: ExecutorTask, priority: Any, done: Done) -> _Job:
-        """Take a task in."""
+        """Queue a task."""
         job = _Job(self, task, done)
         if self._function is None:
             self._end(job, None)
@@ -107,7 +107,7 @@ class CoroutineExecutor:
         return job
 
     async def close(self) -> None:
-        """Give up everything that is left, and wait until it has ended."""
+        """Cancel all tasks, and wait until they have ended."""
         self._function = None
         for _, _, job in list(self._waiting):
             self.give_up(job)
@@ -119,11 +119,11 @@ class CoroutineExecutor:
             await asyncio.sleep(0)  # their callbacks come after them
 
     def statistics(self) -> ExecutorStatistics:
-        """How much runs and waits."""
+        """Return the numbers of running and waiting tasks."""
         return ExecutorStatistics(len(self._running), len(self._waiting), self._setup.slots, self._ended)
 
     def give_up(self, job: _Job) -> None:
-        """Take a job that waits out of the queue."""
+        """Remove a waiting job from the queue."""
         self._waiting = [each for each in self._waiting if each[2] is not job]
         self._end(job, None)
 
@@ -161,4 +161,4 @@ class CoroutineExecutor:
 
 
 SPEC = ExecutorSpec("coroutine", CoroutineConfig, CoroutineExecutor)
-"""The kind `coroutine`."""
+"""Spec of the executor kind `coroutine`."""

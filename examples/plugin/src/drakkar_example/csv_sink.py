@@ -1,4 +1,4 @@
-"""A sink of CSV files: a row per payload, on the disk when it is acknowledged."""
+"""Sink of CSV files: a row per payload, on the disk when it is acknowledged."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ __all__ = ["SPEC", "CsvConfig", "CsvRow", "CsvSink"]
 
 
 class CsvConfig(SinkConfig):
-    """A CSV file."""
+    """Settings: a CSV file."""
 
     synonyms = {"file": "path", "fields": "columns"}
     path: str
-    """The file; rows are appended."""
+    """Path of the file; rows are appended."""
     columns: list[str]
-    """The names of the columns, in their order; a field that is not named is refused."""
+    """Names of the columns, in order; a field without a column is refused."""
 
 
 class CsvRow(Payload, kw_only=True):
@@ -56,7 +56,7 @@ class CsvSink:
         """Open the file.
 
         Raises:
-            StartupError: it can't be opened (exit code 2).
+            StartupError: the file can't be opened (exit code 2).
         """
         if self._file is not None:
             return
@@ -66,13 +66,13 @@ class CsvSink:
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as error:
             what = f"{path} can't be opened: {error.strerror}"
-            raise StartupError([Problem(f"{self._where}.path", what, "give another file")], exit_code=2) from error
+            raise StartupError([Problem(f"{self._where}.path", what, "set another path")], exit_code=2) from error
 
     async def write_batch(self, batch: Sequence[Delivery]) -> None:
         """Append the rows that can be written, all at once.
 
         Raises:
-            BatchFailed: some payloads are no rows of the file.
+            BatchFailed: some payloads are not rows of the file.
             SinkNotConnected: before `connect` and after `close`.
         """
         if self._file is None:
@@ -99,7 +99,7 @@ class CsvSink:
 
 
 def _append(file: int, data: bytes) -> None:
-    """Write everything or nothing, and force it to the disk."""
+    """Write all bytes or none, and force them to the disk."""
     size = os.fstat(file).st_size
     try:
         view = memoryview(data)
@@ -112,10 +112,10 @@ def _append(file: int, data: bytes) -> None:
 
 
 def line_of(payload: CsvRow, settings: Mapping[str, Any]) -> str:
-    """The line of a row.
+    """Return the line of a row.
 
     Raises:
-        SinkRejected: it has other fields, or values that are no text or numbers.
+        SinkRejected: the row has other fields, or values that are neither text nor numbers.
     """
     columns = settings.get("columns") or []
     if not isinstance(payload.data, Mapping):
@@ -148,4 +148,4 @@ SPEC = SinkSpec(
     wrap=_row,
     check_payload=line_of,
 )
-"""The kind `csv`."""
+"""Spec of the sink kind `csv`."""

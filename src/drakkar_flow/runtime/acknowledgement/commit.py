@@ -1,4 +1,4 @@
-"""The end of the dataflow: acknowledgements become watermarks, watermarks become commits."""
+"""Commit step, the end of the dataflow: acknowledgements become watermarks, watermarks become commits."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["CommitSink", "Track"]
 
 
 class Track:
-    """The tracker of one process, shared by the engine's workers and whoever commits. Thread-safe."""
+    """Tracker of one process, shared by the engine's workers and the reader's thread. Thread-safe."""
 
     def __init__(self) -> None:
         self._tracker = Tracker()
         self._lock = threading.Lock()
 
     def step(self, batch: list[Keyed]) -> list[SettleResult]:
-        """Feed acknowledgements to the tracker: the batch function of the `track` step."""
+        """Add acknowledgements to the tracker: the batch function of the `track` step."""
         acks = [ack for _, chunk in batch for ack in chunk.acks]
         if not acks:
             return []
@@ -36,16 +36,16 @@ class Track:
             return [self._tracker.settle(acks)]
 
     def out_of_order(self, topic_partition: TopicPartition, epoch: int) -> OffsetRanges:
-        """What an assignment has finished above its watermark."""
+        """Return the offset ranges that an assignment has finished above its watermark."""
         with self._lock:
             return self._tracker.out_of_order(topic_partition, epoch)
 
 
 class CommitSink(DynamicSink[SettleResult]):
-    """The only Bytewax output: notes what may be committed, then frees its place in flight.
+    """The only Bytewax output: notes watermarks for the commit, then releases their records in flight.
 
-    `ended` is called once when the dataflow has ended on every worker of this process and everything
-    before it was taken in.
+    `ended` is called once, after the dataflow has ended on every Bytewax worker of this process and all earlier
+    watermarks were noted.
     """
 
     def __init__(self, reader: Reader, in_flight: InFlight, bus: Bus, ended: Callable[[], None]) -> None:
@@ -55,7 +55,7 @@ class CommitSink(DynamicSink[SettleResult]):
         self._open = 0
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _Committer:
-        """Make the committer of a worker."""
+        """Make the output of a Bytewax worker."""
         with self._lock:
             self._open += 1
         return _Committer(*self._components, self._closed)
@@ -77,7 +77,7 @@ class _Committer(StatelessSinkPartition[SettleResult]):
 
     def write_batch(self, items: list[SettleResult]) -> None:
         for settled in items:
-            # Noted before the place in flight is freed: whoever waits for an empty flight commits it.
+            # Noted before the records are released: a thread that waits until none is in flight commits the watermark.
             if settled.watermarks:
                 self._reader.commit(settled.watermarks)
                 for topic_partition, epoch, offset in settled.watermarks:

@@ -1,7 +1,7 @@
-"""Credit: what a record hands to its branches and wants back before its offset counts as finished.
+"""Credit: the amount that a record hands to its branches and gets back before its offset counts as finished.
 
-Every division is exact. Shares are ints as long as they can be; where less than 1 would have to be
-given they become `fractions.Fraction`, so that a record may fan out without limit and still add up.
+Every division is exact. Shares are ints as long as possible. Shares below 1 are `fractions.Fraction`, so a record may
+fan out without limit and its credit still adds up.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["CreditPool", "InvariantError", "split"]
 
 
 class InvariantError(AssertionError):
-    """Raised when credit does not add up: a bug in the library, never a matter of the data."""
+    """Raised if credit does not add up: a bug in the library, never a matter of the data."""
 
 
 def split(credit: Credit, n: int) -> list[Credit]:
@@ -28,11 +28,11 @@ def split(credit: Credit, n: int) -> list[Credit]:
     [Fraction(1, 2), Fraction(1, 2)]
 
     Raises:
-        InvariantError: when there is no credit to divide.
-        ValueError: when `n` is less than 1.
+        InvariantError: there is no credit to divide.
+        ValueError: `n` is less than 1.
     """
     if n < 1:
-        raise ValueError(f"credit is divided into 1 or more shares, not {n}")
+        raise ValueError(f"credit must be divided into 1 or more shares, not {n}")
     if credit <= 0:
         raise InvariantError(f"no credit to divide: {credit}")
     if n == 1:
@@ -44,9 +44,9 @@ def split(credit: Credit, n: int) -> list[Credit]:
 
 
 class CreditPool(msgspec.Struct, eq=False, gc=False):
-    """A credit that is given out in small shares, when nobody knows yet how many there will be.
+    """Credit that is given out in small shares while their number is not known yet.
 
-    What was given out and what is left add up to the start, exactly, at any time.
+    Shares given out and credit left add up to the start exactly, at any time.
 
     >>> credit_pool = CreditPool(3)
     >>> credit_pool.allocate(), credit_pool.allocate(), credit_pool.allocate()
@@ -55,7 +55,7 @@ class CreditPool(msgspec.Struct, eq=False, gc=False):
     Fraction(1, 2)
 
     Raises:
-        InvariantError: when `left` is not positive.
+        InvariantError: `left` is not positive.
     """
 
     left: Credit
@@ -65,30 +65,30 @@ class CreditPool(msgspec.Struct, eq=False, gc=False):
             raise InvariantError(f"no credit to give out: {self.left}")
 
     def allocate(self) -> Credit:
-        """Give a share: 1 while more than 1 is left, half of what is left from then on.
+        """Return a share: 1 while more than 1 is left, then half of the credit left.
 
-        The credit pool never becomes empty by it.
+        The credit pool never becomes empty by this call.
 
         Raises:
-            InvariantError: after `rest`.
+            InvariantError: after `drain`.
         """
         left = self.left
         if left > 1:
             self.left = left - 1
             return 1
         if not left:
-            raise InvariantError("the purse is empty: its rest was given away")
+            raise InvariantError("the credit pool is empty: it was drained already")
         self.left = half = Fraction(left) / 2
         return half
 
     def drain(self) -> Credit:
-        """Give all that is left and leave the credit pool empty.
+        """Return all credit left and leave the credit pool empty.
 
         Raises:
             InvariantError: when called again.
         """
         left = self.left
         if not left:
-            raise InvariantError("the purse is empty: its rest was given away")
+            raise InvariantError("the credit pool is empty: it was drained already")
         self.left = 0
         return left

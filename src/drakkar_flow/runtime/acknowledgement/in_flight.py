@@ -1,4 +1,4 @@
-"""Flight: how much of each assignment is between the source and its acknowledgement."""
+"""Records in flight of each assignment, between the source and their acknowledgement."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from drakkar_flow.runtime.wakeup import EngineWakeup
 __all__ = ["InFlight", "InFlightStatistics"]
 
 Assignment = tuple[TopicPartition, int]
-"""A partition and the epoch of its assignment."""
+"""Topic partition and epoch of an assignment."""
 
 
 class InFlightStatistics(NamedTuple):
-    """What is in flight now: records and bytes, records by partition, and the oldest's age in seconds.
+    """Records and bytes in flight now, records by partition, and the age of the oldest in seconds.
 
-    `oldest` has, by partition, the first offset that is not finished and when its batch was read;
-    `finished_at` when a record last finished, also for assigned partitions that have nothing in flight.
+    `oldest` has, by partition, the first offset that is not finished and the time its batch was read. `finished_at` has
+    the time a record last finished, also for assigned partitions without records in flight.
     """
 
     records: int
@@ -34,13 +34,13 @@ class InFlightStatistics(NamedTuple):
 
 
 class InFlight:
-    """Counts records and bytes in flight and fences off revoked assignments. Thread-safe.
+    """Counts records and bytes in flight, and fences revoked assignments. Thread-safe.
 
-    Bytes are those of the records and of whatever was made of them (`charge`), until the record is
-    finished. `pace` limits the records to what a drain can finish; None sets no such limit.
+    Bytes are those of the records and of the values made of them (`charge`), until the record is finished. `pace`
+    limits the records to the number that a drain can finish; None sets no such limit.
 
-    The source gives nothing out while there is no `room`; a revoke waits for `wait_idle`, then fences what is left:
-    fenced records return their credit without being delivered or committed.
+    The source returns no records while there is no `room`. A revoke waits for `wait_idle`, then fences unfinished
+    records: they return their credit without being delivered or committed.
     """
 
     def __init__(self, max_records: int, max_size: int, pace: Pace | None = None) -> None:
@@ -48,17 +48,17 @@ class InFlight:
         self._max_size = max_size
         self._pace = pace
         self.on_release: Callable[[], None] | None = None
-        """Called after records left the flight, by the thread that counted them out."""
-        self._mean = 1.0  # bytes of a record when it is finished, with what was made of it
+        """Called after records were released, by the thread that released them."""
+        self._mean = 1.0  # bytes of a record when it is finished, with the values made of it
         self._changed = threading.Condition()
         self.engine = EngineWakeup()
-        """Wakes the engine's threads when records have come or work is finished."""
+        """Wakes the engine's threads when records were read or work is finished."""
         self._waiting = 0
         self._ending = False
         self._open: dict[Assignment, int] = {}
         self._fenced: set[Assignment] = set()
         self._batches: dict[Assignment, deque[tuple[int, int, float]]] = {}  # (first, last, when read), until finished
-        self._finished_at: dict[Assignment, float] = {}  # until it is fenced
+        self._finished_at: dict[Assignment, float] = {}  # until the assignment is fenced
         self._aside: Counter[tuple[Assignment, int]] = Counter()
         self.records = 0
         self.size = 0
@@ -66,10 +66,10 @@ class InFlight:
 
     @property
     def room(self) -> int:
-        """How many more records may enter; as many as fit, if they become as large as those before them."""
+        """Return the number of records that may enter: as many as fit if they grow as large as those before them."""
         if self.is_full:
             return 0
-        moving = self.records - len(self._aside)  # those set aside are bounded by their bytes: nobody waits for them
+        moving = self.records - len(self._aside)  # records set aside are bounded by bytes: no drain waits for them
         left = self._max_records - moving
         if self._pace is not None:
             left = min(left, self._pace.limit(now=time.monotonic(), in_flight=moving, finished=self.finished) - moving)
@@ -78,13 +78,13 @@ class InFlight:
 
     @property
     def is_full(self) -> bool:
-        """Whether the budget of bytes is spent."""
+        """True if the budget of bytes is spent."""
         return self.size >= self._max_size
 
     def charge(self, record: Record, size: int) -> None:
-        """Count `size` bytes that were made of an unfinished record; they leave the flight when it does.
+        """Count `size` bytes that were made of an unfinished record; they are released with the record.
 
-        A negative `size` takes back what was counted and is not kept.
+        A negative `size` takes back counted bytes and is not kept.
         """
         if not size:
             return
@@ -96,7 +96,7 @@ class InFlight:
             self.size += size
 
     def add(self, assignment: Assignment, records: Sequence[Record]) -> int:
-        """Count `records` of one assignment in; returns their bytes."""
+        """Count `records` of one assignment as in flight; returns their bytes."""
         size = size_of(records)
         with self._changed:
             self._open[assignment] = self._open.get(assignment, 0) + len(records)
@@ -107,7 +107,7 @@ class InFlight:
         return size
 
     def advance(self, assignment: Assignment, offset: int) -> None:
-        """Note that everything of an assignment before `offset` is finished."""
+        """Note that all records of an assignment before `offset` are finished."""
         with self._changed:
             batches = self._batches.get(assignment)
             while batches and batches[0][1] < offset:
@@ -116,7 +116,7 @@ class InFlight:
                 batches[0] = (offset, *batches[0][1:])
 
     def release(self, assignment: Assignment, count: int, size: int) -> None:
-        """Count records of one assignment out."""
+        """Release records of one assignment."""
         with self._changed:
             if assignment not in self._fenced:
                 self._finished_at[assignment] = time.monotonic()
@@ -138,7 +138,7 @@ class InFlight:
             self.on_release()
 
     def wait_idle(self, assignments: Collection[Assignment], timeout_s: float) -> int:
-        """Wait until nothing of `assignments` is in flight, at most `timeout_s`; returns what is left."""
+        """Wait until no record of `assignments` is in flight, at most `timeout_s`; returns the number left."""
         deadline = time.monotonic() + timeout_s
         with self._changed:
             self._waiting += 1
@@ -157,32 +157,32 @@ class InFlight:
         return sum(assignment in assignments for assignment, _ in self._aside) if self._aside else 0
 
     def set_aside(self, records: Iterable[Record]) -> None:
-        """Note records that nobody is to wait for: they finish later, or not at all."""
+        """Exclude records from `wait_idle`: they finish later, or not at all."""
         with self._changed:
             self._aside.update(((record.topic_partition, record.epoch), record.offset) for record in records)
             self._changed.notify_all()
 
     def take_back(self, records: Iterable[Record]) -> None:
-        """Note that records set aside are on their way again."""
+        """Include records set aside in `wait_idle` again."""
         with self._changed:
             self._aside -= Counter(((record.topic_partition, record.epoch), record.offset) for record in records)
 
     def end(self) -> None:
-        """Note that nothing more will enter: the flow ends when what is in flight has finished."""
+        """Note that no more records will enter: the flow ends when the records in flight have finished."""
         self._ending = True
 
     @property
     def ending(self) -> bool:
-        """Whether nothing more will enter."""
+        """True if no more records will enter."""
         return self._ending
 
     @property
     def draining(self) -> bool:
-        """Whether somebody waits for what is in flight, so that nothing should linger."""
+        """True if a drain waits for records in flight, so that no step should linger."""
         return self._ending or self._waiting > 0
 
     def fence(self, assignments: Iterable[Assignment]) -> None:
-        """Keep what is in flight of `assignments` from being executed or delivered from now on."""
+        """Stop unfinished records of `assignments` from being executed or delivered."""
         with self._changed:
             for item in assignments:
                 self._finished_at.pop(item, None)
@@ -191,15 +191,15 @@ class InFlight:
 
     @property
     def has_fences(self) -> bool:
-        """Whether any assignment is fenced: the cheap question before `is_fenced`."""
+        """True if any assignment is fenced: the cheap check before `is_fenced`."""
         return bool(self._fenced)
 
     def is_fenced(self, record: Record) -> bool:
-        """Whether a record's assignment was taken away."""
+        """True if the assignment of a record was taken away."""
         return (record.topic_partition, record.epoch) in self._fenced
 
     def oldest(self, topic_partitions: Iterable[TopicPartition]) -> tuple[tuple[TopicPartition, int], ...]:
-        """The first offset that is not finished of each of these partitions that has one."""
+        """Return the first unfinished offset of each of these partitions that has one."""
         oldest = self.statistics().oldest
         return tuple(
             (topic_partition, oldest[topic_partition][0])
@@ -208,7 +208,7 @@ class InFlight:
         )
 
     def statistics(self) -> InFlightStatistics:
-        """How much is in flight, and since when."""
+        """Return the counts and ages of records in flight."""
         with self._changed:
             by_partition: dict[TopicPartition, int] = {}
             for (topic_partition, _), count in self._open.items():

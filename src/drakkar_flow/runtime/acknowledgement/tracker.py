@@ -1,8 +1,8 @@
-"""The tracker: decides from acknowledgements alone which offset of a partition may be committed.
+"""Tracker: decides from acknowledgements alone which offset of a partition may be committed.
 
-Each record names the offset that was delivered before it, so the records of one assignment form a
-chain. A record is finished when all its credit came back; the watermark walks along the chain as
-far as every record is finished. Nothing is assumed about the distance between offsets.
+Each record names the offset that was delivered before it, so the records of one assignment form a chain. A record is
+finished when all its credit came back. The watermark moves along the chain as far as every record is finished. Nothing
+is assumed about the distance between offsets.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from drakkar_flow.runtime.acknowledgement.credit import InvariantError
 __all__ = ["SettleResult", "Tracker", "TrackerStatistics"]
 
 _REMEMBERED_EPOCHS = 4
-"""How many epochs back a repeated acknowledgement is still known to be one."""
+"""Epochs kept to recognise duplicate acknowledgements."""
 
 _BADNESS = {AckStatus.DONE: 0, AckStatus.SKIPPED: 1, AckStatus.DEAD: 2, AckStatus.FENCED: 3}
 
 
 class SettleResult(NamedTuple):
-    """What a batch of acknowledgements changed.
+    """Changes that a batch of acknowledgements made.
 
-    `watermarks` has the partitions that advanced, each once. The counts are of the records that finished,
-    by the worst status of their branches; `fenced` ones belong to revoked partitions and move no
-    watermark. `finished` has records and bytes by assignment, older epochs included: they no longer
-    occupy memory. `out_of_order_ranges` has the open assignments in which something finished beyond the
-    watermark or was reached by it, with the number of spans that are beyond it now.
-    `oldest_read_at` is when the longest under way of the finished ones was read.
+    - `watermarks`: the partitions that advanced, each once.
+    - The counts are of the records that finished, by the worst status of their branches. `fenced` ones belong to
+      revoked partitions and move no watermark.
+    - `finished`: records and bytes by assignment, older epochs included; they no longer occupy memory.
+    - `out_of_order_ranges`: the open assignments in which records finished beyond the watermark or were reached by it,
+      with the number of offset ranges beyond it now.
+    - `oldest_read_at`: the time at which the oldest of the finished records was read.
     """
 
     watermarks: list[Watermark]
@@ -46,7 +47,7 @@ class SettleResult(NamedTuple):
 
 
 class TrackerStatistics(NamedTuple):
-    """What a tracker remembers: partitions, records partly returned, spans of finished records beyond a watermark."""
+    """State of a tracker: partitions, records partly returned, and offset ranges finished beyond a watermark."""
 
     topic_partitions: int
     partial: int
@@ -54,7 +55,7 @@ class TrackerStatistics(NamedTuple):
 
 
 class _Summary:
-    """What one call of `settle` adds up."""
+    """Sums of one call of `settle`."""
 
     __slots__ = ("before", "ends", "finished", "oldest_read_at", "out_of_order_ranges")
 
@@ -73,7 +74,7 @@ class _Summary:
             self.finished[assignment] = (so_far[0] + count, so_far[1] + size)
 
     def settled(self) -> SettleResult:
-        """The sum of it all."""
+        """Return the result of the call."""
         moved = [
             Watermark(chain.topic_partition, chain.epoch, chain.finished + 1)
             for chain, was in self.before.items()
@@ -89,7 +90,7 @@ class _Summary:
 
 
 class _OffsetList:
-    """The records of one assignment of a partition, as far as acknowledgements tell of them."""
+    """Records of one assignment of a partition, as far as acknowledgements name them."""
 
     __slots__ = ("epoch", "finished", "open", "out_of_order", "out_of_order_ranges", "partial", "topic_partition")
 
@@ -97,18 +98,18 @@ class _OffsetList:
         self.topic_partition = topic_partition
         self.epoch = epoch
         self.open = is_open
-        """Whether the partition may be committed: not after a revoke, nor for an older epoch."""
+        """True if the partition may be committed: not after a revoke, nor for an older epoch."""
         self.finished = -1
-        """The last offset of the finished beginning of the chain; -1 while there is none."""
+        """Last offset of the finished beginning of the chain; -1 while there is none."""
         self.out_of_order = OffsetRanges()
         """Finished records that wait for an earlier one, each with the gap before it."""
         self.out_of_order_ranges = False
-        """Whether there are any: asked for every acknowledgement."""
+        """True if there are any: checked for every acknowledgement."""
         self.partial: dict[int, tuple[Credit, AckStatus]] = {}
-        """Unfinished records of which something came back: `offset` -> credit so far, worst status."""
+        """Unfinished records of which a share came back: `offset` -> credit so far, worst status."""
 
     def take(self, acks: list[Ack], tally: _Summary) -> None:
-        """Take in acknowledgements of this chain's records."""
+        """Add acknowledgements of this chain's records."""
         partial, ends = self.partial, tally.ends
         done, full, oldest = AckStatus.DONE, FULL_CREDIT, tally.oldest_read_at
         in_order = size = 0
@@ -145,7 +146,7 @@ class _OffsetList:
         tally.add(self, count, size)
 
     def settle(self, record: Record, credit: Credit, status: AckStatus) -> AckStatus | None:
-        """Add `credit` to what the record returned; gives its worst status when that finishes it."""
+        """Add `credit` to the returned credit of a record; returns its worst status if that finishes it."""
         offset = record.offset
         if offset <= record.previous:
             raise InvariantError(f"{record.label} (epoch {self.epoch}) was delivered after {record.previous}")
@@ -162,7 +163,7 @@ class _OffsetList:
             if so_far is not None:
                 del self.partial[offset]
             if status is AckStatus.FENCED:
-                self.open = False  # nothing at or beyond a record that was not delivered may be committed
+                self.open = False  # no offset at or beyond a record that was not delivered may be committed
             self.finish(record.previous, offset)
             return status
         if credit > FULL_CREDIT:
@@ -171,7 +172,7 @@ class _OffsetList:
         return None
 
     def finish(self, previous: int, offset: int) -> None:
-        """Put a finished record into its place and go on from the watermark as far as possible."""
+        """Insert a finished record and advance the watermark as far as possible."""
         out_of_order = self.out_of_order
         if previous != self.finished:
             out_of_order.add(previous + 1, offset + 1)
@@ -185,13 +186,13 @@ class _OffsetList:
 
 
 class Tracker:
-    """Adds up returned credit and tells how far each partition may be committed.
+    """Adds up returned credit and returns the offset up to which each partition may be committed.
 
-    It is pure: no I/O, clock or thread. Whatever the order of acknowledgements, a watermark is
-    never above a record that is not finished, and reaches the end when all credit came back.
-    Acknowledging a finished record again has no effect; before it is finished, a repetition can't
-    be told from another share, so each share is returned once. Records that are neither partly
-    returned nor finished ahead of an earlier one take no memory. A tracker can be pickled.
+    It is pure: no I/O, clock or thread. Whatever the order of acknowledgements, a watermark is never above an
+    unfinished record, and it reaches the end when all credit came back. Acknowledging a finished record again has no
+    effect. Before a record is finished, a repetition looks like another share, so each share must be returned once.
+    Records take no memory unless they are partly returned, or finished ahead of an earlier one. A tracker can be
+    pickled.
 
     >>> tracker = Tracker()
     >>> first, second = Record("in", 0, 5), Record("in", 0, 9, previous=5)
@@ -206,13 +207,13 @@ class Tracker:
         self._older: dict[TopicPartition, dict[int, _OffsetList]] = {}
 
     def settle(self, acks: Iterable[Ack]) -> SettleResult:
-        """Take in acknowledgements, in any order and of any partitions.
+        """Add acknowledgements, in any order and of any partitions.
 
-        A newer epoch of a partition replaces the older one, whose records still count when they
-        finish but move no watermark any more.
+        A newer epoch of a partition replaces the older one. Records of the older epoch still count when they finish,
+        but move no watermark any more.
 
         Raises:
-            InvariantError: when a record returned more credit than it had, or none at all, or its
+            InvariantError: a record returned more credit than it had, or none at all, or its
                 offset is not above the one delivered before it.
         """
         acks = acks if isinstance(acks, list) else list(acks)
@@ -226,12 +227,12 @@ class Tracker:
         return tally.settled()
 
     def position(self, topic_partition: TopicPartition) -> int | None:
-        """The offset that may be committed for a partition; None when nothing may."""
+        """Return the offset that may be committed for a partition; None if there is none."""
         chain = self._newest.get(topic_partition)
         return chain.finished + 1 if chain is not None and chain.open and chain.finished >= 0 else None
 
     def out_of_order(self, topic_partition: TopicPartition, epoch: int) -> OffsetRanges:
-        """The offsets of an assignment that are finished above its watermark, gaps of the log among them included."""
+        """Return the offsets of an assignment that are finished above its watermark, gaps of the log included."""
         chain = self._newest.get(topic_partition)
         return (
             OffsetRanges(chain.out_of_order)
@@ -240,7 +241,7 @@ class Tracker:
         )
 
     def statistics(self) -> TrackerStatistics:
-        """How much is remembered, older epochs included."""
+        """Return the counts of remembered records, older epochs included."""
         chains = [*self._newest.values(), *(chain for older in self._older.values() for chain in older.values())]
         return TrackerStatistics(
             topic_partitions=len(self._newest),
@@ -249,7 +250,7 @@ class Tracker:
         )
 
     def _run(self, acks: list[Ack], start: int) -> tuple[_OffsetList, int]:
-        """The chain of the acknowledgement at `start`, and where the run of its kind ends: mostly far away."""
+        """Return the chain of the acknowledgement at `start`, and the end of the run of its kind: mostly far away."""
         first = acks[start].record
         topic, partition, epoch = first.topic, first.partition, first.epoch
         for stop in range(start + 1, len(acks)):

@@ -1,1 +1,1 @@
-"""The member of a consumer group: what it reads ahead, commits, and hands over."""
+"""Member of a Kafka consumer group: reads ahead, commits, and hands partitions over."""

@@ -1,4 +1,4 @@
-"""Assignments that begin and end: the same steps, hooks and events for every reader."""
+"""Assignment lifecycle: the same steps, hooks and events at the begin and end of assignments for every reader."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class AssignmentLifecycle:
     def begin(
         self, topic_partitions: Iterable[TopicPartition], known: Mapping[TopicPartition, tuple[int, OffsetRanges]]
     ) -> None:
-        """Begin assignments, where known with the committed offset and what is finished beyond it."""
+        """Begin assignments, with the committed offset and the offsets finished beyond it where they are known."""
         topic_partitions = tuple(topic_partitions)
         self._buffers.assign(topic_partitions, known)
         self._bus.emit(PartitionsAssigned(topic_partitions, len(self._buffers)))
@@ -43,11 +43,11 @@ class AssignmentLifecycle:
         drain_s: float | None,
         hook_s: float,
     ) -> int:
-        """End assignments in order; returns how many records had not finished.
+        """End assignments in order; returns the number of unfinished records.
 
-        What is buffered is dropped, what is in flight may finish within `drain_s` seconds (None: the flow
-        has drained already), the rest is fenced; then come `last_commit` and, until `hook_s` seconds have
-        passed in all, `on_revoke`.
+        Buffered records are dropped. Records in flight may finish within `drain_s` seconds (None: the flow has drained
+        already); the others are fenced. Then `last_commit` runs, and `on_revoke` until `hook_s` seconds have passed in
+        all.
         """
         started = time.monotonic()
         partitions = self._buffers.take_away(topic_partitions)
@@ -63,7 +63,7 @@ class AssignmentLifecycle:
         return unfinished
 
     def lose(self, topic_partitions: Iterable[TopicPartition]) -> list[TopicPartition]:
-        """Fence at once what somebody else owns already; `on_revoke` is not waited for. Returns what was ours."""
+        """Fence lost partitions at once, without waiting for `on_revoke`; returns those that were ours."""
         taken = dict(partition.assignment for partition in self._buffers.take_away(topic_partitions))
         self._in_flight.fence(taken.items())
         self._hooks.revoked(taken)

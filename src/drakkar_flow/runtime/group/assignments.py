@@ -1,4 +1,4 @@
-"""Telling a flow's hooks which partitions come and go."""
+"""Assignment hooks: calls of `on_assign` and `on_revoke`."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ Hook = Callable[[list[AssignedPartition]], Any] | None
 class AssignmentHooks:
     """Runs `on_assign` and `on_revoke` on the loop, one after the other in the order of the changes.
 
-    Its methods are called by the reader's thread. `on_revoke` is cancelled when it has run for `limit_s`
-    seconds, so that one which hangs does not keep the next changes from being told.
+    Its methods are called by the reader's thread. `on_revoke` is cancelled after `limit_s` seconds, so a hook that
+    hangs does not delay the calls for later changes.
     """
 
     def __init__(
@@ -40,16 +40,16 @@ class AssignmentHooks:
         self._turn = asyncio.Lock()
 
     def assigned(self, topic_partitions: Iterable[TopicPartition]) -> None:
-        """Tell that partitions were assigned; returns at once."""
-        self._tell("on_assign", self._on_assign, topic_partitions, None)
+        """Call `on_assign` for assigned partitions; returns at once."""
+        self._call_hook("on_assign", self._on_assign, topic_partitions, None)
 
     def revoked(self, topic_partitions: Iterable[TopicPartition], until: float = 0.0) -> None:
-        """Tell that partitions leave; waits for the hook, not beyond the monotonic time `until`."""
-        told = self._tell("on_revoke", self._on_revoke, topic_partitions, self._limit_s)
-        if told is not None:
-            wait([told], max(0.0, until - time.monotonic()))
+        """Call `on_revoke` for partitions that leave; waits for the hook, not beyond the monotonic time `until`."""
+        called = self._call_hook("on_revoke", self._on_revoke, topic_partitions, self._limit_s)
+        if called is not None:
+            wait([called], max(0.0, until - time.monotonic()))
 
-    def _tell(
+    def _call_hook(
         self, name: str, hook: Hook, topic_partitions: Iterable[TopicPartition], limit_s: float | None
     ) -> Future[None] | None:
         partitions = [AssignedPartition(*topic_partition) for topic_partition in topic_partitions]

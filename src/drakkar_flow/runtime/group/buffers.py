@@ -1,4 +1,4 @@
-"""Buffers: what was read ahead, by partition, between the reader's thread and the engine's."""
+"""Buffers: records read ahead, by partition, between the reader's thread and the engine's."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _MOST_SPANS = 550  # four bytes each, in base64, are the 3 KiB that a commit's m
 class Partition:
     """One assignment of a partition: its buffer and its place in the log.
 
-    `base` is the offset it starts at, as committed or as first read; `done` what was finished beyond
-    that before, which ends at `done_until`.
+    `base` is the offset it starts at, as committed or as first read. `done` has the offset ranges that an earlier
+    assignment finished beyond it; they end at `done_until`.
     """
 
     __slots__ = (
@@ -46,32 +46,32 @@ class Partition:
         self.size = 0
         self.base = base
         self.done = done
-        self.done_until = done.stop  # asked for every record read, and cheaper than `done`
-        self.last_offset = -1  # of the last record that is to be processed
-        self.read_offset = base - 1  # of the last one read, the already finished ones included
-        self.end = -1  # the offset after everything that was read, markers and aborted records included
+        self.done_until = done.stop  # checked for every record read, and cheaper than `done`
+        self.last_offset = -1  # of the last record that must be processed
+        self.read_offset = base - 1  # of the last record read, finished ones included
+        self.end = -1  # the offset after the last one read, markers and aborted records included
         self.ranges = 0  # of finished records beyond the watermark
         self.paused = False
-        self.queued = False  # stands in the queue of partitions that have records
+        self.queued = False  # is in the queue of partitions that have records
         self.revoked = False
 
     @property
     def at_end(self) -> bool:
-        """Whether everything that can be read was read: what is left are records of open transactions."""
+        """True if all readable records were read: the rest are records of open transactions."""
         return self.end > self.read_offset and self.end >= 0 and not self.paused
 
     @property
     def assignment(self) -> Assignment:
-        """Which assignment this is."""
+        """Topic partition and epoch of this assignment."""
         return (self.topic_partition, self.epoch)
 
 
 class Buffers:
-    """Bounded by records per partition and by bytes altogether. Thread-safe.
+    """Buffered records, bounded per partition and by bytes altogether. Thread-safe.
 
-    The bounds are marks the reader looks at (`over`), not walls: what was read is always kept.
-    Popped records are counted into the flight under the same lock that a revoke takes, so that a
-    revoke finds each record either still here or in flight.
+    The bounds are marks that the reader checks (`over`), not walls: records read are always kept. Popped records are
+    counted as in flight under the same lock that a revoke takes, so a revoke finds each record either still here or in
+    flight.
     """
 
     def __init__(self, in_flight: InFlight, max_records_per_partition: int, max_size: int) -> None:
@@ -90,11 +90,11 @@ class Buffers:
         return len(self._partitions)
 
     def get(self, topic_partition: TopicPartition) -> Partition | None:
-        """The partition's present assignment, None when it has none."""
+        """Return the present assignment of a partition, None if it has none."""
         return self._partitions.get(topic_partition)
 
     def assignments(self) -> dict[TopicPartition, int]:
-        """The epoch of every assigned partition."""
+        """Return the epoch of every assigned partition."""
         with self._lock:
             return {topic_partition: partition.epoch for topic_partition, partition in self._partitions.items()}
 
@@ -103,7 +103,7 @@ class Buffers:
         topic_partitions: Iterable[TopicPartition],
         known: Mapping[TopicPartition, tuple[int, OffsetRanges]] | None = None,
     ) -> None:
-        """Begin a new assignment of each partition, with its committed offset and what is done beyond it, if known."""
+        """Begin new assignments, with the committed offset and the ranges finished beyond it where they are known."""
         known = known or {}
         with self._lock:
             for topic_partition in topic_partitions:
@@ -112,7 +112,7 @@ class Buffers:
                 self._partitions[topic_partition] = Partition(topic_partition, self._epoch, base, done)
 
     def take_away(self, topic_partitions: Iterable[TopicPartition]) -> list[Partition]:
-        """End assignments: what is buffered of them is dropped and nothing more is given out."""
+        """End assignments: their buffered records are dropped and no more are returned."""
         taken = []
         with self._lock:
             for topic_partition in topic_partitions:
@@ -125,7 +125,7 @@ class Buffers:
         return taken
 
     def rewind(self, partition: Partition) -> None:
-        """The log went back (truncated, or the offset was reset): what follows is a new assignment."""
+        """Begin a new assignment after the log went back: it was truncated, or the offset was reset."""
         with self._lock:
             self._in_flight.fence([partition.assignment])
             self._drop(partition)
@@ -154,7 +154,7 @@ class Buffers:
         return size
 
     def out_of_order_ranges(self, ranges: Mapping[Assignment, int]) -> None:
-        """Note in how many spans assignments have finished records beyond their watermark."""
+        """Note the number of offset ranges that assignments have finished beyond their watermark."""
         with self._lock:
             for (topic_partition, epoch), count in ranges.items():
                 partition = self._partitions.get(topic_partition)
@@ -162,10 +162,10 @@ class Buffers:
                     partition.ranges = count
 
     def pop(self, limit: int, slot: int, slots: int) -> list[list[Record]]:
-        """Give at most `limit` records, one list per partition in turn, and count them into the flight.
+        """Return at most `limit` records, one list per partition in turn, and count them as in flight.
 
-        A partition with so many spans of finished records that a commit can hardly tell them all has
-        to wait until its earlier records have finished.
+        A partition with more finished ranges than the commit metadata can hold must wait until its earlier records have
+        finished.
         """
         batches: list[list[Record]] = []
         held: list[Partition] = []
@@ -192,7 +192,7 @@ class Buffers:
         return batches
 
     def over(self) -> list[Partition]:
-        """The partitions that have as many records as they may, all of them when the bytes are used up."""
+        """Return the partitions that have as many records as they may, all of them when the bytes are used up."""
         if not self._over and self._size < self._max_size:
             return []
         with self._lock:
@@ -202,20 +202,20 @@ class Buffers:
             return list(self._over)
 
     def has_room(self, partition: Partition) -> bool:
-        """Whether a paused partition has drained far enough to be read again: to half of the bounds."""
+        """True if a paused partition has drained far enough to be read again: to half of the bounds."""
         return len(partition.buffer) * 2 <= self._max_records and self._size * 2 <= self._max_size
 
     def partitions(self) -> list[Partition]:
-        """Every assigned partition."""
+        """Return every assigned partition."""
         with self._lock:
             return list(self._partitions.values())
 
     def queued(self) -> dict[TopicPartition, int]:
-        """How many records of each assigned partition are buffered."""
+        """Return the number of buffered records of each assigned partition."""
         return {partition.topic_partition: len(partition.buffer) for partition in self.partitions()}
 
     def oldest(self) -> dict[TopicPartition, float]:
-        """When the oldest buffered record of each partition that has any was read."""
+        """Return the time at which the oldest buffered record of each partition was read."""
         with self._lock:
             return {
                 topic_partition: item.buffer[0].read_at
@@ -224,7 +224,7 @@ class Buffers:
             }
 
     def _share_out(self, slots: int) -> None:
-        """Give each slot its partitions: two that served one partition would mix up its order."""
+        """Give each Bytewax worker its partitions: two that served one partition would mix up its order."""
         waiting = [partition for ready in self._ready.values() for partition in ready]
         self._slots = slots
         self._ready = {}

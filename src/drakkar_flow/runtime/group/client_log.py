@@ -1,4 +1,4 @@
-"""The consumer's own log lines as events, so that they are limited and counted as all lines are."""
+"""Client log: the consumer's log lines as events, so that they are limited and counted like all lines."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ __all__ = ["ClientLog"]
 
 
 class ClientLog:
-    """What confluent-kafka takes for a logger."""
+    """Logger for confluent-kafka."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
     def log(self, level: int, _format: str, facility: str, client: str, text: str) -> None:
-        """Emit one line of librdkafka's; `level` is of the module `logging`."""
+        """Emit one line of librdkafka; `level` is a level of the module `logging`."""
         self._bus.emit(ClientLogged(level, facility, client, text))

@@ -1,4 +1,4 @@
-"""Positions: what may be committed and what has not been yet."""
+"""Commit queue: watermarks to commit, and those that have not been committed yet."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["CommitQueue"]
 
 
 class CommitQueue:
-    """Gathers watermarks and says which are due. Thread-safe.
+    """Collects watermarks and returns the due ones. Thread-safe.
 
-    Whoever commits passes the present assignments, and only positions of these are given: a
-    watermark of an assignment that has ended is never committed.
+    The committer passes the present assignments and gets only their positions: a watermark of an assignment that has
+    ended is never committed.
     """
 
     def __init__(self, interval_s: float, max_offsets: int, now: float) -> None:
@@ -28,13 +28,13 @@ class CommitQueue:
             TopicPartition, int
         ] = {}  # the epoch of partitions with finished records beyond their watermark
         self._finished = 0
-        self._waits_since: float | None = None  # for the brokers' word on the oldest commit
+        self._waits_since: float | None = None  # for the brokers' answer to the oldest commit
         self.uncommitted = 0
-        """Finished offsets that no broker has accepted yet: what a crash now would repeat."""
+        """Finished offsets that no broker has accepted yet: a crash now would repeat them."""
         self._taken_at = now
 
     def note(self, watermarks: Iterable[Watermark]) -> None:
-        """Take watermarks in."""
+        """Add watermarks."""
         with self._lock:
             for topic_partition, epoch, offset in watermarks:
                 before = self._positions.get(topic_partition)
@@ -50,7 +50,7 @@ class CommitQueue:
                 self._dirty.add(topic_partition)
 
     def out_of_order_ranges(self, ranges: Mapping[tuple[TopicPartition, int], int]) -> None:
-        """Take in that what is finished beyond the watermark of partitions has changed: it is committed along."""
+        """Note that the offset ranges finished beyond watermarks have changed: they are committed too."""
         with self._lock:
             for (topic_partition, epoch), count in ranges.items():
                 if self._positions.get(topic_partition, (epoch, 0))[0] != epoch:
@@ -62,15 +62,15 @@ class CommitQueue:
                     self._scattered.pop(topic_partition, None)
 
     def due(self, now: float) -> bool:
-        """Whether it is time to commit: enough offsets, or long enough since the last time."""
+        """True if it is time to commit: enough offsets, or enough time since the last commit."""
         if not self._dirty:
             return False
         return now - self._taken_at >= self._interval_s or self._finished >= self._max_offsets
 
     def take(self, assignments: Mapping[TopicPartition, int], now: float) -> dict[TopicPartition, int]:
-        """The offsets to commit, which count as committed unless `put_back` says otherwise.
+        """Return the offsets to commit, which count as committed unless `put_back` is called.
 
-        0 stands for where the assignment started: nothing is finished there, but something beyond.
+        An offset of 0 stands for the start of the assignment: only records beyond it are finished.
         """
         with self._lock:
             offsets = self._of(self._dirty, assignments)
@@ -82,12 +82,12 @@ class CommitQueue:
         return offsets
 
     def overdue(self, now: float, limit_s: float) -> bool:
-        """Whether the brokers have accepted nothing for `limit_s` seconds though they were asked."""
+        """True if the brokers were asked but have accepted no commit for `limit_s` seconds."""
         since = self._waits_since
         return since is not None and now - since > limit_s
 
     def accepted(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """The brokers have taken offsets."""
+        """Note that the brokers have accepted offsets."""
         with self._lock:
             self._waits_since = None
             for topic_partition, offset in offsets.items():
@@ -97,7 +97,7 @@ class CommitQueue:
                     self.uncommitted -= offset - before
 
     def put_back(self, topic_partitions: Iterable[TopicPartition]) -> None:
-        """A commit was refused: it is due again, with what is known by then."""
+        """Note that a commit was refused: it is due again, with the watermarks known by then."""
         with self._lock:
             self._dirty.update(
                 topic_partition
@@ -106,12 +106,12 @@ class CommitQueue:
             )
 
     def of(self, assignments: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        """The offsets of assignments, committed or not; 0 as in `take`."""
+        """Return the offsets of assignments, committed or not; 0 as in `take`."""
         with self._lock:
             return self._of(assignments, assignments)
 
     def forget(self, topic_partitions: Iterable[TopicPartition]) -> None:
-        """The partitions are no longer ours."""
+        """Forget partitions that left."""
         with self._lock:
             for topic_partition in topic_partitions:
                 self._drop(topic_partition)

@@ -1,4 +1,4 @@
-"""Joining: how long a member waits for its first partitions, said in the log when it takes long."""
+"""Joining: the wait of a member for its first partitions, logged when it takes long."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ _SAY_AFTER_S = 5.0
 class Joining:
     """Emits one AssignmentAwaited per join that gives no partition within 5 s; for the reader's thread alone.
 
-    A group's rebalance waits for members that drain, and for one that ended without leaving until its session ends.
+    A rebalance waits for members that drain. It also waits for a member that ended without leaving, until its session
+    ends.
     """
 
     def __init__(self, bus: Bus, group: str, session_timeout_s: float) -> None:
@@ -23,15 +24,15 @@ class Joining:
         self._since: float | None = None
 
     def begin(self, now: float) -> None:
-        """Note that partitions are waited for from now on."""
+        """Note that partitions are awaited from now on."""
         self._since = now
 
     def end(self) -> None:
         """Note that there are partitions."""
         self._since = None
 
-    def look(self, now: float) -> None:
-        """Say it, if it has taken long."""
+    def check(self, now: float) -> None:
+        """Emit the event if the join has taken long."""
         if self._since is not None and now - self._since >= _SAY_AFTER_S:
             waited_s, self._since = now - self._since, None
             self._bus.emit(AssignmentAwaited(self._group, waited_s, self._session_timeout_s))

@@ -1,4 +1,4 @@
-"""Lag: how many records the brokers hold beyond what a group has finished, partition by partition."""
+"""Lag: number of records of each partition beyond the finished offsets of the group."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from drakkar_flow.runtime.group.buffers import Partition
 
 __all__ = ["Lag"]
 
-_LOOK_S = 1.0  # between two looks
-_ASK_S = 0.5  # how long one question to the brokers may hold up the reader
-_ASKED_AT_ONCE = 20  # partitions whose end is asked for in one look
+_CHECK_S = 1.0  # between two checks
+_ASK_S = 0.5  # the longest time that one request to the brokers may delay the reader
+_ASKED_AT_ONCE = 20  # partitions whose end is requested in one check
 
 
 class Lag:
-    """Knows where each assigned partition begins for its group and where it ends.
+    """Start for the group and end of each assigned partition.
 
-    `look` is called on the reader's thread, for librdkafka answers other threads only between
-    polls, under load for ever. `by_partition` may be called from any thread.
+    `check` is called on the reader's thread: librdkafka answers other threads only between polls, and under load never.
+    `by_partition` may be called from any thread.
     """
 
     def __init__(self, *, from_end: bool) -> None:
         self._from_end = from_end
-        self._looked_at = 0.0
+        self._checked_at = 0.0
         self._asked = 0
         self._starts: dict[TopicPartition, int] = {}  # replaced as wholes, so that other threads may read them
         self._ends: dict[TopicPartition, int] = {}
 
     def due(self, now: float) -> bool:
-        """Whether it is time to look again."""
-        return now - self._looked_at >= _LOOK_S
+        """True if the next check is due."""
+        return now - self._checked_at >= _CHECK_S
 
-    def look(self, consumer: Consumer, partitions: list[Partition], now: float, *, up: bool) -> None:
-        """Note the ends librdkafka knows of, and ask for what it does not know when the brokers are up.
+    def check(self, consumer: Consumer, partitions: list[Partition], now: float, *, up: bool) -> None:
+        """Note the ends that librdkafka knows, and ask for the others when the brokers are up.
 
-        The end is that of what can be read: records of open transactions don't count. A paused partition is not
-        fetched, so the end known of it stands still.
+        The end is that of readable records: records of open transactions don't count. A paused partition is not
+        fetched, so its known end does not advance.
         """
-        self._looked_at = now
+        self._checked_at = now
         cached = {
             partition.topic_partition: _watermarks(consumer, partition.topic_partition) for partition in partitions
         }
@@ -75,7 +75,7 @@ class Lag:
         self._starts = starts
 
     def forget(self, topic_partitions: Iterable[TopicPartition]) -> None:
-        """An assignment begins or ends: what is known of an earlier one is void."""
+        """Forget partitions whose assignment begins or ends."""
         gone = set(topic_partitions)
         self._starts = {
             topic_partition: start for topic_partition, start in self._starts.items() if topic_partition not in gone
@@ -85,7 +85,7 @@ class Lag:
         }
 
     def by_partition(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        """The records beyond `positions`, and beyond the start where there is none yet (or 0)."""
+        """Return the records beyond `positions`, or beyond the start where there is no position yet (or 0)."""
         starts = {
             **self._starts,
             **{topic_partition: position for topic_partition, position in positions.items() if position},
@@ -98,7 +98,7 @@ class Lag:
 
 
 def _turn(topic_partitions: list[TopicPartition], start: int, count: int) -> list[TopicPartition]:
-    """The next `count` of `topic_partitions`, all of them in the course of several calls.
+    """Return the next `count` of `topic_partitions`; repeated calls return all of them.
 
     >>> _turn([("a", 0), ("a", 1), ("a", 2)], 4, 2)
     [('a', 1), ('a', 2)]
@@ -110,7 +110,7 @@ def _turn(topic_partitions: list[TopicPartition], start: int, count: int) -> lis
 
 
 def _watermarks(consumer: Consumer, topic_partition: TopicPartition, timeout_s: float | None = None) -> tuple[int, int]:
-    """The low and the high watermark, (-1, -1) when they are not known; asked of the broker with a timeout only."""
+    """Return the low and the high watermark, (-1, -1) if unknown; the broker is asked with a timeout only."""
     partition = KafkaPartition(*topic_partition)
     try:
         if timeout_s is None:

@@ -1,8 +1,8 @@
-"""Commits: what a group's member says to the brokers, on the reader's thread.
+"""Offset committer: commits of a group's member, on the reader's thread.
 
-A commit's metadata tells what is finished beyond its offset, so that one slow record does not make
-the next owner repeat what was finished behind it. Without the metadata, or where it has no room for
-all of it, the rest is done again: nothing is ever left out that was not finished.
+A commit's metadata holds the offset ranges that are finished beyond its offset, so one slow record does not make the
+next owner repeat the records finished after it. Ranges that do not fit into the metadata are processed again. No
+unfinished record is ever skipped.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from drakkar_flow.runtime.group.commit_queue import CommitQueue
 __all__ = ["FINAL_COMMIT_S", "OffsetCommitter"]
 
 FINAL_COMMIT_S = 10.0
-"""How long the last commit may take."""
+"""Longest time of the last commit."""
 _FINAL_COMMIT_POLLS = 10  # of 0.1 s between two attempts at it
-_FETCH_S = 5.0  # how long an assignment waits to learn what was committed before
+_FETCH_S = 5.0  # the longest wait of an assignment for the committed offsets
 
 Mark = tuple[int, str]
-"""What is committed for a partition: an offset, and the metadata."""
+"""Committed offset of a partition, and its metadata."""
 
 
 class OffsetCommitter:
-    """Commits positions with what is finished beyond them, at most `metadata_size` characters of it (0: none).
+    """Commits positions with the ranges finished beyond them, at most `metadata_size` characters (0: none).
 
-    `hopeless` gets the errors of commits that no new attempt gets over.
+    `on_fatal` gets the errors of commits that no new attempt can fix.
     """
 
     def __init__(
@@ -45,29 +45,31 @@ class OffsetCommitter:
         bus: Bus,
         out_of_order: Callable[[TopicPartition, int], OffsetRanges],
         metadata_size: int,
-        hopeless: Callable[[KafkaError], None] = lambda _error: None,
+        on_fatal: Callable[[KafkaError], None] = lambda _error: None,
     ) -> None:
-        self._hopeless = hopeless
+        self._on_fatal = on_fatal
         self._positions = positions
         self._buffers = buffers
         self._bus = bus
         self._out_of_order = out_of_order
         self._metadata_size = metadata_size
-        self._sent: dict[TopicPartition, Mark] = {}  # what was committed last, of present assignments
-        self._committed: dict[TopicPartition, Mark] = {}  # what the brokers have confirmed last
+        self._sent: dict[TopicPartition, Mark] = {}  # the last commits of present assignments
+        self._committed: dict[TopicPartition, Mark] = {}  # the last confirmations of the brokers
         self._finally = False
 
     def begin(
         self, consumer: Consumer, assigned: list[KafkaPartition]
     ) -> dict[TopicPartition, tuple[int, OffsetRanges]]:
-        """Read where new assignments start, and what is finished beyond."""
+        """Read the committed offsets of new assignments, and the ranges finished beyond them."""
         self.forget((item.topic, item.partition) for item in assigned)
         if not self._metadata_size:
             return {}
         try:
             committed = consumer.committed(assigned, _FETCH_S)
         except KafkaException as exc:
-            self._bus.emit(ConsumerError(f"what is finished beyond the committed offsets is not known: {report(exc)}"))
+            self._bus.emit(
+                ConsumerError(f"offsets finished out of order are unknown and processed again: {report(exc)}")
+            )
             return {}
         return {
             (item.topic, item.partition): (item.offset, OffsetRanges.decode(item.metadata or "", item.offset))
@@ -76,19 +78,19 @@ class OffsetCommitter:
         }
 
     def forget(self, topic_partitions: Iterable[TopicPartition]) -> None:
-        """What was committed for partitions is void: their log is another one."""
+        """Forget the commits of partitions: their log was replaced."""
         for topic_partition in topic_partitions:
             self._sent.pop(topic_partition, None)
             self._committed.pop(topic_partition, None)
 
     def commit_soon(self, consumer: Consumer, now: float) -> None:
-        """Commit what is due, without waiting for the answer."""
+        """Commit due watermarks, without waiting for the answer."""
         offsets = self._positions.take(self._buffers.assignments(), now)
         if offsets:
             self._commit(consumer, self._marks(offsets))
 
     def commit_now(self, consumer: Consumer, partitions: list[Partition]) -> None:
-        """Commit for partitions that are about to go; a second time when only the metadata was refused."""
+        """Commit for partitions that are about to leave; a second time if only the metadata was refused."""
         offsets = self._positions.of(dict(partition.assignment for partition in partitions))
         for _ in range(2 if offsets and not self._finally else 0):
             marks = {
@@ -108,7 +110,7 @@ class OffsetCommitter:
                 break
 
     def commit_finally(self, consumer: Consumer, limit_s: float = FINAL_COMMIT_S) -> None:
-        """Commit what was not yet; a synchronous commit would wait for brokers that are gone, 45 s and more."""
+        """Commit remaining watermarks; a synchronous commit would wait 45 s and more for brokers that are gone."""
         limit_s = min(FINAL_COMMIT_S, limit_s)
         deadline = time.monotonic() + limit_s
         while (marks := self._uncommitted()) and time.monotonic() < deadline:
@@ -122,7 +124,7 @@ class OffsetCommitter:
         self._finally = True
 
     def on_commit(self, error: KafkaError | None, answers: list[KafkaPartition]) -> None:
-        """Take the brokers' answer in: librdkafka's callback."""
+        """Handle the brokers' answer: librdkafka's callback."""
         taken: dict[TopicPartition, Mark] = {}
         refused: dict[TopicPartition, KafkaError] = {}
         for item in answers:
@@ -144,7 +146,7 @@ class OffsetCommitter:
         }
 
     def _mark(self, partition: Partition, offset: int) -> Mark:
-        """What to commit for an offset: it passes over what was finished before, the rest is metadata."""
+        """Return the offset and metadata to commit: the offset passes over records finished before."""
         ranges = self._out_of_order(*partition.assignment)
         for span in partition.done:
             ranges.add(*span)
@@ -171,9 +173,9 @@ class OffsetCommitter:
             self._bus.emit(Committed(tuple(offsets.items())))
 
     def _overwritten(self, marks: Mapping[TopicPartition, Mark]) -> list[TopicPartition]:
-        """The partitions whose newest commit was followed by an older one.
+        """Return the partitions whose newest commit was followed by an older one.
 
-        librdkafka repeats requests that a connection took down with it, and later ones are not held back meanwhile:
+        librdkafka repeats requests that were lost with a connection, and does not hold later ones back meanwhile:
         without a new commit the older offset would stay.
         """
         newest = [
@@ -191,7 +193,7 @@ class OffsetCommitter:
         self._positions.put_back(topic_partitions)
         self._bus.emit(CommitFailed(report(error), tuple(topic_partitions)))
         if severity_of(error) is not Severity.RECOVERABLE:
-            self._hopeless(error)
+            self._on_fatal(error)
 
     def _uncommitted(self) -> dict[TopicPartition, Mark]:
         marks = self._marks(self._positions.of(self._buffers.assignments()))

@@ -1,13 +1,13 @@
 """GroupReader: a member of a Kafka consumer group, with its own thread.
 
-The thread is the only user of the consumer: it polls, buffers, pauses, commits (`commits.py`), and
-answers rebalances, so that no commit can race a revoke. The engine's threads only pop buffered records.
+The thread is the only user of the consumer: it polls, buffers, pauses, commits (`offset_committer.py`) and answers
+rebalances, so no commit can race a revoke. The engine's threads only pop buffered records.
 
-Revoke, in this order: the partition's buffer is dropped and nothing more of it is given out; what is
-in flight may finish within the drain budget; what did not is fenced (not delivered, not committed);
-the last watermark is committed synchronously; `on_revoke` runs within what is left of the budget;
-the partition is released. A lost partition is fenced
-at once and nothing is committed for it.
+A revoke drops the partition's buffer, then lets records in flight finish within the drain budget. It fences unfinished
+records, which are neither delivered nor committed. Then the last watermark is committed synchronously, `on_revoke` runs
+within the rest of the budget, and the partition is released.
+
+A lost partition is fenced at once, and nothing is committed for it.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ from drakkar_flow.runtime.stop_signal import StopSignal
 __all__ = ["GroupReader", "GroupSettings"]
 
 
-_POLL_S = 0.1  # the longest the thread sleeps in poll: bounds how late a commit or a stop is noticed
-_FULL_WAIT_S = 0.005  # between looks at full buffers
+_POLL_S = 0.1  # the longest time the thread sleeps in poll: bounds how late a commit or a stop is noticed
+_FULL_WAIT_S = 0.005  # between checks of full buffers
 _PAUSE_AFTER_S = 1.0  # full for longer than this: pause. Pausing drops librdkafka's prefetch, so not before
-_HOOK_S = 5.0  # how long on_revoke may hold up the end
-_LEAVE_S = 2.0  # how long leaving the group may take after it
-_REST_S = 1.0  # of a stop's budget, for what is closed after the reader
+_HOOK_S = 5.0  # the longest time on_revoke may delay the end
+_LEAVE_S = 2.0  # the longest time leaving the group may take after it
+_REST_S = 1.0  # of a stop's budget, for components that are closed after the reader
 _OVERDUE_S = 5.0  # commits that are not accepted for so long hold back the intake
-_ASK_S = 1.0  # how long a question about a partition that was made anew may take
+_ASK_S = 1.0  # the longest request about a partition that was recreated
 
 
 class GroupReader:
@@ -103,21 +103,21 @@ class GroupReader:
 
     @property
     def exhausted(self) -> bool:
-        """A topic never ends."""
+        """Always False: a topic never ends."""
         return False
 
     @property
     def uncommitted(self) -> int:
-        """How many finished records the brokers do not know of, once commits don't get through any more.
+        """Number of finished records whose commits no longer reach the brokers, else 0.
 
-        While they do, their acceptance is told late, behind the records that stream in: that must
-        not hold back the intake.
+        While commits succeed, their answers arrive late, behind the records that stream in. That must not hold back the
+        intake.
         """
         stuck = self._positions.overdue(time.monotonic(), _OVERDUE_S)
         return self._positions.uncommitted if stuck else 0
 
     def pop(self, limit: int, slot: int, slots: int) -> list[list[Record]]:
-        """Give at most `limit` records, one list per partition in turn."""
+        """Return at most `limit` records, one list per partition in turn."""
         return self._buffers.pop(limit, slot, slots)
 
     def commit(self, watermarks: list[Watermark]) -> None:
@@ -125,15 +125,15 @@ class GroupReader:
         self._positions.note(watermarks)
 
     def out_of_order_ranges(self, ranges: Mapping[Assignment, int]) -> None:
-        """Note that what is finished beyond watermarks has changed; the thread commits it soon."""
+        """Note that the ranges finished beyond watermarks have changed; the thread commits them soon."""
         self._positions.out_of_order_ranges(ranges)
         self._buffers.out_of_order_ranges(ranges)
 
     def close(self) -> None:
-        """Commit what was noted, leave the group, end the thread; safe to call twice and before start.
+        """Commit noted watermarks, leave the group, end the thread; safe to call twice and before start.
 
-        Takes no longer than the stop has left. Without brokers the client library waits longer, for an answer
-        to a commit that was given up; the thread is a daemon and is left to it.
+        Takes no longer than the rest of the stop budget. Without brokers the client library waits longer, for an answer
+        to a commit that was given up; the daemon thread is left to that wait.
         """
         self._closing.set()
         self._watch.close()
@@ -141,7 +141,7 @@ class GroupReader:
             self._thread.join(min(FINAL_COMMIT_S + _HOOK_S + _LEAVE_S, self._control.close_budget_s(_REST_S)))
 
     def statistics(self) -> ReaderStatistics:
-        """What is read ahead, how far the group is behind, and what is not committed yet."""
+        """Return the records read ahead, the lag of the group, and the offsets not committed yet."""
         positions = self._positions.of(self._buffers.assignments())
         lag = self._lag.by_partition(positions)
         buffers = self._buffers
@@ -159,7 +159,7 @@ class GroupReader:
                 if self._forgetful:
                     destroy_in_background(self._forgetful)
                     self._forgetful = []
-        except Exception as exc:  # the thread's last word: the flow stops and says why
+        except Exception as exc:  # the last act of the thread: the flow stops with the reason
             self._control.fail(f"the consumer ended: {report(exc)}")
 
     def _join(self) -> Consumer:
@@ -176,7 +176,7 @@ class GroupReader:
         try:
             while not self._closing.is_set():
                 if self._connection.forgotten(consumer, time.monotonic()):
-                    self._bus.emit(ConsumerError("the consumer is made anew: it has forgotten its brokers"))
+                    self._bus.emit(ConsumerError("the consumer is replaced: it has forgotten its brokers"))
                     self._forgetful.append(consumer)
                     self._lose_all(consumer)
                     return
@@ -195,14 +195,14 @@ class GroupReader:
         if self._positions.due(now):
             self._commits.commit_soon(consumer, now)
         if self._lag.due(now):
-            self._look_at_lag(consumer, now)
-            self._joining.look(now)
+            self._check_lag(consumer, now)
+            self._joining.check(now)
         for topic, known_at, _ in self._watch.recreated():
-            self._begin_anew(consumer, topic, known_at)
+            self._restart_topics(consumer, topic, known_at)
         if not self._hold_back(consumer, now):
             message = consumer.poll(_POLL_S)
             if message is not None:
-                # Before `consume`, which may serve a rebalance: it belongs to the assignment of now.
+                # Before `consume`, which may serve a rebalance: it belongs to the present assignment.
                 self._buffer([message])
                 more = self._settings.poll_records - 1
                 if more and (messages := consumer.consume(more, 0)):
@@ -258,12 +258,12 @@ class GroupReader:
         self._append(partition, records)
         for topic_partition, count in known.items():
             self._bus.emit(RecordsKnownFinished(topic_partition, count))
-        self._connection.heard()
+        self._connection.answered()
 
     def _on_no_record(self, message: Message, error: KafkaError) -> None:
         partition = self._buffers.get((message.topic() or "", message.partition() or 0))
         if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's public name for it
-            self._watch.look_soon()
+            self._watch.check_soon()
             self._report(error)
         elif partition is not None:
             partition.end = message.offset() or 0
@@ -303,8 +303,8 @@ class GroupReader:
         topic_partitions = _topic_partitions(assigned)
         known = self._commits.begin(consumer, assigned)
         self._lag.forget(topic_partitions)
-        consumer.resume(assigned)  # librdkafka keeps the pause of a partition that was paused when it went away
-        self._connection.heard()
+        consumer.resume(assigned)  # librdkafka keeps the pause of a partition that was paused when it left
+        self._connection.answered()
         self._handover.begin(topic_partitions, known)
         if topic_partitions:
             self._joining.end()
@@ -314,7 +314,7 @@ class GroupReader:
             if topic_partition not in topic_partitions
         }
         self._fresh |= dict.fromkeys(set(topic_partitions) - known.keys(), time.monotonic())
-        self._watch.look_soon()
+        self._watch.check_soon()
 
     def _on_revoke(self, consumer: Consumer, revoked: list[KafkaPartition]) -> None:
         closing = self._closing.is_set()
@@ -334,10 +334,10 @@ class GroupReader:
     def _topics_read(self) -> set[str]:
         return {topic for topic, _ in self._buffers.assignments()}
 
-    def _begin_anew(self, consumer: Consumer, topic: str, known_at: float) -> None:
-        """Read a topic that was made anew from its beginning: no position in the former one means anything.
+    def _restart_topics(self, consumer: Consumer, topic: str, known_at: float) -> None:
+        """Read a recreated topic from its beginning: no position in the former one is valid.
 
-        Partitions that were assigned without one after the former topic was last seen begin there anyway.
+        Partitions that were assigned without a position after the former topic was last seen begin there anyway.
         """
         partitions = [each for each in self._buffers.partitions() if each.topic_partition[0] == topic]
         partitions = [each for each in partitions if self._fresh.get(each.topic_partition, 0.0) <= known_at]
@@ -367,7 +367,7 @@ class GroupReader:
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - librdkafka's public name for it
             self._connection.down(report(error))
-        elif error.code() not in CONNECTION or self._connection.up:  # else it was said that they are down
+        elif error.code() not in CONNECTION or self._connection.up:  # else the log already reports that they are down
             self._connection.doubt()
             self._report(error)
 
@@ -379,16 +379,16 @@ class GroupReader:
             self._spent = self._spent or severity is Severity.FATAL
             self._control.fail(f"the consumer can't go on: {report(error)}")
 
-    def _look_at_lag(self, consumer: Consumer, now: float) -> None:
-        """Note how far the ends are, and pass over markers and aborted records there: they need no finishing."""
+    def _check_lag(self, consumer: Consumer, now: float) -> None:
+        """Note the ends of partitions, and pass over markers and aborted records there: they need no finishing."""
         partitions = self._buffers.partitions()
-        self._lag.look(consumer, partitions, now, up=self._connection.up)
+        self._lag.check(consumer, partitions, now, up=self._connection.up)
         positions = self._positions.of(self._buffers.assignments())
         passed = []
         for partition in partitions:
             at = positions.get(partition.topic_partition) or partition.base
             if at == partition.read_offset + 1 and partition.end > max(at, 0):
-                partition.read_offset = partition.end - 1  # whatever comes next stands behind them
+                partition.read_offset = partition.end - 1  # the next record comes after them
                 passed.append(Watermark(partition.topic_partition, partition.epoch, partition.end))
         self._positions.note(passed)
 

@@ -8,7 +8,7 @@ __all__ = ["GroupSettings"]
 
 
 class GroupSettings(NamedTuple):
-    """What a GroupReader needs to know; times in seconds, sizes in bytes."""
+    """Settings of a GroupReader; times in seconds, sizes in bytes."""
 
     topics: tuple[str, ...]
     properties: dict[str, Any]
@@ -22,4 +22,4 @@ class GroupSettings(NamedTuple):
     metadata_refresh_s: float = 10.0
     session_timeout_s: float = 45.0
     client: dict[str, Any] | None = None
-    """The properties of the connection; without them starting positions and topic ids are not looked at."""
+    """Properties of the connection; without them starting positions and topic ids are not checked."""

@@ -17,12 +17,14 @@ from drakkar_flow.runtime.group.settings import GroupSettings
 
 __all__ = ["commit_starts", "starting_reset"]
 
-_ASK_S = 5.0  # how long each question to the brokers may take
+_ASK_S = 5.0  # the longest time of each request to the brokers
 
 
 def starting_reset(settings: GroupSettings, bus: Bus) -> dict[str, str]:
-    """Properties to lay over the consumer's: a group that has its starting positions reads what has none from its
-    beginning."""
+    """Return properties to lay over the consumer's.
+
+    A group that has its starting positions reads partitions without a position from their beginning.
+    """
     if settings.properties.get("auto.offset.reset") != "latest" or settings.client is None:
         return {}
     try:
@@ -34,11 +36,11 @@ def starting_reset(settings: GroupSettings, bus: Bus) -> dict[str, str]:
 
 
 def commit_starts(client: Mapping[str, Any], group: str, topics: Iterable[str]) -> bool:
-    """Commit the ends of all partitions of topics for which the group has no offset yet; blocks up to 20 s.
+    """Commit the ends of all partitions for which the group has no offset yet; blocks up to 20 s.
 
-    To be called before the group is joined, so that what is written from then on is read, also after a life that
-    read nothing. Returns whether the group now has its starting positions: partitions without one were added later
-    and are to be read from their beginning. It has none if members are alive that did not commit any.
+    Call it before the group is joined: then records written from now on are read, also after a run that read nothing.
+    Returns True if the group now has its starting positions: partitions without one were added later and must be read
+    from their beginning. The group has none if members are alive that did not commit any.
 
     Args:
         client: librdkafka properties of the connection.
@@ -65,7 +67,7 @@ def commit_starts(client: Mapping[str, Any], group: str, topics: Iterable[str]) 
 
 
 def _missing(consumer: Consumer, topics: Iterable[str]) -> list[tuple[str, int]]:
-    """The partitions of topics of which the group has committed nothing at all."""
+    """Return the partitions of topics for which the group has committed no offset at all."""
     found: list[tuple[str, int]] = []
     for name, topic in consumer.list_topics(timeout=_ASK_S).topics.items():
         if any(_matches(wanted, name) for wanted in topics):

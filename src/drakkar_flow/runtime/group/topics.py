@@ -1,4 +1,4 @@
-"""Topic ids: whether a topic that is read was deleted and made anew under its name."""
+"""Topic ids: detect that a topic was deleted and recreated under its name."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from drakkar_flow.observe.events.source import ConsumerError
 
 __all__ = ["Recreated", "TopicWatch"]
 
-_ASK_S = 5.0  # how long a question to the brokers may take
+_ASK_S = 5.0  # the longest request to the brokers
 
 
-_VALID_S = 30.0  # how long a topic that was made anew concerns partitions that are assigned later
+_VALID_S = 30.0  # the time in which a recreated topic concerns partitions that are assigned later
 
 
 class Recreated(NamedTuple):
-    """A topic has another id: between when the former one was last seen and now, in monotonic seconds."""
+    """A topic got another id between the last sight of the former one and now, in monotonic seconds."""
 
     topic: str
     known_at: float
@@ -34,8 +34,8 @@ class Recreated(NamedTuple):
 class TopicWatch:
     """Asks the brokers for the ids of the topics that are read, on a separate thread.
 
-    One request each `interval_s` seconds, and one soon after `look_soon`. Brokers before 2.8 have no topic ids;
-    nothing is concluded there, nor while the brokers don't answer.
+    One request each `interval_s` seconds, and one after `check_soon`. Brokers before 2.8 have no topic ids; nothing
+    is concluded there, nor while the brokers don't answer.
 
     Args:
         client: librdkafka properties of the connection.
@@ -61,19 +61,19 @@ class TopicWatch:
         self._thread.start()
 
     def close(self) -> None:
-        """Ask no more; returns at once."""
+        """Stop asking; returns at once."""
         self._closing = True
         self._wake.set()
 
-    def look_soon(self) -> None:
+    def check_soon(self) -> None:
         """Ask now: partitions were assigned, or a topic may be gone."""
         self._wake.set()
 
     def recreated(self) -> list[Recreated]:
-        """The topics that were made anew since the last call and are read now.
+        """Return the topics that were recreated since the last call and are read now.
 
-        One of which no partition is assigned is kept for 30 s: that partitions change hands may be how it shows.
-        Later the group has positions in the new topic.
+        A topic without assigned partitions is kept for 30 s, because a rebalance may be the first sign of it. Later the
+        group has positions in the new topic.
         """
         if not self._recreated:
             return []
@@ -88,10 +88,10 @@ class TopicWatch:
             self._wake.clear()
             topics = sorted(self._topics() | self._ids.keys())
             if topics and not self._closing:
-                self._look(topics)
+                self._check_topics(topics)
         self._admin = None
 
-    def _look(self, topics: list[str]) -> None:
+    def _check_topics(self, topics: list[str]) -> None:
         now = time.monotonic()
         try:
             if self._admin is None:
@@ -104,7 +104,7 @@ class TopicWatch:
             self._admin = None
 
     def _id_of(self, topic: str, answer: Any) -> str:
-        """The topic's id; empty when it does not exist."""
+        """Return the topic's id; empty if the topic does not exist."""
         try:
             found = str(answer.result(_ASK_S + 1.0).topic_id)
         except KafkaException as exc:
@@ -112,7 +112,7 @@ class TopicWatch:
                 raise
             if topic not in self._gone:
                 self._gone.add(topic)
-                self._bus.emit(ConsumerError(f"topic {topic!r} was deleted; create it, and it is read again"))
+                self._bus.emit(ConsumerError(f"topic {topic!r} was deleted; create it: it is read again then"))
             return ""
         self._gone.discard(topic)
         return found

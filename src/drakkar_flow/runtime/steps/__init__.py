@@ -1,1 +1,1 @@
-"""The steps that a flow is lowered to, and what they are made of."""
+"""Async and synchronous steps to which a flow is lowered, and their parts."""

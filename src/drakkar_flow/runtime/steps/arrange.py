@@ -1,4 +1,4 @@
-"""The arrange step: windows of records of one partition become tasks, one window at a time."""
+"""Arrange step: windows of records of one partition become tasks, one window at a time."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from drakkar_flow.runtime.steps.windows import TaskRun, WindowRun, are_tasks
 
 __all__ = ["ArrangeStep"]
 
-_LOOK_S = 0.1  # how long a drain may go unnoticed by a window that lingers
+_CHECK_S = 0.1  # the longest time until a lingering window notices a drain
 
 
 @dataclass(slots=True)
 class _Queue:
-    """The records of one partition that wait for their window."""
+    """Records of one partition that wait for their window."""
 
     topic_partition: TopicPartition
     records: deque[Record] = field(default_factory=deque)
     busy: bool = False
-    """Whether a window is open, or waits for the memory gate."""
+    """True if a window is open, or waits for the memory gate."""
     serving: bool = False
     timer: asyncio.TimerHandle | None = None
     due_at: float = 0.0
-    """When the window that lingers has to start, by the loop's clock."""
+    """Time at which the lingering window must start, by the loop's clock."""
 
 
 class _Window(NamedTuple):
-    """A window that `arrange` was called for."""
+    """A window for which `arrange` was called."""
 
     queue: _Queue
     records: list[Record]
@@ -51,8 +51,8 @@ class _Window(NamedTuple):
 class ArrangeStep(AsyncStep[Record, WindowRun | TaskRun]):
     """Makes windows and calls `arrange` for them: serial in a partition, parallel between partitions.
 
-    Emits a `WindowRun` for each window and behind it a `TaskRun` for each of its tasks. `keep_messages` says whether a
-    later hook wants the `MessageGroup` of each record.
+    Emits a `WindowRun` for each window, then a `TaskRun` for each of its tasks. `keep_messages` is True if a later hook
+    needs the `MessageGroup` of each record.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class ArrangeStep(AsyncStep[Record, WindowRun | TaskRun]):
         self._queues: dict[TopicPartition, _Queue] = {}
 
     def accept(self, items: list[Record]) -> None:
-        """Queue records by partition and start what can start."""
+        """Queue records by partition and start the windows that can start."""
         self.open += len(items)
         touched: dict[TopicPartition, _Queue] = {}
         topic_partition: TopicPartition = ("", -1)
@@ -91,10 +91,10 @@ class ArrangeStep(AsyncStep[Record, WindowRun | TaskRun]):
         for queue in touched.values():
             self._serve(queue)
 
-    # --- when a window starts -------------------------------------------------------------------
+    # --- start of a window ---------------------------------------------------------------------
 
     def _serve(self, queue: _Queue) -> None:
-        """Start every window that may start. One that is over at once makes room for the next inside the loop."""
+        """Start every window that may start. A window that is over at once makes room inside the loop."""
         if queue.serving:
             return
         queue.serving = True
@@ -105,7 +105,7 @@ class ArrangeStep(AsyncStep[Record, WindowRun | TaskRun]):
             self._queues.pop(queue.topic_partition, None)
 
     def _waits_for_more(self, queue: _Queue) -> bool:
-        """Whether the next window is not full and may linger; a full one takes its timer along."""
+        """Return True if the next window is not full and may linger; a full one cancels its timer."""
         if len(queue.records) >= self._size:
             if queue.timer is not None:
                 queue.timer.cancel()
@@ -118,10 +118,12 @@ class ArrangeStep(AsyncStep[Record, WindowRun | TaskRun]):
 
     def _linger(self, queue: _Queue, delay_s: float) -> None:
         loop = asyncio.get_running_loop()
-        queue.timer = loop.call_later(min(delay_s, _LOOK_S), self._context.loop_thread.guard, self._look, queue)
+        queue.timer = loop.call_later(
+            min(delay_s, _CHECK_S), self._context.loop_thread.guard, self._check_lingering, queue
+        )
 
-    def _look(self, queue: _Queue) -> None:
-        """Start the window that lingers when its time is over, or when a drain waits for it."""
+    def _check_lingering(self, queue: _Queue) -> None:
+        """Start the lingering window when its time is over, or when a drain waits for it."""
         queue.timer = None
         left_s = queue.due_at - asyncio.get_running_loop().time()
         if left_s > 0 and not self._in_flight.draining:
@@ -142,7 +144,7 @@ class ArrangeStep(AsyncStep[Record, WindowRun | TaskRun]):
         self._start(queue)
         self._serve(queue)
 
-    # --- what a window does ---------------------------------------------------------------------
+    # --- course of a window --------------------------------------------------------------------
 
     def _start(self, queue: _Queue) -> None:
         records = self._next_records(queue.records)
@@ -190,7 +192,7 @@ class ArrangeStep(AsyncStep[Record, WindowRun | TaskRun]):
         return error and located("arrange", self._arrange, error)
 
     def _try_alone(self, window: _Window, error: BaseException) -> None:
-        """Call `arrange` for single records, to tell a mistake from a bad record; then give the window up."""
+        """Call `arrange` for single records, to distinguish a mistake from a bad record."""
         topic_partition = window.queue.topic_partition
         self._context.trial.run(
             self._calls,

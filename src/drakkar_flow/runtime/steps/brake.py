@@ -1,4 +1,4 @@
-"""Failure brake: holds failures back while they may be a mistake, stops the flow when they are one."""
+"""Failure brake: holds failures back while they may be a mistake, and stops the flow when they are one."""
 
 from __future__ import annotations
 
@@ -17,23 +17,26 @@ from drakkar_flow.runtime.stop_signal import StopSignal
 
 __all__ = ["FailureBrake"]
 
-_LOOK_S = 0.25  # the longest between two looks at what is held
+_CHECK_S = 0.25  # the longest time between two checks of held failures
 _FORGET_S = 600.0  # after so long without another, a failure begins a new run
 _SLACK_S = 1e-6  # a timer may be early by so much
-_CAUSES = 1000  # whose last failure is remembered
+_CAUSES = 1000  # partitions whose last failure is remembered
 _ERROR = 500  # characters of an error in the reason
 
 Settle = Callable[[list[Failure]], None]
 
 
 class FailureBrake:
-    """One per process. A held failure keeps its records' credit: its letter is not written, its offset stays.
+    """Holds failures of one process back. A held failure is no dead letter, and its records keep their credit.
 
-    A run of a cause (`kernel.brake`) is held until its step succeeds, until nothing more of it has come for `hold_s`
-    seconds, or until it is a mistake: then the flow fails and what is held stays so. An orderly stop lets go of
-    it, a revoke leaves it to the partition's next owner. `brake` None holds nothing.
+    A run of a cause (`kernel.brake`) is held until one of three things happens:
 
-    All methods but `proof.add` are called on the loop's thread.
+    - Its step succeeds.
+    - No more failures of the cause come for `hold_s` seconds.
+    - The cause is a mistake: the flow fails and the failures stay held.
+
+    An orderly stop releases held failures; a revoke leaves them to the partition's next owner. With `brake` None
+    nothing is held. All methods but `proof.add` are called on the loop's thread.
     """
 
     def __init__(
@@ -44,13 +47,13 @@ class FailureBrake:
         self._control = control
         self._brake = brake
         self._hold_s = hold_s
-        self._look_s = min(_LOOK_S, hold_s)
+        self._check_s = min(_CHECK_S, hold_s)
         self._lock = threading.Lock()
         self._held: dict[Cause, list[tuple[Failure, Settle]]] = {}
         self._last: dict[Cause, float] = {}
         self._due: dict[Cause, float] = {}
         self._stopped = False
-        self._looking = False
+        self._check_planned = False
         self.proof = Proof(self._succeeded)
 
     def admit(self, failures: list[Failure], settle: Settle) -> list[Failure]:
@@ -67,7 +70,7 @@ class FailureBrake:
         return admitted
 
     def _suspects(self, brake: Brake, cause: Cause, failure: Failure) -> bool:
-        """Count a failure; returns whether it may be a mistake."""
+        """Count a failure; returns True if it may be a mistake."""
         now, in_flight = asyncio.get_running_loop().time(), self._in_flight
         since = now - self._last.pop(cause, now)
         self._last[cause] = now
@@ -89,27 +92,27 @@ class FailureBrake:
             self._control.hold(record for record, _ in failure.tokens)
             return
         self._held.setdefault(cause, []).append((failure, settle))
-        self._look_later()
+        self._check_later()
 
     def _succeeded(self, step: Hashable) -> None:
         if self._brake is not None:
             with self._lock:
                 self._brake.succeed(step)
             if self._held:
-                self._loop_thread.post(self._look)
+                self._loop_thread.post(self._check_held)
 
-    def _look_later(self) -> None:
-        if not self._looking:
-            self._looking = True
-            asyncio.get_running_loop().call_later(self._look_s, self._loop_thread.guard, self._look_again)
+    def _check_later(self) -> None:
+        if not self._check_planned:
+            self._check_planned = True
+            asyncio.get_running_loop().call_later(self._check_s, self._loop_thread.guard, self._check_again)
 
-    def _look_again(self) -> None:
-        self._looking = False
-        self._look()
+    def _check_again(self) -> None:
+        self._check_planned = False
+        self._check_held()
         if self._held:
-            self._look_later()
+            self._check_later()
 
-    def _look(self) -> None:
+    def _check_held(self) -> None:
         now = asyncio.get_running_loop().time()
         for cause in list(self._held):
             match self._verdict(cause, now):
@@ -122,9 +125,9 @@ class FailureBrake:
                     self._let_go(cause, self._is_fenced)
 
     def _verdict(self, cause: Cause, now: float) -> str:
-        """Whether a cause is a mistake, its suspicion is over, or neither is known.
+        """Return the verdict on a cause: it is a mistake, its suspicion is over, or neither is known.
 
-        A mistake is believed one look later: a success that was under way would have refuted it by then.
+        A mistake is believed one check later: a success that was under way would have refuted it by then.
         """
         assert self._brake is not None
         with self._lock:
@@ -133,7 +136,7 @@ class FailureBrake:
             return "over"
         if stops:
             since = self._due.setdefault(cause, now)
-            return "mistake" if now - since >= self._look_s / 2 - _SLACK_S else ""
+            return "mistake" if now - since >= self._check_s / 2 - _SLACK_S else ""
         return "over" if self._in_flight.ending or now - self._last.get(cause, 0.0) >= self._hold_s - _SLACK_S else ""
 
     def _let_go(self, cause: Cause, wanted: Callable[[Failure], bool]) -> None:
@@ -147,7 +150,7 @@ class FailureBrake:
                 settle([failure])
 
     def _stop(self, cause: Cause) -> None:
-        """Fail the flow; all that is held keeps its credit, so that not one of its offsets is committed."""
+        """Fail the flow; held failures keep their credit, so none of their offsets is committed."""
         assert self._brake is not None
         first = min((failure for failure, _ in self._held[cause]), key=_read_at)  # tasks fail in any order
         count = self._brake.count(cause)
@@ -167,12 +170,12 @@ def _read_at(failure: Failure) -> tuple[float, int]:
 
 
 _REMEDIES = {
-    FailureKind.DECODE: "check the type given to decode against what the topic holds",
+    FailureKind.DECODE: "compare the type given to decode with the values of the topic",
     FailureKind.TASK: "run the program by hand with a task's arguments",
     FailureKind.ARRANGE: "fix arrange",
     FailureKind.HOOK: "fix the hook",
     FailureKind.BUSINESS: "fix the function",
-    FailureKind.SINK: "fix the target or what is written to it",
+    FailureKind.SINK: "fix the target or the payloads written to it",
     FailureKind.ROUTING: "fix the route or the payload",
 }
 _UNSTARTED = "install the program, or correct the task's binary_path or executor"
@@ -180,7 +183,7 @@ _FRAME = re.compile(r'^  File "(.+)", line (\d+)', re.MULTILINE)
 
 
 def _reason(first: Failure, count: int) -> str:
-    """One line: the cause, how often, the first record, how to fix it, how to go on without."""
+    """Return one line: the cause, the count, the first record, the fix, and the setting that turns the brake off."""
     record = first.tokens[0][0]
     unstarted = first.kind is FailureKind.TASK and first.blame is Blame.FLOW
     return (
@@ -192,7 +195,7 @@ def _reason(first: Failure, count: int) -> str:
 
 
 def _raised_at(failure: Failure) -> str:
-    """The class of an exception and the line of the user's function; empty where the text has it, or where none is."""
+    """Return the class of an exception and the line of the user's function; empty if neither is known."""
     for file, line in _FRAME.findall(failure.stacktrace):
         if not file.startswith((LIBRARY, "<")):
             place = f"{file}:{line}"

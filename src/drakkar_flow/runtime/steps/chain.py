@@ -1,7 +1,7 @@
 """Chain: consecutive async steps as one Bytewax step, which hand items on directly on the event loop.
 
-The engine's thread hands chunks in and goes on. A record passes through all steps of the chain on the loop and comes
-back once: as an acknowledgement where the chain ends in the route, as an item where another kind of step follows.
+The engine's thread hands chunks in and continues. A record passes through all steps of the chain on the loop and leaves
+it once: as an acknowledgement if the chain ends in the route, as an item if another kind of step follows.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _ALWAYS_DUE = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Chain:
-    """The loop's half of a Bytewax step, one per shard.
+    """Event loop half of a Bytewax step, one per shard.
 
-    `steps` are in stream order: what a step answers goes to later ones, so one pass over them hands everything on.
-    Failures go to `failures`, the inbox of the step that applies the policies, or leave the chain beside its items.
+    `steps` are in stream order. The results of a step go to later steps, so one pass over the steps hands everything
+    on. Failures go to `failures`, the inbox of the step that applies the policies, or leave the chain beside its items.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class Chain:
         for step in steps:
             step.join(self._results.items, self._failures, self._results.acks, self._wake)
 
-    # --- the engine's side ----------------------------------------------------------------------
+    # --- called by the engine ------------------------------------------------------------------
 
     def submit(self, chunks: list[Chunk[Any]]) -> None:
-        """Hand over items and, where the chain applies the policies, failures; returns at once."""
+        """Hand over items and, if the chain applies the policies, failures; returns at once."""
         self._loop_thread.post(self._take_in, chunks)
 
     def take(self) -> list[Chunk[Any]]:
-        """Give what has left the chain since the last call."""
+        """Return the results since the last call."""
         left = []
         while self._outbox:
             left.append(self._outbox.popleft())
@@ -61,10 +61,10 @@ class Chain:
 
     @property
     def has_results(self) -> bool:
-        """Whether `take` would return something."""
+        """True if `take` would return results."""
         return bool(self._outbox)
 
-    # --- the loop's side ------------------------------------------------------------------------
+    # --- called on the loop --------------------------------------------------------------------
 
     def _take_in(self, chunks: list[Chunk[Any]]) -> None:
         first = self.steps[0].inbox
@@ -79,7 +79,7 @@ class Chain:
             self._loop_thread.defer(self._pass)
 
     def _pass(self) -> None:
-        """Hand on what each step has answered since the last pass."""
+        """Hand on the results of each step since the last pass."""
         self._awake = True
         try:
             for step in self.steps:
@@ -127,21 +127,21 @@ class _ChainLogic(StatefulBatchLogic[Chunk[Any], Chunk[Any], None]):
         return self._chain.take(), False
 
     def on_eof(self) -> tuple[list[Chunk[Any]], bool]:
-        # The source ends only after the drain: what is still open now has missed its budget, keeps
-        # its credit and so its offset, and is read again by the partition's next owner.
+        # The source ends only after the drain: records still open now have exceeded its budget, keep
+        # their credit and so their offsets, and are read again by the partition's next owner.
         return self._chain.take(), True
 
     def notify_at(self) -> datetime | None:
-        # Asked for in every turn while a record is unfinished: the source sleeps between two turns, see `source`.
+        # Requested in every turn while a record is unfinished: the source sleeps between two turns, see `source`.
         return _ALWAYS_DUE if self._in_flight.records else None
 
     def snapshot(self) -> None:
-        # In group mode Kafka's committed offsets are the truth: what is open is read again.
+        # In group mode Kafka's committed offsets are the truth: unfinished records are read again.
         return None
 
 
 def chain_logic(chain: Chain, in_flight: InFlight) -> StatefulBatchLogic[Chunk[Any], Chunk[Any], None]:
-    """The engine's half of a chain, as Bytewax calls it."""
+    """Engine half of a chain, as Bytewax calls it."""
     return _ChainLogic(chain, in_flight)
 
 

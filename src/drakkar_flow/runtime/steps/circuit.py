@@ -1,4 +1,4 @@
-"""The circuit of one sink: whether it is written to, held back from, or tried with a single batch."""
+"""Circuit of one sink: closed, open, or probed with a single batch."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["Circuit"]
 
 
 class Circuit:
-    """A sink's circuit breaker, one for all its partitions; tells of every change. Use it on the loop's thread only.
+    """Circuit breaker of a sink, one for all its partitions; emits every change. Use it on the loop's thread only.
 
-    A batch is admitted with a ticket and hands it back with how it ended. `waits` tells whether batches
-    wait for their admission while the circuit is open.
+    A batch is admitted with a ticket and returns it with its result. With `waits`, batches wait for their admission
+    while the circuit is open.
     """
 
     def __init__(
@@ -44,11 +44,11 @@ class Circuit:
 
     @property
     def closed(self) -> bool:
-        """Whether the sink is written to as usual."""
+        """True if the sink is written to as usual."""
         return self._breaker.state == "closed"
 
     async def admission(self) -> int | None:
-        """A ticket to write a batch with; None, where nothing waits, while the circuit is open."""
+        """Return a ticket to write a batch; None if the circuit is open and batches do not wait."""
         while (ticket := self._admit()) is None and self.waits:
             retry_at, changed = self._breaker.retry_at, self._changed
             with suppress(TimeoutError):
@@ -56,14 +56,16 @@ class Circuit:
         return ticket
 
     def refusal(self) -> SinkError:
-        """Why a batch is not admitted."""
-        return SinkError(f"circuit open: {self._breaker.failures} batches in a row failed, the last: {self._reason}")
+        """Return the reason why a batch is not admitted."""
+        return SinkError(
+            f"circuit open: {self._breaker.failures} batches in a row failed, the last error: {self._reason}"
+        )
 
     def succeed(self, ticket: int | None) -> None:
-        """Note that a batch was written, or a part of it that shows that the sink works."""
+        """Note that a batch, or a part of it that proves the sink works, was written."""
         self.successes += 1
         self._breaker.succeed(ticket)
-        self._tell()
+        self._emit_state()
 
     def fail(self, ticket: int | None, reason: str) -> None:
         """Note that a batch failed, all its attempts included."""
@@ -71,10 +73,10 @@ class Circuit:
         self._breaker.fail(ticket, self._clock())
         if self._breaker.failures > before:  # else the ticket was void
             self._reason = reason
-            self._tell()
+            self._emit_state()
 
     def release(self, ticket: int | None) -> None:
-        """Note that a batch ended without a word on whether the sink works: after a probe the next batch probes."""
+        """Note that a batch ended without evidence about the sink: after a probe the next batch probes."""
         probed = self._breaker.state == "half_open"
         self._breaker.release(ticket)
         if probed:
@@ -82,10 +84,10 @@ class Circuit:
 
     def _admit(self) -> int | None:
         ticket = self._breaker.admit(self._clock())
-        self._tell()
+        self._emit_state()
         return ticket
 
-    def _tell(self) -> None:
+    def _emit_state(self) -> None:
         breaker = self._breaker
         if breaker.state != self._told:
             self._told = breaker.state

@@ -1,4 +1,4 @@
-"""The collect step: results become payloads, and tasks are added up to records and windows."""
+"""Collect step: results become payloads, and tasks are added up to records and windows."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Hook = Callable[..., Any] | None
 
 @dataclass(frozen=True, slots=True)
 class CollectHooks:
-    """The hooks of the step; None where a handler does not define one."""
+    """Hooks of the step; None where a handler does not define one."""
 
     step_id: str
     on_task: Hook
@@ -50,13 +50,13 @@ class CollectHooks:
 
     @property
     def last(self) -> str:
-        """The hook after which a record gets no other."""
+        """The last hook that a record gets."""
         if self.on_window is not None:
             return "on_window_complete"
         return "on_message_complete" if self.on_message is not None else "on_task_complete"
 
     def function(self, hook: str) -> Hook:
-        """The function of a hook."""
+        """Return the function of a hook."""
         return {"on_message_complete": self.on_message, "on_window_complete": self.on_window}.get(hook, self.on_task)
 
 
@@ -73,7 +73,7 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
         self._serving = False
 
     def accept(self, items: list[WindowRun | TaskRun]) -> None:
-        """Take in windows and ended tasks."""
+        """Accept windows and ended tasks."""
         started = time.monotonic()
         hook, together = self._hooks.on_task, self._calls_together
         called = 0
@@ -101,7 +101,7 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
     # --- a task ---------------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        """Take the end of every ordered task whose turn it is: one after the other of the same key."""
+        """Handle the end of every ordered task whose turn it is: one after the other of the same key."""
         if self._serving:
             return
         self._serving = True
@@ -156,7 +156,7 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
         )
 
     def _settled(self, run: TaskRun, finished: list[RecordProgress]) -> None:
-        """Go on with the records whose last task has ended, and with the window if it was the last of all."""
+        """Close the records whose last task has ended, and the window if that was its last task."""
         window = run.window
         for progress in finished:
             if progress.credit_pool.left:  # else its last payload took all
@@ -188,7 +188,7 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
         self.open -= 1
 
     def _close(self, window: WindowRun, progress: RecordProgress) -> None:
-        """The record needs nothing more here; with a window hook its rest waits for the window."""
+        """Close a record; with a window hook its remaining credit waits for the window."""
         progress.closed = True
         if self._hooks.on_window is None or window.tasks == 0 or (window.finished and window.hooked):
             self._return_rest(progress)
@@ -251,9 +251,9 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
         calls: int = 1,
         step: Hashable = None,
     ) -> None:
-        """Send what a hook returned; a hook that failed is a failure of the records it was called for.
+        """Send the payloads that a hook returned; a hook that failed is a failure of the records it was called for.
 
-        `step` is what the answer proves or a failure puts in doubt, the hook by default.
+        `step` is the step that the answer proves or a failure puts in doubt, the hook by default.
         """
         step = step or hook
         payloads: list[Any] = []
@@ -296,7 +296,7 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
 
 
 def _error_of(hook: str, value: Any, error: BaseException | None) -> BaseException | None:
-    """The error of a hook's call, which may be the value it returned."""
+    """Return the error of a hook's call, which may be the value it returned."""
     if error is None and value is not None:
         try:
             payloads_of(value)
@@ -310,13 +310,16 @@ _window_error = partial(_error_of, "on_window_complete")
 
 
 def _of_one_record(window: WindowRun, record: Record) -> tuple[list[ExecutorResult], list[Record]]:
-    """The arguments of `on_window_complete` for a window of one record."""
+    """Return the arguments of `on_window_complete` for a window of one record."""
     results = [result for result in window.results if record.offset in result.task.source_offsets]
     return results, [record]
 
 
 def _counts(run: TaskRun) -> bool:
-    """Whether a skipped task counts as failed: `on_error` may call an exit harmless, but not that nothing was run."""
+    """Return True if a skipped task counts as failed.
+
+    `on_error` may call an exit harmless, but not a program that did not run.
+    """
     if run.ending is not TaskEnd.SKIPPED or run.error is None:
         return False
     return bool(run.decided_by) or run.error.kind in _UNSTARTED

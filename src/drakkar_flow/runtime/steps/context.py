@@ -1,4 +1,4 @@
-"""Step context: the parts of a process that every async step uses."""
+"""Step context: the components of a process that every async step uses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["StepContext"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepContext:
-    """One per process: the loop, the events, what is in flight, and what is known about the steps."""
+    """Shared by the steps of a process: the loop, the events, the records in flight, and the proven steps."""
 
     loop_thread: EventLoopThread
     bus: Bus
@@ -33,6 +33,6 @@ class StepContext:
         return Charge(self.in_flight)
 
     def is_fenced(self, record: Record) -> bool:
-        """Whether a record's partition was taken away: it must be neither executed nor delivered here any more."""
+        """Return True if a record's partition was taken away: it must not be executed or delivered here any more."""
         in_flight = self.in_flight
         return in_flight.has_fences and in_flight.is_fenced(record)

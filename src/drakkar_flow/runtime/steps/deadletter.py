@@ -1,4 +1,4 @@
-"""Dead letter step: settles every failure that does not stop the flow. Writes letters, or stalls where it can't."""
+"""Dead letter step: settles every failure that does not stop the flow, by a dead letter or a skip."""
 
 from __future__ import annotations
 
@@ -24,14 +24,17 @@ _BATCH = 500
 
 
 class DeadLetterWriter(Protocol):
-    """Where dead letters go."""
+    """Writer of dead letters."""
 
     async def connect(self) -> None:
-        """Open what `write` needs; raises StartupError with what is missing."""
+        """Open the connection that `write` needs.
+
+        Raises: StartupError: the topic or the brokers are not usable, with a fix.
+        """
         ...
 
     async def close(self) -> None:
-        """Flush and let go of everything; safe to call twice."""
+        """Flush and close; safe to call twice."""
         ...
 
     async def write(self, failures: Sequence[Failure]) -> None:
@@ -45,13 +48,13 @@ class DeadLetterWriter(Protocol):
 
 
 class DeadLetterStep(AsyncStep[Failure, Any]):
-    """Acknowledges a failure's records once its letter is written, or at once where they are skipped.
+    """Acknowledges a failure's records once its dead letter is written, or at once if they are skipped.
 
-    What the `brake` suspects to be a mistake waits there, and is not settled at all when it is one.
+    Failures that the `brake` suspects to be a mistake wait there. They are not settled at all when they are one.
 
-    While letters can't be written, they are tried again for ever with back-off: their offsets stay
-    and the intake fills up, visibly. One that is always refused holds up its own offset only. With
-    `drop` they are given up after one try.
+    Dead letters that can't be written are tried again without limit, with back-off: their offsets stay and the intake
+    fills up, visibly. A dead letter that is always refused delays its own offset only. With `drop` dead letters are
+    given up after one try.
     """
 
     def __init__(
@@ -72,15 +75,15 @@ class DeadLetterStep(AsyncStep[Failure, Any]):
         self._busy = False
 
     def accept(self, items: list[Failure]) -> None:
-        """Settle failures, but for those that the brake holds back."""
+        """Settle failures, except those that the brake holds back."""
         self.open += len(items)
         for failure in items:
             if failure.tokens:
                 self._in_flight.charge(failure.tokens[0][0], len(failure.stacktrace) + len(failure.error))
-        self._settle(items if self._brake is None else self._brake.admit(items, self._settle))
+        self._skip_or_queue(items if self._brake is None else self._brake.admit(items, self._skip_or_queue))
 
-    def _settle(self, items: list[Failure]) -> None:
-        """Return what is skipped; queue letters, which are written one batch at a time."""
+    def _skip_or_queue(self, items: list[Failure]) -> None:
+        """Return the credit of skipped records; queue dead letters, which are written one batch at a time."""
         skipped = self._unfenced([failure for failure in items if failure.skipped])
         if skipped:
             self._return(skipped, AckStatus.SKIPPED)
@@ -97,7 +100,7 @@ class DeadLetterStep(AsyncStep[Failure, Any]):
         self._pump()
 
     async def _write_waiting(self) -> None:
-        """Write what waits; what fails is tried again together with what has come meanwhile."""
+        """Write queued dead letters; failed ones are tried again together with new ones."""
         attempt = 0
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
@@ -110,7 +113,7 @@ class DeadLetterStep(AsyncStep[Failure, Any]):
                 attempt = 0
 
     async def _write(self, batch: list[Failure]) -> list[Failure]:
-        """Write once; returns the letters to try again."""
+        """Write once; returns the dead letters to try again."""
         failed: list[Failure] = []
         try:
             if batch:

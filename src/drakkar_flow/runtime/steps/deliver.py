@@ -1,4 +1,4 @@
-"""The deliver step: one loop for every sink. Batches, retries with back-off, then acks or failures."""
+"""Deliver step: one loop for every sink. Batches, retries with back-off, then acks or failures."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from drakkar_flow.runtime.steps.writes import Writes
 __all__ = ["DeliverSettings", "DeliverStep"]
 
 _PATIENCE_ROUNDS = 5
-"""With `when_open: wait`, how often a payload is held that the target asks time for while it takes others."""
+"""Times a payload is held, with `when_open: wait`, if the target asks for time while it takes others."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeliverSettings:
     """One sink's name, limits and retry policy; `timeout_s` is None for a sink that keeps its time itself.
 
-    `bound` is that of RETRY, which `on_error` may answer when a batch has had its `attempts`.
+    `bound` limits the RETRY answers of `on_error` after a batch has had its `attempts`.
     """
 
     kind: str
@@ -56,14 +56,14 @@ class DeliverSettings:
 
 @dataclass(slots=True)
 class _Tries:
-    """What was done for a batch so far, all its rounds together."""
+    """Attempts at a batch so far, all its rounds together."""
 
     attempts: int = 0
     rounds: int = 0
     retries: int = 0
     first_failure: float = 0.0
     wrote: bool = False
-    """Whether the target took any payload of the batch."""
+    """True if the target took any payload of the batch."""
     causes: Mapping[int, Exception] = field(default_factory=dict)  # of the last write, by the id of the delivery
 
     def failed(self, now: float) -> None:
@@ -73,10 +73,10 @@ class _Tries:
 
 
 class DeliverStep(AsyncStep[Delivery, Any]):
-    """Writes deliveries to a sink and acknowledges what is durable.
+    """Writes deliveries to a sink and acknowledges durable ones.
 
-    Payloads keep their order as long as writes succeed; those of a batch that is tried again may be
-    overtaken when the sink allows more than one write at a time.
+    Payloads keep their order as long as writes succeed. The payloads of a batch that is tried again may be overtaken if
+    the sink allows more than one write at a time.
     """
 
     def __init__(
@@ -93,13 +93,13 @@ class DeliverStep(AsyncStep[Delivery, Any]):
 
     @property
     def calls(self) -> list[tuple[asyncio.Task[Any] | None, object]]:
-        """The writes that have not ended, then what waits for its next one."""
+        """Return the writes that have not ended, then the batches that wait for their next one."""
         writes = self._writes.open
         known = {id(batch) for _, batch in writes}
         return [*writes, *(call for call in super().calls if id(call[1]) not in known)]
 
     def accept(self, items: list[Delivery]) -> None:
-        """Queue deliveries and start what may be written now."""
+        """Queue deliveries and start the writes that may start now."""
         self.open += len(items)
         self._waiting.extend(items)
         self._pump()
@@ -126,7 +126,7 @@ class DeliverStep(AsyncStep[Delivery, Any]):
         self._pump()
 
     async def _to_the_end(self, batch: list[Delivery], sizes: list[int]) -> None:
-        """Write a batch until each of its payloads is durable, refused or given up; what joins it goes to `sizes`."""
+        """Write a batch until each payload is durable, refused or given up; `sizes` gets those of joining payloads."""
         tries = _Tries()
         while batch:
             ticket = await self._circuit.admission()
@@ -139,14 +139,14 @@ class DeliverStep(AsyncStep[Delivery, Any]):
                 batch = batch + self._neighbours(len(batch), sizes)
 
     def _neighbours(self, count: int, sizes: list[int]) -> list[Delivery]:
-        """What waits behind `count` payloads that keep failing: if it can be written, the sink works."""
+        """Return the deliveries behind `count` payloads that keep failing: if they can be written, the sink works."""
         room = max(0, self._settings.max_batch - count)
         found = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
         sizes.append(len(found))
         return found
 
     async def _round(self, batch: list[Delivery], ticket: int, tries: _Tries) -> list[Delivery]:
-        """Try a batch as often as the sink's settings say; returns what is to be tried from the start."""
+        """Try a batch as often as the sink's settings allow; returns the deliveries to try from the start."""
         circuit = self._circuit
         attempt, works = 0, False
         later: list[Delivery] = []
@@ -177,7 +177,7 @@ class DeliverStep(AsyncStep[Delivery, Any]):
         return await isolated(self._write_once, fates, self._has_no_fenced) if fates.suspect else fates
 
     async def _write_once(self, batch: list[Delivery]) -> Fates:
-        """Write once and acknowledge what is done."""
+        """Write once and acknowledge durable deliveries."""
         started = time.monotonic()
         error: Exception | None = None
         try:
@@ -210,9 +210,9 @@ class DeliverStep(AsyncStep[Delivery, Any]):
     async def _failed(
         self, batch: list[Delivery], error: Exception, tries: _Tries, ticket: int, *, works: bool
     ) -> list[Delivery]:
-        """Decide about a batch that is out of attempts; returns it when it is to be tried from the start.
+        """Decide about a batch that is out of attempts; returns it if it must be tried from the start.
 
-        `works` says that the sink wrote others meanwhile: then the batch is to blame, not the sink.
+        `works` is True if the sink wrote others meanwhile: then the batch is to blame, not the sink.
         """
         settings, circuit = self._settings, self._circuit
         to_blame = works and (tries.rounds >= _PATIENCE_ROUNDS or not is_outage(error))
@@ -232,7 +232,7 @@ class DeliverStep(AsyncStep[Delivery, Any]):
             circuit.release(ticket)
             self._skip(batch)
             return []
-        if action is None or works:  # nobody decided, or it says nothing about the sink: a probe is void then
+        if action is None or works:  # undecided, or no evidence about the sink: a probe is void then
             circuit.release(ticket)
         if not works:
             circuit.fail(ticket, describe(error))
@@ -241,13 +241,14 @@ class DeliverStep(AsyncStep[Delivery, Any]):
         return []
 
     def _spent(self, tries: _Tries) -> str:
-        """When the end of RETRY came, in words; empty while there is another try."""
+        """Return the moment of the end of RETRY in words; empty while there is another try."""
         return self._settings.bound.spent(tries.retries, asyncio.get_running_loop().time() - tries.first_failure)
 
     async def _refused(self, refused: list[tuple[Delivery, Exception]], tries: _Tries) -> list[Delivery]:
-        """Decide about payloads that failed for good, one by one; returns those to be tried from the start.
+        """Decide about payloads that failed permanently, one by one; returns those to be tried from the start.
 
-        What the target refused is dropped or given up. RETRY holds only for other errors, a TypeError for instance.
+        Payloads that the target refused are dropped or given up. RETRY holds only for other errors, for example a
+        TypeError.
         """
         later: list[Delivery] = []
         for delivery, error in refused:
@@ -284,9 +285,9 @@ class DeliverStep(AsyncStep[Delivery, Any]):
         decided: bool = False,
         causes: Mapping[int, Exception] = MappingProxyType({}),
     ) -> None:
-        """Make failures of a batch: dead letters where that was `decided`, else what the flow's route says.
+        """Make failures of a batch: dead letters if that was `decided`, else by the policy of the flow's route.
 
-        `causes` has the payloads' own, by the id of the delivery, where they are known.
+        `causes` has the payloads' own causes, by the id of the delivery, where they are known.
         """
         if not batch:
             return
@@ -312,12 +313,12 @@ class DeliverStep(AsyncStep[Delivery, Any]):
             self.fail(failure)
 
     def _with_name(self, text: str) -> str:
-        """An error's text with this sink's key: sinks know their kind, and write `*` for the name."""
+        """Return an error's text with this sink's key: sinks know their kind, and write `*` for the name."""
         kind, name = self._settings.kind, self._settings.name
         return text.replace(f"sinks.{kind}.*", f"sinks.{kind}.{name}")
 
     async def _decide(self, batch: list[Delivery], error: Exception) -> DeliveryAction | None:
-        """Ask `on_delivery_error`, DLQ where there is none; None when it could not answer."""
+        """Ask `on_delivery_error`, DLQ where there is none; None if it could not answer."""
         if self._settings.on_error is None:
             return DeliveryAction.DLQ
         started = time.monotonic()

@@ -1,4 +1,4 @@
-"""The execute step: each task is run to its end, whatever retries and replacements that takes."""
+"""Execute step: runs each task to its end, with retries and replacements."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from drakkar_flow.runtime.steps.windows import TaskEnd, TaskRun, WindowRun, are_
 
 __all__ = ["ExecuteSettings", "ExecuteStep", "TaskRules"]
 
-_MAX_GENERATIONS = 50  # a task that only fails and is only replaced would else go on for ever and keep every ancestor
+_MAX_GENERATIONS = 50  # a task that only fails and is only replaced would run without limit and keep every ancestor
 _TEXT = frozenset({str, bytes})
 _INTERRUPTIONS = 3  # more than this, and the program does it to itself
 
 
 class TaskRules(NamedTuple):
-    """What an executor's tasks are judged by: when a failed one runs again, and which exit codes are a success."""
+    """Rules for an executor's tasks: retries of a failed one, and exit codes that are a success."""
 
     retry: RetryPolicy
     ok_exit_codes: Collection[int] = (0,)
@@ -49,10 +49,9 @@ class TaskRules(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ExecuteSettings:
-    """What becomes of failed tasks: `retry` comes first, then `on_error` decides, or `default` where there is none.
+    """Rules for failed tasks: `retry` comes first, then `on_error` decides, or `default` where there is none.
 
-    `keys` tells what a record must not overtake others in; None orders nothing. `named` has the rules of the
-    executors that have a name.
+    `keys(record)` returns its ordering keys; None disables ordering. `named` has the rules of named executors.
     """
 
     retry: RetryPolicy
@@ -64,14 +63,14 @@ class ExecuteSettings:
     named: Mapping[str, TaskRules] = field(default_factory=dict)
 
     def rules_of(self, task: ExecutorTask) -> TaskRules | ExecuteSettings:
-        """The rules of the executor of a task."""
+        """Return the rules of a task's executor."""
         return self.named.get(task.executor, self) if isinstance(task.executor, str) else self
 
     def check_executor(self, task: ExecutorTask) -> None:
         """Check that the executor of a task exists.
 
         Raises:
-            TypeError: it does not.
+            TypeError: it does not exist.
         """
         if task.executor not in ("", "default", *self.named):
             known = ", ".join(["default", *self.named])
@@ -80,7 +79,7 @@ class ExecuteSettings:
 
 
 class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
-    """Runs TaskRuns and emits each when it has ended for good; windows pass through."""
+    """Runs TaskRuns and emits each when it has ended permanently; windows pass through."""
 
     def __init__(
         self, context: StepContext, step_id: str, parking: RetryQueue, executor: Executor, settings: ExecuteSettings
@@ -96,18 +95,18 @@ class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
 
     @property
     def calls(self) -> list[tuple[asyncio.Task[Any] | None, object]]:
-        """The tasks that have not ended, oldest first, those whose hook is asked before the others."""
+        """Return the tasks that have not ended, oldest first, those whose hook runs before the others."""
         asked = self._calls.open
         known = {id(run) for _, run in asked}
         return [*asked, *((None, run) for run in self._runs if id(run) not in known)]
 
     @property
     def moving(self) -> bool:
-        """Whether the executor has a task, or a hook is asked."""
+        """True if the executor has a task, or a hook runs."""
         return super().moving or any(run.running is not None for run in self._runs)
 
     def accept(self, items: list[WindowRun | TaskRun]) -> None:
-        """Start what came in; precomputed successes are answered at once."""
+        """Start new tasks; precomputed successes are answered at once."""
         order = self._order
         if order is not None:
             items = self._in_order(items)
@@ -141,7 +140,7 @@ class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
     # --- order ----------------------------------------------------------------------------------
 
     def _in_order(self, items: list[WindowRun | TaskRun]) -> list[WindowRun | TaskRun]:
-        """Give the tasks their keys, and sort them by offset where `arrange` listed those of a window otherwise."""
+        """Set the tasks' keys, and sort them by offset if `arrange` listed those of a window otherwise."""
         found: list[WindowRun | TaskRun] = []
         sorted_already, before = True, -1
         for item in items:
@@ -159,7 +158,7 @@ class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
         return found
 
     def _find_keys(self, run: TaskRun) -> bool:
-        """Give a run its keys; without them nobody knows when it may run, so it is a dead letter."""
+        """Set a run's keys; without keys its turn is unknown, so it is a dead letter."""
         keys_of = self._settings.keys
         assert keys_of is not None
         in_progress = run.in_progress
@@ -180,7 +179,7 @@ class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
     # --- one attempt ----------------------------------------------------------------------------
 
     def _end_if_given(self, run: TaskRun) -> bool:
-        """End a precomputed task that succeeds; returns whether it did."""
+        """End a precomputed task that succeeds; returns True if it did."""
         settings = self._settings
         rules = settings.rules_of(run.task) if settings.named else settings
         outcome = precomputed(run.task, rules.ok_exit_codes)
@@ -239,7 +238,7 @@ class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
             self._failed(run, outcome)
 
     def _drop_attempt(self, run: TaskRun) -> None:
-        """Forget an attempt that is followed by another: nothing runs, and what it wrote is not kept."""
+        """Forget an attempt that another follows: nothing runs, and its output is not kept."""
         run.running = None
         if run.output_size >= LARGE:
             self._in_flight.charge(run.first_record, -run.output_size)
@@ -260,7 +259,7 @@ class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
             self._delay_retry(run, pause_s)
 
     def _pause_s(self, run: TaskRun) -> float | None:
-        """How long a run waits for its next attempt; None when it has had all it gets."""
+        """Return the pause of a run before its next attempt; None if it has had all attempts."""
         retry = self._settings.rules_of(run.task).retry
         return retry.pause_s(run.retries, time.monotonic() - run.failed_at, random.random)
 
@@ -271,7 +270,7 @@ class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
         self._parking.delay(pause_s, len(run.in_progress), partial(self._submit, run))
 
     def _ask(self, run: TaskRun, error: ExecutorError) -> None:
-        """Ask `on_error` what becomes of a task; the configured default where there is none."""
+        """Ask `on_error` about a failed task; the configured default applies where there is no hook."""
         hook = self._settings.on_error
         if hook is None:
             run.decided_by = f"runtime.on_task_error: {self._settings.default}"
@@ -318,7 +317,7 @@ class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
         self._finish(run.end(TaskEnd.REPLACED, error=error), replacements)
 
     def _finish(self, run: TaskRun, replacements: Sequence[TaskRun] = ()) -> None:
-        """Answer for a run; `replacements` take its place."""
+        """Emit the end of a run; `replacements` take its place."""
         topic_partition = run.window.topic_partition
         self._runs.pop(run, None)
         self._tasks.discard(topic_partition, run.task)
@@ -334,7 +333,7 @@ class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
 
 
 def _size_of(outcome: TaskOutcome) -> int:
-    """The length of what a task wrote; a precomputed result may hold anything."""
+    """Return the length of a task's output; a precomputed result may hold anything."""
     stdout: object = outcome.stdout
     stderr: object = outcome.stderr
     size = len(stdout) if isinstance(stdout, str) else 0
@@ -344,7 +343,7 @@ def _size_of(outcome: TaskOutcome) -> int:
 
 
 def _offset_of(run: TaskRun) -> int:
-    """The lowest offset that it works for."""
+    """Return the lowest offset that it works for."""
     in_progress = run.in_progress
     return (
         in_progress[0].record.offset
@@ -354,13 +353,13 @@ def _offset_of(run: TaskRun) -> int:
 
 
 def _action_of(run: TaskRun, answer: Any, raised: BaseException | None) -> tuple[ErrorAction | list[ExecutorTask], str]:
-    """What `on_error` decided, and what is wrong with it: what it can't answer is a SKIP."""
+    """Return the decision of `on_error` and its error; an invalid answer is a SKIP."""
     if raised is not None:
         text = describe(raised)
         return ErrorAction.SKIP, text if text.startswith("on_error") else f"on_error: {text}"
     if isinstance(answer, list):
         if not are_tasks(answer):
-            return ErrorAction.SKIP, "on_error returned a list with something else than tasks"
+            return ErrorAction.SKIP, "on_error returned a list with values that are not tasks"
         if run.generation >= _MAX_GENERATIONS:
             times = f"{run.generation} times in a row"
             return ErrorAction.SKIP, f"on_error replaced a task and its replacements {times}"
@@ -372,10 +371,10 @@ def _action_of(run: TaskRun, answer: Any, raised: BaseException | None) -> tuple
 
 
 def _was_interrupted(outcome: TaskOutcome) -> bool:
-    """Whether Ctrl-C at a terminal killed a program that had not begun.
+    """Return True if Ctrl-C at a terminal killed a program that had not begun.
 
-    Between vfork and exec a child still belongs to our process group, so the terminal's SIGINT
-    meets it too: it ends by that signal and has said nothing. It is run again.
+    Between vfork and exec a child still belongs to our process group, so the terminal's SIGINT meets it too: it ends by
+    that signal without output. It is run again.
     """
     return (
         isinstance(outcome, ExecutorError)

@@ -1,4 +1,4 @@
-"""Fates: what became of each payload of a write, judged by what the sink raised. Pure."""
+"""Fates: the result of a write for each payload, judged by the exception of the sink. Pure."""
 
 from __future__ import annotations
 
@@ -22,30 +22,24 @@ _LONGEST_PAUSE_S = 300.0
 
 
 class Fates(NamedTuple):
-    """What one write did: what is durable, what may be tried again, what is never tried again, and why."""
+    """Result of one write: durable payloads, payloads to try again, payloads never to try again, and the causes."""
 
     done: list[Delivery]
     again: list[Delivery]
     refused: list[tuple[Delivery, Exception]]
     error: Exception | None = None
     suspect: bool = False
-    """Whether one of several payloads in `again` is the reason, and `error` does not say which."""
+    """True if one of several payloads in `again` is the reason, and `error` does not name it."""
     target: bool = False
-    """Whether it is the target that failed, for all of `again`."""
+    """True if the target failed, for all of `again`."""
     proved: bool = False
-    """Whether the sink wrote others after each payload of `again` had failed: so the sink works."""
+    """True if the sink wrote others after each payload of `again` had failed: so the sink works."""
     causes: Mapping[int, Exception] = MappingProxyType({})
-    """The payloads of `again`, by their `id`, whose own cause is known."""
+    """Payloads of `again`, by their `id`, whose own cause is known."""
 
 
 def fates_of(batch: list[Delivery], error: Exception | None) -> Fates:
-    """Judge a write by what it raised.
-
-    - `BatchFailed` names the payloads that failed.
-    - `SinkRejected` refuses all of them.
-    - `SinkMisconfigured`, other `SinkError`s, `OSError` and `TimeoutError` are about the target.
-    - Any other exception is about one payload: it is refused if it was alone and trying again is pointless.
-    """
+    """Judge a write by the exception it raised."""
     if error is None:
         return Fates(batch, [], [])
     if isinstance(error, BatchFailed):
@@ -57,7 +51,7 @@ def fates_of(batch: list[Delivery], error: Exception | None) -> Fates:
 
 
 def is_fault(error: BaseException) -> bool:
-    """Whether a value or the code is wrong, so that trying again is pointless: a TypeError, not a lost connection.
+    """Return True if a value or the code is wrong, such as a TypeError: another try would be pointless.
 
     >>> is_fault(ValueError("no date")), is_fault(ConnectionError("reset")), is_fault(RuntimeError("pool is busy"))
     (True, False, False)
@@ -66,12 +60,12 @@ def is_fault(error: BaseException) -> bool:
 
 
 def is_outage(error: Exception) -> bool:
-    """Whether the target itself is away or asks for a pause, at least for one of the payloads."""
+    """Return True if the target itself is away or asks for a pause, at least for one of the payloads."""
     return any(isinstance(cause, _OUTAGES) for cause in _causes(error))
 
 
 def asked_pause_s(error: Exception) -> float | None:
-    """The longest pause that the target of a failed write asked for; None if it asked for none."""
+    """Return the longest pause that the target of a failed write asked for; None if it asked for none."""
     asked = [cause.delay_s for cause in _causes(error) if isinstance(cause, RetryAfter)]
     return min(max(0.0, *asked), _LONGEST_PAUSE_S) if asked else None
 
@@ -83,7 +77,7 @@ def _causes(error: Exception) -> Iterable[Exception]:
 def _named(batch: list[Delivery], error: BatchFailed) -> Fates:
     failures = error.failures
     if not all(0 <= index < len(batch) for index in failures):
-        return Fates([], batch, [], error)  # it names what was not in the batch: believe none of it
+        return Fates([], batch, [], error)  # it names payloads that were not in the batch: believe none of it
     done = [delivery for index, delivery in enumerate(batch) if index not in failures]
     final = [index for index, cause in failures.items() if isinstance(cause, _REFUSALS) or is_fault(cause)]
     again = [index for index in failures if index not in set(final)]

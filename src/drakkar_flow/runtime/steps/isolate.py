@@ -11,21 +11,21 @@ from drakkar_flow.runtime.steps.fates import Fates
 __all__ = ["isolated"]
 
 _HOPELESS = 2
-"""So many payloads failed alone, and none was written: the target fails, not a payload."""
+"""Payloads that failed alone while none was written: the target fails, not a payload."""
 
 
 async def isolated(
     write: Callable[[list[Delivery]], Awaitable[Fates]], failed: Fates, may_go_on: Callable[[list[Delivery]], bool]
 ) -> Fates:
-    """Find the bad payloads of a write that failed without saying which; all others are written once.
+    """Find the bad payloads of a write that failed without naming them; all others are written once.
 
-    The search ends early, and gives the rest back in `again`, when the target itself fails or when
-    `may_go_on`, asked before each write with what is left, says no.
+    The search ends early, and returns the rest in `again`, when the target itself fails or when `may_go_on` returns
+    False. It is called before each write with the remaining deliveries.
 
     Args:
-        write: writes payloads, settles what is done, and returns the fates of all of them.
+        write: writes payloads, settles finished ones, and returns the fates of all of them.
         failed: the fates of the write that failed.
-        may_go_on: whether the search goes on.
+        may_go_on: returns True if the search goes on.
     """
     search = Bisection(failed.again)
     done: list[Delivery] = []

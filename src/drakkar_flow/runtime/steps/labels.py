@@ -1,4 +1,4 @@
-"""Labels of records in errors, logs and dead letters."""
+"""Record names in errors, logs and dead letters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Labels"]
 
 
 class Labels:
-    """Asks `message_label`, where there is one; what it can't name is topic:partition:offset."""
+    """Calls `message_label`, where there is one; other records are named topic:partition:offset."""
 
     def __init__(self, label: Callable[[Record], str] | None, bus: Bus) -> None:
         self._label = label
@@ -22,20 +22,20 @@ class Labels:
 
     @property
     def are_own(self) -> bool:
-        """Whether labels say something else than where a record is from."""
+        """True if labels differ from topic:partition:offset."""
         return self._label is not None
 
     def of(self, record: Record) -> str:
-        """The label of a record; never raises."""
+        """Return the label of a record; never raises."""
         if self._label is None:
             return record.label
         try:
             label = self._label(record)
             if not isinstance(label, str):
                 raise TypeError(f"message_label must return a str, not {type(label).__name__}")
-        except KeyboardInterrupt:  # Ctrl-C in a program with signal handlers of its own
+        except KeyboardInterrupt:  # Ctrl-C in a program with its own signal handlers
             raise
-        except BaseException as exc:  # naming a failure must not be another one
+        except BaseException as exc:  # an error in naming a failure must not be another failure
             self._bus.emit(HookRan("message_label", None, describe(exc), exc, EventContext.of((record,))))
             return record.label
         return label

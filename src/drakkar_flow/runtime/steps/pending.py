@@ -1,4 +1,4 @@
-"""The tasks of each partition that have not ended, for `arrange` to look at."""
+"""Pending tasks: the tasks of each partition that have not ended, for `arrange`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["PendingTasks"]
 
 
 class PendingTasks:
-    """Kept on the loop's thread by the arrange and execute steps of one process.
+    """Pending tasks of one process, kept on the loop's thread by the arrange and execute steps.
 
     A precomputed task ends as soon as it is handed over, so it is never pending.
     """
@@ -21,11 +21,11 @@ class PendingTasks:
             TopicPartition, dict[int, tuple[ExecutorTask, str]]
         ] = {}  # each with its id, which hooks may change
         self.ended: dict[TopicPartition, int] = {}
-        """How many tasks have ended, by partition that has some pending."""
+        """Number of ended tasks, by partition with pending tasks."""
         self._ids: dict[TopicPartition, dict[str, int]] = {}
 
     def add(self, topic_partition: TopicPartition, tasks: Iterable[ExecutorTask]) -> list[str]:
-        """Note tasks that are to run; returns the ids that were pending already."""
+        """Add tasks that will run; returns the ids that were pending already."""
         started = {id(task): (task, task.task_id) for task in tasks if task.precomputed is None}
         if not started:
             return []
@@ -55,6 +55,6 @@ class PendingTasks:
             del ids[found[1]]
 
     def context(self, topic_partition: TopicPartition) -> PendingContext:
-        """What is pending in a partition now."""
+        """Return the pending tasks of a partition."""
         known = self._tasks.get(topic_partition)
         return PendingContext.of_started(known.copy().values()) if known else PendingContext()

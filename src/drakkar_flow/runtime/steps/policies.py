@@ -1,4 +1,4 @@
-"""Failure policies: which failure stops the flow, which becomes a dead letter, which is skipped."""
+"""Failure policies: a failure stops the flow, becomes a dead letter, or is skipped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REMEMBERED = 20_000  # records that failed, so that each is counted once
 
 
 class Policies:
-    """Where failures go: a policy per kind, `otherwise` for the rest."""
+    """Policies for failures: one per kind, `otherwise` for the rest."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Policies:
         self._failed: dict[tuple[str, int, int], None] = {}
 
     def apply(self, failures: Iterable[Failure]) -> list[Failure]:
-        """Say of each failure where it goes; returns those for the dlq step. A `fail` keeps the credit."""
+        """Apply a policy to each failure; returns those for the dlq step. A `fail` keeps the credit."""
         settled: list[Failure] = []
         for failure in failures:
             first = failure.tokens[0][0]
@@ -69,7 +69,7 @@ class Policies:
         return _SKIP if failure.skipped else self._by_kind.get(failure.kind, self._otherwise)
 
     def _first_time(self, failure: Failure) -> int:
-        """How many of its records have not failed before, as far back as is remembered."""
+        """Return the number of its records that have not failed before, as far back as is remembered."""
         places = {(record.topic, record.partition, record.offset) for record, _ in failure.tokens}
         with self._lock:
             new = places - self._failed.keys()

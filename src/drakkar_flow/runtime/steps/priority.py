@@ -1,4 +1,4 @@
-"""The order in which tasks that wait get a slot."""
+"""Priority: the order in which waiting tasks get a slot."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["priority_of"]
 
 
 def priority_of(run: TaskRun, ask: Callable[[ExecutorTask], object] | None, bus: Bus) -> object:
-    """What to queue a task with, so that any two can be compared; never raises.
+    """Return the priority of a task, such that any two can be compared; never raises.
 
-    Without `ask`, and where it can't answer, it is the first of the task's source offsets.
+    Without `ask`, and if it fails, it is the first of the task's source offsets.
     """
     task = run.task
     first = min(task.source_offsets, default=0)
@@ -30,7 +30,7 @@ def priority_of(run: TaskRun, ask: Callable[[ExecutorTask], object] | None, bus:
 
 
 def _comparable(answer: object) -> tuple[tuple[int, object], ...]:
-    """Numbers sort before texts, so that a task of the one kind never meets one of the other."""
+    """Numbers sort before texts, so that the two kinds are never compared with each other."""
     components = answer if isinstance(answer, tuple) else (answer,)
     for part in components:
         if not isinstance(part, (int, float, str)) or part != part:

@@ -1,4 +1,4 @@
-"""Proof: the steps that are known to work, which is what refutes that a failure is a mistake."""
+"""Proof: the steps that are known to work; a step that works refutes the suspicion of a mistake."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ __all__ = ["Proof"]
 
 
 class Proof:
-    """Hears of a step's first success, and of its first one after each failure.
+    """Counts a step's first success, and its first one after each failure.
 
-    A step asks `if step not in proof.works` before it calls `add`, so that a success costs no call. Thread-safe.
+    A step checks `if step not in proof.works` before it calls `add`, so that a success costs no call. Thread-safe.
     """
 
     __slots__ = ("_marks", "_succeeded", "works")
@@ -32,5 +32,5 @@ class Proof:
         return self.mark(step)
 
     def mark(self, step: Hashable) -> int:
-        """How many successes of a step were noted."""
+        """Return the number of noted successes of a step."""
         return self._marks.get(step, 0)

@@ -19,7 +19,7 @@ __all__ = ["RouteStep", "Target"]
 
 
 class Target(NamedTuple):
-    """A sink as routing sees it: its name, how a plain value becomes its payload, and its inbox."""
+    """A sink for the route: its name, the wrapping of a plain value, and its inbox."""
 
     id: str
     name: str
@@ -31,9 +31,9 @@ class Target(NamedTuple):
 class RouteStep(AsyncStep[Delivery | Record, Any]):
     """Divides items among the inboxes of the sinks.
 
-    A payload object goes to the sink it names, or to the only one of its kind; any other value goes
-    to every sink, wrapped as that sink's payload. `others` are the configured sinks that the route leaves out,
-    by the payload they take, such as `postgres.main`.
+    A payload object goes to the sink it names, or to the only one of its kind. Any other value goes to every sink,
+    wrapped as that sink's payload. `others` are the configured sinks that the route leaves out, by the payload they
+    take, such as `postgres.main`.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class RouteStep(AsyncStep[Delivery | Record, Any]):
         self._resolved: dict[tuple[type, str], list[Delivery]] = {}
 
     def accept(self, items: list[Delivery | Record]) -> None:
-        """Route items; what can't be routed is a failure of its records."""
+        """Route items; an item that can't be routed is a failure of its records."""
         unroutable: list[Failure] = []
         for item in items:
             try:
@@ -68,7 +68,7 @@ class RouteStep(AsyncStep[Delivery | Record, Any]):
         self._wake()
 
     def _prove(self, unroutable: list[Failure]) -> None:
-        """Note which kinds of payloads can be routed, and that not everything fails."""
+        """Note the kinds of payloads that can be routed, and that not everything fails."""
         proof = self._proof
         for target in self._targets:
             kind = target.payload_type
@@ -79,7 +79,7 @@ class RouteStep(AsyncStep[Delivery | Record, Any]):
                     failure.refuted |= failure.proof in (kind, self.step_id)
 
     def _unroutable(self, item: Delivery | Record, error: BaseException) -> Failure:
-        """A payload that names a sink may name a wrong one; one that names none can't be routed, whatever it holds."""
+        """Return the failure of an item; if its payload names a sink, the name alone is in doubt."""
         tokens = item.tokens if isinstance(item, Delivery) else ((item, item.credit),)
         failure = failure_of(FailureKind.ROUTING, self.step_id, error, tokens)
         if isinstance(error, RoutingError):
@@ -137,7 +137,7 @@ class RouteStep(AsyncStep[Delivery | Record, Any]):
         return f"no sink is configured that takes a {kind.__name__}{remedy}"
 
     def _left_out(self, kind: type, name: str = "") -> str:
-        """Which configured sinks would take a payload, and what the route has instead."""
+        """Return the configured sinks that would take a payload, and those of the route."""
         fitting = [other for other in self._others[kind] if not name or other.partition(".")[2] == name]
         would = " or ".join(f"sinks.{other}" for other in fitting)
         fits = [other.partition(".") for other in fitting]

@@ -1,4 +1,4 @@
-"""Async step: one member of a chain. It takes items in and answers for them later, all on the event loop."""
+"""Async step: one member of a chain. It accepts items and answers for them later, all on the event loop."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ D = TypeVar("D", Delivery, Failure)
 class AsyncStep(ABC, Generic[In, Out]):
     """A step whose work may wait: one instance per shard. All methods are called on the loop's thread.
 
-    A subclass writes `accept`, keeps `open` at the number of items it has not answered for, and answers through
-    `emit`, `fail` and `ack`.
+    A subclass writes `accept`, keeps `open` at the number of unanswered items, and answers through `emit`, `fail` and
+    `ack`.
     """
 
     def __init__(self, context: StepContext, step_id: str) -> None:
@@ -43,11 +43,11 @@ class AsyncStep(ABC, Generic[In, Out]):
         self._wake: Callable[[], object] = bool
 
     def to(self, following: AsyncStep[Out, Any]) -> None:
-        """Send what this step emits to another step of the same chain."""
+        """Send the items that this step emits to another step of the same chain."""
         self._out = following.inbox
 
     def join(self, results: list[Any], failures: list[Failure], acks: list[Ack], wake: Callable[[], object]) -> None:
-        """Belong to a chain: answers are appended to these lists, then `wake` is called.
+        """Join a chain: answers are appended to these lists, then `wake` is called.
 
         `results` takes the items of a step that has no following one.
         """
@@ -59,17 +59,17 @@ class AsyncStep(ABC, Generic[In, Out]):
 
     @property
     def calls(self) -> list[tuple[asyncio.Task[Any] | None, object]]:
-        """The calls that have not ended, oldest first: the asyncio task, where there is one, and its subject."""
+        """Return the calls that have not ended, oldest first: the asyncio task, where there is one, and its subject."""
         return [*self._calls.open]
 
     @property
     def moving(self) -> bool:
-        """Whether some open item makes progress by itself, and waits for nobody else."""
+        """True if an open item makes progress by itself, without another item."""
         return bool(self._calls.open)
 
     @abstractmethod
     def accept(self, items: list[In]) -> None:
-        """Take `items` in; must return at once. The list is the step's to keep."""
+        """Accept `items`; must return at once. The step keeps the list."""
 
     # --- answers, handed on at the end of the loop's turn ----------------------------------------
 
@@ -98,7 +98,7 @@ class AsyncStep(ABC, Generic[In, Out]):
     # --- fences ---------------------------------------------------------------------------------
 
     def drop_fenced(self, items: list[D]) -> list[D]:
-        """Give the items that may go on; what is of revoked partitions only returns its credit for the next owner."""
+        """Return the items that may go on; those of revoked partitions only return their credit for the next owner."""
         if not self._in_flight.has_fences:
             return items
         kept: list[D] = []
@@ -112,5 +112,5 @@ class AsyncStep(ABC, Generic[In, Out]):
         return kept
 
     def is_fenced(self, item: Delivery | Failure) -> bool:
-        """Whether every record of an item is of a revoked partition."""
+        """Return True if every record of an item is of a revoked partition."""
         return all(self._context.is_fenced(record) for record, _ in item.tokens)

@@ -1,4 +1,4 @@
-"""The line that ordered work waits in: which key a record goes by, and whose task is next."""
+"""Task order, a per-key FIFO: the keys of a record, and the queue of ordered tasks."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from drakkar_flow.runtime.steps.windows import TaskRun
 __all__ = ["KeysOf", "TaskOrder", "keys_of"]
 
 KeysOf = Callable[[Record], Keys]
-"""What a record must not overtake others in: nothing or one key."""
+"""Ordering keys of a record: none or one."""
 
 
 def keys_of(ordering: Ordering, function: Callable[[Record], Hashable | None] | None = None) -> KeysOf | None:
-    """The function that tells a record's keys; None when nothing is ordered.
+    """Return the function that returns a record's keys; None disables ordering.
 
-    Keys are of one partition, whatever they are: only there offsets have an order, and only there
-    it holds when other processes share the work. A record without a key, or whose `function`
-    returns None, waits for nobody.
+    Keys are scoped to one partition: only there offsets have an order, and only there it holds when other processes
+    share the work. A record without a key, or whose `function` returns None, waits for no other record.
     """
     if ordering == "unordered":
         return None
@@ -31,17 +30,17 @@ def keys_of(ordering: Ordering, function: Callable[[Record], Hashable | None] | 
 
     def by_function(record: Record) -> Keys:
         key = function(record)
-        hash(key)  # what can't be one is told here, where it is the user's error
+        hash(key)  # a value that can't be a key fails here, where it is the user's error
         return () if key is None else ((record.topic, record.partition, key),)
 
     return by_function
 
 
 class TaskOrder:
-    """Starts runs when it is their turn: those that share a key one at a time, in the order they entered.
+    """Starts runs in their turn: runs that share a key run one at a time, in the order they entered.
 
-    A run keeps its place through retries, and hands it on to the tasks that replace it: they go one
-    after the other before anybody else of its keys; those of a run without keys wait for nobody either.
+    A run keeps its place through retries, and hands it on to its replacements. They run one after the other before
+    later runs of its keys. Replacements of a run without keys do not wait either.
     """
 
     def __init__(self, start: Callable[[TaskRun], None]) -> None:
@@ -52,11 +51,11 @@ class TaskOrder:
         self._starting = False
 
     def is_free(self, run: TaskRun) -> bool:
-        """Whether nobody would be overtaken if `run` was over at once."""
+        """Return True if `run` would overtake no other run if it was over at once."""
         return self._keyed_queue.is_free(run.keys)
 
     def put(self, run: TaskRun) -> None:
-        """Get a run in line; `serve` starts it when it is its turn."""
+        """Queue a run; `serve` starts it when it is its turn."""
         self._keyed_queue.put(run, run.keys)
 
     def release(self, run: TaskRun, replacements: Sequence[TaskRun] = ()) -> None:
@@ -78,9 +77,9 @@ class TaskOrder:
         self.serve()
 
     def serve(self) -> None:
-        """Start everybody whose turn it is.
+        """Start every run whose turn it is.
 
-        A run that is over at once makes room inside the loop: that goes on here, not one call deeper.
+        A run that is over at once makes room inside the loop: that continues here, not one call deeper.
         """
         if self._starting:
             return

@@ -1,7 +1,7 @@
-"""The synchronous steps: decode, map, filter, flat_map, and the one that waits, map_async.
+"""Transform steps: decode, map, filter and flat_map are synchronous, map_async waits.
 
-Each is a function over a chunk. Whatever the user's function raises, sys.exit() as well, becomes a failure of its
-record; but for KeyboardInterrupt, which is Ctrl-C in a program with signal handlers of its own.
+Each is a function over a chunk. Any exception of the user's function, sys.exit() included, becomes a failure of its
+record. The exception is KeyboardInterrupt, which is Ctrl-C in a program with its own signal handlers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ChunkStep = Callable[[Chunk[Record]], Chunk[Record]]
 
 
 def decode_step(stage: str, decode: Callable[..., Any], labels: Labels, *, with_record: bool = False) -> ChunkStep:
-    """Set each record's payload to what `decode` makes of its value, or of the whole record."""
+    """Set each record's payload to the result of `decode` for its value, or for the whole record."""
 
     def step(chunk: Chunk[Record]) -> Chunk[Record]:
         failed: set[int] = set()
@@ -56,7 +56,7 @@ def decode_step(stage: str, decode: Callable[..., Any], labels: Labels, *, with_
 
 
 def passing_step(decode: ChunkStep, labels: Labels, bus: Bus) -> ChunkStep:
-    """A decode step that lets records go on which it can't decode: with payload None, and why in `parse_error`."""
+    """Return a decode step that passes undecodable records on: with payload None, and the error in `parse_error`."""
 
     def step(chunk: Chunk[Record]) -> Chunk[Record]:
         records, others = chunk.items, len(chunk.failures)
@@ -96,7 +96,7 @@ def map_step(stage: str, function: Callable[..., Any], charge: Charge, *, with_r
 
 
 def filter_step(stage: str, function: Callable[..., Any], *, with_record: bool) -> ChunkStep:
-    """Finish the records whose payload the function does not want."""
+    """Finish the records for which the function returns False."""
 
     def step(chunk: Chunk[Record]) -> Chunk[Record]:
         kept = []
@@ -151,7 +151,7 @@ def _shares(record: Record, values: list[Any]) -> list[Record]:
     shares = []
     record.task_counter = record.task_counter or [0]  # shared, so that their tasks get different ids
     if record.held is None:
-        record.held = [0]  # in common: what is charged to one share is returned with the last
+        record.held = [0]  # in common: bytes charged to one share are returned with the last
     for value, credit in zip(values, split(record.credit, len(values)), strict=True):
         share = copy(record)
         share.payload = value
@@ -186,7 +186,7 @@ class MapAsyncStep(AsyncStep[Record, Record]):
         self._delayed = False
 
     def accept(self, items: list[Record]) -> None:
-        """Start what fits, queue the rest."""
+        """Start as many calls as fit, queue the rest."""
         for record in items:
             try:
                 keys = () if self._keys is None else self._keys(record)
@@ -198,7 +198,7 @@ class MapAsyncStep(AsyncStep[Record, Record]):
         self._pump()
 
     def _pump(self, *, allowed: bool = False) -> None:
-        """Start calls while there is room; one more than that where the gate `allowed` it."""
+        """Start calls while there is room; one more than that if the gate `allowed` it."""
         if self._pumping or self._delayed:  # a call that did not wait has ended inside the loop below, which goes on
             return
         self._pumping = True

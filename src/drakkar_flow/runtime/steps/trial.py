@@ -1,4 +1,4 @@
-"""Trial: calls a hook that raised for a window again, record by record, to tell a mistake from bad data."""
+"""Trial: calls a failed hook again, record by record, to distinguish a mistake from bad data."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Arguments = Callable[[Record], tuple[Any, ...]]
 ErrorOf = Callable[[Any, BaseException | None], BaseException | None]
 """Error of a call, which may be the value it returned."""
 Done = Callable[[int], None]
-"""Takes the number of calls that failed for the same cause, the first one included; 0 where one succeeded."""
+"""Takes the number of calls that failed for the same cause, the first one included; 0 if one succeeded."""
 
 
 class Trial:
-    """One per process, on the loop's thread. What the calls return is dropped.
+    """Trials of one process, on the loop's thread. Their results are dropped.
 
     One bad record makes its whole window fail, as a mistake does. So when the failed records of a step that has never
     succeeded reach ten times `stop_after`, the step is tried on up to `stop_after` records of the window, one by one.
@@ -52,7 +52,7 @@ class Trial:
         _Run(calls, self._proof, step, hook, chosen, exception_cause(error), arguments, error_of, done).call_next()
 
     def _chosen(self, step: str, records: Sequence[Record]) -> list[Record]:
-        """Records evenly spread over the window; none where nothing is to be found out."""
+        """Return records evenly spread over the window; none if no trial is needed."""
         if not self._stop_after or self._proof.mark(step):
             return []
         self._failed[step] += len(records)

@@ -1,4 +1,4 @@
-"""Waits: what a partition's records wait for, and where the calls about them stand."""
+"""Waits: the calls for which a partition's records wait, with their stacks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from drakkar_flow.runtime.steps.windows import RecordProgress, TaskRun, WindowRu
 
 __all__ = ["Wait", "waits_of"]
 
-_OUTERMOST, _INNERMOST = 8, 8  # frames of the stack of one call: whose it is, and what it waits for
+_OUTERMOST, _INNERMOST = 8, 8  # frames of the stack of one call: its owner, and the call it waits for
 
 
 class Wait(NamedTuple):
@@ -26,9 +26,9 @@ class Wait(NamedTuple):
 
 
 def waits_of(steps: Iterable[AsyncStep[Any, Any]], topic_partition: TopicPartition, limit: int) -> list[Wait]:
-    """The oldest calls about records of a partition, at most `limit`; call it on the event loop.
+    """Return the oldest calls about records of a partition, at most `limit`; call it on the event loop.
 
-    Where there is none, the records queue behind others: then these calls are given, without a record.
+    If there is none, the records queue behind others: then those calls are returned, without a record.
     """
     steps = [step for step in steps if step.open]
     about: list[Wait] = []
@@ -73,7 +73,7 @@ def _stack(task: asyncio.Task[Any] | None, subject: object) -> tuple[str, ...]:
 
 
 def _ends(frames: tuple[str, ...]) -> tuple[str, ...]:
-    """Both ends of a stack: a library's frames in the middle must not hide the hook that called it."""
+    """Return both ends of a stack: a library's frames in the middle must not hide the hook that called it."""
     left_out = len(frames) - _OUTERMOST - _INNERMOST
     if left_out <= 0:
         return frames
@@ -81,7 +81,7 @@ def _ends(frames: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _frames(awaited: Any) -> Iterator[str]:
-    """The frames a suspended coroutine stands in: `Task.get_stack` knows the outermost only."""
+    """Return the frames of a suspended coroutine: `Task.get_stack` knows the outermost only."""
     while awaited is not None:
         frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
         if frame is None:

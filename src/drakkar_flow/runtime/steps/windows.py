@@ -1,8 +1,8 @@
-"""Windows and groups: which records a task works for, and what is complete when it ends.
+"""Windows and groups: the records of a task, and the windows and groups that its end completes.
 
-Pure accounting: no I/O, clock or thread. A group keeps its record's credit in a credit pool and gives a
-share to each payload; what is left returns when the group is closed, so a record is finished when
-its tasks have ended, its hooks have run and its payloads are delivered, in any order.
+Pure accounting: no I/O, clock or thread. A group keeps its record's credit in a credit pool and gives a share to each
+payload. The rest returns when the group is closed, so a record is finished when its tasks have ended, its hooks have
+run and its payloads are delivered, in any order.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["RecordProgress", "TaskEnd", "TaskRun", "WindowRun", "are_tasks"]
 
 
 class TaskEnd(Enum):
-    """How a task ended for good."""
+    """Final result of a task."""
 
     SUCCEEDED = "succeeded"
     SKIPPED = "skipped"
@@ -39,7 +39,7 @@ _BADNESS = {TaskEnd.SUCCEEDED: 0, TaskEnd.SKIPPED: 1, TaskEnd.DEAD: 2, TaskEnd.F
 
 
 class RecordProgress(msgspec.Struct, eq=False, gc=False):
-    """One record of a window: its credit and the tasks that still work for it."""
+    """One record of a window: its credit and its unfinished tasks."""
 
     record: Record
     credit_pool: CreditPool
@@ -47,11 +47,11 @@ class RecordProgress(msgspec.Struct, eq=False, gc=False):
     tasks: int = 0
     open: int = 0
     closed: bool = False
-    """Whether no hook is to be called for it any more."""
+    """True if no more hooks are called for it."""
     worst: TaskEnd = TaskEnd.SUCCEEDED
 
     def record_end(self, run: TaskRun) -> None:
-        """Take in a task that did not succeed; what was replaced counts by its replacements."""
+        """Count a task that did not succeed; a replaced task counts by its replacements."""
         if run.ending is TaskEnd.REPLACED or run.ending is None:
             return
         self.worst = max(self.worst, run.ending, key=_BADNESS.__getitem__)
@@ -59,13 +59,13 @@ class RecordProgress(msgspec.Struct, eq=False, gc=False):
             self.message.errors.append(run.error)
 
     def hold(self) -> AckToken:
-        """A share of the record's credit, for a payload or a failure on its way."""
+        """Return a share of the record's credit, for a payload or a failure on its way."""
         return (self.record, self.credit_pool.allocate())
 
     def last_token(self) -> AckToken:
-        """A share for the last payload of a hook: all that is left, where nothing else is to come of the record.
+        """Return a share for the last payload of a hook: all credit left, if no more results of the record follow.
 
-        A record that comes back in one piece costs the tracker a third of what one in two pieces does.
+        A record that returns in one piece costs the tracker a third of one that returns in two.
         """
         if self.closed and self.worst is TaskEnd.SUCCEEDED:
             return (self.record, self.credit_pool.drain())
@@ -73,7 +73,7 @@ class RecordProgress(msgspec.Struct, eq=False, gc=False):
 
 
 class TaskRun(msgspec.Struct, eq=False):
-    """One task on its way: what it works for, and how it ended."""
+    """One task on its way: its records, and its result."""
 
     task: ExecutorTask
     in_progress: tuple[RecordProgress, ...]
@@ -82,29 +82,29 @@ class TaskRun(msgspec.Struct, eq=False):
     result: ExecutorResult | None = None
     error: ExecutorError | None = None
     generation: int = 0
-    """How many tasks gave way before it came to this one."""
+    """Number of replacements that led to this task."""
     keys: Keys = ()
-    """What it must not overtake others in."""
+    """Ordering keys."""
     retries: int = 0
     failed_at: float = 0.0
-    """When it failed for the first time."""
+    """Time of its first failure."""
     running: Running | None = None
-    """While the executor has it."""
+    """Set while the executor has it."""
     interruptions: int = 0
-    """Runs that did not count, for Ctrl-C ended them before they began."""
+    """Runs that did not count, because Ctrl-C ended them before they began."""
     output_size: int = 0
     """Bytes that its last attempt wrote."""
     program: tuple[str, ...] = ()
-    """The executor and the program that it runs, as its task names them; empty where it has its result already."""
+    """Executor and program that its task names; empty if it is precomputed."""
     mark: int | None = None
-    """How often its program had been noted to work when it failed."""
+    """Count of successes of its program at the time it failed."""
     decided_by: str = ""
-    """The setting that decides what becomes of its failure; empty where `on_error` did."""
+    """Setting that decides about its failure; empty if `on_error` did."""
 
     def end(
         self, ending: TaskEnd, *, result: ExecutorResult | None = None, error: ExecutorError | None = None
     ) -> TaskRun:
-        """Say how it ended."""
+        """Set the result."""
         self.ending = ending
         self.result = result
         self.error = error
@@ -129,20 +129,20 @@ class TaskRun(msgspec.Struct, eq=False):
 
     @property
     def about(self) -> EventContext:
-        """Its records and its id, for what is told of it."""
+        """Event context: its records and its id."""
         return EventContext.of((progress.record for progress in self.in_progress), (self.task.task_id,))
 
     @property
     def first_record(self) -> Record:
-        """The first record it works for: what it is named and fenced by."""
+        """First record it works for: it gives the task its name and its fence."""
         return self.in_progress[0].record
 
 
 class WindowRun:
     """A window of records of one partition from arrange to its last task.
 
-    `keep_messages` says whether a hook wants to see each record's MessageGroup: they cost more than
-    all other accounting together.
+    `keep_messages` is True if a hook needs each record's MessageGroup: they cost more than all other accounting
+    together.
     """
 
     __slots__ = ("_by_offset", "hooked", "in_progress", "open", "results", "started_at", "tasks", "topic_partition")
@@ -171,14 +171,14 @@ class WindowRun:
 
     @property
     def records(self) -> list[Record]:
-        """The records of the window."""
+        """Records of the window."""
         return [progress.record for progress in self.in_progress]
 
     def attribute(self, task: ExecutorTask) -> TaskRun:
-        """Take a task in, attributed to the records it names.
+        """Add a task, attributed to the records it names.
 
-        Offsets that are not in the window are ignored; a task left without any works for every
-        record of the window, so that none of them is committed before it has ended.
+        Offsets that are not in the window are ignored. A task without any works for every record of the window, so that
+        none of them is committed before it has ended.
         """
         by_offset = self._by_offset
         if len(task.source_offsets) == 1:
@@ -198,7 +198,7 @@ class WindowRun:
         return TaskRun(task, in_progress, self)
 
     def replace(self, run: TaskRun, tasks: Iterable[ExecutorTask]) -> list[TaskRun]:
-        """Take in the tasks that take `run`'s place, before `run` itself is settled."""
+        """Add the replacements of `run`, before `run` itself is settled."""
         runs = []
         for task in tasks:
             if task.parent_task_id is None:
@@ -209,7 +209,7 @@ class WindowRun:
         return runs
 
     def settle(self, run: TaskRun) -> list[RecordProgress]:
-        """Take the end of a task in; returns the groups whose last task it was."""
+        """Note the end of a task; returns the groups whose last task it was."""
         self.open -= 1
         if run.result is not None:
             self.results.append(run.result)
@@ -229,17 +229,17 @@ class WindowRun:
         return finished
 
     def empty_groups(self) -> list[RecordProgress]:
-        """The records no task works for."""
+        """Return the records without tasks."""
         return [progress for progress in self.in_progress if progress.tasks == 0]
 
     @property
     def finished(self) -> bool:
-        """Whether all tasks have ended."""
+        """True if all tasks have ended."""
         return self.open == 0
 
 
 def _left_by(error: ExecutorError) -> ExecutorResult:
-    """What a task that failed counts as among the results of its window."""
+    """Return the result that a failed task counts as in its window."""
     return ExecutorResult(
         task=error.task,
         exit_code=-1 if error.exit_code is None else error.exit_code,
@@ -255,7 +255,7 @@ def _left_by(error: ExecutorError) -> ExecutorResult:
 
 
 def are_tasks(value: Any) -> bool:
-    """Whether a hook returned a list of tasks that have an id and name their offsets as numbers."""
+    """Return True if a hook returned a list of tasks that have an id and name their offsets as numbers."""
     if not isinstance(value, (list, tuple)):
         return False
     for task in value:

@@ -16,11 +16,11 @@ _GRACE_S = 5.0
 
 
 class Writes:
-    """Calls a sink, never more often at once than it allows, and never waits for it for ever.
+    """Calls a sink at most as often at once as it allows, and never waits without limit.
 
-    A write that takes longer than `timeout_s` (None: it keeps its time itself) is cancelled and fails. One
-    that has still not returned `grace_s` later is left behind: its place stays taken until it ends, so that
-    the sink's order and its bound hold, and who finds no place in `timeout_s` fails as well.
+    A write that takes longer than `timeout_s` (None: the sink keeps its time itself) is cancelled and fails. A write
+    that has still not returned `grace_s` later is left behind. Its place stays taken until it ends, so that the sink's
+    order and its bound hold. A batch that finds no place in `timeout_s` fails as well.
     """
 
     def __init__(self, sink: Sink, max_in_flight: int, timeout_s: float | None, grace_s: float = _GRACE_S) -> None:
@@ -32,14 +32,14 @@ class Writes:
 
     @property
     def open(self) -> list[tuple[asyncio.Task[Any], list[Delivery]]]:
-        """The writes that have not ended, oldest first, those that were left behind too, each with its batch."""
+        """Return the writes that have not ended, oldest first, each with its batch; those left behind are included."""
         return list(self._open.items())
 
     async def write(self, batch: list[Delivery]) -> None:
         """Write a batch.
 
         Raises:
-            SinkError: it took too long; it may have been written all the same.
+            SinkError: the write took too long; the batch may have been written anyway.
             Exception: what the sink raised.
         """
         await self._place()
@@ -54,7 +54,7 @@ class Writes:
             await asyncio.wait({write}, timeout=self._grace_s)
             if not write.done():
                 raise SinkNotConnected(
-                    f"the write was not done within {self._timeout_s} s and does not heed its cancellation"
+                    f"the write was not done within {self._timeout_s} s and ignores its cancellation"
                 )
         if write.cancelled():
             if late:
@@ -77,4 +77,4 @@ class Writes:
     def _ended(self, write: asyncio.Task[Any]) -> None:
         self._open.pop(write, None)
         if not write.cancelled():
-            write.exception()  # of one that was left behind, which nobody asks for any more
+            write.exception()  # of a write that was left behind: no caller waits for it any more

@@ -1,1 +1,1 @@
-"""The file sink: JSON-lines files below one directory."""
+"""Filesystem sink: files below one directory."""

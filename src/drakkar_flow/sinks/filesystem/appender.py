@@ -19,7 +19,7 @@ __all__ = ["Appender"]
 MAX_OPEN_FILES = 64
 
 _UNUSABLE = frozenset({errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR})
-"""What opening fails with when the path itself is wrong, not the disk."""
+"""Error codes of an open if the path itself is wrong, not the disk."""
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
 
 
@@ -29,8 +29,8 @@ class Appender:
     Several processes may append to the same file: a lock is held around each append.
 
     Args:
-        base: the directory that all paths stay inside; exists.
-        fsync: whether an append returns only when the lines are on the disk.
+        base: the existing directory that all paths stay inside.
+        fsync: True if an append returns only when the lines are on the disk.
     """
 
     def __init__(self, base: Path, *, fsync: bool) -> None:
@@ -41,27 +41,27 @@ class Appender:
     def append(self, path: str, lines: Sequence[bytes]) -> None:
         """Append lines (without their newlines) to `path` inside the base directory: all of them or none.
 
-        Parent directories are made. A half line that a crash left behind stays alone on its line.
+        Parent directories are created. A half line that a crash left behind stays alone on its line.
 
         Raises:
             SinkRejected: the path leaves the base directory or can't be a file's.
             SinkMisconfigured: this user may not write there.
-            SinkError: the file can't be written; what was written of the lines is gone again.
+            SinkError: the file can't be written; lines that were written are removed again.
         """
         target = self._resolve(path)
         with _reported(path):
             try:
                 self._append(self._descriptor(target), b"".join([line + b"\n" for line in lines]))
             except OSError:
-                self._forget(target)  # the descriptor may be stale: the next append opens the file anew
+                self._forget(target)  # the descriptor may be stale: the next append opens the file again
                 raise
 
     def replace(self, path: str, data: bytes) -> None:
-        """Make `data` the whole content of `path`; parent directories are made.
+        """Make `data` the whole content of `path`; parent directories are created.
 
         Raises:
-            SinkRejected: as `append`.
-            SinkError: the file can't be written; what was there before still is.
+            SinkRejected: as for `append`.
+            SinkError: the file can't be written; its former content stays.
         """
         target = self._resolve(path)
         with _reported(path):
@@ -78,7 +78,7 @@ class Appender:
 
     def _resolve(self, path: str) -> str:
         if not isinstance(path, str) or not path or "\0" in path or not _has_bytes(path):
-            raise SinkRejected(f"{path!r} is no path of a file")
+            raise SinkRejected(f"{path!r} is not a path of a file")
         if Path(path).is_absolute() or ".." in Path(path).parts:
             raise SinkRejected(f"{path!r} leaves the base directory: give a relative path without '..'")
         target = os.path.realpath(os.path.join(self.base, path))  # noqa: PTH118  (a Path would drop a trailing slash)
@@ -89,7 +89,7 @@ class Appender:
         return target
 
     def _descriptor(self, target: str) -> int:
-        """The open file of `target`, unless somebody moved or removed it since."""
+        """Return the open file of `target`, unless it was moved or removed since."""
         descriptor = self._open_files.pop(target, None)
         if descriptor is not None and not _is_same(descriptor, target):
             _close(descriptor)
@@ -168,7 +168,7 @@ def _reported(path: str) -> Iterator[None]:
 
 
 def _close(descriptor: int) -> None:
-    with suppress(OSError):  # of a file system that is gone; everything written is synced already
+    with suppress(OSError):  # of a file system that is gone; all writes are synced already
         os.close(descriptor)
 
 
@@ -180,7 +180,7 @@ def _has_bytes(path: str) -> bool:
 
 
 def _make_parents(target: Path) -> list[Path]:
-    """Make the directories above a file; gives what did not exist, the file included."""
+    """Create the directories above a file; returns the paths that did not exist, the file included."""
     missing = [each for each in (target, *target.parents) if not each.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     return missing

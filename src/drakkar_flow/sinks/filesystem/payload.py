@@ -18,7 +18,7 @@ class FilePayload(Payload, kw_only=True, gc=False):
     | format | does |
     | --- | --- |
     | line (default) | appends `data` and a line break; `data` itself holds none |
-    | file | makes `data` the whole content of the file, whatever was there; readers see the old or the new one |
+    | file | makes `data` the whole content of the file; readers see the old or the new content |
 
     >>> FilePayload(path="thumbnails/7.png", data=bytes.fromhex("89504e47"), format="file").path
     'thumbnails/7.png'

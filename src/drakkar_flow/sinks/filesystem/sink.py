@@ -1,4 +1,4 @@
-"""The file sink: JSON-lines files below one directory."""
+"""Filesystem sink: JSON-lines files below one directory."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ __all__ = ["SPEC", "FileSink", "entry_of", "line_of"]
 class FileSink:
     """Appends one line per payload to files below `base_path`.
 
-    Models, structs, mappings and lists become one JSON line. Text and bytes are written as they
-    are and may hold no line break, unless their format is `file`: then they replace the whole file.
-    The lines of a batch that go to the same file are written at once, in order, all of them or none;
-    with `fsync: batch` they are on the disk when `write_batch` returns. Paths that leave the directory
-    (absolute, `..`, symbolic links) are rejected.
+    - Models, structs, mappings and lists become one JSON line.
+    - Text and bytes are written as they are and may hold no line break, unless their format is `file`: then they
+      replace the whole file.
+    - The lines of a batch that go to the same file are written at once, in order, all of them or none. With `fsync:
+      batch` they are on the disk when `write_batch` returns.
+    - Paths that leave the directory (absolute, `..`, symbolic links) are rejected.
 
     Args:
         name: the instance's name under `sinks.filesystem`.
-        settings: where the files are.
+        settings: the directory and the sync mode.
     """
 
     def __init__(self, name: str, settings: FilesystemSinkConfig) -> None:
@@ -47,10 +48,11 @@ class FileSink:
         self._one_at_a_time = anyio.CapacityLimiter(1)
 
     async def connect(self) -> None:
-        """Make the directory if it is missing and prove that files can be made in it.
+        """Create the directory if it is missing and check that files can be created in it.
 
         Raises:
-            StartupError: the directory can't be written for now (exit code 1), or is no directory or not ours (2).
+            StartupError: the directory can't be written at present (exit code 1); the path is no directory or
+                not writable for this user (2).
         """
         if self._appender is None:
             self._appender = await anyio.to_thread.run_sync(self._prepare, limiter=self._one_at_a_time)
@@ -82,8 +84,8 @@ class FileSink:
                 pass
         except OSError as error:
             where = f"sinks.filesystem.{self._name}.base_path"
-            why = "it is a file" if base.is_file() else error.strerror
-            what = f"files can't be made in {base}: {why}"
+            why = "the path is a file" if base.is_file() else error.strerror
+            what = f"files can't be created in {base}: {why}"
             raise unusable(where, what, "give a directory that this user may write", for_good=never(error)) from error
         return Appender(base, fsync=self._settings.fsync == "batch")
 
@@ -108,7 +110,7 @@ def _write(appender: Appender, batch: Sequence[Delivery]) -> dict[int, Exception
                     appender.replace(path, parts[-1].data)
                 else:
                     appender.append(path, [entry.data for entry in parts])
-            except Exception as error:  # whatever it is, it is about this file
+            except Exception as error:  # any error here is about this file
                 failures |= {entry.position: error for entry in parts}
     return failures
 
@@ -120,21 +122,21 @@ class _Entry(NamedTuple):
 
 
 def entry_of(position: int, payload: FilePayload) -> _Entry:
-    """What a payload adds to its file.
+    """Return the addition of a payload to its file.
 
     Raises:
-        SinkRejected: there is no such format, or a line holds a line break.
+        SinkRejected: the format is unknown, or a line holds a line break.
         TypeError, ValueError: the data has no JSON form.
     """
     if payload.format == "file":
         return _Entry(position, whole=True, data=encode(payload.data))
     if payload.format != "line":
-        raise SinkRejected(f"there is no format {payload.format!r}; choose line or file")
+        raise SinkRejected(f"unknown format {payload.format!r}; choose line or file")
     return _Entry(position, whole=False, data=line_of(payload.data))
 
 
 def line_of(data: Any) -> bytes:
-    """The line that is written for a value.
+    """Return the line that is written for a value.
 
     Raises:
         SinkRejected: a text that would become several lines.
@@ -158,4 +160,4 @@ SPEC = SinkSpec(
     check_payload=lambda payload, _: entry_of(0, payload),
     not_checked="paths below base_path that only payloads name (FilePayload.path)",
 )
-"""What the library knows about file sinks."""
+"""Spec of the filesystem sink."""

@@ -1,1 +1,1 @@
-"""The HTTP sink: a request per payload."""
+"""HTTP sink: one request per payload."""

@@ -1,4 +1,4 @@
-"""HTTP answers: what a status that is no success says about the payload, the target or the settings. Pure."""
+"""HTTP answers: blame of a failed status on the payload, the target or the settings. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from drakkar_flow.errors import RetryAfter, SinkError, SinkMisconfigured, SinkNo
 __all__ = ["failure_of_answer", "is_stale"]
 
 _NOT_NOW = frozenset({408, 421, 425, 429, 502, 503, 504})
-"""Statuses by which a server asks for time or says that another one is right (RFC 9110, 6585, 8470)."""
+"""Statuses by which a server asks for time or reports that another one is right (RFC 9110, 6585, 8470)."""
 _WRONG_SERVER = frozenset({421, *range(500, 600)})
 """Statuses after which the connection is not used again: it may lead to a server that was replaced."""
 _REMEDIES = {
@@ -25,12 +25,12 @@ _REMEDIES = {
     501: "check the method",
     505: "check the url",
 }
-"""Statuses that every payload would get, and what to change in `sinks.http.*`."""
+"""Statuses that every payload would get, and the setting of `sinks.http.*` to change."""
 _LONGEST_PAUSE_S = 300.0
 
 
 def failure_of_answer(status: int, retry_after: str, detail: str) -> SinkError:
-    """The error of a status that is no success.
+    """Return the error of a status that is no success.
 
     | Status | Error |
     | --- | --- |
@@ -55,12 +55,12 @@ def failure_of_answer(status: int, retry_after: str, detail: str) -> SinkError:
 
 
 def is_stale(status: int) -> bool:
-    """Whether the connection may lead to a server that is not the right one any more."""
+    """Return True if the connection may lead to a server that is not the right one any more."""
     return status in _WRONG_SERVER
 
 
 def _named(status: int) -> str:
-    """A status with its registered phrase; what the server calls it may be anything.
+    """Return a status with its registered phrase; a server may send any other phrase.
 
     >>> _named(404), _named(799)
     ('404 Not Found', '799')
@@ -72,7 +72,7 @@ def _named(status: int) -> str:
 
 
 def _pause_s(retry_after: str) -> float | None:
-    """Seconds until the time a `Retry-After` header names; None where it names none."""
+    """Return the seconds until the time of a `Retry-After` header; None if it has no valid time."""
     try:
         if retry_after.strip().isdecimal():
             pause_s = float(retry_after)

@@ -1,6 +1,6 @@
-"""Proof of the target: what a connection alone does not show, asked without writing anything.
+"""Proof of the target: check, without a write, what a connection alone does not show.
 
-It opens and closes a connection after the sink itself has connected.
+The proof opens and closes a connection after the sink itself has connected.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _REFUSED = frozenset({401, 403})
 
 
 async def prove(where: str, settings: HttpSinkConfig) -> list[Problem]:
-    """The service speaks HTTP and does not refuse us: asked with OPTIONS, which changes nothing."""
+    """Check that the service speaks HTTP and accepts us, with OPTIONS, which changes nothing."""
     import httpx
 
     url = settings.url.get_secret_value()

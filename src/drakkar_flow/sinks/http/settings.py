@@ -30,7 +30,7 @@ class HttpSinkConfig(SinkConfig):
     headers: dict[str, str] = {}
     """Headers of every request."""
     encoding: Literal["json", "form", "multipart"] = "json"
-    """How a payload becomes the body."""
+    """Encoding of a payload as the body."""
     max_retries: Annotated[int, _UNREAD] = Field(default=3, ge=0)
     """Accepted for py-drakkar's sake."""
 

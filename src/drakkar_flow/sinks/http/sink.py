@@ -1,4 +1,4 @@
-"""The HTTP sink: a request per payload to one address."""
+"""HTTP sink: one request per payload to one address."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ __all__ = ["SPEC", "HttpSink"]
 
 _CONNECT_S = 10.0
 _PATIENCE = 0.1
-"""The share of `delivery_timeout_s` without any answer after which one more request of the batch is sent."""
+"""Share of `delivery_timeout_s` without an answer after which one more request of the batch is sent."""
 _LONGEST_PATIENCE_S = 3.0
 _BODY_BYTES = 16 * 1024
-"""The most that is read of an answer's body; the connection of a longer one is closed."""
+"""Bytes of an answer's body that are read at most; the connection of a longer one is closed."""
 _BODY_S = 0.5
 """Seconds that a body may take after the status; the connection of a slower one is closed."""
 _EXCERPT_CHARS = 500
@@ -55,11 +55,12 @@ _CONTENT_TYPE = re.compile(r"[\x21-\x7e][\x20-\x7e]*")
 class HttpSink:
     """Sends the payloads of a batch one after the other; several batches are under way at once.
 
-    The status decides, as soon as it is there (`http_answers`): of the body at most 16 KiB are read, for
-    half a second, and nothing is unpacked or followed. Each request has its own fate: those behind one
-    that fails are sent all the same, and those behind one that is not answered are sent beside it after three
-    seconds. Only when nobody can be reached, or when the service asks for a pause with `Retry-After`, is the
-    rest of a batch left for the next attempt.
+    The status decides as soon as it arrives (`sinks.http.answers`). At most 16 KiB of the body are read, for half a
+    second. Bodies are not unpacked, redirects are not followed.
+
+    Each request has its own result. Requests after a failed one are sent anyway. Requests after an unanswered one are
+    sent beside it after three seconds. The rest of a batch waits for the next attempt only if the service is out of
+    reach or asks for a pause with `Retry-After`.
 
     Args:
         name: the instance's name under `sinks.http`.
@@ -73,10 +74,10 @@ class HttpSink:
         self._url: httpx.URL | str = ""
 
     async def connect(self) -> None:
-        """Prove that somebody listens at the address; nothing is requested.
+        """Check that the address accepts connections; no request is sent.
 
         Raises:
-            StartupError: nobody listens (exit code 1); TLS fails, the url, the method or a header can't be used, or
+            StartupError: no service listens (exit code 1); TLS fails, the url, the method or a header can't be used, or
                 the client is not installed (2).
         """
         where = f"sinks.http.{self._name}"
@@ -86,7 +87,7 @@ class HttpSink:
         address = encoded(self._settings.url.get_secret_value())
         try:
             url = client.URL(address)
-        except Exception as error:  # httpx.InvalidURL, and what its parts raise
+        except Exception as error:  # httpx.InvalidURL, and the exceptions of its parts
             raise refused_url(f"{where}.url", error) from None
         made = self._make_client(client, where)
         try:
@@ -107,7 +108,7 @@ class HttpSink:
         """Send the batch, request by request.
 
         Raises:
-            BatchFailed: some payloads were refused (SinkRejected, SinkMisconfigured) or have to be tried again.
+            BatchFailed: some payloads were refused (SinkRejected, SinkMisconfigured) or must be tried again.
             SinkNotConnected: before `connect`, or after `close`.
         """
         if self._client is None:
@@ -150,7 +151,7 @@ class HttpSink:
         return client_words(error, self._settings.url.get_secret_value())
 
     def _make_client(self, client: Any, where: str) -> httpx.AsyncClient:
-        """The client with the headers of all requests.
+        """Make the client with the headers of all requests.
 
         Raises:
             StartupError: the method or a header can't be sent (exit code 2).
@@ -162,7 +163,7 @@ class HttpSink:
                 raise unusable(f"{where}.headers.{name}", what, "use printable ASCII characters", for_good=True)
             headers[name] = value
         if not _TOKEN.fullmatch(self._settings.method):
-            raise unusable(f"{where}.method", "the method is no word", "use POST, PUT or PATCH", for_good=True)
+            raise unusable(f"{where}.method", "the method is not a word", "use POST, PUT or PATCH", for_good=True)
         made: httpx.AsyncClient = client.AsyncClient(
             headers=headers,
             timeout=client.Timeout(self._settings.timeout_seconds, connect=_CONNECT_S, pool=None),
@@ -175,7 +176,7 @@ class HttpSink:
         try:
             body, content_type = self._body(payload.data)
             if payload.content_type is not None and not _CONTENT_TYPE.fullmatch(payload.content_type):
-                raise ValueError("content_type is no header: use printable ASCII characters")
+                raise ValueError("content_type is not a valid header: use printable ASCII characters")
             if payload.content_type or (content_type and "content-type" not in client.headers):
                 headers["content-type"] = payload.content_type or content_type
             return client.build_request(self._settings.method, self._url, headers=headers, **body)
@@ -183,7 +184,7 @@ class HttpSink:
             raise SinkRejected(f"the payload has no body: {type(error).__name__}: {error}") from error
 
     def _body(self, data: Any) -> tuple[dict[str, Any], str]:
-        """The body as an argument of the client, and its content type where the client sets none."""
+        """Return the body as an argument of the client, and its content type if the client sets none."""
         if self._settings.encoding == "json":
             raw = isinstance(data, (bytes, bytearray, memoryview))
             return {"content": encode(data)}, "application/octet-stream" if raw else "application/json"
@@ -194,7 +195,7 @@ class HttpSink:
 
 
 class _Sending:
-    """The requests of one batch: one after the other, and beside each other where answers stay out."""
+    """Requests of one batch: one after the other, and beside each other while answers are missing."""
 
     def __init__(
         self, send: Callable[[HttpPayload], Awaitable[None]], batch: Sequence[Delivery], patience_s: float
@@ -206,7 +207,7 @@ class _Sending:
         self.failures: dict[int, Exception] = {}
 
     async def run(self) -> None:
-        """Send all of them; the fates of those that failed are in `failures`."""
+        """Send all requests; the errors of those that failed are in `failures`."""
         lines = {asyncio.ensure_future(self._line())}
         waiting = lines
         try:
@@ -230,23 +231,23 @@ class _Sending:
                 await self._send(delivery.payload)
             except (RetryAfter, SinkNotConnected) as error:
                 self.failures[index] = error
-                if isinstance(error, RetryAfter) or error.__cause__ is not None:  # nobody answered at all
+                if isinstance(error, RetryAfter) or error.__cause__ is not None:  # no server answered
                     self._leave(error)
             except Exception as error:
                 self.failures[index] = error
-            except (SystemExit, KeyboardInterrupt) as error:  # of a payload's own code; asyncio would end the loop
+            except (SystemExit, KeyboardInterrupt) as error:  # of a payload's serializer; asyncio would end the loop
                 what = f"{type(error).__name__} was raised while the payload was encoded"
                 self.failures[index] = SinkRejected(what)
             self._answered += 1
 
     def _leave(self, error: SinkError) -> None:
-        """Leave the rest of the batch for the next attempt: nothing of it can be written now."""
+        """Leave the rest of the batch for the next attempt: none of it can be written now."""
         self.failures.update((index, error) for index, _ in self._left)
         self._left.clear()
 
 
 async def _reach(url: httpx.URL, client: Any) -> None:
-    """Prove that somebody listens, and speaks TLS where the url is https; nothing is requested."""
+    """Check that the address accepts connections, with TLS if the url is https; no request is sent."""
     with anyio.fail_after(_CONNECT_S):
         if url.scheme == "https":
             context = client.create_ssl_context()
@@ -260,7 +261,7 @@ async def _reach(url: httpx.URL, client: Any) -> None:
 
 
 async def _beginning(answer: httpx.Response) -> bytes:
-    """The beginning of a body as it was sent, and the end of the answer: one read whole leaves its connection open."""
+    """Return the beginning of a body as sent, and the end of the answer: one read whole leaves its connection open."""
     import httpx
 
     body = bytearray()
@@ -309,4 +310,4 @@ SPEC = SinkSpec(
     client="httpx",
     not_checked="the request that payloads make",
 )
-"""What the library knows about HTTP sinks."""
+"""Spec of the HTTP sink."""

@@ -1,1 +1,1 @@
-"""The Kafka sink: a message per payload."""
+"""Kafka sink: one message per payload."""

@@ -1,4 +1,4 @@
-"""A Kafka producer for one topic that tells exactly which messages failed; synchronous, for one thread."""
+"""Kafka producer for one topic that reports exactly the failed messages; synchronous, for one thread."""
 
 from __future__ import annotations
 
@@ -20,25 +20,26 @@ from drakkar_flow.librdkafka import destroy_in_background
 __all__ = ["KafkaClient", "Outgoing", "TooLarge", "portions", "producer_config"]
 
 Outgoing = dict[str, Any]
-"""A message as confluent-kafka's `produce` names its parts: `value` and `key` always, `headers`,
-`partition` and `timestamp` only when they are set. The client adds keys of its own."""
+"""Message with the names of confluent-kafka's `produce`: `value` and `key` always, `headers`, `partition` and
+`timestamp` only when they are set. The client adds more keys."""
 
 CONNECT_TIMEOUT_S = 10.0
 _SLICE_S = 1.0
 PURGE_TIMEOUT_S = 5.0
 _PROPAGATION_S = 10.0
 FLUSH_GRACE_S = 10.0
-"""How long after delivery_timeout_s a flush may still run: librdkafka looks for expired messages once a second."""
+"""Seconds after delivery_timeout_s in which a flush may still run: librdkafka checks for expired messages once a
+second."""
 MAX_PORTION = 5000
 """Messages handed to librdkafka before their acknowledgements are awaited."""
 QUEUE_KBYTES = 64 * 1024
-"""What librdkafka may hold at most; half of it is the most that one portion takes."""
+"""Limit of librdkafka's queue; a portion takes at most half of it."""
 
 _SINGLE = frozenset({"headers", "partition", "timestamp"})
-"""What produce_batch ignores or refuses: such messages go through produce, one by one."""
+"""Keys that produce_batch ignores or refuses: such messages go through produce, one by one."""
 # librdkafka's own errors are public, though their names begin with an underscore.
 _SPENT = frozenset({KafkaError._STATE, KafkaError._MSG_TIMED_OUT})  # noqa: SLF001
-"""After these, as after fatal errors, a producer is of no more use."""
+"""Errors after which, as after fatal ones, a producer is replaced."""
 _TOO_LARGE = frozenset(
     {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError._QUEUE_FULL}  # noqa: SLF001
 )
@@ -49,7 +50,7 @@ _TOGETHER = frozenset(
         *(KafkaError.POLICY_VIOLATION, KafkaError.INVALID_REQUEST, KafkaError.UNKNOWN),
     }
 )
-"""By these a broker refuses all messages that came in one request, though one of them is the reason."""
+"""Errors with which a broker refuses all messages of a request, though one of them is the reason."""
 _MISCONFIGURED = frozenset(
     {
         *(KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.TOPIC_EXCEPTION),  # noqa: SLF001
@@ -57,7 +58,7 @@ _MISCONFIGURED = frozenset(
         *(KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, KafkaError.INVALID_REQUIRED_ACKS),
     }
 )
-"""About the topic and our rights, whatever the message."""
+"""Errors about the topic and our rights, whatever the message."""
 _LOGIN = frozenset(
     {
         *(KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED),  # noqa: SLF001
@@ -80,14 +81,14 @@ class TooLarge(SinkRejected):
 def producer_config(
     brokers: str, client_config: Mapping[str, Any], *, linger_ms: float = 2.0, delivery_timeout_s: float = 30.0
 ) -> dict[str, Any]:
-    """Make librdkafka's properties: `client_config` over our defaults, under what the guarantees rest on.
+    """Make librdkafka's properties: `client_config` over our defaults, under the properties of the guarantees.
 
     >>> producer_config("b:9092", {"compression.type": "lz4"}, delivery_timeout_s=5)["message.timeout.ms"]
     5000
     """
     defaults = {
         "client.id": "drakkar-flow",
-        "log_level": 2,  # what fails is told by SinkErrors; librdkafka repeats itself twenty times a second
+        "log_level": 2,  # failures are reported by SinkErrors; librdkafka repeats itself twenty times a second
         "enable.idempotence": True,
         "linger.ms": linger_ms,
         "queue.buffering.max.messages": 100_000,
@@ -124,27 +125,31 @@ def portions(messages: Sequence[Outgoing], max_count: int, max_bytes: int) -> It
 
 
 class KafkaClient:
-    """Sends portions of messages and waits for the brokers' word on each.
+    """Sends portions of messages and waits for the brokers' answer to each.
 
-    Why silence is proof: every message carries a callback that is called only when it failed
-    (`delivery.report.only.error`), reports are served by `flush` alone, and `flush` returns 0 only
-    when librdkafka has dealt out the report of every message. So after `flush() == 0` a message
-    without an error report was acknowledged as `acks` demands (all in-sync replicas by default).
-    librdkafka ends every message within `message.timeout.ms`, acknowledged or failed. If a flush
-    runs out of time all the same, what is left is purged, which reports it as failed; if even then
-    reports are missing, or the producer met a fatal error, the outcome is unknown: the whole
-    portion counts as failed and the producer is made anew. Never is success assumed.
+    The absence of an error report proves success, for these reasons:
 
-    A message that timed out costs the producer too: when the last broker of a cluster shuts down in
-    good order, it may answer that there are no brokers, and librdkafka (2.16) then forgets all it
-    knew and never asks `bootstrap.servers` again. Only a new producer finds the brokers that came back.
+    - Every message carries a callback that is called only if it failed (`delivery.report.only.error`).
+    - Reports are served by `flush` alone, and `flush` returns 0 only when librdkafka has served the report of every
+      message.
+    - So after `flush() == 0` a message without an error report was acknowledged as `acks` demands (all in-sync replicas
+      by default).
 
-    The callbacks are one fixed set, by position in the portion: a portion ends before the next one
-    begins, and a producer that was given up is never polled again.
+    librdkafka ends every message within `message.timeout.ms`, acknowledged or failed. If a flush runs out of time
+    anyway, the remaining messages are purged, which reports them as failed. If even then reports are missing, or the
+    producer met a fatal error, the outcome is unknown: the whole portion counts as failed and the producer is replaced.
+    Success is never assumed.
+
+    A message that timed out also replaces the producer. When the last broker of a cluster shuts down in good order, it
+    may answer that there are no brokers. librdkafka (2.16) then forgets all brokers and never asks `bootstrap.servers`
+    again; only a new producer finds the brokers that came back.
+
+    The callbacks are one fixed set, by position in the portion: a portion ends before the next one begins, and a
+    producer that was given up is never polled again.
 
     Args:
-        where: how problems name the settings, e.g. `sinks.kafka.results`.
-        topic: where all messages go.
+        where: the place of the settings in errors, e.g. `sinks.kafka.results`.
+        topic: the topic of all messages.
         config: librdkafka's properties, from `producer_config`.
         make: makes the producer; tests pass their own.
     """
@@ -168,7 +173,9 @@ class KafkaClient:
         self._refuses_tls = False
 
     def connect(self) -> None:
-        """Make the producer and prove that the topic is there; blocks up to 10 s, or the delivery timeout if shorter.
+        """Make the producer and check that the topic exists.
+
+        Blocks up to 10 s, or the delivery timeout if shorter.
 
         Raises:
             StartupError: the brokers can't be reached (exit code 1), the topic is missing or the
@@ -193,7 +200,7 @@ class KafkaClient:
             raise
 
     def send(self, messages: Sequence[Outgoing]) -> dict[int, SinkError]:
-        """Send messages in order and wait until each is acknowledged or failed; the failures by index.
+        """Send messages in order and wait until each is acknowledged or failed; returns the failures by index.
 
         A cause that is a SinkRejected is final. Blocks up to the delivery timeout, for each portion.
         """
@@ -205,7 +212,7 @@ class KafkaClient:
         return failed
 
     def poll(self) -> None:
-        """Serve librdkafka's errors and log lines, which wait until somebody asks; does not block."""
+        """Serve librdkafka's errors and log lines, which wait for a poll; does not block."""
         try:
             if self._producer is not None:
                 self._producer.poll(0)
@@ -213,9 +220,9 @@ class KafkaClient:
             self._give_up(report(error))
 
     def close(self) -> None:
-        """Let the producer go; whatever it still holds was reported as failed."""
+        """Close the producer; messages it still holds were reported as failed."""
         self._producer = None
-        self._bury()
+        self._destroy_replaced()
 
     def _open(self) -> Producer:
         self._producer = self._make(self._config | {"error_cb": self._on_error}, logger=_logger)
@@ -232,7 +239,7 @@ class KafkaClient:
         raise self._startup_error("topic", what, exit_code=2)
 
     def _metadata(self, producer: Producer, timeout_s: float) -> KafkaError | None:
-        """What the brokers say of the topic; asks in slices, so that a login that they refuse ends the wait."""
+        """Return the brokers' metadata of the topic; asks in slices, so that a refused login ends the wait."""
         deadline = time.monotonic() + timeout_s
         while True:
             left = deadline - time.monotonic()
@@ -254,7 +261,7 @@ class KafkaClient:
                     raise self._startup_error("brokers", what, "start them, or fix the address") from failure
 
     def _shown(self, text: str) -> str:
-        """Words of the client without the secrets of its properties."""
+        """Return a text of the client without the secrets of its properties."""
         for name, value in self._config.items():
             if value and is_sensitive(name):
                 text = text.replace(str(value), MASK)
@@ -264,7 +271,7 @@ class KafkaClient:
         return StartupError([Problem(f"{self.where}.{key}", what, remedy)], exit_code=exit_code)
 
     def _send_apart(self, messages: Sequence[Outgoing]) -> dict[int, SinkError]:
-        """Send one portion; what the broker refuses together is sent again in parts until it is known which it was."""
+        """Send one portion; a portion refused as a whole is sent again in parts until the bad message is found."""
         failed = self._send(messages)
         if len(messages) == 1 or not self._together:
             return failed
@@ -284,7 +291,7 @@ class KafkaClient:
         self._together = set()
         self._sending = messages
         self._last_error = ""
-        self._bury()
+        self._destroy_replaced()
         left, reason = len(messages), "the producer failed"
         try:
             producer = self._producer or self._open()
@@ -329,7 +336,7 @@ class KafkaClient:
             self._on_report(index, error.args[0], None)
         except BufferError as error:
             self._errors[index] = TooLarge(f"{error}; see queue.buffering.max.kbytes")
-        except Exception as error:  # whatever the client does not like about its parts
+        except Exception as error:  # any objection of the client to its parts
             self._errors[index] = SinkRejected(f"the message can't be produced: {error}")
 
     def _on_report(self, index: int, error: KafkaError | None, _message: Any) -> None:
@@ -353,7 +360,7 @@ class KafkaClient:
         return SinkError(f"{text}; last error of the client: {self._last_error}" if self._last_error else text)
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.name() != "_ALL_BROKERS_DOWN" or not self._last_error:  # which says nothing of why
+        if error.name() != "_ALL_BROKERS_DOWN" or not self._last_error:  # which gives no cause
             self._last_error = report(error)
         refused = error.code() in _LOGIN and not is_token_failure(error)
         self._refuses_login = self._refuses_login or refused
@@ -362,13 +369,13 @@ class KafkaClient:
     def _give_up(self, reason: str) -> None:
         """Let the next portion begin with a new producer."""
         if self._producer is not None:
-            expect = "what was not acknowledged is tried again with a new producer"
+            expect = "unacknowledged messages are tried again with a new producer"
             _logger.error("producer_given_up", extra={"where": self.where, "reason": reason, "expect": expect})
             self._given_up.append(self._producer)
             self._producer = None
 
-    def _bury(self) -> None:
-        """Destroy the producers that were given up, now that nothing else holds them."""
+    def _destroy_replaced(self) -> None:
+        """Destroy the producers that were given up, now that no call uses them."""
         if self._given_up:
             destroy_in_background(self._given_up)
             self._given_up = []

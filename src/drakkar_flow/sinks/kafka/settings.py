@@ -14,7 +14,7 @@ __all__ = ["KafkaSinkConfig"]
 
 
 class KafkaSinkConfig(SinkConfig):
-    """A topic that results go to; every message is acknowledged by the broker."""
+    """A topic for results; every message is acknowledged by the broker."""
 
     topic: str = Field(min_length=1)
     """The topic."""

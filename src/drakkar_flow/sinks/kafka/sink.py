@@ -1,4 +1,4 @@
-"""The Kafka sink: one topic, every message acknowledged by the brokers."""
+"""Kafka sink: one topic, every message acknowledged by the brokers."""
 
 from __future__ import annotations
 
@@ -24,14 +24,13 @@ MAX_BATCH = 2000
 class KafkaSink:
     """Writes payloads to one topic.
 
-    The producer is idempotent and waits for all in-sync replicas. Payloads are sent in the order
-    of the `write_batch` calls, overlapping ones too, so equal keys keep their order as long as
-    nothing fails. When the brokers are gone, a batch fails after `delivery_timeout_s` and the next
-    ones work again as soon as they are back.
+    The producer is idempotent and waits for all in-sync replicas. Payloads are sent in the order of the `write_batch`
+    calls, overlapping ones too, so equal keys keep their order as long as every message succeeds. When the brokers are
+    gone, a batch fails after `delivery_timeout_s`; later batches succeed as soon as the brokers are back.
 
     Args:
         name: the instance's name under `sinks.kafka`.
-        settings: `brokers` has to be filled in.
+        settings: `brokers` must be set.
     """
 
     def __init__(self, name: str, settings: KafkaSinkConfig) -> None:
@@ -44,7 +43,7 @@ class KafkaSink:
         self._writer = KafkaWriter(f"sinks.kafka.{name}", settings.topic, config)
 
     async def connect(self) -> None:
-        """Reach the brokers and find the topic.
+        """Connect to the brokers and find the topic.
 
         Raises:
             StartupError: the brokers can't be reached (exit code 1), the topic is missing or the
@@ -56,7 +55,7 @@ class KafkaSink:
         """Produce the batch; returns when the brokers have acknowledged all of it.
 
         Raises:
-            BatchFailed: some payloads failed; what can't be encoded or is refused for good is a SinkRejected.
+            BatchFailed: some payloads failed; a SinkRejected is one that can't be encoded or was refused permanently.
             SinkNotConnected: before `connect`, or after `close`.
         """
         failures: dict[int, Exception] = {}
@@ -74,12 +73,12 @@ class KafkaSink:
             raise BatchFailed(dict(sorted(failures.items())))
 
     async def close(self) -> None:
-        """Write what waits, within the delivery timeout; safe to call twice and before `connect`."""
+        """Write waiting messages, within the delivery timeout; safe to call twice and before `connect`."""
         await self._writer.close()
 
 
 def message_of(payload: KafkaPayload) -> Outgoing:
-    """The arguments with which the client produces a payload.
+    """Return the arguments with which the client produces a payload.
 
     Raises:
         TypeError, ValueError: the data has no JSON form, or a header's name holds NUL.
@@ -114,4 +113,4 @@ SPEC = SinkSpec(
     max_batch=MAX_BATCH,
     times_itself=True,
 )
-"""What the library knows about Kafka sinks."""
+"""Spec of the Kafka sink."""

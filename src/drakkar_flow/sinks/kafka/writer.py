@@ -1,4 +1,4 @@
-"""The thread between the event loop and a Kafka producer."""
+"""Writer thread between the event loop and a Kafka producer."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["KafkaWriter"]
 MAX_WAITING = 64
 """Batches that wait for the thread; further writers wait in the event loop."""
 MERGE_MESSAGES = 2000
-"""What waits is sent together, up to about this many messages; twice as many cost a sixth more CPU."""
+"""Messages that are sent together, about; twice as many cost a sixth more CPU."""
 IDLE_POLL_S = 2.0
-"""How often a thread without work serves the client's errors and log lines."""
+"""Seconds between two polls of the client's errors and log lines by an idle thread."""
 
 _logger = logging.getLogger("drakkar_flow.kafka")
 
@@ -35,13 +35,13 @@ class Batch(NamedTuple):
 class KafkaWriter:
     """Writes batches of messages to one topic; one thread owns the producer.
 
-    The thread takes every batch that waits, sends them together, waits for all acknowledgements
-    and wakes the event loop once: per-message callbacks across threads cost several times the CPU
-    of the messages themselves. Batches are sent in the order of the `write` calls.
+    The thread takes every waiting batch, sends them together, waits for all acknowledgements and wakes the event loop
+    once: per-message callbacks across threads cost several times the CPU of the messages themselves. Batches are sent
+    in the order of the `write` calls.
 
     Args:
-        where: how problems name the settings, e.g. `sinks.kafka.results`.
-        topic: where all messages go.
+        where: the place of the settings in errors, e.g. `sinks.kafka.results`.
+        topic: the topic of all messages.
         config: librdkafka's properties, from `producer_config`.
     """
 
@@ -55,7 +55,7 @@ class KafkaWriter:
         self._thread: threading.Thread | None = None
 
     async def connect(self) -> None:
-        """Reach the brokers, find the topic, start the thread; does nothing when connected.
+        """Connect to the brokers, find the topic, start the thread; does nothing when connected.
 
         Raises:
             StartupError: the brokers can't be reached (exit code 1), the topic is missing or the
@@ -74,7 +74,7 @@ class KafkaWriter:
         self._thread.start()
 
     async def write(self, messages: list[Outgoing]) -> dict[int, SinkError]:
-        """Write messages in order; returns the failures by index once every message met its end.
+        """Write messages in order; returns the failures by index once every message is acknowledged or failed.
 
         The writer keeps `messages` and adds keys to them. A cancelled call may still write them.
 
@@ -91,7 +91,7 @@ class KafkaWriter:
             return await done
 
     async def close(self) -> None:
-        """Write what waits, within the delivery timeout, and end the thread; safe to call twice."""
+        """Write waiting messages, within the delivery timeout, and end the thread; safe to call twice."""
         thread, self._thread = self._thread, None
         if thread is not None:
             self._waiting.put(None)
@@ -109,7 +109,7 @@ class KafkaWriter:
             batches, closing = merge(first, waiting)
             if batches:
                 outcomes = send(client, batches)
-                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                with contextlib.suppress(RuntimeError):  # the loop is closed: no caller waits any more
                     loop.call_soon_threadsafe(_resolve, batches, outcomes)
             if closing:
                 client.close()
@@ -117,7 +117,7 @@ class KafkaWriter:
 
 
 def merge(first: Batch | None, waiting: queue.SimpleQueue[Batch | None]) -> tuple[list[Batch], bool]:
-    """Take what waits besides `first`; the flag says that the end was reached."""
+    """Return the waiting batches after `first`; the flag is True if the end was reached."""
     batches: list[Batch] = []
     count = 0
     current = first
@@ -134,7 +134,7 @@ def merge(first: Batch | None, waiting: queue.SimpleQueue[Batch | None]) -> tupl
 
 
 def send(client: KafkaClient, batches: list[Batch]) -> list[dict[int, SinkError]]:
-    """Send batches together and give each its own failures."""
+    """Send batches together and return the failures of each."""
     messages = batches[0].messages if len(batches) == 1 else [each for batch in batches for each in batch.messages]
     try:
         failed = client.send(messages)

@@ -1,1 +1,1 @@
-"""The MongoDB sink: a write per payload."""
+"""MongoDB sink: one write per payload."""

@@ -1,4 +1,4 @@
-"""MongoDB client: one interface to PyMongo's async client and to motor, and what their errors say."""
+"""MongoDB client: one interface to PyMongo's async client and to motor, and the meaning of their errors."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 Driver = Literal["pymongo", "motor"]
 
 _NOT_THE_SERVER = frozenset({91, 189, 10058, 10107, 11600, 11602, 13435, 13436})
-"""Codes by which a server says that it shuts down or that another one is the primary now."""
+"""Codes of a server that shuts down or is not the primary any more."""
 _FOR_NOW = frozenset({6, 7, 50, 63, 64, 89, 100, 112, 133, 134, 150, 202, 234, 262, 317, 358, 384, 9001, 13388})
 """Codes of errors that may pass: a conflict, a time limit, a network between servers."""
 _STATEMENT = frozenset({13, 18, 20, 26, 48, 59, 73, 115, 166, 334, 8000})
 """Codes about the collection, the rights or the server, whatever the document."""
 _FOR_GOOD = frozenset({11, 13, 18, 31, 73, 334, 8000})
-"""Codes by which a server refuses a connection until somebody changes something."""
+"""Codes of a server that refuses a connection until the user changes something."""
 
 
 class MongoClient:
@@ -40,9 +40,9 @@ class MongoClient:
     Args:
         driver: `pymongo` or `motor`.
         where: the sink's place in the configuration, for errors.
-        uri: where the server is, with options of the driver. Defaults: serverSelectionTimeoutMS=10000,
+        uri: the address of the server, with options of the driver. Defaults: serverSelectionTimeoutMS=10000,
             socketTimeoutMS=30000, uuidRepresentation=standard.
-        database: the database that collections are looked up in.
+        database: the database of the collections.
 
     Raises:
         StartupError: the driver is not installed (exit code 2).
@@ -50,7 +50,7 @@ class MongoClient:
     """
 
     def __init__(self, driver: Driver, where: str, uri: str, database: str) -> None:
-        given = uri.lower()  # an argument would override what the uri says
+        given = uri.lower()  # an argument would override the uri
         options = {name: value for name, value in _DEFAULTS.items() if f"{name.lower()}=" not in given}
         self._threads = driver == "motor"
         if self._threads:
@@ -66,12 +66,12 @@ class MongoClient:
         self._database = self._client[self._name]
 
     async def renew(self) -> None:
-        """Make all connections anew: those that there are lead to a server that is not the right one any more."""
+        """Replace all connections: the present ones lead to a server that is not the right one any more."""
         await self.close()
         self._open()
 
     def is_document(self, value: Any) -> bool:
-        """Whether the driver can encode a value, and no server finds it too large; nothing is sent."""
+        """Return True if the driver can encode a value, and no server finds it too large; nothing is sent."""
         import bson
 
         try:
@@ -80,7 +80,7 @@ class MongoClient:
             return False
 
     async def ping(self) -> None:
-        """Ask the database for a sign of life."""
+        """Ping the database."""
         await self._run(self._database.command("ping"))
 
     async def bulk_write(self, collection: str, requests: list[Any]) -> None:
@@ -98,7 +98,7 @@ class MongoClient:
 
 
 def refusal(error: dict[str, Any]) -> SinkError:
-    """The reason for a write that the server refused; its words, which quote the document, are the detail.
+    """Return the error of a refused write; the server's text, which quotes the document, is its detail.
 
     >>> refusal({"code": 11000, "errmsg": "E11000 duplicate key error collection: db.items dup key: { _id: 1 }"})
     SinkRejected('MongoDB refused the write with code 11000 (DuplicateKey)')
@@ -114,12 +114,12 @@ def refusal(error: dict[str, Any]) -> SinkError:
 
 
 def is_for_good(error: Exception) -> bool:
-    """Whether a refused connection stays refused until somebody changes something."""
+    """Return True if a refused connection stays refused until the user changes something."""
     return getattr(error, "code", None) in _FOR_GOOD
 
 
 def outage(error: Exception) -> SinkError:
-    """The reason for a write of which nothing is known; a server's answer is named by its code."""
+    """Return the error of a write whose outcome is unknown; a server's answer is named by its code."""
     details = getattr(error, "details", None)
     if isinstance(details, dict) and details:
         return SinkNotConnected(_coded(f"MongoDB: {type(error).__name__}", details), detail=str(error))

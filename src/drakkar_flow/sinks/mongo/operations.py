@@ -24,7 +24,7 @@ _AS_IS = frozenset({str, int, float, bool, type(None), datetime, bytes})
 
 
 class Operation(NamedTuple):
-    """One write: the collection, what is done, which documents, and the document or the update."""
+    """One write: the collection, the operation, the filter, and the document or the update."""
 
     collection: str
     op: MongoOp
@@ -37,8 +37,8 @@ def operation_of(
 ) -> Operation:
     """Turn a payload into an operation; `statements` are the sink's, by name.
 
-    Values are literal: operators are accepted in a `MongoExpr` and in statements only. With
-    `any_operators` every mapping of a filter may hold operators, as in py-drakkar.
+    Values are literal: operators are accepted in a `MongoExpr` and in statements only. With `any_operators` every
+    mapping of a filter may hold operators, as in py-drakkar.
 
     >>> operation_of(MongoPayload(op="upsert", collection="jobs", data={"n": 1}, filter={"_id": 7}), {})
     Operation(collection='jobs', op=<MongoOp.UPSERT: 'upsert'>, filter={'_id': 7}, change={'$set': {'n': 1}})
@@ -65,12 +65,12 @@ def _filter(given: Any, *, any_operators: bool) -> dict[str, Any]:
 
 
 def _update(data: Any, *, any_operators: bool) -> dict[str, Any]:
-    """The update document: the operators of a MongoExpr, else `$set` of the fields."""
+    """Return the update document: the operators of a MongoExpr, else `$set` of the fields."""
     document = _document(data, "data")
     if isinstance(data, MongoExpr):
         for name, value in data.items():
             if not name.startswith("$"):
-                raise SinkRejected(f"data is a MongoExpr, and {name!r} is no update operator like $set")
+                raise SinkRejected(f"data is a MongoExpr, and {name!r} is not an update operator like $set")
             _require_literal(value, "data")
         return document
     if not any_operators and (paths := [name for name in document if name.startswith("$") or "." in name]):
@@ -147,11 +147,11 @@ def _document(data: Any, what: str) -> dict[str, Any]:
     try:
         return {name: _plain(value) for name, value in to_row(data).items()}
     except Exception as error:  # a model's own serializers may raise anything
-        raise SinkRejected(f"{what} is no document: {type(error).__name__}: {error}") from error
+        raise SinkRejected(f"{what} is not a document: {type(error).__name__}: {error}") from error
 
 
 def _plain(value: Any) -> Any:
-    """The BSON form of a value, without loss; what BSON has no type for is left to the client, which refuses it."""
+    """Return the BSON form of a value, without loss; the client refuses values without a BSON type."""
     if type(value) in _AS_IS:
         return value
     if isinstance(value, Enum):

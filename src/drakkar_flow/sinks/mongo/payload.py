@@ -1,4 +1,4 @@
-"""Payload for MongoDB: one document, update, deletion or named statement."""
+"""MongoDB payload: one document, update, deletion or named statement."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Proof of the target: what a connection alone does not show, asked without writing anything.
+"""Proof of the target: check, without a write, what a connection alone does not show.
 
-It opens and closes a connection after the sink itself has connected.
+The proof opens and closes a connection after the sink itself has connected.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _UNAUTHORIZED = 13
 
 
 async def prove(where: str, settings: MongoSinkConfig) -> list[Problem]:
-    """Updates are allowed: of a document that does not exist, so nothing is stored."""
+    """Check that updates are allowed, with one of a document that does not exist, so nothing is stored."""
     from pymongo import AsyncMongoClient
     from pymongo.errors import OperationFailure
 

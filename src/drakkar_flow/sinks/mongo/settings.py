@@ -38,10 +38,11 @@ class MongoSinkConfig(SinkConfig):
     statements: dict[str, MongoStatement] = {}
     """Writes by name, for payloads that name one."""
     driver: Literal["pymongo", "motor"] = "pymongo"
-    """The client library: PyMongo's own async client, or motor, which its makers ended in May 2026."""
+    """Client library: `pymongo` (its async client), or `motor`, which its makers ended in May 2026."""
     operators: Literal["marked", "any"] = "marked"
-    """Places where payloads may hold operators: `marked` in a MongoExpr only, `any` in every mapping of a filter, and
-    paths in the data of updates, as in py-drakkar: then no unchecked value of a message may appear in a filter."""
+    """Places where payloads may hold operators: `marked` allows them in a MongoExpr only. `any` allows them in every
+    mapping of a filter, and paths in the data of updates, as in py-drakkar; no unchecked value of a message may
+    then appear in a filter."""
 
     @field_validator("uri")
     @classmethod

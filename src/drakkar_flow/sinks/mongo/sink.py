@@ -1,4 +1,4 @@
-"""The MongoDB sink: ordered bulk writes, a run of one collection at a time."""
+"""MongoDB sink: ordered bulk writes, a run of one collection at a time."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ __all__ = ["SPEC", "MongoSink"]
 
 
 class MongoSink:
-    """Writes each payload as its operation says, in order.
+    """Writes each payload with its operation, in order.
 
-    A document that is refused (a duplicate key, say) fails alone. When the server can't be reached or is
-    not the primary any more, what was not written yet fails and may be tried again, on new connections.
+    A document that is refused (for example for a duplicate key) fails alone. When the server can't be reached or is not
+    the primary any more, unwritten payloads fail and may be tried again, on new connections.
 
     Args:
         name: the instance's name under `sinks.mongo`.
-        settings: where the database is.
+        settings: the address and the database.
     """
 
     def __init__(self, name: str, settings: MongoSinkConfig) -> None:
@@ -38,11 +38,11 @@ class MongoSink:
         self._client: MongoClient | None = None
 
     async def connect(self) -> None:
-        """Connect and ask the database for a sign of life.
+        """Connect and ping the database.
 
         Raises:
-            StartupError: it can't be reached (exit code 1); it refuses the login, the uri is wrong, or the client is
-                not installed (2).
+            StartupError: the database can't be reached (exit code 1); it refuses the login, the uri is wrong, or the
+                client is not installed (2).
         """
         where = f"sinks.mongo.{self._name}"
         require("pymongo", where, extra="mongo")
@@ -72,10 +72,11 @@ class MongoSink:
                 await client.close()
 
     async def write_batch(self, batch: Sequence[Delivery]) -> None:
-        """Write the batch and wait for the server's word.
+        """Write the batch and wait for the server's acknowledgement.
 
         Raises:
-            BatchFailed: some payloads were not written; those that can't be are SinkRejected or SinkMisconfigured.
+            BatchFailed: some payloads were not written; those that never can be are SinkRejected or
+                SinkMisconfigured.
             SinkNotConnected: before `connect`, or after `close`.
         """
         if self._client is None:
@@ -112,7 +113,7 @@ class MongoSink:
 async def _write(
     client: MongoClient, collection: str, operations: list[tuple[int, Operation]], failures: dict[int, Exception]
 ) -> tuple[list[tuple[int, Operation]], SinkError | None]:
-    """Write until the first failure; gives what is left behind it, and why none of that can be written now."""
+    """Write until the first failure; returns the remaining payloads and the reason why none can be written now."""
     from pymongo.errors import BulkWriteError, ConnectionFailure, OperationFailure
 
     try:
@@ -128,7 +129,7 @@ async def _write(
         failures.update((index, cause) for index, _ in operations)
     except (OSError, ConnectionFailure) as error:
         return operations, outage(error)
-    except Exception as error:  # the client could not encode something, and names no index
+    except Exception as error:  # the client could not encode a payload, and names no index
         return await _without_bad(client, collection, operations, failures, error)
     return [], None
 
@@ -155,7 +156,7 @@ async def _without_bad(
     failures: dict[int, Exception],
     error: Exception,
 ) -> tuple[list[tuple[int, Operation]], SinkError | None]:
-    """Give back the operations that can be encoded; nothing was sent of those that can't."""
+    """Return the operations that can be encoded; none of the others was sent."""
     from bson.errors import BSONError
     from pymongo.errors import DocumentTooLarge, InvalidName
 
@@ -165,7 +166,7 @@ async def _without_bad(
     kept = {index for index, _ in good} if len(good) < len(operations) else set()
     cause = error
     if kept or isinstance(error, BSONError | DocumentTooLarge | InvalidName | TypeError | ValueError | OverflowError):
-        cause = SinkRejected(f"the payload is no document: {type(error).__name__}", detail=client_words(error))
+        cause = SinkRejected(f"the payload is not a document: {type(error).__name__}", detail=client_words(error))
     failures.update((index, cause) for index, _ in operations if index not in kept)
     return [each for each in good if each[0] in kept], None
 
@@ -217,4 +218,4 @@ SPEC = SinkSpec(
     client="pymongo",
     not_checked="collections that only payloads name (MongoPayload.collection)",
 )
-"""What the library knows about MongoDB sinks."""
+"""Spec of the MongoDB sink."""

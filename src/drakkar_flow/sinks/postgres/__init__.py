@@ -1,1 +1,1 @@
-"""The PostgreSQL sink: a statement per payload."""
+"""PostgreSQL sink: one statement per payload."""

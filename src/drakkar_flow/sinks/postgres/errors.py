@@ -1,4 +1,4 @@
-"""PostgreSQL's errors in words that quote no values, and in the server's own."""
+"""PostgreSQL errors as texts that quote no values, and as the server's texts."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ _NOT_THE_SERVER = ("08", "25006", "57P01", "57P02", "57P03", "57P04", "57P05")
 """SQLSTATEs of a connection that is of no more use: lost, shut down, starting up, or to a server that is read-only now
 (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
 _SERVER = (*_NOT_THE_SERVER, "25", "40", "53", "57P", "F0")
-"""Classes of the server's own state; they are about the whole transaction."""
+"""Classes of the server's state; they concern the whole transaction."""
 _FOR_NOW = ("55", "57", "58", "XX")
 """Classes of errors of a single statement that may pass: a lock, a time limit, an internal error."""
 _STATEMENT = ("0A", "28", "3D", "3F", "42")
 """Classes about the statement, whatever its values: unknown names, missing rights, missing constraints."""
 _FOR_GOOD = ("28", "3D", "42")
-"""Classes by which a server refuses a connection until somebody changes something."""
-_REMEDY = "create what is missing, or grant the right, in the database of sinks.postgres.*.dsn"
+"""Classes with which a server refuses a connection until the user changes something."""
+_REMEDY = "create the missing object, or grant the right, in the database of sinks.postgres.*.dsn"
 _ROW_SECURITY = "ExecWithCheckOptions"
 
 _WORDS_ABOUT_VALUES = ("21", "22", "P0")
-"""Classes of SQLSTATE whose messages quote values; P0 are what functions raise themselves."""
+"""Classes of SQLSTATE whose messages quote values; P0 are those that functions raise themselves."""
 _RAISED = "exec_stmt_raise"
 
 
 def failure_of_error(error: Exception) -> SinkError:
-    """What an error of a statement says about its payload.
+    """Return the error of a payload for an error of its statement.
 
     >>> class Missing(Exception): sqlstate = "42P01"
     >>> type(failure_of_error(Missing("relation \\"hits\\" does not exist"))).__name__
@@ -47,20 +47,20 @@ def failure_of_error(error: Exception) -> SinkError:
 
 
 def is_about_the_server(error: Exception) -> bool:
-    """Whether no payload can be to blame, so that the whole transaction is to be tried again."""
+    """Return True if no payload can be to blame, so that the whole transaction must be tried again."""
     state = getattr(error, "sqlstate", None) or ""
     return not state or (state.startswith(_SERVER) and state != "57014")
 
 
 def is_for_good(error: Exception) -> bool:
-    """Whether a refused connection stays refused until somebody changes something."""
+    """Return True if a refused connection stays refused until the user changes something."""
     return (getattr(error, "sqlstate", None) or "").startswith(_FOR_GOOD)
 
 
 def reason_of(error: Exception) -> str:
-    """What failed, for log lines: the error's name, SQLSTATE, table, column and constraint.
+    """Return the reason for log lines: the error's name, SQLSTATE, table, column and constraint.
 
-    The server's message is added where it names things of the schema only, never what a function raised.
+    The server's message is added if it names objects of the schema only, never if a function raised it.
     """
     state = getattr(error, "sqlstate", None)
     if state is None:
@@ -73,7 +73,7 @@ def reason_of(error: Exception) -> str:
 
 
 def detail_of(error: Exception) -> str:
-    """The server's own words, which may quote the row: message, DETAIL, HINT and the columns' CONTEXT."""
+    """Return the server's text, which may quote the row: message, DETAIL, HINT and the columns' CONTEXT."""
     return str(error) if getattr(error, "sqlstate", None) is not None else ""
 
 

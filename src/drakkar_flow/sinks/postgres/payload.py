@@ -1,4 +1,4 @@
-"""Payload for PostgreSQL: one row or one named statement."""
+"""PostgreSQL payload: one row or one named statement."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ overwrites `update_columns`, by default all others |
     ValueError: PostgresPayload(op='update') needs where
 
     Raises:
-        ValueError: a field that the op needs is missing, or one is given that it does not use.
+        ValueError: a required field is missing, or the op does not use a given field.
     """
 
     op: PostgresOp | str = PostgresOp.INSERT

@@ -1,6 +1,6 @@
-"""Proof of the target: what a connection alone does not show, asked without writing anything.
+"""Proof of the target: check, without a write, what a connection alone does not show.
 
-It opens and closes a connection after the sink itself has connected.
+The proof opens and closes a connection after the sink itself has connected.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _EXPLAINED = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "WITH",
 
 
 async def prove(where: str, settings: PostgresSinkConfig) -> list[Problem]:
-    """The server takes writes, and each named statement could run: its tables, columns and rights."""
+    """Check that the server takes writes, and that each named statement could run: its tables, columns and rights."""
     import asyncpg
 
     connection = await asyncpg.connect(settings.dsn.get_secret_value(), timeout=_ANSWER_S, command_timeout=_ANSWER_S)
@@ -34,7 +34,7 @@ async def prove(where: str, settings: PostgresSinkConfig) -> list[Problem]:
                     await _explain(connection, f"drakkar_flow_check_{number}", sql, len(parameters))
             except asyncpg.PostgresError as error:
                 what = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-                remedy = "create what is missing, grant the right, or fix the statement"
+                remedy = "create the missing object, grant the right, or fix the statement"
                 problems.append(Problem(f"{where}.statements.{name}", what, remedy))
     finally:
         await connection.close()
@@ -42,7 +42,7 @@ async def prove(where: str, settings: PostgresSinkConfig) -> list[Problem]:
 
 
 async def _explain(connection: Any, name: str, sql: str, parameters: int) -> None:
-    """Ask for the rights that a statement needs; it is planned and not run."""
+    """Check the rights that a statement needs; it is planned and not run."""
     await connection.execute(f"PREPARE {name} AS {sql}")
     nulls = f"({', '.join(['NULL'] * parameters)})" if parameters else ""
     await connection.execute(f"EXPLAIN EXECUTE {name}{nulls}")

@@ -23,7 +23,7 @@ class PostgresSinkConfig(SinkConfig):
     pool_min: int = Field(default=2, ge=1)
     """Connections that are kept open."""
     pool_max: int = Field(default=10, ge=1)
-    """The most connections."""
+    """Limit of connections."""
     statements: dict[str, str] = {}
     """SQL by name, with `:parameters`, for payloads that name a statement."""
 

@@ -1,4 +1,4 @@
-"""The PostgreSQL sink: rows and named statements, a batch in one transaction."""
+"""PostgreSQL sink: rows and named statements, a batch in one transaction."""
 
 from __future__ import annotations
 
@@ -37,19 +37,20 @@ _ATTRIBUTES = """SELECT attname FROM pg_attribute JOIN pg_type ON attrelid = typ
 
 
 class PostgresSink:
-    """Writes each payload as its operation says; a batch is one transaction, in order.
+    """Writes each payload with its operation; a batch is one transaction, in order.
 
-    Runs of payloads with the same statement go out as one prepared statement with many rows. When a
-    payload is refused, the batch is written again with a savepoint around each payload, and only
-    those that are refused then fail. A lost connection or a server that is down fails the batch,
-    with nothing of it written, unless the answer to the last COMMIT was lost. A server that shuts down
-    or became read-only is left: all connections are made anew.
+    - Runs of payloads with the same statement are sent as one prepared statement with many rows.
+    - When a payload is refused, the batch is written again with a savepoint around each payload, and only refused
+      payloads fail.
+    - A lost connection or a server that is down fails the batch. None of it is written, unless the answer to the last
+      COMMIT was lost.
+    - When a server shuts down or became read-only, all connections are replaced.
 
-    `pool` is what a handler's `on_ready` gets, if this is the first PostgreSQL sink.
+    `pool` is the argument of a handler's `on_ready`, if this is the first PostgreSQL sink.
 
     Args:
         name: the instance's name under `sinks.postgres`.
-        settings: where the database is.
+        settings: the address of the database, its pool and its statements.
     """
 
     def __init__(self, name: str, settings: PostgresSinkConfig) -> None:
@@ -61,8 +62,8 @@ class PostgresSink:
         """Open the pool, which proves that the database can be reached.
 
         Raises:
-            StartupError: it can't be reached (exit code 1); it refuses the login or the database, the dsn is wrong,
-                or the client is not installed (2).
+            StartupError: the server can't be reached (exit code 1); it refuses the login or the database, the dsn is
+                wrong, or the client is not installed (2).
         """
         where = f"sinks.postgres.{self._name}"
         client = require("asyncpg", where, extra="postgres")
@@ -92,10 +93,10 @@ class PostgresSink:
         """Write the batch and commit it.
 
         Raises:
-            BatchFailed: some payloads failed: SinkRejected and SinkMisconfigured for good, SinkError for now.
-            PostgresError: COMMIT was refused because of one of several payloads; nothing is written.
+            BatchFailed: some payloads failed: SinkRejected and SinkMisconfigured permanently, SinkError at present.
+            PostgresError: COMMIT was refused because of one of several payloads; none is written.
             SinkNotConnected: before `connect`, or after `close`.
-            SinkError: nothing is known to be written.
+            SinkError: no payload is known to be written.
         """
         if self.pool is None:
             raise SinkNotConnected(f"sinks.postgres.{self._name} is not connected; connect() comes first")
@@ -113,7 +114,7 @@ class PostgresSink:
                     await self.pool.expire_connections()
                 if is_about_the_server(error):
                     raise cause from None
-                if len(writes) > 1:  # COMMIT was refused, by a deferred constraint say, which names no payload
+                if len(writes) > 1:  # COMMIT was refused, for example by a deferred constraint, which names no payload
                     raise
                 failures[writes[0][0]] = cause
             except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
@@ -235,4 +236,4 @@ SPEC = SinkSpec(
     client="asyncpg",
     not_checked="tables and columns that only payloads name (PostgresPayload.table)",
 )
-"""What the library knows about PostgreSQL sinks."""
+"""Spec of the PostgreSQL sink."""

@@ -1,4 +1,4 @@
-"""Payloads to SQL for PostgreSQL: the statement and the values of its parameters. Pure."""
+"""PostgreSQL statements of payloads, with the values of their parameters. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PARAMETER = re.compile(
 
 
 class Write(NamedTuple):
-    """One statement with `$1`, `$2`, ..., the values they stand for, and the names of their columns or params."""
+    """One statement with `$1`, `$2`, ..., their values, and the names of their columns or params."""
 
     sql: str
     values: tuple[Any, ...]
@@ -48,7 +48,7 @@ def write_of(payload: PostgresPayload, statements: Mapping[str, str]) -> Write:
 
 
 def named_statement(sql: str) -> tuple[str, list[str]]:
-    """Replace `:name` by `$n`, outside of quotes and comments; gives the names in the order of their numbers.
+    """Replace `:name` by `$n`, outside of quotes and comments; returns the names in the order of their numbers.
 
     >>> named_statement("UPDATE hits SET n = n + :by WHERE id = :id AND at::date = :day -- :no")
     ('UPDATE hits SET n = n + $1 WHERE id = $2 AND at::date = $3 -- :no', ['by', 'id', 'day'])
@@ -96,7 +96,9 @@ def _on_conflict(payload: PostgresPayload, row: Mapping[str, Any]) -> str:
     if columns is None:
         columns = [name for name in row if name not in payload.conflict]
     if missing := (set(payload.conflict) | set(columns)) - set(row):
-        raise SinkRejected(f"conflict and update_columns name what data does not have: {', '.join(sorted(missing))}")
+        raise SinkRejected(
+            f"conflict and update_columns name fields that are missing in data: {', '.join(sorted(missing))}"
+        )
     if not columns:
         return f" ON CONFLICT ({target}) DO NOTHING"
     changes = ", ".join(f"{_quoted(name)} = EXCLUDED.{_quoted(name)}" for name in columns)
@@ -134,7 +136,7 @@ def _fields(data: Any, what: str) -> dict[str, Any]:
     try:
         fields = to_row(data)
     except Exception as error:  # a model's own serializers may raise anything
-        raise SinkRejected(f"{what} is no row: {type(error).__name__}: {error}") from error
+        raise SinkRejected(f"{what} is not a row: {type(error).__name__}: {error}") from error
     if not fields:
         raise SinkRejected(f"{what} has no fields")
     return fields
@@ -146,5 +148,5 @@ def _table(name: str) -> str:
 
 def _quoted(name: str) -> str:
     if not isinstance(name, str) or not _IDENTIFIER.fullmatch(name):
-        raise SinkRejected(f"{name!r} is no name for a schema, table or column: use letters, digits, '_' and '$'")
+        raise SinkRejected(f"{name!r} is not a name for a schema, table or column: use a-z, A-Z, 0-9, '_' and '$'")
     return f'"{name}"'

@@ -1,7 +1,7 @@
-"""PostgreSQL values: the form in which a Python value goes into a parameter of a known type. Pure.
+"""PostgreSQL values: the form of a Python value for a parameter of a known type. Pure.
 
-A value is stored as it is, or refused: nothing is rounded, cut or guessed here. Text for types that
-have no Python form of their own is parsed by the server (`Parsed`).
+A value is stored as it is, or refused: no value is rounded, cut or guessed here. Text for types without a Python form
+is parsed by the server (`Parsed`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Parameter", "Parsed", "fit_row", "fitter_of"]
 
 
 class Parameter(NamedTuple):
-    """One parameter of a statement: the column or param it is for, and its type."""
+    """One parameter of a statement: its column or param, and its type."""
 
     name: str
     type_name: str
@@ -33,16 +33,16 @@ class Parameter(NamedTuple):
     """`scalar`, `array`, `composite`, `range` or `multirange`."""
     schema: str = "pg_catalog"
     attributes: frozenset[str] = frozenset()
-    """The names of a composite type's attributes."""
+    """Names of a composite type's attributes."""
 
     @property
     def never_parsed(self) -> bool:
-        """Whether no value of the type is parsed by the server."""
+        """True if no value of the type is parsed by the server."""
         return self.schema == "pg_catalog" and self.type_name in _NEVER_PARSED
 
     @property
     def sql_type(self) -> str:
-        """The quoted name of the type.
+        """Quoted name of the type.
 
         >>> Parameter("tags", "mood[]", "array", "app").sql_type
         '"app"."mood"[]'
@@ -53,14 +53,14 @@ class Parameter(NamedTuple):
 
 
 class Parsed(NamedTuple):
-    """A value as text, and the expression that makes the server parse it; `{}` stands for the parameter."""
+    """A value as text, and the expression with which the server parses it; `{}` stands for the parameter."""
 
     value: str | list[Any]
     expression: str
 
 
 class _UnfitError(ValueError):
-    """Says why a value is not taken, without the value."""
+    """Reason why a value is refused, without the value."""
 
 
 Fitter = Callable[[Any], Any]
@@ -74,12 +74,12 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _NOT_FINITE = {"nan", "inf", "-inf", "infinity", "-infinity"}
 _TEMPORAL_WORDS = {"infinity", "-infinity"}
 _EXPONENTS = range(-16383, 131072)
-"""What numeric has room for."""
+"""Limits of numeric."""
 _LISTS = (list, tuple, set, frozenset)
 
 
 def fit_row(fitters: Sequence[tuple[Parameter, Fitter]], row: Sequence[Any]) -> list[Any]:
-    """Bring the values of a row into the forms that their parameters want.
+    """Convert the values of a row to the forms that their parameters need.
 
     >>> price, at = Parameter("price", "numeric"), Parameter("at", "timestamptz")
     >>> fit_row([(price, fitter_of(price)), (at, fitter_of(at))], [0.1, "2026-01-02T03:04:05Z"])
@@ -90,7 +90,7 @@ def fit_row(fitters: Sequence[tuple[Parameter, Fitter]], row: Sequence[Any]) -> 
     """
     try:
         return [None if value is None else fitter(value) for (_, fitter), value in zip(fitters, row, strict=True)]
-    except Exception:  # not every fitter takes an enumeration; else find out which value it is
+    except Exception:  # not every fitter takes an enumeration; else find the refused value
         return [
             None if value is None else _fit(parameter, fitter, value)
             for (parameter, fitter), value in zip(fitters, row, strict=True)
@@ -98,7 +98,7 @@ def fit_row(fitters: Sequence[tuple[Parameter, Fitter]], row: Sequence[Any]) -> 
 
 
 def fitter_of(parameter: Parameter) -> Fitter:
-    """The function that brings a value, but for None, into the form that a parameter wants."""
+    """Return the function that converts a value, None excepted, to the form that a parameter needs."""
     if parameter.kind == "array":
         return partial(_array, parameter)
     known = _SCALARS.get(parameter.type_name) if parameter.schema == "pg_catalog" else None
@@ -120,14 +120,14 @@ def _fit(parameter: Parameter, fitter: Fitter, value: Any) -> Any:
 def _integer(value: Any, low: int, high: int) -> int:
     if isinstance(value, str):
         if not _INTEGER.fullmatch(value):
-            raise _UnfitError("the text is no integer")
+            raise _UnfitError("the text is not an integer")
     elif not isinstance(value, (int, float, Decimal)):
         raise _UnfitError("use a number")
     elif not isinstance(value, int) and not (isfinite(value) and value == int(value)):
-        raise _UnfitError("it is no integer")
+        raise _UnfitError("the number is not an integer")
     whole = int(value)
     if not low <= whole <= high:
-        raise _UnfitError(f"it is not in {low} to {high}")
+        raise _UnfitError(f"the number is not in {low} to {high}")
     return whole
 
 
@@ -139,7 +139,7 @@ def _numeric(value: Any) -> Decimal:
     else:
         number = Decimal(_number_text(value))
     if number.is_finite() and number and (number.adjusted() not in _EXPONENTS or _exponent(number) not in _EXPONENTS):
-        raise _UnfitError("it has more digits than numeric can hold")
+        raise _UnfitError("the number has more digits than numeric can hold")
     return number
 
 
@@ -168,7 +168,7 @@ def _number_text(value: Any) -> str:
     if not isinstance(value, str):
         raise _UnfitError("use a number")
     if not _NUMBER.fullmatch(value) and value.lower() not in _NOT_FINITE:
-        raise _UnfitError("the text is no number")
+        raise _UnfitError("the text is not a number")
     return value
 
 
@@ -185,7 +185,7 @@ def _text(value: Any) -> str:
         try:
             value = bytes(value).decode()
         except UnicodeDecodeError:
-            raise _UnfitError("the bytes are no UTF-8; use a bytea column") from None
+            raise _UnfitError("the bytes are not UTF-8; use a bytea column") from None
     elif isinstance(value, (date, time, timedelta, UUID, Decimal)):
         value = msgspec.to_builtins(value)
     elif isinstance(value, Enum) and not isinstance(value, str):
@@ -224,7 +224,7 @@ def _uuid(value: Any) -> UUID:
     try:
         return UUID(value)
     except ValueError:
-        raise _UnfitError("the text is no UUID") from None
+        raise _UnfitError("the text is not a UUID") from None
 
 
 def _iso(kind: type[Any], value: Any) -> Any:
@@ -263,14 +263,14 @@ def _date(value: Any) -> date | Parsed:
         return Parsed(value, "{}::text::date")
     moment = _moment(value)
     if moment.time() != time():
-        raise _UnfitError("it has a time of day")
+        raise _UnfitError("the value has a time of day")
     return moment.date()
 
 
 def _time(value: Any) -> time:
     clock = _timetz(value)
     if clock.tzinfo is not None:
-        raise _UnfitError("it has an offset; use a timetz column")
+        raise _UnfitError("the value has an offset; use a timetz column")
     return clock
 
 
@@ -361,7 +361,7 @@ def _composite(parameter: Parameter, value: Any) -> Any:
 
 
 def _other(parameter: Parameter, value: Any) -> Any:
-    """Types that only the server knows, enumerations and those of extensions among them."""
+    """Convert values of types that only the server knows, enumerations and extension types among them."""
     if isinstance(value, Enum):
         value = value.value
     own = parameter.schema != "pg_catalog"

@@ -1,1 +1,1 @@
-"""The Redis sink: a command per payload."""
+"""Redis sink: one command per payload."""

@@ -1,4 +1,4 @@
-"""Payloads to Redis commands: a name, and arguments as the bytes the server stores. Pure."""
+"""Redis commands of payloads: a name, and arguments as the bytes the server stores. Pure."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Command = tuple[str | bytes, ...]
 
 
 def command_of(payload: RedisPayload, prefix: str, scripts: Mapping[str, str]) -> Command:
-    """The command a payload becomes; `scripts` has the digests of the sink's scripts by name.
+    """Return the command of a payload; `scripts` has the digests of the sink's scripts by name.
 
     >>> command_of(RedisPayload(key="k", data={"a": 1}, ttl=60), "app:", {})
     ('SET', b'app:k', b'{"a":1}', b'EX', b'60')
 
     Raises:
-        SinkRejected: a value can't be written, or there is no such script.
+        SinkRejected: a value can't be written, or the script is unknown.
     """
     try:
         if payload.op is RedisOp.SCRIPT:

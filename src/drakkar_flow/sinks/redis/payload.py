@@ -1,4 +1,4 @@
-"""Payload for Redis: one command or one named script."""
+"""Redis payload: one command or one named script."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class RedisPayload(Payload, kw_only=True, gc=False):
     ValueError: RedisPayload(op='sadd') needs members as a list, not str
 
     Raises:
-        ValueError: a field that the op needs is missing, one is given that it does not use, or
+        ValueError: a required field is missing, the op does not use a given field, or
             `fields` or `members` has the wrong shape.
     """
 

@@ -1,6 +1,6 @@
-"""Proof of the target: what a connection alone does not show, asked without writing anything.
+"""Proof of the target: check, without a write, what a connection alone does not show.
 
-It opens and closes a connection after the sink itself has connected.
+The proof opens and closes a connection after the sink itself has connected.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _ANSWER_S = 10.0
 
 
 async def prove(where: str, settings: RedisSinkConfig) -> list[Problem]:
-    """`SET` below the prefix is allowed: tried with XX on a key that does not exist, so nothing is stored."""
+    """Check that `SET` below the prefix is allowed, with XX on a key that does not exist, so nothing is stored."""
     from redis.asyncio import Redis
     from redis.exceptions import ResponseError
 

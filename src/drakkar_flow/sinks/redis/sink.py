@@ -1,4 +1,4 @@
-"""The Redis sink: one command per payload, a batch in one transaction."""
+"""Redis sink: one command per payload, a batch in one transaction."""
 
 from __future__ import annotations
 
@@ -33,24 +33,25 @@ _CONNECT_S = 10.0
 _ANSWER_S = 30.0
 _LOGIN = "check the user of sinks.redis.*.url, its password and its rights (ACL)"
 _NOT_THE_SERVER = frozenset({"READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "UNKILLABLE"})
-"""Codes of errors by which a server says that another one takes writes now, or that it does not take them yet."""
+"""Error codes of a server that takes no writes: another one takes them now, or it does not take them yet."""
 _FOR_NOW = frozenset({"OOM", "BUSY", "MISCONF", "TRYAGAIN", "NOSCRIPT", "ASK", "EXECABORT"})
-"""Codes of errors of the server's own state (redis.io/docs/reference)."""
+"""Error codes of the server's state (redis.io/docs/reference)."""
 _NEVER = frozenset({"NOPERM", "NOAUTH", "WRONGPASS", "MOVED", "CROSSSLOT", "DENIED"})
-"""Codes of errors that rights and the set-up of the server explain. All others the payload has earned."""
+"""Error codes that rights and the set-up of the server explain. All others concern the payload."""
 _QUOTED = re.compile(r"['\"`]")
 
 
 class RedisSink:
     """Sends each payload as the command of its operation; a batch is one MULTI, in order.
 
-    A command that fails (the key holds another type, say) fails its payload alone: Redis keeps what the
-    others did. Commands that add something (`incrby`, `push`) may do so twice when an answer is lost.
-    After an answer by which a server says that another one takes writes now, all connections are made anew.
+    - A command that fails (for example because the key holds another type) fails its payload alone: Redis keeps the
+      results of the others.
+    - Commands that add something (`incrby`, `push`) may do so twice if an answer is lost.
+    - After an answer that another server takes writes now, all connections are replaced.
 
     Args:
         name: the instance's name under `sinks.redis`.
-        settings: where the server is.
+        settings: the address of the server, the key prefix and the scripts.
     """
 
     def __init__(self, name: str, settings: RedisSinkConfig) -> None:
@@ -82,7 +83,7 @@ class RedisSink:
                 encoded(url),
                 socket_connect_timeout=_CONNECT_S,
                 socket_timeout=_ANSWER_S,
-                retry=Retry(NoBackoff(), 0),  # we try again ourselves, and say so
+                retry=Retry(NoBackoff(), 0),  # we try again ourselves, and report it
             )
             await client.echo("connected")
             await self._load_scripts(client, where)
@@ -111,7 +112,7 @@ class RedisSink:
             except NoPermissionError:
                 raise
             except ResponseError as error:
-                what = f"Redis does not take the script: {error}"
+                what = f"Redis refuses the script: {error}"
                 if "rror compiling" in str(error):
                     raise unusable(f"{where}.scripts.{name}", what, "fix its Lua code", for_good=True) from None
                 raise
@@ -122,7 +123,7 @@ class RedisSink:
         Raises:
             BatchFailed: some commands failed; those that can't succeed are SinkRejected.
             SinkNotConnected: before `connect`, or after `close`.
-            SinkError: nothing is known to be done.
+            SinkError: no command is known to have run.
         """
         if self._client is None:
             raise SinkNotConnected(f"sinks.redis.{self._name} is not connected; connect() comes first")
@@ -149,11 +150,11 @@ class RedisSink:
             await client.aclose()
 
     async def _send(self, commands: list[Command]) -> list[Any]:
-        """The answers; an error among them for each command that failed.
+        """Send the commands; returns the answers, with an error for each command that failed.
 
         Raises:
-            SinkError: nothing is known to be done.
-            RuntimeError: nothing was done, because the server refused one of several commands before their turn.
+            SinkError: no command is known to have run.
+            RuntimeError: no command ran, because the server refused one of several commands before their turn.
         """
         from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
@@ -179,7 +180,7 @@ class RedisSink:
         return answers
 
     def _cause(self, error: Exception, *, scripted: bool = False) -> SinkError:
-        """Why a command failed, by the code of the server's answer; the words of a script are for the detail."""
+        """Return the cause of a failed command, by the code of the server's answer; a script's text is its detail."""
         code, detail = _code(error), _answer(error)
         text = f"{type(error).__name__}: {code}" if scripted else _reason(error)
         if code in _NOT_THE_SERVER:
@@ -191,7 +192,7 @@ class RedisSink:
         return SinkError(text, detail=detail) if code in _FOR_NOW else SinkRejected(text, detail=detail)
 
     async def _react(self, errors: list[Exception]) -> None:
-        """Leave a server that does not take writes, and give the scripts to one that was restarted."""
+        """Leave a server that does not take writes, and load the scripts into one that was restarted."""
         from redis.exceptions import RedisError
 
         codes = {_code(error) for error in errors}
@@ -207,17 +208,17 @@ class RedisSink:
 
 
 def _code(error: Exception) -> str:
-    """The first word of a server's answer: its kind of error."""
+    """Return the first word of a server's answer: its kind of error."""
     return str(getattr(error, "status_code", "") or _answer(error).split(" ", 1)[0])
 
 
 def _reason(error: Exception) -> str:
-    """What failed, for log lines: up to the first argument that the answer quotes."""
+    """Return the reason for log lines: the answer up to the first argument that it quotes."""
     return f"{type(error).__name__}: {_QUOTED.split(_answer(error), 1)[0]}"
 
 
 def _answer(error: Exception) -> str:
-    """What the server said, without the command and its values, which the client puts before it."""
+    """Return the server's answer, without the command and its values, which the client puts before it."""
     return str(error).rpartition(" of pipeline caused error: ")[2]
 
 
@@ -242,4 +243,4 @@ SPEC = SinkSpec(
     client="redis",
     not_checked="keys and commands that only payloads name",
 )
-"""What the library knows about Redis sinks."""
+"""Spec of the Redis sink."""

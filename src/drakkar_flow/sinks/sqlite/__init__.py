@@ -1,1 +1,1 @@
-"""The SQLite sink: a row per payload."""
+"""SQLite sink: one row per payload."""

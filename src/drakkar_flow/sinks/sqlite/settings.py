@@ -12,7 +12,7 @@ __all__ = ["SqliteSinkConfig"]
 
 
 class SqliteSinkConfig(SinkConfig):
-    """An SQLite database; tables are made from the first row when they don't exist."""
+    """An SQLite database; missing tables are created from the first row."""
 
     synonyms = dict.fromkeys(("file", "database", "dsn", "base_path"), "path")
     path: str = Field(min_length=1)

@@ -1,4 +1,4 @@
-"""The SQLite sink: rows in tables of one database file."""
+"""SQLite sink: rows in tables of one database file."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from drakkar_flow.sinks.threads import in_thread
 __all__ = ["SPEC", "SqliteSink"]
 
 BUSY_TIMEOUT_S = 5.0
-"""How long a write waits for another process's transaction before the batch fails."""
+"""Seconds that a write waits for another process's transaction before the batch fails."""
 
 _ROW_ERRORS = frozenset(
     {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG}
 )
-"""Result codes that a row has earned; all others are the database's."""
+"""Result codes that concern a row; all others concern the database."""
 
 
 _LOST = frozenset(
@@ -38,21 +38,23 @@ _LOST = frozenset(
         *(sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_MISUSE),
     }
 )
-"""Result codes after which the file is opened anew."""
+"""Result codes after which the file is opened again."""
 _REFUSALS = (SinkRejected, SinkMisconfigured)
 
 
 class SqliteSink:
     """Inserts one row per payload; a batch is one transaction.
 
-    The database is in WAL mode, so readers are never blocked. A missing table is made from the
-    first row (unless `create_tables` is off); fields it has no column for are rejected. A row that
-    can't be inserted fails alone. A full disk or a locked database fails the whole batch, with nothing of
-    it written. A file that is moved or replaced is left for the one that is at its path now.
+    - The database is in WAL mode, so readers are never blocked.
+    - A missing table is created from the first row (unless `create_tables` is off). Fields without a column are
+      rejected.
+    - A row that can't be inserted fails alone. A full disk or a locked database fails the whole batch, and none of it
+      is written.
+    - If the file is moved or replaced, the file that is at its path now is opened.
 
     Args:
         name: the instance's name under `sinks.sqlite`.
-        settings: where the database is.
+        settings: the path of the database.
     """
 
     def __init__(self, name: str, settings: SqliteSinkConfig) -> None:
@@ -62,10 +64,11 @@ class SqliteSink:
         self._one_at_a_time = anyio.CapacityLimiter(1)
 
     async def connect(self) -> None:
-        """Open or make the database and prove that it can be written.
+        """Open or create the database and check that it can be written.
 
         Raises:
-            StartupError: the file can't be written for now (exit code 1), or is no database or not ours (2).
+            StartupError: the file can't be written at present (exit code 1); it is no database, or not writable for
+                this user (2).
         """
         if self._database is None:
             self._database = await anyio.to_thread.run_sync(self._open, limiter=self._one_at_a_time)
@@ -74,7 +77,7 @@ class SqliteSink:
         """Insert the batch in order, in a worker thread, and commit it.
 
         Raises:
-            BatchFailed: some rows failed for good: SinkRejected, SinkMisconfigured.
+            BatchFailed: some rows failed permanently: SinkRejected, SinkMisconfigured.
             sqlite3.Error: the transaction was refused because of one of several rows; nothing was written.
             SinkNotConnected: before `connect`, or after `close`.
             SinkError: nothing was written.
@@ -103,7 +106,7 @@ class SqliteSink:
 
 
 class _Database:
-    """The open database; used by one thread at a time, whichever it is."""
+    """The open database; used by one thread at a time."""
 
     def __init__(self, path: Path, synchronous: str, *, create_tables: bool) -> None:
         self._path = path
@@ -129,7 +132,7 @@ class _Database:
         return connection
 
     def _reopen(self) -> None:
-        """Leave a file that was moved, replaced or removed: what goes into it nobody would see."""
+        """Leave a file that was moved, replaced or removed: its readers would not see new rows."""
         self._stale = True
         self._columns.clear()
         self._connection.close()
@@ -207,7 +210,7 @@ class _Database:
             raise  # of the database, or by RAISE(ROLLBACK), which ended the transaction
 
     def _require_columns(self, row: Row) -> None:
-        """Make the table if it may be made, and find a column for every field; SQLite ignores case in names."""
+        """Create the table if that is allowed, and find a column for every field; SQLite ignores case in names."""
         wanted = {name.lower() for name in row.columns}
         if wanted <= self._columns.get(row.table, frozenset()):
             return
@@ -254,4 +257,4 @@ SPEC = SinkSpec(
     check_payload=lambda payload, _: make_row(payload),
     not_checked="tables that only payloads name (SqlitePayload.table)",
 )
-"""What the library knows about SQLite sinks."""
+"""Spec of the SQLite sink."""

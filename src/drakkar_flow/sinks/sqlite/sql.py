@@ -1,4 +1,4 @@
-"""Rows for SQLite: payloads to columns and values, and the statements for them. Pure."""
+"""SQLite rows and statements of payloads. Pure."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def make_row(payload: SqlitePayload) -> Row:
     Row(table='hits', columns=('id', 'tags'), values=(1, '["a"]'))
 
     Raises:
-        SinkRejected: the payload has no fields, a name is no identifier, or SQLite would change a value.
+        SinkRejected: the payload has no fields, a name is not an identifier, or SQLite would change a value.
     """
     try:
         fields = to_row(payload.data)
@@ -45,17 +45,17 @@ def make_row(payload: SqlitePayload) -> Row:
     except SinkRejected:
         raise
     except Exception as error:  # a model's own serializers may raise anything
-        raise SinkRejected(f"the payload is no row: {type(error).__name__}: {error}") from error
+        raise SinkRejected(f"the payload is not a row: {type(error).__name__}: {error}") from error
     if not fields:
         raise SinkRejected("the payload has no fields, so there is no row to insert")
     for name in (payload.table, *fields):
         if not isinstance(name, str) or not _IDENTIFIER.fullmatch(name):
-            raise SinkRejected(f"{name!r} is no name for a table or a column: use letters, digits and '_'")
+            raise SinkRejected(f"{name!r} is not a name for a table or a column: use a-z, A-Z, 0-9 and '_'")
     return Row(payload.table, tuple(fields), values)
 
 
 def create_statement(row: Row) -> str:
-    """The statement that makes the table of a row, with types after the row's values.
+    """Return the statement that creates the table of a row, with types after the row's values.
 
     >>> create_statement(Row("hits", ("id", "note", "score"), (1, None, 0.5)))
     'CREATE TABLE IF NOT EXISTS "hits" ("id" INTEGER, "note", "score" REAL)'
@@ -68,7 +68,7 @@ def create_statement(row: Row) -> str:
 
 
 def insert_statement(table: str, columns: Sequence[str]) -> str:
-    """The statement that inserts one row.
+    """Return the statement that inserts one row.
 
     >>> insert_statement("hits", ["id", "note"])
     'INSERT INTO "hits" ("id", "note") VALUES (?, ?)'
@@ -80,9 +80,9 @@ def insert_statement(table: str, columns: Sequence[str]) -> str:
 
 def _cell(name: str, value: Any) -> Cell:
     if type(value) is float and value != value:
-        raise SinkRejected(f"column {name}: NaN has no place in SQLite, which would store NULL; send None or text")
+        raise SinkRejected(f"column {name}: NaN can't be stored in SQLite, which would store NULL; send None or text")
     if type(value) is int and value not in _INTEGERS:
-        raise SinkRejected(f"column {name}: it is not in {_INTEGERS.start} to {_INTEGERS.stop - 1}; send text")
+        raise SinkRejected(f"column {name}: the integer is not in {_INTEGERS.start} to {_INTEGERS.stop - 1}; send text")
     if value is None or type(value) in _AFFINITIES:
         return value  # type: ignore[no-any-return]  # just checked
     if isinstance(value, (bytearray, memoryview)):
@@ -98,4 +98,4 @@ def _nested(value: Any) -> Any:
         return value.model_dump(mode="json")
     if isinstance(value, AS_TEXT):
         return str(value)
-    raise TypeError(f"a value of type {type(value).__name__} has no place in a row")
+    raise TypeError(f"a value of type {type(value).__name__} can't be stored in a row")

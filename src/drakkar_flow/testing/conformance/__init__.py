@@ -1,4 +1,4 @@
-"""Conformance suites: pytest classes that every sink and executor passes, the library's own and those of plug-ins.
+"""Conformance suites: pytest classes that every sink and executor passes, the library's and those of plug-ins.
 
 Only this package imports pytest. docs/plugins.md shows a test module that uses it.
 """

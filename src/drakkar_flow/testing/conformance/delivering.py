@@ -24,14 +24,14 @@ PATIENCE_S = 60.0
 
 @dataclass
 class Delivered:
-    """How payloads ended: those acknowledged, by their position, and the failures."""
+    """Results of payloads: those acknowledged, by their position, and the failures."""
 
     acknowledged: list[int]
     failures: list[Failure]
 
     @property
     def failed(self) -> list[Any]:
-        """The payloads of the failures, in their order."""
+        """Payloads of the failures, in their order."""
         return [failure.payload for failure in sorted(self.failures, key=lambda failure: failure.tokens[0][0].offset)]
 
 

@@ -1,7 +1,4 @@
-"""Conformance suite of executors: what every executor promises, a test each.
-
-A test module subclasses `ExecutorSuite` and gives it a `bench` fixture.
-"""
+"""Conformance suite of executors: a test for each guarantee of an executor."""
 
 from __future__ import annotations
 
@@ -25,23 +22,23 @@ class ExecutorBench(ABC):
     """One executor and tasks for it."""
 
     slots = 2
-    """How many tasks the executors of `executor` run at once."""
+    """Number of tasks that the executors of `executor` run at once."""
 
     @abstractmethod
     def executor(self) -> Executor:
-        """An executor with `slots` slots, not started."""
+        """Return an executor with `slots` slots, not started."""
 
     @abstractmethod
     def quick(self, task_id: str) -> ExecutorTask:
-        """A task that soon succeeds."""
+        """Return a task that soon succeeds."""
 
     @abstractmethod
     def failing(self, task_id: str) -> ExecutorTask:
-        """A task that soon fails."""
+        """Return a task that soon fails."""
 
     @abstractmethod
     def endless(self, task_id: str) -> ExecutorTask:
-        """A task that runs until it is cancelled."""
+        """Return a task that runs until it is cancelled."""
 
     def handle(self, executor: Executor, task: ExecutorTask, priority: object = 0) -> Handle:
         """Submit a task."""
@@ -49,7 +46,7 @@ class ExecutorBench(ABC):
 
     @asynccontextmanager
     async def started(self) -> AsyncIterator[Executor]:
-        """An executor that runs, and is closed in the end."""
+        """Start an executor that is closed at the end."""
         executor = self.executor()
         await executor.start()
         try:
@@ -59,7 +56,7 @@ class ExecutorBench(ABC):
 
 
 class Handle:
-    """A submitted task and how it ended."""
+    """A submitted task and its result."""
 
     def __init__(self, executor: Executor, task: ExecutorTask, priority: object) -> None:
         self.outcomes: list[TaskOutcome | None] = []
@@ -73,7 +70,7 @@ class Handle:
         self._ended.set()
 
     async def end(self) -> TaskOutcome | None:
-        """How the task ended."""
+        """Wait for the result of the task."""
         async with asyncio.timeout(PATIENCE_S):
             await self._ended.wait()
         return self.outcomes[0]
@@ -87,15 +84,15 @@ async def _until_running(executor: Executor, count: int) -> None:
 
 @pytest.mark.anyio
 class ExecutorSuite:
-    """The promises, one test each; `bench` is a fixture of the subclass."""
+    """Guarantees of an executor, one test each; `bench` is a fixture of the subclass."""
 
     @pytest.fixture
     def anyio_backend(self) -> str:
-        """The one event loop that executors are written for."""
+        """Event loop of all executors."""
         return "asyncio"
 
     async def test_a_task_that_succeeds_is_a_result(self, bench: ExecutorBench) -> None:
-        """It names its task."""
+        """The result names its task."""
         async with bench.started() as executor:
             task = bench.quick("t-1")
             outcome = await bench.handle(executor, task).end()
@@ -105,7 +102,7 @@ class ExecutorSuite:
         assert outcome.duration_seconds >= 0
 
     async def test_a_task_that_fails_is_a_value(self, bench: ExecutorBench) -> None:
-        """An error that names its task and its kind; nothing is raised, and the next task runs."""
+        """An error names its task and its kind; nothing is raised, and the next task runs."""
         async with bench.started() as executor:
             task = bench.failing("t-1")
             outcome = await bench.handle(executor, task).end()
@@ -117,7 +114,7 @@ class ExecutorSuite:
         assert isinstance(after, ExecutorResult)
 
     async def test_every_task_ends_once_on_the_loops_thread(self, bench: ExecutorBench) -> None:
-        """Many more than there are slots, good and bad; afterwards nothing runs or waits."""
+        """Many more tasks than slots, good and bad; afterwards no task runs or waits."""
         count = 20 * bench.slots
         async with bench.started() as executor:
             make = (bench.quick, bench.failing)
@@ -131,7 +128,7 @@ class ExecutorSuite:
         assert (statistics.running, statistics.waiting, statistics.ended) == (0, 0, count)
 
     async def test_no_more_run_than_there_are_slots(self, bench: ExecutorBench) -> None:
-        """The others wait, and the statistics say so."""
+        """The others wait, and the statistics count them."""
         async with bench.started() as executor:
             handles = [bench.handle(executor, bench.endless(f"t-{n}")) for n in range(bench.slots + 3)]
             await _until_running(executor, bench.slots)
@@ -141,7 +138,7 @@ class ExecutorSuite:
         assert statistics[:3] == (bench.slots, 3, bench.slots)
 
     async def test_a_cancelled_task_is_given_up_and_frees_its_slot(self, bench: ExecutorBench) -> None:
-        """One that runs and one that waits; cancelling again, and after the end, does nothing."""
+        """A running task and a waiting one; cancelling again, and after the end, does nothing."""
         async with bench.started() as executor:
             handles = [bench.handle(executor, bench.endless(f"t-{n}")) for n in range(bench.slots + 1)]
             await _until_running(executor, bench.slots)
@@ -160,7 +157,7 @@ class ExecutorSuite:
         assert {len(handle.outcomes) for handle in (*handles, *after)} == {1}
 
     async def test_waiting_tasks_start_by_priority(self, bench: ExecutorBench) -> None:
-        """The lowest first, then in the order they came."""
+        """The lowest first, then in the order they arrived."""
         ended: list[str] = []
         async with bench.started() as executor:
             holders = [bench.handle(executor, bench.endless(f"h-{n}"), -1) for n in range(bench.slots)]
@@ -177,7 +174,7 @@ class ExecutorSuite:
         assert ended == ["t-1", "t-3", "t-2", "t-0"]
 
     async def test_closing_gives_up_what_is_left(self, bench: ExecutorBench) -> None:
-        """What runs and what waits; then, and before the start, every task is given up at once."""
+        """Running and waiting tasks; then, and before the start, every task is given up at once."""
         executor = bench.executor()
         assert await bench.handle(executor, bench.quick("early")).end() is None
         await executor.start()
@@ -189,11 +186,11 @@ class ExecutorSuite:
         await executor.close()
 
     async def test_closing_is_safe_before_the_start(self, bench: ExecutorBench) -> None:
-        """It does nothing."""
+        """An early close does nothing."""
         await bench.executor().close()
 
     async def test_the_loop_is_not_blocked(self, bench: ExecutorBench) -> None:
-        """While a task runs, other work on the loop goes on."""
+        """While a task runs, other work on the loop continues."""
         async with bench.started() as executor:
             handle = bench.handle(executor, bench.endless("t-1"))
             await _until_running(executor, 1)

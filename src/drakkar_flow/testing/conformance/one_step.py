@@ -1,4 +1,4 @@
-"""One async step in a chain on the test's own loop: items in, what it answers out."""
+"""One async step in a chain on the test's loop: items in, results out."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = ["Alone", "SameThreadLoop", "context_of"]
 
 
 class SameThreadLoop(EventLoopThread):
-    """A bridge to the running loop instead of one of its own; what breaks raises in the test's loop."""
+    """Event loop thread in place of `EventLoopThread` that uses the running loop; bugs raise in the test's loop."""
 
     @property
     def closed(self) -> bool:
-        """Never: the test's loop is there as long as the test."""
+        """Always False: the test's loop lives as long as the test."""
         return False
 
     def post(self, function: Callable[..., Any], *args: Any) -> None:
@@ -43,7 +43,7 @@ def context_of(
     bus: Bus | None = None,
     gate: MemoryGate | None = None,
 ) -> StepContext:
-    """What a step needs, on the test's own loop unless it gets a bridge."""
+    """Return the context of a step, on the test's loop unless a loop thread is given."""
     loop_thread = loop_thread or SameThreadLoop()
     in_flight = in_flight or InFlight(100, 1 << 40)
     proof = Proof()
@@ -73,15 +73,15 @@ class Alone:
 
     @property
     def idle(self) -> bool:
-        """Whether the step had nothing open in the last turns of the loop, in which all its answers left the chain.
+        """True if the step had no open item in the last turns of the loop, in which all results left the chain.
 
-        Look once a turn.
+        Check once a turn.
         """
         self._quiet = 0 if self.step.open or self.step.inbox else self._quiet + 1
         return self._quiet > 2
 
     def take(self) -> Chunk[Any]:
-        """What was answered since the last call."""
+        """Return the results since the last call."""
         taken: Chunk[Any] = Chunk()
         for chunk in self.chain.take():
             taken.items += chunk.items

@@ -1,7 +1,4 @@
-"""Conformance suite of sinks: what every sink promises, a test each.
-
-A test module subclasses `SinkSuite` and gives it a `bench` fixture.
-"""
+"""Conformance suite of sinks: a test for each guarantee of a sink."""
 
 from __future__ import annotations
 
@@ -28,14 +25,14 @@ Item = dict[str, Any]
 
 @dataclass(frozen=True)
 class SinkFeatures:
-    """What a sink can do beyond the contract."""
+    """Abilities of a sink beyond the contract."""
 
     keys: bool = False
     """Payloads carry keys that readers see."""
     nul: bool = True
     """Text may contain the character NUL."""
     waits: bool = True
-    """What `unreachable` misses may come by itself, so that the start waits for it."""
+    """True if `unreachable` may become reachable by itself, so that the start waits for it."""
     atomic: bool = True
     """A batch is written whole or not at all."""
     many: int = 5000
@@ -43,38 +40,38 @@ class SinkFeatures:
 
 
 class SinkBench(ABC):
-    """One target, ways to write to it through the sink and to read it without."""
+    """One target, with ways to write to it through the sink and to read it without."""
 
     spec: SinkSpec
     features = SinkFeatures()
 
     @abstractmethod
     def sink(self) -> Sink:
-        """A sink for the target, not connected."""
+        """Return a sink for the target, not connected."""
 
     @abstractmethod
     def unreachable(self) -> Sink:
-        """A sink whose target is not there, and which notices within seconds."""
+        """Return a sink whose target is missing, and which notices within seconds."""
 
     @abstractmethod
     def payload(self, item: Any, key: bytes | str | None = None) -> Any:
-        """A payload with `item` as its data."""
+        """Return a payload with `item` as its data."""
 
     @abstractmethod
     def read(self) -> list[Item]:
-        """All items of the target in the order they were written, read by other means than the sink."""
+        """Return all items of the target in the order they were written, read without the sink."""
 
     def odd(self) -> list[Any]:
-        """Payloads that the target or its client can't take, each for a reason of its own."""
+        """Return payloads that the target or its client can't accept, each for a different reason."""
         return [self.payload(object()), self.payload(Unserializable(n=1, text="x")), self.payload(Leaving(n=1))]
 
     def keys(self) -> list[bytes | None]:
-        """The keys of the items."""
+        """Return the keys of the items."""
         raise NotImplementedError
 
     @asynccontextmanager
     async def connected(self, sink: Sink | None = None) -> AsyncIterator[Sink]:
-        """A connected sink that is closed in the end."""
+        """Connect a sink that is closed at the end."""
         sink = sink or self.sink()
         await sink.connect()
         try:
@@ -83,12 +80,12 @@ class SinkBench(ABC):
             await sink.close()
 
     def batch(self, items: Sequence[Any]) -> list[Delivery]:
-        """Deliveries for items."""
+        """Return deliveries for items."""
         return [Delivery(self.payload(item), ()) for item in items]
 
 
 def items(count: int, start: int = 0) -> list[Item]:
-    """Items that tell their order."""
+    """Return items that contain their position."""
     return [{"n": number, "text": f"item {number}"} for number in range(start, start + count)]
 
 
@@ -100,7 +97,7 @@ class Unserializable(BaseModel):
 
     @model_serializer
     def _fail(self) -> dict[str, Any]:
-        raise Untold
+        raise Unprintable
 
 
 class Leaving(BaseModel):
@@ -113,7 +110,7 @@ class Leaving(BaseModel):
         raise SystemExit(3)
 
 
-class Untold(Exception):
+class Unprintable(Exception):
     """An error whose text can't be made."""
 
     def __str__(self) -> str:
@@ -122,11 +119,11 @@ class Untold(Exception):
 
 @pytest.mark.anyio
 class SinkSuite:
-    """The promises, one test each; `bench` is a fixture of the subclass."""
+    """Guarantees of a sink, one test each; `bench` is a fixture of the subclass."""
 
     @pytest.fixture
     def anyio_backend(self) -> str:
-        """The one event loop that sinks are written for."""
+        """Event loop of all sinks."""
         return "asyncio"
 
     async def test_a_batch_is_there_when_write_batch_returns(self, bench: SinkBench) -> None:
@@ -137,7 +134,7 @@ class SinkSuite:
             assert bench.read() == items(3)
 
     async def test_connecting_twice_is_connecting_once(self, bench: SinkBench) -> None:
-        """A second connect does no harm, and what is written is written once."""
+        """A second connect does no harm, and payloads are written once."""
         async with bench.connected() as sink:
             await sink.connect()
             await sink.write_batch(bench.batch(items(2)))
@@ -153,7 +150,7 @@ class SinkSuite:
         await sink.close()
 
     async def test_a_closed_sink_connects_again(self, bench: SinkBench) -> None:
-        """What is written after a new connect is added to what was there."""
+        """Payloads written after a new connect are added to the existing ones."""
         sink = bench.sink()
         for start in (0, 2):
             await sink.connect()
@@ -163,7 +160,7 @@ class SinkSuite:
         assert bench.read() == items(4)
 
     async def test_writing_needs_a_connection(self, bench: SinkBench) -> None:
-        """Before connect and after close nothing can be written."""
+        """Before connect and after close no payload can be written."""
         sink = bench.sink()
         with pytest.raises(SinkNotConnected):
             await sink.write_batch(bench.batch(items(1)))
@@ -197,7 +194,7 @@ class SinkSuite:
         assert bench.read() == many
 
     async def test_text_of_any_language_survives(self, bench: SinkBench) -> None:
-        """Non-ASCII text and line breaks inside it come back as they were."""
+        """Non-ASCII text and line breaks inside it are read back unchanged."""
         odd = [{"n": 0, "text": "Grüße, 世界 🌍"}, {"n": 1, "text": "two\nlines\r\n\u2028" + "\0" * bench.features.nul}]
         async with bench.connected() as sink:
             await sink.write_batch(bench.batch(odd))
@@ -205,7 +202,7 @@ class SinkSuite:
         assert bench.read() == odd
 
     async def test_binary_keys_survive(self, bench: SinkBench) -> None:
-        """Keys of any bytes, text and no key at all come back as they were."""
+        """Keys of any bytes, text and no key at all are read back unchanged."""
         if not bench.features.keys:
             pytest.skip("this kind of sink has no keys")
         keys = [b"\xff\x00", "schlüssel", None, b""]
@@ -239,7 +236,7 @@ class SinkSuite:
         assert caught.value.exit_code == (1 if bench.features.waits else 2)
 
     async def test_overlapping_batches_are_all_written(self, bench: SinkBench) -> None:
-        """As many calls as `max_in_flight` allows may overlap; each keeps its own order."""
+        """As many calls as `max_in_flight` allows may overlap; each keeps its order."""
         calls = bench.spec.max_in_flight
         async with bench.connected() as sink, anyio.create_task_group() as group:
             for call in range(calls):
@@ -248,7 +245,7 @@ class SinkSuite:
         assert bench.read() == items(100 * calls)
 
     async def test_a_cancelled_write_leaves_the_sink_usable(self, bench: SinkBench) -> None:
-        """Whatever becomes of the cancelled batch, the next one is written whole and in order."""
+        """The batch after a cancelled one is written whole and in order."""
         async with bench.connected() as sink:
             async with anyio.create_task_group() as group:
                 group.start_soon(sink.write_batch, bench.batch(items(500)))
@@ -262,7 +259,7 @@ class SinkSuite:
         assert rest in ([], items(500)) or (not bench.features.atomic and rest == items(len(rest)))
 
     async def test_the_event_loop_is_not_blocked(self, bench: SinkBench) -> None:
-        """While a batch is written, other work on the loop goes on."""
+        """While a batch is written, other work on the loop continues."""
         turns = 0
         async with bench.connected() as sink, anyio.create_task_group() as group:
 
@@ -281,7 +278,7 @@ class SinkSuite:
         assert during > 1
 
     async def test_f3_want_of_descriptors_is_an_outage(self, bench: SinkBench) -> None:
-        """No payload is refused for it, and what is written afterwards is there."""
+        """No payload is refused for lack of descriptors, and later payloads are written."""
         async with bench.connected() as sink:
             await sink.write_batch(bench.batch(items(1)))
             left = items(2, 1)
@@ -298,7 +295,7 @@ class SinkSuite:
 
     @pytest.mark.parametrize("when_open", ["dlq", "wait"])
     async def test_f6_an_odd_payload_costs_no_neighbour(self, bench: SinkBench, when_open: str) -> None:
-        """Whatever is odd about it: those around it are written once, in order; it fails, and nothing is held up."""
+        """An odd payload fails, and its neighbours are written once, in order, without delay."""
         odd = bench.odd()
         good = items(2 * len(odd) + 2)
         payloads = [bench.payload(item) for item in good]

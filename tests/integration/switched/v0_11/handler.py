@@ -25,7 +25,7 @@ class Order(BaseModel):
     """What comes in."""
 
     order: int
-    components: list[str]
+    parts: list[str]
 
 
 class Checked(BaseModel):
@@ -50,7 +50,7 @@ class OrdersHandler(BaseDrakkarHandler[Order, Checked]):
     """A task for each part, none for those that are known; a summary for each order."""
 
     async def arrange(self, messages: list[SourceMessage], pending: PendingContext) -> list[ExecutorTask]:
-        return [self.task(message, part) for message in messages for part in message.payload.components]
+        return [self.task(message, part) for message in messages for part in message.payload.parts]
 
     def task(self, message: SourceMessage, part: str) -> ExecutorTask:
         known = self.cache.peek(part)

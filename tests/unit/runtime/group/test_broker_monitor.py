@@ -39,7 +39,7 @@ def look(subject: BrokerMonitor, client: Client, now: float) -> bool:
 def test_brokers_that_were_heard_are_not_asked():
     client = Client()
     subject, told = connection(client)
-    subject.heard()
+    subject.answered()
 
     assert not look(subject, client, 100.0)
     assert client.asked == 0
@@ -49,7 +49,7 @@ def test_brokers_that_were_heard_are_not_asked():
 def test_a_doubt_is_settled_by_an_answer():
     client = Client()
     subject, told = connection(client)
-    subject.heard()
+    subject.answered()
     subject.doubt()
 
     assert not look(subject, client, 100.0)
@@ -61,7 +61,7 @@ def test_a_doubt_is_settled_by_an_answer():
 def test_brokers_that_answer_nobody_are_down_and_not_forgotten():
     client = Client()
     subject, told = connection(client)
-    subject.heard()
+    subject.answered()
     client.reachable = False
     subject.doubt()
 
@@ -78,7 +78,7 @@ def test_brokers_that_answer_others_are_forgotten():
     """Then only a new consumer finds them."""
     client = Client()
     subject, told = connection(client)
-    subject.heard()
+    subject.answered()
     client.forgetful = True
     subject.down("all brokers are down")
 

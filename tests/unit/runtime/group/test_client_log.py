@@ -59,12 +59,12 @@ def test_n9_waiting_for_partitions_is_said_once_per_join() -> None:
     bus.listen(AssignmentAwaited, heard.append)
     joining = Joining(bus, "g", 45.0)
     joining.begin(0.0)
-    joining.look(4.0)
+    joining.check(4.0)
     assert heard == []
     for now in (6.0, 20.0):
-        joining.look(now)
+        joining.check(now)
     assert heard == [AssignmentAwaited("g", 6.0, 45.0)]
     joining.begin(30.0)
     joining.end()
-    joining.look(60.0)
+    joining.check(60.0)
     assert len(heard) == 1

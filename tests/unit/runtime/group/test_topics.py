@@ -61,7 +61,7 @@ def watch(read: set[str], errors: list[ConsumerError]) -> TopicWatch:
 
 def look(watch: TopicWatch, found: str | int) -> None:
     watch._admin.ids = {"in": found}
-    watch._look(["in"])
+    watch._check_topics(["in"])
 
 
 def names(watch: TopicWatch) -> list[str]:

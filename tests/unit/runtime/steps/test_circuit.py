@@ -110,7 +110,7 @@ async def test_d36_a_sink_that_fails_three_times_in_a_row_is_called_no_more():
     assert (desk.changes[0].failures, desk.changes[0].reason) == (3, "down")
     assert desk.letters == [0, 1, 3, 4, 5, 6]
     last = desk.failures[-1]
-    assert last.error == "circuit open: 3 batches in a row failed, the last: down"
+    assert last.error == "circuit open: 3 batches in a row failed, the last error: down"
     assert (last.sink_type, last.sink_name, last.attempts) == ("kafka", "out", 0)
 
 

@@ -64,7 +64,7 @@ async def test_everybody_leaves_when_the_pause_is_over_the_shortest_first():
 
 async def test_who_is_due_earlier_than_the_others_is_not_kept_by_them(monkeypatch: pytest.MonkeyPatch):
     """The one timer is set anew, also where nobody looks for a drain meanwhile."""
-    monkeypatch.setattr("drakkar_flow.runtime.steps.retry_queue._LOOK_S", 600)
+    monkeypatch.setattr("drakkar_flow.runtime.steps.retry_queue._CHECK_S", 600)
     lot = Lot()
     lot.delay("late", 500)
     lot.delay("soon", 0.01)

@@ -249,6 +249,6 @@ def test_a_base_path_that_is_a_file_says_so(tmp_path: Path) -> None:
     """And ends the start for good."""
     (tmp_path / "taken").touch()
     sink = FileSink("out", FilesystemSinkConfig(base_path=str(tmp_path / "taken")))
-    with pytest.raises(StartupError, match="it is a file; give a directory") as refused:
+    with pytest.raises(StartupError, match="the path is a file; give a directory") as refused:
         asyncio.run(sink.connect())
     assert refused.value.exit_code == 2
