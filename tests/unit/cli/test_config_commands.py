@@ -41,7 +41,7 @@ def test_lint_of_a_bad_file_tells_every_problem(tmp_path: Path, capsys: pytest.C
     out, err = capsys.readouterr()
     assert out == ""
     assert err == (
-        "the configuration is not usable:\n"
+        "invalid configuration:\n"
         f"  - {path}:1:9 kafka.brokerz: unknown key; did you mean 'brokers'?\n"
         f"  - {path}:2:30 executor.env.B: must be text, not 1; quote it\n"
         f"  - {path}:2:37 executor.window_size: must be at least 1, not 0\n"

@@ -13,7 +13,7 @@ _ROUTES = {
     "dlq": f"they become dead letters, {UNLESS_HELD}",
     "skip": f"they are dropped and count as finished, {UNLESS_HELD}",
     "fail": "the flow stops; their offsets are not committed",
-    "pass": "they go on with payload None and the error in parse_error",
+    "pass": "they continue with payload None and the error in parse_error",
 }
 
 
@@ -27,7 +27,7 @@ def _records_failed(e: RecordsFailed) -> LogLine:
     }
     cause = e.cause or cause_text(e.error)
     fields |= {"count": e.count, "label": e.label, "error": e.error, "cause": cause}
-    expect = f"given up: skipped ({e.decided_by})" if e.decided_by else _ROUTES.get(e.policy, _ROUTES["dlq"])
+    expect = f"skipped ({e.decided_by})" if e.decided_by else _ROUTES.get(e.policy, _ROUTES["dlq"])
     return LogLine("warning", "records_failed", fields, expect, (e.kind, e.stage), cause)
 
 
