@@ -236,7 +236,7 @@ def test_sigterm_ends_a_child_that_waits() -> None:
 
 @pytest.mark.parametrize(
     ("offer", "reason"),
-    [({"versions": [2, 3]}, "1 alone, not one of [2, 3]"), ({"framings": ["x"]}, "'json-lines' alone, not one of")],
+    [({"versions": [2, 3]}, "supports only 1, the parent offers [2, 3]"), ({"framings": ["x"]}, "supports only 'json-lines', the parent offers")],
 )
 def test_a_parent_of_another_kind_is_refused(offer: dict[str, object], reason: str) -> None:
     """With what is spoken and what was offered; the exit code is 1."""

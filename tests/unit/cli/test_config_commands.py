@@ -99,7 +99,7 @@ def test_show_names_the_missing_file_and_who_asked_for_it(
     monkeypatch.setenv("DK_CONFIG", "/nowhere.yaml")
     assert run("config", "show") == 2
     assert (
-        "/nowhere.yaml: there is no such file; the environment variable DK_CONFIG names it" in capsys.readouterr().err
+        "/nowhere.yaml: file not found; the environment variable DK_CONFIG names it" in capsys.readouterr().err
     )
 
 

@@ -27,7 +27,7 @@ def _records_failed(e: RecordsFailed) -> LogLine:
     }
     cause = e.cause or cause_text(e.error)
     fields |= {"count": e.count, "label": e.label, "error": e.error, "cause": cause}
-    expect = f"skipped ({e.decided_by})" if e.decided_by else _ROUTES.get(e.policy, _ROUTES["dlq"])
+    expect = f"given up: skipped ({e.decided_by})" if e.decided_by else _ROUTES.get(e.policy, _ROUTES["dlq"])
     return LogLine("warning", "records_failed", fields, expect, (e.kind, e.stage), cause)
 
 
