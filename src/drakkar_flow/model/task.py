@@ -281,13 +281,29 @@ class PendingContext:
     {'t-1'}
     """
 
-    __slots__ = ("_ids", "pending_tasks")
+    __slots__ = ("_ids", "_started", "_tasks")
 
     def __init__(
         self, pending_tasks: list[ExecutorTask] | None = None, pending_task_ids: set[str] | None = None
     ) -> None:
-        self.pending_tasks: list[ExecutorTask] = pending_tasks or []
+        self._tasks = pending_tasks or []
+        self._started: Collection[tuple[ExecutorTask, str]] = ()
         self._ids = pending_task_ids
+
+    @classmethod
+    def of_started(cls, started: Collection[tuple[ExecutorTask, str]]) -> PendingContext:
+        """Make the context of started tasks, each with its id; the list is made on first access."""
+        context = cls()
+        context._started = started
+        return context
+
+    @property
+    def pending_tasks(self) -> list[ExecutorTask]:
+        """The tasks, oldest first."""
+        if self._started:
+            self._tasks = [task for task, _ in self._started]
+            self._started = ()
+        return self._tasks
 
     @property
     def pending_task_ids(self) -> set[str]:

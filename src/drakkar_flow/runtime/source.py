@@ -24,6 +24,7 @@ _FIRST_CHUNK = 100  # doubles from chunk to chunk: what becomes of a record, and
 _NOW = datetime(1970, 1, 1, tzinfo=UTC)  # a time that has passed: Bytewax calls again at once, where None makes it wait
 _PAUSE_S = 0.02  # the longest sleep while records are in flight: the pace of the intake depends on time alone
 _IDLE_PAUSE_S = 0.1  # the longest sleep otherwise; whatever could end it rings, so this is for the watchdog
+_TURN_S = 0.001  # the least from one sleep's end to the next: a turn for every finished record would hold up the loop
 _SHARED_PAUSE_S = 0.001  # likewise with several engine threads: what they exchange rings no bell
 
 
@@ -101,6 +102,7 @@ class _RecordSourceSlot(StatelessSourcePartition[Keyed]):
         self._count = count
         self._thread = threading.get_ident()
         self._chunk = _FIRST_CHUNK
+        self._woke_at = 0.0
 
     def next_batch(self) -> list[Keyed]:
         control = self._control
@@ -138,10 +140,15 @@ class _RecordSourceSlot(StatelessSourcePartition[Keyed]):
         return [] if self._control.stopping else self._pop()
 
     def _sleep(self) -> None:
+        """Sleep until a bell rings, and a moment longer where that happens often."""
         if self._in_flight.records == 0:
             self._bell.wait(_IDLE_PAUSE_S)
         else:
             self._bell.wait(_PAUSE_S if self._count == 1 else _SHARED_PAUSE_S)
+        early_s = self._woke_at + _TURN_S - time.monotonic()
+        if early_s > 0:
+            time.sleep(early_s)
+        self._woke_at = time.monotonic()
 
     def _keyed(self, batches: list[list[Record]]) -> list[Keyed]:
         shards = self._shards

@@ -57,4 +57,4 @@ class PendingTasks:
     def context(self, topic_partition: TopicPartition) -> PendingContext:
         """What is pending in a partition now."""
         known = self._tasks.get(topic_partition)
-        return PendingContext([task for task, _ in known.values()] if known else None)
+        return PendingContext.of_started(known.copy().values()) if known else PendingContext()
