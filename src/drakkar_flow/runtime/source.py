@@ -110,7 +110,7 @@ class _RecordSourceSlot(StatelessSourcePartition[Keyed]):
         control = self._control
         control.turns[self._thread] = control.turns.get(self._thread, 0) + 1
         if self._gave and self._count > 1:
-            self._in_flight.engine.wake()  # what was given has reached the threads that go on with it
+            self._in_flight.engine.wake()  # the exchange has delivered the last batch to the other threads
         self._gave = False
         if not control.stopping and (batches := self._pop() or self._pop_later()):
             self._gave = True

@@ -77,7 +77,7 @@ class _Run:
     done: Done
     failed: int = 1
     waits: bool = False
-    """Whether a call has not ended."""
+    """A call has not ended."""
     calling: bool = False
 
     def call_next(self) -> None:
