@@ -102,7 +102,7 @@ class _RecordSourceSlot(StatelessSourcePartition[Keyed]):
         self._count = count
         self._thread = threading.get_ident()
         self._chunk = _FIRST_CHUNK
-        self._gave = False  # in the last turn
+        self._gave = False  # True if the last turn returned batches
         self._pause_s = _SHARED_PAUSE_S
         self._woke_at = 0.0
 
@@ -110,7 +110,7 @@ class _RecordSourceSlot(StatelessSourcePartition[Keyed]):
         control = self._control
         control.turns[self._thread] = control.turns.get(self._thread, 0) + 1
         if self._gave and self._count > 1:
-            self._in_flight.engine.wake()  # what was given has reached the threads that go on with it
+            self._in_flight.engine.wake()  # the last batches have reached the threads that process them
         self._gave = False
         if not control.stopping and (batches := self._pop() or self._pop_later()):
             self._gave = True

@@ -77,11 +77,11 @@ class _Run:
     done: Done
     failed: int = 1
     waits: bool = False
-    """Whether a call has not ended."""
+    """True while a call has not ended."""
     calling: bool = False
 
     def call_next(self) -> None:
-        """Call until one waits. One that ends at once makes room inside the loop: that goes on here, not deeper."""
+        """Call until one waits. One that ends at once makes room inside the loop, not one call deeper."""
         if self.calling:
             return
         self.calling = True
