@@ -141,7 +141,7 @@ async def test_every_operation_does_what_its_name_says(bench: MongoBench, sink: 
         (MongoPayload(op="delete_one", collection="items", filter={"$or": [{"$expr": {"$function": 1}}]}), "run code"),
         (MongoPayload(op="statement", statement="mork", params={}), "there are: mark"),
         (MongoPayload(op="statement", statement="mark", params={"n": 1}), "needs the param t"),
-        (MongoPayload(collection="items", data=7), "no document"),
+        (MongoPayload(collection="items", data=7), "not a document"),
     ],
 )
 async def test_what_a_payload_did_wrong_is_said_and_not_tried_again(
