@@ -1,21 +1,21 @@
-"""Every exception the library raises.
+"""Exceptions of the library.
 
 ```
 DrakkarFlowError
 ├── ProblemsError            several problems reported at once
-│   ├── ConfigError          the configuration is wrong            (exit code 2)
-│   │   └── ConfigFileMissing   its file is not there; a FileNotFoundError too
-│   ├── FlowError            the flow graph is wrong               (exit code 2)
-│   │   └── FlowArgumentError    a node of it got a wrong argument; also a TypeError and a ValueError
-│   └── StartupError         something outside is missing or down  (exit code 1 or 2)
+│   ├── ConfigError          invalid configuration                  (exit code 2)
+│   │   └── ConfigFileMissing   configuration file not found; also a FileNotFoundError
+│   ├── FlowError            invalid flow                           (exit code 2)
+│   │   └── FlowArgumentError    a node got an invalid argument; also a TypeError and a ValueError
+│   └── StartupError         a dependency is unreachable or missing (exit code 1 or 2)
 ├── DecodeError              a record's bytes do not fit its type
-├── RoutingError             a payload names no sink, or more than one
-├── ExecutorClosed           a task was handed to an executor that is closing
+├── RoutingError             a payload matches no sink, or more than one
+├── ExecutorClosed           a task was submitted to an executor that is closing
 └── SinkError                a sink could not write
-    ├── SinkNotConnected     connect() has not succeeded, or the connection is gone
-    ├── SinkRejected         the target refused the payload; trying again is pointless
-    ├── SinkMisconfigured    the target refuses every payload like it: missing table, missing rights
-    ├── RetryAfter           the target asks to be left alone for delay_s
+    ├── SinkNotConnected     connect() has not succeeded, or the connection was lost
+    ├── SinkRejected         the target refused the payload; a retry would not help
+    ├── SinkMisconfigured    the target refuses every such payload: missing table, missing rights
+    ├── RetryAfter           the target asks for a pause of delay_s
     └── BatchFailed          some payloads of a batch failed, by index
 ```
 """
@@ -49,12 +49,12 @@ __all__ = [
 
 
 class DrakkarFlowError(Exception):
-    """The root of every error this library raises on purpose."""
+    """Base class of every error that this library raises on purpose."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong: where it stands, what it is, what to do about it.
+    """One problem: its place, what is wrong, and how to fix it.
 
     >>> print(Problem("pipeline.yaml:3:1 kafka.broker", "unknown key", "did you mean 'brokers'?"))
     pipeline.yaml:3:1 kafka.broker: unknown key; did you mean 'brokers'?
@@ -64,11 +64,11 @@ class Problem:
     what: str
     remedy: str = ""
     place: str = field(default="", compare=False)
-    """`file:line` of the user's code; empty where `where` names the place."""
+    """`file:line` of the user's code; empty if `where` names the place."""
 
     @property
     def placed(self) -> str:
-        """The whole problem with its place in the user's code in front.
+        """The problem as text, preceded by its place in the user's code.
 
         >>> Problem("step map", "3 can't be called", place="job.py:7").placed
         "job.py:7 step map: 3 can't be called"
@@ -81,9 +81,9 @@ class Problem:
 
 
 class ProblemsError(DrakkarFlowError):
-    """Carries every problem found, so that a user fixes them in one go.
+    """Raised with every problem that was found, so that all can be fixed at once.
 
-    `exit_code` is what a command that ends because of this error returns.
+    `exit_code` is the exit code of a command that this error ends.
     """
 
     title = "problems"
@@ -94,7 +94,7 @@ class ProblemsError(DrakkarFlowError):
         super().__init__(self._text())
 
     def redact(self, redact: Callable[[str], str]) -> None:
-        """Apply `redact` to every text, so that no secret is printed."""
+        """Apply `redact` to every text, to remove secrets."""
         self.problems = tuple(
             Problem(redact(p.where), redact(p.what), redact(p.remedy), p.place) for p in self.problems
         )
@@ -107,25 +107,25 @@ class ProblemsError(DrakkarFlowError):
 class ConfigError(ProblemsError):
     """Raised when the configuration can't be read or does not fit its schema."""
 
-    title = "the configuration is not usable"
+    title = "invalid configuration"
 
 
 class ConfigFileMissing(ConfigError, FileNotFoundError):
-    """Raised when the configuration's file does not exist."""
+    """Raised when the configuration file does not exist."""
 
 
 class FlowError(ProblemsError):
     """Raised when a flow graph can't be compiled."""
 
-    title = "the flow is not usable"
+    title = "invalid flow"
 
 
 class FlowArgumentError(FlowError, TypeError, ValueError):
-    """Raised where a part of a flow is made with a wrong argument; the problems name the line of the user's code."""
+    """Raised when a part of a flow gets an invalid argument; the problems name the line of the user's code."""
 
 
 class StartupError(ProblemsError):
-    """Raised when what a flow needs from outside is missing (exit code 2) or unreachable (1)."""
+    """Raised when a dependency of a flow is missing (exit code 2) or unreachable (exit code 1)."""
 
     title = "the flow can't start"
 
@@ -139,23 +139,23 @@ class DecodeError(DrakkarFlowError):
 
 
 MessageParseError = DecodeError
-"""py-drakkar's name for it."""
+"""py-drakkar's name for `DecodeError`."""
 
 
 class RoutingError(DrakkarFlowError):
-    """Raised when a payload can't be matched with exactly one configured sink."""
+    """Raised when a payload does not match exactly one configured sink."""
 
 
 class ExecutorClosed(DrakkarFlowError):
-    """Raised by an executor that is asked to run a task while it closes."""
+    """Raised by an executor that gets a task while it closes."""
 
 
 class SinkError(DrakkarFlowError):
-    """Raised by a sink when a batch was not written; the whole batch may be tried again.
+    """Raised by a sink when a batch was not written; the whole batch may be retried.
 
     Args:
-        reason: what failed; stands in log lines, so it holds no values of rows and no words of the target's answer.
-        detail: what the target answered; may quote rows. Only dead letters carry it (`dlq.include_server_detail`).
+        reason: the failure, without values of rows and without the target's answer, because it is logged.
+        detail: the target's answer; may quote rows. Only dead letters contain it (`dlq.include_server_detail`).
     """
 
     def __init__(self, reason: str = "", *, detail: str = "") -> None:
@@ -164,27 +164,22 @@ class SinkError(DrakkarFlowError):
 
 
 SinkDeliveryFailedError = SinkError
-"""py-drakkar's name for it."""
+"""py-drakkar's name for `SinkError`."""
 
 
 class SinkNotConnected(SinkError):
-    """Raised when the target can't be reached: before connect() succeeded, when the connection is lost, when nothing
-    is answered in time."""
+    """Raised when the target can't be reached: before `connect` succeeded, after a lost connection, or on a timeout."""
 
 
 class SinkRejected(SinkError):
-    """Raised when the target refused a payload for good: it is not tried again."""
+    """Raised when the target permanently refused a payload; it is not retried."""
 
 
 class SinkMisconfigured(SinkError):
-    """Raised when the target refuses the statement, whatever the values: a missing table or column, missing rights.
+    """Raised when the target refuses the statement with any values: a missing table or column, missing rights.
 
-    The payload is not tried again and its neighbours are not searched for a bad one.
-
-    Args:
-        reason: what the target refused.
-        remedy: what to change, in the target or in the configuration.
-        detail: what the target answered, as for every SinkError.
+    The payload is not retried, and its batch is not bisected. `reason` is the refusal, `remedy` how to fix the target
+    or the configuration, `detail` the target's answer as in every `SinkError`.
     """
 
     def __init__(self, reason: str, remedy: str = "", *, detail: str = "") -> None:
@@ -211,6 +206,6 @@ class BatchFailed(SinkError):
         first = next(iter(self.failures.values()), None)
         try:
             text = str(first)
-        except Exception:  # the text of a broken value
+        except Exception:  # the error's __str__ raised
             text = type(first).__name__
-        super().__init__(f"{len(self.failures)} payloads of the batch failed; the first: {text}")
+        super().__init__(f"{len(self.failures)} payloads of the batch failed; first error: {text}")

@@ -1,19 +1,19 @@
-"""Events of a running flow, and listeners that hear them.
+"""Events of a running flow, and listeners for them.
 
-A listener is a function of an event, or an object whose methods `listens` marks. Without a mark a function hears every
-event:
+A listener is a function of one event, or an object with methods that `listens` marks. An unmarked function receives
+every event:
 
 >>> @listens(SinkCircuitChanged, Stalled)
 ... def page(event: SinkCircuitChanged | Stalled) -> None:
 ...     print(event)
 
 `StreamingRunner(flow, config, listeners=[page])`, `DrakkarApp(handler, listeners=[page])` and
-`dataflow(flow, listeners=[page])` take it. Each listener has a thread and a queue of 10,000 events of its own: the flow
-never waits for it. Events that do not fit are dropped, counted and reported, what it raises is counted, and logged once
-for each type of event.
+`dataflow(flow, listeners=[page])` take listeners. Each listener has its own thread and its own queue of 10,000 events;
+the flow never waits for a listener. Events that do not fit into the queue are dropped, counted and reported. Exceptions
+of a listener are counted, and logged once per type of event.
 
-Events are frozen. Hot ones carry counts: one per batch, not per record. New fields may be added at their ends, new
-types at any time. Texts are not redacted: they may quote what a target answered.
+Events are immutable. Events of the hot path carry counts: one event per batch, not per record. New fields are appended;
+new types may be added at any time. Texts are not redacted: they may quote the answer of a target.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Client library of Kafka: how its clients are ended and kept quiet."""
+"""librdkafka clients: destruction in the background, and a logger for clients without a poll loop."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import Any
 __all__ = ["UNSERVED", "destroy_in_background"]
 
 UNSERVED = logging.getLogger("drakkar_flow.kafka")
-"""Logger of clients that nobody polls: its lines wait for a poll, where `debug` would else flood standard error."""
+"""Logger of clients without a poll loop. Their lines wait for a poll; without it `debug` floods standard error."""
 
 
 def destroy_in_background(clients: list[Any]) -> None:
-    """Empty the list on another thread, and so destroy the clients in it that nobody else holds; returns at once.
+    """Empty the list on a daemon thread, which destroys clients without other references; returns at once.
 
-    For clients whose brokers went away: to destroy one may take for ever (librdkafka 2.16 sometimes waits for the
-    thread of a broker that has been forgotten), and would hold up whoever does it. The thread is a daemon: it is left
-    to that, and the process can end.
+    For clients whose brokers are gone: their destruction may block without limit, because librdkafka 2.16 sometimes
+    waits for the thread of a removed broker. A daemon thread does not keep the process alive.
 
     >>> clients = [object()]
     >>> destroy_in_background(clients)

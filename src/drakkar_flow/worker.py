@@ -1,4 +1,4 @@
-"""Turn a script into a long-lived child of drakkar-flow, in three lines.
+"""Child library: turns a script into a long-lived child of drakkar-flow, in three lines.
 
     from drakkar_flow.worker import serve
 
@@ -7,11 +7,11 @@
 
     serve(scan)
 
-With `executor.mode: persistent` such a child is started once and answers task after task. The same script still runs
-as a program of its own (`echo text | python scan.py ARGS`), which is how the one-shot mode runs it and how it is tried
-by hand. The protocol is in docs/worker-protocol.md.
+With `executor.mode: persistent` such a child starts once and answers many tasks. The same script also runs a single
+task (`echo text | python scan.py ARGS`): the one-shot mode does that, and so can a user on the command line. The
+protocol is in docs/worker-protocol.md.
 
-This file needs Python 3.8 and its standard library, nothing of drakkar-flow: copy it to wherever the child lives.
+This file needs Python 3.8 and its standard library, nothing of drakkar-flow: copy it to the host of the child.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Task", "serve"]
 
 _USAGE = """\
-{0} is a worker of drakkar-flow: it reads tasks from its standard input, which is a terminal now.
+{0} is a worker of drakkar-flow: it reads tasks from standard input, but standard input is a terminal.
   as a long-lived child:  executor.mode: persistent, and this program as executor.binary_path
   once, by hand:          echo INPUT | {0} ARGUMENTS
 """
-_READ_BYTES = 65536  # what a pipe holds
+_READ_BYTES = 65536  # capacity of a pipe
 _SIZES = struct.Struct(">II")
 _text = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class Task:
-    """What is to be done: `args`, `env`, `labels`, `metadata`, and the input as `stdin` or `stdin_bytes`.
+    """One task: `args`, `env`, `labels`, `metadata`, and the input as `stdin` or `stdin_bytes`.
 
-    `timeout_s` is what the parent allows for it, None if it does not say. `env` is the task's own and not
-    laid over `os.environ`, which all tasks of the child share.
+    `timeout_s` is the parent's time limit in seconds, None without one. `env` holds the variables of this task only;
+    `os.environ`, which all tasks of the child share, does not contain them.
     """
 
     def __init__(self, frame: dict[str, Any], body: bytes | None = None, session: _Session | None = None) -> None:
@@ -74,27 +74,27 @@ class Task:
 
     @property
     def stdin(self) -> str:
-        """The input as text, bytes that are no UTF-8 replaced."""
+        """Input as text; bytes that are not valid UTF-8 are replaced."""
         return self._input if isinstance(self._input, str) else self._input.decode("utf-8", "replace")
 
     @property
     def stdin_bytes(self) -> bytes:
-        """The input as it is."""
+        """Input as bytes."""
         return self._input.encode() if isinstance(self._input, str) else self._input
 
     @property
     def cancelled(self) -> bool:
-        """Whether the answer is not wanted any more; look at it now and then in a task that takes long."""
+        """True if the parent has cancelled this task; a long task should check it from time to time."""
         return self._session is not None and self._session.is_cancelled(self.id)
 
     def progress(self) -> None:
-        """Tell the parent that this task goes on: its limit on silence starts again."""
+        """Report progress to the parent, which restarts its idle timeout for this task."""
         if self._session is not None:
             self._session.progress(self.id)
 
 
 class Answer(NamedTuple):
-    """How a task ended; any exit code but 0 is a failure, as of a program."""
+    """Result of a task; an exit code other than 0 is a failure, as for a program."""
 
     exit_code: int = 0
     stdout: str | bytes = ""
@@ -107,25 +107,25 @@ _CANCELLED = Answer(1, stderr="cancelled")
 def serve(
     handler: Handler, *, threads: int = 1, max_in_flight: int | None = None, framing: str = "json-lines", name: str = ""
 ) -> None:
-    """Answer tasks with what `handler(task)` returns, until there are no more; then return.
+    """Answer tasks with the result of `handler(task)` until the input ends, then return.
 
-    The handler returns the output (text or bytes; None is none) or an `Answer`. What it raises becomes exit
-    code 1 with the traceback as stderr, `sys.exit(3)` exit code 3; the child lives on. An `async def` handler
-    runs on a loop in a thread of its own, and is cancelled when the parent says so. Standard output belongs to
-    the protocol: `print` goes to stderr from here on, and before nothing may be printed; standard input is empty.
+    The handler returns the output (text or bytes; None for no output) or an `Answer`. An exception becomes exit
+    code 1 with the traceback as stderr, `sys.exit(3)` exit code 3; the child continues. An `async def` handler
+    runs on an event loop in a separate thread; a cancel message of the parent cancels it. Standard output belongs
+    to the protocol: print nothing before this call; after it `print` writes to stderr, and standard input is empty.
 
-    The end of stdin or SIGTERM lets it finish what it has taken, and return.
+    At the end of stdin or on SIGTERM it finishes the tasks that it has, and returns.
 
     Args:
-        threads: how many tasks a plain function works at at once, each in a thread; 1 uses the main thread.
-        max_in_flight: how many tasks may be here at once: `threads` of them unless given, 16 for an async
-            handler. More than are worked at wait here, which pays where tasks take microseconds.
+        threads: tasks that a plain function runs at once, each in a thread; 1 uses the main thread.
+        max_in_flight: tasks that the child accepts at once; by default `threads`, or 16 for an async handler.
+            Tasks beyond those that run wait in the child, which helps if tasks take microseconds.
         framing: `json-lines`, or `length-prefixed` for input or output that is large or not text.
-        name: what the parent's log calls it; the script's name unless given.
+        name: name of the child in the parent's log; by default the name of the script.
 
     Raises:
-        SystemExit: run by hand on a terminal (2), as a program of its own (the exit code of the task), or
-            when it and the parent have no version or framing in common (1).
+        SystemExit: standard input is a terminal (2), a single task was run (its exit code), or the child and the
+            parent have no version or framing in common (1).
     """
     program = os.path.basename(sys.argv[0])  # noqa: PTH119 - pathlib is slow to import
     if sys.stdin.isatty():
@@ -138,7 +138,7 @@ def serve(
         _run_once(wire, handler, Task({"id": 0, "args": sys.argv[1:]}, first + wire.input.read()))
     for ours, offered in ((1, hello["versions"]), (framing, hello["framings"])):
         if ours not in offered:
-            wire.say(type="refused", reason=f"{program} speaks {ours!r} alone, not one of {offered}")
+            wire.send(type="refused", reason=f"{program} supports only {ours!r}, the parent offers {offered}")
             sys.exit(1)
     codec = _LengthPrefixed() if framing == "length-prefixed" else _JsonLines()
     is_async = inspect.iscoroutinefunction(handler)
@@ -146,7 +146,7 @@ def serve(
     ready = {"version": 1, "framing": framing, "max_in_flight": at_once, "capabilities": ["cancel", "progress"]}
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: wire.end())
-    wire.say(type="ready", name=name or program, **ready)
+    wire.send(type="ready", name=name or program, **ready)
     with _loop(handler) if is_async else _pool(handler, threads) as submit:
         _Session(wire, codec, hello["max_frame_bytes"]).serve(handler, submit)
 
@@ -164,7 +164,7 @@ def _run_once(wire: _Wire, handler: Handler, task: Task) -> NoReturn:
 
 
 def _hello(line: bytes) -> dict[str, Any] | None:
-    """The parent's greeting; None when the line is something else."""
+    """Return the parent's hello message; None if the line is something else."""
     try:
         hello = json.loads(line)
         return hello if hello["type"] == "hello" and hello["protocol"] == "drakkar-worker" else None
@@ -173,23 +173,23 @@ def _hello(line: bytes) -> dict[str, Any] | None:
 
 
 class _Wire:
-    """Standard input and output, taken away from everyone else: 0 becomes empty, 1 becomes stderr."""
+    """Owner of standard input and output: for other code descriptor 0 becomes empty, 1 becomes stderr."""
 
     def __init__(self) -> None:
         self._null = os.open(os.devnull, os.O_RDONLY)
-        self.input, self._out = open(os.dup(0), "rb"), os.dup(1)  # noqa: PTH123, SIM115 - open as long as we are
+        self.input, self._out = open(os.dup(0), "rb"), os.dup(1)  # noqa: PTH123, SIM115 - open until the process ends
         os.dup2(self._null, 0)
         os.dup2(2, 1)
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
-    def waits(self) -> bool:
+    def has_input(self) -> bool:
         return bool(select.select([self.input], [], [], 0)[0])
 
     def end(self) -> None:
-        """Let the reader find the end of its input; one that waits is interrupted by the signal and reads again."""
+        """End the input; the signal interrupts a waiting reader, which then reads the end."""
         os.dup2(self._null, self.input.fileno(), inheritable=False)
 
-    def say(self, **fields: Any) -> None:
+    def send(self, **fields: Any) -> None:
         self.write(json.dumps(fields).encode() + b"\n")
 
     def write(self, data: bytes) -> None:
@@ -197,18 +197,18 @@ class _Wire:
         try:
             while view:
                 view = view[os.write(self._out, view) :]
-        except BrokenPipeError:  # nobody reads any more, so there is nothing more to do
+        except BrokenPipeError:  # the parent has closed the pipe, so there is nothing more to do
             self.end()
 
 
 class _JsonLines:
-    """One JSON object a line; output that is no text travels as base64."""
+    """JSON lines: one object per line; output that is not text is base64."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
 
     def feed(self, data: bytes) -> Frames:
-        """The frames that are complete with `data`."""
+        """Return the frames that `data` completes."""
         head, newline, rest = data.rpartition(b"\n")
         if not newline:
             self._parts.append(data)
@@ -218,7 +218,7 @@ class _JsonLines:
         return [(json.loads(line.decode()), None) for line in lines]
 
     def encode(self, head: str, stdout: str | bytes = "") -> bytes:
-        """A frame; `head` is its JSON object, still open."""
+        """Return a frame; `head` is its JSON object without the closing brace."""
         if isinstance(stdout, bytes):
             try:
                 stdout = stdout.decode()
@@ -228,7 +228,7 @@ class _JsonLines:
 
 
 class _LengthPrefixed:
-    """The sizes of header and body as two big-endian uint32, a JSON header, and the input or output as raw bytes."""
+    """Length-prefixed frames: sizes of header and body as two big-endian uint32, a JSON header, a raw body."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -253,14 +253,14 @@ class _LengthPrefixed:
 
 
 class _Session:
-    """Tasks in, answers out; answers leave together when several are ready at once."""
+    """Reads tasks and writes answers; answers that are ready at once are written together."""
 
     def __init__(self, wire: _Wire, codec: _JsonLines | _LengthPrefixed, max_frame_bytes: int) -> None:
         self._wire = wire
         self._codec = codec
         self._max_frame_bytes = max_frame_bytes
         self._inbox: deque[Task] = deque()
-        self._known: dict[int, Future[Answer] | None] = {}  # what has not been answered yet
+        self._known: dict[int, Future[Answer] | None] = {}  # unanswered tasks
         self._cancelled: set[int] = set()
         self._outbox: deque[bytes] = deque()
         self._writing = threading.Lock()
@@ -268,7 +268,7 @@ class _Session:
         self._reads_always = False
 
     def serve(self, handler: Any, submit: Submit) -> None:
-        """Until the end of the input; what was submitted may go on then."""
+        """Serve until the end of the input; submitted tasks may still run then."""
         self._reads_always = submit is not None
         threading.Thread(target=self._flush_when_due, name="answers", daemon=True).start()
         while data := self._wire.input.read1(_READ_BYTES):
@@ -285,12 +285,12 @@ class _Session:
         self._flush()
 
     def is_cancelled(self, task_id: int) -> bool:
-        if not self._reads_always and self._wire.waits():  # the thread that asks is the one that reads
+        if not self._reads_always and self._wire.has_input():  # this thread is also the reader
             self._take(self._wire.input.read1(_READ_BYTES))
         return task_id in self._cancelled
 
     def answer(self, task: Task, answer: Answer, *, more: bool = False) -> None:
-        """Send an answer, at once or, if `more` is about to follow, together with it or very soon."""
+        """Send an answer at once, or with the next answer if `more` will follow."""
         self._known.pop(task.id, None)
         self._cancelled.discard(task.id)
         try:
@@ -298,7 +298,7 @@ class _Session:
         except UnicodeEncodeError as exc:
             frame = self._encoded(task, Answer(1, stderr=f"the answer can't be sent: {exc}"))
         if len(frame) > self._max_frame_bytes:
-            text = f"the answer takes {len(frame):,} bytes, the parent allows {self._max_frame_bytes:,}"
+            text = f"the answer has {len(frame):,} bytes, the parent allows {self._max_frame_bytes:,}"
             frame = self._encoded(task, Answer(1, stderr=text))
         self._outbox.append(frame)
         if more:
@@ -318,7 +318,7 @@ class _Session:
             self._wire.write(b"".join([self._outbox.popleft() for _ in range(len(self._outbox))]))
 
     def _flush_when_due(self) -> None:
-        """On a thread of its own: a task that takes long must not hold back the answers before it."""
+        """Run on a separate thread, so that a long task does not delay the answers before it."""
         while self._due.wait():
             self._due.clear()
             self._flush()
@@ -340,7 +340,7 @@ class _Session:
 
 @contextmanager
 def _pool(handler: Any, threads: int) -> Iterator[Submit]:
-    """Work at several tasks at once, each in a thread; None: at a single one, in the thread that reads."""
+    """Yield a function that runs a task in a pool of threads; None for one thread, where the reader runs tasks."""
     if threads == 1:
         yield None
         return
@@ -352,7 +352,7 @@ def _pool(handler: Any, threads: int) -> Iterator[Submit]:
 
 @contextmanager
 def _loop(handler: Any) -> Iterator[Submit]:
-    """Work at all tasks at once, on a loop in a thread of its own."""
+    """Yield a function that runs a task on an event loop in a separate thread."""
     import asyncio
 
     async def finish() -> None:
@@ -384,13 +384,13 @@ async def _awaited(handler: Any, task: Task) -> Answer:
 
 def _answer(returned: Any) -> Answer:
     if isinstance(returned, Answer):
-        assert isinstance(returned.exit_code, int), "the exit code has to be a number"
-        assert isinstance(returned.stdout, (str, bytes)), "stdout has to be str or bytes"
-        assert isinstance(returned.stderr, str), "stderr has to be str"
+        assert isinstance(returned.exit_code, int), "Answer.exit_code must be an int"
+        assert isinstance(returned.stdout, (str, bytes)), "Answer.stdout must be str or bytes"
+        assert isinstance(returned.stderr, str), "Answer.stderr must be str"
         return returned
     if returned is None or isinstance(returned, (str, bytes)):
         return Answer(0, returned or "")
-    raise TypeError(f"the handler returned {type(returned).__name__}; str, bytes, None or an Answer is expected")
+    raise TypeError(f"the handler returned {type(returned).__name__}: return str, bytes, None or an Answer")
 
 
 def _failure(exc: BaseException) -> Answer:

@@ -64,7 +64,7 @@ def test_a_start_that_a_hook_refuses_ends_with_1_and_says_so(scene: Scene, hook:
     assert worker.wait() == 1
     message = "\n".join(line for line in worker.stderr.splitlines() if not line.startswith("{"))
     assert message.count("\n  - ") == 1
-    assert f"Living.{hook}: it raised RuntimeError: {hook} was told to fail" in message
+    assert f"Living.{hook}: raised RuntimeError: {hook} was told to fail" in message
     assert "Traceback" not in message
     (line,) = [json.loads(line) for line in worker.stderr.splitlines() if "handler_hook_failed" in line]
     assert f"in {hook}" in line["exception"]

@@ -126,7 +126,7 @@ def test_f3_a_start_that_the_host_has_no_room_for_says_so(scene: Scene) -> None:
     """Exit 1, for a supervisor tries again; no stack."""
     worker = start(scene, ["nofile=9"], {})
     assert worker.wait() == 1
-    assert "host: it lacks descriptors" in worker.stderr
+    assert "host: lacks descriptors" in worker.stderr
     assert "Traceback" not in worker.stderr
 
 

@@ -122,7 +122,7 @@ def test_a_taken_port_is_named(scene: Scene) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         message = _message(scene.start("precomputed", {"metrics": {"port": port}}), 1)
-    assert f"port {port} is taken" in message
+    assert f"port {port} is in use" in message
 
 
 def test_an_unknown_key_is_told_with_its_line(scene: Scene) -> None:
@@ -147,7 +147,7 @@ def test_broken_yaml_is_told_with_its_line(scene: Scene) -> None:
     [
         ("flow = (", "SyntaxError"),
         ("import no_such_module", "no_such_module"),
-        ("other = 1", "it defines no 'flow'; end it with flow = dataflow(...)"),
+        ("other = 1", "'flow' is not defined; end the file with flow = dataflow(...)"),
         ("flow = 1", "int is not a flow"),
         ("from drakkar_flow import Handler\nother = Handler()", "bad.py:other"),
         ("from drakkar_flow import Handler as flow", "expected a handler instance, got the class BaseDrakkarHandler"),
@@ -165,4 +165,4 @@ def test_a_bad_flow_file_is_told(scene: Scene, source: str, told: str) -> None:
 
 def test_a_missing_flow_file_is_told(scene: Scene) -> None:
     """Exit 2: there is no such file."""
-    assert "there is no such file" in _message(_run(scene, scene.directory / "none.py", scene.config()), 2)
+    assert "file not found" in _message(_run(scene, scene.directory / "none.py", scene.config()), 2)

@@ -75,8 +75,8 @@ def test_bytes_that_are_no_text_travel_as_base64() -> None:
         ("raise ValueError('no such page')", 1, "ValueError: no such page"),
         ("sys.exit(4)", 4, ""),
         ("sys.exit('out of paper')", 1, "out of paper"),
-        ("return 5", 1, "the handler returned int; str, bytes, None or an Answer is expected"),
-        ("return Answer('5')", 1, "the exit code has to be a number"),
+        ("return 5", 1, "the handler returned int: return str, bytes, None or an Answer"),
+        ("return Answer('5')", 1, "Answer.exit_code must be an int"),
         ("return '\\ud800'", 1, "the answer can't be sent"),
         ("return 'x' * 100_001", 1, "bytes, the parent allows 100,000"),
         ("return None", 0, ""),
@@ -236,7 +236,10 @@ def test_sigterm_ends_a_child_that_waits() -> None:
 
 @pytest.mark.parametrize(
     ("offer", "reason"),
-    [({"versions": [2, 3]}, "1 alone, not one of [2, 3]"), ({"framings": ["x"]}, "'json-lines' alone, not one of")],
+    [
+        ({"versions": [2, 3]}, "supports only 1, the parent offers [2, 3]"),
+        ({"framings": ["x"]}, "supports only 'json-lines', the parent offers"),
+    ],
 )
 def test_a_parent_of_another_kind_is_refused(offer: dict[str, object], reason: str) -> None:
     """With what is spoken and what was offered; the exit code is 1."""

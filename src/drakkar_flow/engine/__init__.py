@@ -1,1 +1,1 @@
-"""From configuration to running parts; start, drain, close."""
+"""Engine: builds the components of a flow from its configuration, and starts, drains and closes them."""

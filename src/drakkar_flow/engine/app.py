@@ -1,4 +1,4 @@
-"""DrakkarApp: a handler and a configuration file, run."""
+"""DrakkarApp: runs a handler with a configuration file."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ __all__ = ["DrakkarApp"]
 class DrakkarApp:
     """Runs a handler: `DrakkarApp(MyHandler(), "drakkar.yaml").run()`.
 
-    Without `config` the file is read, then the environment; with it, neither. `worker_id` names this
-    worker; without it the variable that `worker_name_env` names does, or else the process id. `sinks` and `executors`
-    are the specs of kinds of your own (`drakkar_flow.plugins`), which the configuration then knows.
-    `listeners` hear the events of the run (`drakkar_flow.events`).
+    Without `config` the configuration comes from the file and the environment; with it, neither is read. `worker_id`
+    names this worker; the default is the value of the variable that `worker_name_env` names, then the process id.
+    `sinks` and `executors` are the specs of user-defined kinds (`drakkar_flow.plugins`), which the configuration may
+    then use. `listeners` receive the events of the run (`drakkar_flow.events`).
 
     >>> app = DrakkarApp(BaseDrakkarHandler(), config=DrakkarConfig(), worker_id="w-1")
     >>> app.worker_id, app.config.kafka.source_topic
@@ -59,10 +59,10 @@ class DrakkarApp:
 
     @cached_property
     def config(self) -> DrakkarConfig:
-        """The configuration; it is read when it is first asked for.
+        """Configuration, read at the first access.
 
         Raises:
-            ConfigError: with everything that is wrong with it.
+            ConfigError: with every problem of the configuration.
         """
         options = app_options(self.handler)
         if self._config is not None:
@@ -71,12 +71,12 @@ class DrakkarApp:
 
     @property
     def worker_id(self) -> str:
-        """This worker's name in logs and metrics."""
+        """Name of this worker in logs and metrics."""
         return worker_id_of(self.config, os.environ, self._worker_id)
 
     @property
     def config_summary(self) -> str:
-        """What matters of the configuration, in one line."""
+        """Return the main settings in one line."""
         return summary_of(self.config, self.worker_id, cluster_name_of(self.config, os.environ))
 
     def run(self) -> None:

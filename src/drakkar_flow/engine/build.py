@@ -1,4 +1,4 @@
-"""From a flow and a configuration to parts: what is made, with which settings. Nothing connects here."""
+"""Components of a flow, built from the flow and its configuration. Nothing connects here."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ __all__ = [
 
 _MIB = 1024 * 1024
 _LEAST_IN_FLIGHT = 8
-_FIRST_IN_FLIGHT = 250  # until it is known how fast records finish
-_PREFETCH_KIB = 16 * 1024  # librdkafka's own read-ahead, all partitions together
-_PREFETCH_BACKOFF_MS = 20  # its pause when that is full; the default of 1 s shows as a stutter
-_BROKERS_SESSION_S = 45.0  # group.consumer.session.timeout.ms, by default: the brokers decide it for the new protocol
-_FETCH_WAIT_MS = 100  # a fetch that began with empty partitions holds up those that follow it; the default is 500
+_FIRST_IN_FLIGHT = 250  # until the rate of finished records is known
+_PREFETCH_KIB = 16 * 1024  # librdkafka's read-ahead, all partitions together
+_PREFETCH_BACKOFF_MS = 20  # pause of a full read-ahead; the default of 1 s makes the flow stutter
+_BROKERS_SESSION_S = 45.0  # default of group.consumer.session.timeout.ms, which the brokers set for the new protocol
+_FETCH_WAIT_MS = 100  # a fetch of empty partitions delays the next fetches; the default is 500
 
 
 def resolve_topics(flow: StreamFlow, config: DrakkarConfig) -> DrakkarConfig:
-    """Say which topics are read: the configuration's if it names any, else the flow's, else the default.
+    """Return the configuration with its source topics: those of the configuration, else the flow's, else the default.
 
     Raises:
-        ConfigError: when the rest of the configuration does not fit the flow's topics.
+        ConfigError: the rest of the configuration does not fit the flow's topics.
     """
     named = {"source_topic", "source_topics"} & config.kafka.model_fields_set
     if named or not flow.source.topics:
@@ -80,10 +80,10 @@ def _dotted(place: tuple[str | int, ...]) -> str:
 def build_parts(
     flow: StreamFlow, config: DrakkarConfig, bus: Bus, loop_thread: EventLoopThread, ended: Callable[[], None]
 ) -> Components:
-    """Make the parts of a flow.
+    """Make the components of a flow.
 
     Raises:
-        ConfigError: with every sink that is not configured or whose settings don't fit.
+        ConfigError: with every sink that is not configured or has invalid settings.
     """
     control = StopSignal(config.drain_timeout_s, config.runtime.close_timeout_s)
     group, hooks = _group_settings(config), flow.hooks
@@ -117,7 +117,7 @@ def build_parts(
 
 
 def _pace(flow: StreamFlow, slots: int, drain_s: float) -> Pace:
-    """The limit of records in flight by time; never below what the flow's steps need to be busy."""
+    """Return the limit of records in flight by time; never below the number that keeps the flow's steps busy."""
     calls = sum(node.max_in_flight for node in flow.nodes if isinstance(node, MapAsync))
     floor = max(_LEAST_IN_FLIGHT, 2 * slots + calls)
     return Pace(drain_s, floor, start=4 * floor if slots else _FIRST_IN_FLIGHT)
@@ -142,7 +142,7 @@ def _group_settings(config: DrakkarConfig) -> GroupSettings:
 
 
 def consumer_properties(kafka: KafkaConfig) -> dict[str, Any]:
-    """The librdkafka properties of the consumer; what it decides by itself can't be set from outside."""
+    """Return the librdkafka properties of the consumer; those that the library controls can't be overridden."""
     properties: dict[str, Any] = {
         "queued.max.messages.kbytes": _PREFETCH_KIB,
         "fetch.wait.max.ms": _FETCH_WAIT_MS,
@@ -152,7 +152,7 @@ def consumer_properties(kafka: KafkaConfig) -> dict[str, Any]:
         "group.protocol": kafka.group_protocol,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
-        "enable.partition.eof": True,  # tells of the end behind markers and aborted records
+        "enable.partition.eof": True,  # reports the end behind transaction markers and aborted records
         "auto.offset.reset": kafka.auto_offset_reset.replace("none", "error"),
         "max.poll.interval.ms": kafka.max_poll_interval_ms,
         "topic.metadata.refresh.interval.ms": int(kafka.metadata_refresh_s * 1000),
@@ -167,7 +167,7 @@ def consumer_properties(kafka: KafkaConfig) -> dict[str, Any]:
 
 
 def resolve_sinks(flow: StreamFlow, config: DrakkarConfig) -> tuple[dict[str, SinkComponent], list[Problem]]:
-    """The sinks a flow's route names, or all that are configured, none connected; and what is wrong with the others."""
+    """Return the sinks of a flow's route, or all configured ones, not connected, and the problems of the others."""
     route: Route = flow.find(Route) or Route()
     place = flow.place_of(route)
     configured = {kind: dict(named) for kind, named in config.sinks if isinstance(named, dict)}
@@ -184,12 +184,12 @@ def resolve_sinks(flow: StreamFlow, config: DrakkarConfig) -> tuple[dict[str, Si
         problems.append(Problem("sinks", "no sink is configured", "add one, e.g. sinks.kafka.results.topic"))
     problems += _clashes(components.values())
     if problems and config.file is not None and config.file.path is None:
-        problems.append(Problem("configuration", str(config.file), "name one with --config or DRAKKAR_CONFIG"))
+        problems.append(Problem("configuration", str(config.file), "set --config or DRAKKAR_CONFIG"))
     return components, problems
 
 
 def _clashes(components: Iterable[SinkComponent]) -> Iterator[Problem]:
-    """Sinks of different kinds that a payload could not tell apart: they take the same type and have the same name."""
+    """Yield sinks of different kinds that take the same payload type and have the same name: routing is ambiguous."""
     first: dict[tuple[type, str], SinkComponent] = {}
     for part in components:
         other = first.setdefault((part.spec.payload_type, part.name), part)
@@ -216,7 +216,7 @@ def _sink(
         return None
     if spec is None:
         kinds = ", ".join(sorted(SPECS))
-        problems.append(Problem(where, f"there is no kind of sink {ref.kind!r}", f"the kinds are: {kinds}"))
+        problems.append(Problem(where, f"unknown kind of sink {ref.kind!r}", f"the kinds are: {kinds}"))
         return None
     settings: SinkConfig | None = configured.get(ref.name)
     if settings is None and not ref.settings:
@@ -234,7 +234,7 @@ def _sink(
             problems.append(Problem(place, what, f"fix the sink's settings in the flow, at {ref.at}"))
         return None
     if isinstance(settings, KafkaSinkConfig):
-        values = ref.settings.get("client_config", {})  # those of the file were checked when it was read
+        values = ref.settings.get("client_config", {})  # those of the file were checked on load
         wrong = {name: what for name, value in values.items() if (what := value_problem(name, value))}
         remedy = f"fix the sink's settings in the flow, at {ref.at}"
         problems += [Problem(f"{where}.client_config.{name}", what, remedy) for name, what in wrong.items()]
@@ -246,7 +246,7 @@ def _sink(
 
 
 def _with_brokers(settings: Any, kafka: KafkaConfig) -> Any:
-    """A Kafka sink on the source's brokers shares their client settings, and their security unless it has its own."""
+    """Give a Kafka sink on the source's brokers their client settings, and their security unless it has its own."""
     if not hasattr(settings, "brokers"):
         return settings
     shared = {} if settings.brokers else kafka.client_config
@@ -255,11 +255,11 @@ def _with_brokers(settings: Any, kafka: KafkaConfig) -> Any:
     return settings.model_copy(update={"brokers": settings.brokers or kafka.brokers, "client_config": client_config})
 
 
-with_brokers = _with_brokers  # for checks, which connect clients of their own
+with_brokers = _with_brokers  # for checks, which connect separate clients
 
 
 def dead_letter_client(config: DrakkarConfig) -> dict[str, Any]:
-    """The librdkafka properties of clients of the dead letter topic's brokers, secrets in clear."""
+    """Return the librdkafka properties for the brokers of the dead letter topic, secrets in clear."""
     settings = _with_brokers(config.dlq, config.kafka)
     return {"bootstrap.servers": settings.brokers, **settings.client_config}
 

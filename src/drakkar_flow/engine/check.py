@@ -1,4 +1,4 @@
-"""Online check: connects to everything that a flow uses, proves it, and ends; nothing is consumed or committed."""
+"""Online check: connects to every dependency of a flow and verifies it; nothing is consumed or committed."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ __all__ = ["Checked", "check_flow"]
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One part of a flow and what is wrong with it; `exit_code` is 0, 1 (unreachable) or 2 (to be configured).
+    """Result for one component of a flow; `exit_code` is 0, 1 (unreachable) or 2 (invalid configuration).
 
-    `not_checked` names what can't be known before a run.
+    `not_checked` describes the parts that can't be verified before a run.
     """
 
     part: str
@@ -41,10 +41,10 @@ class Checked:
 
 
 def check_flow(flow: StreamFlow, config: DrakkarConfig, timeout_s: float) -> list[Checked]:
-    """Connect to everything, once, each at most `timeout_s`, and close it again. `on_startup` is called.
+    """Connect to every dependency once, each for at most `timeout_s`, and close it. `on_startup` is called.
 
     Raises:
-        FlowError, ConfigError, StartupError: it can't be tried at all.
+        FlowError, ConfigError, StartupError: the components can't be built.
     """
     loop_thread = EventLoopThread()
     bus = Bus(lambda _event, _error: None)
@@ -82,8 +82,8 @@ async def _checked(name: str, check: Coroutine[Any, Any, Sequence[Problem]], tim
     except ProblemsError as exc:
         return Checked(name, exc.problems, exc.exit_code)
     except TimeoutError:
-        return Checked(name, (Problem("", f"no answer within {timeout_s:g} s", "check that it runs"),), 1)
-    except Exception as exc:  # a client library's own, which must not hide the other results
+        return Checked(name, (Problem("", f"no answer within {timeout_s:g} s", "check that the server runs"),), 1)
+    except Exception as exc:  # an error of a client library must not hide the other results
         return Checked(name, (Problem("", describe(exc)),), 1)
     return Checked(name, tuple(problems), 2 if problems else 0)
 

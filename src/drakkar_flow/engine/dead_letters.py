@@ -1,4 +1,4 @@
-"""Dead letters as they stand in their topic: parsed, selected, named. Pure, without I/O."""
+"""Stored dead letters: parsing, selection and grouping. Pure, without I/O."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class DlqError(DrakkarFlowError):
 
 
 class Place(NamedTuple):
-    """Where a record stands.
+    """Topic, partition and offset of a record.
 
     >>> str(Place("in", 3, 17))
     'in:3:17'
@@ -43,7 +43,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class StoredLetter:
-    """One letter: where it stands, what it holds, and whether its record was replayed before."""
+    """One stored dead letter: its place, its contents, and the mark of an earlier replay."""
 
     place: Place
     timestamp_ms: int
@@ -53,13 +53,13 @@ class StoredLetter:
     replayed: bool = False
 
     def text(self, name: str) -> str:
-        """A header as text, the last one of its name; empty without it."""
+        """Return the last header of this name as text; empty without one."""
         found = [value or b"" for header, value in self.headers if header == name]
         return found[-1].decode(errors="backslashreplace") if found else ""
 
     @property
     def origin(self) -> Place | None:
-        """The record it is about; None when it does not say."""
+        """Place of the failed record; None if the headers lack it."""
         topic, partition, offset = (self.text(CONNECT_PREFIX + name) for name in ("topic", "partition", "offset"))
         if not (topic and partition.isdecimal() and offset.isdecimal()):
             return None
@@ -67,39 +67,39 @@ class StoredLetter:
 
     @property
     def stage(self) -> str:
-        """The step that failed."""
+        """Step that failed."""
         return self.text(f"{CONNECT_PREFIX}stage")
 
     @property
     def reason(self) -> str:
-        """Why: class and message of the error."""
+        """Class and message of the error."""
         name = self.text(f"{CONNECT_PREFIX}exception.class.name").rpartition(".")[2]
         message = self.text(f"{CONNECT_PREFIX}exception.message")
         return f"{name}: {message}" if name else message
 
     @property
     def task_id(self) -> str:
-        """The task it is about, if it is about one."""
+        """Id of the failed task; empty without one."""
         return self.text(TASK_ID_HEADER)
 
     @property
     def is_record(self) -> bool:
-        """Whether key, value and headers are the record's own, whole."""
+        """True if key, value and headers are those of the record, uncut."""
         return not self.stage.startswith("sink-") and not self.text(TRUNCATED_HEADER)
 
     @property
     def history(self) -> str:
-        """The record it was first, and how often that was replayed; empty where it was not."""
+        """First place of the record and its number of replays; empty if it was never replayed."""
         first = self.text(REPLAY_ORIGIN)
         return f"first {first}, replayed {self.text(REPLAY_COUNT) or '1'} times" if first else ""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which letters are meant; everything that is given has to fit.
+    """Filter for dead letters; all given conditions must match.
 
-    `ids` are places of letters or of their records, `partition:offset` or `topic:partition:offset`. `reason` is a
-    regular expression, or a text where it is none, that is looked for in the reason. Times are in ms since the epoch.
+    `ids` are places of dead letters or of their records, `partition:offset` or `topic:partition:offset`. `reason` is a
+    regular expression, or plain text if it is not a valid one, searched in the reason. Times are in ms since the epoch.
     """
 
     ids: Sequence[str] = ()
@@ -109,7 +109,7 @@ class Selection:
     until_ms: int | None = None
 
     def fits(self, letter: StoredLetter) -> bool:
-        """Whether a letter is meant."""
+        """Return True if the dead letter matches."""
         if self.ids and not any(_names(each, letter) for each in self.ids):
             return False
         if self.stage and not letter.stage.startswith(self.stage):
@@ -121,19 +121,19 @@ class Selection:
         return not self.reason or _found(self.reason, f"{letter.reason}\n{letter.task_id}")
 
     def unknown(self, letters: Iterable[StoredLetter]) -> list[str]:
-        """The ids that name none of the letters."""
+        """Return the ids that match none of the dead letters."""
         known = list(letters)
         return [each for each in self.ids if not any(_names(each, letter) for letter in known)]
 
     def check(self) -> None:
-        """Look at the ids.
+        """Validate the ids.
 
         Raises:
-            DlqError: one of them names no place.
+            DlqError: an id is not a place.
         """
         for each in self.ids:
             if not re.fullmatch(r"(.+:)?\d+:\d+", each):
-                raise DlqError(f"{each!r} names no letter: write partition:offset or topic:partition:offset")
+                raise DlqError(f"invalid id {each!r}: write partition:offset or topic:partition:offset")
 
 
 def _names(wanted: str, letter: StoredLetter) -> bool:
@@ -149,14 +149,14 @@ def _found(pattern: str, text: str) -> bool:
 
 
 def moment(text: str, now: datetime) -> int:
-    """A time as ms since the epoch: ISO 8601 (UTC unless it says otherwise), or so long ago, such as `90s` or `2h`.
+    """Parse a time to ms since the epoch: ISO 8601 (UTC by default), or a duration before now, such as `90s` or `2h`.
 
     >>> now = datetime(2026, 1, 2, tzinfo=UTC)
     >>> moment("2026-01-01T12:00", now) == moment("12h", now)
     True
 
     Raises:
-        DlqError: it is neither.
+        DlqError: the text is neither.
     """
     if match := re.fullmatch(r"(\d+)([smhd])", text):
         unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[match[2]]
@@ -164,12 +164,12 @@ def moment(text: str, now: datetime) -> int:
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise DlqError(f"{text!r} is no time: write 2026-01-31T12:00, or 90s, 30m, 2h, 1d for so long ago") from None
+        raise DlqError(f"invalid time {text!r}: write 2026-01-31T12:00, or 90s, 30m, 2h, 1d before now") from None
     return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def by_origin(letters: Iterable[StoredLetter]) -> dict[Place | tuple[None, Place], list[StoredLetter]]:
-    """The letters of each record, in order; one that names no record stands alone."""
+    """Group dead letters by their record, in order; one without a record forms its own group."""
     found: dict[Place | tuple[None, Place], list[StoredLetter]] = {}
     for letter in letters:
         found.setdefault(letter.origin or (None, letter.place), []).append(letter)

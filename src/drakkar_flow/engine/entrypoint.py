@@ -1,8 +1,7 @@
-"""`flow = dataflow(stream)`: what makes `python -m bytewax.run flows.pipeline` work.
+"""Entry point for Bytewax's runner: `flow = dataflow(stream)` makes `python -m bytewax.run flows.pipeline` work.
 
-Bytewax's own runner takes a `Dataflow` or a plain function that returns one. The function made here
-reads the configuration and starts the parts when it is called; signals, drain and exit are those of
-every other way to run.
+The runner of Bytewax takes a `Dataflow` or a function that returns one. The function made here reads the
+configuration and starts the components when it is called. Signals, drain and exit work as in `drakkar-flow run`.
 """
 
 from __future__ import annotations
@@ -45,10 +44,10 @@ def dataflow(
 ) -> Callable[[], Dataflow]:
     """Wrap a flow or a handler for `python -m bytewax.run`.
 
-    The configuration is the file DRAKKAR_CONFIG names, else the one beside the flow's file with the
-    same name and the ending `.yaml` or `.yml`, else `drakkar.yaml` there or in the working directory,
-    else defaults and environment. `sinks` and `executors` are the specs of kinds of your own
-    (`drakkar_flow.plugins`), `listeners` hear the events of the run (`drakkar_flow.events`).
+    The configuration file is the first that exists: the value of DRAKKAR_CONFIG, the file beside the flow's file with
+    the same name and the ending `.yaml` or `.yml`, `drakkar.yaml` there or in the working directory. Without one,
+    defaults and environment apply. `sinks` and `executors` are the specs of user-defined kinds
+    (`drakkar_flow.plugins`), `listeners` receive the events of the run (`drakkar_flow.events`).
 
     >>> flow = dataflow(StreamFlow("scan").route())
     >>> stream_of(flow).name
@@ -80,21 +79,21 @@ def dataflow(
 
 
 def listeners_of(flow: Any) -> tuple[Listener, ...]:
-    """The listeners that `dataflow` was given."""
+    """Return the listeners that `dataflow` got."""
     return getattr(flow, _LISTENERS, ())
 
 
 def is_flow(value: object) -> bool:
-    """Whether `stream_of` takes it."""
+    """Return True if `stream_of` accepts the value."""
     wrapped = inspect.isfunction(value) and hasattr(value, _STREAM)
     return wrapped or isinstance(value, StreamFlow | BaseDrakkarHandler)
 
 
 def stream_of(flow: Any) -> StreamFlow:
-    """The StreamFlow behind what a user calls a flow: itself, a handler, or what `dataflow` returned.
+    """Return the StreamFlow of a StreamFlow, a handler, or a result of `dataflow`.
 
     Raises:
-        FlowError: when it is something else.
+        FlowError: `flow` is none of these.
     """
     if isinstance(flow, StreamFlow):
         return flow
@@ -105,7 +104,7 @@ def stream_of(flow: Any) -> StreamFlow:
 
 
 def app_options(flow: Any) -> AppOptions:
-    """How the `app` section of a flow's configuration is typed; a handler's class will do for the handler."""
+    """Return the types of the `app` section in a flow's configuration; accepts a handler or its class."""
     handler = flow if isinstance(flow, type) and issubclass(flow, BaseDrakkarHandler) else stream_of(flow).hooks.owner
     if handler is None:
         return AppOptions()
@@ -113,7 +112,7 @@ def app_options(flow: Any) -> AppOptions:
 
 
 def _engine_raised(life: WorkerProcess, otherwise: Any, kind: Any, error: Any, trace: Any) -> None:
-    """Tell of an error that ends Bytewax's runner in one line, not by its traceback."""
+    """Print an error that ends Bytewax's runner as one line, without its traceback."""
     if isinstance(error, KeyboardInterrupt):
         otherwise(kind, error, trace)
     else:

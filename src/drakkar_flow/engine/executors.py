@@ -1,4 +1,4 @@
-"""From the configuration and the flow's execute step to its executors and the bound of their intake."""
+"""Executors of a flow, built from the configuration and the execute step, and the bound of their intake."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ C = TypeVar("C", bound=ProgramConfig)
 def program_configs(
     config: DrakkarConfig, execute: Execute | None, environ: Mapping[str, str] | None = None
 ) -> dict[str, ProgramConfig]:
-    """The configuration of every executor by name, the default one's is empty, with what the flow says laid over it.
+    """Return the settings of every executor by name, empty for the default one; settings in the flow take precedence.
 
-    Variables of `environ` that hold secrets are withheld from programs, unless an executor's `env_inherit` is `all`.
+    Programs do not inherit variables of `environ` that hold secrets, unless `env_inherit` of the executor is `all`.
 
     Raises:
-        ConfigError: when what the flow says about its programs does not fit.
+        ConfigError: the flow's settings of its programs are invalid.
     """
     named = {program.name: program for program in execute.named} if execute is not None else {}
     configs: dict[str, ProgramConfig] = {"": executor_config(config.executor, execute)}
@@ -56,17 +56,17 @@ def program_configs(
 
 
 def _withholding(program: C, names: Sequence[str]) -> C:
-    """The configuration of programs that do not inherit the variables `names`."""
+    """Return the settings for programs that do not inherit the variables `names`."""
     if not names:
         return program
     return program.model_copy(update={"env_inherit_deny": [*program.env_inherit_deny, *map(glob.escape, names)]})
 
 
 def executor_config(config: ExecutorConfig, execute: Execute | None) -> ExecutorConfig:
-    """The default executor's configuration with what the flow says laid over it.
+    """Return the settings of the default executor; settings in the flow take precedence.
 
     Raises:
-        ConfigError: when what the flow says about its program does not fit.
+        ConfigError: the flow's settings of its program are invalid.
     """
     return config if execute is None else _merged(config, execute.program, "executor", f"step {execute.stem}, limits")
 
@@ -86,7 +86,7 @@ def _merged(config: C, program: Program | CustomExecutor, section: str, limits_a
     else:
         given["max_executors"] = program.max_executors
     changed = {key: value for key, value in given.items() if value is not None}
-    if program.ok_exit_codes is None:  # else all else was checked before
+    if program.ok_exit_codes is None:  # everything else was checked before
         return config.model_copy(update=changed)
     try:
         return type(config).model_validate({**dict(config), **changed})
@@ -96,7 +96,7 @@ def _merged(config: C, program: Program | CustomExecutor, section: str, limits_a
 
 
 def _plugged(config: C, program: CustomExecutor, section: str) -> C:
-    """The configuration with what a flow says about an executor of a plug-in."""
+    """Return the settings of a plug-in's executor; settings in the flow take precedence."""
     kind = program.kind_name
     broken = EXECUTORS.broken().get(kind)
     if broken is not None:
@@ -143,7 +143,7 @@ def _children(config: PersistentConfig, program: Persistent, section: str) -> Pe
     try:
         return PersistentConfig.model_validate({**config.model_dump(exclude_unset=True), **told})
     except ValidationError as exc:
-        remedy = "fix what the flow gives to Persistent(...)"
+        remedy = "fix the arguments of Persistent(...) in the flow"
         problems = [
             Problem(".".join([f"{section}.persistent", *map(str, error["loc"])]), error["msg"], remedy)
             for error in exc.errors(include_url=False)
@@ -152,13 +152,13 @@ def _children(config: PersistentConfig, program: Persistent, section: str) -> Pe
 
 
 def make_executors(configs: Mapping[str, ProgramConfig], bus: Bus) -> Executor:
-    """The executors by name; where there is only the default one, it is that one."""
+    """Make one executor for all names; a single default executor is returned as such."""
     made = {name: make_executor(config, NamedBus(bus, name) if name else bus, name) for name, config in configs.items()}
     return made[""] if len(made) == 1 else NamedExecutors(made)
 
 
 def make_executor(config: ProgramConfig, bus: Bus, name: str = "") -> Executor:
-    """The executor of the configured mode."""
+    """Make an executor of the configured mode."""
     plug_in = EXECUTORS.usable().get(config.mode)
     if plug_in is not None:
         setup = ExecutorSetup(name, config.max_executors, config.task_timeout_seconds, config.success_codes)
@@ -166,12 +166,12 @@ def make_executor(config: ProgramConfig, bus: Bus, name: str = "") -> Executor:
     oneshot = OneshotExecutor(config, bus)
     if config.mode == "oneshot":
         return oneshot
-    from drakkar_flow.executor.persistent.pool import PersistentExecutor  # only who has such children waits for it
+    from drakkar_flow.executor.persistent.pool import PersistentExecutor  # imported only if it is used
 
     return PersistentExecutor(config, bus, oneshot if config.persistent.fallback_oneshot else None)
 
 
 def intake_of(executor: Executor, in_flight: InFlight, config: ExecutorConfig) -> ExecutorAdmission:
-    """The intake's bound for an executor."""
+    """Return the intake bound for an executor."""
     intake = AdmissionControl(config.backpressure_high_multiplier, config.backpressure_low_multiplier)
     return ExecutorAdmission(intake, executor, in_flight)

@@ -1,7 +1,7 @@
-"""The life of a flow itself, the same in a worker (`lifecycle.py`) and in the testing kit: start, drain, close.
+"""Flow lifecycle: start, drain and close, shared by the worker (`worker_process.py`) and the testing kit.
 
-start   loop -> on_startup -> parts -> connect everything -> on_ready -> periodic functions -> read
-drain   the intake stops, periodic functions end, what is in flight may finish
+start   loop -> on_startup -> components -> connect everything -> on_ready -> periodic functions -> read
+drain   the intake stops, periodic functions end, records in flight may finish
 close   periodic functions -> the last commit, waited for, and on_revoke -> sinks, dead letters and
         executor side by side -> offload pool -> loop
 """
@@ -31,14 +31,14 @@ from drakkar_flow.runtime.failures import describe
 
 __all__ = ["FlowLifecycle"]
 
-_CLOSE_S = 10.0  # the most that one part gets to close, whatever is left of the stop's budget
+_CLOSE_S = 10.0  # maximum for one part to close, within the budget of the stop
 
 
 class FlowLifecycle:
-    """Starts and ends a flow on parts that its owner makes, and tells the bus of it. Use each instance once.
+    """Starts and ends a flow with components that its owner makes; emits its states on the bus. Use each instance once.
 
-    In this order: `open`, `prepare`, `read`; `stop` from any thread and at any time; `close`, also
-    after a start that failed. `log` hears of what could not be closed.
+    Order of calls: `open`, `prepare`, `read`; `stop` from any thread and at any time; `close`, also
+    after a failed start. Parts that could not be closed are logged to `log`.
     """
 
     def __init__(self, flow: StreamFlow, bus: Bus, loop_thread: EventLoopThread, log: Any) -> None:
@@ -47,9 +47,9 @@ class FlowLifecycle:
         self.components: Components | None = None
         self.hooks = RunningHooks(flow.hooks, loop_thread, bus)
         self.stop_early = False
-        """Whether the end was asked for before there was anything to stop."""
+        """True if a stop was requested before there were components to stop."""
         self.stop_asked = asyncio.Event()
-        """Set on the loop when the end is asked for."""
+        """Set on the loop when a stop is requested."""
         self._bus = bus
         self._loop_thread = loop_thread
         self._log = log
@@ -59,20 +59,20 @@ class FlowLifecycle:
         self._drain_started_at: float | None = None
 
     def open(self, config: DrakkarConfig) -> DrakkarConfig:
-        """Start the loop and let `on_startup` look at the configuration; returns what it makes of it.
+        """Start the loop, call `on_startup` and return the configuration that it returns.
 
         Raises:
-            StartupError: it raised or returned no valid configuration.
+            StartupError: `on_startup` raised, or returned an invalid configuration.
         """
         self._bus.emit(StateChanged("starting", flow=self.flow.name, config=str(config.file or "")))
         self._loop_thread.open()
         return self.hooks.startup(config)
 
     def prepare(self, components: Components, check_source: Callable[[Unreached], None] | None = None) -> Dataflow:
-        """Compile the flow, connect its parts, call `on_ready` and start the periodic functions.
+        """Compile the flow, connect its components, call `on_ready` and start the periodic functions.
 
         Raises:
-            FlowError, StartupError: with everything that is wrong.
+            FlowError, StartupError: with every problem.
         """
         self.components = components
         components.control.on_stop = components.in_flight.engine.wake
@@ -82,7 +82,7 @@ class FlowLifecycle:
         return dataflow
 
     def read(self) -> None:
-        """Begin to read."""
+        """Start to read records."""
         assert self.components is not None
         if self.stop_early:
             self.components.control.stop()
@@ -91,10 +91,10 @@ class FlowLifecycle:
         self.components.reader.start()
 
     def stop(self) -> bool:
-        """Ask for an orderly end; returns whether nobody had asked before.
+        """Request a drain; returns True for the first request.
 
-        Callable from any thread and from a signal handler, which may have interrupted a listener that
-        holds its lock: so the event is emitted elsewhere.
+        Callable from any thread and from a signal handler. The handler may have interrupted a listener that
+        holds its lock, so the event is emitted on another thread.
         """
         if self.components is None:
             first, self.stop_early = not self.stop_early, True
@@ -108,9 +108,9 @@ class FlowLifecycle:
         return first
 
     def close(self, error: str = "") -> bool:
-        """Let go of everything in order; returns whether it was open. Callable from any thread.
+        """Close everything in order; returns True if the flow was open. Callable from any thread.
 
-        `failure` then says why the flow failed: what was noted first, else `error`, else what was left undone.
+        Then `failure` is the reason of a failed flow: the first recorded one, else `error`, else the unfinished work.
         """
         with self._closing:
             if self._closed:
@@ -127,24 +127,22 @@ class FlowLifecycle:
             oldest = components.in_flight.oldest(components.in_flight.statistics().by_partition)
             self.failure = components.control.failure or self.failure
             if unfinished and self.failure is None:
-                self.failure = (
-                    f"the drain budget was over with {unfinished} records unfinished; they will be read again"
-                )
+                self.failure = f"the drain budget expired with {unfinished} records unfinished; they will be read again"
             self._let_go(components)
         if not self._loop_thread.close(self._left_s()):
-            self.failure = self.failure or "a hook blocks the event loop, or ignores that it was cancelled"
+            self.failure = self.failure or "a hook blocks the event loop, or ignores its cancellation"
         if self._drain_started_at is not None:
             took_s = time.monotonic() - self._drain_started_at
             self._bus.emit(DrainFinished(unfinished, took_s, uncommitted, oldest))
         reason = self.failure or ""
         if reason and self._reading:
             self._bus.emit(FlowFailed(reason))
-            reason = ""  # once is enough
+            reason = ""  # reported already
         self._bus.emit(StateChanged("failed" if self.failure else "stopped", reason))
         return True
 
     def disown(self, end: Callable[..., object]) -> None:
-        """Belong to the process that this one was forked from; `end` is called if the flow would go on here."""
+        """Release the flow in a forked child, where it belongs to the parent; `end` is called if the flow continues."""
         self._closed = True
         self._bus.disown(end)
         self._loop_thread.disown(end)
@@ -158,7 +156,7 @@ class FlowLifecycle:
         self._try("offload pool", self._close_hooks)
 
     def _close_together(self, closers: list[Callable[[], Coroutine[Any, Any, None]]]) -> None:
-        """Close parts side by side: one that hangs takes no time from the others."""
+        """Close parts concurrently: one that hangs does not delay the others."""
         limit_s = self._left_s(reserve_s=1.0)
 
         async def close(closer: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -178,18 +176,18 @@ class FlowLifecycle:
             self._log.warning("offload_left_threads", count=left, expect="they end with the process")
 
     def _left_s(self, reserve_s: float = 0.0) -> float:
-        """Seconds that the next part has to close."""
+        """Return the seconds that the next part has to close."""
         if self.components is None:
             return _CLOSE_S
         return min(_CLOSE_S, self.components.control.close_budget_s(reserve_s))
 
     def _try(self, part: str, close: Callable[[], object]) -> None:
-        """Close one part; that it can't must not keep the others open."""
+        """Close one part; an error does not prevent the close of the others."""
         try:
             close()
         except Exception as exc:
             self._close_failed(part, exc)
 
     def _close_failed(self, part: str, error: Exception) -> None:
-        expect = "everything else is closed all the same"
+        expect = "all other parts are closed"
         self._log.warning("close_failed", part=part, error=describe(error), expect=expect)

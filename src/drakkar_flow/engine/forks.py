@@ -1,8 +1,8 @@
-"""Forks: takes from a forked child what belongs to the flow: signal handlers, listening sockets, the way back into it.
+"""Forked children: removes the flow's signal handlers and listening sockets, and ends a child that returns to the flow.
 
-A child that `os.fork` makes in a hook has a copy of everything. It must end by `os._exit` or become another program;
-one that comes back from the hook would go on as a second worker with the first one's sockets, so it ends at once.
-Children of `multiprocessing` never come back; they also end when this process is gone.
+A child that `os.fork` makes in a hook has a copy of everything. It must end with `os._exit` or execute another program.
+A child that returns from the hook would run as a second worker with the sockets of the first, so it ends at once.
+Children of `multiprocessing` do not return; they also end when this process has ended.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from typing import Any, NoReturn, Protocol
 
 __all__ = ["Forkable", "end_child", "forget", "remember"]
 
-_COMES_BACK = "drakkar-flow: a forked process came back from a hook and ends here; end it with os._exit()"
+_COMES_BACK = "drakkar-flow: a forked process returned from a hook and was ended; end it with os._exit()"
 _open: list[Forkable] = []
-_left: list[Forkable] = []  # in a child: what it has let go of
+_left: list[Forkable] = []  # in a child: the owners that have released theirs
 
 
 class Forkable(Protocol):
-    """What a forked child must let go of."""
+    """Owner of resources that a forked child must release."""
 
     def disown(self) -> None:
-        """Let go; called in the child, on its only thread."""
+        """Release them; called in the child, on its only thread."""
 
 
 def remember(owner: Forkable) -> None:
-    """Have `owner` let go in every child that is forked from now on."""
+    """Call `owner.disown` in every child that is forked from now on."""
     _open.append(owner)
 
 
 def forget(owner: Forkable) -> None:
-    """Do so no longer; safe to call twice."""
+    """Remove an owner; safe to call twice."""
     if owner in _open:
         _open.remove(owner)
 
 
 def end_child(cause: object = None, *_others: Any) -> NoReturn:
-    """End a forked child that came back: with the code of its SystemExit where `cause` is or holds one, else with 1."""
+    """End a forked child that returned, with the code of the SystemExit in `cause`, or 1 without one."""
     error = getattr(cause, "exception", cause)
     code = 1
     if isinstance(error, SystemExit):
@@ -64,11 +64,11 @@ def _in_child() -> None:
 
 
 def _end_with_parent(_owner: object) -> None:
-    """In a child of multiprocessing that a flow's process made: be killed when that process is gone."""
+    """Kill this child of multiprocessing when the process of the flow has ended."""
     parent = multiprocessing.parent_process()
     if not _left or parent is None or parent.pid is None:
         return
-    with suppress(OSError, RuntimeError):  # no descriptor or thread left: it ends as it would without us
+    with suppress(OSError, RuntimeError):  # no descriptor or thread left: the child ends as without this library
         descriptor = os.pidfd_open(parent.pid)
         if os.getppid() != parent.pid:
             os.kill(os.getpid(), signal.SIGKILL)

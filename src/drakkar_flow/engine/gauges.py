@@ -1,4 +1,4 @@
-"""Gauges of a running flow, read from its parts when metrics are asked for."""
+"""Gauges of a running flow, read from its components at each scrape."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["read_gauges", "staleness"]
 
 
 def read_gauges(components: Components, offload: OffloadPool | None, health: int) -> RuntimeGauges:
-    """The gauges as they stand now; may be called from any thread."""
+    """Return the current gauges; callable from any thread."""
     now = time.monotonic()
     in_flight, reader = components.in_flight.statistics(), components.reader.statistics()
     executor = components.executor.statistics() if components.executor is not None else None
@@ -48,7 +48,7 @@ def read_gauges(components: Components, offload: OffloadPool | None, health: int
 
 
 def _named(executor: Executor | None) -> dict[str, tuple[int, int, int]]:
-    """What runs and waits in each executor that has a name, and its slots."""
+    """Return running and waiting tasks and slots of each named executor."""
     if not isinstance(executor, NamedExecutors):
         return {}
     return {name: (now.running, now.waiting, now.slots) for name, now in executor.by_name().items() if name}
@@ -60,7 +60,7 @@ def staleness(
     finished_at: Mapping[TopicPartition, float],
     now: float,
 ) -> dict[TopicPartition, float]:
-    """Seconds since each partition last finished a record, or since its oldest came if later; 0 where none waits.
+    """Return seconds since each partition last finished a record, or since its oldest was read if later; 0 if idle.
 
     >>> staleness({("in", 0): 1, ("in", 1): 1}, {("in", 0): 10.0}, {("in", 0): 25.0}, now=40.0)
     {('in', 0): 15.0, ('in', 1): 0.0}

@@ -1,4 +1,4 @@
-"""A flow's hooks in one run: called when it is their time, given what they may ask for."""
+"""Lifecycle hooks of one run: calls them, runs periodic functions, and serves the methods of handlers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _HOOKS = frozenset(
 class RunningHooks:
     """Calls `on_startup` and `on_ready`, runs the periodic functions and the offload pool.
 
-    In this order: `startup`, `ready`, `stop` when the flow is told to end, `close_periodics` before
+    Order of calls: `startup`, `ready`, `stop` when the flow must end, `close_periodics` before
     anything else is closed, `close` after everything that could call a hook. All but `stop` wait.
     """
 
@@ -49,11 +49,11 @@ class RunningHooks:
         self.pool: OffloadPool | None = None
 
     def startup(self, config: DrakkarConfig) -> DrakkarConfig:
-        """Let `on_startup` look at the configuration, a copy that it may change; returns what it makes of it.
+        """Call `on_startup` with a copy of the configuration, and return the configuration that it returns.
 
         Raises:
-            StartupError: it raised or returned something else (exit code 1), or what it returned is
-                no valid configuration (2).
+            StartupError: the hook raised or did not return a configuration (exit code 1), or the returned
+                configuration is invalid (2).
         """
         self._give_settings(config)
         if self._hooks.on_startup is None:
@@ -62,10 +62,10 @@ class RunningHooks:
         return _validated(answer, self._place("on_startup"), config)
 
     def ready(self, config: DrakkarConfig, sinks: Iterable[SinkComponent]) -> None:
-        """Call `on_ready` and start the periodic functions; from now on the handler may ask for things.
+        """Call `on_ready` and start the periodic functions; from now on the handler may use `offload` and `annotate`.
 
         Raises:
-            StartupError: `on_ready` raised, or the handler is part of another flow that runs.
+            StartupError: `on_ready` raised, or the handler is part of another running flow.
         """
         pool = self.pool = OffloadPool(
             threads_for(config.offload.max_threads, config.executor.max_executors), self._bus
@@ -73,9 +73,9 @@ class RunningHooks:
         self._give_settings(config)
         owner = self._hooks.owner
         if owner is not None:
-            if owner._services is not None:  # noqa: SLF001 - the handler's side of this very contract
-                remedy = "make an instance of the handler for each flow"
-                raise StartupError([Problem(type(owner).__name__, "this handler runs in another flow already", remedy)])
+            if owner._services is not None:  # noqa: SLF001 - the handler's side of this contract
+                remedy = "make a separate instance of the handler for each flow"
+                raise StartupError([Problem(type(owner).__name__, "the handler already runs in another flow", remedy)])
             owner._services = _Services(pool, self._bus, self._names)  # noqa: SLF001
             self._bound = True
         if self._hooks.on_ready is not None:
@@ -83,20 +83,20 @@ class RunningHooks:
         self._loop_thread.run(self._periodics.start())
 
     def stop(self) -> None:
-        """End the periodic functions; returns at once, from any thread."""
+        """Cancel the periodic functions; returns at once, callable from any thread."""
         self._loop_thread.post(self._periodics.stop)
 
     def close_periodics(self, timeout_s: float) -> None:
-        """End the periodic functions and wait for it.
+        """Cancel the periodic functions and wait for their end.
 
         Raises:
-            TimeoutError: one ignores that it was cancelled.
+            TimeoutError: a function ignores its cancellation.
         """
         if not self._loop_thread.closed:
             self._loop_thread.run(self._periodics.close(), timeout_s)
 
     def close(self, timeout_s: float) -> int:
-        """Let go of the handler and end the offload pool; returns how many offloaded calls did not end.
+        """Detach the handler and close the offload pool; returns the number of offloaded calls that did not end.
 
         Raises:
             TimeoutError: a hook blocks the event loop.
@@ -122,7 +122,7 @@ class RunningHooks:
             if is_cancelled():
                 raise
             self._bus.emit(HookRan(name, time.monotonic() - started, describe(exc), exc))
-            what = f"it raised {type(exc).__name__}: {exc}"
+            what = f"raised {type(exc).__name__}: {exc}"
             raise StartupError([Problem(self._place(name), what, "the log has the stack")]) from exc
         self._bus.emit(HookRan(name, time.monotonic() - started))
         return answer
@@ -133,7 +133,7 @@ class RunningHooks:
 
 
 class _Services:
-    """What a handler may ask for while its flow runs."""
+    """Services for a handler while its flow runs: `offload` and `annotate`."""
 
     def __init__(self, pool: OffloadPool, bus: Bus, names: frozenset[str]) -> None:
         self._pool = pool
@@ -147,7 +147,7 @@ class _Services:
         self._bus.emit(annotation(target, kind, data, labels))
 
     def _calling_hook(self) -> str:
-        """The hook that awaits this call, through whatever functions: awaiting frames are on the stack."""
+        """Return the hook that awaits this call, directly or through functions: its frame is on the stack."""
         frame = sys._getframe(1)  # noqa: SLF001
         while frame is not None and frame.f_code.co_name not in self._names:
             frame = frame.f_back  # type: ignore[assignment]
@@ -160,22 +160,22 @@ def _database_pool(sinks: Iterable[SinkComponent]) -> Any:
 
 def _validated(answer: object, where: str, given: DrakkarConfig) -> DrakkarConfig:
     if not isinstance(answer, DrakkarConfig):
-        what = f"it returned {type(answer).__name__}, not the configuration"
-        raise StartupError([Problem(where, what, "end it with `return config`")])
+        what = f"returned {type(answer).__name__}, expected the configuration"
+        raise StartupError([Problem(where, what, "end the hook with `return config`")])
     try:
         checked = type(answer).model_validate(_given(answer))
         variables = {**given.secret_variables, **answer.secret_variables}
         return checked.noted(given.notices, answer.file or given.file, variables)
     except ValidationError as exc:
         problems = [
-            Problem(where, f"the configuration it returned: {'.'.join(map(str, error['loc']))}: {error['msg']}")
+            Problem(where, f"returned an invalid configuration: {'.'.join(map(str, error['loc']))}: {error['msg']}")
             for error in exc.errors(include_url=False)
         ]
         raise StartupError(problems, exit_code=2) from None
 
 
 def _given(value: Any) -> Any:
-    """The values that were set or changed in place, without their sections' types, so that they are checked again."""
+    """Return the values that were set or changed in place, as plain data, so that they are validated again."""
     if isinstance(value, Section):
         given = ((name, _given(inner), inner) for name, inner in value)
         return {name: plain for name, plain, inner in given if _is_given(value, name, plain, inner)}

@@ -13,7 +13,7 @@ _SHORT = {"kafka": "kf", "postgres": "pg", "mongo": "mg", "redis": "rd", "filesy
 
 
 def worker_id_of(config: DrakkarConfig, environ: Mapping[str, str], given: str = "") -> str:
-    """This worker's name: the one given, else the variable `worker_name_env` names, else one made of the process id.
+    """Return this worker's name: `given`, else the value of the variable `worker_name_env`, else `drakkar-PID`.
 
     >>> worker_id_of(DrakkarConfig(), {"WORKER_ID": "w-7"})
     'w-7'
@@ -22,7 +22,7 @@ def worker_id_of(config: DrakkarConfig, environ: Mapping[str, str], given: str =
 
 
 def cluster_name_of(config: DrakkarConfig, environ: Mapping[str, str]) -> str:
-    """The name of the group of workers: the variable `cluster_name_env` names when it is set, else `cluster_name`.
+    """Return the name of the group of workers: the value of the variable `cluster_name_env`, else `cluster_name`.
 
     >>> cluster_name_of(DrakkarConfig(cluster_name="a", cluster_name_env="CLUSTER"), {"CLUSTER": "b"})
     'b'
@@ -31,7 +31,7 @@ def cluster_name_of(config: DrakkarConfig, environ: Mapping[str, str]) -> str:
 
 
 def summary_of(config: DrakkarConfig, worker_id: str, cluster_name: str) -> str:
-    """What matters of a configuration in one line, as py-drakkar writes it.
+    """Return the main settings of a configuration in one line, in py-drakkar's format.
 
     >>> summary_of(DrakkarConfig(), "w-7", "")
     '[w-7] topic=input-events group=drakkar-workers exec=4w/100win/100poll retries=3/120s metrics=9090 dlq=on \

@@ -1,7 +1,7 @@
 """Init process of a container: forwards signals to the worker, reaps orphans, ends with the worker's exit code.
 
-A program that stands alone, with nothing but the standard library: `python -I -S init.py WORKER`. It is PID 1, and
-WORKER is the number of its child. All signals are blocked before it starts, so that none is lost.
+A separate program that needs only the standard library: `python -I -S init.py WORKER`. It is PID 1, and WORKER is the
+process id of its child. All signals are blocked before it starts, so that none is lost.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ _OF_TERMINALS = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 
 
 def main(worker: int) -> int:
-    """Serve until the worker has ended; returns its exit code, 128 + N after signal N."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # one that is ignored would lose the exit code
+    """Run until the worker has ended; returns its exit code, 128 + N after signal N."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if SIGCHLD is ignored the exit code is lost
     while True:
         if (exit_code := _reap(worker)) is not None:
             return exit_code
         received = signal.sigwaitinfo(signal.valid_signals())
-        # What the kernel sends for a terminal has reached the worker as well: it is of the same process group.
+        # Signals of a terminal have reached the worker as well, which is in the same process group.
         is_sent = received.si_code <= 0
         if is_sent and received.si_signo != signal.SIGCHLD and received.si_signo not in _OF_TERMINALS:
             os.kill(worker, received.si_signo)
 
 
 def _reap(worker: int) -> int | None:
-    """Collect every child that has ended; the exit code of the worker if it is among them."""
+    """Reap every child that has ended; return the exit code of the worker if it is one of them."""
     found = None
     while True:
         try:

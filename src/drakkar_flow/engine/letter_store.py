@@ -1,4 +1,4 @@
-"""Letter store: reads a dead letter topic as it stands, and remembers in a consumer group what was replayed."""
+"""Store of dead letters: reads a dead letter topic, and keeps the replayed ones in the offsets of a consumer group."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ASK_S = 10.0
 _POLL_S = 1.0
 _SILENCE_S = 30.0
 _METADATA_BYTES = 4096
-_NEAR = 500  # offsets that are read over rather than sought
+_NEAR = 500  # gaps up to this many offsets are read instead of skipped by a seek
 
 _silent = logging.getLogger("drakkar_flow.dlq.librdkafka")
 _silent.addHandler(logging.NullHandler())
@@ -30,15 +30,15 @@ _silent.propagate = False
 
 
 def quiet(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Properties of a client that reports errors by exceptions alone."""
+    """Return properties of a client that reports errors only by exceptions."""
     return {**properties, "logger": _silent, "error_cb": lambda _error: None}
 
 
 class LetterStore:
-    """One dead letter topic. Use it as a context; what was replayed is kept by the group `TOPIC-replay`.
+    """One dead letter topic; a context manager. The group `TOPIC-replay` keeps the replayed dead letters.
 
-    The group's committed offset says how far all letters of a partition were replayed, its metadata which ones
-    beyond.
+    All dead letters below the group's committed offset of a partition are replayed; the commit metadata has the ranges
+    of replayed ones beyond it.
     """
 
     def __init__(self, properties: Mapping[str, Any], topic: str) -> None:
@@ -48,7 +48,7 @@ class LetterStore:
         try:
             self._consumer = Consumer(quiet({**properties, **mine, "auto.offset.reset": "earliest"}))
         except KafkaException as exc:
-            raise DlqError(f"the Kafka settings are wrong: {one_line(exc)}") from exc
+            raise DlqError(f"invalid Kafka settings: {one_line(exc)}") from exc
         self._done: dict[int, tuple[int, OffsetRanges]] = {}
         self._letters: dict[int, list[int]] = {}
 
@@ -61,10 +61,10 @@ class LetterStore:
         self._consumer.close()
 
     def read(self) -> list[StoredLetter]:
-        """Read all letters that are there now.
+        """Read all dead letters up to the current end of the topic.
 
         Raises:
-            DlqError: the brokers don't answer, or the topic is missing.
+            DlqError: the brokers do not answer, or the topic is missing.
         """
         try:
             return [self._marked(letter) for letter in self._read(self._partitions())]
@@ -72,17 +72,17 @@ class LetterStore:
             raise DlqError(f"topic {self.topic!r} can't be read: {one_line(exc)}") from exc
 
     def mark(self, letters: Iterable[StoredLetter]) -> None:
-        """Remember that letters were replayed.
+        """Mark dead letters as replayed.
 
         Raises:
-            DlqError: they could not be committed.
+            DlqError: the marks could not be committed.
         """
         touched = set()
         for letter in letters:
             partition, offset = letter.place.partition, letter.place.offset
             known = self._letters[partition]
             index = bisect_left(known, offset)
-            # Nothing stands between a letter and the one before it but markers of transactions and what was compacted.
+            # Between two dead letters there are only transaction markers and compacted records.
             first = known[index - 1] + 1 if index else min(self._done[partition][0], offset)
             self._done[partition][1].add(first, offset + 1)
             touched.add(partition)
@@ -93,19 +93,19 @@ class LetterStore:
             self._done[partition] = (base, ranges)
             text = ranges.encode(base, _METADATA_BYTES)
             if ranges.stop > base and OffsetRanges.decode(text, base).stop < ranges.stop:
-                raise DlqError("what was replayed lies too far apart to be remembered; replay all letters before it")
+                raise DlqError("too many gaps between the replayed dead letters; replay all dead letters before them")
             commits.append(KafkaPartition(self.topic, partition, base, text))
         if commits:
             try:
                 self._consumer.commit(offsets=commits, asynchronous=False)
             except KafkaException as exc:
-                raise DlqError(f"what was replayed could not be remembered: {one_line(exc)}") from exc
+                raise DlqError(f"the replayed dead letters could not be committed: {one_line(exc)}") from exc
 
     def _partitions(self) -> list[KafkaPartition]:
         try:
             known = self._consumer.list_topics(timeout=_ASK_S).topics
         except KafkaException as exc:
-            remedy = "start the brokers, or correct kafka.brokers"
+            remedy = "start the brokers, or fix kafka.brokers"
             raise DlqError(f"no broker answers at {self._brokers}: {one_line(exc)}; {remedy}") from exc
         if self.topic not in known:
             raise DlqError(f"topic {self.topic!r} does not exist at {self._brokers}; set dlq.topic, or --topic")
@@ -133,10 +133,10 @@ class LetterStore:
                 if (letter := self._take(message, left)) is not None:
                     yield letter
             elif time.monotonic() - heard > _SILENCE_S:
-                raise DlqError(f"topic {self.topic!r} gave nothing for {_SILENCE_S:g} s")
+                raise DlqError(f"topic {self.topic!r}: no answer for {_SILENCE_S:g} s; check the brokers")
 
     def _take(self, message: Message, left: dict[int, int]) -> StoredLetter | None:
-        """The letter that was read; takes partitions out of `left` that have been read to their end."""
+        """Return the dead letter of a message; remove partitions from `left` that were read to their end."""
         partition, offset = message.partition() or 0, message.offset() or 0
         if (error := message.error()) is not None:
             if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name in this library
@@ -157,7 +157,7 @@ class LetterStore:
 
 
 class RecordReader:
-    """Reads single records where they stand."""
+    """Reads single records by their place."""
 
     def __init__(self, properties: Mapping[str, Any]) -> None:
         mine = {"group.id": "drakkar-flow-dlq", "enable.auto.commit": False, "enable.partition.eof": True}
@@ -165,7 +165,7 @@ class RecordReader:
         self._next: Place | None = None
 
     def topics(self) -> dict[str, Any]:
-        """The topics there are, each with what is known of its partitions."""
+        """Return the existing topics with the metadata of their partitions."""
         try:
             found = self._consumer.list_topics(timeout=_ASK_S).topics
         except KafkaException as exc:
@@ -173,7 +173,7 @@ class RecordReader:
         return {name: topic.partitions for name, topic in found.items()}
 
     def read(self, place: Place) -> Message | None:
-        """The record at a place; None when it is not there any more."""
+        """Return the record at a place; None if it no longer exists."""
         following = self._next
         near = following is not None and following[:2] == place[:2] and 0 <= place.offset - following.offset < _NEAR
         if not near:
@@ -194,7 +194,7 @@ class RecordReader:
         return None
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._consumer.close()
 
 
@@ -207,7 +207,7 @@ def _letter_of(message: Message) -> StoredLetter:
 
 
 def one_line(error: Exception) -> str:
-    """What a Kafka error says, on one line."""
+    """Return the text of a Kafka error on one line."""
     cause = error.args[0] if error.args else error
     text = cause.str() if isinstance(cause, KafkaError) else str(cause)
     return " ".join(text.split())

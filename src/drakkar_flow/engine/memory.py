@@ -1,8 +1,8 @@
-"""Python's cycle collector while a flow runs.
+"""Garbage collector settings while a flow runs.
 
-What is in flight is many small objects that live for milliseconds and are freed by reference counts;
-the collector's default of 700 new objects makes it walk over all of them again and again. Measured on
-the precomputed path, handlers run 1.4 times as fast with a threshold of 50,000.
+Records in flight are many small objects that live for milliseconds and are freed by reference counts. With the default
+threshold of 700 new objects the collector walks over all of them again and again. Measured on the precomputed path,
+handlers run 1.4 times as fast with a threshold of 50,000.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import gc
 
 __all__ = ["CollectorSettings"]
 
-_SECOND, _THIRD = 20, 100  # runs of one generation before the next older one is looked at
+_SECOND, _THIRD = 20, 100  # collections of one generation before the next older one is collected
 
 
 class CollectorSettings:
@@ -22,7 +22,7 @@ class CollectorSettings:
         self._before: tuple[int, int, int] | None = None
 
     def apply(self) -> None:
-        """Leave what exists out of collections from now on and look at new objects less often."""
+        """Exclude existing objects from collections, and collect new objects less often."""
         if self._threshold and self._before is None:
             self._before = gc.get_threshold()
             gc.collect()
@@ -30,7 +30,7 @@ class CollectorSettings:
             gc.set_threshold(self._threshold, _SECOND, _THIRD)
 
     def restore(self) -> None:
-        """Put back what was there before; safe to call twice."""
+        """Restore the former settings; safe to call twice."""
         if self._before is not None:
             gc.set_threshold(*self._before)
             gc.unfreeze()

@@ -1,4 +1,4 @@
-"""Numbers of a configuration that are valid alone and senseless together."""
+"""Contradictory numbers: settings that are valid alone and make no sense together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Path = tuple[str | int, ...]
 
 
 def odd_numbers(config: DrakkarConfig) -> Iterator[tuple[Path, str, str]]:
-    """(path of the key, what makes no sense, remedy) for each of them.
+    """Yield (path of the key, problem, fix) for each of them.
 
     >>> list(odd_numbers(DrakkarConfig()))
     []
@@ -25,10 +25,10 @@ def odd_numbers(config: DrakkarConfig) -> Iterator[tuple[Path, str, str]]:
         )
         yield ("executor", "backpressure_low_multiplier"), what, "set it below"
     if executor.window_size > runtime.max_in_flight_records:
-        what = f"a window of {executor.window_size} never fills"
+        what = f"a window of {executor.window_size} is never full"
         yield ("executor", "window_size"), what, f"runtime.max_in_flight_records is {runtime.max_in_flight_records}"
     if config.drain_timeout_s > kafka.max_poll_interval_ms / 1000 * 0.8:
-        what = f"{config.drain_timeout_s:g} s is more than 80 % of kafka.max_poll_interval_ms: at a revoke it is cut"
+        what = f"{config.drain_timeout_s:g} s is more than 80 % of kafka.max_poll_interval_ms: a revoke cuts it"
         key = ("runtime", "drain_timeout_s") if runtime.drain_timeout_s else ("executor", "drain_timeout_seconds")
         yield key, what, "lower it, or raise max_poll_interval_ms"
     for kind, named in config.sinks:

@@ -1,4 +1,4 @@
-"""Offline checks: everything that keeps a flow from running and shows without a network."""
+"""Offline checks: problems that prevent a flow from running, as far as they show without a network."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Where = Callable[[tuple[str | int, ...]], str]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One result of a check: a code (`flow`, `hook`, `sink`, …), the problem, and whether it keeps a flow from running.
+    """One result of a check: a code (`flow`, `hook`, `sink`, …) and the problem; only errors prevent a run.
 
     >>> print(Finding("sink", Problem("sinks.kafka.a", "configured but not used"), is_error=False))
     [sink] sinks.kafka.a: configured but not used
@@ -55,7 +55,7 @@ class Finding:
         return f"[{self.code}] {self.problem.placed}"
 
     def to_json(self) -> dict[str, str]:
-        """The finding as JSON-able data."""
+        """Return the finding as JSON-compatible data."""
         problem = self.problem
         return {
             "level": "error" if self.is_error else "warning",
@@ -68,13 +68,13 @@ class Finding:
 
 
 def source_problems(flow: StreamFlow, config: DrakkarConfig) -> list[Problem]:
-    """What a run lacks to read: a topic and a consumer group. Neither has a default outside the testing kit."""
+    """Return missing settings of the source: topic and consumer group, which have defaults only in the testing kit."""
     given = config.kafka.model_fields_set
     missing = []
     if not flow.source.topics and not {"source_topic", "source_topics"} & given:
-        missing.append(("source_topic", "no source topic is given", 'set it, or name the topic in KafkaSource("...")'))
+        missing.append(("source_topic", "no source topic is set", 'set it, or name the topic in KafkaSource("...")'))
     if "consumer_group" not in given:
-        missing.append(("consumer_group", "no consumer group is given", "set it to a name that only this job uses"))
+        missing.append(("consumer_group", "no consumer group is set", "set it to a name that only this job uses"))
     return [
         Problem(f"kafka.{key}", what, f"{remedy} (py-drakkar's default: {_DEFAULT_OF_PY_DRAKKAR[key]})")
         for key, what, remedy in missing
@@ -82,7 +82,7 @@ def source_problems(flow: StreamFlow, config: DrakkarConfig) -> list[Problem]:
 
 
 def flow_findings(flow: StreamFlow) -> Iterator[Finding]:
-    """Errors of the flow's graph and of its handler's hooks."""
+    """Yield the errors of the flow's graph and of its handler's hooks."""
     owner = flow.hooks.owner
     hooks = type(owner).__name__ if owner is not None else ""
     for problem in flow.problems():
@@ -98,10 +98,10 @@ def flow_findings(flow: StreamFlow) -> Iterator[Finding]:
 
 
 def configuration_findings(flow: StreamFlow, loaded: Loaded) -> Iterator[Finding]:
-    """Errors and warnings of a configuration that was loaded, for the flow that is to run with it."""
+    """Yield the errors and warnings of a loaded configuration for the flow that it belongs to."""
     where = loaded.layer.where
     yield from (Finding("config", notice, is_error=False) for notice in loaded.notices)
-    sure = flow.hooks.on_startup is None  # it may set anything that is missing
+    sure = flow.hooks.on_startup is None  # the hook may set missing values
     yield from (Finding("source", problem, is_error=sure) for problem in source_problems(flow, loaded.config))
     try:
         config = resolve_topics(flow, loaded.config)
@@ -122,13 +122,13 @@ def configuration_findings(flow: StreamFlow, loaded: Loaded) -> Iterator[Finding
 
 
 def _client_findings(config: DrakkarConfig, components: Iterable[SinkComponent]) -> Iterator[Finding]:
-    """Properties that librdkafka refuses: it is asked, without any broker to connect to."""
+    """Yield properties that librdkafka refuses: a client is made with them, without a connection."""
     kafka, nowhere = config.kafka, {"bootstrap.servers": "", "log_level": 0}
     security = kafka.security
     for key in ("ssl_ca_location", "ssl_certificate_location", "ssl_key_location"):
         file = getattr(security, key)
         if file and not os.access(file, os.R_OK):
-            what = f"{file!r} can't be read" if Path(file).exists() else f"there is no file {file!r}"
+            what = f"{file!r} can't be read" if Path(file).exists() else f"file {file!r} not found"
             yield Finding("file", Problem(f"kafka.security.{key}", what, "set the path of a readable PEM file"))
     producers: dict[str, Any] = {
         f"sinks.kafka.{part.name}": part.settings for part in components if part.spec.kind == "kafka"
@@ -149,7 +149,7 @@ def _client_findings(config: DrakkarConfig, components: Iterable[SinkComponent])
         except (KafkaException, TypeError, ValueError) as exc:
             said = (exc.args[0].str() if isinstance(exc, KafkaException) else str(exc)).strip()
             said = re.sub("^Failed to create [a-z]+: ", "", said)
-            if said in reported and not own[where].client_config:  # it shares the source's properties
+            if said in reported and not own[where].client_config:  # the sink shares the source's properties
                 continue
             reported.add(said)
             remedy = "see librdkafka's CONFIGURATION.md for the properties"
@@ -184,7 +184,7 @@ def _program_findings(flow: StreamFlow, config: DrakkarConfig) -> Iterator[Findi
     for name, programs in configs.items():
         section = f"executors.{name}" if name else "executor"
         if programs.mode in EXECUTORS.usable():
-            continue  # it runs no programs of ours
+            continue  # a plug-in's executor has its own settings
         for problem in startup_problems(programs, os.environ):
             yield Finding("program", replace(problem, where=problem.where.replace("executor", section, 1)))
         if programs.binary_path is None and programs.mode == "persistent":
@@ -198,7 +198,7 @@ def _program_findings(flow: StreamFlow, config: DrakkarConfig) -> Iterator[Findi
 
 
 def _names_programs(flow: StreamFlow) -> bool:
-    """Whether tasks may say for themselves what is to run, as far as the file that makes them shows."""
+    """Return True if tasks may name their own program, judged by the source of the file that makes them."""
     arrange: Arrange | None = flow.find(Arrange)
     try:
         source = inspect.getsource(inspect.getmodule(arrange.fn)) if arrange is not None else ""  # type: ignore[arg-type]
@@ -218,7 +218,7 @@ def _directory_findings(config: DrakkarConfig) -> Iterator[Finding]:
 
 
 def _unwritable(directory: Path) -> str:
-    """Why nothing can be written to a directory, which is made if it is missing; empty when it can."""
+    """Return the reason why a directory, created if missing, is not writable; empty if it is writable."""
     there = directory.absolute()
     while not there.exists() and there != there.parent:
         there = there.parent

@@ -1,4 +1,4 @@
-"""The thread pool for Python that computes: bounded, first come first served, never in the way of the end."""
+"""Offload pool: bounded threads for Python functions that compute, in arrival order; they never delay the exit."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from drakkar_flow.observe.events.hooks import Offloaded
 __all__ = ["OffloadPool", "threads_for"]
 
 _MOST_THREADS = 32
-_GROW_S = 1.0  # between two attempts to start a thread where the host had none left
+_GROW_S = 1.0  # between two attempts to start a thread while the host has none left
 
 Job = Callable[[], None]
 
 
 def threads_for(max_threads: int, max_executors: int) -> int:
-    """How many threads a pool gets: `max_threads`, or by the executor's size where that is 0; at most 32.
+    """Return the size of a pool: `max_threads`, or if that is 0 a quarter of the executor's slots, 2 to 32.
 
     >>> threads_for(0, 4), threads_for(0, 100), threads_for(5, 100)
     (2, 25, 5)
@@ -36,10 +36,10 @@ def threads_for(max_threads: int, max_executors: int) -> int:
 
 
 class OffloadPool:
-    """Runs functions on at most `size` threads; all methods belong on the event loop.
+    """Runs functions on at most `size` threads; call all methods on the event loop.
 
-    The threads are daemons, started when they are needed: a function that never ends does not keep
-    the process. Calls that wait for a thread wait in the event loop, so a cancelled one never runs.
+    Threads are daemons, started on demand: a function that never ends does not keep the process alive. Calls without
+    a thread wait on the event loop, so a call that is cancelled while it waits never runs.
     """
 
     def __init__(self, size: int, bus: Bus) -> None:
@@ -70,7 +70,7 @@ class OffloadPool:
             self.queued -= 1
         if self._closed:
             self._free.release()
-            raise RuntimeError("offload ends with its flow: the flow has closed it")
+            raise RuntimeError("offload is closed: the flow has ended")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
         context = contextvars.copy_context()
@@ -80,12 +80,12 @@ class OffloadPool:
             value, error = None, None
             try:
                 value = context.run(function)
-            except BaseException as exc:  # whatever it is, it is the caller's
+            except BaseException as exc:  # any error is passed to the caller
                 error = RuntimeError(f"the function raised {exc!r}") if isinstance(exc, StopIteration) else exc
             if os.getpid() != self._process:
                 end_child(error)  # the function forked
             took_s = time.monotonic() - started
-            with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop was closed: no caller waits
                 loop.call_soon_threadsafe(self._ended, hook, took_s, answer, value, error)
 
         self.running += 1
@@ -95,7 +95,7 @@ class OffloadPool:
         return await answer
 
     async def close(self, budget_s: float) -> int:
-        """Take no more calls, wait for those that run, and end the threads; returns how many still run."""
+        """Refuse new calls, wait for running ones, and end the threads; returns the number of calls that still run."""
         self._closed = True
         with suppress(TimeoutError):
             async with asyncio.timeout(budget_s):
@@ -110,7 +110,7 @@ class OffloadPool:
         return self.running
 
     def _grow(self) -> None:
-        """Start the missing threads; where the host has none left, the others do the work until it has."""
+        """Start missing threads; while the host has none left, the existing ones do the work."""
         if self._growing is not None:
             return
         while self._threads < self.running:

@@ -1,4 +1,4 @@
-"""Periodic functions: run one interval after the end of their last run, each in a task of its own."""
+"""Periodic functions: each runs in a separate asyncio task, one interval after the end of its last run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from drakkar_flow.runtime.failures import describe, is_cancelled
 __all__ = ["PERIODIC", "Periodics"]
 
 PERIODIC = "periodic-"
-"""How the names of the tasks begin in which periodic functions run."""
+"""Prefix of the names of asyncio tasks that run periodic functions."""
 
 Sleep = Callable[[float], Awaitable[object]]
 
@@ -22,7 +22,7 @@ Sleep = Callable[[float], Awaitable[object]]
 class Periodics:
     """Owns the loops of a flow's periodic functions; use it on the event loop.
 
-    `sleep` is how they wait, so that tests need no time.
+    `sleep` waits for an interval; tests replace it.
     """
 
     def __init__(self, periodics: Iterable[Periodic], bus: Bus, sleep: Sleep = asyncio.sleep) -> None:
@@ -32,18 +32,18 @@ class Periodics:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Start every loop: the first runs come one interval from now."""
+        """Start every loop; the first runs start one interval from now."""
         self._tasks = [
             asyncio.create_task(self._repeat(periodic), name=PERIODIC + periodic.name) for periodic in self._periodics
         ]
 
     def stop(self) -> None:
-        """Cancel every loop, and the runs that are under way."""
+        """Cancel every loop and the current runs."""
         for task in self._tasks:
             task.cancel()
 
     async def close(self) -> None:
-        """Cancel every loop and wait until it has ended; safe to call twice and before `start`."""
+        """Cancel every loop and wait for its end; safe to call twice and before `start`."""
         self.stop()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -54,7 +54,7 @@ class Periodics:
                 return
 
     async def _run(self, periodic: Periodic) -> bool:
-        """Run once; returns whether it went well."""
+        """Run the function once; return True on success."""
         started = time.monotonic()
         error: BaseException | None = None
         try:

@@ -1,4 +1,4 @@
-"""PID 1: a worker that is the first process of its container gets an init process above it."""
+"""PID 1: gives a worker that is the first process of its container an init process as its parent."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _INIT: Final = Path(__file__).with_name("init.py")
 
 
 def leave_pid_1() -> None:
-    """Go on as a child of PID 1 when this process is PID 1; does nothing in any other.
+    """Continue as a child of PID 1 if this process is PID 1; otherwise do nothing.
 
-    The process forks. The child goes on with everything this process had; the parent becomes `init.py`. With several
-    threads a fork is not safe: then the child is this program, started anew from its command line.
+    The process forks. The child continues with the state of this process; the parent becomes `init.py`. A fork with
+    several threads is unsafe: then the child starts this program again from its command line.
     """
     if os.getpid() != 1 or not sys.executable:
         return

@@ -1,4 +1,4 @@
-"""Replay: sends the records of dead letters to the topics they came from, each once."""
+"""Replay: sends the records of dead letters to their source topics, each once."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ __all__ = ["Replay", "ReplayOptions", "Summary"]
 
 _PORTION = 500
 _FLUSH_S = 60.0
-_TOLD_S = 1.0
+_REPORT_S = 1.0
 
 
 @dataclass(frozen=True)
 class ReplayOptions:
-    """What to replay, and how: at most `limit` records (0: all), at most `rate` records a second (0: no bound).
+    """Selection and bounds of a replay: at most `limit` records (0: all), at most `rate` records/s (0: no limit).
 
-    `again` sends what was replayed before once more; `dry_run` sends and remembers nothing.
+    `again` includes dead letters that were replayed before; `dry_run` sends and marks nothing.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -41,7 +41,7 @@ class ReplayOptions:
 
 @dataclass
 class Summary:
-    """What a replay did, in records; `failed` says of each place why."""
+    """Result of a replay, in records; `failed` has a place and a reason per failed record."""
 
     letters: int = 0
     selected: int = 0
@@ -52,42 +52,42 @@ class Summary:
 
 @dataclass(frozen=True)
 class _Job:
-    """One record to send, and the letters that are about it."""
+    """One record to send, and its dead letters."""
 
     origin: Place
     letters: Sequence[StoredLetter]
 
     @property
     def letter(self) -> StoredLetter:
-        """The letter to take it from: one that holds the record whole, if any does."""
+        """Dead letter to send: one with the whole record, if there is one."""
         return next((letter for letter in self.letters if letter.is_record), self.letters[0])
 
 
 class Replay:
-    """Replays letters of one topic; `tell` hears a line per record of a dry run, `progress` one a second."""
+    """Replays dead letters of one topic; a dry run calls `show` per record, a replay `progress` once a second."""
 
     def __init__(
         self,
         store: LetterStore,
         properties: Mapping[str, Any],
         options: ReplayOptions,
-        tell: Callable[[str], None],
+        show: Callable[[str], None],
         progress: Callable[[str], None],
     ) -> None:
         self._store = store
         self._options = options
-        self._tell = tell
+        self._show = show
         self._progress = progress
         self._summary = Summary()
         self._records = RecordReader(properties)
         self._producer = Producer(quiet({**properties, "enable.idempotence": True}))
-        self._told_at = time.monotonic()
+        self._reported_at = time.monotonic()
 
     def run(self) -> Summary:
-        """Replay everything that is selected, portion by portion: each is acknowledged, then remembered.
+        """Replay the selected dead letters in portions; each portion is acknowledged, then marked as replayed.
 
         Raises:
-            DlqError: the letters can't be read, or it can't be remembered what was replayed.
+            DlqError: the dead letters can't be read or can't be marked as replayed.
         """
         try:
             jobs = self._jobs()
@@ -120,7 +120,7 @@ class Replay:
             if isinstance(origin, Place):
                 jobs.append(_Job(origin, about))
             else:
-                summary.failed.append(f"letter {about[0].place}: it does not say which record it is about")
+                summary.failed.append(f"dead letter {about[0].place}: its headers do not name a record")
         return jobs
 
     def _portion(self, jobs: Sequence[_Job], topics: Mapping[str, Any]) -> None:
@@ -133,7 +133,7 @@ class Replay:
                 wrong[job.origin] = str(exc)
         if self._options.dry_run:
             for job, _ in prepared:
-                self._tell(f"would replay {job.origin}: {job.letter.stage}: {' '.join(job.letter.reason.split())}")
+                self._show(f"would replay {job.origin}: {job.letter.stage}: {' '.join(job.letter.reason.split())}")
         else:
             wrong |= self._send(prepared)
             self._store.mark(letter for job, _ in prepared if job.origin not in wrong for letter in job.letters)
@@ -141,19 +141,19 @@ class Replay:
         self._summary.failed += [f"{place}: {why}" for place, why in wrong.items()]
 
     def _message(self, job: _Job, topics: Mapping[str, Any]) -> dict[str, Any]:
-        """What to produce for a record: to its own partition, with its own key, value and headers, and where it was.
+        """Return the arguments of `produce` for a record: its partition, key, value and headers, with its first place.
 
         Raises:
             DlqError: the record is no longer in its topic.
         """
         letter, origin = job.letter, job.origin
         if origin.topic not in topics:
-            raise DlqError(f"topic {origin.topic!r} does not exist any more")
+            raise DlqError(f"topic {origin.topic!r} no longer exists")
         key, value, headers = letter.key, letter.value, letter.headers
         if not letter.is_record:
             record: Any = self._records.read(origin)
             if record is None:
-                raise DlqError("its letter does not hold it, and its topic does not hold it any more")
+                raise DlqError("neither the dead letter nor the source topic has the whole record")
             key, value, headers = record.key(), record.value(), list(record.headers() or [])
         message = {"topic": origin.topic, "key": key, "value": value, "headers": _headers(headers, letter, origin)}
         return {**message, "partition": origin.partition} if origin.partition in topics[origin.topic] else message
@@ -179,15 +179,15 @@ class Replay:
 
     def _keep_rate(self, started: float, done: int, total: int) -> None:
         now = time.monotonic()
-        if now - self._told_at >= _TOLD_S:
-            self._told_at = now
+        if now - self._reported_at >= _REPORT_S:
+            self._reported_at = now
             self._progress(f"{done} of {total} records")
         if self._options.rate and not self._options.dry_run and done < total:
             time.sleep(max(0.0, started + done / self._options.rate - now))
 
 
 def _headers(headers: Headers, letter: StoredLetter, origin: Place) -> Headers:
-    """The record's own headers, and those that tell its first place and how often it was replayed."""
+    """Return the record's headers with its first place and its number of replays."""
     own = [(name, value) for name, value in headers if not is_letter_header(name)]
     before = {name: value for name, value in own if name in (REPLAY_ORIGIN, REPLAY_COUNT)}
     own = [(name, value) for name, value in own if name not in (REPLAY_ORIGIN, REPLAY_COUNT, REPLAY_LETTER)]

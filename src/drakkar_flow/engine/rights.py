@@ -1,4 +1,4 @@
-"""Kafka rights of this client: topics it may read or write, the group it may join. Asked for, not tried."""
+"""Kafka rights of this client: topics and the consumer group, queried from the brokers without using them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ __all__ = [
 ]
 
 ASK_S = 10.0
-"""The longest one question to the brokers may take, in seconds."""
-_AGAIN_S = 0.2  # between two questions for a group whose coordinator is not ready
+"""Timeout of one request to the brokers, in seconds."""
+_AGAIN_S = 0.2  # between two requests for a group whose coordinator is not ready
 _SOON = frozenset(
     {KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR}
 )
@@ -34,7 +34,7 @@ _SOON = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A topic and what a flow does with it; `where` is the setting that names it."""
+    """A topic and the operation that a flow needs; `where` is the setting that names the topic."""
 
     where: str
     topic: str
@@ -42,7 +42,7 @@ class Wanted:
 
 
 def admin_client(properties: Mapping[str, Any]) -> AdminClient:
-    """An admin client that logs nothing.
+    """Return an admin client that logs nothing.
 
     Raises:
         KafkaException, TypeError, ValueError: librdkafka refuses the properties.
@@ -51,7 +51,7 @@ def admin_client(properties: Mapping[str, Any]) -> AdminClient:
 
 
 def topic_problems(client: AdminClient, wanted: Wanted) -> list[Problem]:
-    """Why a topic can't be used: it is missing, hidden, or the right is not granted."""
+    """Return the problems of a topic: it is missing or hidden, or the right is not granted."""
     topic, operation = wanted.topic, wanted.operation.lower()
     remedy = f"allow this client to {operation} and describe the topic"
     try:
@@ -71,7 +71,7 @@ def topic_problems(client: AdminClient, wanted: Wanted) -> list[Problem]:
 
 
 def group_problems(client: AdminClient, group: str) -> list[Problem]:
-    """Why the consumer group can't be joined."""
+    """Return the problems that prevent this client from joining the consumer group."""
     where, remedy = "kafka.consumer_group", f"allow this client to read group {group!r}, or use another group"
     try:
         found = described_group(client, group, rights=True)
@@ -83,12 +83,12 @@ def group_problems(client: AdminClient, group: str) -> list[Problem]:
 
 
 def described_group(client: AdminClient, group: str, *, rights: bool = False) -> Any:
-    """State and members of a consumer group, with what this client may do to it where `rights` asks for that.
+    """Return state and members of a consumer group, and with `rights` the operations that this client may use.
 
-    Brokers that have just started, or that never had a group, answer after a moment: they are asked again.
+    Brokers that have just started, or never had a group, are not ready at once: the request is repeated.
 
     Raises:
-        KafkaException, TimeoutError: the brokers refuse, or don't answer in time.
+        KafkaException, TimeoutError: the brokers refuse, or do not answer in time.
     """
     deadline = time.monotonic() + ASK_S
     while True:
@@ -102,10 +102,10 @@ def described_group(client: AdminClient, group: str, *, rights: bool = False) ->
 
 
 def matching_topics(client: AdminClient, topics: Iterable[str]) -> list[str]:
-    """The topics, and in place of each regular expression the existing topics that match it.
+    """Return the topics, with each regular expression replaced by the existing topics that match it.
 
     Raises:
-        KafkaException: the brokers don't answer.
+        KafkaException: the brokers do not answer.
     """
     patterns = [re.compile(topic) for topic in topics if topic.startswith("^")]
     existing = client.list_topics(timeout=ASK_S).topics if patterns else {}
@@ -114,12 +114,12 @@ def matching_topics(client: AdminClient, topics: Iterable[str]) -> list[str]:
 
 
 def _names(operations: Iterable[Any] | None, unknown: str) -> set[str]:
-    """The names of granted operations; a broker too old to say grants `unknown`."""
+    """Return the names of granted operations; for a broker that is too old to report them, `unknown`."""
     return {operation.name for operation in operations} if operations is not None else {unknown}
 
 
 def error_text(exc: Exception) -> str:
-    """What a Kafka client said, without its codes; the name of the error where the broker gave no text."""
+    """Return the text of a Kafka error without its codes; the name of the error if there is no text."""
     error = exc.args[0] if exc.args else exc
     if not isinstance(error, KafkaError):
         return str(error) or type(exc).__name__

@@ -22,7 +22,7 @@ __all__ = ["RunnerOptions", "StreamingRunner"]
 
 
 class RunnerOptions(TypedDict, total=False):
-    """What may be said about a runner besides its flow and configuration."""
+    """Options of a runner besides its flow and configuration."""
 
     own_signals: bool
     own_logging: bool
@@ -31,13 +31,12 @@ class RunnerOptions(TypedDict, total=False):
 
 
 class StreamingRunner:
-    """Runs one flow in this process until it is told to stop; use each runner once.
+    """Runs one flow in this process until a signal, `shutdown` or a failure ends it; use each runner once.
 
-    By default SIGTERM and SIGINT drain the flow (when `run` is called on the main thread) and log
-    lines go where the configuration says. A program with signal handling or logging of its own
-    passes `own_signals=False`, `own_logging=False` and calls `shutdown` from any thread. `worker_id`
-    names this worker; without it the environment does (`worker_name_env`). `listeners` hear the events of the run
-    (`drakkar_flow.events`).
+    By default SIGTERM and SIGINT drain the flow (if `run` is called on the main thread), and the configuration
+    sets up logging. A program with its own signal handling or logging passes `own_signals=False`,
+    `own_logging=False`, and calls `shutdown` from any thread. `worker_id` names this worker; the default is from
+    the environment (`worker_name_env`). `listeners` receive the events of the run (`drakkar_flow.events`).
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class StreamingRunner:
 
     @classmethod
     def from_dict(cls, flow: Any, config: Mapping[str, Any], **options: Unpack[RunnerOptions]) -> StreamingRunner:
-        """Make a runner from a mapping of the same form as the YAML file; the environment is not read.
+        """Make a runner from a mapping with the structure of the YAML file; the environment is not read.
 
         Raises:
             ConfigError: with every problem of the configuration.
@@ -80,19 +79,19 @@ class StreamingRunner:
 
     @property
     def config(self) -> DrakkarConfig:
-        """The configuration in effect; `on_startup` may change it."""
+        """Effective configuration; `on_startup` may change it."""
         return self._life.config
 
     @property
     def flow(self) -> StreamFlow:
-        """The flow that is run."""
+        """Flow of this runner."""
         return self._life.flow
 
     def run(self) -> int:
         """Run until the flow ends and return the exit code: 0 after a clean end, 1 after a failure.
 
         Raises:
-            FlowError, ConfigError, StartupError: when it can't start; nothing was read.
+            FlowError, ConfigError, StartupError: the flow can't start; no record was read.
         """
         life = self._life
         try:
@@ -107,7 +106,7 @@ class StreamingRunner:
             )
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as exc:  # Bytewax itself failed, with an error or a Rust panic
+        except BaseException as exc:  # an error or a Rust panic of Bytewax itself
             life.engine_failed(exc)
             return EXIT_FAILED
         finally:
@@ -115,19 +114,19 @@ class StreamingRunner:
         return life.exit_code
 
     def shutdown(self) -> None:
-        """Ask for an orderly end: intake stops, what is in flight may finish, then `run` returns."""
+        """Request a drain: intake stops, records in flight may finish, then `run` returns."""
         self._life.stop()
 
     def statistics(self) -> StatisticsSnapshot:
-        """What happened since the start."""
+        """Return totals, rates and latencies since the start."""
         return self._life.statistics.snapshot()
 
     @property
     def failure(self) -> str | None:
-        """Why the flow failed, None when it did not."""
+        """Reason of a failed flow; None without a failure."""
         return self._life.failure
 
     @property
     def metrics_port(self) -> int | None:
-        """The port the metrics are served on, None when they are not."""
+        """Port of the metrics server; None without one."""
         return self._life.metrics_port

@@ -1,4 +1,4 @@
-"""Signal handlers of a worker: taken on the main thread, and given back."""
+"""Signal handlers of a worker: set on the main thread, and restored at the end."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
 class SignalHandlers:
-    """Replaces handlers of this process and remembers the former ones; does nothing beside the main thread."""
+    """Replaces signal handlers of this process and restores the former ones; has no effect on other threads."""
 
     def __init__(self) -> None:
         self._former: dict[int, Handler] = {}
 
     def take(self, handlers: Mapping[int, Handler]) -> None:
-        """Set handlers, once more for signals that were taken before."""
+        """Set handlers; may be called again to replace them."""
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():
                 self._former.setdefault(number, signal.signal(number, handler))
 
     def watch_children(self) -> None:
-        """Take SIGCHLD back from a parent that ignored it: the kernel would not say how a program ended."""
+        """Restore SIGCHLD if the parent process ignored it: otherwise exit codes of programs are lost."""
         if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
             self._former[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
@@ -39,7 +39,7 @@ class SignalHandlers:
             self._former.clear()
 
     def disown(self) -> None:
-        """Give the signals that end a process back in a forked child, whose only thread is its main thread."""
+        """Restore the default of termination signals in a forked child, whose only thread is its main thread."""
         with suppress(ValueError):
             for number in self._former.keys() & {signal.SIGTERM, signal.SIGINT}:
                 signal.signal(number, self._former[number])

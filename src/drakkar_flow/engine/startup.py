@@ -1,4 +1,4 @@
-"""Connecting everything at once, so that a start that fails says everything that is wrong."""
+"""Start-up: connects everything concurrently, so that a failed start reports all problems at once."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from drakkar_flow.runtime.components import Components
 __all__ = ["Unreached", "check_source", "connect_all", "wait_for_common_start"]
 
 AGAIN_S = 0.5  # between two attempts to connect a sink
-_GRACE_S = 1.0  # after a hopeless one, the others get so long between two ends to report what they know
-ASK_S = 5.0  # the longest one question to the brokers may take
-_FIRST_ASK_S = 1.0  # the first one: errors that no waiting helps against are heard of only after it
+_GRACE_S = 1.0  # after a permanent problem, the longest pause between two more results that are waited for
+ASK_S = 5.0  # timeout of one request to the brokers
+_FIRST_ASK_S = 1.0  # timeout of the first one: permanent errors are received only after it
 
 Unreached = Callable[[object], None]
-"""Hears once of something that can't be reached yet, with its problem."""
+"""Callback, called once with the problem of a dependency that is not reachable yet."""
 
 
 async def connect_all(components: Components, log: Any, check_source: Callable[[Unreached], None] | None) -> None:
-    """Connect sinks and dead letters, start the executor, check the source on a thread, all side by side.
+    """Connect sinks and dead letters, start the executor, check the source on a thread, all concurrently.
 
-    What can't be reached at once is logged, and tried again for `kafka.startup_timeout_s`.
+    Unreachable dependencies are logged, and retried for `kafka.startup_timeout_s`.
 
     Raises:
-        StartupError: with the problems of all of them; exit code 2 when any is a matter of
-            configuration, at once; 1 when all that is wrong is that something can't be reached.
+        StartupError: with all problems; exit code 2, without further retries, if any is a problem of the
+            configuration; exit code 1 if dependencies are only unreachable.
     """
     budget_s = components.config.kafka.startup_timeout_s
 
     def unreached(problem: object) -> None:
-        log.warning("startup_waiting", problem=str(problem), expect=f"it is tried again for {budget_s:g} s")
+        log.warning("startup_waiting", problem=str(problem), expect=f"retried for {budget_s:g} s")
 
     attempts: list[Coroutine[Any, Any, None]] = []
     if check_source is not None:  # Ctrl-C must not wait for it
@@ -65,7 +65,7 @@ async def connect_all(components: Components, log: Any, check_source: Callable[[
 
 
 async def _all_or_hopeless(attempts: list[asyncio.Future[None]]) -> list[BaseException | None]:
-    """How each attempt ended; after one with exit code 2 no start is possible, and the others get little time more."""
+    """Return the result of each attempt; after one with exit code 2 the others get only a short time to report."""
     pending, grace_s = set(attempts), None
     while pending:
         ended, pending = await asyncio.wait(pending, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
@@ -80,7 +80,7 @@ async def _all_or_hopeless(attempts: list[asyncio.Future[None]]) -> list[BaseExc
 
 
 async def wait_for_common_start(kafka: KafkaConfig, stop_asked: asyncio.Event, log: Any) -> None:
-    """Wait for the wall-clock time at which workers started together begin to read; `stop_asked` ends it at once."""
+    """Wait for the wall-clock time at which workers that were started together begin to read, or for `stop_asked`."""
     now_s = time.time()
     wait_s = aligned_start(now_s, kafka.startup_min_wait_seconds, kafka.startup_align_interval_seconds) - now_s
     log.info("startup_align_waiting", wait_s=round(wait_s, 3))
@@ -92,7 +92,7 @@ async def wait_for_common_start(kafka: KafkaConfig, stop_asked: asyncio.Event, l
 async def connect_within(
     connect: Callable[[], Coroutine[Any, Any, None]], budget_s: float, unreached: Unreached
 ) -> None:
-    """Try until it works, or is hopeless (exit code 2), or the start-up budget is over."""
+    """Retry until success, a permanent problem (exit code 2), or the end of the start-up budget."""
     deadline = time.monotonic() + budget_s
     for attempt in count():
         try:
@@ -107,11 +107,11 @@ async def connect_within(
 
 
 def check_source(kafka: KafkaConfig, unreached: Unreached) -> None:
-    """Wait until the brokers answer, at most `kafka.startup_timeout_s`, and look for the topics.
+    """Wait until the brokers answer, at most `kafka.startup_timeout_s`, and check that the topics exist.
 
     Raises:
-        StartupError: the brokers don't answer (exit code 1), or they refuse this client, the client's properties are
-            wrong or topics are missing (2).
+        StartupError: the brokers do not answer (exit code 1), or they refuse this client, the client's properties are
+            invalid or topics are missing (2).
     """
     errors: list[KafkaError] = []
     properties = consumer_properties(kafka)
@@ -121,13 +121,13 @@ def check_source(kafka: KafkaConfig, unreached: Unreached) -> None:
     except (KafkaException, TypeError, ValueError) as exc:
         raise StartupError([Problem("kafka.client_config", report(exc))], exit_code=2) from exc
     try:
-        _look_for_topics(client, kafka, _topics(client, kafka, unreached, errors))
+        _check_topics(client, kafka, _topics(client, kafka, unreached, errors))
     finally:
         client.close()
 
 
 def _check_tokens(properties: dict[str, Any], budget_s: float, unreached: Unreached) -> None:
-    """Get a token where the login needs one; what hands them out may have to be waited for."""
+    """Get a token if the login needs one; wait for its provider."""
     callback, deadline = properties.get("oauth_cb"), time.monotonic() + budget_s
     if callback is None:
         return
@@ -143,7 +143,7 @@ def _check_tokens(properties: dict[str, Any], budget_s: float, unreached: Unreac
         time.sleep(AGAIN_S)
 
 
-def _look_for_topics(client: Consumer, kafka: KafkaConfig, known: set[str]) -> None:
+def _check_topics(client: Consumer, kafka: KafkaConfig, known: set[str]) -> None:
     missing = [topic for topic in kafka.topics if not topic.startswith("^") and topic not in known]
     missing = [topic for topic in missing if not _exists(client, topic)]
     if missing:
@@ -169,7 +169,7 @@ def _topics(client: Consumer, kafka: KafkaConfig, unreached: Unreached, errors: 
                     raise StartupError([Problem("kafka.brokers", what)], exit_code=2) from exc
             if time.monotonic() >= deadline:
                 what = f"no broker answers at {kafka.brokers} within {kafka.startup_timeout_s:g} s: {reason}"
-                remedy = "start the brokers, or correct kafka.brokers"
+                remedy = "start the brokers, or fix kafka.brokers"
                 raise StartupError([Problem("kafka.brokers", what, remedy)], exit_code=1) from exc
             if attempt == 0:
                 unreached(f"kafka.brokers: no broker answers at {kafka.brokers}: {reason}")
@@ -177,7 +177,7 @@ def _topics(client: Consumer, kafka: KafkaConfig, unreached: Unreached, errors: 
 
 
 def _exists(client: Consumer, topic: str) -> bool:
-    """Ask for one topic by name, which lets brokers create it that do so by themselves."""
+    """Request one topic by name, so that brokers with automatic creation create it."""
     try:
         found = client.list_topics(topic, timeout=ASK_S).topics[topic]
     except KafkaException:

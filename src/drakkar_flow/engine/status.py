@@ -20,7 +20,7 @@ __all__ = ["GroupStatus", "Member", "PartitionStatus", "group_status"]
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A member of the group: its client id, host, and the partitions it has as `topic-partition`."""
+    """A member of the group: its client id, host, and its partitions as `topic-partition`."""
 
     client_id: str
     host: str
@@ -29,7 +29,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class PartitionStatus:
-    """A source partition: first and end offset, the committed one (None: none yet), and the records left to read."""
+    """A source partition: first offset, end offset, committed offset (None: none yet), and the records left to read."""
 
     topic: str
     partition: int
@@ -41,7 +41,7 @@ class PartitionStatus:
 
 @dataclass(frozen=True, slots=True)
 class GroupStatus:
-    """The state of a consumer group; `dlq_records` is the number of dead letters kept, None when there is no topic."""
+    """State of a consumer group; `dlq_records` is the number of stored dead letters, None without a topic."""
 
     group: str
     state: str
@@ -56,15 +56,15 @@ class GroupStatus:
         return sum(each.lag for each in self.partitions)
 
     def to_json(self) -> dict[str, Any]:
-        """The status as JSON-able data."""
+        """Return the status as JSON-compatible data."""
         return {**asdict(self), "lag": self.lag}
 
 
 def group_status(flow: StreamFlow, config: DrakkarConfig) -> GroupStatus:
-    """Ask the brokers for the state, members, offsets and dead letters of a flow.
+    """Query the brokers for the state, members, offsets and dead letters of a flow.
 
     Raises:
-        StartupError: the brokers don't answer or refuse (exit code 1), or a source topic does not exist (2).
+        StartupError: the brokers do not answer or refuse (exit code 1), or a source topic does not exist (2).
     """
     config = resolve_topics(flow, config)
     kafka = config.kafka
@@ -78,14 +78,14 @@ def group_status(flow: StreamFlow, config: DrakkarConfig) -> GroupStatus:
             reader.close()
         dlq_records = _records(config)
     except (KafkaException, TimeoutError) as exc:
-        what = f"the brokers at {kafka.brokers} give no answer: {error_text(exc)}"
-        remedy = "start the brokers, or correct kafka.brokers and kafka.security"
+        what = f"the brokers at {kafka.brokers} do not answer: {error_text(exc)}"
+        remedy = "start the brokers, or fix kafka.brokers and kafka.security"
         raise StartupError([Problem("kafka.brokers", what, remedy)]) from None
     return GroupStatus(kafka.consumer_group, state, members, tuple(partitions), config.dead_letter_topic, dlq_records)
 
 
 def _group(group: str, properties: dict[str, Any]) -> tuple[str, tuple[Member, ...]]:
-    client = admin_client(properties)  # its answers come only while it is held
+    client = admin_client(properties)  # answers arrive only while the client is referenced
     found = described_group(client, group)
     members = [
         Member(

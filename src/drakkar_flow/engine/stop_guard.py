@@ -1,4 +1,4 @@
-"""Stop guard: ends a process whose stop takes longer than its budget, for something blocks that can't be cancelled."""
+"""Stop guard: ends a process whose stop exceeds its budget, because a blocking call can't be cancelled."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _GRACE_S = 2.0
 class StopGuard:
     """Watches a stop from a thread, from `start` to `close`.
 
-    A process that is still there two seconds after the budget for drain and close is over calls `report` and ends with
-    `exit_code`. Nothing is committed that was not; the reaper ends programs that still run.
+    Two seconds after the budget for drain and close it calls `report` and ends the process with `exit_code`. No further
+    offset is committed; the reaper kills programs that still run.
     """
 
     def __init__(self, control: StopSignal, report: Callable[[], None], exit_code: int) -> None:
@@ -29,11 +29,11 @@ class StopGuard:
         self._thread = threading.Thread(target=self._run, name="drakkar-stop-guard", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start to watch."""
         self._thread.start()
 
     def close(self) -> None:
-        """End the watch: the stop is over; safe to call twice."""
+        """Stop to watch, because the stop is complete; safe to call twice."""
         self._closing.set()
 
     def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""Standard streams that were closed: their descriptors must not become those of a socket or a file."""
+"""Standard descriptors: keeps closed ones from being reused for a socket or a file."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ __all__ = ["occupy_standard_descriptors"]
 def occupy_standard_descriptors() -> None:
     """Open /dev/null for each of the descriptors 0 to 2 that is closed.
 
-    What C libraries write to standard error would get into whatever is opened next.
+    Otherwise the next opened file or socket gets the output that C libraries write to standard error.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass  # it stays open
+        pass  # the descriptor stays open
     os.close(descriptor)

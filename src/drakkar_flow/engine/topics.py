@@ -1,4 +1,4 @@
-"""The topics a flow uses, and creating those that are missing."""
+"""Topics of a flow, and the creation of missing ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TopicUse:
 
 @dataclass(frozen=True, slots=True)
 class TopicResult:
-    """What was done with a topic: `created`, `exists`, `missing` (dry run), `pattern` or `failed`; and details."""
+    """Result for one topic: `created`, `exists`, `missing` (dry run), `pattern` or `failed`, with details."""
 
     where: str
     name: str
@@ -41,10 +41,10 @@ class TopicResult:
 
 
 def topics_of(flow: StreamFlow, config: DrakkarConfig) -> list[TopicUse]:
-    """The source topics, those of Kafka sinks, and the dead letter topic.
+    """Return the source topics, those of Kafka sinks, and the dead letter topic.
 
     Raises:
-        ConfigError: the flow names sinks that are not configured.
+        ConfigError: the flow routes to sinks that are not configured.
     """
     config = resolve_topics(flow, config)
     source = client_properties(config.kafka)
@@ -63,12 +63,12 @@ def topics_of(flow: StreamFlow, config: DrakkarConfig) -> list[TopicUse]:
 def create_topics(
     uses: list[TopicUse], *, partitions: int | None, replication: int | None, dry_run: bool
 ) -> Iterator[TopicResult]:
-    """Create the topics that are missing; existing ones are compared and never changed.
+    """Create missing topics; existing ones are compared and never changed.
 
-    None for `partitions` or `replication` takes the brokers' default.
+    None for `partitions` or `replication` means the default of the brokers.
 
     Raises:
-        StartupError: the brokers don't answer.
+        StartupError: the brokers do not answer.
     """
     clients: dict[str, tuple[AdminClient, dict[str, Any]]] = {}
     for use in dict.fromkeys((use.where, use.name) for use in uses):
@@ -78,7 +78,7 @@ def create_topics(
             clients[brokers] = _connected(found)
         client, existing = clients[brokers]
         if found.name.startswith("^"):
-            yield TopicResult(found.where, found.name, "pattern", "a regular expression names no topic to create")
+            yield TopicResult(found.where, found.name, "pattern", "a regular expression can't be created")
         elif found.name in existing:
             yield TopicResult(
                 found.where, found.name, "exists", _compared(existing[found.name], partitions, replication)

@@ -1,4 +1,4 @@
-"""Unused sinks: what is configured and no flow writes to."""
+"""Unused sinks: configured, but not part of the flow's route."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["unused_sinks"]
 
 
 def unused_sinks(flow: StreamFlow, config: DrakkarConfig) -> list[Problem]:
-    """The configured sinks that the flow's route leaves out: what would be theirs is a routing failure.
+    """Return the configured sinks that are not in the flow's route: payloads for them are routing failures.
 
     >>> from drakkar_flow.graph.nodes import KafkaSink
     >>> config = DrakkarConfig(sinks={"kafka": {"a": {"topic": "a"}, "b": {"topic": "b"}}})
     >>> print(*unused_sinks(StreamFlow("f").route(KafkaSink("a")), config))
-    sinks.kafka.b: configured but not used: route names kafka-a; add KafkaSink('b') to it, or remove the sink
+    sinks.kafka.b: configured but not used: route names kafka-a; add KafkaSink('b') to the route, or remove the sink
     >>> unused_sinks(StreamFlow("f").route(), config)
     []
     """
@@ -31,7 +31,7 @@ def unused_sinks(flow: StreamFlow, config: DrakkarConfig) -> list[Problem]:
         Problem(
             f"sinks.{kind}.{name}",
             f"configured but not used: {step} names {names}",
-            f"add {_ref(kind, name)} to it, or remove the sink",
+            f"add {_ref(kind, name)} to the route, or remove the sink",
         )
         for kind, name in config.sinks.named
         if f"{kind}-{name}" not in used

@@ -1,4 +1,4 @@
-"""The watchdog: a thread that notices what stands still or is idle, and tells it as events."""
+"""Watchdog: a thread that detects stalls and idle slots, and emits events for them."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ __all__ = ["Watchdog"]
 
 _TICK_S = 0.5
 _LATE_S = 0.1  # a loop that takes longer to answer is late
-ASK_S = 1.0  # how long the loop may take to say what a partition waits for
-_CALLS = 5  # of one partition, whose stacks are told
-_FRAMES = 50  # of a thread's stack: a hook's own may have a library's below them
+ASK_S = 1.0  # timeout of the loop to report the waits of a partition
+_CALLS = 5  # maximum of stacks per partition
+_FRAMES = 50  # of a thread's stack: below the frames of a hook may be those of a library
 _LOOP_THREAD, _READER_THREAD = "drakkar-loop", "drakkar-reader"
 
 Stacks = tuple[tuple[str, str], ...]
 
 
 class Watchdog:
-    """Looks twice a second, from `start` to `close`.
+    """Checks for stalls twice a second, from `start` to `close`.
 
-    A partition with records in flight is stalled when none of them and none of its tasks has ended
-    for `runtime.stuck_after_s`; the loop or a thread of the engine when it has not come by for
-    `runtime.blocked_after_s`. Each stall is told once, with the stacks of what is in the way, and
-    its end is reported too. `also` is called at each look, with monotonic seconds.
+    - A partition with records in flight stalls if no record and no task of it has ended for `runtime.stuck_after_s`.
+    - The loop, or a thread of the engine, stalls if it makes no turn for `runtime.blocked_after_s`.
+
+    Each stall is reported once, with the stacks of the blocking calls, and once more at its end. `also` is called at
+    each check, with monotonic seconds.
     """
 
     def __init__(self, components: Components, also: Callable[[float], object] = lambda _: None) -> None:
@@ -50,30 +51,30 @@ class Watchdog:
         self._thread = threading.Thread(target=self._run, name="drakkar-watchdog", daemon=True)
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Look no more; safe to call twice and before `start`."""
+        """End the thread; safe to call twice and before `start`."""
         self._closing.set()
         if self._thread.ident is not None:
             self._thread.join()
 
     @property
     def health(self) -> int:
-        """0 while all is well, 1 when the loop is late, 2 when anything stalls."""
+        """Health: 0 is healthy, 1 a late loop, 2 a stall."""
         if self._topic_partitions.stalled or self._threads.stalled:
             return 2
         return int(self._late)
 
     @property
     def heartbeats(self) -> dict[str, float]:
-        """Seconds since the loop and the engine came by, at most half a second too many."""
+        """Seconds since the last turn of the loop and of the engine, at most half a second too high."""
         engine = max((self._threads.age_s(ident) for ident in list(self._components.control.turns)), default=0.0)
         return {"loop": self._threads.age_s("loop"), "engine": engine}
 
     def look(self, now: float) -> None:
-        """Compare everything with the last look and tell what changed; `now` is monotonic seconds."""
+        """Compare the state with that of the last check and emit the changes; `now` is monotonic seconds."""
         self._ask_loop(now)
         signs: dict[str | int, int] = dict([("loop", self._answers), *self._components.control.turns.items()])
         begun, ended = self._threads.look(signs, now)
@@ -83,8 +84,8 @@ class Watchdog:
             self._components.bus.emit(Stalled(what, for_s, stacks=_thread_stacks(what, idents)))
         for key, after_s in ended.items():
             self._components.bus.emit(StallEnded("loop" if key == "loop" else "engine", after_s))
-        self._look_at_lanes(now)
-        self._look_for_idleness(now)
+        self._check_partitions(now)
+        self._check_idleness(now)
 
     def _run(self) -> None:
         while not self._closing.wait(_TICK_S):
@@ -107,7 +108,7 @@ class Watchdog:
         self._asked_at = None
         self._components.bus.emit(LoopAnswered(time.monotonic() - asked_at))
 
-    def _look_at_lanes(self, now: float) -> None:
+    def _check_partitions(self, now: float) -> None:
         in_flight, ended_tasks = self._components.in_flight.statistics(), self._components.pending.ended
         signs = {
             topic_partition: (
@@ -130,7 +131,7 @@ class Watchdog:
             self._components.bus.emit(StallEnded("partition", after_s, topic_partition))
 
     def _ask_for_waits(self, topic_partitions: list[TopicPartition]) -> dict[TopicPartition, list[Wait]]:
-        """What each partition waits for; empty when the loop does not answer."""
+        """Return the waits of each partition; empty if the loop does not answer."""
 
         async def ask() -> dict[TopicPartition, list[Wait]]:
             return {
@@ -150,7 +151,7 @@ class Watchdog:
             *_thread_stacks("reader", self._idents(_READER_THREAD)),
         )
 
-    def _look_for_idleness(self, now: float) -> None:
+    def _check_idleness(self, now: float) -> None:
         components, passed_s = self._components, min(now - self._looked_at, 2 * _TICK_S)
         self._looked_at = now
         queued = components.reader.statistics().queued
@@ -177,7 +178,7 @@ def _stalled(
 
 
 def _thread_stacks(what: str, idents: Iterable[int]) -> Stacks:
-    """Where threads stand now, innermost frame last."""
-    frames = sys._current_frames()  # noqa: SLF001 - the interpreter's only way to look at another thread
+    """Return the current stacks of threads, innermost frame last."""
+    frames = sys._current_frames()  # noqa: SLF001 - the only way to get the stack of another thread
     found = [frames[ident] for ident in idents if ident in frames]
     return tuple((f"{what} thread", "".join(traceback.format_stack(frame)[-_FRAMES:])) for frame in found)

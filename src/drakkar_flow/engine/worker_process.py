@@ -1,14 +1,14 @@
-"""The life of a flow in one process, on one page: start, drain, close.
+"""Worker process: start, drain and close of a flow in one process.
 
-    start   logging -> loop -> on_startup -> metrics -> parts -> connect everything -> on_ready ->
-            periodic functions -> signals -> the common start, if asked for -> read
-    drain   a signal, `shutdown` or a failure stops the intake, periodic functions end; what is in
+    start   logging -> loop -> on_startup -> metrics -> components -> connect everything -> on_ready ->
+            periodic functions -> signals -> the common start, if configured -> read
+    drain   a signal, `shutdown` or a failure stops the intake, periodic functions end; records in
             flight may finish within the drain budget; the source ends; Bytewax closes its sinks
     close   periodic functions -> the last commit, waited for, and on_revoke -> sinks, dead letters and
             executor side by side -> offload pool -> loop -> metrics -> logs
 
-It is the same under `StreamingRunner`, `drakkar-flow run` and `python -m bytewax.run`. What is the flow's own
-of it is in `life.py`, which the testing kit shares; here is what a worker puts around that.
+`StreamingRunner`, `drakkar-flow run` and `python -m bytewax.run` all use it. The part that the testing kit shares is in
+`flow_lifecycle.py`; this module adds logging, metrics, signals and the stop guard.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ EXIT_CLEAN = 0
 EXIT_FAILED = 1
 EXIT_ABORTED = 130
 
-_LISTENERS_S = 1.0  # that listeners of the program get for the events that wait for them
-_ABORT_S = 2.0  # a second signal gives the executor so long to kill its children
+_LISTENERS_S = 1.0  # for listeners of the program to handle their queued events
+_ABORT_S = 2.0  # for the executor to kill its children after a second signal
 
 
 class StoppedEarly(BaseException):
-    """Raised on the main thread by SIGTERM while a flow starts: an orderly end, nothing was read."""
+    """Raised on the main thread by SIGTERM while a flow starts: a clean end, no record was read."""
 
 
 class WorkerProcess:
@@ -120,12 +120,12 @@ class WorkerProcess:
         """Start everything and return the dataflow to run.
 
         Raises:
-            FlowError, ConfigError, StartupError: with everything that is wrong; nothing is left open.
-            StoppedEarly: SIGTERM came before it was ready to read; nothing is left open.
-            RuntimeError: when it was started before.
+            FlowError, ConfigError, StartupError: with every problem; nothing is left open.
+            StoppedEarly: SIGTERM arrived before the flow was ready to read; nothing is left open.
+            RuntimeError: the flow was started before.
         """
         if self._started:
-            raise RuntimeError("a flow's life is lived once: make a new one to run the flow again")
+            raise RuntimeError("the flow was started before: make a new runner to run it again")
         self._started = True
         if self._own_signals:
             leave_pid_1()
@@ -144,13 +144,13 @@ class WorkerProcess:
             self._close(str(exc))
             if lacks := shortage_of(exc) or shortage_of(exc.__cause__ or exc):
                 remedy = "raise the limit of this process (ulimit, LimitNOFILE=, pids.max), or start it elsewhere"
-                raise StartupError([Problem("host", f"it lacks {lacks}: {exc}", remedy)]) from exc
+                raise StartupError([Problem("host", f"lacks {lacks}: {exc}", remedy)]) from exc
             raise
 
     def _start(self) -> Dataflow:
         self.flow.check()
         self._open_logging()
-        self._ask_on_startup()
+        self._apply_on_startup()
         self._serve_metrics()
         for name, program in {"": self.config.executor, **self.config.executors}.items():
             if withheld := self.config.withheld_variables(os.environ, program):
@@ -160,7 +160,7 @@ class WorkerProcess:
         components = self._build()
         self._metrics.watch(self._gauges)
         self._metrics.describe_sinks((part.spec.kind, part.name) for part in components.sinks.values())
-        self._say_what_outages_cost(components)
+        self._log_outage_policies(components)
         dataflow = self._life.prepare(components, partial(check_source, self.config.kafka))
         if self._own_signals:
             self._handlers.take({signal.SIGTERM: self._on_signal, signal.SIGINT: self._on_signal})
@@ -187,8 +187,8 @@ class WorkerProcess:
             raise ConfigError(missing)
         return components
 
-    def _ask_on_startup(self) -> None:
-        """Take the configuration that the flow wants; what is set up already is set up anew."""
+    def _apply_on_startup(self) -> None:
+        """Apply the configuration that `on_startup` returns; logging is set up again if its settings changed."""
         for warning in self.flow.hooks.warnings:
             self._log.warning("handler_warning", reason=warning)
         before = self._logging_settings()
@@ -201,13 +201,13 @@ class WorkerProcess:
             self._logging.close()
             self._logging = self._configure_logging()
 
-    def _say_what_outages_cost(self, components: Components) -> None:
-        """Log which sinks hold their deliveries while they are down, and which make dead letters of them."""
+    def _log_outage_policies(self, components: Components) -> None:
+        """Log the sinks that hold deliveries during an outage, and those that dead-letter them."""
         policies = {
             part.id: self.config.sinks.circuit_of(part.settings).when_open for part in components.sinks.values()
         }
         fields = {policy: [sink for sink, mine in policies.items() if mine == policy] for policy in ("wait", "dlq")}
-        expect = "while a sink is down, deliveries to those under wait are held, to those under dlq are dead letters"
+        expect = "during an outage the sinks under wait hold their deliveries, those under dlq dead-letter them"
         self._log.info("sinks_when_open", **{name: sinks for name, sinks in fields.items() if sinks}, expect=expect)
 
     def _name_worker(self) -> None:
@@ -265,7 +265,7 @@ class WorkerProcess:
             self._log.info("metrics_served", **served)
 
     def _serve_user_metrics(self) -> None:
-        """Serve what the classes of the flow's handlers hold of prometheus_client's metrics."""
+        """Serve the prometheus_client metrics that are class attributes of the flow's handlers."""
         functions = [getattr(node, "fn", None) for node in self.flow.nodes]
         owners = {id(owner): owner for fn in functions if (owner := getattr(fn, "__self__", None)) is not None}
         found = [name for owner in owners.values() for name in self._metrics.add_user_metrics(owner)]
@@ -275,51 +275,51 @@ class WorkerProcess:
     # --- drain ----------------------------------------------------------------------------------
 
     def stop(self) -> bool:
-        """Ask for an orderly end; returns whether nobody had asked before. Callable from wherever."""
+        """Request a drain; returns True for the first request. Callable from any thread and from signal handlers."""
         return self._life.stop()
 
     def fail(self, reason: str) -> None:
-        """Note why the flow failed, if nothing else was noted before."""
+        """Record the reason of a failure, unless there is one already."""
         if self._life.components is not None:
             self._life.components.control.fail(reason)
 
     def engine_failed(self, error: BaseException) -> None:
-        """Note and log that Bytewax raised `error`."""
+        """Record and log an `error` that Bytewax raised."""
         reason = f"the engine failed: {describe(root_cause(error))}"
-        self._log.error("engine_failed", reason=reason, exc_info=error, expect="what was not committed is read again")
+        self._log.error("engine_failed", reason=reason, exc_info=error, expect="uncommitted records are read again")
         self.fail(reason)
 
     def _on_early_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._signals += 1
         if self._signals > 1:
             os._exit(EXIT_ABORTED)
-        if not self._ending:  # else the start has failed: what it opened is closed, and why it failed is kept
+        if not self._ending:  # else the start has failed: its close and its error must not be interrupted
             raise StoppedEarly
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._signals += 1
-        if self._signals == 2:  # more would only begin it again
+        if self._signals == 2:  # a third signal must not restart the abort
             self._abort()
         self.stop()
 
     def _abort(self) -> None:
-        """Kill the children and leave at once: nothing is committed that was not already."""
+        """Kill the children and exit at once, without another commit."""
         components = self._life.components
         if components is not None and components.executor is not None:
             try:
                 self._loop_thread.run(components.executor.close(), _ABORT_S)
-            except Exception as exc:  # on the way out, whatever it is: the loop is blocked, say
+            except Exception as exc:  # the process ends anyway; for example the loop is blocked
                 self._log.warning("abort_left_children", error=describe(exc), expect="they end after this process")
         os._exit(EXIT_ABORTED)
 
     # --- close ----------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Let go of everything in order; safe to call twice and from any thread."""
+        """Close everything in order; safe to call twice and from any thread."""
         self._close("")
 
     def disown(self) -> None:
-        """Let go, in a forked child, of what is the worker's: its signals, its port, its way on."""
+        """Release signals, port and flow in a forked child, where they belong to the worker."""
         self._handlers.disown()
         if self._server is not None:
             self._server.disown()
@@ -333,14 +333,14 @@ class WorkerProcess:
             forks.forget(self)
             self._collector.restore()
             self._handlers.restore()
-            self._observe_no_more()
+            self._close_observers()
 
     def _report_overdue(self) -> None:
         self._log.error(
             "stop_overdue", expect="the process ends now with exit code 1; unfinished records are read again"
         )
 
-    def _observe_no_more(self) -> None:
+    def _close_observers(self) -> None:
         if self._guard is not None:
             self._guard.close()
         self._listeners.close(_LISTENERS_S)
@@ -353,21 +353,21 @@ class WorkerProcess:
         if self._logging is not None:
             self._logging.close()
 
-    # --- what others look at --------------------------------------------------------------------
+    # --- state ----------------------------------------------------------------------------------
 
     @property
     def failure(self) -> str | None:
-        """Why the flow failed, None when it did not; known when it is closed."""
+        """Reason of a failed flow, None without a failure; final after `close`."""
         return self._life.failure
 
     @property
     def exit_code(self) -> int:
-        """0 after a clean end, 1 after a failure or a drain that ran out of time."""
+        """Exit code: 0 after a clean end, 1 after a failure or a drain that exceeded its budget."""
         return EXIT_FAILED if self.failure else EXIT_CLEAN
 
     @property
     def metrics_port(self) -> int | None:
-        """The port the metrics are served on."""
+        """Port of the metrics server; None without one."""
         return self._server.port if self._server is not None else None
 
     def _gauges(self) -> RuntimeGauges:
@@ -382,21 +382,21 @@ class WorkerProcess:
 
     def _readyz(self) -> ProbeResponse:
         components, health = self._life.components, self._health.snapshot
-        if components is not None and components.control.failure is not None:  # it drains, and then ends with 1
+        if components is not None and components.control.failure is not None:  # drains, then ends with 1
             health = replace(health, state="failed")
         return readiness(health)
 
     def _page_failed(self, error: Exception) -> None:
-        expect = "only this answer is lost; one of the metrics can't be read"
+        expect = "only this response failed: a metric raised when it was read"
         self._write(
             LogLine("error", "metrics_scrape_failed", {"exc_info": error}, expect, (), cause_text(describe(error)))
         )
 
     def _bug(self, error: BaseException) -> None:
         if not shortage_of(error):
-            expect = "the flow stops; if no hook of yours is in the stack, report it"
+            expect = "the flow stops; report a bug, unless one of your hooks is in the stack"
             self._log.error("bug", exc_info=error, expect=expect)
-        self.fail(f"a bug, or a hook that ends the event loop: {type(error).__name__}: {error}")
+        self.fail(f"bug, or a hook that ended the event loop: {type(error).__name__}: {error}")
 
     def _listener_failed(self, event: Event, error: Exception) -> None:
         name = type(event).__name__

@@ -1,4 +1,4 @@
-"""Executor of a plug-in: emits its events and holds it to the protocol."""
+"""Adapter for the executor of a plug-in: emits its events and enforces the protocol."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["PluggedExecutor"]
 
 
 class PluggedExecutor:
-    """Runs tasks by an executor of the kind `kind`.
+    """Runs tasks with a plug-in's executor of the kind `kind`.
 
-    Whatever the executor does, `done` is called at most once for each task, on the loop's thread, with an outcome.
+    `done` is called at most once per task, on the loop's thread, with a valid outcome, even if the executor misbehaves.
     """
 
     def __init__(self, kind: str, executor: Executor, bus: Bus) -> None:
@@ -28,16 +28,16 @@ class PluggedExecutor:
         self._bus = bus
 
     async def start(self) -> None:
-        """Start it.
+        """Start the executor.
 
         Raises:
-            StartupError: with what is missing.
+            StartupError: a dependency is missing; the problems name it.
         """
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         await self._executor.start()
 
     def submit(self, task: ExecutorTask, priority: object, done: Done) -> Running:
-        """Hand the task on; its end is accepted from any thread, and once."""
+        """Submit the task; its outcome is accepted once, from any thread."""
         since, is_over = time.monotonic(), False
 
         def end(outcome: TaskOutcome | None) -> None:
@@ -54,7 +54,7 @@ class PluggedExecutor:
             if threading.get_ident() == self._thread:
                 end(outcome)
             else:
-                with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                with suppress(RuntimeError):  # the loop is closed: the flow has ended
                     self._loop.call_soon_threadsafe(end, outcome)
 
         running = self._executor.submit(task, priority, ended)
@@ -62,18 +62,18 @@ class PluggedExecutor:
         return running
 
     async def close(self) -> None:
-        """Close it."""
+        """Close the executor."""
         await self._executor.close()
 
     def statistics(self) -> ExecutorStatistics:
-        """How much runs and waits now; callable from any thread."""
+        """Return the numbers of running and waiting tasks; callable from any thread."""
         return self._executor.statistics()
 
     def _checked(self, task: ExecutorTask, outcome: object) -> TaskOutcome | None:
         if outcome is None or isinstance(outcome, ExecutorResult):
             return outcome
         if not isinstance(outcome, ExecutorError):
-            exception = f"the executor reported {type(outcome).__name__} and no ExecutorResult or ExecutorError"
+            exception = f"the executor reported {type(outcome).__name__}: expected ExecutorResult or ExecutorError"
             outcome = ExecutorError(task=task, kind="internal", exception=exception)
         outcome.executor = outcome.executor or self._kind
         return outcome

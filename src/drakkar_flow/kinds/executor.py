@@ -1,4 +1,4 @@
-"""Executor protocol: takes tasks in, and reports how each ended."""
+"""Executor protocol: runs tasks and reports the outcome of each."""
 
 from __future__ import annotations
 
@@ -14,96 +14,100 @@ __all__ = ["Done", "Executor", "ExecutorSetup", "ExecutorSpec", "ExecutorStatist
 
 
 class ExecutorStatistics(NamedTuple):
-    """A snapshot of an executor."""
+    """Snapshot of an executor."""
 
     running: int
-    """Programs that run now; never more than `slots`."""
+    """Programs that run now, at most `slots`."""
     waiting: int
     """Tasks that wait for a slot."""
     slots: int
-    """How many programs may run at once."""
+    """Programs that may run at once."""
     ended: int = 0
-    """Tasks that needed a program and are over, since the start."""
+    """Tasks that needed a program and have ended, since the start."""
 
 
 TaskOutcome = ExecutorResult | ExecutorError
 
 Done = Callable[[TaskOutcome | None], None]
-"""Hears how a task ended; None when it was given up. Must not raise."""
+"""Callback for the outcome of a task; None if the task was cancelled. Must not raise."""
 
 
 class Running(Protocol):
-    """A task that an executor has taken in."""
+    """A task that an executor has accepted."""
 
     def cancel(self) -> None:
-        """Give the task up: its program is killed and reaped, its slot freed, and then comes `done(None)`.
+        """Cancel the task: kill and reap its program, free its slot, then call `done(None)`.
 
-        May be called more than once; once `done` was called it does nothing.
+        May be called more than once; has no effect after `done` was called.
         """
         ...
 
     def state(self) -> str:
-        """Where the task is now, for people: what it waits for, or the process that has it, and for how long."""
+        """State of the task as text for operators: its process, or the reason why it waits, and for how long."""
         ...
 
 
 class Executor(Protocol):
     """Runs tasks that need a program; every method is called on the event loop's thread.
 
-    Callbacks rather than a coroutine per task: at 20,000 tasks/s a coroutine and a future each cost
+    Outcomes are reported by callbacks: at 20,000 tasks/s a coroutine and a future per task would each cost
     more than the task.
     """
 
     async def start(self) -> None:
-        """Get ready to run tasks; raises StartupError with what is missing."""
+        """Prepare to run tasks.
+
+        Raises:
+            StartupError: a dependency is missing; the problems name it.
+        """
         ...
 
     def submit(self, task: ExecutorTask, priority: object, done: Done) -> Running:
-        """Take `task` in and call `done` exactly once, on the loop's thread, with how it ended.
+        """Accept `task` and call `done` exactly once, on the loop's thread, with its outcome.
 
-        Waiting tasks start by ascending `priority`, then in the order they came. A failed task is a
-        value, never an exception. None stands for a task that was given up: it was cancelled, or
-        the executor closed. `done` is called before `submit` returns only where the outcome is
-        known at once.
+        Waiting tasks start by ascending `priority`, then in arrival order. A failed task is a
+        value, never an exception. The outcome is None if the task was cancelled or the executor
+        closed. `done` is called before `submit` returns only if the outcome is known at once.
         """
         ...
 
     async def close(self) -> None:
-        """Give up what still runs, reap it and end every thread; safe to call twice."""
+        """Cancel unfinished tasks, reap their programs and end every thread; safe to call twice."""
         ...
 
     def statistics(self) -> ExecutorStatistics:
-        """How much runs and waits now; callable from any thread."""
+        """Return the numbers of running and waiting tasks; callable from any thread."""
         ...
 
 
 class ExecutorSetup(NamedTuple):
-    """What the configuration says of every executor, whatever its kind."""
+    """Settings that executors of every kind have."""
 
     name: str
-    """Its name under `executors`; empty for the default one."""
+    """Name under `executors`; empty for the default executor."""
     slots: int
-    """How many tasks may run at once: `max_executors`."""
+    """Tasks that may run at once: `max_executors`."""
     timeout_s: float
-    """Seconds after which a task is to fail with the kind `timeout`: `task_timeout_seconds`."""
+    """Seconds after which a task must fail with the kind `timeout`: `task_timeout_seconds`."""
     ok_exit_codes: frozenset[int]
-    """Exit codes that are a success, where a task names none of its own."""
+    """Exit codes that count as success, unless the task has its own."""
 
 
 @dataclass(frozen=True)
 class ExecutorSpec:
-    """Everything the library knows about one kind of executor; docs/plugins.md shows a whole one."""
+    """Definition of one kind of executor; docs/plugins.md has a complete example."""
 
     kind: str
-    """The value of `executor.mode`, and the key of the settings beside it."""
+    """Value of `executor.mode`, and the key of the kind's settings beside it."""
     settings_type: type[BaseModel]
-    """The model of the settings."""
+    """Model of the settings."""
     make: Callable[[Any, ExecutorSetup], Executor]
     """(settings, setup) -> an executor that is not started yet."""
     api: int = 1
-    """The version of the plug-in interface that the spec was written for."""
+    """Version of the plug-in interface that the spec was written for."""
 
     def problem(self) -> str:
-        """Why the library can't use the spec; empty when it can."""
-        settings: Any = self.settings_type  # a plug-in's author may not have a type checker
-        return "" if isinstance(settings, type) and issubclass(settings, BaseModel) else "settings_type is no model"
+        """Return the reason why the spec is invalid; empty if it is valid."""
+        settings: Any = self.settings_type  # a plug-in may be written without a type checker
+        is_model = isinstance(settings, type) and issubclass(settings, BaseModel)
+        return "" if is_model else "settings_type is not a pydantic model: derive it from BaseModel"

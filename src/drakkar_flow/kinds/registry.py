@@ -1,7 +1,7 @@
-"""Registry of plug-ins: kinds of sinks and executors that installed packages bring, or that a program adds.
+"""Registry of plug-ins: kinds of sinks and executors from installed packages, or added by the program.
 
-An installed plug-in is an entry point: its name is the kind, its value a spec. One that is not usable stops only the
-flows that use its kind.
+An installed plug-in is an entry point: its name is the kind, its value a spec. An invalid plug-in stops only the flows
+that use its kind.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from drakkar_flow.kinds.sink import SinkSpec
 __all__ = ["EXECUTORS", "SINKS", "Registry", "Spec"]
 
 API: Final = 1
-"""The version of the plug-in interface that this library offers."""
+"""Version of the plug-in interface that this library offers."""
 
 
 class Spec(Protocol):
-    """What the specs of all plug-ins have."""
+    """Common part of the specs of all plug-ins."""
 
     @property
     def kind(self) -> str:
-        """The name in the configuration."""
+        """Name in the configuration."""
         ...
 
     @property
     def settings_type(self) -> type[BaseModel]:
-        """The model of the settings."""
+        """Model of the settings."""
         ...
 
     @property
     def api(self) -> int:
-        """The version of the plug-in interface it was written for."""
+        """Version of the plug-in interface that the spec was written for."""
         ...
 
     def problem(self) -> str:
-        """Why it can't be used; empty when it can."""
+        """Return the reason why the spec is invalid; empty if it is valid."""
         ...
 
 
@@ -52,7 +52,7 @@ S = TypeVar("S", bound=Spec)
 
 
 class _Found(NamedTuple):
-    """A candidate: who brings it, its kind, and what was loaded or why it could not be."""
+    """A candidate: its origin, its kind, and the loaded object or the error."""
 
     origin: str
     kind: str
@@ -61,7 +61,7 @@ class _Found(NamedTuple):
 
 
 class Registry(Generic[S]):
-    """The plug-ins of one entry point group.
+    """Plug-ins of one entry point group.
 
     >>> len(SINKS.broken())
     0
@@ -75,15 +75,15 @@ class Registry(Generic[S]):
         self._resolved: tuple[dict[str, S], dict[str, Problem]] | None = None
 
     def reserve(self, names: Iterable[str]) -> None:
-        """Refuse plug-ins that are called like what the section of the configuration has itself."""
+        """Refuse plug-ins with the names of the library's own kinds and settings."""
         self._reserved |= frozenset(names)
         self._resolved = None
 
     def add(self, *specs: S) -> None:
-        """Make kinds known that no installed package brings; one that was made in the same place is replaced.
+        """Add kinds that no installed package has; replaces a kind whose settings type has the same qualified name.
 
         Raises:
-            FlowArgumentError: something else than a spec.
+            FlowArgumentError: an argument is not a spec.
         """
         for spec in specs:
             if not isinstance(spec, self._spec_type):
@@ -93,16 +93,16 @@ class Registry(Generic[S]):
             self._resolved = None
 
     def forget(self) -> None:
-        """Forget all kinds that were added; those of installed packages stay."""
+        """Remove all added kinds; those of installed packages stay."""
         self._added.clear()
         self._resolved = None
 
     def usable(self) -> Mapping[str, S]:
-        """The specs of all plug-ins that can be used, by kind."""
+        """Return the valid specs by kind."""
         return self._resolve()[0]
 
     def broken(self) -> Mapping[str, Problem]:
-        """What is wrong with the others, by kind."""
+        """Return the problems of the invalid plug-ins by kind."""
         return self._resolve()[1]
 
     def _resolve(self) -> tuple[dict[str, S], dict[str, Problem]]:
@@ -114,7 +114,7 @@ class Registry(Generic[S]):
                 distinct = {id(each.loaded) for each in found}
                 if wrong is None and len(distinct) > 1:
                     origins = " and ".join(sorted(each.origin for each in found))
-                    wrong = Problem(origins, f"both bring the kind {kind!r}", "uninstall one, or rename its kind")
+                    wrong = Problem(origins, f"both define the kind {kind!r}", "uninstall one, or rename its kind")
                 if wrong is not None:
                     broken[kind] = wrong
                 else:
@@ -131,25 +131,25 @@ class Registry(Generic[S]):
         return found
 
     def _wrong(self, found: _Found) -> str:
-        """Why a candidate can't be used; empty when it can."""
+        """Return the reason why a candidate is invalid; empty if it is valid."""
         spec, name = found.loaded, self._spec_type.__name__
         if found.error:
             return found.error
         if not isinstance(spec, self._spec_type):
-            return f"{found.kind!r} is no {name} but {type(spec).__name__}"
+            return f"{found.kind!r} is a {type(spec).__name__}, expected a {name}"
         if spec.api != API:
-            return f"{found.kind!r} was written for version {spec.api} of the plug-in interface, this is version {API}"
+            return f"{found.kind!r} needs version {spec.api} of the plug-in interface, supported is version {API}"
         if spec.kind != found.kind:
-            return f"the entry point is called {found.kind!r} and its {name} {spec.kind!r}"
+            return f"the entry point has the name {found.kind!r}, its {name} the kind {spec.kind!r}"
         if spec.kind in self._reserved:
-            return f"the name {spec.kind!r} is taken"
+            return f"the kind {spec.kind!r} is reserved"
         if not re.fullmatch("[a-z][a-z0-9_]*", spec.kind):
-            return f"the kind {spec.kind!r} is no name: use a-z, 0-9 and _"
+            return f"invalid kind {spec.kind!r}: use a-z, 0-9 and _"
         return spec.problem()
 
 
 def _problem(origin: str, what: str) -> Problem:
-    return Problem(origin, f"the plug-in is not usable: {what}", "fix it, or uninstall it")
+    return Problem(origin, f"invalid plug-in: {what}", "fix it, or uninstall it")
 
 
 def _origin(spec: Spec) -> str:
@@ -159,7 +159,7 @@ def _origin(spec: Spec) -> str:
 
 @cache
 def _installed() -> Any:
-    return entry_points()  # one look at all packages: 5 ms for 74 of them
+    return entry_points()  # cached: reading 74 packages takes 5 ms
 
 
 def _loaded(entry: EntryPoint) -> _Found:
@@ -167,11 +167,11 @@ def _loaded(entry: EntryPoint) -> _Found:
     origin = f"package {dist.name} {dist.version}" if dist is not None else f"entry point {entry.value}"
     try:
         return _Found(origin, entry.name, entry.load())
-    except (Exception, SystemExit) as exc:  # whatever the import of a stranger's module raises
+    except (Exception, SystemExit) as exc:  # an import may raise anything
         return _Found(origin, entry.name, None, f"{entry.value} can't be imported: {type(exc).__name__}: {exc}")
 
 
 SINKS: Final = Registry("drakkar_flow.sinks", SinkSpec)
-"""The kinds of sinks beside the library's own."""
+"""Kinds of sinks from plug-ins."""
 EXECUTORS: Final = Registry("drakkar_flow.executors", ExecutorSpec)
-"""The kinds of executors beside the library's own."""
+"""Kinds of executors from plug-ins."""

@@ -1,4 +1,4 @@
-"""The event bus: what happens is emitted once, whoever wants to know listens."""
+"""Event bus: each event is emitted once and handed to the listeners of its type."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ E = TypeVar("E", bound=Event)
 class Bus:
     """Hands each event to the listeners of its type, on the thread that emitted it.
 
-    Listeners must be quick and never block. One that raises is reported to `on_error` and does
-    not keep the others from hearing the event; an `on_error` that raises is not heard of.
+    Listeners must be fast and never block. An exception of a listener is passed to `on_error`, and the
+    other listeners still get the event. Exceptions of `on_error` are ignored.
     """
 
     def __init__(self, on_error: Callable[[Event, Exception], None] | None = None) -> None:
@@ -26,20 +26,20 @@ class Bus:
         self._on_error = on_error
 
     def listen(self, kind: type[E], listener: Callable[[E], None]) -> None:
-        """Call `listener` with every event of type `kind` from now on."""
+        """Subscribe: call `listener` with every event of type `kind` from now on."""
         self._listeners[kind].append(listener)
 
     def disown(self, end: Callable[..., object]) -> None:
-        """Call `end` instead of emitting events: for a forked process, to which they do not belong."""
+        """Call `end` instead of emitting events, in a forked process."""
         self._listeners.clear()
-        setattr(self, "emit", end)  # noqa: B010 - only here, so that emitting costs nothing elsewhere
+        setattr(self, "emit", end)  # noqa: B010 - replaces the method: `emit` needs no check
 
     def emit(self, event: Event) -> None:
-        """Hand `event` to the listeners of its type."""
+        """Pass `event` to the listeners of its type."""
         for listener in self._listeners.get(type(event), ()):
             try:
                 listener(event)
-            except Exception as exc:  # a listener is never worth a flow
+            except Exception as exc:  # an error of a listener must not stop the flow
                 if self._on_error is not None:
                     with suppress(Exception):
                         self._on_error(event, exc)

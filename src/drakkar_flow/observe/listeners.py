@@ -1,4 +1,4 @@
-"""Listeners of users: each hears its events on a thread of its own and can harm nothing but itself."""
+"""Listeners of the program: each runs on a separate thread, so that neither delays nor errors reach the flow."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ from drakkar_flow.observe.events.lifecycle import ListenerFailed, ListenerLagged
 __all__ = ["Listener", "Listeners", "listens"]
 
 Listener = Any
-"""A function of an event, or an object with methods that `listens` marks."""
+"""A function of one event, or an object with methods that `listens` marks."""
+
 F = TypeVar("F", bound=Callable[..., object])
 
 _MARK: Final = "__drakkar_events__"
-_CAPACITY: Final = 10_000  # events that wait for one listener; hot events are one per batch
+_CAPACITY: Final = 10_000  # events queued for one listener; hot events are one per batch
 _REPORT_S: Final = 10.0  # between two reports of dropped events
 _ITS_OWN: Final = (ListenerFailed, ListenerLagged)
 
 
 def listens(*types: type[Event]) -> Callable[[F], F]:
-    """Say which events a function or a method hears.
+    """Mark a function or a method as a listener of the given types of events.
 
     >>> from drakkar_flow.events import DeadLettersWritten
     >>> class Audit:
     ...     @listens(DeadLettersWritten)
-    ...     def buried(self, event: DeadLettersWritten) -> None:
+    ...     def written(self, event: DeadLettersWritten) -> None:
     ...         print(event.count)
 
     Raises:
-        FlowArgumentError: something else than types of events.
+        FlowArgumentError: an argument is not a type of events.
     """
-    given: tuple[Any, ...] = types  # not everybody has a type checker
+    given: tuple[Any, ...] = types  # a caller may not use a type checker
     for kind in given:
         if not (isinstance(kind, type) and issubclass(kind, Event)):
-            problem = Problem("listens", f"expected a type of events, got {kind!r}", "take one of drakkar_flow.events")
+            problem = Problem("listens", f"expected a type of events, got {kind!r}", "use drakkar_flow.events")
             raise FlowArgumentError([problem])
 
     def mark(function: F) -> F:
@@ -51,22 +52,22 @@ def listens(*types: type[Event]) -> Callable[[F], F]:
 
 
 class Listeners:
-    """Hands the events of a bus to the listeners of a program.
+    """Passes the events of a bus to the listeners of a program.
 
-    An event waits for its listener in a bounded queue; what does not fit is dropped, counted and reported. What a
-    listener raises is counted, and reported once for each type of event.
+    Events wait for their listener in a bounded queue; events that do not fit are dropped, counted and reported.
+    Exceptions of a listener are counted, and reported once per type of event.
     """
 
     def __init__(self, listeners: Sequence[Listener] = ()) -> None:
         self._threads = [_ListenerThread(_name_of(each), _functions_of(each)) for each in listeners]
 
     def listen(self, bus: Bus) -> None:
-        """Begin to hear the events of a bus."""
+        """Subscribe the listeners to a bus."""
         for thread in self._threads:
             thread.listen(bus)
 
     def close(self, timeout_s: float) -> None:
-        """Let them hear what waits for them, all of them together at most so long."""
+        """Let the listeners handle their queued events, all together for at most `timeout_s`, then end them."""
         deadline = time.monotonic() + timeout_s
         for thread in self._threads:
             thread.end()
@@ -107,7 +108,7 @@ class _ListenerThread:
         self._report(at_once=True)
 
     def _put(self, event: Event) -> None:
-        """Called by whoever emits: never waits."""
+        """Queue an event; called on the thread that emits, never waits."""
         if self._queue.qsize() < _CAPACITY:
             self._queue.put(event)
             return
@@ -129,10 +130,10 @@ class _ListenerThread:
             for function in self._functions[kind]:
                 try:
                     function(event)
-                except BaseException as exc:  # a listener is never worth a flow, nor its own thread
+                except BaseException as exc:  # an error must stop neither the flow nor this thread
                     first = kind not in self._failed
                     if not first and kind in _ITS_OWN:
-                        continue  # else each error would make the next one
+                        continue  # else each error would cause the next one
                     self._failed.add(kind)
                     self._emit(ListenerFailed(self._name, kind.__name__, f"{type(exc).__name__}: {exc}", first))
 
@@ -142,10 +143,10 @@ def _name_of(listener: Listener) -> str:
 
 
 def _functions_of(listener: Listener) -> dict[type[Event], list[Callable[[Any], object]]]:
-    """What a listener calls for each type of event.
+    """Return the functions of a listener by type of event.
 
     Raises:
-        FlowArgumentError: it is neither callable nor has marked methods.
+        FlowArgumentError: the listener is not callable and has no marked method.
     """
     functions: dict[type[Event], list[Callable[[Any], object]]] = {}
     marked = [] if hasattr(listener, _MARK) else list(_marked_methods(listener))

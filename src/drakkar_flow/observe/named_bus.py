@@ -1,4 +1,4 @@
-"""The bus of an executor that has a name: what it emits carries the name."""
+"""Bus of a named executor: adds the name to its events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["NamedBus"]
 
 
 class NamedBus(Bus):
-    """Emits on another bus, with `name` as the `executor_name` of what has one."""
+    """Emits on another bus, with `name` as the `executor_name` of events that have this field."""
 
     def __init__(self, bus: Bus, name: str) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class NamedBus(Bus):
         self._name = name
 
     def emit(self, event: Event) -> None:
-        """Hand `event` to the other bus."""
+        """Emit `event` on the other bus, with the name."""
         if "executor_name" in event.__struct_fields__:
             event = msgspec.structs.replace(event, executor_name=self._name)
         self._bus.emit(event)

@@ -41,7 +41,7 @@ def test_lint_of_a_bad_file_tells_every_problem(tmp_path: Path, capsys: pytest.C
     out, err = capsys.readouterr()
     assert out == ""
     assert err == (
-        "the configuration is not usable:\n"
+        "invalid configuration:\n"
         f"  - {path}:1:9 kafka.brokerz: unknown key; did you mean 'brokers'?\n"
         f"  - {path}:2:30 executor.env.B: must be text, not 1; quote it\n"
         f"  - {path}:2:37 executor.window_size: must be at least 1, not 0\n"
@@ -98,9 +98,7 @@ def test_show_names_the_missing_file_and_who_asked_for_it(
     """The remedy points at the variable."""
     monkeypatch.setenv("DK_CONFIG", "/nowhere.yaml")
     assert run("config", "show") == 2
-    assert (
-        "/nowhere.yaml: there is no such file; the environment variable DK_CONFIG names it" in capsys.readouterr().err
-    )
+    assert "/nowhere.yaml: file not found; the environment variable DK_CONFIG names it" in capsys.readouterr().err
 
 
 def test_schema_and_docs_print_the_reference(capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,8 +67,8 @@ def test_n13_all_problems_are_told_at_once(capsys: pytest.CaptureFixture[str]) -
     for line in (
         "  - [hook] job.py:7 Words.on_task_complet: unknown hook, never called; did you mean on_task_complete?",
         "  - [hook] job.py:8 Words.on_error: its parameters () don't fit: too many positional arguments; write ",
-        "  - [source] kafka.source_topic: no source topic is given; ",
-        "  - [source] kafka.consumer_group: no consumer group is given; ",
+        "  - [source] kafka.source_topic: no source topic is set; ",
+        "  - [source] kafka.consumer_group: no consumer group is set; ",
         "  - [program] executor.binary_path: no program 'no-such-program' on PATH ",
         "  - [program] executor.cwd: '/nowhere' is not a directory; ",
         f"  - [directory] sinks.filesystem.out.base_path: {Path.cwd()}/file is not a directory; ",
@@ -179,7 +179,7 @@ def test_n13_functions_of_a_flow_whose_parameters_do_not_fit(capsys: pytest.Capt
         ("kafka: {source_topic: a, consumer_group: g, client_config: {no.such.thing: 1}}\n", "no.such.thing"),
         (
             "kafka: {source_topic: a, consumer_group: g, security: {protocol: SSL, ssl_ca_location: /no/ca.pem}}\n",
-            "[file] kafka.security.ssl_ca_location: there is no file '/no/ca.pem'",
+            "[file] kafka.security.ssl_ca_location: file '/no/ca.pem' not found",
         ),
         ("executor: {mode: persistent}\n" + SOURCE, "no program is set for the persistent children"),
         ("executor: {binary_path: /etc/passwd}\n" + SOURCE, "'/etc/passwd' is not a program that can be run"),
@@ -197,7 +197,7 @@ def test_n13_numbers_without_sense_are_warnings(capsys: pytest.CaptureFixture[st
     settings = SOURCE + SINK + "executor:\n  window_size: 100\nruntime: {max_in_flight_records: 10}\n"
     assert lint(HANDLER.format(hooks=""), settings) == 0
     assert "[numbers] " in (told := capsys.readouterr().out)
-    assert "job.yaml:4:3 executor.window_size: a window of 100 never fills" in told
+    assert "job.yaml:4:3 executor.window_size: a window of 100 is never full" in told
 
 
 @pytest.mark.parametrize(
@@ -242,8 +242,8 @@ def test_n13_a_run_without_topic_and_group_is_refused(
         main(["run", "job.py"])
     assert caught.value.code == 2
     told = capsys.readouterr().err
-    assert "kafka.source_topic: no source topic is given" in told
-    assert "kafka.consumer_group: no consumer group is given" in told
+    assert "kafka.source_topic: no source topic is set" in told
+    assert "kafka.consumer_group: no consumer group is set" in told
     assert "sinks: no sink is configured" in told
 
 

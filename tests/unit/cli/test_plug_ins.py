@@ -102,7 +102,7 @@ def broken(site: Path) -> Path:
 
 
 WARNING = (
-    "package bad_tsv 1.0: the plug-in is not usable: bad_tsv:SPEC can't be imported: "
+    "package bad_tsv 1.0: invalid plug-in: bad_tsv:SPEC can't be imported: "
     "ModuleNotFoundError: No module named 'nowhere'; fix it, or uninstall it"
 )
 

@@ -33,7 +33,7 @@ def test_a_flow_that_lacks_a_file_says_where_it_was_looked_for(
     told = capsys.readouterr().err
     assert "  - sinks: no sink is configured" in told
     looked = [f"{directory}/{name}" for name in ("bare_flow.yaml", "bare_flow.yml", "drakkar.yaml", "drakkar.yml")]
-    assert f"  - configuration: no file; looked for {', '.join(looked)}; name one with --config" in told
+    assert f"  - configuration: no file; looked for {', '.join(looked)}; set --config" in told
 
 
 def test_two_files_that_could_be_meant_are_told(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:

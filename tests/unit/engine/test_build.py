@@ -111,7 +111,7 @@ def test_every_sink_that_does_not_fit_is_told_at_once():
     with pytest.raises(ConfigError) as caught:
         parts_of(flow(sinks=sinks), config)
     problems = {problem.where: problem for problem in caught.value.problems}
-    assert "there is no kind of sink 'smtp'" in problems["sinks.smtp.mail"].what
+    assert "unknown kind of sink 'smtp'" in problems["sinks.smtp.mail"].what
     assert "kafka" in problems["sinks.smtp.mail"].remedy
     assert "not configured" in problems["sinks.kafka.b"].what
     assert "there are: a" in problems["sinks.kafka.b"].remedy

@@ -98,7 +98,7 @@ def test_an_on_ready_that_raises_closes_what_was_opened(connected: list[Componen
 
     handler = Broken()
     flow_lifecycle = life_of(handler, tmp_path)
-    with pytest.raises(StartupError, match=r"Broken.on_ready: it raised ValueError: no table") as caught:
+    with pytest.raises(StartupError, match=r"Broken.on_ready: raised ValueError: no table") as caught:
         flow_lifecycle.start()
     assert (caught.value.exit_code, flow_lifecycle.exit_code) == (1, 1)
     with pytest.raises(RuntimeError, match="does not run"):
@@ -132,7 +132,7 @@ def test_an_on_startup_that_raises_ends_the_start_before_anything_is_made(connec
         async def on_startup(self, config):
             raise ValueError("no secret")
 
-    with pytest.raises(StartupError, match=r"Broken.on_startup: it raised ValueError: no secret"):
+    with pytest.raises(StartupError, match=r"Broken.on_startup: raised ValueError: no secret"):
         life_of(Broken(), tmp_path).start()
     assert connected == []
 

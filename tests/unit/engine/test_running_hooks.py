@@ -248,14 +248,14 @@ def test_what_on_startup_returns_is_checked_like_a_file(scene):
         scene.of(answering("on_startup", spoil)).startup(CONFIG)
     assert caught.value.exit_code == 2
     told = str(caught.value)
-    assert told.count("Answering.on_startup: the configuration it returned") == 3
+    assert told.count("Answering.on_startup: returned an invalid configuration") == 3
     assert all(key in told for key in ("executor.max_executors", "executor.colour", "dlq"))
 
 
 @pytest.mark.parametrize("answer", [None, {}, "config"], ids=["none", "mapping", "text"])
 def test_an_on_startup_that_returns_something_else_ends_the_start(scene, answer):
     """With a remedy: forgetting `return config` is the usual case."""
-    with pytest.raises(StartupError, match=f"returned {type(answer).__name__}, not the.*return config") as caught:
+    with pytest.raises(StartupError, match=f"returned {type(answer).__name__}, expected.*return config") as caught:
         scene.of(answering("on_startup", answer)).startup(CONFIG)
     assert caught.value.exit_code == 1
 
@@ -267,7 +267,7 @@ def test_a_hook_of_the_start_that_raises_ends_it(scene, hook, is_async, kind):
     """Exit code 1, whatever it raised; the message names the hook and the error, the event carries the exception."""
     error = kind("no table")
     hooks = scene.of(answering(hook, error, is_async=is_async))
-    with pytest.raises(StartupError, match=rf"Answering.{hook}: it raised {kind.__name__}: no table") as caught:
+    with pytest.raises(StartupError, match=rf"Answering.{hook}: raised {kind.__name__}: no table") as caught:
         hooks.startup(CONFIG) if hook == "on_startup" else hooks.ready(CONFIG, [])
     assert (caught.value.exit_code, caught.value.__cause__) == (1, error)
     (event,) = scene.events
@@ -379,7 +379,7 @@ def test_a_handler_runs_in_one_flow_at_a_time(scene):
     handler = Computing()
     second = scene.of(handler)
     with scene.ready(handler):
-        with pytest.raises(StartupError, match="runs in another flow already; make an instance"):
+        with pytest.raises(StartupError, match="runs in another flow; make a separate instance"):
             second.ready(CONFIG, [])
         second.close(5)
         assert scene.loop_thread.run(handler.offload(int, "7")) == 7

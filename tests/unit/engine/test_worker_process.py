@@ -126,7 +126,7 @@ def test_a_life_is_lived_once() -> None:
     life = WorkerProcess(flow, from_mapping({}), own_logging=False, own_signals=False)
     with pytest.raises(ConfigError):
         life.start()
-    with pytest.raises(RuntimeError, match="once"):
+    with pytest.raises(RuntimeError, match="started before"):
         life.start()
     assert set(threading.enumerate()) <= before
 
@@ -201,7 +201,7 @@ def test_f2_a_flow_that_has_failed_is_not_ready_while_it_drains(life: WorkerProc
 def test_sigterm_does_not_interrupt_the_end_of_a_start_that_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was opened is closed all the same, and the error is not lost."""
+    """Everything opened before the error is closed, and the error is not lost."""
     closed: list[str] = []
     close = FlowLifecycle.close
 

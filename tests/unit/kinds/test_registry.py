@@ -59,9 +59,9 @@ def test_an_installed_package_brings_a_kind(monkeypatch: pytest.MonkeyPatch, tmp
         ("import nowhere_to_be_found", "csv", "SPEC", "ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
         ("raise SystemExit(3)", "csv", "SPEC", "can't be imported: SystemExit: 3"),
         ("", "csv", "SPEC", "AttributeError"),
-        ("SPEC = 3", "csv", "SPEC", "'csv' is no SinkSpec but int"),
-        (CSV_SINK, "tsv", "SPEC", "the entry point is called 'tsv' and its SinkSpec 'csv'"),
-        (CSV_SINK, "csv", "CsvSink", "'csv' is no SinkSpec but type"),
+        ("SPEC = 3", "csv", "SPEC", "'csv' is a int, expected a SinkSpec"),
+        (CSV_SINK, "tsv", "SPEC", "the entry point has the name 'tsv', its SinkSpec the kind 'csv'"),
+        (CSV_SINK, "csv", "CsvSink", "'csv' is a type, expected a SinkSpec"),
     ],
 )
 def test_a_broken_package_is_named(
@@ -80,18 +80,18 @@ def test_two_packages_of_one_kind_are_both_refused(monkeypatch: pytest.MonkeyPat
     """Neither is chosen."""
     plugins = installed(monkeypatch, tmp_path, one_csv=(CSV_SINK, "csv", "SPEC"), two_csv=(CSV_SINK, "csv", "SPEC"))
     assert plugins.usable() == {}
-    assert str(plugins.broken()["csv"]).startswith("package one_csv 1.0 and package two_csv 1.0: both bring the kind")
+    assert str(plugins.broken()["csv"]).startswith("package one_csv 1.0 and package two_csv 1.0: both define the kind")
 
 
 @pytest.mark.parametrize(
     ("spec", "wrong"),
     [
-        (replace(SPEC, api=2), "version 2 of the plug-in interface, this is version 1"),
-        (replace(SPEC, kind="kafka"), "the name 'kafka' is taken"),
-        (replace(SPEC, kind="C.S.V"), "the kind 'C.S.V' is no name: use a-z, 0-9 and _"),
+        (replace(SPEC, api=2), "version 2 of the plug-in interface, supported is version 1"),
+        (replace(SPEC, kind="kafka"), "the kind 'kafka' is reserved"),
+        (replace(SPEC, kind="C.S.V"), "invalid kind 'C.S.V': use a-z, 0-9 and _"),
         (replace(SPEC, settings_type=BaseModel), "BaseModel lacks circuit_breaker, delivery_timeout_s, retry"),
-        (replace(SPEC, settings_type=dict), "settings_type is no model"),
-        (replace(SPEC, payload_type=dict), "payload_type is no Payload"),
+        (replace(SPEC, settings_type=dict), "settings_type is not a pydantic model"),
+        (replace(SPEC, payload_type=dict), "payload_type is not a payload class"),
     ],
 )
 def test_a_spec_that_does_not_fit_is_not_usable(spec: SinkSpec, wrong: str) -> None:
@@ -111,7 +111,7 @@ def test_a_module_that_is_loaded_again_replaces_its_spec() -> None:
     plugins.add(again)
     assert plugins.usable()["csv"] is again
     plugins.add(replace(SPEC, settings_type=Others))
-    assert "both bring the kind 'csv'" in plugins.broken()["csv"].what
+    assert "both define the kind 'csv'" in plugins.broken()["csv"].what
 
 
 def test_something_else_is_refused_at_once() -> None:

@@ -97,7 +97,7 @@ def test_a_start_that_fails_is_told_and_leaves_nothing_behind():
         async def on_ready(self, config, db_pool):
             raise ValueError("no model file")
 
-    with pytest.raises(StartupError, match=r"Failing.on_ready: it raised ValueError: no model file"):
+    with pytest.raises(StartupError, match=r"Failing.on_ready: raised ValueError: no model file"):
         FlowHarness(Failing()).restart()
 
 

@@ -130,7 +130,7 @@ def from_mapping(
 
     >>> from_mapping({"kafka": {"brokerz": "kafka:9092"}})
     Traceback (most recent call last):
-    drakkar_flow.errors.ConfigError: the configuration is not usable:
+    drakkar_flow.errors.ConfigError: invalid configuration:
       - config kafka.brokerz: unknown key; did you mean 'brokers'?
     """
     layer = migrate_legacy_keys(from_plain(data, source))

@@ -70,7 +70,7 @@ def _read_text(path: FilePath, layer: Layer, remedy: str) -> str:
     except UnicodeDecodeError as error:
         layer.blame((), f"is not UTF-8 text: byte 0x{error.object[error.start]:02x} at offset {error.start}")
     except FileNotFoundError:
-        layer.blame((), "there is no such file", remedy)
+        layer.blame((), "file not found", remedy)
     except IsADirectoryError:
         layer.blame((), "is a directory, not a file", remedy)
     except OSError as error:

@@ -9,6 +9,6 @@ To add an event:
    its row to `docs/observability.md`.
 3. If it is counted, add a spec to `observe/metrics/metric_specs.py`, a listener to `observe/metrics/prometheus.py`, and
    the metric's row to `docs/observability.md`.
-4. Add one instance to `one_of_each` in `tests/unit/observe/conftest.py`: its tests hold that every event has a line or
-   is listed as hot.
+4. Add one instance to `one_of_each` in `tests/unit/observe/conftest.py`: its tests check that every event has a line
+   or is listed as hot.
 """

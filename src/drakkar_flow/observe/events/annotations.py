@@ -16,11 +16,11 @@ from drakkar_flow.observe.events.base import Event
 __all__ = ["MAX_ANNOTATION_BYTES", "Annotated", "AnnotationDropped", "annotation"]
 
 MAX_ANNOTATION_BYTES = 16 * 1024
-"""The most that an annotation's data takes, as JSON."""
+"""Maximum size of an annotation's data as JSON."""
 
 
 class Annotated(Event, frozen=True):
-    """A handler attached `data`, as JSON, to what `target_type` and `target` name."""
+    """A handler attached `data`, as JSON, to the record or task that `target_type` and `target` name."""
 
     target_type: str
     target: str
@@ -30,7 +30,7 @@ class Annotated(Event, frozen=True):
 
 
 class AnnotationDropped(Event, frozen=True):
-    """An annotation was given up; `reason` is too_large or not_json."""
+    """An annotation was dropped; `reason` is too_large or not_json."""
 
     kind: str
     reason: str
@@ -39,7 +39,7 @@ class AnnotationDropped(Event, frozen=True):
 def annotation(
     target: object, kind: str, data: object, labels: Mapping[str, str] | None
 ) -> Annotated | AnnotationDropped:
-    """The event of an annotation; what is too large, or can't be written as JSON, is an AnnotationDropped.
+    """Return the event of an annotation; data that is too large or has no JSON form makes an AnnotationDropped.
 
     >>> annotation(Record("in", 0, 7), "score", {"value": 0.5}, None)
     Annotated(target_type='record', target='in:0:7', kind='score', data='{"value":0.5}', labels={})
@@ -47,7 +47,7 @@ def annotation(
     try:
         text = msgspec.json.encode(data, enc_hook=_plain).decode()
         given = {str(name): str(value) for name, value in (labels or {}).items()}
-    except Exception:  # whatever keeps it from being written, an annotation is never worth a record
+    except Exception:  # no error of an annotation may fail its record
         return AnnotationDropped(str(kind), "not_json")
     if len(text.encode()) + sum(len(name) + len(value) for name, value in given.items()) > MAX_ANNOTATION_BYTES:
         return AnnotationDropped(str(kind), "too_large")

@@ -8,4 +8,4 @@ __all__ = ["Event"]
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """The base of all events."""
+    """Base class of all events."""

@@ -1,4 +1,4 @@
-"""Event context: the records and tasks an event is about, so that log lines can be traced to messages."""
+"""Event context: the records and tasks of an event, so that log lines can be traced to messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHOWN = 10
 
 
 class EventContext(msgspec.Struct, frozen=True, gc=False):
-    """The first records and tasks that an event is about, ten at most, and how many records there are."""
+    """The first records and tasks of an event, at most ten each, and the number of its records."""
 
     records: tuple[tuple[str, int, int], ...] = ()
     tasks: tuple[str, ...] = ()
@@ -23,13 +23,13 @@ class EventContext(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def of(cls, records: Iterable[Record], tasks: Iterable[str] = ()) -> EventContext:
-        """Name records, each once, and tasks by their ids, of which empty ones are left out."""
+        """Make a context of records, each once, and of task ids, without empty ones."""
         places = list(dict.fromkeys((record.topic, record.partition, record.offset) for record in records))
         ids = [task_id for task_id in dict.fromkeys(tasks) if task_id]
         return cls(tuple(places[:_SHOWN]), tuple(ids[:_SHOWN]), len(places))
 
     def fields(self) -> dict[str, Any]:
-        """What a log line says of it: the first record and task each, and where there are more, all that are named.
+        """Return the fields of a log line: the first record and task, and all known ones if there are several.
 
         >>> EventContext.of([Record(topic="in", partition=0, offset=at) for at in (7, 9)], ["t-1"]).fields()
         {'topic': 'in', 'partition': 0, 'offset': 7, 'records': ['in:0:7', 'in:0:9'], 'task_id': 't-1'}
@@ -49,4 +49,4 @@ class EventContext(msgspec.Struct, frozen=True, gc=False):
 
 
 NO_CONTEXT = EventContext()
-"""For events that no record is known for."""
+"""Context of events without a known record."""

@@ -16,7 +16,7 @@ __all__ = [
 
 
 class ChildStarted(Event, frozen=True):
-    """A long-lived child runs; it need not be ready yet."""
+    """A long-lived child was started; it may not be ready yet."""
 
     child: int
     pid: int
@@ -24,7 +24,7 @@ class ChildStarted(Event, frozen=True):
 
 
 class ChildEnded(Event, frozen=True):
-    """A long-lived child ended after `requests`; `failed` unless it was meant to end or only ran out of time."""
+    """A long-lived child ended after `requests`; `failed` unless it was asked to end or exceeded a time limit."""
 
     child: int
     pid: int
@@ -36,7 +36,7 @@ class ChildEnded(Event, frozen=True):
 
 
 class ChildLogged(Event, frozen=True):
-    """A long-lived child wrote lines to its stderr, and `more` that are not shown."""
+    """A long-lived child wrote lines to its stderr; `more` further lines are not shown."""
 
     child: int
     pid: int
@@ -46,7 +46,8 @@ class ChildLogged(Event, frozen=True):
 
 
 class ExecutorBreakerChanged(Event, frozen=True):
-    """Starts failed too often in a row and nothing is started (open), one probes (half_open), or they work (closed).
+    """The circuit breaker of an executor's starts changed: nothing is started (open), one start probes (half_open), or
+    starts work (closed).
 
     `executor` is the mode: `persistent` starts children, `oneshot` the configured program.
     """
@@ -59,7 +60,7 @@ class ExecutorBreakerChanged(Event, frozen=True):
 
 
 class HostShortage(Event, frozen=True):
-    """The host lacks something that `part` needs to start programs or threads, or has it again (`over`).
+    """The host lacks a resource that `part` needs to start programs or threads, or has it again (`over`).
 
     `lacks` is `descriptors`, `processes`, `memory`, `space` or `time`.
     """
@@ -72,7 +73,7 @@ class HostShortage(Event, frozen=True):
 
 
 class HostLimitLow(Event, frozen=True):
-    """A limit of this process is too low for all slots; `slots` programs run at once."""
+    """A limit of this process is too low for all slots; only `slots` programs run at once."""
 
     limit: str
     allowed: int
@@ -82,7 +83,7 @@ class HostLimitLow(Event, frozen=True):
 
 
 class ExecutorUnguarded(Event, frozen=True):
-    """Programs may outlive this process, should it be killed: nobody is there to end them."""
+    """The reaper does not run: programs outlive this process if it is killed."""
 
     reason: str
     executor_name: str = ""

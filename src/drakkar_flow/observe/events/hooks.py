@@ -14,9 +14,9 @@ __all__ = [
 
 
 class HookRan(Event, frozen=True):
-    """A hook was called once: how long it took, whether it raised, and what.
+    """A hook was called once, with its duration and its exception if it raised.
 
-    `duration_s` is None where the call's time is not measured, or is part of a batch's.
+    `duration_s` is None if the call was not timed, or was timed as part of a batch.
     """
 
     hook: str
@@ -27,7 +27,7 @@ class HookRan(Event, frozen=True):
 
 
 class HooksRan(Event, frozen=True):
-    """A hook was called `count` times in one batch that took `duration_s` altogether."""
+    """A hook was called `count` times in one batch that took `duration_s` in total."""
 
     hook: str
     count: int
@@ -35,7 +35,7 @@ class HooksRan(Event, frozen=True):
 
 
 class PeriodicRan(Event, frozen=True):
-    """A periodic function was run once; `stopped` tells that it raised and is not run any more."""
+    """A periodic function ran once; `stopped` is True if it raised and will not run again."""
 
     name: str
     duration_s: float
@@ -45,7 +45,7 @@ class PeriodicRan(Event, frozen=True):
 
 
 class Offloaded(Event, frozen=True):
-    """A call for a hook ran on a thread of the pool for `duration_s`."""
+    """A call of a hook ran on a thread of the offload pool for `duration_s`."""
 
     hook: str
     duration_s: float

@@ -16,26 +16,26 @@ __all__ = [
 
 
 class StateChanged(Event, frozen=True):
-    """The runtime of a flow reached a state: starting, running, draining, stopped, failed.
+    """A flow reached a state: starting, running, draining, stopped, failed.
 
-    `reason` says why it failed, empty where a `FlowFailed` has said it.
+    `reason` is the reason of a failure; empty if a `FlowFailed` has reported it.
     """
 
     state: str
     reason: str = ""
     flow: str = ""
     config: str = ""
-    """Which file the configuration was read from, or that there was none; of `starting` only."""
+    """Origin of the configuration: its file, or a text if there is none; only in `starting`."""
 
 
 class FlowFailed(Event, frozen=True):
-    """The flow has to stop because of `reason`."""
+    """The flow stops because of `reason`."""
 
     reason: str
 
 
 class DrainFinished(Event, frozen=True):
-    """A drain ended with `unfinished` records left, of `oldest` offsets, and `uncommitted` ones finished."""
+    """A drain ended with `unfinished` records, their `oldest` offsets, and `uncommitted` finished records."""
 
     unfinished: int
     duration_s: float
@@ -44,7 +44,7 @@ class DrainFinished(Event, frozen=True):
 
 
 class ListenerFailed(Event, frozen=True):
-    """A listener of the program raised at an event of type `of`; `first` is True once for each of these types."""
+    """A listener of the program raised for an event of type `of`; `first` is True once per type."""
 
     listener: str
     of: str
@@ -53,7 +53,7 @@ class ListenerFailed(Event, frozen=True):
 
 
 class ListenerLagged(Event, frozen=True):
-    """Events were dropped, because too many waited for a listener of the program, or it did not end in time."""
+    """Events were dropped: the queue of a listener of the program was full, or the listener did not end in time."""
 
     listener: str
     dropped: int

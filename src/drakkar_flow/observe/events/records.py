@@ -13,11 +13,11 @@ __all__ = [
 
 
 class RecordsFailed(Event, frozen=True):
-    """A step turned records of a partition into failures; `error` and `label` are the first one's.
+    """Records of a partition failed in a step; `error` and `label` are those of the first record.
 
-    `policy` is where they go: dlq, skip, fail, or pass where they go on; `decided_by` is the setting that says so,
-    where it does. `records` are those that had not failed before, None where all count. `cause` is the failed
-    task's, see `causes`.
+    `policy` is dlq, skip, fail, or pass if the records continue; `decided_by` is the setting that chose it, if any.
+    `records` is the number of records that fail for the first time, None if all do. `cause` is the cause of the
+    failed task, see `task_causes`.
     """
 
     kind: str
@@ -34,15 +34,14 @@ class RecordsFailed(Event, frozen=True):
 
     @property
     def new(self) -> int:
-        """How many records failed for the first time."""
+        """Number of records that failed for the first time."""
         return self.count if self.records is None else self.records
 
 
 class RecordsFinished(Event, frozen=True):
-    """Records returned all their credit, by the status of their worst branch.
+    """Records were finished, by the status of their worst branch.
 
-    `oldest_latency_s` is the time from reading to finishing of the one that took longest, None
-    where the time of reading is not known.
+    `oldest_latency_s` is the longest time from read to finish, None if the time of the read is unknown.
     """
 
     done: int

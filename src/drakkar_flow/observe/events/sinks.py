@@ -1,4 +1,4 @@
-"""Events of sinks and dead letters: deliveries, retries, circuits."""
+"""Events of sinks and dead letters: deliveries, retries, circuit breakers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class DeliveriesWritten(Event, frozen=True):
 
 
 class DeliveryRetried(Event, frozen=True):
-    """A sink failed and the batch is tried again after `delay_s`."""
+    """A sink failed to write a batch, which is retried after `delay_s`."""
 
     sink_type: str
     sink_name: str
@@ -40,7 +40,7 @@ class DeliveryRetried(Event, frozen=True):
 
 
 class DeliveriesFailed(Event, frozen=True):
-    """Payloads were given up by a sink, after so many `attempts`."""
+    """Payloads were not delivered after `attempts`; the sink's policy applies to them."""
 
     sink_type: str
     sink_name: str
@@ -51,7 +51,7 @@ class DeliveriesFailed(Event, frozen=True):
 
 
 class DeliveriesSkipped(Event, frozen=True):
-    """Payloads were dropped on purpose."""
+    """Payloads were skipped by a rule or a hook."""
 
     sink_type: str
     sink_name: str
@@ -60,7 +60,7 @@ class DeliveriesSkipped(Event, frozen=True):
 
 
 class DeliveriesSuppressed(Event, frozen=True):
-    """Payloads or dead letters were not written, for their partitions were revoked; `topic_partitions` counts them."""
+    """Payloads or dead letters of revoked partitions were not written; `topic_partitions` has the counts."""
 
     count: int
     topic_partitions: tuple[tuple[TopicPartition, int], ...] = ()
@@ -68,9 +68,9 @@ class DeliveriesSuppressed(Event, frozen=True):
 
 
 class SinkCircuitChanged(Event, frozen=True):
-    """A sink is left alone (open) after `failures` failed batches in a row, probed (half_open) or used again (closed).
+    """A sink's circuit breaker opened after `failures` failed batches in a row, probes (half_open), or closed.
 
-    `waits` tells whether its deliveries wait while it is open, `reason` is why the last batch failed.
+    `waits` is True if deliveries wait while it is open; `reason` is the error of the last batch.
     """
 
     sink_type: str
@@ -82,14 +82,14 @@ class SinkCircuitChanged(Event, frozen=True):
 
 
 class DeadLettersWritten(Event, frozen=True):
-    """Dead letters were acknowledged by the broker."""
+    """The brokers acknowledged dead letters."""
 
     count: int
     about: EventContext = NO_CONTEXT
 
 
 class DeadLetterFailed(Event, frozen=True):
-    """Dead letters were not written; `dropped` says whether they were given up, `topic_partitions` counts them."""
+    """Dead letters were not written; `dropped` is True if they were discarded, `topic_partitions` has the counts."""
 
     count: int
     error: str

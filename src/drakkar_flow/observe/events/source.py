@@ -22,20 +22,20 @@ __all__ = [
 
 
 class BrokerStateChanged(Event, frozen=True):
-    """The source's connection to its brokers was lost (up=False) or is back."""
+    """The source lost the connection to its brokers (up=False), or has it again (up=True)."""
 
     up: bool
     reason: str = ""
 
 
 class ConsumerError(Event, frozen=True):
-    """The consumer reported an error it goes on after."""
+    """The consumer reported an error and continues."""
 
     error: str
 
 
 class ClientLogged(Event, frozen=True):
-    """The Kafka client wrote a log line; `level` is of the module `logging`, `facility` the client's kind of line."""
+    """The Kafka client wrote a log line; `level` is one of the module `logging`, `facility` the client's category."""
 
     level: int
     facility: str
@@ -44,14 +44,14 @@ class ClientLogged(Event, frozen=True):
 
 
 class PartitionsAssigned(Event, frozen=True):
-    """Partitions were assigned to this process; `total` are assigned now."""
+    """Partitions were assigned to this process; `total` is the number of assigned partitions."""
 
     topic_partitions: tuple[TopicPartition, ...]
     total: int
 
 
 class PartitionsRevoked(Event, frozen=True):
-    """Partitions were taken from this process; `unfinished` records are left to their next owner."""
+    """Partitions were revoked from this process; their next owner reads the `unfinished` records again."""
 
     topic_partitions: tuple[TopicPartition, ...]
     total: int
@@ -60,7 +60,7 @@ class PartitionsRevoked(Event, frozen=True):
 
 
 class AssignmentAwaited(Event, frozen=True):
-    """The group has given no partition for `waited_s` seconds; a member that died counts for `session_timeout_s`."""
+    """The group has assigned no partition for `waited_s` seconds; a dead member keeps its for `session_timeout_s`."""
 
     group: str
     waited_s: float
@@ -68,14 +68,14 @@ class AssignmentAwaited(Event, frozen=True):
 
 
 class TopicRecreated(Event, frozen=True):
-    """A topic was deleted and made anew; `topic_partitions` are read from their beginning."""
+    """A topic was deleted and created again; `topic_partitions` are read from the beginning."""
 
     topic: str
     topic_partitions: tuple[TopicPartition, ...]
 
 
 class IntakePaused(Event, frozen=True):
-    """Intake stopped because too much is in flight (paused=True), or goes on."""
+    """Intake was paused because too much is in flight (paused=True), or resumed (paused=False)."""
 
     paused: bool
     in_flight: int
@@ -90,20 +90,20 @@ class RecordsConsumed(Event, frozen=True):
 
 
 class RecordsKnownFinished(Event, frozen=True):
-    """Records were read that an earlier owner of the partition had finished: they are not processed again."""
+    """Records were read that an earlier owner of the partition has finished; they are not processed again."""
 
     topic_partition: TopicPartition
     count: int
 
 
 class Committed(Event, frozen=True):
-    """Offsets (the next to read) were committed, by partition."""
+    """Offsets were committed, by partition; each is that of the next record to read."""
 
     offsets: tuple[tuple[TopicPartition, int], ...]
 
 
 class CommitFailed(Event, frozen=True):
-    """A commit was refused, for these partitions; it is tried again."""
+    """A commit of these partitions was refused; it is retried."""
 
     error: str
     topic_partitions: tuple[TopicPartition, ...] = ()

@@ -14,23 +14,23 @@ __all__ = [
 
 
 class Idled(Event, frozen=True):
-    """Slots were free for `slots_s` seconds in sum while records waited; the consumer had nothing for `consumer_s`."""
+    """Slots were free for `slots_s` seconds in total while records waited; the consumer was idle for `consumer_s`."""
 
     slots_s: float
     consumer_s: float
 
 
 class LoopAnswered(Event, frozen=True):
-    """The event loop answered `after_s` seconds after it was asked."""
+    """The event loop answered a probe after `after_s` seconds."""
 
     after_s: float
 
 
 class Stalled(Event, frozen=True):
-    """Nothing has moved for `for_s` seconds though there is work; told once until it moves again.
+    """A stall: no progress for `for_s` seconds although there is work; emitted once per stall.
 
-    `what` is `partition`, `loop` or `engine`. For a partition there are its partition, the oldest offset
-    in flight and what it waits for. `stacks` are where threads and hooks stand.
+    `what` is `partition`, `loop` or `engine`. A stalled partition has its topic partition, the oldest offset
+    in flight and the reason why it waits. `stacks` are those of threads and hooks.
     """
 
     what: str
@@ -42,7 +42,7 @@ class Stalled(Event, frozen=True):
 
 
 class StallEnded(Event, frozen=True):
-    """What was told as stalled moves again, after `after_s` seconds."""
+    """A stall ended after `after_s` seconds."""
 
     what: str
     after_s: float

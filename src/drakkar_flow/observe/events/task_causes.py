@@ -1,4 +1,4 @@
-"""Cause of a failed task, by which its log lines are limited. Pure."""
+"""Cause of a failed task, used to limit repeated log lines. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MAX_STDERR = 600
 
 
 def cause_of_task(error: ExecutorError) -> str:
-    """The program, how it ended, and the last line of its stderr.
+    """Return the program, its exit, and the last line of its stderr.
 
     >>> from drakkar_flow.model.task import ExecutorTask
     >>> task = ExecutorTask(task_id="t", source_offsets=[1])

@@ -22,20 +22,20 @@ __all__ = [
 
 
 class TasksStarted(Event, frozen=True):
-    """Tasks were handed to an executor; `executor_name`, here and elsewhere, is empty for the default one."""
+    """Tasks were submitted to an executor; `executor_name`, here and elsewhere, is empty for the default one."""
 
     count: int
     executor_name: str = ""
 
 
 class TasksPrecomputed(Event, frozen=True):
-    """Tasks brought their result along."""
+    """Precomputed tasks: they have a result already."""
 
     count: int
 
 
 class DuplicateTasks(Event, frozen=True):
-    """Tasks were arranged whose ids are pending in their partition; `task_id` is the first one's. All of them run."""
+    """Tasks with ids that are pending in their partition already; `task_id` is the first id. All of them run."""
 
     topic_partition: TopicPartition
     count: int
@@ -44,9 +44,9 @@ class DuplicateTasks(Event, frozen=True):
 
 
 class TaskFinished(Event, frozen=True):
-    """A run of a task is over: `status` is completed, failed or cancelled, `kind` why it failed.
+    """A run of a task ended: `status` is completed, failed or cancelled, `kind` the kind of failure.
 
-    `spawn_s` is 0 when no program was started.
+    `spawn_s` is 0 if no program was started.
     """
 
     status: str
@@ -60,7 +60,7 @@ class TaskFinished(Event, frozen=True):
 
 
 class TasksCompleted(Event, frozen=True):
-    """Tasks ended well in one turn of the loop: how long each took, and how long it waited before."""
+    """Tasks completed in one turn of the loop, with the duration and the wait of each."""
 
     durations_s: tuple[float, ...]
     queue_waits_s: tuple[float, ...]
@@ -68,7 +68,7 @@ class TasksCompleted(Event, frozen=True):
 
 
 class TaskFailed(Event, frozen=True):
-    """A run of a task failed, by `error`; `key` is the key of the first of its records."""
+    """A run of a task failed with `error`; `key` is the key of its first record."""
 
     error: ExecutorError
     about: EventContext = NO_CONTEXT
@@ -76,7 +76,7 @@ class TaskFailed(Event, frozen=True):
 
 
 class TaskRetried(Event, frozen=True):
-    """A failed task is run again after `delay_s`."""
+    """A failed task is retried after `delay_s`."""
 
     task_id: str
     attempt: int
@@ -85,7 +85,7 @@ class TaskRetried(Event, frozen=True):
 
 
 class RetriesExhausted(Event, frozen=True):
-    """A task that was to be run again has had all its attempts; `dead` ones are dead letters, others skipped."""
+    """A task has used all its attempts; `dead` is True if its records are dead-lettered, else the task is skipped."""
 
     task_id: str
     attempts: int
@@ -95,7 +95,7 @@ class RetriesExhausted(Event, frozen=True):
 
 
 class TaskFellBack(Event, frozen=True):
-    """A task that no child can be given is run as a process of its own."""
+    """A task that no child can run falls back to a separate process."""
 
     task_id: str
     reason: str
@@ -104,7 +104,7 @@ class TaskFellBack(Event, frozen=True):
 
 
 class WindowFinished(Event, frozen=True):
-    """All tasks of a window ended, `duration_s` after it was arranged."""
+    """All tasks of a window ended, `duration_s` after `arrange`."""
 
     topic_partition: TopicPartition
     records: int

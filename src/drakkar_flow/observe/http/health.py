@@ -1,4 +1,4 @@
-"""Health: whether a worker lives and is ready to work, and if not, why."""
+"""Health: liveness and readiness of a worker, with the reasons of a negative answer."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from drakkar_flow.observe.events.stalls import Stalled, StallEnded
 __all__ = ["Health", "HealthSnapshot", "ProbeResponse", "liveness", "readiness", "reasons"]
 
 ProbeResponse = tuple[int, dict[str, object]]
-"""An HTTP status and the JSON that goes with it."""
+"""HTTP status and JSON content."""
 
 
 @dataclass(frozen=True, slots=True)
 class HealthSnapshot:
-    """What readiness is judged by."""
+    """State that readiness depends on."""
 
     state: str = ""
-    """The runtime's state: starting, running, draining, stopped, failed; empty before."""
+    """State of the flow: starting, running, draining, stopped, failed; empty before the start."""
     joined: bool = False
-    """Whether the group has answered with an assignment, of no partition maybe."""
+    """True after the first assignment by the consumer group, even an empty one."""
     brokers_up: bool = True
     failing_sinks: frozenset[str] = frozenset()
-    """The sinks, as `kind:name`, whose last attempt to write failed and is tried again."""
+    """Sinks, as `kind:name`, with a failed last write that is retried."""
     unavailable: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    """The executors, by name and mode, that can't start programs or children, with the reason."""
+    """Executors, by name and mode, that can't start programs or children, with the reason."""
     shortages: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
-    """What the host lacks, by executor, part and resource, with the reason."""
+    """Shortages of the host, by executor, part and resource, with the reason."""
     dead_letters_stalled: bool = False
     stalled: frozenset[str] = field(default_factory=frozenset)
-    """What stands still: `partition topic:number`, `loop`, `engine`."""
+    """Stalls: `partition topic:number`, `loop`, `engine`."""
 
 
 def reasons(health: HealthSnapshot) -> list[str]:
-    """Why a worker is not ready to work; empty when it is.
+    """Return the reasons why a worker is not ready; empty if it is ready.
 
     >>> reasons(HealthSnapshot(state="running", joined=True, failing_sinks=frozenset({"kafka:out"})))
     ['sink_kafka:out_not_connected']
@@ -66,7 +66,7 @@ def reasons(health: HealthSnapshot) -> list[str]:
 
 
 def readiness(health: HealthSnapshot) -> ProbeResponse:
-    """200 when the worker is ready, else 503 with the reasons, and `details` in words where there are any.
+    """Return 200 if the worker is ready, else 503 with the reasons, and with `details` as text if there are any.
 
     >>> readiness(HealthSnapshot(state="running", joined=True, unavailable={("", "oneshot"): "can't start 'jq'"}))
     (503, {'status': 'not_ready', 'reasons': ['executor_unavailable'], 'details': ["can't start 'jq'"]})
@@ -80,7 +80,7 @@ def readiness(health: HealthSnapshot) -> ProbeResponse:
 
 
 def liveness(heartbeats: Mapping[str, float], limit_s: float) -> ProbeResponse:
-    """200 with the seconds since each heartbeat; 503 when one is older than `limit_s`, for which 0 is never.
+    """Return 200 with the seconds since each heartbeat, or 503 if one exceeds `limit_s`; 0 disables the limit.
 
     >>> liveness({"loop": 0.25, "engine": 400.0}, 300.0)
     (503, {'status': 'stalled', 'heartbeat_age_s': {'loop': 0.25, 'engine': 400.0}})
@@ -91,7 +91,7 @@ def liveness(heartbeats: Mapping[str, float], limit_s: float) -> ProbeResponse:
 
 
 class Health:
-    """Keeps the snapshot by what a bus hands out; safe from any thread."""
+    """Maintains the snapshot from the events of a bus; safe from any thread."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -99,11 +99,11 @@ class Health:
 
     @property
     def snapshot(self) -> HealthSnapshot:
-        """The health as far as events have told."""
+        """Current health."""
         return self._now
 
     def listen(self, bus: Bus) -> None:
-        """Keep the snapshot by the events of `bus` from now on."""
+        """Subscribe to `bus` and update the snapshot from now on."""
         bus.listen(StateChanged, lambda e: self._set(state=e.state))
         bus.listen(PartitionsAssigned, lambda _: self._set(joined=True))
         bus.listen(BrokerStateChanged, lambda e: self._set(brokers_up=e.up))

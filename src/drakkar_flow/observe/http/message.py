@@ -1,4 +1,4 @@
-"""HTTP/1.x messages of the metrics server: parsing of request heads, rendering of answers. Pure."""
+"""HTTP/1.x messages of the metrics server: parsing of request heads, encoding of responses. Pure."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = [
 ]
 
 MAX_HEAD_BYTES = 8192
-"""The longest request line with headers that is read."""
+"""Maximum size of the request line with headers."""
 _END = b"\r\n\r\n"
 _ALLOWED = ("GET", "HEAD")
 
 
 class Request(NamedTuple):
-    """The head of a request; the names of `headers` are in lower case."""
+    """Head of a request; the names in `headers` are in lower case."""
 
     method: str
     path: str
@@ -35,14 +35,14 @@ class Request(NamedTuple):
 
 
 class HttpResponse(NamedTuple):
-    """What is sent back."""
+    """Status, headers and body of a response."""
 
     status: int
     headers: Sequence[tuple[str, str]]
     body: bytes
 
     def encode(self, *, with_body: bool = True) -> bytes:
-        """The bytes of the answer, after which the connection ends; HEAD gets the headers only.
+        """Return the bytes of the response, after which the connection is closed; HEAD gets only the headers.
 
         >>> HttpResponse(200, [("A", "b")], b"x").encode(with_body=False)
         b'HTTP/1.1 200 OK\\r\\nA: b\\r\\nContent-Length: 1\\r\\nConnection: close\\r\\n\\r\\n'
@@ -54,7 +54,7 @@ class HttpResponse(NamedTuple):
 
 
 def parse(received: bytes) -> Request | HttpResponse | None:
-    """The request, the answer to one that can't be served, or None while its head is incomplete.
+    """Return the request, the response to an invalid one, or None while the head is incomplete.
 
     >>> parse(b"GET /metrics?a=b HTTP/1.1\\r\\nAccept: */*\\r\\n\\r\\n")
     Request(method='GET', path='/metrics', query='a=b', headers={'accept': '*/*'})
@@ -79,7 +79,7 @@ def parse(received: bytes) -> Request | HttpResponse | None:
 
 
 def not_allowed(request: Request) -> HttpResponse | None:
-    """The answer to a method other than GET and HEAD."""
+    """Return the response to a method other than GET and HEAD, else None."""
     if request.method in _ALLOWED:
         return None
     answer = _text(405, f"the method is {request.method[:20]!r}, use {' or '.join(_ALLOWED)}")
@@ -87,18 +87,18 @@ def not_allowed(request: Request) -> HttpResponse | None:
 
 
 def not_found(request: Request, paths: Sequence[str]) -> HttpResponse:
-    """The answer to an unknown path; it lists the known ones, as `/` does with status 200."""
+    """Return the response to an unknown path, a list of the known ones; `/` gets the list with status 200."""
     listed = "".join(f"{path}\n" for path in paths).encode()
     return HttpResponse(200 if request.path == "/" else 404, [("Content-Type", "text/plain; charset=utf-8")], listed)
 
 
 def bad_request(reason: str) -> HttpResponse:
-    """The answer to what is no HTTP request."""
+    """Return the response to an invalid request."""
     return _text(400, reason)
 
 
 def json_response(status: int, content: Mapping[str, object]) -> HttpResponse:
-    """`content` as JSON."""
+    """Return a response with `content` as JSON."""
     return HttpResponse(status, [("Content-Type", "application/json")], json.dumps(content).encode())
 
 

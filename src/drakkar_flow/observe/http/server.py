@@ -35,7 +35,7 @@ from drakkar_flow.observe.http.message import (
 __all__ = ["MetricsServer", "Page"]
 
 _METRICS = "/metrics"
-_CONNECTIONS = 64  # open at once; beyond that the oldest that has not sent its request is closed
+_CONNECTIONS = 64  # open at once; beyond that the oldest connection without a complete request is closed
 _BACKLOG = 128
 _ACCEPT_PAUSE_S = 0.002  # at most 500 new connections per second
 _NO_DESCRIPTORS_PAUSE_S = 0.1
@@ -44,7 +44,7 @@ _CLOSE_S = 5.0
 
 
 Page = Callable[[], tuple[int, Mapping[str, object]]]
-"""Gives a page's HTTP status and JSON content; called on the server's thread, must not block."""
+"""Returns a page's HTTP status and JSON content; called on the server's thread, must not block."""
 
 Query = tuple[str, str, str]  # query string, Accept, Accept-Encoding
 
@@ -52,8 +52,8 @@ Query = tuple[str, str, str]  # query string, Accept, Accept-Encoding
 class MetricsServer:
     """Serves `registry` at `/metrics` and `pages` at their paths, on its own threads, from `start` to `close`.
 
-    Takes the first free one of `ports`; 0 is any free port. `request_s` bounds a connection from accept to the last
-    byte of the answer. `on_error` is called with what a metric raised when it was read.
+    Listens on the first free one of `ports`; 0 is any free port. `request_s` bounds a connection from accept to the
+    last byte of the response. `on_error` is called with the exception of a metric that raises when it is read.
 
     >>> from prometheus_client import CollectorRegistry
     >>> server = MetricsServer(CollectorRegistry(), host="127.0.0.1", ports=[0])
@@ -91,14 +91,14 @@ class MetricsServer:
 
     @property
     def port(self) -> int:
-        """The port that is listened on; known after `start`."""
+        """Port of the server; known after `start`."""
         return self._port
 
     def start(self) -> None:
-        """Listen and serve; returns as soon as a scrape would succeed.
+        """Start to listen; returns as soon as a scrape would succeed.
 
         Raises:
-            StartupError: all ports are taken (exit code 1), or the address can't be used (2).
+            StartupError: all ports are in use (exit code 1), or the address is invalid on this machine (2).
         """
         listening = self._listening = self._listen()
         self._port = listening.getsockname()[1]
@@ -119,7 +119,7 @@ class MetricsServer:
             self._thread = None
 
     def disown(self) -> None:
-        """Close the sockets of a forked process, which are those of the process that serves."""
+        """Close the copies of the sockets in a forked process."""
         if self._listening is not None:
             self._listening.close()
 
@@ -139,16 +139,16 @@ class MetricsServer:
     def _taken(self) -> StartupError:
         first, last = self._ports[0], self._ports[-1]
         if first == last:
-            what = f"port {first} is taken"
+            what = f"port {first} is in use"
             remedy = "set metrics.port to a free port or to 0 (any), leave it out, or set metrics.enabled to false"
         else:
-            what = f"ports {first}-{last} are taken"
+            what = f"ports {first}-{last} are in use"
             remedy = "set metrics.port_range to more ports, or metrics.port to 0 (any)"
         return StartupError([Problem(f"metrics on {self._host}:{first}", what, remedy)], exit_code=1)
 
     def _unusable(self, exc: OSError, port: int) -> StartupError:
         remedy = "set metrics.host and metrics.port to an address of this machine"
-        what = f"can't listen there: {exc.strerror or exc}"
+        what = f"can't listen: {exc.strerror or exc}"
         return StartupError([Problem(f"metrics on {self._host}:{port}", what, remedy)], exit_code=2)
 
     def _run(self, listening: socket.socket) -> None:
@@ -167,13 +167,13 @@ class MetricsServer:
         while True:
             try:
                 connection, _ = await self._loop.sock_accept(listening)
-            except OSError:  # no descriptors left: give back those that the server has
+            except OSError:  # no descriptors left: close those of the server
                 self._close_oldest(len(self._reading))
                 await asyncio.sleep(_NO_DESCRIPTORS_PAUSE_S)
                 continue
             connection.settimeout(0)
             self._close_oldest(len(self._reading) + len(self._answering) - _CONNECTIONS + 1)
-            task = asyncio.create_task(self._converse(connection))
+            task = asyncio.create_task(self._handle(connection))
             self._reading[task] = None
             task.add_done_callback(partial(self._ended, connection))
             await asyncio.sleep(_ACCEPT_PAUSE_S)
@@ -189,8 +189,8 @@ class MetricsServer:
         self._answering.pop(task, None)
         connection.close()
 
-    async def _converse(self, connection: socket.socket) -> None:
-        with suppress(OSError, TimeoutError):  # a client that goes away, or takes too long, is no event
+    async def _handle(self, connection: socket.socket) -> None:
+        with suppress(OSError, TimeoutError):  # a client that disconnects or is too slow is not an error
             async with asyncio.timeout(self._request_s):
                 request = await self._read(connection)
                 if request is None:
@@ -203,7 +203,7 @@ class MetricsServer:
                 connection.shutdown(socket.SHUT_WR)
 
     async def _read(self, connection: socket.socket) -> Request | HttpResponse | None:
-        """The request, the answer to a bad one, or None when the client hung up."""
+        """Return the request, the response to an invalid one, or None if the client closed the connection."""
         received = b""
         while (request := parse(received)) is None:
             more = await self._loop.sock_recv(connection, MAX_HEAD_BYTES)
@@ -222,13 +222,13 @@ class MetricsServer:
             return not_found(request, [_METRICS, *self._pages])
         try:
             return json_response(*page())
-        except Exception as exc:  # a bug of ours must not look like a dead worker
+        except Exception as exc:  # a bug in the server must not look like a dead worker
             return self._failed(exc)
 
     # --- the metrics page -----------------------------------------------------------------------
 
     async def _metrics(self, request: Request) -> HttpResponse:
-        """The page, made after it was asked for; one rendering serves all who ask for the same before it begins."""
+        """Return the page; one rendering serves all equal requests that arrive before it starts."""
         headers = request.headers
         query = (request.query, headers.get("accept", ""), headers.get("accept-encoding", ""))
         page = self._asked.get(query)
@@ -249,7 +249,7 @@ class MetricsServer:
             await asyncio.sleep((_RENDER_SHARE - 1) * (time.monotonic() - began))
 
     async def _on_thread(self, render: Callable[[], HttpResponse]) -> HttpResponse:
-        """Calls on a daemon thread: a user's metric that blocks keeps neither other pages nor the end waiting."""
+        """Call on a daemon thread: a metric that blocks delays neither other pages nor the exit."""
         future: asyncio.Future[HttpResponse] = self._loop.create_future()
 
         def deliver(answer: HttpResponse) -> None:
@@ -258,12 +258,12 @@ class MetricsServer:
 
         def run() -> None:
             answer = render()
-            with suppress(RuntimeError):  # the server was closed meanwhile
+            with suppress(RuntimeError):  # the server has been closed
                 self._loop.call_soon_threadsafe(deliver, answer)
 
         try:
             Thread(target=run, name="drakkar-metrics-page", daemon=True).start()
-        except RuntimeError:  # no more threads on this machine
+        except RuntimeError:  # the host has no threads left
             return render()
         return await future
 
@@ -273,7 +273,7 @@ class MetricsServer:
         sent: list[Any] = []
         try:
             body = b"".join(self._app(environ, lambda status, headers: sent.extend((status, headers))))
-        except Exception as exc:  # a metric of the user's
+        except Exception as exc:  # raised by a user's metric
             return self._failed(exc)
         status, headers = sent
         return HttpResponse(int(status.split()[0]), headers, body)
@@ -281,11 +281,11 @@ class MetricsServer:
     def _failed(self, exc: Exception) -> HttpResponse:
         if self._on_error is not None:
             self._on_error(exc)
-        return json_response(500, {"error": "the page could not be made, see the log"})
+        return json_response(500, {"error": "the page could not be rendered, see the log"})
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """Listens on the first address that the name has; an empty host is every address."""
+    """Bind to the first address of the name; an empty host means all addresses."""
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, _, _, _, address = found[0]
     listening = socket.socket(family, socket.SOCK_STREAM)

@@ -1,1 +1,1 @@
-"""Log: setup, the listener that writes lines of events, and their rendering."""
+"""Log: setup, the listener that writes the lines of events, and their rendering."""

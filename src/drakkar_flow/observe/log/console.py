@@ -1,4 +1,4 @@
-"""Log lines for people: one line per event, long texts and stacks as indented blocks below it. Pure."""
+"""Console format of log lines: one line per event, long texts and stacks as indented blocks below. Pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 __all__ = ["render"]
 
 _COLORS = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}
-_NEXT_LINE = 60  # characters; a longer text with spaces has a line for itself
+_NEXT_LINE = 60  # characters; a longer text with spaces gets a separate line
 _HIDDEN = ("timestamp", "level", "event", "expect", "exception", "logger")
 
 
 def render(line: Mapping[str, Any], *, color: bool = False) -> str:
-    """The line as text.
+    """Return the line as text.
 
     >>> print(render({"timestamp": "", "level": "info", "event": "seen", "topic": "in", "of": ["a", "b"], "x": "a b"}))
     INFO     seen  topic=in of=a,b x="a b"
@@ -48,7 +48,7 @@ def render(line: Mapping[str, Any], *, color: bool = False) -> str:
 
 
 def _is_block(value: Any) -> bool:
-    """Whether a value needs lines for itself."""
+    """Return True if a value needs separate lines."""
     if isinstance(value, str):
         return "\n" in value.strip("\n") or (len(value) > _NEXT_LINE and " " in value)
     if isinstance(value, Mapping):
@@ -77,7 +77,7 @@ def _indented(text: str, depth: int) -> Iterator[str]:
 
 
 def _inline(value: Any) -> str:
-    """A value on one line, as people write it."""
+    """Return a value as one line of text."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None:
@@ -91,7 +91,7 @@ def _inline(value: Any) -> str:
 
 
 def _clean(text: str) -> str:
-    """Text that can't steer a terminal: control characters are escaped, but for line breaks and tabs."""
+    """Escape control characters except line breaks and tabs, so that a text can't control a terminal."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)

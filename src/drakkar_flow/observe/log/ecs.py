@@ -1,4 +1,4 @@
-"""Log lines by the names of the Elastic Common Schema (ECS)."""
+"""Elastic Common Schema (ECS): log lines with its field names."""
 
 from __future__ import annotations
 
@@ -35,9 +35,8 @@ def to_ecs(line: Mapping[str, Any]) -> dict[str, Any]:
     """Rename the fields of a line; dotted names stay flat, as Elastic's own logging libraries write them.
 
     The event is the `message` and the `event.action`, a duration is in nanoseconds as `event.duration`.
-    Names of things go to `labels`, which ECS has for keywords. What it has no name for goes to
-    namespaces of its own, where it keeps its type: the place of a record to `kafka`, by the names
-    that Filebeat's Kafka input writes, all the rest to `drakkar`.
+    Names go to `labels`, which ECS has for keywords. Fields without an ECS name keep their type in two separate
+    namespaces: the place of a record in `kafka`, with the names of Filebeat's Kafka input, all others in `drakkar`.
 
     >>> line = {"timestamp": "2026-01-02T03:04:05Z", "level": "info", "event": "drain_finished", "duration_s": 0.5}
     >>> for name, value in to_ecs(line | {"unfinished": 0}).items():

@@ -1,4 +1,4 @@
-"""Log line: its level, event, fields and what the operator may expect."""
+"""Log line: level, event, fields, and the consequence that the operator can expect."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ Level = Literal["debug", "info", "warning", "error"]
 
 
 class LogLine(NamedTuple):
-    """One log line: `expect` tells the operator what happens next.
+    """One log line; `expect` describes for the operator what happens next.
 
-    Lines of one event with the same `key` and `cause` count as repetitions; a key of None is never limited.
+    Lines of one event with the same `key` and `cause` are repetitions; lines with the key None are never limited.
     """
 
     level: Level

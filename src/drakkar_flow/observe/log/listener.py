@@ -1,4 +1,4 @@
-"""Log listener: writes a line for each event an operator should know, repeated ones limited."""
+"""Log listener: writes a line for each event with a log line, and limits repeated ones."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _MAX_TEXT = 4096
 class LogListener:
     """Writes the lines of `lines.LINES` to `logger`, at most `burst` of each cause per `interval_s` seconds.
 
-    So the first line of each cause is always written; of causes beyond 50 of an event, those of all together. What was
-    held back is in `suppressed` of the next line with the same cause, or else in a line `lines_suppressed` when the
-    interval is over, at `close` at the latest. Texts are cut at 4 KiB.
+    The first line of each cause is always written; causes beyond 50 per event share one limit. The number of suppressed
+    lines is in `suppressed` of the next line with the same cause, or else in a line `lines_suppressed` after the
+    interval, at `close` at the latest. Texts are cut at 4 KiB.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class LogListener:
         self._lock = Lock()
 
     def listen(self, bus: Bus) -> None:
-        """Write a line for what `bus` hands out from now on."""
+        """Subscribe to `bus` and write the lines of its events from now on."""
         for kind, describe in LINES.items():
             bus.listen(kind, self._writer(describe))
-        bus.listen(LoopAnswered, lambda _: self._tell_held_back(self._clock()))
+        bus.listen(LoopAnswered, lambda _: self._report_suppressed(self._clock()))
 
     def write(self, line: LogLine) -> None:
-        """Write a line, unless too many like it were written just now."""
+        """Write a line, unless the limit of its key is exhausted."""
         fields = line.fields
         if line.key is not None:
             with self._lock:
@@ -65,10 +65,10 @@ class LogListener:
         getattr(self._logger, line.level)(line.event, **fields)
 
     def close(self) -> None:
-        """Tell what was held back and not told yet; call it when no more events come."""
-        self._tell_held_back(None)
+        """Log the suppressed lines that were not reported yet; call it after the last event."""
+        self._report_suppressed(None)
 
-    def _tell_held_back(self, now: float | None) -> None:
+    def _report_suppressed(self, now: float | None) -> None:
         with self._lock:
             waiting = self._limit.turned_away(now)
         for (event, *key, cause), count in waiting.items():
@@ -85,5 +85,5 @@ class LogListener:
 
 
 def _cut(text: str) -> str:
-    """The start of a text that is too long, and how much is missing."""
+    """Cut a text that is too long, and append the number of missing characters."""
     return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]} ... ({len(text) - _MAX_TEXT} characters more)"

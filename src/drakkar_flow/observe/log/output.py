@@ -1,7 +1,7 @@
-"""Log output that can fail: a line that can't be written is dropped and counted; nothing is raised.
+"""Log output: lines that can't be written are dropped and counted; nothing is raised.
 
-Lines are UTF-8 whatever the locale. A file is opened again when it was rotated or removed. A pipe that nobody reads
-does not block for long.
+Lines are UTF-8 with any locale. A file is opened again after it was rotated or removed. A pipe without a reader blocks
+for at most a second.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from typing import Protocol, TextIO
 
 __all__ = ["FileTarget", "LogOutput", "LogTarget", "StreamTarget"]
 
-_MODE = 0o666  # what the umask leaves of it, as for any file
-_WAIT_S = 1.0  # for the reader of a pipe, once; after that lines are dropped until it reads again
+_MODE = 0o666  # minus the umask, as for any file
+_WAIT_S = 1.0  # one wait for the reader of a pipe; after that lines are dropped until it reads again
 _COMPLAIN_S = 60.0
 
 
 class LogTarget(Protocol):
-    """Where lines go."""
+    """Destination of log lines."""
 
     name: str
 
     def write(self, data: bytes) -> None:
-        """Write all of it, or raise OSError or ValueError."""
+        """Write all of `data`, or raise OSError or ValueError."""
 
     def close(self) -> None:
-        """Let go of it; may raise OSError."""
+        """Close the destination; may raise OSError."""
 
 
 class FileTarget:
-    """A file that is appended to; its directories are made, and made again when they are removed."""
+    """A file in append mode; its directories are created, and created again if they are removed."""
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
@@ -46,7 +46,7 @@ class FileTarget:
         self._torn = False
 
     def write(self, data: bytes) -> None:
-        """Append `data`, all of it or, where nobody else appends, nothing."""
+        """Append all of `data`; on an error remove a partial line, unless another process has appended after it."""
         if self._is_moved():
             fd, inode = self._open()
             os.close(self._fd)
@@ -57,7 +57,7 @@ class FileTarget:
         written = os.write(self._fd, data)
         if written < len(data):
             self._torn = not self._take_back(before, written)
-            raise OSError("only a part of the line could be written")
+            raise OSError("only a part of the line was written")
         self._torn = False
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ class FileTarget:
         return (found.st_dev, found.st_ino) != self._inode
 
     def _take_back(self, before: int, written: int) -> bool:
-        """Remove the part of a line that fitted on the disk, unless another process wrote behind it."""
+        """Remove the written part of a line, unless another process has appended after it."""
         with suppress(OSError):
             if os.fstat(self._fd).st_size == before + written:
                 os.ftruncate(self._fd, before)
@@ -88,7 +88,7 @@ class FileTarget:
 
 
 class StreamTarget:
-    """Standard output or standard error; None, as of a closed one, refuses everything."""
+    """Standard output or standard error; None stands for a closed stream, which refuses every write."""
 
     def __init__(self, name: str, stream: TextIO | None) -> None:
         self.name = name
@@ -98,9 +98,9 @@ class StreamTarget:
         self._stalled = False
 
     def write(self, data: bytes) -> None:
-        """Write `data`; gives up when the reader of a pipe reads nothing for a second."""
+        """Write `data`; raises OSError if the reader of a pipe reads nothing for a second."""
         if self._stream is None:
-            raise OSError("it is closed")
+            raise OSError("the stream is closed")
         if self._fd is None:
             self._stream.write(data.decode())
             self._stream.flush()
@@ -113,7 +113,7 @@ class StreamTarget:
                 self._wait()
                 count = os.write(self._fd, data[written : written + chunk])
                 if not count:
-                    raise OSError("it takes nothing")
+                    raise OSError("the stream accepts no data")
                 written += count
         except OSError:
             self._torn = self._torn or written > 0
@@ -121,23 +121,23 @@ class StreamTarget:
         self._torn = False
 
     def close(self) -> None:
-        """Leave the stream open: it is not ours."""
+        """Do nothing: the stream belongs to the process."""
 
     def _wait(self) -> None:
-        """Wait until a write does not block."""
+        """Wait until a write would not block."""
         poll = select.poll()
         poll.register(self._fd or 0, select.POLLOUT)
         ready = poll.poll(0 if self._stalled else _WAIT_S * 1000)
         self._stalled = not ready
         if self._stalled:
-            raise BlockingIOError("nobody reads it")
+            raise BlockingIOError("the pipe has no reader")
 
 
 class LogOutput(logging.Handler):
     """Writes log records to a target.
 
-    The first line that is lost is reported on standard error, and again after a minute at the earliest; how many were
-    lost is a line of the log when it works again, else one on standard error at the end. `on_lost` hears of each.
+    The first lost line is reported on standard error, further ones at most once a minute. The number of lost lines is
+    logged when the target works again, else written to standard error at the end. `on_lost` is called for each.
     """
 
     def __init__(self, target: LogTarget, on_lost: Callable[[], object] | None = None) -> None:
@@ -164,7 +164,7 @@ class LogOutput(logging.Handler):
             self._lose(exc)
 
     def close(self) -> None:
-        """Close the target, and say how many lines were lost at last."""
+        """Close the target, and report the number of lines lost since the last report."""
         super().close()
         with suppress(OSError):
             self._target.close()
@@ -175,7 +175,7 @@ class LogOutput(logging.Handler):
     def _rendered(self, record: logging.LogRecord) -> bytes:
         try:
             text = self.format(record)
-        except Exception as exc:  # a value whose text raises; the line is written without its fields
+        except Exception as exc:  # the __str__ of a value raised; the line is written without its fields
             error = f"{type(exc).__name__} while rendering a line from {record.name}"
             text = self.format(_record("warning", "log_line_failed", error=error))
         return f"{text}\n".encode("utf-8", "backslashreplace")
@@ -186,7 +186,7 @@ class LogOutput(logging.Handler):
         if self._complained_at is None or (self._lost == 1 and now - self._complained_at > _COMPLAIN_S):
             self._complained_at = now
             why = error.strerror if isinstance(error, OSError) and error.strerror else error
-            self._complain(f"{why}; log lines are dropped until it can be written again")
+            self._complain(f"{why}; log lines are dropped until a write succeeds")
         if self._on_lost is not None:
             with suppress(Exception):
                 self._on_lost()
@@ -199,7 +199,7 @@ class LogOutput(logging.Handler):
 
 
 def _record(level: str, event: str, **fields: object) -> logging.LogRecord:
-    """A record of ours, made where no logger may be called."""
+    """Make a log record of the library, where no logger may be called."""
     number = logging.getLevelNamesMapping()[level.upper()]
     record = logging.LogRecord("drakkar_flow", number, "", 0, event, None, None)
     record.__dict__.update(fields)
@@ -207,7 +207,7 @@ def _record(level: str, event: str, **fields: object) -> logging.LogRecord:
 
 
 def _descriptor(stream: TextIO | None) -> int | None:
-    """The descriptor behind a stream, None when it has none: a test's, say."""
+    """Return the descriptor of a stream; None without one, as in tests."""
     try:
         return stream.fileno() if stream is not None else None
     except (AttributeError, OSError, ValueError):

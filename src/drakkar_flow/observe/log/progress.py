@@ -1,4 +1,4 @@
-"""Progress lines while a flow runs, and a summary at its end: what succeeded, how fast, what is left."""
+"""Progress lines while a flow runs, and a summary at its end: results, rates, unfinished records."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from drakkar_flow.observe.metrics.statistics import StatisticsSnapshot, Totals
 
 __all__ = ["Progress", "summary"]
 
-_QUIET = 20  # an idle flow writes every 20th line only
+_QUIET = 20  # an idle flow writes only every 20th line
 
 
 class Progress:
-    """Writes a line every `interval_s` seconds, 0 for none; rarely while nothing happens and nothing is left to do.
+    """Writes a line every `interval_s` seconds (0: never), less often while the flow is idle.
 
-    `look` is called often, by one thread, with monotonic seconds.
+    One thread calls `look` often, with monotonic seconds.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Progress:
         self._idle = 0
 
     def look(self, now: float) -> None:
-        """Write a line if it is time."""
+        """Write a line if it is due."""
         if self._began is None:
             self._began, self._before = now, self._statistics().totals
         elapsed_s = now - self._began
@@ -51,7 +51,7 @@ class Progress:
 
 
 def summary(snapshot: StatisticsSnapshot) -> LogLine:
-    """The line that ends a run, whether it went well or not."""
+    """Return the last line of a run, after success or failure."""
     totals = snapshot.totals
     fields: dict[str, Any] = {
         "duration_s": round(snapshot.uptime_s, 3),

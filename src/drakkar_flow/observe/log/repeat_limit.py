@@ -1,4 +1,4 @@
-"""Limit for lines that repeat. Pure."""
+"""Rate limit for repeated log lines. Pure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["OTHERS", "RepeatLimit"]
 Key = tuple[str, ...]
 
 OTHERS = "other causes"
-"""The last part of the key that is shared by what came after `max_keys` others."""
+"""Last part of the key that is shared by all keys beyond `max_keys`."""
 
 
 class RepeatLimit:
-    """Admits each key `burst` times per `interval_s` seconds and counts what it turned away.
+    """Admits each key `burst` times per `interval_s` seconds and counts the refused ones.
 
-    So the first of each key is admitted. Of keys that begin with the same part at most `max_keys` are kept; those that
-    come beyond share one. Not thread-safe.
+    The first of each key is always admitted. Of keys with the same first part at most `max_keys` are kept; further ones
+    share one key. Not thread-safe.
 
     >>> limit = RepeatLimit(burst=1, interval_s=60.0)
     >>> [limit.admit(("retry", "refused"), now) for now in (0.0, 1.0, 2.0, 60.0)]
@@ -27,12 +27,12 @@ class RepeatLimit:
         self._burst = burst
         self._interval_s = interval_s
         self._max_keys = max_keys
-        self._keys: dict[Key, tuple[float, int, int]] = {}  # key -> (interval began, admitted, turned away)
+        self._keys: dict[Key, tuple[float, int, int]] = {}  # key -> (start of the interval, admitted, refused)
         self._sizes: Counter[str] = Counter()
-        self._looked_at: dict[str, float] = {}  # when keys that are over were last looked for, by their first part
+        self._looked_at: dict[str, float] = {}  # time of the last search for expired keys, by first part
 
     def admit(self, key: Key, now: float) -> int | None:
-        """Return None when `key` has had its share, else how often it was turned away since it was last admitted."""
+        """Return None to refuse `key`, else the number of refusals since it was last admitted."""
         if key not in self._keys:
             key = self._place_for(key, now)
         began, admitted, turned_away = self._keys[key]
@@ -45,9 +45,9 @@ class RepeatLimit:
         return turned_away
 
     def turned_away(self, now: float | None = None) -> dict[Key, int]:
-        """Return what was turned away and not told yet, by key, and forget it.
+        """Return the refusals by key that were not reported yet, and reset them.
 
-        With `now`, only of keys whose interval is over.
+        With `now`, only of keys with an expired interval.
         """
         waiting = {
             key: lost
@@ -60,7 +60,7 @@ class RepeatLimit:
         return waiting
 
     def _place_for(self, key: Key, now: float) -> Key:
-        """Make room for a new key; returns the one that counts it."""
+        """Make room for a new key; return the key that counts it."""
         group = key[0]
         due = now - self._looked_at.get(group, -self._interval_s) >= self._interval_s / 10
         if self._sizes[group] >= self._max_keys and due:

@@ -1,7 +1,6 @@
-"""Logging setup: where log lines go, in which form, from which level.
+"""Logging setup: target, format and level of log lines.
 
-Nothing here touches a program's logging before `configure_logging` is called, which only the
-application does.
+Only the application calls `configure_logging`; before that this library does not change a program's logging.
 """
 
 from __future__ import annotations
@@ -44,11 +43,11 @@ _CHATTY = (
     *("aiokafka", "kafka", "confluent_kafka", "pika", "aio_pika", "boto3", "botocore", "aiobotocore", "s3transfer"),
     *("azure", "google", "opensearch", "cassandra", "asyncio", "concurrent", "charset_normalizer", "filelock"),
 )
-"""Loggers of libraries, client libraries above all, that write a line or more per request: WARNING unless asked for."""
+"""Loggers of client libraries that write lines per request: WARNING unless configured."""
 
 
 class LoggingHandle:
-    """Undoes a `configure_logging`: `close` gives the program back the logging it had, and closes the file."""
+    """Undoes a `configure_logging`: `close` restores the program's former logging and closes the file."""
 
     def __init__(self, handler: logging.Handler, levels: Mapping[str, int]) -> None:
         self._handler = handler
@@ -88,18 +87,18 @@ def configure_logging(
 ) -> LoggingHandle:
     """Send all log lines of this process, structlog's and the standard library's, to `output`.
 
-    `output` is `stderr`, `stdout` or a file, in whose path `{worker_id}` and `{cluster_name}` are filled in; the file
-    is appended to. A line that can't be written is dropped, and `on_lost` called.
+    `output` is `stderr`, `stdout` or a file, opened in append mode; `{worker_id}` and `{cluster_name}` in its path are
+    replaced. A line that can't be written is dropped, and `on_lost` called.
 
-    `json` writes one object per line, in UTF-8: timestamp (ISO 8601, UTC), level, event, who wrote it, and what the
-    line brings along, with `fields` `ecs` by the names of the Elastic Common Schema; `console` is for people; `auto`
-    is `console` at a terminal, else `json`. Every text passes `redact`.
+    - `json` writes one object per line, in UTF-8: timestamp (ISO 8601, UTC), level, event, worker, and the fields of
+      the line. With `fields` `ecs` their names are those of the Elastic Common Schema.
+    - `console` is for terminals. `auto` is `console` on a terminal, else `json`.
 
-    Lines below `level` are dropped, those of single loggers below theirs in `levels` (`root` is the rest). Loggers of
-    client libraries are at WARNING unless named there, or set to a level of their own before.
+    Every text passes `redact`. Lines below `level` are dropped; `levels` has the levels of single loggers (`root` is
+    the rest). Loggers of client libraries are at WARNING unless named there, or set to another level before.
 
     Raises:
-        StartupError: when the file can't be opened; exit code 2.
+        StartupError: the file can't be opened; exit code 2.
     """
     who = {"service_name": "drakkar", "service_version": service_version, "worker_id": worker_id}
     who |= {"consumer_group": consumer_group, "cluster_name": cluster_name}
@@ -132,12 +131,14 @@ def _target(output: str, names: Mapping[str, str]) -> FileTarget | StreamTarget:
     try:
         return FileTarget(Path(output))
     except OSError as exc:
-        problem = Problem("logging.output", f"can't write {output}: {exc.strerror}", "name a file this user may write")
+        problem = Problem(
+            "logging.output", f"can't write {output}: {exc.strerror}", "set a file that this user can write"
+        )
         raise StartupError([problem], exit_code=2) from exc
 
 
 def _thresholds(level: str, levels: Mapping[str, str]) -> dict[str, int]:
-    """The level of each logger that gets one; "" is the root."""
+    """Return the level of each configured logger; "" is the root."""
     numbers = logging.getLevelNamesMapping()
     unset = [name for name in _CHATTY if logging.getLogger(name).level == logging.NOTSET]
     thresholds = {"": numbers[level.upper()]} | {name: max(logging.WARNING, numbers[level.upper()]) for name in unset}
@@ -145,7 +146,7 @@ def _thresholds(level: str, levels: Mapping[str, str]) -> dict[str, int]:
 
 
 def _wanted(format_: str, output: str) -> str:
-    """`json`, `console`, or `colors` for the console of a terminal."""
+    """Return `json`, `console`, or `colors` for the console of a terminal."""
     stream = getattr(sys, output) if output in ("stderr", "stdout") else None
     is_terminal = stream is not None and stream.isatty()
     if format_ == "json" or (format_ == "auto" and not is_terminal):
@@ -174,7 +175,7 @@ def _rendering(format_: str, fields: str, who: Mapping[str, str], redact: Callab
 
 
 def _cut_stack(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
-    """Leave the middle out of a stack that is too long: frames may be many, and an error's text megabytes."""
+    """Remove the middle of a stack that is too long: there may be many frames, and megabytes of error text."""
     stack = line.get("exception")
     if isinstance(stack, str) and len(stack) > _MAX_STACK:
         half = _MAX_STACK // 2
@@ -183,7 +184,7 @@ def _cut_stack(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
 
 
 def _name_error(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
-    """Say what the exception of a line is, before only its text is left."""
+    """Add type and text of a line's exception, before only its text is left."""
     error = line.get("exc_info")
     if error is True:
         error = sys.exception()

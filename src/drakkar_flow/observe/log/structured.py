@@ -1,7 +1,7 @@
 """structlog, imported without rich and pygments.
 
-Wherever rich is installed structlog imports it, a tenth of the imports' CPU, to draw tracebacks on a developer's
-console. Our log lines never use that; a program that does gets rich when the first traceback is drawn.
+If rich is installed, structlog imports it to draw tracebacks on a console; that is a tenth of the CPU of all imports.
+The log lines of this library never use it. A program that does gets rich when the first traceback is drawn.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 __all__ = ["structlog"]
 
 _TAKEN = {"rich": (), "rich.console": ("Console",), "rich.pretty": (), "rich.traceback": ("Traceback",)}
-"""The modules that structlog imports, and the names that it takes from them."""
+"""Modules that structlog imports, and the names that it takes from them."""
 
 
 class _Later:
-    """Stands for a value that is imported when it is called, or something of it is used."""
+    """Lazy value: imported when it is called or one of its attributes is used."""
 
     def __init__(self, module: str, name: str) -> None:
         self._home = (module, name)
@@ -38,7 +38,7 @@ class _Later:
 
 
 class _LaterModule(ModuleType):
-    """Stands for a module of rich; what is in it is imported when it is asked for."""
+    """Lazy module of rich: its names are imported on access."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -50,7 +50,7 @@ class _LaterModule(ModuleType):
 
 @contextmanager
 def _rich_later() -> Iterator[None]:
-    """Stand-ins for rich's modules meanwhile, unless rich is loaded or missing."""
+    """Replace rich's modules by lazy ones in this context, unless rich is loaded or missing."""
     stand_ins: dict[str, ModuleType] = {}
     if "rich" not in sys.modules and find_spec("rich") is not None:
         stand_ins = {module: _LaterModule(module) for module in _TAKEN}

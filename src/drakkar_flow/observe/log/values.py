@@ -1,4 +1,4 @@
-"""Values of log lines as plain data: text, numbers, lists and mappings, without secrets and Python's reprs. Pure."""
+"""Plain data for log lines: text, numbers, lists and mappings, without secrets and without Python's reprs. Pure."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _MAX_DEPTH = 8
 _MAX_ITEMS = 1000
 _NAMES = frozenset({"level", "timestamp", "logger", "topic", "partition", "sink_type", "sink_name", "flow", "kind"})
 _NAMES |= {"stage", "hook", "state", "records", "partitions", "error_type"}
-"""Fields with names of ours and of the configuration: a password that is also a name must not garble them."""
+"""Fields that hold names of the library and the configuration: not redacted, as a secret may equal a name."""
 
 Redact = Callable[[str], str]
 
 
 def plain_line(line: Mapping[str, Any], redact: Redact) -> dict[str, Any]:
-    """A line's fields as plain data, redacted.
+    """Return a line's fields as plain data, redacted.
 
     >>> plain_line({"event": "x", "password": "y", "path": ValueError("no"), "sizes": (1, float("inf"))}, str)
     {'event': 'x', 'password': '********', 'path': 'no', 'sizes': [1, 'inf']}
@@ -35,9 +35,9 @@ def plain_line(line: Mapping[str, Any], redact: Redact) -> dict[str, Any]:
 
 
 def plain_value(value: Any, text: Redact, depth: int = 0) -> Any:
-    """A value as JSON can hold it and people can read it; `text` is applied to every text in it.
+    """Return a value as JSON-compatible data; `text` is applied to every text in it.
 
-    What is called like a secret is masked.
+    Values with the name of a secret are masked.
 
     >>> plain_value([b"a", int, {1: {"b"}, "token": "c"}, None], str)
     ['a', 'int', {'1': ['b'], 'token': '********'}, None]
@@ -65,7 +65,7 @@ def _named(name: str, value: Any, text: Redact, depth: int) -> Any:
 
 
 def _fields(value: Any) -> Mapping[Any, Any] | None:
-    """The fields of what has names for them, None for anything else."""
+    """Return the fields of a value with named fields, None for any other."""
     if isinstance(value, Mapping):
         return value
     if isinstance(value, BaseModel):

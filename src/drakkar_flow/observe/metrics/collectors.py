@@ -1,4 +1,4 @@
-"""Metrics that prometheus_client does not have: bulk histograms, cheap counters, gauges read when scraped."""
+"""Collectors that prometheus_client does not have: bulk histograms, cheap counters, gauges read at each scrape."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["BulkHistogram", "PlainCounter", "PlainGauge", "RuntimeCollector", "R
 
 
 class PlainCounter(Collector):
-    """A counter whose labels need no object per series: two thirds of the cost; safe to use from any thread."""
+    """A counter without an object per series, for two thirds of the cost; safe to use from any thread."""
 
     def __init__(self, name: str, documentation: str, labels: Sequence[str]) -> None:
         self._name = name
@@ -29,12 +29,12 @@ class PlainCounter(Collector):
         self._series: dict[tuple[str, ...], float] = {(): 0.0} if _has_plain_series(labels) else {}
 
     def inc(self, labels: tuple[str, ...] = (), by: float = 1) -> None:
-        """Add `by` to the series of `labels`, which is there from then on."""
+        """Add `by` to the series of `labels`; creates the series."""
         with self._lock:
             self._series[labels] = self._series.get(labels, 0.0) + by
 
     def remove(self, labels: tuple[str, ...]) -> None:
-        """Forget the series of `labels`, if there is one."""
+        """Remove the series of `labels`, if it exists."""
         with self._lock:
             self._series.pop(labels, None)
 
@@ -56,10 +56,10 @@ class PlainCounter(Collector):
 
 
 class PlainGauge(PlainCounter):
-    """A gauge whose last label may be missing; safe to use from any thread."""
+    """A gauge with an optional last label; safe to use from any thread."""
 
     def set(self, labels: tuple[str, ...], value: float) -> None:
-        """Set the series of `labels`, which is there from then on."""
+        """Set the series of `labels`; creates the series."""
         with self._lock:
             self._series[labels] = value
 
@@ -68,7 +68,7 @@ class PlainGauge(PlainCounter):
 
 
 def _has_plain_series(labels: Sequence[str]) -> bool:
-    """Whether a metric has a series without labels, which is there from the start."""
+    """Return True if a metric has a series without labels, which exists from the start."""
     return all(label == EXECUTOR for label in labels)
 
 
@@ -123,14 +123,17 @@ class BulkHistogram(Collector):
 
 
 class RuntimeGauges(NamedTuple):
-    """What the runtime knows when it is asked, as opposed to what it tells by events.
+    """Gauges of the runtime, read at each scrape; events carry everything else.
 
-    `queued` are records read and not yet handed to the first step, `pending` records read and not
-    finished (the queued included), `lag` the records beyond what the group has finished. `oldest_s`
-    is the age of the oldest unfinished record, `stale_s` the time since a record finished while
-    others waited, `ranges` the stretches of finished records behind an unfinished one; partitions not
-    assigned are left out of them all. `executors` has what runs, what waits and the slots of each executor
-    that has a name; the sums include them.
+    - `queued`: records read and not yet passed to the first step.
+    - `pending`: records read and not finished, with the queued ones.
+    - `lag`: records beyond the finished ones of the group.
+    - `oldest_s`: age of the oldest unfinished record.
+    - `stale_s`: time since a record finished while others waited.
+    - `ranges`: ranges of records finished out of order.
+    - `executors`: running and waiting tasks and slots of each named executor; the sums include them.
+
+    Gauges by partition have only the assigned partitions.
     """
 
     in_flight_records: int = 0
@@ -162,7 +165,7 @@ _GAUGES: dict[str, Callable[[RuntimeGauges], float]] = {
 }
 
 _EXECUTOR_GAUGES = ("executor_pool_active", "executor_pool_waiting", "executor_pool_max")
-"""As in `RuntimeGauges.executors`; the default executor's are what the named ones leave of the sums."""
+"""Metrics in the order of `RuntimeGauges.executors`; the default executor's values are the sums without named ones."""
 
 _LANE_GAUGES: dict[str, Callable[[RuntimeGauges], Mapping[TopicPartition, float]]] = {
     "partition_queue_size": lambda g: g.queued,
@@ -175,7 +178,7 @@ _LANE_GAUGES: dict[str, Callable[[RuntimeGauges], Mapping[TopicPartition, float]
 
 
 class RuntimeCollector(Collector):
-    """Asks `read` for the runtime's gauges at each scrape; has no samples as long as `read` is None.
+    """Calls `read` for the runtime's gauges at each scrape; has no samples while `read` is None.
 
     `read` is called on the thread that serves the scrape; it must neither raise nor block.
     """
@@ -186,7 +189,7 @@ class RuntimeCollector(Collector):
 
     @property
     def names(self) -> frozenset[str]:
-        """Which metrics of the catalogue it serves."""
+        """Return the names of its metrics in the specs."""
         return frozenset((*_GAUGES, *_EXECUTOR_GAUGES, *_LANE_GAUGES))
 
     def describe(self) -> Iterable[Metric]:
@@ -194,7 +197,7 @@ class RuntimeCollector(Collector):
         return [self._family(name) for name in (*_GAUGES, *_EXECUTOR_GAUGES, *_LANE_GAUGES)]
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics as they stand now."""
+        """Return the metrics with their current samples."""
         if self.read is None:
             return
         gauges = self.read()
@@ -220,11 +223,11 @@ class RuntimeCollector(Collector):
 
 
 class SharedMetrics(Collector):
-    """What prometheus_client's own registry holds, which is where metrics live unless their maker says otherwise.
+    """Metrics of prometheus_client's default registry, where metrics are unless they are made with another one.
 
     Args:
-        prefix: names that begin so are ours, and left out.
-        served: names that are served otherwise; it is read at each scrape.
+        prefix: prefix of the library's metrics, which are left out.
+        served: names that another collector serves; read at each scrape.
     """
 
     def __init__(self, prefix: str, served: Collection[str]) -> None:
@@ -232,7 +235,7 @@ class SharedMetrics(Collector):
         self._served = served
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics as they are now."""
+        """Yield the metrics with their current samples."""
         for metric in REGISTRY.collect():
             if metric.name not in self._served and not metric.name.startswith(self._prefix):
                 yield metric

@@ -1,4 +1,4 @@
-"""A histogram of fixed size whose quantiles are right to within 4 %: a pure kernel."""
+"""Histogram of fixed size with quantiles within 4 %. Pure."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from math import ceil, log
 __all__ = ["LogHistogram"]
 
 _ERROR = 0.04  # relative error of a quantile
-_GAMMA = (1 + _ERROR) / (1 - _ERROR)  # each bucket ends at this many times the end of the one before
+_GAMMA = (1 + _ERROR) / (1 - _ERROR)  # ratio between the ends of neighbouring buckets
 _LOG_GAMMA = log(_GAMMA)
-_MIN = 1e-6  # a microsecond: whatever is shorter counts as this long
-_MAX = 1e6  # eleven days: whatever is longer counts as this long
+_MIN = 1e-6  # a microsecond: shorter values count as this
+_MAX = 1e6  # eleven days: longer values count as this
 _BUCKETS = ceil(log(_MAX / _MIN) / _LOG_GAMMA) + 1
 
 
 class LogHistogram:
-    """Counts durations in logarithmic buckets, 346 of them whatever happens.
+    """Counts durations in 346 logarithmic buckets.
 
     A quantile is within 4 % of the true one for values from 1 microsecond to 1e6 seconds; values
-    outside count as the nearer end. Not thread-safe.
+    outside count as the nearest bound. Not thread-safe.
 
     >>> histogram = LogHistogram()
     >>> for ms in range(1, 101):
@@ -44,6 +44,6 @@ class LogHistogram:
         for index, count in enumerate(self._buckets):
             seen += count
             if seen > rank:
-                # The point of the bucket that is equally far, relatively, from both of its ends.
+                # The point of the bucket with the same relative distance to both of its ends.
                 return float(_MIN * _GAMMA**index * 2 / (1 + _GAMMA))
         return 0.0

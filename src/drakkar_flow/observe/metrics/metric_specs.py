@@ -1,19 +1,18 @@
 """Metric specs, one block per topic: type, help, labels and buckets of each metric.
 
-Names, labels and buckets are py-drakkar's where it had the metric, with two differences: what it
-labels with `partition` carries `topic` beside it, because a flow may read several topics, and a
-histogram may have finer buckets below the ones it had.
+Metrics of py-drakkar keep their names, labels and buckets, with two differences: those with the label `partition` also
+have `topic`, because a flow may read several topics, and a histogram may have finer buckets below the former ones.
 """
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-__all__ = ["EXECUTOR", "LANE", "METRICS", "OUTLASTING", "MetricSpec"]
+__all__ = ["EXECUTOR", "METRICS", "OUTLASTING", "PARTITION", "MetricSpec"]
 
 
 class MetricSpec(NamedTuple):
-    """What a metric is; its name in `METRICS` has neither the prefix nor a counter's `_total`."""
+    """Definition of a metric; its name in `METRICS` has neither the prefix nor a counter's `_total`."""
 
     type: Literal["counter", "gauge", "histogram"]
     help: str
@@ -22,10 +21,10 @@ class MetricSpec(NamedTuple):
 
 
 EXECUTOR = "executor"
-"""The last label of what executors do; the default executor's series are without it."""
-LANE = ("topic", "partition")
+"""Last label of executor metrics; series of the default executor lack it."""
+PARTITION = ("topic", "partition")
 OUTLASTING = frozenset({"suppressed_zombie_deliveries"})
-"""What is counted by partition and stays when the partition is taken away, for that is when it is counted."""
+"""Metrics by partition whose series stay after the partition is revoked, because they count at that time."""
 _SINK = ("sink_type", "sink_name")
 _WAIT = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
 
@@ -43,27 +42,27 @@ def _histogram(text: str, buckets: tuple[float, ...], *labels: str) -> MetricSpe
 
 
 _SOURCE = {
-    "messages_consumed": _counter("Records read", *LANE),
-    "messages_known_finished": _counter("Records that an earlier owner finished, not processed again", *LANE),
-    "bytes_consumed": _counter("Bytes of key and value read", *LANE),
-    "message_parse_failures": _counter("Records whose value could not be decoded", *LANE),
+    "messages_consumed": _counter("Records read", *PARTITION),
+    "messages_known_finished": _counter("Records that an earlier owner finished, not processed again", *PARTITION),
+    "bytes_consumed": _counter("Bytes of key and value read", *PARTITION),
+    "message_parse_failures": _counter("Records whose value could not be decoded", *PARTITION),
     "consumer_errors": _counter("Consumer errors that did not stop the flow"),
     "consumer_idle_seconds": _counter("Seconds without a read, a waiting or running task, while intake was open"),
     "rebalance_events": _counter("Changes of the assignment; type is assign, revoke or lost", "type"),
     "assigned_partitions": _gauge("Partitions assigned to this process"),
     "broker_up": _gauge("1 while the brokers answer the source, else 0"),
     "backpressure_active": _gauge("1 while intake is paused because too much is in flight"),
-    "partition_queue_size": _gauge("Records read and not passed to the first step", *LANE),
+    "partition_queue_size": _gauge("Records read and not passed to the first step", *PARTITION),
     "buffered_records": _gauge("Records read and not passed to the first step, all partitions"),
     "total_queued": _gauge("Records not passed to the first step, plus waiting and running tasks"),
 }
 
 _PROGRESS = {
-    "consumer_lag": _gauge("Records the brokers hold beyond what the group has finished", *LANE),
-    "offset_lag": _gauge("Records read and not finished; not the lag, see consumer_lag", *LANE),
-    "partition_finished_spans": _gauge("Ranges of records finished out of order; at most 550", *LANE),
-    "partition_staleness_seconds": _gauge("Seconds since a record last finished while others wait, else 0", *LANE),
-    "partition_oldest_in_flight_seconds": _gauge("Seconds since the oldest unfinished record was read", *LANE),
+    "consumer_lag": _gauge("Records the brokers hold beyond what the group has finished", *PARTITION),
+    "offset_lag": _gauge("Records read and not finished; not the lag, see consumer_lag", *PARTITION),
+    "partition_finished_spans": _gauge("Ranges of records finished out of order; at most 550", *PARTITION),
+    "partition_staleness_seconds": _gauge("Seconds since a record last finished while others wait, else 0", *PARTITION),
+    "partition_oldest_in_flight_seconds": _gauge("Seconds since the oldest unfinished record was read", *PARTITION),
     "oldest_in_flight_seconds": _gauge("Seconds since the oldest unfinished record was read, all partitions"),
     "in_flight_records": _gauge("Records passed to the first step and not finished"),
     "in_flight_bytes": _gauge("Bytes in flight: records, outputs of their tasks, payloads and dead letters"),
@@ -73,7 +72,7 @@ _PROGRESS = {
         "Seconds from reading a record to its end; records finished together count with the oldest",
         (0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600),
     ),
-    "offsets_committed": _counter("Commits of a partition's offset (commits, not offsets)", *LANE),
+    "offsets_committed": _counter("Commits of a partition's offset (commits, not offsets)", *PARTITION),
     "commit_failures": _counter("Refused commits; they are tried again"),
 }
 
@@ -137,7 +136,9 @@ _SINKS = {
     "sink_delivery_retries": _counter("Batches written again after a failure", *_SINK),
     "sink_payloads_failed": _counter("Payloads a sink gave up", *_SINK),
     "sink_deliveries_skipped": _counter("Payloads skipped by a rule or hook", *_SINK),
-    "suppressed_zombie_deliveries": _counter("Payloads not written because their partition was revoked or lost", *LANE),
+    "suppressed_zombie_deliveries": _counter(
+        "Payloads not written because their partition was revoked or lost", *PARTITION
+    ),
     "sink_deliver_duration_seconds": _histogram(
         "Seconds a sink took to write a batch", (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5), *_SINK
     ),
@@ -145,7 +146,7 @@ _SINKS = {
     "sink_circuit_trips": _counter("Times a sink's circuit breaker opened, also after a failed probe", *_SINK),
     "sink_dlq_messages": _counter("Dead letters acknowledged by the broker"),
     "dlq_send_failures": _counter("Dead letters that could not be written, at each attempt"),
-    "dlq_dropped_payloads": _counter("Dropped dead letters (dlq.on_failure: drop)", *LANE),
+    "dlq_dropped_payloads": _counter("Dropped dead letters (dlq.on_failure: drop)", *PARTITION),
 }
 
 _LIFE = {
@@ -163,4 +164,4 @@ _LIFE = {
 }
 
 METRICS: dict[str, MetricSpec] = {**_SOURCE, **_PROGRESS, **_TASKS, **_HOOKS, **_SINKS, **_LIFE}
-"""Every metric by its name, but for `state` and `worker`, which are an Enum and an Info."""
+"""All metrics by name, except `state` and `worker`, which are an Enum and an Info."""

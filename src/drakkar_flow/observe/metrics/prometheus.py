@@ -1,6 +1,6 @@
-"""Prometheus metrics: what each event does to the metrics of `metric_specs`.
+"""Prometheus metrics: a listener that updates the metrics of `metric_specs` from events.
 
-Series of a partition disappear when it is revoked.
+The series of a partition are removed when it is revoked.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ from drakkar_flow.observe.metrics.collectors import (
     RuntimeGauges,
     SharedMetrics,
 )
-from drakkar_flow.observe.metrics.metric_specs import LANE, METRICS, OUTLASTING, MetricSpec
+from drakkar_flow.observe.metrics.metric_specs import METRICS, OUTLASTING, PARTITION, MetricSpec
 
 __all__ = ["Metrics", "user_metrics"]
 
@@ -81,10 +81,10 @@ _BREAKER = {"closed": 0.0, "half_open": 0.5, "open": 1.0}
 
 
 class Metrics:
-    """Holds the metrics of one run in `registry` and feeds them from a bus; safe from any thread.
+    """Holds the metrics of one run in `registry` and updates them from a bus; safe from any thread.
 
-    Without a registry it makes one that also has what is in prometheus_client's own: the metrics
-    of the user's modules and those about the process, the platform and garbage collection.
+    Without a registry it makes one that also serves prometheus_client's default registry: the metrics
+    of the user's modules and those of the process, the platform and garbage collection.
 
     >>> bus, metrics = Bus(), Metrics()
     >>> metrics.listen(bus)
@@ -103,15 +103,15 @@ class Metrics:
         self._counters: dict[str, PlainCounter] = {}
         self._gauges: dict[str, Gauge] = {}
         self._breaker_states: dict[str, dict[str, float]] = {}
-        self._shortages: dict[tuple[str, str], set[str]] = {}  # the executors, by part and resource
+        self._shortages: dict[tuple[str, str], set[str]] = {}  # executors by part and resource
         self._histograms: dict[str, BulkHistogram] = {}
         for name, spec in METRICS.items():
             if name not in self._runtime.names:
                 self._make(name, spec)
         self._state = Enum(PREFIX + "state", "State of the runtime", states=STATES, registry=self.registry)
-        self._worker = Info(PREFIX + "worker", "Who this process is", registry=self.registry)
+        self._worker = Info(PREFIX + "worker", "Identity of this process", registry=self.registry)
         self._lane_lock = Lock()
-        self._revoked: set[TopicPartition] = set()  # late events of these make no series
+        self._revoked: set[TopicPartition] = set()  # late events of these must not create series
 
     def _make(self, name: str, spec: MetricSpec) -> None:
         match spec.type:
@@ -132,19 +132,19 @@ class Metrics:
         self._worker.info({"worker_id": worker_id, "version": version, "consumer_group": consumer_group})
 
     def describe_sinks(self, sinks: Iterable[tuple[str, str]]) -> None:
-        """Show the circuits of sinks, by type and name, as closed until they open."""
+        """Export the circuit breakers of sinks, by type and name, as closed until they open."""
         for sink_type, sink_name in sinks:
             self._gauges["sink_circuit_open"].labels(sink_type, sink_name).set(0)
 
     def watch(self, read: Callable[[], RuntimeGauges]) -> None:
-        """Ask `read` for the runtime's gauges at each scrape; it is called on other threads and must not raise."""
+        """Read the runtime's gauges with `read` at each scrape; it is called on other threads and must not raise."""
         self._runtime.read = read
 
     def add_user_metrics(self, handler: object) -> dict[str, MetricWrapperBase]:
-        """Serve the metrics found by `user_metrics` too and return them.
+        """Serve the metrics that `user_metrics` finds, and return them.
 
         Raises:
-            StartupError: when one has the name of another metric; exit code 2.
+            StartupError: a metric has the name of another one; exit code 2.
         """
         found = user_metrics(handler)
         problems = [
@@ -157,7 +157,7 @@ class Metrics:
         return found
 
     def listen(self, bus: Bus) -> None:
-        """Feed the metrics from `bus` from now on."""
+        """Subscribe to `bus` and update the metrics from now on."""
         bus.listen(StateChanged, lambda e: self._state.state(e.state))
         bus.listen(BrokerStateChanged, lambda e: self._gauges["broker_up"].set(e.up))
         bus.listen(ConsumerError, lambda _: self._count("consumer_errors"))
@@ -210,7 +210,7 @@ class Metrics:
     def _count(self, name: str, *labels: str, by: float = 1) -> None:
         self._counters[name].inc(labels, by)
 
-    def _count_lane(self, name: str, topic_partition: TopicPartition, by: int) -> None:
+    def _count_partition(self, name: str, topic_partition: TopicPartition, by: int) -> None:
         with self._lane_lock:
             if topic_partition not in self._revoked:
                 self._count(name, topic_partition[0], str(topic_partition[1]), by=by)
@@ -228,21 +228,21 @@ class Metrics:
         with self._lane_lock:
             self._revoked.update(event.topic_partitions)
             for topic, partition in event.topic_partitions:
-                self._forget_lane(topic, str(partition))
+                self._forget_partition(topic, str(partition))
         self._gauges["assigned_partitions"].set(event.total)
         self._count("rebalance_events", "lost" if event.lost else "revoke")
 
-    def _forget_lane(self, topic: str, partition: str) -> None:
+    def _forget_partition(self, topic: str, partition: str) -> None:
         for name, spec in METRICS.items():
-            if spec.labels == LANE and spec.type == "counter" and name not in OUTLASTING:
+            if spec.labels == PARTITION and spec.type == "counter" and name not in OUTLASTING:
                 self._counters[name].remove((topic, partition))
 
     def _on_consumed(self, event: RecordsConsumed) -> None:
-        self._count_lane("messages_consumed", event.topic_partition, event.count)
-        self._count_lane("bytes_consumed", event.topic_partition, event.size)
+        self._count_partition("messages_consumed", event.topic_partition, event.count)
+        self._count_partition("bytes_consumed", event.topic_partition, event.size)
 
     def _on_known_finished(self, event: RecordsKnownFinished) -> None:
-        self._count_lane("messages_known_finished", event.topic_partition, event.count)
+        self._count_partition("messages_known_finished", event.topic_partition, event.count)
 
     def _on_finished(self, event: RecordsFinished) -> None:
         self._count("records_finished", "done", by=event.done)
@@ -255,11 +255,11 @@ class Metrics:
     def _on_failed(self, event: RecordsFailed) -> None:
         self._count("records_failed", event.kind, event.stage, by=event.new)
         if event.kind == "decode":
-            self._count_lane("message_parse_failures", event.topic_partition, event.count)
+            self._count_partition("message_parse_failures", event.topic_partition, event.count)
 
     def _on_committed(self, event: Committed) -> None:
         for topic_partition, _ in event.offsets:
-            self._count_lane("offsets_committed", topic_partition, 1)
+            self._count_partition("offsets_committed", topic_partition, 1)
 
     def _on_task_finished(self, event: TaskFinished) -> None:
         of = _of(event)
@@ -335,13 +335,13 @@ class Metrics:
         self._count("dlq_send_failures", by=event.count)
         if event.dropped:
             for topic_partition, count in event.topic_partitions:
-                self._count_lane("dlq_dropped_payloads", topic_partition, count)
+                self._count_partition("dlq_dropped_payloads", topic_partition, count)
 
     def _on_suppressed(self, event: DeliveriesSuppressed) -> None:
         for (
             topic,
             partition,
-        ), count in event.topic_partitions:  # of partitions that have gone, which is what it tells of
+        ), count in event.topic_partitions:  # partitions that were revoked
             self._count("suppressed_zombie_deliveries", topic, str(partition), by=count)
 
     def _on_drained(self, event: DrainFinished) -> None:
@@ -355,7 +355,7 @@ class Metrics:
         self._count("consumer_idle_seconds", by=event.consumer_s)
 
     def _register(self, metric: MetricWrapperBase) -> ValueError | None:
-        """Register `metric` and return what speaks against it; that it is there already does not."""
+        """Register `metric` and return the error; a metric that is registered already is not an error."""
         (mine,) = metric.describe()
         self._user_names.add(mine.name)
         try:
@@ -368,14 +368,14 @@ class Metrics:
 
 
 def _of(event: Any) -> tuple[str, ...]:
-    """The label of an event's executor; that of the default one has none."""
+    """Return the label of an event's executor; empty for the default one."""
     return (event.executor_name,) if event.executor_name else ()
 
 
 def user_metrics(handler: object) -> dict[str, MetricWrapperBase]:
-    """Find the prometheus_client metrics among the class attributes of a handler or its class, by attribute.
+    """Return the prometheus_client metrics that are class attributes of a handler or its class, by attribute.
 
-    Inherited ones count, names that start with `_` don't.
+    Inherited attributes count; names that start with `_` do not.
 
     >>> from prometheus_client import Counter
     >>> class Handler:

@@ -6,9 +6,9 @@ __all__ = ["SlidingRate"]
 
 
 class SlidingRate:
-    """Counts over the last `window_s` seconds, in slots of one second; memory does not grow.
+    """Counts over the last `window_s` seconds, in buckets of one second; memory is constant.
 
-    Times are seconds of any clock that never goes back. Not thread-safe.
+    Times are seconds of a monotonic clock. Not thread-safe.
 
     >>> rate = SlidingRate(window_s=10, started_at=0.0)
     >>> rate.add(50, now=1.0)
@@ -20,7 +20,7 @@ class SlidingRate:
         self._window_s = window_s
         self._started_at = started_at
         self._counts = [0] * window_s
-        self._newest = int(started_at)  # the second the newest slot counts
+        self._newest = int(started_at)  # second of the newest bucket
 
     def add(self, count: int, now: float) -> None:
         """Count `count` more at `now`."""
@@ -28,7 +28,7 @@ class SlidingRate:
         self._counts[self._newest % self._window_s] += count
 
     def per_second(self, now: float) -> float:
-        """Return the mean per second of the window that ends at `now`, or of the time since the start if shorter."""
+        """Return the mean per second over the window that ends at `now`, or since the start if that is shorter."""
         self._turn_to(now)
         elapsed_s = min(float(self._window_s), max(now - self._started_at, 1.0))
         return sum(self._counts) / elapsed_s

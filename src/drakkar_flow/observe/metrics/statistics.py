@@ -1,4 +1,4 @@
-"""Running totals, rates and latencies of a run, for the progress display and the summary at the end."""
+"""Statistics of a run: totals, rates and latencies, for the progress lines and the summary."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ E = TypeVar("E", bound=Event)
 
 @dataclass(slots=True)
 class Totals:
-    """What was counted since the start."""
+    """Totals since the start."""
 
     state: str = ""
     assigned: int = 0
@@ -64,13 +64,13 @@ class Totals:
 
     @property
     def records_finished(self) -> int:
-        """How many records came to an end, whichever."""
+        """Number of finished records, with any status."""
         return self.records_done + self.records_skipped + self.records_dead
 
 
 @dataclass(slots=True)
 class SinkTotals:
-    """What one sink did, in payloads; `retries` counts batches."""
+    """Totals of one sink in payloads; `retries` counts batches."""
 
     written: int = 0
     failed: int = 0
@@ -80,11 +80,11 @@ class SinkTotals:
 
 @dataclass(frozen=True, slots=True)
 class StatisticsSnapshot:
-    """The statistics at one moment, a copy nobody changes.
+    """Immutable copy of the statistics at one time.
 
-    `sinks` is by (type, name); `committed` holds the offset last committed here by partition.
+    `sinks` is by (type, name); `committed` has the offset last committed by this worker, by partition.
     Rates are per second over the last window. Latencies are in seconds, within 4 %, over the whole
-    run, 0.0 when there are none; records that finished together count with the oldest of them.
+    run, 0.0 without records; records that finished together count with the oldest of them.
     """
 
     uptime_s: float
@@ -101,7 +101,7 @@ class StatisticsSnapshot:
 
 
 class Statistics:
-    """Counts what a bus hands out; may be fed and read from any thread.
+    """Counts the events of a bus; safe from any thread.
 
     >>> bus, statistics = Bus(), Statistics()
     >>> statistics.listen(bus)
@@ -124,7 +124,7 @@ class Statistics:
         self._record_latency = LogHistogram()
 
     def snapshot(self) -> StatisticsSnapshot:
-        """Return the statistics as they stand now."""
+        """Return the current statistics."""
         with self._lock:
             now = self._clock()
             return StatisticsSnapshot(
@@ -142,7 +142,7 @@ class Statistics:
             )
 
     def listen(self, bus: Bus) -> None:
-        """Count what `bus` hands out from now on."""
+        """Subscribe to `bus` and count its events from now on."""
         self._add(bus, StateChanged, self._on_state)
         self._add(bus, PartitionsAssigned, self._on_assignment)
         self._add(bus, PartitionsRevoked, self._on_assignment)
@@ -207,7 +207,7 @@ class Statistics:
         self._totals.tasks_precomputed += event.count
 
     def _on_task_finished(self, event: TaskFinished) -> None:
-        if event.status == "cancelled":  # it was given up: nothing finished, and it has no duration
+        if event.status == "cancelled":  # a cancelled task did not finish and has no duration
             self._totals.tasks_cancelled += 1
             return
         if event.status == "failed":

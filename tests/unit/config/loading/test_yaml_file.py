@@ -132,14 +132,14 @@ def test_a_file_that_can_not_be_opened_is_told(tmp_path: Path) -> None:
     assert [
         str(read_yaml(Path(name), {}, "look again").problems[0].what)
         for name in (tmp_path / "none", tmp_path, tmp_path / "f.yaml" / "x", "a\0b")
-    ] == ["there is no such file", "is a directory, not a file", "can't be read: Not a directory",
+    ] == ["file not found", "is a directory, not a file", "can't be read: Not a directory",
           "is no file name: embedded null byte"]  # fmt: skip
     assert read_yaml(tmp_path / "none", {}, "look again").problems[0].remedy == "look again"
 
 
 def test_g20_a_missing_file_is_a_file_not_found_error(tmp_path: Path) -> None:
     """For programs that look for just that; whatever else is wrong is not."""
-    with pytest.raises(FileNotFoundError, match="there is no such file") as caught:
+    with pytest.raises(FileNotFoundError, match="file not found") as caught:
         load_config(tmp_path / "gone.yaml", environ={})
     assert isinstance(caught.value, ConfigError)
     (tmp_path / "wrong.yaml").write_text("kafka: 5")

@@ -64,7 +64,7 @@ def test_port_zero_picks_a_port_of_its_own(server):
 def test_a_taken_port_is_a_problem_with_a_remedy(server):
     """The message names the port and what to set; trying again later may help, hence exit code 1."""
     second = MetricsServer(CollectorRegistry(), host="127.0.0.1", ports=[server.port])
-    with pytest.raises(StartupError, match=rf"port {server.port} is taken; set metrics\.port") as caught:
+    with pytest.raises(StartupError, match=rf"port {server.port} is in use; set metrics\.port") as caught:
         second.start()
     assert caught.value.exit_code == 1
     second.close()
@@ -300,7 +300,7 @@ def test_n8_the_first_free_port_is_taken():
         assert first.port < others[0].port < others[1].port
         taken = [first.port, others[0].port]
         others.append(MetricsServer(CollectorRegistry(), host="127.0.0.1", ports=taken))
-        with pytest.raises(StartupError, match=rf"ports {taken[0]}-{taken[1]} are taken; set metrics\.port_range"):
+        with pytest.raises(StartupError, match=rf"ports {taken[0]}-{taken[1]} are in use; set metrics\.port_range"):
             others[2].start()
     finally:
         for server in (first, *others):

@@ -136,5 +136,5 @@ def test_n4_a_failure_by_exit_code_names_the_key_that_makes_it_a_success(
         error.task = ExecutorTask(task_id="t", source_offsets=[1], executor=name)
         scene.bus.emit(TaskFailed(error))
     by_code, by_time = [line["expect"] for line in scene.lines]
-    assert by_time == f"it is tried again where {section}.retry says so, else on_error decides what becomes of it"
-    assert by_code == f"{by_time}; if 1 is a success of this program, add it to {section}.ok_exit_codes"
+    assert by_time == f"it is retried if {section}.retry allows it, else on_error decides"
+    assert by_code == f"{by_time}; if 1 means success, add it to {section}.ok_exit_codes"

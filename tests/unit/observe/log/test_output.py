@@ -44,8 +44,7 @@ def test_g21_a_full_disk_drops_lines_counts_them_and_says_so_once(configured, ca
     assert len(lost) == 10
     first, last = capfd.readouterr().err.splitlines()
     assert first == (
-        "drakkar-flow: logging.output /dev/full: No space left on device; "
-        "log lines are dropped until it can be written again"
+        "drakkar-flow: logging.output /dev/full: No space left on device; log lines are dropped until a write succeeds"
     )
     assert last == "drakkar-flow: logging.output /dev/full: 10 log lines were dropped"
 

@@ -121,7 +121,7 @@ def test_the_file_is_appended_to_and_opened_anew_after_a_rotation(configured, tm
 def test_a_file_that_can_not_be_written_is_a_problem_with_a_remedy(tmp_path):
     """The message names the setting and the path."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(StartupError, match=r"logging\.output: can't write .*file/log: .*; name a file") as caught:
+    with pytest.raises(StartupError, match=r"logging\.output: can't write .*file/log: .*; set a file") as caught:
         configure_logging(output=str(tmp_path / "file" / "log"), worker_id="w")
     assert caught.value.exit_code == 2
 

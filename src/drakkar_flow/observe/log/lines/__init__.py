@@ -1,4 +1,4 @@
-"""Log lines of events, a module per topic as in `observe.events`. Event names are py-drakkar's where it had them."""
+"""Log lines of events, a module per topic as in `observe.events`. Event names of py-drakkar are kept."""
 
 from __future__ import annotations
 
@@ -15,4 +15,4 @@ from drakkar_flow.observe.log.lines.tasks import LINES as _TASKS
 __all__ = ["LINES"]
 
 LINES: Lines = {**_SOURCE, **_RECORDS, **_TASKS, **_HOOKS, **_SINKS, **_EXECUTOR, **_STALLS, **_LIFECYCLE}
-"""The line of each event that has one. Events of the hot path have none: metrics count them."""
+"""Log line functions by type of event. Events of the hot path have none: metrics count them."""

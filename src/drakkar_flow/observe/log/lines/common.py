@@ -12,23 +12,23 @@ from drakkar_flow.observe.log.line import LogLine
 __all__ = ["MAX_PARTITIONS", "UNLESS_HELD", "Lines", "executor_fields", "partition_name", "partition_names"]
 
 Lines = dict[type[Event], Callable[[Any], LogLine | None]]
-"""How the line of each event is made; None means no line this time."""
+"""Functions that make the line of an event, by type of event; None means no line for this event."""
 
 MAX_PARTITIONS = 10
-"""Partitions, at most, in lines about trouble."""
+"""Maximum of partitions in the lines of problems."""
 UNLESS_HELD = "unless the brake holds them"
 
 
 def executor_fields(executor_name: str) -> dict[str, Any]:
-    """The name of the executor, where it has one."""
+    """Return the field with the executor's name; none for the default executor."""
     return {"executor_name": executor_name} if executor_name else {}
 
 
 def partition_names(topic_partitions: Iterable[TopicPartition]) -> list[str]:
-    """The partitions as `topic:number`."""
+    """Return the partitions as `topic:number`."""
     return [partition_name(topic_partition) for topic_partition in topic_partitions]
 
 
 def partition_name(topic_partition: TopicPartition) -> str:
-    """The partition as `topic:number`."""
+    """Return the partition as `topic:number`."""
     return f"{topic_partition[0]}:{topic_partition[1]}"

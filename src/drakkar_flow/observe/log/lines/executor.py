@@ -35,7 +35,7 @@ def _child_ended(e: ChildEnded) -> LogLine:
     fields["lived_s"] = round(e.lived_s, 3)
     if not e.failed:
         return LogLine("info", "executor_child_ended", fields, key=(e.executor_name,))
-    expect = "what it had failed with this reason; another is started after a pause"
+    expect = "its tasks failed with this reason; another child is started after a pause"
     return LogLine("warning", "executor_child_failed", fields, expect, (e.executor_name,), cause_text(e.reason))
 
 
@@ -61,7 +61,7 @@ def _breaker(e: ExecutorBreakerChanged) -> LogLine:
     }
     if e.state == "open":
         what = "child" if e.executor == "persistent" else "program"
-        expect = f"no {what} is started but one now and then to see whether it works; tasks wait, or fall back"
+        expect = f"no {what} is started, except one probe after each cool-down; tasks wait, or fall back"
         return LogLine(
             "error", "executor_breaker_open", fields, expect, (e.executor_name, e.executor), cause_text(e.reason)
         )
@@ -69,7 +69,7 @@ def _breaker(e: ExecutorBreakerChanged) -> LogLine:
 
 
 def _unguarded(e: ExecutorUnguarded) -> LogLine:
-    expect = "everything goes on; should this process be killed, its programs run to their end"
+    expect = "the flow continues; if this process is killed, its programs run to their end"
     return LogLine("warning", "executor_unguarded", {**executor_fields(e.executor_name), "reason": e.reason}, expect)
 
 
@@ -77,7 +77,7 @@ def _host_shortage(e: HostShortage) -> LogLine:
     fields = {**executor_fields(e.executor_name), "part": e.part, "lacks": e.lacks}
     if e.over:
         return LogLine("info", "host_shortage_over", fields, key=(e.executor_name, e.part, e.lacks))
-    expect = "no task fails by it: starts are tried again with growing pauses until the host has what they need"
+    expect = "no task fails: starts are retried with growing pauses until the host has the resource"
     return LogLine(
         "warning", "host_shortage", {**fields, "reason": e.reason}, expect, (e.executor_name, e.part, e.lacks)
     )
@@ -91,7 +91,7 @@ def _host_limit_low(e: HostLimitLow) -> LogLine:
         "needed": e.needed,
         "slots": e.slots,
     }
-    expect = f"{e.slots} programs run at once, and more wait; raise the limit, or lower executor.max_executors"
+    expect = f"{e.slots} programs run at once, others wait; raise the limit, or lower executor.max_executors"
     return LogLine("warning", "host_limit_low", fields, expect)
 
 

@@ -16,8 +16,8 @@ _WHERE_ANSWERED = "its records take the flow's failure route, see records_failed
 _AFTER_HOOK = {
     "on_startup": "the start fails",
     "on_ready": "the start fails",
-    "on_assign": "the partitions are worked on all the same",
-    "on_revoke": "the partitions are given up all the same",
+    "on_assign": "the partitions are processed anyway",
+    "on_revoke": "the partitions are released anyway",
     "on_error": "the task is skipped",
     "on_delivery_error": "the payloads become dead letters",
     "message_label": "the record is named by topic, partition and offset",
@@ -40,18 +40,18 @@ def _periodic_ran(e: PeriodicRan) -> LogLine | None:
         return None
     fields = {"name": e.name, "error": e.error, **_stack(e.exception)}
     if e.stopped:
-        return LogLine("error", "periodic_task_stopped", fields, "it is not run any more; everything else goes on")
-    expect = "it is run again after its interval"
+        return LogLine("error", "periodic_task_stopped", fields, "it does not run again; the flow continues")
+    expect = "it runs again after its interval"
     return LogLine("error", "periodic_task_failed", fields, expect, (e.name,), cause_text(e.error))
 
 
 def _annotation_dropped(e: AnnotationDropped) -> LogLine:
-    expect = "only the annotation is lost; make it smaller, or of what JSON can hold"
+    expect = "only the annotation is lost; make it smaller, or use types that JSON has"
     return LogLine("warning", "annotation_dropped", {"kind": e.kind, "reason": e.reason}, expect, (e.reason,))
 
 
 def _stack(exception: BaseException | None) -> dict[str, Any]:
-    """What makes the log show where an exception was raised."""
+    """Return the field that adds the stack of an exception to a line."""
     return {"exc_info": exception} if exception is not None else {}
 
 

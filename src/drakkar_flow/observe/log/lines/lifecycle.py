@@ -16,11 +16,11 @@ from drakkar_flow.observe.log.lines.common import MAX_PARTITIONS, Lines, partiti
 
 __all__ = ["LINES"]
 
-_READ_AGAIN = "what was not committed will be read again after restart"
+_READ_AGAIN = "uncommitted records will be read again after a restart"
 _STATES: dict[str, tuple[Level, str]] = {
     "starting": ("info", "connects to everything, then subscribes"),
     "running": ("info", ""),
-    "draining": ("info", "no more records are read; work in flight may finish, then the last commit is made"),
+    "draining": ("info", "no more records are read; records in flight may finish, then the last commit is made"),
     "stopped": ("info", ""),
     "failed": ("error", _READ_AGAIN),
 }
@@ -48,13 +48,13 @@ def _drained(e: DrainFinished) -> LogLine:
     fields["oldest"] = [
         f"{partition_name(topic_partition)}:{offset}" for topic_partition, offset in e.oldest[:MAX_PARTITIONS]
     ]
-    expect = "unfinished records will be read again after restart, or by the partitions' next owner"
+    expect = "unfinished records will be read again after a restart, or by the partitions' next owner"
     return LogLine("warning", "drain_timeout", fields, expect)
 
 
 def _listener_failed(e: ListenerFailed) -> LogLine | None:
     fields = {"listener": e.listener, "of": e.of, "error": e.error}
-    expect = "the flow and other listeners go on; further errors at such events are only counted"
+    expect = "the flow and other listeners continue; further errors for this type of event are only counted"
     return LogLine("error", "listener_failed", fields, expect) if e.first else None
 
 

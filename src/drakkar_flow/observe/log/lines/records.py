@@ -13,7 +13,7 @@ _ROUTES = {
     "dlq": f"they become dead letters, {UNLESS_HELD}",
     "skip": f"they are dropped and count as finished, {UNLESS_HELD}",
     "fail": "the flow stops; their offsets are not committed",
-    "pass": "they go on with payload None and the error in parse_error",
+    "pass": "they continue with payload None and the error in parse_error",
 }
 
 

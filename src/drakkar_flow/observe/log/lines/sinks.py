@@ -23,17 +23,17 @@ __all__ = ["LINES"]
 def _delivery_retried(e: DeliveryRetried) -> LogLine:
     fields = {**_sink(e), "attempt": e.attempt, "delay_s": round(e.delay_s, 3), "error": e.error}
     of = (e.sink_type, e.sink_name)
-    return LogLine("warning", "sink_delivery_retry", fields, "tried again after delay_s", of, cause_text(e.error))
+    return LogLine("warning", "sink_delivery_retry", fields, "retried after delay_s", of, cause_text(e.error))
 
 
 def _deliveries_failed(e: DeliveriesFailed) -> LogLine:
-    expect = "the sink's failure route decides: dead letter, skip or stop"
+    expect = "the sink's failure policy applies: dead letter, skip or stop"
     fields = {**_sink(e), "attempts": e.attempts, "error": e.error}
     return LogLine("error", "sink_delivery_failed", fields, expect, (e.sink_type, e.sink_name), cause_text(e.error))
 
 
 def _deliveries_skipped(e: DeliveriesSkipped) -> LogLine:
-    expect = "the payloads are dropped, their records count as finished"
+    expect = "the payloads are dropped; their records count as finished"
     return LogLine("warning", "sink_delivery_skipped", _sink(e), expect, (e.sink_type, e.sink_name))
 
 
@@ -46,21 +46,21 @@ def _sink_circuit(e: SinkCircuitChanged) -> LogLine:
     fields = {"sink_type": e.sink_type, "sink_name": e.sink_name, "failures": e.failures}
     if e.state != "open":
         return LogLine("info", f"sink_circuit_{e.state}", fields)
-    meanwhile = "its deliveries wait" if e.waits else "its deliveries go where undeliverable ones go, unwritten"
-    expect = f"{meanwhile}, until one batch, tried after the cool-down, is written"
+    meanwhile = "its deliveries wait" if e.waits else "its deliveries fail without an attempt"
+    expect = f"{meanwhile}, until one batch is written after the cool-down"
     return LogLine("error", "sink_circuit_open", {**fields, "reason": e.reason}, expect)
 
 
 def _dead_letters(e: DeadLettersWritten) -> LogLine:
-    expect = "their records count as finished; look into the dead letter topic"
+    expect = "their records count as finished; see the dead letter topic"
     return LogLine("warning", "dlq_message_sent", {**e.about.fields(), "count": e.count}, expect, ())
 
 
 def _dead_letter_failed(e: DeadLetterFailed) -> LogLine:
     expect = (
-        "they are given up and their offsets committed (dlq.on_failure: drop)"
+        "they are dropped and their offsets committed (dlq.on_failure: drop)"
         if e.dropped
-        else "tried again; until then their offsets are not committed and would be read again after restart"
+        else "retried; until then their offsets are not committed, and a restart reads their records again"
     )
     fields = {**e.about.fields(), "count": e.count, "error": e.error}
     return LogLine("error", "dlq_send_failed", fields, expect, (str(e.dropped),), cause_text(e.error))

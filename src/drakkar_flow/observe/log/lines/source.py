@@ -24,22 +24,22 @@ __all__ = ["LINES"]
 def _broker(e: BrokerStateChanged) -> LogLine:
     if e.up:
         return LogLine("info", "broker_up", {"reason": e.reason} if e.reason else {}, key=())
-    expect = "reading and committing resume by themselves when a broker answers"
+    expect = "reads and commits resume when a broker answers"
     return LogLine("warning", "broker_down", {"reason": e.reason}, expect, (), cause_text(e.reason))
 
 
 def _consumer_error(e: ConsumerError) -> LogLine:
-    return LogLine("warning", "consumer_error", {"error": e.error}, "the consumer goes on", (), cause_text(e.error))
+    return LogLine("warning", "consumer_error", {"error": e.error}, "the consumer continues", (), cause_text(e.error))
 
 
 def _client_logged(e: ClientLogged) -> LogLine:
     level: Level = "error" if e.level >= 40 else "warning" if e.level >= 30 else "info" if e.level >= 20 else "debug"
     fields = {"facility": e.facility, "client": e.client, "text": e.text}
-    return LogLine(level, "kafka_client_log", fields, "the client goes on", (e.facility,))
+    return LogLine(level, "kafka_client_log", fields, "the client continues", (e.facility,))
 
 
 def _topic_recreated(e: TopicRecreated) -> LogLine:
-    expect = "its partitions are read from their beginning; what was in flight of the former topic is dropped"
+    expect = "its partitions are read from the beginning; records in flight of the former topic are dropped"
     return LogLine(
         "warning", "topic_recreated", {"topic": e.topic, "partitions": partition_names(e.topic_partitions)}, expect
     )
@@ -48,9 +48,9 @@ def _topic_recreated(e: TopicRecreated) -> LogLine:
 def _assignment_awaited(e: AssignmentAwaited) -> LogLine:
     fields = {"consumer_group": e.group, "waited_s": round(e.waited_s, 3), "at_most_s": e.session_timeout_s}
     expect = (
-        "partitions come when members that drain have finished, or when the session of a member that ended without "
-        f"leaving is over, {e.session_timeout_s:g} s after its last sign; none come while there are more members than "
-        "partitions"
+        "partitions are assigned when draining members have finished, or when the session of a member that ended "
+        f"without leaving expires, {e.session_timeout_s:g} s after its last heartbeat; with more members than "
+        "partitions some members get none"
     )
     return LogLine("info", "assignment_awaited", fields, expect)
 
@@ -81,7 +81,7 @@ def _committed(e: Committed) -> LogLine:
 
 
 def _commit_failed(e: CommitFailed) -> LogLine:
-    expect = "it is tried again; until then a restart would read finished records again"
+    expect = "it is retried; until then a restart reads finished records again"
     fields = {"partitions": partition_names(e.topic_partitions[:MAX_PARTITIONS]), "error": e.error}
     return LogLine("warning", "commit_failed", fields, expect, (), cause_text(e.error))
 

@@ -11,9 +11,9 @@ from drakkar_flow.observe.log.lines.common import Lines, partition_name
 __all__ = ["LINES"]
 
 _STALLS = {
-    "partition": "nothing of it is committed until it moves; look at what the stacks wait for",
-    "loop": "a hook blocks the event loop: everything waits for it; await instead, or use a thread",
-    "engine": "a function of the flow blocks the engine: everything waits for it",
+    "partition": "it commits nothing until it makes progress; the stacks show the calls that wait",
+    "loop": "a hook blocks the event loop and thereby the whole flow; await, or use offload",
+    "engine": "a function of the flow blocks the engine and thereby the whole flow",
 }
 
 

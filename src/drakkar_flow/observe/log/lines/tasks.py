@@ -13,7 +13,7 @@ from drakkar_flow.observe.log.lines.common import UNLESS_HELD, Lines, executor_f
 
 __all__ = ["LINES"]
 
-_STDERR = 2048  # characters of its end
+_STDERR = 2048  # characters from the end
 _KEY = 128
 
 
@@ -22,9 +22,9 @@ def _task_failed(e: TaskFailed) -> LogLine:
     if e.key is not None:
         fields["key"] = e.key[:_KEY].decode(errors="backslashreplace")
     section = f"executors.{name}" if (name := e.error.task.executor) not in ("", "default") else "executor"
-    expect = f"it is tried again where {section}.retry says so, else on_error decides what becomes of it"
+    expect = f"it is retried if {section}.retry allows it, else on_error decides"
     if e.error.kind == "nonzero_exit":
-        expect += f"; if {e.error.exit_code} is a success of this program, add it to {section}.ok_exit_codes"
+        expect += f"; if {e.error.exit_code} means success, add it to {section}.ok_exit_codes"
     return LogLine("warning", "executor_task_failed", fields, expect, (e.error.kind,), cause_of_task(e.error))
 
 
@@ -34,7 +34,7 @@ def _task_retried(e: TaskRetried) -> LogLine:
 
 
 def _retries_exhausted(e: RetriesExhausted) -> LogLine:
-    expect = f"its records become dead letters, {UNLESS_HELD}" if e.dead else "it is skipped, and its records move on"
+    expect = f"its records become dead letters, {UNLESS_HELD}" if e.dead else "it is skipped, and its records continue"
     fields = {**e.about.fields(), "task_id": e.task_id, "attempts": e.attempts}
     if e.error is not None:
         fields |= _error(e.error)
@@ -43,7 +43,7 @@ def _retries_exhausted(e: RetriesExhausted) -> LogLine:
 
 
 def _duplicate_tasks(e: DuplicateTasks) -> LogLine:
-    expect = "they run beside each other; leave out those in pending.pending_task_ids, or give tasks ids of their own"
+    expect = "all of them run; leave out those in pending.pending_task_ids, or give each task a unique id"
     fields = {
         **e.about.fields(),
         "topic": e.topic_partition[0],
@@ -61,7 +61,7 @@ def _task_fell_back(e: TaskFellBack) -> LogLine:
 
 
 def _error(error: ExecutorError) -> dict[str, Any]:
-    """What ran, how it ended and what it complained about."""
+    """Return the command, its exit and the end of its stderr."""
     fields: dict[str, Any] = {"kind": error.kind, "executor": error.executor, "executor_name": error.task.executor}
     fields |= {"program": error.command[0] if error.command else "", "pid": error.pid}
     fields |= {"exit_code": error.exit_code, "signal": error.signal, "error": error.reason}
