@@ -15,7 +15,7 @@ from drakkar_flow.observe.events.sinks import DeadLetterFailed, DeadLettersWritt
 from drakkar_flow.runtime.failures import about, by_partition, describe
 from drakkar_flow.runtime.steps.brake import FailureBrake
 from drakkar_flow.runtime.steps.context import StepContext
-from drakkar_flow.runtime.steps.step import AsyncStep
+from drakkar_flow.runtime.steps.step import AsyncStep, tokens_of
 from drakkar_flow.sinks.dead_letter_messages import letter_count
 
 __all__ = ["DeadLetterStep", "DeadLetterWriter"]
@@ -143,6 +143,5 @@ class DeadLetterStep(AsyncStep[Failure, Any]):
         return kept
 
     def _return(self, batch: list[Failure], status: AckStatus) -> None:
-        for failure in batch:
-            self.ack(failure.tokens, status)
+        self.ack(tokens_of(batch), status)
         self.open -= len(batch)

@@ -27,7 +27,7 @@ from drakkar_flow.runtime.steps.circuit import Circuit
 from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.fates import Fates, asked_pause_s, fates_of, is_outage
 from drakkar_flow.runtime.steps.isolate import isolated
-from drakkar_flow.runtime.steps.step import AsyncStep
+from drakkar_flow.runtime.steps.step import AsyncStep, tokens_of
 from drakkar_flow.runtime.steps.writes import Writes
 
 __all__ = ["DeliverSettings", "DeliverStep"]
@@ -186,8 +186,7 @@ class DeliverStep(AsyncStep[Delivery, Any]):
             error = exc
         fates = fates_of(batch, error)
         if fates.done:
-            for delivery in fates.done:
-                self.ack(delivery.tokens)
+            self.ack(tokens_of(fates.done))
             if self._stage not in self._proof.works:
                 self._proof.add(self._stage)
             took_s = time.monotonic() - started
@@ -271,8 +270,7 @@ class DeliverStep(AsyncStep[Delivery, Any]):
 
     def _skip(self, batch: list[Delivery]) -> None:
         self._bus.emit(DeliveriesSkipped(self._settings.kind, self._settings.name, len(batch), about(batch)))
-        for delivery in batch:
-            self.ack(delivery.tokens, AckStatus.SKIPPED)
+        self.ack(tokens_of(batch), AckStatus.SKIPPED)
 
     def _give_up(
         self,

@@ -13,11 +13,16 @@ from drakkar_flow.runtime.failures import about, by_partition
 from drakkar_flow.runtime.hook_calls import HookCalls
 from drakkar_flow.runtime.steps.context import StepContext
 
-__all__ = ["AsyncStep"]
+__all__ = ["AsyncStep", "tokens_of"]
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 D = TypeVar("D", Delivery, Failure)
+
+
+def tokens_of(items: Iterable[Delivery | Failure]) -> list[AckToken]:
+    """The acknowledgement tokens of several items."""
+    return [token for item in items for token in item.tokens]
 
 
 class AsyncStep(ABC, Generic[In, Out]):
@@ -90,9 +95,7 @@ class AsyncStep(ABC, Generic[In, Out]):
 
     def ack(self, tokens: Iterable[AckToken], status: AckStatus = AckStatus.DONE) -> None:
         """Return credit to the tracker. No other code returns any."""
-        acks = self._acks
-        for record, credit in tokens:
-            acks.append(Ack(record, credit, status))
+        self._acks.extend([Ack(record, credit, status) for record, credit in tokens])
         self._wake()
 
     # --- fences ---------------------------------------------------------------------------------
@@ -106,8 +109,7 @@ class AsyncStep(ABC, Generic[In, Out]):
         for item in items:
             (dropped if self.is_fenced(item) else kept).append(item)
         if dropped:
-            for item in dropped:
-                self.ack(item.tokens, AckStatus.FENCED)
+            self.ack(tokens_of(dropped), AckStatus.FENCED)
             self._bus.emit(DeliveriesSuppressed(len(dropped), by_partition(dropped), about(dropped)))
         return kept
 
