@@ -313,6 +313,6 @@ def test_n18_status_of_brokers_that_do_not_answer(job: Job) -> None:
     job.settings["kafka"] |= {"brokers": "127.0.0.1:1"}
     ended = job.run("status", "job.py")
     assert (ended.returncode, len(ended.stderr.splitlines())) == (1, 2)
-    assert "the brokers at 127.0.0.1:1 give no answer" in ended.stderr
+    assert "the brokers at 127.0.0.1:1 do not answer" in ended.stderr
     ended = job.run("topics", "create", "job.py")
     assert (ended.returncode, len(ended.stderr.splitlines())) == (1, 2)

@@ -160,7 +160,7 @@ def test_n7_what_is_wrong_is_one_line_and_exit_code_2(letters: Letters, command:
     assert away.stderr.startswith("drakkar-flow dlq: no broker answers at localhost:1: ")
     wrong = letters.run(name, "5")
     assert wrong.returncode == 2
-    assert "'5' names no letter" in wrong.stderr
+    assert "invalid id '5'" in wrong.stderr
     for told in (missing, away, wrong):
         assert told.stderr.count("\n") == 1, told.stderr
         assert told.stdout == ""
