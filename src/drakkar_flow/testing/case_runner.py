@@ -86,14 +86,14 @@ def _outcome(case: Case, directory: Path, flow: Any, config: DrakkarConfig) -> O
         flow, config=config, executor=executor, sinks=sinks, partitions=case.partitions, real_programs=case.real
     ) as kit:
         crashes = sum(step.crash for step in case.input)
+        if crashes:
+            kit.hold_commits()
         for step in case.input:
-            if crashes:
-                kit.hold_commits()
             if step.crash:
                 crashes -= 1
                 kit.wait_acknowledged(timeout_s=case.timeout_s)
                 kit.crash()
-                kit.restart()
+                kit.restart(hold_commits=crashes > 0)
             elif step.advance_s is not None:
                 kit.clock.advance(step.advance_s)
             else:

@@ -319,13 +319,16 @@ class FlowHarness:
         self._receipts.forget_uncommitted(self.log)
         self._end(None, None, None)
 
-    def restart(self, flow: Any = None) -> None:
+    def restart(self, flow: Any = None, *, hold_commits: bool = False) -> None:
         """Begin a new run of the flow, which reads on from the committed offsets; stops the flow first if it runs.
 
-        With `flow` the next run is another version of it.
+        With `flow` the next run is another version of it. With `hold_commits` commits are held back from its start:
+        later may be too late, because the records that are read again are committed at once.
         """
         if self._run is not None:
             self.stop()
+        if hold_commits:
+            self.hold_commits()
         if flow is not None:
             self.flow = stream_of(flow)
         run = FlowRun(

@@ -65,11 +65,12 @@ def run_flow(
         topic="input",
         clock=clock,
     ) as kit:
-        for life in lives[:-1]:
+        if len(lives) > 1:
             kit.hold_commits()
-            kit.send_all(life)
+        while len(lives) > 1:
+            kit.send_all(lives.pop(0))
             kit.wait_acknowledged(timeout_s=timeout_s)
             kit.crash()
-            kit.restart()
-        kit.send_all(lives[-1])
+            kit.restart(hold_commits=len(lives) > 1)
+        kit.send_all(lives[0])
         return kit.finish(timeout_s)

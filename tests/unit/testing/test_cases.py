@@ -158,6 +158,7 @@ def test_a_flow_that_fails_is_expected_or_told(cases, capsys):
     assert "the flow failed: " in cases(text.replace(", expect: {failure: EXPECTED}", ""), capsys, flow="strict")[1]
 
 
+@pytest.mark.usefixtures("eager_restarts")
 def test_a_crash_in_the_input_repeats_what_was_not_committed(cases, capsys):
     """And what comes after the last one is done once."""
     text = """

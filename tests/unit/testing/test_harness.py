@@ -195,6 +195,13 @@ def test_a_crash_cuts_a_write_off_and_the_next_life_does_it_again():
         assert kit.values == ["a"]
 
 
+@pytest.mark.usefixtures("eager_restarts")
+def test_no_record_that_is_read_again_is_committed_before_the_next_crash():
+    """However quick the flow is."""
+    outcome = run_flow(StreamFlow("echo").decode(str).route(), ["a", CRASH, "b", CRASH, "c"])
+    assert outcome.values == ["a", "a", "b", "a", "b", "c"]
+
+
 def test_crashes_among_the_values_are_crashes_at_the_worst_moment():
     """All before it is done and nothing of it committed: everything since the last crash comes again."""
     outcome = run_flow(StreamFlow("echo").decode(str).route(), ["a", "b", CRASH, "c", CRASH, "d"])
