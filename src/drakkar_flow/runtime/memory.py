@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from drakkar_flow.kernel.sizes import SizeSampler
@@ -91,3 +91,15 @@ class Charge:
             sampler.skip -= 1
         elif size := sampler.measure(value):
             self._in_flight.charge(record, size)
+
+    def payloads(self, records: Sequence[Record]) -> None:
+        """Count the payloads of a chunk of unfinished records, at a price only for those that are measured."""
+        sampler = self._sampler
+        position = sampler.skip
+        while position < len(records):
+            sampler.skip = 0
+            record = records[position]
+            if size := sampler.measure(record.payload):
+                self._in_flight.charge(record, size)
+            position += 1 + sampler.skip
+        sampler.skip = position - len(records)

@@ -8,9 +8,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import SchemaValidator
 
 from drakkar_flow import Handler, StreamFlow
+from drakkar_flow.model import codec
 from drakkar_flow.model.codec import decoder_for, encode
 from drakkar_flow.testing import FlowHarness
 
@@ -101,6 +103,51 @@ def test_huge_integers_stay_whole_and_the_last_of_equal_keys_counts(target: Any)
 def test_a_model_that_allows_such_numbers_gets_them() -> None:
     """Its author said so."""
     assert decoder_for(Lax)(b'{"price": Infinity}').price == float("inf")
+
+
+class Shelf(BaseModel):
+    """Floats by another name, with a default that is not finite, and in a model below."""
+
+    label: str
+    limit: float = float("inf")
+    width: float | None = Field(None, validation_alias="w")
+    inner: Priced | None = None
+
+
+@pytest.fixture(params=["told", "deaf", "older"])
+def pydantic_versions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """pydantic as it is, one that takes a model's own validator all the same, and one without the option."""
+
+    def deaf(schema: Any, *, _use_prebuilt: bool) -> SchemaValidator:
+        return SchemaValidator(schema)
+
+    def older(schema: Any) -> SchemaValidator:
+        return SchemaValidator(schema)
+
+    if request.param != "told":
+        monkeypatch.setattr(codec, "SchemaValidator", {"deaf": deaf, "older": older}[request.param])
+    return request.param
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b'{"label":"a","limit":NaN}', b'{"label":"a","w":1e400}', b'{"label":"a","inner":{"price":-Infinity}}'],
+    ids=["field", "alias", "inner"],
+)
+def test_numbers_are_checked_with_every_version_of_pydantic(pydantic_versions: str, text: bytes) -> None:
+    """The option that makes it cheap is not documented: without it the JSON is read twice."""
+    decode = decoder_for(Shelf)
+    with pytest.raises(ValueError, match=r"."):
+        decode(text)
+    read = decode(b'{"label":"a","w":1.5,"inner":{"price":2}}')
+    assert read == Shelf(label="a", w=1.5, inner=Priced(price=2.0))
+    assert (type(read), type(read.inner), read.model_fields_set) == (Shelf, Priced, {"label", "width", "inner"})
+
+
+def test_pydantic_names_the_field() -> None:
+    """And its text says what is wrong."""
+    with pytest.raises(ValueError, match=r"inner\.price\n.*finite number"):
+        decoder_for(Shelf)(b'{"label":"a","inner":{"price":NaN}}')
 
 
 def test_a_model_without_floats_is_validated_directly() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from drakkar_flow.model.record import Record
 from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
-from drakkar_flow.runtime.memory import MemoryGate
+from drakkar_flow.runtime.memory import Charge, MemoryGate
 from support.loop import SameThreadLoop
-
-pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
@@ -44,6 +44,23 @@ class Step:
                 await asyncio.sleep(0)
 
 
+@given(sizes=st.lists(st.sampled_from([0, 0, 0, 0, 0, 5000]), max_size=400), chunk=st.integers(1, 150))
+def test_payloads_of_a_chunk_count_as_if_one_came_after_the_other(sizes: list[int], chunk: int) -> None:
+    """Whatever the sizes of the chunks; most of them are not looked at once many in a row were small."""
+    records = [Record("in", 0, offset, payload="x" * size) for offset, size in enumerate(sizes)]
+    single, chunks = InFlight(1000, 10**9), InFlight(1000, 10**9)
+    one_by_one, together = Charge(single), Charge(chunks)
+    for record in records:
+        one_by_one(record, record.payload)
+    held = [record.held for record in records]
+    for record in records:
+        record.held = None
+    for start in range(0, len(records), chunk):
+        together.payloads(records[start : start + chunk])
+    assert [record.held for record in records] == held
+    assert chunks.size == single.size
+
+
 def full_flight() -> tuple[InFlight, Record]:
     """A flight of one record that takes the whole budget."""
     in_flight, record = InFlight(10, 100), Record("in", 0, 0, b"x")
@@ -52,6 +69,7 @@ def full_flight() -> tuple[InFlight, Record]:
     return in_flight, record
 
 
+@pytest.mark.anyio
 async def test_calls_wait_while_the_budget_is_spent_and_keep_their_order() -> None:
     """They go on as soon as a record has left."""
     in_flight, _ = full_flight()
@@ -68,6 +86,7 @@ async def test_calls_wait_while_the_budget_is_spent_and_keep_their_order() -> No
     assert not gate.closed
 
 
+@pytest.mark.anyio
 async def test_where_nothing_moves_the_budget_gives_way() -> None:
     """One call after the other, so that a window that waits for its last task ends."""
     in_flight, _ = full_flight()

@@ -338,8 +338,11 @@ def _size_of(outcome: TaskOutcome) -> int:
     stderr: object = outcome.stderr
     size = len(stdout) if isinstance(stdout, str) else 0
     size += len(stderr) if isinstance(stderr, str) else 0
-    raw = outcome.raw_stdout, outcome.raw_stderr
-    return size if raw == (None, None) else size + sum([len(data) for data in raw if data is not None])
+    if (raw := outcome.raw_stdout) is not None:
+        size += len(raw)
+    if (raw := outcome.raw_stderr) is not None:
+        size += len(raw)
+    return size
 
 
 def _offset_of(run: TaskRun) -> int:

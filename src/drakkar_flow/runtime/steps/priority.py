@@ -19,7 +19,8 @@ def priority_of(run: TaskRun, ask: Callable[[ExecutorTask], object] | None, bus:
     Without `ask`, and if it fails, it is the first of the task's source offsets.
     """
     task = run.task
-    first = min(task.source_offsets, default=0)
+    offsets = task.source_offsets
+    first = offsets[0] if len(offsets) == 1 else min(offsets, default=0)
     if ask is None:
         return first
     try:

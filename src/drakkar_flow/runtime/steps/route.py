@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from drakkar_flow.errors import RoutingError
+from drakkar_flow.kernel.type_cache import TypeCache
 from drakkar_flow.model.outcome import Delivery, Failure, FailureKind
 from drakkar_flow.model.payload import Payload
 from drakkar_flow.model.record import Record
@@ -16,6 +17,9 @@ from drakkar_flow.runtime.steps.step import AsyncStep
 from drakkar_flow.sinks.registry import SPECS
 
 __all__ = ["RouteStep", "Target"]
+
+
+_is_payload = TypeCache(lambda kind: issubclass(kind, Payload))
 
 
 class Target(NamedTuple):
@@ -90,13 +94,17 @@ class RouteStep(AsyncStep[Delivery | Record, Any]):
 
     def _divide(self, record: Record) -> None:
         value = record.payload
-        if isinstance(value, Payload):
+        if _is_payload[type(value)]:
             self._inbox_of(value).append(Delivery(value, ((record, record.credit),)))
             return
         targets = self._targets
+        if len(targets) == 1:  # as most flows have
+            target = targets[0]
+            target.inbox.append(Delivery(target.wrap(value, record), ((record, record.credit),)))
+            return
         if not targets:
             raise RoutingError("no sink is configured")
-        shares = (record.credit,) if len(targets) == 1 else split(record.credit, len(targets))
+        shares = split(record.credit, len(targets))
         payloads = [target.wrap(value, record) for target in targets]
         for target, payload, credit in zip(targets, payloads, shares, strict=True):
             target.inbox.append(Delivery(payload, ((record, credit),)))

@@ -87,8 +87,8 @@ def map_step(stage: str, function: Callable[..., Any], charge: Charge, *, with_r
             except BaseException as exc:
                 chunk.failures.append(failure_of(FailureKind.BUSINESS, stage, exc, ((record, record.credit),)))
             else:
-                charge(record, record.payload)
                 kept.append(record)
+        charge.payloads(kept)
         chunk.items = kept
         return chunk
 
@@ -133,8 +133,7 @@ def flat_map_step(stage: str, function: Callable[..., Any], charge: Charge, *, w
                 continue
             if values:
                 shares = _shares(record, values)
-                for share in shares:
-                    charge(share, share.payload)
+                charge.payloads(shares)
                 kept.extend(shares)
             else:
                 chunk.acks.append(Ack(record, record.credit, AckStatus.DONE))
