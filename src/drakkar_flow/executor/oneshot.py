@@ -54,7 +54,7 @@ class _Job:
         self.is_configured = False
         self.outcome: TaskOutcome | None = None
         self.given_up = False
-        self.ticket: Ticket[_Job] | None = None
+        self.ticket: Ticket | None = None
         self._give_up = give_up
 
     def cancel(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import Any, Generic, TypeVar
 
@@ -11,11 +10,8 @@ __all__ = ["PriorityQueue", "Ticket"]
 T = TypeVar("T")
 
 
-@dataclass(slots=True, eq=False)
-class Ticket(Generic[T]):
-    """A place in the queue; `item` is None after it was taken or cancelled."""
-
-    item: T | None
+Ticket = list[Any]
+"""A place in the queue: priority, arrival, and the item, which is None after it was taken or cancelled."""
 
 
 class PriorityQueue(Generic[T]):
@@ -32,23 +28,23 @@ class PriorityQueue(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[Any, int, Ticket[T]]] = []
+        self._heap: list[Ticket] = []
         self._pushed = 0
         self._live = 0
 
     def __len__(self) -> int:
         return self._live
 
-    def push(self, priority: object, item: T) -> Ticket[T]:
+    def push(self, priority: object, item: T) -> Ticket:
         """Add `item`.
 
         Raises:
             TypeError: if `priority` can't be compared with those of waiting items; the queue is unchanged.
         """
-        ticket = Ticket(item)
         self._pushed += 1
+        ticket: Ticket = [priority, self._pushed, item]
         try:
-            heappush(self._heap, (priority, self._pushed, ticket))
+            heappush(self._heap, ticket)
         except Exception:
             self._keep(lambda other: other is not ticket)
             raise
@@ -57,24 +53,25 @@ class PriorityQueue(Generic[T]):
 
     def pop(self) -> T | None:
         """Take the next item; None if no item waits."""
-        while self._heap:
-            ticket = heappop(self._heap)[2]
-            if (item := ticket.item) is not None:
-                ticket.item = None
+        heap = self._heap
+        while heap:
+            ticket = heappop(heap)
+            if (item := ticket[2]) is not None:
+                ticket[2] = None
                 self._live -= 1
-                return item
+                return item  # type: ignore[no-any-return] # pushed as one
         return None
 
-    def cancel(self, ticket: Ticket[T]) -> bool:
+    def cancel(self, ticket: Ticket) -> bool:
         """Cancel `ticket`; False if its item was taken already."""
-        if ticket.item is None:
+        if ticket[2] is None:
             return False
-        ticket.item = None
+        ticket[2] = None
         self._live -= 1
         if len(self._heap) > 2 * self._live + 16:
-            self._keep(lambda other: other.item is not None)
+            self._keep(lambda other: other[2] is not None)
         return True
 
     def _keep(self, wanted: Any) -> None:
-        self._heap = [entry for entry in self._heap if wanted(entry[2])]
+        self._heap = [ticket for ticket in self._heap if wanted(ticket)]
         heapify(self._heap)

@@ -46,7 +46,7 @@ class MemoryGate:
     @property
     def closed(self) -> bool:
         """True if a call must be delayed: the budget is spent, or other calls wait already."""
-        return self._in_flight.is_full or bool(self._delayed)
+        return bool(self._delayed) or self._in_flight.is_full
 
     def delay(self, call: Callable[[], None]) -> None:
         """Make a call later, in a separate turn of the loop."""

@@ -48,7 +48,7 @@ class Request:
         self.id = 0
         self.child: RequestHolder | None = None
         self.elsewhere: Running | None = None
-        self.ticket: Ticket[Request] | None = None
+        self.ticket: Ticket | None = None
         self._cancel = cancel
 
     def cancel(self) -> None:

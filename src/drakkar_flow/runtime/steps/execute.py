@@ -196,7 +196,7 @@ class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
 
     def _submit_now(self, run: TaskRun) -> None:
         task = run.task
-        if self._context.is_fenced(run.first_record):
+        if self._in_flight.has_fences and self._context.is_fenced(run.first_record):
             self._finish(run.end(TaskEnd.FENCED))
             return
         if task.precomputed is not None:
@@ -321,8 +321,10 @@ class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
         topic_partition = run.window.topic_partition
         self._runs.pop(run, None)
         self._tasks.discard(topic_partition, run.task)
-        if duplicates := self._tasks.add(topic_partition, [replacement.task for replacement in replacements]):
-            self._bus.emit(DuplicateTasks(topic_partition, len(duplicates), duplicates[0], run.about))
+        if replacements:
+            duplicates = self._tasks.add(topic_partition, [replacement.task for replacement in replacements])
+            if duplicates:
+                self._bus.emit(DuplicateTasks(topic_partition, len(duplicates), duplicates[0], run.about))
         self.emit(run)
         self.open -= 1
         if self._order is not None:
