@@ -41,12 +41,14 @@ from drakkar_flow.kernel.retry import RetryBound
 from drakkar_flow.model.codec import decoder_for
 from drakkar_flow.model.outcome import Delivery, FailureKind
 from drakkar_flow.model.task import ErrorAction
-from drakkar_flow.runtime.acknowledgement.commit import CommitSink
+from drakkar_flow.runtime.acknowledgement.commit import CommitSink, Finisher, commit_by
 from drakkar_flow.runtime.chunk import Chunk, Keyed
 from drakkar_flow.runtime.components import Components, SinkComponent
 from drakkar_flow.runtime.failures import describe
 from drakkar_flow.runtime.guard import guard_engine
 from drakkar_flow.runtime.memory import MemoryGate
+from drakkar_flow.runtime.recovery.positions import DurablePositions
+from drakkar_flow.runtime.recovery.slots import BySlot, HelloSource, SlotSink
 from drakkar_flow.runtime.source import RecordSource
 from drakkar_flow.runtime.steps.arrange import ArrangeStep
 from drakkar_flow.runtime.steps.brake import FailureBrake
@@ -125,7 +127,10 @@ class _Lowering:
         workers = components.config.runtime.workers
         shards = 1 if workers == 1 else workers * _LANES_PER_WORKER
         dataflow = Dataflow(self._flow.name)
-        source = RecordSource(components.reader, components.in_flight, components.control, shards, components.intake)
+        durable = None if components.recovery is None else components.recovery.durable
+        source = RecordSource(
+            components.reader, components.in_flight, components.control, shards, components.intake, durable
+        )
         stream: Stream = op.input("source", dataflow, source)
         waiting: list[tuple[str, Node]] = []
         for step_id, node in self._flow.steps():
@@ -135,12 +140,27 @@ class _Lowering:
             else:
                 waiting.append((step_id, node))
         stream = self._chained(stream, waiting)
-        settled = op.flat_map_batch("track", stream, components.track.step)
-        op.output(
-            "commit", settled, CommitSink(components.reader, components.in_flight, components.bus, components.ended)
-        )
+        if components.recovery is None:
+            self._commit(stream)
+        else:
+            self._store(dataflow, stream, components.recovery)
         guard_engine(dataflow, self._engine_failed)
         return dataflow
+
+    def _commit(self, stream: Stream) -> None:
+        """The end of group mode: Kafka's commits are the only memory."""
+        components = self._components
+        settled = op.flat_map_batch("track", stream, components.track.step)
+        finisher = Finisher(components.in_flight, components.bus, commit_by(components.reader))
+        op.output("commit", settled, CommitSink(finisher, components.ended))
+
+    def _store(self, dataflow: Dataflow, stream: Stream, positions: DurablePositions) -> None:
+        """The end of fixed mode: rows of the recovery store come before the commits."""
+        components = self._components
+        finisher = Finisher(components.in_flight, components.bus, lambda _settled: None)
+        hello = op.input("hello", dataflow, HelloSource())
+        acks = op.merge("greeted", op.flat_map_batch("by-slot", stream, BySlot()), hello)
+        op.output("track", acks, SlotSink(positions, components.track, finisher))
 
     def _engine_failed(self, error: BaseException) -> None:
         self._components.loop_thread.report(error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -12,6 +11,7 @@ from bytewax.run import cli_main
 from drakkar_flow.config.loading.app import resolve_app
 from drakkar_flow.config.loading.load import from_mapping, load_config
 from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.engine.engine_options import engine_options
 from drakkar_flow.engine.entrypoint import app_options, listeners_of, stream_of
 from drakkar_flow.engine.worker_process import EXIT_CLEAN, EXIT_FAILED, StoppedEarly, WorkerProcess
 from drakkar_flow.graph.flow import StreamFlow
@@ -99,11 +99,8 @@ class StreamingRunner:
         except StoppedEarly:
             return EXIT_CLEAN
         try:
-            cli_main(  # type: ignore[no-untyped-call]
-                dataflow,
-                workers_per_process=life.config.runtime.workers,
-                epoch_interval=timedelta(seconds=life.config.runtime.epoch_interval_s),
-            )
+            cli_main(dataflow, **engine_options(life.flow.name, life.config.runtime))  # type: ignore[no-untyped-call]
+            life.stored()
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as exc:  # an error or a Rust panic of Bytewax itself

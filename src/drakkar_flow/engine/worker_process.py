@@ -272,6 +272,12 @@ class WorkerProcess:
         if found:
             self._log.info("user_metrics_discovered", metrics=found)
 
+    def stored(self) -> None:
+        """Note that Bytewax has returned, so every row of the recovery store is on disk: the last commit may follow."""
+        components = self._life.components
+        if components is not None and components.recovery is not None:
+            components.recovery.durable(components.reader)
+
     # --- drain ----------------------------------------------------------------------------------
 
     def stop(self) -> bool:

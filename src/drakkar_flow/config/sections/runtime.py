@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from drakkar_flow.config.base import Section
+from drakkar_flow.config.sections.recovery import RecoveryConfig
 
 __all__ = ["RuntimeConfig"]
 
@@ -46,6 +47,9 @@ class RuntimeConfig(Section):
     it above your longest task; 0 turns it off."""
     blocked_after_s: float = Field(default=5, ge=0)
     """Seconds without activity after which the event loop or the engine is logged as stalled; 0 turns it off."""
+    recovery: RecoveryConfig | None = None
+    """Store of positions and state of this process, which then reads all partitions alone; null for a member of an
+    elastic group, whose memory is the group's commits."""
     on_decode_error: Literal["skip", "dlq", "fail", "pass"] = "dlq"
     """Policy for records that can't be decoded: dropped, a dead letter, the flow ends, or continue with payload
     None and the reason in parse_error."""

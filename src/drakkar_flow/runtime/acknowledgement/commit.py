@@ -9,6 +9,7 @@ from collections.abc import Callable
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from drakkar_flow.kernel.offset_ranges import OffsetRanges
+from drakkar_flow.model.outcome import Ack
 from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.records import RecordsFinished
@@ -17,7 +18,7 @@ from drakkar_flow.runtime.acknowledgement.tracker import SettleResult, Tracker
 from drakkar_flow.runtime.chunk import Keyed
 from drakkar_flow.runtime.reader import Reader
 
-__all__ = ["CommitSink", "Track"]
+__all__ = ["CommitSink", "Finisher", "Track", "commit_by"]
 
 
 class Track:
@@ -30,8 +31,10 @@ class Track:
     def step(self, batch: list[Keyed]) -> list[SettleResult]:
         """Add acknowledgements to the tracker: the batch function of the `track` step."""
         acks = [ack for _, chunk in batch for ack in chunk.acks]
-        if not acks:
-            return []
+        return self.settle(acks) if acks else []
+
+    def settle(self, acks: list[Ack]) -> list[SettleResult]:
+        """Add acknowledgements to the tracker."""
         with self._lock:
             return [self._tracker.settle(acks)]
 
@@ -40,16 +43,54 @@ class Track:
         with self._lock:
             return self._tracker.out_of_order(topic_partition, epoch)
 
+    def position(self, topic_partition: TopicPartition, epoch: int) -> tuple[int, OffsetRanges]:
+        """Return the first unfinished offset of an assignment (0: unknown) and the ranges finished beyond it."""
+        with self._lock:
+            offset = self._tracker.position(topic_partition, epoch) or 0
+            return offset, self._tracker.out_of_order(topic_partition, epoch)
+
+
+class Finisher:
+    """Releases finished records, after `commit` has noted their watermarks."""
+
+    def __init__(self, in_flight: InFlight, bus: Bus, commit: Callable[[SettleResult], None]) -> None:
+        self._in_flight = in_flight
+        self._bus = bus
+        self._commit = commit
+
+    def finish(self, settled: SettleResult) -> None:
+        """Note watermarks, then release the records: a thread that waits until none is in flight commits them."""
+        self._commit(settled)
+        for topic_partition, epoch, offset in settled.watermarks:
+            self._in_flight.advance((topic_partition, epoch), offset)
+        for (topic_partition, epoch), (count, size) in settled.finished.items():
+            self._in_flight.release((topic_partition, epoch), count, size)
+        if settled.finished:
+            latency_s = time.monotonic() - settled.oldest_read_at
+            self._bus.emit(RecordsFinished(settled.done, settled.skipped, settled.dead, latency_s))
+
+
+def commit_by(reader: Reader) -> Callable[[SettleResult], None]:
+    """Return the function that gives watermarks to a reader at once: group mode, where Kafka's commit is the memory."""
+
+    def commit(settled: SettleResult) -> None:
+        if settled.watermarks:
+            reader.commit(settled.watermarks)
+        if settled.out_of_order_ranges:
+            reader.out_of_order_ranges(settled.out_of_order_ranges)
+
+    return commit
+
 
 class CommitSink(DynamicSink[SettleResult]):
-    """The only Bytewax output: notes watermarks for the commit, then releases their records in flight.
+    """The only Bytewax output of group mode: notes watermarks for the commit, then releases their records in flight.
 
     `ended` is called once, after the dataflow has ended on every Bytewax worker of this process and all earlier
     watermarks were noted.
     """
 
-    def __init__(self, reader: Reader, in_flight: InFlight, bus: Bus, ended: Callable[[], None]) -> None:
-        self._components = (reader, in_flight, bus)
+    def __init__(self, finisher: Finisher, ended: Callable[[], None]) -> None:
+        self._finisher = finisher
         self._ended = ended
         self._lock = threading.Lock()
         self._open = 0
@@ -58,7 +99,7 @@ class CommitSink(DynamicSink[SettleResult]):
         """Make the output of a Bytewax worker."""
         with self._lock:
             self._open += 1
-        return _Committer(*self._components, self._closed)
+        return _Committer(self._finisher, self._closed)
 
     def _closed(self) -> None:
         with self._lock:
@@ -69,26 +110,13 @@ class CommitSink(DynamicSink[SettleResult]):
 
 
 class _Committer(StatelessSinkPartition[SettleResult]):
-    def __init__(self, reader: Reader, in_flight: InFlight, bus: Bus, closed: Callable[[], None]) -> None:
-        self._reader = reader
-        self._in_flight = in_flight
-        self._bus = bus
+    def __init__(self, finisher: Finisher, closed: Callable[[], None]) -> None:
+        self._finisher = finisher
         self._closed = closed
 
     def write_batch(self, items: list[SettleResult]) -> None:
         for settled in items:
-            # Noted before the records are released: a thread that waits until none is in flight commits the watermark.
-            if settled.watermarks:
-                self._reader.commit(settled.watermarks)
-                for topic_partition, epoch, offset in settled.watermarks:
-                    self._in_flight.advance((topic_partition, epoch), offset)
-            if settled.out_of_order_ranges:
-                self._reader.out_of_order_ranges(settled.out_of_order_ranges)
-            for (topic_partition, epoch), (count, size) in settled.finished.items():
-                self._in_flight.release((topic_partition, epoch), count, size)
-            if settled.finished:
-                latency_s = time.monotonic() - settled.oldest_read_at
-                self._bus.emit(RecordsFinished(settled.done, settled.skipped, settled.dead, latency_s))
+            self._finisher.finish(settled)
 
     def close(self) -> None:
         self._closed()

@@ -226,10 +226,12 @@ class Tracker:
             start = stop
         return tally.settled()
 
-    def position(self, topic_partition: TopicPartition) -> int | None:
-        """Return the offset that may be committed for a partition; None if there is none."""
+    def position(self, topic_partition: TopicPartition, epoch: int | None = None) -> int | None:
+        """Return the offset that may be committed for a partition, or for one assignment of it; None without one."""
         chain = self._newest.get(topic_partition)
-        return chain.finished + 1 if chain is not None and chain.open and chain.finished >= 0 else None
+        if chain is None or not chain.open or chain.finished < 0 or epoch not in (None, chain.epoch):
+            return None
+        return chain.finished + 1
 
     def out_of_order(self, topic_partition: TopicPartition, epoch: int) -> OffsetRanges:
         """Return the offsets of an assignment that are finished above its watermark, gaps of the log included."""

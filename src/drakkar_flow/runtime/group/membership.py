@@ -1,0 +1,148 @@
+"""Membership: how a reader gets its partitions, by the group's coordinator or by the recovery store."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from confluent_kafka import OFFSET_STORED, Consumer, KafkaException
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from drakkar_flow.kernel.offset_ranges import OffsetRanges
+from drakkar_flow.kernel.partition_row import PartitionRow
+from drakkar_flow.model.record import TopicPartition
+
+__all__ = ["FixedAssignment", "GroupMembership", "Membership"]
+
+OnPartitions = Callable[[Consumer, list[KafkaPartition]], Any]
+
+_ASK_S = 5.0  # the longest request for the partitions of the topics
+_WAIT_S = 0.2  # between two looks at the end while the store is read
+
+Known = dict[TopicPartition, tuple[int, OffsetRanges]]
+
+
+class Membership(Protocol):
+    """Gives partitions to a consumer. Used by the reader's thread alone."""
+
+    def join(self, consumer: Consumer, on_assign: OnPartitions, on_revoke: OnPartitions, on_lost: OnPartitions) -> None:
+        """Ask for partitions; each callback gets those that come or leave."""
+        ...
+
+    def known(self, topic_partitions: Iterable[TopicPartition]) -> Known:
+        """Return the positions of partitions, and the offsets finished beyond them, where they come from the store."""
+        ...
+
+    def check(self, consumer: Consumer, now: float) -> None:
+        """Look for partitions that were added."""
+        ...
+
+    def leave(self, consumer: Consumer) -> None:
+        """Give all partitions back."""
+        ...
+
+
+class GroupMembership:
+    """Partitions of an elastic consumer group: its coordinator assigns and revokes them."""
+
+    def __init__(self, topics: Iterable[str]) -> None:
+        self._topics = list(topics)
+
+    def join(self, consumer: Consumer, on_assign: OnPartitions, on_revoke: OnPartitions, on_lost: OnPartitions) -> None:
+        """Subscribe to the topics."""
+        consumer.subscribe(self._topics, on_assign=on_assign, on_revoke=on_revoke, on_lost=on_lost)
+
+    def known(self, topic_partitions: Iterable[TopicPartition]) -> Known:
+        """Return nothing: the group's commits are the positions."""
+        return {}
+
+    def check(self, consumer: Consumer, now: float) -> None:
+        """Do nothing: the coordinator assigns new partitions."""
+
+    def leave(self, consumer: Consumer) -> None:
+        """Do nothing: the consumer leaves the group when it closes."""
+
+
+class FixedAssignment:
+    """All partitions of the topics, from the positions of the recovery store.
+
+    Args:
+        topics: names, and patterns that begin with `^`.
+        rows: waits at most so many seconds, and returns the rows of the store once they are complete.
+        closing: set when the reader ends.
+        refresh_s: seconds between two looks for new partitions.
+    """
+
+    def __init__(
+        self,
+        topics: Iterable[str],
+        rows: Callable[[float], dict[TopicPartition, PartitionRow] | None],
+        closing: threading.Event,
+        refresh_s: float,
+    ) -> None:
+        self._topics = tuple(topics)
+        self._read_rows = rows
+        self._closing = closing
+        self._refresh_s = refresh_s
+        self._looked_at = 0.0
+        self._rows: dict[TopicPartition, PartitionRow] = {}
+        self._assigned: list[KafkaPartition] = []
+        self._on_assign: OnPartitions = lambda _consumer, _partitions: None
+        self._on_revoke: OnPartitions = self._on_assign
+
+    def join(self, consumer: Consumer, on_assign: OnPartitions, on_revoke: OnPartitions, on_lost: OnPartitions) -> None:
+        """Assign all partitions, when the store has been read."""
+        self._on_assign, self._on_revoke = on_assign, on_revoke
+        while not self._closing.is_set():
+            rows = self._read_rows(_WAIT_S)
+            if rows is not None:
+                self._rows = rows
+                self._assigned = []
+                self._take(consumer)
+                return
+
+    def known(self, topic_partitions: Iterable[TopicPartition]) -> Known:
+        """Return the positions of the store's rows."""
+        found = {each: self._rows.get(each) for each in topic_partitions}
+        return {each: (row.offset, OffsetRanges(row.finished)) for each, row in found.items() if row is not None}
+
+    def check(self, consumer: Consumer, now: float) -> None:
+        """Assign partitions that were added."""
+        if now - self._looked_at >= self._refresh_s:
+            self._looked_at = now
+            self._take(consumer)
+
+    def leave(self, consumer: Consumer) -> None:
+        """Give all partitions back, as at a revoke."""
+        if self._assigned:
+            assigned, self._assigned = self._assigned, []
+            self._on_revoke(consumer, assigned)
+            consumer.unassign()
+
+    def _take(self, consumer: Consumer) -> None:
+        present = {(each.topic, each.partition) for each in self._assigned}
+        try:
+            found = self._partitions(consumer)
+        except KafkaException:
+            return  # the brokers don't answer; the next look follows
+        new = [each for each in found if each not in present]
+        if new:
+            added = [KafkaPartition(*each, self._start(each)) for each in new]
+            self._assigned += added
+            consumer.incremental_assign(added)
+            self._on_assign(consumer, added)
+
+    def _start(self, topic_partition: TopicPartition) -> int:
+        row = self._rows.get(topic_partition)
+        return OFFSET_STORED if row is None else row.offset  # stored: the group's commit, else by auto_offset_reset
+
+    def _partitions(self, consumer: Consumer) -> list[TopicPartition]:
+        topics = consumer.list_topics(timeout=_ASK_S).topics
+        return [
+            (name, number)
+            for name, topic in topics.items()
+            if any(re.match(each, name) if each.startswith("^") else each == name for each in self._topics)
+            for number in topic.partitions
+        ]
