@@ -113,6 +113,7 @@ class WorkerProcess:
         self._signals = 0
         self._started = False
         self._ending = False
+        self._engine_failed = False
 
     # --- start ----------------------------------------------------------------------------------
 
@@ -273,9 +274,9 @@ class WorkerProcess:
             self._log.info("user_metrics_discovered", metrics=found)
 
     def stored(self) -> None:
-        """Note that Bytewax has returned, so every row of the recovery store is on disk: the last commit may follow."""
+        """Note that Bytewax has ended, so every row of the recovery store is on disk: the last commit may follow."""
         components = self._life.components
-        if components is not None and components.recovery is not None:
+        if not self._engine_failed and components is not None and components.recovery is not None:
             components.recovery.durable(components.reader)
 
     # --- drain ----------------------------------------------------------------------------------
@@ -292,6 +293,7 @@ class WorkerProcess:
     def engine_failed(self, error: BaseException) -> None:
         """Record and log an `error` that Bytewax raised."""
         reason = f"the engine failed: {describe(root_cause(error))}"
+        self._engine_failed = True
         self._log.error("engine_failed", reason=reason, exc_info=error, expect="uncommitted records are read again")
         self.fail(reason)
 
