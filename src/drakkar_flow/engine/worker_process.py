@@ -162,7 +162,8 @@ class WorkerProcess:
         self._metrics.watch(self._gauges)
         self._metrics.describe_sinks((part.spec.kind, part.name) for part in components.sinks.values())
         self._log_outage_policies(components)
-        dataflow = self._life.prepare(components, partial(check_source, self.config.kafka))
+        check = partial(check_source, self.config.kafka, alone=components.recovery is not None)
+        dataflow = self._life.prepare(components, check)
         if self._own_signals:
             self._handlers.take({signal.SIGTERM: self._on_signal, signal.SIGINT: self._on_signal})
         if self.config.kafka.startup_align_enabled and not self._life.stop_early:
