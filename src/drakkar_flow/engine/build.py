@@ -19,6 +19,7 @@ from drakkar_flow.errors import ConfigError, Problem
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import Execute, MapAsync, Route, SinkRef
 from drakkar_flow.kernel.pace import Pace
+from drakkar_flow.kernel.slots import SLOTS
 from drakkar_flow.kinds.registry import SINKS
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.acknowledgement.commit import Track
@@ -28,7 +29,6 @@ from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
 from drakkar_flow.runtime.group.reader import GroupReader, GroupSettings
 from drakkar_flow.runtime.recovery.positions import DurablePositions
-from drakkar_flow.runtime.recovery.slots import SLOTS
 from drakkar_flow.runtime.stop_signal import StopSignal
 from drakkar_flow.sinks.dlq import DeadLetterQueue
 from drakkar_flow.sinks.kafka.settings import KafkaSinkConfig
@@ -116,7 +116,7 @@ def build_parts(
             bus,
             (recovery or track).out_of_order,
             assignments,
-            rows=None if recovery is None else recovery.rows,
+            starts=None if recovery is None else recovery.starts,
         ),
         recovery=recovery,
         track=track,

@@ -19,7 +19,7 @@ from bytewax.dataflow import Dataflow
 
 from drakkar_flow.config.loading.find import find_config
 from drakkar_flow.config.loading.load import AppOptions, load
-from drakkar_flow.engine.engine_options import engine_options, runner_arguments, with_arguments
+from drakkar_flow.engine.runner_arguments import runner_arguments, with_arguments
 from drakkar_flow.engine.worker_process import EXIT_CLEAN, EXIT_FAILED, StoppedEarly, WorkerProcess
 from drakkar_flow.errors import ProblemsError
 from drakkar_flow.graph.flow import StreamFlow
@@ -69,7 +69,7 @@ def dataflow(
             life = WorkerProcess(stream, config, own_logging=True, own_signals=True, listeners=listeners)
             started = life.start()
             if life.config.runtime.recovery is not None:
-                arguments |= engine_options(stream.name, life.config.runtime)
+                arguments |= life.engine_options()
         except ProblemsError as exc:
             print(exc, file=sys.stderr)
             raise SystemExit(exc.exit_code) from None

@@ -11,7 +11,6 @@ from bytewax.run import cli_main
 from drakkar_flow.config.loading.app import resolve_app
 from drakkar_flow.config.loading.load import from_mapping, load_config
 from drakkar_flow.config.root import DrakkarConfig
-from drakkar_flow.engine.engine_options import engine_options
 from drakkar_flow.engine.entrypoint import app_options, listeners_of, stream_of
 from drakkar_flow.engine.worker_process import EXIT_CLEAN, EXIT_FAILED, StoppedEarly, WorkerProcess
 from drakkar_flow.graph.flow import StreamFlow
@@ -99,7 +98,7 @@ class StreamingRunner:
         except StoppedEarly:
             return EXIT_CLEAN
         try:
-            cli_main(dataflow, **engine_options(life.flow.name, life.config.runtime))  # type: ignore[no-untyped-call]
+            cli_main(dataflow, **life.engine_options())  # type: ignore[no-untyped-call]
             life.stored()
         except (KeyboardInterrupt, SystemExit):
             raise

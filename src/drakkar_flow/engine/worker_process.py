@@ -17,6 +17,7 @@ import os
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -33,6 +34,7 @@ from drakkar_flow.engine.identity import cluster_name_of, worker_id_of
 from drakkar_flow.engine.memory import CollectorSettings
 from drakkar_flow.engine.offline import source_problems
 from drakkar_flow.engine.pid1 import leave_pid_1
+from drakkar_flow.engine.recovery import FixedMode
 from drakkar_flow.engine.signal_handlers import SignalHandlers
 from drakkar_flow.engine.startup import check_source, wait_for_common_start
 from drakkar_flow.engine.stop_guard import StopGuard
@@ -114,6 +116,7 @@ class WorkerProcess:
         self._started = False
         self._ending = False
         self._engine_failed = False
+        self._fixed: FixedMode | None = None
 
     # --- start ----------------------------------------------------------------------------------
 
@@ -162,7 +165,9 @@ class WorkerProcess:
         self._metrics.watch(self._gauges)
         self._metrics.describe_sinks((part.spec.kind, part.name) for part in components.sinks.values())
         self._log_outage_policies(components)
-        check = partial(check_source, self.config.kafka, alone=components.recovery is not None)
+        if components.recovery is not None:
+            self._fixed = FixedMode(self.flow, self.config, components.recovery, self._log)
+        check = partial(check_source, self.config.kafka) if self._fixed is None else self._fixed.check
         dataflow = self._life.prepare(components, check)
         if self._own_signals:
             self._handlers.take({signal.SIGTERM: self._on_signal, signal.SIGINT: self._on_signal})
@@ -274,6 +279,16 @@ class WorkerProcess:
         if found:
             self._log.info("user_metrics_discovered", metrics=found)
 
+    def engine_options(self) -> dict[str, Any]:
+        """Return the arguments of Bytewax's `cli_main`, after `start`."""
+        runtime = self.config.runtime
+        if self._fixed is not None:
+            return self._fixed.options()
+        return {
+            "workers_per_process": runtime.workers,
+            "epoch_interval": timedelta(seconds=runtime.epoch_interval_s),
+        }
+
     def stored(self) -> None:
         """Note that Bytewax has ended, so every row of the recovery store is on disk: the last commit may follow."""
         components = self._life.components
@@ -339,6 +354,8 @@ class WorkerProcess:
         if self._watchdog is not None:
             self._watchdog.close()
         if self._life.close(error):
+            if self._fixed is not None:
+                self._fixed.close()
             forks.forget(self)
             self._collector.restore()
             self._handlers.restore()

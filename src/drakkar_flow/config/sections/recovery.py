@@ -1,30 +1,34 @@
-"""The `runtime.recovery` section: fixed mode with a durable store."""
+"""The `runtime.recovery` section: the store of positions and state on a local disk."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from drakkar_flow.config.base import Section
 
-__all__ = ["RecoveryConfig"]
+__all__ = ["RecoveryStoreConfig"]
 
 
-class RecoveryConfig(Section):
-    """Store of positions and state; with it this process alone reads all partitions."""
+class RecoveryStoreConfig(Section):
+    """The recovery store. With this section one process reads all partitions of the topic, without a consumer group's
+    assignment, and restores positions and state from a local directory. Without it the group assigns the partitions."""
 
-    dir: Path | None = None
-    """Directory of the store; null takes recovery/FLOW. It is made on first use."""
+    dir: str | None = Field(default=None, min_length=1)
+    """Directory of the store, on a local disk; null takes `recovery/` followed by the flow's name. It is created."""
     snapshot_interval_s: float = Field(default=1.0, gt=0)
-    """Seconds between two rows of a partition; a crash repeats what finished since the last one."""
+    """Seconds between two snapshots; it replaces runtime.epoch_interval_s. After a crash the records finished since
+    the last one are delivered again."""
     backup_interval_s: float = Field(default=0.0, ge=0)
-    """Seconds that old rows are kept at least, so that backups of the files at different times fit together."""
+    """Seconds that outdated snapshots are kept. Set it to at least the time a backup of the directory takes, so that
+    the copies of its files have a snapshot in common."""
     partitions: int = Field(default=4, ge=1, le=64)
-    """Files of a new store; it only affects how many can be written side by side."""
+    """Files of a new store; an existing store keeps its number."""
     on_lost: Literal["fail", "commits", "earliest"] = "fail"
-    """Policy for a lost store of a flow with state: the start fails, empty state from the group's commits, or from the
-    earliest records."""
+    """Start of a flow with state whose store is missing although the group has committed offsets: refused, from the
+    committed offsets with empty state, or from the beginning of the topic with empty state. A flow without state
+    continues from the committed offsets."""
     on_incompatible: Literal["fail", "reset"] = "fail"
-    """Policy for a store of another flow, cluster or schema of state: the start fails, or the store is moved aside."""
+    """Start with a store of another flow, group, cluster, topic or state schema: refused, or with a new store. The old
+    one is moved aside."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from drakkar_flow.config.base import Section
-from drakkar_flow.config.sections.recovery import RecoveryConfig
+from drakkar_flow.config.sections.recovery import RecoveryStoreConfig
 
 __all__ = ["RuntimeConfig"]
 
@@ -47,11 +47,17 @@ class RuntimeConfig(Section):
     it above your longest task; 0 turns it off."""
     blocked_after_s: float = Field(default=5, ge=0)
     """Seconds without activity after which the event loop or the engine is logged as stalled; 0 turns it off."""
-    recovery: RecoveryConfig | None = None
-    """Store of positions and state of this process, which then reads all partitions alone; null for a member of an
-    elastic group, whose memory is the group's commits."""
     on_decode_error: Literal["skip", "dlq", "fail", "pass"] = "dlq"
     """Policy for records that can't be decoded: dropped, a dead letter, the flow ends, or continue with payload
     None and the reason in parse_error."""
     on_task_error: Literal["skip", "dlq"] = "skip"
     """Policy for failed tasks if the handler has no `on_error`: dropped, or a dead letter."""
+    recovery: RecoveryStoreConfig | None = None
+    """The recovery store; null reads as a member of the consumer group, without a store. An empty section, `{}`, takes
+    the defaults."""
+
+    @model_validator(mode="after")
+    def _a_store_has_one_worker(self) -> Self:
+        if self.recovery is not None and self.workers > 1:
+            raise ValueError("runtime.recovery needs runtime.workers: 1; remove one of the two settings")
+        return self

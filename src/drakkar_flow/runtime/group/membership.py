@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from confluent_kafka import OFFSET_STORED, Consumer, KafkaException
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from drakkar_flow.kernel.offset_ranges import OffsetRanges
-from drakkar_flow.kernel.partition_row import PartitionRow
+from drakkar_flow.kernel.recovery_start import Start
 from drakkar_flow.model.record import TopicPartition
+from drakkar_flow.runtime.recovery.cluster import topics_matching
 
 __all__ = ["FixedAssignment", "GroupMembership", "Membership"]
 
@@ -70,7 +70,7 @@ class FixedAssignment:
 
     Args:
         topics: names, and patterns that begin with `^`.
-        rows: waits at most so many seconds, and returns the rows of the store once they are complete.
+        starts: waits at most so many seconds, and returns the starts of the partitions once the store was read.
         closing: set when the reader ends.
         refresh_s: seconds between two looks for new partitions.
     """
@@ -78,16 +78,16 @@ class FixedAssignment:
     def __init__(
         self,
         topics: Iterable[str],
-        rows: Callable[[float], dict[TopicPartition, PartitionRow] | None],
+        starts: Callable[[float], dict[TopicPartition, Start] | None],
         closing: threading.Event,
         refresh_s: float,
     ) -> None:
         self._topics = tuple(topics)
-        self._read_rows = rows
+        self._read_starts = starts
         self._closing = closing
         self._refresh_s = refresh_s
         self._looked_at = 0.0
-        self._rows: dict[TopicPartition, PartitionRow] = {}
+        self._starts: dict[TopicPartition, Start] = {}
         self._assigned: list[KafkaPartition] = []
         self._on_assign: OnPartitions = lambda _consumer, _partitions: None
         self._on_revoke: OnPartitions = self._on_assign
@@ -96,17 +96,17 @@ class FixedAssignment:
         """Assign all partitions, when the store has been read."""
         self._on_assign, self._on_revoke = on_assign, on_revoke
         while not self._closing.is_set():
-            rows = self._read_rows(_WAIT_S)
-            if rows is not None:
-                self._rows = rows
+            starts = self._read_starts(_WAIT_S)
+            if starts is not None:
+                self._starts = starts
                 self._assigned = []
                 self._take(consumer)
                 return
 
     def known(self, topic_partitions: Iterable[TopicPartition]) -> Known:
-        """Return the positions of the store's rows."""
-        found = {each: self._rows.get(each) for each in topic_partitions}
-        return {each: (row.offset, OffsetRanges(row.finished)) for each, row in found.items() if row is not None}
+        """Return the starts."""
+        found = {each: self._starts.get(each) for each in topic_partitions}
+        return {at: (each.offset, OffsetRanges(each.finished)) for at, each in found.items() if each is not None}
 
     def check(self, consumer: Consumer, now: float) -> None:
         """Assign partitions that were added."""
@@ -135,14 +135,9 @@ class FixedAssignment:
             self._on_assign(consumer, added)
 
     def _start(self, topic_partition: TopicPartition) -> int:
-        row = self._rows.get(topic_partition)
-        return OFFSET_STORED if row is None else row.offset  # stored: the group's commit, else by auto_offset_reset
+        start = self._starts.get(topic_partition)
+        return OFFSET_BEGINNING if start is None else start.offset  # a partition that was added later is read whole
 
     def _partitions(self, consumer: Consumer) -> list[TopicPartition]:
         topics = consumer.list_topics(timeout=_ASK_S).topics
-        return [
-            (name, number)
-            for name, topic in topics.items()
-            if any(re.match(each, name) if each.startswith("^") else each == name for each in self._topics)
-            for number in topic.partitions
-        ]
+        return [(name, number) for name in topics_matching(self._topics, topics) for number in topics[name].partitions]

@@ -23,7 +23,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from drakkar_flow.kernel.kafka_errors import CONNECTION, Severity, report, severity_of
 from drakkar_flow.kernel.offset_ranges import OffsetRanges
-from drakkar_flow.kernel.partition_row import PartitionRow
+from drakkar_flow.kernel.recovery_start import Start
 from drakkar_flow.librdkafka import destroy_in_background
 from drakkar_flow.model.record import FULL_CREDIT, Record, TopicPartition, Watermark
 from drakkar_flow.observe.bus import Bus
@@ -67,8 +67,8 @@ _ASK_S = 1.0  # the longest request about a partition that was recreated
 class GroupReader:
     """Reads the topics of a consumer group into bounded buffers and commits watermarks.
 
-    It is a member of the group, or in fixed mode, given `rows`, reads all partitions from the positions of the recovery
-    store and only commits to the group.
+    It is a member of the group, or in fixed mode, given `starts`, reads all partitions from the positions of the
+    recovery store and only commits to the group.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class GroupReader:
         bus: Bus,
         out_of_order: Callable[[TopicPartition, int], OffsetRanges],
         hooks: AssignmentHooks,
-        rows: Callable[[float], dict[TopicPartition, PartitionRow] | None] | None = None,
+        starts: Callable[[float], dict[TopicPartition, Start] | None] | None = None,
     ) -> None:
         self._settings = settings
         self._in_flight = in_flight
@@ -89,7 +89,13 @@ class GroupReader:
         self._handover = AssignmentLifecycle(self._buffers, in_flight, bus, hooks)
         self._positions = CommitQueue(settings.commit_interval_s, settings.commit_max_offsets, time.monotonic())
         self._commits = OffsetCommitter(
-            self._positions, self._buffers, bus, out_of_order, settings.metadata_size, self._report
+            self._positions,
+            self._buffers,
+            bus,
+            out_of_order,
+            settings.metadata_size,
+            self._report,
+            marked=starts is not None,
         )
         self._full_since: float | None = None
         self._connection = BrokerMonitor(bus, partial(answers_a_new_client, settings.properties))
@@ -102,8 +108,8 @@ class GroupReader:
         self._closing = threading.Event()
         self._members: Membership = (
             GroupMembership(settings.topics)
-            if rows is None
-            else FixedAssignment(settings.topics, rows, self._closing, settings.metadata_refresh_s)
+            if starts is None
+            else FixedAssignment(settings.topics, starts, self._closing, settings.metadata_refresh_s)
         )
         self._thread = threading.Thread(target=self._run, name="drakkar-reader", daemon=True)
 

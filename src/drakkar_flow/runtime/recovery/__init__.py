@@ -1,1 +1,1 @@
-"""Recovery: fixed mode, in which this process keeps its partitions' positions and state in Bytewax's recovery store."""
+"""The recovery store: directory, lock, identity, checks, and a read-only reader."""

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from drakkar_flow.kernel.offset_ranges import OffsetRanges
 from drakkar_flow.kernel.partition_row import PartitionRow
+from drakkar_flow.kernel.recovery_start import Start
+from drakkar_flow.kernel.slots import slot_of
 from drakkar_flow.model.record import TopicPartition, Watermark
 from drakkar_flow.runtime.reader import Reader
 
@@ -30,33 +32,43 @@ class DurablePositions:
     the store.
 
     Args:
-        slots: the slots of this process; each reports its rows with `loaded` before a record is read.
+        slots: the slots of this process; each takes its rows with `load` before a record is read.
     """
 
     def __init__(self, slots: int) -> None:
         self._missing = slots
         self._lock = threading.Lock()
-        self._known: dict[TopicPartition, PartitionRow] = {}
+        self._starts: dict[TopicPartition, Start] = {}
         self._complete = threading.Event()
         self._taken: dict[TopicPartition, Position] = {}  # in rows that are not known to be on disk
         self._durable: dict[TopicPartition, Position] = {}
 
     # --- the start ------------------------------------------------------------------------------
 
-    def loaded(self, rows: Mapping[TopicPartition, PartitionRow]) -> None:
-        """Add the rows of one slot, which may be none."""
+    def begin(self, starts: Mapping[TopicPartition, Start]) -> None:
+        """Set the start of each partition; call it before the dataflow runs."""
+        self._starts = dict(starts)
+
+    def load(self, slot: str, rows: Mapping[TopicPartition, PartitionRow]) -> dict[TopicPartition, PartitionRow]:
+        """Return the rows with which a slot begins, given those that Bytewax has of it.
+
+        Every partition that is read has one. Rows of topics that are not read now are kept.
+        """
+        begun = dict(rows)
+        for at, start in self._starts.items():
+            if slot_of(at) == slot:
+                row = rows.get(at)
+                state = row.state if row is not None and start.keeps_state else {}
+                begun[at] = PartitionRow(start.offset, OffsetRanges(start.finished), state)
         with self._lock:
-            self._known.update(rows)
             self._missing -= 1
             if not self._missing:
                 self._complete.set()
+        return begun
 
-    def rows(self, timeout_s: float) -> dict[TopicPartition, PartitionRow] | None:
-        """Return the rows of the store once all slots have reported theirs; None if that takes longer."""
-        if not self._complete.wait(timeout_s):
-            return None
-        with self._lock:
-            return dict(self._known)
+    def starts(self, timeout_s: float) -> dict[TopicPartition, Start] | None:
+        """Return the starts once all slots have their rows; None if that takes longer."""
+        return self._starts if self._complete.wait(timeout_s) else None
 
     # --- while the flow runs --------------------------------------------------------------------
 

@@ -7,35 +7,24 @@ holds what group mode has in two steps, the tracker and the commit, because both
 from __future__ import annotations
 
 from collections.abc import Iterable
-from zlib import crc32
 
 from bytewax.inputs import DynamicSource, StatelessSourcePartition
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from drakkar_flow.kernel.partition_row import PartitionRow, decode_rows, encode_rows
+from drakkar_flow.kernel.slots import slot_of, slots_of_process
 from drakkar_flow.model.outcome import Ack
 from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.runtime.acknowledgement.commit import Finisher, Track
 from drakkar_flow.runtime.chunk import Keyed
 from drakkar_flow.runtime.recovery.positions import DurablePositions, Position
 
-__all__ = ["SLOTS", "BySlot", "HelloSource", "SlotSink", "slot_of"]
+__all__ = ["BySlot", "HelloSource", "SlotSink"]
 
-SLOTS = 64
-_NAMES = tuple(f"slot-{number:02}" for number in range(SLOTS))
+_NAMES = slots_of_process(0, 1)
 
 SlotItem = tuple[str, list[Ack]]
 """A slot's name and its acknowledgements; none is the hello of a start."""
-
-
-def slot_of(topic_partition: TopicPartition) -> str:
-    """Return the slot of a partition, the same in every run and for any number of processes.
-
-    >>> slot_of(("in", 3)), slot_of(("in", 67))
-    ('slot-22', 'slot-22')
-    """
-    topic, partition = topic_partition
-    return _NAMES[(crc32(topic.encode()) + partition) % SLOTS]
 
 
 class BySlot:
@@ -92,7 +81,7 @@ class SlotSink(FixedPartitionedSink[list[Ack], bytes]):
 
     def list_parts(self) -> list[str]:
         """Return the slots of this process."""
-        return list(_NAMES)
+        return _NAMES
 
     def part_fn(self, item_key: str) -> int:
         """Return the index of a slot."""
@@ -100,17 +89,19 @@ class SlotSink(FixedPartitionedSink[list[Ack], bytes]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: bytes | None) -> _SlotPart:
         """Make the part of a slot, with its row."""
-        return _SlotPart(*self._parts, {} if resume_state is None else decode_rows(resume_state))
+        return _SlotPart(for_part, *self._parts, {} if resume_state is None else decode_rows(resume_state))
 
 
 class _SlotPart(StatefulSinkPartition[list[Ack], bytes]):
     def __init__(
         self,
+        slot: str,
         positions: DurablePositions,
         track: Track,
         finisher: Finisher,
         rows: dict[TopicPartition, PartitionRow],
     ) -> None:
+        self._slot = slot
         self._positions = positions
         self._track = track
         self._finisher = finisher
@@ -127,7 +118,7 @@ class _SlotPart(StatefulSinkPartition[list[Ack], bytes]):
                 acks += value
             elif not self._greeted:
                 self._greeted = True
-                self._positions.loaded(self._rows)
+                self._rows = self._positions.load(self._slot, self._rows)
         if acks:
             for settled in self._track.settle(acks):
                 self._note(assignment for assignment in settled.finished)

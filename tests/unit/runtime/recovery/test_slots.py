@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drakkar_flow.kernel.offset_ranges import OffsetRanges
-from drakkar_flow.kernel.partition_row import PartitionRow, decode_rows
+from drakkar_flow.kernel.partition_row import decode_rows
+from drakkar_flow.kernel.recovery_start import Log, Start, StartPolicy, decide_start
+from drakkar_flow.kernel.slots import SLOTS, slot_of
 from drakkar_flow.model.outcome import Ack
 from drakkar_flow.model.record import Record, TopicPartition, Watermark
 from drakkar_flow.observe.bus import Bus
@@ -18,9 +20,10 @@ from drakkar_flow.runtime.acknowledgement.commit import Finisher, Track
 from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
 from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.recovery.positions import DurablePositions
-from drakkar_flow.runtime.recovery.slots import SLOTS, BySlot, HelloSource, SlotSink, slot_of
+from drakkar_flow.runtime.recovery.slots import BySlot, HelloSource, SlotSink
 
 PARTITION = ("in", 0)
+_WHOLE = Log(0, 1 << 40)
 
 
 class Committed:
@@ -49,11 +52,16 @@ class Slots:
         self._sink = SlotSink(self.positions, Track(), finisher)
         self._parts: dict[str, Any] = {}
 
-    def greet(self, rows: Mapping[str, bytes] = {}) -> None:
-        """Make the parts that have rows, then greet all."""
+    def greet(self, rows: Mapping[str, bytes] = {}, log: Log = _WHOLE) -> Start:
+        """Decide the start, make the parts that have rows, then greet all; returns the partition's start."""
+        row = decode_rows(rows[slot_of(PARTITION)])[PARTITION] if rows else None
+        start = decide_start(PARTITION, row, None, log, StartPolicy(has_state=False, first_start=row is None))
+        assert isinstance(start, Start)
+        self.positions.begin({PARTITION: start})
         self._parts = {name: self._sink.build_part("track", name, row) for name, row in rows.items()}
         for name, value in HelloSource().build("hello", 0, 1).next_batch():
             self._part(name).write_batch([value])
+        return start
 
     def read(self, offsets: list[int], *, epoch: int = 1, previous: int = -1) -> dict[int, Record]:
         """Records that were read in this order."""
@@ -105,20 +113,26 @@ def test_nothing_is_committed_before_its_row_is_on_disk() -> None:
     assert slots.in_flight.records == 0
 
 
-def test_rows_are_complete_when_every_slot_has_answered() -> None:
-    """Then the reader begins at the positions of the store."""
+def test_reading_begins_when_every_slot_has_its_row() -> None:
+    """Each partition has a row from then on, also one without records."""
     first = Slots()
-    assert first.positions.rows(0) is None
-    first.greet()
-    assert first.positions.rows(0) == {}
+    assert first.positions.starts(0) is None
+    start = first.greet()
+    assert first.positions.starts(0) == {PARTITION: start}
+    assert finished_in(first.snapshot()) == (0, [])
     records = first.read([5, 6, 9])
     first.acknowledge(records[9])
-    stored = first.snapshot()
+    assert list(Slots().greet(first.snapshot()).finished) == [(7, 10)]
+
+
+def test_a_row_that_is_not_used_is_replaced_by_the_start() -> None:
+    """For example that of a topic that was created again."""
+    first = Slots()
+    first.greet()
+    first.acknowledge(*first.read([0, 1, 2]).values())
     second = Slots()
-    second.greet({name: stored[name] for name in (slot_of(PARTITION), slot_of(("other", 1)))})
-    found = second.positions.rows(0)
-    assert found is not None
-    assert {name: (row.offset, list(row.finished)) for name, row in found.items()} == {PARTITION: (0, [(7, 10)])}
+    second.greet(first.snapshot(), log=Log(1, 9, same_topic=False))
+    assert finished_in(second.snapshot()) == (1, [])
 
 
 @given(st.data(), st.lists(st.integers(1, 3), min_size=1, max_size=40))
@@ -129,10 +143,7 @@ def test_a_row_has_exactly_what_was_finished_in_all_runs(data: st.DataObject, ga
     stored: dict[str, bytes] = {}
     for _ in range(3):
         slots = Slots()
-        slots.greet(stored)
-        rows = slots.positions.rows(0)
-        assert rows is not None
-        known = rows.get(PARTITION, PartitionRow(0, OffsetRanges(), {}))
+        known = slots.greet(stored)
         left = [offset for offset in offsets if offset >= known.offset and offset not in known.finished]
         records = slots.read(left, previous=max((each for each in offsets if each < known.offset), default=-1))
         done = data.draw(st.lists(st.sampled_from(left), unique=True) if left else st.just([]))
