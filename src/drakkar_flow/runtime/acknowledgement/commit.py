@@ -9,6 +9,7 @@ from collections.abc import Callable
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from drakkar_flow.kernel.offset_ranges import OffsetRanges
+from drakkar_flow.kernel.partition_row import PartitionRow
 from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.records import RecordsFinished
@@ -16,16 +17,29 @@ from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
 from drakkar_flow.runtime.acknowledgement.tracker import SettleResult, Tracker
 from drakkar_flow.runtime.chunk import Keyed
 from drakkar_flow.runtime.reader import Reader
+from drakkar_flow.runtime.state.gate import StateGate
+from drakkar_flow.runtime.state.ledgers import Ledgers
 
 __all__ = ["CommitSink", "Track"]
 
 
 class Track:
-    """Tracker of one process, shared by the engine's workers and the reader's thread. Thread-safe."""
+    """Tracker of one process, shared by the engine's workers and the reader's thread. Thread-safe.
+
+    `ledgers` has the keyed state of the flow; None if it keeps none.
+    """
 
     def __init__(self) -> None:
+        self.ledgers: Ledgers | None = None
         self._tracker = Tracker()
         self._lock = threading.Lock()
+
+    def keep_state(self) -> Ledgers:
+        """Make the ledgers of a flow with state, before its first record: a record finishes with its changes."""
+        if self.ledgers is None:
+            self.ledgers = Ledgers()
+            self._tracker = Tracker(StateGate(self.ledgers))
+        return self.ledgers
 
     def step(self, batch: list[Keyed]) -> list[SettleResult]:
         """Add acknowledgements to the tracker: the batch function of the `track` step."""
@@ -39,6 +53,19 @@ class Track:
         """Return the offset ranges that an assignment has finished above its watermark."""
         with self._lock:
             return self._tracker.out_of_order(topic_partition, epoch)
+
+    def row(self, topic_partition: TopicPartition, epoch: int) -> PartitionRow | None:
+        """Return position and state of an assignment at one instant; None if it may not be committed (any more).
+
+        The position is -1 as long as no record has finished in order.
+        """
+        with self._lock:
+            if not self._tracker.is_open(topic_partition, epoch):
+                return None
+            position = self._tracker.position(topic_partition)
+            state = self.ledgers.final(topic_partition) if self.ledgers is not None else {}
+            finished = self._tracker.out_of_order(topic_partition, epoch)
+            return PartitionRow(-1 if position is None else position, finished, state)
 
 
 class CommitSink(DynamicSink[SettleResult]):
