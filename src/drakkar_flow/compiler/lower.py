@@ -33,6 +33,7 @@ from drakkar_flow.graph.nodes import (
     MapAsync,
     Node,
     Route,
+    Stateful,
 )
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.brake import Brake
@@ -62,6 +63,7 @@ from drakkar_flow.runtime.steps.policies import Policies, PolicyStep
 from drakkar_flow.runtime.steps.proof import Proof
 from drakkar_flow.runtime.steps.retry_queue import RetryQueue
 from drakkar_flow.runtime.steps.route import RouteStep, Target
+from drakkar_flow.runtime.steps.stateful import StatefulStep
 from drakkar_flow.runtime.steps.step import AsyncStep
 from drakkar_flow.runtime.steps.task_order import KeysOf, keys_of
 from drakkar_flow.runtime.steps.transform import (
@@ -80,7 +82,7 @@ __all__ = ["compile_flow"]
 
 Stream = KeyedStream[Chunk[Any]]
 
-_SYNC = (Decode, Map, Filter, FlatMap)  # on the engine's thread; all others may wait
+_SYNC = (Decode, Map, Filter, FlatMap, Stateful)  # on the engine's thread; all others may wait
 
 _LANES_PER_WORKER = 4
 
@@ -108,6 +110,7 @@ class _Lowering:
         by_kind = {FailureKind.DECODE: on_decode}
         self._policies = Policies(route.on_error, by_kind, components.control, components.bus, self._labels)
         self._brake = _brake(components)
+        self._codecs = dict(flow.state_codecs())
         self._context = StepContext(
             loop_thread=components.loop_thread,
             bus=components.bus,
@@ -201,6 +204,11 @@ class _Lowering:
     @_function.register
     def _(self, node: FlatMap, step_id: str) -> ChunkStep:
         return flat_map_step(step_id, node.fn, self._context.charge(), with_record=node.with_record)
+
+    @_function.register
+    def _(self, node: Stateful, step_id: str) -> ChunkStep:
+        ledgers, wall_clock = self._components.track.keep_state(), self._components.wall_clock
+        return StatefulStep(step_id, node, self._codecs[step_id], ledgers, self._context, self._labels, wall_clock)
 
     @singledispatchmethod
     def _async(self, node: Node, step_id: str) -> AsyncStep[Any, Any]:

@@ -13,19 +13,20 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import is_dataclass
 from struct import Struct
-from typing import Any, Final, Protocol, TypeVar, get_type_hints
+from typing import Any, Final, Protocol, get_type_hints
 
 import msgspec
 from pydantic import BaseModel
 
 from drakkar_flow.errors import StateError
 
-__all__ = ["CURRENT_STATE", "KeyedState", "StateCodec", "UserKey", "key_of", "key_text", "plain_value"]
+__all__ = ["CURRENT_STATE", "KEEP", "KeyedState", "StateCodec", "UserKey", "key_of", "key_text", "plain_value"]
 
 UserKey = str | int | bytes
 """Key of a value of state. Text, numbers and bytes that look alike are different keys."""
 
-V = TypeVar("V")
+KEEP: Final = object()
+"""Output of a library step that leaves a record's payload as it is."""
 
 _HEADER = Struct(">BQI")
 _MSGPACK, _JSON = 1, 2
