@@ -302,7 +302,7 @@ def test_records_that_fan_out_before_and_after_the_state():
     [
         (
             StreamFlow("f").stateful(count, key=user_of, state=object).route(),
-            "its state <class 'object'> can't be stored",
+            "state of type <class 'object'> can't be stored",
         ),
         (StreamFlow("f").stateful(count, key="user", state=int).route(), "'user' can't be called; pass a function"),
         (StreamFlow("f").stateful(asyncio.sleep, key=user_of, state=int).route(), "its fn is an async function"),

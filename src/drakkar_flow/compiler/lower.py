@@ -41,6 +41,7 @@ from drakkar_flow.kernel.ordering import Ordering
 from drakkar_flow.kernel.retry import RetryBound
 from drakkar_flow.model.codec import decoder_for
 from drakkar_flow.model.outcome import Delivery, FailureKind
+from drakkar_flow.model.state import HANDLER_STEP
 from drakkar_flow.model.task import ErrorAction
 from drakkar_flow.runtime.acknowledgement.commit import CommitSink
 from drakkar_flow.runtime.chunk import Chunk, Keyed
@@ -49,6 +50,7 @@ from drakkar_flow.runtime.failures import describe
 from drakkar_flow.runtime.guard import guard_engine
 from drakkar_flow.runtime.memory import MemoryGate
 from drakkar_flow.runtime.source import RecordSource
+from drakkar_flow.runtime.state.hooks import HandlerState
 from drakkar_flow.runtime.steps.arrange import ArrangeStep
 from drakkar_flow.runtime.steps.brake import FailureBrake
 from drakkar_flow.runtime.steps.chain import Chain, chain_step
@@ -119,9 +121,16 @@ class _Lowering:
             pending=components.pending,
             proof=self._brake.proof,
             trial=Trial(components.config.dlq.stop_after, self._brake.proof),
+            state=self._handler_state(),
         )
         waiting = max(1, components.config.runtime.max_in_flight_records // 2)
         self._parking = RetryQueue(components.loop_thread, components.in_flight, waiting)
+
+    def _handler_state(self) -> HandlerState | None:
+        codec = self._codecs.get(HANDLER_STEP)
+        if codec is None:
+            return None
+        return HandlerState(codec, self._components.track.keep_state(), self._components.wall_clock)
 
     def dataflow(self) -> Dataflow:
         components = self._components

@@ -38,7 +38,7 @@ from drakkar_flow.graph.render import to_json, to_mermaid
 from drakkar_flow.graph.validate import check_instance, problems_of
 from drakkar_flow.kernel.ordering import Ordering
 from drakkar_flow.model.record import Record
-from drakkar_flow.model.state import KEEP, StateCodec
+from drakkar_flow.model.state import HANDLER_STEP, KEEP, StateCodec
 
 __all__ = ["StreamFlow"]
 
@@ -377,6 +377,9 @@ class StreamFlow:
         for step, node in self.steps():
             if isinstance(node, Stateful):
                 yield step, StateCodec(node.state, ttl_s=node.ttl_s, migrate=node.migrate)
+        kind = type(self._hooks.owner)
+        if issubclass(kind, BaseDrakkarHandler) and kind.state_model is not None:
+            yield HANDLER_STEP, StateCodec(kind.state_model, ttl_s=kind.state_ttl_s, migrate=kind.state_migrate)
 
     def place_of(self, node: Node) -> str:
         """`file:line` of the user's code that added a node; empty when unknown."""

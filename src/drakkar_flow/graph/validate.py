@@ -45,6 +45,7 @@ def problems_of(name: str, source: KafkaSource, steps: Steps, hooks: LifeHooks) 
         *_source_problems(source),
         *_shape_problems(steps),
         *(problem for step, node in steps for problem in _node_problems(step, node)),
+        *_handler_state_problems(hooks.owner),
         *hooks.problems(),
         *(handler_problems(hooks.owner) if hooks.owner is not None else ()),
     ]
@@ -130,11 +131,20 @@ def _state_problems(steps: Steps) -> Iterator[Problem]:
                 yield Problem(f"step {step}", f"its {name} is an async function", "write it with 'def'")
             elif name != "fn" and function is not None and not callable(function):
                 yield Problem(f"step {step}", f"{function!r} can't be called", "pass a function")
-        try:
-            StateCodec(node.state)
-        except Exception as exc:  # whatever the libraries of models raise
-            what = f"its state {node.state!r} can't be stored: {' '.join(str(exc).split())}"
-            yield Problem(f"step {step}", what, "use a pydantic model, a msgspec struct, a dataclass or a builtin type")
+        yield from _model_problems(f"step {step}", node.state)
+
+
+def _handler_state_problems(owner: object) -> Iterator[Problem]:
+    if isinstance(owner, BaseDrakkarHandler) and owner.state_model is not None:
+        yield from _model_problems(f"{type(owner).__name__}.state_model", owner.state_model)
+
+
+def _model_problems(where: str, model: object) -> Iterator[Problem]:
+    try:
+        StateCodec(model)
+    except Exception as exc:  # whatever the libraries of models raise
+        what = f"state of type {model!r} can't be stored: {' '.join(str(exc).split())}"
+        yield Problem(where, what, "use a pydantic model, a msgspec struct, a dataclass or a builtin type")
 
 
 def _node_problems(step: str, node: Node) -> Iterator[Problem]:

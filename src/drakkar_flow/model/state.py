@@ -20,10 +20,23 @@ from pydantic import BaseModel
 
 from drakkar_flow.errors import StateError
 
-__all__ = ["CURRENT_STATE", "KEEP", "KeyedState", "StateCodec", "UserKey", "key_of", "key_text", "plain_value"]
+__all__ = [
+    "CURRENT_STATE",
+    "HANDLER_STEP",
+    "KEEP",
+    "KeyedState",
+    "StateCodec",
+    "UserKey",
+    "key_of",
+    "key_text",
+    "plain_value",
+]
 
 UserKey = str | int | bytes
 """Key of a value of state. Text, numbers and bytes that look alike are different keys."""
+
+HANDLER_STEP: Final = "handler"
+"""Step under whose id the state of a handler is kept."""
 
 KEEP: Final = object()
 """Output of a library step that leaves a record's payload as it is."""
