@@ -43,16 +43,7 @@ class HandlerState:
         error_of: ErrorOf,
     ) -> None:
         """Call a hook about records of one partition; its changes belong to all of them, if it has no error."""
-        scope = _Scope(self, records)
-
-        def ended(value: Any, error: BaseException | None) -> None:
-            conflict = scope.close(counts=error_of(value, error) is None)
-            if conflict is None:
-                done(value, error)
-            else:
-                done(None, conflict)
-
-        calls.call(partial(scope.run, hook), args, ended, about)
+        calls.call(partial(_Scope(self, records, error_of).run, hook), args, done, about)
 
     def on_trial(
         self, hook: Callable[..., Any], arguments: Callable[[Record], tuple[Any, ...]]
@@ -61,15 +52,20 @@ class HandlerState:
         return partial(self._run_alone, hook), lambda record: (record, *arguments(record))
 
     def _run_alone(self, hook: Callable[..., Any], record: Record, *args: Any) -> Any:
-        return _Scope(self, [record]).run(hook, *args)
+        return _Scope(self, [record], None).run(hook, *args)
 
 
 class _Scope:
-    """State of one call, as `self.state` of its handler: its changes are seen by the call alone until it ends."""
+    """State of one call, as `self.state` of its handler: its changes are seen by the call alone until it returns.
 
-    def __init__(self, owner: HandlerState, records: Iterable[Record]) -> None:
+    They are written before another call goes on, so calls that do not wait after they have read never conflict. Without
+    `error_of` they are dropped.
+    """
+
+    def __init__(self, owner: HandlerState, records: Iterable[Record], error_of: ErrorOf | None) -> None:
         self._owner = owner
         self._records = list(records)
+        self._error_of = error_of
         self._read: dict[str, bytes | None] = {}
         self._written: dict[str, bytes | None] = {}
         self._closed = False
@@ -132,34 +128,49 @@ class _Scope:
     # --- called by the library ------------------------------------------------------------------
 
     def run(self, hook: Callable[..., Any], *args: Any) -> Any:
-        """Call the hook in this scope; the scope also holds while an awaitable that it returns is awaited."""
+        """Call the hook in this scope; the scope also holds while an awaitable that it returns is awaited.
+
+        Raises:
+            StateError: another call has changed what this one read and wrote; nothing was written.
+        """
         token = CURRENT_STATE.set(self)
         try:
             value = hook(*args)
+        except BaseException:
+            self._closed = True
+            raise
         finally:
             CURRENT_STATE.reset(token)
-        return self._awaited(value) if inspect.isawaitable(value) else value
+        return self._awaited(value) if inspect.isawaitable(value) else self._close(value)
 
     async def _awaited(self, awaitable: Awaitable[Any]) -> Any:
         CURRENT_STATE.set(self)  # in the context of the call's own task
-        return await awaitable
+        try:
+            value = await awaitable
+        except BaseException:
+            self._closed = True
+            raise
+        return self._close(value)
 
-    def close(self, *, counts: bool) -> StateError | None:
-        """End the call; returns an error, and changes nothing, if another call has changed what this one read."""
+    def _close(self, value: Any) -> Any:
+        """End the call, write its changes unless its value is refused, and return the value."""
         self._closed = True
-        if not counts or not self._written:
-            return None
+        if self._written and self._error_of is not None and self._error_of(value, None) is None:
+            self._write()
+        return value
+
+    def _write(self) -> None:
         ledgers, record = self._owner.ledgers, self._records[0]
         with ledgers.lock:
             ledger = ledgers.at(record.topic_partition, record.epoch)
             if ledger is None:
-                return None  # fenced meanwhile: the records are read again
+                return  # fenced meanwhile: the records are read again
             changes: list[tuple[StateKey, bytes | None]] = []
             for text, value in self._written.items():
                 key, was = (HANDLER_STEP, text), self._read.get(text)
                 if text in self._read and ledger.get(key) != was:
                     what = "another hook changed it meanwhile; read and write it after the last await"
-                    return self._located(key_of(text), StateError(what))
+                    raise self._located(key_of(text), StateError(what))
                 if not self._is_known(was, value):
                     changes.append((key, value))
             offsets = sorted({each.offset for each in self._records})
@@ -170,7 +181,6 @@ class _Scope:
             if self._owner.codec.ttl_ms is not None:
                 is_expired, now_ms = self._owner.codec.is_expired, self._owner.now_ms()
                 ledger.sweep(lambda key, value: key[0] == HANDLER_STEP and is_expired(value, now_ms), 2 * len(changes))
-        return None
 
     def _is_known(self, was: bytes | None, value: bytes | None) -> bool:
         """Return True if a write changes nothing; with a time to live it renews that."""
