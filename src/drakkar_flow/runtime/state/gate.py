@@ -20,8 +20,8 @@ Partial = Mapping[int, tuple[Credit, AckStatus]]
 class StateGate:
     """Holds acknowledgements of records whose changes are not final; those of other records pass.
 
-    An assignment is fenced as soon as one of its records is: what was held then passes as fenced, because its changes
-    are dropped.
+    An assignment is fenced as soon as one of its records is: held acknowledgements then pass as fenced, because the
+    changes of their records are dropped.
     """
 
     def __init__(self, ledgers: Ledgers) -> None:
