@@ -15,5 +15,5 @@ def measure() -> dict[str, object]:
         "records": RECORDS,
         "per_s": round(result.rate),
         "peak_mib": round(result.peak_mib),
-        "limit_mib": 200,
+        "limit_mib": 143,
     }

@@ -39,7 +39,7 @@ def idle_percent(partitions: int) -> float:
 def measure() -> dict[str, object]:
     return {
         "cpu_percent": round(idle_percent(4), 1),
-        "limit_percent": 5,
+        "limit_percent": 2,
         "cpu_percent_1000_partitions": round(idle_percent(1000), 1),
-        "limit_percent_1000_partitions": 10,
+        "limit_percent_1000_partitions": 2,
     }

@@ -89,6 +89,6 @@ def measure() -> dict[str, object]:
     for name, module in (("flow", "flow_style"), ("handler", "handler_style")):
         p50, p99 = steady(f"benchmarks.workers.{module}")
         result |= {f"{name}_p50_ms": round(p50, 1), f"{name}_p99_ms": round(p99, 1)}
-    result |= {"p50_limit_ms": 8, "p99_limit_ms": 30}
+    result |= {"p50_limit_ms": 4, "p99_limit_ms": 15}
     starts = [first_result("benchmarks.workers.handler_style") for _ in range(STARTS)]
-    return result | {"first_result_s": round(median(starts), 2), "first_result_limit_s": 1.5}
+    return result | {"first_result_s": round(median(starts), 2), "first_result_limit_s": 0.8}

@@ -26,7 +26,7 @@ def measure() -> dict[str, object]:
         **{f"{name}_per_s": round(median(rates)) for name, rates in seen.items()},
         **{f"{name}_cpu_us": round(median(values), 1) for name, values in cpu.items()},
         "flow_ratio": round(median(ratios["flow"]), 2),
-        "flow_limit": 0.6,
+        "flow_limit": 0.8,
         "handler_ratio": round(median(ratios["handler"]), 2),
-        "handler_limit": 0.45,
+        "handler_limit": 0.5,
     }

@@ -45,6 +45,7 @@ _MIB = 1024 * 1024
 _LEAST_IN_FLIGHT = 8
 _FIRST_IN_FLIGHT = 250  # until the rate of finished records is known
 _PREFETCH_KIB = 16 * 1024  # librdkafka's read-ahead, all partitions together
+_PREFETCH_RECORDS = 10_000  # of each partition; the limit above counts their data only, not what the client adds
 _PREFETCH_BACKOFF_MS = 20  # pause of a full read-ahead; the default of 1 s makes the flow stutter
 _BROKERS_SESSION_S = 45.0  # default of group.consumer.session.timeout.ms, which the brokers set for the new protocol
 _FETCH_WAIT_MS = 100  # a fetch of empty partitions delays the next fetches; the default is 500
@@ -145,6 +146,7 @@ def consumer_properties(kafka: KafkaConfig) -> dict[str, Any]:
     """Return the librdkafka properties of the consumer; those that the library controls can't be overridden."""
     properties: dict[str, Any] = {
         "queued.max.messages.kbytes": _PREFETCH_KIB,
+        "queued.min.messages": _PREFETCH_RECORDS,
         "fetch.wait.max.ms": _FETCH_WAIT_MS,
         "fetch.queue.backoff.ms": _PREFETCH_BACKOFF_MS,
         **client_properties(kafka),

@@ -24,7 +24,7 @@ class RowError(ValueError):
 
 
 class PartitionRow(NamedTuple):
-    """What is final of a partition at one instant.
+    """Final offsets and state of a partition at one instant.
 
     - `offset`: the first offset that is not finished.
     - `finished`: offsets beyond it that are finished.

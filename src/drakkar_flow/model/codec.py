@@ -17,8 +17,8 @@ import msgspec
 from pydantic import AnyUrl, BaseModel, TypeAdapter, ValidationError
 from pydantic_core import SchemaValidator
 
-from drakkar_flow.kernel.type_cache import TypeCache
 from drakkar_flow.model.base import Model
+from drakkar_flow.model.type_cache import TypeCache
 
 __all__ = ["AS_TEXT", "IP_TYPES", "decoder_for", "encode", "to_row"]
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from drakkar_flow.errors import RoutingError
-from drakkar_flow.kernel.type_cache import TypeCache
 from drakkar_flow.model.outcome import Delivery, Failure, FailureKind
 from drakkar_flow.model.payload import Payload
 from drakkar_flow.model.record import Record
+from drakkar_flow.model.type_cache import TypeCache
 from drakkar_flow.runtime.acknowledgement.credit import split
 from drakkar_flow.runtime.failures import failure_of
 from drakkar_flow.runtime.steps.context import StepContext

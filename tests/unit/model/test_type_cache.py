@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drakkar_flow.kernel.type_cache import TypeCache
+from drakkar_flow.model.type_cache import TypeCache
 
 
 def test_each_type_is_asked_about_once() -> None:
