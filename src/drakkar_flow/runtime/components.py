@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,6 +74,8 @@ class Components:
     brake_hold_s: float | None = None
     """Seconds for which the brake holds failures back, instead of the configured ones."""
     dlq_backoff: Backoff = _DLQ_BACKOFF
+    wall_clock: Callable[[], float] = time.time
+    """Seconds since the epoch, for the age of values of state."""
 
     @property
     def steps(self) -> list[AsyncStep[Any, Any]]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from drakkar_flow.kernel.offset_ranges import OffsetRanges
+from drakkar_flow.kernel.partition_row import PartitionRow, StateKey
 from drakkar_flow.model.outcome import Ack
 from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.bus import Bus
@@ -17,16 +18,29 @@ from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
 from drakkar_flow.runtime.acknowledgement.tracker import SettleResult, Tracker
 from drakkar_flow.runtime.chunk import Keyed
 from drakkar_flow.runtime.reader import Reader
+from drakkar_flow.runtime.state.gate import StateGate
+from drakkar_flow.runtime.state.ledgers import Ledgers
 
 __all__ = ["CommitSink", "Finisher", "Track", "commit_by"]
 
 
 class Track:
-    """Tracker of one process, shared by the engine's workers and the reader's thread. Thread-safe."""
+    """Tracker of one process, shared by the engine's workers and the reader's thread. Thread-safe.
+
+    `ledgers` has the keyed state of the flow; None if it keeps none.
+    """
 
     def __init__(self) -> None:
+        self.ledgers: Ledgers | None = None
         self._tracker = Tracker()
         self._lock = threading.Lock()
+
+    def keep_state(self) -> Ledgers:
+        """Make the ledgers of a flow with state, before its first record: a record finishes with its changes."""
+        if self.ledgers is None:
+            self.ledgers = Ledgers()
+            self._tracker = Tracker(StateGate(self.ledgers))
+        return self.ledgers
 
     def step(self, batch: list[Keyed]) -> list[SettleResult]:
         """Add acknowledgements to the tracker: the batch function of the `track` step."""
@@ -43,11 +57,23 @@ class Track:
         with self._lock:
             return self._tracker.out_of_order(topic_partition, epoch)
 
-    def position(self, topic_partition: TopicPartition, epoch: int) -> tuple[int, OffsetRanges]:
-        """Return the first unfinished offset of an assignment (0: unknown) and the ranges finished beyond it."""
+    def load(self, topic_partition: TopicPartition, state: Mapping[StateKey, bytes]) -> None:
+        """Begin with stored state of a partition, before its first record; without effect in a flow without state."""
+        if self.ledgers is not None:
+            self.ledgers.load(topic_partition, state)
+
+    def row(self, topic_partition: TopicPartition, epoch: int) -> PartitionRow | None:
+        """Return position and state of an assignment at one instant; None if it may not be committed (any more).
+
+        The position is -1 as long as no record has finished in order.
+        """
         with self._lock:
-            offset = self._tracker.position(topic_partition, epoch) or 0
-            return offset, self._tracker.out_of_order(topic_partition, epoch)
+            if not self._tracker.is_open(topic_partition, epoch):
+                return None
+            position = self._tracker.position(topic_partition)
+            state = self.ledgers.final(topic_partition) if self.ledgers is not None else {}
+            finished = self._tracker.out_of_order(topic_partition, epoch)
+            return PartitionRow(-1 if position is None else position, finished, state)
 
 
 class Finisher:

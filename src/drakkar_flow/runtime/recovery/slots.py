@@ -105,7 +105,8 @@ class _SlotPart(StatefulSinkPartition[list[Ack], bytes]):
         self._positions = positions
         self._track = track
         self._finisher = finisher
-        self._rows = rows  # as loaded, until their partition has a newer position
+        self._rows = rows  # those of the start
+        self._latest: dict[TopicPartition, PartitionRow] = {}  # those of this run
         self._epochs: dict[TopicPartition, int] = {}
         self._greeted = False
         self.row = encode_rows(rows)
@@ -118,7 +119,7 @@ class _SlotPart(StatefulSinkPartition[list[Ack], bytes]):
                 acks += value
             elif not self._greeted:
                 self._greeted = True
-                self._rows = self._positions.load(self._slot, self._rows)
+                self._begin()
         if acks:
             for settled in self._track.settle(acks):
                 self._note(assignment for assignment in settled.finished)
@@ -126,14 +127,19 @@ class _SlotPart(StatefulSinkPartition[list[Ack], bytes]):
 
     def snapshot(self) -> bytes:
         taken: dict[TopicPartition, Position] = {}
-        rows = dict(self._rows)
-        for topic_partition in self._epochs:
-            at = self._position(topic_partition)
-            taken[topic_partition] = at
-            rows[topic_partition] = PartitionRow(at.offset, at.finished, {})
-        self.row = encode_rows(rows)
+        for topic_partition, epoch in self._epochs.items():
+            now = self._track.row(topic_partition, epoch)
+            if now is not None:  # else a record was not delivered: nothing of the partition changes any more
+                self._latest[topic_partition] = row = self._joined(topic_partition, now)
+                taken[topic_partition] = Position(epoch, row.offset, row.finished)
+        self.row = encode_rows(self._rows | self._latest)
         self._positions.taken(taken)
         return self.row
+
+    def _begin(self) -> None:
+        self._rows = self._positions.load(self._slot, self._rows)
+        for topic_partition, row in self._rows.items():
+            self._track.load(topic_partition, row.state)
 
     def _note(self, assignments: Iterable[tuple[TopicPartition, int]]) -> None:
         """Note the assignments of finished records; a row of an earlier assignment of this run is void."""
@@ -143,16 +149,16 @@ class _SlotPart(StatefulSinkPartition[list[Ack], bytes]):
                 self._epochs[topic_partition] = epoch
                 if before is not None:  # the log was rewound
                     self._rows.pop(topic_partition, None)
+                    self._latest.pop(topic_partition, None)
 
-    def _position(self, topic_partition: TopicPartition) -> Position:
-        """Return the present position: that of the tracker, with the offsets that were finished before the start."""
-        epoch = self._epochs[topic_partition]
-        offset, finished = self._track.position(topic_partition, epoch)
+    def _joined(self, topic_partition: TopicPartition, now: PartitionRow) -> PartitionRow:
+        """Add the offsets that were finished before the start to the present row."""
+        offset, finished = now.offset, now.finished
         loaded = self._rows.get(topic_partition)
         if loaded is not None:
             offset = max(offset, loaded.offset)
             for span in loaded.finished:
                 finished.add(*span)
-        offset = finished.end_of(offset)
+        offset = finished.end_of(max(0, offset))
         finished.cut(offset)
-        return Position(epoch, offset, finished)
+        return PartitionRow(offset, finished, now.state)
