@@ -68,17 +68,21 @@ class Finding:
 
 
 def source_problems(flow: StreamFlow, config: DrakkarConfig) -> list[Problem]:
-    """Return missing settings of the source: topic and consumer group, which have defaults only in the testing kit."""
+    """Return missing settings that have defaults only in the testing kit: topic, group, and the store of state."""
     given = config.kafka.model_fields_set
     missing = []
     if not flow.source.topics and not {"source_topic", "source_topics"} & given:
         missing.append(("source_topic", "no source topic is set", 'set it, or name the topic in KafkaSource("...")'))
     if "consumer_group" not in given:
         missing.append(("consumer_group", "no consumer group is set", "set it to a name that only this job uses"))
-    return [
+    problems = [
         Problem(f"kafka.{key}", what, f"{remedy} (py-drakkar's default: {_DEFAULT_OF_PY_DRAKKAR[key]})")
         for key, what, remedy in missing
     ]
+    if config.runtime.recovery is None and (steps := [step for step, _ in flow.state_codecs()]):
+        what = f"{', '.join(steps)} keeps state, which would be lost with this process"
+        problems.append(Problem("runtime.recovery", what, "write `recovery: {}`: the store is then in recovery/FLOW"))
+    return problems
 
 
 def flow_findings(flow: StreamFlow) -> Iterator[Finding]:

@@ -12,18 +12,23 @@ from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.sections.kafka import client_properties
 from drakkar_flow.config.sections.recovery import RecoveryStoreConfig
 from drakkar_flow.engine.startup import Unreached, check_source
-from drakkar_flow.errors import Problem, StartupError
+from drakkar_flow.errors import Problem, StartupError, StateError
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.kernel.kafka_errors import report
 from drakkar_flow.kernel.recovery_start import Log, Start, StartPolicy, StartRefused, decide_start
 from drakkar_flow.kernel.store_identity import StoredTopic, StoreIdentity
 from drakkar_flow.model.record import TopicPartition
+from drakkar_flow.model.state import key_of
 from drakkar_flow.runtime.recovery.cluster import ClusterState, read_cluster
 from drakkar_flow.runtime.recovery.directory import directory_of
 from drakkar_flow.runtime.recovery.positions import DurablePositions
 from drakkar_flow.runtime.recovery.store import Store, open_store
 
 __all__ = ["FixedMode"]
+
+_KEPT = (
+    "kept"  # the store's identity names the steps with state; the versions of their values are checked by themselves
+)
 
 
 class FixedMode:
@@ -38,6 +43,7 @@ class FixedMode:
         self._log = log
         self._held = ExitStack()
         self._store: Store | None = None
+        self._codecs = dict(flow.state_codecs())
 
     def check(self, unreached: Unreached) -> None:
         """Wait until the brokers answer, open the store, and decide where each partition begins.
@@ -55,6 +61,7 @@ class FixedMode:
         store = self._held.enter_context(open_store(directory, self._identity(cluster), self._settings))
         for notice in store.notices:
             self._log.warning("recovery_notice", what=notice, expect="the flow starts")
+        self._check_values(store)
         starts = self._starts(store, cluster)
         store.accept()
         self._store = store
@@ -80,12 +87,31 @@ class FixedMode:
             group=self._config.kafka.consumer_group,
             cluster_id=cluster.cluster_id,
             topics={name: StoredTopic(found) for name, found in cluster.topic_ids.items()},
+            schema=dict.fromkeys(self._codecs, _KEPT),
         )
+
+    def _check_values(self, store: Store) -> None:
+        """Refuse values that another version of a model wrote and the present one can't read: one of each is tried."""
+        tried: set[tuple[str, bytes]] = set()
+        problems: list[Problem] = []
+        for stored in store.found.rows.values():
+            for (step, key), value in stored.row.state.items():
+                codec = self._codecs.get(step)
+                kind = (step, codec.version_of(value)) if codec is not None else None
+                if codec is None or kind is None or kind in tried:
+                    continue
+                tried.add(kind)
+                try:
+                    codec.decode(value)
+                except StateError as exc:
+                    problems.append(Problem(f"state of {step}", f"key {key_of(key)!r}: {exc}"))
+        if problems:
+            raise StartupError(problems, exit_code=2)
 
     def _starts(self, store: Store, cluster: ClusterState) -> dict[TopicPartition, Start]:
         settings = self._settings
         policy = StartPolicy(
-            has_state=False,
+            has_state=bool(self._codecs),
             first_start=store.first_start,
             on_lost=settings.on_lost,
             on_incompatible=settings.on_incompatible,

@@ -171,6 +171,11 @@ class StateCodec:
             raise StateError(f"the value {what}, and migrate returned {type(value).__name__}")
         return value
 
+    @staticmethod
+    def version_of(stored: bytes) -> bytes:
+        """Return the mark of the model that a value was written from."""
+        return stored[:1] + stored[_HEADER.size - 4 : _HEADER.size]
+
     def is_expired(self, stored: bytes, now_ms: int) -> bool:
         """Return True if a value was written longer ago than its time to live."""
         return self.ttl_ms is not None and _HEADER.unpack_from(stored)[1] + self.ttl_ms < now_ms
