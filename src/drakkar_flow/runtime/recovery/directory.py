@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 from zlib import crc32
 
-from drakkar_flow.config.sections.recovery import RecoveryStoreConfig
+from drakkar_flow.config.sections.recovery import RecoveryConfig
 from drakkar_flow.errors import Problem, StartupError
 
 __all__ = ["KEY", "StoreInUse", "directory_of", "locked", "moved_aside", "network_filesystem", "write_durably"]
@@ -29,15 +29,17 @@ _NETWORK = frozenset(
 class StoreInUse(StartupError):
     """Raised when another process uses the store."""
 
+    title = "the recovery store is in use"
 
-def directory_of(settings: RecoveryStoreConfig | None, flow: str) -> Path:
+
+def directory_of(settings: RecoveryConfig | None, flow: str) -> Path:
     """Return the store's directory: `dir`, else `recovery/` with the flow's name as a safe directory name.
 
     >>> print(directory_of(None, "count/per user"), directory_of(None, ".."))
     recovery/count%2Fper%20user recovery/%2E.
     """
     if settings is not None and settings.dir is not None:
-        return Path(settings.dir).expanduser()
+        return settings.dir.expanduser()
     name = quote(flow, safe="")
     if name.startswith("."):
         name = f"%2E{name[1:]}"
