@@ -348,9 +348,18 @@ def test_a_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A mounted file system of 512 KiB."""
-    point = tmp_path / "disk"
+    yield from mounted(tmp_path / "disk", "512k")
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Iterator[Path]:
+    """A mounted file system of 16 MiB."""
+    yield from mounted(tmp_path / "volume", "16m")
+
+
+def mounted(point: Path, size: str) -> Iterator[Path]:
     point.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", point]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", point]
     if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("needs the right to mount")
     yield point
@@ -369,6 +378,16 @@ def test_a_read_only_disk_is_a_clear_error(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     error = refusal(small_disk / "store")
     assert "Read-only file system; set a directory on a local disk that this user can write" in error
+
+
+def test_a_store_on_a_mount_point_is_moved_into_a_subdirectory(volume: Path) -> None:
+    """Such as a volume of Kubernetes: it can't be renamed."""
+    opened(volume)
+    assert "flow 'job' in the store" in opened(volume, identity(flow="other"), on_incompatible="reset")[1][0]
+    opened(volume, on_incompatible="reset")
+    assert read_identity(volume) == identity()
+    assert [read_identity(volume / name) for name in ("old-1", "old-2")] == [identity(), identity(flow="other")]
+    assert (volume / "old-1" / "part-3.sqlite3").exists()
 
 
 MOUNTS = """\
