@@ -237,6 +237,17 @@ def test_a_lost_store_is_made_again_where_it_may_be(
     assert "are lost; new ones are used" in notices[0]
 
 
+def test_a_store_made_again_has_forgotten_the_epochs_of_its_topics(store: Path) -> None:
+    """Epochs begin again with new files."""
+    again = identity(topics={"in": StoredTopic("topic-2")})
+    opened(store, again)
+    lose(store)
+    opened(store, again, on_lost="commits")
+    run_dataflow(store, ["in:0:3"])
+    with open_store(store, again, RecoveryConfig()) as opened_again:
+        assert opened_again.is_same_topic("in", opened_again.found.rows["in", 0].epoch)
+
+
 def truncate(directory: Path) -> None:
     path = directory / "part-1.sqlite3"
     path.write_bytes(path.read_bytes()[:6000])
