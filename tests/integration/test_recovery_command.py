@@ -82,8 +82,8 @@ def test_init_writes_the_identity_of_the_brokers(job: Job, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("offset", "metadata", "warning"),
     [
-        (5, "s1:", ""),
-        (15, "s1:", "the store is older than the committed offset 15; 5 offsets are read again"),
+        (5, "d2:", ""),
+        (15, "d2:", "the store is older than the committed offset 15; 5 offsets are read again"),
         (5, "", "another client committed offset 5; the store's position 10 is used"),
     ],
 )

@@ -27,7 +27,7 @@ app = typer.Typer(help="Make, show, check, reset and export the recovery store o
 @app.command()
 def init(flow: Flow, config: ConfigOption = None, assignments: Assignments = []) -> None:  # noqa: B006
     """Make the store of a flow before its first start, and check that it can be used. Asks the brokers."""
-    from drakkar_flow.engine.recovery import identity_of
+    from drakkar_flow.engine.recovery_check import identity_of
     from drakkar_flow.runtime.recovery.store import open_store
 
     place = place_of(flow, config, assignments)
@@ -158,7 +158,7 @@ def _file_problems(directory: Path) -> Iterator[str]:
 
 def _start_problems(place: StorePlace) -> Iterator[str]:
     """Yield the reasons for which a start would be refused now; print its warnings."""
-    from drakkar_flow.engine.recovery import active_members, identity_of, plan_starts
+    from drakkar_flow.engine.recovery_check import active_members, identity_of, plan_starts
     from drakkar_flow.kernel.recovery_start import StartRefused
     from drakkar_flow.runtime.recovery.store import open_store, read_identity
 

@@ -14,7 +14,7 @@ from drakkar_flow.errors import Problem, ProblemsError, StartupError
 
 if TYPE_CHECKING:
     from drakkar_flow.config.root import DrakkarConfig
-    from drakkar_flow.config.sections.recovery import RecoveryConfig
+    from drakkar_flow.config.sections.recovery import RecoveryStoreConfig
     from drakkar_flow.graph.flow import StreamFlow
     from drakkar_flow.kernel.store_identity import StoreIdentity
     from drakkar_flow.runtime.recovery.reading import StoreRows
@@ -41,11 +41,11 @@ class StorePlace:
     config: DrakkarConfig | None = None
 
     @property
-    def settings(self) -> RecoveryConfig:
+    def settings(self) -> RecoveryStoreConfig:
         """The settings of the store; the defaults without a flow."""
-        from drakkar_flow.config.sections.recovery import RecoveryConfig
+        from drakkar_flow.config.sections.recovery import RecoveryStoreConfig
 
-        return (self.config.runtime.recovery if self.config is not None else None) or RecoveryConfig()
+        return (self.config.runtime.recovery if self.config is not None else None) or RecoveryStoreConfig()
 
 
 def place_of(store: str, config: Path | None, assignments: list[str]) -> StorePlace:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from drakkar_flow.cli.main import main
-from drakkar_flow.config.sections.recovery import RecoveryConfig
+from drakkar_flow.config.sections.recovery import RecoveryStoreConfig
 from drakkar_flow.runtime.recovery.store import open_store
 from support.stores import identity, run_dataflow, start_dataflow
 
@@ -28,7 +28,7 @@ SETTINGS = "kafka: {consumer_group: workers}\nsinks: {kafka: {out: {topic: out}}
 def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that a dataflow has used; copy it."""
     directory = tmp_path_factory.mktemp("store") / "job"
-    with open_store(directory, identity(), RecoveryConfig()):
+    with open_store(directory, identity(), RecoveryStoreConfig()):
         pass
     run_dataflow(directory, ["in:0:5,in:1:7", "in:0:9"])
     return directory
@@ -169,7 +169,7 @@ def test_reset_asks(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_reset_of_a_store_in_use_is_refused(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The error names the process."""
-    with open_store(store, identity(), RecoveryConfig()):
+    with open_store(store, identity(), RecoveryStoreConfig()):
         assert run("recovery", "reset", "job.py", "--yes") == 1
     assert "is used by process" in capsys.readouterr().err
     assert store.exists()

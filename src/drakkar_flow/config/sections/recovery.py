@@ -9,10 +9,10 @@ from pydantic import Field, field_validator
 
 from drakkar_flow.config.base import Section
 
-__all__ = ["RecoveryConfig"]
+__all__ = ["RecoveryStoreConfig"]
 
 
-class RecoveryConfig(Section):
+class RecoveryStoreConfig(Section):
     """The recovery store. With this section one process reads all partitions of the topic, without a consumer group's
     assignment, and restores positions and state from a local directory. Without it the group assigns the partitions."""
 

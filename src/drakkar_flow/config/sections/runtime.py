@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from drakkar_flow.config.base import Section
-from drakkar_flow.config.sections.recovery import RecoveryConfig
+from drakkar_flow.config.sections.recovery import RecoveryStoreConfig
 
 __all__ = ["RuntimeConfig"]
 
@@ -52,7 +52,7 @@ class RuntimeConfig(Section):
     None and the reason in parse_error."""
     on_task_error: Literal["skip", "dlq"] = "skip"
     """Policy for failed tasks if the handler has no `on_error`: dropped, or a dead letter."""
-    recovery: RecoveryConfig | None = None
+    recovery: RecoveryStoreConfig | None = None
     """The recovery store; null reads as a member of the consumer group, without a store. An empty section, `{}`, takes
     the defaults."""
 

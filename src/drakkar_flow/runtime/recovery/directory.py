@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 from zlib import crc32
 
-from drakkar_flow.config.sections.recovery import RecoveryConfig
+from drakkar_flow.config.sections.recovery import RecoveryStoreConfig
 from drakkar_flow.errors import Problem, StartupError
 
 __all__ = ["KEY", "StoreInUse", "directory_of", "locked", "moved_aside", "network_filesystem", "write_durably"]
@@ -35,7 +35,7 @@ class StoreInUse(StartupError):
     title = "the recovery store is in use"
 
 
-def directory_of(settings: RecoveryConfig | None, flow: str) -> Path:
+def directory_of(settings: RecoveryStoreConfig | None, flow: str) -> Path:
     """Return the store's directory: `dir`, else `recovery/` with the flow's name as a safe directory name.
 
     >>> print(directory_of(None, "count/per user"), directory_of(None, ".."))

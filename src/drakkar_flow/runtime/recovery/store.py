@@ -12,10 +12,9 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from bytewax.recovery import RecoveryConfig as BytewaxRecovery
-from bytewax.recovery import init_db_dir
+from bytewax.recovery import RecoveryConfig, init_db_dir
 
-from drakkar_flow.config.sections.recovery import RecoveryConfig
+from drakkar_flow.config.sections.recovery import RecoveryStoreConfig
 from drakkar_flow.errors import Problem, StartupError
 from drakkar_flow.kernel.store_identity import IdentityError, StoreIdentity, decode_identity, differences
 from drakkar_flow.runtime.recovery.directory import (
@@ -52,11 +51,11 @@ class Store:
     """
 
     def __init__(
-        self, directory: Path, settings: RecoveryConfig, stored: StoreIdentity | None, given: StoreIdentity
+        self, directory: Path, settings: RecoveryStoreConfig, stored: StoreIdentity | None, given: StoreIdentity
     ) -> None:
         self.directory = directory
         kept = timedelta(seconds=settings.backup_interval_s)
-        self.config = BytewaxRecovery(directory, kept)  # type: ignore[no-untyped-call]
+        self.config = RecoveryConfig(directory, kept)  # type: ignore[no-untyped-call]
         self.found: StoreRows = read_rows(directory, given.flow)
         self.lost = False
         self.notices: list[str] = []
@@ -92,7 +91,7 @@ class Store:
 
 
 @contextmanager
-def open_store(directory: Path, identity: StoreIdentity, settings: RecoveryConfig) -> Iterator[Store]:
+def open_store(directory: Path, identity: StoreIdentity, settings: RecoveryStoreConfig) -> Iterator[Store]:
     """Open the store of a flow, and create it on first use; the lock is held until the context ends.
 
     Raises:
@@ -145,7 +144,7 @@ def check_files(directory: Path) -> None:
     progress_of(directory, [read_part(path) for path in paths])
 
 
-def _move_incompatible(directory: Path, identity: StoreIdentity, settings: RecoveryConfig) -> str:
+def _move_incompatible(directory: Path, identity: StoreIdentity, settings: RecoveryStoreConfig) -> str:
     """Move the store of another flow aside if the settings allow it; returns a notice then."""
     try:
         stored = read_identity(directory)
@@ -165,7 +164,7 @@ def _move_incompatible(directory: Path, identity: StoreIdentity, settings: Recov
     raise StartupError([Problem(KEY, f"the store {directory} was made with another {texts}", remedy)], exit_code=2)
 
 
-def _opened(directory: Path, identity: StoreIdentity, settings: RecoveryConfig) -> Store:
+def _opened(directory: Path, identity: StoreIdentity, settings: RecoveryStoreConfig) -> Store:
     try:
         stored = read_identity(directory)
         lost = stored is not None and not part_files(directory)
@@ -188,7 +187,7 @@ def _opened(directory: Path, identity: StoreIdentity, settings: RecoveryConfig) 
     return store
 
 
-def _check_loss(directory: Path, stored: StoreIdentity, given: StoreIdentity, settings: RecoveryConfig) -> None:
+def _check_loss(directory: Path, stored: StoreIdentity, given: StoreIdentity, settings: RecoveryStoreConfig) -> None:
     if (stored.schema or given.schema) and settings.on_lost == "fail":
         remedy = (
             "restore them from a backup; or start once with runtime.recovery.on_lost: commits (empty state from the "

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from drakkar_flow.config.sections.recovery import RecoveryConfig
+from drakkar_flow.config.sections.recovery import RecoveryStoreConfig
 from drakkar_flow.errors import StartupError
 from drakkar_flow.kernel.store_identity import StoredTopic, StoreIdentity
 from drakkar_flow.runtime.recovery.directory import directory_of, network_filesystem
@@ -39,7 +39,7 @@ def store(used: Path, tmp_path: Path) -> Path:
 
 def opened(directory: Path, given: StoreIdentity | None = None, **settings: Any) -> tuple[StoreRows, list[str]]:
     """Open and close a store; gives its rows and notices."""
-    with open_store(directory, given or identity(), RecoveryConfig(**settings)) as store:
+    with open_store(directory, given or identity(), RecoveryStoreConfig(**settings)) as store:
         store.accept()
         return store.found, store.notices
 
@@ -66,7 +66,7 @@ def test_a_store_is_made_on_first_use(tmp_path: Path) -> None:
 
 def test_rows_come_back(store: Path) -> None:
     """The newest of each partition."""
-    with open_store(store, identity(), RecoveryConfig(partitions=9)) as again:
+    with open_store(store, identity(), RecoveryStoreConfig(partitions=9)) as again:
         assert not again.first_start
         assert {at: each.row.offset for at, each in again.found.rows.items()} == {("in", 0): 9, ("in", 1): 7}
         assert str(again.config.db_dir) == str(store)
@@ -74,7 +74,7 @@ def test_rows_come_back(store: Path) -> None:
 
 def test_an_error_of_the_flow_is_not_an_error_of_the_store(tmp_path: Path) -> None:
     """An OSError inside of the context passes through; the lock is released."""
-    with pytest.raises(PermissionError), open_store(tmp_path / "s", identity(), RecoveryConfig()):
+    with pytest.raises(PermissionError), open_store(tmp_path / "s", identity(), RecoveryStoreConfig()):
         raise PermissionError("the flow's")
     opened(tmp_path / "s")
 
@@ -109,7 +109,7 @@ def test_an_empty_store_of_bytewax_is_adopted(tmp_path: Path) -> None:
 
 def test_a_store_in_use_names_the_process(store: Path) -> None:
     """The lock is that of the process, and ends with it."""
-    with open_store(store, identity(), RecoveryConfig()):
+    with open_store(store, identity(), RecoveryStoreConfig()):
         assert f"is used by process {os.getpid()}; stop that process" in refusal(store)
     opened(store)
 
@@ -120,8 +120,8 @@ def test_a_killed_holder_leaves_no_lock(store: Path) -> None:
         "import sys, time, pathlib\nsys.path.insert(0, sys.argv[2])\n"
         "from support.stores import identity\n"
         "from drakkar_flow.runtime.recovery.store import open_store\n"
-        "from drakkar_flow.config.sections.recovery import RecoveryConfig\n"
-        "with open_store(pathlib.Path(sys.argv[1]), identity(), RecoveryConfig()):\n"
+        "from drakkar_flow.config.sections.recovery import RecoveryStoreConfig\n"
+        "with open_store(pathlib.Path(sys.argv[1]), identity(), RecoveryStoreConfig()):\n"
         "    print('held', flush=True); sys.stdin.read()\n"
     )
     tests = Path(__file__).parents[3]
@@ -193,14 +193,14 @@ def test_an_identity_that_cant_be_read_is_refused(store: Path, text: bytes, erro
 def test_rows_of_a_topic_that_was_created_again_are_outdated(store: Path) -> None:
     """Before the start that accepts it and after, until they are written again."""
     again = identity(topics={"in": StoredTopic("topic-2"), "more": StoredTopic("topic-3")})
-    with open_store(store, again, RecoveryConfig()) as opened_again:
+    with open_store(store, again, RecoveryStoreConfig()) as opened_again:
         row = opened_again.found.rows["in", 0]
         assert not opened_again.is_same_topic("in", row.epoch)
         assert opened_again.is_same_topic("more", 0)
         opened_again.accept()
         assert not opened_again.is_same_topic("in", row.epoch)
     run_dataflow(store, ["in:0:3"])
-    with open_store(store, again, RecoveryConfig()) as opened_again:
+    with open_store(store, again, RecoveryStoreConfig()) as opened_again:
         rows = opened_again.found.rows
         assert opened_again.is_same_topic("in", rows["in", 0].epoch)
         assert not opened_again.is_same_topic("in", rows["in", 1].epoch)
@@ -244,7 +244,7 @@ def test_a_store_made_again_has_forgotten_the_epochs_of_its_topics(store: Path) 
     lose(store)
     opened(store, again, on_lost="commits")
     run_dataflow(store, ["in:0:3"])
-    with open_store(store, again, RecoveryConfig()) as opened_again:
+    with open_store(store, again, RecoveryStoreConfig()) as opened_again:
         assert opened_again.is_same_topic("in", opened_again.found.rows["in", 0].epoch)
 
 

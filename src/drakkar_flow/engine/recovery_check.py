@@ -10,7 +10,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.sections.kafka import client_properties
-from drakkar_flow.config.sections.recovery import RecoveryConfig
+from drakkar_flow.config.sections.recovery import RecoveryStoreConfig
 from drakkar_flow.engine.build import resolve_topics
 from drakkar_flow.engine.rights import ASK_S, admin_client, described_group, error_text, matching_topics
 from drakkar_flow.errors import Problem, StartupError
@@ -58,7 +58,7 @@ def identity_of(flow: StreamFlow, config: DrakkarConfig, schema: Mapping[str, st
     )
 
 
-def plan_starts(store: Store, identity: StoreIdentity, config: DrakkarConfig, recovery: RecoveryConfig) -> Starts:
+def plan_starts(store: Store, identity: StoreIdentity, config: DrakkarConfig, recovery: RecoveryStoreConfig) -> Starts:
     """Decide the start of every partition of the identity's topics.
 
     Raises:
