@@ -29,12 +29,16 @@ from drakkar_flow.graph.signatures import doubtful_hooks, function_problems
 from drakkar_flow.kinds.registry import EXECUTORS
 from drakkar_flow.librdkafka import UNSERVED
 from drakkar_flow.runtime.components import SinkComponent
+from drakkar_flow.runtime.recovery.directory import KEY, directory_of, network_filesystem
 from drakkar_flow.sinks.kafka.client import producer_config
 from drakkar_flow.sinks.registry import OWN
 
 __all__ = ["Finding", "configuration_findings", "flow_findings", "source_problems"]
 
 _DEFAULT_OF_PY_DRAKKAR: Final = {"source_topic": "input-events", "consumer_group": "drakkar-workers"}
+
+_OF_MEMBERS: Final = frozenset({"group_instance_id", "group_protocol", "startup_align_enabled"})
+"""Settings of `kafka` that concern the members of a consumer group only."""
 
 Where = Callable[[tuple[str | int, ...]], str]
 
@@ -121,6 +125,7 @@ def configuration_findings(flow: StreamFlow, loaded: Loaded) -> Iterator[Finding
     yield from _client_findings(config, components)
     yield from _program_findings(flow, config)
     yield from _directory_findings(config)
+    yield from _recovery_findings(flow, config)
     for path, what, remedy in odd_numbers(config):
         yield Finding("numbers", Problem(where(path), what, remedy), is_error=False)
 
@@ -219,6 +224,22 @@ def _directory_findings(config: DrakkarConfig) -> Iterator[Finding]:
     for key, directory in wanted:
         if what := _unwritable(directory):
             yield Finding("directory", Problem(key, what, "set a directory that this user can write"))
+
+
+def _recovery_findings(flow: StreamFlow, config: DrakkarConfig) -> Iterator[Finding]:
+    """Yield problems of a recovery store's directory, and settings of group members that it makes useless."""
+    recovery = config.runtime.recovery
+    if recovery is None:
+        return
+    directory = directory_of(recovery, flow.name)
+    what = _unwritable(directory)
+    if not what and (kind := network_filesystem(directory)):
+        what = f"{directory} is on a network filesystem ({kind})"
+    if what:
+        yield Finding("directory", Problem(KEY, what, "set a directory on a local disk that this user can write"))
+    why = "has no effect with runtime.recovery: this process alone reads all partitions"
+    for key in sorted(_OF_MEMBERS & config.kafka.model_fields_set):
+        yield Finding("recovery", Problem(f"kafka.{key}", why, "remove one of the two"), is_error=False)
 
 
 def _unwritable(directory: Path) -> str:

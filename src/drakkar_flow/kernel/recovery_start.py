@@ -12,7 +12,9 @@ from drakkar_flow.kernel.offset_ranges import OffsetRanges
 from drakkar_flow.kernel.partition_row import PartitionRow
 from drakkar_flow.model.record import TopicPartition
 
-__all__ = ["Committed", "Log", "Start", "StartPolicy", "StartRefused", "decide_start"]
+__all__ = ["Committed", "Log", "Start", "StartPolicy", "StartRefused", "committed_of", "decide_start"]
+
+_MARK = "d2:"  # beginning of the metadata of our commits; alone if no offset ranges are to be named
 
 
 class Committed(NamedTuple):
@@ -48,6 +50,19 @@ class StartPolicy(NamedTuple):
     on_lost: Literal["fail", "commits", "earliest"] = "fail"
     on_incompatible: Literal["fail", "reset"] = "fail"
     auto_offset_reset: Literal["earliest", "latest", "error", "none"] = "earliest"
+
+
+def committed_of(offset: int, metadata: str | None) -> Committed | None:
+    """Return a committed offset as the brokers know it; None for a negative one: the group has none.
+
+    >>> committed_of(7, "d2:").ours, committed_of(7, "").ours, committed_of(-1001, None)
+    (True, False, None)
+    """
+    if offset < 0:
+        return None
+    metadata = metadata or ""
+    finished = OffsetRanges.decode(metadata, offset)
+    return Committed(offset, finished, ours=metadata.startswith(_MARK))
 
 
 class Start(NamedTuple):

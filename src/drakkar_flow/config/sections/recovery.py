@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from drakkar_flow.config.base import Section
 
@@ -15,7 +16,7 @@ class RecoveryStoreConfig(Section):
     """The recovery store. With this section one process reads all partitions of the topic, without a consumer group's
     assignment, and restores positions and state from a local directory. Without it the group assigns the partitions."""
 
-    dir: str | None = Field(default=None, min_length=1)
+    dir: Path | None = None
     """Directory of the store, on a local disk; null takes `recovery/` followed by the flow's name. It is created."""
     snapshot_interval_s: float = Field(default=1.0, gt=0)
     """Seconds between two snapshots; it replaces runtime.epoch_interval_s. After a crash the records finished since
@@ -32,3 +33,10 @@ class RecoveryStoreConfig(Section):
     on_incompatible: Literal["fail", "reset"] = "fail"
     """Start with a store of another flow, group, cluster, topic or state schema: refused, or with a new store. The old
     one is moved aside."""
+
+    @field_validator("dir", mode="before")
+    @classmethod
+    def _a_directory_has_a_name(cls, value: Any) -> Any:
+        if not value and value is not None:
+            raise ValueError("must not be empty; remove it for the default")
+        return value

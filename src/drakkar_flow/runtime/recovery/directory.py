@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from urllib.parse import quote
 from zlib import crc32
@@ -18,6 +20,7 @@ __all__ = ["KEY", "StoreInUse", "directory_of", "locked", "moved_aside", "networ
 KEY = "runtime.recovery.dir"
 _LOCK = "process-0.lock"
 _LONGEST = 100  # characters of a directory made of a flow's name
+_NOT_RENAMED = frozenset({errno.EACCES, errno.EBUSY, errno.EINVAL, errno.EPERM, errno.EROFS, errno.EXDEV})
 _MOUNTS = Path("/proc/self/mountinfo")
 _NETWORK = frozenset(
     {"nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "afs", "ceph", "lustre", "gpfs", "glusterfs", "beegfs", "ocfs2"}
@@ -29,6 +32,8 @@ _NETWORK = frozenset(
 class StoreInUse(StartupError):
     """Raised when another process uses the store."""
 
+    title = "the recovery store is in use"
+
 
 def directory_of(settings: RecoveryStoreConfig | None, flow: str) -> Path:
     """Return the store's directory: `dir`, else `recovery/` with the flow's name as a safe directory name.
@@ -37,7 +42,7 @@ def directory_of(settings: RecoveryStoreConfig | None, flow: str) -> Path:
     recovery/count%2Fper%20user recovery/%2E.
     """
     if settings is not None and settings.dir is not None:
-        return Path(settings.dir).expanduser()
+        return settings.dir.expanduser()
     name = quote(flow, safe="")
     if name.startswith("."):
         name = f"%2E{name[1:]}"
@@ -85,12 +90,31 @@ def _open_lock(directory: Path) -> int:
 
 
 def moved_aside(directory: Path) -> Path:
-    """Rename the directory to the first free `NAME.old-N`, and return the new path."""
-    number = 1
-    while (aside := directory.with_name(f"{directory.name}.old-{number}")).exists():
-        number += 1
-    directory.rename(aside)
+    """Rename the directory to the first free `NAME.old-N`, and return the new path.
+
+    A directory that can't be renamed, because a volume is mounted there or the parent is not writable, stays: its files
+    move into its first free subdirectory `old-N`.
+
+    Raises:
+        OSError: neither is possible.
+    """
+    path = directory if directory.name else directory.resolve()
+    aside = _free(path.with_name(f"{path.name}.old"))
+    try:
+        path.rename(aside)
+    except OSError as exc:
+        if exc.errno not in _NOT_RENAMED:
+            raise
+        files = [each for each in path.iterdir() if each.is_file() and each.name != _LOCK]
+        aside = _free(path / "old")
+        aside.mkdir()
+        for each in files:
+            each.rename(aside / each.name)
     return aside
+
+
+def _free(path: Path) -> Path:
+    return next(found for n in count(1) if not (found := path.with_name(f"{path.name}-{n}")).exists())
 
 
 def write_durably(path: Path, content: bytes) -> None:

@@ -170,7 +170,9 @@ def _opened(directory: Path, identity: StoreIdentity, settings: RecoveryStoreCon
         lost = stored is not None and not part_files(directory)
         if lost and stored is not None:
             _check_loss(directory, stored, identity, settings)
-        if lost or stored is None:
+            (directory / IDENTITY).unlink()  # epochs begin again, so those of its topics mean nothing
+            stored = None
+        if stored is None:
             _create(directory, settings.partitions)
         else:
             check_files(directory)

@@ -237,6 +237,17 @@ def test_a_lost_store_is_made_again_where_it_may_be(
     assert "are lost; new ones are used" in notices[0]
 
 
+def test_a_store_made_again_has_forgotten_the_epochs_of_its_topics(store: Path) -> None:
+    """Epochs begin again with new files."""
+    again = identity(topics={"in": StoredTopic("topic-2")})
+    opened(store, again)
+    lose(store)
+    opened(store, again, on_lost="commits")
+    run_dataflow(store, ["in:0:3"])
+    with open_store(store, again, RecoveryStoreConfig()) as opened_again:
+        assert opened_again.is_same_topic("in", opened_again.found.rows["in", 0].epoch)
+
+
 def truncate(directory: Path) -> None:
     path = directory / "part-1.sqlite3"
     path.write_bytes(path.read_bytes()[:6000])
@@ -348,9 +359,18 @@ def test_a_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A mounted file system of 512 KiB."""
-    point = tmp_path / "disk"
+    yield from mounted(tmp_path / "disk", "512k")
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Iterator[Path]:
+    """A mounted file system of 16 MiB."""
+    yield from mounted(tmp_path / "volume", "16m")
+
+
+def mounted(point: Path, size: str) -> Iterator[Path]:
     point.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", point]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", point]
     if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("needs the right to mount")
     yield point
@@ -369,6 +389,16 @@ def test_a_read_only_disk_is_a_clear_error(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     error = refusal(small_disk / "store")
     assert "Read-only file system; set a directory on a local disk that this user can write" in error
+
+
+def test_a_store_on_a_mount_point_is_moved_into_a_subdirectory(volume: Path) -> None:
+    """Such as a volume of Kubernetes: it can't be renamed."""
+    opened(volume)
+    assert "flow 'job' in the store" in opened(volume, identity(flow="other"), on_incompatible="reset")[1][0]
+    opened(volume, on_incompatible="reset")
+    assert read_identity(volume) == identity()
+    assert [read_identity(volume / name) for name in ("old-1", "old-2")] == [identity(), identity(flow="other")]
+    assert (volume / "old-1" / "part-3.sqlite3").exists()
 
 
 MOUNTS = """\
