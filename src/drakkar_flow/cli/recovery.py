@@ -27,12 +27,13 @@ app = typer.Typer(help="Make, show, check, reset and export the recovery store o
 @app.command()
 def init(flow: Flow, config: ConfigOption = None, assignments: Assignments = []) -> None:  # noqa: B006
     """Make the store of a flow before its first start, and check that it can be used. Asks the brokers."""
-    from drakkar_flow.engine.recovery_check import identity_of
+    from drakkar_flow.engine.recovery_start import cluster_of, identity_of
     from drakkar_flow.runtime.recovery.store import open_store
 
     place = place_of(flow, config, assignments)
     stream, settings = need_flow(place, "init")
-    with open_store(place.directory, identity_of(stream, settings, {}), place.settings) as store:
+    identity = identity_of(stream, settings, cluster_of(stream, settings))
+    with open_store(place.directory, identity, place.settings) as store:
         state = "ready, never used" if store.first_start else f"used by {store.found.progress.execution} runs"
         typer.echo(f"{place.directory}: {store.found.partitions} files, {state}")
 
@@ -115,7 +116,7 @@ def export(store: StoreArgument, config: ConfigOption = None, assignments: Assig
 
 def exported(at: TopicPartition, stored: StoredRow) -> Iterator[dict[str, Any]]:
     """Yield each value of a partition's state."""
-    from drakkar_flow.runtime.recovery.values import plain_value
+    from drakkar_flow.model.state import plain_value
 
     for (step, key), value in sorted(stored.row.state.items()):
         yield {
@@ -158,17 +159,24 @@ def _file_problems(directory: Path) -> Iterator[str]:
 
 def _start_problems(place: StorePlace) -> Iterator[str]:
     """Yield the reasons for which a start would be refused now; print its warnings."""
-    from drakkar_flow.engine.recovery_check import active_members, identity_of, plan_starts
+    from drakkar_flow.engine.recovery_start import (
+        active_members,
+        cluster_of,
+        identity_of,
+        plan_starts,
+        value_problems,
+    )
     from drakkar_flow.kernel.recovery_start import StartRefused
-    from drakkar_flow.runtime.recovery.store import open_store, read_identity
+    from drakkar_flow.runtime.recovery.store import open_store
 
     flow, config = need_flow(place, "check")
-    stored = read_identity(place.directory)
-    identity = identity_of(flow, config, stored.schema if stored is not None else {})
+    cluster = cluster_of(flow, config)
+    identity = identity_of(flow, config, cluster)
     try:
         settings = place.settings.model_copy(update={"on_incompatible": "fail"})  # a check moves nothing aside
         with open_store(place.directory, identity, settings) as store:
-            starts = plan_starts(store, identity, config, place.settings)
+            starts = plan_starts(flow, config, place.settings, store, cluster)
+            yield from map(str, value_problems(flow, store))
     except StartupError as exc:
         yield from map(str, exc.problems)
         return

@@ -11,9 +11,8 @@ from typing import Any
 
 from anyio import to_thread
 from confluent_kafka import Consumer, KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
 
-from drakkar_flow.config.sections.kafka import KafkaConfig, client_properties
+from drakkar_flow.config.sections.kafka import KafkaConfig
 from drakkar_flow.engine.build import consumer_properties
 from drakkar_flow.errors import Problem, ProblemsError, StartupError
 from drakkar_flow.kernel.alignment import aligned_start
@@ -107,14 +106,12 @@ async def connect_within(
         await asyncio.sleep(AGAIN_S)
 
 
-def check_source(kafka: KafkaConfig, unreached: Unreached, *, alone: bool = False) -> None:
+def check_source(kafka: KafkaConfig, unreached: Unreached) -> None:
     """Wait until the brokers answer, at most `kafka.startup_timeout_s`, and check that the topics exist.
 
-    `alone` also checks that the group has no members: in fixed mode no other process may read for it.
-
     Raises:
-        StartupError: the brokers do not answer (exit code 1), they refuse this client, the client's properties are
-            invalid or topics are missing (2), or the group has members (1).
+        StartupError: the brokers do not answer (exit code 1), or they refuse this client, the client's properties are
+            invalid or topics are missing (2).
     """
     errors: list[KafkaError] = []
     properties = consumer_properties(kafka)
@@ -127,8 +124,6 @@ def check_source(kafka: KafkaConfig, unreached: Unreached, *, alone: bool = Fals
         _check_topics(client, kafka, _topics(client, kafka, unreached, errors))
     finally:
         client.close()
-    if alone:
-        _check_alone(kafka)
 
 
 def _check_tokens(properties: dict[str, Any], budget_s: float, unreached: Unreached) -> None:
@@ -155,21 +150,6 @@ def _check_topics(client: Consumer, kafka: KafkaConfig, known: set[str]) -> None
         remedy = "create it: drakkar-flow topics create FLOW; or fix kafka.source_topic"
         problems = [Problem("kafka.source_topic", f"topic {topic!r} does not exist", remedy) for topic in missing]
         raise StartupError(problems, exit_code=2)
-
-
-def _check_alone(kafka: KafkaConfig) -> None:
-    """Refuse to commit for a group that has members: the brokers would refuse these commits anyway."""
-    admin = AdminClient({**client_properties(kafka), "log_level": 0})
-    try:
-        found = admin.describe_consumer_groups([kafka.consumer_group], request_timeout=ASK_S)
-        members = found[kafka.consumer_group].result().members
-    except (KafkaException, ValueError):  # not allowed, or the group does not exist: the first commit shows it
-        return
-    if members:
-        names = ", ".join(sorted({f"{member.client_id}@{member.host.lstrip('/')}" for member in members})[:3])
-        what = f"{kafka.consumer_group!r} has {len(members)} active members ({names}); runtime.recovery reads alone"
-        remedy = "stop them, or give this flow another consumer_group"
-        raise StartupError([Problem("kafka.consumer_group", what, remedy)], exit_code=1)
 
 
 def _topics(client: Consumer, kafka: KafkaConfig, unreached: Unreached, errors: list[KafkaError]) -> set[str]:

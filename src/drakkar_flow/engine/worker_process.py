@@ -28,13 +28,13 @@ from drakkar_flow._version import __version__
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine import forks
 from drakkar_flow.engine.build import build_parts, resolve_topics
+from drakkar_flow.engine.fixed_mode import FixedMode
 from drakkar_flow.engine.flow_lifecycle import FlowLifecycle
 from drakkar_flow.engine.gauges import read_gauges
 from drakkar_flow.engine.identity import cluster_name_of, worker_id_of
 from drakkar_flow.engine.memory import CollectorSettings
 from drakkar_flow.engine.offline import source_problems
 from drakkar_flow.engine.pid1 import leave_pid_1
-from drakkar_flow.engine.recovery import FixedMode
 from drakkar_flow.engine.signal_handlers import SignalHandlers
 from drakkar_flow.engine.startup import check_source, wait_for_common_start
 from drakkar_flow.engine.stop_guard import StopGuard

@@ -9,10 +9,12 @@ from __future__ import annotations
 import inspect
 import json
 import zlib
+from base64 import b64encode
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import is_dataclass
 from struct import Struct
+from struct import error as StructError  # noqa: N812 - a class
 from typing import Any, Final, Protocol, get_type_hints
 
 import msgspec
@@ -186,8 +188,16 @@ class StateCodec:
 
 
 def plain_value(stored: bytes) -> Any:
-    """Return a stored value as plain data: dicts, lists, text and numbers."""
-    return _plain(_HEADER.unpack_from(stored)[0], stored[_HEADER.size :])
+    """Return a stored value as JSON-compatible data, without its model; `{"base64": ...}` if it can't be decoded.
+
+    >>> plain_value(StateCodec(dict[str, int]).encode({"n": 3}, now_ms=1_000)), plain_value(bytes([0xFF]))
+    ({'n': 3}, {'base64': '/w=='})
+    """
+    try:
+        plain = _plain(_HEADER.unpack_from(stored)[0], stored[_HEADER.size :])
+        return msgspec.to_builtins(plain, str_keys=True)
+    except (msgspec.MsgspecError, StructError, ValueError, TypeError):
+        return {"base64": b64encode(stored).decode()}
 
 
 def _plain(form: int, body: bytes) -> Any:

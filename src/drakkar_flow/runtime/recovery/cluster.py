@@ -10,8 +10,7 @@ from confluent_kafka import Consumer, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined] # exported there
 
-from drakkar_flow.kernel.offset_ranges import OffsetRanges
-from drakkar_flow.kernel.recovery_start import Committed
+from drakkar_flow.kernel.recovery_start import Committed, committed_of
 from drakkar_flow.model.record import TopicPartition
 
 __all__ = ["ClusterState", "read_cluster", "topics_matching"]
@@ -90,12 +89,5 @@ def _committed(
         found = consumer.committed(partitions, _ASK_S) if partitions else []
     finally:
         consumer.close()
-    return {
-        (each.topic, each.partition): Committed(
-            each.offset,
-            OffsetRanges.decode(each.metadata or "", each.offset),
-            ours=(each.metadata or "").startswith(OffsetRanges.MARK),
-        )
-        for each in found
-        if each.error is None and each.offset >= 0
-    }
+    read = {(each.topic, each.partition): committed_of(each.offset, each.metadata) for each in found if not each.error}
+    return {at: commit for at, commit in read.items() if commit is not None}
