@@ -11,6 +11,11 @@ import pytest
 
 from support.kafka_io import Kafka
 from support.scene import Scene
+from support.worker import ROOT
+
+PAGE = ROOT / "docs" / "reliability.md"
+_BEGIN, _END = "<!-- results -->\n", "<!-- end of results -->\n"
+_COLUMNS = ("Test", "Faults", "Records", "Lost", "Repeated", "State")
 
 collect_ignore = ["pipelines"]  # programs for workers
 
@@ -21,6 +26,18 @@ def scene(kafka: Kafka, tmp_path: Path) -> Iterator[Scene]:
     made = Scene(kafka.bootstrap, tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def results() -> Iterator[list[tuple[object, ...]]]:
+    """Rows of the table in docs/reliability.md, which `make chaos` writes anew."""
+    rows: list[tuple[object, ...]] = []
+    yield rows
+    if rows and os.environ.get("CHAOS_PAGE"):
+        before, rest = PAGE.read_text().split(_BEGIN)
+        table = [_COLUMNS, ("---",) * len(_COLUMNS), *rows]
+        lines = "".join(f"| {' | '.join(map(str, row))} |\n" for row in table)
+        PAGE.write_text(f"{before}{_BEGIN}{lines}{_END}{rest.split(_END)[1]}")
 
 
 @pytest.fixture

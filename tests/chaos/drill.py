@@ -33,11 +33,11 @@ class Drill:
     outputs then: what is finished in a row is delivered, counted in the state, and never repeated.
     """
 
-    def __init__(self, scene: Scene, records: int) -> None:
+    def __init__(self, scene: Scene, records: int, store: Path | None = None) -> None:
         self.records = records
         self.timeline: list[str] = []
         self._scene = scene
-        self._store = scene.directory / "store"
+        self._store = store or scene.directory / "store"
         produce(scene.bootstrap, scene.source, map(str, range(records)), [str(n % KEYS) for n in range(records)])
         self._key: dict[tuple[int, int], bytes] = {}
         self._number: dict[tuple[int, int], bytes] = {}
@@ -97,6 +97,12 @@ class Drill:
             self._finished |= {at: copies[self._number[at]] for at in finished.values()}
         self.repeated = copies.total() - len(copies)
         self._note(f"{len(self._finished)} finished, {copies.total()} delivered, {self.repeated} repeated")
+
+    def finished(self, test: str, faults: str) -> tuple[object, ...]:
+        """Check the end, and return the row for the table: nothing is lost, and each record counts once."""
+        repeated = self._scene.check_delivered(self.records)
+        assert self.totals() == self.expected()
+        return (test, faults, f"{self.records:,}", 0, f"{repeated:,}", "exact")
 
     def totals(self) -> Counter[bytes]:
         """Counts by key, of all partitions together."""

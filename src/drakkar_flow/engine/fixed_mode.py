@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
@@ -19,6 +20,8 @@ from drakkar_flow.runtime.recovery.positions import DurablePositions
 from drakkar_flow.runtime.recovery.store import Store, open_store
 
 __all__ = ["FixedMode"]
+
+_SQLITE = re.compile(r'SqliteFailure\(.*Some\("([^"]*)"\)')
 
 
 class FixedMode:
@@ -60,6 +63,13 @@ class FixedMode:
         assert self._store is not None
         interval = timedelta(seconds=self._settings.snapshot_interval_s)
         return {"epoch_interval": interval, "recovery_config": self._store.config}
+
+    def explained(self, panic: str) -> str:
+        """Return the reason of Bytewax's panic: SQLite's own message, and the directory, if it is about the store."""
+        found = _SQLITE.search(panic)
+        if found is None or self._store is None:
+            return panic
+        return f"the recovery store {self._store.directory} can't be written: {found[1]}"
 
     def close(self) -> None:
         """Release the lock of the store; safe to call twice."""

@@ -308,7 +308,8 @@ class WorkerProcess:
 
     def engine_failed(self, error: BaseException) -> None:
         """Record and log an `error` that Bytewax raised."""
-        reason = f"the engine failed: {describe(root_cause(error))}"
+        text = describe(root_cause(error))
+        reason = f"the engine failed: {text if self._fixed is None else self._fixed.explained(text)}"
         self._engine_failed = True
         self._log.error("engine_failed", reason=reason, exc_info=error, expect="uncommitted records are read again")
         self.fail(reason)

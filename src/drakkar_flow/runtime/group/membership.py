@@ -27,6 +27,9 @@ Known = dict[TopicPartition, tuple[int, OffsetRanges]]
 class Membership(Protocol):
     """Gives partitions to a consumer. Used by the reader's thread alone."""
 
+    keeps_partitions: bool
+    """True if a consumer that replaces another goes on with its partitions, because no other process can have them."""
+
     def join(self, consumer: Consumer, on_assign: OnPartitions, on_revoke: OnPartitions, on_lost: OnPartitions) -> None:
         """Ask for partitions; each callback gets those that come or leave."""
         ...
@@ -46,6 +49,8 @@ class Membership(Protocol):
 
 class GroupMembership:
     """Partitions of an elastic consumer group: its coordinator assigns and revokes them."""
+
+    keeps_partitions = False
 
     def __init__(self, topics: Iterable[str]) -> None:
         self._topics = list(topics)
@@ -73,7 +78,10 @@ class FixedAssignment:
         starts: waits at most so many seconds, and returns the starts of the partitions once the store was read.
         closing: set when the reader ends.
         refresh_s: seconds between two looks for new partitions.
+        read_offset: the last offset that was read of a partition; negative if none was.
     """
+
+    keeps_partitions = True
 
     def __init__(
         self,
@@ -81,7 +89,9 @@ class FixedAssignment:
         starts: Callable[[float], dict[TopicPartition, Start] | None],
         closing: threading.Event,
         refresh_s: float,
+        read_offset: Callable[[TopicPartition], int],
     ) -> None:
+        self._read_offset = read_offset
         self._topics = tuple(topics)
         self._read_starts = starts
         self._closing = closing
@@ -93,13 +103,16 @@ class FixedAssignment:
         self._on_revoke: OnPartitions = self._on_assign
 
     def join(self, consumer: Consumer, on_assign: OnPartitions, on_revoke: OnPartitions, on_lost: OnPartitions) -> None:
-        """Assign all partitions, when the store has been read."""
+        """Assign all partitions, when the store has been read; a later consumer goes on where the one before ended."""
         self._on_assign, self._on_revoke = on_assign, on_revoke
+        if self._assigned:
+            self._assigned = [self._at(each.topic, each.partition) for each in self._assigned]
+            consumer.assign(self._assigned)
+            return
         while not self._closing.is_set():
             starts = self._read_starts(_WAIT_S)
             if starts is not None:
                 self._starts = starts
-                self._assigned = []
                 self._take(consumer)
                 return
 
@@ -129,14 +142,17 @@ class FixedAssignment:
             return  # the brokers don't answer; the next look follows
         new = [each for each in found if each not in present]
         if new:
-            added = [KafkaPartition(*each, self._start(each)) for each in new]
+            added = [self._at(*each) for each in new]
             self._assigned += added
             consumer.incremental_assign(added)
             self._on_assign(consumer, added)
 
-    def _start(self, topic_partition: TopicPartition) -> int:
-        start = self._starts.get(topic_partition)
-        return OFFSET_BEGINNING if start is None else start.offset  # a partition that was added later is read whole
+    def _at(self, topic: str, partition: int) -> KafkaPartition:
+        read, start = self._read_offset((topic, partition)), self._starts.get((topic, partition))
+        if read >= 0:
+            return KafkaPartition(topic, partition, read + 1)
+        # A partition that was added later is read whole.
+        return KafkaPartition(topic, partition, OFFSET_BEGINNING if start is None else start.offset)
 
     def _partitions(self, consumer: Consumer) -> list[TopicPartition]:
         topics = consumer.list_topics(timeout=_ASK_S).topics

@@ -109,7 +109,9 @@ class GroupReader:
         self._members: Membership = (
             GroupMembership(settings.topics)
             if starts is None
-            else FixedAssignment(settings.topics, starts, self._closing, settings.metadata_refresh_s)
+            else FixedAssignment(
+                settings.topics, starts, self._closing, settings.metadata_refresh_s, self._buffers.read_offset
+            )
         )
         self._thread = threading.Thread(target=self._run, name="drakkar-reader", daemon=True)
 
@@ -185,6 +187,8 @@ class GroupReader:
         reset = starting_reset(self._settings, self._bus)
         consumer = Consumer({**self._settings.properties, **reset, **callbacks}, logger=ClientLog(self._bus))
         self._joining.begin(time.monotonic())
+        for partition in self._buffers.partitions():  # those that a consumer before left
+            partition.paused = False
         self._members.join(consumer, self._on_assign, self._on_revoke, self._on_lost)
         return consumer
 
@@ -195,7 +199,8 @@ class GroupReader:
                 if self._connection.forgotten(consumer, time.monotonic()):
                     self._bus.emit(ConsumerError("the consumer is replaced: it has forgotten its brokers"))
                     self._forgetful.append(consumer)
-                    self._lose_all(consumer)
+                    if not self._members.keeps_partitions:
+                        self._lose_all(consumer)
                     return
                 if self._spent:
                     self._lose_all(consumer)
