@@ -1,7 +1,7 @@
 """Keyed state: the view that hooks get, keys as text, and the codec of typed values.
 
-A stored value begins with a header: format of the body, time written in ms (wall clock), and a fingerprint of the model
-it was written from. An old value is recognised by its fingerprint.
+A stored value begins with a header: format of the body, a fingerprint of the model it was written from, and the time
+written in ms (wall clock). An old value is recognised by its fingerprint.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ HANDLER_STEP: Final = "handler"
 KEEP: Final = object()
 """Output of a library step that leaves a record's payload as it is."""
 
-_HEADER = Struct(">BQI")
+_MARK = Struct(">BI")
+_TIME = Struct(">Q")
+_BODY = _MARK.size + _TIME.size
 _MSGPACK, _JSON = 1, 2
 _NOTES = ("title", "description")
 
@@ -76,7 +78,7 @@ def key_text(key: object) -> str:
     if isinstance(key, str):
         if not key.isascii():
             key.encode()
-        return key if not key.startswith("\0") else f"\0s{key}"
+        return key if key[:1] != "\0" else f"\0s{key}"
     if isinstance(key, int):
         return f"\0i{int(key)}"
     if isinstance(key, bytes):
@@ -123,8 +125,9 @@ class StateCodec:
         self._older = _older_model(migrate) if migrate is not None else None
         self._format = _JSON if _is_pydantic(model) else _MSGPACK
         self._class = model if _is_pydantic(model) or _has_fields(model) else None
-        self._fingerprint = zlib.crc32(json.dumps(_schema(model), sort_keys=True).encode())
-        self._write: Callable[[Any], bytes] = _to_json if self._format == _JSON else msgspec.msgpack.encode
+        self._mark = _MARK.pack(self._format, zlib.crc32(json.dumps(_schema(model), sort_keys=True).encode()))
+        self._header = (-1, b"")  # of the last time written: most values of a chunk are of one time
+        self._write: Callable[[Any], bytes] = _to_json if self._format == _JSON else msgspec.msgpack.Encoder().encode
         self._read: Callable[[bytes], Any] = (
             model.__pydantic_validator__.validate_json
             if self._format == _JSON
@@ -144,7 +147,11 @@ class StateCodec:
             self._read(body)
         except Exception as exc:  # whatever the user's types raise
             raise StateError(f"{type(value).__name__} can't be stored as {_name(self.model)}: {_line(exc)}") from exc
-        return _HEADER.pack(self._format, max(0, now_ms), self._fingerprint) + body
+        written_ms, header = self._header
+        if written_ms != now_ms:
+            header = self._mark + _TIME.pack(max(0, now_ms))
+            self._header = (now_ms, header)
+        return header + body
 
     def decode(self, stored: bytes) -> Any:
         """Read a value, also one of another version of the model.
@@ -152,10 +159,10 @@ class StateCodec:
         Raises:
             StateError: the value does not fit the model.
         """
-        form, _, fingerprint = _HEADER.unpack_from(stored)
-        body = stored[_HEADER.size :]
-        if fingerprint == self._fingerprint and form == self._format:
+        body = stored[_BODY:]
+        if stored.startswith(self._mark):
             return self._read(body)
+        form = stored[0]
         what = f"was written by another version of {_name(self.model)}"
         if self._migrate is None:
             try:
@@ -173,16 +180,16 @@ class StateCodec:
 
     def is_expired(self, stored: bytes, now_ms: int) -> bool:
         """Return True if a value was written longer ago than its time to live."""
-        return self.ttl_ms is not None and _HEADER.unpack_from(stored)[1] + self.ttl_ms < now_ms
+        return self.ttl_ms is not None and _TIME.unpack_from(stored, _MARK.size)[0] + self.ttl_ms < now_ms
 
     def are_equal(self, stored: bytes, other: bytes) -> bool:
         """Return True if two stored values differ in their times only."""
-        return stored[0] == other[0] and stored[9:] == other[9:]
+        return stored[_BODY:] == other[_BODY:] and stored[: _MARK.size] == other[: _MARK.size]
 
 
 def plain_value(stored: bytes) -> Any:
     """Return a stored value as plain data: dicts, lists, text and numbers."""
-    return _plain(_HEADER.unpack_from(stored)[0], stored[_HEADER.size :])
+    return _plain(stored[0], stored[_BODY:])
 
 
 def _plain(form: int, body: bytes) -> Any:
