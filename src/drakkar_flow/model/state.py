@@ -1,7 +1,7 @@
 """Keyed state: the view that hooks get, keys as text, and the codec of typed values.
 
-A stored value begins with a header: format of the body, a fingerprint of the model it was written from, and the time
-written in ms (wall clock). An old value is recognised by its fingerprint.
+A stored value begins with a header: format of the body, time written in ms (wall clock), and a fingerprint of the model
+it was written from. An old value is recognised by its fingerprint.
 """
 
 from __future__ import annotations
@@ -41,9 +41,7 @@ HANDLER_STEP: Final = "handler"
 KEEP: Final = object()
 """Output of a library step that leaves a record's payload as it is."""
 
-_MARK = Struct(">BI")
-_TIME = Struct(">Q")
-_BODY = _MARK.size + _TIME.size
+_HEADER = Struct(">BQI")
 _MSGPACK, _JSON = 1, 2
 _NOTES = ("title", "description")
 
@@ -125,7 +123,7 @@ class StateCodec:
         self._older = _older_model(migrate) if migrate is not None else None
         self._format = _JSON if _is_pydantic(model) else _MSGPACK
         self._class = model if _is_pydantic(model) or _has_fields(model) else None
-        self._mark = _MARK.pack(self._format, zlib.crc32(json.dumps(_schema(model), sort_keys=True).encode()))
+        self._fingerprint = zlib.crc32(json.dumps(_schema(model), sort_keys=True).encode())
         self._header = (-1, b"")  # of the last time written: most values of a chunk are of one time
         self._write: Callable[[Any], bytes] = _to_json if self._format == _JSON else msgspec.msgpack.Encoder().encode
         self._read: Callable[[bytes], Any] = (
@@ -149,7 +147,7 @@ class StateCodec:
             raise StateError(f"{type(value).__name__} can't be stored as {_name(self.model)}: {_line(exc)}") from exc
         written_ms, header = self._header
         if written_ms != now_ms:
-            header = self._mark + _TIME.pack(max(0, now_ms))
+            header = _HEADER.pack(self._format, max(0, now_ms), self._fingerprint)
             self._header = (now_ms, header)
         return header + body
 
@@ -159,10 +157,10 @@ class StateCodec:
         Raises:
             StateError: the value does not fit the model.
         """
-        body = stored[_BODY:]
-        if stored.startswith(self._mark):
+        form, _, fingerprint = _HEADER.unpack_from(stored)
+        body = stored[_HEADER.size :]
+        if fingerprint == self._fingerprint and form == self._format:
             return self._read(body)
-        form = stored[0]
         what = f"was written by another version of {_name(self.model)}"
         if self._migrate is None:
             try:
@@ -180,16 +178,16 @@ class StateCodec:
 
     def is_expired(self, stored: bytes, now_ms: int) -> bool:
         """Return True if a value was written longer ago than its time to live."""
-        return self.ttl_ms is not None and _TIME.unpack_from(stored, _MARK.size)[0] + self.ttl_ms < now_ms
+        return self.ttl_ms is not None and _HEADER.unpack_from(stored)[1] + self.ttl_ms < now_ms
 
     def are_equal(self, stored: bytes, other: bytes) -> bool:
         """Return True if two stored values differ in their times only."""
-        return stored[_BODY:] == other[_BODY:] and stored[: _MARK.size] == other[: _MARK.size]
+        return stored[9:] == other[9:] and stored[0] == other[0]
 
 
 def plain_value(stored: bytes) -> Any:
     """Return a stored value as plain data: dicts, lists, text and numbers."""
-    return _plain(stored[0], stored[_BODY:])
+    return _plain(_HEADER.unpack_from(stored)[0], stored[_HEADER.size :])
 
 
 def _plain(form: int, body: bytes) -> Any:
