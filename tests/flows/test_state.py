@@ -10,6 +10,7 @@ import pytest
 
 from drakkar_flow import StreamFlow
 from drakkar_flow.errors import FlowError
+from drakkar_flow.graph.signatures import function_problems
 from drakkar_flow.testing import CRASH, FlowHarness, Gate, run_flow
 
 
@@ -316,6 +317,15 @@ def test_mistakes_in_a_flow_are_found_before_it_runs(flow, problem):
     """Each with its step and a fix."""
     with pytest.raises(FlowError, match=problem.replace("(", r"\(")):
         flow.check()
+
+
+def test_parameters_that_do_not_fit_are_found_by_lint():
+    """Of the function and of the key, with and without the record."""
+    flow = StreamFlow("f").stateful(lambda state: state, key=lambda: 1, state=int, with_record=True).route()
+    problems = [str(problem) for problem in function_problems(flow.steps(), flow.hooks)]
+    assert len(problems) == 2
+    assert "write them as (state, payload, record)" in problems[0]
+    assert "write them as (payload, record)" in problems[1]
 
 
 def test_the_number_of_seconds_is_checked_where_it_is_written():

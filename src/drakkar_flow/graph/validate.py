@@ -123,7 +123,7 @@ def _state_problems(steps: Steps) -> Iterator[Problem]:
         if times > 1:
             where = f"step {stem}"
             what = f"{times} steps with state have this name, by which their state is found again"
-            yield Problem(where, what, "give each a name: .stateful(..., name='visits')")
+            yield Problem(where, what, "give each a name: name='visits'")
     for step, node in stateful:
         for name in ("fn", "key", "migrate"):
             function = getattr(node, name)

@@ -17,15 +17,22 @@ class _Record:
 
     def __init__(self, offset: int) -> None:
         self.offset = offset
-        self.changes: list[_Change] = []
-        self.before: list[_Record] = []
-        """Records whose changes must be final first, or together with these."""
+        self.changes: list[_Change] | None = None
+        self.before: list[_Record] | None = None
+        """Records whose changes must be final first, or together with these; None if there are none, as for most."""
         self.finished = False
         self.final = False
         self.waits_for: _Record | None = None
         """A record that this finished one depends on, over others or directly. Following it leads to an unfinished
         record."""
-        self.waiters: list[_Record] = []
+        self.waiters: list[_Record] | None = None
+
+    def goes_after(self, before: _Record) -> None:
+        """Note that the changes of another record must be final first, or together with these."""
+        if self.before is None:
+            self.before = [before]
+        else:
+            self.before.append(before)
 
 
 class _Change:
@@ -95,17 +102,23 @@ class Ledger:
         Raises:
             ValueError: the record is finished.
         """
-        record = self._record(offset)
+        record = self._open.get(offset)
+        if record is None:
+            record = self._open[offset] = _Record(offset)
+        elif record.finished:
+            raise self._late(offset)
         newest = self._newest.get(key)
-        if newest is not None:
-            if newest.record is record:
-                newest.value = value
-                return
-            record.before.append(newest.record)
+        if newest is not None and newest.record is record:
+            newest.value = value
+            return
         change = self._newest[key] = _Change(record, key, value)
-        record.changes.append(change)
+        if record.changes is None:
+            record.changes = [change]
+        else:
+            record.changes.append(change)
         if newest is not None:
             newest.newer = change
+            record.goes_after(newest.record)
 
     def tie(self, offsets: Iterable[int]) -> None:
         """Let the changes of several unfinished records become final together only: one call made them.
@@ -113,10 +126,10 @@ class Ledger:
         Raises:
             ValueError: one of the records is finished.
         """
-        records = [self._record(offset) for offset in dict.fromkeys(offsets)]
+        records = [self._opened(offset) for offset in dict.fromkeys(offsets)]
         if len(records) > 1:
             for record, before in zip(records, [records[-1], *records[:-1]], strict=True):
-                record.before.append(before)
+                record.goes_after(before)
 
     def finish(self, offset: int) -> list[int]:
         """Note that a record is finished; returns the records that are final now, this one included if it is.
@@ -127,6 +140,9 @@ class Ledger:
         if record is None:
             return [offset]
         record.finished = True
+        if record.before is None and record.waiters is None:  # most, and so cheaper
+            self._make_final((record,))
+            return [offset]
         final: list[int] = []
         ready = [record]
         while ready:
@@ -135,11 +151,11 @@ class Ledger:
                 continue
             for each in self._finished_with(record):
                 final.append(each.offset)
-                for waiter in each.waiters:
+                for waiter in each.waiters or ():
                     if not waiter.final:
                         waiter.waits_for = None
                         ready.append(waiter)
-                each.waiters = []
+                each.waiters = None
         return final
 
     def clear_unfinished(self) -> None:
@@ -157,13 +173,16 @@ class Ledger:
             if value is not None and key not in self._newest and is_expired(key, value):
                 self._write(key, None)
 
-    def _record(self, offset: int) -> _Record:
+    def _opened(self, offset: int) -> _Record:
         record = self._open.get(offset)
         if record is None:
             record = self._open[offset] = _Record(offset)
         elif record.finished:
-            raise ValueError(f"the record at offset {offset} is finished: it can't change state any more")
+            raise self._late(offset)
         return record
+
+    def _late(self, offset: int) -> ValueError:
+        return ValueError(f"the record at offset {offset} is finished: it can't change state any more")
 
     def _finished_with(self, record: _Record) -> Iterable[_Record]:
         """Make a finished record final, with all that it depends on; returns none if an unfinished record is among it.
@@ -173,7 +192,7 @@ class Ledger:
         group = {record: None}
         unchecked = [record]
         while unchecked:
-            for before in unchecked.pop().before:
+            for before in unchecked.pop().before or ():
                 if before.final or before in group:
                     continue
                 root = before
@@ -181,6 +200,8 @@ class Ledger:
                     root = root.waits_for
                 if root is not record:
                     record.waits_for = root
+                    if root.waiters is None:
+                        root.waiters = []
                     root.waiters.append(record)
                     return ()
                 group[before] = None
@@ -193,21 +214,23 @@ class Ledger:
             record.final = True
         for record in group:
             del self._open[record.offset]
-            for change in record.changes:
+            for change in record.changes or ():
                 newer = change.newer
                 if newer is None:
                     del self._newest[change.key]
                 if newer is None or not newer.record.final:
                     self._write(change.key, change.value)
-            record.before = []  # else each record would keep all before it in memory
+            record.before = None  # else each record would keep all before it in memory
 
     def _write(self, key: StateKey, value: bytes | None) -> None:
-        was = self._final.get(key) if value is not None else self._final.pop(key, None)
-        if was is not None:
-            self.size -= _size(key, was)
-        if value is not None:
-            self._final[key] = value
-            self.size += _size(key, value)
+        was = self._final.get(key)
+        if value is None:
+            if was is not None:
+                del self._final[key]
+                self.size -= _size(key, was)
+            return
+        self._final[key] = value
+        self.size += _size(key, value) if was is None else len(value) - len(was)
 
 
 def _size(key: StateKey, value: bytes) -> int:

@@ -78,7 +78,7 @@ def key_text(key: object) -> str:
     if isinstance(key, str):
         if not key.isascii():
             key.encode()
-        return key if not key.startswith("\0") else f"\0s{key}"
+        return key if key[:1] != "\0" else f"\0s{key}"
     if isinstance(key, int):
         return f"\0i{int(key)}"
     if isinstance(key, bytes):
@@ -126,7 +126,8 @@ class StateCodec:
         self._format = _JSON if _is_pydantic(model) else _MSGPACK
         self._class = model if _is_pydantic(model) or _has_fields(model) else None
         self._fingerprint = zlib.crc32(json.dumps(_schema(model), sort_keys=True).encode())
-        self._write: Callable[[Any], bytes] = _to_json if self._format == _JSON else msgspec.msgpack.encode
+        self._header = (-1, b"")  # of the last time written: most values of a chunk are of one time
+        self._write: Callable[[Any], bytes] = _to_json if self._format == _JSON else msgspec.msgpack.Encoder().encode
         self._read: Callable[[bytes], Any] = (
             model.__pydantic_validator__.validate_json
             if self._format == _JSON
@@ -146,7 +147,11 @@ class StateCodec:
             self._read(body)
         except Exception as exc:  # whatever the user's types raise
             raise StateError(f"{type(value).__name__} can't be stored as {_name(self.model)}: {_line(exc)}") from exc
-        return _HEADER.pack(self._format, max(0, now_ms), self._fingerprint) + body
+        written_ms, header = self._header
+        if written_ms != now_ms:
+            header = _HEADER.pack(self._format, max(0, now_ms), self._fingerprint)
+            self._header = (now_ms, header)
+        return header + body
 
     def decode(self, stored: bytes) -> Any:
         """Read a value, also one of another version of the model.
@@ -184,7 +189,7 @@ class StateCodec:
 
     def are_equal(self, stored: bytes, other: bytes) -> bool:
         """Return True if two stored values differ in their times only."""
-        return stored[0] == other[0] and stored[9:] == other[9:]
+        return stored[9:] == other[9:] and stored[0] == other[0]
 
 
 def plain_value(stored: bytes) -> Any:

@@ -127,6 +127,12 @@ class MemoryLog:
             self._held = staying
             return made
 
+    def forget_held_of(self, topic_partitions: Collection[TopicPartition]) -> None:
+        """Forget the held commits of some partitions: another member has them, and the brokers refuse our commits."""
+        with self.lock:
+            if self._held is not None:
+                self._held = [each for each in self._held if each[0].topic_partition not in topic_partitions]
+
     def forget_held(self) -> None:
         """Forget held commits, as a crash does, and hold none from now on."""
         with self.lock:

@@ -143,7 +143,9 @@ class MemoryReader:
 
     def lose(self, topic_partitions: Iterable[TopicPartition] | None = None) -> None:
         """Lose `topic_partitions` to another member, by default all: none of their records is committed any more."""
-        self._handover.lose(self.assigned if topic_partitions is None else topic_partitions)
+        with self._lock:
+            lost = self._handover.lose(self.assigned if topic_partitions is None else list(topic_partitions))
+            self.log.forget_held_of(lost)
 
     def let_commits_go(self) -> None:
         """Make the commits that the log holds."""

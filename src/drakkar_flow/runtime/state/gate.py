@@ -49,15 +49,26 @@ class StateGate:
         released: list[Ack] = []
         for ack in acks:
             offset = ack.record.offset
-            if ack.status is AckStatus.FENCED or offset not in ledger:
+            so_far = held.get(offset) if held else None
+            if ack.status is AckStatus.FENCED:
                 released.append(ack)
                 continue
-            so_far = held.get(offset)
+            if so_far is None and ack.credit == FULL_CREDIT:  # most, and so cheaper
+                final = ledger.finish(offset)
+                if len(final) == 1:  # alone: what waits for others is never released without these
+                    released.append(ack)
+                    continue
+                held[offset] = ack
+                released += [held.pop(each) for each in final]
+                continue
+            if offset not in ledger:
+                released.append(ack)
+                continue
             if so_far is not None and _credit(so_far, partial) == FULL_CREDIT:
                 continue  # finished already: a repetition
             held[offset] = so_far = ack if so_far is None else _sum(so_far, ack)
             if _credit(so_far, partial) >= FULL_CREDIT:
-                released += [held.pop(final) for final in ledger.finish(offset)]
+                released += [held.pop(each) for each in ledger.finish(offset)]
         return released
 
 

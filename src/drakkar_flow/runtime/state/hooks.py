@@ -180,7 +180,7 @@ class _Scope:
                 ledger.put(key, value, offsets[-1])
             if self._owner.codec.ttl_ms is not None:
                 is_expired, now_ms = self._owner.codec.is_expired, self._owner.now_ms()
-                ledger.sweep(lambda key, value: key[0] == HANDLER_STEP and is_expired(value, now_ms), 2 * len(changes))
+                ledger.sweep(lambda key, value: key[0] == HANDLER_STEP and is_expired(value, now_ms), len(changes))
 
     def _is_known(self, was: bytes | None, value: bytes | None) -> bool:
         """Return True if a write changes nothing; with a time to live it renews that."""

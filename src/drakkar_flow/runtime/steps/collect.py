@@ -114,16 +114,14 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
             self._serving = False
 
     def _task_ended(self, run: TaskRun) -> None:
-        if run.ending is TaskEnd.SUCCEEDED and self._hooks.on_task is not None:
+        hook = self._hooks.on_task
+        if run.ending is TaskEnd.SUCCEEDED and hook is not None:
             self.open += 1
-            self._call(
-                "on_task_complete",
-                self._hooks.on_task,
-                (run.result,),
-                partial(self._task_answered, run),
-                run,
-                run.in_progress,
-            )
+            done = partial(self._task_answered, run)
+            if self._state is None:
+                self._calls.call(hook, (run.result,), done, run)
+            else:
+                self._call_with_state("on_task_complete", hook, (run.result,), done, run, run.in_progress)
             return
         if run.error is not None and (run.ending is TaskEnd.DEAD or _counts(run)):
             self._give_up(run)
@@ -185,7 +183,10 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
         self.open += 1
         progress.message.finished_at = time.monotonic()
         done = partial(self._message_answered, window, progress)
-        self._call("on_message_complete", hook, (progress.message,), done, progress, (progress,))
+        if self._state is None:
+            self._calls.call(hook, (progress.message,), done, progress)
+        else:
+            self._call_with_state("on_message_complete", hook, (progress.message,), done, progress, (progress,))
 
     def _message_answered(
         self, window: WindowRun, progress: RecordProgress, value: Any, error: BaseException | None
@@ -218,7 +219,10 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
             self.open += 1
             answered = partial(self._window_answered, hook, window, now)
             arguments = (window.results, window.records)
-            self._call("on_window_complete", hook, arguments, answered, window, window.in_progress)
+            if self._state is None:
+                self._calls.call(hook, arguments, answered, window)
+            else:
+                self._call_with_state("on_window_complete", hook, arguments, answered, window, window.in_progress)
 
     def _window_answered(
         self, hook: Callable[..., Any], window: WindowRun, started: float, value: Any, error: BaseException | None
@@ -252,7 +256,7 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
                 self._return_rest(progress)
         self.open -= 1
 
-    def _call(
+    def _call_with_state(
         self,
         name: str,
         hook: Callable[..., Any],
@@ -261,12 +265,10 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
         about: object,
         in_progress: Collection[RecordProgress],
     ) -> None:
-        """Call a hook; with the state of these records if the handler keeps state."""
-        if self._state is None:
-            self._calls.call(hook, arguments, done, about)
-        else:
-            records = [progress.record for progress in in_progress]
-            self._state.call(self._calls, hook, arguments, done, about, records, partial(_error_of, name))
+        """Call a hook of a handler that keeps state, with the state of these records."""
+        assert self._state is not None
+        records = [progress.record for progress in in_progress]
+        self._state.call(self._calls, hook, arguments, done, about, records, partial(_error_of, name))
 
     # --- payloads -------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from drakkar_flow.runtime.steps.labels import Labels
 
 __all__ = ["StatefulStep"]
 
-_SWEPT = 2  # values checked for expiry per record: every value is checked once per N / 2 records, N values being stored
+_SWEPT = 1  # values checked for expiry per record: each of N values is checked once per N records
 
 Change = tuple[StateKey, bytes | None, int]
 
