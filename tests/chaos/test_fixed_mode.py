@@ -46,7 +46,7 @@ def test_r1_killed_workers_lose_nothing_and_count_each_record_once(
     worker = drill.start()
     drill.until_finished(worker)
     drill.stop(worker)
-    results.append(drill.finished("R1 fixed mode", f"{kills} × SIGKILL at any moment"))
+    results.append(drill.finished("R1 fixed mode", f"{kills} SIGKILL at any moment"))
 
 
 def test_r2_stopped_workers_repeat_nothing(scene: Scene, chance: random.Random, results: Results) -> None:
@@ -62,7 +62,7 @@ def test_r2_stopped_workers_repeat_nothing(scene: Scene, chance: random.Random, 
     drill.until_finished(worker)
     drill.stop(worker)
     assert scene.check_delivered(drill.records) == 0
-    results.append(drill.finished("R2 fixed mode", f"{stops} × SIGTERM at any moment"))
+    results.append(drill.finished("R2 fixed mode", f"{stops} SIGTERM at any moment"))
 
 
 def test_r7_a_full_disk_ends_the_flow_and_loses_nothing(scene: Scene, small_disk: Path, results: Results) -> None:
@@ -107,6 +107,6 @@ def test_r3_a_broker_that_is_killed_and_restarted_changes_nothing(
             worker.until(lambda: worker.metric("drakkar_broker_up") == 1, "it was connected", timeout_s=60)
         drill.until_finished(worker)
         drill.stop(worker)
-        results.append(drill.finished("R3 fixed mode", f"{restarts} × SIGKILL of the only broker"))
+        results.append(drill.finished("R3 fixed mode", f"{restarts} SIGKILL of the only broker"))
     finally:
         scene.close()
