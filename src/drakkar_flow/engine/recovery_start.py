@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.sections.kafka import client_properties
@@ -22,6 +22,12 @@ from drakkar_flow.runtime.recovery.store import Store
 
 __all__ = ["active_members", "cluster_of", "identity_of", "plan_starts", "value_problems"]
 
+_UNKNOWN_MEMBERS = {
+    KafkaError._UNSUPPORTED_FEATURE,  # noqa: SLF001 - librdkafka's public name for it
+    KafkaError.UNSUPPORTED_VERSION,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+}
 _KEPT = "kept"  # the identity only names the steps with state: values carry the version of their model themselves
 
 
@@ -88,6 +94,8 @@ def value_problems(flow: StreamFlow, store: Store) -> Iterator[Problem]:
 def active_members(config: DrakkarConfig) -> list[str]:
     """Return the client ids of the group's members: the brokers refuse commits of others while there are any.
 
+    Where this client may not ask, or the brokers can't answer, there are none: the first commit shows it.
+
     Raises:
         StartupError: the brokers do not answer.
     """
@@ -95,6 +103,8 @@ def active_members(config: DrakkarConfig) -> list[str]:
         client = admin_client(client_properties(config.kafka))
         return [member.client_id for member in described_group(client, config.kafka.consumer_group).members]
     except (KafkaException, TimeoutError) as exc:
+        if isinstance(exc, KafkaException) and exc.args[0].code() in _UNKNOWN_MEMBERS:
+            return []
         raise _unreachable(config, exc) from None
 
 
