@@ -15,7 +15,7 @@ pytestmark = pytest.mark.integration
 def test_a_worker_numbers_the_visits_of_each_user(scene: Scene) -> None:
     """The key of a record chooses its partition, so each user has one count; the size of the state is exported."""
     users = [f"user-{number * number % 97}" for number in range(2_000)]
-    worker = scene.start("visits")
+    worker = scene.start("visits", {"runtime": {"recovery": {}}})
     produce(scene.bootstrap, scene.source, users, keys=users)
     scene.until_finished()
     delivered = Counter((message.value() or b"").decode() for message in scene.delivered())
@@ -24,3 +24,11 @@ def test_a_worker_numbers_the_visits_of_each_user(scene: Scene) -> None:
     assert worker.metric("drakkar_state_keys") == len(set(users))
     assert worker.metric("drakkar_state_bytes") > 0
     assert worker.terminate() == 0
+
+
+def test_a_worker_with_state_needs_a_store(scene: Scene) -> None:
+    """Else a restart would lose the state: the start is refused, with the remedy."""
+    worker = scene.start("visits")
+    assert worker.wait(30) == 2
+    assert "runtime.recovery: stateful-count keeps state, which would be lost with this process" in worker.stderr
+    assert "write `recovery: {}`" in worker.stderr
