@@ -140,8 +140,15 @@ class _Lowering:
         shards = 1 if workers == 1 else workers * _LANES_PER_WORKER
         dataflow = Dataflow(self._flow.name)
         durable = None if components.recovery is None else components.recovery.durable
+        cluster = components.config.runtime.cluster
         source = RecordSource(
-            components.reader, components.in_flight, components.control, shards, components.intake, durable
+            components.reader,
+            components.in_flight,
+            components.control,
+            shards,
+            components.intake,
+            durable,
+            processes=1 if cluster is None else len(cluster.addresses),
         )
         stream: Stream = op.input("source", dataflow, source)
         waiting: list[tuple[str, Node]] = []
@@ -170,7 +177,7 @@ class _Lowering:
         """The end of fixed mode: rows of the recovery store come before the commits."""
         components = self._components
         finisher = Finisher(components.in_flight, components.bus, lambda _settled: None)
-        hello = op.input("hello", dataflow, HelloSource())
+        hello = op.input("hello", dataflow, HelloSource(positions.slots))
         acks = op.merge("greeted", op.flat_map_batch("by-slot", stream, BySlot()), hello)
         op.output("track", acks, SlotSink(positions, components.track, finisher))
 

@@ -19,7 +19,7 @@ from drakkar_flow.errors import ConfigError, Problem
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import Execute, MapAsync, Route, SinkRef
 from drakkar_flow.kernel.pace import Pace
-from drakkar_flow.kernel.slots import SLOTS
+from drakkar_flow.kernel.slots import slots_of_process
 from drakkar_flow.kinds.registry import SINKS
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.acknowledgement.commit import Track
@@ -93,7 +93,7 @@ def build_parts(
     assignments = AssignmentHooks(loop_thread, bus, hooks.on_assign, hooks.on_revoke, group.drain_timeout_s)
     runtime = config.runtime
     track = Track()
-    recovery = None if runtime.recovery is None else DurablePositions(SLOTS)
+    recovery = None if runtime.recovery is None else DurablePositions(_slots_of(config))
     execute: Execute | None = flow.find(Execute)
     programs = program_configs(config, execute, os.environ)
     slots = sum(program.max_executors for program in programs.values()) if execute is not None else 0
@@ -116,7 +116,7 @@ def build_parts(
             bus,
             (recovery or track).out_of_order,
             assignments,
-            starts=None if recovery is None else recovery.starts,
+            positions=recovery,
         ),
         recovery=recovery,
         track=track,
@@ -127,6 +127,11 @@ def build_parts(
         ended=ended,
         programs=programs,
     )
+
+
+def _slots_of(config: DrakkarConfig) -> list[str]:
+    cluster = config.runtime.cluster
+    return slots_of_process(0, 1) if cluster is None else slots_of_process(cluster.process_id, len(cluster.addresses))
 
 
 def _pace(flow: StreamFlow, slots: int, drain_s: float) -> Pace:

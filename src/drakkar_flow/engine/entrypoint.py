@@ -19,6 +19,7 @@ from bytewax.dataflow import Dataflow
 
 from drakkar_flow.config.loading.find import find_config
 from drakkar_flow.config.loading.load import AppOptions, load
+from drakkar_flow.engine.engine_run import run_engine
 from drakkar_flow.engine.runner_arguments import runner_arguments, with_arguments
 from drakkar_flow.engine.worker_process import EXIT_CLEAN, EXIT_FAILED, StoppedEarly, WorkerProcess
 from drakkar_flow.errors import ProblemsError
@@ -68,6 +69,8 @@ def dataflow(
             config = with_arguments(config, arguments)
             life = WorkerProcess(stream, config, own_logging=True, own_signals=True, listeners=listeners)
             started = life.start()
+            if life.config.runtime.cluster is not None:
+                raise SystemExit(run_engine(life, started))
             if life.config.runtime.recovery is not None:
                 arguments |= life.engine_options()
         except ProblemsError as exc:

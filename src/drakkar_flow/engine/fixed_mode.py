@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.engine.cluster_process import ClusterProcess
 from drakkar_flow.engine.recovery_start import active_members, cluster_of, identity_of, plan_starts, value_problems
 from drakkar_flow.engine.startup import Unreached, check_source
 from drakkar_flow.errors import Problem, StartupError
@@ -15,7 +16,7 @@ from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.kernel.recovery_start import Start, StartRefused
 from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.runtime.recovery.cluster import ClusterState
-from drakkar_flow.runtime.recovery.directory import directory_of
+from drakkar_flow.runtime.recovery.directory import SINGLE, Place, directory_of
 from drakkar_flow.runtime.recovery.positions import DurablePositions
 from drakkar_flow.runtime.recovery.store import Store, open_store
 
@@ -27,13 +28,21 @@ _SQLITE = re.compile(r'SqliteFailure\(.*Some\("([^"]*)"\)')
 class FixedMode:
     """The store of one run: `check` opens it, `close` releases its lock."""
 
-    def __init__(self, flow: StreamFlow, config: DrakkarConfig, positions: DurablePositions, log: Any) -> None:
+    def __init__(
+        self,
+        flow: StreamFlow,
+        config: DrakkarConfig,
+        positions: DurablePositions,
+        log: Any,
+        cluster: ClusterProcess | None = None,
+    ) -> None:
         assert config.runtime.recovery is not None
         self._flow = flow
         self._config = config
         self._settings = config.runtime.recovery
         self._positions = positions
         self._log = log
+        self._cluster = cluster
         self._held = ExitStack()
         self._store: Store | None = None
 
@@ -43,15 +52,25 @@ class FixedMode:
         Raises:
             StartupError: with every problem of the source, the store, or the partitions.
         """
+        cluster = self._cluster
+        if cluster is not None:
+            cluster.join()
         check_source(self._config.kafka, unreached)
+        if cluster is not None and not cluster.is_first:
+            cluster.wait_for_store()
+        self._open()
+        if cluster is not None and cluster.is_first:
+            cluster.wait_for_store()
+
+    def _open(self) -> None:
         self._check_alone()
-        cluster = cluster_of(self._flow, self._config)
+        brokers = cluster_of(self._flow, self._config)
         directory = directory_of(self._settings, self._flow.name)
-        identity = identity_of(self._flow, self._config, cluster)
-        store = self._held.enter_context(open_store(directory, identity, self._settings))
+        identity = identity_of(self._flow, self._config, brokers)
+        store = self._held.enter_context(open_store(directory, identity, self._settings, self._place()))
         for notice in store.notices:
             self._log.warning("recovery_notice", what=notice, expect="the flow starts")
-        starts = self._starts(store, cluster)
+        starts = self._starts(store, brokers)
         store.accept()
         self._store = store
         self._positions.begin(starts)
@@ -62,7 +81,8 @@ class FixedMode:
         """Return the arguments of `bytewax.run.cli_main`."""
         assert self._store is not None
         interval = timedelta(seconds=self._settings.snapshot_interval_s)
-        return {"epoch_interval": interval, "recovery_config": self._store.config}
+        cluster = {} if self._cluster is None else self._cluster.options()
+        return {"epoch_interval": interval, "recovery_config": self._store.config, **cluster}
 
     def explained(self, panic: str) -> str:
         """Return the reason of Bytewax's panic: SQLite's own message, and the directory, if it is about the store."""
@@ -75,6 +95,10 @@ class FixedMode:
         """Release the lock of the store; safe to call twice."""
         self._held.close()
 
+    def _place(self) -> Place:
+        settings = self._config.runtime.cluster
+        return SINGLE if settings is None else Place(settings.process_id, len(settings.addresses))
+
     def _check_alone(self) -> None:
         """Refuse to read for a group that has members: the brokers would refuse the commits."""
         if members := active_members(self._config):
@@ -83,10 +107,10 @@ class FixedMode:
             remedy = "stop them, or give this flow another consumer_group"
             raise StartupError([Problem("kafka.consumer_group", what, remedy)])
 
-    def _starts(self, store: Store, cluster: ClusterState) -> dict[TopicPartition, Start]:
+    def _starts(self, store: Store, brokers: ClusterState) -> dict[TopicPartition, Start]:
         problems = list(value_problems(self._flow, store))
         starts: dict[TopicPartition, Start] = {}
-        for at, found in plan_starts(self._flow, self._config, self._settings, store, cluster).items():
+        for at, found in plan_starts(self._flow, self._config, self._settings, store, brokers).items():
             if isinstance(found, StartRefused):
                 problems.append(Problem("runtime.recovery", found.what, found.remedy))
                 continue

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from bytewax.run import cli_main
-
 from drakkar_flow.config.loading.app import resolve_app
 from drakkar_flow.config.loading.load import from_mapping, load_config
 from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.engine.engine_run import run_engine
 from drakkar_flow.engine.entrypoint import app_options, listeners_of, stream_of
-from drakkar_flow.engine.worker_process import EXIT_CLEAN, EXIT_FAILED, StoppedEarly, WorkerProcess
+from drakkar_flow.engine.worker_process import EXIT_CLEAN, StoppedEarly, WorkerProcess
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.observe.listeners import Listener
 from drakkar_flow.observe.metrics.statistics import StatisticsSnapshot
@@ -97,17 +96,7 @@ class StreamingRunner:
             dataflow = life.start()
         except StoppedEarly:
             return EXIT_CLEAN
-        try:
-            cli_main(dataflow, **life.engine_options())  # type: ignore[no-untyped-call]
-            life.stored()
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as exc:  # an error or a Rust panic of Bytewax itself
-            life.engine_failed(exc)
-            return EXIT_FAILED
-        finally:
-            life.close()
-        return life.exit_code
+        return run_engine(life, dataflow)
 
     def shutdown(self) -> None:
         """Request a drain: intake stops, records in flight may finish, then `run` returns."""

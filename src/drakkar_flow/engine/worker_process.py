@@ -28,6 +28,7 @@ from drakkar_flow._version import __version__
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine import forks
 from drakkar_flow.engine.build import build_parts, resolve_topics
+from drakkar_flow.engine.cluster_process import ClusterProcess, cluster_process_of
 from drakkar_flow.engine.fixed_mode import FixedMode
 from drakkar_flow.engine.flow_lifecycle import FlowLifecycle
 from drakkar_flow.engine.gauges import read_gauges
@@ -117,6 +118,7 @@ class WorkerProcess:
         self._ending = False
         self._engine_failed = False
         self._fixed: FixedMode | None = None
+        self._cluster: ClusterProcess | None = None
 
     # --- start ----------------------------------------------------------------------------------
 
@@ -166,7 +168,8 @@ class WorkerProcess:
         self._metrics.describe_sinks((part.spec.kind, part.name) for part in components.sinks.values())
         self._log_outage_policies(components)
         if components.recovery is not None:
-            self._fixed = FixedMode(self.flow, self.config, components.recovery, self._log)
+            self._cluster = cluster_process_of(self.config, self.flow.name, self._other_stopped, self._log)
+            self._fixed = FixedMode(self.flow, self.config, components.recovery, self._log, self._cluster)
         check = partial(check_source, self.config.kafka) if self._fixed is None else self._fixed.check
         dataflow = self._life.prepare(components, check)
         if self._own_signals:
@@ -181,6 +184,8 @@ class WorkerProcess:
         if self._own_signals:
             self._guard = StopGuard(components.control, self._report_overdue, EXIT_FAILED)
             self._guard.start()
+        if self._cluster is not None:
+            self._cluster.begin(components.control)
         self._life.read()
         return dataflow
 
@@ -308,10 +313,12 @@ class WorkerProcess:
 
     def engine_failed(self, error: BaseException) -> None:
         """Record and log an `error` that Bytewax raised."""
-        text = describe(root_cause(error))
-        reason = f"the engine failed: {text if self._fixed is None else self._fixed.explained(text)}"
         self._engine_failed = True
-        self._log.error("engine_failed", reason=reason, exc_info=error, expect="uncommitted records are read again")
+        cause = "" if self._cluster is None else self._cluster.cause_of_failure()
+        text = describe(root_cause(error))
+        reason = cause or f"the engine failed: {text if self._fixed is None else self._fixed.explained(text)}"
+        trace = None if cause else error
+        self._log.error("engine_failed", reason=reason, exc_info=trace, expect="uncommitted records are read again")
         self.fail(reason)
 
     def _on_early_signal(self, _number: int, _frame: FrameType | None) -> None:
@@ -337,6 +344,12 @@ class WorkerProcess:
                 self._log.warning("abort_left_children", error=describe(exc), expect="they end after this process")
         os._exit(EXIT_ABORTED)
 
+    def _other_stopped(self, failure: str) -> None:
+        """Follow another process of the cluster: its stop is this one's, its failure too."""
+        if failure:
+            self.fail(failure)
+        self.stop()
+
     # --- close ----------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -354,9 +367,13 @@ class WorkerProcess:
         self._ending = True
         if self._watchdog is not None:
             self._watchdog.close()
+        if self._cluster is not None:
+            self._cluster.engine_ended()
         if self._life.close(error):
             if self._fixed is not None:
                 self._fixed.close()
+            if self._cluster is not None:
+                self._cluster.close(error)
             forks.forget(self)
             self._collector.restore()
             self._handlers.restore()

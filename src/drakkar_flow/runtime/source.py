@@ -11,6 +11,7 @@ from zlib import crc32
 from bytewax.inputs import DynamicSource, StatelessSourcePartition
 
 from drakkar_flow.executor.base import Executor
+from drakkar_flow.kernel.routing import home_key
 from drakkar_flow.model.record import Record, TopicPartition
 from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
 from drakkar_flow.runtime.admission import AdmissionControl
@@ -25,6 +26,7 @@ _FIRST_CHUNK = 100  # doubles from chunk to chunk: the cost and size of the resu
 _NOW = datetime(1970, 1, 1, tzinfo=UTC)  # a time that has passed: Bytewax calls again at once, where None makes it wait
 _PAUSE_S = 0.02  # the longest sleep while records are in flight: the pace of the intake depends on time alone
 _IDLE_PAUSE_S = 0.1  # the longest sleep otherwise; every cause to wake rings the bell, so this is for the watchdog
+# In a cluster _PAUSE_S is the longest: the other processes wait for this one's turn at the end of each epoch.
 _TURN_S = 0.001  # the least from one sleep's end to the next: a turn for every finished record would hold up the loop
 _SHARED_PAUSE_S = 0.001  # the first with several engine threads, then twice as long: their exchange rings no bell
 
@@ -61,6 +63,7 @@ def shard_key(topic_partition: TopicPartition, shards: int) -> str:
 class RecordSource(DynamicSource[Keyed]):
     """Bytewax source with one part per Bytewax worker; each serves a fixed share of any number of partitions.
 
+    In a cluster of `processes` the records stay in the process that read them: their key is routed to this very worker.
     `durable` is called in every turn with the reader: a turn means that the rows taken before it are on disk.
     """
 
@@ -72,12 +75,17 @@ class RecordSource(DynamicSource[Keyed]):
         shards: int,
         intake: ExecutorAdmission | None = None,
         durable: Callable[[Reader], object] | None = None,
+        processes: int = 1,
     ) -> None:
         self._components = (reader, in_flight, control, shards, intake, durable)
+        self._processes = processes
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _RecordSourceSlot:
         """Make the part of a Bytewax worker."""
-        return _RecordSourceSlot(*self._components, worker_index, worker_count)
+        threads = worker_count // self._processes
+        home = home_key(worker_index, worker_count) if threads == 1 else ""
+        idle_s = _IDLE_PAUSE_S if self._processes == 1 else _PAUSE_S
+        return _RecordSourceSlot(*self._components, worker_index % threads, threads, home, idle_s)
 
 
 class _RecordSourceSlot(StatelessSourcePartition[Keyed]):
@@ -97,7 +105,11 @@ class _RecordSourceSlot(StatelessSourcePartition[Keyed]):
         durable: Callable[[Reader], object] | None,
         index: int,
         count: int,
+        home: str,
+        idle_s: float,
     ) -> None:
+        self._home = home
+        self._idle_s = idle_s
         self._reader = reader
         self._in_flight = in_flight
         self._control = control
@@ -156,7 +168,7 @@ class _RecordSourceSlot(StatelessSourcePartition[Keyed]):
 
     def _sleep(self) -> None:
         """Sleep until a bell rings, and a moment longer where that happens often."""
-        longest_s = _PAUSE_S if self._in_flight.records else _IDLE_PAUSE_S
+        longest_s = _PAUSE_S if self._in_flight.records else self._idle_s
         rang = self._bell.wait(longest_s if self._count == 1 else min(self._pause_s, longest_s))
         self._pause_s = _SHARED_PAUSE_S if rang else min(2 * self._pause_s, longest_s)
         early_s = self._woke_at + _TURN_S - time.monotonic()
@@ -167,7 +179,9 @@ class _RecordSourceSlot(StatelessSourcePartition[Keyed]):
     def _keyed(self, batches: list[list[Record]]) -> list[Keyed]:
         shards = self._shards
         if shards == 1:
-            return [("0", Chunk(batches[0] if len(batches) == 1 else [r for records in batches for r in records]))]
+            return [
+                (self._home, Chunk(batches[0] if len(batches) == 1 else [r for records in batches for r in records]))
+            ]
         return [(shard_key(records[0].topic_partition, shards), Chunk(records)) for records in batches]
 
     def next_awake(self) -> datetime | None:

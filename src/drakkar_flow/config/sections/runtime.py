@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from drakkar_flow.config.base import Section
+from drakkar_flow.config.sections.cluster import ClusterConfig
 from drakkar_flow.config.sections.recovery import RecoveryStoreConfig
 
 __all__ = ["RuntimeConfig"]
@@ -55,9 +56,13 @@ class RuntimeConfig(Section):
     recovery: RecoveryStoreConfig | None = None
     """The recovery store; null reads as a member of the consumer group, without a store. An empty section, `{}`, takes
     the defaults."""
+    cluster: ClusterConfig | None = None
+    """Processes that share the partitions of the recovery store; null is one process."""
 
     @model_validator(mode="after")
     def _a_store_has_one_worker(self) -> Self:
         if self.recovery is not None and self.workers > 1:
             raise ValueError("runtime.recovery needs runtime.workers: 1; remove one of the two settings")
+        if self.cluster is not None and self.recovery is None:
+            raise ValueError("runtime.cluster needs runtime.recovery; add recovery: {}")
         return self

@@ -13,6 +13,7 @@ from drakkar_flow.kernel.offset_ranges import OffsetRanges
 from drakkar_flow.kernel.recovery_start import Start
 from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.runtime.recovery.cluster import topics_matching
+from drakkar_flow.runtime.recovery.positions import DurablePositions
 
 __all__ = ["FixedAssignment", "GroupMembership", "Membership"]
 
@@ -71,11 +72,11 @@ class GroupMembership:
 
 
 class FixedAssignment:
-    """All partitions of the topics, from the positions of the recovery store.
+    """This process's partitions of the topics, from the positions of the recovery store.
 
     Args:
         topics: names, and patterns that begin with `^`.
-        starts: waits at most so many seconds, and returns the starts of the partitions once the store was read.
+        positions: has the starts of the partitions once the store was read, and which are of this process.
         closing: set when the reader ends.
         refresh_s: seconds between two looks for new partitions.
         read_offset: the last offset that was read of a partition; negative if none was.
@@ -86,14 +87,14 @@ class FixedAssignment:
     def __init__(
         self,
         topics: Iterable[str],
-        starts: Callable[[float], dict[TopicPartition, Start] | None],
+        positions: DurablePositions,
         closing: threading.Event,
         refresh_s: float,
         read_offset: Callable[[TopicPartition], int],
     ) -> None:
         self._read_offset = read_offset
         self._topics = tuple(topics)
-        self._read_starts = starts
+        self._positions = positions
         self._closing = closing
         self._refresh_s = refresh_s
         self._looked_at = 0.0
@@ -103,14 +104,14 @@ class FixedAssignment:
         self._on_revoke: OnPartitions = self._on_assign
 
     def join(self, consumer: Consumer, on_assign: OnPartitions, on_revoke: OnPartitions, on_lost: OnPartitions) -> None:
-        """Assign all partitions, when the store has been read; a later consumer goes on where the one before ended."""
+        """Assign the partitions, when the store has been read; a later consumer goes on where the one before ended."""
         self._on_assign, self._on_revoke = on_assign, on_revoke
         if self._assigned:
             self._assigned = [self._at(each.topic, each.partition) for each in self._assigned]
             consumer.assign(self._assigned)
             return
         while not self._closing.is_set():
-            starts = self._read_starts(_WAIT_S)
+            starts = self._positions.starts(_WAIT_S)
             if starts is not None:
                 self._starts = starts
                 self._take(consumer)
@@ -156,4 +157,5 @@ class FixedAssignment:
 
     def _partitions(self, consumer: Consumer) -> list[TopicPartition]:
         topics = consumer.list_topics(timeout=_ASK_S).topics
-        return [(name, number) for name in topics_matching(self._topics, topics) for number in topics[name].partitions]
+        named = [(name, number) for name in topics_matching(self._topics, topics) for number in topics[name].partitions]
+        return [at for at in named if self._positions.owns(at)]

@@ -23,7 +23,6 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from drakkar_flow.kernel.kafka_errors import CONNECTION, Severity, report, severity_of
 from drakkar_flow.kernel.offset_ranges import OffsetRanges
-from drakkar_flow.kernel.recovery_start import Start
 from drakkar_flow.librdkafka import destroy_in_background
 from drakkar_flow.model.record import FULL_CREDIT, Record, TopicPartition, Watermark
 from drakkar_flow.observe.bus import Bus
@@ -49,6 +48,7 @@ from drakkar_flow.runtime.group.settings import GroupSettings
 from drakkar_flow.runtime.group.starts import starting_reset
 from drakkar_flow.runtime.group.topics import TopicWatch
 from drakkar_flow.runtime.reader import ReaderStatistics
+from drakkar_flow.runtime.recovery.positions import DurablePositions
 from drakkar_flow.runtime.stop_signal import StopSignal
 
 __all__ = ["GroupReader", "GroupSettings"]
@@ -67,7 +67,7 @@ _ASK_S = 1.0  # the longest request about a partition that was recreated
 class GroupReader:
     """Reads the topics of a consumer group into bounded buffers and commits watermarks.
 
-    It is a member of the group, or in fixed mode, given `starts`, reads all partitions from the positions of the
+    It is a member of the group, or in fixed mode, given `positions`, reads its partitions from those of the
     recovery store and only commits to the group.
     """
 
@@ -79,7 +79,7 @@ class GroupReader:
         bus: Bus,
         out_of_order: Callable[[TopicPartition, int], OffsetRanges],
         hooks: AssignmentHooks,
-        starts: Callable[[float], dict[TopicPartition, Start] | None] | None = None,
+        positions: DurablePositions | None = None,
     ) -> None:
         self._settings = settings
         self._in_flight = in_flight
@@ -95,7 +95,7 @@ class GroupReader:
             out_of_order,
             settings.metadata_size,
             self._report,
-            marked=starts is not None,
+            marked=positions is not None,
         )
         self._full_since: float | None = None
         self._connection = BrokerMonitor(bus, partial(answers_a_new_client, settings.properties))
@@ -108,9 +108,9 @@ class GroupReader:
         self._closing = threading.Event()
         self._members: Membership = (
             GroupMembership(settings.topics)
-            if starts is None
+            if positions is None
             else FixedAssignment(
-                settings.topics, starts, self._closing, settings.metadata_refresh_s, self._buffers.read_offset
+                settings.topics, positions, self._closing, settings.metadata_refresh_s, self._buffers.read_offset
             )
         )
         self._thread = threading.Thread(target=self._run, name="drakkar-reader", daemon=True)

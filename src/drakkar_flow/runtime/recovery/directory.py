@@ -9,16 +9,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 from zlib import crc32
 
 from drakkar_flow.config.sections.recovery import RecoveryStoreConfig
 from drakkar_flow.errors import Problem, StartupError
 
-__all__ = ["KEY", "StoreInUse", "directory_of", "locked", "moved_aside", "network_filesystem", "write_durably"]
+__all__ = [
+    "KEY",
+    "SINGLE",
+    "Place",
+    "StoreInUse",
+    "directory_of",
+    "locked",
+    "moved_aside",
+    "network_filesystem",
+    "write_durably",
+]
 
 KEY = "runtime.recovery.dir"
-_LOCK = "process-0.lock"
 _LONGEST = 100  # characters of a directory made of a flow's name
 _NOT_RENAMED = frozenset({errno.EACCES, errno.EBUSY, errno.EINVAL, errno.EPERM, errno.EROFS, errno.EXDEV})
 _MOUNTS = Path("/proc/self/mountinfo")
@@ -27,6 +37,22 @@ _NETWORK = frozenset(
     | {f"fuse.{name}" for name in ("sshfs", "glusterfs", "ceph", "cephfs", "s3fs", "rclone", "gcsfuse", "juicefs")}
 )
 """Filesystems shared by hosts: SQLite's WAL mode needs memory shared by all users of a file."""
+
+
+class Place(NamedTuple):
+    """Place of a process in its cluster; a single process is a cluster of one."""
+
+    process: int = 0
+    processes: int = 1
+
+    @property
+    def lock(self) -> str:
+        """Name of its lock file."""
+        return f"process-{self.process}.lock"
+
+
+SINGLE = Place()
+"""The only process."""
 
 
 class StoreInUse(StartupError):
@@ -52,15 +78,19 @@ def directory_of(settings: RecoveryStoreConfig | None, flow: str) -> Path:
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Hold the store's lock; it ends with the process, however the process ends.
+def locked(directory: Path, place: Place = SINGLE) -> Iterator[None]:
+    """Hold the lock of a process; it ends with the process, however the process ends.
+
+    Process 0 comes first: it needs the store for itself, so no other lock may be held. The others need those of a
+    larger cluster to be free.
 
     Raises:
         StoreInUse: another process holds it; the problem names its pid.
         OSError: the directory is missing or not writable.
     """
-    descriptor = _open_lock(directory)
+    descriptor = _open_lock(directory, place.lock)
     try:
+        _check_others(directory, place)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
@@ -68,8 +98,18 @@ def locked(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _open_lock(directory: Path) -> int:
-    path = directory / _LOCK
+def _check_others(directory: Path, place: Place) -> None:
+    """Refuse the store while a process of another cluster, or of an earlier run, uses it."""
+    least = 1 if place.process == 0 else place.processes
+    for path in directory.glob("process-*.lock"):
+        number = path.name.removeprefix("process-").removesuffix(".lock")
+        if number.isdigit() and int(number) >= least:
+            with suppress(FileNotFoundError):
+                os.close(_open_lock(directory, path.name))
+
+
+def _open_lock(directory: Path, name: str) -> int:
+    path = directory / name
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -105,7 +145,7 @@ def moved_aside(directory: Path) -> Path:
     except OSError as exc:
         if exc.errno not in _NOT_RENAMED:
             raise
-        files = [each for each in path.iterdir() if each.is_file() and each.name != _LOCK]
+        files = [each for each in path.iterdir() if each.is_file() and each.suffix != ".lock"]
         aside = _free(path / "old")
         aside.mkdir()
         for each in files:

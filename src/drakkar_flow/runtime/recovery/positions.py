@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from drakkar_flow.kernel.offset_ranges import OffsetRanges
@@ -35,8 +35,9 @@ class DurablePositions:
         slots: the slots of this process; each takes its rows with `load` before a record is read.
     """
 
-    def __init__(self, slots: int) -> None:
-        self._missing = slots
+    def __init__(self, slots: Iterable[str]) -> None:
+        self.slots = tuple(slots)
+        self._missing = len(self.slots)
         self._lock = threading.Lock()
         self._starts: dict[TopicPartition, Start] = {}
         self._complete = threading.Event()
@@ -46,8 +47,12 @@ class DurablePositions:
     # --- the start ------------------------------------------------------------------------------
 
     def begin(self, starts: Mapping[TopicPartition, Start]) -> None:
-        """Set the start of each partition; call it before the dataflow runs."""
-        self._starts = dict(starts)
+        """Set the start of each partition; call it before the dataflow runs. Those of other processes are left out."""
+        self._starts = {at: start for at, start in starts.items() if self.owns(at)}
+
+    def owns(self, at: TopicPartition) -> bool:
+        """Return True if this process reads a partition."""
+        return slot_of(at) in self.slots
 
     def load(self, slot: str, rows: Mapping[TopicPartition, PartitionRow]) -> dict[TopicPartition, PartitionRow]:
         """Return the rows with which a slot begins, given those that Bytewax has of it.

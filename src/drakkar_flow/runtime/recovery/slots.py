@@ -6,7 +6,7 @@ holds what group mode has in two steps, the tracker and the commit, because both
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from bytewax.inputs import DynamicSource, StatelessSourcePartition
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
@@ -55,22 +55,26 @@ class BySlot:
 
 
 class HelloSource(DynamicSource[SlotItem]):
-    """Bytewax source that greets each slot once: a part that Bytewax has no row for is made only by an item."""
+    """Bytewax source that greets the slots of this process: a part without a row is made only by an item."""
+
+    def __init__(self, slots: Sequence[str]) -> None:
+        self._slots = slots
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _Hello:
         """Make the part of a Bytewax worker."""
-        return _Hello()
+        return _Hello(self._slots)
 
 
 class _Hello(StatelessSourcePartition[SlotItem]):
-    def __init__(self) -> None:
+    def __init__(self, slots: Sequence[str]) -> None:
+        self._slots = slots
         self._greeted = False
 
     def next_batch(self) -> list[SlotItem]:
         if self._greeted:
             raise StopIteration
         self._greeted = True
-        return [(name, []) for name in _NAMES]
+        return [(name, []) for name in self._slots]
 
 
 class SlotSink(FixedPartitionedSink[list[Ack], bytes]):
@@ -80,11 +84,11 @@ class SlotSink(FixedPartitionedSink[list[Ack], bytes]):
         self._parts = (positions, track, finisher)
 
     def list_parts(self) -> list[str]:
-        """Return the slots of this process."""
-        return _NAMES
+        """Return the slots of this process; no other process has them, so their items come here."""
+        return list(self._parts[0].slots)
 
     def part_fn(self, item_key: str) -> int:
-        """Return the index of a slot."""
+        """Return the index of a slot among those of all processes."""
         return _NAMES.index(item_key)
 
     def build_part(self, step_id: str, for_part: str, resume_state: bytes | None) -> _SlotPart:

@@ -19,6 +19,8 @@ from drakkar_flow.errors import Problem, StartupError
 from drakkar_flow.kernel.store_identity import IdentityError, StoreIdentity, decode_identity, differences
 from drakkar_flow.runtime.recovery.directory import (
     KEY,
+    SINGLE,
+    Place,
     locked,
     moved_aside,
     network_filesystem,
@@ -91,7 +93,9 @@ class Store:
 
 
 @contextmanager
-def open_store(directory: Path, identity: StoreIdentity, settings: RecoveryStoreConfig) -> Iterator[Store]:
+def open_store(
+    directory: Path, identity: StoreIdentity, settings: RecoveryStoreConfig, place: Place = SINGLE
+) -> Iterator[Store]:
     """Open the store of a flow, and create it on first use; the lock is held until the context ends.
 
     Raises:
@@ -105,14 +109,14 @@ def open_store(directory: Path, identity: StoreIdentity, settings: RecoveryStore
         raise StartupError([Problem(KEY, what, "set a directory on a local disk")], exit_code=2)
     with ExitStack() as held:
         with _clear_errors(directory):
-            held.enter_context(locked(directory))
+            held.enter_context(locked(directory, place))
             _probe(directory)
             notice = _move_incompatible(directory, identity, settings)
             store = None if notice else _opened(directory, identity, settings)
         if store is not None:
             yield store
             return
-    with open_store(directory, identity, settings) as store:
+    with open_store(directory, identity, settings, place) as store:
         store.notices.append(notice)
         yield store
 

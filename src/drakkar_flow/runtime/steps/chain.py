@@ -106,47 +106,53 @@ class Chain:
 
 
 class _ChainLogic(StatefulBatchLogic[Chunk[Any], Chunk[Any], None]):
-    def __init__(self, chain: Chain, in_flight: InFlight) -> None:
-        self._chain = chain
+    def __init__(self, make: Callable[[], Chain], in_flight: InFlight) -> None:
+        self._make = make
+        self._made: Chain | None = None
         self._in_flight = in_flight
 
     def on_batch(self, values: list[Chunk[Any]]) -> tuple[list[Chunk[Any]], bool]:
+        chain = self._made
+        if chain is None:
+            chain = self._made = self._make()
         passing: list[Chunk[Any]] = []
         work: list[Chunk[Any]] = []
         for chunk in values:
-            stays = [] if self._chain.takes_failures else chunk.failures
+            stays = [] if chain.takes_failures else chunk.failures
             if chunk.acks or stays:
                 passing.append(Chunk(None, stays, chunk.acks))
-            if chunk.items or (self._chain.takes_failures and chunk.failures):
-                work.append(Chunk(chunk.items, chunk.failures if self._chain.takes_failures else None))
+            if chunk.items or (chain.takes_failures and chunk.failures):
+                work.append(Chunk(chunk.items, chunk.failures if chain.takes_failures else None))
         if work:
-            self._chain.submit(work)
-        return passing + self._chain.take(), False
+            chain.submit(work)
+        return passing + chain.take(), False
 
     def on_notify(self) -> tuple[list[Chunk[Any]], bool]:
-        return self._chain.take(), False
+        # Without a chain the key is from the recovery store, and has got no item yet. It may be of a cluster of
+        # another size, which would never get one.
+        return ([], True) if self._made is None else (self._made.take(), False)
 
     def on_eof(self) -> tuple[list[Chunk[Any]], bool]:
         # The source ends only after the drain: records still open now have exceeded its budget, keep
         # their credit and so their offsets, and are read again by the partition's next owner.
-        return self._chain.take(), True
+        return [] if self._made is None else self._made.take(), True
 
     def notify_at(self) -> datetime | None:
         # Requested in every turn while a record is unfinished: the source sleeps between two turns, see `source`.
-        return _ALWAYS_DUE if self._in_flight.records else None
+        return _ALWAYS_DUE if self._made is None or self._in_flight.records else None
 
     def snapshot(self) -> None:
-        # In group mode Kafka's committed offsets are the truth: unfinished records are read again.
+        # Unfinished records are read again.
         return None
 
 
-def chain_logic(chain: Chain, in_flight: InFlight) -> StatefulBatchLogic[Chunk[Any], Chunk[Any], None]:
-    """Engine half of a chain, as Bytewax calls it."""
-    return _ChainLogic(chain, in_flight)
+def chain_logic(make: Callable[[], Chain], in_flight: InFlight) -> StatefulBatchLogic[Chunk[Any], Chunk[Any], None]:
+    """Engine half of a chain, as Bytewax calls it; `make` builds the chain for its first items."""
+    return _ChainLogic(make, in_flight)
 
 
 def chain_step(
     step_id: str, up: KeyedStream[Chunk[Any]], make: Callable[[], Chain], in_flight: InFlight
 ) -> KeyedStream[Chunk[Any]]:
     """Lower a chain: `make` builds the one of a shard."""
-    return op.stateful_batch(step_id, up, lambda _resume: chain_logic(make(), in_flight))
+    return op.stateful_batch(step_id, up, lambda _resume: chain_logic(make, in_flight))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from drakkar_flow.kernel.offset_ranges import OffsetRanges
 from drakkar_flow.kernel.partition_row import decode_rows
 from drakkar_flow.kernel.recovery_start import Log, Start, StartPolicy, decide_start
-from drakkar_flow.kernel.slots import SLOTS, slot_of
+from drakkar_flow.kernel.slots import slot_of, slots_of_process
 from drakkar_flow.model.outcome import Ack
 from drakkar_flow.model.record import Record, TopicPartition, Watermark
 from drakkar_flow.observe.bus import Bus
@@ -44,7 +44,7 @@ class Slots:
     """The sink of all slots, as Bytewax calls it."""
 
     def __init__(self) -> None:
-        self.positions = DurablePositions(SLOTS)
+        self.positions = DurablePositions(slots_of_process(0, 1))
         self.in_flight = InFlight(10_000, 1 << 30)
         self.reader: Any = Committed()
         self._sort = BySlot()
@@ -59,7 +59,7 @@ class Slots:
         assert isinstance(start, Start)
         self.positions.begin({PARTITION: start})
         self._parts = {name: self._sink.build_part("track", name, row) for name, row in rows.items()}
-        for name, value in HelloSource().build("hello", 0, 1).next_batch():
+        for name, value in HelloSource(self.positions.slots).build("hello", 0, 1).next_batch():
             self._part(name).write_batch([value])
         return start
 

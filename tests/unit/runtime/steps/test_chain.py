@@ -94,7 +94,7 @@ class Engine:
             step.to(following)
         self.chain = Chain(self.context, self.steps, self.steps[-1].inbox if policies else None)
         self.bell = self.context.in_flight.engine.bell()
-        self.logic = chain_logic(self.chain, self.context.in_flight)
+        self.logic = chain_logic(lambda: self.chain, self.context.in_flight)
 
     @property
     def rang(self) -> bool:

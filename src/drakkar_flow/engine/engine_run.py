@@ -1,0 +1,49 @@
+"""Run of a dataflow in Bytewax until it ends, and the exit code."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from bytewax.dataflow import Dataflow
+from bytewax.run import cli_main
+
+from drakkar_flow.engine.worker_process import EXIT_FAILED, WorkerProcess
+
+__all__ = ["run_engine"]
+
+
+def run_engine(life: WorkerProcess, dataflow: Dataflow) -> int:
+    """Run the dataflow of a started worker, close the worker, and return its exit code."""
+    try:
+        options = life.engine_options()
+        if "addresses" in options:
+            _run_beside(dataflow, options)
+        else:
+            cli_main(dataflow, **options)  # type: ignore[no-untyped-call]
+        life.stored()
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as exc:  # an error or a Rust panic of Bytewax itself
+        life.engine_failed(exc)
+        return EXIT_FAILED
+    finally:
+        life.close()
+    return life.exit_code
+
+
+def _run_beside(dataflow: Dataflow, options: dict[str, Any]) -> None:
+    """Run a process of a cluster on another thread: while it connects to the others, Bytewax handles no signals."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            cli_main(dataflow, **options)  # type: ignore[no-untyped-call]
+        except BaseException as exc:  # a Rust panic is no Exception
+            raised.append(exc)
+
+    thread = threading.Thread(target=run, name="drakkar-engine", daemon=True)
+    thread.start()
+    thread.join()
+    if raised:
+        raise raised[0]
