@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import signal
+import socket
+import threading
+from contextlib import suppress
 
+import psutil
 import pytest
 
 from support.cluster import start_cluster, until_all_run
@@ -30,3 +34,73 @@ def test_one_process_told_to_stop_stops_all_and_nothing_repeats(scene: Scene) ->
     workers[0].terminate()
     assert [worker.wait() for worker in workers] == [0, 0]
     assert scene.check_delivered(2000) == 0
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_process_ends_the_others_with_one_line_that_names_it(scene: Scene, killed: int) -> None:
+    """Nothing is lost: the next cluster goes on."""
+    scene.fill(2000)
+    workers = start_cluster(scene, COUNTING, 3)
+    workers[0].until(scene.committed, "all were connected")
+    workers[killed].kill()
+    for worker in workers[:killed] + workers[killed + 1 :]:
+        assert worker.wait() == 1
+        (line,) = worker.lines("engine_failed")
+        assert f"process {killed} (127.0.0.1:" in line["reason"], worker.stderr
+        assert "ended unexpectedly" in line["reason"]
+        assert "Traceback" not in worker.stderr
+    workers = start_cluster(scene, COUNTING, 3)
+    scene.until_finished()
+    workers[2].terminate()
+    assert [worker.wait() for worker in workers] == [0, 0, 0]
+    scene.check_delivered(2000)
+
+
+def test_a_process_that_hangs_ends_the_others(scene: Scene) -> None:
+    """No epoch ends while one of them stands still."""
+    scene.fill(100)
+    workers = start_cluster(scene, COUNTING, 2, stalled_after_s=5)
+    workers[0].until(scene.committed, "all were connected")
+    workers[1].send(signal.SIGSTOP)
+    assert workers[0].wait() == 1
+    (line,) = workers[0].lines("cluster_broken")
+    assert "no epoch has ended for" in line["reason"]
+    workers[1].send(signal.SIGCONT)
+    assert workers[1].wait() == 1
+
+
+def test_a_missing_process_is_named_and_the_budget_is_kept(scene: Scene) -> None:
+    """Each process that waits says who did not come."""
+    workers = start_cluster(scene, COUNTING, 3, start_timeout_s=3)
+    workers[1].kill()
+    assert workers[0].wait() == workers[2].wait() == 1
+    for worker in (workers[0], workers[2]):
+        assert "process 1 (127.0.0.1:" in worker.stderr
+        assert "did not join within 3 s" in worker.stderr
+    workers = start_cluster(scene, COUNTING, 2, start_timeout_s=3)
+    workers[0].kill()
+    assert workers[1].wait() == 1
+    assert "process 0 (127.0.0.1:" in workers[1].stderr
+    assert "did not join within 3 s" in workers[1].stderr
+
+
+def test_a_stranger_on_the_port_does_no_harm(scene: Scene) -> None:
+    """A health check connects, says nothing or something, and goes."""
+    workers = start_cluster(scene, COUNTING, 2)
+    stopped = threading.Event()
+
+    def knock() -> None:
+        for connection in psutil.Process(workers[0].pid).net_connections("tcp4"):
+            if connection.status == psutil.CONN_LISTEN:
+                with suppress(OSError), socket.create_connection(connection.laddr, 1) as stranger:
+                    stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+
+    workers[1].send(signal.SIGSTOP)  # so that process 0 waits
+    workers[0].until(lambda: psutil.Process(workers[0].pid).net_connections("tcp4"), "it listens")
+    for _ in range(20):
+        knock()
+    stopped.set()
+    workers[1].send(signal.SIGCONT)
+    until_all_run(workers)
+    assert workers[0].terminate() == 0
+    assert workers[1].wait() == 0

@@ -19,6 +19,12 @@ def run(
     assignments: Assignments = [],  # noqa: B006 - typer's way to say that there is none
     log_format: LogFormatOption = None,
     *,
+    process: Annotated[
+        int | None, typer.Option("--process-id", "-i", metavar="N", help="Place of this process in a cluster, from 0.")
+    ] = None,
+    addresses: Annotated[
+        str | None, typer.Option("--addresses", "-a", metavar="A;B", help="host:port of each process of the cluster.")
+    ] = None,
     verbose: Verbose = False,
     check: Annotated[bool, typer.Option("--check", help="Connect to everything, report, and end: `check`.")] = False,
 ) -> None:
@@ -27,6 +33,7 @@ def run(
     Without --config the settings are in the file that DRAKKAR_CONFIG (or DK_CONFIG) names, else beside the flow in
     NAME.yaml (of NAME.py) or drakkar.yaml, else in drakkar.yaml in the working directory; each may end in .yml.
     """
+    assignments = [*assignments, *_cluster(process, addresses)]
     if check:
         from drakkar_flow.cli.check import check as check_only
 
@@ -42,3 +49,9 @@ def run(
     logging = LogOptions(verbose or before.verbose, log_format or before.log_format)
     loaded = load_for(found, file, config, [*logging.assignments(), *assignments])
     raise typer.Exit(StreamingRunner(found, loaded.config).run())
+
+
+def _cluster(process: int | None, addresses: str | None) -> list[str]:
+    """Return the settings of -i and -a, in the form of --set."""
+    found = {"process_id": process, "addresses": addresses}
+    return [f"runtime.cluster.{name}={value}" for name, value in found.items() if value is not None]

@@ -1,12 +1,15 @@
-"""Arguments that `python -m bytewax.run` was given: its recovery store is the same as `runtime.recovery`."""
+"""Arguments that `python -m bytewax.run` was given: its store and its cluster are the same as in `runtime`."""
 
 from __future__ import annotations
 
 import sys
 from typing import Any
 
+from pydantic import ValidationError
+
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.sections.recovery import RecoveryStoreConfig
+from drakkar_flow.config.sections.runtime import RuntimeConfig
 from drakkar_flow.errors import ConfigError, Problem
 
 __all__ = ["runner_arguments", "with_arguments"]
@@ -22,11 +25,16 @@ def runner_arguments() -> dict[str, Any]:
 
 
 def with_arguments(config: DrakkarConfig, arguments: dict[str, Any]) -> DrakkarConfig:
-    """Return a configuration with the recovery store that `-r`, `-s` and `-b` of Bytewax's runner name.
+    """Return a configuration with what Bytewax's runner was given: the store of `-r`, `-s`, `-b`, the cluster of `-i`,
+    `-a`.
 
     Raises:
-        ConfigError: the runner was given several worker threads, and there is a store.
+        ConfigError: the arguments do not fit each other, or the configuration.
     """
+    return _with_cluster(_with_store(config, arguments), arguments)
+
+
+def _with_store(config: DrakkarConfig, arguments: dict[str, Any]) -> DrakkarConfig:
     store = arguments.get("recovery_config")
     threads = arguments.get("workers_per_process") or 1
     if threads > 1 and (store is not None or config.runtime.recovery is not None):
@@ -40,3 +48,16 @@ def with_arguments(config: DrakkarConfig, arguments: dict[str, Any]) -> DrakkarC
     recovery = config.runtime.recovery or RecoveryStoreConfig()
     runtime = config.runtime.model_copy(update={"recovery": recovery.model_copy(update=given)})
     return config.replaced(runtime=runtime)
+
+
+def _with_cluster(config: DrakkarConfig, arguments: dict[str, Any]) -> DrakkarConfig:
+    given = {name: arguments[name] for name in ("addresses", "process_id") if arguments.get(name) is not None}
+    if not given:
+        return config
+    runtime = config.runtime.model_dump(exclude_unset=True)
+    runtime["cluster"] = {**(runtime.get("cluster") or {}), **given}
+    try:
+        return config.replaced(runtime=RuntimeConfig.model_validate(runtime))
+    except ValidationError as exc:
+        texts = [error["msg"].removeprefix("Value error, ") for error in exc.errors()]
+        raise ConfigError([Problem("-i and -a", text) for text in texts]) from None

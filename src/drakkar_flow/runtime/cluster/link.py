@@ -60,7 +60,7 @@ class ClusterLink:
         self._missing: list[int] = []
         self._turned_away = ""
         self._server: asyncio.Server | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._lost = threading.Event()
         self._cause = ""
         self._loop = asyncio.new_event_loop()
@@ -124,14 +124,18 @@ class ClusterLink:
         self._missing = [each for each in range(len(self._settings.addresses)) if each != self._me]
         await self._listen(deadline)
         if self._me != _HUB:
-            self._keeper = self._loop.create_task(self._keep_connected())
+            self._spawn(self._keep_connected())
         await self._reach("joined", deadline - self._loop.time())
 
     async def _listen(self, deadline: float) -> None:
         """Bind the own address; a name that can't be resolved yet is tried again."""
         address = self._address(self._me)
         host, port = host_and_port(address)
-        greet = self._greet if self._me == _HUB else self._redirect
+        answer = self._greet if self._me == _HUB else self._redirect
+
+        def greet(reader: StreamReader, writer: StreamWriter) -> None:  # asyncio would log tasks that are cancelled
+            self._spawn(answer(reader, writer))
+
         while True:
             try:
                 self._server = await asyncio.start_server(greet, host, port, limit=_LIMIT, reuse_address=True)
@@ -327,10 +331,15 @@ class ClusterLink:
         self._left.update(self._others)
         for writer in self._others.values():
             writer.close()  # what was written is still sent
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _close_server(self) -> None:
         if self._server is not None:
