@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import signal
 import socket
-import threading
 from contextlib import suppress
 
 import psutil
 import pytest
+import yaml
 
-from support.cluster import start_cluster, until_all_run
+from support.cluster import addresses, start_cluster, until_all_run
 from support.scene import Scene
 from support.worker import ROOT
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
+JOB = """
+from drakkar_flow import KafkaSink, StreamFlow, dataflow
+
+flow = dataflow(StreamFlow("job").decode(int).map(str).route(KafkaSink("out")))
+"""
 COUNTING = str(ROOT / "tests" / "chaos" / "pipelines" / "counting")
 
 
@@ -87,7 +92,6 @@ def test_a_missing_process_is_named_and_the_budget_is_kept(scene: Scene) -> None
 def test_a_stranger_on_the_port_does_no_harm(scene: Scene) -> None:
     """A health check connects, says nothing or something, and goes."""
     workers = start_cluster(scene, COUNTING, 2)
-    stopped = threading.Event()
 
     def knock() -> None:
         for connection in psutil.Process(workers[0].pid).net_connections("tcp4"):
@@ -99,8 +103,63 @@ def test_a_stranger_on_the_port_does_no_harm(scene: Scene) -> None:
     workers[0].until(lambda: psutil.Process(workers[0].pid).net_connections("tcp4"), "it listens")
     for _ in range(20):
         knock()
-    stopped.set()
     workers[1].send(signal.SIGCONT)
     until_all_run(workers)
     assert workers[0].terminate() == 0
     assert workers[1].wait() == 0
+
+
+def test_the_cluster_command_restarts_all_and_passes_a_stop_on(scene: Scene) -> None:
+    """A killed process ends the cluster, which goes on by itself; SIGTERM ends it cleanly."""
+    scene.fill(2000)
+    recovery = {"dir": str(scene.directory / "store"), "snapshot_interval_s": 0.2}
+    config = scene.config({"runtime": {"recovery": recovery}})
+    supervisor = scene.launch("-m", "drakkar_flow", "cluster", "-n", "2", f"{COUNTING}.py", "--config", config)
+    supervisor.until(scene.committed, "a first commit")
+    psutil.Process(supervisor.pid).children()[1].kill()
+    supervisor.until(lambda: "all processes start again in 1 s" in supervisor.stderr, "it noticed")
+    scene.until_finished()
+    assert supervisor.terminate() == 0, supervisor.stderr
+    assert not supervisor.descendants()
+    scene.check_delivered(2000)
+
+
+def test_the_cluster_command_does_not_retry_a_wrong_configuration(scene: Scene) -> None:
+    """Without a store there is no cluster."""
+    command = ("-m", "drakkar_flow", "cluster", "-n", "2", f"{COUNTING}.py", "--config", scene.config())
+    supervisor = scene.launch(*command)
+    assert supervisor.wait() == 2
+    assert "runtime.cluster needs runtime.recovery; add recovery: {}" in supervisor.stderr
+
+
+def test_bytewax_runner_takes_its_place_in_the_cluster(scene: Scene) -> None:
+    """`-i` and `-a` mean the same there, and a stop reaches all."""
+    scene.fill(500)
+    places = ";".join(addresses(2))
+    file = scene.config({"runtime": {"recovery": {"dir": str(scene.directory / "store")}}})
+    (scene.directory / "job.py").write_text(JOB)
+    workers = [
+        scene.launch("-m", "bytewax.run", "job", "-i", str(n), "-a", places, environment={"DRAKKAR_CONFIG": str(file)})
+        for n in range(2)
+    ]
+    workers[1].until(scene.committed, "a first commit")
+    scene.until_finished()
+    assert workers[1].terminate() == 0
+    assert workers[0].wait() == 0
+    assert scene.check_delivered(500) == 0
+
+
+def test_members_that_do_not_belong_together_are_refused(scene: Scene) -> None:
+    """Other addresses, or a place that is taken."""
+    first = start_cluster(scene, COUNTING, 2)
+    places = yaml.safe_load(sorted(scene.directory.glob("config-*.yaml"))[0].read_text())["runtime"]["cluster"]
+    first[1].kill()
+    other = {"addresses": [*places["addresses"], *addresses(1)], "process_id": 1}
+    recovery = {"dir": str(scene.directory / "store")}
+    stray = scene.start(COUNTING, {"runtime": {"recovery": recovery, "cluster": other}})
+    assert stray.wait() == 2
+    assert "runtime.cluster: addresses " in stray.stderr
+    twin = scene.start(COUNTING, {"runtime": {"recovery": recovery, "cluster": {**places, "process_id": 0}}})
+    assert twin.wait() == 2
+    assert "of process 0 is in use" in twin.stderr
+    first[0].kill()

@@ -12,7 +12,22 @@ from rich.console import Console
 from rich.text import Text
 
 from drakkar_flow._version import __version__
-from drakkar_flow.cli import check, config, dlq, graph, init, lint, recovery, run, state, status, test, topics, worker
+from drakkar_flow.cli import (
+    check,
+    cluster,
+    config,
+    dlq,
+    graph,
+    init,
+    lint,
+    recovery,
+    run,
+    state,
+    status,
+    test,
+    topics,
+    worker,
+)
 from drakkar_flow.cli.options import LogFormatOption, LogOptions, Verbose
 from drakkar_flow.errors import DrakkarFlowError, ProblemsError
 from drakkar_flow.kernel.redaction import mask
@@ -32,6 +47,7 @@ app.command("init")(init.init)
 app.command("lint")(lint.lint)
 app.command("check")(check.check)
 app.command("run")(run.run)
+app.command("cluster")(cluster.cluster)
 app.command("status")(status.status)
 app.command("graph")(graph.graph)
 app.command("test")(test.run_files)

@@ -50,7 +50,8 @@ def dataflow(
     the same name and the ending `.yaml` or `.yml`, `drakkar.yaml` there or in the working directory. Without one,
     defaults and environment apply. Bytewax's `-r DIR` sets `runtime.recovery.dir`, `-s` its `snapshot_interval_s` and
     `-b` its `backup_interval_s`; `-i` and `-a` set `runtime.cluster`. `sinks` and `executors` are the
-    specs of user-defined kinds (`drakkar_flow.plugins`), `listeners` receive the events of the run (`drakkar_flow.events`).
+    specs of user-defined kinds (`drakkar_flow.plugins`), `listeners` receive the events of the run
+    (`drakkar_flow.events`).
 
     >>> flow = dataflow(StreamFlow("scan").route())
     >>> stream_of(flow).name
