@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 from collections import Counter
 from pathlib import Path
 
 from drakkar_flow.model.state import StateCodec, key_of
 from drakkar_flow.runtime.recovery.reading import StoredRow, read_rows
+from support.cluster import start_cluster
 from support.kafka_io import produce, read_all
 from support.scene import Scene
 from support.worker import Worker
@@ -56,6 +58,32 @@ class Drill:
         worker = self._scene.start(str(PIPELINE), {"runtime": {"recovery": recovery, "max_in_flight_records": 400}})
         self._note(f"started {worker.pid}")
         return worker
+
+    def start_cluster(self, count: int) -> list[Worker]:
+        """Start the flow in several processes, in one without a cluster."""
+        runtime = {"max_in_flight_records": 400}
+        workers = start_cluster(self._scene, str(PIPELINE), count, runtime, start_timeout_s=5)
+        self._note(f"started {', '.join(str(worker.pid) for worker in workers)}")
+        return workers
+
+    def kill_one_at_random(self, workers: list[Worker], chance: random.Random) -> None:
+        """Kill one of a cluster at any moment: the others end, also while they start."""
+        time.sleep(chance.uniform(0.2, 5.0))
+        killed = chance.choice(workers)
+        killed.kill()
+        self._note(f"killed {killed.pid}")
+        for worker in workers:
+            if worker is not killed:
+                assert worker.wait(60) == 1, worker.stderr
+        self.check()
+
+    def stop_all(self, workers: list[Worker], told: Worker) -> None:
+        """Stop a cluster by telling one of its processes."""
+        told.send(signal.SIGTERM)
+        for worker in workers:
+            assert worker.wait(60) == 0, worker.stderr
+        self._note(f"stopped {told.pid}, and with it all")
+        self.check()
 
     def kill_at_random(self, worker: Worker, chance: random.Random) -> None:
         """Kill it at any moment: of the start, while it reads, or idle."""

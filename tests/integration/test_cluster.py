@@ -152,7 +152,7 @@ def test_bytewax_runner_takes_its_place_in_the_cluster(scene: Scene) -> None:
 def test_members_that_do_not_belong_together_are_refused(scene: Scene) -> None:
     """Other addresses, or a place that is taken."""
     first = start_cluster(scene, COUNTING, 2)
-    places = yaml.safe_load(sorted(scene.directory.glob("config-*.yaml"))[0].read_text())["runtime"]["cluster"]
+    places = yaml.safe_load(next(scene.directory.glob("config-*.yaml")).read_text())["runtime"]["cluster"]
     first[1].kill()
     other = {"addresses": [*places["addresses"], *addresses(1)], "process_id": 1}
     recovery = {"dir": str(scene.directory / "store")}

@@ -1,0 +1,54 @@
+"""Clusters under kills, stops and other numbers of processes: nothing is lost, and each record counts once."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from chaos.drill import Drill, amount
+from support.scene import Scene
+from support.worker import Worker
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(14_400)]
+
+Results = list[tuple[object, ...]]
+
+
+def test_r1_a_cluster_that_is_killed_loses_nothing_and_counts_each_record_once(
+    scene: Scene, chance: random.Random, results: Results
+) -> None:
+    """One of three processes is killed, all end, and all are started again."""
+    drill = Drill(scene, amount("RECORDS", 3_000))
+    kills = amount("KILLS", 3)
+    for _ in range(kills):
+        drill.kill_one_at_random(drill.start_cluster(3), chance)
+    workers = drill.start_cluster(3)
+    _finish(drill, workers)
+    drill.stop_all(workers, chance.choice(workers))
+    results.append(drill.finished("R1 cluster of 3", f"{kills} SIGKILL of one, at any moment"))
+
+
+def test_r2_a_cluster_of_any_size_that_is_stopped_repeats_nothing(
+    scene: Scene, chance: random.Random, results: Results
+) -> None:
+    """From 1 to 2 to 3 processes and back to 1: positions and state move along."""
+    drill = Drill(scene, amount("RECORDS", 3_000))
+    sizes = [1, 2, 3] * max(1, amount("STOPS", 3) // 3)
+    for size in sizes:
+        workers = drill.start_cluster(size)
+        before = sum(scene.committed().values())
+        workers[0].until(
+            lambda before=before: sum(scene.committed().values()) > before or before == drill.records, "they read"
+        )
+        drill.stop_all(workers, chance.choice(workers))
+    workers = drill.start_cluster(1)
+    _finish(drill, workers)
+    drill.stop_all(workers, workers[0])
+    assert scene.check_delivered(drill.records) == 0
+    results.append(drill.finished("R2 cluster of 1, 2, 3", f"{len(sizes)} SIGTERM to one"))
+
+
+def _finish(drill: Drill, workers: list[Worker]) -> None:
+    for worker in workers:
+        drill.until_finished(worker)
