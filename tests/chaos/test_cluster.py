@@ -7,6 +7,7 @@ import random
 import pytest
 
 from chaos.drill import Drill, amount
+from support.cluster import until_all_run
 from support.scene import Scene
 from support.worker import Worker
 
@@ -38,6 +39,7 @@ def test_r2_a_cluster_of_any_size_that_is_stopped_repeats_nothing(
     for size in sizes:
         workers = drill.start_cluster(size)
         before = sum(scene.committed().values())
+        until_all_run(workers)
         workers[0].until(
             lambda before=before: sum(scene.committed().values()) > before or before == drill.records, "they read"
         )

@@ -9,6 +9,7 @@ from contextlib import suppress
 import psutil
 import pytest
 import yaml
+from confluent_kafka import Consumer, TopicPartition
 
 from support.cluster import addresses, start_cluster, until_all_run
 from support.scene import Scene
@@ -163,3 +164,21 @@ def test_members_that_do_not_belong_together_are_refused(scene: Scene) -> None:
     assert twin.wait() == 2
     assert "of process 0 is in use" in twin.stderr
     first[0].kill()
+
+
+def test_a_commit_that_is_behind_the_store_follows_at_the_start(scene: Scene) -> None:
+    """Also without new records, so that lag tools see the truth; a kill between row and commit leaves it behind."""
+    scene.fill(200)
+    (worker,) = start_cluster(scene, COUNTING, 1)
+    worker.until_running()
+    scene.until_finished()
+    assert worker.terminate() == 0
+    client = Consumer({"bootstrap.servers": scene.bootstrap, "group.id": scene.group})
+    client.commit(offsets=[TopicPartition(scene.source, n, 1) for n in scene.committed()], asynchronous=False)
+    client.close()
+    assert set(scene.committed().values()) == {1}
+    workers = start_cluster(scene, COUNTING, 2)
+    scene.until_finished()
+    workers[0].terminate()
+    assert [worker.wait() for worker in workers] == [0, 0]
+    assert scene.check_delivered(200) == 0

@@ -61,6 +61,8 @@ class ClusterLink:
         self._turned_away = ""
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._lock = threading.Lock()
+        self._closed = False
         self._lost = threading.Event()
         self._cause = ""
         self._loop = asyncio.new_event_loop()
@@ -98,17 +100,24 @@ class ClusterLink:
 
     def close(self, failure: str = "") -> None:
         """Say goodbye, or why this process ends, and disconnect; safe to call twice."""
-        if self._loop.is_closed():
-            return
-        with suppress(StartupError):
-            self._run(self._end(failure))
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            ended = asyncio.run_coroutine_threadsafe(self._end(failure), self._loop)
+        ended.result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        with self._lock:
+            if self._closed:
+                work.close()
+                raise _failed("the start was cancelled")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            asyncio.run_coroutine_threadsafe(work, self._loop).result()
+            future.result()
         except CancelledError:
             raise _failed("the start was cancelled") from None
 
@@ -326,12 +335,11 @@ class ClusterLink:
 
     async def _end(self, failure: str) -> None:
         self._broadcast(_word("fail", reason=failure) if failure else _word("bye"))
-        self._break(_failed("the start was cancelled"))
         await self._close_server()
         self._left.update(self._others)
         for writer in self._others.values():
             writer.close()  # what was written is still sent
-        tasks = list(self._tasks)
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

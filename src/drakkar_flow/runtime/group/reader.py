@@ -97,6 +97,7 @@ class GroupReader:
             self._report,
             marked=positions is not None,
         )
+        self._stored = None if positions is None else positions.stored
         self._full_since: float | None = None
         self._connection = BrokerMonitor(bus, partial(answers_a_new_client, settings.properties))
         self._joining = Joining(bus, str(settings.properties.get("group.id", "")), settings.session_timeout_s)
@@ -325,11 +326,13 @@ class GroupReader:
 
     def _on_assign(self, consumer: Consumer, assigned: list[KafkaPartition]) -> None:
         topic_partitions = _topic_partitions(assigned)
-        known = self._commits.begin(consumer, assigned) | self._members.known(topic_partitions)
+        committed = self._commits.begin(consumer, assigned)
+        known = committed | self._members.known(topic_partitions)
         self._lag.forget(topic_partitions)
         consumer.resume(assigned)  # librdkafka keeps the pause of a partition that was paused when it left
         self._connection.answered()
         self._handover.begin(topic_partitions, known)
+        self._commit_stored(topic_partitions, committed)
         if topic_partitions:
             self._joining.end()
         self._fresh = {
@@ -339,6 +342,17 @@ class GroupReader:
         }
         self._fresh |= dict.fromkeys(set(topic_partitions) - known.keys(), time.monotonic())
         self._watch.check_soon()
+
+    def _commit_stored(
+        self, topic_partitions: Iterable[TopicPartition], committed: Mapping[TopicPartition, tuple[int, OffsetRanges]]
+    ) -> None:
+        """Commit positions of the store that the commits are behind: a crash came between the row and its commit."""
+        if self._stored is None:
+            return
+        epochs = self._buffers.assignments()
+        stored = {at: self._stored(at) for at in topic_partitions}
+        behind = {at: offset for at, offset in stored.items() if offset > committed.get(at, (0,))[0]}
+        self._positions.note([Watermark(at, epochs[at], offset) for at, offset in behind.items()])
 
     def _on_revoke(self, consumer: Consumer, revoked: list[KafkaPartition]) -> None:
         closing = self._closing.is_set()

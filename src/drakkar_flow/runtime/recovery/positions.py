@@ -41,6 +41,7 @@ class DurablePositions:
         self._lock = threading.Lock()
         self._starts: dict[TopicPartition, Start] = {}
         self._complete = threading.Event()
+        self._stored: dict[TopicPartition, int] = {}  # starts that a row on disk holds
         self._taken: dict[TopicPartition, Position] = {}  # in rows that are not known to be on disk
         self._durable: dict[TopicPartition, Position] = {}
 
@@ -64,6 +65,8 @@ class DurablePositions:
             if slot_of(at) == slot:
                 row = rows.get(at)
                 state = row.state if row is not None and start.keeps_state else {}
+                if row is not None and row.offset == start.offset:
+                    self._stored[at] = start.offset
                 begun[at] = PartitionRow(start.offset, OffsetRanges(start.finished), state)
         with self._lock:
             self._missing -= 1
@@ -74,6 +77,10 @@ class DurablePositions:
     def starts(self, timeout_s: float) -> dict[TopicPartition, Start] | None:
         """Return the starts once all slots have their rows; None if that takes longer."""
         return self._starts if self._complete.wait(timeout_s) else None
+
+    def stored(self, at: TopicPartition) -> int:
+        """Return the start of a partition if it is on disk, so that a commit that is behind may follow; else 0."""
+        return self._stored.get(at, 0)
 
     # --- while the flow runs --------------------------------------------------------------------
 

@@ -126,6 +126,19 @@ async def test_a_chain_with_a_route_takes_the_failures_of_the_steps_before_it():
     assert [step.seen for step in engine.steps] == [[], chunk.failures]
 
 
+async def test_a_key_of_the_store_that_gets_no_item_ends_itself():
+    """It may be of a cluster of another size; nothing is made for it."""
+    made: list[Chain] = []
+    engine = Engine()
+    logic = chain_logic(lambda: made.append(engine.chain) or engine.chain, engine.context.in_flight)
+    assert logic.notify_at() is not None
+    assert logic.on_notify() == ([], True)
+    assert not made
+    logic.on_batch([Chunk(["a"])])
+    assert logic.on_notify() == ([], False)
+    assert made == [engine.chain]
+
+
 async def test_a_chunk_without_items_never_reaches_the_loop():
     """Its acks are passed on, and nobody is woken."""
     engine = Engine()
@@ -218,6 +231,7 @@ async def test_a_step_that_raises_takes_nothing_from_the_others():
 async def test_the_engine_is_asked_to_look_in_every_turn_while_a_record_is_unfinished():
     """It sleeps in the source; where nothing is in flight, the chain asks for nothing."""
     engine = Engine()
+    engine.logic.on_batch([Chunk()])
     assert engine.logic.notify_at() is None
     in_flight = engine.context.in_flight
     in_flight.add((("in", 0), 0), [hold(1)[0]])
