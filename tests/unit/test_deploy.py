@@ -12,6 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from drakkar_flow import load_config
 from drakkar_flow.config.root import DrakkarConfig
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -30,10 +31,28 @@ def test_the_kubernetes_manifests_are_valid() -> None:
         kubernetes_validate.validate(manifest, "1.32", strict=True)
 
 
+def test_the_manifests_of_a_cluster_are_valid(tmp_path: Path) -> None:
+    """The store is on the volume, and each process has a port for its metrics."""
+    found = {each["kind"]: each for each in yaml.safe_load_all((DEPLOY / "kubernetes-cluster.yaml").read_text())}
+    for manifest in found.values():
+        kubernetes_validate.validate(manifest, "1.32", strict=True)
+    file = tmp_path / "pipeline.yaml"
+    file.write_text(found["ConfigMap"]["data"]["pipeline.yaml"])
+    config = load_config(file)
+    assert config.notices == ()
+    pod = found["StatefulSet"]["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] > STOP_S
+    (container,) = pod["containers"]
+    mounts = [Path(mount["mountPath"]) for mount in container["volumeMounts"]]
+    assert config.runtime.recovery is not None
+    assert config.runtime.recovery.dir is not None
+    assert config.runtime.recovery.dir.parent in mounts
+    assert [port["containerPort"] for port in container["ports"]] == list(config.metrics.ports)
+    assert container["args"][2:4] == ["-n", str(len(container["ports"]))]
+
+
 def test_the_configuration_in_the_configmap_is_valid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It loads with the variables that the deployment sets, and no key of it is without effect."""
-    from drakkar_flow import load_config
-
     pod = manifests()["Deployment"]["spec"]["template"]["spec"]
     for variable in pod["containers"][0]["env"]:
         monkeypatch.setenv(variable["name"], "postgresql://user:word@host/db")

@@ -69,7 +69,7 @@ class Supervisor:
         for process in range(self._count):
             place = ["-i", str(process), "-a", addresses] if self._count > 1 else ["--set", "runtime.cluster=null"]
             command = [sys.executable, "-m", "drakkar_flow", *self._command, *place]
-            # A group of its own: Ctrl-C in a terminal would reach it a second time, which aborts it.
+            # A separate group: Ctrl-C in a terminal would reach it a second time, which aborts it.
             self._processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0))
 
     def _wait(self) -> list[int]:

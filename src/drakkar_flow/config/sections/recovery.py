@@ -13,8 +13,9 @@ __all__ = ["RecoveryStoreConfig"]
 
 
 class RecoveryStoreConfig(Section):
-    """The recovery store. With this section one process reads all partitions of the topic, without a consumer group's
-    assignment, and restores positions and state from a local directory. Without it the group assigns the partitions."""
+    """The recovery store. With this section one process, or a cluster, reads all partitions of the topic, without a
+    consumer group's assignment, and restores positions and state from a local directory. Without it the group assigns
+    the partitions."""
 
     dir: Path | None = None
     """Directory of the store, on a local disk; null takes `recovery/` followed by the flow's name. It is created."""

@@ -329,7 +329,7 @@ class ClusterLink:
         for waiter in (self._waiter("joined"), self._waiter("store"), self._waiter("run")):
             if not waiter.done():
                 waiter.set_exception(error)
-                waiter.exception()  # nobody may wait for it
+                waiter.exception()  # marks it as seen: no task may wait for it
 
     # --- the end --------------------------------------------------------------------------------
 
@@ -338,7 +338,7 @@ class ClusterLink:
         await self._close_server()
         self._left.update(self._others)
         for writer in self._others.values():
-            writer.close()  # what was written is still sent
+            writer.close()  # buffered messages are still sent
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()

@@ -21,6 +21,7 @@ __all__ = [
     "SINGLE",
     "Place",
     "StoreInUse",
+    "check_shared",
     "directory_of",
     "locked",
     "moved_aside",
@@ -106,6 +107,20 @@ def _check_others(directory: Path, place: Place) -> None:
         if number.isdigit() and int(number) >= least:
             with suppress(FileNotFoundError):
                 os.close(_open_lock(directory, path.name))
+
+
+def check_shared(directory: Path) -> None:
+    """Refuse a directory that process 0 of the cluster does not use.
+
+    Raises:
+        StartupError: it uses another one, or is on another host.
+    """
+    try:
+        os.close(_open_lock(directory, Place().lock))
+    except StoreInUse:
+        return
+    remedy = "give all processes of the cluster the same directory, on one host"
+    raise StartupError([Problem(KEY, f"process 0 of the cluster does not use {directory}", remedy)], exit_code=2)
 
 
 def _open_lock(directory: Path, name: str) -> int:

@@ -21,6 +21,7 @@ from drakkar_flow.runtime.recovery.directory import (
     KEY,
     SINGLE,
     Place,
+    check_shared,
     locked,
     moved_aside,
     network_filesystem,
@@ -110,6 +111,8 @@ def open_store(
     with ExitStack() as held:
         with _clear_errors(directory):
             held.enter_context(locked(directory, place))
+            if place.process:
+                check_shared(directory)
             _probe(directory)
             notice = _move_incompatible(directory, identity, settings)
             store = None if notice else _opened(directory, identity, settings)

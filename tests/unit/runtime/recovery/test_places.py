@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from drakkar_flow.runtime.recovery.directory import Place, StoreInUse, locked
+from drakkar_flow.errors import StartupError
+from drakkar_flow.runtime.recovery.directory import Place, StoreInUse, check_shared, locked
 
 
 def test_each_process_of_a_cluster_has_its_lock(tmp_path: Path) -> None:
@@ -32,3 +33,11 @@ def test_the_first_process_waits_for_no_rest_of_an_earlier_cluster(tmp_path: Pat
     """It may move the store aside, so no other may use it."""
     with locked(tmp_path, Place(1, 2)), pytest.raises(StoreInUse), locked(tmp_path, Place(0, 2)):
         pass
+
+
+def test_all_processes_use_the_same_directory(tmp_path: Path) -> None:
+    """Process 0 holds its lock there; it does not on another host."""
+    with pytest.raises(StartupError, match="give all processes of the cluster the same directory, on one host"):
+        check_shared(tmp_path)
+    with locked(tmp_path, Place(0, 2)):
+        check_shared(tmp_path)
