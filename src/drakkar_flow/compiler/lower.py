@@ -140,7 +140,7 @@ class _Lowering:
         shards = 1 if workers == 1 else workers * _LANES_PER_WORKER
         dataflow = Dataflow(self._flow.name)
         durable = None if components.recovery is None else components.recovery.durable
-        cluster = components.config.runtime.cluster
+        cluster = None if components.recovery is None else components.config.runtime.cluster
         source = RecordSource(
             components.reader,
             components.in_flight,
