@@ -12,6 +12,7 @@ import yaml
 from confluent_kafka import Consumer, TopicPartition
 
 from support.cluster import addresses, start_cluster, until_all_run
+from support.kafka_io import produce
 from support.scene import Scene
 from support.worker import ROOT
 
@@ -182,3 +183,13 @@ def test_a_commit_that_is_behind_the_store_follows_at_the_start(scene: Scene) ->
     workers[0].terminate()
     assert [worker.wait() for worker in workers] == [0, 0]
     assert scene.check_delivered(200) == 0
+
+
+def test_a_flow_that_fails_in_one_process_fails_in_all(scene: Scene) -> None:
+    """They drain, and the others name it and its reason."""
+    workers = start_cluster(scene, COUNTING, 2, {"on_decode_error": "fail"})
+    until_all_run(workers)
+    produce(scene.bootstrap, scene.source, ["no number"])
+    assert [worker.wait() for worker in workers] == [1, 1]
+    reasons = [worker.lines("flow_failed")[-1]["reason"] for worker in workers]
+    assert len([reason for reason in reasons if reason.startswith("process ") and ") failed: " in reason]) == 1
