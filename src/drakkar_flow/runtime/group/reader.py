@@ -62,6 +62,7 @@ _LEAVE_S = 2.0  # the longest time leaving the group may take after it
 _REST_S = 1.0  # of a stop's budget, for components that are closed after the reader
 _OVERDUE_S = 5.0  # commits that are not accepted for so long hold back the intake
 _ASK_S = 1.0  # the longest request about a partition that was recreated
+_NEXT_START = "the next start of the flow decides where it reads on"
 
 
 class GroupReader:
@@ -253,7 +254,8 @@ class GroupReader:
             if offset <= partition.read_offset:
                 self._append(partition, records)
                 records = []
-                self._buffers.rewind(partition)
+                if not self._rewound(partition, offset):
+                    continue
             partition.read_offset = offset
             if partition.base < 0:
                 partition.base = offset
@@ -362,7 +364,11 @@ class GroupReader:
         """Read a recreated topic from its beginning: no position in the former one is valid.
 
         Partitions that were assigned without a position after the former topic was last seen begin there anyway.
+        In fixed mode the flow ends: rows hold position and state of the former topic.
         """
+        if self._members.keeps_partitions:
+            self._control.fail(f"topic {topic!r} was deleted and created again; {_NEXT_START}")
+            return
         partitions = [each for each in self._buffers.partitions() if each.topic_partition[0] == topic]
         partitions = [each for each in partitions if self._fresh.get(each.topic_partition, 0.0) <= known_at]
         topic_partitions = tuple(each.topic_partition for each in partitions)
@@ -376,6 +382,19 @@ class GroupReader:
                 self._positions.note([Watermark(partition.topic_partition, partition.epoch, max(0, low))])
         if topic_partitions:
             self._bus.emit(TopicRecreated(topic, topic_partitions))
+
+    def _rewound(self, partition: Partition, offset: int) -> bool:
+        """Begin a new assignment in a log that went back; False in fixed mode, where the flow ends.
+
+        There the state counts the records of the former log, and must not count those of another.
+        """
+        if not self._members.keeps_partitions:
+            self._buffers.rewind(partition)
+            return True
+        topic, number = partition.topic_partition
+        what = f"the log of {topic}-{number} went back from offset {partition.read_offset} to {offset}"
+        self._control.fail(f"{what}: it was truncated, or its topic was created again; {_NEXT_START}")
+        return False
 
     def _lose_all(self, consumer: Consumer) -> None:
         if left := [KafkaPartition(*topic_partition) for topic_partition in self._buffers.assignments()]:
