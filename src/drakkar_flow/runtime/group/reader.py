@@ -46,7 +46,7 @@ from drakkar_flow.runtime.group.lag import Lag
 from drakkar_flow.runtime.group.membership import FixedAssignment, GroupMembership, Membership
 from drakkar_flow.runtime.group.offset_committer import FINAL_COMMIT_S, OffsetCommitter
 from drakkar_flow.runtime.group.settings import GroupSettings
-from drakkar_flow.runtime.group.starts import starting_reset
+from drakkar_flow.runtime.group.starts import starting_reset, with_known_starts
 from drakkar_flow.runtime.group.topics import TopicWatch
 from drakkar_flow.runtime.reader import ReaderStatistics
 from drakkar_flow.runtime.stop_signal import StopSignal
@@ -82,6 +82,8 @@ class GroupReader:
         hooks: AssignmentHooks,
         starts: Callable[[float], dict[TopicPartition, Start] | None] | None = None,
     ) -> None:
+        if starts is not None:
+            settings = with_known_starts(settings)
         self._settings = settings
         self._in_flight = in_flight
         self._control = control
@@ -163,10 +165,12 @@ class GroupReader:
 
     def statistics(self) -> ReaderStatistics:
         """Return the records read ahead, the lag of the group, and the offsets not committed yet."""
-        positions = self._positions.of(self._buffers.assignments())
-        lag = self._lag.by_partition(positions)
         buffers = self._buffers
-        ranges = {partition.topic_partition: partition.ranges for partition in buffers.partitions()}
+        positions = self._positions.of(buffers.assignments())
+        partitions = {partition.topic_partition: partition for partition in buffers.partitions()}
+        reached = {at: partition.reached(positions.get(at, 0)) for at, partition in partitions.items()}
+        lag = self._lag.by_partition(reached)
+        ranges = {at: partition.ranges for at, partition in partitions.items()}
         return ReaderStatistics(buffers.queued(), lag, buffers.oldest(), self._positions.uncommitted, ranges)
 
     # --- the thread -----------------------------------------------------------------------------
@@ -327,7 +331,8 @@ class GroupReader:
 
     def _on_assign(self, consumer: Consumer, assigned: list[KafkaPartition]) -> None:
         topic_partitions = _topic_partitions(assigned)
-        known = self._commits.begin(consumer, assigned) | self._members.known(topic_partitions)
+        fixed = self._members.keeps_partitions
+        known = self._members.known(topic_partitions) if fixed else self._commits.begin(consumer, assigned)
         self._lag.forget(topic_partitions)
         consumer.resume(assigned)  # librdkafka keeps the pause of a partition that was paused when it left
         self._connection.answered()
@@ -423,17 +428,21 @@ class GroupReader:
             self._control.fail(f"the consumer can't go on: {report(error)}")
 
     def _check_lag(self, consumer: Consumer, now: float) -> None:
-        """Note the ends of partitions, and pass over markers and aborted records there: they need no finishing."""
+        """Note the ends of partitions, and pass over markers and aborted records there: they need no finishing.
+
+        Fixed mode commits what rows say, and no row has passed them.
+        """
         partitions = self._buffers.partitions()
         self._lag.check(consumer, partitions, now, up=self._connection.up)
         positions = self._positions.of(self._buffers.assignments())
         passed = []
         for partition in partitions:
-            at = positions.get(partition.topic_partition) or partition.base
+            at = partition.reached(positions.get(partition.topic_partition) or partition.base)
             if at == partition.read_offset + 1 and partition.end > max(at, 0):
                 partition.read_offset = partition.end - 1  # the next record comes after them
                 passed.append(Watermark(partition.topic_partition, partition.epoch, partition.end))
-        self._positions.note(passed)
+        if not self._members.keeps_partitions:
+            self._positions.note(passed)
 
 
 def _topic_partitions(items: Iterable[KafkaPartition]) -> tuple[TopicPartition, ...]:
