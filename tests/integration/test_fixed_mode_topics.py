@@ -76,3 +76,22 @@ def test_a_start_at_the_end_commits_nothing_before_its_row(scene: Scene) -> None
     worker.until(lambda: len(scene.delivered()) == 2, "it read on")
     assert worker.terminate() == 0, worker.stderr
     assert sorted(message.value() for message in scene.delivered()) == [b"anna 1", b"otto 1"]
+
+
+def test_commits_without_metadata_are_not_taken_for_another_clients(scene: Scene) -> None:
+    """With commit_metadata_bytes 0 a commit behind the row is normal after a crash, and no warning."""
+    quiet = settings(scene)
+    quiet["runtime"] |= {"commit_metadata_bytes": 0, "commit_interval_s": 600, "commit_max_offsets": 10_000}
+    produce(scene.bootstrap, scene.source, ["anna"] * 5, partition=0)
+    worker = scene.start("visits", quiet)
+    worker.until(lambda: len(scene.delivered()) == 5, "it delivered them")
+    assert worker.terminate() == 0, worker.stderr
+    worker = scene.start("visits", quiet)
+    worker.until_running()
+    produce(scene.bootstrap, scene.source, ["anna"], partition=0)
+    worker.until(lambda: row(scene).row.offset == 6, "its row")
+    worker.kill()
+    assert scene.committed() == {0: 5}
+    worker = scene.start("visits", quiet)
+    worker.until_running()
+    assert worker.lines("recovery_start") == []

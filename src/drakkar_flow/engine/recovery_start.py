@@ -71,7 +71,10 @@ def plan_starts(
         stored = store.found.rows.get(at)
         log = Log(first, end, stored is None or store.is_same_topic(at[0], stored.epoch))
         row = stored.row if stored is not None else None
-        plan[at] = decide_start(at, row, cluster.committed.get(at), log, policy)
+        committed = cluster.committed.get(at)
+        if committed is not None and not config.runtime.commit_metadata_bytes:
+            committed = committed._replace(ours=True)  # no commit has metadata: whose it is, is unknown
+        plan[at] = decide_start(at, row, committed, log, policy)
     return plan
 
 
