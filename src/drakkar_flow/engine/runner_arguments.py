@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from pydantic import ValidationError
+
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.sections.recovery import RecoveryStoreConfig
 from drakkar_flow.errors import ConfigError, Problem
@@ -25,7 +27,7 @@ def with_arguments(config: DrakkarConfig, arguments: dict[str, Any]) -> DrakkarC
     """Return a configuration with the recovery store that `-r`, `-s` and `-b` of Bytewax's runner name.
 
     Raises:
-        ConfigError: the runner was given several worker threads, and there is a store.
+        ConfigError: there is a store and several worker threads, or a value is not valid.
     """
     store = arguments.get("recovery_config")
     threads = arguments.get("workers_per_process") or 1
@@ -37,6 +39,11 @@ def with_arguments(config: DrakkarConfig, arguments: dict[str, Any]) -> DrakkarC
     given = {"dir": str(store.db_dir), "backup_interval_s": store.backup_interval.total_seconds()}
     if (interval := arguments.get("epoch_interval")) is not None:
         given["snapshot_interval_s"] = interval.total_seconds()
-    recovery = config.runtime.recovery or RecoveryStoreConfig()
-    runtime = config.runtime.model_copy(update={"recovery": recovery.model_copy(update=given)})
-    return config.replaced(runtime=runtime)
+    try:
+        recovery = RecoveryStoreConfig(**{**dict(config.runtime.recovery or {}), **given})
+    except ValidationError as exc:
+        remedy = "change -r, -s or -b"
+        raise ConfigError(
+            [Problem(f"runtime.recovery.{each['loc'][0]}", each["msg"], remedy) for each in exc.errors()]
+        ) from None
+    return config.replaced(runtime=config.runtime.model_copy(update={"recovery": recovery}))
