@@ -134,9 +134,9 @@ class GroupReader:
         """Number of finished records whose commits no longer reach the brokers, else 0.
 
         While commits succeed, their answers arrive late, behind the records that stream in. That must not hold back the
-        intake.
+        intake. Nor do refused commits in fixed mode: rows remember what is finished.
         """
-        stuck = self._positions.overdue(time.monotonic(), _OVERDUE_S)
+        stuck = not self._members.keeps_partitions and self._positions.overdue(time.monotonic(), _OVERDUE_S)
         return self._positions.uncommitted if stuck else 0
 
     def pop(self, limit: int, slot: int, slots: int) -> list[list[Record]]:
@@ -331,8 +331,7 @@ class GroupReader:
 
     def _on_assign(self, consumer: Consumer, assigned: list[KafkaPartition]) -> None:
         topic_partitions = _topic_partitions(assigned)
-        fixed = self._members.keeps_partitions
-        known = self._members.known(topic_partitions) if fixed else self._commits.begin(consumer, assigned)
+        known = self._commits.begin(consumer, assigned) | self._members.known(topic_partitions)
         self._lag.forget(topic_partitions)
         consumer.resume(assigned)  # librdkafka keeps the pause of a partition that was paused when it left
         self._connection.answered()
