@@ -7,6 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from drakkar_flow.kernel.offset_ranges import OffsetRanges
 from drakkar_flow.model.record import Record
 from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
 from drakkar_flow.runtime.group.buffers import Buffers, Partition
@@ -317,3 +318,20 @@ def test_a_partition_whose_finished_records_lie_scattered_has_to_wait(buffers: B
     assert buffers.pop(9, 0, 1) == []
     buffers.out_of_order_ranges({assignment: 549})
     assert [[record.topic_partition for record in batch] for batch in buffers.pop(9, 0, 1)] == [[A, A]]
+
+
+@pytest.mark.parametrize(
+    ("last", "read", "end", "position", "reached"),
+    [
+        (4, 4, -1, 5, 5),  # the end is not known
+        (4, 5, 6, 5, 6),  # a marker follows
+        (4, 5, 6, 4, 4),  # the record before it is not finished
+        (-1, 6, 7, 0, 7),  # nothing but markers
+        (6, 6, 6, 5, 5),  # a record came after the end was seen
+    ],
+)
+def test_markers_at_the_end_are_reached_when_all_before_is_finished(last, read, end, position, reached):
+    """The lag ends there; a commit does not in fixed mode."""
+    partition = Partition(A, 1, 0, OffsetRanges())
+    partition.last_offset, partition.read_offset, partition.end = last, read, end
+    assert partition.reached(position) == reached
