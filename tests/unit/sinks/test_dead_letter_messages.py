@@ -132,7 +132,7 @@ def test_long_texts_are_cut_at_a_whole_character() -> None:
     """Stack traces and messages take at most 8 KiB each, and stay valid UTF-8."""
     made = letter(failure(FailureKind.DECODE, record(), error="x" + "ß" * 9000, stacktrace="y" * 9000))
 
-    assert len(dict(made.headers)["__connect.errors.exception.message"].decode()) == 1 + 4095
+    assert len((dict(made.headers)["__connect.errors.exception.message"] or b"").decode()) == 1 + 4095
     assert dict(made.headers)["__connect.errors.exception.stacktrace"] == b"y" * 8192
 
 
@@ -140,7 +140,7 @@ def told(error: ExecutorError, **more: Any) -> dict[str, Any]:
     """The header about the task of a failed one's letter."""
     made = letter(failure(FailureKind.TASK, record(), task=error, task_id=error.task.task_id), **more)
     assert dict(made.headers)["drakkar.task_id"] == error.task.task_id.encode()
-    return dict(json.loads(dict(made.headers)["drakkar.task"]))
+    return dict(json.loads(dict(made.headers)["drakkar.task"] or b""))
 
 
 def test_a_failed_task_is_told_in_a_header() -> None:
@@ -289,7 +289,7 @@ def test_a_cut_delivery_is_still_json() -> None:
 
     assert len(body(made)["original_payloads"][0]) == 200
     assert len(made.value or b"") < 400 + 300
-    assert int(dict(made.headers)["drakkar.truncated"]) > 2000
+    assert int(dict(made.headers)["drakkar.truncated"] or b"") > 2000
 
 
 @pytest.mark.parametrize("kind", [FailureKind.TASK, FailureKind.SINK])
