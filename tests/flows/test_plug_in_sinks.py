@@ -79,7 +79,7 @@ def test_plain_values_become_its_payloads() -> None:
     assert outcome.committed == {("input", 0): 2}
 
 
-class Watch(Handler[dict, dict]):
+class Watch(Handler[dict[str, Any], dict[str, Any]]):
     """Calls for each record."""
 
     async def arrange(self, messages: Any, pending: Any) -> Any:
