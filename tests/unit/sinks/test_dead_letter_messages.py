@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from drakkar_flow.model.outcome import Failure, FailureKind
 from drakkar_flow.model.record import Record
 from drakkar_flow.model.task import ExecutorError, ExecutorTask
-from drakkar_flow.sinks.dead_letter_messages import Letter, dead_letter_messages
+from drakkar_flow.sinks.dead_letter_messages import DeadLetterMessage, dead_letter_messages
 from drakkar_flow.sinks.filesystem.payload import FilePayload
 from drakkar_flow.sinks.kafka.payload import KafkaPayload
 from drakkar_flow.sinks.sqlite.payload import SqlitePayload
@@ -48,7 +48,7 @@ def failure(kind: FailureKind = FailureKind.DECODE, *records: Record, **more: An
     return Failure(kind=kind, tokens=tuple((each, 1) for each in records), **fields | more)
 
 
-def letter(made: Failure, **more: Any) -> Letter:
+def letter(made: Failure, **more: Any) -> DeadLetterMessage:
     """The only letter of a failure."""
     (only,) = dead_letter_messages(made, NOW, **more)
     return only
@@ -60,13 +60,13 @@ def delivery(payload: Any, **more: Any) -> Failure:
     return failure(FailureKind.SINK, record(), **fields | more)
 
 
-def body(made: Letter) -> dict[str, Any]:
+def body(made: DeadLetterMessage) -> dict[str, Any]:
     """The JSON object of a delivery's letter."""
     parsed: dict[str, Any] = json.loads(made.value or b"")
     return parsed
 
 
-def payload_of(made: Letter) -> Any:
+def payload_of(made: DeadLetterMessage) -> Any:
     """The payload inside a delivery's letter."""
     (text,) = body(made)["original_payloads"]
     return json.loads(text)
