@@ -10,6 +10,7 @@ DrakkarFlowError
 │   └── StartupError         a dependency is unreachable or missing (exit code 1 or 2)
 ├── DecodeError              a record's bytes do not fit its type
 ├── RoutingError             a payload matches no sink, or more than one
+├── StateError               a value or a key of keyed state can't be read or written
 ├── ExecutorClosed           a task was submitted to an executor that is closing
 └── SinkError                a sink could not write
     ├── SinkNotConnected     connect() has not succeeded, or the connection was lost
@@ -45,6 +46,7 @@ __all__ = [
     "SinkNotConnected",
     "SinkRejected",
     "StartupError",
+    "StateError",
 ]
 
 
@@ -144,6 +146,10 @@ MessageParseError = DecodeError
 
 class RoutingError(DrakkarFlowError):
     """Raised when a payload does not match exactly one configured sink."""
+
+
+class StateError(DrakkarFlowError):
+    """Raised when a value or a key of keyed state can't be read or written."""
 
 
 class ExecutorClosed(DrakkarFlowError):

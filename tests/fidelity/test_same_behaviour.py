@@ -41,7 +41,9 @@ class PerRecord(Handler[str, str]):
     async def arrange(self, messages: list[Record[str]], pending: PendingContext) -> list[ExecutorTask]:
         return [task(m.payload, m.offset) for m in messages]
 
-    async def on_task_complete(self, result: ExecutorResult) -> CollectResult | Payload | Sequence[Payload] | None:
+    async def on_task_complete(
+        self, result: ExecutorResult
+    ) -> CollectResult | Payload | Sequence[CollectResult | Payload] | None:
         return KafkaPayload(data=result.stdout)
 
 
@@ -305,7 +307,9 @@ def test_a_hook_that_raises_costs_its_own_record(run: Callable[..., Runtime]) ->
                 raise ValueError("no")
             return await super().arrange(messages, pending)
 
-        async def on_task_complete(self, result: ExecutorResult) -> CollectResult | Payload | Sequence[Payload] | None:
+        async def on_task_complete(
+            self, result: ExecutorResult
+        ) -> CollectResult | Payload | Sequence[CollectResult | Payload] | None:
             if result.stdout == "collect":
                 raise ValueError("no")
             return await super().on_task_complete(result)

@@ -57,7 +57,9 @@ class PerRecord(Handler[int, int]):
     def tasks(self, messages: list[Record[int]]) -> list[ExecutorTask]:
         return [task(f"t{record.offset}", record.offset) for record in messages]
 
-    async def on_task_complete(self, result: ExecutorResult) -> CollectResult | Payload | Sequence[Payload] | None:
+    async def on_task_complete(
+        self, result: ExecutorResult
+    ) -> CollectResult | Payload | Sequence[CollectResult | Payload] | None:
         return CollectResult(kafka=[KafkaPayload(data=result.task.task_id)])
 
 
@@ -94,7 +96,9 @@ class Words(Handler[Any, Any]):
     async def arrange(self, messages: list[Record[Any]], pending: PendingContext) -> list[ExecutorTask]:
         return [ExecutorTask(task_id=str(m.offset), source_offsets=[m.offset], binary_path="count") for m in messages]
 
-    async def on_task_complete(self, result: ExecutorResult) -> CollectResult | Payload | Sequence[Payload] | None:
+    async def on_task_complete(
+        self, result: ExecutorResult
+    ) -> CollectResult | Payload | Sequence[CollectResult | Payload] | None:
         return CollectResult(kafka=[KafkaPayload(data=result.task.task_id)])
 
 

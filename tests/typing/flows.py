@@ -83,3 +83,12 @@ def wrong() -> None:
     Subprocess(["wc", "-w"])  # E: arg-type
     KafkaSink()  # E: call-arg
     StreamFlow.from_handler(Handler)  # E: arg-type
+
+
+def count(seen: int | None, word: str) -> tuple[int | None, str]:
+    """For stateful."""
+    return (seen or 0) + 1, word
+
+
+counted = StreamFlow("counted").decode(str).stateful(count, key=str.lower, state=int, ttl_s=60)
+once = counted.dedupe(str.lower, None).route(KafkaSink("words"))

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from drakkar_flow._version import __version__
-from drakkar_flow.cli import check, config, dlq, graph, init, lint, run, status, test, topics, worker
+from drakkar_flow.cli import check, config, dlq, graph, init, lint, recovery, run, state, status, test, topics, worker
 from drakkar_flow.cli.options import LogFormatOption, LogOptions, Verbose
 from drakkar_flow.errors import DrakkarFlowError, ProblemsError
 from drakkar_flow.kernel.redaction import mask
@@ -38,6 +38,8 @@ app.command("test")(test.run_files)
 app.add_typer(topics.app, name="topics")
 app.add_typer(config.app, name="config")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(recovery.app, name="recovery")
+app.add_typer(state.app, name="state")
 app.add_typer(worker.app, name="worker")
 
 

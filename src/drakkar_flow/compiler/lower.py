@@ -33,6 +33,7 @@ from drakkar_flow.graph.nodes import (
     MapAsync,
     Node,
     Route,
+    Stateful,
 )
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.brake import Brake
@@ -40,14 +41,18 @@ from drakkar_flow.kernel.ordering import Ordering
 from drakkar_flow.kernel.retry import RetryBound
 from drakkar_flow.model.codec import decoder_for
 from drakkar_flow.model.outcome import Delivery, FailureKind
+from drakkar_flow.model.state import HANDLER_STEP
 from drakkar_flow.model.task import ErrorAction
-from drakkar_flow.runtime.acknowledgement.commit import CommitSink
+from drakkar_flow.runtime.acknowledgement.commit import CommitSink, Finisher, commit_by
 from drakkar_flow.runtime.chunk import Chunk, Keyed
 from drakkar_flow.runtime.components import Components, SinkComponent
 from drakkar_flow.runtime.failures import describe
 from drakkar_flow.runtime.guard import guard_engine
 from drakkar_flow.runtime.memory import MemoryGate
+from drakkar_flow.runtime.recovery.positions import DurablePositions
+from drakkar_flow.runtime.recovery.slots import BySlot, HelloSource, SlotSink
 from drakkar_flow.runtime.source import RecordSource
+from drakkar_flow.runtime.state.hooks import HandlerState
 from drakkar_flow.runtime.steps.arrange import ArrangeStep
 from drakkar_flow.runtime.steps.brake import FailureBrake
 from drakkar_flow.runtime.steps.chain import Chain, chain_step
@@ -62,6 +67,7 @@ from drakkar_flow.runtime.steps.policies import Policies, PolicyStep
 from drakkar_flow.runtime.steps.proof import Proof
 from drakkar_flow.runtime.steps.retry_queue import RetryQueue
 from drakkar_flow.runtime.steps.route import RouteStep, Target
+from drakkar_flow.runtime.steps.stateful import StatefulStep
 from drakkar_flow.runtime.steps.step import AsyncStep
 from drakkar_flow.runtime.steps.task_order import KeysOf, keys_of
 from drakkar_flow.runtime.steps.transform import (
@@ -80,7 +86,7 @@ __all__ = ["compile_flow"]
 
 Stream = KeyedStream[Chunk[Any]]
 
-_SYNC = (Decode, Map, Filter, FlatMap)  # on the engine's thread; all others may wait
+_SYNC = (Decode, Map, Filter, FlatMap, Stateful)  # on the engine's thread; all others may wait
 
 _LANES_PER_WORKER = 4
 
@@ -108,6 +114,7 @@ class _Lowering:
         by_kind = {FailureKind.DECODE: on_decode}
         self._policies = Policies(route.on_error, by_kind, components.control, components.bus, self._labels)
         self._brake = _brake(components)
+        self._codecs = dict(flow.state_codecs())
         self._context = StepContext(
             loop_thread=components.loop_thread,
             bus=components.bus,
@@ -116,16 +123,26 @@ class _Lowering:
             pending=components.pending,
             proof=self._brake.proof,
             trial=Trial(components.config.dlq.stop_after, self._brake.proof),
+            state=self._handler_state(),
         )
         waiting = max(1, components.config.runtime.max_in_flight_records // 2)
         self._parking = RetryQueue(components.loop_thread, components.in_flight, waiting)
+
+    def _handler_state(self) -> HandlerState | None:
+        codec = self._codecs.get(HANDLER_STEP)
+        if codec is None:
+            return None
+        return HandlerState(codec, self._components.track.keep_state(), self._components.wall_clock)
 
     def dataflow(self) -> Dataflow:
         components = self._components
         workers = components.config.runtime.workers
         shards = 1 if workers == 1 else workers * _LANES_PER_WORKER
         dataflow = Dataflow(self._flow.name)
-        source = RecordSource(components.reader, components.in_flight, components.control, shards, components.intake)
+        durable = None if components.recovery is None else components.recovery.durable
+        source = RecordSource(
+            components.reader, components.in_flight, components.control, shards, components.intake, durable
+        )
         stream: Stream = op.input("source", dataflow, source)
         waiting: list[tuple[str, Node]] = []
         for step_id, node in self._flow.steps():
@@ -135,12 +152,27 @@ class _Lowering:
             else:
                 waiting.append((step_id, node))
         stream = self._chained(stream, waiting)
-        settled = op.flat_map_batch("track", stream, components.track.step)
-        op.output(
-            "commit", settled, CommitSink(components.reader, components.in_flight, components.bus, components.ended)
-        )
+        if components.recovery is None:
+            self._commit(stream)
+        else:
+            self._store(dataflow, stream, components.recovery)
         guard_engine(dataflow, self._engine_failed)
         return dataflow
+
+    def _commit(self, stream: Stream) -> None:
+        """The end of group mode: Kafka's commits are the only memory."""
+        components = self._components
+        settled = op.flat_map_batch("track", stream, components.track.step)
+        finisher = Finisher(components.in_flight, components.bus, commit_by(components.reader))
+        op.output("commit", settled, CommitSink(finisher, components.ended))
+
+    def _store(self, dataflow: Dataflow, stream: Stream, positions: DurablePositions) -> None:
+        """The end of fixed mode: rows of the recovery store come before the commits."""
+        components = self._components
+        finisher = Finisher(components.in_flight, components.bus, lambda _settled: None)
+        hello = op.input("hello", dataflow, HelloSource())
+        acks = op.merge("greeted", op.flat_map_batch("by-slot", stream, BySlot()), hello)
+        op.output("track", acks, SlotSink(positions, components.track, finisher))
 
     def _engine_failed(self, error: BaseException) -> None:
         self._components.loop_thread.report(error)
@@ -201,6 +233,11 @@ class _Lowering:
     @_function.register
     def _(self, node: FlatMap, step_id: str) -> ChunkStep:
         return flat_map_step(step_id, node.fn, self._context.charge(), with_record=node.with_record)
+
+    @_function.register
+    def _(self, node: Stateful, step_id: str) -> ChunkStep:
+        ledgers, wall_clock = self._components.track.keep_state(), self._components.wall_clock
+        return StatefulStep(step_id, node, self._codecs[step_id], ledgers, self._context, self._labels, wall_clock)
 
     @singledispatchmethod
     def _async(self, node: Node, step_id: str) -> AsyncStep[Any, Any]:

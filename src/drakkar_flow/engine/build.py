@@ -19,6 +19,7 @@ from drakkar_flow.errors import ConfigError, Problem
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import Execute, MapAsync, Route, SinkRef
 from drakkar_flow.kernel.pace import Pace
+from drakkar_flow.kernel.slots import SLOTS
 from drakkar_flow.kinds.registry import SINKS
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.acknowledgement.commit import Track
@@ -27,6 +28,7 @@ from drakkar_flow.runtime.components import Components, SinkComponent
 from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
 from drakkar_flow.runtime.group.reader import GroupReader, GroupSettings
+from drakkar_flow.runtime.recovery.positions import DurablePositions
 from drakkar_flow.runtime.stop_signal import StopSignal
 from drakkar_flow.sinks.dlq import DeadLetterQueue
 from drakkar_flow.sinks.kafka.settings import KafkaSinkConfig
@@ -91,6 +93,7 @@ def build_parts(
     assignments = AssignmentHooks(loop_thread, bus, hooks.on_assign, hooks.on_revoke, group.drain_timeout_s)
     runtime = config.runtime
     track = Track()
+    recovery = None if runtime.recovery is None else DurablePositions(SLOTS)
     execute: Execute | None = flow.find(Execute)
     programs = program_configs(config, execute, os.environ)
     slots = sum(program.max_executors for program in programs.values()) if execute is not None else 0
@@ -106,7 +109,16 @@ def build_parts(
         loop_thread=loop_thread,
         control=control,
         in_flight=in_flight,
-        reader=GroupReader(group, in_flight, control, bus, track.out_of_order, assignments),
+        reader=GroupReader(
+            group,
+            in_flight,
+            control,
+            bus,
+            (recovery or track).out_of_order,
+            assignments,
+            starts=None if recovery is None else recovery.starts,
+        ),
+        recovery=recovery,
         track=track,
         sinks=_sinks(flow, config),
         dead_letters=_dead_letters(config),

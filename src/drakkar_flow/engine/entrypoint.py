@@ -19,6 +19,7 @@ from bytewax.dataflow import Dataflow
 
 from drakkar_flow.config.loading.find import find_config
 from drakkar_flow.config.loading.load import AppOptions, load
+from drakkar_flow.engine.runner_arguments import runner_arguments, with_arguments
 from drakkar_flow.engine.worker_process import EXIT_CLEAN, EXIT_FAILED, StoppedEarly, WorkerProcess
 from drakkar_flow.errors import ProblemsError
 from drakkar_flow.graph.flow import StreamFlow
@@ -46,7 +47,8 @@ def dataflow(
 
     The configuration file is the first that exists: the value of DRAKKAR_CONFIG, the file beside the flow's file with
     the same name and the ending `.yaml` or `.yml`, `drakkar.yaml` there or in the working directory. Without one,
-    defaults and environment apply. `sinks` and `executors` are the specs of user-defined kinds
+    defaults and environment apply. Bytewax's `-r DIR` sets `runtime.recovery.dir`, `-s` its `snapshot_interval_s` and
+    `-b` its `backup_interval_s`. `sinks` and `executors` are the specs of user-defined kinds
     (`drakkar_flow.plugins`), `listeners` receive the events of the run (`drakkar_flow.events`).
 
     >>> flow = dataflow(StreamFlow("scan").route())
@@ -60,10 +62,14 @@ def dataflow(
     file = Path(caller) if caller else None
 
     def compiled() -> Dataflow:
+        arguments = runner_arguments()
         try:
             config = load(find_config(None, os.environ, file), **app_options(stream)).config
+            config = with_arguments(config, arguments)
             life = WorkerProcess(stream, config, own_logging=True, own_signals=True, listeners=listeners)
             started = life.start()
+            if life.config.runtime.recovery is not None:
+                arguments |= life.engine_options()
         except ProblemsError as exc:
             print(exc, file=sys.stderr)
             raise SystemExit(exc.exit_code) from None
@@ -122,6 +128,7 @@ def _engine_raised(life: WorkerProcess, otherwise: Any, kind: Any, error: Any, t
 
 
 def _at_exit(life: WorkerProcess) -> None:
+    life.stored()
     life.close()
     if life.failure:
         sys.stdout.flush()

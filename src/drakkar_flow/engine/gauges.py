@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from drakkar_flow.engine.offload import OffloadPool
 from drakkar_flow.executor.base import Executor
@@ -43,8 +43,17 @@ def read_gauges(components: Components, offload: OffloadPool | None, health: int
         oldest_s={
             topic_partition: max(0.0, now - read_at.get(topic_partition, now)) for topic_partition in reader.queued
         },
+        state=_state(components, reader.queued),
         stale_s=staleness(reader.queued, {**reader.oldest, **read_at}, in_flight.finished_at, now),
     )
+
+
+def _state(components: Components, assigned: Container[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
+    """Return keys and bytes of the state of each assigned partition."""
+    ledgers = components.track.ledgers
+    if ledgers is None:
+        return {}
+    return {each: (size.keys, size.size) for each, size in ledgers.sizes().items() if each in assigned}
 
 
 def _named(executor: Executor | None) -> dict[str, tuple[int, int, int]]:

@@ -29,12 +29,16 @@ from drakkar_flow.graph.signatures import doubtful_hooks, function_problems
 from drakkar_flow.kinds.registry import EXECUTORS
 from drakkar_flow.librdkafka import UNSERVED
 from drakkar_flow.runtime.components import SinkComponent
+from drakkar_flow.runtime.recovery.directory import KEY, directory_of, network_filesystem
 from drakkar_flow.sinks.kafka.client import producer_config
 from drakkar_flow.sinks.registry import OWN
 
 __all__ = ["Finding", "configuration_findings", "flow_findings", "source_problems"]
 
 _DEFAULT_OF_PY_DRAKKAR: Final = {"source_topic": "input-events", "consumer_group": "drakkar-workers"}
+
+_OF_MEMBERS: Final = frozenset({"group_instance_id", "group_protocol", "startup_align_enabled"})
+"""Settings of `kafka` that concern the members of a consumer group only."""
 
 Where = Callable[[tuple[str | int, ...]], str]
 
@@ -68,17 +72,21 @@ class Finding:
 
 
 def source_problems(flow: StreamFlow, config: DrakkarConfig) -> list[Problem]:
-    """Return missing settings of the source: topic and consumer group, which have defaults only in the testing kit."""
+    """Return missing settings that have defaults only in the testing kit: topic, group, and the store of state."""
     given = config.kafka.model_fields_set
     missing = []
     if not flow.source.topics and not {"source_topic", "source_topics"} & given:
         missing.append(("source_topic", "no source topic is set", 'set it, or name the topic in KafkaSource("...")'))
     if "consumer_group" not in given:
         missing.append(("consumer_group", "no consumer group is set", "set it to a name that only this job uses"))
-    return [
+    problems = [
         Problem(f"kafka.{key}", what, f"{remedy} (py-drakkar's default: {_DEFAULT_OF_PY_DRAKKAR[key]})")
         for key, what, remedy in missing
     ]
+    if config.runtime.recovery is None and (steps := [step for step, _ in flow.state_codecs()]):
+        what = f"{', '.join(steps)} keeps state, which would be lost with this process"
+        problems.append(Problem("runtime.recovery", what, "write `recovery: {}`: the store is then in recovery/FLOW"))
+    return problems
 
 
 def flow_findings(flow: StreamFlow) -> Iterator[Finding]:
@@ -117,6 +125,7 @@ def configuration_findings(flow: StreamFlow, loaded: Loaded) -> Iterator[Finding
     yield from _client_findings(config, components)
     yield from _program_findings(flow, config)
     yield from _directory_findings(config)
+    yield from _recovery_findings(flow, config)
     for path, what, remedy in odd_numbers(config):
         yield Finding("numbers", Problem(where(path), what, remedy), is_error=False)
 
@@ -215,6 +224,22 @@ def _directory_findings(config: DrakkarConfig) -> Iterator[Finding]:
     for key, directory in wanted:
         if what := _unwritable(directory):
             yield Finding("directory", Problem(key, what, "set a directory that this user can write"))
+
+
+def _recovery_findings(flow: StreamFlow, config: DrakkarConfig) -> Iterator[Finding]:
+    """Yield problems of a recovery store's directory, and settings of group members that it makes useless."""
+    recovery = config.runtime.recovery
+    if recovery is None:
+        return
+    directory = directory_of(recovery, flow.name)
+    what = _unwritable(directory)
+    if not what and (kind := network_filesystem(directory)):
+        what = f"{directory} is on a network filesystem ({kind})"
+    if what:
+        yield Finding("directory", Problem(KEY, what, "set a directory on a local disk that this user can write"))
+    why = "has no effect with runtime.recovery: this process alone reads all partitions"
+    for key in sorted(_OF_MEMBERS & config.kafka.model_fields_set):
+        yield Finding("recovery", Problem(f"kafka.{key}", why, "remove one of the two"), is_error=False)
 
 
 def _unwritable(directory: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -99,11 +98,8 @@ class StreamingRunner:
         except StoppedEarly:
             return EXIT_CLEAN
         try:
-            cli_main(  # type: ignore[no-untyped-call]
-                dataflow,
-                workers_per_process=life.config.runtime.workers,
-                epoch_interval=timedelta(seconds=life.config.runtime.epoch_interval_s),
-            )
+            cli_main(dataflow, **life.engine_options())  # type: ignore[no-untyped-call]
+            life.stored()
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as exc:  # an error or a Rust panic of Bytewax itself

@@ -17,6 +17,7 @@ import os
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -27,6 +28,7 @@ from drakkar_flow._version import __version__
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine import forks
 from drakkar_flow.engine.build import build_parts, resolve_topics
+from drakkar_flow.engine.fixed_mode import FixedMode
 from drakkar_flow.engine.flow_lifecycle import FlowLifecycle
 from drakkar_flow.engine.gauges import read_gauges
 from drakkar_flow.engine.identity import cluster_name_of, worker_id_of
@@ -113,6 +115,8 @@ class WorkerProcess:
         self._signals = 0
         self._started = False
         self._ending = False
+        self._engine_failed = False
+        self._fixed: FixedMode | None = None
 
     # --- start ----------------------------------------------------------------------------------
 
@@ -161,7 +165,10 @@ class WorkerProcess:
         self._metrics.watch(self._gauges)
         self._metrics.describe_sinks((part.spec.kind, part.name) for part in components.sinks.values())
         self._log_outage_policies(components)
-        dataflow = self._life.prepare(components, partial(check_source, self.config.kafka))
+        if components.recovery is not None:
+            self._fixed = FixedMode(self.flow, self.config, components.recovery, self._log)
+        check = partial(check_source, self.config.kafka) if self._fixed is None else self._fixed.check
+        dataflow = self._life.prepare(components, check)
         if self._own_signals:
             self._handlers.take({signal.SIGTERM: self._on_signal, signal.SIGINT: self._on_signal})
         if self.config.kafka.startup_align_enabled and not self._life.stop_early:
@@ -272,6 +279,22 @@ class WorkerProcess:
         if found:
             self._log.info("user_metrics_discovered", metrics=found)
 
+    def engine_options(self) -> dict[str, Any]:
+        """Return the arguments of Bytewax's `cli_main`, after `start`."""
+        runtime = self.config.runtime
+        if self._fixed is not None:
+            return self._fixed.options()
+        return {
+            "workers_per_process": runtime.workers,
+            "epoch_interval": timedelta(seconds=runtime.epoch_interval_s),
+        }
+
+    def stored(self) -> None:
+        """Note that Bytewax has ended, so every row of the recovery store is on disk: the last commit may follow."""
+        components = self._life.components
+        if not self._engine_failed and components is not None and components.recovery is not None:
+            components.recovery.durable(components.reader)
+
     # --- drain ----------------------------------------------------------------------------------
 
     def stop(self) -> bool:
@@ -285,7 +308,9 @@ class WorkerProcess:
 
     def engine_failed(self, error: BaseException) -> None:
         """Record and log an `error` that Bytewax raised."""
-        reason = f"the engine failed: {describe(root_cause(error))}"
+        text = describe(root_cause(error))
+        reason = f"the engine failed: {text if self._fixed is None else self._fixed.explained(text)}"
+        self._engine_failed = True
         self._log.error("engine_failed", reason=reason, exc_info=error, expect="uncommitted records are read again")
         self.fail(reason)
 
@@ -330,6 +355,8 @@ class WorkerProcess:
         if self._watchdog is not None:
             self._watchdog.close()
         if self._life.close(error):
+            if self._fixed is not None:
+                self._fixed.close()
             forks.forget(self)
             self._collector.restore()
             self._handlers.restore()

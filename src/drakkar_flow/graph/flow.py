@@ -28,6 +28,7 @@ from drakkar_flow.graph.nodes import (
     Program,
     Route,
     SinkRef,
+    Stateful,
     Subprocess,
     Window,
 )
@@ -37,6 +38,7 @@ from drakkar_flow.graph.render import to_json, to_mermaid
 from drakkar_flow.graph.validate import check_instance, problems_of
 from drakkar_flow.kernel.ordering import Ordering
 from drakkar_flow.model.record import Record
+from drakkar_flow.model.state import HANDLER_STEP, KEEP, StateCodec
 
 __all__ = ["StreamFlow"]
 
@@ -163,6 +165,53 @@ class StreamFlow:
     def flat_map(self, fn: Callable[..., Iterable[Any]], *, with_record: bool = False, name: str = "") -> StreamFlow:
         """Replace each payload by every value of `fn(payload)`; the record is finished when all of them are."""
         return self.then(FlatMap(fn=fn, with_record=with_record, name=name))
+
+    def stateful(
+        self,
+        fn: Callable[..., tuple[Any, Any]],
+        *,
+        key: Callable[..., Any],
+        state: Any,
+        ttl_s: float | None = None,
+        migrate: Callable[[Any], Any] | None = None,
+        with_record: bool = False,
+        name: str = "",
+    ) -> StreamFlow:
+        """Replace each payload by the output of `fn(state, payload)`, which returns `(state, output)`.
+
+        `key(payload)` returns a str, an int or bytes. `fn` gets the state of that key in the record's partition, None
+        at first, and returns the next one; None deletes it. Output None finishes the record. With `with_record` both
+        functions get the record as last argument. They run on the engine thread: keep them short.
+
+        The change of state is final when the record is finished; a record that is read again after a crash finds the
+        state as it was without it. If `fn` raises, the record follows the error route and changes nothing.
+
+        `state` is the type: a pydantic model, a msgspec struct, a dataclass, or a type such as `int` or
+        `dict[str, int]`. A value expires `ttl_s` seconds after it was written, by the wall clock. `migrate` turns a
+        value of an older version of the type into the present one: it gets plain data, or the older model that its
+        parameter is annotated with.
+
+        The step's id is part of every key, so a renamed function finds no earlier state: set `name` to keep it.
+
+        >>> def count(n, user):
+        ...     return (n or 0) + 1, f"{user} {(n or 0) + 1}"
+        >>> StreamFlow("visits").decode(str).stateful(count, key=lambda user: user, state=int).route()
+        StreamFlow('visits', source > decode > stateful-count > route)
+        """
+        refuse("stateful", number("ttl_s", ttl_s))
+        node = Stateful(fn=fn, key=key, state=state, ttl_s=ttl_s, migrate=migrate, with_record=with_record, name=name)
+        return self.then(node)
+
+    def dedupe(
+        self, key: Callable[..., Any], ttl_s: float | None, *, with_record: bool = False, name: str = "dedupe"
+    ) -> StreamFlow:
+        """Pass the first record of each key of a partition; others are finished, until `ttl_s` seconds have passed.
+
+        The time counts from the first record. With None a key is remembered without limit. A record that becomes a
+        dead letter later counts as the first one too.
+        """
+        refuse("dedupe", number("ttl_s", ttl_s))
+        return self.then(Stateful(fn=_first, key=key, state=bool, ttl_s=ttl_s, with_record=with_record, name=name))
 
     def map_async(
         self,
@@ -323,6 +372,15 @@ class StreamFlow:
         """The first node of a kind, or None."""
         return next((node for node in self._nodes if isinstance(node, kind)), None)
 
+    def state_codecs(self) -> Iterator[tuple[str, StateCodec]]:
+        """The ids under which the flow keeps state, each with the codec of its values."""
+        for step, node in self.steps():
+            if isinstance(node, Stateful):
+                yield step, StateCodec(node.state, ttl_s=node.ttl_s, migrate=node.migrate)
+        kind = type(self._hooks.owner)
+        if issubclass(kind, BaseDrakkarHandler) and kind.state_model is not None:
+            yield HANDLER_STEP, StateCodec(kind.state_model, ttl_s=kind.state_ttl_s, migrate=kind.state_migrate)
+
     def place_of(self, node: Node) -> str:
         """`file:line` of the user's code that added a node; empty when unknown."""
         return next((place for each, place in zip(self._nodes, self._places[1:], strict=True) if each is node), "")
@@ -348,3 +406,7 @@ class StreamFlow:
     def to_json(self) -> dict[str, Any]:
         """Describe the flow as JSON-able data."""
         return to_json(self._name, self._source, list(self.steps()))
+
+
+def _first(*seen_and_payload: Any) -> tuple[bool, Any]:
+    return True, None if seen_and_payload[0] else KEEP

@@ -17,6 +17,7 @@ from drakkar_flow.model.codec import decoder_for
 from drakkar_flow.model.group import MessageGroup
 from drakkar_flow.model.payload import CollectResult, DeliveryAction, DeliveryError, Payload
 from drakkar_flow.model.record import Record
+from drakkar_flow.model.state import CURRENT_STATE, KeyedState
 from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorResult, ExecutorTask, PendingContext
 
 __all__ = ["BaseDrakkarHandler", "Handler", "overrides"]
@@ -25,6 +26,21 @@ InputT = TypeVar("InputT", default=Any)
 OutputT = TypeVar("OutputT", default=Any)
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class _State:
+    """State of the running hook. An attribute `state` that a handler sets itself replaces it."""
+
+    def __get__(self, handler: BaseDrakkarHandler[Any, Any] | None, owner: type[BaseDrakkarHandler[Any, Any]]) -> Any:
+        if handler is None:
+            return self
+        if owner.state_model is None:
+            raise AttributeError(f"{owner.__name__} has no state: set state_model to the type of its values")
+        state: KeyedState | None = CURRENT_STATE.get()
+        if state is None:
+            what = "arrange, on_task_complete, on_message_complete and on_window_complete"
+            raise RuntimeError(f"{owner.__name__}.state belongs to the records of a hook: use it in {what}")
+        return state
 
 
 class BaseDrakkarHandler(Generic[InputT, OutputT]):
@@ -60,6 +76,20 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
     """Environment variables `APP_LIMIT` and `APP_DB__HOST` set `app.limit` and `app.db.host` of the model."""
     not_hooks: ClassVar[Collection[str]] = ()
     """Helpers with a name close to a hook's, e.g. `{"on_ready_"}`; others are refused at the start."""
+    state_model: ClassVar[Any] = None
+    """Type of the values of `state`, as in `StreamFlow.stateful`; None keeps no state."""
+    state_ttl_s: ClassVar[float | None] = None
+    """Seconds after which a value of `state` expires; None keeps it without limit."""
+    state_migrate: ClassVar[Callable[[Any], Any] | None] = None
+    """Function that turns a value of an older `state_model` into the present one; may be a static method."""
+    state = _State()
+    """Keyed state of the partition of a hook's records: `get(key)`, `[key]`, `[key] = value`, `del`, `in`.
+
+    In `arrange` and the hooks that collect results. Changes count when the hook returns, not when it raises, for all
+    records of the hook, and are final when these are finished. Assign a changed value again: it is stored by the
+    assignment. A hook that waits reads and writes after its last `await`; if another hook has changed what it
+    read, it fails.
+    """
     cache: CacheLike = NoCache()
     """Null object for py-drakkar's cache: accepts every call and stores nothing."""
 
@@ -116,17 +146,21 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
         """
         raise NotImplementedError(f"{type(self).__name__} must define arrange(self, messages, pending)")
 
-    async def on_task_complete(self, result: ExecutorResult) -> CollectResult | Payload | Sequence[Payload] | None:
+    async def on_task_complete(
+        self, result: ExecutorResult
+    ) -> CollectResult | Payload | Sequence[CollectResult | Payload] | None:
         """Turn one successful task into payloads; called concurrently for many tasks."""
         return None
 
-    async def on_message_complete(self, group: MessageGroup) -> CollectResult | Payload | Sequence[Payload] | None:
+    async def on_message_complete(
+        self, group: MessageGroup
+    ) -> CollectResult | Payload | Sequence[CollectResult | Payload] | None:
         """Called once per record after all its tasks have ended, also without tasks."""
         return None
 
     async def on_window_complete(
         self, results: list[ExecutorResult], source_messages: list[Record[InputT]]
-    ) -> CollectResult | Payload | Sequence[Payload] | None:
+    ) -> CollectResult | Payload | Sequence[CollectResult | Payload] | None:
         """Called once per window that had tasks, when all of them have ended.
 
         The window's offsets wait for it and for the payloads it returns.

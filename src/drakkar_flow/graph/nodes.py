@@ -48,6 +48,7 @@ __all__ = [
     "Route",
     "SinkRef",
     "SqliteSink",
+    "Stateful",
     "Subprocess",
     "Window",
 ]
@@ -252,6 +253,22 @@ class FlatMap(Node):
 
     kind: ClassVar[str] = "flat_map"
     fn: Callable[..., Any]
+    with_record: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stateful(Node):
+    """Replaces each payload by the output of `fn(state, payload)`, which also returns the next state of its key.
+
+    `state` is the type of the state; `migrate` turns an older version of it into the present one.
+    """
+
+    kind: ClassVar[str] = "stateful"
+    fn: Callable[..., Any]
+    key: Callable[..., Any]
+    state: Any
+    ttl_s: float | None = None
+    migrate: Callable[[Any], Any] | None = None
     with_record: bool = False
 
 

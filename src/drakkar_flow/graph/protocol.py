@@ -35,15 +35,19 @@ class DrakkarHandler(Protocol[InputT, OutputT]):
         """Turn a window of records into tasks."""
         ...
 
-    async def on_task_complete(self, result: ExecutorResult) -> CollectResult | Payload | Sequence[Payload] | None:
+    async def on_task_complete(
+        self, result: ExecutorResult
+    ) -> CollectResult | Payload | Sequence[CollectResult | Payload] | None:
         """Turn a successful task into payloads."""
 
-    async def on_message_complete(self, group: MessageGroup) -> CollectResult | Payload | Sequence[Payload] | None:
+    async def on_message_complete(
+        self, group: MessageGroup
+    ) -> CollectResult | Payload | Sequence[CollectResult | Payload] | None:
         """Turn all results of a record into payloads."""
 
     async def on_window_complete(
         self, results: list[ExecutorResult], source_messages: list[Record[InputT]]
-    ) -> CollectResult | Payload | Sequence[Payload] | None:
+    ) -> CollectResult | Payload | Sequence[CollectResult | Payload] | None:
         """Turn all results of a window into payloads."""
 
     async def on_error(self, task: ExecutorTask, error: ExecutorError) -> ErrorAction | list[ExecutorTask]:

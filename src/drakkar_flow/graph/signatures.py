@@ -11,7 +11,7 @@ from typing import Any
 from drakkar_flow.errors import Problem
 from drakkar_flow.graph.handler import BaseDrakkarHandler, overrides
 from drakkar_flow.graph.hooks import LifeHooks
-from drakkar_flow.graph.nodes import Node
+from drakkar_flow.graph.nodes import Node, Stateful
 from drakkar_flow.graph.periodic import periodics_of
 from drakkar_flow.graph.places import place_of
 
@@ -65,6 +65,11 @@ _LIFE = {
 def function_problems(steps: Iterable[tuple[str, Node]], hooks: LifeHooks) -> Iterator[Problem]:
     """Functions of a flow whose parameters do not fit; those of a handler are checked by `handler_problems`."""
     for step, node in steps:
+        if isinstance(node, Stateful):
+            given = ["payload", "record"] if node.with_record else ["payload"]
+            for called, wanted in ((node.fn, ["state", *given]), (node.key, given)):
+                if callable(called):
+                    yield from _bind_problems(f"step {step}", called, wanted, wanted)
         for (kind, name), given in _GIVEN.items():
             if node.kind == kind and callable(function := getattr(node, name)):
                 yield from _bind_problems(f"step {step}", function, given, given)

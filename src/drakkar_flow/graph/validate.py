@@ -23,10 +23,12 @@ from drakkar_flow.graph.nodes import (
     MapAsync,
     Node,
     Route,
+    Stateful,
 )
 from drakkar_flow.graph.places import user_place
 from drakkar_flow.graph.signatures import handler_problems
 from drakkar_flow.kernel.ordering import Ordering
+from drakkar_flow.model.state import StateCodec
 
 __all__ = ["check_instance", "problems_of"]
 
@@ -43,6 +45,7 @@ def problems_of(name: str, source: KafkaSource, steps: Steps, hooks: LifeHooks) 
         *_source_problems(source),
         *_shape_problems(steps),
         *(problem for step, node in steps for problem in _node_problems(step, node)),
+        *_handler_state_problems(hooks.owner),
         *hooks.problems(),
         *(handler_problems(hooks.owner) if hooks.owner is not None else ()),
     ]
@@ -95,6 +98,7 @@ def _shape_problems(steps: Steps) -> Iterator[Problem]:
         if isinstance(node, Decode) and index > 0:
             yield Problem(f"step {step}", "decode reads a record's bytes", "make it the first step")
     yield from _chain_problems(steps)
+    yield from _state_problems(steps)
 
 
 def _chain_problems(steps: Steps) -> Iterator[Problem]:
@@ -110,6 +114,37 @@ def _chain_problems(steps: Steps) -> Iterator[Problem]:
         if kind in kinds and needed not in kinds:
             where = f"step {steps[kinds.index(kind)][0]}"
             yield Problem(where, f"there is no {needed.kind} before it", f"put .{needed.kind}(...) before it")
+
+
+def _state_problems(steps: Steps) -> Iterator[Problem]:
+    """Steps with state whose ids depend on their order, and models that can't be stored."""
+    stateful = [(step, node) for step, node in steps if isinstance(node, Stateful)]
+    for stem, times in Counter(node.stem for _, node in stateful).items():
+        if times > 1:
+            where = f"step {stem}"
+            what = f"{times} steps with state have this name, by which their state is found again"
+            yield Problem(where, what, "give each a name: name='visits'")
+    for step, node in stateful:
+        for name in ("fn", "key", "migrate"):
+            function = getattr(node, name)
+            if inspect.iscoroutinefunction(function):
+                yield Problem(f"step {step}", f"its {name} is an async function", "write it with 'def'")
+            elif name != "fn" and function is not None and not callable(function):
+                yield Problem(f"step {step}", f"{function!r} can't be called", "pass a function")
+        yield from _model_problems(f"step {step}", node.state)
+
+
+def _handler_state_problems(owner: object) -> Iterator[Problem]:
+    if isinstance(owner, BaseDrakkarHandler) and owner.state_model is not None:
+        yield from _model_problems(f"{type(owner).__name__}.state_model", owner.state_model)
+
+
+def _model_problems(where: str, model: object) -> Iterator[Problem]:
+    try:
+        StateCodec(model)
+    except Exception as exc:  # whatever the libraries of models raise
+        what = f"state of type {model!r} can't be stored: {' '.join(str(exc).split())}"
+        yield Problem(where, what, "use a pydantic model, a msgspec struct, a dataclass or a builtin type")
 
 
 def _node_problems(step: str, node: Node) -> Iterator[Problem]:

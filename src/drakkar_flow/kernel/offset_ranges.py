@@ -25,6 +25,9 @@ class OffsetRanges:
 
     __slots__ = ("_starts", "_stops")
 
+    MARK = _FORMAT
+    """Beginning of every text of `encode`; alone it is the text of an empty set."""
+
     def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
         self._starts: list[int] = []
         self._stops: list[int] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from drakkar_flow.runtime.acknowledgement.commit import Track
 from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
 from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.runtime.reader import Reader
+from drakkar_flow.runtime.recovery.positions import DurablePositions
 from drakkar_flow.runtime.source import ExecutorAdmission
 from drakkar_flow.runtime.steps.chain import Chain
 from drakkar_flow.runtime.steps.deadletter import DeadLetterWriter
@@ -67,9 +69,13 @@ class Components:
     """Chains of all shards, in the order in which they were made."""
     task_backoff: Backoff | None = None
     """Pauses between the attempts of a task, instead of the configured ones."""
+    recovery: DurablePositions | None = None
+    """Positions of the recovery store in fixed mode; None in group mode."""
     brake_hold_s: float | None = None
     """Seconds for which the brake holds failures back, instead of the configured ones."""
     dlq_backoff: Backoff = _DLQ_BACKOFF
+    wall_clock: Callable[[], float] = time.time
+    """Seconds since the epoch, for the age of values of state."""
 
     @property
     def steps(self) -> list[AsyncStep[Any, Any]]:

@@ -7,18 +7,23 @@ is committed for them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 from bytewax.dataflow import Dataflow, Operator
+from bytewax.outputs import FixedPartitionedSink
 
 __all__ = ["guard_engine"]
 
 _FUNCTIONS = {"mapper": list}
-_OBJECTS: dict[str, dict[str, Callable[[], Any]]] = {
-    "builder": {"on_batch": lambda: ([], False), "on_notify": lambda: ([], False), "on_eof": lambda: ([], True)},
-    "sink": {"write_batch": lambda: None, "close": lambda: None},
+_Otherwise = dict[str, Callable[[Any], Any]]  # by method: the value, given the object, after an error
+_LOGIC: _Otherwise = {
+    "on_batch": lambda _: ([], False),
+    "on_notify": lambda _: ([], False),
+    "on_eof": lambda _: ([], True),
 }
+_SINK: _Otherwise = {"write_batch": lambda _: None, "close": lambda _: None}
+_SLOT: _Otherwise = {"write_batch": lambda _: None, "close": lambda _: None, "snapshot": lambda part: part.row}
 
 
 def guard_engine(dataflow: Dataflow, on_error: Callable[[BaseException], object]) -> None:
@@ -29,11 +34,13 @@ def guard_engine(dataflow: Dataflow, on_error: Callable[[BaseException], object]
             if hasattr(operator, name):
                 object.__setattr__(operator, name, guard.wrap(getattr(operator, name), otherwise))
         if hasattr(operator, "builder"):
-            object.__setattr__(operator, "builder", guard.maker(operator.builder, _OBJECTS["builder"]))
-        if hasattr(operator, "sink"):
-            operator.sink.build = guard.maker(operator.sink.build, _OBJECTS["sink"])
+            object.__setattr__(operator, "builder", guard.maker(operator.builder, _LOGIC))
+        if isinstance(sink := getattr(operator, "sink", None), FixedPartitionedSink):
+            sink.build_part = guard.maker(sink.build_part, _SLOT)  # type: ignore[method-assign]
+        elif sink is not None:
+            sink.build = guard.maker(sink.build, _SINK)
         if hasattr(operator, "source"):
-            operator.source.build = guard.maker(operator.source.build, {"next_batch": _end})
+            operator.source.build = guard.maker(operator.source.build, {"next_batch": lambda _: _end()})
 
 
 class _Guard:
@@ -58,14 +65,14 @@ class _Guard:
 
         return guarded
 
-    def maker(self, make: Callable[..., Any], methods: dict[str, Callable[[], Any]]) -> Callable[..., Any]:
+    def maker(self, make: Callable[..., Any], methods: _Otherwise) -> Callable[..., Any]:
         """Guard a factory, and the methods of the objects that it makes."""
 
         @wraps(make)
         def made(*args: Any) -> Any:
             part = make(*args)
             for name, otherwise in methods.items():
-                setattr(part, name, self.wrap(getattr(part, name), otherwise))
+                setattr(part, name, self.wrap(getattr(part, name), partial(otherwise, part)))
             return part
 
         return made

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from drakkar_flow.runtime.event_loop import EventLoopThread
 
-__all__ = ["HookCalls", "eager_task"]
+__all__ = ["Done", "HookCalls", "eager_task"]
 
 _EAGER = sys.version_info >= (3, 12)
 

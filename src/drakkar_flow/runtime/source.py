@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from zlib import crc32
 
@@ -58,7 +59,10 @@ def shard_key(topic_partition: TopicPartition, shards: int) -> str:
 
 
 class RecordSource(DynamicSource[Keyed]):
-    """Bytewax source with one part per Bytewax worker; each serves a fixed share of any number of partitions."""
+    """Bytewax source with one part per Bytewax worker; each serves a fixed share of any number of partitions.
+
+    `durable` is called in every turn with the reader: a turn means that the rows taken before it are on disk.
+    """
 
     def __init__(
         self,
@@ -67,8 +71,9 @@ class RecordSource(DynamicSource[Keyed]):
         control: StopSignal,
         shards: int,
         intake: ExecutorAdmission | None = None,
+        durable: Callable[[Reader], object] | None = None,
     ) -> None:
-        self._components = (reader, in_flight, control, shards, intake)
+        self._components = (reader, in_flight, control, shards, intake, durable)
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _RecordSourceSlot:
         """Make the part of a Bytewax worker."""
@@ -89,6 +94,7 @@ class _RecordSourceSlot(StatelessSourcePartition[Keyed]):
         control: StopSignal,
         shards: int,
         intake: ExecutorAdmission | None,
+        durable: Callable[[Reader], object] | None,
         index: int,
         count: int,
     ) -> None:
@@ -98,6 +104,7 @@ class _RecordSourceSlot(StatelessSourcePartition[Keyed]):
         self._shards = shards
         self._bell = in_flight.engine.bell()
         self._intake = intake
+        self._durable = durable
         self._index = index
         self._count = count
         self._thread = threading.get_ident()
@@ -109,6 +116,8 @@ class _RecordSourceSlot(StatelessSourcePartition[Keyed]):
     def next_batch(self) -> list[Keyed]:
         control = self._control
         control.turns[self._thread] = control.turns.get(self._thread, 0) + 1
+        if self._durable is not None:
+            self._durable(self._reader)
         if self._gave and self._count > 1:
             self._in_flight.engine.wake()  # the exchange has delivered the last batch to the other threads
         self._gave = False

@@ -197,6 +197,8 @@ class Expectation(Section):
     """Number of dead letters, or for each (in any order) the kind, stage, label and a part of the error."""
     committed: dict[int, int] | None = None
     """Next offset to read, by partition of the flow's topic."""
+    state: dict[str, dict[str | int, Any]] | None = None
+    """Final values by the step's id (stateful-count) and the key, as JSON; a step that is not named keeps none."""
     events: dict[str, int] = {}
     """Number of times each of these events was emitted."""
     failure: str = ""

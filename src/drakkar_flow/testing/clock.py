@@ -25,6 +25,7 @@ MOMENT_S = 1e-7
 _RESOLUTION_S = MOMENT_S / 4  # of the loop: timers due now
 _MOMENTS_S = 10 * MOMENT_S  # likewise, when nothing else can happen: moments are over
 
+_MADE_AT = 1_800_000_000.0
 _CHECK_S = 0.001  # real seconds between two checks whether all else is idle
 _PATIENCE_S = 20.0  # real seconds after which a clock that can't be moved is a failed test
 
@@ -65,6 +66,10 @@ class FakeClock:
         self._target = 0.0
         self._loop: _Loop | None = None
         self._is_still: Callable[[], bool] = bool
+
+    def time(self) -> float:
+        """Return the seconds since the epoch: the clock was made on 15 January 2027."""
+        return _MADE_AT + self.now
 
     def advance(self, seconds: float) -> None:
         """Let `seconds` pass: every timer due fires in order, at its time. Returns afterwards.

@@ -43,6 +43,11 @@ class Observed(Protocol):
         ...
 
     @property
+    def state(self) -> Mapping[str, Mapping[Any, Any]]:
+        """Final values of keyed state by step and key."""
+        ...
+
+    @property
     def failure(self) -> str | None:
         """Reason of the flow's failure; None if it did not fail."""
         ...
@@ -61,6 +66,8 @@ def differences(expected: Expectation, outcome: Observed) -> list[str]:
     if expected.committed is not None:
         committed = {number: offset for (_, number), offset in outcome.committed.items()}
         found += _unequal("committed", expected.committed, committed)
+    if expected.state is not None:
+        found += _unequal("state", *(_with_text_keys(state) for state in (expected.state, outcome.state)))
     for name, count in expected.events.items():
         emitted = sum(type(event).__name__ == name for event in outcome.events)
         if emitted != count:
@@ -69,6 +76,13 @@ def differences(expected: Expectation, outcome: Observed) -> list[str]:
     if (expected.failure not in failure) if expected.failure else failure:
         found.append(f"the flow failed: {failure}" if failure else "the flow did not fail")
     return found
+
+
+def _with_text_keys(state: Mapping[str, Mapping[Any, Any]]) -> dict[str, dict[str, Any]]:
+    return {
+        step: {plain(key if isinstance(key, bytes) else str(key)): plain(value) for key, value in values.items()}
+        for step, values in state.items()
+    }
 
 
 Match = Literal["exact", "subset", "pattern"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -13,6 +14,7 @@ from drakkar_flow.executor.base import Executor
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.model.outcome import Failure
 from drakkar_flow.model.record import TopicPartition
+from drakkar_flow.model.state import UserKey
 from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.records import RecordsFailed
 from drakkar_flow.observe.listeners import Listener
@@ -24,6 +26,7 @@ from drakkar_flow.testing.outcome import Outcome
 from drakkar_flow.testing.parts_of import executor_of, sinks_of
 from drakkar_flow.testing.run import FlowRun
 from drakkar_flow.testing.sinks import MemoryDeadLetters, MemorySink
+from drakkar_flow.testing.state import FinalState
 
 __all__ = ["FlowHarness"]
 
@@ -186,6 +189,25 @@ class FlowHarness:
         """Next offset to read, by (topic, partition)."""
         return dict(self.log.committed)
 
+    def state(self, key: UserKey, *, step: str = "", partition: int | None = None) -> Any:
+        """Return the final value of a key, as the type of its step; None if it has none.
+
+        While the flow runs, values of finished records count; while it is down, committed ones.
+
+        `step` may stay empty if one step has state; state of a handler has the step "handler".
+
+        Raises:
+            AssertionError: the step is unknown, or several steps or partitions match.
+        """
+        return self._final_state().value(key, step, partition)
+
+    def _final_state(self) -> FinalState:
+        if self._run is not None:
+            stored = self._run.final_state()
+        else:
+            stored = {topic_partition: row.state for topic_partition, row in self.log.rows.items()}
+        return FinalState(self.flow, stored, time.time() if self._clock is None else self._clock.time())
+
     @property
     def dead_letters(self) -> list[Failure]:
         """Failures written to the dead letter topic."""
@@ -245,7 +267,8 @@ class FlowHarness:
 
     def outcome(self) -> Outcome:
         """Return all results in one value, as `run_flow` does."""
-        return Outcome(self.deliveries, self.committed, self.dead_letters, self.events, self.failure)
+        state = self._final_state().plain()
+        return Outcome(self.deliveries, self.committed, self.dead_letters, self.events, self.failure, state)
 
     def report(self) -> str:
         """Return messages sent, their results, and unfinished work: for the report of a failed test."""

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from drakkar_flow.kernel.offset_ranges import OffsetRanges
+from drakkar_flow.kernel.partition_row import PartitionRow
 from drakkar_flow.model.codec import encode
 from drakkar_flow.model.record import Record, TopicPartition, Watermark
 
@@ -16,7 +17,8 @@ __all__ = ["MemoryLog"]
 class MemoryLog:
     """Outlives the readers that read from it, as a broker outlives its consumers. Thread-safe.
 
-    `committed` holds the next offset to read by partition; `commits` every commit in order.
+    `committed` holds the next offset to read by partition; `commits` every commit in order. `rows` holds the last
+    committed row of each partition of a flow with state.
 
     >>> log = MemoryLog()
     >>> log.append("hello").label, log.append({"n": 1}).label
@@ -31,8 +33,9 @@ class MemoryLog:
         self.records: dict[TopicPartition, list[Record]] = {(topic, number): [] for number in range(partitions)}
         self.committed: dict[TopicPartition, int] = {}
         self.commits: list[Watermark] = []
+        self.rows: dict[TopicPartition, PartitionRow] = {}
         self._metadata: dict[TopicPartition, tuple[int, str]] = {}
-        self._held: list[tuple[Watermark, str]] | None = None
+        self._held: list[tuple[Watermark, str, PartitionRow | None]] | None = None
 
     def append(self, value: Any, *, topic: str = "", partition: int | None = None, **details: Any) -> Record:
         """Append a record to the log: bytes as they are, text as UTF-8, anything else as JSON.
@@ -66,16 +69,18 @@ class MemoryLog:
                 if self.records.get(topic_partition)
             )
 
-    def commit(self, watermark: Watermark, metadata: str = "") -> bool:
+    def commit(self, watermark: Watermark, metadata: str = "", row: PartitionRow | None = None) -> bool:
         """Accept a commit, or hold it back while commits are held; returns True if it changed the log.
 
-        `metadata` holds the offsets finished out of order; it may be the only change.
+        `metadata` holds the offsets finished out of order; it may be the only change. A `row` replaces it.
         """
         with self.lock:
             if self._held is not None:
-                self._held.append((watermark, metadata))
+                self._held.append((watermark, metadata, row))
                 return False
             topic_partition, _, offset = watermark
+            if row is not None:
+                self.rows[topic_partition] = row
             is_new = self._metadata.get(topic_partition) != (offset, metadata)
             self._metadata[topic_partition] = (offset, metadata)
             if offset > self.committed.get(topic_partition, self._first(topic_partition)):
@@ -85,6 +90,8 @@ class MemoryLog:
 
     def start_of(self, topic_partition: TopicPartition) -> tuple[int, OffsetRanges]:
         """Return the offset at which a new reader begins, and the offsets finished beyond."""
+        if (row := self.rows.get(topic_partition)) is not None:
+            return row.offset, OffsetRanges(row.finished)
         offset, metadata = self._metadata.get(topic_partition, (self._first(topic_partition), ""))
         return offset, OffsetRanges.decode(metadata, offset)
 
@@ -106,7 +113,7 @@ class MemoryLog:
         """Accept the held commits; returns those that changed the log."""
         with self.lock:
             held, self._held = self._held or [], None
-            return [watermark for watermark, metadata in held if self.commit(watermark, metadata)]
+            return [commit[0] for commit in held if self.commit(*commit)]
 
     def commit_held(self, topic_partitions: Collection[TopicPartition]) -> list[Watermark]:
         """Accept the held commits of some partitions: they leave, and a client commits what it still can."""
@@ -116,9 +123,15 @@ class MemoryLog:
             going = [each for each in self._held if each[0].topic_partition in topic_partitions]
             staying = [each for each in self._held if each[0].topic_partition not in topic_partitions]
             self._held = None
-            made = [watermark for watermark, metadata in going if self.commit(watermark, metadata)]
+            made = [commit[0] for commit in going if self.commit(*commit)]
             self._held = staying
             return made
+
+    def forget_held_of(self, topic_partitions: Collection[TopicPartition]) -> None:
+        """Forget the held commits of some partitions: another member has them, and the brokers refuse our commits."""
+        with self.lock:
+            if self._held is not None:
+                self._held = [each for each in self._held if each[0].topic_partition not in topic_partitions]
 
     def forget_held(self) -> None:
         """Forget held commits, as a crash does, and hold none from now on."""

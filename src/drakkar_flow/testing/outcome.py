@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from drakkar_flow.model.outcome import Failure
 from drakkar_flow.model.record import TopicPartition
+from drakkar_flow.model.state import UserKey
 from drakkar_flow.observe.events.base import Event
 from drakkar_flow.testing.cases import expectation
 from drakkar_flow.testing.compare import differences
@@ -21,13 +22,17 @@ E = TypeVar("E", bound=Event)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Results of a flow: payloads by sink id, committed offsets, dead letters, events, reason of its failure."""
+    """Results of a flow: payloads by sink id, committed offsets, dead letters, events, reason of its failure.
+
+    `state` has the final values of keyed state as plain data, by step and key.
+    """
 
     deliveries: dict[str, list[Any]]
     committed: dict[TopicPartition, int]
     dead_letters: list[Failure]
     events: list[Event]
     failure: str | None
+    state: dict[str, dict[UserKey, Any]] = field(default_factory=dict)
 
     @property
     def values(self) -> list[Any]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from msgspec.structs import replace
 
-from drakkar_flow.kernel.offset_ranges import OffsetRanges
+from drakkar_flow.kernel.partition_row import PartitionRow
 from drakkar_flow.model.record import Record, TopicPartition, Watermark
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.source import Committed, RecordsConsumed, RecordsKnownFinished
+from drakkar_flow.runtime.acknowledgement.commit import Track
 from drakkar_flow.runtime.acknowledgement.in_flight import Assignment, InFlight
 from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.runtime.group.assignment_lifecycle import AssignmentLifecycle
@@ -33,8 +34,8 @@ class MemoryReader:
       UTF-8, anything else as JSON. A Record in place of a value has its own partition and offset.
     - `committed` holds the next offset to read by partition; `commits` every commit in order.
     - An existing `log` is read on from its committed offsets.
-    - `out_of_order` returns the offsets that an assignment has finished above its watermark; at most `metadata_size`
-      characters of them are committed too.
+    - `track` knows the offsets that an assignment has finished above its watermark; at most `metadata_size` characters
+      of them are committed too. With the state of a flow they are all committed, as one row.
     - `bus` gets the events of a group's member, `hooks` the begin and end of assignments.
     """
 
@@ -48,11 +49,11 @@ class MemoryReader:
         partitions: int = 1,
         topic: str = "input",
         log: MemoryLog | None = None,
-        out_of_order: Callable[[TopicPartition, int], OffsetRanges] = lambda _topic_partition, _epoch: OffsetRanges(),
+        track: Track | None = None,
         metadata_size: int = 0,
     ) -> None:
         self._bus = bus or Bus()
-        self._out_of_order = out_of_order
+        self._track = track or Track()
         self._metadata_size = metadata_size
         self.log = log or MemoryLog(partitions=partitions, topic=topic)
         self._lock = self.log.lock
@@ -131,6 +132,7 @@ class MemoryReader:
             known = {topic_partition: self.log.start_of(topic_partition) for topic_partition in begun}
             self._handover.begin(begun, known)
             for topic_partition in begun:
+                self._load_state(topic_partition)
                 start, _ = known[topic_partition]
                 self._read([record for record in self.log.records.get(topic_partition, []) if record.offset >= start])
 
@@ -141,7 +143,9 @@ class MemoryReader:
 
     def lose(self, topic_partitions: Iterable[TopicPartition] | None = None) -> None:
         """Lose `topic_partitions` to another member, by default all: none of their records is committed any more."""
-        self._handover.lose(self.assigned if topic_partitions is None else topic_partitions)
+        with self._lock:
+            lost = self._handover.lose(self.assigned if topic_partitions is None else list(topic_partitions))
+            self.log.forget_held_of(lost)
 
     def let_commits_go(self) -> None:
         """Make the commits that the log holds."""
@@ -193,13 +197,28 @@ class MemoryReader:
 
     def _commit_position(self, partition: Partition) -> Watermark | None:
         topic_partition, epoch = partition.assignment
-        out_of_order = self._out_of_order(topic_partition, epoch)
+        position, state = self._positions[topic_partition, epoch], None
+        if self._track.ledgers is None:
+            out_of_order = self._track.out_of_order(topic_partition, epoch)
+        else:
+            row = self._track.row(topic_partition, epoch)
+            if row is None:
+                return None  # fenced: the last committed row counts
+            position, out_of_order, state = row
         for span in partition.done:
             out_of_order.add(*span)
-        offset = out_of_order.end_of(max(partition.base, self._positions[topic_partition, epoch]))
+        offset = out_of_order.end_of(max(partition.base, position))
         self._positions[topic_partition, epoch] = offset
         made = Watermark(topic_partition, epoch, offset)
-        return made if self.log.commit(made, out_of_order.encode(offset, self._metadata_size)) else None
+        row = None if state is None else PartitionRow(offset, out_of_order, state)
+        return made if self.log.commit(made, out_of_order.encode(offset, self._metadata_size), row) else None
+
+    def _load_state(self, topic_partition: TopicPartition) -> None:
+        """Begin an assignment with the state of the last committed row."""
+        partition = self._buffers.get(topic_partition)
+        if self._track.ledgers is not None and partition is not None:
+            row = self.log.rows.get(topic_partition)
+            self._track.ledgers.load(topic_partition, row.state if row is not None else {}, partition.epoch)
 
     def _commit_last(self, partitions: list[Partition]) -> None:
         """Commit watermarks of drained partitions, and the commits that the log holds of them: they leave."""

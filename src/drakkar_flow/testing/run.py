@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
@@ -25,6 +25,7 @@ from drakkar_flow.engine.flow_lifecycle import FlowLifecycle
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.graph.nodes import Execute
 from drakkar_flow.kernel.backoff import Backoff
+from drakkar_flow.kernel.partition_row import StateKey
 from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.base import Event
@@ -45,6 +46,7 @@ from drakkar_flow.testing.parts_of import executor_of, real_executor_of, sinks_o
 from drakkar_flow.testing.quiescence import Quiescence, WatchedInFlight, WatchedLoopThread
 from drakkar_flow.testing.reader import MemoryReader
 from drakkar_flow.testing.sinks import MemoryDeadLetters, MemorySink
+from drakkar_flow.testing.state import FinalState
 from drakkar_flow.testing.stuck_wait import StuckWait, outstanding
 
 __all__ = ["FlowRun"]
@@ -132,7 +134,7 @@ class FlowRun:
             bus=self._bus,
             hooks=AssignmentHooks(self._loop_thread, self._bus, hooks.on_assign, hooks.on_revoke, drain_s),
             log=log,
-            out_of_order=self._track.out_of_order,
+            track=self._track,
             metadata_size=runtime.commit_metadata_bytes,
         )
         if not self._open_end:
@@ -276,7 +278,17 @@ class FlowRun:
             raise AssertionError(f"the flow broke: {'; '.join(self.bugs)}")
         deliveries = {sink_id: list(sink.payloads) for sink_id, sink in self.sinks.items()}
         letters = list(self.dead_letters.letters)
-        return Outcome(deliveries, dict(self.reader.committed), letters, list(self.events), self.failure)
+        state = FinalState(self.flow, self.final_state(), self.wall_clock()).plain()
+        return Outcome(deliveries, dict(self.reader.committed), letters, list(self.events), self.failure, state)
+
+    def final_state(self) -> dict[TopicPartition, Mapping[StateKey, bytes]]:
+        """Return the final values of every partition of a flow with state, as they are stored."""
+        ledgers = self._track.ledgers
+        return {each: ledgers.final(each) for each in ledgers.topic_partitions()} if ledgers is not None else {}
+
+    def wall_clock(self) -> float:
+        """Return the seconds since the epoch by the clock of the flow."""
+        return time.time() if self.clock is None else self.clock.time()
 
     @property
     def failure(self) -> str | None:
@@ -344,6 +356,7 @@ class FlowRun:
             track=self._track,
             chains=self._chains,
             programs=program_configs(self.config, self.flow.find(Execute)),
+            wall_clock=self.wall_clock,
         )
         if self.clock is not None:
             return replace(components, brake_hold_s=MOMENT_S)

@@ -272,3 +272,19 @@ def test_values_of_properties_that_the_flow_gives_are_checked_too(capsys: pytest
     told = capsys.readouterr().err
     assert "job.py:5 sinks.kafka.out.client_config.linger.ms: must be a number, not 'often'; fix the sink's" in told
     assert "job.py:5 sinks.kafka.out.client_config.acks: with acks 0 no broker acknowledges anything" in told
+
+
+def test_a_recovery_store_is_checked_offline(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its directory, several Bytewax workers, and settings that only members of a group need."""
+    flow = HANDLER.format(hooks="")
+    member = SOURCE.replace("group: job", "group: job, group_instance_id: a")
+    assert lint(flow, member + SINK + PROGRAM + "runtime: {recovery: {}}\n") == 0
+    assert (
+        "warning [recovery] kafka.group_instance_id: has no effect with runtime.recovery: this process alone reads all "
+        "partitions; remove one of the two" in capsys.readouterr().out
+    )
+    assert not Path("recovery").exists()
+    assert lint(flow, SOURCE + SINK + PROGRAM + "runtime: {recovery: {dir: job.py/store}}\n") == 2
+    assert "[directory] runtime.recovery.dir: " in capsys.readouterr().err
+    assert lint(flow, SOURCE + SINK + PROGRAM + "runtime: {recovery: {}, workers: 2}\n") == 2
+    assert "runtime.recovery needs runtime.workers: 1" in capsys.readouterr().err

@@ -26,7 +26,7 @@ from drakkar_flow.engine.flow_lifecycle import FlowLifecycle
 from drakkar_flow.engine.worker_process import WorkerProcess
 from drakkar_flow.errors import ConfigError, Problem
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.runtime.acknowledgement.commit import CommitSink
+from drakkar_flow.runtime.acknowledgement.commit import CommitSink, Finisher
 from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
 from drakkar_flow.runtime.components import Components
 from drakkar_flow.runtime.event_loop import EventLoopThread
@@ -64,7 +64,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Components]:
         return components[-1]
 
     monkeypatch.setattr(worker_process, "build_parts", build)
-    monkeypatch.setattr(worker_process, "check_source", lambda *_: None)
+    monkeypatch.setattr(worker_process, "check_source", lambda *_, **_options: None)
     return components
 
 
@@ -154,8 +154,8 @@ def test_the_ends_of_programs_are_told_though_sigchld_was_ignored(
 def test_the_end_is_told_when_the_last_worker_has_ended() -> None:
     """With several workers the first committer that closes does not close what the others still use."""
     ended: list[bool] = []
-    in_flight = InFlight(1, 1)
-    sink = CommitSink(MemoryReader([], in_flight), in_flight, Bus(), lambda: ended.append(True))
+    finisher = Finisher(InFlight(1, 1), Bus(), lambda _settled: None)
+    sink = CommitSink(finisher, lambda: ended.append(True))
     first, second = sink.build("commit", 0, 2), sink.build("commit", 1, 2)
     first.close()
     assert not ended

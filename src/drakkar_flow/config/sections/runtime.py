@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from drakkar_flow.config.base import Section
+from drakkar_flow.config.sections.recovery import RecoveryStoreConfig
 
 __all__ = ["RuntimeConfig"]
 
@@ -51,3 +52,12 @@ class RuntimeConfig(Section):
     None and the reason in parse_error."""
     on_task_error: Literal["skip", "dlq"] = "skip"
     """Policy for failed tasks if the handler has no `on_error`: dropped, or a dead letter."""
+    recovery: RecoveryStoreConfig | None = None
+    """The recovery store; null reads as a member of the consumer group, without a store. An empty section, `{}`, takes
+    the defaults."""
+
+    @model_validator(mode="after")
+    def _a_store_has_one_worker(self) -> Self:
+        if self.recovery is not None and self.workers > 1:
+            raise ValueError("runtime.recovery needs runtime.workers: 1; remove one of the two settings")
+        return self

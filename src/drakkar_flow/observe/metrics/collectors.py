@@ -131,6 +131,7 @@ class RuntimeGauges(NamedTuple):
     - `oldest_s`: age of the oldest unfinished record.
     - `stale_s`: time since a record finished while others waited.
     - `ranges`: ranges of records finished out of order.
+    - `state`: final keys of keyed state, and the bytes of these and their values; empty if the flow keeps none.
     - `executors`: running and waiting tasks and slots of each named executor; the sums include them.
 
     Gauges by partition have only the assigned partitions.
@@ -151,6 +152,7 @@ class RuntimeGauges(NamedTuple):
     oldest_s: Mapping[TopicPartition, float] = {}
     stale_s: Mapping[TopicPartition, float] = {}
     ranges: Mapping[TopicPartition, int] = {}
+    state: Mapping[TopicPartition, tuple[int, int]] = {}
 
 
 _GAUGES: dict[str, Callable[[RuntimeGauges], float]] = {
@@ -174,6 +176,8 @@ _LANE_GAUGES: dict[str, Callable[[RuntimeGauges], Mapping[TopicPartition, float]
     "partition_oldest_in_flight_seconds": lambda g: g.oldest_s,
     "partition_staleness_seconds": lambda g: g.stale_s,
     "partition_finished_spans": lambda g: g.ranges,
+    "state_keys": lambda g: {topic_partition: keys for topic_partition, (keys, _) in g.state.items()},
+    "state_bytes": lambda g: {topic_partition: size for topic_partition, (_, size) in g.state.items()},
 }
 
 

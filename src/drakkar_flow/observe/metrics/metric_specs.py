@@ -68,6 +68,8 @@ _PROGRESS = {
     "in_flight_bytes": _gauge("Bytes in flight: records, outputs of their tasks, payloads and dead letters"),
     "records_finished": _counter("Finished records, by worst status", "status"),
     "records_failed": _counter("Records that failed in a step, each once", "kind", "stage"),
+    "state_keys": _gauge("Final keys of keyed state, in memory", *PARTITION),
+    "state_bytes": _gauge("Bytes of final keys and values of keyed state", *PARTITION),
     "record_latency_seconds": _histogram(
         "Seconds from reading a record to its end; records finished together count with the oldest",
         (0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from drakkar_flow.kernel.offset_ranges import OffsetRanges
+from drakkar_flow.kernel.partition_row import PartitionRow, StateKey
+from drakkar_flow.model.outcome import Ack
 from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.records import RecordsFinished
@@ -16,22 +18,37 @@ from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
 from drakkar_flow.runtime.acknowledgement.tracker import SettleResult, Tracker
 from drakkar_flow.runtime.chunk import Keyed
 from drakkar_flow.runtime.reader import Reader
+from drakkar_flow.runtime.state.gate import StateGate
+from drakkar_flow.runtime.state.ledgers import Ledgers
 
-__all__ = ["CommitSink", "Track"]
+__all__ = ["CommitSink", "Finisher", "Track", "commit_by"]
 
 
 class Track:
-    """Tracker of one process, shared by the engine's workers and the reader's thread. Thread-safe."""
+    """Tracker of one process, shared by the engine's workers and the reader's thread. Thread-safe.
+
+    `ledgers` has the keyed state of the flow; None if it keeps none.
+    """
 
     def __init__(self) -> None:
+        self.ledgers: Ledgers | None = None
         self._tracker = Tracker()
         self._lock = threading.Lock()
+
+    def keep_state(self) -> Ledgers:
+        """Make the ledgers of a flow with state, before its first record: a record finishes with its changes."""
+        if self.ledgers is None:
+            self.ledgers = Ledgers()
+            self._tracker = Tracker(StateGate(self.ledgers))
+        return self.ledgers
 
     def step(self, batch: list[Keyed]) -> list[SettleResult]:
         """Add acknowledgements to the tracker: the batch function of the `track` step."""
         acks = [ack for _, chunk in batch for ack in chunk.acks]
-        if not acks:
-            return []
+        return self.settle(acks) if acks else []
+
+    def settle(self, acks: list[Ack]) -> list[SettleResult]:
+        """Add acknowledgements to the tracker."""
         with self._lock:
             return [self._tracker.settle(acks)]
 
@@ -40,16 +57,66 @@ class Track:
         with self._lock:
             return self._tracker.out_of_order(topic_partition, epoch)
 
+    def load(self, topic_partition: TopicPartition, state: Mapping[StateKey, bytes]) -> None:
+        """Begin with stored state of a partition, before its first record; without effect in a flow without state."""
+        if self.ledgers is not None:
+            self.ledgers.load(topic_partition, state)
+
+    def row(self, topic_partition: TopicPartition, epoch: int) -> PartitionRow | None:
+        """Return position and state of an assignment at one instant; None if it may not be committed (any more).
+
+        The position is -1 as long as no record has finished in order.
+        """
+        with self._lock:
+            if not self._tracker.is_open(topic_partition, epoch):
+                return None
+            position = self._tracker.position(topic_partition)
+            state = self.ledgers.final(topic_partition) if self.ledgers is not None else {}
+            finished = self._tracker.out_of_order(topic_partition, epoch)
+            return PartitionRow(-1 if position is None else position, finished, state)
+
+
+class Finisher:
+    """Releases finished records, after `commit` has noted their watermarks."""
+
+    def __init__(self, in_flight: InFlight, bus: Bus, commit: Callable[[SettleResult], None]) -> None:
+        self._in_flight = in_flight
+        self._bus = bus
+        self._commit = commit
+
+    def finish(self, settled: SettleResult) -> None:
+        """Note watermarks, then release the records: a thread that waits until none is in flight commits them."""
+        self._commit(settled)
+        for topic_partition, epoch, offset in settled.watermarks:
+            self._in_flight.advance((topic_partition, epoch), offset)
+        for (topic_partition, epoch), (count, size) in settled.finished.items():
+            self._in_flight.release((topic_partition, epoch), count, size)
+        if settled.finished:
+            latency_s = time.monotonic() - settled.oldest_read_at
+            self._bus.emit(RecordsFinished(settled.done, settled.skipped, settled.dead, latency_s))
+
+
+def commit_by(reader: Reader) -> Callable[[SettleResult], None]:
+    """Return the function that gives watermarks to a reader at once: group mode, where Kafka's commit is the memory."""
+
+    def commit(settled: SettleResult) -> None:
+        if settled.watermarks:
+            reader.commit(settled.watermarks)
+        if settled.out_of_order_ranges:
+            reader.out_of_order_ranges(settled.out_of_order_ranges)
+
+    return commit
+
 
 class CommitSink(DynamicSink[SettleResult]):
-    """The only Bytewax output: notes watermarks for the commit, then releases their records in flight.
+    """The only Bytewax output of group mode: notes watermarks for the commit, then releases their records in flight.
 
     `ended` is called once, after the dataflow has ended on every Bytewax worker of this process and all earlier
     watermarks were noted.
     """
 
-    def __init__(self, reader: Reader, in_flight: InFlight, bus: Bus, ended: Callable[[], None]) -> None:
-        self._components = (reader, in_flight, bus)
+    def __init__(self, finisher: Finisher, ended: Callable[[], None]) -> None:
+        self._finisher = finisher
         self._ended = ended
         self._lock = threading.Lock()
         self._open = 0
@@ -58,7 +125,7 @@ class CommitSink(DynamicSink[SettleResult]):
         """Make the output of a Bytewax worker."""
         with self._lock:
             self._open += 1
-        return _Committer(*self._components, self._closed)
+        return _Committer(self._finisher, self._closed)
 
     def _closed(self) -> None:
         with self._lock:
@@ -69,26 +136,13 @@ class CommitSink(DynamicSink[SettleResult]):
 
 
 class _Committer(StatelessSinkPartition[SettleResult]):
-    def __init__(self, reader: Reader, in_flight: InFlight, bus: Bus, closed: Callable[[], None]) -> None:
-        self._reader = reader
-        self._in_flight = in_flight
-        self._bus = bus
+    def __init__(self, finisher: Finisher, closed: Callable[[], None]) -> None:
+        self._finisher = finisher
         self._closed = closed
 
     def write_batch(self, items: list[SettleResult]) -> None:
         for settled in items:
-            # Noted before the records are released: a thread that waits until none is in flight commits the watermark.
-            if settled.watermarks:
-                self._reader.commit(settled.watermarks)
-                for topic_partition, epoch, offset in settled.watermarks:
-                    self._in_flight.advance((topic_partition, epoch), offset)
-            if settled.out_of_order_ranges:
-                self._reader.out_of_order_ranges(settled.out_of_order_ranges)
-            for (topic_partition, epoch), (count, size) in settled.finished.items():
-                self._in_flight.release((topic_partition, epoch), count, size)
-            if settled.finished:
-                latency_s = time.monotonic() - settled.oldest_read_at
-                self._bus.emit(RecordsFinished(settled.done, settled.skipped, settled.dead, latency_s))
+            self._finisher.finish(settled)
 
     def close(self) -> None:
         self._closed()

@@ -15,6 +15,7 @@ from drakkar_flow.kernel.offset_ranges import OffsetRanges
 from drakkar_flow.model.outcome import Ack, AckStatus
 from drakkar_flow.model.record import FULL_CREDIT, Credit, Record, TopicPartition, Watermark
 from drakkar_flow.runtime.acknowledgement.credit import InvariantError
+from drakkar_flow.runtime.state.gate import StateGate
 
 __all__ = ["SettleResult", "Tracker", "TrackerStatistics"]
 
@@ -192,7 +193,7 @@ class Tracker:
     unfinished record, and it reaches the end when all credit came back. Acknowledging a finished record again has no
     effect. Before a record is finished, a repetition looks like another share, so each share must be returned once.
     Records take no memory unless they are partly returned, or finished ahead of an earlier one. A tracker can be
-    pickled.
+    pickled. With a `gate` a record is finished only when its changes of state are final.
 
     >>> tracker = Tracker()
     >>> first, second = Record("in", 0, 5), Record("in", 0, 9, previous=5)
@@ -202,7 +203,8 @@ class Tracker:
     [Watermark(topic_partition=('in', 0), epoch=0, offset=10)]
     """
 
-    def __init__(self) -> None:
+    def __init__(self, gate: StateGate | None = None) -> None:
+        self._gate = gate
         self._newest: dict[TopicPartition, _OffsetList] = {}
         self._older: dict[TopicPartition, dict[int, _OffsetList]] = {}
 
@@ -222,7 +224,10 @@ class Tracker:
         while start < len(acks):
             chain, stop = self._run(acks, start)
             tally.before.setdefault(chain, chain.finished)
-            chain.take(acks[start:stop], tally)
+            run = acks[start:stop]
+            if self._gate is not None:
+                run = self._gate.release(chain.topic_partition, chain.epoch, run, chain.partial)
+            chain.take(run, tally)
             start = stop
         return tally.settled()
 
@@ -230,6 +235,11 @@ class Tracker:
         """Return the offset that may be committed for a partition; None if there is none."""
         chain = self._newest.get(topic_partition)
         return chain.finished + 1 if chain is not None and chain.open and chain.finished >= 0 else None
+
+    def is_open(self, topic_partition: TopicPartition, epoch: int) -> bool:
+        """Return True if a record of an assignment has finished, and finished records of it may be committed."""
+        chain = self._newest.get(topic_partition)
+        return chain is not None and chain.open and chain.epoch == epoch
 
     def out_of_order(self, topic_partition: TopicPartition, epoch: int) -> OffsetRanges:
         """Return the offsets of an assignment that are finished above its watermark, gaps of the log included."""

@@ -93,6 +93,11 @@ class Buffers:
         """Return the present assignment of a partition, None if it has none."""
         return self._partitions.get(topic_partition)
 
+    def read_offset(self, topic_partition: TopicPartition) -> int:
+        """Return the last offset that was read of a partition; -1 if none was."""
+        partition = self._partitions.get(topic_partition)
+        return -1 if partition is None else partition.read_offset
+
     def assignments(self) -> dict[TopicPartition, int]:
         """Return the epoch of every assigned partition."""
         with self._lock:

@@ -35,7 +35,8 @@ Mark = tuple[int, str]
 class OffsetCommitter:
     """Commits positions with the ranges finished beyond them, at most `metadata_size` characters (0: none).
 
-    `on_fatal` gets the errors of commits that no new attempt can fix.
+    `on_fatal` gets the errors of commits that no new attempt can fix. With `marked` each commit has metadata,
+    by which a later start recognises it.
     """
 
     def __init__(
@@ -46,7 +47,10 @@ class OffsetCommitter:
         out_of_order: Callable[[TopicPartition, int], OffsetRanges],
         metadata_size: int,
         on_fatal: Callable[[KafkaError], None] = lambda _error: None,
+        *,
+        marked: bool = False,
     ) -> None:
+        self._marked = marked
         self._on_fatal = on_fatal
         self._positions = positions
         self._buffers = buffers
@@ -155,7 +159,8 @@ class OffsetCommitter:
         if offset > start:
             self._positions.note([Watermark(*partition.assignment, offset)])
         partition.done.cut(offset)
-        return offset, ranges.encode(offset, self._metadata_size)
+        metadata = ranges.encode(offset, self._metadata_size)
+        return offset, metadata or (OffsetRanges.MARK if self._marked and self._metadata_size else "")
 
     def _commit(self, consumer: Consumer, marks: Mapping[TopicPartition, Mark]) -> None:
         self._sent.update(marks)

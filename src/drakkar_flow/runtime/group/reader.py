@@ -1,4 +1,4 @@
-"""GroupReader: a member of a Kafka consumer group, with its own thread.
+"""GroupReader: the reader of a Kafka consumer group's topics, with its own thread.
 
 The thread is the only user of the consumer: it polls, buffers, pauses, commits (`offset_committer.py`) and answers
 rebalances, so no commit can race a revoke. The engine's threads only pop buffered records.
@@ -23,6 +23,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from drakkar_flow.kernel.kafka_errors import CONNECTION, Severity, report, severity_of
 from drakkar_flow.kernel.offset_ranges import OffsetRanges
+from drakkar_flow.kernel.recovery_start import Start
 from drakkar_flow.librdkafka import destroy_in_background
 from drakkar_flow.model.record import FULL_CREDIT, Record, TopicPartition, Watermark
 from drakkar_flow.observe.bus import Bus
@@ -42,6 +43,7 @@ from drakkar_flow.runtime.group.client_log import ClientLog
 from drakkar_flow.runtime.group.commit_queue import CommitQueue
 from drakkar_flow.runtime.group.joining import Joining
 from drakkar_flow.runtime.group.lag import Lag
+from drakkar_flow.runtime.group.membership import FixedAssignment, GroupMembership, Membership
 from drakkar_flow.runtime.group.offset_committer import FINAL_COMMIT_S, OffsetCommitter
 from drakkar_flow.runtime.group.settings import GroupSettings
 from drakkar_flow.runtime.group.starts import starting_reset
@@ -63,7 +65,11 @@ _ASK_S = 1.0  # the longest request about a partition that was recreated
 
 
 class GroupReader:
-    """Reads the topics of a consumer group into bounded buffers and commits watermarks."""
+    """Reads the topics of a consumer group into bounded buffers and commits watermarks.
+
+    It is a member of the group, or in fixed mode, given `starts`, reads all partitions from the positions of the
+    recovery store and only commits to the group.
+    """
 
     def __init__(
         self,
@@ -73,6 +79,7 @@ class GroupReader:
         bus: Bus,
         out_of_order: Callable[[TopicPartition, int], OffsetRanges],
         hooks: AssignmentHooks,
+        starts: Callable[[float], dict[TopicPartition, Start] | None] | None = None,
     ) -> None:
         self._settings = settings
         self._in_flight = in_flight
@@ -82,7 +89,13 @@ class GroupReader:
         self._handover = AssignmentLifecycle(self._buffers, in_flight, bus, hooks)
         self._positions = CommitQueue(settings.commit_interval_s, settings.commit_max_offsets, time.monotonic())
         self._commits = OffsetCommitter(
-            self._positions, self._buffers, bus, out_of_order, settings.metadata_size, self._report
+            self._positions,
+            self._buffers,
+            bus,
+            out_of_order,
+            settings.metadata_size,
+            self._report,
+            marked=starts is not None,
         )
         self._full_since: float | None = None
         self._connection = BrokerMonitor(bus, partial(answers_a_new_client, settings.properties))
@@ -93,6 +106,13 @@ class GroupReader:
         self._forgetful: list[Consumer] = []
         self._spent = False  # the consumer met a fatal error: the group may have given its partitions to another
         self._closing = threading.Event()
+        self._members: Membership = (
+            GroupMembership(settings.topics)
+            if starts is None
+            else FixedAssignment(
+                settings.topics, starts, self._closing, settings.metadata_refresh_s, self._buffers.read_offset
+            )
+        )
         self._thread = threading.Thread(target=self._run, name="drakkar-reader", daemon=True)
 
     # --- what the engine's threads call ---------------------------------------------------------
@@ -166,9 +186,10 @@ class GroupReader:
         callbacks = {"error_cb": self._on_error, "on_commit": self._commits.on_commit}
         reset = starting_reset(self._settings, self._bus)
         consumer = Consumer({**self._settings.properties, **reset, **callbacks}, logger=ClientLog(self._bus))
-        rebalances = {"on_assign": self._on_assign, "on_revoke": self._on_revoke, "on_lost": self._on_lost}
-        consumer.subscribe(list(self._settings.topics), **rebalances)
         self._joining.begin(time.monotonic())
+        for partition in self._buffers.partitions():  # those that a consumer before left
+            partition.paused = False
+        self._members.join(consumer, self._on_assign, self._on_revoke, self._on_lost)
         return consumer
 
     def _live(self, consumer: Consumer) -> None:
@@ -178,7 +199,8 @@ class GroupReader:
                 if self._connection.forgotten(consumer, time.monotonic()):
                     self._bus.emit(ConsumerError("the consumer is replaced: it has forgotten its brokers"))
                     self._forgetful.append(consumer)
-                    self._lose_all(consumer)
+                    if not self._members.keeps_partitions:
+                        self._lose_all(consumer)
                     return
                 if self._spent:
                     self._lose_all(consumer)
@@ -188,6 +210,7 @@ class GroupReader:
             self._commits.commit_finally(consumer, self._control.close_budget_s(reserve_s=_LEAVE_S))
         finally:
             if not self._forgetful:  # it would wait for brokers that it can't find
+                self._members.leave(consumer)
                 consumer.close()
 
     def _turn(self, consumer: Consumer) -> None:
@@ -197,6 +220,7 @@ class GroupReader:
         if self._lag.due(now):
             self._check_lag(consumer, now)
             self._joining.check(now)
+            self._members.check(consumer, now)
         for topic, known_at, _ in self._watch.recreated():
             self._restart_topics(consumer, topic, known_at)
         if not self._hold_back(consumer, now):
@@ -301,7 +325,7 @@ class GroupReader:
 
     def _on_assign(self, consumer: Consumer, assigned: list[KafkaPartition]) -> None:
         topic_partitions = _topic_partitions(assigned)
-        known = self._commits.begin(consumer, assigned)
+        known = self._commits.begin(consumer, assigned) | self._members.known(topic_partitions)
         self._lag.forget(topic_partitions)
         consumer.resume(assigned)  # librdkafka keeps the pause of a partition that was paused when it left
         self._connection.answered()

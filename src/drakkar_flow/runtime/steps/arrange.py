@@ -19,6 +19,7 @@ from drakkar_flow.observe.events.tasks import DuplicateTasks
 from drakkar_flow.runtime.failures import describe, failure_of, located
 from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.step import AsyncStep
+from drakkar_flow.runtime.steps.trial import Arguments
 from drakkar_flow.runtime.steps.windows import TaskRun, WindowRun, are_tasks
 
 __all__ = ["ArrangeStep"]
@@ -156,7 +157,11 @@ class ArrangeStep(AsyncStep[Record, WindowRun | TaskRun]):
         window = _Window(queue, records, time.monotonic())
         # `arrange` may empty the list it gets.
         arguments = records.copy(), self._tasks.context(queue.topic_partition)
-        self._calls.call(self._arrange, arguments, partial(self._arranged, window), records)
+        done = partial(self._arranged, window)
+        if self._state is None:
+            self._calls.call(self._arrange, arguments, done, records)
+        else:
+            self._state.call(self._calls, self._arrange, arguments, done, records, records, self._error_of)
 
     def _next_records(self, waiting: deque[Record]) -> list[Record]:
         """Take the records of the next window: at most `size`, all of one epoch."""
@@ -194,13 +199,17 @@ class ArrangeStep(AsyncStep[Record, WindowRun | TaskRun]):
     def _try_alone(self, window: _Window, error: BaseException) -> None:
         """Call `arrange` for single records, to distinguish a mistake from a bad record."""
         topic_partition = window.queue.topic_partition
+        hook: Callable[..., Any] = self._arrange
+        arguments: Arguments = lambda record: ([record], self._tasks.context(topic_partition))  # noqa: E731
+        if self._state is not None:
+            hook, arguments = self._state.on_trial(hook, arguments)
         self._context.trial.run(
             self._calls,
             self.step_id,
-            self._arrange,
+            hook,
             window.records,
             error,
-            lambda record: ([record], self._tasks.context(topic_partition)),
+            arguments,
             self._error_of,
             partial(self._give_up, window, error),
         )

@@ -20,8 +20,10 @@ from drakkar_flow.observe.events.context import EventContext
 from drakkar_flow.observe.events.hooks import HookRan, HooksRan
 from drakkar_flow.observe.events.tasks import WindowFinished
 from drakkar_flow.runtime.failures import describe, failure_of, located
+from drakkar_flow.runtime.hook_calls import Done
 from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.step import AsyncStep
+from drakkar_flow.runtime.steps.trial import Arguments
 from drakkar_flow.runtime.steps.windows import RecordProgress, TaskEnd, TaskRun, WindowRun
 
 __all__ = ["CollectHooks", "CollectStep"]
@@ -68,7 +70,7 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
         self._charge = context.charge()
         self._hooks = hooks
         self._last_hook = hooks.last
-        self._calls_together = inspect.iscoroutinefunction(hooks.on_task)
+        self._calls_together = inspect.iscoroutinefunction(hooks.on_task) and self._state is None
         self._keyed_queue = KeyedQueue[TaskRun]()
         self._serving = False
 
@@ -112,9 +114,14 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
             self._serving = False
 
     def _task_ended(self, run: TaskRun) -> None:
-        if run.ending is TaskEnd.SUCCEEDED and self._hooks.on_task is not None:
+        hook = self._hooks.on_task
+        if run.ending is TaskEnd.SUCCEEDED and hook is not None:
             self.open += 1
-            self._calls.call(self._hooks.on_task, (run.result,), partial(self._task_answered, run), run)
+            done = partial(self._task_answered, run)
+            if self._state is None:
+                self._calls.call(hook, (run.result,), done, run)
+            else:
+                self._call_with_state("on_task_complete", hook, (run.result,), done, run, run.in_progress)
             return
         if run.error is not None and (run.ending is TaskEnd.DEAD or _counts(run)):
             self._give_up(run)
@@ -175,7 +182,11 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
             return
         self.open += 1
         progress.message.finished_at = time.monotonic()
-        self._calls.call(hook, (progress.message,), partial(self._message_answered, window, progress), progress)
+        done = partial(self._message_answered, window, progress)
+        if self._state is None:
+            self._calls.call(hook, (progress.message,), done, progress)
+        else:
+            self._call_with_state("on_message_complete", hook, (progress.message,), done, progress, (progress,))
 
     def _message_answered(
         self, window: WindowRun, progress: RecordProgress, value: Any, error: BaseException | None
@@ -207,7 +218,11 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
         if (hook := self._hooks.on_window) is not None:
             self.open += 1
             answered = partial(self._window_answered, hook, window, now)
-            self._calls.call(hook, (window.results, window.records), answered, window)
+            arguments = (window.results, window.records)
+            if self._state is None:
+                self._calls.call(hook, arguments, answered, window)
+            else:
+                self._call_with_state("on_window_complete", hook, arguments, answered, window, window.in_progress)
 
     def _window_answered(
         self, hook: Callable[..., Any], window: WindowRun, started: float, value: Any, error: BaseException | None
@@ -217,13 +232,16 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
         if error is None:
             self._window_over(window, value, None, took_s, 1)
             return
+        arguments: Arguments = partial(_of_one_record, window)
+        if self._state is not None:
+            hook, arguments = self._state.on_trial(hook, arguments)
         self._context.trial.run(
             self._calls,
             "on_window_complete",
             hook,
             window.records,
             error,
-            partial(_of_one_record, window),
+            arguments,
             _window_error,
             partial(self._window_over, window, None, error, took_s),
         )
@@ -237,6 +255,20 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
             if progress.closed:
                 self._return_rest(progress)
         self.open -= 1
+
+    def _call_with_state(
+        self,
+        name: str,
+        hook: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        done: Done,
+        about: object,
+        in_progress: Collection[RecordProgress],
+    ) -> None:
+        """Call a hook of a handler that keeps state, with the state of these records."""
+        assert self._state is not None
+        records = [progress.record for progress in in_progress]
+        self._state.call(self._calls, hook, arguments, done, about, records, partial(_error_of, name))
 
     # --- payloads -------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
 from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.runtime.memory import Charge, MemoryGate
+from drakkar_flow.runtime.state.hooks import HandlerState
 from drakkar_flow.runtime.steps.pending import PendingTasks
 from drakkar_flow.runtime.steps.proof import Proof
 from drakkar_flow.runtime.steps.trial import Trial
@@ -27,6 +28,8 @@ class StepContext:
     pending: PendingTasks
     proof: Proof
     trial: Trial
+    state: HandlerState | None = None
+    """State of the handler's hooks; None if it keeps none."""
 
     def charge(self) -> Charge:
         """Make the byte counter of one step."""

@@ -41,6 +41,7 @@ class AsyncStep(ABC, Generic[In, Out]):
         self._bus = context.bus
         self._in_flight = context.in_flight
         self._proof = context.proof
+        self._state = context.state
         self._calls = HookCalls(context.loop_thread)
         self._out: list[Out] | None = None
         self._failures: list[Failure] = []

@@ -13,7 +13,7 @@ from drakkar_flow.runtime.failures import exception_cause
 from drakkar_flow.runtime.hook_calls import HookCalls
 from drakkar_flow.runtime.steps.proof import Proof
 
-__all__ = ["Trial"]
+__all__ = ["Arguments", "Trial"]
 
 Arguments = Callable[[Record], tuple[Any, ...]]
 """Arguments of the hook for a window of one record."""

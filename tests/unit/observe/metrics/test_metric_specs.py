@@ -26,7 +26,10 @@ def served(one_of_each: list[Event]) -> dict[str, Metric]:
     metrics, bus = Metrics(registry), Bus()
     metrics.listen(bus)
     metrics.describe_worker(worker_id="w", version="1", consumer_group="g")
-    metrics.watch(lambda: RuntimeGauges(queued={LANE: 1}, pending={LANE: 1}, lag={LANE: 1}, oldest_s={LANE: 1.0}))
+    by_partition = RuntimeGauges(
+        queued={LANE: 1}, pending={LANE: 1}, lag={LANE: 1}, oldest_s={LANE: 1.0}, state={LANE: (1, 9)}
+    )
+    metrics.watch(lambda: by_partition)
     for event in one_of_each:
         bus.emit(event)
     return {_name(family): family for family in registry.collect()}

@@ -61,6 +61,7 @@ AT_SCRAPE = RuntimeGauges(
     oldest_s={LANE: 1.5, ("in", 4): 0.5},
     stale_s={LANE: 0.75},
     ranges={LANE: 4},
+    state={LANE: (7, 210)},
 )
 
 
@@ -328,6 +329,8 @@ def test_late_events_of_a_revoked_partition_make_no_series_until_it_is_assigned_
         ("partition_oldest_in_flight_seconds", {"topic": "in", "partition": "4"}, 0.5),
         ("partition_staleness_seconds", {"topic": "in", "partition": "3"}, 0.75),
         ("partition_finished_spans", {"topic": "in", "partition": "3"}, 4),
+        ("state_keys", {"topic": "in", "partition": "3"}, 7),
+        ("state_bytes", {"topic": "in", "partition": "3"}, 210),
         ("runtime_health_state", {}, 2),
     ],
 )

@@ -6,7 +6,7 @@ from drakkar_flow.model.outcome import Ack, AckStatus
 from drakkar_flow.model.record import FULL_CREDIT
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.records import RecordsFinished
-from drakkar_flow.runtime.acknowledgement.commit import CommitSink, Track
+from drakkar_flow.runtime.acknowledgement.commit import CommitSink, Finisher, Track, commit_by
 from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
 from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.testing import MemoryReader
@@ -47,7 +47,9 @@ def test_acknowledgements_are_committed_before_they_leave_the_flight_and_told_af
     bus.listen(RecordsFinished, events.append)
     ended: list[bool] = []
     step = Track().step
-    committer = CommitSink(reader, in_flight, bus, lambda: ended.append(True)).build("commit", 0, 1)
+    committer = CommitSink(Finisher(in_flight, bus, commit_by(reader)), lambda: ended.append(True)).build(
+        "commit", 0, 1
+    )
 
     def settle(*acks: Ack) -> None:
         committer.write_batch(step([("0", Chunk(acks=[ack])) for ack in acks]))
@@ -74,7 +76,7 @@ def test_a_watermark_lets_the_flight_forget_the_ages_before_it() -> None:
     reader.start()
     first, _second = (reader.pop(1, 0, 1)[0][0] for _ in range(2))
     in_flight._batches[LANE, first.epoch][0] = (0, 0, first.read_at - 1000)
-    committer = CommitSink(reader, in_flight, Bus(), lambda: None).build("commit", 0, 1)
+    committer = CommitSink(Finisher(in_flight, Bus(), commit_by(reader)), lambda: None).build("commit", 0, 1)
     assert in_flight.statistics().oldest_s > 900
     committer.write_batch(Track().step([("0", Chunk(acks=[Ack(first, FULL_CREDIT)]))]))
     assert 0 <= in_flight.statistics().oldest_s < 900

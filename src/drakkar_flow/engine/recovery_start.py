@@ -1,0 +1,113 @@
+"""Start of a flow with a recovery store: its identity, the start of every partition, and what would refuse it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from confluent_kafka import KafkaError, KafkaException
+
+from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.config.sections.kafka import client_properties
+from drakkar_flow.config.sections.recovery import RecoveryStoreConfig
+from drakkar_flow.engine.build import resolve_topics
+from drakkar_flow.engine.rights import admin_client, described_group, error_text
+from drakkar_flow.errors import Problem, StartupError, StateError
+from drakkar_flow.graph.flow import StreamFlow
+from drakkar_flow.kernel.recovery_start import Log, Start, StartPolicy, StartRefused, decide_start
+from drakkar_flow.kernel.store_identity import StoredTopic, StoreIdentity
+from drakkar_flow.model.record import TopicPartition
+from drakkar_flow.model.state import key_of
+from drakkar_flow.runtime.recovery.cluster import ClusterState, read_cluster
+from drakkar_flow.runtime.recovery.store import Store
+
+__all__ = ["active_members", "cluster_of", "identity_of", "plan_starts", "value_problems"]
+
+_UNKNOWN_MEMBERS = {
+    KafkaError._UNSUPPORTED_FEATURE,  # noqa: SLF001 - librdkafka's public name for it
+    KafkaError.UNSUPPORTED_VERSION,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+}
+_KEPT = "kept"  # the identity only names the steps with state: values carry the version of their model themselves
+
+
+def cluster_of(flow: StreamFlow, config: DrakkarConfig) -> ClusterState:
+    """Ask the brokers for cluster, topics, logs and commits of a flow's source.
+
+    Raises:
+        StartupError: the brokers do not answer.
+    """
+    kafka = resolve_topics(flow, config).kafka
+    try:
+        return read_cluster(client_properties(kafka), kafka.consumer_group, kafka.topics)
+    except (KafkaException, TimeoutError) as exc:
+        raise _unreachable(config, exc) from None
+
+
+def identity_of(flow: StreamFlow, config: DrakkarConfig, cluster: ClusterState) -> StoreIdentity:
+    """Return the identity of a flow's store."""
+    return StoreIdentity(
+        flow=flow.name,
+        group=config.kafka.consumer_group,
+        cluster_id=cluster.cluster_id,
+        topics={topic: StoredTopic(topic_id) for topic, topic_id in cluster.topic_ids.items()},
+        schema={step: _KEPT for step, _ in flow.state_codecs()},
+    )
+
+
+def plan_starts(
+    flow: StreamFlow, config: DrakkarConfig, recovery: RecoveryStoreConfig, store: Store, cluster: ClusterState
+) -> dict[TopicPartition, Start | StartRefused]:
+    """Decide the start of every partition."""
+    policy = StartPolicy(
+        has_state=any(flow.state_codecs()),
+        first_start=store.first_start,
+        on_lost=recovery.on_lost,
+        on_incompatible=recovery.on_incompatible,
+        auto_offset_reset=config.kafka.auto_offset_reset,
+    )
+    plan = {}
+    for at, (first, end) in cluster.logs.items():
+        stored = store.found.rows.get(at)
+        log = Log(first, end, stored is None or store.is_same_topic(at[0], stored.epoch))
+        row = stored.row if stored is not None else None
+        plan[at] = decide_start(at, row, cluster.committed.get(at), log, policy)
+    return plan
+
+
+def value_problems(flow: StreamFlow, store: Store) -> Iterator[Problem]:
+    """Yield stored values that the flow's models can't read: one of each version of a model is tried."""
+    codecs = dict(flow.state_codecs())
+    tried: set[tuple[str, bytes]] = set()
+    for stored in store.found.rows.values():
+        for (step, key), value in stored.row.state.items():
+            codec = codecs.get(step)
+            if codec is None or (step, codec.version_of(value)) in tried:
+                continue
+            tried.add((step, codec.version_of(value)))
+            try:
+                codec.decode(value)
+            except StateError as exc:
+                yield Problem(f"state of {step}", f"key {key_of(key)!r}: {exc}")
+
+
+def active_members(config: DrakkarConfig) -> list[str]:
+    """Return the client ids of the group's members: the brokers refuse commits of others while there are any.
+
+    Where this client may not ask, or the brokers can't answer, there are none: the first commit shows it.
+
+    Raises:
+        StartupError: the brokers do not answer.
+    """
+    try:
+        client = admin_client(client_properties(config.kafka))
+        return [member.client_id for member in described_group(client, config.kafka.consumer_group).members]
+    except (KafkaException, TimeoutError) as exc:
+        if isinstance(exc, KafkaException) and exc.args[0].code() in _UNKNOWN_MEMBERS:
+            return []
+        raise _unreachable(config, exc) from None
+
+
+def _unreachable(config: DrakkarConfig, exc: Exception) -> StartupError:
+    what = f"the brokers at {config.kafka.brokers} do not answer: {error_text(exc)}"
+    return StartupError([Problem("kafka.brokers", what, "start the brokers, or fix kafka.brokers and kafka.security")])

@@ -1,0 +1,1 @@
+"""The recovery store: directory, lock, identity, checks, and a read-only reader."""

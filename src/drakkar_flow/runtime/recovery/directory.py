@@ -1,0 +1,152 @@
+"""Directory of a recovery store: its name, its lock, atomic files, and the requirement of a local disk."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from urllib.parse import quote
+from zlib import crc32
+
+from drakkar_flow.config.sections.recovery import RecoveryStoreConfig
+from drakkar_flow.errors import Problem, StartupError
+
+__all__ = ["KEY", "StoreInUse", "directory_of", "locked", "moved_aside", "network_filesystem", "write_durably"]
+
+KEY = "runtime.recovery.dir"
+_LOCK = "process-0.lock"
+_LONGEST = 100  # characters of a directory made of a flow's name
+_NOT_RENAMED = frozenset({errno.EACCES, errno.EBUSY, errno.EINVAL, errno.EPERM, errno.EROFS, errno.EXDEV})
+_MOUNTS = Path("/proc/self/mountinfo")
+_NETWORK = frozenset(
+    {"nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "afs", "ceph", "lustre", "gpfs", "glusterfs", "beegfs", "ocfs2"}
+    | {f"fuse.{name}" for name in ("sshfs", "glusterfs", "ceph", "cephfs", "s3fs", "rclone", "gcsfuse", "juicefs")}
+)
+"""Filesystems shared by hosts: SQLite's WAL mode needs memory shared by all users of a file."""
+
+
+class StoreInUse(StartupError):
+    """Raised when another process uses the store."""
+
+    title = "the recovery store is in use"
+
+
+def directory_of(settings: RecoveryStoreConfig | None, flow: str) -> Path:
+    """Return the store's directory: `dir`, else `recovery/` with the flow's name as a safe directory name.
+
+    >>> print(directory_of(None, "count/per user"), directory_of(None, ".."))
+    recovery/count%2Fper%20user recovery/%2E.
+    """
+    if settings is not None and settings.dir is not None:
+        return settings.dir.expanduser()
+    name = quote(flow, safe="")
+    if name.startswith("."):
+        name = f"%2E{name[1:]}"
+    if len(name) > _LONGEST:
+        name = f"{name[:_LONGEST]}-{crc32(flow.encode()):08x}"
+    return Path("recovery") / name
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold the store's lock; it ends with the process, however the process ends.
+
+    Raises:
+        StoreInUse: another process holds it; the problem names its pid.
+        OSError: the directory is missing or not writable.
+    """
+    descriptor = _open_lock(directory)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open_lock(directory: Path) -> int:
+    path = directory / _LOCK
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(path.stat(), os.fstat(descriptor)):
+                    return descriptor
+        except BlockingIOError:
+            pid = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+            os.close(descriptor)
+            holder = f"process {pid}" if pid else "another process"
+            remedy = "stop that process; or set another directory, if it runs another flow"
+            raise StoreInUse([Problem(KEY, f"the store {directory} is used by {holder}", remedy)]) from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # `recovery reset` moved the directory aside in between
+
+
+def moved_aside(directory: Path) -> Path:
+    """Rename the directory to the first free `NAME.old-N`, and return the new path.
+
+    A directory that can't be renamed, because a volume is mounted there or the parent is not writable, stays: its files
+    move into its first free subdirectory `old-N`.
+
+    Raises:
+        OSError: neither is possible.
+    """
+    path = directory if directory.name else directory.resolve()
+    aside = _free(path.with_name(f"{path.name}.old"))
+    try:
+        path.rename(aside)
+    except OSError as exc:
+        if exc.errno not in _NOT_RENAMED:
+            raise
+        files = [each for each in path.iterdir() if each.is_file() and each.name != _LOCK]
+        aside = _free(path / "old")
+        aside.mkdir()
+        for each in files:
+            each.rename(aside / each.name)
+    return aside
+
+
+def _free(path: Path) -> Path:
+    return next(found for n in count(1) if not (found := path.with_name(f"{path.name}-{n}")).exists())
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Replace a file as a whole: after a crash it has the old or the new content."""
+    temporary = path.with_name(f"{path.name}.new")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def network_filesystem(directory: Path, mounts: Path = _MOUNTS) -> str:
+    """Return the type of the directory's filesystem if hosts share it, else an empty text; also if it is unknown."""
+    try:
+        lines = mounts.read_text(errors="surrogateescape").splitlines()
+    except OSError:  # not Linux
+        return ""
+    there, best, found = directory.resolve(), -1, ""
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        point = Path(before.split()[4].encode().decode("unicode_escape"))
+        if there.is_relative_to(point) and len(point.parts) >= best:  # a later mount covers an earlier one
+            best, found = len(point.parts), after.split()[0]
+    return found if found in _NETWORK else ""

@@ -1,0 +1,98 @@
+"""Durable positions: the way of a watermark from the row that holds it to the commit, and back at a restart."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from drakkar_flow.kernel.offset_ranges import OffsetRanges
+from drakkar_flow.kernel.partition_row import PartitionRow
+from drakkar_flow.kernel.recovery_start import Start
+from drakkar_flow.kernel.slots import slot_of
+from drakkar_flow.model.record import TopicPartition, Watermark
+from drakkar_flow.runtime.reader import Reader
+
+__all__ = ["DurablePositions", "Position"]
+
+
+class Position(NamedTuple):
+    """Position of an assignment in a row: first unfinished offset, and the finished offsets beyond it."""
+
+    epoch: int
+    offset: int
+    finished: OffsetRanges
+
+
+class DurablePositions:
+    """Commits what rows say once they are on disk. Thread-safe.
+
+    A row is on disk everywhere when Bytewax polls the source again after it was taken: it polls no source in an epoch
+    before every step has closed the epochs before it, and their rows are written. So Kafka's offset is never ahead of
+    the store.
+
+    Args:
+        slots: the slots of this process; each takes its rows with `load` before a record is read.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._missing = slots
+        self._lock = threading.Lock()
+        self._starts: dict[TopicPartition, Start] = {}
+        self._complete = threading.Event()
+        self._taken: dict[TopicPartition, Position] = {}  # in rows that are not known to be on disk
+        self._durable: dict[TopicPartition, Position] = {}
+
+    # --- the start ------------------------------------------------------------------------------
+
+    def begin(self, starts: Mapping[TopicPartition, Start]) -> None:
+        """Set the start of each partition; call it before the dataflow runs."""
+        self._starts = dict(starts)
+
+    def load(self, slot: str, rows: Mapping[TopicPartition, PartitionRow]) -> dict[TopicPartition, PartitionRow]:
+        """Return the rows with which a slot begins, given those that Bytewax has of it.
+
+        Every partition that is read has one. Rows of topics that are not read now are kept.
+        """
+        begun = dict(rows)
+        for at, start in self._starts.items():
+            if slot_of(at) == slot:
+                row = rows.get(at)
+                state = row.state if row is not None and start.keeps_state else {}
+                begun[at] = PartitionRow(start.offset, OffsetRanges(start.finished), state)
+        with self._lock:
+            self._missing -= 1
+            if not self._missing:
+                self._complete.set()
+        return begun
+
+    def starts(self, timeout_s: float) -> dict[TopicPartition, Start] | None:
+        """Return the starts once all slots have their rows; None if that takes longer."""
+        return self._starts if self._complete.wait(timeout_s) else None
+
+    # --- while the flow runs --------------------------------------------------------------------
+
+    def taken(self, positions: Mapping[TopicPartition, Position]) -> None:
+        """Note the positions of a row that Bytewax writes now."""
+        with self._lock:
+            self._taken.update(positions)
+
+    def durable(self, reader: Reader) -> None:
+        """Commit the positions of all rows taken so far: they are on disk."""
+        if not self._taken:
+            return
+        with self._lock:
+            taken, self._taken = self._taken, {}
+            self._durable.update(taken)
+        reader.commit(
+            [Watermark(topic_partition, at.epoch, at.offset) for topic_partition, at in taken.items() if at.offset > 0]
+        )
+        reader.out_of_order_ranges(
+            {(topic_partition, at.epoch): len(at.finished) for topic_partition, at in taken.items()}
+        )
+
+    def out_of_order(self, topic_partition: TopicPartition, epoch: int) -> OffsetRanges:
+        """Return the finished offset ranges beyond the durable position of an assignment."""
+        with self._lock:
+            at = self._durable.get(topic_partition)
+            return OffsetRanges(at.finished) if at is not None and at.epoch == epoch else OffsetRanges()

@@ -1,0 +1,175 @@
+"""Stateful step: a function of a key's state and a record, on the engine's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+from drakkar_flow.errors import StateError
+from drakkar_flow.graph.nodes import Stateful
+from drakkar_flow.kernel.partition_row import StateKey
+from drakkar_flow.model.outcome import Ack, AckStatus, FailureKind
+from drakkar_flow.model.record import Record, TopicPartition
+from drakkar_flow.model.state import KEEP, StateCodec, key_of, key_text
+from drakkar_flow.runtime.chunk import Chunk
+from drakkar_flow.runtime.failures import describe, failure_of
+from drakkar_flow.runtime.state.ledgers import Ledgers
+from drakkar_flow.runtime.steps.context import StepContext
+from drakkar_flow.runtime.steps.labels import Labels
+
+__all__ = ["StatefulStep"]
+
+_SWEPT = 1  # values checked for expiry per record: each of N values is checked once per N records
+
+Change = tuple[StateKey, bytes | None, int]
+
+
+class StatefulStep:
+    """Applies the function to a chunk; `wall_clock` returns the seconds since the epoch.
+
+    The ledger is locked twice for the records of a partition: to read all their keys, and to write all changes. Between
+    both, changes of earlier records of the chunk are in a table. No other step writes these keys, and a partition's
+    chunks come one after the other.
+    """
+
+    def __init__(
+        self,
+        step_id: str,
+        node: Stateful,
+        codec: StateCodec,
+        ledgers: Ledgers,
+        context: StepContext,
+        labels: Labels,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._step_id = step_id
+        self._node = node
+        self._codec = codec
+        self._ledgers = ledgers
+        self._context = context
+        self._charge = context.charge()
+        self._labels = labels
+        self._wall_clock = wall_clock
+
+    def __call__(self, chunk: Chunk[Record]) -> Chunk[Record]:
+        """Set each payload to the function's output; records without output are finished."""
+        now_ms = int(self._wall_clock() * 1000)
+        kept: list[Record] = []
+        for assignment, records in _by_assignment(chunk.items):
+            kept += self._run(chunk, assignment, records, now_ms)
+        self._charge.payloads(kept)
+        chunk.items = kept
+        return chunk
+
+    def _run(
+        self, chunk: Chunk[Record], assignment: tuple[TopicPartition, int], records: list[Record], now_ms: int
+    ) -> list[Record]:
+        """Apply the function to records of one assignment, in order."""
+        keyed = self._keyed(chunk, records)
+        with self._ledgers.lock:
+            ledger = self._ledgers.at(*assignment)
+            values = None if ledger is None else {key: ledger.get(key) for _, key in keyed}
+        if values is None or self._context.is_fenced(records[0]):
+            chunk.acks += [Ack(record, record.credit, AckStatus.FENCED) for record, _ in keyed]
+            return []
+        kept: list[Record] = []
+        changes: list[Change] = []
+        for record, key in keyed:
+            was = values[key]
+            try:
+                value, output = self._apply(record, key, was, now_ms)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as exc:
+                self._fail(chunk, record, exc)
+                continue
+            if value is not was:
+                values[key] = value
+                changes.append((key, value, record.offset))
+            if output is None:
+                chunk.acks.append(Ack(record, record.credit, AckStatus.DONE))
+                continue
+            if output is not KEEP:
+                record.payload = output
+            kept.append(record)
+        self._write(assignment, changes, now_ms, _SWEPT * len(records))
+        return kept
+
+    def _keyed(self, chunk: Chunk[Record], records: list[Record]) -> list[tuple[Record, StateKey]]:
+        """Return the records with their keys; one without is a failure."""
+        key_function, with_record, step = self._node.key, self._node.with_record, self._step_id
+        keyed = []
+        for record in records:
+            try:
+                key = key_function(record.payload, record) if with_record else key_function(record.payload)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as exc:
+                error = StateError(f"the key function of {step} failed for {self._labels.of(record)}: {describe(exc)}")
+                error.__cause__ = exc
+                self._fail(chunk, record, error)
+                continue
+            try:
+                keyed.append((record, (step, key_text(key))))
+            except (TypeError, ValueError) as exc:
+                what = f"the key function of {step} returned {key!r:.80} for {self._labels.of(record)}"
+                self._fail(chunk, record, StateError(f"{what}: {exc}"))
+        return keyed
+
+    def _apply(self, record: Record, key: StateKey, was: bytes | None, now_ms: int) -> tuple[bytes | None, Any]:
+        """Return the stored value after a record, `was` itself if it is unchanged, and the output."""
+        codec, node = self._codec, self._node
+        live = None if was is None or codec.is_expired(was, now_ms) else was
+        try:
+            state = None if live is None else codec.decode(live)
+        except StateError as exc:
+            raise self._located(record, key, exc) from exc
+        answer = node.fn(state, record.payload, record) if node.with_record else node.fn(state, record.payload)
+        if type(answer) is not tuple or len(answer) != 2:
+            what = "a tuple (state, output)"
+            raise TypeError(f"the function of {self._step_id} must return {what}, not {_described(answer)}")
+        new, output = answer
+        if new is None:
+            return None, output
+        try:
+            value = codec.encode(new, now_ms)
+        except StateError as exc:
+            raise self._located(record, key, exc) from exc
+        # A state that is returned as it came is not written again; a new one counts as written, for it renews the TTL.
+        if live is not None and (new is state or codec.ttl_ms is None) and codec.are_equal(live, value):
+            return was, output
+        return value, output
+
+    def _write(
+        self, assignment: tuple[TopicPartition, int], changes: Sequence[Change], now_ms: int, swept: int
+    ) -> None:
+        if not changes and self._codec.ttl_ms is None:
+            return
+        with self._ledgers.lock:
+            ledger = self._ledgers.at(*assignment)
+            if ledger is None:
+                return  # fenced meanwhile: the records are read again
+            for key, value, offset in changes:
+                ledger.put(key, value, offset)
+            if self._codec.ttl_ms is not None:
+                step, is_expired = self._step_id, self._codec.is_expired
+                ledger.sweep(lambda key, value: key[0] == step and is_expired(value, now_ms), swept)
+
+    def _located(self, record: Record, key: StateKey, error: StateError) -> StateError:
+        return StateError(f"state of {self._step_id}, key {key_of(key[1])!r}, {self._labels.of(record)}: {error}")
+
+    def _fail(self, chunk: Chunk[Record], record: Record, error: BaseException) -> None:
+        tokens = ((record, record.credit),)
+        chunk.failures.append(failure_of(FailureKind.BUSINESS, self._step_id, error, tokens))
+
+
+def _by_assignment(records: list[Record]) -> Iterator[tuple[tuple[TopicPartition, int], list[Record]]]:
+    """Yield records of one assignment that follow each other."""
+    for assignment, run in groupby(records, lambda record: (record.topic, record.partition, record.epoch)):
+        topic, partition, epoch = assignment
+        yield ((topic, partition), epoch), list(run)
+
+
+def _described(value: Any) -> str:
+    return f"a tuple of {len(value)}" if isinstance(value, tuple) else type(value).__name__

@@ -1,0 +1,48 @@
+"""Fixtures of the chaos tests: short in a normal run, long with `make chaos`."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.kafka_io import Kafka
+from support.scene import Scene
+from support.worker import ROOT
+
+PAGE = ROOT / "docs" / "reliability.md"
+_BEGIN, _END = "<!-- results -->\n", "<!-- end of results -->\n"
+_COLUMNS = ("Test", "Faults", "Records", "Lost", "Repeated", "State")
+
+collect_ignore = ["pipelines"]  # programs for workers
+
+
+@pytest.fixture
+def scene(kafka: Kafka, tmp_path: Path) -> Iterator[Scene]:
+    """Topics, a group and workers on the shared broker; all of it goes away after the test."""
+    made = Scene(kafka.bootstrap, tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def results() -> Iterator[list[tuple[object, ...]]]:
+    """Rows of the table in docs/reliability.md, which `make chaos` writes anew."""
+    rows: list[tuple[object, ...]] = []
+    yield rows
+    if rows and os.environ.get("CHAOS_PAGE"):
+        before, rest = PAGE.read_text().split(_BEGIN)
+        table = [_COLUMNS, ("---",) * len(_COLUMNS), *rows]
+        lines = "".join(f"| {' | '.join(map(str, row))} |\n" for row in table)
+        PAGE.write_text(f"{before}{_BEGIN}{lines}{_END}{rest.split(_END)[1]}")
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    """Random choices; a failing test prints the seed, which CHAOS_SEED sets."""
+    seed = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(1 << 32))
+    print(f"seed: CHAOS_SEED={seed}")
+    return random.Random(seed)

@@ -1,0 +1,129 @@
+"""A drill: a counting flow in fixed mode is killed and stopped, and the truth is compared after each end."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections import Counter
+from pathlib import Path
+
+from drakkar_flow.model.state import StateCodec, key_of
+from drakkar_flow.runtime.recovery.reading import StoredRow, read_rows
+from support.kafka_io import produce, read_all
+from support.scene import Scene
+from support.worker import Worker
+
+__all__ = ["Drill", "amount"]
+
+KEYS = 37
+PIPELINE = Path(__file__).parent / "pipelines" / "counting"
+_COUNTS = StateCodec(int)
+
+
+def amount(name: str, short: int) -> int:
+    """How many records, kills or stops: few in a normal run, more by CHAOS_RECORDS and the like."""
+    return int(os.environ.get(f"CHAOS_{name}") or short)
+
+
+class Drill:
+    """One flow, its topic, and its store.
+
+    `finished` has, by partition and offset, the records that a row on disk called finished, with the copies of their
+    outputs then: what is finished in a row is delivered, counted in the state, and never repeated.
+    """
+
+    def __init__(self, scene: Scene, records: int, store: Path | None = None) -> None:
+        self.records = records
+        self.timeline: list[str] = []
+        self._scene = scene
+        self._store = store or scene.directory / "store"
+        produce(scene.bootstrap, scene.source, map(str, range(records)), [str(n % KEYS) for n in range(records)])
+        self._key: dict[tuple[int, int], bytes] = {}
+        self._number: dict[tuple[int, int], bytes] = {}
+        for message in read_all(scene.bootstrap, scene.source, records):
+            at = (message.partition() or 0, message.offset() or 0)
+            key, value = message.key(), message.value()
+            assert isinstance(key, bytes)
+            assert isinstance(value, bytes)
+            self._key[at], self._number[at] = key, value
+        self._finished: dict[tuple[int, int], int] = {}
+        self.repeated = 0
+
+    def start(self) -> Worker:
+        """Start the flow with a short snapshot interval."""
+        recovery = {"dir": str(self._store), "snapshot_interval_s": 0.2}
+        worker = self._scene.start(str(PIPELINE), {"runtime": {"recovery": recovery, "max_in_flight_records": 400}})
+        self._note(f"started {worker.pid}")
+        return worker
+
+    def kill_at_random(self, worker: Worker, chance: random.Random) -> None:
+        """Kill it at any moment: of the start, while it reads, or idle."""
+        time.sleep(chance.uniform(0.2, 3.0))
+        worker.kill()
+        self._note(f"killed {worker.pid}")
+        self.check()
+
+    def until_finished(self, worker: Worker) -> None:
+        """Wait until the group has committed everything."""
+        worker.until_running()
+        self._scene.until_finished(120.0)
+
+    def stop(self, worker: Worker) -> None:
+        """Stop it as an operator does."""
+        assert worker.terminate() == 0, worker.stderr
+        self._note(f"stopped {worker.pid}")
+        self.check()
+
+    def check(self) -> None:
+        """Compare the rows on disk with the outputs, the state and the commits."""
+        rows = self._rows()
+        copies = Counter(message.value() for message in self._scene.delivered())
+        positions = {at[1]: stored.row.offset for at, stored in rows.items()}
+        for partition, offset in self._scene.committed().items():
+            assert offset <= positions.get(partition, 0), f"the commit of {partition} is ahead of its row"
+        for before, count in self._finished.items():
+            assert copies[self._number[before]] == count, f"{before} was finished in a row, and delivered again"
+        for (_, partition), stored in rows.items():
+            finished = {
+                offset: at
+                for at in self._key
+                if at[0] == partition and ((offset := at[1]) < stored.row.offset or offset in stored.row.finished)
+            }
+            lost = [at for at in finished.values() if not copies[self._number[at]]]
+            assert not lost, f"finished in a row, but not delivered: {lost[:5]}"
+            counted = Counter(self._key[at] for at in finished.values())
+            assert _counts(stored) == counted, f"state of partition {partition}"
+            self._finished |= {at: copies[self._number[at]] for at in finished.values()}
+        self.repeated = copies.total() - len(copies)
+        self._note(f"{len(self._finished)} finished, {copies.total()} delivered, {self.repeated} repeated")
+
+    def finished(self, test: str, faults: str) -> tuple[object, ...]:
+        """Check the end, and return the row for the table: nothing is lost, and each record counts once."""
+        repeated = self._scene.check_delivered(self.records)
+        assert self.totals() == self.expected()
+        return (test, faults, f"{self.records:,}", 0, f"{repeated:,}", "exact")
+
+    def totals(self) -> Counter[bytes]:
+        """Counts by key, of all partitions together."""
+        return sum((_counts(stored) for stored in self._rows().values()), Counter[bytes]())
+
+    def expected(self) -> Counter[bytes]:
+        """What they have to be."""
+        return Counter(self._key.values())
+
+    def _rows(self) -> dict[tuple[str, int], StoredRow]:
+        return read_rows(self._store, "counting").rows if (self._store / "identity.json").exists() else {}
+
+    def _note(self, what: str) -> None:
+        self.timeline.append(f"{time.strftime('%H:%M:%S')} {what}")
+        print(self.timeline[-1])
+
+
+def _counts(stored: StoredRow) -> Counter[bytes]:
+    found: Counter[bytes] = Counter()
+    for (_, key), value in stored.row.state.items():
+        name = key_of(key)
+        assert isinstance(name, bytes)
+        found[name] = _COUNTS.decode(value)
+    return found

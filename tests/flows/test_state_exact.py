@@ -1,0 +1,145 @@
+"""Each record counts once, whatever happens to the process and its partitions: random runs with their seeds."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from drakkar_flow import CollectResult, Handler, KafkaPayload, PendingContext, StreamFlow
+from drakkar_flow.config.loading.load import from_mapping
+from drakkar_flow.model.record import Record
+from drakkar_flow.model.task import ExecutorResult, ExecutorTask
+from drakkar_flow.testing import FlowHarness
+
+PARTITIONS = 3
+
+
+def counting(seed: int) -> StreamFlow:
+    """Counts by key around steps that wait, divide, drop and fail, so that records finish out of order."""
+    chance = random.Random(seed)
+
+    def count(n: int | None, word: str) -> tuple[int | None, str | None]:
+        if word == "bad":
+            raise ValueError(word)
+        return (n or 0) + 1, None if word == "drop" else word
+
+    async def wait(word: str) -> str:
+        await asyncio.sleep(chance.choice((0, 0, 0.1, 3)))
+        if chance.random() < 0.1:
+            raise ValueError("a failure after the change")
+        return word
+
+    def divided(word: str) -> list[str]:
+        return [word] * chance.choice((0, 1, 2))
+
+    flow = StreamFlow("count").decode(str).stateful(count, key=str, state=int, name="first")
+    flow = flow.map_async(wait).flat_map(divided)
+    return (
+        flow.stateful(lambda n, word: ((n or 0) + 1, word), key=len, state=int, name="second").map_async(wait).route()
+    )
+
+
+class Counting(Handler[str, str]):
+    """Counts in the hooks of tasks and windows."""
+
+    state_model = int
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+
+    async def arrange(self, messages: list[Record[str]], pending: PendingContext) -> list[ExecutorTask]:
+        await asyncio.sleep(self.chance.choice((0, 1)))
+        for message in messages:
+            self.add(message.payload)
+        self.state["arranged"] = self.state.get("arranged", 0) + len(messages)
+        return [message.task(args=[message.payload]) for message in messages if message.payload != "drop"]
+
+    def add(self, word: str, prefix: str = "") -> None:
+        key = prefix + word
+        self.state[key] = self.state.get(key, 0) + 1
+
+    async def on_task_complete(self, result: ExecutorResult) -> CollectResult:
+        await asyncio.sleep(self.chance.choice((0, 0, 2)))
+        self.add(result.task.args[0], "task ")
+        return CollectResult(kafka=[KafkaPayload(data=result.task.args[0])])
+
+    async def on_window_complete(self, results: list[ExecutorResult], source_messages: list[Record[str]]) -> None:
+        await asyncio.sleep(self.chance.choice((0, 1)))
+        for result in results:
+            self.add(result.task.args[0], "window ")
+
+
+def disturb(kit: FlowHarness, chance: random.Random) -> None:
+    """One step of a life: messages, time, a crash, a stop, a rebalance."""
+    partition = chance.randrange(PARTITIONS)
+    action = chance.random()
+    if action < 0.5:
+        for _ in range(chance.randrange(6)):
+            kit.send(chance.choice(("a", "a", "b", "cc", "bad", "drop")), partition=chance.randrange(PARTITIONS))
+    elif action < 0.6:
+        kit.clock.advance(chance.choice((0.05, 1, 5)))
+    elif action < 0.7:
+        kit.crash()
+        kit.restart(hold_commits=chance.random() < 0.3)
+    elif action < 0.75:
+        kit.restart()
+    elif action < 0.85:
+        kit.revoke(partition, drain_s=chance.choice((0, 0.05, 1)))
+        kit.assign(partition)
+    elif action < 0.95:
+        kit.lose(partition)
+        kit.assign(partition)
+    else:
+        kit.let_commits_go()
+
+
+def totals(kit: FlowHarness, words: str, keys: Any) -> Counter[tuple[int, Any]]:
+    """Number of messages by partition and key."""
+    return Counter(
+        (sent.partition, keys(word))
+        for sent, word in ((sent, value_of(kit, sent)) for sent in kit.sent)
+        if word not in words.split()
+    )
+
+
+def value_of(kit: FlowHarness, sent: Any) -> str:
+    """Value of a sent message."""
+    text: str = kit.log.records[sent.topic_partition][sent.offset].value.decode()
+    return text
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_flow_counts_each_record_once(seed: int) -> None:
+    """After any number of crashes, restarts and rebalances the state is that of a run without them."""
+    chance = random.Random(seed)
+    config = from_mapping({"runtime": {"workers": 1 + seed % 2}})
+    with FlowHarness(counting(seed), partitions=PARTITIONS, config=config) as kit:
+        for _ in range(25):
+            disturb(kit, chance)
+        kit.let_commits_go()
+        kit.wait_acknowledged()
+        expected = totals(kit, "bad", str)
+        assert expected == {key: kit.state(key[1], step="stateful-first", partition=key[0]) for key in expected}
+        assert kit.log.all_committed(kit.log.records)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_handler_counts_each_record_once(seed: int) -> None:
+    """Windows have other records after each crash; a change of a window is that of all its records."""
+    chance = random.Random(seed)
+    config = from_mapping({"executor": {"window_size": 4, "window_linger_s": 0.1}})
+    with FlowHarness(Counting(seed), partitions=PARTITIONS, config=config) as kit:
+        for _ in range(25):
+            disturb(kit, chance)
+        kit.let_commits_go()
+        kit.wait_acknowledged()
+        assert not kit.dead_letters
+        arranged = totals(kit, "", lambda _word: "arranged")
+        assert arranged == {key: kit.state("arranged", partition=key[0]) for key in arranged}
+        for prefix, left_out in (("", ""), ("task ", "drop"), ("window ", "drop")):
+            expected = totals(kit, left_out, lambda word, prefix=prefix: prefix + word)
+            assert expected == {key: kit.state(key[1], partition=key[0]) for key in expected}
