@@ -15,6 +15,7 @@ from sqlite3 import connect
 import pytest
 
 from drakkar_flow import ErrorAction, ExecutorError, ExecutorTask
+from drakkar_flow.model.task import ErrorKind
 from support.flow_run import run_flow
 from support.kafka_io import Kafka, MakeTopic, committed, produce, read_all
 from support.names import unique
@@ -88,7 +89,7 @@ def test_lesson_2_replaces_a_task_that_failed(kafka: Kafka, make_topic: MakeTopi
     ("kind", "action"),
     [("timeout", ErrorAction.RETRY), ("signal", ErrorAction.RETRY), ("launch_failure", ErrorAction.DLQ)],
 )
-def test_lesson_2_decides_by_the_kind_of_failure(kind: str, action: ErrorAction) -> None:
+def test_lesson_2_decides_by_the_kind_of_failure(kind: ErrorKind, action: ErrorAction) -> None:
     """What was killed is run again; without the program the record is a dead letter."""
     task = ExecutorTask(task_id="t", source_offsets=[1])
     error = ExecutorError(task=task, kind=kind)
@@ -143,5 +144,11 @@ def test_lesson_5_runs_inside_a_program(kafka: Kafka, make_topic: MakeTopic) -> 
         "metrics": {"enabled": False},
     }
     assert lesson.Service(config).run(4) == 0
-    assert sorted(message.value() for message in read_all(kafka.bootstrap, output)) == [b"MUCH", b"SAY", b"SO", b"TO"]
+    delivered = read_all(kafka.bootstrap, output)
+    assert sorted(message.value() or b"" for message in delivered) == [
+        b"MUCH",
+        b"SAY",
+        b"SO",
+        b"TO",
+    ]
     assert sum(committed(kafka.bootstrap, group, source).values()) == 4

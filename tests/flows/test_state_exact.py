@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from drakkar_flow import CollectResult, Handler, KafkaPayload, StreamFlow
+from drakkar_flow import CollectResult, Handler, KafkaPayload, PendingContext, StreamFlow
 from drakkar_flow.config.loading.load import from_mapping
+from drakkar_flow.model.record import Record
+from drakkar_flow.model.task import ExecutorResult, ExecutorTask
 from drakkar_flow.testing import FlowHarness
 
 PARTITIONS = 3
@@ -49,7 +51,7 @@ class Counting(Handler[str, str]):
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
 
-    async def arrange(self, messages, pending):
+    async def arrange(self, messages: list[Record[str]], pending: PendingContext) -> list[ExecutorTask]:
         await asyncio.sleep(self.chance.choice((0, 1)))
         for message in messages:
             self.add(message.payload)
@@ -60,12 +62,12 @@ class Counting(Handler[str, str]):
         key = prefix + word
         self.state[key] = self.state.get(key, 0) + 1
 
-    async def on_task_complete(self, result):
+    async def on_task_complete(self, result: ExecutorResult) -> CollectResult:
         await asyncio.sleep(self.chance.choice((0, 0, 2)))
         self.add(result.task.args[0], "task ")
         return CollectResult(kafka=[KafkaPayload(data=result.task.args[0])])
 
-    async def on_window_complete(self, results, source_messages):
+    async def on_window_complete(self, results: list[ExecutorResult], source_messages: list[Record[str]]) -> None:
         await asyncio.sleep(self.chance.choice((0, 1)))
         for result in results:
             self.add(result.task.args[0], "window ")
@@ -106,11 +108,12 @@ def totals(kit: FlowHarness, words: str, keys: Any) -> Counter[tuple[int, Any]]:
 
 def value_of(kit: FlowHarness, sent: Any) -> str:
     """Value of a sent message."""
-    return kit.log.records[sent.topic_partition][sent.offset].value.decode()
+    text: str = kit.log.records[sent.topic_partition][sent.offset].value.decode()
+    return text
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_a_flow_counts_each_record_once(seed):
+def test_a_flow_counts_each_record_once(seed: int) -> None:
     """After any number of crashes, restarts and rebalances the state is that of a run without them."""
     chance = random.Random(seed)
     config = from_mapping({"runtime": {"workers": 1 + seed % 2}})
@@ -125,7 +128,7 @@ def test_a_flow_counts_each_record_once(seed):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_handler_counts_each_record_once(seed):
+def test_a_handler_counts_each_record_once(seed: int) -> None:
     """Windows have other records after each crash; a change of a window is that of all its records."""
     chance = random.Random(seed)
     config = from_mapping({"executor": {"window_size": 4, "window_linger_s": 0.1}})

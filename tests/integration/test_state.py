@@ -22,7 +22,7 @@ def test_a_worker_numbers_the_visits_of_each_user(scene: Scene) -> None:
     wanted = {f"{user} {number}" for user, times in Counter(users).items() for number in range(1, times + 1)}
     assert delivered == dict.fromkeys(wanted, 1)
     assert worker.metric("drakkar_state_keys") == len(set(users))
-    assert worker.metric("drakkar_state_bytes") > 0
+    assert (worker.metric("drakkar_state_bytes") or 0) > 0
     assert worker.terminate() == 0
 
 

@@ -143,4 +143,9 @@ def _bind_problems(where: str, function: Any, given: list[str], written: list[st
         signature.bind(*given)
     except TypeError as exc:
         remedy = f"write them as ({', '.join(written)})"
-        yield Problem(where, f"its parameters {signature} don't fit: {exc}", remedy, place_of(function))
+        yield Problem(where, f"its parameters {_without_types(signature)} don't fit: {exc}", remedy, place_of(function))
+
+
+def _without_types(signature: inspect.Signature) -> inspect.Signature:
+    parameters = [each.replace(annotation=inspect.Parameter.empty) for each in signature.parameters.values()]
+    return inspect.Signature(parameters)
