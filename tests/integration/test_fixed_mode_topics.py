@@ -75,7 +75,7 @@ def test_a_start_at_the_end_commits_nothing_before_its_row(scene: Scene) -> None
     worker = scene.start("visits", latest)
     worker.until(lambda: len(scene.delivered()) == 2, "it read on")
     assert worker.terminate() == 0, worker.stderr
-    assert sorted(message.value() for message in scene.delivered()) == [b"anna 1", b"otto 1"]
+    assert {message.value() for message in scene.delivered()} == {b"anna 1", b"otto 1"}
 
 
 def test_commits_without_metadata_are_not_taken_for_another_clients(scene: Scene) -> None:

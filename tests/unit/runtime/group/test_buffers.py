@@ -332,7 +332,9 @@ def test_a_partition_whose_finished_records_lie_scattered_has_to_wait(buffers: B
         (6, 6, 6, 5, 5),  # a record came after the end was seen
     ],
 )
-def test_markers_at_the_end_are_reached_when_all_before_is_finished(last, read, end, position, reached):
+def test_markers_at_the_end_are_reached_when_all_before_is_finished(
+    last: int, read: int, end: int, position: int, reached: int
+) -> None:
     """The lag ends there; a commit does not in fixed mode."""
     partition = Partition(A, 1, 0, OffsetRanges())
     partition.last_offset, partition.read_offset, partition.end = last, read, end
