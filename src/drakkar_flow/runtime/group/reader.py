@@ -134,7 +134,7 @@ class GroupReader:
         """Number of finished records whose commits no longer reach the brokers, else 0.
 
         While commits succeed, their answers arrive late, behind the records that stream in. That must not hold back the
-        intake. Nor do refused commits in fixed mode: rows remember what is finished.
+        intake. Nor do refused commits in fixed mode: rows hold the positions.
         """
         stuck = not self._members.keeps_partitions and self._positions.overdue(time.monotonic(), _OVERDUE_S)
         return self._positions.uncommitted if stuck else 0
