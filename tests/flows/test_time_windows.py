@@ -88,7 +88,10 @@ def test_the_order_within_the_lateness_makes_no_difference(order):
     for windows, expected in [
         (Tumbling(20), [("a", 0, 20, 2), ("a", 20, 40, 1), ("b", 20, 40, 1)]),
         (Sliding(30, every_s=30), [("a", 0, 30, 2), ("b", 0, 30, 1), ("a", 30, 60, 1)]),
-        (Sliding(20, every_s=15), [("a", -15, 5, 1), ("a", 0, 20, 2), ("a", 15, 35, 1), ("b", 15, 35, 1), ("a", 30, 50, 1)]),
+        (
+            Sliding(20, every_s=15),
+            [("a", -15, 5, 1), ("a", 0, 20, 2), ("a", 15, 35, 1), ("b", 15, 35, 1), ("a", 30, 50, 1)],
+        ),
         (Session(11, merge=add), [("a", 0, 21, 2), ("b", 20, 31, 1), ("a", 30, 41, 1)]),
         (Session(25, merge=add), [("b", 20, 45, 1), ("a", 0, 55, 3)]),
     ]:  # fmt: skip

@@ -244,6 +244,7 @@ class StreamFlow:
         of a partition become final in their order. `key`, `state`, `migrate`, `with_record` and `name` are those of
         `stateful`.
 
+        >>> from drakkar_flow import Tumbling
         >>> def count(n, user):
         ...     return (n or 0) + 1
         >>> StreamFlow("visits").decode(str).window(Tumbling(60), key=str, add=count, state=int).route()
