@@ -16,6 +16,7 @@ from drakkar_flow import Session, Sliding, StreamFlow, Tumbling, WindowResult
 from drakkar_flow.errors import FlowError
 from drakkar_flow.graph.signatures import function_problems
 from drakkar_flow.testing import CRASH, FlowHarness, Gate, MemoryDeadLetters, run_flow
+from support.lives import disturb
 
 
 class Visit(msgspec.Struct):
@@ -264,32 +265,6 @@ def model_of(windows: Any, times: list[tuple[str, float]], lateness: float) -> t
     return found, {f"{user} {start:g}..{end:g}": n for (user, start, end), n in opened.items()}
 
 
-def disturb(kit: FlowHarness, chance: random.Random, now: list[int]) -> None:
-    """One step of a life: messages, time, a crash, a stop, a rebalance."""
-    partition = chance.randrange(2)
-    action = chance.random()
-    if action < 0.6:
-        for _ in range(chance.randrange(8)):
-            now[0] += chance.choice((0, 1, 2, 9))
-            at = max(0, now[0] - chance.choice((0, 0, 3, 8, 30)))
-            kit.send({"user": chance.choice("abc"), "at": at}, partition=chance.randrange(2))
-    elif action < 0.7:
-        kit.clock.advance(chance.choice((0.05, 1, 5)))
-    elif action < 0.8:
-        kit.crash()
-        kit.restart(hold_commits=chance.random() < 0.3)
-    elif action < 0.85:
-        kit.restart()
-    elif action < 0.9:
-        kit.revoke(partition, drain_s=chance.choice((0, 0.05, 1)))
-        kit.assign(partition)
-    elif action < 0.95:
-        kit.lose(partition)
-        kit.assign(partition)
-    else:
-        kit.let_commits_go()
-
-
 WINDOWS = [Tumbling(10), Sliding(10, every_s=4), Session(5, merge=add)]
 
 
@@ -316,10 +291,15 @@ def test_windows_are_those_of_a_life_without_crashes(seed):
         .route()
     )  # fmt: skip
 
+    def send() -> None:
+        now[0] += chance.choice((0, 1, 2, 9))
+        at = max(0, now[0] - chance.choice((0, 0, 3, 8, 30)))
+        kit.send({"user": chance.choice("abc"), "at": at}, partition=chance.randrange(2))
+
+    now = [0]
     with FlowHarness(windowed, partitions=2) as kit:
-        now = [0]
         for _ in range(25):
-            disturb(kit, chance, now)
+            disturb(kit, chance, 2, send)
         kit.let_commits_go()
         kit.wait_acknowledged()
         times = defaultdict(list)

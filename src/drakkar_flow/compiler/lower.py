@@ -72,6 +72,7 @@ from drakkar_flow.runtime.steps.stateful import StatefulStep
 from drakkar_flow.runtime.steps.step import AsyncStep
 from drakkar_flow.runtime.steps.task_order import KeysOf, keys_of
 from drakkar_flow.runtime.steps.time_windows import TimeWindowStep
+from drakkar_flow.runtime.steps.timed_stateful import TimedStatefulStep
 from drakkar_flow.runtime.steps.transform import (
     ChunkStep,
     MapAsyncStep,
@@ -239,7 +240,8 @@ class _Lowering:
     @_function.register
     def _(self, node: Stateful, step_id: str) -> ChunkStep:
         ledgers, wall_clock = self._components.track.keep_state(), self._components.wall_clock
-        return StatefulStep(step_id, node, self._codecs[step_id], ledgers, self._context, self._labels, wall_clock)
+        step = StatefulStep if node.on_timer is None else TimedStatefulStep
+        return step(step_id, node, self._codecs[step_id], ledgers, self._context, self._labels, wall_clock)
 
     @_function.register
     def _(self, node: TimeWindow, step_id: str) -> ChunkStep:

@@ -169,12 +169,13 @@ class StreamFlow:
 
     def stateful(
         self,
-        fn: Callable[..., tuple[Any, Any]],
+        fn: Callable[..., tuple[Any, ...]],
         *,
         key: Callable[..., Any],
         state: Any,
         ttl_s: float | None = None,
         migrate: Callable[[Any], Any] | None = None,
+        on_timer: Callable[[Any, Any], tuple[Any, ...]] | None = None,
         with_record: bool = False,
         name: str = "",
     ) -> StreamFlow:
@@ -192,6 +193,11 @@ class StreamFlow:
         value of an older version of the type into the present one: it gets plain data, or the older model that its
         parameter is annotated with.
 
+        With `on_timer` the function may return `(state, output, timer_s)`: the timer of the key is due in `timer_s`
+        seconds of wall-clock time, in place of an earlier one; None cancels it. The first record of the partition that
+        comes then calls `on_timer(state, key)`, before its own turn. It returns the same as `fn`; its changes and its
+        output belong to that record.
+
         The step's id is part of every key, so a renamed function finds no earlier state: set `name` to keep it.
 
         >>> def count(n, user):
@@ -200,7 +206,16 @@ class StreamFlow:
         StreamFlow('visits', source > decode > stateful-count > route)
         """
         refuse("stateful", number("ttl_s", ttl_s))
-        node = Stateful(fn=fn, key=key, state=state, ttl_s=ttl_s, migrate=migrate, with_record=with_record, name=name)
+        node = Stateful(
+            fn=fn,
+            key=key,
+            state=state,
+            ttl_s=ttl_s,
+            migrate=migrate,
+            on_timer=on_timer,
+            with_record=with_record,
+            name=name,
+        )
         return self.then(node)
 
     def dedupe(
@@ -429,6 +444,8 @@ class StreamFlow:
         for step, node in self.steps():
             if isinstance(node, Stateful):
                 yield step, StateCodec(node.state, ttl_s=node.ttl_s, migrate=node.migrate)
+                if node.on_timer is not None:
+                    yield node.timers_of(step), StateCodec(int)
             elif isinstance(node, TimeWindow):
                 yield step, StateCodec(node.state, migrate=node.migrate)
                 yield node.watermark_of(step), StateCodec(int)

@@ -69,7 +69,8 @@ def function_problems(steps: Iterable[tuple[str, Node]], hooks: LifeHooks) -> It
         if isinstance(node, Stateful | TimeWindow):
             given = ["payload", "record"] if node.with_record else ["payload"]
             first = "state" if isinstance(node, Stateful) else "value"
-            for called, wanted in ((node.fn, [first, *given]), (node.key, given), (getattr(node, "time", None), given)):
+            functions = [(node.fn, [first, *given]), (node.key, given), (getattr(node, "time", None), given)]
+            for called, wanted in (*functions, (getattr(node, "on_timer", None), ["state", "key"])):
                 if callable(called):
                     yield from _bind_problems(f"step {step}", called, wanted, wanted)
         for (kind, name), given in _GIVEN.items():

@@ -126,7 +126,7 @@ def _state_problems(steps: Steps) -> Iterator[Problem]:
             what = f"{times} steps with state have this name, by which their state is found again"
             yield Problem(where, what, "give each a name: name='visits'")
     for step, node in stateful:
-        for name in ("fn", "key", "time", "migrate"):
+        for name in ("fn", "key", "time", "migrate", "on_timer"):
             function = getattr(node, name, None)
             if inspect.iscoroutinefunction(function):
                 yield Problem(f"step {step}", f"its {name} is an async function", "write it with 'def'")

@@ -77,7 +77,7 @@ class StatefulStep:
         for record, key in keyed:
             was = values[key]
             try:
-                value, output = self._apply(record, key, was, now_ms)
+                value, output, _ = self._apply(record, key, was, now_ms)
             except KeyboardInterrupt:
                 raise
             except BaseException as exc:
@@ -95,29 +95,41 @@ class StatefulStep:
         self._write(assignment, changes, now_ms, _SWEPT * len(records))
         return kept
 
-    def _apply(self, record: Record, key: StateKey, was: bytes | None, now_ms: int) -> tuple[bytes | None, Any]:
-        """Return the stored value after a record, `was` itself if it is unchanged, and the output."""
+    def _apply(
+        self, record: Record, key: StateKey, was: bytes | None, now_ms: int, call: Callable[[Any], Any] | None = None
+    ) -> tuple[bytes | None, Any, Any]:
+        """Return the stored value after a record, `was` itself if it is unchanged, the output, and the timer.
+
+        `call` takes the place of the step's function. The timer is KEEP if the function returns none.
+        """
         codec, node = self._codec, self._node
         live = None if was is None or codec.is_expired(was, now_ms) else was
         try:
             state = None if live is None else codec.decode(live)
         except StateError as exc:
             raise self._keys.located(record, key, exc) from exc
-        answer = node.fn(state, record.payload, record) if node.with_record else node.fn(state, record.payload)
-        if type(answer) is not tuple or len(answer) != 2:
-            what = "a tuple (state, output)"
-            raise TypeError(f"the function of {self._step_id} must return {what}, not {_described(answer)}")
-        new, output = answer
+        if call is not None:
+            answer = call(state)
+        else:
+            answer = node.fn(state, record.payload, record) if node.with_record else node.fn(state, record.payload)
+        timer = KEEP
+        if type(answer) is tuple and len(answer) == 2:
+            new, output = answer
+        elif type(answer) is tuple and len(answer) == 3 and node.on_timer is not None:
+            new, output, timer = answer
+        else:
+            what = "(state, output)" if node.on_timer is None else "(state, output) or (state, output, timer_s)"
+            raise TypeError(f"the function of {self._step_id} must return a tuple {what}, not {_described(answer)}")
         if new is None:
-            return None, output
+            return None, output, timer
         try:
             value = codec.encode(new, now_ms)
         except StateError as exc:
             raise self._keys.located(record, key, exc) from exc
         # A state that is returned as it came is not written again; a new one counts as written, for it renews the TTL.
         if live is not None and (new is state or codec.ttl_ms is None) and codec.are_equal(live, value):
-            return was, output
-        return value, output
+            return was, output, timer
+        return value, output, timer
 
     def _write(
         self, assignment: tuple[TopicPartition, int], changes: Sequence[Change], now_ms: int, swept: int
