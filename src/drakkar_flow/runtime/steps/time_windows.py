@@ -179,7 +179,7 @@ class TimeWindowStep:
         time = node.time(record.payload, record) if node.with_record else node.time(record.payload)
         if isinstance(time, datetime) and time.tzinfo is not None:
             time = time.timestamp()
-        if isinstance(time, bool) or not isinstance(time, int | float) or not isfinite(time):
+        if (type(time) is not float and type(time) is not int) or not isfinite(time):
             what = "seconds since the epoch or a datetime with a time zone"
             raise TypeError(f"the time function of {self._step_id} must return {what}, not {time!r:.80}")
         return round(time * 1000)
