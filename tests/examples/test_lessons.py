@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from sqlite3 import connect
@@ -29,6 +30,11 @@ PRINTED = {
     "04_async_lookup": ['orders-named: {"number":0,"customer":"Ada"}', 'orders_dlq: {"number": 3, "customer": 4}'],
     "05_library": ["finished 4, committed 4, exit code 0"],
     "06_warm_children": ["Python, one process per task ", "Python, long-lived ", "cat, long-lived ", " tasks/s\n"],
+    "07_state": [
+        'session: {"user": "anna", "from": 0.0, "visits": [1, 2, 3]}\n',
+        "visits by user: {'anna': 4, 'otto': 2}\n",
+        "open sessions: {'anna 90000..91800': [4], 'otto 90100..91900': [2]}\n",
+    ],
 }
 
 
@@ -152,3 +158,16 @@ def test_lesson_5_runs_inside_a_program(kafka: Kafka, make_topic: MakeTopic) -> 
         b"TO",
     ]
     assert sum(committed(kafka.bootstrap, group, source).values()) == 4
+
+
+def test_lesson_7_numbers_visits_and_collects_sessions(kafka: Kafka, make_topic: MakeTopic, tmp_path: Path) -> None:
+    """With a recovery store; the sessions of the second day stay open."""
+    lesson = import_module("examples.07_state")
+    config = {**lesson.CONFIG, "runtime": {"recovery": {"dir": str(tmp_path / "store")}}}
+    visits = lesson.encoded([*lesson.MONDAY, *lesson.TUESDAY])
+    outcome = run_flow(kafka, partial(make_topic, 1), lesson.flow, visits, config)
+    assert outcome.values == [
+        {"user": "anna", "from": 0.0, "visits": [1, 2, 3]},
+        {"user": "otto", "from": 30.0, "visits": [1]},
+    ]
+    assert (outcome.exit_code, outcome.committed, outcome.dead) == (0, 6, [])

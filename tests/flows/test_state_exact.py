@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from drakkar_flow.config.loading.load import from_mapping
 from drakkar_flow.model.record import Record
 from drakkar_flow.model.task import ExecutorResult, ExecutorTask
 from drakkar_flow.testing import FlowHarness
+from support.lives import disturb
 
 PARTITIONS = 3
 
@@ -73,28 +75,9 @@ class Counting(Handler[str, str]):
             self.add(result.task.args[0], "window ")
 
 
-def disturb(kit: FlowHarness, chance: random.Random) -> None:
-    """One step of a life: messages, time, a crash, a stop, a rebalance."""
-    partition = chance.randrange(PARTITIONS)
-    action = chance.random()
-    if action < 0.5:
-        for _ in range(chance.randrange(6)):
-            kit.send(chance.choice(("a", "a", "b", "cc", "bad", "drop")), partition=chance.randrange(PARTITIONS))
-    elif action < 0.6:
-        kit.clock.advance(chance.choice((0.05, 1, 5)))
-    elif action < 0.7:
-        kit.crash()
-        kit.restart(hold_commits=chance.random() < 0.3)
-    elif action < 0.75:
-        kit.restart()
-    elif action < 0.85:
-        kit.revoke(partition, drain_s=chance.choice((0, 0.05, 1)))
-        kit.assign(partition)
-    elif action < 0.95:
-        kit.lose(partition)
-        kit.assign(partition)
-    else:
-        kit.let_commits_go()
+def send_word(kit: FlowHarness, chance: random.Random) -> None:
+    """Send one message."""
+    kit.send(chance.choice(("a", "a", "b", "cc", "bad", "drop")), partition=chance.randrange(PARTITIONS))
 
 
 def totals(kit: FlowHarness, words: str, keys: Any) -> Counter[tuple[int, Any]]:
@@ -119,7 +102,7 @@ def test_a_flow_counts_each_record_once(seed: int) -> None:
     config = from_mapping({"runtime": {"workers": 1 + seed % 2}})
     with FlowHarness(counting(seed), partitions=PARTITIONS, config=config) as kit:
         for _ in range(25):
-            disturb(kit, chance)
+            disturb(kit, chance, PARTITIONS, partial(send_word, kit, chance))
         kit.let_commits_go()
         kit.wait_acknowledged()
         expected = totals(kit, "bad", str)
@@ -134,7 +117,7 @@ def test_a_handler_counts_each_record_once(seed: int) -> None:
     config = from_mapping({"executor": {"window_size": 4, "window_linger_s": 0.1}})
     with FlowHarness(Counting(seed), partitions=PARTITIONS, config=config) as kit:
         for _ in range(25):
-            disturb(kit, chance)
+            disturb(kit, chance, PARTITIONS, partial(send_word, kit, chance))
         kit.let_commits_go()
         kit.wait_acknowledged()
         assert not kit.dead_letters

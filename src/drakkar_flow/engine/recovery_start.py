@@ -45,13 +45,16 @@ def cluster_of(flow: StreamFlow, config: DrakkarConfig) -> ClusterState:
 
 
 def identity_of(flow: StreamFlow, config: DrakkarConfig, cluster: ClusterState) -> StoreIdentity:
-    """Return the identity of a flow's store."""
+    """Return the identity of a flow's store.
+
+    Timers and watermarks are parts of their step: a step may lose its timers and keep its state.
+    """
     return StoreIdentity(
         flow=flow.name,
         group=config.kafka.consumer_group,
         cluster_id=cluster.cluster_id,
         topics={topic: StoredTopic(topic_id) for topic, topic_id in cluster.topic_ids.items()},
-        schema={step: _KEPT for step, _ in flow.state_codecs()},
+        schema={step: _KEPT for step, _ in flow.state_codecs() if "." not in step},
     )
 
 
