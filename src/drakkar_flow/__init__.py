@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     )
     from drakkar_flow.graph.periodic import periodic
     from drakkar_flow.graph.protocol import DrakkarHandler
+    from drakkar_flow.graph.time_windows import Session, Sliding, Tumbling
     from drakkar_flow.model.assignment import AssignedPartition
     from drakkar_flow.model.cache import CacheLike as CacheLike
     from drakkar_flow.model.cache import CacheScope as CacheScope
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
         ExecutorTask,
         PendingContext,
     )
+    from drakkar_flow.model.window_result import WindowResult
     from drakkar_flow.sinks.filesystem.payload import FilePayload
     from drakkar_flow.sinks.http.payload import HttpPayload
     from drakkar_flow.sinks.kafka.payload import KafkaPayload
@@ -113,14 +115,18 @@ _HOMES = {
     "RedisOp": "sinks.redis.payload",
     "RedisPayload": "sinks.redis.payload",
     "RedisSink": "graph.nodes",
+    "Session": "graph.time_windows",
     "SinkDeliveryFailedError": "errors",
+    "Sliding": "graph.time_windows",
     "SourceMessage": "model.record",
     "SqlitePayload": "sinks.sqlite.payload",
     "SqliteSink": "graph.nodes",
     "StreamFlow": "graph.flow",
     "StreamingRunner": "engine.runner",
     "Subprocess": "graph.nodes",
+    "Tumbling": "graph.time_windows",
     "Window": "graph.nodes",
+    "WindowResult": "model.window_result",
     "__version__": "_version",
     "dataflow": "engine.entrypoint",
     "format_rfc3339_micro": "model.ids",
@@ -175,14 +181,18 @@ __all__ = [
     "RedisOp",
     "RedisPayload",
     "RedisSink",
+    "Session",
     "SinkDeliveryFailedError",
+    "Sliding",
     "SourceMessage",
     "SqlitePayload",
     "SqliteSink",
     "StreamFlow",
     "StreamingRunner",
     "Subprocess",
+    "Tumbling",
     "Window",
+    "WindowResult",
     "__version__",
     "dataflow",
     "format_rfc3339_micro",

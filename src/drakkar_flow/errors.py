@@ -152,6 +152,10 @@ class StateError(DrakkarFlowError):
     """Raised when a value or a key of keyed state can't be read or written."""
 
 
+class LateRecord(DrakkarFlowError):
+    """Raised for a record of which all windows of event time are passed."""
+
+
 class ExecutorClosed(DrakkarFlowError):
     """Raised by an executor that gets a task while it closes."""
 

@@ -99,7 +99,7 @@ def test_r3_a_broker_that_is_killed_and_restarted_changes_nothing(
         restarts = amount("RESTARTS", 2)
         for _ in range(restarts):
             before = sum(scene.committed().values())
-            worker.until(lambda before=before: sum(scene.committed().values()) > before, "it committed")
+            worker.until(lambda before=before: sum(scene.committed().values()) > before, "it committed")  # type: ignore[misc]  # mypy knows no lambda with a default here
             cluster.kill_broker(1)
             worker.until(lambda: worker.metric("drakkar_broker_up") == 0, "it noticed")
             cluster.start_broker(1)

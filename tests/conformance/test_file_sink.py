@@ -50,8 +50,8 @@ class FileBench(SinkBench):
             FilePayload(path="day/" + "x" * 300, data={}),
             FilePayload(path="day/items.jsonl", data="two\nlines"),
             FilePayload(path="day/\ud800", data={}),
-            FilePayload(path=["no path"], data={}),  # type: ignore[arg-type]
-            FilePayload(path=7, data={}),  # type: ignore[arg-type]
+            FilePayload(path=["no path"], data={}),  # type: ignore[arg-type]  # wrong on purpose
+            FilePayload(path=7, data={}),  # type: ignore[arg-type]  # wrong on purpose
             FilePayload(path="day/items.jsonl/below", data={}),
         ]
 
@@ -107,6 +107,6 @@ class TestFileSink(SinkSuite):
     async def test_f6_a_path_object_is_a_path(self, bench: FileBench) -> None:
         """As anybody would write it."""
         async with bench.connected() as sink:
-            await sink.write_batch([Delivery(FilePayload(path=Path("day/items.jsonl"), data={"n": 0}), ())])  # type: ignore[arg-type]
+            await sink.write_batch([Delivery(FilePayload(path=Path("day/items.jsonl"), data={"n": 0}), ())])  # type: ignore[arg-type]  # a Path works too
 
         assert bench.read() == [{"n": 0}]

@@ -178,7 +178,7 @@ class Deaf(ThreadingHTTPServer):
 
 
 class _DeafHandler(_Handler):
-    server: Deaf  # type: ignore[assignment]
+    server: Deaf  # type: ignore[assignment]  # another server
 
     def do_POST(self) -> None:
         number = json.loads(self.rfile.read(int(self.headers["content-length"])))["n"]

@@ -103,7 +103,7 @@ async def test_g7_a_message_cannot_widen_a_filter(bench: MongoBench, sink: Mongo
 
 async def test_g7_a_message_cannot_write_operators_or_paths(bench: MongoBench, sink: MongoSink) -> None:
     """In the data of updates, in modifiers of statements and in names of collections."""
-    update = {"op": "update_many", "collection": "items", "filter": {"n": 1}}
+    update: dict[str, Any] = {"op": "update_many", "collection": "items", "filter": {"n": 1}}
     await refused(
         sink,
         MongoPayload(**update, data={"$inc": {"n": 1}}),

@@ -55,7 +55,7 @@ async def test_f11_kafka_takes_what_json_has_and_bytes(kafka: Kafka, make_topic:
             KafkaPayload(data={"price": 0.1, "none": None}),
             KafkaPayload(data={"price": NAN}),
             KafkaPayload(data=Price(price=INF)),
-            KafkaPayload(data=RAW, key=memoryview(b"\xfe"), headers=[("raw", b"\x00")]),  # type: ignore[arg-type]
+            KafkaPayload(data=RAW, key=memoryview(b"\xfe"), headers=[("raw", b"\x00")]),  # type: ignore[arg-type]  # these work too
             KafkaPayload(data=bytearray(RAW)),
             KafkaPayload(data=b"x", headers=[("a\0b", b"1")]),
         )

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from sqlite3 import connect
@@ -15,6 +16,7 @@ from sqlite3 import connect
 import pytest
 
 from drakkar_flow import ErrorAction, ExecutorError, ExecutorTask
+from drakkar_flow.model.task import ErrorKind
 from support.flow_run import run_flow
 from support.kafka_io import Kafka, MakeTopic, committed, produce, read_all
 from support.names import unique
@@ -28,6 +30,11 @@ PRINTED = {
     "04_async_lookup": ['orders-named: {"number":0,"customer":"Ada"}', 'orders_dlq: {"number": 3, "customer": 4}'],
     "05_library": ["finished 4, committed 4, exit code 0"],
     "06_warm_children": ["Python, one process per task ", "Python, long-lived ", "cat, long-lived ", " tasks/s\n"],
+    "07_state": [
+        'session: {"user": "anna", "from": 0.0, "visits": [1, 2, 3]}\n',
+        "visits by user: {'anna': 4, 'otto': 2}\n",
+        "open sessions: {'anna 90000..91800': [4], 'otto 90100..91900': [2]}\n",
+    ],
 }
 
 
@@ -88,7 +95,7 @@ def test_lesson_2_replaces_a_task_that_failed(kafka: Kafka, make_topic: MakeTopi
     ("kind", "action"),
     [("timeout", ErrorAction.RETRY), ("signal", ErrorAction.RETRY), ("launch_failure", ErrorAction.DLQ)],
 )
-def test_lesson_2_decides_by_the_kind_of_failure(kind: str, action: ErrorAction) -> None:
+def test_lesson_2_decides_by_the_kind_of_failure(kind: ErrorKind, action: ErrorAction) -> None:
     """What was killed is run again; without the program the record is a dead letter."""
     task = ExecutorTask(task_id="t", source_offsets=[1])
     error = ExecutorError(task=task, kind=kind)
@@ -143,5 +150,24 @@ def test_lesson_5_runs_inside_a_program(kafka: Kafka, make_topic: MakeTopic) -> 
         "metrics": {"enabled": False},
     }
     assert lesson.Service(config).run(4) == 0
-    assert sorted(message.value() for message in read_all(kafka.bootstrap, output)) == [b"MUCH", b"SAY", b"SO", b"TO"]
+    delivered = read_all(kafka.bootstrap, output)
+    assert sorted(message.value() or b"" for message in delivered) == [
+        b"MUCH",
+        b"SAY",
+        b"SO",
+        b"TO",
+    ]
     assert sum(committed(kafka.bootstrap, group, source).values()) == 4
+
+
+def test_lesson_7_numbers_visits_and_collects_sessions(kafka: Kafka, make_topic: MakeTopic, tmp_path: Path) -> None:
+    """With a recovery store; the sessions of the second day stay open."""
+    lesson = import_module("examples.07_state")
+    config = {**lesson.CONFIG, "runtime": {"recovery": {"dir": str(tmp_path / "store")}}}
+    visits = lesson.encoded([*lesson.MONDAY, *lesson.TUESDAY])
+    outcome = run_flow(kafka, partial(make_topic, 1), lesson.flow, visits, config)
+    assert outcome.values == [
+        {"user": "anna", "from": 0.0, "visits": [1, 2, 3]},
+        {"user": "otto", "from": 30.0, "visits": [1]},
+    ]
+    assert (outcome.exit_code, outcome.committed, outcome.dead) == (0, 6, [])

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from sqlite3 import OperationalError, connect
 from typing import Any
@@ -17,6 +18,8 @@ from typing import Any
 import pytest
 
 from drakkar_flow import load_config
+from drakkar_flow.testing.executor import ScriptedExecutor
+from drakkar_flow.testing.harness import FlowHarness
 from support.flow_run import run_flow
 from support.kafka_io import Kafka, MakeTopic, committed, produce, read_all
 from support.names import unique
@@ -87,7 +90,9 @@ def test_the_examples_of_a_page_print_what_it_says(page: str) -> None:
     assert result.failed == 0, "".join(report)
 
 
-def test_the_test_in_the_readme_passes(drakkar_kit, drakkar_executor) -> None:
+def test_the_test_in_the_readme_passes(
+    drakkar_kit: Callable[..., FlowHarness], drakkar_executor: ScriptedExecutor
+) -> None:
     """It tests the README's flow."""
     names: dict[str, Any] = {"__name__": "readme"}
     for number in (0, 1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Protocol
 
 import pytest
@@ -57,7 +58,9 @@ class KitLives:
         self.kit.restart(flow)
 
     def until_delivered(self, count: int) -> None:
-        finished = lambda: sum(each.acknowledged for each in self.kit.sent) >= min(count, COUNT)  # noqa: E731
+        def finished() -> bool:
+            return sum(each.acknowledged for each in self.kit.sent) >= min(count, COUNT)
+
         self.kit.wait_for(lambda: len(self.kit.values) == count and finished())
 
     def kill(self) -> None:
@@ -97,7 +100,7 @@ class KafkaLives:
 
 
 @pytest.fixture(params=["kit", pytest.param("kafka", marks=pytest.mark.integration)])
-def lives(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path) -> Iterator[Lives]:
+def lives(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Lives]:
     """The same on both."""
     if request.param == "kit":
         yield KitLives(monkeypatch)
@@ -108,7 +111,7 @@ def lives(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_p
     scene.close()
 
 
-def test_what_was_delivered_and_not_committed_comes_again(lives: Lives):
+def test_what_was_delivered_and_not_committed_comes_again(lives: Lives) -> None:
     """Everything twice, nothing lost."""
     lives.start("precomputed", commits=False)
     lives.until_delivered(COUNT)
@@ -117,7 +120,7 @@ def test_what_was_delivered_and_not_committed_comes_again(lives: Lives):
     assert lives.finish() == {str(number): 2 for number in range(COUNT)}
 
 
-def test_what_is_known_to_be_finished_behind_a_slow_record_does_not_come_again(lives: Lives):
+def test_what_is_known_to_be_finished_behind_a_slow_record_does_not_come_again(lives: Lives) -> None:
     """Number 0 was under way when the process died: it comes, and the others don't."""
     lives.start("held", hold=True)
     lives.until_delivered(COUNT - 1)

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer
 
-from drakkar_flow import ExecutorTask, Handler, KafkaPayload
+from drakkar_flow import ExecutorTask, Handler, KafkaPayload, PendingContext
+from drakkar_flow.model.record import Record
+from drakkar_flow.model.task import ExecutorResult
 from drakkar_flow.observe.events.lifecycle import DrainFinished
 from drakkar_flow.observe.events.source import PartitionsRevoked
 from drakkar_flow.observe.events.tasks import TasksStarted
@@ -20,14 +22,14 @@ from support.until import until
 class Slow(Handler[str, str]):
     """Each record is a task of a second."""
 
-    async def arrange(self, messages, pending):
+    async def arrange(self, messages: list[Record[str]], pending: PendingContext) -> list[ExecutorTask]:
         script = ["-c", "sleep 1; cat"]
         return [
             ExecutorTask(task_id=f"{m.partition}:{m.offset}", source_offsets=[m.offset], args=script, stdin=m.payload)
             for m in messages
         ]
 
-    async def on_task_complete(self, result):
+    async def on_task_complete(self, result: ExecutorResult) -> KafkaPayload:
         return KafkaPayload(data=result.stdout)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, NoReturn
+
 import pytest
 
-from drakkar_flow import DrakkarConfig, KafkaPayload, PostgresPayload
+from drakkar_flow import DrakkarConfig, KafkaPayload, PendingContext, PostgresPayload
 from drakkar_flow.errors import SinkMisconfigured
+from drakkar_flow.model.record import Record
+from drakkar_flow.model.task import ExecutorResult, ExecutorTask
 from drakkar_flow.testing import FlowHarness, MemorySink, ScriptedExecutor, run_flow
 from support.handlers import LANE, Unarranged, Unfinished, Words
 
@@ -20,7 +24,7 @@ POISON = {
 }
 
 
-def no_table(payloads):
+def no_table(payloads: list[PostgresPayload]) -> None:
     """A target without the table."""
     raise SinkMisconfigured('relation "t" does not exist', "create the table t")
 
@@ -28,21 +32,30 @@ def no_table(payloads):
 class Summing(Words):
     """A handler with one payload per window, which it can't make."""
 
-    async def on_window_complete(self, results, source_messages):
-        return [KafkaPayload(data=message.value["n"]) for message in source_messages]
+    async def on_window_complete(
+        self, results: list[ExecutorResult], source_messages: list[Record]
+    ) -> list[KafkaPayload]:
+        return [
+            KafkaPayload(
+                data=message.value["n"]  # type: ignore[call-overload]  # the mistake
+            )
+            for message in source_messages
+        ]
 
 
 class Batching(Words):
     """A handler with one payload per window, which no sink takes."""
 
-    async def on_task_complete(self, result):
+    async def on_task_complete(self, result: ExecutorResult) -> None:
         return None
 
-    async def on_window_complete(self, results, source_messages):
+    async def on_window_complete(
+        self, results: list[ExecutorResult], source_messages: list[Record]
+    ) -> list[PostgresPayload]:
         return [PostgresPayload(table="t", data={"n": len(results)})]
 
 
-FEW_CALLS = {
+FEW_CALLS: dict[str, tuple[type[Words], dict[str, Any]]] = {
     "arrange": (Unarranged, {}),
     "on_message_complete": (Unfinished, {}),
     "on_window_complete": (Summing, {}),
@@ -56,7 +69,7 @@ FEW_CALLS = {
 
 @pytest.mark.parametrize("records", [100, 150])
 @pytest.mark.parametrize("mistake", FEW_CALLS)
-def test_a_mistake_in_a_topic_of_one_or_two_windows_stops_the_flow(mistake, records):
+def test_a_mistake_in_a_topic_of_one_or_two_windows_stops_the_flow(mistake: str, records: int) -> None:
     """Few calls fail, but for all records: nothing is committed or written."""
     make, given = FEW_CALLS[mistake]
     with FlowHarness(make(), **given) as kit:
@@ -69,7 +82,7 @@ def test_a_mistake_in_a_topic_of_one_or_two_windows_stops_the_flow(mistake, reco
 class Fragile(Words):
     """A handler whose arrange raises for bad values."""
 
-    async def arrange(self, messages, pending):
+    async def arrange(self, messages: list[Record], pending: PendingContext) -> list[ExecutorTask]:
         assert all(message.value.decode() != BAD for message in messages), "bad value"
         return await super().arrange(messages, pending)
 
@@ -77,13 +90,13 @@ class Fragile(Words):
 class FragileWindow(Words):
     """A handler whose on_window_complete raises for bad values."""
 
-    async def on_window_complete(self, results, source_messages):
+    async def on_window_complete(self, results: list[ExecutorResult], source_messages: list[Record]) -> None:
         assert all(message.value.decode() != BAD for message in source_messages), "bad value"
 
 
 @pytest.mark.parametrize("share", POISON)
 @pytest.mark.parametrize("handler", [Fragile, FragileWindow])
-def test_bad_data_in_windows_does_not_stop_the_flow(handler, share):
+def test_bad_data_in_windows_does_not_stop_the_flow(handler: type[FragileWindow | Fragile], share: str) -> None:
     """One bad record makes its window fail: a hook that succeeds without it is no mistake."""
     config = DrakkarConfig(dlq={"max_ratio": 0})
     outcome = run_flow(handler(), POISON[share], config=config, executor=ScriptedExecutor(lambda task: ""))
@@ -91,11 +104,11 @@ def test_bad_data_in_windows_does_not_stop_the_flow(handler, share):
     assert outcome.committed == {LANE: len(POISON[share])}
 
 
-def test_an_arrange_that_needs_several_records_is_not_blamed_for_it():
+def test_an_arrange_that_needs_several_records_is_not_blamed_for_it() -> None:
     """A call for one record that fails for another cause says nothing."""
 
     class Pairing(Words):
-        async def arrange(self, messages, pending):
+        async def arrange(self, messages: list[Record], pending: PendingContext) -> NoReturn:
             messages[1]
             raise ValueError("bad value")
 
@@ -104,10 +117,12 @@ def test_an_arrange_that_needs_several_records_is_not_blamed_for_it():
 
 
 @pytest.mark.parametrize("handler", [Unarranged, Summing])
-def test_a_mistake_stops_the_flow_however_many_records_the_hook_is_tried_on(handler):
+def test_a_mistake_stops_the_flow_however_many_records_the_hook_is_tried_on(
+    handler: type[Unarranged | Summing],
+) -> None:
     """Calls that do not wait end one inside of the other: not so deep that Python gives up."""
     config = DrakkarConfig(dlq={"stop_after": 500}, executor={"window_size": 500})
     kit = FlowHarness(handler(), config=config, executor=ScriptedExecutor(lambda task: "ok"))
     kit.send_all(range(6000))  # before the start, so that every window is full
     with kit:
-        assert kit.wait_for(lambda: kit.failure).startswith("the brake: ")
+        assert str(kit.wait_for(lambda: kit.failure)).startswith("the brake: ")

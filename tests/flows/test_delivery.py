@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from drakkar_flow import DeliveryAction, ExecutorTask, Handler, KafkaPayload, StreamFlow
+from drakkar_flow import DeliveryAction, ExecutorTask, Handler, KafkaPayload, PendingContext, StreamFlow
 from drakkar_flow.config.sections.delivery import RetryConfig
 from drakkar_flow.errors import BatchFailed, RetryAfter, SinkError, SinkNotConnected, SinkRejected
 from drakkar_flow.graph.nodes import KafkaSink
 from drakkar_flow.model.outcome import FailureKind
+from drakkar_flow.model.payload import DeliveryError
+from drakkar_flow.model.record import Record
+from drakkar_flow.model.task import ExecutorResult
 from drakkar_flow.observe.events.hooks import HookRan
 from drakkar_flow.observe.events.sinks import DeliveriesFailed, DeliveriesSkipped, DeliveriesWritten, DeliveryRetried
 from drakkar_flow.testing import FlowHarness, FlowRun, MemorySink, MemorySinkSettings, run_flow
@@ -17,13 +22,15 @@ from support.handlers import LANE, ends
 DOWN = SinkError("down")
 
 
-def flow(*sinks: str, **route) -> StreamFlow:
+def flow(*sinks: str, **route: Any) -> StreamFlow:
     """A flow that delivers numbers as they are."""
     return StreamFlow("deliver").decode(int).route(*map(KafkaSink, sinks or ("out",)), **route)
 
 
 @pytest.mark.parametrize("error", [DOWN, SinkNotConnected("gone"), OSError("refused"), BatchFailed({0: DOWN, 1: DOWN})])
-def test_d34_a_sink_that_comes_back_gets_everything(error):
+def test_d34_a_sink_that_comes_back_gets_everything(
+    error: OSError | BatchFailed | SinkError | SinkNotConnected,
+) -> None:
     """D-34: it fails twice and then works: three writes, two retries told, nothing lost."""
     sink = MemorySink(script=[error, error])
     outcome = run_flow(flow(), [1, 2], sinks=[sink])
@@ -38,7 +45,7 @@ def test_d34_a_sink_that_comes_back_gets_everything(error):
 
 
 @pytest.mark.parametrize("attempts", [1, 3])
-def test_d34_a_sink_that_stays_down_gives_one_dead_letter_for_each_payload(attempts):
+def test_d34_a_sink_that_stays_down_gives_one_dead_letter_for_each_payload(attempts: int) -> None:
     """D-34: after the last attempt each payload is one dead letter that says where and how often it was tried."""
     sink = MemorySink(
         script=[DOWN] * 99,
@@ -56,11 +63,11 @@ def test_d34_a_sink_that_stays_down_gives_one_dead_letter_for_each_payload(attem
     assert ends(outcome) == (0, 0, 2)
 
 
-def test_only_what_failed_in_a_batch_is_written_again():
+def test_only_what_failed_in_a_batch_is_written_again() -> None:
     """BatchFailed names one of three: the other two are durable and acknowledged, that one is tried again."""
     seen = []
 
-    def script(payloads):
+    def script(payloads: list[KafkaPayload]) -> None:
         seen.append([payload.data for payload in payloads])
         if len(seen) == 1:
             raise BatchFailed({1: DOWN})
@@ -72,11 +79,11 @@ def test_only_what_failed_in_a_batch_is_written_again():
     assert outcome.committed == {LANE: 3}
 
 
-def test_an_offset_waits_for_the_part_of_its_batch_that_failed():
+def test_an_offset_waits_for_the_part_of_its_batch_that_failed() -> None:
     """While the second of three is tried again the first is committed and nothing beyond it."""
     calls = []
 
-    def script(payloads):
+    def script(payloads: list[KafkaPayload]) -> None:
         calls.append(len(payloads))
         if len(calls) == 1:
             sink.gate.shut()
@@ -93,11 +100,11 @@ def test_an_offset_waits_for_the_part_of_its_batch_that_failed():
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["whole-batch", "some"])
-def test_what_a_sink_refuses_is_a_dead_letter_at_once(whole):
+def test_what_a_sink_refuses_is_a_dead_letter_at_once(whole: bool) -> None:
     """SinkRejected is not tried again, alone or named in a BatchFailed."""
     refused = SinkRejected("too large")
 
-    def script(payloads):
+    def script(payloads: list[KafkaPayload]) -> None:
         if whole:
             raise refused
         bad = {i: refused for i, payload in enumerate(payloads) if payload.data == 2}
@@ -115,11 +122,11 @@ def test_what_a_sink_refuses_is_a_dead_letter_at_once(whole):
     assert outcome.committed == {LANE: 3}
 
 
-def test_refused_and_failed_payloads_of_one_batch_go_their_own_ways():
+def test_refused_and_failed_payloads_of_one_batch_go_their_own_ways() -> None:
     """One refused, one failed, one written: the failed one is tried again, the refused one never."""
     calls = []
 
-    def script(payloads):
+    def script(payloads: list[KafkaPayload]) -> None:
         calls.append([payload.data for payload in payloads])
         if len(calls) == 1:
             raise BatchFailed({0: SinkRejected("no"), 2: DOWN})
@@ -131,7 +138,7 @@ def test_refused_and_failed_payloads_of_one_batch_go_their_own_ways():
 
 
 @pytest.mark.parametrize("index", [-1, 2, 99])
-def test_a_batch_failure_that_names_what_was_not_there_counts_for_the_whole_batch(index):
+def test_a_batch_failure_that_names_what_was_not_there_counts_for_the_whole_batch(index: int) -> None:
     """Nothing a sink says can lose or double an acknowledgement."""
     sink = MemorySink(script=[BatchFailed({0: DOWN, index: DOWN})])
     outcome = run_flow(flow(), [1, 2], sinks=[sink])
@@ -140,7 +147,7 @@ def test_a_batch_failure_that_names_what_was_not_there_counts_for_the_whole_batc
     assert outcome.committed == {LANE: 2}
 
 
-def test_retry_after_sets_the_pause():
+def test_retry_after_sets_the_pause() -> None:
     """The target's own word on the pause is taken instead of the back-off."""
     settings = MemorySinkSettings(retry=RetryConfig(attempts=3, initial_s=600, max_s=600))
     sink = MemorySink(script=[RetryAfter(0.02, "slow down")], settings=settings)
@@ -151,7 +158,7 @@ def test_retry_after_sets_the_pause():
     assert outcome.values == [1]
 
 
-def test_pauses_between_attempts_grow_within_the_sinks_back_off():
+def test_pauses_between_attempts_grow_within_the_sinks_back_off() -> None:
     """Each pause stays below its ceiling, which doubles up to max_s."""
     settings = MemorySinkSettings(retry=RetryConfig(attempts=6, initial_s=0.001, max_s=0.004))
     outcome = run_flow(flow(), [1], sinks=[MemorySink(script=[DOWN] * 5, settings=settings)])
@@ -164,11 +171,11 @@ def test_pauses_between_attempts_grow_within_the_sinks_back_off():
 
 @pytest.mark.parametrize("policy", ["dlq", "skip", "fail"])
 @pytest.mark.parametrize("is_text", [True, False], ids=["text", "action"])
-def test_on_delivery_error_may_send_to_the_dead_letters(policy, is_text):
+def test_on_delivery_error_may_send_to_the_dead_letters(policy: str, is_text: bool) -> None:
     """DLQ is asked for once after the last attempt and holds whatever the error route says."""
     seen = []
 
-    async def decide(error):
+    async def decide(error: DeliveryError) -> DeliveryAction | str:
         seen.append(error)
         return "dlq" if is_text else DeliveryAction.DLQ
 
@@ -186,7 +193,9 @@ def test_on_delivery_error_may_send_to_the_dead_letters(policy, is_text):
     ("policy", "committed", "letters", "ended"),
     [("dlq", 1, 1, (0, 0, 1)), ("skip", 1, 0, (0, 1, 0)), ("fail", 0, 0, (0, 0, 0))],
 )
-def test_without_a_hook_the_error_route_decides_about_undeliverable_payloads(policy, committed, letters, ended):
+def test_without_a_hook_the_error_route_decides_about_undeliverable_payloads(
+    policy: str, committed: int, letters: int, ended: tuple[int, int, int]
+) -> None:
     """route(on_error=...) is the answer where on_delivery_error is none."""
     outcome = run_flow(flow(on_error=policy), [1], sinks=[MemorySink(script=[DOWN] * 9)])
     assert outcome.committed.get(LANE, 0) == committed
@@ -195,11 +204,11 @@ def test_without_a_hook_the_error_route_decides_about_undeliverable_payloads(pol
     assert bool(outcome.failure) is (policy == "fail")
 
 
-def test_on_delivery_error_may_start_over():
+def test_on_delivery_error_may_start_over() -> None:
     """RETRY gives the batch as many attempts again, as often as it is asked for."""
     asked = []
 
-    async def decide(error):
+    async def decide(error: DeliveryError) -> DeliveryAction:
         asked.append(len(error.payloads))
         return DeliveryAction.RETRY
 
@@ -212,18 +221,18 @@ def test_on_delivery_error_may_start_over():
     assert outcome.committed == {LANE: 2}
 
 
-def retrying(error):
+def retrying(error: DeliveryError) -> DeliveryAction:
     """An `on_delivery_error` that never gives up."""
     return DeliveryAction.RETRY
 
 
-def sink_with(writes, **retry):
+def sink_with(writes: int, **retry: Any) -> MemorySink:
     """A sink that is down for so many writes, with two attempts for a batch."""
     settings = MemorySinkSettings(retry={"attempts": 2, **retry})
     return MemorySink(script=[DOWN] * writes, settings=settings)
 
 
-def test_pauses_keep_growing_while_on_delivery_error_retries():
+def test_pauses_keep_growing_while_on_delivery_error_retries() -> None:
     """A long outage is not met with the pauses of its first second, again and again."""
     sink = sink_with(40, initial_s=0.5, max_s=30)
     with FlowHarness(flow(on_delivery_error=retrying), sinks=[sink]) as kit:
@@ -240,7 +249,7 @@ def test_pauses_keep_growing_while_on_delivery_error_retries():
     ("bound", "writes", "spent"),
     [({"max_rounds": 3}, 8, "after 3 retries"), ({"max_elapsed_s": 60, "initial_s": 30, "max_s": 30}, None, "after ")],
 )
-def test_a_bound_on_retry_ends_in_the_dead_letters(bound, writes, spent):
+def test_a_bound_on_retry_ends_in_the_dead_letters(bound: dict[str, int], writes: int | None, spent: str) -> None:
     """As if the hook had said DLQ: nothing is lost, the offset moves on, and it is told why."""
     sink = sink_with(1000, **bound)
     with FlowHarness(flow(on_delivery_error=retrying), sinks=[sink]) as kit:
@@ -256,10 +265,10 @@ def test_a_bound_on_retry_ends_in_the_dead_letters(bound, writes, spent):
     assert (sink.writes == writes) if writes else waited_s >= 60
 
 
-def test_on_delivery_error_may_drop_payloads():
+def test_on_delivery_error_may_drop_payloads() -> None:
     """SKIP is counted, nothing is written anywhere, and the offset moves on."""
 
-    async def decide(error):
+    async def decide(error: DeliveryError) -> DeliveryAction:
         return DeliveryAction.SKIP
 
     outcome = run_flow(flow(on_delivery_error=decide), [1, 2], sinks=[MemorySink(script=[DOWN] * 3)])
@@ -269,10 +278,10 @@ def test_on_delivery_error_may_drop_payloads():
 
 
 @pytest.mark.parametrize(("answer", "letters"), [("retry", 1), ("skip", 0), ("dlq", 1)])
-def test_a_refused_payload_can_be_dropped_but_not_tried_again(answer, letters):
+def test_a_refused_payload_can_be_dropped_but_not_tried_again(answer: str, letters: int) -> None:
     """RETRY of what the target refused for good is a dead letter."""
 
-    async def decide(error):
+    async def decide(error: DeliveryError) -> str:
         return answer
 
     sink = MemorySink(script=[SinkRejected("no")])
@@ -283,10 +292,10 @@ def test_a_refused_payload_can_be_dropped_but_not_tried_again(answer, letters):
 
 
 @pytest.mark.parametrize("answer", [RuntimeError("hook broke"), "perhaps", None], ids=["raises", "unknown", "none"])
-def test_an_on_delivery_error_that_can_not_answer_sends_to_the_dead_letters(answer):
+def test_an_on_delivery_error_that_can_not_answer_sends_to_the_dead_letters(answer: RuntimeError | str | None) -> None:
     """No payload is lost to a broken hook; that it broke is told."""
 
-    async def decide(error):
+    async def decide(error: DeliveryError) -> str | None:
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -299,18 +308,18 @@ def test_an_on_delivery_error_that_can_not_answer_sends_to_the_dead_letters(answ
 
 
 @pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
-def test_a_handlers_on_delivery_error_is_asked(is_async):
+def test_a_handlers_on_delivery_error_is_asked(is_async: bool) -> None:
     """from_handler passes the hook on, a plain method as well as an async one."""
 
     class Skipping(Handler[int, int]):
-        async def arrange(self, messages, pending):
+        async def arrange(self, messages: list[Record[int]], pending: PendingContext) -> list[ExecutorTask]:
             return [ExecutorTask(task_id="t", source_offsets=[0])]
 
-        async def on_task_complete(self, result):
+        async def on_task_complete(self, result: ExecutorResult) -> KafkaPayload:
             return KafkaPayload(data=1)
 
-        def on_delivery_error(self, error):
-            async def later():
+        def on_delivery_error(self, error: DeliveryError) -> Any:
+            async def later() -> DeliveryAction:
                 return DeliveryAction.SKIP
 
             return later() if is_async else DeliveryAction.SKIP

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from drakkar_flow import StreamFlow
@@ -18,14 +20,14 @@ class Panic(BaseException):
 ERRORS = [OSError(28, "No space left on device"), Panic("rust"), SystemExit(3)]
 
 
-def _built(owner: type, method: str, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+def _built(owner: Any, method: str, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a method of what `owner.build` gives raise."""
     build = owner.build
 
-    def broken(self, *args):
+    def broken(self: object, *args: object) -> Any:
         part = build(self, *args)
 
-        def fail(*_):
+        def fail(*_: object) -> None:
             raise error
 
         setattr(part, method, fail)
@@ -36,10 +38,12 @@ def _built(owner: type, method: str, error: BaseException, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("where", ["read", "route", "track", "write"])
-def test_g21_an_error_of_the_engine_ends_the_flow_with_its_reason(where, error, monkeypatch, capfd):
+def test_g21_an_error_of_the_engine_ends_the_flow_with_its_reason(
+    where: str, error: OSError | SystemExit | Panic, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """The kit says what broke, and nothing is printed by Rust."""
 
-    def fail(*_):
+    def fail(*_: object) -> None:
         raise error
 
     match where:

@@ -82,14 +82,14 @@ def ran(flow: StreamFlow, *values: Any, **options: Any) -> FlowHarness:
 class TestExitCodes:
     """With real programs, one-shot and long-lived."""
 
-    def test_n4_only_0_is_a_success_unless_said_otherwise(self, mode: Any):
+    def test_n4_only_0_is_a_success_unless_said_otherwise(self, mode: Any) -> None:
         """As ever."""
         program, to_task = mode
         kit = ran(flow_of(program(), to_task), "0", "1")
         assert [value[0] for value in kit.values] == [0]
         assert len(kit.dead_letters) == 1
 
-    def test_n4_the_flow_names_the_codes_that_succeed(self, mode: Any):
+    def test_n4_the_flow_names_the_codes_that_succeed(self, mode: Any) -> None:
         """They come with the result; others fail."""
         program, to_task = mode
         kit = ran(flow_of(program(ok_exit_codes=[0, "1-2"]), to_task), "0", "1", "2", "3")
@@ -98,14 +98,14 @@ class TestExitCodes:
         (letter,) = kit.dead_letters
         assert "exit code 3" in letter.error
 
-    def test_n4_0_is_a_success_only_where_it_is_listed(self, mode: Any):
+    def test_n4_0_is_a_success_only_where_it_is_listed(self, mode: Any) -> None:
         """The list is the whole truth."""
         program, to_task = mode
         kit = ran(flow_of(program(ok_exit_codes=[1]), to_task), "0", "1")
         assert [value[0] for value in kit.values] == [1]
         assert len(kit.dead_letters) == 1
 
-    def test_n4_the_configuration_names_them_too(self, mode: Any):
+    def test_n4_the_configuration_names_them_too(self, mode: Any) -> None:
         """The flow goes before it."""
         program, to_task = mode
         config = {"executor": {"ok_exit_codes": [0, 7]}}
@@ -113,12 +113,13 @@ class TestExitCodes:
         kit = ran(flow_of(program(ok_exit_codes=[0]), to_task), "7", config=config)
         assert (kit.values, len(kit.dead_letters)) == ([], 1)
 
-    def test_n4_a_task_goes_before_both(self, mode: Any):
+    def test_n4_a_task_goes_before_both(self, mode: Any) -> None:
         """Its own list replaces theirs."""
         program, to_task = mode
 
         def mine(record: Record) -> ExecutorTask:
-            return to_task(record, ok_exit_codes=[3])
+            made: ExecutorTask = to_task(record, ok_exit_codes=[3])
+            return made
 
         kit = ran(flow_of(program(ok_exit_codes=[0, 1]), mine), "3", "1", config={"executor": {"ok_exit_codes": [7]}})
         assert [value[0] for value in kit.values] == [3]
@@ -126,7 +127,7 @@ class TestExitCodes:
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["task", "configuration"])
-def test_n4_precomputed_results_follow_the_same_rule(own: bool):
+def test_n4_precomputed_results_follow_the_same_rule(own: bool) -> None:
     """And the kit's scripted programs."""
 
     def to_task(record: Record) -> ExecutorTask:
@@ -142,7 +143,7 @@ def test_n4_precomputed_results_follow_the_same_rule(own: bool):
 
 
 @pytest.mark.parametrize("fields", [{"stdout": 5}, {"stderr": None}, {"exit_code": "0"}])
-def test_f1_a_precomputed_result_of_wrong_values_fails_its_task(fields: dict[str, Any]):
+def test_f1_a_precomputed_result_of_wrong_values_fails_its_task(fields: dict[str, Any]) -> None:
     """And no other; `on_error` is asked."""
 
     def to_task(record: Record) -> ExecutorTask:
@@ -155,7 +156,7 @@ def test_f1_a_precomputed_result_of_wrong_values_fails_its_task(fields: dict[str
     assert "precomputed must have text or bytes as stdout" in failure.error.reason
 
 
-def test_n4_the_hooks_see_the_code_and_everything_counts_it_as_a_success():
+def test_n4_the_hooks_see_the_code_and_everything_counts_it_as_a_success() -> None:
     """Groups, events and statistics."""
     groups: list[MessageGroup] = []
 
@@ -176,7 +177,7 @@ def test_n4_the_hooks_see_the_code_and_everything_counts_it_as_a_success():
     assert outcome.committed == {LANE: 2}
 
 
-def test_n4_a_code_can_not_both_succeed_and_be_retried():
+def test_n4_a_code_can_not_both_succeed_and_be_retried() -> None:
     """The configuration says so before anything starts, also where the flow names the codes."""
     with pytest.raises(ValidationError, match=r"ok_exit_codes and retry.exit_codes both name 75: a success is not"):
         DrakkarConfig(executor={"ok_exit_codes": [0, 75], "retry": {"exit_codes": ["70-78"]}})
@@ -186,7 +187,7 @@ def test_n4_a_code_can_not_both_succeed_and_be_retried():
 
 
 @pytest.mark.parametrize("codes", [[], ["x"], [256], [-1], ["3-1"]])
-def test_n4_wrong_codes_are_refused(codes: list[Any]):
+def test_n4_wrong_codes_are_refused(codes: list[Any]) -> None:
     """In the configuration and in a task."""
     with pytest.raises(ValidationError):
         DrakkarConfig(executor={"ok_exit_codes": codes})
@@ -194,7 +195,7 @@ def test_n4_wrong_codes_are_refused(codes: list[Any]):
         ExecutorTask(task_id="t", source_offsets=[], ok_exit_codes=codes)
 
 
-def test_n17_a_task_that_was_given_up_is_no_completed_one():
+def test_n17_a_task_that_was_given_up_is_no_completed_one() -> None:
     """It neither counts as one nor as a task that took no time."""
     statistics, bus = Statistics(), Bus()
     statistics.listen(bus)
@@ -207,7 +208,7 @@ def test_n17_a_task_that_was_given_up_is_no_completed_one():
 
 # --- bytes ----------------------------------------------------------------------------------------
 
-COMPRESSORS = {
+COMPRESSORS: dict[str, Subprocess | Persistent] = {
     "oneshot": Subprocess("gzip"),
     "json-lines": Persistent(sys.executable, ["-c", GZIP.format("json-lines")], children=1),
     "length-prefixed": Persistent(sys.executable, ["-c", GZIP.format("length-prefixed")], children=1),
@@ -218,7 +219,7 @@ COMPRESSORS = {
 @pytest.mark.parametrize(
     "data", [b"plain text", EVERY_BYTE, os.urandom(100_000), b""], ids=["text", "all", "much", "no"]
 )
-def test_n5_bytes_go_to_gzip_and_come_back_unchanged(mode: str, data: bytes):
+def test_n5_bytes_go_to_gzip_and_come_back_unchanged(mode: str, data: bytes) -> None:
     """With the real program; the text alone would have lost them."""
     results: list[ExecutorResult] = []
     program, args = COMPRESSORS[mode], ["-nc"] if mode == "oneshot" else []
@@ -226,7 +227,7 @@ def test_n5_bytes_go_to_gzip_and_come_back_unchanged(mode: str, data: bytes):
         StreamFlow("f")
         .arrange(lambda records, _: [record.task(args=args, stdin=record.value) for record in records])
         .execute(program)
-        .collect(lambda result: results.append(result) or KafkaPayload(data=result.stdout_bytes))
+        .collect(lambda result: results.append(result) or KafkaPayload(data=result.stdout_bytes))  # type: ignore[func-returns-value]  # append returns nothing, so the right side is returned
         .route()
     )
     kit = ran(flow, data)
@@ -238,14 +239,14 @@ def test_n5_bytes_go_to_gzip_and_come_back_unchanged(mode: str, data: bytes):
     assert [gzip.decompress(value) for value in kit.values] == [data]
 
 
-def test_n5_stderr_and_failures_have_their_bytes_as_well():
+def test_n5_stderr_and_failures_have_their_bytes_as_well() -> None:
     """A program that fails wrote what it wrote."""
     errors: list[Any] = []
     script = r"printf '\377out'; printf '\376err' >&2; exit 3"
     flow = (
         StreamFlow("f")
         .arrange(lambda records, _: [record.task(args=["-c", script]) for record in records])
-        .execute(Subprocess("/bin/sh"), on_error=lambda task, error: errors.append(error) or ErrorAction.SKIP)
+        .execute(Subprocess("/bin/sh"), on_error=lambda task, error: errors.append(error) or ErrorAction.SKIP)  # type: ignore[func-returns-value]  # append returns nothing, so the right side is returned
         .collect()
         .route()
     )
@@ -256,7 +257,7 @@ def test_n5_stderr_and_failures_have_their_bytes_as_well():
     assert (error.stdout, error.stderr) == ("\ufffdout", "\ufffderr")
 
 
-def test_n5_text_is_text_and_says_so():
+def test_n5_text_is_text_and_says_so() -> None:
     """Nothing is held twice."""
     (result,) = [succeeded(ExecutorTask(task_id="t", source_offsets=[]), "grün")]
     assert (result.stdout_bytes, result.stdout_replaced) == ("grün".encode(), False)
@@ -264,7 +265,7 @@ def test_n5_text_is_text_and_says_so():
 
 
 @pytest.mark.parametrize("mode", COMPRESSORS)
-def test_n5_bytes_are_cut_at_the_cap_like_text(mode: str):
+def test_n5_bytes_are_cut_at_the_cap_like_text(mode: str) -> None:
     """And flagged."""
     results: list[ExecutorResult] = []
     program, args = COMPRESSORS[mode], ["-nc"] if mode == "oneshot" else []
@@ -282,7 +283,7 @@ def test_n5_bytes_are_cut_at_the_cap_like_text(mode: str):
     assert gzip.decompress(gzip.compress(result.stdout_bytes)) == result.stdout_bytes
 
 
-def test_n5_filters_answer_with_bytes():
+def test_n5_filters_answer_with_bytes() -> None:
     """A line of anything but text."""
     results: list[ExecutorResult] = []
     flow = (
@@ -296,7 +297,7 @@ def test_n5_filters_answer_with_bytes():
     assert [(result.stdout_bytes, result.stdout_replaced) for result in results] == [(b"\xff\xfe\x00\n", True)]
 
 
-def test_n5_the_kit_gives_bytes():
+def test_n5_the_kit_gives_bytes() -> None:
     """As an ending, in an answer, by its helpers, and precomputed."""
     raw = b"\x1f\x8b"
     executor = ScriptedExecutor(
@@ -323,7 +324,7 @@ def test_n5_the_kit_gives_bytes():
     assert failure.error.stderr_bytes == raw
 
 
-def test_n5_a_result_without_text_is_dumped_and_copied_all_the_same():
+def test_n5_a_result_without_text_is_dumped_and_copied_all_the_same() -> None:
     """The bytes go with a copy and stay out of JSON, as all that JSON can't hold."""
     result = succeeded(ExecutorTask(task_id="t", source_offsets=[]), b"\xff")
     assert '"stdout":"\ufffd"' in result.model_dump_json()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -11,11 +11,15 @@ from drakkar_flow import (
     ErrorAction,
     ExecutorTask,
     KafkaPayload,
+    PendingContext,
     PrecomputedResult,
     StreamFlow,
 )
 from drakkar_flow.errors import ExecutorClosed
+from drakkar_flow.graph.nodes import ErrorPolicy
 from drakkar_flow.model.outcome import FailureKind
+from drakkar_flow.model.record import Record
+from drakkar_flow.model.task import ExecutorError, ExecutorResult
 from drakkar_flow.observe.events.hooks import HookRan, HooksRan
 from drakkar_flow.observe.events.records import RecordsFailed
 from drakkar_flow.observe.events.tasks import TasksPrecomputed
@@ -44,15 +48,17 @@ def changed(task_id: str, offsets: list[Any]) -> ExecutorTask:
     ids=["raises", "none", "unknown", "strings", "mixed", "bad-offsets"],
 )
 @pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
-def test_d21_what_on_error_cannot_answer_is_a_skip(answer, problem, is_async):
+def test_d21_what_on_error_cannot_answer_is_a_skip(
+    answer: RuntimeError | str | list[ExecutorTask | int | str] | None, problem: str, is_async: bool
+) -> None:
     """D-21: on_error raises or returns nonsense: the task is skipped, it is told, the flow goes on."""
 
-    def decide(task, error):
+    def decide(task: ExecutorTask, error: ExecutorError) -> str | list[ExecutorTask | int | str] | None:
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    async def decide_later(task, error):
+    async def decide_later(task: ExecutorTask, error: ExecutorError) -> str | list[ExecutorTask | int | str] | None:
         return decide(task, error)
 
     flow = (
@@ -83,17 +89,19 @@ def test_d21_what_on_error_cannot_answer_is_a_skip(answer, problem, is_async):
     ids=["raises", "none", "text", "mixed", "offset-is-text", "offset-no-number"],
 )
 @pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
-def test_d22_what_arrange_cannot_answer_fails_its_window_and_the_partition_goes_on(answer, error, is_async):
+def test_d22_what_arrange_cannot_answer_fails_its_window_and_the_partition_goes_on(
+    answer: ValueError | str | list[ExecutorTask | int | str] | None, error: str, is_async: bool
+) -> None:
     """D-22: arrange raises or returns nonsense: the window's records are dead letters, the next window is arranged."""
 
-    def arrange(records, pending):
+    def arrange(records: list[Record], pending: PendingContext) -> object:
         if records[0].offset > 1:
             return []
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    async def arrange_later(records, pending):
+    async def arrange_later(records: list[Record], pending: PendingContext) -> object:
         await asyncio.sleep(0)
         return arrange(records, pending)
 
@@ -110,21 +118,21 @@ def test_d22_what_arrange_cannot_answer_fails_its_window_and_the_partition_goes_
     assert failed.exception is answer or type(failed.exception) is TypeError
 
 
-def test_d27_precomputed_tasks_need_no_executor_and_follow_the_same_rules():
+def test_d27_precomputed_tasks_need_no_executor_and_follow_the_same_rules() -> None:
     """D-27: exit 0 completes without a process, exit 2 asks on_error; nothing was run."""
     asked = []
 
     class Given(Watching):
-        def tasks(self, messages):
+        def tasks(self, messages: list[Record]) -> list[ExecutorTask]:
             return [
                 task(f"t{r.offset}", r.offset, precomputed=PrecomputedResult(stdout="s", exit_code=r.offset * 2))
                 for r in messages
             ]
 
-        async def on_task_complete(self, result):
+        async def on_task_complete(self, result: ExecutorResult) -> KafkaPayload:
             return KafkaPayload(data=(result.task.task_id, result.stdout, result.pid))
 
-        async def on_error(self, task, error):
+        async def on_error(self, task: ExecutorTask, error: ExecutorError) -> ErrorAction:
             asked.append((task.task_id, error.exit_code, error.stdout))
             return ErrorAction.SKIP
 
@@ -140,17 +148,17 @@ def test_d27_precomputed_tasks_need_no_executor_and_follow_the_same_rules():
     assert outcome.committed == {LANE: 2}
 
 
-def test_a_precomputed_result_of_a_wrong_type_fails_its_task_and_no_other():
+def test_a_precomputed_result_of_a_wrong_type_fails_its_task_and_no_other() -> None:
     """One that was assigned: on_error is asked, the flow goes on."""
     asked = []
 
     class Mistaken(PerRecord):
-        def tasks(self, messages):
+        def tasks(self, messages: list[Record]) -> list[ExecutorTask]:
             tasks = super().tasks(messages)
-            tasks[0].precomputed = {"stdout": "x"}
+            tasks[0].precomputed = {"stdout": "x"}  # type: ignore[assignment]  # wrong on purpose
             return tasks
 
-        async def on_error(self, task, error):
+        async def on_error(self, task: ExecutorTask, error: ExecutorError) -> Any:
             asked.append((task.task_id, error.kind, error.exception))
 
     outcome = run_flow(Mistaken(), range(2))
@@ -160,16 +168,16 @@ def test_a_precomputed_result_of_a_wrong_type_fails_its_task_and_no_other():
 
 
 @pytest.mark.parametrize("replaces", [False, True], ids=["retry", "replacement"])
-def test_on_error_may_change_the_task_before_it_runs_again(replaces):
+def test_on_error_may_change_the_task_before_it_runs_again(replaces: bool) -> None:
     """Its arguments and even its id; nothing of the old id stays pending."""
 
     class Changing(Watching):
-        async def on_error(self, task, error):
+        async def on_error(self, task: ExecutorTask, error: ExecutorError) -> ErrorAction | list[ExecutorTask]:
             task.args.append("--slow")
             task.task_id += "-again"
             return [task] if replaces else ErrorAction.RETRY
 
-        async def on_task_complete(self, result):
+        async def on_task_complete(self, result: ExecutorResult) -> KafkaPayload:
             return KafkaPayload(data=[result.task.task_id, result.task.args])
 
     handler = Changing()
@@ -186,11 +194,11 @@ def test_on_error_may_change_the_task_before_it_runs_again(replaces):
     assert outcome.committed == {LANE: 3}
 
 
-def test_precomputed_tasks_that_have_ended_are_not_pending():
+def test_precomputed_tasks_that_have_ended_are_not_pending() -> None:
     """They never ran, and are forgotten like those that did."""
 
     class Given(PerRecord):
-        def tasks(self, messages):
+        def tasks(self, messages: list[Record]) -> list[ExecutorTask]:
             return [task(f"t{r.offset}", r.offset, precomputed=PrecomputedResult()) for r in messages]
 
     handler = Given()
@@ -202,7 +210,7 @@ def test_precomputed_tasks_that_have_ended_are_not_pending():
 
 
 @pytest.mark.parametrize("policy", ["dlq", "skip", "fail"])
-def test_the_dlq_action_makes_a_dead_letter_whatever_the_error_route_says(policy):
+def test_the_dlq_action_makes_a_dead_letter_whatever_the_error_route_says(policy: ErrorPolicy) -> None:
     """DLQ asked for by on_error is a dead letter with the task; its records end dead."""
     flow = (
         StreamFlow("dead")
@@ -224,7 +232,7 @@ def test_the_dlq_action_makes_a_dead_letter_whatever_the_error_route_says(policy
 
 
 @pytest.mark.parametrize(("setting", "letters"), [("skip", 0), ("dlq", 1)])
-def test_without_on_error_the_configuration_decides_about_failed_tasks(setting, letters):
+def test_without_on_error_the_configuration_decides_about_failed_tasks(setting: str, letters: int) -> None:
     """runtime.on_task_error is the answer where there is no hook."""
     flow = StreamFlow("plain").arrange(lambda records, _: [task("t", 0)]).execute().collect().route()
     outcome = run_flow(flow, [1], executor=ScriptedExecutor({"t": 1}), config=config(on_task_error=setting))
@@ -233,7 +241,7 @@ def test_without_on_error_the_configuration_decides_about_failed_tasks(setting, 
 
 
 @pytest.mark.parametrize(("setting", "letters"), [("skip", 0), ("dlq", 1)])
-def test_n12_a_handler_without_on_error_does_what_the_configuration_says(setting, letters):
+def test_n12_a_handler_without_on_error_does_what_the_configuration_says(setting: str, letters: int) -> None:
     """The failure is told, with the setting that decides where it is skipped."""
     outcome = run_flow(PerRecord(), [1], executor=ScriptedExecutor({"t0": 1}), config=config(on_task_error=setting))
     assert (len(outcome.dead_letters), outcome.committed) == (letters, {LANE: 1})
@@ -241,20 +249,21 @@ def test_n12_a_handler_without_on_error_does_what_the_configuration_says(setting
     line = LINES[RecordsFailed](told)
     dead = "they become dead letters, unless the brake holds them"
     expect = "given up: skipped (runtime.on_task_error: skip)" if setting == "skip" else dead
+    assert line is not None
     assert (line.level, line.event, line.expect) == ("warning", "records_failed", expect)
     assert line.fields["task_id"] == "t0"
 
 
-def test_an_executor_that_breaks_its_word_makes_a_failed_task():
+def test_an_executor_that_breaks_its_word_makes_a_failed_task() -> None:
     """An exception of the executor is an error of kind 'internal', decided by on_error like any other."""
 
-    def broken(task):
+    def broken(task: ExecutorTask) -> NoReturn:
         raise RuntimeError("bug")
 
     seen = []
 
     class Asking(PerRecord):
-        async def on_error(self, task, error):
+        async def on_error(self, task: ExecutorTask, error: ExecutorError) -> ErrorAction:
             seen.append((error.kind, error.exception))
             return ErrorAction.DLQ
 
@@ -264,10 +273,10 @@ def test_an_executor_that_breaks_its_word_makes_a_failed_task():
     assert outcome.committed == {LANE: 1}
 
 
-def test_a_closing_executor_keeps_the_offset():
+def test_a_closing_executor_keeps_the_offset() -> None:
     """ExecutorClosed is nobody's failure: the record is neither a dead letter nor committed."""
 
-    def closed(task):
+    def closed(task: ExecutorTask) -> NoReturn:
         raise ExecutorClosed("closing")
 
     handler = Watching()

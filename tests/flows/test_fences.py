@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from drakkar_flow import CollectResult, ExecutorTask, Handler, KafkaPayload, StreamFlow, Window
+from drakkar_flow import CollectResult, ExecutorTask, Handler, KafkaPayload, PendingContext, StreamFlow, Window
 from drakkar_flow.errors import SinkError
+from drakkar_flow.model.group import MessageGroup
+from drakkar_flow.model.outcome import Failure
+from drakkar_flow.model.payload import DeliveryError
+from drakkar_flow.model.record import Record
+from drakkar_flow.model.task import ExecutorError, ExecutorResult
 from drakkar_flow.testing import FlowRun, MemoryDeadLetters, MemorySink, ScriptedExecutor
 
 FIRST, SECOND = ("input", 0), ("input", 1)
@@ -16,10 +22,10 @@ FIRST, SECOND = ("input", 0), ("input", 1)
 class Naming(Handler[int, int]):
     """One task per record, named after the record."""
 
-    async def arrange(self, messages, pending):
+    async def arrange(self, messages: list[Record[int]], pending: PendingContext) -> list[ExecutorTask]:
         return [ExecutorTask(task_id=f"{m.partition}:{m.offset}", source_offsets=[m.offset]) for m in messages]
 
-    async def on_task_complete(self, result):
+    async def on_task_complete(self, result: ExecutorResult) -> CollectResult:
         return CollectResult(kafka=[KafkaPayload(data=result.task.task_id)])
 
 
@@ -29,11 +35,11 @@ def drained(run: FlowRun) -> None:
     assert not run.in_flight.has_fences
 
 
-def test_what_waits_for_its_window_is_dropped():
+def test_what_waits_for_its_window_is_dropped() -> None:
     """A window of a revoked partition is not arranged; the other partition's is, and assignments never mix."""
     arranged = []
 
-    def arrange(records, pending):
+    def arrange(records: list[Record], pending: PendingContext) -> list[ExecutorTask]:
         arranged.append([record.label for record in records])
         return []
 
@@ -50,11 +56,11 @@ def test_what_waits_for_its_window_is_dropped():
     assert arranged[1:] == [["input:0:0", "input:0:1", "input:0:2"]]
 
 
-def test_a_window_never_mixes_two_assignments():
+def test_a_window_never_mixes_two_assignments() -> None:
     """An old record and just enough new ones for a window: the old one is dropped, the new ones wait for more."""
     arranged = []
 
-    def arrange(records, pending):
+    def arrange(records: list[Record], pending: PendingContext) -> list[ExecutorTask]:
         arranged.append([(record.offset, record.epoch) for record in records])
         return []
 
@@ -70,7 +76,7 @@ def test_a_window_never_mixes_two_assignments():
     assert arranged == [[(0, 2), (1, 2), (2, 2)]]
 
 
-def test_new_records_behind_dropped_ones_get_their_own_linger():
+def test_new_records_behind_dropped_ones_get_their_own_linger() -> None:
     """The timer of a dropped record starts the next one's: no record waits for ever."""
     flow = StreamFlow("own").arrange(lambda records, _: [], window=Window(size=9, linger_s=0.02)).execute().collect()
     with FlowRun(flow.route(), [0], open_end=True) as run:
@@ -80,12 +86,12 @@ def test_new_records_behind_dropped_ones_get_their_own_linger():
         run.wait_until(lambda: run.reader.committed == {FIRST: 1})
 
 
-def test_what_waits_behind_a_slow_arrange_is_dropped():
+def test_what_waits_behind_a_slow_arrange_is_dropped() -> None:
     """The window behind the running one is not arranged, and the running one's tasks are not run."""
     gate = asyncio.Event()
     arranged = []
 
-    async def arrange(records, pending):
+    async def arrange(records: list[Record], pending: PendingContext) -> list[ExecutorTask]:
         arranged.append([record.offset for record in records])
         if len(arranged) == 1:
             await gate.wait()
@@ -103,16 +109,16 @@ def test_what_waits_behind_a_slow_arrange_is_dropped():
         assert run.reader.committed == {}
 
 
-def test_tasks_that_wait_for_their_retry_are_not_run_again():
+def test_tasks_that_wait_for_their_retry_are_not_run_again() -> None:
     """A fenced task ends: its hooks are not asked, nothing is delivered or committed."""
     completed = []
 
     class Failing(Naming):
-        async def on_error(self, task, error):
+        async def on_error(self, task: ExecutorTask, error: ExecutorError) -> Any:
             executor.gate().shut()
             return "retry"
 
-        async def on_message_complete(self, group):
+        async def on_message_complete(self, group: MessageGroup) -> None:
             completed.append(group)
 
     executor = ScriptedExecutor({"0:0": [1, "fine"]})
@@ -126,7 +132,7 @@ def test_tasks_that_wait_for_their_retry_are_not_run_again():
         assert (completed, run.sink().values, run.reader.committed) == ([], [], {})
 
 
-def test_results_of_a_revoked_partition_are_not_delivered():
+def test_results_of_a_revoked_partition_are_not_delivered() -> None:
     """A task that ends after the revoke: its payload reaches no sink; the other partition's does."""
     executor = ScriptedExecutor()
     executor.gate().shut()
@@ -139,17 +145,17 @@ def test_results_of_a_revoked_partition_are_not_delivered():
         assert run.reader.committed == {SECOND: 1}
 
 
-def test_payloads_that_wait_for_a_retry_are_not_written():
+def test_payloads_that_wait_for_a_retry_are_not_written() -> None:
     """A batch of two partitions is written again without what belongs to the revoked one."""
     seen = []
-    revoked = []
+    revoked: list[bool] = []
 
-    def script(payloads):
+    def script(payloads: list[KafkaPayload]) -> None:
         seen.append([payload.data for payload in payloads])
         if not revoked:
             raise SinkError("down")
 
-    async def again(error):
+    async def again(error: DeliveryError) -> str:
         return "retry"
 
     flow = StreamFlow("retry").decode(int).route(on_delivery_error=again)
@@ -163,7 +169,7 @@ def test_payloads_that_wait_for_a_retry_are_not_written():
         assert run.reader.committed == {SECOND: 1}
 
 
-def test_payloads_that_wait_for_their_turn_are_not_written():
+def test_payloads_that_wait_for_their_turn_are_not_written() -> None:
     """Behind a slow write: the waiting payloads of a revoked partition are dropped."""
     sink = MemorySink(max_batch=1)
     sink.gate.shut()
@@ -177,7 +183,7 @@ def test_payloads_that_wait_for_their_turn_are_not_written():
         assert run.reader.committed == {SECOND: 3}
 
 
-def test_calls_that_wait_for_a_place_in_map_async_are_not_made():
+def test_calls_that_wait_for_a_place_in_map_async_are_not_made() -> None:
     """Queued records of a revoked partition are dropped before their call."""
     gate = asyncio.Event()
     called = []
@@ -200,11 +206,11 @@ def test_calls_that_wait_for_a_place_in_map_async_are_not_made():
 
 
 @pytest.mark.parametrize("drop", [False, True], ids=["stalled", "waiting"])
-def test_dead_letters_of_a_revoked_partition_are_not_written(drop):
+def test_dead_letters_of_a_revoked_partition_are_not_written(drop: bool) -> None:
     """Neither those that are tried again nor those that wait for their turn; the other partition's are."""
     down = [True]
 
-    def script(failures):
+    def script(failures: list[Failure]) -> None:
         if down:
             raise OSError("no broker")
 
@@ -226,7 +232,7 @@ def test_dead_letters_of_a_revoked_partition_are_not_written(drop):
         assert run.reader.committed == {SECOND: 5}
 
 
-def test_a_partition_that_comes_back_is_read_from_its_committed_offset():
+def test_a_partition_that_comes_back_is_read_from_its_committed_offset() -> None:
     """What was finished behind a slow record is not done again; late ends of the old assignment change nothing."""
     executor = ScriptedExecutor()
     executor.gate("0:2").shut()
@@ -242,7 +248,7 @@ def test_a_partition_that_comes_back_is_read_from_its_committed_offset():
         assert epochs == sorted(epochs)
 
 
-def test_a_revoke_that_waits_commits_what_finishes_meanwhile():
+def test_a_revoke_that_waits_commits_what_finishes_meanwhile() -> None:
     """Within the drain budget nothing is fenced: everything is delivered and committed, nothing is left."""
     executor = ScriptedExecutor()
     executor.gate().shut()
@@ -255,12 +261,14 @@ def test_a_revoke_that_waits_commits_what_finishes_meanwhile():
         assert sorted(run.sink().values) == ["0:0", "0:1", "0:2"]
 
 
-def test_a_hook_that_ends_after_the_revoke_delivers_nothing():
+def test_a_hook_that_ends_after_the_revoke_delivers_nothing() -> None:
     """on_window_complete of a revoked window: its payload is dropped with its records."""
     gate = asyncio.Event()
 
     class Waiting(Naming):
-        async def on_window_complete(self, results, source_messages):
+        async def on_window_complete(
+            self, results: list[ExecutorResult], source_messages: list[Record]
+        ) -> KafkaPayload:
             await gate.wait()
             return KafkaPayload(data="window")
 
@@ -273,7 +281,7 @@ def test_a_hook_that_ends_after_the_revoke_delivers_nothing():
         assert run.reader.committed == {}
 
 
-def test_storms_of_revokes_lose_nothing():
+def test_storms_of_revokes_lose_nothing() -> None:
     """Partitions taken away and given back many times while work is in flight: every record is delivered at last."""
 
     async def slow(n: int) -> int:

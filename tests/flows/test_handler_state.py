@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from drakkar_flow import CollectResult, Handler, KafkaPayload
+from drakkar_flow import CollectResult, Handler, KafkaPayload, PendingContext
 from drakkar_flow.config.loading.load import from_mapping
+from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.errors import FlowError
+from drakkar_flow.model.group import MessageGroup
+from drakkar_flow.model.record import Record
+from drakkar_flow.model.task import ExecutorResult, ExecutorTask
 from drakkar_flow.testing import CRASH, FlowHarness, Gate, run_flow
 
 
@@ -20,18 +24,18 @@ class Seen(BaseModel):
     count: int = 0
 
 
-class Base(Handler[dict, dict]):
+class Base(Handler[dict, dict]):  # type: ignore[type-arg]  # plain types
     """One task for each record; its result is delivered."""
 
     state_model = Seen
 
     def add(self, user: str, by: int = 1) -> int:
         """Count, and return the new number."""
-        count = self.state.get(user, Seen()).count + by
+        count: int = self.state.get(user, Seen()).count + by
         self.state[user] = Seen(count=count)
         return count
 
-    async def arrange(self, messages, pending):
+    async def arrange(self, messages: list[Record[Any]], pending: PendingContext) -> list[ExecutorTask]:
         """One task per record."""
         return [message.task(args=[message.payload["user"]]) for message in messages]
 
@@ -49,12 +53,12 @@ def users(*names: str) -> list[dict[str, str]]:
 class InArrange(Base):
     """Counts in arrange."""
 
-    async def arrange(self, messages, pending):
+    async def arrange(self, messages: list[Record], pending: PendingContext) -> list[ExecutorTask]:
         """The number goes to the program."""
         numbers = [self.add(message.payload["user"]) for message in messages]
         return [message.task(args=[str(number)]) for message, number in zip(messages, numbers, strict=True)]
 
-    async def on_task_complete(self, result):
+    async def on_task_complete(self, result: ExecutorResult) -> CollectResult:
         """The number comes back."""
         return payload(result.task.args[0])
 
@@ -62,7 +66,7 @@ class InArrange(Base):
 class InTask(Base):
     """Counts in on_task_complete."""
 
-    async def on_task_complete(self, result):
+    async def on_task_complete(self, result: ExecutorResult) -> CollectResult:
         """A hook that does not wait."""
         return payload(self.add(result.task.args[0]))
 
@@ -70,7 +74,7 @@ class InTask(Base):
 class InMessage(Base):
     """Counts in on_message_complete, which is a plain function here."""
 
-    def on_message_complete(self, group):
+    def on_message_complete(self, group: MessageGroup) -> Any:
         """A hook without `async`."""
         return payload(self.add(group.source_message.payload["user"]))
 
@@ -78,14 +82,18 @@ class InMessage(Base):
 class InWindow(Base):
     """Counts in on_window_complete, after a wait."""
 
-    async def on_window_complete(self, results, source_messages):
+    async def on_window_complete(
+        self, results: list[ExecutorResult], source_messages: list[Record]
+    ) -> list[CollectResult]:
         """Waits first."""
         await asyncio.sleep(1)
         return [payload(self.add(message.payload["user"])) for message in source_messages]
 
 
 @pytest.mark.parametrize("handler", [InArrange, InTask, InMessage, InWindow])
-def test_every_hook_counts_each_record_once_over_crashes(handler):
+def test_every_hook_counts_each_record_once_over_crashes(
+    handler: type[InArrange | InMessage | InTask | InWindow],
+) -> None:
     """The state is exact, whatever the windows were before the crash and after it."""
     values = [*users("a", "b", "a"), CRASH, *users("a"), CRASH, *users("b", "a")]
     outcome = run_flow(handler(), values)
@@ -94,17 +102,17 @@ def test_every_hook_counts_each_record_once_over_crashes(handler):
     assert not outcome.dead_letters
 
 
-def test_a_change_of_a_window_belongs_to_all_its_records():
+def test_a_change_of_a_window_belongs_to_all_its_records() -> None:
     """While one of them is open, the change is not final for any: a crash repeats the whole window."""
     gate = Gate()
     gate.shut()
 
     class Handling(Base):
-        async def arrange(self, messages, pending):
+        async def arrange(self, messages: list[Record], pending: PendingContext) -> list[ExecutorTask]:
             self.add("all", len(messages))
             return await super().arrange(messages, pending)
 
-        async def on_task_complete(self, result):
+        async def on_task_complete(self, result: ExecutorResult) -> CollectResult:
             if result.task.args == ["slow"]:
                 await gate.passage()
             return payload(result.task.args[0])
@@ -122,11 +130,11 @@ def test_a_change_of_a_window_belongs_to_all_its_records():
         assert kit.state("all") == Seen(count=3)
 
 
-def test_a_hook_that_raises_or_returns_nonsense_changes_nothing():
+def test_a_hook_that_raises_or_returns_nonsense_changes_nothing() -> None:
     """Its records follow the error route."""
 
     class Handling(Base):
-        async def on_task_complete(self, result):
+        async def on_task_complete(self, result: ExecutorResult) -> Any:
             self.add("x")
             if result.task.args == ["raise"]:
                 raise ValueError("no")
@@ -137,11 +145,11 @@ def test_a_hook_that_raises_or_returns_nonsense_changes_nothing():
     assert outcome.state == {"handler": {"x": {"count": 1}}}
 
 
-def test_trials_of_a_failing_hook_read_the_state_and_change_nothing():
+def test_trials_of_a_failing_hook_read_the_state_and_change_nothing() -> None:
     """The brake calls a hook again for single records, to tell a mistake from a bad record."""
 
     class Handling(Base):
-        async def arrange(self, messages, pending):
+        async def arrange(self, messages: list[Record], pending: PendingContext) -> list[ExecutorTask]:
             self.add("tried")
             if any(message.payload["user"] == "bad" for message in messages):
                 raise ValueError("bad")
@@ -153,14 +161,14 @@ def test_trials_of_a_failing_hook_read_the_state_and_change_nothing():
     assert outcome.state == {}
 
 
-def test_what_a_hook_writes_it_reads_and_others_do_not_until_it_returns():
+def test_what_a_hook_writes_it_reads_and_others_do_not_until_it_returns() -> None:
     """Two calls that read and write one key around an await: the second one fails, and no count is lost."""
     gate = Gate()
     gate.shut()
     seen: list[Any] = []
 
     class Handling(Base):
-        async def on_task_complete(self, result):
+        async def on_task_complete(self, result: ExecutorResult) -> None:
             if result.task.args == ["late"]:
                 seen.append(("key" in self.state, self.state.get("key")))
                 return
@@ -183,12 +191,12 @@ def test_what_a_hook_writes_it_reads_and_others_do_not_until_it_returns():
         assert kit.state("key") == Seen(count=1)
 
 
-def test_deleting_and_missing_keys():
+def test_deleting_and_missing_keys() -> None:
     """As in a dict."""
     found: list[Any] = []
 
     class Handling(Base):
-        async def arrange(self, messages, pending):
+        async def arrange(self, messages: list[Record], pending: PendingContext) -> list[ExecutorTask]:
             for message in messages:
                 user = message.payload["user"]
                 if user in self.state:
@@ -207,7 +215,7 @@ def test_deleting_and_missing_keys():
     assert outcome.state == {"handler": {"b": {"count": 0}}}
 
 
-def test_values_expire():
+def test_values_expire() -> None:
     """By `state_ttl_s`."""
 
     class Handling(InTask):
@@ -223,17 +231,17 @@ def test_values_expire():
         assert kit.values == [1, 2, 3, 1]
 
 
-def test_values_of_an_older_model_are_migrated():
+def test_values_of_an_older_model_are_migrated() -> None:
     """By `state_migrate`."""
 
     class Newer(BaseModel):
         total: int
 
     class Handling(Base):
-        state_model = Newer
-        state_migrate = staticmethod(lambda old: Newer(total=old["count"]))
+        state_model = Newer  # type: ignore[assignment]  # of a later version
+        state_migrate = staticmethod(lambda old: Newer(total=old["count"]))  # type: ignore[assignment]  # of a later version
 
-        async def on_task_complete(self, result):
+        async def on_task_complete(self, result: ExecutorResult) -> None:
             self.state["a"] = Newer(total=self.state["a"].total + 10)
 
     with FlowHarness(InTask()) as kit:
@@ -245,11 +253,11 @@ def test_values_of_an_older_model_are_migrated():
         assert kit.state("a") == Newer(total=11)
 
 
-def test_offloaded_functions_use_the_state_of_their_hook():
+def test_offloaded_functions_use_the_state_of_their_hook() -> None:
     """A thread of the pool has the context of the hook."""
 
     class Handling(Base):
-        async def on_task_complete(self, result):
+        async def on_task_complete(self, result: ExecutorResult) -> CollectResult:
             return payload(await self.offload(self.add, "a"))
 
     assert run_flow(Handling(), users("a")).state == {"handler": {"a": {"count": 1}}}
@@ -259,14 +267,14 @@ def test_offloaded_functions_use_the_state_of_their_hook():
     ("value", "error"),
     [
         ({"count": 1}, "state of the handler, key 'a', input:0:0: expected Seen, got dict"),
-        (Seen.model_construct(count="x"), "Seen can't be stored as Seen"),
+        (Seen.model_construct(count="x"), "Seen can't be stored as Seen"),  # type: ignore[arg-type]  # wrong on purpose
     ],
 )
-def test_a_wrong_value_raises_where_it_is_assigned(value, error):
+def test_a_wrong_value_raises_where_it_is_assigned(value: dict[str, int] | Seen, error: str) -> None:
     """The line of the user's code is in the stack trace."""
 
     class Handling(Base):
-        async def on_task_complete(self, result):
+        async def on_task_complete(self, result: ExecutorResult) -> None:
             self.state["a"] = value
 
     (letter,) = run_flow(Handling(), users("a")).dead_letters
@@ -274,18 +282,18 @@ def test_a_wrong_value_raises_where_it_is_assigned(value, error):
     assert "self.state[" in letter.stacktrace
 
 
-def test_state_outside_of_a_hook_of_records_is_refused():
+def test_state_outside_of_a_hook_of_records_is_refused() -> None:
     """There are no records that it could belong to; nor after the hook has ended."""
     errors: list[str] = []
     kept: list[Any] = []
 
     class Handling(Base):
-        async def on_ready(self, config, db_pool):
+        async def on_ready(self, config: DrakkarConfig, db_pool: Any) -> None:
             with pytest.raises(RuntimeError) as info:
                 self.state.get("a")
             errors.append(str(info.value))
 
-        async def arrange(self, messages, pending):
+        async def arrange(self, messages: list[Record], pending: PendingContext) -> list[ExecutorTask]:
             kept.append(self.state)
             return []
 
@@ -295,22 +303,22 @@ def test_state_outside_of_a_hook_of_records_is_refused():
         kept[0].get("a")
 
 
-def test_handlers_with_an_attribute_of_that_name_work_as_before():
+def test_handlers_with_an_attribute_of_that_name_work_as_before() -> None:
     """Handlers of py-drakkar may have a `state`; without `state_model` there is none of ours."""
 
-    class Old(Handler[dict, dict]):
+    class Old(Handler[dict, dict]):  # type: ignore[type-arg]  # plain types
         def __init__(self) -> None:
             assert not hasattr(self, "state")
             self.state = {"calls": 0}
 
-        async def arrange(self, messages, pending):
+        async def arrange(self, messages: list[Record[Any]], pending: PendingContext) -> list[ExecutorTask]:
             self.state["calls"] += 1
             return []
 
-    class WithClassAttribute(Handler[dict, dict]):
+    class WithClassAttribute(Handler[dict, dict]):  # type: ignore[type-arg]  # plain types
         state = "ready"
 
-        async def arrange(self, messages, pending):
+        async def arrange(self, messages: list[Record[Any]], pending: PendingContext) -> list[ExecutorTask]:
             return []
 
     handler = Old()
@@ -319,11 +327,11 @@ def test_handlers_with_an_attribute_of_that_name_work_as_before():
     assert WithClassAttribute().state == "ready"
 
 
-def test_a_model_that_can_not_be_stored_is_found_before_the_flow_runs():
+def test_a_model_that_can_not_be_stored_is_found_before_the_flow_runs() -> None:
     """With the name of the setting."""
 
     class Handling(Base):
-        state_model = object
+        state_model = object  # type: ignore[assignment]  # wrong on purpose
 
     with pytest.raises(FlowError, match=r"Handling.state_model: state of type <class 'object'> can't be stored"):
         run_flow(Handling(), users("a"))

@@ -11,17 +11,19 @@ from drakkar_flow import (
     KafkaPayload,
     StreamFlow,
 )
+from drakkar_flow.model.group import MessageGroup
 from drakkar_flow.model.outcome import FailureKind
+from drakkar_flow.model.task import ExecutorResult
 from drakkar_flow.observe.events.hooks import HookRan
 from drakkar_flow.testing import FlowRun, MemorySink, ScriptedExecutor, run_flow
 from support.handlers import LANE, PerRecord, ends, task
 
 
-def test_d08_an_error_in_on_message_complete_keeps_no_offset():
+def test_d08_an_error_in_on_message_complete_keeps_no_offset() -> None:
     """D-8: the hook raises: its record goes to the dead letters and commits, its payloads stay delivered."""
 
     class Broken(PerRecord):
-        async def on_message_complete(self, group):
+        async def on_message_complete(self, group: MessageGroup) -> None:
             raise RuntimeError("hook broke")
 
     outcome = run_flow(Broken(), [1, 2])
@@ -43,10 +45,12 @@ def test_d08_an_error_in_on_message_complete_keeps_no_offset():
     ],
     ids=["raises", "raises-without-text", "number", "mixed-list"],
 )
-def test_a_hook_that_raises_or_returns_nonsense_is_a_dead_letter_of_its_records(hook, answer, error):
+def test_a_hook_that_raises_or_returns_nonsense_is_a_dead_letter_of_its_records(
+    hook: str, answer: RuntimeError | int | list[KafkaPayload | str], error: str
+) -> None:
     """Nothing of what it returned is delivered, and the offsets move on."""
 
-    async def answering(self, *args):
+    async def answering(self: object, *args: object) -> object:
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -82,10 +86,10 @@ def test_a_hook_that_raises_or_returns_nonsense_is_a_dead_letter_of_its_records(
     ids=["none", "empty-result", "empty-list", "payload", "nested"],
 )
 @pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
-def test_hooks_return_payloads_in_any_wrapping(answer, values, is_async):
+def test_hooks_return_payloads_in_any_wrapping(answer: object, values: list[int], is_async: bool) -> None:
     """A CollectResult, a payload, several, or nothing; from plain and async functions."""
 
-    async def later(result):
+    async def later(result: ExecutorResult) -> object:
         await asyncio.sleep(0)
         return answer
 
@@ -96,7 +100,7 @@ def test_hooks_return_payloads_in_any_wrapping(answer, values, is_async):
     assert outcome.committed == {LANE: 1}
 
 
-def test_collect_without_hooks_finishes_records_when_their_tasks_have_ended():
+def test_collect_without_hooks_finishes_records_when_their_tasks_have_ended() -> None:
     """No hook at all: the tasks run, nothing is delivered, the offsets move on."""
     flow = StreamFlow("run").arrange(lambda records, _: [task("t", 0)]).execute().collect().route()
     executor = ScriptedExecutor()
@@ -108,11 +112,11 @@ def test_collect_without_hooks_finishes_records_when_their_tasks_have_ended():
         assert run.finish().committed == {LANE: 1}
 
 
-def test_one_payload_a_hook_made_waits_while_another_goes():
+def test_one_payload_a_hook_made_waits_while_another_goes() -> None:
     """Two payloads of one record for two sinks: the offset waits for the slower sink."""
 
     class Twice(PerRecord):
-        async def on_task_complete(self, result):
+        async def on_task_complete(self, result: ExecutorResult) -> list[KafkaPayload]:
             return [KafkaPayload(data="a", sink="a"), KafkaPayload(data="b", sink="b")]
 
     slow, fast = MemorySink("a"), MemorySink("b")

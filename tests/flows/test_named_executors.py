@@ -72,7 +72,7 @@ def expected(*values: str) -> list[list[str]]:
     )
 
 
-def test_n6_a_warm_and_a_one_shot_program_run_in_one_handler():
+def test_n6_a_warm_and_a_one_shot_program_run_in_one_handler() -> None:
     """Nothing falls back and nothing is warned of."""
     with FlowHarness(Both(), config=BOTH, real_programs=True) as kit:
         for value in ("a", "b", "c"):
@@ -86,7 +86,7 @@ def test_n6_a_warm_and_a_one_shot_program_run_in_one_handler():
     assert {event.executor_name for event in outcome.of(TasksCompleted)} == {""}
 
 
-def test_n6_a_flow_names_them_in_code():
+def test_n6_a_flow_names_them_in_code() -> None:
     """With nothing in the configuration; the one without a name is the default."""
     handler = Both()
     flow = (
@@ -103,7 +103,7 @@ def test_n6_a_flow_names_them_in_code():
     assert "sha256sum" in str(flow.to_json())
 
 
-def test_n6_the_flow_is_laid_over_the_configuration_by_name():
+def test_n6_the_flow_is_laid_over_the_configuration_by_name() -> None:
     """As for the default one; what the flow does not name is there as it is configured."""
     config = from_mapping(
         {
@@ -124,7 +124,7 @@ def test_n6_the_flow_is_laid_over_the_configuration_by_name():
 
 @pytest.mark.parametrize("name", ["shaa", "Sha", "sha "])
 @pytest.mark.parametrize("real", [True, False], ids=["programs", "kit"])
-def test_n6_an_unknown_name_fails_the_task_with_the_names_there_are(name: str, real: bool):
+def test_n6_an_unknown_name_fails_the_task_with_the_names_there_are(name: str, real: bool) -> None:
     """Before anything runs, and it alone."""
 
     class Mistaken(Both):
@@ -142,7 +142,7 @@ def test_n6_an_unknown_name_fails_the_task_with_the_names_there_are(name: str, r
     assert told in letter.error
 
 
-def test_n6_an_executor_without_a_program_says_where_to_set_it():
+def test_n6_an_executor_without_a_program_says_where_to_set_it() -> None:
     """In its own section."""
 
     class Bare(Both):
@@ -158,7 +158,7 @@ def test_n6_an_executor_without_a_program_says_where_to_set_it():
     assert failed.endswith("binary_path on the task, or its executor")
 
 
-def test_n6_what_a_task_waits_for_names_its_executor():
+def test_n6_what_a_task_waits_for_names_its_executor() -> None:
     """In the report of what stands still."""
     window = WindowRun([Record("in", 0, 7)], 0.0, keep_messages=False)
     run = window.attribute(ExecutorTask(task_id="t", source_offsets=[7], executor="sha"))
@@ -166,25 +166,26 @@ def test_n6_what_a_task_waits_for_names_its_executor():
     class Busy:
         open, step_id, calls = 1, "execute", [(None, run)]
 
-    (wait,) = waits_of([Busy()], ("in", 0), 5)  # type: ignore[list-item]
+    (wait,) = waits_of([Busy()], ("in", 0), 5)  # type: ignore[list-item]  # a fake of what is used
     assert wait.stack == ("task t, attempt 1, executor sha: waits for its turn or its next attempt",)
 
 
-def test_n6_default_is_the_name_of_the_one_without_a_name():
+def test_n6_default_is_the_name_of_the_one_without_a_name() -> None:
     """A task may say it, with or without others."""
 
     class Named(Both):
         async def arrange(self, messages: list[Record], pending: Any) -> list[ExecutorTask]:
             return [message.task(stdin=message.value, executor="default") for message in messages]
 
-    for more in ({}, {"executors": {"sha": {}}}):
+    both: tuple[dict[str, Any], ...] = ({}, {"executors": {"sha": {}}})
+    for more in both:
         with FlowHarness(Named(), config={"executor": {"binary_path": "cat"}, **more}, real_programs=True) as kit:
             kit.send("x")
             kit.wait_acknowledged()
         assert kit.values == [["default", "x"]]
 
 
-def test_n6_each_has_its_own_rules_for_failures():
+def test_n6_each_has_its_own_rules_for_failures() -> None:
     """Retries and exit codes that succeed."""
     config = from_mapping(
         {
@@ -209,7 +210,7 @@ def test_n6_each_has_its_own_rules_for_failures():
     assert len(outcome.of(TaskRetried)) == 2
 
 
-def test_n6_the_kit_scripts_programs_by_the_name_of_their_executor():
+def test_n6_the_kit_scripts_programs_by_the_name_of_their_executor() -> None:
     """And knows the program and the timeout of each."""
     config = {
         "executor": {"binary_path": "cat"},
@@ -229,7 +230,7 @@ def test_n6_the_kit_scripts_programs_by_the_name_of_their_executor():
     assert len(handler.failed) == 1
 
 
-def test_n6_a_yaml_case_scripts_them_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_n6_a_yaml_case_scripts_them_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """By the key `executor`; output that is no text is given in base64."""
     from drakkar_flow.cli.main import main
 
@@ -268,7 +269,7 @@ cases:
     assert caught.value.code in (0, None), out + err
 
 
-def test_n6_metrics_have_the_name_as_a_label_and_the_default_one_has_none():
+def test_n6_metrics_have_the_name_as_a_label_and_the_default_one_has_none() -> None:
     """So the series of a flow with one executor are as they were."""
     registry = CollectorRegistry()
     metrics, bus = Metrics(registry), Bus()
@@ -286,7 +287,7 @@ def test_n6_metrics_have_the_name_as_a_label_and_the_default_one_has_none():
         assert value("drakkar_executor_breaker_state", more) == 1
 
 
-def test_n6_the_worker_is_ready_when_every_executor_is():
+def test_n6_the_worker_is_ready_when_every_executor_is() -> None:
     """One that is back does not hide another that is not."""
     health, bus = Health(), Bus()
     health.listen(bus)
@@ -299,13 +300,13 @@ def test_n6_the_worker_is_ready_when_every_executor_is():
 
 
 @pytest.mark.parametrize("name", ["default", "a b", "a.b", ""])
-def test_n6_names_that_can_not_be_are_refused(name: str):
+def test_n6_names_that_can_not_be_are_refused(name: str) -> None:
     """Where they stand."""
     with pytest.raises(ConfigError, match="executors"):
         from_mapping({"executors": {name: {}}})
 
 
-def test_the_host_shortage_of_one_executor_is_not_over_with_that_of_another():
+def test_the_host_shortage_of_one_executor_is_not_over_with_that_of_another() -> None:
     """The gauge has no executor among its labels: it is 1 while any of them lacks it."""
     bus, metrics = Bus(), Metrics(CollectorRegistry())
     metrics.listen(bus)
@@ -315,7 +316,7 @@ def test_the_host_shortage_of_one_executor_is_not_over_with_that_of_another():
         assert metrics.registry.get_sample_value("drakkar_host_shortage", labels) == value
 
 
-def test_the_details_of_readiness_name_the_executor():
+def test_the_details_of_readiness_name_the_executor() -> None:
     """Two of them may lack the same."""
     health, bus = Health(), Bus()
     health.listen(bus)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from drakkar_flow import DeliveryAction, DrakkarConfig, KafkaPayload, StreamFlow
+from typing import Any
+
+from drakkar_flow import DeliveryAction, DeliveryError, DrakkarConfig, KafkaPayload, StreamFlow
 from drakkar_flow.errors import SinkError
 from drakkar_flow.graph.nodes import KafkaSink
+from drakkar_flow.model.outcome import Failure
 from drakkar_flow.observe.events.sinks import DeadLetterFailed, DeadLettersWritten
 from drakkar_flow.testing import FlowRun, MemoryDeadLetters, MemorySink, run_flow
 from support.handlers import LANE, ends
@@ -12,16 +15,16 @@ from support.handlers import LANE, ends
 DOWN = SinkError("down")
 
 
-def flow(*sinks: str, **route) -> StreamFlow:
+def flow(*sinks: str, **route: Any) -> StreamFlow:
     """A flow that delivers numbers as they are."""
     return StreamFlow("deliver").decode(int).route(*map(KafkaSink, sinks or ("out",)), **route)
 
 
-def test_d33_a_sink_that_fails_leaves_the_other_alone():
+def test_d33_a_sink_that_fails_leaves_the_other_alone() -> None:
     """D-33: one sink writes once, the other goes through on_delivery_error only."""
     seen = []
 
-    async def decide(error):
+    async def decide(error: DeliveryError) -> DeliveryAction:
         seen.append(error.sink_name)
         return DeliveryAction.DLQ
 
@@ -35,7 +38,7 @@ def test_d33_a_sink_that_fails_leaves_the_other_alone():
     assert ends(outcome) == (0, 0, 2)
 
 
-def test_nothing_is_committed_before_the_slowest_sink_has_written():
+def test_nothing_is_committed_before_the_slowest_sink_has_written() -> None:
     """Blocked: nothing. Released: everything."""
     fast, slow = MemorySink("fast"), MemorySink("slow")
     slow.gate.shut()
@@ -48,17 +51,17 @@ def test_nothing_is_committed_before_the_slowest_sink_has_written():
     assert outcome.committed == {LANE: 5}
 
 
-def test_other_partitions_go_on_while_one_waits():
+def test_other_partitions_go_on_while_one_waits() -> None:
     """A payload that is stuck holds back its own partition only."""
 
-    def script(payloads):
+    def script(payloads: list[KafkaPayload]) -> None:
         for payload in payloads:
             if payload.data == 0 and not released:
                 raise SinkError("not yet")
 
     released = []
 
-    async def again(error):
+    async def again(error: DeliveryError) -> DeliveryAction:
         return DeliveryAction.RETRY
 
     sink = MemorySink(script=script, max_batch=1, max_in_flight=2)
@@ -70,14 +73,14 @@ def test_other_partitions_go_on_while_one_waits():
     assert outcome.committed == {("input", 0): 4, ("input", 1): 4}
 
 
-def test_payloads_keep_their_order_when_one_write_at_a_time_is_allowed():
+def test_payloads_keep_their_order_when_one_write_at_a_time_is_allowed() -> None:
     """With max_in_flight 1 even a batch that was tried again is not overtaken."""
     sink = MemorySink(script=[DOWN, None, DOWN, DOWN, None], max_batch=2)
     outcome = run_flow(flow(), range(9), sinks=[sink])
     assert outcome.values == list(range(9))
 
 
-def test_a_sink_gets_batches_of_at_most_its_size_and_no_more_writes_at_once_than_it_allows():
+def test_a_sink_gets_batches_of_at_most_its_size_and_no_more_writes_at_once_than_it_allows() -> None:
     """max_batch and max_in_flight are kept."""
     sizes = []
     sink = MemorySink(script=lambda payloads: sizes.append(len(payloads)), max_batch=3, max_in_flight=2)
@@ -90,18 +93,18 @@ def test_a_sink_gets_batches_of_at_most_its_size_and_no_more_writes_at_once_than
     assert sorted(sizes) == [1, 3, 3, 3]
 
 
-def test_thousands_of_batches_that_need_no_waiting_go_through():
+def test_thousands_of_batches_that_need_no_waiting_go_through() -> None:
     """Writes that end at once need no stack."""
     outcome = run_flow(flow(), range(3000), sinks=[MemorySink(max_batch=1)])
     assert outcome.values == list(range(3000))
     assert outcome.committed == {LANE: 3000}
 
 
-def test_a_dead_letter_topic_that_is_down_keeps_offsets_and_goes_on_when_it_is_back():
+def test_a_dead_letter_topic_that_is_down_keeps_offsets_and_goes_on_when_it_is_back() -> None:
     """Stalled, visibly: letters are tried again until they are written; then the offset moves."""
     broken = [True]
 
-    def script(failures):
+    def script(failures: list[Failure]) -> None:
         if broken:
             raise OSError("no broker")
 
@@ -119,7 +122,7 @@ def test_a_dead_letter_topic_that_is_down_keeps_offsets_and_goes_on_when_it_is_b
     assert [event.count for event in outcome.of(DeadLettersWritten)] == [1]
 
 
-def test_dead_letters_may_be_given_up():
+def test_dead_letters_may_be_given_up() -> None:
     """dlq.on_failure=drop tries once, tells, and moves on."""
     letters = MemoryDeadLetters([OSError("no broker")])
     outcome = run_flow(flow(), ["x", 1], dead_letters=letters, config=DrakkarConfig(dlq={"on_failure": "drop"}))
@@ -130,7 +133,7 @@ def test_dead_letters_may_be_given_up():
     assert ends(outcome) == (1, 0, 1)
 
 
-def test_a_dead_letters_offset_waits_for_its_letter():
+def test_a_dead_letters_offset_waits_for_its_letter() -> None:
     """While the letter is on its way nothing is committed."""
     letters = MemoryDeadLetters()
     letters.gate.shut()
@@ -141,7 +144,7 @@ def test_a_dead_letters_offset_waits_for_its_letter():
         assert run.finish().committed == {LANE: 2}
 
 
-def test_many_dead_letters_are_written_in_batches_of_bounded_size_one_at_a_time():
+def test_many_dead_letters_are_written_in_batches_of_bounded_size_one_at_a_time() -> None:
     """2,000 letters: in order, at most 500 at once, each once."""
     sizes = []
     letters = MemoryDeadLetters(lambda failures: sizes.append(len(failures)))
@@ -152,7 +155,7 @@ def test_many_dead_letters_are_written_in_batches_of_bounded_size_one_at_a_time(
     assert outcome.committed == {LANE: 2000}
 
 
-def test_a_payload_with_its_own_sink_keeps_its_fields():
+def test_a_payload_with_its_own_sink_keeps_its_fields() -> None:
     """What a flow made is what the sink gets."""
     payload = KafkaPayload(data={"a": 1}, key=b"k", headers=[("h", b"v")], partition=3, timestamp=5)
     outcome = run_flow(StreamFlow("own").map(lambda _: payload).route(), [1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from drakkar_flow.testing import run_flow
 from support.handlers import LANE, keyed
 
 
-def test_map_async_keeps_the_order_of_keys_within_its_bound():
+def test_map_async_keeps_the_order_of_keys_within_its_bound() -> None:
     """Calls of one key follow each other, those of others run beside, never more than may."""
     running: list[str] = []
     most = 0
@@ -40,7 +41,7 @@ def test_map_async_keeps_the_order_of_keys_within_its_bound():
         assert delivered == [offset for offset in range(300) if keys[offset] == key]
 
 
-def test_map_async_orders_a_partition_and_goes_on_past_a_failure():
+def test_map_async_orders_a_partition_and_goes_on_past_a_failure() -> None:
     """One call at a time; one that fails makes room for the next."""
 
     async def call(n: int) -> int:
@@ -54,7 +55,7 @@ def test_map_async_orders_a_partition_and_goes_on_past_a_failure():
     assert outcome.committed == {LANE: 4}
 
 
-def test_map_async_with_a_key_that_is_not_to_be_had_fails_that_record():
+def test_map_async_with_a_key_that_is_not_to_be_had_fails_that_record() -> None:
     """It follows the error route; the others are not held up."""
 
     async def call(n: int) -> int:
@@ -76,7 +77,7 @@ def test_map_async_with_a_key_that_is_not_to_be_had_fails_that_record():
         ({"key": "id"}, "'id' can't be called"),
     ],
 )
-def test_orderings_that_make_no_sense_are_told_before_anything_runs(given, problem):
+def test_orderings_that_make_no_sense_are_told_before_anything_runs(given: dict[str, Any], problem: str) -> None:
     """For execute and for map_async."""
 
     async def call(n: int) -> int:

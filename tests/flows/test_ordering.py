@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,20 +17,33 @@ from drakkar_flow import (
     ErrorAction,
     ExecutorTask,
     KafkaPayload,
+    PendingContext,
     PrecomputedResult,
     StreamFlow,
 )
+from drakkar_flow.kernel.ordering import Ordering
+from drakkar_flow.model.group import MessageGroup
 from drakkar_flow.model.outcome import FailureKind
+from drakkar_flow.model.record import Record
+from drakkar_flow.model.task import ExecutorError, ExecutorResult
 from drakkar_flow.testing import FlowRun, ScriptedExecutor, run_flow
 from support.handlers import LANE, keyed, task
 
 
-def per_record(messages, pending):
+def per_record(messages: list[Record], pending: PendingContext) -> list[ExecutorTask]:
     """A task for each record, named after it."""
     return [task(f"{message.offset}", message.offset) for message in messages]
 
 
-def flow(arrange=per_record, *, on_error=None, key=None, ordering=None, collect=None, **hooks) -> StreamFlow:
+def flow(
+    arrange: Callable[..., Any] = per_record,
+    *,
+    on_error: Callable[..., Any] | None = None,
+    key: Callable[..., Any] | None = None,
+    ordering: Ordering | None = None,
+    collect: Callable[..., Any] | None = None,
+    **hooks: Any,
+) -> StreamFlow:
     """Tasks in order, delivered under their names."""
     return (
         StreamFlow("ordered")
@@ -40,7 +54,7 @@ def flow(arrange=per_record, *, on_error=None, key=None, ordering=None, collect=
     )
 
 
-def config(ordering="key", **executor) -> DrakkarConfig:
+def config(ordering: Ordering = "key", **executor: Any) -> DrakkarConfig:
     """The configuration of an ordered executor."""
     return DrakkarConfig(executor={"ordering": ordering, **executor})
 
@@ -61,7 +75,7 @@ class Shared:
 @pytest.mark.parametrize(
     ("ordering", "running", "delivered"), [("unordered", 2, "2345"), ("key", 2, "4"), ("partition", 1, "")], ids=str
 )
-def test_what_shares_a_key_waits_and_the_others_go_on(ordering, running, delivered):
+def test_what_shares_a_key_waits_and_the_others_go_on(ordering: Ordering, running: int, delivered: str) -> None:
     """Keys a b a b c a: while the first two run, only c may; a partition waits as a whole."""
     shared = Shared("0", "1")
     with FlowRun(flow(), keyed("ababca"), executor=shared.executor, config=config(ordering)) as run:
@@ -78,7 +92,7 @@ def test_what_shares_a_key_waits_and_the_others_go_on(ordering, running, deliver
         assert [value for value in outcome.values if value in expected] == list(expected)
 
 
-def test_records_without_a_key_wait_for_nobody():
+def test_records_without_a_key_wait_for_nobody() -> None:
     """Nothing was said about their order; ordering by partition is for those who mean the partition."""
     shared = Shared("0", "1")
     with FlowRun(flow(), keyed("    "), executor=shared.executor, config=config()) as run:
@@ -88,11 +102,11 @@ def test_records_without_a_key_wait_for_nobody():
         run.finish()
 
 
-def test_keys_are_of_their_partition():
+def test_keys_are_of_their_partition() -> None:
     """The same key in two partitions is two keys: offsets have an order only within one."""
     shared = Shared("a-0")
 
-    def arrange(messages, pending):
+    def arrange(messages: list[Record], pending: PendingContext) -> list[ExecutorTask]:
         return [task("ab"[message.partition] + f"-{message.offset}", message.offset) for message in messages]
 
     both = keyed("xx") + keyed("xx", partition=1)
@@ -103,11 +117,11 @@ def test_keys_are_of_their_partition():
         assert run.finish().values == ["b-0", "b-1", "a-0", "a-1"]
 
 
-def test_a_task_waits_for_every_key_of_its_keyed():
+def test_a_task_waits_for_every_key_of_its_keyed() -> None:
     """One task for a and b between tasks of a, b and c: it waits for both, both wait for it, c does not."""
     names = {0: "a0", 1: "b1", 2: "ab", 4: "a4", 5: "b5", 6: "c6"}
 
-    def arrange(messages, pending):
+    def arrange(messages: list[Record], pending: PendingContext) -> list[ExecutorTask]:
         return [task(name, offset, *([3] if name == "ab" else [])) for offset, name in names.items()]
 
     shared = Shared("a0", "b1", "ab")
@@ -124,17 +138,17 @@ def test_a_task_waits_for_every_key_of_its_keyed():
         assert sorted(run.finish().values[3:]) == ["a4", "ab", "b5"]
 
 
-def test_tasks_go_by_offset_whatever_the_order_arrange_lists_them_in():
+def test_tasks_go_by_offset_whatever_the_order_arrange_lists_them_in() -> None:
     """The offsets' order is the promise; several tasks of one record go as they are listed."""
 
-    def arrange(messages, pending):
+    def arrange(messages: list[Record], pending: PendingContext) -> list[ExecutorTask]:
         return [task("2", 2), task("1-second", 1), task("1-first", 1), task("0+3", 3, 0)]
 
     outcome = run_flow(flow(arrange), keyed("aaaa"), executor=ScriptedExecutor(), config=config())
     assert outcome.values == ["0+3", "1-second", "1-first", "2"]
 
 
-def test_a_retry_keeps_its_place():
+def test_a_retry_keeps_its_place() -> None:
     """While a task is parked, those behind it wait; other keys do not."""
     shared = Shared("0", script={"0": [1, 1, "fine"]})
     chain = flow(on_error=lambda task, error: ErrorAction.RETRY)
@@ -145,7 +159,7 @@ def test_a_retry_keeps_its_place():
     assert shared.executor.started == ["0", "1", "0", "0", "2"]
 
 
-def test_replacements_take_the_place_of_their_task_one_after_the_other():
+def test_replacements_take_the_place_of_their_task_one_after_the_other() -> None:
     """Also when one of them is replaced in turn, and when one needs no process."""
     replaced = {
         "0": [task("0.1", 0), task("0.2", 0, precomputed=PrecomputedResult()), task("0.3", 0)],
@@ -161,7 +175,7 @@ def test_replacements_take_the_place_of_their_task_one_after_the_other():
     assert outcome.committed == {LANE: 2}
 
 
-def test_replacements_of_a_task_without_a_key_wait_for_nobody():
+def test_replacements_of_a_task_without_a_key_wait_for_nobody() -> None:
     """Nor for each other: the second ends while the first still runs."""
     executor = ScriptedExecutor({"0": 1})
     executor.gate("a").shut()
@@ -172,10 +186,10 @@ def test_replacements_of_a_task_without_a_key_wait_for_nobody():
         assert run.finish().values == ["b", "a"]
 
 
-def test_precomputed_tasks_keep_the_order_too():
+def test_precomputed_tasks_keep_the_order_too() -> None:
     """They overtake no task of their key, and nobody waits for them."""
 
-    def arrange(messages, pending):
+    def arrange(messages: list[Record], pending: PendingContext) -> list[ExecutorTask]:
         return [
             task(f"{message.offset}", message.offset, precomputed=PrecomputedResult() if message.offset else None)
             for message in messages
@@ -188,10 +202,10 @@ def test_precomputed_tasks_keep_the_order_too():
         assert run.finish().values == ["2", "0", "1"]
 
 
-def test_a_long_line_of_tasks_that_end_at_once_does_not_exhaust_the_stack():
+def test_a_long_line_of_tasks_that_end_at_once_does_not_exhaust_the_stack() -> None:
     """5,000 precomputed tasks wait behind one of their key, then all end in one turn of the loop."""
 
-    def arrange(messages, pending):
+    def arrange(messages: list[Record], pending: PendingContext) -> list[ExecutorTask]:
         given = PrecomputedResult()
         return [task(f"{m.offset}", m.offset, precomputed=given if m.offset else None) for m in messages]
 
@@ -204,7 +218,7 @@ def test_a_long_line_of_tasks_that_end_at_once_does_not_exhaust_the_stack():
     assert outcome.committed == {LANE: 5000}
 
 
-def test_waiting_for_ones_turn_takes_no_slot_and_no_place_in_the_executors_queue():
+def test_waiting_for_ones_turn_takes_no_slot_and_no_place_in_the_executors_queue() -> None:
     """Nine of ten tasks of a hot key wait, the executor knows of one."""
     shared = Shared("0")
     with FlowRun(flow(), keyed("a" * 10), executor=shared.executor, config=config()) as run:
@@ -215,11 +229,11 @@ def test_waiting_for_ones_turn_takes_no_slot_and_no_place_in_the_executors_queue
     assert shared.executor.peak == 1
 
 
-def test_on_task_complete_is_called_for_one_of_a_key_at_a_time_so_payloads_keep_the_order():
+def test_on_task_complete_is_called_for_one_of_a_key_at_a_time_so_payloads_keep_the_order() -> None:
     """A slow hook holds up those of its key only, however fast the tasks are."""
     slow = asyncio.Event()
 
-    async def collect(result):
+    async def collect(result: ExecutorResult) -> KafkaPayload:
         if result.task.task_id == "0":
             await slow.wait()
         return KafkaPayload(data=result.task.task_id)
@@ -230,11 +244,11 @@ def test_on_task_complete_is_called_for_one_of_a_key_at_a_time_so_payloads_keep_
         assert run.finish().values == ["2", "0", "1", "3"]
 
 
-def test_records_complete_in_order_as_well():
+def test_records_complete_in_order_as_well() -> None:
     """on_message_complete is called in the order in which the tasks of a key ended."""
     completed = []
 
-    async def complete(group):
+    async def complete(group: MessageGroup) -> None:
         completed.append(group.source_message.offset)
 
     executor = ScriptedExecutor(lambda task: 1 if int(task.task_id) % 3 == 1 else "")
@@ -243,7 +257,7 @@ def test_records_complete_in_order_as_well():
     assert completed == list(range(50))
 
 
-def test_a_flow_orders_by_a_key_of_its_own():
+def test_a_flow_orders_by_a_key_of_its_own() -> None:
     """key(record) sees the payload; None stands for no key; without ordering= it means ordering by key."""
     shared = Shared("0")
     by_parity = (
@@ -261,7 +275,7 @@ def test_a_flow_orders_by_a_key_of_its_own():
 
 
 @pytest.mark.parametrize("key", [lambda record: 1 // record.offset, lambda record: [] if not record.offset else 1])
-def test_a_record_whose_key_is_not_to_be_had_is_a_dead_letter(key):
+def test_a_record_whose_key_is_not_to_be_had_is_a_dead_letter(key: Callable[..., Any]) -> None:
     """A key function that raises or returns what is no key: nothing runs out of order, nothing is lost."""
     executor = ScriptedExecutor()
     outcome = run_flow(flow(key=key), keyed("aa"), executor=executor)
@@ -272,7 +286,7 @@ def test_a_record_whose_key_is_not_to_be_had_is_a_dead_letter(key):
     assert outcome.committed == {LANE: 2}
 
 
-def test_a_revoked_partitions_line_is_given_up_without_a_run():
+def test_a_revoked_partitions_line_is_given_up_without_a_run() -> None:
     """Those that wait behind a running task when the partition is taken away are fenced, not run."""
     shared = Shared("0")
     with FlowRun(flow(), keyed("aaa"), executor=shared.executor, config=config(), open_end=True) as run:
@@ -284,12 +298,12 @@ def test_a_revoked_partitions_line_is_given_up_without_a_run():
     assert shared.executor.started == ["0"]
 
 
-def test_order_holds_with_several_engine_threads():
+def test_order_holds_with_several_engine_threads() -> None:
     """A partition has the same partition always, so its keys meet whoever works on it."""
     both = keyed("abcabcabcabc" * 5) + keyed("aabbccaabbcc" * 5, partition=1)
     several = DrakkarConfig(executor={"ordering": "key", "window_size": 3}, runtime={"workers": 2})
-    flaky = ScriptedExecutor(lambda task: 1 if chance.random() < 0.3 else "")
     chance = random.Random(3)
+    flaky = ScriptedExecutor(lambda task: 1 if chance.random() < 0.3 else "")
     chain = flow(
         lambda messages, pending: [task(f"{m.partition} {m.key} {m.offset}", m.offset) for m in messages],
         on_error=lambda task, error: ErrorAction.RETRY,
@@ -311,7 +325,9 @@ def test_order_holds_with_several_engine_threads():
     window=st.integers(1, 9),
     seed=st.integers(0, 1000),
 )
-def test_whatever_fails_and_however_long_it_takes_a_key_keeps_its_order(keys, ordering, window, seed):
+def test_whatever_fails_and_however_long_it_takes_a_key_keeps_its_order(
+    keys: str, ordering: Ordering, window: int, seed: int
+) -> None:
     """Random durations, failures, retries, replacements: one at a time per key, delivered by offset, nothing lost."""
     chance = random.Random(seed)
     at_once: dict[Any, int] = defaultdict(int)
@@ -319,15 +335,19 @@ def test_whatever_fails_and_however_long_it_takes_a_key_keeps_its_order(keys, or
     def key_of(offset: int) -> Any:
         return "all" if ordering == "partition" else keys[offset] if keys[offset] != " " else (offset, chance.random())
 
-    def script(running: ExecutorTask):
+    def script(running: ExecutorTask) -> Any:
         return chance.choice(["", "", 1])
 
-    def on_error(failed, error):
+    def on_error(failed: ExecutorTask, error: ExecutorError) -> ErrorAction | list[ExecutorTask]:
         offset = failed.source_offsets[0]
-        answers = [ErrorAction.RETRY, ErrorAction.SKIP, [task(f"{offset}", offset), task(f"{offset}", offset)]]
+        answers: list[ErrorAction | list[ExecutorTask]] = [
+            ErrorAction.RETRY,
+            ErrorAction.SKIP,
+            [task(f"{offset}", offset), task(f"{offset}", offset)],
+        ]
         return chance.choice(answers)
 
-    async def collect(result):
+    async def collect(result: ExecutorResult) -> KafkaPayload:
         offset = result.task.source_offsets[0]
         key = key_of(offset)
         at_once[key] += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from sqlite3 import connect
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_each_search_is_answered_everywhere_or_is_a_dead_letter(
     ],
 )
 def test_what_was_killed_is_run_again_and_what_failed_is_a_dead_letter(
-    error: dict[str, object], action: ErrorAction
+    error: dict[str, Any], action: ErrorAction
 ) -> None:
     """Only grep's exit code 1 means that nothing was found."""
     task = ExecutorTask(task_id="t", source_offsets=[1])

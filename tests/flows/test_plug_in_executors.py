@@ -50,7 +50,7 @@ class Echo:
 
     def submit(self, task: ExecutorTask, priority: object, done: Done) -> Running:
         """Answer."""
-        answer = ExecutorResult(task=task, stdout=f"{self.settings.prefix}{task.stdin}")
+        answer = ExecutorResult(task=task, stdout=f"{self.settings.prefix}{task.stdin}")  # type: ignore[str-bytes-safe]  # stdin is text here
         how = task.args[0] if task.args else ""
         if how == "twice":
             done(answer)
@@ -58,7 +58,7 @@ class Echo:
         elif how == "thread":
             threading.Thread(target=done, args=[answer]).start()
         elif how == "odd":
-            done("text")  # type: ignore[arg-type]
+            done("text")  # type: ignore[arg-type]  # wrong on purpose
         elif how == "raise":
             raise RuntimeError("no")
         elif how == "fail":

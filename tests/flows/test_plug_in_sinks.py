@@ -16,6 +16,7 @@ from drakkar_flow import (
     DrakkarConfig,
     Handler,
     KafkaPayload,
+    KafkaSink,
     StreamFlow,
     dataflow,
 )
@@ -79,7 +80,7 @@ def test_plain_values_become_its_payloads() -> None:
     assert outcome.committed == {("input", 0): 2}
 
 
-class Watch(Handler[dict, dict]):
+class Watch(Handler[dict[str, Any], dict[str, Any]]):
     """Calls for each record."""
 
     async def arrange(self, messages: Any, pending: Any) -> Any:
@@ -107,6 +108,15 @@ def test_a_handlers_payloads_find_sinks_of_the_configuration() -> None:
         "beeper-day": 1,
         "kafka-out": 1,
     }
+
+
+def test_a_sink_that_the_route_leaves_out_is_suggested_as_it_is_written() -> None:
+    """CustomSink with its kind: no class has the name of a plug-in's kind."""
+    stream = StreamFlow("calls").decode(str).map(lambda text: Page(text=text)).route(KafkaSink("out", topic="t"))
+    flow = dataflow(stream, sinks=[PAGER])
+    config = DrakkarConfig(sinks={"pager": {"night": {"number": "1"}}})
+    (letter,) = run_flow(flow, ["x"], config=config).dead_letters
+    assert letter.error.endswith("add CustomSink('pager', 'night') to the route")
 
 
 def test_what_it_refuses_is_a_dead_letter() -> None:

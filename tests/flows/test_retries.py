@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from drakkar_flow import DrakkarConfig, ErrorAction, PrecomputedResult
 from drakkar_flow.kernel.backoff import Backoff
+from drakkar_flow.model.record import Record
+from drakkar_flow.model.task import ExecutorError, ExecutorTask
 from drakkar_flow.observe.events.tasks import RetriesExhausted, TaskRetried
 from drakkar_flow.testing import FlowRun, ScriptedExecutor, run_flow
 from support.handlers import LANE, PerRecord, ends, task
@@ -14,17 +18,17 @@ from support.handlers import LANE, PerRecord, ends, task
 class Asking(PerRecord):
     """Notes what on_error is asked about, and answers as told."""
 
-    def __init__(self, answer: object = ErrorAction.SKIP) -> None:
+    def __init__(self, answer: Any = ErrorAction.SKIP) -> None:
         super().__init__()
         self.answer = answer
-        self.asked = []
+        self.asked: list[tuple[int | None, int]] = []
 
-    async def on_error(self, task, error):
+    async def on_error(self, task: ExecutorTask, error: ExecutorError) -> Any:
         self.asked.append((error.exit_code, error.attempt))
         return self.answer
 
 
-def config(*, max_retries: int = 3, max_in_flight: int = 10_000, **retry) -> DrakkarConfig:
+def config(*, max_retries: int = 3, max_in_flight: int = 10_000, **retry: Any) -> DrakkarConfig:
     """Rules for retries."""
     return DrakkarConfig(
         executor={"max_retries": max_retries, "retry": retry}, runtime={"max_in_flight_records": max_in_flight}
@@ -32,12 +36,12 @@ def config(*, max_retries: int = 3, max_in_flight: int = 10_000, **retry) -> Dra
 
 
 @pytest.fixture
-def long_pauses(monkeypatch):
+def long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries that wait for minutes, unless something makes them due."""
     monkeypatch.setattr("drakkar_flow.testing.run._BACKOFF", Backoff(600, 600))
 
 
-def test_a_transient_failure_is_retried_without_asking():
+def test_a_transient_failure_is_retried_without_asking() -> None:
     """An exit code that the rules name: on_error hears nothing when a later attempt succeeds."""
     handler = Asking()
     executor = ScriptedExecutor({"t0": [75, 75, "fine"]})
@@ -47,7 +51,7 @@ def test_a_transient_failure_is_retried_without_asking():
     assert ends(outcome) == (1, 0, 0)
 
 
-def test_on_error_is_asked_when_a_transient_failure_has_had_its_retries():
+def test_on_error_is_asked_when_a_transient_failure_has_had_its_retries() -> None:
     """max_retries is the ceiling of both: RETRY then counts as SKIP, and the error tells the attempt."""
     handler = Asking(ErrorAction.RETRY)
     executor = ScriptedExecutor({"t0": 75})
@@ -68,14 +72,16 @@ def test_on_error_is_asked_when_a_transient_failure_has_had_its_retries():
     ],
     ids=["asked for", "by the rules and asked for", "by the rules, then dead", "not retried"],
 )
-def test_a_task_that_has_had_its_retries_is_told_of_once(answer, exit_codes, told):
+def test_a_task_that_has_had_its_retries_is_told_of_once(
+    answer: ErrorAction, exit_codes: list[int], told: list[tuple[int, bool]]
+) -> None:
     """So that nothing is dropped without a word; whoever skips on purpose needs none."""
     settings = config(max_retries=2, exit_codes=exit_codes)
     outcome = run_flow(Asking(answer), [1], executor=ScriptedExecutor({"t0": 75}), config=settings)
     assert [(event.attempts, event.dead) for event in outcome.of(RetriesExhausted)] == told
 
 
-def test_what_the_rules_do_not_name_is_asked_about_at_once():
+def test_what_the_rules_do_not_name_is_asked_about_at_once() -> None:
     """Every attempt is counted, whoever wanted it."""
     handler = Asking(ErrorAction.RETRY)
     executor = ScriptedExecutor({"t0": [75, 2, 1, "fine"]})
@@ -84,7 +90,7 @@ def test_what_the_rules_do_not_name_is_asked_about_at_once():
     assert handler.asked == [(2, 2)]
 
 
-def test_a_retry_comes_no_later_than_the_rules_allow():
+def test_a_retry_comes_no_later_than_the_rules_allow() -> None:
     """With the time over after the first failure, RETRY counts as SKIP."""
     handler = Asking(ErrorAction.RETRY)
     executor = ScriptedExecutor({"t0": 1})
@@ -93,11 +99,11 @@ def test_a_retry_comes_no_later_than_the_rules_allow():
     assert ends(outcome) == (0, 1, 0)
 
 
-def test_a_precomputed_failure_is_not_retried_by_itself():
+def test_a_precomputed_failure_is_not_retried_by_itself() -> None:
     """It would be the same again."""
 
     class Given(Asking):
-        def tasks(self, messages):
+        def tasks(self, messages: list[Record]) -> list[ExecutorTask]:
             return [task("t0", 0, precomputed=PrecomputedResult(exit_code=75))]
 
     handler = Given()
@@ -105,7 +111,7 @@ def test_a_precomputed_failure_is_not_retried_by_itself():
     assert handler.asked == [(75, 1)]
 
 
-def test_a_parked_retry_holds_no_slot_and_is_tried_at_once_when_the_flow_drains(long_pauses):
+def test_a_parked_retry_holds_no_slot_and_is_tried_at_once_when_the_flow_drains(long_pauses: None) -> None:
     """The executor knows nothing of it, and a drain does not wait for the pause."""
     executor = ScriptedExecutor({"t0": [1, "fine"]})
     handler = Asking(ErrorAction.RETRY)
@@ -118,7 +124,7 @@ def test_a_parked_retry_holds_no_slot_and_is_tried_at_once_when_the_flow_drains(
     assert (outcome.values, outcome.committed) == (["t0"], {LANE: 1})
 
 
-def test_a_parked_retry_is_tried_at_once_when_its_partition_is_revoked(long_pauses):
+def test_a_parked_retry_is_tried_at_once_when_its_partition_is_revoked(long_pauses: None) -> None:
     """The revoke waits for what is in flight, so nothing needs to be done again elsewhere."""
     executor = ScriptedExecutor({"t0": [1, "fine"]})
     handler = Asking(ErrorAction.RETRY)
@@ -128,11 +134,11 @@ def test_a_parked_retry_is_tried_at_once_when_its_partition_is_revoked(long_paus
         assert run.sink().values == ["t0"]
 
 
-def test_records_that_always_fail_leave_room_for_the_others(long_pauses):
+def test_records_that_always_fail_leave_room_for_the_others(long_pauses: None) -> None:
     """Half of what may be in flight is parked at most; what comes on top ends its retries at once."""
 
     class OddFails(Asking):
-        def tasks(self, messages):
+        def tasks(self, messages: list[Record]) -> list[ExecutorTask]:
             return [task("bad" if record.payload % 2 else f"t{record.offset}", record.offset) for record in messages]
 
     handler = OddFails(ErrorAction.RETRY)
@@ -143,7 +149,7 @@ def test_records_that_always_fail_leave_room_for_the_others(long_pauses):
         assert len(handler.asked) > 4 * 45
 
 
-def test_only_failing_records_never_freeze_the_intake(long_pauses):
+def test_only_failing_records_never_freeze_the_intake(long_pauses: None) -> None:
     """Each has its ceiling, so everything is read however long the pauses are."""
     handler = Asking(ErrorAction.RETRY)
     executor = ScriptedExecutor(lambda task: 1)
@@ -153,7 +159,7 @@ def test_only_failing_records_never_freeze_the_intake(long_pauses):
         run.wait_until(lambda: run.in_flight.records == 4)
 
 
-def test_a_drain_does_not_use_up_the_retries_of_what_fails_again(long_pauses):
+def test_a_drain_does_not_use_up_the_retries_of_what_fails_again(long_pauses: None) -> None:
     """In the middle of an outage: its record is not committed, so the next owner tries it, with all its retries."""
     executor = ScriptedExecutor({"t0": 1, "t1": "fine"})
     handler = Asking(ErrorAction.RETRY)

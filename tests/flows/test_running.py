@@ -5,24 +5,36 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from typing import Any
 
 import pytest
 
-from drakkar_flow import DrakkarConfig, ErrorAction, ExecutorTask, Handler, KafkaPayload, Record, StreamFlow
+from drakkar_flow import (
+    DrakkarConfig,
+    ErrorAction,
+    ExecutorTask,
+    Handler,
+    KafkaPayload,
+    PendingContext,
+    Record,
+    StreamFlow,
+)
 from drakkar_flow.errors import FlowError, SinkError
+from drakkar_flow.model.group import MessageGroup
+from drakkar_flow.model.task import ExecutorError, ExecutorResult
 from drakkar_flow.observe.events.records import RecordsFinished
 from drakkar_flow.testing import FlowRun, MemorySink, ScriptedExecutor, run_flow
 
 WORKERS = pytest.mark.parametrize("workers", [1, 2], ids=["one-worker", "two-workers"])
 
 
-def config(workers: int, **executor) -> DrakkarConfig:
+def config(workers: int, **executor: Any) -> DrakkarConfig:
     """A configuration with so many Bytewax workers."""
     return DrakkarConfig(runtime={"workers": workers}, executor=executor)
 
 
 @WORKERS
-def test_ten_thousand_records_through_every_step_are_counted_exactly(workers):
+def test_ten_thousand_records_through_every_step_are_counted_exactly(workers: int) -> None:
     """Decode, filter, flat_map, map_async, two sinks that sometimes fail, dead letters: nothing lost or doubled."""
     rng = random.Random(7)
 
@@ -33,7 +45,7 @@ def test_ten_thousand_records_through_every_step_are_counted_exactly(workers):
             raise ValueError("every hundredth")
         return n
 
-    def flaky(payloads):
+    def flaky(payloads: list[KafkaPayload]) -> None:
         if rng.random() < 0.2:
             raise SinkError("flaky")
 
@@ -63,11 +75,11 @@ def test_ten_thousand_records_through_every_step_are_counted_exactly(workers):
 class Everything(Handler[int, int]):
     """Fan-out, fan-in, retries, replacements, skipped and dead tasks, and all hooks."""
 
-    def __init__(self):
-        self.records = Counter()
+    def __init__(self) -> None:
+        self.records: Counter[str] = Counter()
         self.windows = 0
 
-    async def arrange(self, messages: list[Record], pending):
+    async def arrange(self, messages: list[Record], pending: PendingContext) -> list[ExecutorTask]:
         tasks = [ExecutorTask(task_id=f"all-{messages[0].label}", source_offsets=[m.offset for m in messages])]
         for m in messages:
             tasks += [ExecutorTask(task_id=f"{m.payload}.{i}", source_offsets=[m.offset]) for i in range(m.payload % 3)]
@@ -75,17 +87,19 @@ class Everything(Handler[int, int]):
             await asyncio.sleep(0)
         return tasks
 
-    async def on_task_complete(self, result):
+    async def on_task_complete(self, result: ExecutorResult) -> KafkaPayload:
         return KafkaPayload(data=result.task.task_id)
 
-    async def on_message_complete(self, group):
+    async def on_message_complete(self, group: MessageGroup) -> None:
         self.records[group.source_message.label] += 1
 
-    async def on_window_complete(self, results, source_messages):
+    async def on_window_complete(
+        self, results: list[ExecutorResult], source_messages: list[Record[int]]
+    ) -> KafkaPayload:
         self.windows += 1
         return KafkaPayload(data=f"w-{source_messages[0].label}")
 
-    async def on_error(self, task, error):
+    async def on_error(self, task: ExecutorTask, error: ExecutorError) -> ErrorAction | list[ExecutorTask]:
         kind = int(task.task_id.split(".")[0]) % 4
         if task.parent_task_id is not None or kind == 0:
             return ErrorAction.SKIP
@@ -97,10 +111,10 @@ class Everything(Handler[int, int]):
 
 
 @WORKERS
-def test_ten_thousand_records_through_a_handler_are_counted_exactly(workers):
+def test_ten_thousand_records_through_a_handler_are_counted_exactly(workers: int) -> None:
     """Every record completes once, every window once, every expected payload is there once."""
 
-    def ending(task):
+    def ending(task: ExecutorTask) -> int | str:
         if task.task_id.startswith("all-") or task.task_id.endswith(".r"):
             return ""
         number, index = map(int, task.task_id.split("."))
@@ -131,11 +145,11 @@ def test_ten_thousand_records_through_a_handler_are_counted_exactly(workers):
 
 
 @WORKERS
-def test_records_of_a_partition_stay_in_order(workers):
+def test_records_of_a_partition_stay_in_order(workers: int) -> None:
     """Whatever the workers: windows and deliveries of a partition follow its offsets."""
     arranged: dict[int, list[int]] = {}
 
-    def arrange(records, pending):
+    def arrange(records: list[Record], pending: PendingContext) -> list[ExecutorTask]:
         arranged.setdefault(records[0].partition, []).extend(record.offset for record in records)
         return []
 
@@ -144,7 +158,7 @@ def test_records_of_a_partition_stay_in_order(workers):
     assert arranged == {partition: list(range(1000)) for partition in range(5)}
 
 
-def test_a_compacted_log_is_committed_to_its_end():
+def test_a_compacted_log_is_committed_to_its_end() -> None:
     """Gaps between offsets are legal: the committed offset is one past the last record."""
     records = [Record("log", 3, offset, b"1") for offset in (5, 6, 100, 2**33)]
     outcome = run_flow(StreamFlow("gaps").decode(int).route(), records)
@@ -152,7 +166,7 @@ def test_a_compacted_log_is_committed_to_its_end():
     assert outcome.values == [1, 1, 1, 1]
 
 
-def test_intake_stops_at_the_bound_of_records_in_flight_and_goes_on():
+def test_intake_stops_at_the_bound_of_records_in_flight_and_goes_on() -> None:
     """No more than max_in_flight_records leave the source before acknowledgements make room."""
     sink = MemorySink()
     sink.gate.shut()
@@ -165,7 +179,7 @@ def test_intake_stops_at_the_bound_of_records_in_flight_and_goes_on():
     assert sink.values == list(range(100))
 
 
-def test_work_that_ends_while_new_work_comes_in_is_neither_lost_nor_doubled():
+def test_work_that_ends_while_new_work_comes_in_is_neither_lost_nor_doubled() -> None:
     """Thousands of small batches against calls that end at any moment."""
 
     async def jitter(n: int) -> int:
@@ -186,7 +200,7 @@ def test_work_that_ends_while_new_work_comes_in_is_neither_lost_nor_doubled():
 # --- how a run ends -------------------------------------------------------------------------------------
 
 
-def test_d30_a_stop_lets_work_in_flight_finish_and_reads_nothing_more():
+def test_d30_a_stop_lets_work_in_flight_finish_and_reads_nothing_more() -> None:
     """What was read before the stop is delivered and committed, the rest is left."""
     sink = MemorySink()
     sink.gate.shut()
@@ -202,7 +216,7 @@ def test_d30_a_stop_lets_work_in_flight_finish_and_reads_nothing_more():
     assert outcome.values == list(range(10))
 
 
-def test_d30_a_drain_that_takes_too_long_leaves_its_records_uncommitted():
+def test_d30_a_drain_that_takes_too_long_leaves_its_records_uncommitted() -> None:
     """After the budget the flow ends with records in flight; their offsets stay."""
     sink = MemorySink(max_batch=1)
     budget = DrakkarConfig(runtime={"drain_timeout_s": 0.05})
@@ -217,13 +231,13 @@ def test_d30_a_drain_that_takes_too_long_leaves_its_records_uncommitted():
     assert outcome.committed == {("input", 0): 3}
 
 
-def test_a_flow_that_does_not_fit_is_refused_before_it_runs():
+def test_a_flow_that_does_not_fit_is_refused_before_it_runs() -> None:
     """run_flow checks as every runner does."""
     with pytest.raises(FlowError, match="results go nowhere"):
         run_flow(StreamFlow("nowhere").decode(int), [1])
 
 
-def test_a_run_that_is_stuck_says_what_is_open():
+def test_a_run_that_is_stuck_says_what_is_open() -> None:
     """After its deadline run_flow fails with the records in flight and what was committed."""
     sink = MemorySink()
     sink.gate.shut()
@@ -233,7 +247,7 @@ def test_a_run_that_is_stuck_says_what_is_open():
 
 
 @pytest.mark.parametrize("name", ["track", "dlq", "kafka-out", "source", "commit", "endings"])
-def test_steps_may_have_any_name(name):
+def test_steps_may_have_any_name(name: str) -> None:
     """No name a user gives collides with the steps a flow is completed by."""
     flow = StreamFlow("names").decode(int, name=name).map(abs, name=name).map(abs, name=name).route(name=name)
     assert run_flow(flow, [-1]).values == [1]

@@ -51,7 +51,7 @@ class Silent(MemorySink):
         await super().write_batch(batch)
 
 
-def test_d36_while_a_sink_is_left_alone_its_payloads_are_dead_letters_and_offsets_move():
+def test_d36_while_a_sink_is_left_alone_its_payloads_are_dead_letters_and_offsets_move() -> None:
     """D-36: each payload is a letter, the sink is called for two batches of two attempts only, the other sink works."""
     config = DrakkarConfig(sinks={"circuit_breaker": {"failure_threshold": 2}})
     good, bad = sink("good"), sink("bad", [DOWN] * 99)
@@ -68,7 +68,7 @@ def test_d36_while_a_sink_is_left_alone_its_payloads_are_dead_letters_and_offset
 
 
 @pytest.mark.parametrize(("policy", "committed", "letters"), [("dlq", 3, 3), ("skip", 3, 2), ("fail", 2, 2)])
-def test_while_a_sink_is_left_alone_the_error_route_decides(policy, committed, letters):
+def test_while_a_sink_is_left_alone_the_error_route_decides(policy: str, committed: int, letters: int) -> None:
     """The hook's letters are two; what was not tried goes where route(on_error=...) says, and `fail` stops the flow."""
     config = DrakkarConfig(sinks={"circuit_breaker": {"failure_threshold": 2}})
     subject = flow(on_error=policy, on_delivery_error=lambda _: DeliveryAction.DLQ)
@@ -78,7 +78,7 @@ def test_while_a_sink_is_left_alone_the_error_route_decides(policy, committed, l
     assert ("circuit open" in (outcome.failure or "")) is (policy == "fail")
 
 
-def test_a_sinks_own_circuit_breaker_outweighs_the_common_one():
+def test_a_sinks_own_circuit_breaker_outweighs_the_common_one() -> None:
     """It takes the rest from there."""
     config = DrakkarConfig(
         sinks={"circuit_breaker": {"failure_threshold": 9, "cooldown_seconds": 0, "when_open": "wait"}}
@@ -89,7 +89,7 @@ def test_a_sinks_own_circuit_breaker_outweighs_the_common_one():
     assert outcome.of(SinkCircuitChanged)[0].failures == 1
 
 
-def test_deliveries_that_wait_stop_the_intake_and_nothing_else():
+def test_deliveries_that_wait_stop_the_intake_and_nothing_else() -> None:
     """In flight is what the bound allows, no offset moves, and the other sink gets what was let in."""
     wait = {"failure_threshold": 1, "cooldown_seconds": 600, "when_open": "wait"}
     config = DrakkarConfig(sinks={"circuit_breaker": wait}, runtime={"max_in_flight_records": 3})
@@ -100,7 +100,7 @@ def test_deliveries_that_wait_stop_the_intake_and_nothing_else():
         assert (run.in_flight.records, run.reader.committed, run.dead_letters.letters) == (3, {}, [])
 
 
-def test_a_write_that_never_returns_is_tried_again():
+def test_a_write_that_never_returns_is_tried_again() -> None:
     """It is cancelled after delivery_timeout_s, and what was in it is written."""
     silent = Silent(
         kind="filesystem",
@@ -113,14 +113,14 @@ def test_a_write_that_never_returns_is_tried_again():
     assert outcome.committed == {LANE: 2}
 
 
-def test_the_time_limit_of_all_sinks_holds_for_those_without_one_of_their_own():
+def test_the_time_limit_of_all_sinks_holds_for_those_without_one_of_their_own() -> None:
     """sinks.delivery_timeout_seconds."""
     silent = Silent(kind="filesystem")
     outcome = run_flow(flow(), [1], sinks=[silent], config=DrakkarConfig(sinks={"delivery_timeout_seconds": 0.02}))
     assert outcome.values == [1]
 
 
-def test_the_longest_pause_that_a_batch_was_asked_for_is_kept():
+def test_the_longest_pause_that_a_batch_was_asked_for_is_kept() -> None:
     """Also where only some of it failed, and where others failed without asking."""
     causes = {0: RetryAfter(0.01, "slow"), 1: RetryAfter(0.03, "slower"), 2: DOWN}
     outcome = run_flow(flow(), range(4), sinks=[sink(script=[BatchFailed(causes)], retry=PATIENT, max_batch=9)])
@@ -128,7 +128,7 @@ def test_the_longest_pause_that_a_batch_was_asked_for_is_kept():
     assert sorted(outcome.values) == [0, 1, 2, 3]
 
 
-def test_no_target_may_ask_for_a_pause_of_more_than_five_minutes():
+def test_no_target_may_ask_for_a_pause_of_more_than_five_minutes() -> None:
     """Else one bad header stops a sink for days."""
     script = [BatchFailed({0: RetryAfter(1e9, "next century")})]
     with FlowRun(flow(), [1], sinks=[sink(script=script, retry=PATIENT)]) as run:
@@ -136,7 +136,7 @@ def test_no_target_may_ask_for_a_pause_of_more_than_five_minutes():
         assert retried.delay_s == 300
 
 
-def test_a_refused_payload_asks_for_no_pause():
+def test_a_refused_payload_asks_for_no_pause() -> None:
     """Its cause says nothing about the others, which are tried again by the sink's back-off."""
     script = [BatchFailed({0: SinkRejected("no"), 1: DOWN})]
     outcome = run_flow(flow(), [1, 2], sinks=[sink(script=script, max_batch=9)])

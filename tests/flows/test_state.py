@@ -50,7 +50,7 @@ def flow() -> StreamFlow:
     return StreamFlow("visits").decode(Visit).stateful(count, key=user_of, state=Seen)
 
 
-def test_each_record_gets_the_state_that_those_before_it_left():
+def test_each_record_gets_the_state_that_those_before_it_left() -> None:
     """Also within one chunk; every partition has separate state."""
     outcome = run_flow(flow().route(), visits("a", "b", "a", "a"))
     assert outcome.values == ["a1", "b1", "a2", "a3"]
@@ -60,7 +60,7 @@ def test_each_record_gets_the_state_that_those_before_it_left():
     assert split.state["stateful-count"] == {"a of input:0": {"count": 2}, "a of input:1": {"count": 1}}
 
 
-def test_a_crash_takes_back_exactly_what_was_not_committed():
+def test_a_crash_takes_back_exactly_what_was_not_committed() -> None:
     """Records are read again from the state before them, so that each counts once."""
     outcome = run_flow(flow().route(), [*visits("a", "b", "a"), CRASH, *visits("a"), CRASH, *visits("b")])
     again = ["a1", "b1", "a2"]
@@ -68,7 +68,7 @@ def test_a_crash_takes_back_exactly_what_was_not_committed():
     assert outcome.state == {"stateful-count": {"a": {"count": 3}, "b": {"count": 2}}}
 
 
-def test_committed_state_survives_a_crash_and_a_stop():
+def test_committed_state_survives_a_crash_and_a_stop() -> None:
     """What is final is there again; a new version of the flow reads it."""
     with FlowHarness(flow().route()) as kit:
         kit.send_all(visits("a", "a"))
@@ -98,7 +98,7 @@ def slow(gate: Gate) -> StreamFlow:
     return flow().map_async(wait).route()
 
 
-def test_a_slow_record_holds_the_commits_of_its_key_and_a_crash_repeats_them():
+def test_a_slow_record_holds_the_commits_of_its_key_and_a_crash_repeats_them() -> None:
     """Records of other keys finish; those behind the slow one are delivered, and become final with it."""
     gate = Gate()
     gate.shut()
@@ -117,7 +117,7 @@ def test_a_slow_record_holds_the_commits_of_its_key_and_a_crash_repeats_them():
         assert kit.committed == {("input", 0): 5}
 
 
-def test_a_rebalance_keeps_what_is_final_and_drops_the_rest():
+def test_a_rebalance_keeps_what_is_final_and_drops_the_rest() -> None:
     """The next assignment reads the unfinished records again, from the state without them."""
     gate = Gate()
     gate.shut()
@@ -140,7 +140,7 @@ def test_a_rebalance_keeps_what_is_final_and_drops_the_rest():
         assert kit.state("a", partition=1) == Seen(2)
 
 
-def test_none_deletes_the_state_and_no_output_finishes_the_record():
+def test_none_deletes_the_state_and_no_output_finishes_the_record() -> None:
     """The change is final then, too."""
 
     def toggle(seen: Seen | None, visit: Visit) -> tuple[Seen | None, str | None]:
@@ -152,7 +152,7 @@ def test_none_deletes_the_state_and_no_output_finishes_the_record():
     assert outcome.state == {"stateful-toggle": {"b": {"count": 1}}}
 
 
-def test_a_record_that_fails_changes_nothing():
+def test_a_record_that_fails_changes_nothing() -> None:
     """Its state is that of the record before it; the next record of its key goes on from there."""
     outcome = run_flow(flow().route(), [{"user": "a"}, {"user": "a", "bad": True}, {"user": "a"}])
     assert outcome.values == ["a1", "a2"]
@@ -161,7 +161,7 @@ def test_a_record_that_fails_changes_nothing():
     assert outcome.state == {"stateful-count": {"a": {"count": 2}}}
 
 
-def test_the_change_of_a_record_that_becomes_a_dead_letter_later_counts():
+def test_the_change_of_a_record_that_becomes_a_dead_letter_later_counts() -> None:
     """The record is finished."""
 
     def fail(_text: str) -> str:
@@ -188,7 +188,7 @@ def broken(fn: Any = None, key: Any = None) -> StreamFlow:
         (broken(fn=lambda _seen, _visit: (1, 2, 3)), "must return a tuple (state, output), not a tuple of 3"),
         (broken(fn=lambda _seen, _visit: ("x", 1)), "state of stateful-s, key 'a', input:0:0: expected Seen, got str"),
         (
-            broken(fn=lambda _seen, _visit: (Seen("x"), 1)),
+            broken(fn=lambda _seen, _visit: (Seen("x"), 1)),  # type: ignore[arg-type]  # wrong on purpose
             "state of stateful-s, key 'a', input:0:0: Seen can't be stored",
         ),
         (broken(key=lambda visit: visit.name), "the key function of stateful-s failed for input:0:0: 'Visit' object"),
@@ -199,7 +199,7 @@ def broken(fn: Any = None, key: Any = None) -> StreamFlow:
         (broken(key=lambda _visit: "\ud800"), "the key function of stateful-s returned '\\ud800' for input:0:0"),
     ],
 )
-def test_mistakes_are_failures_of_their_records(flow, error):
+def test_mistakes_are_failures_of_their_records(flow: StreamFlow, error: str) -> None:
     """One line names the step, the key and the record; nothing is skipped silently."""
     outcome = run_flow(flow, visits("a"))
     assert outcome.values == []
@@ -208,7 +208,7 @@ def test_mistakes_are_failures_of_their_records(flow, error):
     assert outcome.state == {}
 
 
-def test_values_of_an_older_model_are_migrated():
+def test_values_of_an_older_model_are_migrated() -> None:
     """Between two versions of a flow, without a loss."""
 
     class Newer(msgspec.Struct):
@@ -236,7 +236,7 @@ def test_values_of_an_older_model_are_migrated():
         assert kit.state("a") == Newer(3)
 
 
-def test_values_expire_by_the_time_of_the_last_write():
+def test_values_expire_by_the_time_of_the_last_write() -> None:
     """An expired value is read as none, and is removed even if its key does not return."""
     flow = StreamFlow("visits").decode(Visit).stateful(count, key=user_of, state=Seen, ttl_s=60).route()
     with FlowHarness(flow) as kit:
@@ -257,7 +257,7 @@ def test_values_expire_by_the_time_of_the_last_write():
         assert [key for _, key in kit.log.rows["input", 0].state] == ["a"]
 
 
-def test_dedupe_passes_the_first_of_each_key():
+def test_dedupe_passes_the_first_of_each_key() -> None:
     """Until the time to live is over, counted from the first one."""
     flow = StreamFlow("once").decode(Visit).dedupe(user_of, 60).map(user_of).route()
     with FlowHarness(flow) as kit:
@@ -273,7 +273,7 @@ def test_dedupe_passes_the_first_of_each_key():
         assert kit.committed == {("input", 0): 6}
 
 
-def test_dedupe_of_bytes_by_the_key_of_the_record():
+def test_dedupe_of_bytes_by_the_key_of_the_record() -> None:
     """A flow without decode has no payloads; its records pass as they are."""
     flow = StreamFlow("once").dedupe(lambda _payload, record: record.key, None, with_record=True)
     with FlowHarness(flow.map(lambda _none, record: record.value, with_record=True).route()) as kit:
@@ -284,7 +284,7 @@ def test_dedupe_of_bytes_by_the_key_of_the_record():
         assert kit.state(b"k") is True
 
 
-def test_records_that_fan_out_before_and_after_the_state():
+def test_records_that_fan_out_before_and_after_the_state() -> None:
     """Shares of one record change state; the record's changes are final with its last share."""
 
     async def tick(text: str) -> str:
@@ -305,21 +305,21 @@ def test_records_that_fan_out_before_and_after_the_state():
             StreamFlow("f").stateful(count, key=user_of, state=object).route(),
             "state of type <class 'object'> can't be stored",
         ),
-        (StreamFlow("f").stateful(count, key="user", state=int).route(), "'user' can't be called; pass a function"),
-        (StreamFlow("f").stateful(asyncio.sleep, key=user_of, state=int).route(), "its fn is an async function"),
+        (StreamFlow("f").stateful(count, key="user", state=int).route(), "'user' can't be called; pass a function"),  # type: ignore[arg-type]  # wrong on purpose
+        (StreamFlow("f").stateful(asyncio.sleep, key=user_of, state=int).route(), "its fn is an async function"),  # type: ignore[arg-type]  # wrong on purpose
         (
             StreamFlow("f").stateful(count, key=user_of, state=int).stateful(count, key=user_of, state=int).route(),
             "step stateful-count: 2 steps with state have this name, by which their state is found again; give each",
         ),
     ],
 )
-def test_mistakes_in_a_flow_are_found_before_it_runs(flow, problem):
+def test_mistakes_in_a_flow_are_found_before_it_runs(flow: StreamFlow, problem: str) -> None:
     """Each with its step and a fix."""
     with pytest.raises(FlowError, match=problem.replace("(", r"\(")):
         flow.check()
 
 
-def test_parameters_that_do_not_fit_are_found_by_lint():
+def test_parameters_that_do_not_fit_are_found_by_lint() -> None:
     """Of the function and of the key, with and without the record."""
     flow = StreamFlow("f").stateful(lambda state: state, key=lambda: 1, state=int, with_record=True).route()
     problems = [str(problem) for problem in function_problems(flow.steps(), flow.hooks)]
@@ -328,7 +328,7 @@ def test_parameters_that_do_not_fit_are_found_by_lint():
     assert "write them as (payload, record)" in problems[1]
 
 
-def test_the_number_of_seconds_is_checked_where_it_is_written():
+def test_the_number_of_seconds_is_checked_where_it_is_written() -> None:
     """As for every argument."""
     with pytest.raises(FlowError, match="ttl_s is 0; use more than 0 seconds"):
         StreamFlow("f").stateful(count, key=user_of, state=int, ttl_s=0)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
 
-from drakkar_flow import CollectResult, Handler, KafkaPayload, StreamFlow
+from drakkar_flow import CollectResult, Handler, KafkaPayload, PendingContext, StreamFlow
 from drakkar_flow.config.loading.load import from_mapping
+from drakkar_flow.model.record import Record
+from drakkar_flow.model.task import ExecutorResult, ExecutorTask
 from drakkar_flow.testing import FlowHarness
+from support.lives import disturb
 
 PARTITIONS = 3
 
@@ -49,7 +53,7 @@ class Counting(Handler[str, str]):
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
 
-    async def arrange(self, messages, pending):
+    async def arrange(self, messages: list[Record[str]], pending: PendingContext) -> list[ExecutorTask]:
         await asyncio.sleep(self.chance.choice((0, 1)))
         for message in messages:
             self.add(message.payload)
@@ -60,39 +64,20 @@ class Counting(Handler[str, str]):
         key = prefix + word
         self.state[key] = self.state.get(key, 0) + 1
 
-    async def on_task_complete(self, result):
+    async def on_task_complete(self, result: ExecutorResult) -> CollectResult:
         await asyncio.sleep(self.chance.choice((0, 0, 2)))
         self.add(result.task.args[0], "task ")
         return CollectResult(kafka=[KafkaPayload(data=result.task.args[0])])
 
-    async def on_window_complete(self, results, source_messages):
+    async def on_window_complete(self, results: list[ExecutorResult], source_messages: list[Record[str]]) -> None:
         await asyncio.sleep(self.chance.choice((0, 1)))
         for result in results:
             self.add(result.task.args[0], "window ")
 
 
-def disturb(kit: FlowHarness, chance: random.Random) -> None:
-    """One step of a life: messages, time, a crash, a stop, a rebalance."""
-    partition = chance.randrange(PARTITIONS)
-    action = chance.random()
-    if action < 0.5:
-        for _ in range(chance.randrange(6)):
-            kit.send(chance.choice(("a", "a", "b", "cc", "bad", "drop")), partition=chance.randrange(PARTITIONS))
-    elif action < 0.6:
-        kit.clock.advance(chance.choice((0.05, 1, 5)))
-    elif action < 0.7:
-        kit.crash()
-        kit.restart(hold_commits=chance.random() < 0.3)
-    elif action < 0.75:
-        kit.restart()
-    elif action < 0.85:
-        kit.revoke(partition, drain_s=chance.choice((0, 0.05, 1)))
-        kit.assign(partition)
-    elif action < 0.95:
-        kit.lose(partition)
-        kit.assign(partition)
-    else:
-        kit.let_commits_go()
+def send_word(kit: FlowHarness, chance: random.Random) -> None:
+    """Send one message."""
+    kit.send(chance.choice(("a", "a", "b", "cc", "bad", "drop")), partition=chance.randrange(PARTITIONS))
 
 
 def totals(kit: FlowHarness, words: str, keys: Any) -> Counter[tuple[int, Any]]:
@@ -106,17 +91,18 @@ def totals(kit: FlowHarness, words: str, keys: Any) -> Counter[tuple[int, Any]]:
 
 def value_of(kit: FlowHarness, sent: Any) -> str:
     """Value of a sent message."""
-    return kit.log.records[sent.topic_partition][sent.offset].value.decode()
+    text: str = kit.log.records[sent.topic_partition][sent.offset].value.decode()
+    return text
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_a_flow_counts_each_record_once(seed):
+def test_a_flow_counts_each_record_once(seed: int) -> None:
     """After any number of crashes, restarts and rebalances the state is that of a run without them."""
     chance = random.Random(seed)
     config = from_mapping({"runtime": {"workers": 1 + seed % 2}})
     with FlowHarness(counting(seed), partitions=PARTITIONS, config=config) as kit:
         for _ in range(25):
-            disturb(kit, chance)
+            disturb(kit, chance, PARTITIONS, partial(send_word, kit, chance))
         kit.let_commits_go()
         kit.wait_acknowledged()
         expected = totals(kit, "bad", str)
@@ -125,13 +111,13 @@ def test_a_flow_counts_each_record_once(seed):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_handler_counts_each_record_once(seed):
+def test_a_handler_counts_each_record_once(seed: int) -> None:
     """Windows have other records after each crash; a change of a window is that of all its records."""
     chance = random.Random(seed)
     config = from_mapping({"executor": {"window_size": 4, "window_linger_s": 0.1}})
     with FlowHarness(Counting(seed), partitions=PARTITIONS, config=config) as kit:
         for _ in range(25):
-            disturb(kit, chance)
+            disturb(kit, chance, PARTITIONS, partial(send_word, kit, chance))
         kit.let_commits_go()
         kit.wait_acknowledged()
         assert not kit.dead_letters

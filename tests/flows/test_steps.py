@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from drakkar_flow import DrakkarConfig, Record, StreamFlow
+from drakkar_flow import DrakkarConfig, PendingContext, Record, StreamFlow
+from drakkar_flow.graph.nodes import ErrorPolicy
 from drakkar_flow.model.outcome import FailureKind
+from drakkar_flow.model.task import ExecutorTask
 from drakkar_flow.observe.events.records import RecordsFailed
 from drakkar_flow.testing import FlowRun, run_flow
 from support.handlers import LANE, PerRecord, ends
@@ -26,19 +30,19 @@ def numbers(name: str = "numbers") -> StreamFlow:
     return StreamFlow(name).decode(int)
 
 
-def test_decoding_to_a_model_gives_the_model_to_the_next_step():
+def test_decoding_to_a_model_gives_the_model_to_the_next_step() -> None:
     """A decoded record's payload is an instance of the target."""
     flow = StreamFlow("points").decode(Point).map(lambda point: (type(point).__name__, point.x)).route()
     assert run_flow(flow, [{"x": 1}, {"x": 2}]).values == [("Point", 1), ("Point", 2)]
 
 
-def test_a_flow_without_decode_has_empty_payloads_and_the_bytes_in_the_record():
+def test_a_flow_without_decode_has_empty_payloads_and_the_bytes_in_the_record() -> None:
     """Without decode the payload is None and the record's value is there."""
     flow = StreamFlow("raw").map(lambda payload, record: (payload, record.value), with_record=True).route()
     assert run_flow(flow, [b"\xff"]).values == [(None, b"\xff")]
 
 
-def test_undecodable_records_become_dead_letters_and_the_others_go_on_in_order():
+def test_undecodable_records_become_dead_letters_and_the_others_go_on_in_order() -> None:
     """Dead letters are the default for what can't be decoded, wherever it stands in a batch."""
     outcome = run_flow(numbers().route(), [1, "x", 2, "y", 3])
     assert outcome.values == [1, 2, 3]
@@ -54,9 +58,9 @@ def test_undecodable_records_become_dead_letters_and_the_others_go_on_in_order()
 
 
 @pytest.mark.parametrize("where", ["flow", "configuration"])
-def test_undecodable_records_are_skipped_where_the_flow_or_the_configuration_says_so(where):
+def test_undecodable_records_are_skipped_where_the_flow_or_the_configuration_says_so(where: str) -> None:
     """Skipped records are counted, their offsets move on, and nothing is written."""
-    policy = "skip" if where == "flow" else None
+    policy: ErrorPolicy | None = "skip" if where == "flow" else None
     config = DrakkarConfig(runtime={"on_decode_error": "skip"}) if where == "configuration" else None
     outcome = run_flow(StreamFlow("skip").decode(int, on_error=policy).route(), ["x", 1], config=config)
     assert (outcome.values, outcome.dead_letters, outcome.committed) == ([1], [], {LANE: 2})
@@ -66,12 +70,12 @@ def test_undecodable_records_are_skipped_where_the_flow_or_the_configuration_say
     ]
 
 
-def test_undecodable_records_go_on_without_a_payload_where_the_configuration_says_so():
+def test_undecodable_records_go_on_without_a_payload_where_the_configuration_says_so() -> None:
     """Each keeps its place, says in parse_error what was wrong, and is counted like any other decode error."""
-    seen = []
+    seen: list[Any] = []
 
     class Lenient(PerRecord):
-        async def arrange(self, messages, pending):
+        async def arrange(self, messages: list[Record], pending: PendingContext) -> list[ExecutorTask]:
             seen.extend((message.value, message.payload, bool(message.parse_error)) for message in messages)
             return self.tasks(messages)
 
@@ -85,7 +89,7 @@ def test_undecodable_records_go_on_without_a_payload_where_the_configuration_say
 
 
 @pytest.mark.parametrize("policy", ["dlq", "skip", "fail"])
-def test_a_flows_own_word_on_undecodable_records_outweighs_pass(policy):
+def test_a_flows_own_word_on_undecodable_records_outweighs_pass(policy: ErrorPolicy) -> None:
     """What decode(on_error=...) says holds: nothing undecoded goes on."""
     config = DrakkarConfig(runtime={"on_decode_error": "pass"})
     outcome = run_flow(StreamFlow("own").decode(int, on_error=policy).route(), ["x"], config=config)
@@ -94,7 +98,7 @@ def test_a_flows_own_word_on_undecodable_records_outweighs_pass(policy):
     assert bool(outcome.failure) is (policy == "fail")
 
 
-def test_the_flows_word_on_undecodable_records_outweighs_the_configurations():
+def test_the_flows_word_on_undecodable_records_outweighs_the_configurations() -> None:
     """decode(on_error=...) wins over runtime.on_decode_error."""
     config = DrakkarConfig(runtime={"on_decode_error": "fail"})
     outcome = run_flow(StreamFlow("dlq").decode(int, on_error="dlq").route(), ["x"], config=config)
@@ -102,7 +106,7 @@ def test_the_flows_word_on_undecodable_records_outweighs_the_configurations():
     assert len(outcome.dead_letters) == 1
 
 
-def test_a_failing_decode_stops_the_flow_and_keeps_the_offset_without_waiting_out_the_drain():
+def test_a_failing_decode_stops_the_flow_and_keeps_the_offset_without_waiting_out_the_drain() -> None:
     """ "fail" commits what came before, keeps the record's offset, and ends at once."""
     config = DrakkarConfig(runtime={"drain_timeout_s": 600})
     flow = StreamFlow("fail").decode(int, on_error="fail").route()
@@ -113,13 +117,13 @@ def test_a_failing_decode_stops_the_flow_and_keeps_the_offset_without_waiting_ou
     assert outcome.failure.startswith("decode failed at input:0:2")
 
 
-def test_map_replaces_payloads_and_may_see_the_record():
+def test_map_replaces_payloads_and_may_see_the_record() -> None:
     """with_record gives the record beside the payload."""
     flow = numbers().map(lambda n: n + 1).map(lambda n, record: (n, record.offset), with_record=True, name="b").route()
     assert run_flow(flow, [10, 20]).values == [(11, 0), (21, 1)]
 
 
-def test_a_map_that_raises_makes_a_dead_letter_of_its_record_only():
+def test_a_map_that_raises_makes_a_dead_letter_of_its_record_only() -> None:
     """The failure has the step's id, the exception's class, its text and where it was raised."""
 
     def invert(n: int) -> float:
@@ -139,7 +143,9 @@ def test_a_map_that_raises_makes_a_dead_letter_of_its_record_only():
     [("dlq", 3, 1, False), ("skip", 3, 0, False), ("fail", 1, 0, True)],
     ids=["dlq", "skip", "fail"],
 )
-def test_errors_of_steps_follow_the_routes_policy(policy, committed, letters, failed):
+def test_errors_of_steps_follow_the_routes_policy(
+    policy: ErrorPolicy, committed: int, letters: int, failed: bool
+) -> None:
     """route(on_error=...) decides about every error of a user's function."""
     outcome = run_flow(numbers().map(lambda n: 1 / n).route(on_error=policy), [1, 0, 2])
     assert outcome.values == [1.0, 0.5]
@@ -148,7 +154,7 @@ def test_errors_of_steps_follow_the_routes_policy(policy, committed, letters, fa
     assert bool(outcome.failure) is failed
 
 
-def test_filter_finishes_what_it_does_not_want():
+def test_filter_finishes_what_it_does_not_want() -> None:
     """Filtered records are done: nothing is written for them and their offsets move on."""
     flow = numbers().filter(lambda n: n % 2).filter(lambda n, record: record.offset != 1, with_record=True, name="b")
     outcome = run_flow(flow.route(), [1, 3, 4, 5])
@@ -157,7 +163,7 @@ def test_filter_finishes_what_it_does_not_want():
     assert ends(outcome) == (4, 0, 0)
 
 
-def test_a_filter_that_raises_makes_a_dead_letter():
+def test_a_filter_that_raises_makes_a_dead_letter() -> None:
     """An error is no answer: the record is neither kept nor finished."""
     outcome = run_flow(numbers().filter(lambda n: 1 / n).route(), [0, 1])
     assert outcome.values == [1]
@@ -165,7 +171,7 @@ def test_a_filter_that_raises_makes_a_dead_letter():
     assert outcome.committed == {LANE: 2}
 
 
-def test_flat_map_gives_every_value_and_finishes_records_without_any():
+def test_flat_map_gives_every_value_and_finishes_records_without_any() -> None:
     """0, 1 and many values: each is delivered, each record finishes once."""
     outcome = run_flow(numbers().flat_map(lambda n: [n] * n).route(), [0, 1, 3, 0])
     assert outcome.values == [1, 3, 3, 3]
@@ -173,16 +179,16 @@ def test_flat_map_gives_every_value_and_finishes_records_without_any():
     assert ends(outcome) == (4, 0, 0)
 
 
-def test_flat_map_takes_generators_and_may_see_the_record():
+def test_flat_map_takes_generators_and_may_see_the_record() -> None:
     """Any iterable will do."""
     flow = numbers().flat_map(lambda n, record: ((n, record.offset, i) for i in range(2)), with_record=True)
     assert run_flow(flow.route(), [7]).values == [(7, 0, 0), (7, 0, 1)]
 
 
-def test_a_generator_that_breaks_in_the_middle_delivers_nothing_of_its_record():
+def test_a_generator_that_breaks_in_the_middle_delivers_nothing_of_its_record() -> None:
     """A flat_map is all or nothing: half a record is never delivered beside its dead letter."""
 
-    def broken(n: int):
+    def broken(n: int) -> Iterator[int]:
         yield n
         raise ValueError("half way")
 
@@ -192,12 +198,12 @@ def test_a_generator_that_breaks_in_the_middle_delivers_nothing_of_its_record():
     assert outcome.committed == {LANE: 1}
 
 
-def test_nested_flat_maps_commit_after_every_leaf():
+def test_nested_flat_maps_commit_after_every_leaf() -> None:
     """Shares of shares add up: five levels of seven leaves each, then some of them fail."""
     flow = numbers()
     for level in range(5):
         flow = flow.flat_map(lambda n: [n] * 7, name=f"level-{level}")
-    failing = Counter()
+    failing: Counter[int] = Counter()
 
     def last(n: int) -> int:
         failing[n] += 1
@@ -212,13 +218,13 @@ def test_nested_flat_maps_commit_after_every_leaf():
     assert ends(outcome) == (0, 0, 2)
 
 
-def test_leaves_of_one_record_share_nothing_but_their_origin():
+def test_leaves_of_one_record_share_nothing_but_their_origin() -> None:
     """Changing the payload of one leaf leaves its siblings alone."""
     flow = numbers().flat_map(lambda n: [n, n + 1]).map(lambda n: -n).route()
     assert run_flow(flow, [1, 5]).values == [-1, -2, -5, -6]
 
 
-def test_map_async_replaces_payloads_and_may_see_the_record():
+def test_map_async_replaces_payloads_and_may_see_the_record() -> None:
     """An async function's value is the new payload."""
 
     async def twice(n: int, record: Record) -> tuple[int, int]:
@@ -230,7 +236,7 @@ def test_map_async_replaces_payloads_and_may_see_the_record():
     assert outcome.committed == {LANE: 3}
 
 
-def test_map_async_runs_as_many_calls_at_once_as_it_may_and_no_more():
+def test_map_async_runs_as_many_calls_at_once_as_it_may_and_no_more() -> None:
     """max_in_flight is reached and never passed."""
     running = 0
     peak = 0
@@ -249,7 +255,7 @@ def test_map_async_runs_as_many_calls_at_once_as_it_may_and_no_more():
 
 
 @pytest.mark.parametrize("timeout_s", [None, 30.0])
-def test_map_async_takes_thousands_of_calls_that_do_not_wait(timeout_s):
+def test_map_async_takes_thousands_of_calls_that_do_not_wait(timeout_s: float | None) -> None:
     """Calls that answer at once need no stack: one batch of any size goes through."""
 
     async def at_once(n: int) -> int:
@@ -261,7 +267,7 @@ def test_map_async_takes_thousands_of_calls_that_do_not_wait(timeout_s):
     assert outcome.committed == {LANE: 3000}
 
 
-def test_a_call_that_takes_too_long_is_cancelled_and_its_record_follows_the_error_route():
+def test_a_call_that_takes_too_long_is_cancelled_and_its_record_follows_the_error_route() -> None:
     """timeout_s bounds each call; the function learns of it by its cancellation."""
     cancelled = []
 
@@ -283,7 +289,7 @@ def test_a_call_that_takes_too_long_is_cancelled_and_its_record_follows_the_erro
 
 
 @pytest.mark.parametrize("waits", [True, False], ids=["waiting", "at-once"])
-def test_a_map_async_that_raises_makes_a_dead_letter(waits):
+def test_a_map_async_that_raises_makes_a_dead_letter(waits: bool) -> None:
     """Its exception is its record's failure, whether it comes at once or later."""
 
     async def picky(n: int) -> int:
@@ -301,7 +307,7 @@ def test_a_map_async_that_raises_makes_a_dead_letter(waits):
     assert outcome.committed == {LANE: 3}
 
 
-def test_failures_overtake_what_still_waits_in_an_async_step():
+def test_failures_overtake_what_still_waits_in_an_async_step() -> None:
     """A dead letter is written while an earlier record still waits; its offset waits for that one."""
 
     async def first_waits(n: int) -> int:

@@ -38,7 +38,7 @@ def flow_of(arrange: Any, on_error: Any = None) -> StreamFlow:
 
 def wrong_argument(record: Record) -> ExecutorTask:
     """Made by a helper of the user's."""
-    return ExecutorTask(task_id=record.label, source_offsets=[record.offset], args=["a", 3])  # type: ignore[list-item]
+    return ExecutorTask(task_id=record.label, source_offsets=[record.offset], args=["a", 3])  # type: ignore[list-item]  # wrong on purpose
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,9 @@ def wrong_argument(record: Record) -> ExecutorTask:
     ],
 )
 @pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
-def test_n19_a_wrong_call_in_arrange_is_one_line_with_its_place(fields: dict[str, Any], message: str, is_async: bool):
+def test_n19_a_wrong_call_in_arrange_is_one_line_with_its_place(
+    fields: dict[str, Any], message: str, is_async: bool
+) -> None:
     """Without a stack: it would only show the library."""
 
     def arrange(records: list[Record], pending: object) -> list[ExecutorTask]:
@@ -69,7 +71,7 @@ def test_n19_a_wrong_call_in_arrange_is_one_line_with_its_place(fields: dict[str
     assert letter.stacktrace.count("\n") == 1
 
 
-def test_f1_the_error_points_at_the_line_that_made_the_task():
+def test_f1_the_error_points_at_the_line_that_made_the_task() -> None:
     """Also where a function of the user's made it."""
     outcome = run_flow(flow_of(lambda records, _: [wrong_argument(record) for record in records]), ["x"])
     (letter,) = outcome.dead_letters
@@ -77,7 +79,7 @@ def test_f1_the_error_points_at_the_line_that_made_the_task():
     assert letter.error == f"arrange at {place}: task input:0:0: args[1] is int 3: write str(3)"
 
 
-def test_n19_what_arrange_returned_points_at_arrange():
+def test_n19_what_arrange_returned_points_at_arrange() -> None:
     """A value that is wrong has no line of its own."""
 
     def arrange(records: list[Record], pending: object) -> None:
@@ -87,11 +89,11 @@ def test_n19_what_arrange_returned_points_at_arrange():
     assert letter.error.endswith(f"not NoneType ({line_of(arrange, 'def arrange')})")
 
 
-def test_n19_what_the_user_s_code_raises_keeps_its_stack():
+def test_n19_what_the_user_s_code_raises_keeps_its_stack() -> None:
     """Only wrong calls are cut short."""
 
     def arrange(records: list[Record], pending: object) -> list[ExecutorTask]:
-        return [int("x")]  # type: ignore[list-item]
+        return [int("x")]  # type: ignore[list-item]  # wrong on purpose
 
     outcome = run_flow(flow_of(arrange), ["x"])
     (letter,) = outcome.dead_letters
@@ -100,7 +102,7 @@ def test_n19_what_the_user_s_code_raises_keeps_its_stack():
 
 
 @pytest.mark.parametrize("hook", ["on_task_complete", "on_message_complete", "on_window_complete"])
-def test_n19_a_wrong_payload_of_any_hook_is_one_line_with_its_place(hook: str):
+def test_n19_a_wrong_payload_of_any_hook_is_one_line_with_its_place(hook: str) -> None:
     """The same kind of mistake."""
 
     class Mistaken(Handler):
@@ -108,14 +110,14 @@ def test_n19_a_wrong_payload_of_any_hook_is_one_line_with_its_place(hook: str):
             return [message.task() for message in messages]
 
     async def wrong(self: Any, *_: Any) -> CollectResult:
-        return CollectResult(kafka=[KafkaPayload(dta="x")])  # type: ignore[call-arg]
+        return CollectResult(kafka=[KafkaPayload(dta="x")])  # type: ignore[call-arg]  # wrong on purpose
 
     setattr(Mistaken, hook, wrong)
     (letter,) = run_flow(Mistaken(), ["x"]).dead_letters
     assert letter.error == f"{hook} at {line_of(wrong, 'KafkaPayload(dta')}: Unexpected keyword argument 'dta'"
 
 
-def test_f1_a_wrong_replacement_is_a_skip_that_names_the_line():
+def test_f1_a_wrong_replacement_is_a_skip_that_names_the_line() -> None:
     """As every answer of on_error that can't be followed."""
 
     def on_error(task: ExecutorTask, error: object) -> list[ExecutorTask]:
@@ -144,7 +146,7 @@ def test_f1_a_wrong_replacement_is_a_skip_that_names_the_line():
         ("binary_path", 5, "binary_path is int 5: write str(5)"),
     ],
 )
-def test_f1_a_task_that_was_changed_after_it_was_made_fails_alone(field: str, value: Any, problem: str):
+def test_f1_a_task_that_was_changed_after_it_was_made_fails_alone(field: str, value: Any, problem: str) -> None:
     """`on_error` is asked about it; no program is started, and the others of the window run."""
     asked = []
 
@@ -166,7 +168,7 @@ def test_f1_a_task_that_was_changed_after_it_was_made_fails_alone(field: str, va
 
 
 @pytest.mark.parametrize("task_id", [5, ["x"], None])
-def test_f1_a_task_that_lost_its_id_fails_its_window(task_id: Any):
+def test_f1_a_task_that_lost_its_id_fails_its_window(task_id: Any) -> None:
     """Nothing could be told of it; the partition goes on."""
 
     def arrange(records: list[Record], pending: object) -> list[ExecutorTask]:
@@ -182,13 +184,13 @@ def test_f1_a_task_that_lost_its_id_fails_its_window(task_id: Any):
     assert outcome.committed == {LANE: 2}
 
 
-def test_f1_a_task_that_on_error_changed_is_checked_before_it_runs_again():
+def test_f1_a_task_that_on_error_changed_is_checked_before_it_runs_again() -> None:
     """A RETRY is a new start of it."""
 
     def on_error(task: ExecutorTask, error: Any) -> ErrorAction:
         if task.args:
             return ErrorAction.DLQ
-        task.args.append(Path("x") if error.attempt > 1 else 3)  # type: ignore[arg-type]
+        task.args.append(Path("x") if error.attempt > 1 else 3)  # type: ignore[arg-type]  # wrong on purpose
         return ErrorAction.RETRY
 
     flow = flow_of(lambda records, _: [record.task() for record in records], on_error)
@@ -199,7 +201,7 @@ def test_f1_a_task_that_on_error_changed_is_checked_before_it_runs_again():
     ]
 
 
-def test_n19_shares_of_one_record_make_tasks_with_different_ids():
+def test_n19_shares_of_one_record_make_tasks_with_different_ids() -> None:
     """`flat_map` divides a record, which has one offset."""
     flow = (
         StreamFlow("f")
@@ -215,7 +217,7 @@ def test_n19_shares_of_one_record_make_tasks_with_different_ids():
     assert not outcome.of(DuplicateTasks)
 
 
-def test_f1_the_bytes_of_arguments_reach_the_program():
+def test_f1_the_bytes_of_arguments_reach_the_program() -> None:
     """In the kit with real programs, as in the worker."""
 
     def arrange(records: list[Record], pending: object) -> list[ExecutorTask]:

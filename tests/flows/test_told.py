@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from drakkar_flow import DrakkarConfig, ErrorAction, KafkaSink, Record, StreamFlow
+from drakkar_flow import DrakkarConfig, ErrorAction, KafkaSink, PendingContext, Record, StreamFlow
 from drakkar_flow.config.sections.delivery import RetryConfig
 from drakkar_flow.errors import SinkError
 from drakkar_flow.kernel.causes import cause_text
+from drakkar_flow.model.group import MessageGroup
+from drakkar_flow.model.payload import DeliveryError
+from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
 from drakkar_flow.observe.events.lifecycle import DrainFinished, StateChanged
 from drakkar_flow.observe.events.records import RecordsFailed
 from drakkar_flow.observe.events.sinks import DeliveriesSuppressed
@@ -41,33 +44,33 @@ class Troubled(PerRecord):
         super().__init__()
         self.raising = raising
 
-    async def arrange(self, messages, pending):
+    async def arrange(self, messages: list[Record], pending: PendingContext) -> list[ExecutorTask]:
         self.may_raise("arrange")
         return await super().arrange(messages, pending)
 
-    async def on_task_complete(self, result):
+    async def on_task_complete(self, result: ExecutorResult) -> Any:
         self.may_raise("on_task_complete")
         return await super().on_task_complete(result)
 
-    async def on_message_complete(self, group):
+    async def on_message_complete(self, group: MessageGroup) -> None:
         self.may_raise("on_message_complete")
 
-    async def on_window_complete(self, results, source_messages):
+    async def on_window_complete(self, results: list[ExecutorResult], source_messages: list[Record]) -> None:
         self.may_raise("on_window_complete")
 
-    async def on_error(self, task, error):
+    async def on_error(self, task: ExecutorTask, error: ExecutorError) -> ErrorAction:
         self.may_raise("on_error")
         return ErrorAction.DLQ
 
-    async def on_delivery_error(self, error):
+    async def on_delivery_error(self, error: DeliveryError) -> Any:
         self.may_raise("on_delivery_error")
         return "dlq"
 
-    def message_label(self, msg):
+    def message_label(self, msg: Record) -> str:
         self.may_raise("message_label")
         return f"order {msg.offset}"
 
-    def task_priority(self, task):
+    def task_priority(self, task: ExecutorTask) -> int:
         self.may_raise("task_priority")
         return 0
 
@@ -99,7 +102,7 @@ def check(outcome: Outcome, *names: str) -> None:
         assert fields["task_id"] == "t71", name
 
 
-def test_a_failing_task_is_followed_to_a_dead_letter_that_does_not_get_through_at_once():
+def test_a_failing_task_is_followed_to_a_dead_letter_that_does_not_get_through_at_once() -> None:
     """Task, retry, the last retry, the failure, the letter that fails, the letter that is written."""
     letters = MemoryDeadLetters([OSError("no broker")])
     outcome = run(Troubled(), executor=ScriptedExecutor({"t71": 3}), config=RETRIED, dead_letters=letters)
@@ -114,11 +117,12 @@ def test_a_failing_task_is_followed_to_a_dead_letter_that_does_not_get_through_a
         "dlq_message_sent",
     )
     (letter,) = outcome.dead_letters
+    assert letter.task is not None
     assert (letter.task_id, letter.task.attempt) == ("t71", 2)
     assert next(fields["label"] for name, fields in lines(outcome) if name == "records_failed") == "order 71"
 
 
-def test_a_delivery_that_fails_is_followed_to_its_dead_letter():
+def test_a_delivery_that_fails_is_followed_to_its_dead_letter() -> None:
     """The sink's retry, its failure, the record's, and a letter that names the task as well."""
     sink = MemorySink(script=[SinkError("down")] * 9, settings=TWICE)
     outcome = run(Troubled(), sinks=[sink])
@@ -134,7 +138,7 @@ def test_a_delivery_that_fails_is_followed_to_its_dead_letter():
         ("task_priority", {}, []),
     ],
 )
-def test_a_hook_that_raises_about_a_task_names_it(hook, executor, others):
+def test_a_hook_that_raises_about_a_task_names_it(hook: str, executor: dict[str, int], others: list[str]) -> None:
     """And the record, and the hook."""
     outcome = run(Troubled(hook), executor=ScriptedExecutor(executor))
     told = [name for name, _ in lines(outcome) if name != "executor_task_failed"]
@@ -144,7 +148,7 @@ def test_a_hook_that_raises_about_a_task_names_it(hook, executor, others):
 
 
 @pytest.mark.parametrize("hook", ["arrange", "on_message_complete", "on_window_complete", "message_label"])
-def test_a_hook_that_raises_about_records_names_them(hook):
+def test_a_hook_that_raises_about_records_names_them(hook: str) -> None:
     """Where no single task is concerned, the record is named."""
     executor = ScriptedExecutor({"t71": 3} if hook == "message_label" else {})
     told = [fields for name, fields in lines(run(Troubled(hook), executor=executor)) if name == "handler_hook_failed"]
@@ -152,7 +156,7 @@ def test_a_hook_that_raises_about_records_names_them(hook):
     assert all((PLACE | {"hook": hook, "error": "not this one"}).items() <= fields.items() for fields in told)
 
 
-def test_a_delivery_hook_that_raises_names_what_it_was_asked_about():
+def test_a_delivery_hook_that_raises_names_what_it_was_asked_about() -> None:
     """on_delivery_error is asked about a batch: its records and tasks are told."""
     sink = MemorySink(script=[SinkError("down")] * 9, settings=TWICE)
     told = [fields for name, fields in lines(run(Troubled("on_delivery_error"), sinks=[sink])) if "hook" in fields]
@@ -161,11 +165,11 @@ def test_a_delivery_hook_that_raises_names_what_it_was_asked_about():
     ]
 
 
-def test_a_task_that_is_pending_already_is_named_with_its_record():
+def test_a_task_that_is_pending_already_is_named_with_its_record() -> None:
     """Which of the window's records brought the id a second time."""
 
     class Twins(PerRecord):
-        def tasks(self, messages):
+        def tasks(self, messages: list[Record]) -> list[ExecutorTask]:
             return [task("same", record.offset) for record in messages]
 
     outcome = run_flow(Twins(), [1, 2], config=DrakkarConfig(executor={"window_size": 2}))
@@ -178,7 +182,7 @@ def test_a_task_that_is_pending_already_is_named_with_its_record():
     )
 
 
-def test_what_is_not_written_for_a_partition_that_went_is_counted_by_partition():
+def test_what_is_not_written_for_a_partition_that_went_is_counted_by_partition() -> None:
     """Payloads that wait behind a slow write, when their partition is taken away."""
     sink = MemorySink(max_batch=1)
     sink.gate.shut()

@@ -119,8 +119,15 @@ async def again(_error: Any) -> str:
     st.integers(1, 9),
 )
 def test_every_value_is_delivered_or_dead_and_every_offset_committed(
-    values, chain, one, other, letters_down, partitions, workers, max_batch
-):
+    values: list[int | str],
+    chain: list[Step],
+    one: list[str],
+    other: list[str],
+    letters_down: list[bool],
+    partitions: int,
+    workers: int,
+    max_batch: int,
+) -> None:
     """Random steps, fan-outs and failures: deliveries and dead letters are exact, commits reach the end."""
     flow = StreamFlow("random").decode(int)
     model = Model([value for value in values if isinstance(value, int)])
@@ -260,7 +267,9 @@ def sometimes_down(plan: list[str]) -> Callable[[list[Any]], None]:
 
 @QUIET
 @given(st.integers(0, 30), st.lists(plans, min_size=1, max_size=4), st.integers(1, 6), st.booleans(), troubles)
-def test_every_task_of_a_random_handler_ends_once_and_every_offset_is_committed(count, windows, size, hooks, trouble):
+def test_every_task_of_a_random_handler_ends_once_and_every_offset_is_committed(
+    count: int, windows: list[list[Plan]], size: int, hooks: bool, trouble: list[str]
+) -> None:
     """Random windows of random tasks: payloads, dead letters and hooks are exact, commits reach the end."""
     handler = RandomHandler(windows)
     sink = MemorySink(script=sometimes_down(trouble))

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from drakkar_flow import (
     KafkaPayload,
+    PendingContext,
     StreamFlow,
     Window,
 )
+from drakkar_flow.model.group import MessageGroup
+from drakkar_flow.model.record import Record
+from drakkar_flow.model.task import ExecutorResult, ExecutorTask
 from drakkar_flow.observe.events.tasks import WindowFinished
 from drakkar_flow.testing import FlowRun, MemorySink, ScriptedExecutor, run_flow
 from support.handlers import LANE, PerRecord, Watching, config, task
 
 
-def test_d07_records_without_tasks_commit_and_complete_empty():
+def test_d07_records_without_tasks_commit_and_complete_empty() -> None:
     """D-7: no tasks for 3 messages: all commit, each completes empty, no window completes."""
 
     class Nothing(Watching):
-        def tasks(self, messages):
+        def tasks(self, messages: list[Record]) -> list[ExecutorTask]:
             return []
 
     handler = Nothing()
@@ -33,7 +39,7 @@ def test_d07_records_without_tasks_commit_and_complete_empty():
     assert outcome.values == []
 
 
-def test_d09_windows_of_one_arrange_every_record_in_order():
+def test_d09_windows_of_one_arrange_every_record_in_order() -> None:
     """D-9: window_size=1: one arrange per message, in the order of the offsets."""
     handler = PerRecord()
     outcome = run_flow(handler, range(20), config=config(1))
@@ -42,11 +48,11 @@ def test_d09_windows_of_one_arrange_every_record_in_order():
 
 
 @pytest.mark.parametrize("change", [list.clear, list.reverse, list.pop], ids=["clear", "reverse", "pop"])
-def test_arrange_may_do_with_its_list_of_messages_what_it_likes(change):
+def test_arrange_may_do_with_its_list_of_messages_what_it_likes(change: Callable[[list[Record]], object]) -> None:
     """The list is its own: `while messages: messages.pop()` takes no record out of the window."""
 
     class Greedy(Watching):
-        async def arrange(self, messages, pending):
+        async def arrange(self, messages: list[Record], pending: PendingContext) -> list[ExecutorTask]:
             tasks = self.tasks(messages)
             change(messages)
             return tasks
@@ -58,7 +64,7 @@ def test_arrange_may_do_with_its_list_of_messages_what_it_likes(change):
     assert outcome.committed == {LANE: 3}
 
 
-def test_windows_hold_at_most_their_size_and_take_what_is_there():
+def test_windows_hold_at_most_their_size_and_take_what_is_there() -> None:
     """What is there is cut into windows of the size; the rest makes a smaller one."""
     handler = PerRecord()
     run_flow(handler, range(10), config=config(4))
@@ -66,11 +72,11 @@ def test_windows_hold_at_most_their_size_and_take_what_is_there():
     assert [offset for window in handler.windows for offset in window] == list(range(10))
 
 
-def test_the_flows_window_outweighs_the_configurations():
+def test_the_flows_window_outweighs_the_configurations() -> None:
     """arrange(window=Window(...)) wins over executor.window_size."""
     sizes = []
 
-    def arrange(records, pending):
+    def arrange(records: list[Record], pending: PendingContext) -> list[ExecutorTask]:
         sizes.append(len(records))
         return []
 
@@ -79,7 +85,7 @@ def test_the_flows_window_outweighs_the_configurations():
     assert sizes == [3, 3]
 
 
-def test_an_incomplete_window_waits_for_its_linger_and_then_goes():
+def test_an_incomplete_window_waits_for_its_linger_and_then_goes() -> None:
     """Records that came one by one within linger_s are arranged together; nothing more is waited for."""
     handler = PerRecord()
     with FlowRun(handler, config=config(100, 0.2), open_end=True) as run:
@@ -90,7 +96,7 @@ def test_an_incomplete_window_waits_for_its_linger_and_then_goes():
         assert handler.windows == [[0, 1]]
 
 
-def test_a_full_window_does_not_wait_for_its_linger():
+def test_a_full_window_does_not_wait_for_its_linger() -> None:
     """Enough records end the waiting at once."""
     handler = PerRecord()
     with FlowRun(handler, range(6), config=config(3, 600.0), open_end=True) as run:
@@ -103,7 +109,7 @@ def test_a_full_window_does_not_wait_for_its_linger():
     assert handler.windows[2:] == [[6, 7, 8]]
 
 
-def test_a_linger_that_was_cut_short_does_not_end_the_next_window_early():
+def test_a_linger_that_was_cut_short_does_not_end_the_next_window_early() -> None:
     """The timer of a window that filled up is gone: the next one has its own."""
     handler = PerRecord()
     with FlowRun(handler, [1], config=config(2, 0.15), open_end=True) as run:
@@ -115,13 +121,13 @@ def test_a_linger_that_was_cut_short_does_not_end_the_next_window_early():
     assert handler.windows == [[0, 1], [2, 3]]
 
 
-def test_arrange_is_serial_in_a_partition_and_parallel_between_partitions():
+def test_arrange_is_serial_in_a_partition_and_parallel_between_partitions() -> None:
     """While one partition's arrange waits, its next window waits and the other partition goes on."""
-    running = Counter()
-    peak = Counter()
+    running: Counter[Any] = Counter()
+    peak: Counter[Any] = Counter()
 
     class Slow(PerRecord):
-        async def arrange(self, messages, pending):
+        async def arrange(self, messages: list[Record], pending: PendingContext) -> list[ExecutorTask]:
             topic_partition = messages[0].partition
             running[topic_partition] += 1
             peak[topic_partition] = max(peak[topic_partition], running[topic_partition])
@@ -131,7 +137,7 @@ def test_arrange_is_serial_in_a_partition_and_parallel_between_partitions():
             else:
                 await asyncio.sleep(0)
             running[topic_partition] -= 1
-            self.windows.append([record.label for record in messages])
+            self.windows.append([record.label for record in messages])  # type: ignore[misc]  # labels name the partition too
             return []
 
     gate = asyncio.Event()
@@ -143,11 +149,12 @@ def test_arrange_is_serial_in_a_partition_and_parallel_between_partitions():
         outcome = run.finish()
     assert outcome.committed == {("input", 0): 6, ("input", 1): 6}
     assert peak[0] == 1
-    first = [window for window in handler.windows if window[0].startswith("input:0")]
+    windows: list[Any] = handler.windows
+    first = [window for window in windows if window[0].startswith("input:0")]
     assert first == [[f"input:0:{i}", f"input:0:{i + 1}"] for i in (0, 2, 4)]
 
 
-def test_d10_windows_overlap():
+def test_d10_windows_overlap() -> None:
     """D-10: the second arrange happens while the first window's tasks still run, and nothing is committed yet."""
     handler = PerRecord()
     executor = ScriptedExecutor()
@@ -162,11 +169,11 @@ def test_d10_windows_overlap():
     assert [mark.offset for mark in run.reader.commits] == [2]
 
 
-def test_d12_arrange_sees_the_tasks_that_still_run():
+def test_d12_arrange_sees_the_tasks_that_still_run() -> None:
     """D-12: the second arrange's context holds the first window's running tasks, not those that ended."""
 
     class Two(PerRecord):
-        def tasks(self, messages):
+        def tasks(self, messages: list[Record]) -> list[ExecutorTask]:
             return [task(f"{name}{record.offset}", record.offset) for record in messages for name in "ab"]
 
     handler = Two()
@@ -184,17 +191,17 @@ def test_d12_arrange_sees_the_tasks_that_still_run():
     assert handler.pending == [set(), {"a0"}, set()]
 
 
-def test_a_task_whose_result_is_being_collected_is_not_pending():
+def test_a_task_whose_result_is_being_collected_is_not_pending() -> None:
     """Pending are the tasks that still run, not those whose hook still waits."""
 
     class Collecting(PerRecord):
-        async def on_task_complete(self, result):
+        async def on_task_complete(self, result: ExecutorResult) -> None:
             collecting.append(result.task.task_id)
             if result.task.task_id == "t0":
                 await gate.wait()
 
     gate = asyncio.Event()
-    collecting = []
+    collecting: list[str] = []
     handler = Collecting()
     with FlowRun(handler, [1], config=config(1), open_end=True) as run:
         run.wait_until(lambda: collecting)
@@ -205,11 +212,11 @@ def test_a_task_whose_result_is_being_collected_is_not_pending():
     assert handler.pending == [set(), set()]
 
 
-def test_earlier_records_go_first():
+def test_earlier_records_go_first() -> None:
     """A task's priority is the lowest offset it works for; one that names none comes first."""
 
     class Some(PerRecord):
-        def tasks(self, messages):
+        def tasks(self, messages: list[Record]) -> list[ExecutorTask]:
             return [task("late", 2, 1), task("none"), task("early", 2, 0)]
 
     executor = ScriptedExecutor()
@@ -217,14 +224,16 @@ def test_earlier_records_go_first():
     assert executor.priorities == {"late": 1, "none": 0, "early": 0}
 
 
-def test_d11_a_windows_payloads_reach_the_sinks_before_its_offsets_are_committed():
+def test_d11_a_windows_payloads_reach_the_sinks_before_its_offsets_are_committed() -> None:
     """D-11: on_window_complete gets all results and records; its payload keeps the whole window back."""
 
     class Summing(PerRecord):
-        async def on_task_complete(self, result):
+        async def on_task_complete(self, result: ExecutorResult) -> None:
             return None
 
-        async def on_window_complete(self, results, source_messages):
+        async def on_window_complete(
+            self, results: list[ExecutorResult], source_messages: list[Record]
+        ) -> KafkaPayload:
             ids = [result.task.task_id for result in results]
             return KafkaPayload(data=[sorted(ids), [record.offset for record in source_messages]])
 
@@ -239,11 +248,11 @@ def test_d11_a_windows_payloads_reach_the_sinks_before_its_offsets_are_committed
     assert outcome.committed == {LANE: 3}
 
 
-def test_a_windows_records_wait_for_a_window_hook_that_takes_its_time():
+def test_a_windows_records_wait_for_a_window_hook_that_takes_its_time() -> None:
     """No record of the window is committed before on_window_complete has answered, with or without payloads."""
 
     class Waiting(PerRecord):
-        async def on_window_complete(self, results, source_messages):
+        async def on_window_complete(self, results: list[ExecutorResult], source_messages: list[Record]) -> None:
             await gate.wait()
 
     gate = asyncio.Event()
@@ -254,16 +263,18 @@ def test_a_windows_records_wait_for_a_window_hook_that_takes_its_time():
         assert run.finish().committed == {LANE: 3}
 
 
-def test_a_record_waits_for_its_own_hook_when_the_windows_hook_was_faster():
+def test_a_record_waits_for_its_own_hook_when_the_windows_hook_was_faster() -> None:
     """on_message_complete may end after on_window_complete: the record waits for both, and for both payloads."""
 
     class Both(PerRecord):
-        async def on_message_complete(self, group):
+        async def on_message_complete(self, group: MessageGroup) -> KafkaPayload:
             if group.source_message.offset == 0:
                 await gate.wait()
             return KafkaPayload(data=f"m{group.source_message.offset}")
 
-        async def on_window_complete(self, results, source_messages):
+        async def on_window_complete(
+            self, results: list[ExecutorResult], source_messages: list[Record]
+        ) -> KafkaPayload:
             return KafkaPayload(data="w")
 
     gate = asyncio.Event()
@@ -276,14 +287,14 @@ def test_a_record_waits_for_its_own_hook_when_the_windows_hook_was_faster():
     assert outcome.committed == {LANE: 2}
 
 
-def test_records_without_tasks_wait_for_the_window_of_the_others():
+def test_records_without_tasks_wait_for_the_window_of_the_others() -> None:
     """In a window with tasks also a record without any waits for the window's hook."""
 
     class Half(Watching):
-        def tasks(self, messages):
+        def tasks(self, messages: list[Record]) -> list[ExecutorTask]:
             return [task("t0", 0)]
 
-        async def on_window_complete(self, results, source_messages):
+        async def on_window_complete(self, results: list[ExecutorResult], source_messages: list[Record]) -> None:
             await super().on_window_complete(results, source_messages)
             await gate.wait()
 

@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,7 +77,7 @@ def test_g15_no_more_is_in_flight_than_a_drain_can_finish(scene: Scene) -> None:
     """Programs that take 0.2 s, 4 at once: of 2,000 records a drain of 5 s leaves none behind."""
     scene.fill(2_000)
     runtime = DEFAULTS | {"drain_timeout_s": 5.0}
-    overrides = {"runtime": runtime, "executor": {"binary_path": "sh", "max_executors": 4}}
+    overrides: dict[str, dict[str, Any]] = {"runtime": runtime, "executor": {"binary_path": "sh", "max_executors": 4}}
     worker = scene.start("sleepy", overrides)
     worker.until(lambda: sum(scene.committed().values()) > 40, "it committed", timeout_s=60)
     assert worker.terminate() == 0, worker.stderr

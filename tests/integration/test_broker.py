@@ -37,7 +37,7 @@ def test_a_worker_outlives_its_broker(
         with scene.feeding(rate=100) as feeder:
             for _ in range(2):
                 before = sum(scene.committed().values())
-                worker.until(lambda before=before: sum(scene.committed().values()) > before, "it committed")
+                worker.until(lambda before=before: sum(scene.committed().values()) > before, "it committed")  # type: ignore[misc]  # mypy knows no lambda with a default here
                 end(cluster)
                 worker.until(lambda: worker.metric("drakkar_broker_up") == 0, "it noticed")
                 cluster.start_broker(1)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from confluent_kafka.admin import (
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it says nothing of what it exports
     AclBinding,
     AclOperation,
     AclPermissionType,
@@ -210,12 +210,12 @@ def test_n13_check_asks_redis_for_the_right_to_write(job: Job, redis: str) -> No
 
     name = unique("user").replace("-", "")
     admin = client.Redis.from_url(redis)
-    admin.execute_command("ACL", "SETUSER", name, "on", ">pw", "~*", "+@read", "+@connection")
+    admin.execute_command("ACL", "SETUSER", name, "on", ">pw", "~*", "+@read", "+@connection")  # type: ignore[no-untyped-call]  # redis leaves it untyped
     try:
         job.settings["sinks"] = {"redis": {"keys": {"url": redis.replace("redis://", f"redis://{name}:pw@")}}}
         assert "Redis refuses to write" in job.failed()["sinks.redis.keys"]
     finally:
-        admin.execute_command("ACL", "DELUSER", name)
+        admin.execute_command("ACL", "DELUSER", name)  # type: ignore[no-untyped-call]  # redis leaves it untyped
         admin.close()
 
 

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from support.worker import Worker
 pytestmark = [pytest.mark.integration]
 
 UPPER = "from drakkar_flow.worker import serve; serve(lambda task: task.stdin.upper())"
-CONFIG = {
+CONFIG: dict[str, dict[str, Any]] = {
     "executor": {
         "binary_path": sys.executable,
         "mode": "persistent",
@@ -43,7 +44,9 @@ def test_n6_several_programs_one_of_them_warm_run_in_one_handler(scene: Scene) -
     """Text, exit codes and bytes come back as they were; nothing is warned of, and the metrics tell them apart."""
     worker = start(scene, "ada", "bob")
     worker.until(lambda: len(read_all(scene.bootstrap, scene.out)) >= 8, "all results are there")
-    found = sorted((message.key().decode(), message.value()) for message in read_all(scene.bootstrap, scene.out))
+    found = sorted(
+        ((message.key() or b"").decode(), message.value() or b"") for message in read_all(scene.bootstrap, scene.out)
+    )
     by_key = {key: [value for other, value in found if other == key] for key, _ in found}
     assert by_key[":0"] == [b"ADA", b"BOB"]
     assert sorted(by_key["sha:0"]) == sorted(

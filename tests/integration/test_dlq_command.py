@@ -17,7 +17,7 @@ from drakkar_flow.model.outcome import Failure, FailureKind
 from drakkar_flow.model.record import Record
 from drakkar_flow.sinks.dlq import DeadLetterQueue
 from drakkar_flow.sinks.kafka.payload import KafkaPayload
-from support.kafka_io import Kafka, MakeTopic, delete_topics, produce, read_all
+from support.kafka_io import Kafka, MakeTopic, delete_topics, headers_of, produce, read_all
 
 pytestmark = pytest.mark.integration
 
@@ -64,10 +64,7 @@ class Letters:
     def sent(self) -> list[tuple[str, int, dict[str, bytes]]]:
         """What came to the source behind the six: value, partition and headers."""
         found = [message for message in read_all(self.bootstrap, self.source) if message.headers()]
-        return [
-            ((message.value() or b"").decode(), message.partition() or 0, dict(message.headers() or []))
-            for message in found
-        ]
+        return [((message.value() or b"").decode(), message.partition() or 0, headers_of(message)) for message in found]
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 import pytest
 from confluent_kafka.admin import AdminClient
 
+from drakkar_flow.model.assignment import AssignedPartition
 from drakkar_flow.model.outcome import Ack
 from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.bus import Bus
@@ -38,7 +39,7 @@ class Member:
         bootstrap: str,
         topic: str,
         group: str,
-        on_revoke: Callable[[list[int]], None] | None = None,
+        on_revoke: Callable[[list[AssignedPartition]], None] | None = None,
         session_timeout_s: float = 45.0,
     ) -> None:
         self.paused = False
@@ -140,9 +141,9 @@ def test_on_revoke_comes_after_the_last_commit(kafka: Kafka, make_topic: MakeTop
     topic, group = make_topic(partitions=2), unique("group")
     for partition in range(2):
         produce(kafka.bootstrap, topic, [b"x"] * 10, partition=partition)
-    seen: list[tuple[list[int], dict[int, int]]] = []
+    seen: list[tuple[list[AssignedPartition], dict[int, int]]] = []
 
-    def on_revoke(partitions: list[int]) -> None:
+    def on_revoke(partitions: list[AssignedPartition]) -> None:
         seen.append((partitions, committed(kafka.bootstrap, group, topic)))
 
     first = Member(kafka.bootstrap, topic, group, on_revoke)
@@ -194,7 +195,8 @@ def test_the_lag_of_a_partition_that_is_paused_grows_with_its_end(
     for end in (1500, 2000):  # the first may still be told by a fetch that was under way
         produce(kafka.bootstrap, topic, [b"x"] * 500, partition=0)
         until(
-            lambda end=end: member.reader.statistics().lag.get(topic_partition) == end, what=f"the lag to grow to {end}"
+            lambda end=end: member.reader.statistics().lag.get(topic_partition) == end,  # type: ignore[misc]  # mypy knows no lambda with a default here
+            what=f"the lag to grow to {end}",
         )
     until(lambda: member.take() == 2000, 60, "all of it was taken")
     until(lambda: member.reader.statistics().lag == {topic_partition: 0, (topic, 1): 0}, what="the lag to vanish")

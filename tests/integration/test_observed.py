@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ QUICK = {"stuck_after_s": 1.0, "blocked_after_s": 1.0}
 
 
 def _waiting(scene: Scene, how: str, gate: Path, **runtime: float) -> Worker:
-    overrides = {"executor": {"window_size": 1}, "runtime": {**QUICK, **runtime}}
+    overrides: dict[str, dict[str, Any]] = {"executor": {"window_size": 1}, "runtime": {**QUICK, **runtime}}
     return scene.start("waiting", overrides, {"GATE": str(gate), "HOW": how})
 
 
@@ -44,7 +45,7 @@ def test_d46_a_worker_is_ready_once_it_has_its_partitions(scene: Scene) -> None:
     """Before, it says what it waits for; alive it is all the time."""
     worker = scene.start("precomputed")
     seen: list[str] = []
-    worker.until(lambda: seen.extend(_reasons(worker)) or _reasons(worker) == [], "it was ready")
+    worker.until(lambda: seen.extend(_reasons(worker)) or _reasons(worker) == [], "it was ready")  # type: ignore[func-returns-value]  # it returns nothing, so the right side is returned
     assert {"not_started", "no_assignment"} & set(seen)
     status, content = worker.get("/healthz")
     assert status == 200

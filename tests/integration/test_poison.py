@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from confluent_kafka import Producer
 
-from support.kafka_io import end_offsets, produce, read_all
+from support.kafka_io import end_offsets, headers_of, produce, read_all
 from support.names import unique
 from support.scene import Scene
 
@@ -65,7 +65,7 @@ def test_an_arrange_that_raises_fails_its_window_and_no_other(scene: Scene) -> N
 
 def test_unusual_records_come_out_as_they_went_in(scene: Scene) -> None:
     """1 MB, empty values, binary keys, no keys, headers that repeat: bytes are bytes."""
-    headers = [("a", b"1"), ("a", b"\x00\xff"), ("empty", b"")]
+    headers: list[tuple[str, str | bytes | None]] = [("a", b"1"), ("a", b"\x00\xff"), ("empty", b"")]
     producer = Producer({"bootstrap.servers": scene.bootstrap})
     producer.produce(scene.source, value=b"x" * LARGE, key=b"large", partition=0)
     producer.produce(scene.source, value=b"", key=b"\x00\xff\xfe", partition=0)
@@ -101,7 +101,7 @@ def test_an_output_that_the_broker_refuses_is_a_dead_letter(scene: Scene) -> Non
     assert worker.terminate() == 0, worker.stderr
     assert [message.value() for message in scene.delivered()] == [b"before", b"after"]
     (letter,) = read_all(scene.bootstrap, scene.dlq)
-    assert int(dict(letter.headers() or [])["drakkar.truncated"]) > LARGE
+    assert int(headers_of(letter)["drakkar.truncated"]) > LARGE
 
 
 def _in_transactions(scene: Scene, *, aborted: bool) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_g3_an_http_sinks_secrets_are_in_no_line_and_no_letter(scene: Scene, web
     """Libraries are silent unless asked for; a service that repeats secrets in its answers gets them nowhere."""
     url = f"http://joe:pa55word@127.0.0.1:{web}/x?token=t0ken-1"
     http = {"hook": {"url": url, "headers": {"X-Auth-Token": "Bearer b3arer-1"}}}
-    settings = {"sinks": {"kafka": {}, "http": http}, "logging": {"levels": levels}}
+    settings: dict[str, dict[str, Any]] = {"sinks": {"kafka": {}, "http": http}, "logging": {"levels": levels}}
     worker = scene.start("posting", settings)
     produce(scene.bootstrap, scene.source, map(str, range(20)), partition=0)
     scene.until_finished()
@@ -54,7 +55,7 @@ def test_g3_an_http_sinks_secrets_are_in_no_line_and_no_letter(scene: Scene, web
     assert [secret for secret in SECRETS if secret in worker.stderr] == []
     assert ("HTTP Request" in worker.stderr) is bool(levels)
     (letter,) = read_all(scene.bootstrap, scene.dlq)
-    text = f"{letter.value()} {letter.headers()}"
+    text = f"{letter.value()!r} {letter.headers()}"
     assert "400" in text
     assert [secret for secret in SECRETS if secret in text] == []
 
@@ -71,7 +72,7 @@ def test_g9_programs_do_not_see_the_workers_secrets(scene: Scene, tmp_path: Path
         "API_TOKEN": "x5secret",
     }
     postgres = {"unused": {"dsn": "postgres://joe:${LOGIN}@127.0.0.1:1/app"}}
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
         "executor": {"env": {"GIVEN": "${API_TOKEN}"}},
         "executors": {"other": {"binary_path": "cat"}, "open": {"binary_path": "cat", "env_inherit": "all"}},
         "logging": {"level": "DEBUG"},

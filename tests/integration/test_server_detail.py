@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import asyncpg
 import pytest
 
-from support.kafka_io import read_all
+from support.kafka_io import headers_of, read_all
 from support.names import unique
 from support.scene import Scene
 from support.serving import serving
@@ -63,7 +64,7 @@ def test_g18_the_words_of_a_server_are_for_dead_letters_only(
     scene: Scene, postgres: str, service: str, table: str, wanted: bool
 ) -> None:
     """Letters have them by dlq.include_server_detail; lines name the error, the constraint and the status."""
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
         "sinks": {"kafka": {}, "postgres": {"main": {"dsn": postgres}}, "http": {"main": {"url": service}}},
         "dlq": {"topic": scene.dlq, "include_server_detail": wanted},
         "logging": {"level": "WARNING"},
@@ -76,7 +77,7 @@ def test_g18_the_words_of_a_server_are_for_dead_letters_only(
     letters = read_all(scene.bootstrap, scene.dlq)
     assert len(letters) == 6
     for letter in letters:
-        headers = {name: value.decode() for name, value in letter.headers() or []}
+        headers = {name: value.decode() for name, value in headers_of(letter).items()}
         detail = headers.pop("drakkar.server_detail", "")
         assert (TEXT in detail) is wanted
         assert not any(TEXT in text for text in headers.values())

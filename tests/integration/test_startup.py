@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ def test_a_missing_topic_is_named(scene: Scene, section: str, values: dict[str, 
 
 def test_all_missing_topics_are_named_at_once(scene: Scene) -> None:
     """Three topics are missing: three problems in one message."""
-    missing = {
+    missing: dict[str, dict[str, Any]] = {
         "kafka": {"source_topic": "no-source"},
         "sinks": {"kafka": {"out": {"topic": "no-sink"}}},
         "dlq": {"topic": "no-dlq"},

@@ -27,7 +27,7 @@ def test_restarts_under_load_deliver_each_record_once(scene: Scene, pipeline: st
         for _ in range(ROUNDS):
             before = sum(scene.committed().values())
             worker = scene.start(pipeline)
-            worker.until(lambda before=before: sum(scene.committed().values()) > before, "it committed")
+            worker.until(lambda before=before: sum(scene.committed().values()) > before, "it committed")  # type: ignore[misc]  # mypy knows no lambda with a default here
             assert worker.terminate(number, BUDGET_S) == 0, worker.stderr
     last = scene.start(pipeline)
     scene.until_finished()
@@ -94,7 +94,7 @@ def test_programs_end_with_a_worker_whose_event_loop_is_blocked(scene: Scene) ->
     worker.until(lambda: len(worker.descendants()) == 4, "its programs ran")
     produce(scene.bootstrap, scene.source, ["block"])
     worker.until(lambda: "blocked" in worker.stdout, "the loop was blocked")
-    until(lambda: worker.exit_code is not None or worker.send(signal.SIGTERM), 20.0, "the end of an abort")
+    until(lambda: worker.exit_code is not None or worker.send(signal.SIGTERM), 20.0, "the end of an abort")  # type: ignore[func-returns-value]  # it returns nothing, so the wait goes on
     assert worker.exit_code == 130
     until(lambda: not worker.descendants(), 5.0, "its programs to end")
 

@@ -18,7 +18,7 @@ from confluent_kafka import Message
 from pymongo import MongoClient
 from redis import Redis
 
-from support.kafka_io import MakeTopic, produce, read_all
+from support.kafka_io import MakeTopic, headers_of, produce, read_all
 from support.names import unique
 from support.scene import Scene
 from support.serving import serving
@@ -216,7 +216,7 @@ def check_letters_of_0_9_2(scene: Scene, refused: dict[str, Any]) -> None:
     """The unreadable message as it was; the row the database refused, whole."""
     (unreadable,), (body,) = dead_letters(scene, scene.dlq, 2)
     assert unreadable.value() == b"not json"
-    assert dict(unreadable.headers() or [])["drakkar.label"].startswith(b"unreadable ")
+    assert headers_of(unreadable)["drakkar.label"].startswith(b"unreadable ")
     (payload,) = map(json.loads, body["original_payloads"])
     assert payload["data"] == {"request_id": "far", "file": refused["file"], "count": 2}
     assert (body["sink_type"], body["sink_name"]) == ("postgres", "main")
@@ -287,7 +287,9 @@ def test_a_program_of_0_11_runs_with_only_its_import_changed(
     scene.until_finished()
     assert worker.terminate(signal.SIGTERM) == 0, worker.stderr
 
-    checked = [{"order": n, "part": part} for n, components in orders.items() for part in components if part != "bad"]
+    checked: list[dict[str, Any]] = [
+        {"order": n, "part": part} for n, components in orders.items() for part in components if part != "bad"
+    ]
     sizes = [{**each, "size": 6 if each["part"] == "bad-but-mended" else len(each["part"])} for each in checked]
     by_part = operator.itemgetter("order", "part")
     assert sorted(values(scene, scene.out), key=by_part) == sorted(sizes, key=by_part)

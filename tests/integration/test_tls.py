@@ -91,7 +91,7 @@ def test_a_handshake_that_fails_each_time_ends_the_start(
 def test_sinks_and_dead_letters_are_told_apart(cluster: KafkaCluster, certificates: Path, scene: Scene) -> None:
     """Those with brokers of their own name their own key."""
     own = {"brokers": cluster.tls_bootstrap, "security": {"protocol": "SSL"}}
-    overrides = {
+    overrides: dict[str, dict[str, Any]] = {
         "kafka": {"startup_timeout_s": 300.0},
         "sinks": {"kafka": {"out": {"topic": scene.out, **own}}},
         "dlq": {"topic": scene.dlq, **own},

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Message
 
-from support.kafka_io import produce, read_all
+from support.kafka_io import headers_of, produce, read_all
 from support.scene import Scene
 from support.worker import ROOT, Worker
 
@@ -46,7 +46,7 @@ def _about(worker: Worker, topic: str, offset: int) -> Iterator[dict[str, Any]]:
 
 def _letters(scene: Scene) -> dict[int, tuple[Message, dict[str, bytes]]]:
     """The dead letters with their headers, by the offset they are about."""
-    found = [(message, dict(message.headers() or [])) for message in read_all(scene.bootstrap, scene.dlq)]
+    found = [(message, headers_of(message)) for message in read_all(scene.bootstrap, scene.dlq)]
     return {int(headers["__connect.errors.offset"]): (message, headers) for message, headers in found}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from drakkar_flow import (
@@ -15,6 +16,7 @@ from drakkar_flow import (
     PendingContext,
     Record,
 )
+from drakkar_flow.model.payload import Payload
 from drakkar_flow.observe.events.records import RecordsFinished
 from drakkar_flow.testing import Outcome
 
@@ -55,7 +57,9 @@ class PerRecord(Handler[int, int]):
     def tasks(self, messages: list[Record[int]]) -> list[ExecutorTask]:
         return [task(f"t{record.offset}", record.offset) for record in messages]
 
-    async def on_task_complete(self, result: ExecutorResult) -> CollectResult:
+    async def on_task_complete(
+        self, result: ExecutorResult
+    ) -> CollectResult | Payload | Sequence[CollectResult | Payload] | None:
         return CollectResult(kafka=[KafkaPayload(data=result.task.task_id)])
 
 
@@ -92,7 +96,9 @@ class Words(Handler[Any, Any]):
     async def arrange(self, messages: list[Record[Any]], pending: PendingContext) -> list[ExecutorTask]:
         return [ExecutorTask(task_id=str(m.offset), source_offsets=[m.offset], binary_path="count") for m in messages]
 
-    async def on_task_complete(self, result: ExecutorResult) -> CollectResult:
+    async def on_task_complete(
+        self, result: ExecutorResult
+    ) -> CollectResult | Payload | Sequence[CollectResult | Payload] | None:
         return CollectResult(kafka=[KafkaPayload(data=result.task.task_id)])
 
 

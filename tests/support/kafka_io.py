@@ -36,6 +36,7 @@ __all__ = [
     "delete_topics",
     "end_offsets",
     "group_asker",
+    "headers_of",
     "produce",
     "read_all",
 ]
@@ -61,6 +62,12 @@ class MakeCluster(Protocol):
     """Starts a cluster of its own for one test, which may break it, and stops it after the test."""
 
     def __call__(self, brokers: int = 1) -> KafkaCluster: ...
+
+
+def headers_of(message: Message) -> dict[str, bytes]:
+    """The headers of a message that was read, of each name the last."""
+    headers: Any = message.headers() or []
+    return dict(headers)
 
 
 def produce(

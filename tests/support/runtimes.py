@@ -45,6 +45,9 @@ class Runtime(Protocol):
     def settle(self) -> None:
         """Wait until everything sent is committed."""
 
+    def until_failed(self) -> None:
+        """Wait until the flow has failed."""
+
     def stop(self) -> str | None:
         """Drain the flow, or wait for its end by itself; returns why it failed."""
 

@@ -11,6 +11,7 @@ from drakkar_flow.kernel.store_identity import StoredTopic, StoreIdentity
 
 PROGRAM = '''
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -40,6 +41,7 @@ class Source(DynamicSource, StatelessSourcePartition):
             raise StopIteration
         if not self.rounds:
             print("holding", flush=True)
+            time.sleep(0.2)  # an epoch, as short as a real one can be
         last = self.rounds.pop(0) if self.rounds else rounds[-1]
         return [(slot_of((topic, int(number))), (topic, int(number), int(offset)))
                 for topic, number, offset in (each.split(":") for each in last.split(","))]

@@ -15,10 +15,12 @@ from drakkar_flow import (
     Limits,
     PendingContext,
     Persistent,
+    Session,
     SourceMessage,
     SqliteSink,
     StreamFlow,
     Subprocess,
+    Tumbling,
     Window,
 )
 
@@ -90,5 +92,14 @@ def count(seen: int | None, word: str) -> tuple[int | None, str]:
     return (seen or 0) + 1, word
 
 
+def longest(length: int | None, word: str) -> int:
+    """For window."""
+    return max(length or 0, len(word))
+
+
 counted = StreamFlow("counted").decode(str).stateful(count, key=str.lower, state=int, ttl_s=60)
+per_minute = counted.window(Tumbling(60), key=str.lower, add=longest, state=int, late="dlq")
+counted.window(60, key=str.lower, add=longest, state=int)  # E: arg-type
+counted.window(Session(60), key=str.lower, add=longest, state=int)  # E: call-arg
+counted.window(Tumbling(60), key=str.lower, add=longest, state=int, late="drop")  # E: arg-type
 once = counted.dedupe(str.lower, None).route(KafkaSink("words"))

@@ -62,6 +62,26 @@ class Right(Handler[Document, Count]):
         return ErrorAction.DLQ
 
 
+class Payloads(Handler[Document, Count]):
+    """A hook returns one payload, or several, in place of a CollectResult."""
+
+    async def on_task_complete(self, result: ExecutorResult) -> KafkaPayload:
+        """One."""
+        return KafkaPayload(data=result.stdout)
+
+    async def on_message_complete(self, group: MessageGroup) -> list[KafkaPayload] | None:
+        """Several, or none."""
+        return None if group.is_empty else [KafkaPayload(data=group.total)]
+
+    async def on_window_complete(  # E: override
+        self,
+        results: list[ExecutorResult],
+        source_messages: list[SourceMessage[Document]],
+    ) -> str:
+        """A text is no payload."""
+        return "done"
+
+
 class Untyped(BaseDrakkarHandler[Document, Count]):
     """Messages without a type may be named as py-drakkar's are."""
 

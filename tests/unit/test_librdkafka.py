@@ -19,7 +19,7 @@ class Client:
         self.gone.set()
 
 
-def test_a_client_that_is_let_go_is_destroyed_on_another_thread():
+def test_a_client_that_is_let_go_is_destroyed_on_another_thread() -> None:
     """So that whoever lets it go is not held up, should that take for ever."""
     destroyed_by, gone = list[str](), threading.Event()
     clients = [Client(destroyed_by, gone)]

@@ -49,7 +49,7 @@ def test_a_task_has_all_that_was_sent() -> None:
         sent = (7, ["-v"], {"A": "1"}, {"b": "2"}, {"c": [3]}, 2.5, "hi", b"hi")
         assert child.answer_to(7, "hi", **fields)[1] == repr(sent)
         assert child.answer_to(8)[1] == repr((8, [], {}, {}, {}, None, "", b""))
-        binary = (9, [], {}, {}, {}, None, "\ufffda", b"\xffa")
+        binary: tuple[object, ...] = (9, [], {}, {}, {}, None, "\ufffda", b"\xffa")
         assert child.answer_to(9, stdin_base64="/2E=")[1] == repr(binary)
 
 

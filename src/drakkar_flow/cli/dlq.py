@@ -16,8 +16,8 @@ import typer
 from drakkar_flow.cli.options import Assignments
 
 if TYPE_CHECKING:
-    from drakkar_flow.engine.dead_letters import Selection, StoredLetter
-    from drakkar_flow.engine.letter_store import LetterStore
+    from drakkar_flow.engine.dead_letter_store import DeadLetterStore
+    from drakkar_flow.engine.dead_letters import Selection, StoredDeadLetter
 
 __all__ = ["app"]
 
@@ -139,7 +139,7 @@ def replay(
     raise typer.Exit(1 if summary.failed else 0)
 
 
-def _require_known(selection: Selection, letters: Iterable[StoredLetter], topic: str) -> None:
+def _require_known(selection: Selection, letters: Iterable[StoredDeadLetter], topic: str) -> None:
     """End with 1 if an id matches no dead letter: it may be a misprint."""
     if unknown := selection.unknown(letters):
         typer.echo(f"no such dead letter in {topic}: {', '.join(unknown)}", err=True)
@@ -174,15 +174,15 @@ def _selection(ids: list[str] | None, reason: str = "", stage: str = "", since: 
 @contextmanager
 def _store(
     config: Path | None, flow: str, assignments: list[str], topic: str
-) -> Iterator[tuple[LetterStore, dict[str, Any]]]:
+) -> Iterator[tuple[DeadLetterStore, dict[str, Any]]]:
     """The dead letters of the settings' topic, and the properties of clients of the source."""
     from drakkar_flow.config.loading.find import find_config
     from drakkar_flow.config.loading.load import load
     from drakkar_flow.config.sections.kafka import client_properties
     from drakkar_flow.engine.build import dead_letter_client, resolve_topics
+    from drakkar_flow.engine.dead_letter_store import DeadLetterStore
     from drakkar_flow.engine.dead_letters import DlqError
     from drakkar_flow.engine.entrypoint import app_options, stream_of
-    from drakkar_flow.engine.letter_store import LetterStore
 
     found, file = (None, None) if not flow else _find(flow)
     options = app_options(found) if flow else {}
@@ -190,7 +190,7 @@ def _store(
     if found is not None:
         settings = resolve_topics(stream_of(found), settings)
     try:
-        with LetterStore(dead_letter_client(settings), topic or settings.dead_letter_topic) as store:
+        with DeadLetterStore(dead_letter_client(settings), topic or settings.dead_letter_topic) as store:
             yield store, client_properties(settings.kafka)
     except DlqError as exc:
         raise _refused(exc) from exc
@@ -207,7 +207,7 @@ def _refused(error: Exception) -> typer.Exit:
     return typer.Exit(2)
 
 
-def _line(letter: StoredLetter) -> str:
+def _line(letter: StoredDeadLetter) -> str:
     reason = " ".join(letter.reason.split())
     reason = reason if len(reason) <= _SHOWN else f"{reason[:_SHOWN]}..."
     notes = [note for note in (letter.history, "replayed" if letter.replayed else "") if note]
@@ -216,11 +216,11 @@ def _line(letter: StoredLetter) -> str:
     return f"{place}  {_time(letter)}  {letter.origin or '-'}  {letter.stage or '-'}  {reason}{note}"
 
 
-def _time(letter: StoredLetter) -> str:
+def _time(letter: StoredDeadLetter) -> str:
     return datetime.fromtimestamp(letter.timestamp_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _fields(letter: StoredLetter) -> dict[str, Any]:
+def _fields(letter: StoredDeadLetter) -> dict[str, Any]:
     return {
         "letter": str(letter.place),
         "time": _time(letter),

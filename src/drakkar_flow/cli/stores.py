@@ -102,6 +102,6 @@ def key_text(key: str) -> Any:
     >>> key_text("anna"), key_text(chr(0) + "i7"), key_text(chr(0) + "bff")
     ('anna', 7, {'bytes': 'ff'})
     """
-    if key.startswith("\0i"):
-        return int(key[2:])
-    return {"bytes": key[2:]} if key.startswith("\0b") else key
+    from drakkar_flow.model.state import key_of
+
+    return {"bytes": key[2:]} if key.startswith("\0b") else key_of(key)

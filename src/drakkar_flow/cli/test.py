@@ -34,7 +34,7 @@ def run_files(
         typer.echo(str(cases.path))
         for result in run_cases(cases, find_flow, keyword):
             results.append(result)
-            _tell(result)
+            _print_result(result)
     if junit is not None:
         try:
             junit.write_text(xml.junit(results), encoding="utf-8")
@@ -48,7 +48,7 @@ def run_files(
     raise typer.Exit(1 if failed else 0)
 
 
-def _tell(result: CaseResult) -> None:
+def _print_result(result: CaseResult) -> None:
     if not result.problems:
         typer.echo(f"  ok    {result.name}")
         return

@@ -35,6 +35,7 @@ from drakkar_flow.graph.nodes import (
     Route,
     Stateful,
 )
+from drakkar_flow.graph.time_windows import TimeWindow
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.brake import Brake
 from drakkar_flow.kernel.ordering import Ordering
@@ -70,6 +71,8 @@ from drakkar_flow.runtime.steps.route import RouteStep, Target
 from drakkar_flow.runtime.steps.stateful import StatefulStep
 from drakkar_flow.runtime.steps.step import AsyncStep
 from drakkar_flow.runtime.steps.task_order import KeysOf, keys_of
+from drakkar_flow.runtime.steps.time_windows import TimeWindowStep
+from drakkar_flow.runtime.steps.timed_stateful import TimedStatefulStep
 from drakkar_flow.runtime.steps.transform import (
     ChunkStep,
     MapAsyncStep,
@@ -86,7 +89,7 @@ __all__ = ["compile_flow"]
 
 Stream = KeyedStream[Chunk[Any]]
 
-_SYNC = (Decode, Map, Filter, FlatMap, Stateful)  # on the engine's thread; all others may wait
+_SYNC = (Decode, Map, Filter, FlatMap, Stateful, TimeWindow)  # on the engine's thread; all others may wait
 
 _LANES_PER_WORKER = 4
 
@@ -111,7 +114,7 @@ class _Lowering:
         if decode is not None and decode.on_error is not None:
             on_decode = decode.on_error
         self._labels = Labels(flow.hooks.message_label, components.bus)
-        by_kind = {FailureKind.DECODE: on_decode}
+        by_kind = {FailureKind.DECODE: on_decode, FailureKind.LATE: "fail"}  # other late records say where they go
         self._policies = Policies(route.on_error, by_kind, components.control, components.bus, self._labels)
         self._brake = _brake(components)
         self._codecs = dict(flow.state_codecs())
@@ -244,7 +247,14 @@ class _Lowering:
     @_function.register
     def _(self, node: Stateful, step_id: str) -> ChunkStep:
         ledgers, wall_clock = self._components.track.keep_state(), self._components.wall_clock
-        return StatefulStep(step_id, node, self._codecs[step_id], ledgers, self._context, self._labels, wall_clock)
+        step = StatefulStep if node.on_timer is None else TimedStatefulStep
+        return step(step_id, node, self._codecs[step_id], ledgers, self._context, self._labels, wall_clock)
+
+    @_function.register
+    def _(self, node: TimeWindow, step_id: str) -> ChunkStep:
+        ledgers, wall_clock = self._components.track.keep_state(), self._components.wall_clock
+        codecs = self._codecs[step_id], self._codecs[node.watermark_of(step_id)]
+        return TimeWindowStep(step_id, node, codecs, ledgers, self._context, self._labels, wall_clock)
 
     @singledispatchmethod
     def _async(self, node: Node, step_id: str) -> AsyncStep[Any, Any]:

@@ -17,7 +17,7 @@ from drakkar_flow.sinks.dead_letter_messages import (
     TRUNCATED_HEADER,
 )
 
-__all__ = ["DlqError", "Headers", "Place", "Selection", "StoredLetter", "by_origin", "moment"]
+__all__ = ["DlqError", "Headers", "Place", "Selection", "StoredDeadLetter", "by_origin", "moment"]
 
 Headers = list[tuple[str, bytes | None]]
 
@@ -42,7 +42,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True)
-class StoredLetter:
+class StoredDeadLetter:
     """One stored dead letter: its place, its contents, and the mark of an earlier replay."""
 
     place: Place
@@ -108,7 +108,7 @@ class Selection:
     since_ms: int | None = None
     until_ms: int | None = None
 
-    def fits(self, letter: StoredLetter) -> bool:
+    def fits(self, letter: StoredDeadLetter) -> bool:
         """Return True if the dead letter matches."""
         if self.ids and not any(_names(each, letter) for each in self.ids):
             return False
@@ -120,7 +120,7 @@ class Selection:
             return False
         return not self.reason or _found(self.reason, f"{letter.reason}\n{letter.task_id}")
 
-    def unknown(self, letters: Iterable[StoredLetter]) -> list[str]:
+    def unknown(self, letters: Iterable[StoredDeadLetter]) -> list[str]:
         """Return the ids that match none of the dead letters."""
         known = list(letters)
         return [each for each in self.ids if not any(_names(each, letter) for letter in known)]
@@ -136,7 +136,7 @@ class Selection:
                 raise DlqError(f"invalid id {each!r}: write partition:offset or topic:partition:offset")
 
 
-def _names(wanted: str, letter: StoredLetter) -> bool:
+def _names(wanted: str, letter: StoredDeadLetter) -> bool:
     places = [place for place in (letter.place, letter.origin) if place is not None]
     return any(wanted in (str(place), f"{place.partition}:{place.offset}") for place in places)
 
@@ -168,9 +168,9 @@ def moment(text: str, now: datetime) -> int:
     return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
-def by_origin(letters: Iterable[StoredLetter]) -> dict[Place | tuple[None, Place], list[StoredLetter]]:
+def by_origin(letters: Iterable[StoredDeadLetter]) -> dict[Place | tuple[None, Place], list[StoredDeadLetter]]:
     """Group dead letters by their record, in order; one without a record forms its own group."""
-    found: dict[Place | tuple[None, Place], list[StoredLetter]] = {}
+    found: dict[Place | tuple[None, Place], list[StoredDeadLetter]] = {}
     for letter in letters:
         found.setdefault(letter.origin or (None, letter.place), []).append(letter)
     return found

@@ -139,9 +139,9 @@ def _children(config: PersistentConfig, program: Persistent, section: str) -> Pe
         "max_in_flight_per_child": program.max_in_flight_per_child,
         **program.settings,
     }
-    told = {key: value for key, value in given.items() if value is not None}
+    explicit = {key: value for key, value in given.items() if value is not None}
     try:
-        return PersistentConfig.model_validate({**config.model_dump(exclude_unset=True), **told})
+        return PersistentConfig.model_validate({**config.model_dump(exclude_unset=True), **explicit})
     except ValidationError as exc:
         remedy = "fix the arguments of Persistent(...) in the flow"
         problems = [

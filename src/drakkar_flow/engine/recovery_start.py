@@ -45,13 +45,16 @@ def cluster_of(flow: StreamFlow, config: DrakkarConfig) -> ClusterState:
 
 
 def identity_of(flow: StreamFlow, config: DrakkarConfig, cluster: ClusterState) -> StoreIdentity:
-    """Return the identity of a flow's store."""
+    """Return the identity of a flow's store.
+
+    Timers and watermarks are parts of their step: a step may lose its timers and keep its state.
+    """
     return StoreIdentity(
         flow=flow.name,
         group=config.kafka.consumer_group,
         cluster_id=cluster.cluster_id,
         topics={topic: StoredTopic(topic_id) for topic, topic_id in cluster.topic_ids.items()},
-        schema={step: _KEPT for step, _ in flow.state_codecs()},
+        schema={step: _KEPT for step, _ in flow.state_codecs() if "." not in step},
     )
 
 
@@ -71,7 +74,10 @@ def plan_starts(
         stored = store.found.rows.get(at)
         log = Log(first, end, stored is None or store.is_same_topic(at[0], stored.epoch))
         row = stored.row if stored is not None else None
-        plan[at] = decide_start(at, row, cluster.committed.get(at), log, policy)
+        committed = cluster.committed.get(at)
+        if committed is not None and not config.runtime.commit_metadata_bytes:
+            committed = committed._replace(ours=True)  # no commit has metadata: whose it is, is unknown
+        plan[at] = decide_start(at, row, committed, log, policy)
     return plan
 
 

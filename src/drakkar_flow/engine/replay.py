@@ -9,13 +9,13 @@ from typing import Any
 
 from confluent_kafka import KafkaException, Producer
 
-from drakkar_flow.engine.dead_letters import DlqError, Headers, Place, Selection, StoredLetter, by_origin
-from drakkar_flow.engine.letter_store import LetterStore, RecordReader, one_line, quiet
+from drakkar_flow.engine.dead_letter_store import DeadLetterStore, RecordReader, one_line, quiet
+from drakkar_flow.engine.dead_letters import DlqError, Headers, Place, Selection, StoredDeadLetter, by_origin
 from drakkar_flow.sinks.dead_letter_messages import (
     REPLAY_COUNT,
     REPLAY_LETTER,
     REPLAY_ORIGIN,
-    is_letter_header,
+    is_dead_letter_header,
 )
 
 __all__ = ["Replay", "ReplayOptions", "Summary"]
@@ -55,10 +55,10 @@ class _Job:
     """One record to send, and its dead letters."""
 
     origin: Place
-    letters: Sequence[StoredLetter]
+    letters: Sequence[StoredDeadLetter]
 
     @property
-    def letter(self) -> StoredLetter:
+    def letter(self) -> StoredDeadLetter:
         """Dead letter to send: one with the whole record, if there is one."""
         return next((letter for letter in self.letters if letter.is_record), self.letters[0])
 
@@ -68,7 +68,7 @@ class Replay:
 
     def __init__(
         self,
-        store: LetterStore,
+        store: DeadLetterStore,
         properties: Mapping[str, Any],
         options: ReplayOptions,
         show: Callable[[str], None],
@@ -186,9 +186,9 @@ class Replay:
             time.sleep(max(0.0, started + done / self._options.rate - now))
 
 
-def _headers(headers: Headers, letter: StoredLetter, origin: Place) -> Headers:
+def _headers(headers: Headers, letter: StoredDeadLetter, origin: Place) -> Headers:
     """Return the record's headers with its first place and its number of replays."""
-    own = [(name, value) for name, value in headers if not is_letter_header(name)]
+    own = [(name, value) for name, value in headers if not is_dead_letter_header(name)]
     before = {name: value for name, value in own if name in (REPLAY_ORIGIN, REPLAY_COUNT)}
     own = [(name, value) for name, value in own if name not in (REPLAY_ORIGIN, REPLAY_COUNT, REPLAY_LETTER)]
     count = before.get(REPLAY_COUNT) or b"0"

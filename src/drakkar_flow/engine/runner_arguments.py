@@ -29,7 +29,7 @@ def with_arguments(config: DrakkarConfig, arguments: dict[str, Any]) -> DrakkarC
     `-a`.
 
     Raises:
-        ConfigError: the arguments do not fit each other, or the configuration.
+        ConfigError: there are a store and several worker threads, or a value is not valid.
     """
     return _with_cluster(_with_store(config, arguments), arguments)
 
@@ -45,9 +45,14 @@ def _with_store(config: DrakkarConfig, arguments: dict[str, Any]) -> DrakkarConf
     given = {"dir": str(store.db_dir), "backup_interval_s": store.backup_interval.total_seconds()}
     if (interval := arguments.get("epoch_interval")) is not None:
         given["snapshot_interval_s"] = interval.total_seconds()
-    recovery = config.runtime.recovery or RecoveryStoreConfig()
-    runtime = config.runtime.model_copy(update={"recovery": recovery.model_copy(update=given)})
-    return config.replaced(runtime=runtime)
+    try:
+        recovery = RecoveryStoreConfig(**{**dict(config.runtime.recovery or {}), **given})
+    except ValidationError as exc:
+        remedy = "change -r, -s or -b"
+        raise ConfigError(
+            [Problem(f"runtime.recovery.{each['loc'][0]}", each["msg"], remedy) for each in exc.errors()]
+        ) from None
+    return config.replaced(runtime=config.runtime.model_copy(update={"recovery": recovery}))
 
 
 def _with_cluster(config: DrakkarConfig, arguments: dict[str, Any]) -> DrakkarConfig:

@@ -6,7 +6,7 @@ from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.errors import Problem
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import Route
-from drakkar_flow.sinks.registry import OWN
+from drakkar_flow.sinks.registry import ref_code
 
 __all__ = ["unused_sinks"]
 
@@ -31,12 +31,8 @@ def unused_sinks(flow: StreamFlow, config: DrakkarConfig) -> list[Problem]:
         Problem(
             f"sinks.{kind}.{name}",
             f"configured but not used: {step} names {names}",
-            f"add {_ref(kind, name)} to the route, or remove the sink",
+            f"add {ref_code(kind, name)} to the route, or remove the sink",
         )
         for kind, name in config.sinks.named
         if f"{kind}-{name}" not in used
     ]
-
-
-def _ref(kind: str, name: str) -> str:
-    return f"{kind.capitalize()}Sink({name!r})" if kind in OWN else f"CustomSink({kind!r}, {name!r})"

@@ -84,17 +84,17 @@ class Hold:
 class LaunchGate:
     """Blocks the calling thread until its task may be started; safe to use from many threads.
 
-    `tell(state, failures, reason)` is called when the breaker opens and closes, on the thread that caused it. With
+    `report(state, failures, reason)` is called when the breaker opens and closes, on the thread that caused it. With
     `patience_s` a held task fails after that many seconds without a started program.
     """
 
     def __init__(
-        self, watch: HostWatch, tell: Callable[[BreakerState, int, str], None], patience_s: float | None
+        self, watch: HostWatch, report: Callable[[BreakerState, int, str], None], patience_s: float | None
     ) -> None:
         self.troubled = False
         """True if tasks must pass the gate before their start; read without the lock."""
         self._watch = watch
-        self._tell = tell
+        self._report = report
         self._patience_s = patience_s
         self._lock = threading.Lock()
         self._breaker = Breaker(FAILURES, COOLDOWN_S)
@@ -236,7 +236,7 @@ class LaunchGate:
         if state == self._state:
             return
         if "closed" in (state, self._state):  # not for each probe in between
-            self._tell(state, self._breaker.failures, reason)
+            self._report(state, self._breaker.failures, reason)
         self._state = state
         for hold in self._holds:
             if state == "closed":

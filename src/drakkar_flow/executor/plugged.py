@@ -45,10 +45,10 @@ class PluggedExecutor:
             if is_over:
                 return
             is_over = True
-            told = self._checked(task, outcome)
-            took_s = 0.0 if told is None else told.duration_seconds
-            self._bus.emit(task_finished(told, max(0.0, time.monotonic() - since - took_s)))
-            done(told)
+            checked = self._checked(task, outcome)
+            took_s = 0.0 if checked is None else checked.duration_seconds
+            self._bus.emit(task_finished(checked, max(0.0, time.monotonic() - since - took_s)))
+            done(checked)
 
         def ended(outcome: TaskOutcome | None) -> None:
             if threading.get_ident() == self._thread:

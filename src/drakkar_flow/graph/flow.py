@@ -35,6 +35,7 @@ from drakkar_flow.graph.nodes import (
 from drakkar_flow.graph.periodic import bound
 from drakkar_flow.graph.places import user_place
 from drakkar_flow.graph.render import to_json, to_mermaid
+from drakkar_flow.graph.time_windows import LatePolicy, TimeWindow, TimeWindows
 from drakkar_flow.graph.validate import check_instance, problems_of
 from drakkar_flow.kernel.ordering import Ordering
 from drakkar_flow.model.record import Record
@@ -168,12 +169,13 @@ class StreamFlow:
 
     def stateful(
         self,
-        fn: Callable[..., tuple[Any, Any]],
+        fn: Callable[..., tuple[Any, ...]],
         *,
         key: Callable[..., Any],
         state: Any,
         ttl_s: float | None = None,
         migrate: Callable[[Any], Any] | None = None,
+        on_timer: Callable[[Any, Any], tuple[Any, ...]] | None = None,
         with_record: bool = False,
         name: str = "",
     ) -> StreamFlow:
@@ -191,6 +193,11 @@ class StreamFlow:
         value of an older version of the type into the present one: it gets plain data, or the older model that its
         parameter is annotated with.
 
+        With `on_timer` the function may return `(state, output, timer_s)`: the timer of the key is due in `timer_s`
+        seconds of wall-clock time, in place of an earlier one; None cancels it. The first record of the partition that
+        comes then calls `on_timer(state, key)`, before its own turn. It returns the same as `fn`; its changes and its
+        output belong to that record.
+
         The step's id is part of every key, so a renamed function finds no earlier state: set `name` to keep it.
 
         >>> def count(n, user):
@@ -199,7 +206,16 @@ class StreamFlow:
         StreamFlow('visits', source > decode > stateful-count > route)
         """
         refuse("stateful", number("ttl_s", ttl_s))
-        node = Stateful(fn=fn, key=key, state=state, ttl_s=ttl_s, migrate=migrate, with_record=with_record, name=name)
+        node = Stateful(
+            fn=fn,
+            key=key,
+            state=state,
+            ttl_s=ttl_s,
+            migrate=migrate,
+            on_timer=on_timer,
+            with_record=with_record,
+            name=name,
+        )
         return self.then(node)
 
     def dedupe(
@@ -212,6 +228,57 @@ class StreamFlow:
         """
         refuse("dedupe", number("ttl_s", ttl_s))
         return self.then(Stateful(fn=_first, key=key, state=bool, ttl_s=ttl_s, with_record=with_record, name=name))
+
+    def window(
+        self,
+        windows: TimeWindows,
+        *,
+        key: Callable[..., Any],
+        add: Callable[..., Any],
+        state: Any,
+        time: Callable[..., Any] | None = None,
+        allowed_lateness_s: float = 0,
+        max_ahead_s: float | None = 86_400,
+        late: LatePolicy = "skip",
+        migrate: Callable[[Any], Any] | None = None,
+        with_record: bool = False,
+        name: str = "",
+    ) -> StreamFlow:
+        """Collect payloads by key in `windows` of event time; the payloads after it are `WindowResult`s.
+
+        `add(value, payload)` returns the next value of the window, which is None at first. `time(payload)` is the event
+        time: seconds since the epoch, or a datetime with a time zone; by default the timestamp of the Kafka message.
+
+        The event-time watermark of a partition is the greatest time seen, minus `allowed_lateness_s`. The record that
+        moves it past the end of windows emits their results, by end, start and key, and is finished when they are. A
+        record that passes no window is finished at once. A record is late if all its windows are passed: it is skipped
+        and counted, or with `late` "dlq" a dead letter, or with "fail" it stops the flow. A time of more than
+        `max_ahead_s` seconds in the future is an error of its record: one wrong time would make all later ones late.
+
+        Windows and watermark are state: exact over crashes, and final with the records that changed them. The records
+        of a partition become final in their order. `key`, `state`, `migrate`, `with_record` and `name` are those of
+        `stateful`.
+
+        >>> from drakkar_flow import Tumbling
+        >>> def count(n, user):
+        ...     return (n or 0) + 1
+        >>> StreamFlow("visits").decode(str).window(Tumbling(60), key=str, add=count, state=int).route()
+        StreamFlow('visits', source > decode > window-count > route)
+        """
+        node = TimeWindow(
+            windows=windows,
+            fn=add,
+            key=key,
+            state=state,
+            time=time,
+            allowed_lateness_s=allowed_lateness_s,
+            max_ahead_s=max_ahead_s,
+            late=late,
+            migrate=migrate,
+            with_record=with_record,
+            name=name,
+        )
+        return self.then(node)
 
     def map_async(
         self,
@@ -377,6 +444,11 @@ class StreamFlow:
         for step, node in self.steps():
             if isinstance(node, Stateful):
                 yield step, StateCodec(node.state, ttl_s=node.ttl_s, migrate=node.migrate)
+                if node.on_timer is not None:
+                    yield node.timers_of(step), StateCodec(int)
+            elif isinstance(node, TimeWindow):
+                yield step, StateCodec(node.state, migrate=node.migrate)
+                yield node.watermark_of(step), StateCodec(int)
         kind = type(self._hooks.owner)
         if issubclass(kind, BaseDrakkarHandler) and kind.state_model is not None:
             yield HANDLER_STEP, StateCodec(kind.state_model, ttl_s=kind.state_ttl_s, migrate=kind.state_migrate)

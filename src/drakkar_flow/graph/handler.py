@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Generic, ParamSpec
 
@@ -15,7 +15,7 @@ from drakkar_flow.graph.services import Services
 from drakkar_flow.model.cache import CacheLike
 from drakkar_flow.model.codec import decoder_for
 from drakkar_flow.model.group import MessageGroup
-from drakkar_flow.model.payload import CollectResult, DeliveryAction, DeliveryError
+from drakkar_flow.model.payload import CollectResult, DeliveryAction, DeliveryError, Payload
 from drakkar_flow.model.record import Record
 from drakkar_flow.model.state import CURRENT_STATE, KeyedState
 from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorResult, ExecutorTask, PendingContext
@@ -146,17 +146,21 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
         """
         raise NotImplementedError(f"{type(self).__name__} must define arrange(self, messages, pending)")
 
-    async def on_task_complete(self, result: ExecutorResult) -> CollectResult | None:
+    async def on_task_complete(
+        self, result: ExecutorResult
+    ) -> CollectResult | Payload | Sequence[CollectResult | Payload] | None:
         """Turn one successful task into payloads; called concurrently for many tasks."""
         return None
 
-    async def on_message_complete(self, group: MessageGroup) -> CollectResult | None:
+    async def on_message_complete(
+        self, group: MessageGroup
+    ) -> CollectResult | Payload | Sequence[CollectResult | Payload] | None:
         """Called once per record after all its tasks have ended, also without tasks."""
         return None
 
     async def on_window_complete(
         self, results: list[ExecutorResult], source_messages: list[Record[InputT]]
-    ) -> CollectResult | None:
+    ) -> CollectResult | Payload | Sequence[CollectResult | Payload] | None:
         """Called once per window that had tasks, when all of them have ended.
 
         The window's offsets wait for it and for the payloads it returns.

@@ -261,6 +261,7 @@ class Stateful(Node):
     """Replaces each payload by the output of `fn(state, payload)`, which also returns the next state of its key.
 
     `state` is the type of the state; `migrate` turns an older version of it into the present one.
+    `on_timer(state, key)` is called when the timer of a key is due, and returns the same as `fn`.
     """
 
     kind: ClassVar[str] = "stateful"
@@ -269,7 +270,13 @@ class Stateful(Node):
     state: Any
     ttl_s: float | None = None
     migrate: Callable[[Any], Any] | None = None
+    on_timer: Callable[..., Any] | None = None
     with_record: bool = False
+
+    @staticmethod
+    def timers_of(step_id: str) -> str:
+        """Return the id under which the timers of a step are kept."""
+        return f"{step_id}.timer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from typing_extensions import TypeVar
 
 from drakkar_flow.model.group import MessageGroup
-from drakkar_flow.model.payload import CollectResult, DeliveryAction, DeliveryError
+from drakkar_flow.model.payload import CollectResult, DeliveryAction, DeliveryError, Payload
 from drakkar_flow.model.record import Record
 from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorResult, ExecutorTask, PendingContext
 
@@ -34,15 +35,19 @@ class DrakkarHandler(Protocol[InputT, OutputT]):
         """Turn a window of records into tasks."""
         ...
 
-    async def on_task_complete(self, result: ExecutorResult) -> CollectResult | None:
+    async def on_task_complete(
+        self, result: ExecutorResult
+    ) -> CollectResult | Payload | Sequence[CollectResult | Payload] | None:
         """Turn a successful task into payloads."""
 
-    async def on_message_complete(self, group: MessageGroup) -> CollectResult | None:
+    async def on_message_complete(
+        self, group: MessageGroup
+    ) -> CollectResult | Payload | Sequence[CollectResult | Payload] | None:
         """Turn all results of a record into payloads."""
 
     async def on_window_complete(
         self, results: list[ExecutorResult], source_messages: list[Record[InputT]]
-    ) -> CollectResult | None:
+    ) -> CollectResult | Payload | Sequence[CollectResult | Payload] | None:
         """Turn all results of a window into payloads."""
 
     async def on_error(self, task: ExecutorTask, error: ExecutorError) -> ErrorAction | list[ExecutorTask]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 from drakkar_flow.graph.nodes import KafkaSource, Limits, Node, Persistent, Route, SinkRef, Subprocess, Window
+from drakkar_flow.graph.time_windows import TimeWindows
 
 __all__ = ["to_json", "to_mermaid"]
 
@@ -69,6 +70,8 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, SinkRef):
         return {"kind": value.kind, "name": value.name, **value.settings}
+    if isinstance(value, TimeWindows):
+        return {"kind": type(value).__name__.lower(), **{name: _plain(inner) for name, inner in asdict(value).items()}}
     if isinstance(value, Window | Subprocess | Persistent | Limits):
         return _given(value)
     if isinstance(value, str | int | float | bool):

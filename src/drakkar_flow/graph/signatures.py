@@ -14,6 +14,7 @@ from drakkar_flow.graph.hooks import LifeHooks
 from drakkar_flow.graph.nodes import Node, Stateful
 from drakkar_flow.graph.periodic import periodics_of
 from drakkar_flow.graph.places import place_of
+from drakkar_flow.graph.time_windows import TimeWindow
 
 __all__ = ["doubtful_hooks", "function_problems", "handler_problems"]
 
@@ -65,9 +66,11 @@ _LIFE = {
 def function_problems(steps: Iterable[tuple[str, Node]], hooks: LifeHooks) -> Iterator[Problem]:
     """Functions of a flow whose parameters do not fit; those of a handler are checked by `handler_problems`."""
     for step, node in steps:
-        if isinstance(node, Stateful):
+        if isinstance(node, Stateful | TimeWindow):
             given = ["payload", "record"] if node.with_record else ["payload"]
-            for called, wanted in ((node.fn, ["state", *given]), (node.key, given)):
+            first = "state" if isinstance(node, Stateful) else "value"
+            functions = [(node.fn, [first, *given]), (node.key, given), (getattr(node, "time", None), given)]
+            for called, wanted in (*functions, (getattr(node, "on_timer", None), ["state", "key"])):
                 if callable(called):
                     yield from _bind_problems(f"step {step}", called, wanted, wanted)
         for (kind, name), given in _GIVEN.items():
@@ -143,4 +146,9 @@ def _bind_problems(where: str, function: Any, given: list[str], written: list[st
         signature.bind(*given)
     except TypeError as exc:
         remedy = f"write them as ({', '.join(written)})"
-        yield Problem(where, f"its parameters {signature} don't fit: {exc}", remedy, place_of(function))
+        yield Problem(where, f"its parameters {_without_types(signature)} don't fit: {exc}", remedy, place_of(function))
+
+
+def _without_types(signature: inspect.Signature) -> inspect.Signature:
+    parameters = [each.replace(annotation=inspect.Parameter.empty) for each in signature.parameters.values()]
+    return inspect.Signature(parameters)

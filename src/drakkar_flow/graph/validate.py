@@ -27,6 +27,7 @@ from drakkar_flow.graph.nodes import (
 )
 from drakkar_flow.graph.places import user_place
 from drakkar_flow.graph.signatures import handler_problems
+from drakkar_flow.graph.time_windows import TimeWindow
 from drakkar_flow.kernel.ordering import Ordering
 from drakkar_flow.model.state import StateCodec
 
@@ -118,15 +119,15 @@ def _chain_problems(steps: Steps) -> Iterator[Problem]:
 
 def _state_problems(steps: Steps) -> Iterator[Problem]:
     """Steps with state whose ids depend on their order, and models that can't be stored."""
-    stateful = [(step, node) for step, node in steps if isinstance(node, Stateful)]
+    stateful = [(step, node) for step, node in steps if isinstance(node, Stateful | TimeWindow)]
     for stem, times in Counter(node.stem for _, node in stateful).items():
         if times > 1:
             where = f"step {stem}"
             what = f"{times} steps with state have this name, by which their state is found again"
             yield Problem(where, what, "give each a name: name='visits'")
     for step, node in stateful:
-        for name in ("fn", "key", "migrate"):
-            function = getattr(node, name)
+        for name in ("fn", "key", "time", "migrate", "on_timer"):
+            function = getattr(node, name, None)
             if inspect.iscoroutinefunction(function):
                 yield Problem(f"step {step}", f"its {name} is an async function", "write it with 'def'")
             elif name != "fn" and function is not None and not callable(function):

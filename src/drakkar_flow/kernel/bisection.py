@@ -15,7 +15,8 @@ class Bisection(Generic[T]):
 
     The caller tries the items of `trial` together and reports `good` (all of them are settled) or `bad` (at least one
     is bad), until `trial` is empty. An item is `found` only after it was bad alone, and no item is tried again after
-    a good trial. One bad item in n costs log2(n) + 2 trials, n bad items cost slightly more than n.
+    a good trial. One bad item in n costs log2(n) + 2 trials, n bad items slightly more than n, the worst mixture about
+    three times n.
 
     >>> search = Bisection(range(8))
     >>> while search.trial:

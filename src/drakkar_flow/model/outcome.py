@@ -26,6 +26,7 @@ class FailureKind(StrEnum):
     SINK = "sink"
     ROUTING = "routing"
     BUSINESS = "business"
+    LATE = "late"
 
 
 class Blame(StrEnum):

@@ -32,6 +32,8 @@ __all__ = [
     "key_of",
     "key_text",
     "plain_value",
+    "window_key_text",
+    "window_of",
 ]
 
 UserKey = str | int | bytes
@@ -87,17 +89,42 @@ def key_text(key: object) -> str:
 
 
 def key_of(text: str) -> UserKey:
-    """Return the user's key of a text of `key_text`.
+    """Return the user's key of a text of `key_text`; a window is its key, start and end in s.
 
     >>> [key_of(key_text(key)) for key in ("anna", "", -7, b"raw")]
     ['anna', '', -7, b'raw']
+    >>> key_of(window_key_text("anna", 0, 1_500))
+    'anna 0..1.5'
     """
     if not text.startswith("\0"):
         return text
     mark, rest = text[1:2], text[2:]
+    if mark == "w":
+        return _described_window(rest)
     if mark == "i":
         return int(rest)
     return bytes.fromhex(rest) if mark == "b" else rest
+
+
+def window_key_text(text: str, start_ms: int, end_ms: int) -> str:
+    """Return the key of a window of event time: that of its values, start and end."""
+    return f"\0w{start_ms}:{end_ms}:{text}"
+
+
+def window_of(text: str) -> tuple[str, int, int]:
+    r"""Return the arguments of `window_key_text`.
+
+    >>> window_of(window_key_text(key_text(7), 0, 60_000))
+    ('\x00i7', 0, 60000)
+    """
+    start_ms, end_ms, key = text[2:].split(":", 2)
+    return key, int(start_ms), int(end_ms)
+
+
+def _described_window(rest: str) -> str:
+    key, *ends = window_of(f"\0w{rest}")
+    start, end = (ms // 1000 if ms % 1000 == 0 else ms / 1000 for ms in ends)
+    return f"{key_of(key)!s} {start}..{end}"
 
 
 class StateCodec:

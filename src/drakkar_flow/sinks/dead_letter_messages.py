@@ -24,10 +24,10 @@ __all__ = [
     "TASK_HEADER",
     "TASK_ID_HEADER",
     "TRUNCATED_HEADER",
-    "Letter",
+    "DeadLetterMessage",
+    "dead_letter_count",
     "dead_letter_messages",
-    "is_letter_header",
-    "letter_count",
+    "is_dead_letter_header",
 ]
 
 CONNECT_PREFIX = "__connect.errors."
@@ -64,7 +64,7 @@ Labels = Mapping[str, str]
 """Handler's names of records, by topic:partition:offset."""
 
 
-class Letter(msgspec.Struct, frozen=True, gc=False):
+class DeadLetterMessage(msgspec.Struct, frozen=True, gc=False):
     """One message for the dead letter topic."""
 
     value: bytes | None
@@ -72,7 +72,7 @@ class Letter(msgspec.Struct, frozen=True, gc=False):
     headers: list[tuple[str, bytes | None]]
 
 
-def dead_letter_messages(failure: Failure, now_s: float, max_value_bytes: int | None = None) -> list[Letter]:
+def dead_letter_messages(failure: Failure, now_s: float, max_value_bytes: int | None = None) -> list[DeadLetterMessage]:
     """Turn a failure into dead letters. Never raises.
 
     A failed delivery becomes one dead letter, py-drakkar's JSON object: `original_payloads` (a list with the whole
@@ -106,14 +106,16 @@ def dead_letter_messages(failure: Failure, now_s: float, max_value_bytes: int | 
     return [_letter(failure, record, labels, now_s, max_value_bytes) for record in records]
 
 
-def letter_count(failure: Failure) -> int:
+def dead_letter_count(failure: Failure) -> int:
     """Return the number of dead letters of a failure."""
     if failure.kind is FailureKind.SINK:
         return 1
     return len({record.label for record, _ in failure.tokens}) or 1
 
 
-def _letter(failure: Failure, record: Record | None, labels: Labels, now_s: float, limit: int | None) -> Letter:
+def _letter(
+    failure: Failure, record: Record | None, labels: Labels, now_s: float, limit: int | None
+) -> DeadLetterMessage:
     try:
         if failure.kind is FailureKind.SINK:
             return _delivery_letter(failure, record, labels, now_s, limit)
@@ -123,35 +125,39 @@ def _letter(failure: Failure, record: Record | None, labels: Labels, now_s: floa
         headers = _error_headers(bare, record, {}, limit)
         headers.append((REPLACED_HEADER, msgspec.json.encode([f"all but this ({type(exc).__name__})"])))
         if failure.kind is FailureKind.SINK:
-            return Letter(_delivery_body(bare, record, Plain().of(repr(type(failure.payload))), now_s), None, headers)
-        return Letter(None if record is None or record.is_tombstone else _bytes_of(record.value), None, headers)
+            return DeadLetterMessage(
+                _delivery_body(bare, record, Plain().of(repr(type(failure.payload))), now_s), None, headers
+            )
+        return DeadLetterMessage(
+            None if record is None or record.is_tombstone else _bytes_of(record.value), None, headers
+        )
 
 
-def _record_letter(failure: Failure, record: Record | None, labels: Labels, limit: int | None) -> Letter:
+def _record_letter(failure: Failure, record: Record | None, labels: Labels, limit: int | None) -> DeadLetterMessage:
     ours = _error_headers(failure, record, labels, limit)
     if failure.task is not None and limit != MINIMAL:
         plain = Plain()
         ours.append((TASK_HEADER, _task_json(failure.task, plain, whole=limit != 0)))
         ours += _replaced(plain)
     if record is None:
-        return Letter(None, None, ours)
+        return DeadLetterMessage(None, None, ours)
     value = _bytes_of(record.value)
     if limit is not None:
         ours.append((TRUNCATED_HEADER, str(len(value)).encode()))
         if limit <= 0:
-            return Letter(b"", None, ours)
+            return DeadLetterMessage(b"", None, ours)
     own = [
         (text_of(name), None if own is None else _bytes_of(own))
         for name, own in record.headers or ()
-        if not is_letter_header(text_of(name))
+        if not is_dead_letter_header(text_of(name))
     ]
     key = None if record.key is None else _bytes_of(record.key)
-    return Letter(None if record.is_tombstone else value[:limit], key, own + ours)
+    return DeadLetterMessage(None if record.is_tombstone else value[:limit], key, own + ours)
 
 
 def _delivery_letter(
     failure: Failure, record: Record | None, labels: Labels, now_s: float, limit: int | None
-) -> Letter:
+) -> DeadLetterMessage:
     plain = Plain()
     payload = msgspec.json.encode(plain.of(failure.payload)).decode()
     if plain.circular:
@@ -165,7 +171,7 @@ def _delivery_letter(
     if limit != MINIMAL:
         headers += _replaced(plain)
     key = None if limit is not None and limit <= 0 else _delivery_key(failure.payload, record)
-    return Letter(_delivery_body(failure, record, payload, now_s, limit), key, headers)
+    return DeadLetterMessage(_delivery_body(failure, record, payload, now_s, limit), key, headers)
 
 
 def _delivery_body(
@@ -293,6 +299,6 @@ def _bytes_of(value: Any) -> bytes:
     return bytes(value) if isinstance(value, bytes | bytearray | memoryview) else text_of(value).encode()
 
 
-def is_letter_header(header: str) -> bool:
+def is_dead_letter_header(header: str) -> bool:
     """Return True if a header describes a dead letter, and is none of the record's headers."""
     return header.startswith(CONNECT_PREFIX) or header in _OURS

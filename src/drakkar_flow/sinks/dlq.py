@@ -13,7 +13,7 @@ import msgspec
 from drakkar_flow.errors import BatchFailed, SinkError
 from drakkar_flow.kernel.redaction import mask
 from drakkar_flow.model.outcome import Failure
-from drakkar_flow.sinks.dead_letter_messages import MINIMAL, Letter, dead_letter_messages
+from drakkar_flow.sinks.dead_letter_messages import MINIMAL, DeadLetterMessage, dead_letter_messages
 from drakkar_flow.sinks.kafka.client import TooLarge, producer_config
 from drakkar_flow.sinks.kafka.writer import KafkaWriter
 from drakkar_flow.sinks.plain import text_of
@@ -76,7 +76,7 @@ class DeadLetterQueue:
         ]
         now_s = time.time()
         owners: list[tuple[int, int]] = []
-        letters: list[Letter] = []
+        letters: list[DeadLetterMessage] = []
         broken: dict[int, SinkError] = {}
         for index, failure in enumerate(failures):
             try:
@@ -103,7 +103,7 @@ class DeadLetterQueue:
         """Write waiting dead letters, within the delivery timeout; safe to call twice and before `connect`."""
         await self._writer.close()
 
-    async def _send(self, letters: list[Letter]) -> dict[int, SinkError]:
+    async def _send(self, letters: list[DeadLetterMessage]) -> dict[int, SinkError]:
         return await self._writer.write(
             [{"value": letter.value, "key": letter.key, "headers": letter.headers} for letter in letters]
         )

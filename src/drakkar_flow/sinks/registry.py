@@ -15,7 +15,7 @@ from drakkar_flow.sinks.postgres import sink as postgres
 from drakkar_flow.sinks.redis import sink as redis
 from drakkar_flow.sinks.sqlite import sink as sqlite
 
-__all__ = ["OWN", "SPECS"]
+__all__ = ["OWN", "SPECS", "ref_code"]
 
 _OWN = (kafka.SPEC, postgres.SPEC, mongo.SPEC, http.SPEC, redis.SPEC, filesystem.SPEC, sqlite.SPEC)
 OWN: Final[Mapping[str, SinkSpec]] = {spec.kind: spec for spec in _OWN}
@@ -38,3 +38,12 @@ class _Specs(Mapping[str, SinkSpec]):
 
 SPECS: Final[Mapping[str, SinkSpec]] = _Specs()
 """Specs by their kind, those of plug-ins included."""
+
+
+def ref_code(kind: str, name: str) -> str:
+    """Return the code that names a sink in a route.
+
+    >>> ref_code("kafka", "out"), ref_code("csv", "report")
+    ("KafkaSink('out')", "CustomSink('csv', 'report')")
+    """
+    return f"{kind.capitalize()}Sink({name!r})" if kind in OWN else f"CustomSink({kind!r}, {name!r})"

@@ -86,8 +86,8 @@ class StepCase(Section):
         names = {"json" if name == "json_value" else name for name in self.model_fields_set}
         given = [name for name in _BODIES if name in names]
         if len(given) != 1:
-            told = " and ".join(given) or "none"
-            raise ValueError(f"a step of the input has exactly one of {', '.join(_BODIES)}; this one has {told}")
+            found = " and ".join(given) or "none"
+            raise ValueError(f"a step of the input has exactly one of {', '.join(_BODIES)}; this one has {found}")
         if self.base64 is not None:
             base64.b64decode(self.base64, validate=True)
         return self

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from drakkar_flow.config.loading.load import from_mapping
 from drakkar_flow.config.root import DrakkarConfig
-from drakkar_flow.engine.entrypoint import stream_of
+from drakkar_flow.engine.entrypoint import listeners_of, stream_of
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.model.outcome import Failure
@@ -17,6 +17,7 @@ from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.model.state import UserKey
 from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.records import RecordsFailed
+from drakkar_flow.observe.listeners import Listener
 from drakkar_flow.testing.ack_log import AckLog, Sent
 from drakkar_flow.testing.clock import FakeClock
 from drakkar_flow.testing.executor import ScriptedExecutor
@@ -49,6 +50,8 @@ class FlowHarness:
       to the next timer while the test waits and nothing else can happen.
     - With `clock="real"` the pauses between retries are 1 ms long.
     - `real_programs` runs the programs of the configuration, in real time.
+    - `listeners` receive the events of each run (`drakkar_flow.events`), after those that `dataflow` got. All events of
+      a run are handled when it has ended.
 
     >>> with FlowHarness(StreamFlow("double").decode(int).map(lambda n: n * 2).route()) as kit:
     ...     message = kit.send(21)
@@ -69,8 +72,10 @@ class FlowHarness:
         topic: str = "",
         clock: Literal["fake", "real"] = "fake",
         real_programs: bool = False,
+        listeners: Sequence[Listener] = (),
     ) -> None:
         self.flow = stream_of(flow)
+        self._listeners = [*listeners_of(flow), *listeners]
         self.config = config if isinstance(config, DrakkarConfig) else from_mapping(config or {})
         self.dead_letter_topic = dead_letters or MemoryDeadLetters()
         self._given_sinks = list(sinks)
@@ -366,6 +371,7 @@ class FlowHarness:
             log=self.log,
             ack_log=self._receipts,
             real_programs=self._real_programs,
+            listeners=self._listeners,
         )
         run.__enter__()
         self.sinks = {sink_id: sink for sink_id, sink in self.sinks.items() if sink.payloads} | run.sinks
@@ -379,8 +385,10 @@ class FlowHarness:
 
     def _end(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
         run, self._run = self._present, None
-        self._past += run.events
-        run.__exit__(kind, exc, trace)
+        try:
+            run.__exit__(kind, exc, trace)
+        finally:
+            self._past += run.events
 
     def _topic_partitions(self, partitions: Iterable[int], topic: str) -> list[TopicPartition]:
         topic_partitions = [

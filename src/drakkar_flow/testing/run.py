@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
@@ -31,6 +31,7 @@ from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.hooks import HookRan
 from drakkar_flow.observe.events.records import RecordsFinished
+from drakkar_flow.observe.listeners import Listener, Listeners
 from drakkar_flow.observe.log.structured import structlog
 from drakkar_flow.runtime.components import Components
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
@@ -95,6 +96,7 @@ class FlowRun:
         ack_log: AckLog | None = None,
         real_programs: bool = False,
         known_sinks: dict[str, MemorySink] | None = None,
+        listeners: Sequence[Listener] = (),
     ) -> None:
         self.flow = stream_of(flow)
         self.events: list[Event] = []
@@ -105,6 +107,7 @@ class FlowRun:
         self._track = WatchedTrack(self._receipts)
         self._chains: list[Chain] = []
         self._bus = Bus(lambda event, error: self.bugs.append(f"a listener of {type(event).__name__}: {error!r}"))
+        self._listeners = Listeners(listeners)
         self._loop_thread = WatchedLoopThread(self._bug, clock.new_loop if clock is not None else None)
         self._life = FlowLifecycle(self.flow, self._bus, self._loop_thread, _LOG)
         self._given_sinks = list(sinks)
@@ -155,10 +158,12 @@ class FlowRun:
         self.flow.check()
         for kind in Event.__subclasses__():
             self._bus.listen(kind, self._on_event)
+        self._listeners.listen(self._bus)
         try:
             self._dataflow = self._begin()
         except BaseException as exc:
             self._close(str(exc))
+            self._listeners.close(_CLOSE_S)
             raise
         if self.clock is not None:
             still = Quiescence(
@@ -173,6 +178,7 @@ class FlowRun:
         self.control.abandon("the test ended")
         self._thread.join()
         self._close()
+        self._listeners.close(_CLOSE_S)
         if kind is None and self.bugs:
             raise AssertionError(f"the flow broke: {'; '.join(self.bugs)}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any, Final, Literal
 
@@ -32,7 +32,7 @@ def run_flow(
     sinks: Iterable[MemorySink] = (),
     executor: Executor | None = None,
     dead_letters: MemoryDeadLetters | None = None,
-    config: DrakkarConfig | None = None,
+    config: DrakkarConfig | Mapping[str, Any] | None = None,
     partitions: int = 1,
     timeout_s: float = 30.0,
     clock: Literal["fake", "real"] = "fake",

@@ -18,5 +18,5 @@ def _fail(*_: Any) -> None:
     raise Panic("the engine is broken")
 
 
-Track.step = _fail  # type: ignore[method-assign,assignment]
+Track.step = _fail  # type: ignore[method-assign,assignment]  # it breaks the library
 terse = dataflow(flow)

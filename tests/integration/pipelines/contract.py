@@ -14,7 +14,7 @@ class Contract(Handler):
         for message in messages:
             name = message.value.decode()
             if name == "wrong":
-                tasks.append(message.task(args=["a", 3]))  # type: ignore[list-item]
+                tasks.append(message.task(args=["a", 3]))  # type: ignore[list-item]  # wrong on purpose
                 continue
             tasks.append(message.task(stdin=message.value, executor="nobody" if name == "nobody" else ""))
             tasks.append(message.task(stdin=message.value, executor="sha"))

@@ -2,7 +2,9 @@
 
 import os
 
-from drakkar_flow import ExecutorTask, HttpPayload, PrecomputedResult, StreamFlow
+from drakkar_flow import ExecutorTask, HttpPayload, PendingContext, PrecomputedResult, StreamFlow
+from drakkar_flow.model.record import Record
+from drakkar_flow.model.task import ExecutorResult
 
 MIB = 1024 * 1024
 MADE_BY = os.environ["LARGE"]
@@ -18,7 +20,7 @@ async def large_later(number: object) -> str:
     return large(number)
 
 
-def to_tasks(records, _pending):
+def to_tasks(records: list[Record], _pending: PendingContext) -> list[ExecutorTask]:
     """A task per record: a program that prints a megabyte, one that reads it, or none."""
     tasks = []
     for record in records:
@@ -33,7 +35,7 @@ def to_tasks(records, _pending):
     return tasks
 
 
-def to_payload(result):
+def to_payload(result: ExecutorResult) -> HttpPayload:
     """What was made."""
     return HttpPayload(data=large(result.task.task_id) if MADE_BY == "payload" else result.stdout)
 

@@ -2,7 +2,10 @@
 
 from pydantic import BaseModel
 
-from drakkar_flow import CollectResult, ExecutorTask, Handler, KafkaPayload, PrecomputedResult
+from drakkar_flow import CollectResult, ExecutorTask, Handler, KafkaPayload, PendingContext, PrecomputedResult
+from drakkar_flow.config.root import DrakkarConfig
+from drakkar_flow.model.record import Record
+from drakkar_flow.model.task import ExecutorResult
 
 
 class Settings(BaseModel):
@@ -12,12 +15,12 @@ class Settings(BaseModel):
 class Echo(Handler):
     app_config_model = Settings
 
-    async def on_startup(self, config):
+    async def on_startup(self, config: DrakkarConfig) -> DrakkarConfig:
         if config.app != Settings(limit=3):
             raise ValueError(f"not what the test sets: {config.app!r}")
         return config
 
-    async def arrange(self, messages, pending):
+    async def arrange(self, messages: list[Record], pending: PendingContext) -> list[ExecutorTask]:
         return [
             ExecutorTask(
                 task_id=message.label,
@@ -27,7 +30,7 @@ class Echo(Handler):
             for message in messages
         ]
 
-    async def on_task_complete(self, result):
+    async def on_task_complete(self, result: ExecutorResult) -> CollectResult | None:
         return CollectResult(kafka=[KafkaPayload(data=int(result.stdout))])
 
 

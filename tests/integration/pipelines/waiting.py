@@ -6,7 +6,15 @@ from threading import Event
 
 from prometheus_client import Counter
 
-from drakkar_flow import BaseDrakkarHandler, ExecutorTask, KafkaPayload, PrecomputedResult
+from drakkar_flow import (
+    BaseDrakkarHandler,
+    ExecutorTask,
+    KafkaPayload,
+    PendingContext,
+    PrecomputedResult,
+)
+from drakkar_flow.model.record import Record
+from drakkar_flow.model.task import ExecutorResult
 
 GATE, HOW = os.environ["GATE"], os.environ["HOW"]
 
@@ -16,7 +24,7 @@ class Waiting(BaseDrakkarHandler):
 
     seen = Counter("user_seen", "Records a hook has seen")
 
-    async def arrange(self, messages, pending):
+    async def arrange(self, messages: list[Record], pending: PendingContext) -> list[ExecutorTask]:
         """One task per record."""
         for message in messages:
             self.seen.inc()
@@ -27,7 +35,7 @@ class Waiting(BaseDrakkarHandler):
             for m in messages
         ]
 
-    async def wait(self):
+    async def wait(self) -> None:
         """Wait for the gate."""
         while not os.path.exists(GATE):  # noqa: ASYNC240, PTH110 - quick, and that it blocks is the point
             if HOW == "block":
@@ -35,7 +43,7 @@ class Waiting(BaseDrakkarHandler):
             else:
                 await asyncio.sleep(0.05)
 
-    async def on_task_complete(self, result):
+    async def on_task_complete(self, result: ExecutorResult) -> KafkaPayload:
         """The result to the only Kafka sink."""
         return KafkaPayload(data=result.stdout)
 

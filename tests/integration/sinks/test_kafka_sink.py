@@ -114,11 +114,11 @@ async def test_what_cannot_be_produced_fails_alone(kafka: Kafka, make_topic: Mak
     topic = make_topic(1)
     sink = await connected(kafka.bootstrap, topic)
     wrong: list[Any] = [
-        KafkaPayload(data=1, key=7),  # type: ignore[arg-type]
-        KafkaPayload(data=1, headers=7),  # type: ignore[arg-type]
-        KafkaPayload(data=1, headers=[("a", 7)]),  # type: ignore[list-item]
+        KafkaPayload(data=1, key=7),  # type: ignore[arg-type]  # wrong on purpose
+        KafkaPayload(data=1, headers=7),  # type: ignore[arg-type]  # wrong on purpose
+        KafkaPayload(data=1, headers=[("a", 7)]),  # type: ignore[list-item]  # wrong on purpose
         KafkaPayload(data=1, partition=99),
-        KafkaPayload(data=1, partition="0"),  # type: ignore[arg-type]
+        KafkaPayload(data=1, partition="0"),  # type: ignore[arg-type]  # wrong on purpose
         KafkaPayload(data=1, key="\ud800"),
     ]
     with pytest.raises(BatchFailed) as caught:

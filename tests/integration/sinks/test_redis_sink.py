@@ -97,9 +97,9 @@ async def test_f6_natural_values_are_stored(
     """As a field, a member, an argument, a list's item and a value; keys may be bytes, numbers and UUIDs."""
     await sink.write_batch(
         batch(
-            RedisPayload(op="hset", key=b"h\xff", fields={"f": value}),  # type: ignore[arg-type]
-            RedisPayload(op="sadd", key=UUID(int=1), members=[value]),  # type: ignore[arg-type]
-            RedisPayload(op="push", key=7, data=value),  # type: ignore[arg-type]
+            RedisPayload(op="hset", key=b"h\xff", fields={"f": value}),  # type: ignore[arg-type]  # wrong on purpose
+            RedisPayload(op="sadd", key=UUID(int=1), members=[value]),  # type: ignore[arg-type]  # wrong on purpose
+            RedisPayload(op="push", key=7, data=value),  # type: ignore[arg-type]  # wrong on purpose
             RedisPayload(key="k", data=value),
         )
     )
@@ -115,7 +115,7 @@ async def test_f6_natural_values_are_stored(
 
 async def test_f6_none_is_refused_with_its_field(sink: RedisSink) -> None:
     """Redis has no null."""
-    delivered = await deliver(sink, SPEC, [RedisPayload(op="hset", key="h", fields={"ok": None})])  # type: ignore[dict-item]
+    delivered = await deliver(sink, SPEC, [RedisPayload(op="hset", key="h", fields={"ok": None})])  # type: ignore[dict-item]  # wrong on purpose
     (failure,) = delivered.failures
     assert failure.error.startswith("fields['ok'] is None, which Redis can't store")
 

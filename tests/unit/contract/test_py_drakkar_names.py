@@ -119,28 +119,28 @@ PRESENT = ["started_at", "finished_at", "value", "timestamp", "exit_code", "stdo
 
 
 @pytest.mark.parametrize("name", (OF_0_9 + OF_0_11 + OF_2_4).split())
-def test_a_name_of_py_drakkar_imports_from_here(name: str):
+def test_a_name_of_py_drakkar_imports_from_here(name: str) -> None:
     """Only the import line changes. What has no use here yet is not offered to others."""
     assert (name in drakkar_flow.__all__) is (name not in ("CacheLike", "CacheScope"))
     assert getattr(drakkar_flow, name) is not None
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_a_model_has_the_fields_and_defaults_of_py_drakkars(name: str):
+def test_a_model_has_the_fields_and_defaults_of_py_drakkars(name: str) -> None:
     """What is required there and not given here is told at once; no default differs."""
     ours = {field.name: default_of(field) for field in msgspec.structs.fields(getattr(drakkar_flow, name))}
     assert {field: ours[field] for field in FIELDS[name]} == FIELDS[name]
 
 
 @pytest.mark.parametrize("name", NOT_THERE.split())
-def test_a_name_without_use_here_is_said_to_be_not_there(name: str):
+def test_a_name_without_use_here_is_said_to_be_not_there(name: str) -> None:
     """With a reason, on the page about migrating."""
     assert name not in drakkar_flow.__all__
     (row,) = [line for line in PAGE.read_text().splitlines() if f"`{name}`" in line]
     assert "not there" in row
 
 
-def test_the_page_about_migrating_has_every_name_and_field():
+def test_the_page_about_migrating_has_every_name_and_field() -> None:
     """None is left to be found out."""
     told = set(re.findall(r"`([\w.]+)", PAGE.read_text()))
     names = {*OF_0_9.split(), *OF_0_11.split(), *OF_2_4.split(), *NOT_THERE.split()}
@@ -155,7 +155,7 @@ def default_of(field: Any) -> Any:
     return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
 
 
-def test_the_fields_that_are_laxer_here_have_their_names():
+def test_the_fields_that_are_laxer_here_have_their_names() -> None:
     """Whoever gives them all is right in both."""
     message = SourceMessage(topic="t", partition=0, offset=1, key=None, value=b"", timestamp=5)
     task = drakkar_flow.ExecutorTask(task_id="t", args=[], source_offsets=[1])
@@ -173,24 +173,24 @@ def test_the_fields_that_are_laxer_here_have_their_names():
         (CacheScope, {"MEMORY": "memory", "LOCAL": "local", "CLUSTER": "cluster", "GLOBAL": "global"}),
     ],
 )
-def test_choices_have_the_names_and_values_of_py_drakkars(kind: Any, members: dict[str, str]):
+def test_choices_have_the_names_and_values_of_py_drakkars(kind: Any, members: dict[str, str]) -> None:
     """As names, and as the text that is compared or stored."""
     assert {member.name: member.value for member in kind}.items() >= members.items()
 
 
-def test_second_names_are_the_same_thing():
+def test_second_names_are_the_same_thing() -> None:
     """So that either may be written, and isinstance works with both."""
     assert Handler is BaseDrakkarHandler
     assert SourceMessage is Record
 
 
-def test_a_handler_has_every_hook_of_the_protocol():
+def test_a_handler_has_every_hook_of_the_protocol() -> None:
     """A class without hooks has none, whatever it inherits."""
     assert isinstance(Handler(), DrakkarHandler)
     assert not isinstance(object(), DrakkarHandler)
 
 
-def test_an_app_takes_the_arguments_in_py_drakkars_order():
+def test_an_app_takes_the_arguments_in_py_drakkars_order() -> None:
     """Positional calls work too."""
     parameters = inspect.signature(DrakkarApp).parameters.values()
     by_position = [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]

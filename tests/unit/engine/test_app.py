@@ -14,7 +14,7 @@ from drakkar_flow.errors import ConfigError
 from drakkar_flow.graph.flow import StreamFlow
 
 
-class Idle(Handler):  # type: ignore[type-arg]
+class Idle(Handler):
     """A handler that finds nothing to do."""
 
     async def arrange(self, messages: Any, pending: Any) -> list[ExecutorTask]:
@@ -27,7 +27,9 @@ def app(worker_id: str = "", **config: Any) -> DrakkarApp:
     return DrakkarApp(Idle(), config=DrakkarConfig(**config), worker_id=worker_id)
 
 
-def test_a_worker_is_named_by_the_argument_then_the_environment_then_its_process(monkeypatch: pytest.MonkeyPatch):
+def test_a_worker_is_named_by_the_argument_then_the_environment_then_its_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The configuration says which variable."""
     monkeypatch.setenv("POD", "pod-3")
     assert app("w-1", worker_name_env="POD").worker_id == "w-1"
@@ -35,7 +37,7 @@ def test_a_worker_is_named_by_the_argument_then_the_environment_then_its_process
     assert app(worker_name_env="NO_SUCH_VARIABLE").worker_id == f"drakkar-{os.getpid()}"
 
 
-def test_a_running_flow_has_the_names_that_the_environment_gives(monkeypatch: pytest.MonkeyPatch):
+def test_a_running_flow_has_the_names_that_the_environment_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     """In its logs and metrics, not only where the app is asked."""
     monkeypatch.setenv("TEAM", "blue")
     flow = StreamFlow.from_handler(Idle())
@@ -46,7 +48,7 @@ def test_a_running_flow_has_the_names_that_the_environment_gives(monkeypatch: py
     assert WorkerProcess(flow, config, own_logging=False, own_signals=False).cluster_name == "red"
 
 
-def test_the_summary_is_one_line_of_what_matters():
+def test_the_summary_is_one_line_of_what_matters() -> None:
     """In py-drakkar's order and abbreviations."""
     sinks = {"kafka": {"a": {"topic": "t"}, "b": {"topic": "u"}}, "sqlite": {"main": {"path": "x.db"}}}
     settings = {
@@ -64,7 +66,7 @@ def test_the_summary_is_one_line_of_what_matters():
 
 def test_the_configuration_is_read_once_and_not_at_all_when_it_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """With `config` neither the file nor the environment counts."""
     path = tmp_path / "drakkar.yaml"
     path.write_text("kafka: {source_topic: from-file}\n")
@@ -77,7 +79,7 @@ def test_the_configuration_is_read_once_and_not_at_all_when_it_is_given(
     assert (given.config.kafka.source_topic, given.config.kafka.consumer_group) == ("input-events", "drakkar-workers")
 
 
-def test_a_wrong_configuration_is_told_and_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_wrong_configuration_is_told_and_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Or is raised, where the configuration is asked for."""
     path = tmp_path / "drakkar.yaml"
     path.write_text("kafka: {broker: x}\n")
@@ -89,7 +91,7 @@ def test_a_wrong_configuration_is_told_and_ends_with_2(tmp_path: Path, capsys: p
         _ = DrakkarApp(Idle(), path).config
 
 
-def test_a_start_that_fails_is_told_and_ends_with_its_code(capsys: pytest.CaptureFixture[str]):
+def test_a_start_that_fails_is_told_and_ends_with_its_code(capsys: pytest.CaptureFixture[str]) -> None:
     """What only a started flow finds out; the worker that tells it has its name."""
     with pytest.raises(SystemExit) as left:
         app("w-9", metrics={"enabled": False}).run()

@@ -33,20 +33,20 @@ CONFIGURED = ExecutorConfig(
 )
 
 
-def test_without_a_word_in_the_flow_the_configuration_holds():
+def test_without_a_word_in_the_flow_the_configuration_holds() -> None:
     """An execute step that names nothing changes nothing."""
     assert executor_config(CONFIGURED, Execute()) == CONFIGURED
     assert executor_config(CONFIGURED, None) == CONFIGURED
 
 
-def test_what_the_flow_says_of_processes_is_laid_over_it():
+def test_what_the_flow_says_of_processes_is_laid_over_it() -> None:
     """Only what is given."""
     config = executor_config(CONFIGURED, Execute(program=Subprocess("wc", timeout_s=3)))
     assert (config.mode, config.binary_path, config.max_executors) == ("oneshot", "wc", 7)
     assert config.task_timeout_seconds == 3
 
 
-def test_a_flow_may_ask_for_children_whatever_the_configured_mode():
+def test_a_flow_may_ask_for_children_whatever_the_configured_mode() -> None:
     """Its arguments and settings stand before the configured ones, the rest stays."""
     program = Persistent("jq", ["-c", "."], children=2, timeout_s=3, settings={"close_grace_s": 0.5})
     config = executor_config(CONFIGURED, Execute(program=program))
@@ -56,7 +56,7 @@ def test_a_flow_may_ask_for_children_whatever_the_configured_mode():
     assert (children.protocol, children.recycle_after_requests) == ("lines", 9)
 
 
-def test_what_the_flow_gives_wrongly_is_told_by_its_key():
+def test_what_the_flow_gives_wrongly_is_told_by_its_key() -> None:
     """All of it at once, before anything starts."""
     settings: dict[str, Any] = {"childrn": 1, "close_grace_s": -1}
     with pytest.raises(ConfigError) as caught:
@@ -67,30 +67,31 @@ def test_what_the_flow_gives_wrongly_is_told_by_its_key():
 
 
 @pytest.mark.parametrize("program", [Subprocess, Persistent])
-def test_the_flows_limits_go_over_the_configured_ones(program: type[Subprocess | Persistent]):
+def test_the_flows_limits_go_over_the_configured_ones(program: type[Subprocess | Persistent]) -> None:
     """One by one, for either kind of executor."""
     configured = ExecutorConfig(binary_path="cat", limits={"cpu_s": 9, "nice": 5})
     config = executor_config(configured, Execute(program=program(limits=Limits(cpu_s=2, umask="077"))))
     assert config.limits == LimitsConfig(cpu_s=2, nice=5, umask="077")
 
 
-def test_the_flow_knows_every_limit():
+def test_the_flow_knows_every_limit() -> None:
     """By the names of the configuration."""
     assert [limit.name for limit in fields(Limits)] == list(LimitsConfig.model_fields)
 
 
-def test_the_flow_s_limits_have_the_bounds_of_the_configuration():
+def test_the_flow_s_limits_have_the_bounds_of_the_configuration() -> None:
     """What one refuses the other does, too."""
     for name, value in {"cpu_s": 0, "open_files": 3, "nice": 20, "core_mib": -1, "umask": "rwx"}.items():
         with pytest.raises(ValidationError):
             LimitsConfig(**{name: value})
         with pytest.raises(FlowArgumentError, match=name):
-            Limits(**{name: value})
-    for name, value in {"cpu_s": 1, "open_files": 4, "nice": -20, "core_mib": 0, "umask": "0027"}.items():
+            Limits(**{name: value})  # type: ignore[arg-type]  # one of any limit
+    limits: dict[str, Any] = {"cpu_s": 1, "open_files": 4, "nice": -20, "core_mib": 0, "umask": "0027"}
+    for name, value in limits.items():
         assert LimitsConfig(**{name: value}) == LimitsConfig(**{name: getattr(Limits(**{name: value}), name)})
 
 
-def test_a_program_that_meets_a_limit_of_its_flow_fails_by_it(tmp_path: Path):
+def test_a_program_that_meets_a_limit_of_its_flow_fails_by_it(tmp_path: Path) -> None:
     """With a real program; `on_error` is told which limit it was."""
     reasons = []
 
@@ -119,7 +120,7 @@ def test_a_program_that_meets_a_limit_of_its_flow_fails_by_it(tmp_path: Path):
         ("persistent", True, PersistentExecutor),
     ],
 )
-def test_the_mode_chooses_the_executor(mode: str, fallback: bool, kind: type):
+def test_the_mode_chooses_the_executor(mode: str, fallback: bool, kind: type) -> None:
     """With the fall-back, the pool has a one-shot executor beside it."""
     config = ExecutorConfig(binary_path="cat", mode=mode, persistent={"fallback_oneshot": fallback})
     executor = make_executor(config, Bus())
@@ -128,7 +129,7 @@ def test_the_mode_chooses_the_executor(mode: str, fallback: bool, kind: type):
         assert (executor._oneshot is not None) == fallback
 
 
-def test_pauses_that_shrink_are_refused():
+def test_pauses_that_shrink_are_refused() -> None:
     """The first must not be longer than the longest."""
     with pytest.raises(ValueError, match="restart_initial_s must not be more than restart_max_s"):
         ExecutorConfig(persistent={"restart_initial_s": 60})

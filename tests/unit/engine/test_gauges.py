@@ -20,7 +20,7 @@ def components(track: Track) -> Any:
     return SimpleNamespace(in_flight=in_flight, reader=reader, executor=None, track=track)
 
 
-def test_the_size_of_the_state_of_assigned_partitions_is_read():
+def test_the_size_of_the_state_of_assigned_partitions_is_read() -> None:
     """A partition that has left may still have a ledger; it is not shown."""
     track = Track()
     ledgers = track.keep_state()
@@ -29,6 +29,6 @@ def test_the_size_of_the_state_of_assigned_partitions_is_read():
     assert read_gauges(components(track), None, 0).state == {("input", 0): (1, len("countanna123"))}
 
 
-def test_a_flow_without_state_has_no_such_gauges():
+def test_a_flow_without_state_has_no_such_gauges() -> None:
     """No series, instead of zeros."""
     assert read_gauges(components(Track()), None, 0).state == {}

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 import structlog
 
-from drakkar_flow import DrakkarConfig, FilePayload, Handler
+from drakkar_flow import DrakkarConfig, FilePayload, Handler, PendingContext
 from drakkar_flow.config.loading.load import from_mapping
 from drakkar_flow.engine import flow_lifecycle
 from drakkar_flow.engine.worker_process import WorkerProcess
 from drakkar_flow.errors import SinkNotConnected, StartupError
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.periodic import periodic
+from drakkar_flow.model.record import Record
+from drakkar_flow.model.task import ExecutorResult, ExecutorTask
 from drakkar_flow.runtime.components import Components
 
 
@@ -27,7 +29,7 @@ class Stop(Exception):
 class Resting(Handler):
     """Has nothing for programs to do."""
 
-    async def arrange(self, messages, pending):
+    async def arrange(self, messages: list[Record], pending: PendingContext) -> list[ExecutorTask]:
         return []
 
 
@@ -57,18 +59,20 @@ def life_of(handler: Handler[Any, Any], directory: Path, **settings: Any) -> Wor
     return WorkerProcess(StreamFlow.from_handler(handler), from_mapping(config), own_logging=True, own_signals=False)
 
 
-def test_everything_is_made_of_the_configuration_that_on_startup_returns(connected: list[Components], tmp_path: Path):
+def test_everything_is_made_of_the_configuration_that_on_startup_returns(
+    connected: list[Components], tmp_path: Path
+) -> None:
     """Parts, logging and on_ready itself; the log before it is where the file said."""
     seen: list[DrakkarConfig] = []
 
     class Changing(Resting):
-        async def on_startup(self, config):
+        async def on_startup(self, config: DrakkarConfig) -> DrakkarConfig:
             structlog.get_logger("user").info("asked")
             logging = config.logging.model_copy(update={"output": str(tmp_path / "second.log")})
             runtime = config.runtime.model_copy(update={"max_in_flight_records": 7})
             return config.model_copy(update={"logging": logging, "runtime": runtime, "app": {"by": "hook"}})
 
-        async def on_ready(self, config, db_pool):
+        async def on_ready(self, config: DrakkarConfig, db_pool: Any) -> None:
             structlog.get_logger("user").info("ready")
             seen.append(config)
             raise Stop
@@ -83,17 +87,17 @@ def test_everything_is_made_of_the_configuration_that_on_startup_returns(connect
     assert ("asked" in second, "ready" in second) == (False, True)
 
 
-def test_an_on_ready_that_raises_closes_what_was_opened(connected: list[Components], tmp_path: Path):
+def test_an_on_ready_that_raises_closes_what_was_opened(connected: list[Components], tmp_path: Path) -> None:
     """The sink is closed, no thread is left, nothing was read, and the log has the stack."""
     before = set(threading.enumerate())
 
     class Broken(Resting):
-        async def on_ready(self, config, db_pool):
+        async def on_ready(self, config: DrakkarConfig, db_pool: Any) -> None:
             await self.offload(int, "7")
             raise ValueError("no table")
 
         @periodic(0.001)
-        async def beat(self):
+        async def beat(self) -> None:
             raise AssertionError("nothing is periodic before the flow is ready")
 
     handler = Broken()
@@ -102,7 +106,7 @@ def test_an_on_ready_that_raises_closes_what_was_opened(connected: list[Componen
         flow_lifecycle.start()
     assert (caught.value.exit_code, flow_lifecycle.exit_code) == (1, 1)
     with pytest.raises(RuntimeError, match="does not run"):
-        handler.offload(int, "7")
+        handler.offload(int, "7")  # type: ignore[unused-coroutine]  # it raises before there is one
     for thread in set(threading.enumerate()) - before:
         thread.join(10)
     assert set(threading.enumerate()) <= before
@@ -114,7 +118,7 @@ def test_an_on_ready_that_raises_closes_what_was_opened(connected: list[Componen
 
 def test_d32_a_sink_that_cannot_connect_ends_the_start_and_closes_the_other(
     connected: list[Components], tmp_path: Path
-):
+) -> None:
     """The start says which; the one that was connected takes nothing more."""
     (tmp_path / "file").touch()
     sinks = {"good": {"base_path": str(tmp_path)}, "bad": {"base_path": str(tmp_path / "file")}}
@@ -122,14 +126,16 @@ def test_d32_a_sink_that_cannot_connect_ends_the_start_and_closes_the_other(
         life_of(Resting(), tmp_path, sinks={"filesystem": sinks}).start()
     good = next(part.sink for part in connected[0].sinks.values() if part.name == "good")
     with pytest.raises(SinkNotConnected):
-        asyncio.run(good.write_batch([FilePayload(path="x", data=1)]))
+        asyncio.run(good.write_batch([FilePayload(path="x", data=1)]))  # type: ignore[list-item]  # it is refused before it is looked at
 
 
-def test_an_on_startup_that_raises_ends_the_start_before_anything_is_made(connected: list[Components], tmp_path: Path):
+def test_an_on_startup_that_raises_ends_the_start_before_anything_is_made(
+    connected: list[Components], tmp_path: Path
+) -> None:
     """No part was made; the handler may be used again."""
 
     class Broken(Resting):
-        async def on_startup(self, config):
+        async def on_startup(self, config: DrakkarConfig) -> None:
             raise ValueError("no secret")
 
     with pytest.raises(StartupError, match=r"Broken.on_startup: raised ValueError: no secret"):
@@ -137,13 +143,13 @@ def test_an_on_startup_that_raises_ends_the_start_before_anything_is_made(connec
     assert connected == []
 
 
-def test_a_remark_about_the_handler_is_logged_at_the_start(connected: list[Components], tmp_path: Path):
+def test_a_remark_about_the_handler_is_logged_at_the_start(connected: list[Components], tmp_path: Path) -> None:
     """Two names for one hook: the log says which one counts."""
 
     class Both(Resting):
-        async def on_task_complete(self, result): ...
-        async def collect(self, result): ...
-        async def on_ready(self, config, db_pool):
+        async def on_task_complete(self, result: ExecutorResult) -> None: ...
+        async def collect(self, result: ExecutorResult) -> None: ...
+        async def on_ready(self, config: DrakkarConfig, db_pool: Any) -> None:
             raise Stop
 
     with pytest.raises(StartupError):
@@ -151,14 +157,14 @@ def test_a_remark_about_the_handler_is_logged_at_the_start(connected: list[Compo
     assert "collect is never called" in (tmp_path / "first.log").read_text()
 
 
-def test_a_secret_that_on_startup_gives_is_in_no_line(connected: list[Components], tmp_path: Path):
+def test_a_secret_that_on_startup_gives_is_in_no_line(connected: list[Components], tmp_path: Path) -> None:
     """Though it changes nothing about logging itself."""
 
     class Fetching(Resting):
-        async def on_startup(self, config):
+        async def on_startup(self, config: DrakkarConfig) -> DrakkarConfig:
             return config.replaced(app={"password": "hunter2-vault"})
 
-        async def on_ready(self, config, db_pool):
+        async def on_ready(self, config: DrakkarConfig, db_pool: Any) -> None:
             structlog.get_logger("user").info("logged in with hunter2-vault")
             raise Stop
 

@@ -55,7 +55,7 @@ def pool_of(size: int) -> tuple[OffloadPool, list[Offloaded]]:
     return OffloadPool(size, bus), events
 
 
-async def test_a_function_runs_on_a_thread_of_the_pool_with_its_callers_context():
+async def test_a_function_runs_on_a_thread_of_the_pool_with_its_callers_context() -> None:
     """Its result comes back, what it raises is raised, each call is told; a thread that is free is used again."""
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("v")
     variable.set("mine")
@@ -75,7 +75,7 @@ async def test_a_function_runs_on_a_thread_of_the_pool_with_its_callers_context(
     assert await pool.close(1.0) == 0
 
 
-async def test_no_more_calls_run_at_once_than_there_are_threads():
+async def test_no_more_calls_run_at_once_than_there_are_threads() -> None:
     """The others wait in their order, and are counted."""
     pool, _ = pool_of(2)
     held = [Held() for _ in range(4)]
@@ -92,7 +92,7 @@ async def test_no_more_calls_run_at_once_than_there_are_threads():
     await pool.close(1.0)
 
 
-async def test_a_call_cancelled_while_it_waits_never_runs_and_frees_nothing_twice():
+async def test_a_call_cancelled_while_it_waits_never_runs_and_frees_nothing_twice() -> None:
     """One cancelled while it runs keeps its thread until it ends: the bound holds."""
     pool, _ = pool_of(1)
     first, second, third = Held(), Held(), Held()
@@ -113,7 +113,7 @@ async def test_a_call_cancelled_while_it_waits_never_runs_and_frees_nothing_twic
     await pool.close(1.0)
 
 
-async def test_closing_waits_for_what_runs_within_its_budget_and_refuses_what_comes():
+async def test_closing_waits_for_what_runs_within_its_budget_and_refuses_what_comes() -> None:
     """What does not end is told, and its thread keeps no process alive."""
     pool, _ = pool_of(2)
     quick, endless = Held(), Held()
@@ -132,12 +132,12 @@ async def test_closing_waits_for_what_runs_within_its_budget_and_refuses_what_co
 @pytest.mark.parametrize(
     ("max_threads", "max_executors", "threads"), [(0, 1, 2), (0, 9, 3), (0, 1000, 32), (7, 1000, 7), (1, 4, 1)]
 )
-def test_the_pool_has_the_size_of_the_configuration(max_threads: int, max_executors: int, threads: int):
+def test_the_pool_has_the_size_of_the_configuration(max_threads: int, max_executors: int, threads: int) -> None:
     """0 goes by the executor."""
     assert threads_for(max_threads, max_executors) == threads
 
 
-async def test_f3_calls_wait_for_threads(monkeypatch: pytest.MonkeyPatch):
+async def test_f3_calls_wait_for_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """The host has none left: the call waits, it is told, and the pool stays whole."""
     bus, told = Bus(), list[HostShortage]()
     bus.listen(HostShortage, told.append)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -51,7 +53,7 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-def broken(calls: list[str], error: BaseException):
+def broken(calls: list[str], error: BaseException) -> Callable[..., Any]:
     """A function that notes its call and raises."""
 
     async def function() -> None:
@@ -61,7 +63,7 @@ def broken(calls: list[str], error: BaseException):
     return function
 
 
-def noting(calls: list[str]):
+def noting(calls: list[str]) -> Callable[..., Any]:
     """A function that notes its call."""
 
     async def function() -> None:
@@ -70,7 +72,7 @@ def noting(calls: list[str]):
     return function
 
 
-async def test_d44_the_first_run_comes_after_one_interval():
+async def test_d44_the_first_run_comes_after_one_interval() -> None:
     """D-44: starting runs nothing."""
     calls: list[str] = []
     scene = Scene(Periodic(noting(calls), "beat", 30.0, "continue"))
@@ -83,7 +85,7 @@ async def test_d44_the_first_run_comes_after_one_interval():
     await scene.periodics.close()
 
 
-async def test_d44_runs_never_overlap():
+async def test_d44_runs_never_overlap() -> None:
     """D-44: the next interval begins when a run has ended, however long it took."""
     gate = asyncio.Event()
     running: list[int] = []
@@ -106,7 +108,7 @@ async def test_d44_runs_never_overlap():
 
 
 @pytest.mark.parametrize("error", [ValueError("boom"), asyncio.CancelledError(), SystemExit(2)], ids=repr)
-async def test_d44_an_error_ends_a_function_only_when_it_says_so(error: BaseException):
+async def test_d44_an_error_ends_a_function_only_when_it_says_so(error: BaseException) -> None:
     """D-44: `continue` goes on, `stop` was its last run; others go on; each run is told."""
     calls: list[str] = []
     scene = Scene(
@@ -127,7 +129,7 @@ async def test_d44_an_error_ends_a_function_only_when_it_says_so(error: BaseExce
     await scene.periodics.close()
 
 
-async def test_a_run_under_way_is_cancelled_and_waited_for():
+async def test_a_run_under_way_is_cancelled_and_waited_for() -> None:
     """Its cleanup happens before `close` returns; that is no failed run."""
     cleaned: list[str] = []
 

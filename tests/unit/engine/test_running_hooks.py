@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from asyncio.exceptions import CancelledError
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -73,20 +74,21 @@ def answering(hook: str, answer: Any, *, is_async: bool = True) -> Handler[Any, 
         await asyncio.sleep(0)
         return plain(self, *args)
 
-    return type("Answering", (Handler,), {hook: later if is_async else plain})()
+    made: Handler = type("Answering", (Handler,), {hook: later if is_async else plain})()
+    return made
 
 
 # --- on_startup -----------------------------------------------------------------------------------------
 
 
-def test_without_on_startup_the_configuration_stays(scene):
+def test_without_on_startup_the_configuration_stays(scene: Scene) -> None:
     """Nothing is copied, nothing is told."""
     assert scene.of(Handler()).startup(CONFIG) is CONFIG
     assert scene.events == []
 
 
 @pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
-def test_on_startup_may_change_the_configuration(scene, is_async):
+def test_on_startup_may_change_the_configuration(scene: Scene, is_async: bool) -> None:
     """What it returns is used, and what was not changed is as it was."""
 
     def change(config: DrakkarConfig) -> DrakkarConfig:
@@ -101,12 +103,12 @@ def test_on_startup_may_change_the_configuration(scene, is_async):
     assert [event.hook for event in scene.events] == ["on_startup"]
 
 
-def test_on_startup_may_assign_to_the_configuration(scene):
+def test_on_startup_may_assign_to_the_configuration(scene: Scene) -> None:
     """As handlers of py-drakkar do, also in sections nobody gave; what was loaded and what comes of it stay final."""
 
     def change(config: DrakkarConfig) -> DrakkarConfig:
-        config.executor.max_executors = 9  # type: ignore[misc]
-        config.kafka.source_topic = "other"  # type: ignore[misc]
+        config.executor.max_executors = 9  # type: ignore[misc]  # assigned on purpose
+        config.kafka.source_topic = "other"  # type: ignore[misc]  # assigned on purpose
         return config
 
     plain = DrakkarConfig()
@@ -114,7 +116,7 @@ def test_on_startup_may_assign_to_the_configuration(scene):
     assert (config.executor.max_executors, config.kafka.source_topic) == (9, "other")
     assert (plain, DrakkarConfig().kafka.source_topic) == (DrakkarConfig(), "input-events")
     with pytest.raises(ValueError, match="frozen"):
-        config.executor.max_executors = 1  # type: ignore[misc]
+        config.executor.max_executors = 1  # type: ignore[misc]  # assigned on purpose
 
 
 CHANGES: dict[str, tuple[Callable[[Any], object], Callable[[Any], object], object]] = {
@@ -161,7 +163,7 @@ CHANGES: dict[str, tuple[Callable[[Any], object], Callable[[Any], object], objec
 
 @pytest.mark.parametrize("where", CHANGES)
 @pytest.mark.parametrize("given", [{}, {"executor": {"max_executors": 3}, "kafka": {"brokers": "b:1"}}], ids=str)
-def test_f21_a_change_in_place_holds(scene, where, given):
+def test_f21_a_change_in_place_holds(scene: Scene, where: str, given: dict[str, dict[str, object]]) -> None:
     """Of every mapping and list, also of those that nobody gave; the loaded configuration stays what it was."""
     change, look, wanted = CHANGES[where]
 
@@ -175,7 +177,7 @@ def test_f21_a_change_in_place_holds(scene, where, given):
     assert plain == DrakkarConfig(**given)
 
 
-def test_f21_every_mapping_and_list_can_be_changed_in_place(scene):
+def test_f21_every_mapping_and_list_can_be_changed_in_place(scene: Scene) -> None:
     """Whatever section it is in; the values are those of the manual's types."""
 
     def walk(section: Section, place: str) -> Iterator[tuple[str, Any]]:
@@ -198,7 +200,7 @@ def test_f21_every_mapping_and_list_can_be_changed_in_place(scene):
     assert missed == []
 
 
-def test_a_handler_has_its_own_settings_from_its_start_on(scene):
+def test_a_handler_has_its_own_settings_from_its_start_on(scene: Scene) -> None:
     """As `app_config`, before on_startup and as that leaves them; None without a model of its own."""
 
     class Settings(BaseModel):
@@ -207,13 +209,13 @@ def test_a_handler_has_its_own_settings_from_its_start_on(scene):
     class Reading(Handler):
         app_config_model = Settings
 
-        async def on_startup(self, config):
+        async def on_startup(self, config: DrakkarConfig) -> DrakkarConfig:
             assert self.app_config == Settings(depth=2)
-            config.app = Settings(depth=5)
+            config.app = Settings(depth=5)  # type: ignore[misc]  # an opened copy takes assignments
             return config
 
     handler = Reading()
-    assert handler.app_config is None
+    assert not bool(handler.app_config)
     hooks = scene.of(handler)
     config = hooks.startup(resolve_app(CONFIG, Settings))
     hooks.ready(config, [])
@@ -224,21 +226,21 @@ def test_a_handler_has_its_own_settings_from_its_start_on(scene):
     assert free.app_config is None
 
 
-def test_what_on_startup_assigns_is_checked(scene):
+def test_what_on_startup_assigns_is_checked(scene: Scene) -> None:
     """A wrong value is told with its key; a key that does not exist can't be assigned."""
 
     def spoil(config: DrakkarConfig) -> DrakkarConfig:
-        config.executor.max_executors = 0  # type: ignore[misc]
+        config.executor.max_executors = 0  # type: ignore[misc]  # assigned on purpose
         return config
 
     with pytest.raises(StartupError, match=r"executor\.max_executors") as caught:
         scene.of(answering("on_startup", spoil)).startup(CONFIG)
     assert caught.value.exit_code == 2
     with pytest.raises(ValueError, match="colour"):
-        CONFIG.opened().executor.colour = 1  # type: ignore[attr-defined]
+        CONFIG.opened().executor.colour = 1
 
 
-def test_what_on_startup_returns_is_checked_like_a_file(scene):
+def test_what_on_startup_returns_is_checked_like_a_file(scene: Scene) -> None:
     """Every problem is told with its key; the exit code is that of a bad configuration."""
 
     def spoil(config: DrakkarConfig) -> DrakkarConfig:
@@ -253,7 +255,9 @@ def test_what_on_startup_returns_is_checked_like_a_file(scene):
 
 
 @pytest.mark.parametrize("answer", [None, {}, "config"], ids=["none", "mapping", "text"])
-def test_an_on_startup_that_returns_something_else_ends_the_start(scene, answer):
+def test_an_on_startup_that_returns_something_else_ends_the_start(
+    scene: Scene, answer: str | dict[str, Any] | None
+) -> None:
     """With a remedy: forgetting `return config` is the usual case."""
     with pytest.raises(StartupError, match=f"returned {type(answer).__name__}, expected.*return config") as caught:
         scene.of(answering("on_startup", answer)).startup(CONFIG)
@@ -263,7 +267,9 @@ def test_an_on_startup_that_returns_something_else_ends_the_start(scene, answer)
 @pytest.mark.parametrize("hook", ["on_startup", "on_ready"])
 @pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
 @pytest.mark.parametrize("kind", [ValueError, SystemExit, asyncio.CancelledError])
-def test_a_hook_of_the_start_that_raises_ends_it(scene, hook, is_async, kind):
+def test_a_hook_of_the_start_that_raises_ends_it(
+    scene: Scene, hook: str, is_async: bool, kind: type[CancelledError | SystemExit | ValueError]
+) -> None:
     """Exit code 1, whatever it raised; the message names the hook and the error, the event carries the exception."""
     error = kind("no table")
     hooks = scene.of(answering(hook, error, is_async=is_async))
@@ -279,7 +285,7 @@ def test_a_hook_of_the_start_that_raises_ends_it(scene, hook, is_async, kind):
 # --- on_ready -------------------------------------------------------------------------------------------
 
 
-def test_on_ready_gets_the_pool_of_the_first_postgres_sink(scene):
+def test_on_ready_gets_the_pool_of_the_first_postgres_sink(scene: Scene) -> None:
     """Whatever other sinks there are; without one it is None."""
 
     def sink(kind: str, **attributes: Any) -> Any:
@@ -293,7 +299,7 @@ def test_on_ready_gets_the_pool_of_the_first_postgres_sink(scene):
     assert seen == [(CONFIG, "first"), (CONFIG, None)]
 
 
-def test_hooks_of_the_start_run_on_the_loop_one_after_the_other(scene):
+def test_hooks_of_the_start_run_on_the_loop_one_after_the_other(scene: Scene) -> None:
     """on_startup, on_ready, then the periodic functions."""
     order: list[tuple[str, str]] = []
 
@@ -301,15 +307,15 @@ def test_hooks_of_the_start_run_on_the_loop_one_after_the_other(scene):
         order.append((what, threading.current_thread().name))
 
     class Noting(Handler):
-        async def on_startup(self, config):
+        async def on_startup(self, config: DrakkarConfig) -> DrakkarConfig:
             note("startup")
             return config
 
-        async def on_ready(self, config, db_pool):
+        async def on_ready(self, config: DrakkarConfig, db_pool: Any) -> None:
             note("ready")
 
         @periodic(0.001)
-        async def beat(self):
+        async def beat(self) -> None:
             note("beat")
             beaten.set()
 
@@ -337,11 +343,13 @@ class Computing(Handler[Any, Any]):
     async def helper(self) -> str:
         """The hook stays known behind it."""
         return await self.offload(
-            lambda prefix, *, end: f"{prefix}{threading.current_thread().name}{end}", "on ", end="!"
+            lambda prefix, *, end: f"{prefix}{threading.current_thread().name}{end}",  # type: ignore[misc]  # mypy knows no lambda with keywords here
+            "on ",
+            end="!",
         )
 
 
-def test_offload_tells_for_which_hook_it_works(scene):
+def test_offload_tells_for_which_hook_it_works(scene: Scene) -> None:
     """Through functions that the hook awaits; a call from elsewhere counts as other."""
     handler = Computing()
     with scene.ready(handler):
@@ -350,19 +358,19 @@ def test_offload_tells_for_which_hook_it_works(scene):
     assert [event.hook for event in scene.events] == ["arrange", "other"]
 
 
-def test_a_handler_that_does_not_run_can_not_offload_and_annotates_nothing(scene):
+def test_a_handler_that_does_not_run_can_not_offload_and_annotates_nothing(scene: Scene) -> None:
     """Before its flow has started, and again after its end."""
     handler = Computing()
     for _ in range(2):
         with pytest.raises(RuntimeError, match="Computing does not run: offload works from on_ready on"):
-            handler.offload(int, "7")
+            handler.offload(int, "7")  # type: ignore[unused-coroutine]  # it raises before there is one
         handler.annotate("t", "note", 1)
         assert [event for event in scene.events if isinstance(event, Annotated)] == []
         with scene.ready(handler):
             scene.loop_thread.run(handler.offload(int, "7"))
 
 
-def test_annotations_are_events(scene):
+def test_annotations_are_events(scene: Scene) -> None:
     """What can't be kept is told as dropped, and nothing is raised."""
     handler = Computing()
     with scene.ready(handler):
@@ -374,7 +382,7 @@ def test_annotations_are_events(scene):
     ]
 
 
-def test_a_handler_runs_in_one_flow_at_a_time(scene):
+def test_a_handler_runs_in_one_flow_at_a_time(scene: Scene) -> None:
     """Its `offload` could not tell whose pool to use; the flow that runs is left alone."""
     handler = Computing()
     second = scene.of(handler)
@@ -385,6 +393,6 @@ def test_a_handler_runs_in_one_flow_at_a_time(scene):
         assert scene.loop_thread.run(handler.offload(int, "7")) == 7
 
 
-def test_a_timeline_is_accepted_and_not_kept():
+def test_a_timeline_is_accepted_and_not_kept() -> None:
     """Handlers of py-drakkar 2.4 may tell of their timeline: nothing comes of it, nothing fails."""
-    assert Handler().timeline_event("phase", "began", ts=1.0, values={"a": 1}) is None
+    assert Handler().timeline_event("phase", "began", ts=1.0, values={"a": 1}) is None  # type: ignore[func-returns-value]  # None is the point

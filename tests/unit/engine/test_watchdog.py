@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -48,9 +49,9 @@ class Scene:
             before = len(self.told(LoopAnswered))
             self.dog.look(self.now)
             if answered:
-                until(lambda before=before: len(self.told(LoopAnswered)) > before, what="the loop to answer")
+                until(lambda before=before: len(self.told(LoopAnswered)) > before, what="the loop to answer")  # type: ignore[misc]  # mypy knows no lambda with a default here
 
-    def told(self, kind: type[Event]) -> list[Event]:
+    def told(self, kind: type[Event]) -> list[Any]:
         """The events of a type."""
         return [event for event in self.events if isinstance(event, kind)]
 
@@ -123,7 +124,9 @@ def test_a_loop_that_is_blocked_is_told_with_the_line_that_blocks_it(scene: Scen
     assert [event.what for event in scene.told(StallEnded)] == ["loop"]
 
 
-def test_a_partition_that_stalls_behind_a_blocked_loop_waits_for_it(scene: Scene, monkeypatch) -> None:
+def test_a_partition_that_stalls_behind_a_blocked_loop_waits_for_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The loop can't be asked what the partition waits for, so that is the answer."""
     monkeypatch.setattr("drakkar_flow.engine.watchdog.ASK_S", 0.01)
     gate = threading.Event()

@@ -106,7 +106,7 @@ async def test_a_cancel_that_comes_too_late_is_still_a_cancel(make_executor: Mak
     """When the outcome and the cancellation meet in one turn, the call is cancelled and nothing hangs."""
     hasty = CancelledInTime(await make_executor())
     for _ in range(20):
-        hasty.calls.append(asyncio.create_task(run(hasty, sh("true"))))
+        hasty.calls.append(asyncio.create_task(run(hasty, sh("true"))))  # type: ignore[arg-type]  # a fake of what is used
         await asyncio.wait(hasty.calls)
     assert all(call.cancelled() for call in hasty.calls)
     assert hasty.executor.statistics()[:2] == (0, 0)

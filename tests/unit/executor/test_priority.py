@@ -22,7 +22,7 @@ ACTIONS = st.lists(
 def test_the_queue_behaves_like_a_sorted_list(actions: list[tuple[str, int]]) -> None:
     """Under any mix of calls the next item is the one of least priority that came first and still waits."""
     queue = PriorityQueue[int]()
-    tickets: list[Ticket[int]] = []
+    tickets: list[Ticket] = []
     model: list[tuple[int, int]] = []
     for action, value in actions:
         if action == "push":

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from drakkar_flow import KafkaSink, KafkaSource, StreamFlow, Subprocess, Window
 from drakkar_flow.errors import FlowError
 
 
-def identity(value):
+def identity(value: Any) -> Any:
     """Do nothing."""
     return value
 
 
-async def wait(value):
+async def wait(value: Any) -> Any:
     """Do nothing, later."""
     return value
 
@@ -91,29 +93,29 @@ CASES = {
         flow().route(KafkaSink("a"), KafkaSink("b"), KafkaSink("a")),
         "step route: sink kafka-a is listed 2 times; list it once",
     ),
-    "no function": (flow().map(3).route(), "step map: 3 can't be called; pass a function"),  # type: ignore[arg-type]
+    "no function": (flow().map(3).route(), "step map: 3 can't be called; pass a function"),  # type: ignore[arg-type]  # wrong on purpose
     "no on_error": (
-        flow().arrange(identity).execute(on_error=3).collect().route(),  # type: ignore[arg-type]
+        flow().arrange(identity).execute(on_error=3).collect().route(),  # type: ignore[arg-type]  # wrong on purpose
         "step execute: 3 can't be called; pass a function",
     ),
     "no on_delivery_error": (
-        flow().route(on_delivery_error=3),  # type: ignore[arg-type]
+        flow().route(on_delivery_error=3),  # type: ignore[arg-type]  # wrong on purpose
         "step route: 3 can't be called; pass a function",
     ),
     "no on_message_complete": (
-        flow().arrange(identity).execute().collect(on_message_complete=3).route(),  # type: ignore[arg-type]
+        flow().arrange(identity).execute().collect(on_message_complete=3).route(),  # type: ignore[arg-type]  # wrong on purpose
         "step collect: 3 can't be called; pass a function",
     ),
     "no on_window_complete": (
-        flow().arrange(identity).execute().collect(on_window_complete=3).route(),  # type: ignore[arg-type]
+        flow().arrange(identity).execute().collect(on_window_complete=3).route(),  # type: ignore[arg-type]  # wrong on purpose
         "step collect: 3 can't be called; pass a function",
     ),
     "error policy": (
-        flow().route(on_error="ignore"),  # type: ignore[arg-type]
+        flow().route(on_error="ignore"),  # type: ignore[arg-type]  # wrong on purpose
         'step route: there is no error policy \'ignore\'; use "dlq", "skip" or "fail"',
     ),
     "decode policy": (
-        flow().decode(int, on_error="drop").route(),  # type: ignore[arg-type]
+        flow().decode(int, on_error="drop").route(),  # type: ignore[arg-type]  # wrong on purpose
         'step decode: there is no error policy \'drop\'; use "dlq", "skip" or "fail"',
     ),
     "async map": (
@@ -125,7 +127,7 @@ CASES = {
         "step filter-wait: filter got an async function; use .map_async(...) for it",
     ),
     "async flat_map": (
-        flow().flat_map(wait).route(),
+        flow().flat_map(wait).route(),  # type: ignore[arg-type]  # wrong on purpose
         "step flat_map-wait: flat_map got an async function; use .map_async(...) for it",
     ),
     "sync map_async": (
@@ -139,7 +141,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(("subject", "problems"), [(case[0], case[1:]) for case in CASES.values()], ids=CASES.keys())
-def test_each_problem_says_where_it_is_and_what_to_do(subject, problems):
+def test_each_problem_says_where_it_is_and_what_to_do(subject: StreamFlow, problems: tuple[str, ...]) -> None:
     """One table: the flow, and every problem it has, word by word."""
     assert [str(problem) for problem in subject.problems()] == list(problems)
     with pytest.raises(FlowError) as caught:
@@ -170,13 +172,13 @@ def test_each_problem_says_where_it_is_and_what_to_do(subject, problems):
     ],
     ids=repr,
 )
-def test_a_flow_that_is_right_has_no_problems(subject):
+def test_a_flow_that_is_right_has_no_problems(subject: StreamFlow) -> None:
     """Every shape that compiles passes."""
     assert subject.problems() == []
     subject.check()
 
 
-def test_all_problems_are_told_at_once():
+def test_all_problems_are_told_at_once() -> None:
     """Name, source, shape and steps: a user mends them in one go."""
     subject = StreamFlow("", source=KafkaSource("a", "a")).map(wait).map_async(identity)
     with pytest.raises(FlowError) as caught:

@@ -46,7 +46,9 @@ def closed(changes: list[tuple[int, StateKey, bytes | None]], ties: list[set[int
     st.lists(st.sets(st.integers(0, 9), min_size=2, max_size=4), max_size=2),
     st.integers(0, 10),
 )
-def test_final_values_are_the_fold_of_finished_records_whatever_the_order(written, order, ties, cut):
+def test_final_values_are_the_fold_of_finished_records_whatever_the_order(
+    written: list[tuple[int, tuple[str, str], bool]], order: list[int], ties: list[set[int]], cut: int
+) -> None:
     """After each end the final records are those of the specification; none waits once all are finished."""
     ledger = Ledger()
     changes = [(offset, key, None if gone else b"%d" % number) for number, (offset, key, gone) in enumerate(written)]
@@ -75,13 +77,16 @@ def test_final_values_are_the_fold_of_finished_records_whatever_the_order(writte
 
 
 @given(st.data())
-def test_records_that_change_state_while_others_finish(data):
+def test_records_that_change_state_while_others_finish(data: st.DataObject) -> None:
     """Changes and ends interleave, as hooks do: the final values stay the fold of the final records."""
     ledger = Ledger()
     changes: list[tuple[int, StateKey, bytes | None]] = []
-    unfinished, finished, final, offset = set(), set(), set(), 0
+    unfinished: set[int] = set()
+    finished: set[int] = set()
+    final: set[int] = set()
+    offset = 0
     for number in range(data.draw(st.integers(0, 40))):
-        if unfinished and data.draw(st.booleans()):
+        if bool(unfinished) and data.draw(st.booleans()):
             ended = data.draw(st.sampled_from(sorted(unfinished)))
             unfinished.discard(ended)
             finished.add(ended)
@@ -100,7 +105,7 @@ def test_records_that_change_state_while_others_finish(data):
     assert ledger.waiting == 0
 
 
-def test_a_record_without_changes_is_final_at_once():
+def test_a_record_without_changes_is_final_at_once() -> None:
     """It waits for none, and leaves nothing behind."""
     ledger = Ledger()
     ledger.put(KEYS[0], b"1", 1)
@@ -108,7 +113,7 @@ def test_a_record_without_changes_is_final_at_once():
     assert (1 in ledger, 2 in ledger, ledger.waiting) == (True, False, 1)
 
 
-def test_records_that_changed_two_keys_in_turn_become_final_together():
+def test_records_that_changed_two_keys_in_turn_become_final_together() -> None:
     """Each is before the other at one key: a circle."""
     ledger = Ledger()
     for key, value, offset in ((KEYS[0], b"1", 1), (KEYS[0], b"2", 2), (KEYS[1], b"3", 2), (KEYS[1], b"4", 1)):
@@ -119,7 +124,7 @@ def test_records_that_changed_two_keys_in_turn_become_final_together():
     assert dict(ledger.final) == {KEYS[0]: b"2", KEYS[1]: b"4"}
 
 
-def test_a_finished_record_changes_nothing_any_more():
+def test_a_finished_record_changes_nothing_any_more() -> None:
     """A change after the end is a mistake of the caller, and is refused."""
     ledger = Ledger()
     ledger.put(KEYS[0], b"1", 1)
@@ -129,7 +134,7 @@ def test_a_finished_record_changes_nothing_any_more():
         ledger.put(KEYS[1], b"3", 2)
 
 
-def test_a_sweep_removes_expired_values_that_no_record_is_changing():
+def test_a_sweep_removes_expired_values_that_no_record_is_changing() -> None:
     """Repeated sweeps reach every key; a key with an unfinished change stays."""
     ledger = Ledger(dict.fromkeys(KEYS, b"old"))
     ledger.put(KEYS[1], b"new", 1)
@@ -141,7 +146,7 @@ def test_a_sweep_removes_expired_values_that_no_record_is_changing():
 
 
 @pytest.mark.parametrize("order", ["forwards", "backwards", "odd first"])
-def test_ten_thousand_records_of_one_key_finish_in_any_order(order):
+def test_ten_thousand_records_of_one_key_finish_in_any_order(order: str) -> None:
     """A search through all waiting records for each would take minutes."""
     ledger, count = Ledger(), 10_000
     for offset in range(count):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -35,7 +36,9 @@ def error(kind: ErrorKind = "nonzero_exit", exit_code: int | None = None) -> Exe
         ({"kinds": {"launch_failure"}, "never_exit_codes": {2}}, error("launch_failure"), True),
     ],
 )
-def test_a_failure_is_transient_by_its_kind_or_exit_code(rules, failure, transient):
+def test_a_failure_is_transient_by_its_kind_or_exit_code(
+    rules: dict[str, Any], failure: ExecutorError, transient: bool
+) -> None:
     """Nothing is unless it is named, and never_exit_codes outweighs the others."""
     assert RetryPolicy(BACKOFF, 3, **rules).is_transient(failure) is transient
 
@@ -47,7 +50,9 @@ def test_a_failure_is_transient_by_its_kind_or_exit_code(rules, failure, transie
     elapsed_s=st.floats(0, 100),
     seed=st.integers(),
 )
-def test_no_pause_goes_beyond_what_a_task_gets(max_retries, had, max_elapsed_s, elapsed_s, seed):
+def test_no_pause_goes_beyond_what_a_task_gets(
+    max_retries: int, had: int, max_elapsed_s: float, elapsed_s: float, seed: int
+) -> None:
     """A retry is within the count, its pause within the ceiling of its attempt, and its start within the time."""
     policy = RetryPolicy(BACKOFF, max_retries, max_elapsed_s)
     pause_s = policy.pause_s(had, elapsed_s, random.Random(seed).random)
@@ -60,7 +65,9 @@ def test_no_pause_goes_beyond_what_a_task_gets(max_retries, had, max_elapsed_s, 
 
 
 @given(st.integers(0, 5), st.floats(0, 100), st.integers(0, 9), st.floats(0, 200))
-def test_a_bound_is_spent_at_either_end_and_stays_spent(times, elapsed_s, retries, waited_s):
+def test_a_bound_is_spent_at_either_end_and_stays_spent(
+    times: int, elapsed_s: float, retries: int, waited_s: float
+) -> None:
     """An end of 0 is none."""
     bound = RetryBound(times, elapsed_s)
     over = (times > 0 and retries >= times) or (elapsed_s > 0 and waited_s >= elapsed_s)

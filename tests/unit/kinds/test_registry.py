@@ -28,7 +28,7 @@ class Others(SinkConfig):
     """Another sink's settings."""
 
 
-SPEC = SinkSpec("csv", Settings, make=lambda name, settings: None)  # type: ignore[arg-type,return-value]
+SPEC = SinkSpec("csv", Settings, make=lambda name, settings: None)  # type: ignore[arg-type,return-value]  # it makes nothing
 
 
 def registry() -> Registry[SinkSpec]:
@@ -90,8 +90,8 @@ def test_two_packages_of_one_kind_are_both_refused(monkeypatch: pytest.MonkeyPat
         (replace(SPEC, kind="kafka"), "the kind 'kafka' is reserved"),
         (replace(SPEC, kind="C.S.V"), "invalid kind 'C.S.V': use a-z, 0-9 and _"),
         (replace(SPEC, settings_type=BaseModel), "BaseModel lacks circuit_breaker, delivery_timeout_s, retry"),
-        (replace(SPEC, settings_type=dict), "settings_type is not a pydantic model"),
-        (replace(SPEC, payload_type=dict), "payload_type is not a payload class"),
+        (replace(SPEC, settings_type=dict), "settings_type is not a pydantic model"),  # type: ignore[arg-type]  # wrong on purpose
+        (replace(SPEC, payload_type=dict), "payload_type is not a payload class"),  # type: ignore[arg-type]  # wrong on purpose
     ],
 )
 def test_a_spec_that_does_not_fit_is_not_usable(spec: SinkSpec, wrong: str) -> None:
@@ -117,7 +117,7 @@ def test_a_module_that_is_loaded_again_replaces_its_spec() -> None:
 def test_something_else_is_refused_at_once() -> None:
     """Where the program adds it."""
     with pytest.raises(FlowArgumentError, match="expected a SinkSpec, got"):
-        registry().add(SPEC.settings_type)  # type: ignore[arg-type]
+        registry().add(SPEC.settings_type)  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_values_become_custom_payloads() -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import SchemaValidator
 
-from drakkar_flow import Handler, StreamFlow
+from drakkar_flow import Handler, PendingContext, StreamFlow
 from drakkar_flow.model import codec
 from drakkar_flow.model.codec import decoder_for, encode
+from drakkar_flow.model.record import Record
 from drakkar_flow.testing import FlowHarness
 
 
@@ -126,7 +127,8 @@ def pydantic_versions(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
 
     if request.param != "told":
         monkeypatch.setattr(codec, "SchemaValidator", {"deaf": deaf, "older": older}[request.param])
-    return request.param
+    how: str = request.param
+    return how
 
 
 @pytest.mark.parametrize(
@@ -188,7 +190,7 @@ def test_f20_a_handlers_records_too() -> None:
     """By its input model."""
 
     class Prices(Handler[Priced, Any]):
-        async def arrange(self, messages, pending):
+        async def arrange(self, messages: list[Record[Priced]], pending: PendingContext) -> NoReturn:
             raise AssertionError(messages)
 
     with FlowHarness(Prices()) as kit:

@@ -37,20 +37,20 @@ COUNTS = ["succeeded", "failed", "total", "replaced", "all_succeeded", "any_fail
         pytest.param(1, 1, 1, (1, 1, 1, 0, False, True, False), id="its hook failed after it succeeded"),
     ],
 )
-def test_a_group_counts_its_tasks(tasks: int, succeeded: int, failed: int, expected: tuple[Any, ...]):
+def test_a_group_counts_its_tasks(tasks: int, succeeded: int, failed: int, expected: tuple[Any, ...]) -> None:
     """Each task is a success, a failure, or was replaced; never fewer than none were."""
     found = group(tasks, succeeded, failed)
     assert tuple(getattr(found, name) for name in COUNTS) == expected
 
 
-def test_a_group_lasts_from_its_window_to_its_last_task_and_never_less_than_nothing():
+def test_a_group_lasts_from_its_window_to_its_last_task_and_never_less_than_nothing() -> None:
     """In seconds of a clock that is never set; an unfinished group has lasted 0."""
     assert group(1, started_at=5.0, finished_at=7.5).duration_seconds == 2.5
     assert group(1, started_at=5.0, finished_at=4.0).duration_seconds == 0.0
     assert group(1).duration_seconds == 0.0
 
 
-def test_no_two_groups_share_a_list():
+def test_no_two_groups_share_a_list() -> None:
     """What is added to one stays there."""
     one, other = group(0), MessageGroup(source_message=group(0).source_message)
     other.results.append(ExecutorResult(task=ExecutorTask(task_id="t", source_offsets=[])))

@@ -97,7 +97,7 @@ class Data:
 
 
 @pytest.mark.parametrize(("kind", "op"), OPS)
-def test_an_op_takes_its_fields_by_its_name_or_its_text(kind: type[Any], op: Any):
+def test_an_op_takes_its_fields_by_its_name_or_its_text(kind: type[Any], op: Any) -> None:
     """With and without the optional ones."""
     complete = COMPLETE[kind][op]
     payload = kind(op=op, **complete)
@@ -107,7 +107,7 @@ def test_an_op_takes_its_fields_by_its_name_or_its_text(kind: type[Any], op: Any
 
 
 @pytest.mark.parametrize(("kind", "op"), OPS)
-def test_an_op_refuses_to_be_without_any_of_its_fields(kind: type[Any], op: Any):
+def test_an_op_refuses_to_be_without_any_of_its_fields(kind: type[Any], op: Any) -> None:
     """Each is missed by name."""
     for name in COMPLETE[kind][op]:
         others = {other: value for other, value in COMPLETE[kind][op].items() if other != name}
@@ -116,7 +116,7 @@ def test_an_op_refuses_to_be_without_any_of_its_fields(kind: type[Any], op: Any)
 
 
 @pytest.mark.parametrize(("kind", "op"), OPS)
-def test_an_op_refuses_every_field_it_would_ignore(kind: type[Any], op: Any):
+def test_an_op_refuses_every_field_it_would_ignore(kind: type[Any], op: Any) -> None:
     """A field without effect is a mistake that nobody would see."""
     own = COMPLETE[kind][op] | OPTIONAL[kind].get(op, {})
     foreign = [name for name in kind.__struct_fields__ if name in FIELDS[kind] and name not in own]
@@ -126,7 +126,7 @@ def test_an_op_refuses_every_field_it_would_ignore(kind: type[Any], op: Any):
             kind(op=op, **COMPLETE[kind][op], **{name: FIELDS[kind][name]})
 
 
-def test_all_that_is_wrong_with_an_op_is_said_at_once():
+def test_all_that_is_wrong_with_an_op_is_said_at_once() -> None:
     """What is missing and what is too much."""
     with pytest.raises(ValueError, match=r"needs table; PostgresPayload\(op='insert'\) does not use conflict, where"):
         PostgresPayload(data={}, where={"id": 1}, conflict=["id"])
@@ -139,8 +139,8 @@ def test_all_that_is_wrong_with_an_op_is_said_at_once():
         (lambda: RedisPayload(op="hset", key="k", fields=["a"]), "needs fields as a mapping, not list"),
         (lambda: RedisPayload(op="zadd", key="k", members=["a"]), "needs members as a mapping, not list"),
         (lambda: RedisPayload(op="hdel", key="k", fields={"a": 1}), "needs fields as a list, not dict"),
-        (lambda: RedisPayload(op="sadd", key="k", members="abc"), "needs members as a list, not str"),
-        (lambda: RedisPayload(op="push", key="k", data=1, side="top"), "side must be 'left' or 'right', not 'top'"),
+        (lambda: RedisPayload(op="sadd", key="k", members="abc"), "needs members as a list, not str"),  # type: ignore[arg-type]  # wrong on purpose
+        (lambda: RedisPayload(op="push", key="k", data=1, side="top"), "side must be 'left' or 'right', not 'top'"),  # type: ignore[arg-type]  # wrong on purpose
         (
             lambda: PostgresPayload(op="upsert", table="t", data={}, conflict=["id"], update_columns=["id", "a"]),
             "id in update_columns is a conflict column",
@@ -150,13 +150,13 @@ def test_all_that_is_wrong_with_an_op_is_said_at_once():
         (lambda: RedisPayload(op="hset", key="k", fields={}), "needs fields"),
     ],
 )
-def test_a_wrong_payload_says_what_is_wrong(make: Any, message: str):
+def test_a_wrong_payload_says_what_is_wrong(make: Any, message: str) -> None:
     """In words a user can act on; an empty predicate would match everything."""
     with pytest.raises(ValueError, match=message):
         make()
 
 
-def test_numbers_that_are_zero_and_data_that_is_empty_are_given():
+def test_numbers_that_are_zero_and_data_that_is_empty_are_given() -> None:
     """Only None, and empty texts and collections that name something, are missing."""
     assert RedisPayload(op="incrby", key="k", amount=0).amount == 0
     assert RedisPayload(key="k", data="").data == ""
@@ -164,26 +164,26 @@ def test_numbers_that_are_zero_and_data_that_is_empty_are_given():
 
 
 @pytest.mark.parametrize("data", [Row(), Struct(), Data(), {"id": 1}])
-def test_data_is_a_model_a_struct_a_dataclass_or_a_mapping(data: Any):
+def test_data_is_a_model_a_struct_a_dataclass_or_a_mapping(data: Any) -> None:
     """Each has the same JSON and the same columns."""
     assert json.loads(encode(data)) == {"id": 1}
     assert to_row(data) == {"id": 1}
 
 
-def test_models_inside_plain_values_become_json_too():
+def test_models_inside_plain_values_become_json_too() -> None:
     """A list of models, for one."""
     assert encode({"rows": [Row(), Struct(), Data()]}) == b'{"rows":[{"id":1},{"id":1},{"id":1}]}'
     with pytest.raises(TypeError, match="a value of type object has no JSON form"):
         encode({"rows": [object()]})
 
 
-def test_a_payload_of_ones_own_has_to_name_its_sink():
+def test_a_payload_of_ones_own_has_to_name_its_sink() -> None:
     """There is no kind by which it could be found."""
     with pytest.raises(TypeError, match="Missing required argument 'sink'"):
-        CustomPayload(data=1)  # type: ignore[call-arg]
+        CustomPayload(data=1)  # type: ignore[call-arg]  # wrong on purpose
 
 
-def test_a_result_knows_its_payloads_and_the_kinds_of_sink_they_need():
+def test_a_result_knows_its_payloads_and_the_kinds_of_sink_they_need() -> None:
     """By the kinds' names in the configuration."""
     empty = CollectResult()
     assert (empty.has_outputs, empty.used_sink_types, empty.payloads()) == (False, set(), [])
@@ -198,24 +198,24 @@ def test_a_result_knows_its_payloads_and_the_kinds_of_sink_they_need():
         CustomPayload(sink="s", data=Row()),
     ]
     fields = ["kafka", "postgres", "mongo", "http", "redis", "files", "sqlite", "custom"]
-    full = CollectResult(**{name: [payload] for name, payload in zip(fields, payloads, strict=True)})  # type: ignore[arg-type]
+    full = CollectResult(**{name: [payload] for name, payload in zip(fields, payloads, strict=True)})  # type: ignore[arg-type]  # one of each kind
     assert full.has_outputs
     assert full.used_sink_types == {"filesystem" if name == "files" else name for name in fields}
     assert full.payloads() == payloads
     assert payloads_of(full) == payloads_of(payloads) == payloads
 
 
-def test_a_result_with_something_else_than_lists_says_where():
+def test_a_result_with_something_else_than_lists_says_where() -> None:
     """Such as a payload itself, as hooks may return it without a result around it."""
-    wrong = CollectResult(kafka=KafkaPayload(data=1), redis=5)  # type: ignore[arg-type]
+    wrong = CollectResult(kafka=KafkaPayload(data=1), redis=5)  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(TypeError, match="a CollectResult in which kafka is KafkaPayload and not a list, redis is int"):
         payloads_of(wrong)
 
 
 @pytest.mark.parametrize("field", CollectResult.__struct_fields__)
-def test_each_kind_of_payload_alone_is_an_output(field: str):
+def test_each_kind_of_payload_alone_is_an_output(field: str) -> None:
     """No list is forgotten, and no two results share one."""
-    result = CollectResult(**{field: [KafkaPayload(data=1)]})
+    result = CollectResult(**{field: [KafkaPayload(data=1)]})  # type: ignore[arg-type]  # one of any kind
     assert result.has_outputs
     assert len(result.payloads()) == 1
     getattr(CollectResult(), field).append(1)

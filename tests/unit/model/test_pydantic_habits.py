@@ -58,7 +58,7 @@ every_value = pytest.mark.parametrize("value", VALUES, ids=lambda value: type(va
 
 
 @every_value
-def test_a_value_can_be_dumped_as_json(value: Any):
+def test_a_value_can_be_dumped_as_json(value: Any) -> None:
     """With all its fields by their names, whatever is inside."""
     dumped = json.loads(value.model_dump_json())
     assert list(dumped) == [name for name in value.__struct_fields__ if name not in INTERNAL]
@@ -67,7 +67,7 @@ def test_a_value_can_be_dumped_as_json(value: Any):
 
 
 @every_value
-def test_a_copy_is_equal_and_independent(value: Any):
+def test_a_copy_is_equal_and_independent(value: Any) -> None:
     """Values have no hash, as pydantic's models have none."""
     for twin in (
         value.model_copy(),
@@ -81,7 +81,7 @@ def test_a_copy_is_equal_and_independent(value: Any):
         hash(value)
 
 
-def test_what_is_inside_is_dumped_as_well():
+def test_what_is_inside_is_dumped_as_well() -> None:
     """Models as dicts; bytes stay bytes unless JSON is asked for."""
     dumped = RESULT.model_dump()
     assert dumped["task"]["metadata"] == {"body": {"a": 1}}
@@ -94,7 +94,7 @@ def test_what_is_inside_is_dumped_as_well():
     assert dumped == {"sink": "", "path": "f", "data": {"a": 1}, "format": "line"}
 
 
-def test_fields_can_be_chosen():
+def test_fields_can_be_chosen() -> None:
     """By name, or those that hold something."""
     assert RESULT.model_dump(include={"stdout", "exit_code"}) == {"stdout": "out", "exit_code": 0}
     assert "task" not in RESULT.model_dump(exclude={"task"})
@@ -103,14 +103,14 @@ def test_fields_can_be_chosen():
 
 
 @pytest.mark.parametrize("choice", ["include", "exclude"])
-def test_what_is_inside_of_fields_can_not_be_chosen(choice: str):
+def test_what_is_inside_of_fields_can_not_be_chosen(choice: str) -> None:
     """Instead of leaving out more than was said."""
     for dump in (RESULT.model_dump, RESULT.model_dump_json):
         with pytest.raises(TypeError, match="names of fields, not a mapping"):
-            dump(**{choice: {"task": {"metadata"}}})
+            dump(**{choice: {"task": {"metadata"}}})  # type: ignore[arg-type]  # wrong on purpose
 
 
-def test_a_dumped_message_is_what_the_broker_holds():
+def test_a_dumped_message_is_what_the_broker_holds() -> None:
     """What it has for acknowledgement is nobody's business; a copy keeps it."""
     names = {"topic", "partition", "offset", "key", "value", "timestamp", "payload", "parse_error"}
     message = SourceMessage(topic="in", partition=1, offset=2, value=b"x", epoch=3, credit=4)
@@ -119,7 +119,7 @@ def test_a_dumped_message_is_what_the_broker_holds():
     assert (message.model_copy().epoch, message.model_copy().credit) == (3, 4)
 
 
-def test_a_copy_takes_other_values():
+def test_a_copy_takes_other_values() -> None:
     """As a handler makes the task that is to take a failed one's place."""
     retry = TASK.model_copy(update={"task_id": "t-2", "args": ["-l"]})
     assert (retry.task_id, retry.args, retry.source_offsets, TASK.args) == ("t-2", ["-l"], [7], ["-c"])
@@ -127,7 +127,7 @@ def test_a_copy_takes_other_values():
     assert TASK.model_copy(deep=True).metadata["body"] is not TASK.metadata["body"]
 
 
-def test_a_copy_is_checked_like_a_new_value():
+def test_a_copy_is_checked_like_a_new_value() -> None:
     """What may not be made may not be copied either."""
     with pytest.raises(TypeError, match="no field 'arg'"):
         TASK.model_copy(update={"arg": []})
@@ -137,7 +137,7 @@ def test_a_copy_is_checked_like_a_new_value():
         RedisPayload(key="k", data=1).model_copy(update={"op": "delete"})
 
 
-def test_values_are_made_of_mappings_and_json():
+def test_values_are_made_of_mappings_and_json() -> None:
     """Types are checked, all the way down, and everything that does not fit is said."""
     given = {"task": {"task_id": "t", "source_offsets": [1], "stdin": "x"}, "exit_code": "3"}
     result = ExecutorResult.model_validate(given)
@@ -153,7 +153,7 @@ def test_values_are_made_of_mappings_and_json():
     }
 
 
-def test_values_are_fields_of_pydantic_models():
+def test_values_are_fields_of_pydantic_models() -> None:
     """A handler's own models may hold tasks, results and messages."""
 
     class Report(BaseModel):
@@ -168,20 +168,20 @@ def test_values_are_fields_of_pydantic_models():
 
 
 @every_value
-def test_a_value_can_be_the_data_of_a_payload(value: Any):
+def test_a_value_can_be_the_data_of_a_payload(value: Any) -> None:
     """A message or a result as it is: in JSON as py-drakkar writes it, in a row with models as dicts."""
     assert encode(value) == value.model_dump_json().encode()
     assert to_row(value) == value.model_dump()
 
 
-def test_bytes_of_a_message_are_text_in_json():
+def test_bytes_of_a_message_are_text_in_json() -> None:
     """As pydantic writes them."""
     message = SourceMessage(topic="in", partition=1, offset=2, value=b'{"a":1}', key=b"k")
     written = json.loads(encode(message))
     assert (written["value"], written["key"]) == ('{"a":1}', "k")
 
 
-def test_values_can_be_changed():
+def test_values_can_be_changed() -> None:
     """A hook may set what py-drakkar's hooks set, a message's payload for one."""
     message = MESSAGE.model_copy()
     message.payload = Body(a=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -60,7 +61,7 @@ class Pair:
         (datetime, datetime(2026, 1, 2, tzinfo=UTC)),
     ],
 )
-def test_a_value_is_read_as_it_was_written(model, value):
+def test_a_value_is_read_as_it_was_written(model: object, value: object) -> None:
     """Pydantic models, structs, dataclasses and builtin types survive the round trip."""
     codec = StateCodec(model)
     read = codec.decode(codec.encode(value, 5))
@@ -72,27 +73,29 @@ def test_a_value_is_read_as_it_was_written(model, value):
     ("model", "value", "text"),
     [
         (Count, {"n": 3}, "expected Count, got dict"),
-        (Count, Count(n="x"), "Expected `int`, got `str`"),
+        (Count, Count(n="x"), "Expected `int`, got `str`"),  # type: ignore[arg-type]  # wrong on purpose
         (Profile, Count(), "expected Profile, got Count"),
-        (Profile, Profile.model_construct(name="anna", seen=None), "seen"),
+        (Profile, Profile.model_construct(name="anna", seen=None), "seen"),  # type: ignore[arg-type]  # wrong on purpose
         (int, "7", "Expected `int`, got `str`"),
         (dict, {"a": object()}, "unsupported"),
         (int, 1 << 70, "can't be stored as int"),
     ],
 )
-def test_a_value_that_a_later_read_would_refuse_is_refused_when_it_is_written(model, value, text):
+def test_a_value_that_a_later_read_would_refuse_is_refused_when_it_is_written(
+    model: type[object], value: object, text: str
+) -> None:
     """The error names both types, so that the record at fault fails and not all that follow it."""
     with pytest.raises(StateError, match=text):
         StateCodec(model).encode(value, 5)
 
 
-def test_a_type_that_can_not_be_stored_is_refused_at_once():
+def test_a_type_that_can_not_be_stored_is_refused_at_once() -> None:
     """The check of a flow reports it before a record is read."""
     with pytest.raises(TypeError, match="custom type"):
         StateCodec(object)
 
 
-def test_a_value_of_a_model_with_more_optional_fields_needs_no_migration():
+def test_a_value_of_a_model_with_more_optional_fields_needs_no_migration() -> None:
     """A field with a default may be added; docstrings and titles are no part of a model's version."""
 
     class Later(msgspec.Struct):
@@ -104,7 +107,7 @@ def test_a_value_of_a_model_with_more_optional_fields_needs_no_migration():
     assert StateCodec(Later).decode(StateCodec(Count).encode(Count(3), 5)) == Later(3)
 
 
-def test_a_value_that_does_not_fit_names_the_way_out():
+def test_a_value_that_does_not_fit_names_the_way_out() -> None:
     """Without `migrate` a value of an incompatible model is an error."""
     with pytest.raises(
         StateError, match=r"another version of CountWithUser and does not fit: .*number.*; pass migrate="
@@ -112,7 +115,7 @@ def test_a_value_that_does_not_fit_names_the_way_out():
         StateCodec(CountWithUser).decode(StateCodec(Count).encode(Count(3), 5))
 
 
-def test_migrate_gets_plain_data_or_the_older_model():
+def test_migrate_gets_plain_data_or_the_older_model() -> None:
     """The annotation of its parameter decides; a present value is not migrated."""
 
     def from_plain(old: dict[str, Any]) -> CountWithUser:
@@ -136,13 +139,13 @@ def test_migrate_gets_plain_data_or_the_older_model():
 @pytest.mark.parametrize(
     ("migrate", "text"), [(lambda _old: 3, "migrate returned int"), (lambda old: old["m"], "migrate failed: 'm'")]
 )
-def test_a_migration_that_fails_or_returns_something_else_is_an_error(migrate, text):
+def test_a_migration_that_fails_or_returns_something_else_is_an_error(migrate: Callable[..., Any], text: str) -> None:
     """The value stays as it is."""
     with pytest.raises(StateError, match=text):
         StateCodec(CountWithUser, migrate=migrate).decode(StateCodec(Count).encode(Count(3), 5))
 
 
-def test_equal_values_differ_in_time_only():
+def test_equal_values_differ_in_time_only() -> None:
     """The comparison that spares a write."""
     codec = StateCodec(Count)
     assert codec.are_equal(codec.encode(Count(3), 5), codec.encode(Count(3), 6))
@@ -151,14 +154,14 @@ def test_equal_values_differ_in_time_only():
 
 
 @given(*[st.one_of(st.text(), st.integers(), st.binary())] * 2)
-def test_different_keys_have_different_texts(one, other):
+def test_different_keys_have_different_texts(one: bytes | int | str, other: bytes | int | str) -> None:
     """Text, numbers and bytes never collide, and a key is found again from its text."""
     assert key_of(key_text(one)) == one
     assert (key_text(one) == key_text(other)) == (type(one) is type(other) and one == other)
 
 
 @pytest.mark.parametrize("key", [None, 1.5, ("a", 1), object()])
-def test_keys_of_other_types_are_refused(key):
+def test_keys_of_other_types_are_refused(key: float | object | tuple[str, int] | None) -> None:
     """A key that nothing could be found by again."""
     with pytest.raises(TypeError, match="a str, an int or bytes, not"):
         key_text(key)

@@ -29,7 +29,7 @@ def made(**fields: Any) -> ExecutorTask:
     return ExecutorTask(**{"task_id": "t-1", "source_offsets": [7], **fields})
 
 
-def test_f1_texts_bytes_and_paths_are_arguments():
+def test_f1_texts_bytes_and_paths_are_arguments() -> None:
     """They are held as text, which gives the same bytes to the program."""
     task = made(args=["-c", Path("/x"), b"y", b"\xff", Mode.FAST], binary_path=Path("/bin/cat"))
     assert task.args == ["-c", "/x", "y", "\udcff", "--fast"]
@@ -74,14 +74,14 @@ def test_f1_texts_bytes_and_paths_are_arguments():
         ({"parent_task_id": 5}, "parent_task_id is int 5: write the id of a task"),
     ],
 )
-def test_f1_everything_else_is_refused_with_task_field_and_value(fields: dict[str, Any], message: str):
+def test_f1_everything_else_is_refused_with_task_field_and_value(fields: dict[str, Any], message: str) -> None:
     """The message is one line and says what to write."""
     with pytest.raises(TypeError) as caught:
         made(**fields)
     assert str(caught.value) == f"task t-1: {message}"
 
 
-def test_f1_what_can_not_be_shown_is_refused_as_well():
+def test_f1_what_can_not_be_shown_is_refused_as_well() -> None:
     """A path that gives no path, a value whose repr raises, a value that is long."""
 
     class Shy:
@@ -97,25 +97,25 @@ def test_f1_what_can_not_be_shown_is_refused_as_well():
     assert len(str(caught.value)) < 200
 
 
-def test_f1_what_was_changed_later_is_found_by_the_next_check():
+def test_f1_what_was_changed_later_is_found_by_the_next_check() -> None:
     """Which every task passes before it runs."""
     task = made()
-    task.args.append(3)  # type: ignore[arg-type]
+    task.args.append(3)  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(TypeError, match=r"task t-1: args\[0\] is int 3"):
         task.check()
-    task.args[:] = [Path("/x")]  # type: ignore[list-item]
+    task.args[:] = [Path("/x")]  # type: ignore[list-item]  # a Path works too
     task.check()
     assert task.args == ["/x"]
 
 
-def test_f1_a_copy_is_checked_like_a_new_task():
+def test_f1_a_copy_is_checked_like_a_new_task() -> None:
     """So replacements that are made of the task that failed are checked, too."""
     with pytest.raises(TypeError, match=r"args\[0\] is int 3"):
         made().model_copy(update={"args": [3]})
     assert made().model_copy(update={"args": [Path("/x")]}).args == ["/x"]
 
 
-def test_f1_numbers_of_other_libraries_are_offsets():
+def test_f1_numbers_of_other_libraries_are_offsets() -> None:
     """They become plain ones, which everything else can write."""
 
     class Number:
@@ -126,13 +126,13 @@ def test_f1_numbers_of_other_libraries_are_offsets():
     assert (offset, type(offset)) == (7, int)
 
 
-def test_f1_what_can_be_read_only_once_is_read_once():
+def test_f1_what_can_be_read_only_once_is_read_once() -> None:
     """Generators and iterators are as good as lists."""
     task = made(args=(name for name in ["a", "b"]), source_offsets=iter([1, 2]))
     assert (task.args, task.source_offsets) == (["a", "b"], [1, 2])
 
 
-def test_n19_a_record_makes_its_tasks():
+def test_n19_a_record_makes_its_tasks() -> None:
     """Ids and offsets are filled in; the names are the same each time the record is read."""
     for _ in range(2):
         record = Record(topic="in", partition=1, offset=7)
@@ -142,7 +142,7 @@ def test_n19_a_record_makes_its_tasks():
         assert (tasks[0].args, tasks[1].stdin) == (["a"], "x")
 
 
-def test_n19_several_records_make_one_task():
+def test_n19_several_records_make_one_task() -> None:
     """It works for all of them; the ids stay different from those of the first record's own tasks."""
     records = [Record(topic="in", partition=1, offset=offset) for offset in (7, 9)]
     one, both = records[0].task(), ExecutorTask.for_records(records, args=["x"])
@@ -152,7 +152,7 @@ def test_n19_several_records_make_one_task():
         ExecutorTask.for_records([])
 
 
-def test_n19_a_wrong_field_is_refused_there_as_well():
+def test_n19_a_wrong_field_is_refused_there_as_well() -> None:
     """With the id that the task would have had."""
     with pytest.raises(TypeError, match=r"task in:0:7: args\[0\] is int 3: write str\(3\)"):
-        Record(topic="in", partition=0, offset=7).task(args=[3])  # type: ignore[list-item]
+        Record(topic="in", partition=0, offset=7).task(args=[3])  # type: ignore[list-item]  # wrong on purpose

@@ -25,26 +25,26 @@ from drakkar_flow import ExecutorTask, PendingContext
         ),
     ],
 )
-def test_a_wrong_task_says_what_is_wrong(fields: dict[str, Any], message: str):
+def test_a_wrong_task_says_what_is_wrong(fields: dict[str, Any], message: str) -> None:
     """Before it gets anywhere."""
     with pytest.raises(TypeError, match=message):
         ExecutorTask(**fields)
 
 
-def test_a_task_is_made_by_keywords_alone():
+def test_a_task_is_made_by_keywords_alone() -> None:
     """The order of its fields is nobody's business."""
     with pytest.raises(TypeError, match="Extra positional arguments"):
-        ExecutorTask("t", [1])  # type: ignore[misc, call-arg]
+        ExecutorTask("t", [1])  # type: ignore[call-arg]  # wrong on purpose
 
 
-def test_other_collections_become_lists():
+def test_other_collections_become_lists() -> None:
     """Tuples, sets and ranges are as good."""
-    task = ExecutorTask(task_id="t", source_offsets=range(2), args=("a", "b"))  # type: ignore[arg-type]
+    task = ExecutorTask(task_id="t", source_offsets=range(2), args=("a", "b"))
     assert (task.source_offsets, task.args) == ([0, 1], ["a", "b"])
-    assert ExecutorTask(task_id="t", source_offsets={3}).source_offsets == [3]  # type: ignore[arg-type]
+    assert ExecutorTask(task_id="t", source_offsets={3}).source_offsets == [3]
 
 
-def test_no_two_tasks_share_a_default():
+def test_no_two_tasks_share_a_default() -> None:
     """What a hook puts into one stays there."""
     one, other = (ExecutorTask(task_id="t", source_offsets=[]) for _ in range(2))
     one.labels["a"] = "b"
@@ -53,7 +53,7 @@ def test_no_two_tasks_share_a_default():
     assert (other.labels, other.metadata, other.env, other.args) == ({}, {}, {}, [])
 
 
-def test_what_is_pending_is_known_by_id():
+def test_what_is_pending_is_known_by_id() -> None:
     """The ids are the tasks' unless a test gives others."""
     tasks = [ExecutorTask(task_id=name, source_offsets=[]) for name in ("a", "b")]
     assert PendingContext(pending_tasks=tasks).pending_task_ids == {"a", "b"}

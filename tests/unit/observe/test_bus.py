@@ -12,13 +12,13 @@ def refuse(_: Event, *__: object) -> None:
     raise ValueError("broken listener")
 
 
-def test_the_sample_of_events_has_every_type(one_of_each):
+def test_the_sample_of_events_has_every_type(one_of_each: list[Event]) -> None:
     """A new event has to join the sample, so that metrics and lines are decided for it."""
     assert {type(event) for event in one_of_each} == set(Event.__subclasses__())
     assert len(one_of_each) == len(Event.__subclasses__())
 
 
-def test_an_event_reaches_the_listeners_of_its_type_only():
+def test_an_event_reaches_the_listeners_of_its_type_only() -> None:
     """A listener hears of the type it asked for and of nothing else."""
     heard: list[Event] = []
     bus = Bus()
@@ -28,7 +28,7 @@ def test_an_event_reaches_the_listeners_of_its_type_only():
     assert heard == [CommitFailed("y")]
 
 
-def test_a_listener_that_raises_does_not_hurt_the_others():
+def test_a_listener_that_raises_does_not_hurt_the_others() -> None:
     """The listeners after a broken one hear the event, and the error is reported."""
     heard: list[Event] = []
     errors: list[tuple[Event, Exception]] = []
@@ -40,7 +40,7 @@ def test_a_listener_that_raises_does_not_hurt_the_others():
     assert [(event, str(exc)) for event, exc in errors] == [(CommitFailed("x"), "broken listener")]
 
 
-def test_a_report_of_errors_that_raises_does_not_hurt_the_emitter():
+def test_a_report_of_errors_that_raises_does_not_hurt_the_emitter() -> None:
     """Even when the error can't be reported, emit returns and the others hear the event."""
     heard: list[Event] = []
     bus = Bus(on_error=refuse)

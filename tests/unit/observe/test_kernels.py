@@ -14,7 +14,7 @@ durations = st.floats(min_value=1e-6, max_value=1e6)
 
 
 @given(st.lists(st.tuples(durations, st.integers(1, 5)), min_size=1), st.floats(0, 1))
-def test_a_quantile_is_within_five_percent_of_the_sorted_list(values, q):
+def test_a_quantile_is_within_five_percent_of_the_sorted_list(values: list[tuple[float, int]], q: float) -> None:
     """Whatever the values and however often each, any quantile is nearly the one of the sorted list."""
     histogram = LogHistogram()
     for value, count in values:
@@ -25,20 +25,22 @@ def test_a_quantile_is_within_five_percent_of_the_sorted_list(values, q):
 
 
 @pytest.mark.parametrize(("value", "end"), [(0.0, 1e-6), (-1.0, 1e-6), (1e9, 1e6), (float("inf"), 1e6)])
-def test_a_value_outside_the_range_counts_as_the_nearer_end(value, end):
+def test_a_value_outside_the_range_counts_as_the_nearer_end(value: float, end: float) -> None:
     """No duration breaks the histogram or makes it grow."""
     histogram = LogHistogram()
     histogram.add(value)
     assert histogram.quantile(0.5) == pytest.approx(end, rel=0.05)
 
 
-def test_an_empty_histogram_has_the_quantile_zero():
+def test_an_empty_histogram_has_the_quantile_zero() -> None:
     """Before the first value there is nothing to divide by."""
     assert LogHistogram().quantile(0.99) == 0.0
 
 
 @given(st.lists(st.tuples(st.integers(0, 1000), st.floats(0, 100)), max_size=50), st.floats(0, 200), st.integers(1, 20))
-def test_the_rate_is_the_count_of_the_last_slots_over_the_window(events, later_s, window_s):
+def test_the_rate_is_the_count_of_the_last_slots_over_the_window(
+    events: list[tuple[int, float]], later_s: float, window_s: int
+) -> None:
     """The rate agrees with counting the events of the last `window_s` whole seconds by hand."""
     rate = SlidingRate(window_s, started_at=0.0)
     times = sorted(events, key=lambda event: event[1])
@@ -49,7 +51,7 @@ def test_the_rate_is_the_count_of_the_last_slots_over_the_window(events, later_s
     assert rate.per_second(now) == pytest.approx(inside / min(window_s, max(now, 1.0)))
 
 
-def test_a_steady_stream_has_a_steady_rate():
+def test_a_steady_stream_has_a_steady_rate() -> None:
     """Second after second, over many windows, what left the window is no longer counted."""
     rate = SlidingRate(window_s=5, started_at=0.0)
     for second in range(50):
@@ -58,7 +60,7 @@ def test_a_steady_stream_has_a_steady_rate():
             assert rate.per_second(now=second + 0.5) == 7.0
 
 
-def test_an_event_that_comes_a_little_late_is_still_counted():
+def test_an_event_that_comes_a_little_late_is_still_counted() -> None:
     """Two threads may tell their times out of order."""
     rate = SlidingRate(window_s=10, started_at=0.0)
     rate.add(10, now=20.01)
@@ -67,7 +69,7 @@ def test_an_event_that_comes_a_little_late_is_still_counted():
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 5)), max_size=60), st.integers(1, 4))
-def test_every_line_is_either_admitted_or_counted_as_turned_away(steps, burst):
+def test_every_line_is_either_admitted_or_counted_as_turned_away(steps: list[tuple[str, float]], burst: int) -> None:
     """Admitted lines, the counts told with them and the rest left at the end add up to all lines, by key."""
     limit, now = RepeatLimit(burst, interval_s=10.0), 0.0
     told = {"a": 0, "b": 0}
@@ -82,7 +84,7 @@ def test_every_line_is_either_admitted_or_counted_as_turned_away(steps, burst):
 
 
 @given(st.lists(st.floats(0, 5), max_size=60), st.integers(1, 4))
-def test_no_more_than_the_burst_is_admitted_in_one_interval(pauses, burst):
+def test_no_more_than_the_burst_is_admitted_in_one_interval(pauses: list[float], burst: int) -> None:
     """Counted from the line that opened it, an interval never admits more than its share."""
     limit, now = RepeatLimit(burst, interval_s=10.0), 0.0
     began, admitted = None, 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from drakkar_flow.runtime.hook_calls import HookCalls
 
 
 @pytest.fixture
-def loop_thread():
+def loop_thread() -> Iterator[EventLoopThread]:
     """An open bridge."""
     loop_thread = EventLoopThread()
     loop_thread.open()
@@ -26,13 +27,13 @@ async def thread_name() -> str:
     return threading.current_thread().name
 
 
-def test_coroutines_run_on_the_bridges_thread(loop_thread: EventLoopThread):
+def test_coroutines_run_on_the_bridges_thread(loop_thread: EventLoopThread) -> None:
     """run waits for the result, start gives a future."""
     assert loop_thread.run(thread_name()) == "drakkar-loop"
     assert loop_thread.start(thread_name()).result(20) == "drakkar-loop"
 
 
-def test_posted_functions_run_in_order_on_the_loop(loop_thread: EventLoopThread):
+def test_posted_functions_run_in_order_on_the_loop(loop_thread: EventLoopThread) -> None:
     """post returns at once; what was posted first runs first."""
     seen: list[int] = []
     for n in range(100):
@@ -41,7 +42,7 @@ def test_posted_functions_run_in_order_on_the_loop(loop_thread: EventLoopThread)
     assert seen == list(range(100))
 
 
-def test_an_exception_comes_back_to_who_waits(loop_thread: EventLoopThread):
+def test_an_exception_comes_back_to_who_waits(loop_thread: EventLoopThread) -> None:
     """run raises what the coroutine raised."""
 
     async def broken() -> None:
@@ -51,7 +52,7 @@ def test_an_exception_comes_back_to_who_waits(loop_thread: EventLoopThread):
         loop_thread.run(broken())
 
 
-def test_what_takes_too_long_is_cancelled(loop_thread: EventLoopThread):
+def test_what_takes_too_long_is_cancelled(loop_thread: EventLoopThread) -> None:
     """run gives up after its time and the coroutine learns of it."""
     cancelled = threading.Event()
 
@@ -66,7 +67,7 @@ def test_what_takes_too_long_is_cancelled(loop_thread: EventLoopThread):
     assert cancelled.wait(20)
 
 
-def test_closing_cancels_what_runs_and_ends_the_thread():
+def test_closing_cancels_what_runs_and_ends_the_thread() -> None:
     """Nothing is left behind; closing twice is harmless, and so is posting afterwards."""
     loop_thread = EventLoopThread()
     loop_thread.open()
@@ -90,7 +91,7 @@ def test_closing_cancels_what_runs_and_ends_the_thread():
     loop_thread.post(lambda: 1 / 0)
 
 
-def test_a_bridge_that_is_not_open_refuses_coroutines():
+def test_a_bridge_that_is_not_open_refuses_coroutines() -> None:
     """Without a warning about a coroutine nobody awaited; closing it is harmless."""
     loop_thread = EventLoopThread()
     with pytest.raises(RuntimeError, match="not open"):
@@ -103,7 +104,7 @@ def test_a_bridge_that_is_not_open_refuses_coroutines():
 class Awaitable:
     """Can be awaited and is no coroutine."""
 
-    def __await__(self):
+    def __await__(self) -> Generator[None, None, str]:
         yield from asyncio.sleep(0).__await__()
         return "awaited"
 
@@ -146,7 +147,9 @@ async def raising_later() -> str:
         (at_once, "value", None),
     ],
 )
-def test_a_call_answers_once_with_a_value_or_an_error(loop_thread: EventLoopThread, function, expected, inline):
+def test_a_call_answers_once_with_a_value_or_an_error(
+    loop_thread: EventLoopThread, function: Callable[..., Any] | type[Awaitable], expected: str, inline: bool | None
+) -> None:
     """Plain functions answer inside the call; what waits answers later; errors are values."""
 
     async def run() -> tuple[list[Any], bool]:
@@ -170,7 +173,7 @@ def test_a_call_answers_once_with_a_value_or_an_error(loop_thread: EventLoopThre
     assert inline is None or at_once is inline
 
 
-def test_cancelled_calls_answer_with_the_cancellation(loop_thread: EventLoopThread):
+def test_cancelled_calls_answer_with_the_cancellation(loop_thread: EventLoopThread) -> None:
     """Somebody cancels what waits: it has ended, with an error."""
 
     async def run() -> list[Any]:

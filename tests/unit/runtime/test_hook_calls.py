@@ -47,7 +47,7 @@ class Series:
         return self.ended
 
 
-async def test_each_subject_is_called_and_answered_once_in_order():
+async def test_each_subject_is_called_and_answered_once_in_order() -> None:
     """The function gets what `argument` makes of the subject."""
 
     async def double(text: str) -> str:
@@ -59,7 +59,7 @@ async def test_each_subject_is_called_and_answered_once_in_order():
     assert series.calls.open == []
 
 
-async def test_a_call_that_waits_holds_up_nobody():
+async def test_a_call_that_waits_holds_up_nobody() -> None:
     """Those behind it are called at once; it is open until it ends."""
     gate = asyncio.Event()
 
@@ -77,7 +77,7 @@ async def test_a_call_that_waits_holds_up_nobody():
     assert series.calls.open == []
 
 
-async def test_every_call_may_wait():
+async def test_every_call_may_wait() -> None:
     """All run side by side, each is answered."""
 
     async def wait(text: str) -> str:
@@ -90,7 +90,7 @@ async def test_every_call_may_wait():
     assert sorted(subject for subject, _, _ in await series.all(3)) == [1, 2, 3]
 
 
-async def test_what_one_raises_is_its_own_error():
+async def test_what_one_raises_is_its_own_error() -> None:
     """sys.exit() and a wrong call as well, before or after a wait; the others are called."""
 
     async def raising(text: str) -> str:
@@ -108,12 +108,12 @@ async def test_what_one_raises_is_its_own_error():
 
     async def takes_two(_a: str, _b: str) -> None: ...
 
-    wrong = Series(takes_two)  # type: ignore[arg-type]
+    wrong = Series(takes_two)  # type: ignore[arg-type]  # wrong on purpose
     wrong.begin(1)
     assert "missing 1 required positional argument" in (await wrong.all(1))[0][2]
 
 
-async def test_no_call_sees_what_another_put_into_its_context():
+async def test_no_call_sees_what_another_put_into_its_context() -> None:
     """A log line's bound values must not be those of another record."""
     bound: ContextVar[str] = ContextVar("bound", default="nothing")
 
@@ -134,13 +134,13 @@ async def test_no_call_sees_what_another_put_into_its_context():
 class Array:
     """A value that can't be compared, as numpy's and pandas' can't."""
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # unhashable
 
     def __eq__(self, other: object) -> bool:
         raise ValueError("the truth value of an array is ambiguous")
 
 
-async def test_a_context_may_hold_values_that_can_not_be_compared():
+async def test_a_context_may_hold_values_that_can_not_be_compared() -> None:
     """Whoever began the series has one, and each call sets another."""
     bound: ContextVar[Array] = ContextVar("bound")
     first = Array()
@@ -157,7 +157,7 @@ async def test_a_context_may_hold_values_that_can_not_be_compared():
 
 
 @pytest.mark.parametrize("waits", [False, True])
-async def test_a_call_that_cancels_its_task_cancels_nothing_but_itself(waits: bool):
+async def test_a_call_that_cancels_its_task_cancels_nothing_but_itself(waits: bool) -> None:
     """The calls behind it are answered as if nothing had been."""
 
     async def cancelling(text: str) -> str:
@@ -175,7 +175,7 @@ async def test_a_call_that_cancels_its_task_cancels_nothing_but_itself(waits: bo
     assert sorted(await series.all(2)) == [(1, None, "CancelledError('the task was cancelled')"), (2, "2", "")]
 
 
-async def test_a_call_that_cancels_its_task_and_returns_is_answered_once():
+async def test_a_call_that_cancels_its_task_and_returns_is_answered_once() -> None:
     """Its value counts; before Python 3.12 its task has not begun by then, and asyncio calls it cancelled."""
 
     async def cancelling(text: str) -> str:
@@ -192,7 +192,7 @@ async def test_a_call_that_cancels_its_task_and_returns_is_answered_once():
         assert answers == [(1, "1", ""), (2, "2", "")]
 
 
-async def test_a_call_that_raises_the_cancellation_itself_is_answered():
+async def test_a_call_that_raises_the_cancellation_itself_is_answered() -> None:
     """It came from nobody, so it is the hook's error."""
 
     async def raising(text: str) -> str:

@@ -13,13 +13,13 @@ from pydantic import BaseModel
 
 from drakkar_flow.errors import BatchFailed
 from drakkar_flow.model.outcome import Failure, FailureKind
-from drakkar_flow.model.payload import PostgresPayload
 from drakkar_flow.model.record import Record
 from drakkar_flow.model.task import ExecutorError, ExecutorTask
 from drakkar_flow.runtime.failures import failure_of
 from drakkar_flow.sinks.dead_letter_messages import MINIMAL, dead_letter_messages
 from drakkar_flow.sinks.dlq import DeadLetterQueue
 from drakkar_flow.sinks.kafka.payload import KafkaPayload
+from drakkar_flow.sinks.postgres.payload import PostgresPayload
 from drakkar_flow.testing import MemoryDeadLetters
 
 
@@ -51,10 +51,10 @@ class Array:
     def __eq__(self, other: object) -> Any:
         return self
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # unhashable
 
 
-class Endless(dict):  # type: ignore[type-arg]
+class Endless(dict):  # type: ignore[type-arg]  # of anything
     """A mapping whose items can't be walked through."""
 
     def items(self) -> Any:
@@ -163,7 +163,7 @@ def test_f1_a_letter_can_be_made_of_anything(odd: str, limit: int | None) -> Non
             (payload,) = json.loads(letter.value or b"")["original_payloads"]
             assert isinstance(payload, str)
         if "drakkar.task" in headers:
-            assert "task_id" in json.loads(headers["drakkar.task"])
+            assert "task_id" in json.loads(headers["drakkar.task"] or b"")
         if limit == MINIMAL:
             assert sum(len(key) + len(value or b"") for key, value in letter.headers) < 1500, name
 
@@ -172,19 +172,19 @@ def test_f1_what_was_replaced_is_said() -> None:
     """By its repr, in its place, and named in a header."""
     record = Record("in", 2, 7, b"value")
     task = ExecutorTask(task_id="t", source_offsets=[7])
-    task.args = ["-c", 5, 1j, Path("/x"), float("nan")]  # type: ignore[list-item]
+    task.args = ["-c", 5, 1j, Path("/x"), float("nan")]  # type: ignore[list-item]  # wrong on purpose
     failure = Failure(
         kind=FailureKind.TASK, stage="c", error="e", tokens=((record, 1),), task=ExecutorError(task=task, exit_code=3)
     )
     headers = dict(dead_letter_messages(failure, 1.0)[0].headers)
-    assert json.loads(headers["drakkar.task"])["args"] == ["-c", 5, "1j", "/x", "nan"]
-    assert json.loads(headers["drakkar.replaced"]) == ["args.2", "args.4"]
+    assert json.loads(headers["drakkar.task"] or b"")["args"] == ["-c", 5, "1j", "/x", "nan"]
+    assert json.loads(headers["drakkar.replaced"] or b"") == ["args.2", "args.4"]
     payload = KafkaPayload(data={"a": [1, Silent()], "b": 2**70})
     failure = Failure(kind=FailureKind.SINK, stage="s", error="e", tokens=((record, 1),), payload=payload)
     (letter,) = dead_letter_messages(failure, 1.0)
     data = json.loads(json.loads(letter.value or b"")["original_payloads"][0])["data"]
     assert data == {"a": [1, "<Silent whose repr raises RuntimeError>"], "b": str(2**70)}
-    assert json.loads(dict(letter.headers)["drakkar.replaced"]) == ["data.a.1", "data.b"]
+    assert json.loads(dict(letter.headers)["drakkar.replaced"] or b"") == ["data.a.1", "data.b"]
 
 
 def test_f1_nothing_is_said_to_be_replaced_where_nothing_was() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from drakkar_flow.config.root import DrakkarConfig
@@ -13,7 +15,7 @@ from drakkar_flow.sinks.dlq import redacted
 CONFIG = DrakkarConfig(sinks={"postgres": {"a": {"dsn": "postgres://joe:s3cret-1@db"}}})
 
 
-def test_a_letter_tells_of_a_failure_without_its_secrets():
+def test_a_letter_tells_of_a_failure_without_its_secrets() -> None:
     """In errors, stacks, stderr and arguments; the task's data and the caller's failure stay as they are."""
     task = ExecutorTask(task_id="t", source_offsets=[1], args=["--dsn", "postgres://joe:s3cret-1@db"], stdin="s3cret-1")
     error = ExecutorError(task=task, exit_code=1, stderr="no login with s3cret-1", command=["psql", "s3cret-1"])
@@ -28,7 +30,7 @@ def test_a_letter_tells_of_a_failure_without_its_secrets():
 
 
 @pytest.mark.parametrize("args", [("s3cret-1",), [b"s3cret-1"], {"--login": "s3cret-1"}, "s3cret-1", [["s3cret-1"]]])
-def test_arguments_of_another_type_are_redacted_too(args: object):
+def test_arguments_of_another_type_are_redacted_too(args: Any) -> None:
     """A task with such arguments is refused, and its letter shows them."""
     task = ExecutorTask(task_id="t", source_offsets=[1])
     task.args = args

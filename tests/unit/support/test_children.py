@@ -6,6 +6,7 @@ import json
 import signal
 import struct
 import subprocess
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ HELLO = json.dumps(
 
 def talk(name: str, framing: str = "json-lines", number: float | None = None) -> tuple[int, list[bytes]]:
     """Its exit code and what it wrote, when it was given two tasks and the end of stdin."""
-    tasks = [{"type": "task", "id": number, "args": []} for number in (1, 2)]
+    tasks: list[dict[str, Any]] = [{"type": "task", "id": number, "args": []} for number in (1, 2)]
     if framing == "json-lines":
         frames = b"".join(json.dumps({**task, "stdin": f"{task['id']}"}).encode() + b"\n" for task in tasks)
     else:

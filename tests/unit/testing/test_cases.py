@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from pydantic import BaseModel
 
 from drakkar_flow.cli.main import main
 from drakkar_flow.testing.cases import Case, CaseFile, Expectation, RuleCase, SinkCase, StepCase
@@ -47,7 +49,7 @@ counted = StreamFlow("counted").decode(str).stateful(count, key=lambda word: int
 
 
 @pytest.fixture
-def cases(tmp_path: Path):
+def cases(tmp_path: Path) -> Callable[..., tuple[int, str]]:
     """Writes a flow and its cases, runs them by the command, and gives exit code and output."""
     (tmp_path / "lengths.py").write_text(FLOW)
 
@@ -72,19 +74,23 @@ GOOD = """
 """
 
 
-def test_a_case_that_passes_says_ok(cases, capsys):
+def test_a_case_that_passes_says_ok(cases: Callable[..., tuple[int, str]], capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 0."""
     code, told = cases(GOOD, capsys)
     assert code == 0
     assert told.startswith("lengths.test.yaml\n  ok    a name is counted\n1 passed, 0 failed in ")
 
 
-def test_each_case_has_a_flow_of_its_own(cases, capsys):
+def test_each_case_has_a_flow_of_its_own(
+    cases: Callable[..., tuple[int, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     """What a handler keeps does not reach the next case."""
     assert cases(GOOD + GOOD, capsys)[0] == 0
 
 
-def test_a_case_that_fails_tells_the_line_and_the_difference(cases, capsys):
+def test_a_case_that_fails_tells_the_line_and_the_difference(
+    cases: Callable[..., tuple[int, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     """What is expected with a minus, what came with a plus; exit code 1."""
     code, told = cases(GOOD + GOOD.replace('said: "3"', 'said: "4"').replace("committed: {0: 1}", ""), capsys)
     assert code == 1
@@ -123,7 +129,9 @@ def test_a_case_that_fails_tells_the_line_and_the_difference(cases, capsys):
         ("failure: gone", "the flow did not fail"),
     ],
 )  # fmt: skip
-def test_every_expectation_is_compared(expect, difference, cases, capsys):
+def test_every_expectation_is_compared(
+    expect: str, difference: str | None, cases: Callable[..., tuple[int, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     """Each passes when it is met and is told when it is not; those not named are not looked at."""
     letters = "" if "dead_letters" in expect else "\n      dead_letters: 1"
     text = f"""
@@ -148,14 +156,18 @@ def test_every_expectation_is_compared(expect, difference, cases, capsys):
         assert difference in told
 
 
-def test_a_program_nobody_thought_of_fails_the_case(cases, capsys):
+def test_a_program_nobody_thought_of_fails_the_case(
+    cases: Callable[..., tuple[int, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     """With its command line."""
     code, told = cases(GOOD.replace('["-c", "*"]', '["-l"]'), capsys)
     assert code == 1
     assert "no script for task input:0:0:  -c abc" in told
 
 
-def test_a_flow_that_fails_is_expected_or_told(cases, capsys):
+def test_a_flow_that_fails_is_expected_or_told(
+    cases: Callable[..., tuple[int, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     """`failure` is a part of the reason."""
     text = "  - {name: junk, input: [junk], expect: {failure: EXPECTED}}\n"
     assert cases(text.replace("EXPECTED", "input:0:0"), capsys, flow="strict")[0] == 0
@@ -164,7 +176,9 @@ def test_a_flow_that_fails_is_expected_or_told(cases, capsys):
 
 
 @pytest.mark.usefixtures("eager_restarts")
-def test_expected_state_is_compared_by_step_and_key(cases, capsys):
+def test_expected_state_is_compared_by_step_and_key(
+    cases: Callable[..., tuple[int, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     """Keys that are numbers and their text are the same in YAML; a crash takes back what was not committed."""
     code, out = cases(
         """
@@ -185,7 +199,9 @@ def test_expected_state_is_compared_by_step_and_key(cases, capsys):
     assert "1 passed" in out
 
 
-def test_a_crash_in_the_input_repeats_what_was_not_committed(cases, capsys):
+def test_a_crash_in_the_input_repeats_what_was_not_committed(
+    cases: Callable[..., tuple[int, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     """And what comes after the last one is done once."""
     text = """
   - name: crashes
@@ -196,7 +212,9 @@ def test_a_crash_in_the_input_repeats_what_was_not_committed(cases, capsys):
     assert (code, "1 passed" in told) == (0, True), told
 
 
-def test_time_passes_between_messages(cases, capsys):
+def test_time_passes_between_messages(
+    cases: Callable[..., tuple[int, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     """The first window has lingered when the third message comes."""
     text = """
   - name: two windows
@@ -209,7 +227,9 @@ def test_time_passes_between_messages(cases, capsys):
     assert "emitted 1 times" in cases(text.replace("{advance_s: 6}, ", ""), capsys)[1]
 
 
-def test_a_sink_fails_as_the_case_says(cases, capsys):
+def test_a_sink_fails_as_the_case_says(
+    cases: Callable[..., tuple[int, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     """More often than it is tried again: a dead letter. A sink that is none is told."""
     text = """
   - name: down
@@ -227,7 +247,9 @@ def test_a_sink_fails_as_the_case_says(cases, capsys):
     )
 
 
-def test_a_message_has_its_value_in_any_form(cases, capsys, tmp_path):
+def test_a_message_has_its_value_in_any_form(
+    cases: Callable[..., tuple[int, str]], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     """Text, JSON, base64, a file, or none; with key and partition."""
     (tmp_path / "body.txt").write_text("from a file")
     text = """
@@ -266,21 +288,25 @@ def test_a_message_has_its_value_in_any_form(cases, capsys, tmp_path):
         ("[", "is not YAML"),
     ],
 )
-def test_a_file_that_is_wrong_is_told_with_its_places(case, problem, cases, capsys):
+def test_a_file_that_is_wrong_is_told_with_its_places(
+    case: str, problem: str, cases: Callable[..., tuple[int, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     """File, line and column, key, and what to do; exit code 2."""
     code, told = cases(f"  - {case}\n", capsys)
     assert code == 2
     assert problem in told
 
 
-def test_events_must_exist(cases, capsys):
+def test_events_must_exist(cases: Callable[..., tuple[int, str]], capsys: pytest.CaptureFixture[str]) -> None:
     """A name that is no event would never be told."""
     code, told = cases("  - {name: x, expect: {events: {TaskRetryed: 0}}}\n", capsys)
     assert code == 2
     assert "unknown event 'TaskRetryed'; did you mean 'TaskRetried'" in told
 
 
-def test_only_the_cases_asked_for_are_run(cases, capsys):
+def test_only_the_cases_asked_for_are_run(
+    cases: Callable[..., tuple[int, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     """By a part of the name, in any case; none at all is a mistake of the command line."""
     both = GOOD + GOOD.replace("a name is counted", "another one")
     assert "1 passed" in cases(both, capsys, "-k", "NAME is")[1]
@@ -288,32 +314,38 @@ def test_only_the_cases_asked_for_are_run(cases, capsys):
     assert (code, "no case has 'nonsense' in its name" in told) == (2, True)
 
 
-def test_the_results_are_written_for_ci(cases, capsys, tmp_path):
+def test_the_results_are_written_for_ci(
+    cases: Callable[..., tuple[int, str]], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     """JUnit XML with a failure's place and difference, whatever characters that holds."""
     file = tmp_path / "junit.xml"
     cases(GOOD + GOOD.replace("name: abc, said", '"na\\x01me": abc, said'), capsys, "--junit", str(file))
     root = ET.fromstring(file.read_text())
     assert (root.get("tests"), root.get("failures")) == ("2", "1")
     (failure,) = root.iter("failure")
-    assert "lengths.test.yaml:11" in failure.text
-    assert "- expected" in failure.text
+    assert "lengths.test.yaml:11" in str(failure.text)
+    assert "- expected" in str(failure.text)
 
 
-def test_the_processes_settings_do_not_reach_the_cases(cases, capsys, monkeypatch):
+def test_the_processes_settings_do_not_reach_the_cases(
+    cases: Callable[..., tuple[int, str]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A DRAKKAR_ variable of the developer's shell changes no result."""
     monkeypatch.setenv("DRAKKAR_SINKS__KAFKA__OTHER__TOPIC", "t")
     monkeypatch.setenv("DRAKKAR_CONFIG", "/nowhere.yaml")
     assert cases(GOOD, capsys)[0] == 0
 
 
-def test_the_settings_beside_the_flow_hold_for_its_cases(cases, capsys, tmp_path):
+def test_the_settings_beside_the_flow_hold_for_its_cases(
+    cases: Callable[..., tuple[int, str]], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     """Found as `run` finds them."""
     (tmp_path / "drakkar.yaml").write_text("sinks: {kafka: {counts: {topic: t}}}\n")
     code, told = cases(GOOD.replace("kafka-out", "kafka-counts"), capsys)
     assert code == 0, told
 
 
-def test_the_cases_of_the_main_job_and_the_examples_pass(capsys):
+def test_the_cases_of_the_main_job_and_the_examples_pass(capsys: pytest.CaptureFixture[str]) -> None:
     """Those in the repository, found by folder."""
     with pytest.raises(SystemExit) as caught:
         main(["test", str(ROOT / "flows"), str(ROOT / "examples")])
@@ -322,7 +354,9 @@ def test_the_cases_of_the_main_job_and_the_examples_pass(capsys):
     assert "examples/02_handler.test.yaml" in out
 
 
-def test_letters_that_were_expected_and_did_not_come_are_told(cases, capsys):
+def test_letters_that_were_expected_and_did_not_come_are_told(
+    cases: Callable[..., tuple[int, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     """Also when there are none at all to show."""
     text = """
   - name: one
@@ -336,7 +370,7 @@ def test_letters_that_were_expected_and_did_not_come_are_told(cases, capsys):
 
 
 @pytest.mark.parametrize("kind", [CaseFile, Case, StepCase, RuleCase, SinkCase, Expectation])
-def test_every_field_of_the_cases_is_on_the_page(kind):
+def test_every_field_of_the_cases_is_on_the_page(kind: type[BaseModel]) -> None:
     """In the section about them, as code."""
     section = (ROOT / "docs" / "testing.md").read_text().partition("## Cases in YAML")[2]
     names = [field.alias or name for name, field in kind.model_fields.items()]

@@ -6,19 +6,22 @@ import asyncio
 import threading
 import time
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
-from drakkar_flow import ErrorAction, ExecutorTask, Handler, StreamFlow, Window
+from drakkar_flow import ErrorAction, ExecutorTask, Handler, PendingContext, StreamFlow, Window
 from drakkar_flow.errors import RetryAfter, SinkError
 from drakkar_flow.kernel.backoff import Backoff
+from drakkar_flow.model.record import Record
+from drakkar_flow.model.task import ExecutorError
 from drakkar_flow.observe.events.sinks import DeliveryRetried
 from drakkar_flow.testing import FlowHarness, MemorySink, failed, run_flow
 
 WORKERS = pytest.mark.parametrize("workers", [1, 2], ids=["one-worker", "two-workers"])
 
 
-def waiting(times: list[float], **settings) -> StreamFlow:
+def waiting(times: list[float], **settings: Any) -> StreamFlow:
     """A flow whose records each pause as many seconds as they say, and note when they began and ended."""
 
     async def pause(seconds: float) -> float:
@@ -30,7 +33,7 @@ def waiting(times: list[float], **settings) -> StreamFlow:
     return StreamFlow("pauses").decode(float).map_async(pause, **settings).route()
 
 
-def test_time_stands_until_the_test_moves_it():
+def test_time_stands_until_the_test_moves_it() -> None:
     """What pauses is where it was, however long nothing happens; advance brings it to the very moment."""
     times: list[float] = []
     with FlowHarness(waiting(times)) as kit:
@@ -48,7 +51,7 @@ def test_time_stands_until_the_test_moves_it():
 
 
 @WORKERS
-def test_waiting_jumps_over_every_pause(workers):
+def test_waiting_jumps_over_every_pause(workers: int) -> None:
     """Hours pass in no time, and only as many as are needed."""
     times: list[float] = []
     with FlowHarness(waiting(times), config={"runtime": {"workers": workers}}, partitions=2) as kit:
@@ -64,11 +67,11 @@ def test_waiting_jumps_over_every_pause(workers):
 
 
 @WORKERS
-def test_a_lingering_window_takes_in_all_that_was_sent_before_the_wait(workers):
+def test_a_lingering_window_takes_in_all_that_was_sent_before_the_wait(workers: int) -> None:
     """An hour's linger is over only when everything sent is in the window."""
     windows = []
 
-    def arrange(records, pending):
+    def arrange(records: list[Record], pending: PendingContext) -> list[ExecutorTask]:
         windows.append(len(records))
         return []
 
@@ -85,14 +88,14 @@ def test_a_lingering_window_takes_in_all_that_was_sent_before_the_wait(workers):
         assert kit.clock.now == pytest.approx(3 * 3600)
 
 
-def test_ten_retries_pause_as_the_back_off_says_and_take_no_time():
+def test_ten_retries_pause_as_the_back_off_says_and_take_no_time() -> None:
     """The pauses of a task's retries are the configured ones, jittered below their ceilings."""
 
     class Retrying(Handler):
-        async def arrange(self, messages, pending):
+        async def arrange(self, messages: list[Record], pending: PendingContext) -> list[ExecutorTask]:
             return [ExecutorTask(task_id="t", source_offsets=[messages[0].offset])]
 
-        async def on_error(self, task, error):
+        async def on_error(self, task: ExecutorTask, error: ExecutorError) -> ErrorAction:
             return ErrorAction.RETRY
 
     with FlowHarness(
@@ -110,7 +113,7 @@ def test_ten_retries_pause_as_the_back_off_says_and_take_no_time():
         assert kit.clock.now == pytest.approx(times[-1])
 
 
-def test_a_sinks_retries_pause_as_its_configuration_says():
+def test_a_sinks_retries_pause_as_its_configuration_says() -> None:
     """Each pause is the one the event tells; a sink that asks for a minute gets a minute."""
     sink = MemorySink("out", script=[SinkError("down")] * 9 + [RetryAfter(60, "busy")])
     retry = {"attempts": 11, "initial_s": 30, "max_s": 60}
@@ -127,7 +130,7 @@ def test_a_sinks_retries_pause_as_its_configuration_says():
         assert pauses[-1] == 60
 
 
-def test_a_timeout_comes_at_its_time():
+def test_a_timeout_comes_at_its_time() -> None:
     """map_async(timeout_s=...) gives up a call after that long, and not before."""
     times: list[float] = []
     outcome = run_flow(waiting(times, timeout_s=30), [29.9, 31])
@@ -135,7 +138,7 @@ def test_a_timeout_comes_at_its_time():
     assert [letter.error for letter in outcome.dead_letters] == ["map_async-pause took longer than 30 s"]
 
 
-def test_a_thread_that_a_hook_waits_for_holds_the_clock():
+def test_a_thread_that_a_hook_waits_for_holds_the_clock() -> None:
     """A timeout does not strike while real work is under way."""
     go_on = threading.Event()
 
@@ -153,7 +156,7 @@ def test_a_thread_that_a_hook_waits_for_holds_the_clock():
         assert kit.values == [1]
 
 
-def test_time_goes_on_after_a_crash():
+def test_time_goes_on_after_a_crash() -> None:
     """The next life begins when the last one ended; its pauses are its own."""
     times: list[float] = []
     with FlowHarness(waiting(times)) as kit:
@@ -166,7 +169,7 @@ def test_time_goes_on_after_a_crash():
         assert times == [0, 25, 75]
 
 
-def test_a_hook_that_pauses_at_the_end_does_not_hold_up_the_end():
+def test_a_hook_that_pauses_at_the_end_does_not_hold_up_the_end() -> None:
     """Cleaning up may take an hour of the clock's time."""
     cleaned = []
 
@@ -184,7 +187,7 @@ def test_a_hook_that_pauses_at_the_end_does_not_hold_up_the_end():
     assert cleaned == [1]
 
 
-def test_time_does_not_go_back():
+def test_time_does_not_go_back() -> None:
     """A negative step is a mistake."""
     with FlowHarness(StreamFlow("t").decode(int).route()) as kit, pytest.raises(ValueError, match="does not go back"):
         kit.clock.advance(-1)

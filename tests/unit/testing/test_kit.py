@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from typing import Any, NoReturn
 
 import pytest
 
@@ -37,7 +38,7 @@ def echo() -> StreamFlow:
     return StreamFlow("echo").decode(str).route()
 
 
-def test_values_are_dealt_to_partitions_in_turn_and_encoded():
+def test_values_are_dealt_to_partitions_in_turn_and_encoded() -> None:
     """Bytes as they are, text as UTF-8, the rest as JSON; records stay where they say."""
     reader = MemoryReader([b"\x00", "ä", {"a": 1}, Record("other", 4, 9, b"v", b"k")], in_flight(), partitions=2)
     reader.start()
@@ -49,7 +50,7 @@ def test_values_are_dealt_to_partitions_in_turn_and_encoded():
     assert [reader.end_of(topic_partition) for topic_partition in reader.topic_partitions] == [2, 1, 10]
 
 
-def test_a_reader_gives_nothing_before_its_start_and_is_exhausted_after_its_end():
+def test_a_reader_gives_nothing_before_its_start_and_is_exhausted_after_its_end() -> None:
     """exhausted needs both: the end was said, and everything was given out."""
     reader = MemoryReader([1, 2], in_flight())
     assert reader.pop(9, 0, 1) == []
@@ -62,7 +63,7 @@ def test_a_reader_gives_nothing_before_its_start_and_is_exhausted_after_its_end(
     assert reader.exhausted
 
 
-def test_commits_of_ended_assignments_are_not_taken():
+def test_commits_of_ended_assignments_are_not_taken() -> None:
     """Only the present epoch of a partition moves its committed offset; a new one begins there."""
     reader = MemoryReader(range(4), in_flight())
     reader.start()
@@ -79,7 +80,7 @@ def test_commits_of_ended_assignments_are_not_taken():
     assert reader.statistics()[:2] == ({A: 0}, {A: 2})
 
 
-def test_a_reader_that_was_detached_commits_nothing_more():
+def test_a_reader_that_was_detached_commits_nothing_more() -> None:
     """What acknowledgements were on their way when the process crashed does not count."""
     reader = MemoryReader(range(2), in_flight())
     reader.start()
@@ -90,7 +91,7 @@ def test_a_reader_that_was_detached_commits_nothing_more():
     assert (reader.committed, reader.log.start_of(A)[0], reader.assigned) == ({}, 0, [A])
 
 
-async def test_a_sink_keeps_what_its_script_lets_through():
+async def test_a_sink_keeps_what_its_script_lets_through() -> None:
     """Exceptions in turn; a BatchFailed keeps what it does not name."""
     sink = MemorySink(script=[SinkError("down"), BatchFailed({0: SinkError("one")})])
     batch = [Delivery(KafkaPayload(data=n), ()) for n in range(3)]
@@ -102,7 +103,7 @@ async def test_a_sink_keeps_what_its_script_lets_through():
     assert (sink.values, sink.writes) == ([1, 2, 0, 1, 2], 3)
 
 
-async def test_a_gate_holds_back_who_comes_while_it_is_shut():
+async def test_a_gate_holds_back_who_comes_while_it_is_shut() -> None:
     """Opening lets everybody go who waits, and whoever comes later."""
     gate = Gate()
     await gate.passage()
@@ -119,10 +120,10 @@ async def test_a_gate_holds_back_who_comes_while_it_is_shut():
     assert gate.waiting == 0
 
 
-async def test_an_executor_ends_tasks_as_its_script_says():
+async def test_an_executor_ends_tasks_as_its_script_says() -> None:
     """By id, attempt by attempt, or by a function; text succeeds, numbers are exit codes."""
 
-    def task(name: str, **more) -> ExecutorTask:
+    def task(name: str, **more: Any) -> ExecutorTask:
         return ExecutorTask(task_id=name, source_offsets=[], **more)
 
     executor = ScriptedExecutor({"a": "out", "b": 3, "c": [1, 0]})
@@ -136,7 +137,7 @@ async def test_an_executor_ends_tasks_as_its_script_says():
     assert executor.statistics() == ExecutorStatistics(0, 0, 4)
 
 
-async def test_an_executor_counts_what_runs_at_once():
+async def test_an_executor_counts_what_runs_at_once() -> None:
     """peak is the most; statistics are of now."""
     executor = ScriptedExecutor()
     executor.gate("a").shut()
@@ -149,7 +150,7 @@ async def test_an_executor_counts_what_runs_at_once():
     assert executor.statistics().running == 0
 
 
-def test_an_outcome_has_values_and_events():
+def test_an_outcome_has_values_and_events() -> None:
     """values over all sinks; of() picks events by type."""
     outcome = run_flow(echo(), ["a", "b"])
     assert outcome.values == ["a", "b"]
@@ -157,7 +158,7 @@ def test_an_outcome_has_values_and_events():
     assert outcome.failure is None
 
 
-def test_leaving_a_run_early_ends_it():
+def test_leaving_a_run_early_ends_it() -> None:
     """No thread stays behind, and no error is told."""
     before = set(threading.enumerate())
     with FlowRun(echo(), open_end=True) as run:
@@ -168,7 +169,7 @@ def test_leaving_a_run_early_ends_it():
     assert run.control.failure == "the test ended"
 
 
-def test_waiting_in_vain_tells_what_is_open():
+def test_waiting_in_vain_tells_what_is_open() -> None:
     """The deadline of wait_until says what is in flight and committed."""
     with FlowRun(echo(), ["a"], open_end=True) as run:
         run.wait_until(lambda: run.reader.committed)
@@ -179,7 +180,7 @@ def test_waiting_in_vain_tells_what_is_open():
             run.wait_until(lambda: False, timeout_s=0.02)
 
 
-def test_waiting_for_a_flow_that_has_ended_fails_at_once():
+def test_waiting_for_a_flow_that_has_ended_fails_at_once() -> None:
     """Nothing will change any more."""
     with FlowRun(echo(), ["a"]) as run:
         run.finish()
@@ -187,11 +188,11 @@ def test_waiting_for_a_flow_that_has_ended_fails_at_once():
             run.wait_until(lambda: False, timeout_s=600)
 
 
-def test_a_flow_that_breaks_fails_the_test():
+def test_a_flow_that_breaks_fails_the_test() -> None:
     """What raises in the engine is told, not swallowed."""
 
     class Broken(MemoryReader):
-        def pop(self, limit, slot, slots):
+        def pop(self, limit: int, slot: int, slots: int) -> NoReturn:
             raise RuntimeError("no pop")
 
     def run_it() -> None:
@@ -204,7 +205,7 @@ def test_a_flow_that_breaks_fails_the_test():
         run_it()
 
 
-def test_a_hook_that_ends_the_loop_fails_the_test():
+def test_a_hook_that_ends_the_loop_fails_the_test() -> None:
     """sys.exit() in what a hook left on the loop is told at once instead of leaving the test to wait."""
 
     async def leave(result: object) -> None:

@@ -17,7 +17,7 @@ def outcome() -> Outcome:
     return run_flow(flow, [1, 2, "three", 3])
 
 
-def test_payloads_are_asked_for_by_sink_and_key():
+def test_payloads_are_asked_for_by_sink_and_key() -> None:
     """As text or bytes; a sink that is not there is told with those that are."""
     done = outcome()
     assert [payload.data for payload in done.payloads("kafka", "out", key="k1")] == [1, 3]
@@ -28,7 +28,7 @@ def test_payloads_are_asked_for_by_sink_and_key():
         done.payloads("kafka", "ou")
 
 
-def test_dead_letters_are_asked_for_by_what_they_say():
+def test_dead_letters_are_asked_for_by_what_they_say() -> None:
     """Kind, step, a part of the error, the message they come of."""
     with FlowHarness(StreamFlow("f").decode(int).map(lambda n: 1 // n, name="divide").route()) as kit:
         junk, zero, fine = kit.send_all(["junk", 0, 1])
@@ -39,7 +39,7 @@ def test_dead_letters_are_asked_for_by_what_they_say():
         assert kit.letters(message=fine) == []
 
 
-def test_events_are_asked_for_by_type_and_fields():
+def test_events_are_asked_for_by_type_and_fields() -> None:
     """A field that there is not is a mistake of the test."""
     done = outcome()
     assert sum(event.count for event in done.of(RecordsConsumed, topic_partition=("input", 0))) == 4
@@ -49,7 +49,7 @@ def test_events_are_asked_for_by_type_and_fields():
         done.of(RecordsFailed, sort="decode")
 
 
-def test_what_is_not_as_expected_is_told_line_by_line():
+def test_what_is_not_as_expected_is_told_line_by_line() -> None:
     """Everything at once, with what came beside it."""
     done = outcome()
     done.check(deliveries={"kafka-out": [1, 2, 3]}, committed={0: 4}, dead_letters=1, events={"RecordsFailed": 1})
@@ -76,7 +76,7 @@ def test_what_is_not_as_expected_is_told_line_by_line():
         ({"committed": {"zero": 0}}, "check committed.zero"),
     ],
 )
-def test_a_wrong_expectation_is_told_as_such(expected, problem):
+def test_a_wrong_expectation_is_told_as_such(expected: dict[str, object], problem: str) -> None:
     """With the nearest names, as in a file of cases."""
     with pytest.raises(CasesError, match=problem):
         outcome().check(**expected)

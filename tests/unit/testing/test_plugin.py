@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any, Literal
 
 import pytest
 
-from drakkar_flow import ExecutorTask, Handler, KafkaPayload, StreamFlow
+from drakkar_flow import ExecutorTask, Handler, KafkaPayload, PendingContext, StreamFlow
+from drakkar_flow.model.record import Record
+from drakkar_flow.model.task import ExecutorResult
 from drakkar_flow.testing import plugin
+from drakkar_flow.testing.executor import ScriptedExecutor
+from drakkar_flow.testing.harness import FlowHarness
+from drakkar_flow.testing.sinks import MemorySink
 
 pytest_plugins = ["pytester"]
 
@@ -33,7 +40,7 @@ def suite(pytester: pytest.Pytester) -> pytest.Pytester:
     return pytester
 
 
-def test_the_kit_runs_a_handler_with_the_tests_executor_and_sinks(suite):
+def test_the_kit_runs_a_handler_with_the_tests_executor_and_sinks(suite: pytest.Pytester) -> None:
     """Factory, executor and sinks play together; the flow ends with the test."""
     suite.makepyfile(
         FLOW
@@ -54,7 +61,7 @@ def test_nothing_is_left():
     suite.runpytest_subprocess().assert_outcomes(passed=2)
 
 
-def test_a_test_that_fails_tells_what_the_flow_did(suite):
+def test_a_test_that_fails_tells_what_the_flow_did(suite: pytest.Pytester) -> None:
     """A section of the report has what was sent, delivered, buried and told; one that passes has none."""
     suite.makepyfile(
         FLOW
@@ -89,7 +96,7 @@ def test_good(drakkar_kit):
     result.stdout.no_fnmatch_line("*drakkar flow fine*")
 
 
-def test_a_hook_that_breaks_the_flow_fails_the_test_at_its_end(suite):
+def test_a_hook_that_breaks_the_flow_fails_the_test_at_its_end(suite: pytest.Pytester) -> None:
     """Though nothing was asserted."""
     suite.makepyfile(
         FLOW
@@ -110,14 +117,16 @@ async def leave(value):
 
 
 @pytest.mark.parametrize(("brokers", "outcome"), [("", "skipped"), ("here:9092", "passed")])
-def test_the_brokers_come_from_the_environment(suite, monkeypatch, brokers, outcome):
+def test_the_brokers_come_from_the_environment(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, brokers: str, outcome: str
+) -> None:
     """Where there are none the test is skipped."""
     monkeypatch.setenv("DRAKKAR_TEST_KAFKA", brokers)
     suite.makepyfile("def test_it(drakkar_kafka):\n    assert drakkar_kafka == 'here:9092'\n")
     suite.runpytest_subprocess().assert_outcomes(**{outcome: 1})
 
 
-def test_a_foreign_suite_does_not_pay_for_the_plugin(suite):
+def test_a_foreign_suite_does_not_pay_for_the_plugin(suite: pytest.Pytester) -> None:
     """Nothing heavy is imported while no fixture is used."""
     suite.makepyfile(
         """
@@ -140,7 +149,9 @@ def echo() -> StreamFlow:
     return StreamFlow("echo").decode(str).route()
 
 
-def test_flows_of_one_test_each_have_their_sinks(drakkar_kit, memory_sink):
+def test_flows_of_one_test_each_have_their_sinks(
+    drakkar_kit: Callable[..., FlowHarness], memory_sink: Callable[..., MemorySink]
+) -> None:
     """The fixtures in this process; a sink that is given stands in for the flow's."""
     down = memory_sink("out", script=[OSError("down")] * 3)
     first, second = drakkar_kit(echo(), sinks=[down]), drakkar_kit(echo())
@@ -152,7 +163,9 @@ def test_flows_of_one_test_each_have_their_sinks(drakkar_kit, memory_sink):
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_the_fixtures_work_in_async_tests(drakkar_kit, drakkar_executor):
+async def test_the_fixtures_work_in_async_tests(
+    drakkar_kit: Callable[..., FlowHarness], drakkar_executor: ScriptedExecutor
+) -> None:
     """They need no plugin for that, and the flow's loop is not the test's."""
     kit = drakkar_kit(Words())
     drakkar_executor.on(task_id="t-0").gives("seen")
@@ -164,22 +177,27 @@ async def test_the_fixtures_work_in_async_tests(drakkar_kit, drakkar_executor):
 class Words(Handler[str, str]):
     """A task for each record; its output is delivered."""
 
-    async def arrange(self, messages, pending):
+    async def arrange(self, messages: list[Record[str]], pending: PendingContext) -> list[ExecutorTask]:
         return [ExecutorTask(task_id=f"t-{m.offset}", source_offsets=[m.offset]) for m in messages]
 
-    async def on_task_complete(self, result):
+    async def on_task_complete(self, result: ExecutorResult) -> KafkaPayload:
         return KafkaPayload(data=result.stdout)
 
 
-def test_only_a_test_that_failed_has_the_flows_story(drakkar_kit, request):
+def test_only_a_test_that_failed_has_the_flows_story(
+    drakkar_kit: Callable[..., FlowHarness], request: pytest.FixtureRequest
+) -> None:
     """In a section of its report, by the name of the flow; not where it passed or was set up."""
     kit = drakkar_kit(echo())
     kit.send("a")
     kit.wait_acknowledged()
 
-    def sections(when: str, outcome: str) -> list[tuple[str, str]]:
+    def sections(
+        when: Literal["setup", "call", "teardown"], outcome: Literal["passed", "failed", "skipped"]
+    ) -> list[tuple[str, str]]:
         report = pytest.TestReport(request.node.nodeid, ("", 0, ""), {}, outcome, None, when)
-        hook = plugin.pytest_runtest_makereport(request.node, None)
+        call: Any = None
+        hook = plugin.pytest_runtest_makereport(request.node, call)
         next(hook)
         with pytest.raises(StopIteration):
             hook.send(report)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from drakkar_flow import (
@@ -10,27 +12,32 @@ from drakkar_flow import (
     ExecutorTask,
     Handler,
     KafkaPayload,
+    PendingContext,
     PostgresPayload,
     periodic,
 )
-from drakkar_flow.observe.events.hooks import HookRan
+from drakkar_flow.model.assignment import AssignedPartition
+from drakkar_flow.model.group import MessageGroup
+from drakkar_flow.model.record import Record
+from drakkar_flow.model.task import ExecutorError, ExecutorResult
+from drakkar_flow.observe.events.hooks import HookRan, PeriodicRan
 from drakkar_flow.observe.events.sinks import SinkCircuitChanged
 from drakkar_flow.observe.events.source import PartitionsAssigned, PartitionsRevoked
 from drakkar_flow.observe.events.tasks import RetriesExhausted, TaskFinished, TaskRetried, WindowFinished
 from drakkar_flow.testing import Answer, FlowHarness, MemorySink, ScriptedExecutor
 
 
-class Batches(Handler[dict, dict]):
+class Batches(Handler[dict[str, Any], dict[str, Any]]):
     """A program for each window of orders; one summary row, and a message for each order."""
 
-    async def arrange(self, messages, pending):
+    async def arrange(self, messages: list[Record[dict[str, Any]]], pending: PendingContext) -> list[ExecutorTask]:
         stdin = "\n".join(m.payload["sku"] for m in messages)
         return [
             ExecutorTask(task_id=f"b{messages[0].offset}", source_offsets=[m.offset for m in messages], stdin=stdin)
         ]
 
-    async def on_task_complete(self, result):
-        skus = result.task.stdin.split("\n")
+    async def on_task_complete(self, result: ExecutorResult) -> CollectResult:
+        skus = str(result.task.stdin).split("\n")
         return CollectResult(
             kafka=[KafkaPayload(data={"sku": sku}, key=sku) for sku in skus],
             postgres=[PostgresPayload(table="batches", data={"orders": len(skus)})],
@@ -43,7 +50,7 @@ BATCHES = {
 }
 
 
-def test_windows_close_when_they_are_full_or_have_lingered():
+def test_windows_close_when_they_are_full_or_have_lingered() -> None:
     """Three orders at once, the fourth 5 s later; each sink and each key is asked for by name."""
     with FlowHarness(Batches(), config=BATCHES) as kit:
         kit.send_all([{"sku": name} for name in ("tea", "milk", "tea")])
@@ -59,27 +66,27 @@ def test_windows_close_when_they_are_full_or_have_lingered():
         kit.check(committed={0: 4}, events={"WindowFinished": 2})
 
 
-class Routes(Handler[dict, dict]):
+class Routes(Handler[dict[str, Any], dict[str, Any]]):
     """Two engines for each request; the answer is what the group came to."""
 
-    async def arrange(self, messages, pending):
+    async def arrange(self, messages: list[Record[dict[str, Any]]], pending: PendingContext) -> list[ExecutorTask]:
         return [
             ExecutorTask(task_id=f"{m.payload['id']}-{engine}", source_offsets=[m.offset], args=[engine])
             for m in messages
             for engine in ("fast", "thorough")
         ]
 
-    async def on_error(self, task, error):
+    async def on_error(self, task: ExecutorTask, error: ExecutorError) -> ErrorAction | list[ExecutorTask]:
         if task.args == ["thorough"]:
             return [ExecutorTask(task_id=f"{task.task_id}-rough", source_offsets=task.source_offsets, args=["rough"])]
         return ErrorAction.RETRY
 
-    async def on_message_complete(self, group):
+    async def on_message_complete(self, group: MessageGroup) -> KafkaPayload:
         answers = sorted(result.stdout for result in group.results)
         return KafkaPayload(data={"answers": answers, "replaced": group.replaced, "failed": group.failed})
 
 
-def test_groups_count_replacements_and_retries_wait_on_the_clock():
+def test_groups_count_replacements_and_retries_wait_on_the_clock() -> None:
     """The thorough engine fails and is replaced; the fast one works at the third attempt."""
     programs = ScriptedExecutor(strict=True)
     programs.on(args=["thorough"]).gives(Answer(exit_code=2, stderr="out of memory"))
@@ -96,7 +103,7 @@ def test_groups_count_replacements_and_retries_wait_on_the_clock():
         assert 0 == first < second < third == kit.clock.now
 
 
-def test_a_task_that_has_had_its_retries_is_told_of():
+def test_a_task_that_has_had_its_retries_is_told_of() -> None:
     """It is skipped, and the record is finished."""
     programs = ScriptedExecutor()
     programs.on(args=["fast"]).gives(75)
@@ -114,10 +121,10 @@ class Cached(Handler[str, str]):
         self.version = 0
         self.owned: set[int] = set()
 
-    async def on_assign(self, partitions):
+    async def on_assign(self, partitions: list[AssignedPartition]) -> None:
         self.owned |= set(partitions)
 
-    async def on_revoke(self, partitions):
+    async def on_revoke(self, partitions: list[AssignedPartition]) -> None:
         self.owned -= set(partitions)
 
     @periodic(seconds=60)
@@ -126,24 +133,24 @@ class Cached(Handler[str, str]):
         if self.version == 2:
             raise OSError("the table is locked")
 
-    async def arrange(self, messages, pending):
+    async def arrange(self, messages: list[Record[str]], pending: PendingContext) -> list[ExecutorTask]:
         return [ExecutorTask(task_id=m.label, source_offsets=[m.offset], args=[str(self.version)]) for m in messages]
 
-    async def on_task_complete(self, result):
+    async def on_task_complete(self, result: ExecutorResult) -> KafkaPayload:
         return KafkaPayload(data=result.task.args[0])
 
 
-def test_periodic_functions_run_when_the_test_says_so():
+def test_periodic_functions_run_when_the_test_says_so() -> None:
     """One that raises goes on."""
     with FlowHarness(Cached()) as kit:
         for seconds in (0, 59, 1, 60, 60):
             kit.clock.advance(seconds)
             kit.wait_acknowledged(kit.send("word"))
         assert kit.values == ["0", "0", "1", "2", "3"]
-        assert [event.error for event in kit.events if type(event).__name__ == "PeriodicRan" and event.error]
+        assert [event.error for event in kit.events if isinstance(event, PeriodicRan) and event.error]
 
 
-def test_a_rebalance_is_told_to_the_hooks_and_on_the_bus():
+def test_a_rebalance_is_told_to_the_hooks_and_on_the_bus() -> None:
     """Revoked, given back, and lost without being asked."""
     handler = Cached()
     with FlowHarness(handler, partitions=3) as kit:
@@ -160,7 +167,7 @@ def test_a_rebalance_is_told_to_the_hooks_and_on_the_bus():
         assert len(kit.of(HookRan, hook="on_revoke")) == 2
 
 
-def test_a_crash_in_the_middle_repeats_what_was_not_committed():
+def test_a_crash_in_the_middle_repeats_what_was_not_committed() -> None:
     """One of two is finished when the process dies; it was committed beyond, so that only the other comes again."""
     with FlowHarness(Cached()) as kit:
         kit.executor.gate("input:0:0").shut()
@@ -184,7 +191,7 @@ BREAKER = {
 }
 
 
-def test_a_sink_that_is_down_opens_its_breaker_and_the_rest_becomes_dead_letters():
+def test_a_sink_that_is_down_opens_its_breaker_and_the_rest_becomes_dead_letters() -> None:
     """After the cool-down it is probed and used again."""
     down = MemorySink("out", script=[OSError("down"), OSError("down"), None])
     with FlowHarness(Cached(), config=BREAKER, sinks=[down]) as kit:
@@ -206,11 +213,11 @@ def test_a_sink_that_is_down_opens_its_breaker_and_the_rest_becomes_dead_letters
 class Patient(Cached):
     """Goes on without an answer where there is none in time."""
 
-    async def on_error(self, task, error):
+    async def on_error(self, task: ExecutorTask, error: ExecutorError) -> ErrorAction:
         return ErrorAction.RETRY if error.kind == "timeout" else ErrorAction.DLQ
 
 
-def test_scripted_programs_stand_in_for_a_persistent_pool():
+def test_scripted_programs_stand_in_for_a_persistent_pool() -> None:
     """A request that takes too long is a timeout there as well; the next attempt is answered."""
     programs = ScriptedExecutor({"input:0:0": [Answer(delay_s=60), "ok"]})
     config = {"executor": {"binary_path": "score", "mode": "persistent", "task_timeout_seconds": 20}}

@@ -22,7 +22,7 @@ from drakkar_flow.sinks.registry import SPECS
 from drakkar_flow.testing import MemorySink, run_flow
 
 NAN = float("nan")
-WIDENED = {"op": "delete_many", "collection": "jobs", "filter": {"id": {"$ne": None}}}
+WIDENED: dict[str, Any] = {"op": "delete_many", "collection": "jobs", "filter": {"id": {"$ne": None}}}
 
 
 def run(payload: Any, **settings: Any) -> tuple[int, int]:
@@ -44,7 +44,7 @@ def run(payload: Any, **settings: Any) -> tuple[int, int]:
         HttpPayload(data={"v": NAN}),
         MongoPayload(**WIDENED),
         PostgresPayload(table="a;b", data={"n": 1}),
-        RedisPayload(op="hset", key="k", fields={"a": None}),  # type: ignore[dict-item]
+        RedisPayload(op="hset", key="k", fields={"a": None}),  # type: ignore[dict-item]  # wrong on purpose
         SqlitePayload(table="t", data={"v": NAN}),
     ],
     ids=lambda payload: type(payload).__name__,

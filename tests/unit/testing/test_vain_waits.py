@@ -6,10 +6,12 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
-from drakkar_flow import ExecutorTask, Handler, StreamFlow, periodic
+from drakkar_flow import ExecutorTask, Handler, PendingContext, StreamFlow, periodic
+from drakkar_flow.model.record import Record
 from drakkar_flow.observe.events.records import RecordsFinished
 from drakkar_flow.testing import Answer, FlowHarness, MemorySink, ScriptedExecutor
 
@@ -19,7 +21,7 @@ LONG = 600.0  # real seconds: beyond the limit of every test, so whoever waits t
 class PerRecord(Handler[str, str]):
     """A task for each record."""
 
-    async def arrange(self, messages, pending):
+    async def arrange(self, messages: list[Record[str]], pending: PendingContext) -> list[ExecutorTask]:
         return [ExecutorTask(task_id=f"t-{m.offset}", source_offsets=[m.offset]) for m in messages]
 
 
@@ -32,7 +34,7 @@ def told(*components: str) -> Iterator[None]:
         assert part in str(caught.value)
 
 
-def test_a_condition_that_nothing_will_make_true():
+def test_a_condition_that_nothing_will_make_true() -> None:
     """Everything is finished, and the test waits for more."""
     with FlowHarness(StreamFlow("f").decode(str).route()) as kit:
         kit.send("a")
@@ -40,7 +42,7 @@ def test_a_condition_that_nothing_will_make_true():
             kit.wait_for(lambda: len(kit.values) == 2, LONG)
 
 
-def test_a_condition_that_nothing_will_make_true_in_real_time():
+def test_a_condition_that_nothing_will_make_true_in_real_time() -> None:
     """There is no clock to ask, but nothing is under way."""
     with FlowHarness(StreamFlow("f").decode(str).route(), clock="real") as kit:
         kit.send("a")
@@ -48,7 +50,7 @@ def test_a_condition_that_nothing_will_make_true_in_real_time():
             kit.wait_for(lambda: len(kit.values) == 2, LONG)
 
 
-def test_a_task_at_a_gate_that_nobody_opens():
+def test_a_task_at_a_gate_that_nobody_opens() -> None:
     """The task and its gate are named."""
     programs = ScriptedExecutor()
     programs.gate("t-0").shut()
@@ -60,7 +62,7 @@ def test_a_task_at_a_gate_that_nobody_opens():
         kit.wait_acknowledged()
 
 
-def test_an_end_that_a_gate_holds_up():
+def test_an_end_that_a_gate_holds_up() -> None:
     """finish does not wait for ever either; the sink is named."""
     sink = MemorySink("out")
     sink.gate.shut()
@@ -72,11 +74,11 @@ def test_an_end_that_a_gate_holds_up():
         kit.finish(LONG)
 
 
-def test_a_hook_that_awaits_what_never_comes():
+def test_a_hook_that_awaits_what_never_comes() -> None:
     """The step that it hangs in is named."""
 
     class Hanging(PerRecord):
-        async def arrange(self, messages, pending):
+        async def arrange(self, messages: list[Record], pending: PendingContext) -> Any:
             await asyncio.Event().wait()
 
     with FlowHarness(Hanging()) as kit:
@@ -85,7 +87,7 @@ def test_a_hook_that_awaits_what_never_comes():
             kit.wait_acknowledged(timeout_s=LONG)
 
 
-def test_a_message_of_a_partition_that_was_taken_away():
+def test_a_message_of_a_partition_that_was_taken_away() -> None:
     """Nobody reads it."""
     with FlowHarness(StreamFlow("f").decode(str).route(), partitions=2) as kit:
         kit.revoke(1)
@@ -104,7 +106,7 @@ class Ticking(PerRecord):
         self.ticks += 1
 
 
-def test_periodic_functions_keep_no_vain_wait_alive():
+def test_periodic_functions_keep_no_vain_wait_alive() -> None:
     """They would go on for ever; what else is due, however much later, is waited for."""
     handler = Ticking()
     programs = ScriptedExecutor({"t-0": Answer(delay_s=150)})
@@ -116,7 +118,7 @@ def test_periodic_functions_keep_no_vain_wait_alive():
             kit.wait_for(lambda: False, LONG)
 
 
-def test_periodic_functions_do_not_run_ahead_of_a_test_that_is_slow_to_look():
+def test_periodic_functions_do_not_run_ahead_of_a_test_that_is_slow_to_look() -> None:
     """What it waits for has come: until it has looked, no time passes."""
     handler = Ticking()
 

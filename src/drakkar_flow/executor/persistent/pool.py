@@ -88,10 +88,10 @@ class PersistentExecutor:
             return
         self._housekeeping.cancel()
         while (request := self._waiting.pop()) is not None:
-            self._tell(request, None)
+            self._finish(request, None)
         for child in self.children:
             for request in list(child.in_flight.values()):
-                self._tell(request, None)
+                self._finish(request, None)
         if self._oneshot is not None:
             await self._oneshot.close()
         await self._keepers.close()
@@ -133,7 +133,7 @@ class PersistentExecutor:
             request.ticket = self._waiting.push(request.priority, request)
         except TypeError as exc:
             reason = f"the priority can't be compared: {exc}"
-            self._tell(request, failed(request.task, "internal", reason, None, 0.0))
+            self._finish(request, failed(request.task, "internal", reason, None, 0.0))
 
     def _roomiest(self) -> Child | None:
         """Return the child with the fewest requests, if any has room."""
@@ -158,14 +158,14 @@ class PersistentExecutor:
         if self._oneshot is None:
             section = section_of(request.task)
             reason = f"{why}; {section}.persistent.fallback_oneshot would run it as a separate process"
-            self._tell(request, failed(request.task, "protocol", reason, None, 0.0))
+            self._finish(request, failed(request.task, "protocol", reason, None, 0.0))
             return
         self._bus.emit(TaskFellBack(request.task.task_id, why, tuple(request.task.source_offsets[:10])))
 
         def ended(outcome: TaskOutcome | None) -> None:
-            told, request.done = request.done, None
-            if told is not None:
-                told(outcome)
+            done, request.done = request.done, None
+            if done is not None:
+                done(outcome)
 
         request.elsewhere = run_oneshot(self._oneshot, self._config, request.task, request.priority, ended)
 
@@ -182,12 +182,12 @@ class PersistentExecutor:
         if request.elsewhere is not None:
             request.elsewhere.cancel()
         elif request.child is not None:
-            self._tell(request, None)
+            self._finish(request, None)
             request.child.give_up(request)
         elif request.ticket is not None and self._waiting.cancel(request.ticket):
-            self._tell(request, None)
+            self._finish(request, None)
 
-    def _tell(self, request: Request, outcome: TaskOutcome | None) -> None:
+    def _finish(self, request: Request, outcome: TaskOutcome | None) -> None:
         done, request.done = request.done, None
         if done is not None:
             if type(outcome) is ExecutorError:
@@ -208,7 +208,7 @@ class PersistentExecutor:
 
     def settle(self, request: Request, outcome: TaskOutcome) -> None:
         """React to the end of a request."""
-        self._tell(request, outcome)
+        self._finish(request, outcome)
 
     def turned(self, child: Child) -> None:
         """React to answered or lost requests of a child."""
@@ -245,6 +245,6 @@ class PersistentExecutor:
             if request.submitted_at > since:
                 young.append(request)
             else:
-                self._tell(request, failed(request.task, "unavailable", reason, None, 0.0))
+                self._finish(request, failed(request.task, "unavailable", reason, None, 0.0))
         for request in young:
             self._wait(request)

@@ -60,6 +60,15 @@ class Partition:
         """True if all readable records were read: the rest are records of open transactions."""
         return self.end > self.read_offset and self.end >= 0 and not self.paused
 
+    def reached(self, position: int) -> int:
+        """Return the first offset that may hold an unfinished record, given the position of the finished ones.
+
+        It is beyond the position if only markers and aborted records follow, up to the end of the log.
+        """
+        is_finished = self.last_offset < 0 or position > self.last_offset
+        at_end = self.read_offset + 1 == self.end
+        return max(position, self.end) if is_finished and at_end else position
+
     @property
     def assignment(self) -> Assignment:
         """Topic partition and epoch of this assignment."""

@@ -64,9 +64,12 @@ class OffsetCommitter:
     def begin(
         self, consumer: Consumer, assigned: list[KafkaPartition]
     ) -> dict[TopicPartition, tuple[int, OffsetRanges]]:
-        """Read the committed offsets of new assignments, and the ranges finished beyond them."""
+        """Read the committed offsets of new assignments, and the ranges finished beyond them.
+
+        With `marked` none are read: the store has them, and a partition without a row begins at its first record.
+        """
         self.forget((item.topic, item.partition) for item in assigned)
-        if not self._metadata_size:
+        if self._marked or not self._metadata_size:
             return {}
         try:
             committed = consumer.committed(assigned, _FETCH_S)

@@ -45,7 +45,7 @@ from drakkar_flow.runtime.group.lag import Lag
 from drakkar_flow.runtime.group.membership import FixedAssignment, GroupMembership, Membership
 from drakkar_flow.runtime.group.offset_committer import FINAL_COMMIT_S, OffsetCommitter
 from drakkar_flow.runtime.group.settings import GroupSettings
-from drakkar_flow.runtime.group.starts import starting_reset
+from drakkar_flow.runtime.group.starts import starting_reset, with_known_starts
 from drakkar_flow.runtime.group.topics import TopicWatch
 from drakkar_flow.runtime.reader import ReaderStatistics
 from drakkar_flow.runtime.recovery.positions import DurablePositions
@@ -62,6 +62,7 @@ _LEAVE_S = 2.0  # the longest time leaving the group may take after it
 _REST_S = 1.0  # of a stop's budget, for components that are closed after the reader
 _OVERDUE_S = 5.0  # commits that are not accepted for so long hold back the intake
 _ASK_S = 1.0  # the longest request about a partition that was recreated
+_NEXT_START = "the next start of the flow decides where it reads on"
 
 
 class GroupReader:
@@ -81,6 +82,8 @@ class GroupReader:
         hooks: AssignmentHooks,
         positions: DurablePositions | None = None,
     ) -> None:
+        if positions is not None:
+            settings = with_known_starts(settings)
         self._settings = settings
         self._in_flight = in_flight
         self._control = control
@@ -132,9 +135,9 @@ class GroupReader:
         """Number of finished records whose commits no longer reach the brokers, else 0.
 
         While commits succeed, their answers arrive late, behind the records that stream in. That must not hold back the
-        intake.
+        intake. Nor do refused commits in fixed mode: rows hold the positions.
         """
-        stuck = self._positions.overdue(time.monotonic(), _OVERDUE_S)
+        stuck = not self._members.keeps_partitions and self._positions.overdue(time.monotonic(), _OVERDUE_S)
         return self._positions.uncommitted if stuck else 0
 
     def pop(self, limit: int, slot: int, slots: int) -> list[list[Record]]:
@@ -163,10 +166,12 @@ class GroupReader:
 
     def statistics(self) -> ReaderStatistics:
         """Return the records read ahead, the lag of the group, and the offsets not committed yet."""
-        positions = self._positions.of(self._buffers.assignments())
-        lag = self._lag.by_partition(positions)
         buffers = self._buffers
-        ranges = {partition.topic_partition: partition.ranges for partition in buffers.partitions()}
+        positions = self._positions.of(buffers.assignments())
+        partitions = {partition.topic_partition: partition for partition in buffers.partitions()}
+        reached = {at: partition.reached(positions.get(at, 0)) for at, partition in partitions.items()}
+        lag = self._lag.by_partition(reached)
+        ranges = {at: partition.ranges for at, partition in partitions.items()}
         return ReaderStatistics(buffers.queued(), lag, buffers.oldest(), self._positions.uncommitted, ranges)
 
     # --- the thread -----------------------------------------------------------------------------
@@ -254,7 +259,8 @@ class GroupReader:
             if offset <= partition.read_offset:
                 self._append(partition, records)
                 records = []
-                self._buffers.rewind(partition)
+                if not self._rewound(partition, offset):
+                    continue
             partition.read_offset = offset
             if partition.base < 0:
                 partition.base = offset
@@ -376,7 +382,11 @@ class GroupReader:
         """Read a recreated topic from its beginning: no position in the former one is valid.
 
         Partitions that were assigned without a position after the former topic was last seen begin there anyway.
+        In fixed mode the flow ends: rows hold position and state of the former topic.
         """
+        if self._members.keeps_partitions:
+            self._control.fail(f"topic {topic!r} was deleted and created again; {_NEXT_START}")
+            return
         partitions = [each for each in self._buffers.partitions() if each.topic_partition[0] == topic]
         partitions = [each for each in partitions if self._fresh.get(each.topic_partition, 0.0) <= known_at]
         topic_partitions = tuple(each.topic_partition for each in partitions)
@@ -390,6 +400,19 @@ class GroupReader:
                 self._positions.note([Watermark(partition.topic_partition, partition.epoch, max(0, low))])
         if topic_partitions:
             self._bus.emit(TopicRecreated(topic, topic_partitions))
+
+    def _rewound(self, partition: Partition, offset: int) -> bool:
+        """Begin a new assignment in a log that went back; False in fixed mode, where the flow ends.
+
+        There the state counts the records of the former log, and must not count those of another.
+        """
+        if not self._members.keeps_partitions:
+            self._buffers.rewind(partition)
+            return True
+        topic, number = partition.topic_partition
+        what = f"the log of {topic}-{number} went back from offset {partition.read_offset} to {offset}"
+        self._control.fail(f"{what}: it was truncated, or its topic was created again; {_NEXT_START}")
+        return False
 
     def _lose_all(self, consumer: Consumer) -> None:
         if left := [KafkaPartition(*topic_partition) for topic_partition in self._buffers.assignments()]:
@@ -418,17 +441,21 @@ class GroupReader:
             self._control.fail(f"the consumer can't go on: {report(error)}")
 
     def _check_lag(self, consumer: Consumer, now: float) -> None:
-        """Note the ends of partitions, and pass over markers and aborted records there: they need no finishing."""
+        """Note the ends of partitions, and pass over markers and aborted records there: they need no finishing.
+
+        Fixed mode commits what rows say, and no row has passed them.
+        """
         partitions = self._buffers.partitions()
         self._lag.check(consumer, partitions, now, up=self._connection.up)
         positions = self._positions.of(self._buffers.assignments())
         passed = []
         for partition in partitions:
-            at = positions.get(partition.topic_partition) or partition.base
+            at = partition.reached(positions.get(partition.topic_partition) or partition.base)
             if at == partition.read_offset + 1 and partition.end > max(at, 0):
                 partition.read_offset = partition.end - 1  # the next record comes after them
                 passed.append(Watermark(partition.topic_partition, partition.epoch, partition.end))
-        self._positions.note(passed)
+        if not self._members.keeps_partitions:
+            self._positions.note(passed)
 
 
 def _topic_partitions(items: Iterable[KafkaPartition]) -> tuple[TopicPartition, ...]:

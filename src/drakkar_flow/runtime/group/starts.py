@@ -15,7 +15,7 @@ from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.source import ConsumerError
 from drakkar_flow.runtime.group.settings import GroupSettings
 
-__all__ = ["commit_starts", "starting_reset"]
+__all__ = ["commit_starts", "starting_reset", "with_known_starts"]
 
 _ASK_S = 5.0  # the longest time of each request to the brokers
 
@@ -33,6 +33,16 @@ def starting_reset(settings: GroupSettings, bus: Bus) -> dict[str, str]:
         bus.emit(ConsumerError(f"the starting positions are not committed: {report(exc)}"))
         return {}
     return {"auto.offset.reset": "earliest"} if known else {}
+
+
+def with_known_starts(settings: GroupSettings) -> GroupSettings:
+    """Return the settings of a reader that gets a start for every partition: only a lost position is reset.
+
+    Records before the end of the log are not skipped then, and the group needs no starting positions.
+    """
+    if settings.properties.get("auto.offset.reset") != "latest":
+        return settings
+    return settings._replace(properties={**settings.properties, "auto.offset.reset": "earliest"})
 
 
 def commit_starts(client: Mapping[str, Any], group: str, topics: Iterable[str]) -> bool:

@@ -166,7 +166,7 @@ def _move_incompatible(directory: Path, identity: StoreIdentity, settings: Recov
         return f"the store {directory} was made with another {texts}; it is now {aside}, and a new one is used"
     remedy = (
         "set another directory; or start with a new store: drakkar-flow recovery reset, or once with "
-        "runtime.recovery.on_incompatible: reset"
+        "runtime.recovery.on_incompatible: reset. If the group has commits and the flow has state, set on_lost too"
     )
     raise StartupError([Problem(KEY, f"the store {directory} was made with another {texts}", remedy)], exit_code=2)
 

@@ -175,6 +175,7 @@ _REMEDIES = {
     FailureKind.ARRANGE: "fix arrange",
     FailureKind.HOOK: "fix the hook",
     FailureKind.BUSINESS: "fix the function",
+    FailureKind.LATE: "raise allowed_lateness_s, or look for a record whose time is in the future",
     FailureKind.SINK: "fix the target or the payloads written to it",
     FailureKind.ROUTING: "fix the route or the payload",
 }

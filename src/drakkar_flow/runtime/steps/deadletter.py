@@ -16,7 +16,7 @@ from drakkar_flow.runtime.failures import about, by_partition, describe
 from drakkar_flow.runtime.steps.brake import FailureBrake
 from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.step import AsyncStep, tokens_of
-from drakkar_flow.sinks.dead_letter_messages import letter_count
+from drakkar_flow.sinks.dead_letter_messages import dead_letter_count
 
 __all__ = ["DeadLetterStep", "DeadLetterWriter"]
 
@@ -127,7 +127,7 @@ class DeadLetterStep(AsyncStep[Failure, Any]):
         again = set(map(id, failed))
         written = [failure for failure in batch if id(failure) not in again]
         if written:
-            self._bus.emit(DeadLettersWritten(sum(map(letter_count, written)), about(written)))
+            self._bus.emit(DeadLettersWritten(sum(map(dead_letter_count, written)), about(written)))
             self._return(written, AckStatus.DEAD)
         if self._drop:
             self._return(failed, AckStatus.DEAD)

@@ -14,7 +14,7 @@ from drakkar_flow.runtime.acknowledgement.credit import split
 from drakkar_flow.runtime.failures import failure_of
 from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.step import AsyncStep
-from drakkar_flow.sinks.registry import SPECS
+from drakkar_flow.sinks.registry import SPECS, ref_code
 
 __all__ = ["RouteStep", "Target"]
 
@@ -148,7 +148,6 @@ class RouteStep(AsyncStep[Delivery | Record, Any]):
         """Return the configured sinks that would take a payload, and those of the route."""
         fitting = [other for other in self._others[kind] if not name or other.partition(".")[2] == name]
         would = " or ".join(f"sinks.{other}" for other in fitting)
-        fits = [other.partition(".") for other in fitting]
-        refs = " or ".join(f"{sink.capitalize()}Sink({found!r})" for sink, _, found in fits)
+        refs = " or ".join(ref_code(*other.split(".", 1)) for other in fitting)
         named = ", ".join(target.id for target in self._targets)
         return f"step {self.step_id!r} routes to {named} only; {would} is configured and would: add {refs} to the route"

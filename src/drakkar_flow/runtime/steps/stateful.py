@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from drakkar_flow.errors import StateError
 from drakkar_flow.graph.nodes import Stateful
 from drakkar_flow.kernel.partition_row import StateKey
-from drakkar_flow.model.outcome import Ack, AckStatus, FailureKind
+from drakkar_flow.model.outcome import Ack, AckStatus
 from drakkar_flow.model.record import Record, TopicPartition
-from drakkar_flow.model.state import KEEP, StateCodec, key_of, key_text
+from drakkar_flow.model.state import KEEP, StateCodec
 from drakkar_flow.runtime.chunk import Chunk
-from drakkar_flow.runtime.failures import describe, failure_of
 from drakkar_flow.runtime.state.ledgers import Ledgers
 from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.labels import Labels
+from drakkar_flow.runtime.steps.state_keys import StateKeys, by_assignment
 
 __all__ = ["StatefulStep"]
 
@@ -49,14 +48,14 @@ class StatefulStep:
         self._ledgers = ledgers
         self._context = context
         self._charge = context.charge()
-        self._labels = labels
+        self._keys = StateKeys(step_id, node.key, labels, with_record=node.with_record)
         self._wall_clock = wall_clock
 
     def __call__(self, chunk: Chunk[Record]) -> Chunk[Record]:
         """Set each payload to the function's output; records without output are finished."""
         now_ms = int(self._wall_clock() * 1000)
         kept: list[Record] = []
-        for assignment, records in _by_assignment(chunk.items):
+        for assignment, records in by_assignment(chunk.items):
             kept += self._run(chunk, assignment, records, now_ms)
         self._charge.payloads(kept)
         chunk.items = kept
@@ -66,7 +65,7 @@ class StatefulStep:
         self, chunk: Chunk[Record], assignment: tuple[TopicPartition, int], records: list[Record], now_ms: int
     ) -> list[Record]:
         """Apply the function to records of one assignment, in order."""
-        keyed = self._keyed(chunk, records)
+        keyed = self._keys.keyed(chunk, records)
         with self._ledgers.lock:
             ledger = self._ledgers.at(*assignment)
             values = None if ledger is None else {key: ledger.get(key) for _, key in keyed}
@@ -78,11 +77,11 @@ class StatefulStep:
         for record, key in keyed:
             was = values[key]
             try:
-                value, output = self._apply(record, key, was, now_ms)
+                value, output, _ = self._apply(record, key, was, now_ms)
             except KeyboardInterrupt:
                 raise
             except BaseException as exc:
-                self._fail(chunk, record, exc)
+                self._keys.fail(chunk, record, exc)
                 continue
             if value is not was:
                 values[key] = value
@@ -96,50 +95,41 @@ class StatefulStep:
         self._write(assignment, changes, now_ms, _SWEPT * len(records))
         return kept
 
-    def _keyed(self, chunk: Chunk[Record], records: list[Record]) -> list[tuple[Record, StateKey]]:
-        """Return the records with their keys; one without is a failure."""
-        key_function, with_record, step = self._node.key, self._node.with_record, self._step_id
-        keyed = []
-        for record in records:
-            try:
-                key = key_function(record.payload, record) if with_record else key_function(record.payload)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as exc:
-                error = StateError(f"the key function of {step} failed for {self._labels.of(record)}: {describe(exc)}")
-                error.__cause__ = exc
-                self._fail(chunk, record, error)
-                continue
-            try:
-                keyed.append((record, (step, key_text(key))))
-            except (TypeError, ValueError) as exc:
-                what = f"the key function of {step} returned {key!r:.80} for {self._labels.of(record)}"
-                self._fail(chunk, record, StateError(f"{what}: {exc}"))
-        return keyed
+    def _apply(
+        self, record: Record, key: StateKey, was: bytes | None, now_ms: int, call: Callable[[Any], Any] | None = None
+    ) -> tuple[bytes | None, Any, Any]:
+        """Return the stored value after a record, `was` itself if it is unchanged, the output, and the timer.
 
-    def _apply(self, record: Record, key: StateKey, was: bytes | None, now_ms: int) -> tuple[bytes | None, Any]:
-        """Return the stored value after a record, `was` itself if it is unchanged, and the output."""
+        `call` takes the place of the step's function. The timer is KEEP if the function returns none.
+        """
         codec, node = self._codec, self._node
         live = None if was is None or codec.is_expired(was, now_ms) else was
         try:
             state = None if live is None else codec.decode(live)
         except StateError as exc:
-            raise self._located(record, key, exc) from exc
-        answer = node.fn(state, record.payload, record) if node.with_record else node.fn(state, record.payload)
-        if type(answer) is not tuple or len(answer) != 2:
-            what = "a tuple (state, output)"
-            raise TypeError(f"the function of {self._step_id} must return {what}, not {_described(answer)}")
-        new, output = answer
+            raise self._keys.located(record, key, exc) from exc
+        if call is not None:
+            answer = call(state)
+        else:
+            answer = node.fn(state, record.payload, record) if node.with_record else node.fn(state, record.payload)
+        timer = KEEP
+        if type(answer) is tuple and len(answer) == 2:
+            new, output = answer
+        elif type(answer) is tuple and len(answer) == 3 and node.on_timer is not None:
+            new, output, timer = answer
+        else:
+            what = "(state, output)" if node.on_timer is None else "(state, output) or (state, output, timer_s)"
+            raise TypeError(f"the function of {self._step_id} must return a tuple {what}, not {_described(answer)}")
         if new is None:
-            return None, output
+            return None, output, timer
         try:
             value = codec.encode(new, now_ms)
         except StateError as exc:
-            raise self._located(record, key, exc) from exc
+            raise self._keys.located(record, key, exc) from exc
         # A state that is returned as it came is not written again; a new one counts as written, for it renews the TTL.
         if live is not None and (new is state or codec.ttl_ms is None) and codec.are_equal(live, value):
-            return was, output
-        return value, output
+            return was, output, timer
+        return value, output, timer
 
     def _write(
         self, assignment: tuple[TopicPartition, int], changes: Sequence[Change], now_ms: int, swept: int
@@ -155,20 +145,6 @@ class StatefulStep:
             if self._codec.ttl_ms is not None:
                 step, is_expired = self._step_id, self._codec.is_expired
                 ledger.sweep(lambda key, value: key[0] == step and is_expired(value, now_ms), swept)
-
-    def _located(self, record: Record, key: StateKey, error: StateError) -> StateError:
-        return StateError(f"state of {self._step_id}, key {key_of(key[1])!r}, {self._labels.of(record)}: {error}")
-
-    def _fail(self, chunk: Chunk[Record], record: Record, error: BaseException) -> None:
-        tokens = ((record, record.credit),)
-        chunk.failures.append(failure_of(FailureKind.BUSINESS, self._step_id, error, tokens))
-
-
-def _by_assignment(records: list[Record]) -> Iterator[tuple[tuple[TopicPartition, int], list[Record]]]:
-    """Yield records of one assignment that follow each other."""
-    for assignment, run in groupby(records, lambda record: (record.topic, record.partition, record.epoch)):
-        topic, partition, epoch = assignment
-        yield ((topic, partition), epoch), list(run)
 
 
 def _described(value: Any) -> str:

@@ -28,7 +28,16 @@ from drakkar_flow.runtime.steps.labels import Labels
 from drakkar_flow.runtime.steps.step import AsyncStep
 from drakkar_flow.runtime.steps.task_order import KeysOf
 
-__all__ = ["ChunkStep", "MapAsyncStep", "decode_step", "filter_step", "flat_map_step", "map_step", "passing_step"]
+__all__ = [
+    "ChunkStep",
+    "MapAsyncStep",
+    "decode_step",
+    "filter_step",
+    "flat_map_step",
+    "map_step",
+    "passing_step",
+    "shares_of",
+]
 
 ChunkStep = Callable[[Chunk[Record]], Chunk[Record]]
 
@@ -132,7 +141,7 @@ def flat_map_step(stage: str, function: Callable[..., Any], charge: Charge, *, w
                 chunk.failures.append(failure_of(FailureKind.BUSINESS, stage, exc, ((record, record.credit),)))
                 continue
             if values:
-                shares = _shares(record, values)
+                shares = shares_of(record, values)
                 charge.payloads(shares)
                 kept.extend(shares)
             else:
@@ -143,7 +152,8 @@ def flat_map_step(stage: str, function: Callable[..., Any], charge: Charge, *, w
     return step
 
 
-def _shares(record: Record, values: list[Any]) -> list[Record]:
+def shares_of(record: Record, values: list[Any]) -> list[Record]:
+    """Divide a record into one per value, its credit among them."""
     if len(values) == 1:
         record.payload = values[0]
         return [record]

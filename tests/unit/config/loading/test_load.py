@@ -229,7 +229,7 @@ def test_an_override_is_named_as_such() -> None:
 def test_a_mapping_that_is_no_configuration_is_refused(data: object) -> None:
     """Keys that are no text, other shapes and absurd numbers are problems, not crashes."""
     with pytest.raises(ConfigError):
-        from_mapping(data)  # type: ignore[arg-type]
+        from_mapping(data)  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_a_mapping_that_holds_itself_is_refused() -> None:
@@ -255,7 +255,7 @@ def test_the_origin_of_each_value_is_known(tmp_path: Path) -> None:
 def test_values_are_final() -> None:
     """A loaded configuration can't be changed by assignment."""
     with pytest.raises(ValueError, match="frozen"):
-        load_config(environ={}).kafka.brokers = "x"  # type: ignore[misc]
+        load_config(environ={}).kafka.brokers = "x"  # type: ignore[misc]  # frozen
 
 
 def test_drain_timeout_falls_back_to_the_executors() -> None:

@@ -18,7 +18,7 @@ from drakkar_flow.executor.persistent import child as child_module
 from drakkar_flow.executor.persistent import child_supervisor as keepers_module
 from drakkar_flow.executor.persistent import pool as pool_module
 from drakkar_flow.executor.persistent.pool import PersistentExecutor
-from drakkar_flow.model.task import ExecutorTask
+from drakkar_flow.model.task import ExecutorError, ExecutorTask
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.executor import (
@@ -129,3 +129,9 @@ async def run_all(pool: PersistentExecutor, *inputs: str) -> list[TaskOutcome]:
 def of(kind: type[Event], events: list[Event]) -> list[Any]:
     """The events of a type."""
     return [event for event in events if type(event) is kind]
+
+
+def error_of(outcome: TaskOutcome) -> ExecutorError:
+    """The error that a task ended with."""
+    assert isinstance(outcome, ExecutorError)
+    return outcome

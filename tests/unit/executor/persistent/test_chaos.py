@@ -53,7 +53,7 @@ CHILD = """if True:
 ACTS = ["good"] * 60 + ["slow"] * 4 + ["exit", "half", "noise", "twice", "silence", "stop"]
 
 
-async def test_every_task_ends_exactly_once_whatever_children_do(make_pool: Pool):
+async def test_every_task_ends_exactly_once_whatever_children_do(make_pool: Pool) -> None:
     """With cancellations between, timeouts, and successors that fail as well."""
     seed = random.SystemRandom().randrange(1 << 32)
     print("seed", seed)
@@ -79,7 +79,7 @@ async def test_every_task_ends_exactly_once_whatever_children_do(make_pool: Pool
     for number in range(count):
         acts[number] = chance.choice(ACTS)
         labelled = task(f"{number}", labels={"act": acts[number]})
-        running = pool.submit(labelled, chance.randrange(3), lambda outcome, number=number: hear(number, outcome))
+        running = pool.submit(labelled, chance.randrange(3), lambda outcome, number=number: hear(number, outcome))  # type: ignore[misc]  # mypy knows no lambda with a default here
         if chance.random() < 0.05:
             acts[number] = "cancelled"
             asyncio.get_running_loop().call_later(chance.random() / 10, running.cancel)
@@ -109,7 +109,7 @@ async def check_afterwards(
     assert any(isinstance(result, ExecutorResult) for result in results)
 
 
-async def test_many_crashes_leave_nothing_behind(make_worker: Pool, until: Until):
+async def test_many_crashes_leave_nothing_behind(make_worker: Pool, until: Until) -> None:
     """Descriptors and processes do not grow with the number of lives."""
     pool = await make_worker("crash_after_n", 1, max_in_flight_per_child=1)
     us = psutil.Process()

@@ -47,7 +47,7 @@ class Watcher:
         """Not of interest."""
 
 
-async def test_a_child_that_ended_has_no_room_when_its_owner_hears_of_it():
+async def test_a_child_that_ended_has_no_room_when_its_owner_hears_of_it() -> None:
     """Also when its end is seen before the end of its stdout: else what waits would be given to a dead child."""
     owner = Watcher()
     child = Child(0, PersistentConfig(protocol="lines"), LIMITS, owner)
@@ -63,7 +63,7 @@ async def test_a_child_that_ended_has_no_room_when_its_owner_hears_of_it():
     assert outcome.exception == child_exit.reason == "child 0 was killed by SIGKILL with a request"
 
 
-async def test_a_child_that_ended_has_no_room_while_its_last_words_are_heard():
+async def test_a_child_that_ended_has_no_room_while_its_last_words_are_heard() -> None:
     """Its answer came with its end: what waits goes to another child, not to a dead one."""
     owner = Watcher()
     child = Child(0, PersistentConfig(protocol="lines"), LIMITS, owner)
@@ -77,7 +77,7 @@ async def test_a_child_that_ended_has_no_room_while_its_last_words_are_heard():
     assert child_exit.failed
 
 
-def test_a_program_that_can_not_be_watched_is_not_left_behind(monkeypatch: pytest.MonkeyPatch):
+def test_a_program_that_can_not_be_watched_is_not_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """For want of descriptors, say: it is ended and reaped, its pipes are closed."""
     us = psutil.Process()
     before = us.num_fds()

@@ -17,7 +17,7 @@ from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.executor import ChildEnded, ChildStarted, ExecutorBreakerChanged
 from drakkar_flow.observe.events.tasks import TaskFellBack
 from support.processes import programs
-from unit.executor.persistent.conftest import Later, Pool, of, run_all, task
+from unit.executor.persistent.conftest import Later, Pool, error_of, of, run_all, task
 
 pytestmark = pytest.mark.anyio
 
@@ -46,7 +46,7 @@ def states(events: list[Event]) -> list[str]:
 
 async def test_a_crash_loop_opens_the_breaker_and_a_probe_closes_it(
     make_looping: Pool, events: list[Event], until: Until, tmp_path: Path
-):
+) -> None:
     """It says why; tasks wait meanwhile, and nothing is lost."""
     pool = await make_looping()
     await until(lambda: "half_open" in states(events))
@@ -62,7 +62,7 @@ async def test_a_crash_loop_opens_the_breaker_and_a_probe_closes_it(
 
 async def test_the_pause_grows_with_each_life_in_a_row_without_an_answer(
     make_looping: Pool, until: Until, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """Whatever the breaker thinks of it."""
     attempts: list[int] = []
 
@@ -79,7 +79,7 @@ async def test_the_pause_grows_with_each_life_in_a_row_without_an_answer(
 
 async def test_a_probe_that_only_ran_out_of_time_is_followed_by_another(
     make_pool: Pool, events: list[Event], until: Until, tmp_path: Path, later: Later
-):
+) -> None:
     """It says nothing of whether children work, so the breaker must not wait for its word."""
     script = f"test -e {tmp_path}/broken && exit 3; test -e {tmp_path}/hangs && exec sleep 1000; exec cat"
     keys = {"protocol": "lines", "breaker_failures": 1, "breaker_cooldown_s": 0.05}
@@ -93,14 +93,14 @@ async def test_a_probe_that_only_ran_out_of_time_is_followed_by_another(
     await until(lambda: pool.statistics().running == 1)
     (tmp_path / "hangs").unlink()
     later.let_pass(110, pool)
-    assert (await hung).kind == "timeout"
+    assert error_of(await hung).kind == "timeout"
     assert (await asyncio.wait_for(run(pool, task()), 20)).stdout == "x\n"
     assert states(events)[-1] == "closed"
 
 
 async def test_all_children_come_back_once_a_probe_has_worked(
     make_pool: Pool, events: list[Event], until: Until, tmp_path: Path
-):
+) -> None:
     """Those that waited for the breaker are started, too."""
     script = f"test -e {tmp_path}/broken && exit 3; exec cat"
     keys = {"protocol": "lines", "breaker_failures": 3, "breaker_cooldown_s": 0.05}
@@ -116,7 +116,7 @@ async def test_all_children_come_back_once_a_probe_has_worked(
 
 async def test_children_that_end_with_0_and_did_nothing_are_a_crash_loop(
     make_pool: Pool, events: list[Event], until: Until, tmp_path: Path
-):
+) -> None:
     """Such as a program that only prints its usage: it would be started again and again."""
     script = f"test -e {tmp_path}/broken && exit 0; exec cat"
     await make_pool(["sh", "-c", script], protocol="lines", breaker_failures=3)
@@ -126,33 +126,35 @@ async def test_children_that_end_with_0_and_did_nothing_are_a_crash_loop(
     assert len(of(ChildStarted, events)) == 3
 
 
-async def test_a_worker_that_dies_of_its_first_task_gets_one_at_a_time(make_worker: Pool, events: list[Event]):
+async def test_a_worker_that_dies_of_its_first_task_gets_one_at_a_time(make_worker: Pool, events: list[Event]) -> None:
     """After the first failure, though it could take four."""
     pool = await make_worker("crash_after_n", 0, breaker_cooldown_s=0.01)
     outcomes = await run_all(pool, *map(str, range(7)))
-    assert {outcome.kind for outcome in outcomes} == {"crash"}
+    assert {error_of(outcome).kind for outcome in outcomes} == {"crash"}
     assert [event.requests for event in of(ChildEnded, events)] == [4, 1, 1, 1]
 
 
-async def test_in_a_crash_loop_each_probe_costs_one_request_at_most(make_pool: Pool, events: list[Event]):
+async def test_in_a_crash_loop_each_probe_costs_one_request_at_most(make_pool: Pool, events: list[Event]) -> None:
     """A child that dies of its first task gets one only, though it could take 64."""
     pool = await make_pool(["sh", "-c", "read line; exit 3"], protocol="lines", breaker_cooldown_s=0.01)
     outcomes = await run_all(pool, *map(str, range(70)))
-    assert {outcome.kind for outcome in outcomes} == {"crash"}
+    assert {error_of(outcome).kind for outcome in outcomes} == {"crash"}
     assert [event.requests for event in of(ChildEnded, events)] == [64, 1, 1, 1, 1, 1, 1]
 
 
-async def test_with_patience_tasks_fail_when_no_child_runs_for_long(make_looping: Pool, until: Until, events: Any):
+async def test_with_patience_tasks_fail_when_no_child_runs_for_long(
+    make_looping: Pool, until: Until, events: Any
+) -> None:
     """`unavailable_after_s` bounds how long a task waits."""
     pool = await make_looping(breaker_cooldown_s=20.0, unavailable_after_s=0.1)
     await until(lambda: states(events) == ["open"])
-    outcome = await run(pool, task())
+    outcome = error_of(await run(pool, task()))
     assert (outcome.kind, outcome.exception) == ("unavailable", "no child was ready for 0.1 s")
 
 
 async def test_the_patience_of_a_task_does_not_count_the_time_it_waited_for_a_busy_child(
     make_pool: Pool, until: Until, events: list[Event], tmp_path: Path, later: Later
-):
+) -> None:
     """It begins when no child runs any more."""
     script = f"test -e {tmp_path}/broken && exit 3; exec sleep 1000"
     keys = {"max_in_flight_per_child": 1, "breaker_cooldown_s": 20.0, "unavailable_after_s": 10.0}
@@ -171,12 +173,12 @@ async def test_the_patience_of_a_task_does_not_count_the_time_it_waited_for_a_bu
     let_pass(5.0)
     assert pool.statistics()[:2] == (0, 1)
     let_pass(10.0)
-    assert [(await outcome).kind for outcome in outcomes] == ["crash", "unavailable"]
+    assert [error_of(await outcome).kind for outcome in outcomes] == ["crash", "unavailable"]
 
 
 async def test_with_the_fall_back_tasks_are_run_one_by_one_while_the_breaker_is_open(
     make_pool: Pool, events: list[Event], until: Until, tmp_path: Path
-):
+) -> None:
     """By the same command line; those that waited, too. The outcome's task is the one that was given."""
     script = f"test -e {tmp_path}/broken && {{ read line; echo one-shot $line; exit 3; }}; exec cat"
     pool = await make_pool(

@@ -25,7 +25,7 @@ answers = st.builds(Answer, st.integers(1, 10**9), st.integers(0, 255), texts, t
 
 def task(stdin: str | bytes | None = None, **fields: object) -> ExecutorTask:
     """A task with nothing but stdin."""
-    return ExecutorTask(task_id="t", source_offsets=[], stdin=stdin, **fields)  # type: ignore[arg-type]
+    return ExecutorTask(task_id="t", source_offsets=[], stdin=stdin, **fields)  # type: ignore[arg-type]  # one of any framing
 
 
 def fed(dialect: Codec, stream: bytes, cuts: list[int]) -> tuple[list[Answer], str]:
@@ -56,14 +56,14 @@ def as_frame(answer: Answer) -> bytes:
 
 
 @given(st.lists(answers, max_size=6), st.lists(st.integers(0), max_size=8))
-def test_frames_are_the_same_however_they_are_cut(said: list[Answer], cuts: list[int]):
+def test_frames_are_the_same_however_they_are_cut(said: list[Answer], cuts: list[int]) -> None:
     """Both framings, any piece of the stream at a time, down to single bytes."""
     assert fed(JsonLines(LIMIT), b"".join(map(as_line, said)), cuts) == (said, "")
     assert fed(LengthPrefixed(LIMIT), b"".join(map(as_frame, said)), cuts) == (said, "")
 
 
 @given(st.lists(lines, max_size=6), st.lists(st.integers(0), max_size=8))
-def test_each_line_of_a_filter_answers_the_next_task(written: list[str], cuts: list[int]):
+def test_each_line_of_a_filter_answers_the_next_task(written: list[str], cuts: list[int]) -> None:
     """The output keeps its line end, as the filter wrote it."""
     stream = "".join(line + "\n" for line in written).encode()
     expected = [Answer(number, stdout=line + "\n") for number, line in enumerate(written, 1)]
@@ -71,7 +71,7 @@ def test_each_line_of_a_filter_answers_the_next_task(written: list[str], cuts: l
 
 
 @given(st.lists(st.lists(lines, max_size=4), max_size=6), st.lists(st.integers(0), max_size=8))
-def test_everything_before_a_marker_is_its_answer(written: list[list[str]], cuts: list[int]):
+def test_everything_before_a_marker_is_its_answer(written: list[list[str]], cuts: list[int]) -> None:
     """No line, one line or several; a line that only looks a little like a marker is output."""
     outputs = ["".join(line.replace("#drakkar-", "#drakka-") + "\n" for line in output) for output in written]
     stream = "".join(f"{output}#drakkar-{number}\n" for number, output in enumerate(outputs, 1)).encode()
@@ -82,11 +82,11 @@ def test_everything_before_a_marker_is_its_answer(written: list[list[str]], cuts
 def dialects() -> Iterator[Callable[[], Codec]]:
     """Each dialect with a small limit."""
     for kind in (JsonLines, LengthPrefixed, LinePerTask, LinesToMarker):
-        yield lambda kind=kind: kind(40)
+        yield lambda kind=kind: kind(40)  # type: ignore[misc]  # mypy knows no lambda with a default here
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(0), max_size=8))
-def test_nonsense_breaks_the_protocol_at_the_same_place_however_it_is_cut(stream: bytes, cuts: list[int]):
+def test_nonsense_breaks_the_protocol_at_the_same_place_however_it_is_cut(stream: bytes, cuts: list[int]) -> None:
     """Nothing but ProtocolError is raised, the answers before it are heard, and little is held."""
     for make in dialects():
         dialect = make()
@@ -94,7 +94,7 @@ def test_nonsense_breaks_the_protocol_at_the_same_place_however_it_is_cut(stream
 
 
 @given(st.binary(min_size=100, max_size=300), st.integers(1, 50))
-def test_an_answer_that_never_ends_is_not_held_for_ever(noise: bytes, size: int):
+def test_an_answer_that_never_ends_is_not_held_for_ever(noise: bytes, size: int) -> None:
     """A flood breaks the protocol as soon as it is longer than a frame may be."""
     for make in dialects():
         dialect = make()
@@ -110,7 +110,7 @@ def test_an_answer_that_never_ends_is_not_held_for_ever(noise: bytes, size: int)
 
 
 @given(texts | st.binary(max_size=50))
-def test_a_task_arrives_as_it_was_given(stdin: str | bytes):
+def test_a_task_arrives_as_it_was_given(stdin: str | bytes) -> None:
     """Text as text, bytes that are no text as base64, in the body as they are."""
     raw = stdin.encode() if isinstance(stdin, str) else stdin
     whole = {"args": ["-x"], "env": {"A": "1"}, "labels": {"l": "2"}, "metadata": {"m": [3]}}
@@ -125,7 +125,7 @@ def test_a_task_arrives_as_it_was_given(stdin: str | bytes):
     assert (prefixed[8 + head :], body) == (raw, len(raw))
 
 
-def test_an_answer_may_be_bytes():
+def test_an_answer_may_be_bytes() -> None:
     """Base64 in a line, the body in a frame; what is no text is replaced."""
     assert next(JsonLines(LIMIT).feed(b'{"id":1,"stdout_base64":"aG//"}\n')).stdout == "ho\N{REPLACEMENT CHARACTER}"
     frame = len(b'{"id":1}').to_bytes(4) + (3).to_bytes(4) + b'{"id":1}ho\xff'
@@ -133,22 +133,22 @@ def test_an_answer_may_be_bytes():
 
 
 @pytest.mark.parametrize("line", [b"{oops", b"[]", b"{}", b'{"id":"1"}', b'{"id":1,"type":"what"}', b"\xff", b""])
-def test_a_line_that_is_no_answer_is_shown(line: bytes):
+def test_a_line_that_is_no_answer_is_shown(line: bytes) -> None:
     """The message has what was said, so that a forgotten print is found."""
     with pytest.raises(ProtocolError, match="no valid answer"):
         list(JsonLines(LIMIT).feed(line + b"\n"))
 
 
-def test_the_answers_before_a_broken_frame_are_heard():
+def test_the_answers_before_a_broken_frame_are_heard() -> None:
     """Only what was under way is lost."""
     assert fed(JsonLines(LIMIT), b'{"id":1}\n{"id":2}\noops\n', []) == ([Answer(1), Answer(2)], "ProtocolError")
 
 
 @pytest.mark.parametrize("framing", ["json-lines", "length-prefixed"])
-def test_a_request_is_cancelled_only_where_the_child_can(framing: str):
+def test_a_request_is_cancelled_only_where_the_child_can(framing: str) -> None:
     """Without the capability there is nothing to say."""
-    assert b'{"type":"cancel","id":3}' in (dialect_for(framing, LIMIT, can_cancel=True).cancel(3) or b"")  # type: ignore[arg-type]
-    assert dialect_for(framing, LIMIT, can_cancel=False).cancel(3) is None  # type: ignore[arg-type]
+    assert b'{"type":"cancel","id":3}' in (dialect_for(framing, LIMIT, can_cancel=True).cancel(3) or b"")  # type: ignore[arg-type]  # one of any framing
+    assert dialect_for(framing, LIMIT, can_cancel=False).cancel(3) is None  # type: ignore[arg-type]  # one of any framing
 
 
 HOLDS_ITSELF: dict[str, object] = {}
@@ -174,26 +174,28 @@ UNSPEAKABLE = [
 
 
 @pytest.mark.parametrize(("kind", "given_task", "why"), UNSPEAKABLE)
-def test_what_can_not_be_said_is_refused_with_the_reason(kind: Callable[..., Codec], given_task, why: str):
+def test_what_can_not_be_said_is_refused_with_the_reason(
+    kind: Callable[..., Codec], given_task: ExecutorTask, why: str
+) -> None:
     """Nothing is sent, so the child is none the worse."""
     with pytest.raises(UnencodableTask, match=why):
         kind(LIMIT).encode(1, given_task, 1.0)
 
 
 @pytest.mark.parametrize(("stdin", "line"), [("a", b"a\n"), (b"a\n", b"a\n"), (None, b"\n"), ("", b"\n")])
-def test_a_task_is_one_line_with_or_without_its_end(stdin: str | bytes | None, line: bytes):
+def test_a_task_is_one_line_with_or_without_its_end(stdin: str | bytes | None, line: bytes) -> None:
     """A record's value has no line end as a rule."""
     assert LinePerTask(LIMIT).encode(1, task(stdin), 1.0) == line
 
 
 @pytest.mark.parametrize("number", [b"", b"x", b"-1", b"9" * 5000], ids=["none", "text", "negative", "long"])
-def test_a_marker_without_a_number_breaks_the_protocol(number: bytes):
+def test_a_marker_without_a_number_breaks_the_protocol(number: bytes) -> None:
     """Such a line was not written by us."""
     with pytest.raises(ProtocolError, match="without a number"):
         list(LinesToMarker(10_000).feed(b"#drakkar-%b\n" % number))
 
 
-def test_what_is_exactly_as_long_as_allowed_passes():
+def test_what_is_exactly_as_long_as_allowed_passes() -> None:
     """Both ways; a line's end does not count."""
     assert LinePerTask(5).encode(1, task("12345"), 1.0) == b"12345\n"
     assert [answer.stdout for answer in LinePerTask(5).feed(b"12345\n")] == ["12345\n"]

@@ -26,7 +26,7 @@ def upper(tmp_path: Path) -> str:
     return str(built)
 
 
-async def test_the_examples_answer_in_capitals(make_pool: Pool, upper: str):
+async def test_the_examples_answer_in_capitals(make_pool: Pool, upper: str) -> None:
     """Python with the helper and without, C; text with several lines, which no filter could take."""
     for program in (
         [sys.executable, str(WORKERS / "with_helper.py")],
@@ -38,7 +38,7 @@ async def test_the_examples_answer_in_capitals(make_pool: Pool, upper: str):
         assert [result.stdout for result in results] == [f"LINE\nAND {number}" for number in range(20)]
 
 
-async def test_the_shell_example_answers(make_pool: Pool):
+async def test_the_shell_example_answers(make_pool: Pool) -> None:
     """Without a process for each task: its pid stays."""
     pool = await make_pool(["sh", str(WORKERS / "load.sh")])
     first, second = await run(pool, task("")), await run(pool, task(""))

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ int main(void) {
 """
 
 
-async def test_a_filter_answers_line_by_line(make_pool: Pool):
+async def test_a_filter_answers_line_by_line(make_pool: Pool) -> None:
     """64 tasks are under way at once; each gets its own line, with its end."""
     pool = await make_pool(["cat"], protocol="lines")
     assert pool.statistics().slots == 64
@@ -46,7 +47,7 @@ def upper(tmp_path: Path) -> str:
     return str(tmp_path / "upper")
 
 
-async def test_a_filter_may_be_a_shell_script_or_a_python_script_or_in_c(make_pool: Pool, upper: str):
+async def test_a_filter_may_be_a_shell_script_or_a_python_script_or_in_c(make_pool: Pool, upper: str) -> None:
     """Whatever reads lines, writes lines and does not hold them back."""
     shell = 'while read -r line; do printf "%s\\n" "$line" | tr a-z A-Z; done'
     python = "import sys\nfor line in sys.stdin: print(line.strip().upper(), flush=True)"
@@ -55,7 +56,7 @@ async def test_a_filter_may_be_a_shell_script_or_a_python_script_or_in_c(make_po
         assert [result.stdout for result in await run_all(pool, "a", "b")] == ["A\n", "B\n"]
 
 
-async def test_a_filter_that_passes_markers_may_answer_with_no_line_or_several(make_pool: Pool):
+async def test_a_filter_that_passes_markers_may_answer_with_no_line_or_several(make_pool: Pool) -> None:
     """`grep` drops what does not match: its answer is empty, and a success."""
     pool = await make_pool(GREP, protocol="lines", answer="marker")
     results = await run_all(pool, "an apple", "a pear", "apples")
@@ -65,13 +66,13 @@ async def test_a_filter_that_passes_markers_may_answer_with_no_line_or_several(m
 
 
 @pytest.mark.parametrize("program", [["grep", "--line-buffered", "apple"], ["grep", "-e", "apple", "-e", "^#drakkar-"]])
-async def test_a_filter_that_keeps_the_marker_back_is_found_at_the_start(make_pool: Pool, program: list[str]):
+async def test_a_filter_that_keeps_the_marker_back_is_found_at_the_start(make_pool: Pool, program: list[str]) -> None:
     """Dropped or held in a buffer: the message names both."""
     with pytest.raises(StartupError, match=r"marker line '#drakkar-0' through.*--line-buffered"):
         await make_pool(program, protocol="lines", answer="marker", start_timeout_s=0.3)
 
 
-async def test_a_filter_that_can_not_work_is_found_at_the_start(make_pool: Pool):
+async def test_a_filter_that_can_not_work_is_found_at_the_start(make_pool: Pool) -> None:
     """It has ended before it was asked; what it said is told."""
     with pytest.raises(StartupError, match=r"exit code 2.*grep"):
         await make_pool(["grep", "-E", "("], protocol="lines")
@@ -86,8 +87,8 @@ async def test_a_filter_that_can_not_work_is_found_at_the_start(make_pool: Pool)
     ],
 )
 async def test_what_can_not_be_said_in_a_line_is_an_error_that_names_the_way_out(
-    make_pool: Pool, fields: dict[str, object], why: str
-):
+    make_pool: Pool, fields: dict[str, Any], why: str
+) -> None:
     """The child never hears of it, the next task is none the worse."""
     pool = await make_pool(["cat"], protocol="lines")
     outcome = await run(pool, task(**fields))
@@ -98,7 +99,7 @@ async def test_what_can_not_be_said_in_a_line_is_an_error_that_names_the_way_out
     assert (await run(pool, task("x"))).stdout == "x\n"
 
 
-async def test_with_the_fall_back_it_is_a_process_of_its_own(make_pool: Pool, events: list[Event]):
+async def test_with_the_fall_back_it_is_a_process_of_its_own(make_pool: Pool, events: list[Event]) -> None:
     """The children's command line with the task's arguments after it, or the task's own program."""
     pool = await make_pool(["sh", "-c", 'exec cat "$@"', "sh"], protocol="lines", fallback_oneshot=True)
     several = await run(pool, task("a\nb"))
@@ -113,7 +114,7 @@ async def test_with_the_fall_back_it_is_a_process_of_its_own(make_pool: Pool, ev
     assert pool.statistics().ended == 3
 
 
-async def test_a_task_that_fell_back_can_be_given_up(make_pool: Pool):
+async def test_a_task_that_fell_back_can_be_given_up(make_pool: Pool) -> None:
     """Its process is killed."""
     pool = await make_pool(["cat"], protocol="lines", fallback_oneshot=True)
     heard: list[object] = []

@@ -26,7 +26,7 @@ Until = Callable[..., Awaitable[None]]
 
 
 @pytest.mark.parametrize("framing", ["json-lines", "length-prefixed"])
-async def test_one_child_does_many_tasks(make_worker: Pool, framing: str, events: list[Event]):
+async def test_one_child_does_many_tasks(make_worker: Pool, framing: str, events: list[Event]) -> None:
     """The same process answers them all, whatever the framing, text and bytes."""
     pool = await make_worker("good", framing=framing)
     results = await run_all(pool, *(f"input {number} \N{SNOWMAN}" for number in range(50)))
@@ -35,7 +35,7 @@ async def test_one_child_does_many_tasks(make_worker: Pool, framing: str, events
     assert [event.child for event in of(ChildStarted, events)] == [0]
 
 
-async def test_what_a_child_reports_becomes_the_outcome(make_pool: Pool):
+async def test_what_a_child_reports_becomes_the_outcome(make_pool: Pool) -> None:
     """Exit code and stderr are those of the answer; another code than 0 is a failure."""
     script = """if True:
         import json, sys
@@ -56,7 +56,7 @@ async def test_what_a_child_reports_becomes_the_outcome(make_pool: Pool):
     assert (bad.kind, bad.exit_code, bad.stderr) == ("nonzero_exit", 3, "[]")
 
 
-async def test_answers_may_come_in_any_order(make_worker: Pool):
+async def test_answers_may_come_in_any_order(make_worker: Pool) -> None:
     """Each task gets its own answer, several being under way in one child."""
     pool = await make_worker("out_of_order", 4)
     assert pool.statistics().slots == 4
@@ -64,7 +64,7 @@ async def test_answers_may_come_in_any_order(make_worker: Pool):
     assert [result.stdout for result in results] == list(map(str, range(8)))
 
 
-async def test_a_child_gets_no_more_than_it_can_take(make_worker: Pool, until: Until):
+async def test_a_child_gets_no_more_than_it_can_take(make_worker: Pool, until: Until) -> None:
     """What is more waits; the configuration may allow less than the child."""
     pool = await make_worker("silent", max_in_flight_per_child=3)
     for number in range(5):
@@ -72,14 +72,14 @@ async def test_a_child_gets_no_more_than_it_can_take(make_worker: Pool, until: U
     assert pool.statistics() == (3, 2, 3, 0)
 
 
-async def test_tasks_are_spread_over_the_children(make_worker: Pool):
+async def test_tasks_are_spread_over_the_children(make_worker: Pool) -> None:
     """Two slow children take turns."""
     pool = await make_worker("slow_answers", 0.05, children=2)
     results = await run_all(pool, *map(str, range(4)))
     assert len({result.pid for result in results}) == 2
 
 
-async def test_a_task_goes_to_the_child_that_has_the_least_to_do(make_worker: Pool):
+async def test_a_task_goes_to_the_child_that_has_the_least_to_do(make_worker: Pool) -> None:
     """Though either could take them all."""
     pool = await make_worker("silent", children=2)
     for number in range(4):
@@ -87,7 +87,7 @@ async def test_a_task_goes_to_the_child_that_has_the_least_to_do(make_worker: Po
     assert [len(child.in_flight) for child in pool.children] == [2, 2]
 
 
-async def test_waiting_tasks_start_by_priority(make_worker: Pool):
+async def test_waiting_tasks_start_by_priority(make_worker: Pool) -> None:
     """Then in the order they came; what has begun is not interrupted."""
     pool = await make_worker("good")
     ended: list[str] = []
@@ -107,7 +107,7 @@ async def test_waiting_tasks_start_by_priority(make_worker: Pool):
     assert ended == ["first", "soon", "soon too", "late"]
 
 
-async def test_a_priority_that_can_not_be_compared_is_an_error_of_its_task(make_worker: Pool):
+async def test_a_priority_that_can_not_be_compared_is_an_error_of_its_task(make_worker: Pool) -> None:
     """The others are none the worse."""
     pool = await make_worker("silent", max_in_flight_per_child=1)
     for _ in range(2):
@@ -117,7 +117,7 @@ async def test_a_priority_that_can_not_be_compared_is_an_error_of_its_task(make_
     assert (outcome.kind, pool.statistics().waiting) == ("internal", 1)
 
 
-async def test_precomputed_tasks_need_no_child(make_worker: Pool):
+async def test_precomputed_tasks_need_no_child(make_worker: Pool) -> None:
     """They are answered while every child is busy."""
     pool = await make_worker("silent", max_in_flight_per_child=1)
     pool.submit(task(), 0, lambda _: None)
@@ -126,7 +126,7 @@ async def test_precomputed_tasks_need_no_child(make_worker: Pool):
     assert outcome.stdout == "hit"
 
 
-async def test_a_task_that_waits_can_be_given_up(make_worker: Pool, events: list[Event]):
+async def test_a_task_that_waits_can_be_given_up(make_worker: Pool, events: list[Event]) -> None:
     """It never reaches a child."""
     pool = await make_worker("silent", max_in_flight_per_child=1)
     heard: list[Any] = []
@@ -137,7 +137,7 @@ async def test_a_task_that_waits_can_be_given_up(make_worker: Pool, events: list
     assert (heard, pool.statistics()[:2]) == ([None], (1, 0))
 
 
-async def test_a_task_that_runs_can_be_given_up(make_worker: Pool):
+async def test_a_task_that_runs_can_be_given_up(make_worker: Pool) -> None:
     """Nobody hears of its late answer, and the child goes on."""
     pool = await make_worker("slow_answers", 0.1)
     heard: list[Any] = []
@@ -148,7 +148,7 @@ async def test_a_task_that_runs_can_be_given_up(make_worker: Pool):
     assert (result.stdout, heard) == ("b", [None])
 
 
-async def test_large_tasks_and_answers_pass(make_worker: Pool):
+async def test_large_tasks_and_answers_pass(make_worker: Pool) -> None:
     """More than a pipe holds, several at once, in both directions."""
     pool = await make_worker("good", framing="length-prefixed", children=2)
     big = "\N{SNOWMAN}" * 1_000_000
@@ -156,21 +156,21 @@ async def test_large_tasks_and_answers_pass(make_worker: Pool):
     assert [result.stdout == big for result in results] == [True] * 4
 
 
-async def test_output_is_cut_at_the_same_caps_as_a_programs(make_worker: Pool):
+async def test_output_is_cut_at_the_same_caps_as_a_programs(make_worker: Pool) -> None:
     """Between characters, and flagged."""
     pool = await make_worker("good", executor={"max_stdout_bytes": 4})
     (result,) = await run_all(pool, "\N{SNOWMAN}" * 2)
     assert (result.stdout, result.stdout_truncated) == ("\N{SNOWMAN}", True)
 
 
-async def test_what_a_child_writes_to_stderr_is_logged(make_pool: Pool, events: list[Event], until: Until):
+async def test_what_a_child_writes_to_stderr_is_logged(make_pool: Pool, events: list[Event], until: Until) -> None:
     """Line by line, and never part of an answer."""
     pool = await make_pool(["sh", "-c", "echo hello >&2; echo there >&2; exec cat"], protocol="lines")
     assert [result.stdout for result in await run_all(pool, "x")] == ["x\n"]
     await until(lambda: sum((event.lines for event in of(ChildLogged, events)), ()) == ("hello", "there"))
 
 
-async def test_a_turn_of_the_loop_costs_one_event(make_pool: Pool, events: list[Event]):
+async def test_a_turn_of_the_loop_costs_one_event(make_pool: Pool, events: list[Event]) -> None:
     """Tasks that end well are counted together; those that fail have an event each."""
     pool = await make_pool(["cat"], protocol="lines")
     await run_all(pool, *map(str, range(4)))
@@ -182,7 +182,7 @@ async def test_a_turn_of_the_loop_costs_one_event(make_pool: Pool, events: list[
 # --- the end ------------------------------------------------------------------------------------
 
 
-async def test_idle_children_end_by_themselves(make_worker: Pool, events: list[Event]):
+async def test_idle_children_end_by_themselves(make_worker: Pool, events: list[Event]) -> None:
     """Their stdin is closed, they exit with 0, and nobody is to blame."""
     pool = await make_worker("good", children=2)
     await pool.close()
@@ -190,14 +190,14 @@ async def test_idle_children_end_by_themselves(make_worker: Pool, events: list[E
     assert all("exit code 0" in event.reason for event in of(ChildEnded, events))
 
 
-async def test_a_child_that_does_not_end_is_killed(make_worker: Pool, events: list[Event]):
+async def test_a_child_that_does_not_end_is_killed(make_worker: Pool, events: list[Event]) -> None:
     """After the grace, whatever signals it ignores."""
     pool = await make_worker("ignores_the_end", close_grace_s=0.05)
     await pool.close()
     assert "SIGKILL" in of(ChildEnded, events)[0].reason
 
 
-async def test_closing_gives_up_what_runs_and_waits(make_worker: Pool):
+async def test_closing_gives_up_what_runs_and_waits(make_worker: Pool) -> None:
     """Their callers hear that nothing came of them, at once and once only."""
     pool = await make_worker("silent", max_in_flight_per_child=1)
     calls = [asyncio.create_task(run(pool, task(str(number)))) for number in range(3)]
@@ -210,7 +210,7 @@ async def test_closing_gives_up_what_runs_and_waits(make_worker: Pool):
         await run(pool, task())
 
 
-async def test_a_pool_that_was_not_started_takes_no_tasks():
+async def test_a_pool_that_was_not_started_takes_no_tasks() -> None:
     """Nor does closing it need anything."""
     from drakkar_flow.config.sections.executor import ExecutorConfig
     from drakkar_flow.observe.bus import Bus
@@ -233,14 +233,14 @@ STARTS = {
 
 
 @pytest.mark.parametrize("name", STARTS)
-async def test_a_start_that_fails_says_why(make_worker: Pool, name: str):
+async def test_a_start_that_fails_says_why(make_worker: Pool, name: str) -> None:
     """With what the child said last."""
     with pytest.raises(StartupError, match=STARTS[name]):
         await make_worker(name, start_timeout_s=0.3 if name == "no_handshake" else 10)
     assert programs() == []
 
 
-async def test_every_child_is_warm_before_the_first_task(make_worker: Pool):
+async def test_every_child_is_warm_before_the_first_task(make_worker: Pool) -> None:
     """A start is over when all are ready."""
     pool = await make_worker("good", children=3)
     assert [child.capacity for child in pool.children] == [1, 1, 1]
@@ -250,14 +250,16 @@ async def test_every_child_is_warm_before_the_first_task(make_worker: Pool):
     ("program", "why"),
     [(["no-such-program"], "no program 'no-such-program'"), (["/etc/passwd"], "not a program that can be run")],
 )
-async def test_a_program_that_is_not_there_is_a_matter_of_configuration(make_pool: Pool, program: list[str], why: str):
+async def test_a_program_that_is_not_there_is_a_matter_of_configuration(
+    make_pool: Pool, program: list[str], why: str
+) -> None:
     """Exit code 2, as for any other wrong key."""
     with pytest.raises(StartupError, match=why) as caught:
         await make_pool(program)
     assert caught.value.exit_code == 2
 
 
-async def test_without_a_program_there_are_no_children():
+async def test_without_a_program_there_are_no_children() -> None:
     """The key is named."""
     from drakkar_flow.config.sections.executor import ExecutorConfig
     from drakkar_flow.observe.bus import Bus

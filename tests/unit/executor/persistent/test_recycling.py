@@ -24,7 +24,7 @@ def _quick_housekeeping(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_module, "HOUSEKEEPING_S", 0.01)
 
 
-async def test_after_so_many_requests_a_child_is_replaced(make_pool: Pool, events: list[Event]):
+async def test_after_so_many_requests_a_child_is_replaced(make_pool: Pool, events: list[Event]) -> None:
     """It answers what it has, ends by itself, and nobody is to blame."""
     pool = await make_pool(["cat"], protocol="lines", recycle_after_requests=10)
     outcomes = await run_all(pool, *map(str, range(35)))
@@ -34,7 +34,7 @@ async def test_after_so_many_requests_a_child_is_replaced(make_pool: Pool, event
     assert not any(event.failed for event in of(ChildEnded, events))
 
 
-async def test_children_do_not_reach_their_last_request_together(make_pool: Pool, events: list[Event]):
+async def test_children_do_not_reach_their_last_request_together(make_pool: Pool, events: list[Event]) -> None:
     """The first lives are of different lengths, so there is always somebody to do the work."""
     pool = await make_pool(["cat"], {"max_executors": 4}, protocol="lines", recycle_after_requests=100)
     outcomes = await run_all(pool, *map(str, range(2000)))
@@ -50,21 +50,23 @@ async def test_children_do_not_reach_their_last_request_together(make_pool: Pool
 @pytest.mark.parametrize("rule", [{"recycle_after_s": 0.01}, {"recycle_above_mib": 0.01}])
 async def test_children_that_are_due_together_are_replaced_one_after_the_other(
     make_pool: Pool, events: list[Event], until: Until, rule: dict[str, float]
-):
+) -> None:
     """The next one goes when the successor is ready."""
     await make_pool(["cat"], {"max_executors": 3}, protocol="lines", **rule)
     await until(lambda: len(of(ChildStarted, events)) >= 9)
     assert [type(event) for event in events[:9]] == [ChildStarted] * 3 + [ChildEnded, ChildStarted] * 3
 
 
-async def test_an_old_child_is_replaced_whether_it_is_asked_or_not(make_pool: Pool, events: list[Event], until: Until):
+async def test_an_old_child_is_replaced_whether_it_is_asked_or_not(
+    make_pool: Pool, events: list[Event], until: Until
+) -> None:
     """By its age alone."""
     await make_pool(["cat"], protocol="lines", recycle_after_s=0.05)
     await until(lambda: len(of(ChildEnded, events)) == 2)
     assert [event.lived_s >= 0.05 for event in of(ChildEnded, events)] == [True, True]
 
 
-async def test_a_child_that_grew_too_large_is_replaced(make_worker: Pool, events: list[Event], until: Until):
+async def test_a_child_that_grew_too_large_is_replaced(make_worker: Pool, events: list[Event], until: Until) -> None:
     """Its resident memory is looked at; what it is working on is answered first."""
     pool = await make_worker("leaks_memory", 16, recycle_above_mib=50)
     deadline = time.monotonic() + 10

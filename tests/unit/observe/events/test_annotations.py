@@ -26,9 +26,9 @@ TASK = ExecutorTask(task_id="t-1", source_offsets=[7])
     ],
     ids=["record", "group", "task", "result", "error", "text"],
 )
-def test_an_annotation_names_its_target(target, named):
+def test_an_annotation_names_its_target(target: object, named: tuple[str, str]) -> None:
     """By what a reader of logs knows it by."""
-    made = annotation(target, "score", {"value": 1}, {"model": 2})
+    made = annotation(target, "score", {"value": 1}, {"model": 2})  # type: ignore[dict-item]  # a number, as handlers may give one
     assert made == Annotated(*named, "score", '{"value":1}', {"model": "2"})
 
 
@@ -42,7 +42,7 @@ def test_an_annotation_names_its_target(target, named):
     ],
     ids=["long", "long-in-bytes", "object", "inner-object"],
 )
-def test_what_can_not_be_kept_is_dropped_and_told(data, reason):
+def test_what_can_not_be_kept_is_dropped_and_told(data: dict[str, list[object]] | object | str, reason: str) -> None:
     """Never an error: it is not worth a record."""
     assert annotation(RECORD, "note", data, None) == AnnotationDropped("note", reason)
 
@@ -63,14 +63,14 @@ class Score(BaseModel):
     ],
     ids=["text", "model", "models", "bytes"],
 )
-def test_data_is_json_whatever_it_was(data, text):
+def test_data_is_json_whatever_it_was(data: bytes | list[Score] | str | Score, text: str) -> None:
     """Text is quoted, models anywhere in it are objects, bytes are base64."""
     made = annotation(RECORD, "note", data, None)
     assert isinstance(made, Annotated)
     assert made.data == text
 
 
-def test_an_annotation_may_be_as_large_as_the_cap():
+def test_an_annotation_may_be_as_large_as_the_cap() -> None:
     """And may hold nothing."""
     made = annotation(RECORD, "note", "x" * (MAX_ANNOTATION_BYTES - 2), None)
     assert isinstance(made, Annotated)

@@ -8,6 +8,7 @@ import struct
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 
 import psutil
 import pytest
@@ -23,7 +24,7 @@ from support.until import until
 
 
 @pytest.fixture
-def server():
+def server() -> Iterator[MetricsServer]:
     """A server on a free port, with nothing to serve."""
     server = MetricsServer(CollectorRegistry(), host="127.0.0.1", ports=[0])
     server.start()
@@ -35,10 +36,11 @@ def scrape(port: int, host: str = "127.0.0.1") -> str:
     """Fetch the page."""
     with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=10) as answer:
         assert answer.headers["Content-Type"].startswith("text/plain")
-        return answer.read().decode()
+        page: str = answer.read().decode()
+        return page
 
 
-def test_a_scrape_shows_what_was_counted():
+def test_a_scrape_shows_what_was_counted() -> None:
     """An event that was emitted is on the page."""
     bus, metrics = Bus(), Metrics()
     metrics.listen(bus)
@@ -51,7 +53,7 @@ def test_a_scrape_shows_what_was_counted():
         server.close()
 
 
-def test_port_zero_picks_a_port_of_its_own(server):
+def test_port_zero_picks_a_port_of_its_own(server: MetricsServer) -> None:
     """Two servers that don't care get different ports."""
     other = MetricsServer(CollectorRegistry(), host="127.0.0.1", ports=[0])
     other.start()
@@ -61,7 +63,7 @@ def test_port_zero_picks_a_port_of_its_own(server):
         other.close()
 
 
-def test_a_taken_port_is_a_problem_with_a_remedy(server):
+def test_a_taken_port_is_a_problem_with_a_remedy(server: MetricsServer) -> None:
     """The message names the port and what to set; trying again later may help, hence exit code 1."""
     second = MetricsServer(CollectorRegistry(), host="127.0.0.1", ports=[server.port])
     with pytest.raises(StartupError, match=rf"port {server.port} is in use; set metrics\.port") as caught:
@@ -71,7 +73,7 @@ def test_a_taken_port_is_a_problem_with_a_remedy(server):
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid"])
-def test_an_address_of_another_machine_is_a_problem_of_the_configuration(host):
+def test_an_address_of_another_machine_is_a_problem_of_the_configuration(host: str) -> None:
     """Neither a foreign address nor an unknown name can be listened on: exit code 2."""
     with pytest.raises(StartupError, match=r"set metrics\.host") as caught:
         MetricsServer(CollectorRegistry(), host=host, ports=[0]).start()
@@ -79,7 +81,7 @@ def test_an_address_of_another_machine_is_a_problem_of_the_configuration(host):
 
 
 @pytest.mark.parametrize(("host", "url_host"), [("::1", "[::1]"), ("localhost", "localhost"), ("", "127.0.0.1")])
-def test_any_address_of_this_machine_can_be_listened_on(host, url_host):
+def test_any_address_of_this_machine_can_be_listened_on(host: str, url_host: str) -> None:
     """IPv6, a name, and the empty host for all addresses."""
     server = MetricsServer(CollectorRegistry(), host=host, ports=[0])
     server.start()
@@ -89,7 +91,7 @@ def test_any_address_of_this_machine_can_be_listened_on(host, url_host):
         server.close()
 
 
-def test_close_frees_the_port_and_ends_the_threads(server):
+def test_close_frees_the_port_and_ends_the_threads(server: MetricsServer) -> None:
     """After close nothing of the server is left, and closing again is harmless."""
     scrape(server.port)
     server.close()
@@ -100,7 +102,7 @@ def test_close_frees_the_port_and_ends_the_threads(server):
     again.close()
 
 
-def test_a_client_that_never_asks_neither_blocks_scrapes_nor_close(server):
+def test_a_client_that_never_asks_neither_blocks_scrapes_nor_close(server: MetricsServer) -> None:
     """Close cuts a connection without a request without waiting for its time to run out."""
     before = set(threading.enumerate())
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as silent:
@@ -111,7 +113,7 @@ def test_a_client_that_never_asks_neither_blocks_scrapes_nor_close(server):
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /metrics HTTP/1.1\r\nA: "])
-def test_a_client_that_does_not_finish_its_request_is_closed(sent):
+def test_a_client_that_does_not_finish_its_request_is_closed(sent: bytes) -> None:
     """Idle and slow connections don't pile up: after its time the server closes them, silently."""
     server = MetricsServer(CollectorRegistry(), host="127.0.0.1", ports=[0], request_s=0.05)
     server.start()
@@ -121,7 +123,7 @@ def test_a_client_that_does_not_finish_its_request_is_closed(sent):
     server.close()
 
 
-def test_a_client_that_goes_away_is_no_event(server, caplog):
+def test_a_client_that_goes_away_is_no_event(server: MetricsServer, caplog: pytest.LogCaptureFixture) -> None:
     """A scraper that hangs up in the middle of its request leaves no trace in the log."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as hasty:
         hasty.sendall(b"GET /metrics HT")
@@ -131,10 +133,11 @@ def test_a_client_that_goes_away_is_no_event(server, caplog):
     assert caplog.text == ""
 
 
-def test_a_metric_that_can_not_be_read_is_reported_and_the_server_lives_on():
+def test_a_metric_that_can_not_be_read_is_reported_and_the_server_lives_on() -> None:
     """A scrape that fails is answered with 500 and is the scrape's problem alone."""
-    metrics, errors = Metrics(CollectorRegistry()), []
-    metrics.watch(lambda: 1 / 0)
+    metrics = Metrics(CollectorRegistry())
+    errors: list[BaseException] = []
+    metrics.watch(lambda: 1 / 0)  # type: ignore[arg-type, return-value]  # wrong on purpose
     server = MetricsServer(metrics.registry, host="127.0.0.1", ports=[0], on_error=errors.append)
     server.start()
     try:
@@ -159,7 +162,7 @@ def ask(port: int, head: str) -> tuple[int, dict[str, str], str]:
 
 
 @pytest.fixture
-def paged():
+def paged() -> Iterator[MetricsServer]:
     """A server with one page beside the metrics."""
     metrics = Metrics(CollectorRegistry())
     pages = {"/healthz": lambda: (503, {"status": "stalled"}), "/broken": lambda: (1 // 0, {})}
@@ -170,28 +173,28 @@ def paged():
 
 
 @pytest.mark.parametrize("path", ["/ready", "/health", "/foo", "/metrics.txt", "/metrics/x", "/favicon.ico", "*"])
-def test_n11_unknown_paths_are_not_found(paged, path):
+def test_n11_unknown_paths_are_not_found(paged: MetricsServer, path: str) -> None:
     """404 names the paths that exist."""
     status, _, body = ask(paged.port, f"GET {path} HTTP/1.1")
     assert (status, body.split()) == (404, ["/metrics", "/healthz", "/broken"])
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/metrics/", "/metrics?name[]=drakkar_state", "http://host/metrics"])
-def test_n11_metrics_are_at_their_path(paged, path):
+def test_n11_metrics_are_at_their_path(paged: MetricsServer, path: str) -> None:
     """With a query, a slash at the end, or as a proxy writes it."""
     status, headers, body = ask(paged.port, f"GET {path} HTTP/1.0")
     assert (status, headers["Content-Type"][:10]) == (200, "text/plain")
     assert "drakkar_state" in body
 
 
-def test_n11_the_root_lists_the_paths(paged):
+def test_n11_the_root_lists_the_paths(paged: MetricsServer) -> None:
     """For whoever opens the port in a browser."""
     status, _, body = ask(paged.port, "GET / HTTP/1.1")
     assert (status, body.split()) == (200, ["/metrics", "/healthz", "/broken"])
 
 
 @pytest.mark.parametrize(("path", "expected"), [("/metrics", 200), ("/healthz", 503), ("/", 200), ("/nope", 404)])
-def test_n11_head_has_the_headers_of_get(paged, path, expected):
+def test_n11_head_has_the_headers_of_get(paged: MetricsServer, path: str, expected: int) -> None:
     """Status and length, no body."""
     status, headers, body = ask(paged.port, f"HEAD {path} HTTP/1.1\nHost: x")
     assert (status, body) == (expected, "")
@@ -199,32 +202,32 @@ def test_n11_head_has_the_headers_of_get(paged, path, expected):
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "get"])
-def test_n11_other_methods_are_not_allowed(paged, method):
+def test_n11_other_methods_are_not_allowed(paged: MetricsServer, method: str) -> None:
     """405 says which are."""
     status, headers, _ = ask(paged.port, f"{method} /metrics HTTP/1.1\nContent-Length: 0")
     assert (status, headers["Allow"]) == (405, "GET, HEAD")
 
 
 @pytest.mark.parametrize("head", ["hello", "GET /metrics", "GET  /metrics HTTP/1.1", "GET http://[ HTTP/1.1", ""])
-def test_what_is_no_request_is_answered_with_400(paged, head):
+def test_what_is_no_request_is_answered_with_400(paged: MetricsServer, head: str) -> None:
     """The server goes on."""
     assert ask(paged.port, head)[0] == 400
     assert ask(paged.port, "GET /healthz HTTP/1.1")[0] == 503
 
 
-def test_g2_a_request_head_is_bounded(paged):
+def test_g2_a_request_head_is_bounded(paged: MetricsServer) -> None:
     """Headers without end are answered with 431."""
     with socket.create_connection(("127.0.0.1", paged.port), timeout=10) as client:
         client.sendall(b"GET / HTTP/1.1\r\nA: " + b"a" * 100_000)
         assert client.recv(100).startswith(b"HTTP/1.1 431 ")
 
 
-def test_a_page_that_raises_is_answered_with_500(paged):
+def test_a_page_that_raises_is_answered_with_500(paged: MetricsServer) -> None:
     """It is a bug, and no reason to leave a probe without an answer."""
     assert ask(paged.port, "GET /broken HTTP/1.1")[0] == 500
 
 
-def test_the_page_is_compressed_on_request(paged):
+def test_the_page_is_compressed_on_request(paged: MetricsServer) -> None:
     """As Prometheus asks for it."""
     with socket.create_connection(("127.0.0.1", paged.port), timeout=10) as client:
         client.sendall(b"GET /metrics HTTP/1.1\r\nAccept-Encoding: gzip\r\n\r\n")
@@ -233,10 +236,10 @@ def test_the_page_is_compressed_on_request(paged):
     assert b"drakkar_state" in gzip.decompress(body)
 
 
-def test_g2_a_metric_that_blocks_leaves_the_other_pages_alone():
+def test_g2_a_metric_that_blocks_leaves_the_other_pages_alone() -> None:
     """It has its own thread, which neither probes nor the end wait for."""
     metrics, release = Metrics(CollectorRegistry()), threading.Event()
-    metrics.watch(lambda: release.wait(60) and None)
+    metrics.watch(lambda: release.wait(60) and None)  # type: ignore[arg-type, return-value]  # it only waits
     server = MetricsServer(metrics.registry, host="127.0.0.1", ports=[0], pages={"/healthz": lambda: (200, {})})
     server.start()
     try:
@@ -249,7 +252,7 @@ def test_g2_a_metric_that_blocks_leaves_the_other_pages_alone():
         release.set()
 
 
-def test_g2_slow_clients_take_a_bounded_number_of_descriptors_and_threads(paged):
+def test_g2_slow_clients_take_a_bounded_number_of_descriptors_and_threads(paged: MetricsServer) -> None:
     """Beyond 64 connections the oldest that has not sent its request makes room; honest requests are answered."""
     threads, descriptors = threading.active_count(), psutil.Process().num_fds()
     slow = []
@@ -265,7 +268,7 @@ def test_g2_slow_clients_take_a_bounded_number_of_descriptors_and_threads(paged)
             client.close()
 
 
-def test_g2_a_client_that_reads_nothing_is_closed():
+def test_g2_a_client_that_reads_nothing_is_closed() -> None:
     """The time of a request includes the answer."""
     big = Metrics(CollectorRegistry())
     Gauge("big", "Big.", ["a"], registry=big.registry)
@@ -288,7 +291,7 @@ def connections_of(port: int) -> list[object]:
     return [c for c in psutil.Process().net_connections("tcp4") if c.laddr.port == port and c.status == "ESTABLISHED"]
 
 
-def test_n8_the_first_free_port_is_taken():
+def test_n8_the_first_free_port_is_taken() -> None:
     """Several servers share a range; when it is used up the error says how to get more."""
     first = MetricsServer(CollectorRegistry(), host="127.0.0.1", ports=[0])
     first.start()

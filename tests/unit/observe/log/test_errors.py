@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 
 from drakkar_flow.model.record import Record
 from drakkar_flow.model.task import ExecutorError, ExecutorTask
 from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.context import EventContext
 from drakkar_flow.observe.events.hooks import HookRan
 from drakkar_flow.observe.events.tasks import TaskFailed
 from drakkar_flow.observe.log.listener import LogListener
+from drakkar_flow.observe.log.setup import LoggingHandle
 from support.log_lines import read_lines as read
 
 
-def test_lines_carry_the_names_of_elastic_when_asked(configured, tmp_path):
+def test_lines_carry_the_names_of_elastic_when_asked(configured: Callable[..., LoggingHandle], tmp_path: Path) -> None:
     """Who and what by ECS's names; what it has no name for as labels, but lists and objects beside them."""
     configured(output=str(tmp_path / "log"), fields="ecs", consumer_group="g", service_version="1.2")
     structlog.get_logger().error("told", partition=3, offset=7, count=2, many=[1, 2])
@@ -63,7 +67,9 @@ OURS = {"labels": str, "kafka": str | int, "drakkar": object}
 """`labels` is ECS's place for keywords; `kafka` and `drakkar` are namespaces that it does not use."""
 
 
-def test_every_line_has_names_and_types_of_elastic_s_reference(configured, tmp_path, one_of_each):
+def test_every_line_has_names_and_types_of_elastic_s_reference(
+    configured: Callable[..., LoggingHandle], tmp_path: Path, one_of_each: list[Event]
+) -> None:
     """Whatever is told, a field is ECS's own with its type, or in a namespace that is not ECS's."""
     configured(output=str(tmp_path / "log"), fields="ecs", level="DEBUG", service_version="1.2", cluster_name="c")
     bus = Bus()
@@ -82,7 +88,7 @@ def test_every_line_has_names_and_types_of_elastic_s_reference(configured, tmp_p
     assert ECS_8_17.keys() <= used
 
 
-def test_a_failed_task_has_elastic_s_names(configured, tmp_path):
+def test_a_failed_task_has_elastic_s_names(configured: Callable[..., LoggingHandle], tmp_path: Path) -> None:
     """Program, process, exit code and duration, which is in nanoseconds."""
     configured(output=str(tmp_path / "log"), fields="ecs")
     task = ExecutorTask(task_id="t-1", source_offsets=[7])
@@ -108,7 +114,7 @@ def test_a_failed_task_has_elastic_s_names(configured, tmp_path):
     assert expected.items() <= line.items()
 
 
-def test_exceptions_have_elastic_s_names(configured, tmp_path):
+def test_exceptions_have_elastic_s_names(configured: Callable[..., LoggingHandle], tmp_path: Path) -> None:
     """Type, text and stack, however the exception was given."""
     configured(output=str(tmp_path / "log"), fields="ecs")
     try:
@@ -121,7 +127,7 @@ def test_exceptions_have_elastic_s_names(configured, tmp_path):
         assert line["error.stack_trace"].startswith("Traceback")
 
 
-def test_a_hook_s_exception_is_logged_with_its_stack(configured, tmp_path):
+def test_a_hook_s_exception_is_logged_with_its_stack(configured: Callable[..., LoggingHandle], tmp_path: Path) -> None:
     """Only where there is one."""
     configured(output=str(tmp_path / "log"))
     bus = Bus()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from drakkar_flow.errors import BatchFailed
-from drakkar_flow.model.task import ExecutorError, ExecutorTask
+from drakkar_flow.model.task import ErrorKind, ExecutorError, ExecutorTask
 from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.executor import (
     ChildEnded,
@@ -26,7 +27,7 @@ from support.log_lines import LogScene
 LANE = ("in", 3)
 
 
-def failed(exit_code: int, stderr: str, program: str = "/bin/grep", kind: str = "nonzero_exit") -> TaskFailed:
+def failed(exit_code: int, stderr: str, program: str = "/bin/grep", kind: ErrorKind = "nonzero_exit") -> TaskFailed:
     """A failed run of a program."""
     task = ExecutorTask(task_id="t", source_offsets=[1])
     return TaskFailed(ExecutorError(task=task, kind=kind, exit_code=exit_code, stderr=stderr, command=[program]))
@@ -81,7 +82,7 @@ def test_n3_causes_are_bounded(scene: LogScene) -> None:
         lambda error: RetriesExhausted("t", 3, dead=True, error=failed(2, error).error),
     ],
 )
-def test_n3_every_line_that_may_flood_is_limited_by_cause(scene: LogScene, make) -> None:
+def test_n3_every_line_that_may_flood_is_limited_by_cause(scene: LogScene, make: Callable[..., Any]) -> None:
     """The second cause is told though the first is over its limit."""
     for _ in range(100):
         scene.bus.emit(make("connection refused"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -52,6 +52,7 @@ from drakkar_flow.observe.events.tasks import (
 )
 from drakkar_flow.observe.log.lines import LINES
 from drakkar_flow.observe.log.listener import LogListener
+from drakkar_flow.observe.log.setup import LoggingHandle
 from support.log_lines import LogScene
 from support.log_lines import read_lines as read
 
@@ -80,7 +81,7 @@ HOT = {
 }
 
 
-def test_every_event_has_a_line_or_is_hot(one_of_each):
+def test_every_event_has_a_line_or_is_hot(one_of_each: list[Event]) -> None:
     """For each event it is decided whether operators read of it; those of the hot path are only counted."""
     assert set(LINES) == {type(event) for event in one_of_each} - HOT
 
@@ -172,7 +173,9 @@ def test_the_page_lists_every_line_with_its_level() -> None:
     ],
     ids=lambda it: type(it).__name__ if isinstance(it, Event) else None,
 )
-def test_an_event_becomes_a_line_that_tells_what_comes_next(scene, event, level, name, part):
+def test_an_event_becomes_a_line_that_tells_what_comes_next(
+    scene: LogScene, event: Event, level: str, name: str, part: str
+) -> None:
     """Each line has its level, its name, and where it matters what the operator may expect."""
     scene.bus.emit(event)
     (line,) = scene.lines
@@ -184,13 +187,13 @@ def test_an_event_becomes_a_line_that_tells_what_comes_next(scene, event, level,
 @pytest.mark.parametrize(
     "event", [HookRan("arrange", 0.1), PeriodicRan("beat", 0.1), TaskFinished("completed", "", 1, 0, 0)]
 )
-def test_what_went_well_is_not_logged(scene, event):
+def test_what_went_well_is_not_logged(scene: LogScene, event: HookRan | PeriodicRan | TaskFinished) -> None:
     """A hook that returned and a task that completed are counted, not told."""
     scene.bus.emit(event)
     assert scene.lines == []
 
 
-def test_lines_carry_the_facts_of_their_event(scene):
+def test_lines_carry_the_facts_of_their_event(scene: LogScene) -> None:
     """What failed, where and why is in fields, partitions as topic:partition."""
     scene.bus.emit(DeliveryRetried("kafka", "out", count=30, attempt=2, delay_s=0.51234, error="down"))
     scene.bus.emit(PartitionsAssigned((LANE, ("in", 4)), total=2))
@@ -211,7 +214,7 @@ def test_lines_carry_the_facts_of_their_event(scene):
     assert "reason" not in running
 
 
-def test_the_line_of_a_failed_task_says_which_where_how_and_why(scene):
+def test_the_line_of_a_failed_task_says_which_where_how_and_why(scene: LogScene) -> None:
     """Its records, what was run, how that ended and the end of what it complained about, as one string."""
     error = ExecutorError(
         task=ExecutorTask(task_id="t-1", source_offsets=[7, 9]),
@@ -252,7 +255,7 @@ def test_the_line_of_a_failed_task_says_which_where_how_and_why(scene):
     }
 
 
-def test_a_line_about_many_records_names_the_first_ten(scene):
+def test_a_line_about_many_records_names_the_first_ten(scene: LogScene) -> None:
     """Ten thousand payloads of a batch make no line of a megabyte, and it says how many there are."""
     records = [Record(topic="in", partition=offset % 2, offset=offset) for offset in range(500)]
     about = EventContext.of([*records, *records], (f"t-{record.offset}" for record in records))
@@ -265,7 +268,9 @@ def test_a_line_about_many_records_names_the_first_ten(scene):
 
 
 @pytest.mark.parametrize("text", ["x" * 100_000, "ä\ud800" * 50_000], ids=["ascii", "half-a-surrogate-pair"])
-def test_no_text_of_others_makes_a_line_too_long_or_unwritable(configured, tmp_path, text):
+def test_no_text_of_others_makes_a_line_too_long_or_unwritable(
+    configured: Callable[..., LoggingHandle], tmp_path: Path, text: str
+) -> None:
     """Errors and stacks are other people's texts: cut, legible, and on one line."""
     configured(output=str(tmp_path / "log"))
     bus = Bus()
@@ -282,7 +287,7 @@ def test_no_text_of_others_makes_a_line_too_long_or_unwritable(configured, tmp_p
     assert len(theirs["text"]) == len(text)
 
 
-def test_a_hook_that_raised_is_told_with_its_stack(configured, tmp_path):
+def test_a_hook_that_raised_is_told_with_its_stack(configured: Callable[..., LoggingHandle], tmp_path: Path) -> None:
     """So that its author finds the line; five times a minute for each hook, not for each record."""
     configured(output=str(tmp_path / "log"))
     bus = Bus()
@@ -303,7 +308,7 @@ def test_a_hook_that_raised_is_told_with_its_stack(configured, tmp_path):
     assert all("in user_code" in line["exception"] for line in [*hooks, beat])
 
 
-def test_repeating_lines_are_held_back_and_counted(scene):
+def test_repeating_lines_are_held_back_and_counted(scene: LogScene) -> None:
     """Of one kind, two lines a minute are written; the next minute's first tells how many were not."""
     for now in (0, 1, 2, 3, 59.9, 60, 61):
         scene.clock.now = now
@@ -311,7 +316,7 @@ def test_repeating_lines_are_held_back_and_counted(scene):
     assert [line.get("suppressed") for line in scene.lines] == [None, None, 3, None]
 
 
-def test_what_was_held_back_is_told_when_nothing_more_comes(scene):
+def test_what_was_held_back_is_told_when_nothing_more_comes(scene: LogScene) -> None:
     """A flood that is over is told once its minute is, not at the end of the process; and only once."""
     for _ in range(7):
         scene.bus.emit(CommitFailed("x"))
@@ -324,11 +329,11 @@ def test_what_was_held_back_is_told_when_nothing_more_comes(scene):
     assert "suppressed" not in scene.lines[-1]
 
 
-def test_a_flood_of_failures_is_bounded_and_counted(one_of_each):
+def test_a_flood_of_failures_is_bounded_and_counted(one_of_each: list[Event]) -> None:
     """Ten minutes in which everything fails a thousand times: few lines, and not one failure uncounted."""
     scene, rounds = LogScene(burst=5), 1000
     told = [(event, LINES[type(event)](event)) for event in one_of_each if type(event) in LINES]
-    repeated = {line.event: event for event, line in told if line.key is not None}
+    repeated = {line.event: event for event, line in told if line is not None and line.key is not None}
     for number in range(rounds):
         scene.clock.now = number * 600 / rounds
         scene.bus.emit(LoopAnswered(0.001))
@@ -342,7 +347,7 @@ def test_a_flood_of_failures_is_bounded_and_counted(one_of_each):
         assert len(lines) + sum(line.get("suppressed", 0) for line in [*lines, *left_out]) == rounds, kind
 
 
-def test_lines_about_different_things_do_not_hold_each_other_back(scene):
+def test_lines_about_different_things_do_not_hold_each_other_back(scene: LogScene) -> None:
     """Another sink, another event: another share."""
     for name in "abc":
         for _ in range(3):
@@ -351,7 +356,7 @@ def test_lines_about_different_things_do_not_hold_each_other_back(scene):
     assert len(scene.lines) == 2 * 3 * 2
 
 
-def test_lines_about_the_life_of_the_process_are_never_held_back(scene):
+def test_lines_about_the_life_of_the_process_are_never_held_back(scene: LogScene) -> None:
     """Assignments and states are rare and each one matters."""
     for _ in range(10):
         scene.bus.emit(PartitionsAssigned((LANE,), 1))
@@ -359,7 +364,7 @@ def test_lines_about_the_life_of_the_process_are_never_held_back(scene):
     assert len(scene.lines) == 20
 
 
-def test_close_tells_what_was_still_held_back(scene):
+def test_close_tells_what_was_still_held_back(scene: LogScene) -> None:
     """The counts don't get lost when no further line of the kind comes."""
     for _ in range(7):
         scene.bus.emit(DeliveriesSkipped("kafka", "out", 1))
@@ -369,7 +374,9 @@ def test_close_tells_what_was_still_held_back(scene):
     assert (told["of"], told["key"], told["suppressed"]) == ("sink_delivery_skipped", ["kafka", "out"], 5)
 
 
-def test_events_become_json_lines_end_to_end(configured, tmp_path, one_of_each):
+def test_events_become_json_lines_end_to_end(
+    configured: Callable[..., LoggingHandle], tmp_path: Path, one_of_each: list[Event]
+) -> None:
     """With the application's configuration, everything that has a line is parsed back from the file."""
     configured(output=str(tmp_path / "log"), level="DEBUG")
     errors: list[Exception] = []

@@ -9,6 +9,8 @@ import os
 import shutil
 import sys
 import threading
+from _io import StringIO
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -18,6 +20,7 @@ import structlog
 
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.observe.log.output import FileTarget, StreamTarget
+from drakkar_flow.observe.log.setup import LoggingHandle
 from support.log_lines import read_lines as read
 
 
@@ -34,7 +37,9 @@ def events(path: Path) -> list[str]:
 # --- G21: output that fails -----------------------------------------------------------------------
 
 
-def test_g21_a_full_disk_drops_lines_counts_them_and_says_so_once(configured, capfd):
+def test_g21_a_full_disk_drops_lines_counts_them_and_says_so_once(
+    configured: Callable[..., LoggingHandle], capfd: pytest.CaptureFixture[str]
+) -> None:
     """Nothing is raised, neither at a line nor at the end."""
     lost = []
     handle = configured(output="/dev/full", on_lost=lambda: lost.append(1))
@@ -49,7 +54,9 @@ def test_g21_a_full_disk_drops_lines_counts_them_and_says_so_once(configured, ca
     assert last == "drakkar-flow: logging.output /dev/full: 10 log lines were dropped"
 
 
-def test_g21_the_log_goes_on_when_there_is_room_again(configured, tmp_path, monkeypatch):
+def test_g21_the_log_goes_on_when_there_is_room_again(
+    configured: Callable[..., LoggingHandle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The next line is preceded by how many were lost; a line that fitted in part is taken back."""
     path = tmp_path / "log"
     configured(output=str(path))
@@ -64,11 +71,11 @@ def test_g21_the_log_goes_on_when_there_is_room_again(configured, tmp_path, monk
     assert read(path)[1]["count"] == 2
 
 
-def test_g21_a_torn_line_of_a_shared_file_is_ended(tmp_path, monkeypatch):
+def test_g21_a_torn_line_of_a_shared_file_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where another process has written behind it, the part stays, and the next line has its own."""
     target, write = FileTarget(tmp_path / "log"), os.write
 
-    def in_parts(fd, data):
+    def in_parts(fd: int, data: bytes) -> int:
         written = write(fd, data[:2])
         write(fd, b"other\n")
         return written
@@ -82,7 +89,9 @@ def test_g21_a_torn_line_of_a_shared_file_is_ended(tmp_path, monkeypatch):
     assert (tmp_path / "log").read_bytes().splitlines() == [b"liother", b"", b"next"]
 
 
-def test_g21_a_directory_that_is_removed_is_made_again(configured, tmp_path):
+def test_g21_a_directory_that_is_removed_is_made_again(
+    configured: Callable[..., LoggingHandle], tmp_path: Path
+) -> None:
     """A cleaning job that is too eager costs the old lines only."""
     path = tmp_path / "logs" / "log"
     configured(output=str(path))
@@ -92,7 +101,9 @@ def test_g21_a_directory_that_is_removed_is_made_again(configured, tmp_path):
     assert events(path) == ["two"]
 
 
-def test_g21_a_place_that_can_not_be_made_again_loses_lines_until_it_can(configured, tmp_path, capfd):
+def test_g21_a_place_that_can_not_be_made_again_loses_lines_until_it_can(
+    configured: Callable[..., LoggingHandle], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """A file where the directory was, say."""
     path = tmp_path / "logs" / "log"
     configured(output=str(path))
@@ -105,7 +116,7 @@ def test_g21_a_place_that_can_not_be_made_again_loses_lines_until_it_can(configu
     assert "drakkar-flow: logging.output" in capfd.readouterr().err
 
 
-def test_g21_a_rotated_file_is_opened_again(configured, tmp_path):
+def test_g21_a_rotated_file_is_opened_again(configured: Callable[..., LoggingHandle], tmp_path: Path) -> None:
     """By rename and by copy and truncate."""
     path = tmp_path / "log"
     configured(output=str(path))
@@ -118,7 +129,9 @@ def test_g21_a_rotated_file_is_opened_again(configured, tmp_path):
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
-def test_g21_a_pipe_whose_reader_is_gone_drops_lines(configured, monkeypatch, stream):
+def test_g21_a_pipe_whose_reader_is_gone_drops_lines(
+    configured: Callable[..., LoggingHandle], monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
     """EPIPE is no error of the flow."""
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as pipe:
@@ -131,7 +144,9 @@ def test_g21_a_pipe_whose_reader_is_gone_drops_lines(configured, monkeypatch, st
 
 
 @pytest.mark.parametrize("stream", [None, "closed"])
-def test_g21_a_closed_stream_drops_lines(configured, monkeypatch, stream):
+def test_g21_a_closed_stream_drops_lines(
+    configured: Callable[..., LoggingHandle], monkeypatch: pytest.MonkeyPatch, stream: str | None
+) -> None:
     """As `>&-` leaves it, or a program that closed it later."""
     given = None if stream is None else io.StringIO()
     monkeypatch.setattr(sys, "stdout", given)
@@ -144,7 +159,9 @@ def test_g21_a_closed_stream_drops_lines(configured, monkeypatch, stream):
     assert lost == [1]
 
 
-def test_g21_a_pipe_that_nobody_reads_does_not_hold_up_the_flow(configured, monkeypatch):
+def test_g21_a_pipe_that_nobody_reads_does_not_hold_up_the_flow(
+    configured: Callable[..., LoggingHandle], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After a second lines are dropped; when somebody reads again, they are written, each on its own line."""
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as pipe:
@@ -175,7 +192,7 @@ def structlog_line_written(lost: list[int]) -> bool:
     return len(lost) == before
 
 
-def test_a_line_that_can_not_be_rendered_is_replaced(configured, tmp_path):
+def test_a_line_that_can_not_be_rendered_is_replaced(configured: Callable[..., LoggingHandle], tmp_path: Path) -> None:
     """A value whose text raises costs its line, not the flow."""
 
     class Bad:
@@ -191,7 +208,7 @@ def test_a_line_that_can_not_be_rendered_is_replaced(configured, tmp_path):
     )
 
 
-def test_a_stream_without_descriptor_takes_text(capsys):
+def test_a_stream_without_descriptor_takes_text(capsys: pytest.CaptureFixture[str]) -> None:
     """As tests and notebooks have it."""
     StreamTarget("stdout", sys.stdout).write("é\n".encode())
     assert capsys.readouterr().out == "é\n"
@@ -226,7 +243,12 @@ class Place:
         ({("a", 1): None}, {"('a', 1)": None}),
     ],
 )
-def test_n10_values_are_data_not_reprs(configured, tmp_path, value, expected):
+def test_n10_values_are_data_not_reprs(
+    configured: Callable[..., LoggingHandle],
+    tmp_path: Path,
+    value: object,
+    expected: list[int | list[int]] | str | dict[str, object],
+) -> None:
     """Whatever is logged, a line is JSON that any reader takes."""
     configured(output=str(tmp_path / "log"))
     log("x", value=value)
@@ -234,7 +256,7 @@ def test_n10_values_are_data_not_reprs(configured, tmp_path, value, expected):
     assert json.loads(text, parse_constant=pytest.fail)["value"] == expected
 
 
-def test_values_without_end_are_cut(configured, tmp_path):
+def test_values_without_end_are_cut(configured: Callable[..., LoggingHandle], tmp_path: Path) -> None:
     """A list that contains itself, or is very long."""
     endless: list[object] = []
     endless.append(endless)
@@ -245,7 +267,9 @@ def test_values_without_end_are_cut(configured, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["é", "漢字", "a\udc80b", "\ud83d", "\x1b[31m", "\u2028", "\x00"])
-def test_f22_a_line_is_one_json_object_in_utf8(configured, tmp_path, text):
+def test_f22_a_line_is_one_json_object_in_utf8(
+    configured: Callable[..., LoggingHandle], tmp_path: Path, text: str
+) -> None:
     """Also of halves of characters and of control characters; none of them ends the line."""
     configured(output=str(tmp_path / "log"))
     log(text, value=text)
@@ -256,7 +280,7 @@ def test_f22_a_line_is_one_json_object_in_utf8(configured, tmp_path, text):
         assert json.loads(line)["event"] == text
 
 
-def test_n10_the_console_shows_texts_as_texts(configured, tmp_path):
+def test_n10_the_console_shows_texts_as_texts(configured: Callable[..., LoggingHandle], tmp_path: Path) -> None:
     """Blocks for what has several lines, no quotes and escapes around them, and nothing that steers a terminal."""
     configured(output=str(tmp_path / "log"), format="console")
     try:
@@ -297,7 +321,12 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(("stream", "is_json"), [(Terminal(), False), (io.StringIO(), True)])
-def test_n10_auto_is_console_at_a_terminal_and_json_elsewhere(configured, monkeypatch, stream, is_json):
+def test_n10_auto_is_console_at_a_terminal_and_json_elsewhere(
+    configured: Callable[..., LoggingHandle],
+    monkeypatch: pytest.MonkeyPatch,
+    stream: StringIO | Terminal,
+    is_json: bool,
+) -> None:
     """As the default."""
     monkeypatch.setattr(sys, "stderr", stream)
     configured()
@@ -321,7 +350,9 @@ SECRETS = ("pa55word", "t0ken-1", "b3arer-1", "s%40crEt", "s@crEt", "my5ql", "0t
 
 @pytest.mark.parametrize("format_", ["json", "console"])
 @pytest.mark.parametrize("fields", ["plain", "ecs"])
-def test_g3_no_secret_gets_into_a_line(configured, tmp_path, format_, fields):
+def test_g3_no_secret_gets_into_a_line(
+    configured: Callable[..., LoggingHandle], tmp_path: Path, format_: str, fields: str
+) -> None:
     """Neither by our lines nor by libraries', in texts, lists, mappings or stacks."""
     path = tmp_path / "log"
     configured(output=str(path), format=format_, fields=fields, redact=CONFIG.redactor, levels={"httpx": "INFO"})
@@ -337,7 +368,7 @@ def test_g3_no_secret_gets_into_a_line(configured, tmp_path, format_, fields):
     assert [secret for secret in SECRETS if secret in text] == []
 
 
-def test_g3_libraries_are_quiet_unless_asked_for(configured, tmp_path):
+def test_g3_libraries_are_quiet_unless_asked_for(configured: Callable[..., LoggingHandle], tmp_path: Path) -> None:
     """INFO of client libraries is a line per request; the program's own loggers and set levels stay."""
     path = tmp_path / "log"
     logging.getLogger("redis").setLevel(logging.INFO)
@@ -364,7 +395,7 @@ def test_g3_libraries_are_quiet_unless_asked_for(configured, tmp_path):
     assert logging.getLogger("httpx").level == logging.NOTSET
 
 
-def test_g3_levels_hold_for_our_own_lines_too(configured, tmp_path):
+def test_g3_levels_hold_for_our_own_lines_too(configured: Callable[..., LoggingHandle], tmp_path: Path) -> None:
     """`drakkar_flow: DEBUG` shows commits, `root: ERROR` silences the rest."""
     configured(output=str(tmp_path / "log"), levels={"drakkar_flow": "DEBUG", "root": "ERROR"})
     structlog.get_logger("drakkar_flow").debug("ours")

@@ -27,7 +27,7 @@ class Run:
         self.bus.emit(RecordsFinished(done=count, skipped=0, dead=0))
 
 
-def test_n10_a_line_each_interval_says_what_was_done_and_what_is_left():
+def test_n10_a_line_each_interval_says_what_was_done_and_what_is_left() -> None:
     """Totals, the rate since the last line, lag and what is in flight."""
     run = Run()
     run.finish(60)
@@ -44,7 +44,7 @@ def test_n10_a_line_each_interval_says_what_was_done_and_what_is_left():
     assert {(line.level, line.event) for line in run.lines} == {("info", "drakkar_progress")}
 
 
-def test_n10_an_idle_flow_is_quiet_but_not_silent():
+def test_n10_an_idle_flow_is_quiet_but_not_silent() -> None:
     """Every twentieth line is written; a flow that has work and does nothing is not idle."""
     run = Run()
     for number in range(1, 41):
@@ -56,7 +56,7 @@ def test_n10_an_idle_flow_is_quiet_but_not_silent():
     assert len(run.lines) == 4
 
 
-def test_n10_an_interval_of_0_writes_nothing():
+def test_n10_an_interval_of_0_writes_nothing() -> None:
     """But the summary."""
     run = Run(interval_s=0)
     run.finish(1)
@@ -64,7 +64,7 @@ def test_n10_an_interval_of_0_writes_nothing():
     assert run.lines == []
 
 
-def test_n10_the_summary_has_the_whole_run():
+def test_n10_the_summary_has_the_whole_run() -> None:
     """With what each sink wrote."""
     run = Run()
     run.finish(3)

@@ -30,7 +30,7 @@ assert structlog.tracebacks.to_repr(list(range(9)), max_length=2) == "[0, 1, ...
 
 
 @pytest.mark.parametrize("draw", [CONSOLE, LOCALS], ids=["a traceback on the console", "locals of a frame"])
-def test_rich_is_imported_when_it_draws(draw: str):
+def test_rich_is_imported_when_it_draws(draw: str) -> None:
     """And not before."""
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", DRAW.format(draw=draw)], check=True, env=env)

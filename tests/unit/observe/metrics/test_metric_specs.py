@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Metric
 
 from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.metrics.collectors import RuntimeGauges
 from drakkar_flow.observe.metrics.metric_specs import METRICS
 from drakkar_flow.observe.metrics.prometheus import Metrics
@@ -19,7 +20,7 @@ PAGE = Path(__file__).resolve().parents[4] / "docs" / "observability.md"
 
 
 @pytest.fixture
-def served(one_of_each) -> dict[str, Metric]:
+def served(one_of_each: list[Event]) -> dict[str, Metric]:
     """Everything a worker serves after one event of each type, by name."""
     registry = CollectorRegistry()
     metrics, bus = Metrics(registry), Bus()

@@ -95,20 +95,20 @@ def scene() -> Scene:
     return Scene()
 
 
-def test_every_metric_explains_itself(scene):
+def test_every_metric_explains_itself(scene: Scene) -> None:
     """Each metric has a help text."""
     scene.metrics.watch(RuntimeGauges)
     assert all(len(family.documentation) > 10 for family in scene.registry.collect())
 
 
-def test_what_is_named_is_reserved_before_it_has_samples(scene):
+def test_what_is_named_is_reserved_before_it_has_samples(scene: Scene) -> None:
     """A name clash shows when the metric is made, not when it is scraped."""
     for name in ("drakkar_consumer_lag", "drakkar_in_flight_records", "drakkar_batch_duration_seconds"):
         with pytest.raises(ValueError, match="Duplicated"):
             Gauge(name, "Mine", registry=scene.registry)
 
 
-def test_a_circuit_is_shown_closed_before_it_ever_opens(scene: Scene):
+def test_a_circuit_is_shown_closed_before_it_ever_opens(scene: Scene) -> None:
     """So that a query of a healthy sink finds something."""
     scene.metrics.describe_sinks([("kafka", "out")])
     assert scene.value("sink_circuit_open", **SINK) == 0
@@ -260,7 +260,9 @@ def test_a_circuit_is_shown_closed_before_it_ever_opens(scene: Scene):
     ],
     ids=lambda it: type(it).__name__ if isinstance(it, Event) else None,
 )
-def test_an_event_changes_its_metric(scene, event, name, labels, value):
+def test_an_event_changes_its_metric(
+    scene: Scene, event: Event, name: str, labels: dict[str, str], value: float | None
+) -> None:
     """One event moves the series it is about, by what it says."""
     scene.emit(event)
     assert scene.value(name, **labels) == (value if value is None else pytest.approx(value))
@@ -273,19 +275,21 @@ def test_an_event_changes_its_metric(scene, event, name, labels, value):
         (IntakePaused(paused=True, in_flight=9), IntakePaused(paused=False, in_flight=1), "backpressure_active"),
     ],
 )
-def test_a_switch_goes_back(scene, on, off, name):
+def test_a_switch_goes_back(
+    scene: Scene, on: BrokerStateChanged | IntakePaused, off: BrokerStateChanged | IntakePaused, name: str
+) -> None:
     """What was switched on is switched off by the opposite event."""
     scene.emit(on, off)
     assert scene.value(name) == 0
 
 
-def test_counters_add_up(scene):
+def test_counters_add_up(scene: Scene) -> None:
     """Events of the same series add to it."""
     scene.emit(RecordsConsumed(LANE, 20, 400), RecordsConsumed(LANE, 5, 100))
     assert scene.value("messages_consumed_total", topic="in", partition="3") == 25
 
 
-def test_series_of_a_revoked_partition_disappear_and_those_of_others_stay(scene):
+def test_series_of_a_revoked_partition_disappear_and_those_of_others_stay(scene: Scene) -> None:
     """After a rebalance, dashboards don't show partitions that somebody else works on."""
     other = ("in", 4)
     for topic_partition in (LANE, other):
@@ -300,7 +304,7 @@ def test_series_of_a_revoked_partition_disappear_and_those_of_others_stay(scene)
     assert text.count('partition="4",topic="in"} ') >= 4
 
 
-def test_late_events_of_a_revoked_partition_make_no_series_until_it_is_assigned_again(scene):
+def test_late_events_of_a_revoked_partition_make_no_series_until_it_is_assigned_again(scene: Scene) -> None:
     """What still arrives for a partition that was taken away does not bring it back."""
     scene.emit(RecordsConsumed(LANE, 20, 400), PartitionsRevoked((LANE,), total=0), Committed(((LANE, 42),)))
     assert scene.value("offsets_committed_total", topic="in", partition="3") is None
@@ -330,7 +334,9 @@ def test_late_events_of_a_revoked_partition_make_no_series_until_it_is_assigned_
         ("runtime_health_state", {}, 2),
     ],
 )
-def test_gauges_of_the_runtime_are_read_at_the_scrape(scene, name, labels, value):
+def test_gauges_of_the_runtime_are_read_at_the_scrape(
+    scene: Scene, name: str, labels: dict[str, str], value: float
+) -> None:
     """Nothing is there before somebody is asked, and each scrape asks anew."""
     assert scene.value(name, **labels) is None
     scene.metrics.watch(RuntimeGauges)
@@ -338,13 +344,13 @@ def test_gauges_of_the_runtime_are_read_at_the_scrape(scene, name, labels, value
     assert scene.value(name, **labels) == value
 
 
-def test_worker_info_tells_who_runs(scene):
+def test_worker_info_tells_who_runs(scene: Scene) -> None:
     """The info metric joins other series to a worker, its version and its group."""
     scene.metrics.describe_worker(worker_id="w-1", version="1.2", consumer_group="g")
     assert scene.value("worker_info", worker_id="w-1", version="1.2", consumer_group="g") == 1
 
 
-def test_metrics_without_a_registry_bring_those_of_the_process_along():
+def test_metrics_without_a_registry_bring_those_of_the_process_along() -> None:
     """CPU, memory and garbage collection are on the page, as with py-drakkar, and two runs don't share."""
     text = generate_latest(Metrics().registry).decode()
     assert "process_resident_memory_bytes" in text
@@ -352,7 +358,7 @@ def test_metrics_without_a_registry_bring_those_of_the_process_along():
     assert Metrics().registry is not Metrics().registry
 
 
-def test_a_bulk_histogram_counts_like_observing_one_by_one():
+def test_a_bulk_histogram_counts_like_observing_one_by_one() -> None:
     """Its page equals that of prometheus_client's own histogram, the edges of buckets included."""
     values = [0.0, 0.005, 0.0050001, 0.1, 99.0]
     bounds = (0.005, 0.1, 1)
@@ -370,7 +376,7 @@ def test_a_bulk_histogram_counts_like_observing_one_by_one():
     assert got[:-1] == lines[:-1]  # the sum is a float added up in another order
 
 
-def test_a_plain_counter_counts_like_prometheus_s_own():
+def test_a_plain_counter_counts_like_prometheus_s_own() -> None:
     """Its page equals that of prometheus_client's counter, but for the time each series was made."""
     theirs, ours = CollectorRegistry(), CollectorRegistry()
     stock = Counter("c", "Help", ["type"], registry=theirs)
@@ -386,7 +392,7 @@ def test_a_plain_counter_counts_like_prometheus_s_own():
     assert generate_latest(ours).decode().splitlines() == lines
 
 
-def test_tasks_that_completed_together_are_counted_each(scene):
+def test_tasks_that_completed_together_are_counted_each(scene: Scene) -> None:
     """A batch of a pool is as many observations as tasks."""
     scene.emit(TasksCompleted(durations_s=(0.002, 0.2, 0.7), queue_waits_s=(0.0, 0.0, 3.0)))
     assert scene.value("executor_tasks_total", status="completed") == 3
@@ -395,14 +401,14 @@ def test_tasks_that_completed_together_are_counted_each(scene):
     assert scene.value("executor_queue_wait_seconds_bucket", le="1.0") == 2
 
 
-def test_the_breaker_is_a_number(scene):
+def test_the_breaker_is_a_number(scene: Scene) -> None:
     """0 is well, 1 is not, 0.5 is about to be known."""
     for state, number in (("open", 1), ("half_open", 0.5), ("closed", 0)):
         scene.emit(ExecutorBreakerChanged(state, 5, "why"))
         assert scene.value("executor_breaker_state") == number
 
 
-def test_children_are_counted_by_how_they_ended(scene):
+def test_children_are_counted_by_how_they_ended(scene: Scene) -> None:
     """Recycling is no failure."""
     scene.emit(ChildStarted(0, 1), ChildEnded(0, 1, "recycled", failed=False, requests=1, lived_s=1.0))
     scene.emit(ChildEnded(0, 1, "crash", failed=True, requests=1, lived_s=1.0), TaskFellBack("t", "why"))

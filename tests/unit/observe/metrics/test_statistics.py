@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.hooks import HookRan
 from drakkar_flow.observe.events.records import RecordsFinished
 from drakkar_flow.observe.events.sinks import DeadLetterFailed, DeliveriesWritten
@@ -32,20 +33,20 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def statistics(clock) -> Statistics:
+def statistics(clock: Clock) -> Statistics:
     """Statistics over a window of ten seconds."""
     return Statistics(window_s=10, clock=clock)
 
 
 @pytest.fixture
-def bus(statistics) -> Bus:
+def bus(statistics: Statistics) -> Bus:
     """A bus the statistics listen to."""
     bus = Bus()
     statistics.listen(bus)
     return bus
 
 
-def test_every_event_is_counted_where_it_belongs(bus, statistics, one_of_each):
+def test_every_event_is_counted_where_it_belongs(bus: Bus, statistics: Statistics, one_of_each: list[Event]) -> None:
     """One event of each type gives exactly these totals."""
     for event in one_of_each:
         bus.emit(event)
@@ -77,7 +78,7 @@ def test_every_event_is_counted_where_it_belongs(bus, statistics, one_of_each):
     assert seen.committed == {("in", 3): 42}
 
 
-def test_a_snapshot_does_not_change_afterwards(bus, statistics):
+def test_a_snapshot_does_not_change_afterwards(bus: Bus, statistics: Statistics) -> None:
     """What was read stays as it was, however the run goes on."""
     events = [
         RecordsConsumed(("in", 0), 1, 1),
@@ -95,7 +96,7 @@ def test_a_snapshot_does_not_change_afterwards(bus, statistics):
     assert statistics.snapshot().totals.records_read == 2
 
 
-def test_rates_are_those_of_the_last_seconds(bus, statistics, clock):
+def test_rates_are_those_of_the_last_seconds(bus: Bus, statistics: Statistics, clock: Clock) -> None:
     """A rate is over the window; when nothing comes it goes to zero, the totals stay."""
     clock.now = 120.0
     bus.emit(RecordsConsumed(("in", 0), 500, 1))
@@ -108,7 +109,7 @@ def test_rates_are_those_of_the_last_seconds(bus, statistics, clock):
     assert (seen.records_read_per_s, seen.totals.records_read, seen.uptime_s) == (0, 500, 30)
 
 
-def test_latencies_are_nearly_right(bus, statistics):
+def test_latencies_are_nearly_right(bus: Bus, statistics: Statistics) -> None:
     """The median and the 99th percentile of a thousand tasks and records are within 5 %."""
     for ms in range(1, 1001):
         bus.emit(TaskFinished("completed", "", ms / 1000, 0, 0))
@@ -121,14 +122,14 @@ def test_latencies_are_nearly_right(bus, statistics):
     assert seen.record_p99_s == pytest.approx(9.9, rel=0.05)
 
 
-def test_a_run_that_did_nothing_has_zeros(statistics):
+def test_a_run_that_did_nothing_has_zeros(statistics: Statistics) -> None:
     """Nothing divides by zero."""
     seen = statistics.snapshot()
     assert seen.totals == Totals()
     assert (seen.task_p50_s, seen.record_p99_s, seen.records_read_per_s, seen.uptime_s) == (0, 0, 0, 0)
 
 
-def test_a_reading_waits_for_the_event_being_counted(clock):
+def test_a_reading_waits_for_the_event_being_counted(clock: Clock) -> None:
     """A snapshot never shows half of an event: while one is counted, on whichever thread, a reader waits."""
     halfway, go_on = threading.Event(), threading.Event()
 

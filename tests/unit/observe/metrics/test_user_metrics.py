@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, generate_latest
 
@@ -19,14 +21,14 @@ def own(registry: CollectorRegistry | None) -> type:
     class Handler(Base):
         depth = Gauge("depth", "Depth", ["kind"], registry=registry)
         _private = Counter("private", "Not for others", registry=registry)
-        replaced = None
+        replaced = None  # type: ignore[assignment]  # wrong on purpose
         limit = 3
 
     return Handler
 
 
 @pytest.mark.parametrize("as_instance", [True, False])
-def test_user_metrics_are_found_through_the_classes(as_instance):
+def test_user_metrics_are_found_through_the_classes(as_instance: bool) -> None:
     """Inherited metrics count, private and overridden ones don't, and an instance is as good as its class."""
     handler = own(None)
     found = user_metrics(handler() if as_instance else handler)
@@ -34,24 +36,25 @@ def test_user_metrics_are_found_through_the_classes(as_instance):
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_user_metrics_are_served_with_ours(times):
+def test_user_metrics_are_served_with_ours(times: int) -> None:
     """Adding them once or twice puts them on the page."""
     metrics = Metrics(CollectorRegistry())
     handler = own(None)
     for _ in range(times):
         found = metrics.add_user_metrics(handler)
-    found["inherited"].inc(3)
+    inherited: Any = found["inherited"]
+    inherited.inc(3)
     assert metrics.registry.get_sample_value("files_seen_total") == 3
 
 
-def test_user_metrics_that_live_in_our_registry_already_are_left_there():
+def test_user_metrics_that_live_in_our_registry_already_are_left_there() -> None:
     """A host that hands its own registry in may have made its metrics there."""
     metrics = Metrics(CollectorRegistry())
     handler = own(metrics.registry)
     assert sorted(metrics.add_user_metrics(handler)) == ["depth", "inherited"]
 
 
-def test_a_user_metric_with_a_name_of_ours_is_refused():
+def test_a_user_metric_with_a_name_of_ours_is_refused() -> None:
     """Two metrics of one name would make the page unreadable; the problem names the attribute."""
     metrics = Metrics(CollectorRegistry())
 
@@ -63,7 +66,7 @@ def test_a_user_metric_with_a_name_of_ours_is_refused():
     assert caught.value.exit_code == 2
 
 
-def test_metrics_of_any_module_are_served_once():
+def test_metrics_of_any_module_are_served_once() -> None:
     """Those of the default registry, also when they are the handler's; names of ours are left out there."""
     module = Counter("scans_of_a_module", "Scans")
     ours = Gauge("drakkar_state_of_another", "Theirs")

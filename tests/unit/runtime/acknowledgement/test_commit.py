@@ -20,23 +20,23 @@ class Watched(InFlight):
     def __init__(self) -> None:
         super().__init__(100, 100)
         self.reader: MemoryReader | None = None
-        self.seen: list[dict] = []
+        self.seen: list[dict[tuple[str, int], int]] = []
 
-    def release(self, assignment, count, size):
+    def release(self, assignment: tuple[tuple[str, int], int], count: int, size: int) -> None:
         """Look before leaving."""
         assert self.reader is not None
         self.seen.append(dict(self.reader.committed))
         super().release(assignment, count, size)
 
 
-def test_a_batch_without_acknowledgements_settles_nothing():
+def test_a_batch_without_acknowledgements_settles_nothing() -> None:
     """The tracker is not asked for nothing."""
     step = Track().step
     assert step([]) == []
     assert step([("0", Chunk(["item"]))]) == []
 
 
-def test_acknowledgements_are_committed_before_they_leave_the_flight_and_told_after():
+def test_acknowledgements_are_committed_before_they_leave_the_flight_and_told_after() -> None:
     """Whoever waits for an empty flight finds its offsets noted; the age of the oldest goes with them."""
     in_flight = Watched()
     reader = in_flight.reader = MemoryReader(range(3), in_flight)
@@ -69,7 +69,7 @@ def test_acknowledgements_are_committed_before_they_leave_the_flight_and_told_af
     assert ended == [True]
 
 
-def test_a_watermark_lets_the_flight_forget_the_ages_before_it():
+def test_a_watermark_lets_the_flight_forget_the_ages_before_it() -> None:
     """What is committed is no longer the oldest in flight."""
     in_flight = InFlight(100, 100)
     reader = MemoryReader(range(2), in_flight)

@@ -18,12 +18,14 @@ from support.until import until
 A, B = ("in", 0), ("in", 1)
 
 
-def records(*offsets: int, topic_partition=A, epoch: int = 1, size: int = 10, read_at: float = 0.0) -> list[Record]:
+def records(
+    *offsets: int, topic_partition: tuple[str, int] = A, epoch: int = 1, size: int = 10, read_at: float = 0.0
+) -> list[Record]:
     """Records of `size` bytes."""
     return [Record(*topic_partition, offset, b"v" * size, epoch=epoch, read_at=read_at) for offset in offsets]
 
 
-def test_records_and_bytes_are_counted_in_and_out():
+def test_records_and_bytes_are_counted_in_and_out() -> None:
     """add gives the bytes of keys and values; release takes records and bytes away."""
     in_flight = InFlight(10, 1000)
     assert in_flight.add((A, 1), [Record(*A, 0, b"abc", b"k"), Record(*A, 1, b"de")]) == 6
@@ -38,14 +40,14 @@ def test_records_and_bytes_are_counted_in_and_out():
     ("count", "size", "room"),
     [(9, 0, 1), (10, 0, 0), (11, 0, 0), (1, 20, 5), (1, 99, 1), (1, 100, 0)],
 )
-def test_it_is_full_by_records_or_by_bytes(count, size, room):
+def test_it_is_full_by_records_or_by_bytes(count: int, size: int, room: int) -> None:
     """At a bound there is no room, and below it for as many as fit if they are as large as those before."""
     in_flight = InFlight(10, 100)
     in_flight.add((A, 1), records(*range(count), size=size))
     assert in_flight.room == room
 
 
-def test_statistics_add_up_a_lane_over_its_epochs():
+def test_statistics_add_up_a_lane_over_its_epochs() -> None:
     """What is left of an older assignment counts with the present one."""
     in_flight = InFlight(10, 1000)
     in_flight.add((A, 1), records(0, 1))
@@ -54,7 +56,7 @@ def test_statistics_add_up_a_lane_over_its_epochs():
     assert in_flight.statistics().by_partition == {A: 3, B: 1}
 
 
-def test_the_oldest_age_is_that_of_the_first_unfinished_batch():
+def test_the_oldest_age_is_that_of_the_first_unfinished_batch() -> None:
     """A batch ages from its reading until everything in it is finished."""
     now = time.monotonic()
     in_flight = InFlight(10, 1000)
@@ -68,7 +70,7 @@ def test_the_oldest_age_is_that_of_the_first_unfinished_batch():
     assert in_flight.statistics().oldest_s == 0.0
 
 
-def test_the_oldest_offset_of_a_lane_is_the_first_that_is_not_finished():
+def test_the_oldest_offset_of_a_lane_is_the_first_that_is_not_finished() -> None:
     """It moves inside a batch with the watermark, and keeps the time its batch was read."""
     in_flight = InFlight(10, 1000)
     in_flight.add((A, 1), records(5, 6, 9, read_at=100.0))
@@ -80,7 +82,7 @@ def test_the_oldest_offset_of_a_lane_is_the_first_that_is_not_finished():
     assert in_flight.statistics().oldest == {A: (12, 200.0)}
 
 
-def test_when_a_lane_last_finished_a_record_is_known_until_it_is_taken_away():
+def test_when_a_lane_last_finished_a_record_is_known_until_it_is_taken_away() -> None:
     """It outlives the last record in flight, and what finishes behind a fence does not bring it back."""
     in_flight = InFlight(10, 1000)
     in_flight.add((A, 1), records(0, 1, 2))
@@ -93,7 +95,7 @@ def test_when_a_lane_last_finished_a_record_is_known_until_it_is_taken_away():
     assert in_flight.statistics().finished_at == {}
 
 
-def test_the_age_of_an_assignment_ends_with_its_last_record():
+def test_the_age_of_an_assignment_ends_with_its_last_record() -> None:
     """Nothing is remembered of an assignment that has nothing in flight."""
     in_flight = InFlight(10, 1000)
     in_flight.add((A, 1), records(0, 1, read_at=time.monotonic() - 100))
@@ -101,19 +103,19 @@ def test_the_age_of_an_assignment_ends_with_its_last_record():
     assert in_flight.statistics().oldest_s == 0.0
 
 
-def test_advancing_what_is_not_in_flight_does_nothing():
+def test_advancing_what_is_not_in_flight_does_nothing() -> None:
     """A late watermark is harmless."""
     in_flight = InFlight(10, 1000)
     in_flight.advance((A, 1), 5)
     assert in_flight.records == 0
 
 
-def test_fences_hold_while_their_assignment_is_in_flight():
+def test_fences_hold_while_their_assignment_is_in_flight() -> None:
     """Only records of that partition and epoch are fenced, and the fence goes with the last of them."""
     in_flight = InFlight(10, 1000)
     in_flight.add((A, 1), records(0, 1))
     in_flight.add((A, 2), records(0, epoch=2))
-    assert not in_flight.has_fences
+    assert not bool(in_flight.has_fences)
     in_flight.fence([(A, 1)])
     assert in_flight.has_fences
     assert in_flight.is_fenced(records(0)[0])
@@ -125,14 +127,14 @@ def test_fences_hold_while_their_assignment_is_in_flight():
     assert not in_flight.has_fences
 
 
-def test_nothing_is_fenced_that_is_not_in_flight():
+def test_nothing_is_fenced_that_is_not_in_flight() -> None:
     """A fence without records would never go away."""
     in_flight = InFlight(10, 1000)
     in_flight.fence([(A, 1)])
     assert not in_flight.has_fences
 
 
-def test_waiting_ends_when_the_assignments_are_empty():
+def test_waiting_ends_when_the_assignments_are_empty() -> None:
     """wait_idle looks at its own assignments only and returns 0 as soon as they are empty."""
     in_flight = InFlight(10, 1000)
     in_flight.add((A, 1), records(0))
@@ -140,14 +142,14 @@ def test_waiting_ends_when_the_assignments_are_empty():
     left: list[int] = []
     waiting = threading.Thread(target=lambda: left.append(in_flight.wait_idle([(A, 1)], 600.0)), daemon=True)
     waiting.start()
-    until(lambda: in_flight._changed._waiters, what="the thread to wait")  # type: ignore[attr-defined]
+    until(lambda: in_flight._changed._waiters, what="the thread to wait")  # type: ignore[attr-defined]  # CPython has it
     in_flight.release((A, 1), 1, 10)
     waiting.join(20)
     assert left == [0]
     assert in_flight.wait_idle([(A, 1), (A, 2)], 0.0) == 0
 
 
-def test_waiting_gives_up_after_its_time_and_says_what_is_left():
+def test_waiting_gives_up_after_its_time_and_says_what_is_left() -> None:
     """The number of records still in flight, over all assignments asked for."""
     in_flight = InFlight(10, 1000)
     in_flight.add((A, 1), records(0, 1))
@@ -156,7 +158,7 @@ def test_waiting_gives_up_after_its_time_and_says_what_is_left():
     assert in_flight.wait_idle([(B, 1)], 0.0) == 1
 
 
-def test_what_was_made_of_a_record_counts_until_the_record_is_finished():
+def test_what_was_made_of_a_record_counts_until_the_record_is_finished() -> None:
     """Whatever share of the record it was made of; small change is nothing that a tracker could get wrong."""
     in_flight, tracker = InFlight(10, 1000), Tracker()
     (record,) = records(0)
@@ -175,7 +177,7 @@ def test_what_was_made_of_a_record_counts_until_the_record_is_finished():
     assert (in_flight.records, in_flight.size) == (0, 0)
 
 
-def test_room_is_given_for_records_that_become_as_large_as_those_before():
+def test_room_is_given_for_records_that_become_as_large_as_those_before() -> None:
     """Ten bytes became a hundred: nine more records fill a budget of 1,000 up."""
     in_flight = InFlight(1000, 1000)
     in_flight.add((A, 1), records(0, 1))

@@ -49,7 +49,7 @@ def soon() -> float:
     return time.monotonic() + 20
 
 
-def test_changes_are_told_on_the_loop_one_after_the_other(scene: Scene):
+def test_changes_are_told_on_the_loop_one_after_the_other(scene: Scene) -> None:
     """A revoke that follows an assignment waits for its hook, however slow it is."""
     order: list[tuple[str, Any]] = []
 
@@ -69,7 +69,7 @@ def test_changes_are_told_on_the_loop_one_after_the_other(scene: Scene):
     assert [(event.hook, event.error) for event in scene.ran] == [("on_assign", ""), ("on_revoke", "")]
 
 
-def test_nobody_is_told_of_nothing(scene: Scene):
+def test_nobody_is_told_of_nothing(scene: Scene) -> None:
     """Neither without a hook nor without partitions; also not when the loop has ended."""
     hooks = scene.hooks(None, lambda partitions: None)
     hooks.assigned([FIRST])
@@ -81,7 +81,9 @@ def test_nobody_is_told_of_nothing(scene: Scene):
 
 @pytest.mark.parametrize("error", [ValueError("x"), asyncio.CancelledError(), SystemExit(2)], ids=repr)
 @pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
-def test_a_hook_that_raises_is_told_and_the_next_change_is_too(scene: Scene, error: BaseException, is_async: bool):
+def test_a_hook_that_raises_is_told_and_the_next_change_is_too(
+    scene: Scene, error: BaseException, is_async: bool
+) -> None:
     """Partitions change hands whatever a hook does."""
 
     def broken(partitions: list[Any]) -> None:
@@ -99,7 +101,7 @@ def test_a_hook_that_raises_is_told_and_the_next_change_is_too(scene: Scene, err
     assert all(event.exception is error and event.error for event in scene.ran)
 
 
-def test_the_reader_waits_no_longer_than_it_may(scene: Scene):
+def test_the_reader_waits_no_longer_than_it_may(scene: Scene) -> None:
     """The hook goes on without it and may still end."""
     gate = asyncio.Event()
 
@@ -114,7 +116,7 @@ def test_the_reader_waits_no_longer_than_it_may(scene: Scene):
     until(lambda: [event.error for event in scene.ran] == ["", ""])
 
 
-def test_an_on_revoke_that_hangs_does_not_keep_the_next_change_from_being_told(scene: Scene):
+def test_an_on_revoke_that_hangs_does_not_keep_the_next_change_from_being_told(scene: Scene) -> None:
     """It is cancelled when its limit is over, and that is told."""
     told: list[Any] = []
 

@@ -33,10 +33,10 @@ def connection(client: Client) -> tuple[BrokerMonitor, list[bool]]:
 
 
 def look(subject: BrokerMonitor, client: Client, now: float) -> bool:
-    return subject.forgotten(client, now)  # type: ignore[arg-type]
+    return subject.forgotten(client, now)  # type: ignore[arg-type]  # a fake of what is used
 
 
-def test_brokers_that_were_heard_are_not_asked():
+def test_brokers_that_were_heard_are_not_asked() -> None:
     client = Client()
     subject, told = connection(client)
     subject.answered()
@@ -46,7 +46,7 @@ def test_brokers_that_were_heard_are_not_asked():
     assert told == [True]
 
 
-def test_a_doubt_is_settled_by_an_answer():
+def test_a_doubt_is_settled_by_an_answer() -> None:
     client = Client()
     subject, told = connection(client)
     subject.answered()
@@ -58,7 +58,7 @@ def test_a_doubt_is_settled_by_an_answer():
     assert told == [True]
 
 
-def test_brokers_that_answer_nobody_are_down_and_not_forgotten():
+def test_brokers_that_answer_nobody_are_down_and_not_forgotten() -> None:
     client = Client()
     subject, told = connection(client)
     subject.answered()
@@ -74,7 +74,7 @@ def test_brokers_that_answer_nobody_are_down_and_not_forgotten():
     assert told == [True, False, True]
 
 
-def test_brokers_that_answer_others_are_forgotten():
+def test_brokers_that_answer_others_are_forgotten() -> None:
     """Then only a new consumer finds them."""
     client = Client()
     subject, told = connection(client)
@@ -86,7 +86,7 @@ def test_brokers_that_answer_others_are_forgotten():
     assert told == [True, False]
 
 
-def test_a_client_that_found_them_meanwhile_has_not_forgotten():
+def test_a_client_that_found_them_meanwhile_has_not_forgotten() -> None:
     """They came back between its question and the other client's."""
     client = Client()
 
@@ -101,7 +101,7 @@ def test_a_client_that_found_them_meanwhile_has_not_forgotten():
     assert not look(subject, client, 100.0)
 
 
-def test_a_look_is_taken_every_two_seconds_at_most():
+def test_a_look_is_taken_every_two_seconds_at_most() -> None:
     client = Client()
     subject, _ = connection(client)
     client.reachable = False
@@ -113,7 +113,7 @@ def test_a_look_is_taken_every_two_seconds_at_most():
     assert client.asked == 2
 
 
-def test_n9_brokers_are_up_as_soon_as_they_answer():
+def test_n9_brokers_are_up_as_soon_as_they_answer() -> None:
     """Before there is any assignment; a client that is still connecting says nothing about them."""
     client = Client()
     subject, told = connection(client)

@@ -16,13 +16,13 @@ def positions() -> CommitQueue:
     return CommitQueue(10.0, 100, now=0.0)
 
 
-def test_nothing_noted_is_never_due(positions: CommitQueue):
+def test_nothing_noted_is_never_due(positions: CommitQueue) -> None:
     """Time alone commits nothing."""
     assert not positions.due(1e9)
     assert positions.take({A: 1}, 1e9) == {}
 
 
-def test_what_was_noted_is_due_after_the_interval(positions: CommitQueue):
+def test_what_was_noted_is_due_after_the_interval(positions: CommitQueue) -> None:
     """The interval counts from the last time something was taken."""
     positions.note([Watermark(A, 1, 5)])
     assert not positions.due(9.9)
@@ -34,7 +34,7 @@ def test_what_was_noted_is_due_after_the_interval(positions: CommitQueue):
     assert positions.due(22.0)
 
 
-def test_enough_finished_offsets_are_due_at_once(positions: CommitQueue):
+def test_enough_finished_offsets_are_due_at_once(positions: CommitQueue) -> None:
     """The first watermark of an assignment counts 1, then each counts how far it moved, over all partitions."""
     positions.note([Watermark(A, 1, 1000)])
     positions.note([Watermark(A, 1, 1060), Watermark(B, 1, 7)])
@@ -48,14 +48,14 @@ def test_enough_finished_offsets_are_due_at_once(positions: CommitQueue):
     assert not positions.due(0.0)
 
 
-def test_a_new_assignment_counts_from_its_first_watermark(positions: CommitQueue):
+def test_a_new_assignment_counts_from_its_first_watermark(positions: CommitQueue) -> None:
     """An offset far from the one of the epoch before is no progress of thousands."""
     positions.note([Watermark(A, 1, 5)])
     positions.note([Watermark(A, 2, 5000)])
     assert not positions.due(0.0)
 
 
-def test_only_present_assignments_are_committed(positions: CommitQueue):
+def test_only_present_assignments_are_committed(positions: CommitQueue) -> None:
     """A watermark of an ended assignment is dropped, also when the partition is back."""
     positions.note([Watermark(A, 1, 5), Watermark(B, 1, 6)])
     assert positions.take({A: 2}, 10.0) == {}
@@ -64,7 +64,7 @@ def test_only_present_assignments_are_committed(positions: CommitQueue):
     assert positions.take({A: 2}, 10.0) == {A: 3}
 
 
-def test_each_watermark_is_taken_once_and_the_newest_counts(positions: CommitQueue):
+def test_each_watermark_is_taken_once_and_the_newest_counts(positions: CommitQueue) -> None:
     """Between two commits only the last position of a partition matters."""
     positions.note([Watermark(A, 1, 5)])
     positions.note([Watermark(A, 1, 8)])
@@ -72,7 +72,7 @@ def test_each_watermark_is_taken_once_and_the_newest_counts(positions: CommitQue
     assert positions.take({A: 1}, 2.0) == {}
 
 
-def test_d5_a_refused_commit_is_due_again_with_what_is_known_by_then(positions: CommitQueue):
+def test_d5_a_refused_commit_is_due_again_with_what_is_known_by_then(positions: CommitQueue) -> None:
     """put_back brings the partition back, not the old offset; partitions that are gone stay gone."""
     positions.note([Watermark(A, 1, 5), Watermark(B, 1, 5)])
     positions.take({A: 1, B: 1}, 0.0)
@@ -83,7 +83,7 @@ def test_d5_a_refused_commit_is_due_again_with_what_is_known_by_then(positions: 
     assert positions.take({A: 1, B: 1}, 10.0) == {A: 9}
 
 
-def test_a_refused_commit_of_a_lane_that_is_gone_is_not_due(positions: CommitQueue):
+def test_a_refused_commit_of_a_lane_that_is_gone_is_not_due(positions: CommitQueue) -> None:
     """There is nothing to commit for it."""
     positions.note([Watermark(A, 1, 5)])
     positions.take({A: 1}, 0.0)
@@ -92,7 +92,7 @@ def test_a_refused_commit_of_a_lane_that_is_gone_is_not_due(positions: CommitQue
     assert not positions.due(1e9)
 
 
-def test_of_gives_positions_committed_or_not(positions: CommitQueue):
+def test_of_gives_positions_committed_or_not(positions: CommitQueue) -> None:
     """What a revoke commits: of the asked assignments, in their epoch."""
     positions.note([Watermark(A, 1, 5), Watermark(B, 3, 7)])
     positions.take({A: 1}, 0.0)
@@ -100,7 +100,7 @@ def test_of_gives_positions_committed_or_not(positions: CommitQueue):
     assert positions.of({A: 2}) == {}
 
 
-def test_forgotten_lanes_have_no_position_and_are_not_due(positions: CommitQueue):
+def test_forgotten_lanes_have_no_position_and_are_not_due(positions: CommitQueue) -> None:
     """After a revoke nothing of the partition is left; forgetting twice is harmless."""
     positions.note([Watermark(A, 1, 5)])
     positions.forget([A])
@@ -109,7 +109,7 @@ def test_forgotten_lanes_have_no_position_and_are_not_due(positions: CommitQueue
     assert positions.of({A: 1}) == {}
 
 
-def test_what_no_broker_accepted_counts_as_uncommitted():
+def test_what_no_broker_accepted_counts_as_uncommitted() -> None:
     """It is what a crash would repeat, so it holds back the intake."""
     positions = CommitQueue(1.0, 100, 0.0)
     positions.note([Watermark(A, 1, 10)])
@@ -125,7 +125,7 @@ def test_what_no_broker_accepted_counts_as_uncommitted():
     assert positions.uncommitted == 3
 
 
-def test_commits_are_overdue_when_nothing_is_accepted_for_long():
+def test_commits_are_overdue_when_nothing_is_accepted_for_long() -> None:
     """Only what was asked for can be overdue, and any acceptance ends it."""
     positions = CommitQueue(1.0, 100, 0.0)
     assert not positions.overdue(1e9, 5.0)
@@ -145,7 +145,7 @@ def test_commits_are_overdue_when_nothing_is_accepted_for_long():
     assert not positions.overdue(1e9, 5.0)
 
 
-def test_a_new_assignment_and_a_revoke_take_their_uncommitted_offsets_along():
+def test_a_new_assignment_and_a_revoke_take_their_uncommitted_offsets_along() -> None:
     """What is no longer ours to commit holds nothing back."""
     positions = CommitQueue(1.0, 100, 0.0)
     positions.note([Watermark(A, 1, 10)])

@@ -31,10 +31,10 @@ class Broker:
     """Keeps what was committed for one partition, as a consumer that answers at once."""
 
     offset: int = -1001
-    metadata: str = ""
+    metadata: str | None = ""
     largest_metadata: int = 4096
     unreachable: bool = False
-    commits: list[tuple[int, str]] = field(default_factory=list)
+    commits: list[tuple[int, str | None]] = field(default_factory=list)
     commits_of: Any = None  # who is told the answer to an asynchronous commit
 
     def committed(self, partitions: list[KafkaPartition], timeout: float) -> list[KafkaPartition]:
@@ -47,7 +47,7 @@ class Broker:
         """Take it, unless its metadata is too long."""
         (one,) = offsets
         error = None
-        if len(one.metadata) > self.largest_metadata:
+        if len(one.metadata or "") > self.largest_metadata:
             error = KafkaError(KafkaError.OFFSET_METADATA_TOO_LARGE)
         else:
             self.offset, self.metadata = one.offset, one.metadata
@@ -79,7 +79,7 @@ class Life:
 
     def begin(self, log: list[int]) -> None:
         """The partition is assigned."""
-        self.buffers.assign([LANE], self.commits.begin(self.broker, [KafkaPartition(*LANE)]))  # type: ignore[arg-type]
+        self.buffers.assign([LANE], self.commits.begin(self.broker, [KafkaPartition(*LANE)]))  # type: ignore[arg-type]  # a fake of what is used
         self.records = self._read([offset for offset in log if offset >= self.broker.offset])
 
     def _read(self, log: list[int]) -> list[Record]:
@@ -111,7 +111,7 @@ class Life:
 
     def commit(self) -> None:
         """Commit what is due."""
-        self.commits.commit_soon(self.broker, 1e9)  # type: ignore[arg-type]
+        self.commits.commit_soon(self.broker, 1e9)  # type: ignore[arg-type]  # a fake of what is used
 
 
 def offsets_of(life: Life) -> list[int]:
@@ -148,7 +148,7 @@ def test_a_revoke_commits_what_is_finished_beyond_the_slow_record() -> None:
     broker = Broker()
     life = Life(broker, [1, 2, 3])
     life.finish(2)
-    life.commits.commit_now(broker, life.buffers.take_away([LANE]))  # type: ignore[arg-type]
+    life.commits.commit_now(broker, life.buffers.take_away([LANE]))  # type: ignore[arg-type]  # a fake of what is used
     assert offsets_of(Life(broker, [1, 2, 3])) == [1, 3]
 
 
@@ -159,7 +159,7 @@ def test_brokers_that_refuse_the_metadata_get_the_offset_alone(at_once: bool) ->
     life = Life(broker, [1, 2, 3])
     life.finish(1, 3)
     if at_once:
-        life.commits.commit_now(broker, life.buffers.take_away([LANE]))  # type: ignore[arg-type]
+        life.commits.commit_now(broker, life.buffers.take_away([LANE]))  # type: ignore[arg-type]  # a fake of what is used
     else:
         life.commit()
         life.commit()
@@ -190,13 +190,13 @@ def test_what_a_former_assignment_committed_is_committed_again() -> None:
     broker = Broker(offset=1)
     life = Life(broker, [1, 2])
     life.finish(1, 2)
-    life.commits.commit_finally(broker)  # type: ignore[arg-type]
+    life.commits.commit_finally(broker)  # type: ignore[arg-type]  # a fake of what is used
     life.buffers.take_away([LANE])
     life.positions.forget([LANE])
     broker.offset = 1
     life.begin([1, 2])
     life.finish(1, 2)
-    life.commits.commit_finally(broker)  # type: ignore[arg-type]
+    life.commits.commit_finally(broker)  # type: ignore[arg-type]  # a fake of what is used
     assert broker.commits == [(3, ""), (3, "")]
 
 
@@ -243,7 +243,7 @@ def test_over_any_lives_nothing_is_lost_and_nothing_told_is_repeated(
                 finished.add(offset)
             if commits:
                 life.commit()
-                ranges = OffsetRanges.decode(broker.metadata, broker.offset)
+                ranges = OffsetRanges.decode(broker.metadata or "", broker.offset)
                 told = {one for one in finished if one < broker.offset or one in ranges}
     last = Life(broker, log, metadata_size)
     last.finish(*offsets_of(last))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka._model import TopicCollection
 
 from drakkar_flow.model.record import Watermark
 from drakkar_flow.observe.bus import Bus
@@ -19,7 +22,7 @@ class Brokers:
     def __init__(self) -> None:
         self.ids: dict[str, str | int] = {}
 
-    def describe_topics(self, asked, request_timeout):
+    def describe_topics(self, asked: TopicCollection, request_timeout: float) -> dict[str, Answer]:
         """As confluent-kafka's admin client."""
         return {topic: Answer(self.ids[topic]) for topic in self.ids}
 
@@ -55,12 +58,13 @@ def watch(read: set[str], errors: list[ConsumerError]) -> TopicWatch:
     bus = Bus()
     bus.listen(ConsumerError, errors.append)
     made = TopicWatch({}, 10.0, lambda: read, bus)
-    made._admin = Brokers()
+    made._admin = Brokers()  # type: ignore[assignment]  # a fake of what is used
     return made
 
 
 def look(watch: TopicWatch, found: str | int) -> None:
-    watch._admin.ids = {"in": found}
+    admin: Any = watch._admin
+    admin.ids = {"in": found}
     watch._check_topics(["in"])
 
 
@@ -90,7 +94,7 @@ def test_brokers_that_do_not_answer_prove_nothing(watch: TopicWatch) -> None:
     look(watch, "a")
     look(watch, KafkaError._TIMED_OUT)
     assert watch._admin is None
-    watch._admin = Brokers()
+    watch._admin = Brokers()  # type: ignore[assignment]  # a fake of what is used
     look(watch, "a")
     assert names(watch) == []
 

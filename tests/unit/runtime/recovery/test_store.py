@@ -370,7 +370,7 @@ def volume(tmp_path: Path) -> Iterator[Path]:
 
 def mounted(point: Path, size: str) -> Iterator[Path]:
     point.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", point]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(point)]
     if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("needs the right to mount")
     yield point

@@ -44,7 +44,7 @@ def row_of(track: Track, epoch: int = 1) -> PartitionRow:
     return row
 
 
-def test_a_record_finishes_with_the_change_before_it():
+def test_a_record_finishes_with_the_change_before_it() -> None:
     """A slow record holds the commits of its key, and of no other."""
     track = Track()
     ledgers = track.keep_state()
@@ -61,7 +61,7 @@ def test_a_record_finishes_with_the_change_before_it():
     assert row_of(track).state == {KEY: b"2", ("count", "otto"): b"9"}
 
 
-def test_shares_returned_before_and_after_a_change_add_up():
+def test_shares_returned_before_and_after_a_change_add_up() -> None:
     """A record that was divided may return a share before another share reaches the state."""
     track = Track()
     ledgers = track.keep_state()
@@ -74,7 +74,7 @@ def test_shares_returned_before_and_after_a_change_add_up():
     assert (done.skipped, done.watermarks[0].offset, row_of(track).state) == (1, 1, {KEY: b"1"})
 
 
-def test_a_fenced_record_drops_the_changes_of_its_assignment():
+def test_a_fenced_record_drops_the_changes_of_its_assignment() -> None:
     """Held records pass as fenced, nothing of them is committed, and the next assignment begins with final values."""
     track = Track()
     ledgers = track.keep_state()
@@ -100,7 +100,7 @@ def test_a_fenced_record_drops_the_changes_of_its_assignment():
     assert ledgers.final(PARTITION) == {KEY: b"2"}
 
 
-def test_records_held_when_a_newer_assignment_begins_are_released():
+def test_records_held_when_a_newer_assignment_begins_are_released() -> None:
     """Their changes are gone; the records in flight are counted down."""
     track = Track()
     ledgers = track.keep_state()
@@ -114,7 +114,7 @@ def test_records_held_when_a_newer_assignment_begins_are_released():
     assert ledgers.final(PARTITION) == {}
 
 
-def test_loaded_state_replaces_that_of_earlier_assignments():
+def test_loaded_state_replaces_that_of_earlier_assignments() -> None:
     """Records of an assignment before the load change nothing any more."""
     ledgers = Ledgers()
     old, new = records(1)[0], records(1, epoch=2)[0]
@@ -130,7 +130,7 @@ def test_loaded_state_replaces_that_of_earlier_assignments():
     assert size == (1, len("countanna7"), 1)
 
 
-def test_a_flow_without_state_has_no_ledgers():
+def test_a_flow_without_state_has_no_ledgers() -> None:
     """Its rows have positions alone."""
     track = Track()
     assert track.ledgers is None
@@ -144,7 +144,9 @@ def test_a_flow_without_state_has_no_ledgers():
     st.permutations([(offset, share) for offset in range(10) for share in range(2)]),
     st.integers(1, 5),
 )
-def test_each_row_is_the_fold_of_the_records_it_calls_finished(changes, order, batch):
+def test_each_row_is_the_fold_of_the_records_it_calls_finished(
+    changes: list[tuple[int, str]], order: list[tuple[int, int]], batch: int
+) -> None:
     """Position, offsets finished beyond it and state are of one instant, whatever ends when; none waits at the end."""
     track = Track()
     ledgers = track.keep_state()

@@ -38,7 +38,7 @@ def records(*offsets: int) -> list[Record]:
     return [Record(*LANE, offset) for offset in offsets]
 
 
-async def test_a_window_that_filled_up_takes_its_timer_along():
+async def test_a_window_that_filled_up_takes_its_timer_along() -> None:
     """The next window waits its own linger from its own first record."""
     seen: list[list[int]] = []
     arranging = worker(seen, 2, 600.0)
@@ -54,7 +54,7 @@ async def test_a_window_that_filled_up_takes_its_timer_along():
     second.cancel()
 
 
-async def test_a_second_record_does_not_prolong_the_linger():
+async def test_a_second_record_does_not_prolong_the_linger() -> None:
     """The window waits from its first record."""
     arranging = worker([], 3, 600.0)
     arranging.accept(records(0))
@@ -67,7 +67,7 @@ async def test_a_second_record_does_not_prolong_the_linger():
 
 
 @pytest.mark.parametrize("linger_s", [0.0, 600.0])
-async def test_nothing_is_kept_of_a_partition_that_has_no_records(linger_s: float):
+async def test_nothing_is_kept_of_a_partition_that_has_no_records(linger_s: float) -> None:
     """Queues come and go with their records."""
     seen: list[list[int]] = []
     arranging = worker(seen, 3, linger_s)

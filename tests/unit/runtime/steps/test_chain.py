@@ -105,7 +105,7 @@ class Engine:
 # --- the engine's side ----------------------------------------------------------------------------------
 
 
-async def test_failures_and_acks_pass_by_at_once_while_items_wait():
+async def test_failures_and_acks_pass_by_at_once_while_items_wait() -> None:
     """What a chain without a route does not look at never waits for what it works on."""
     engine = Engine()
     chunk = Chunk(["a"], [failure()], [Ack(*hold(1))])
@@ -116,21 +116,26 @@ async def test_failures_and_acks_pass_by_at_once_while_items_wait():
     assert engine.logic.on_notify() == ([], False)
 
 
-async def test_a_chain_with_a_route_takes_the_failures_of_the_steps_before_it():
+async def test_a_chain_with_a_route_takes_the_failures_of_the_steps_before_it() -> None:
     """Only acks pass it by; a failure goes to the step that applies the policies."""
     engine = Engine(2, policies=True)
-    chunk = Chunk([], [failure()], [Ack(*hold(1))])
+    chunk: Chunk[Any] = Chunk([], [failure()], [Ack(*hold(1))])
     (passed,), _ = engine.logic.on_batch([chunk])
     assert (passed.failures, passed.acks) == ([], chunk.acks)
     await turn()
     assert [step.seen for step in engine.steps] == [[], chunk.failures]
 
 
-async def test_a_key_of_the_store_that_gets_no_item_ends_itself():
+async def test_a_key_of_the_store_that_gets_no_item_ends_itself() -> None:
     """It may be of a cluster of another size; nothing is made for it."""
     made: list[Chain] = []
     engine = Engine()
-    logic = chain_logic(lambda: made.append(engine.chain) or engine.chain, engine.context.in_flight)
+
+    def make() -> Chain:
+        made.append(engine.chain)
+        return engine.chain
+
+    logic = chain_logic(make, engine.context.in_flight)
     assert logic.notify_at() is not None
     assert logic.on_notify() == ([], True)
     assert not made
@@ -139,7 +144,7 @@ async def test_a_key_of_the_store_that_gets_no_item_ends_itself():
     assert made == [engine.chain]
 
 
-async def test_a_chunk_without_items_never_reaches_the_loop():
+async def test_a_chunk_without_items_never_reaches_the_loop() -> None:
     """Its acks are passed on, and nobody is woken."""
     engine = Engine()
     out, _ = engine.logic.on_batch([Chunk(acks=[Ack(*hold(1))]), Chunk()])
@@ -148,13 +153,13 @@ async def test_a_chunk_without_items_never_reaches_the_loop():
     assert engine.chain.take() == []
 
 
-async def test_answers_come_back_together_once_and_wake_the_engine():
+async def test_answers_come_back_together_once_and_wake_the_engine() -> None:
     """What was answered in one turn of the loop is one chunk; it is taken once."""
     engine = Engine()
     (step,) = engine.steps
     assert engine.logic.on_batch([Chunk([1, 2]), Chunk([3])]) == ([], False)
     await turn()
-    assert not engine.rang
+    assert not bool(engine.rang)
     step.answer(1, 2, 3)
     step.fail(failure())
     step.ack([hold(7)])
@@ -166,7 +171,7 @@ async def test_answers_come_back_together_once_and_wake_the_engine():
     assert not engine.rang
 
 
-async def test_items_pass_from_step_to_step_without_the_engine():
+async def test_items_pass_from_step_to_step_without_the_engine() -> None:
     """Each step's answers are the next one's items; the engine sees what the last one answers."""
     engine = Engine(3)
     engine.logic.on_batch([Chunk(["a", "b"])])
@@ -185,7 +190,7 @@ async def test_items_pass_from_step_to_step_without_the_engine():
     assert [chunk.items for chunk in engine.chain.take()] == [["d"]]
 
 
-async def test_one_turn_of_the_loop_takes_an_item_through_all_steps_that_do_not_wait():
+async def test_one_turn_of_the_loop_takes_an_item_through_all_steps_that_do_not_wait() -> None:
     """No step waits for a turn of its own."""
 
     class Direct(Echo):
@@ -203,7 +208,7 @@ async def test_one_turn_of_the_loop_takes_an_item_through_all_steps_that_do_not_
     assert [chunk.items for chunk in chain.take()] == [["a"]]
 
 
-async def test_a_step_that_raises_takes_nothing_from_the_others():
+async def test_a_step_that_raises_takes_nothing_from_the_others() -> None:
     """The flow ends, for what the step was given is lost; what others have answered still leaves the chain."""
 
     class Failing(Echo):
@@ -228,7 +233,7 @@ async def test_a_step_that_raises_takes_nothing_from_the_others():
     assert (third.seen, [len(chunk.acks) for chunk in chain.take()]) == (["b"], [1])
 
 
-async def test_the_engine_is_asked_to_look_in_every_turn_while_a_record_is_unfinished():
+async def test_the_engine_is_asked_to_look_in_every_turn_while_a_record_is_unfinished() -> None:
     """It sleeps in the source; where nothing is in flight, the chain asks for nothing."""
     engine = Engine()
     engine.logic.on_batch([Chunk()])
@@ -242,7 +247,7 @@ async def test_the_engine_is_asked_to_look_in_every_turn_while_a_record_is_unfin
     assert engine.logic.notify_at() is None
 
 
-async def test_progress_without_a_result_wakes_the_engine_only_where_it_waits_for_room():
+async def test_progress_without_a_result_wakes_the_engine_only_where_it_waits_for_room() -> None:
     """A task that ended may have made room for another, long before its record is finished."""
     engine = Engine(2)
     engine.logic.on_batch([Chunk(["a", "b"])])
@@ -256,7 +261,7 @@ async def test_progress_without_a_result_wakes_the_engine_only_where_it_waits_fo
     assert engine.rang
 
 
-async def test_the_end_gives_what_is_finished_and_keeps_nothing():
+async def test_the_end_gives_what_is_finished_and_keeps_nothing() -> None:
     """What is still open at the end is left out; a snapshot holds nothing."""
     engine = Engine()
     engine.logic.on_batch([Chunk([1, 2])])
@@ -358,7 +363,7 @@ def collect(context: StepContext, keys: Any = ()) -> Case:
 
     def complete(out: Chunk[Any]) -> bool:
         tokens = [share for item in (*out.items, *out.failures) for _, share in item.tokens]
-        return sum(tokens) + sum(a.credit for a in out.acks) == 9 * FULL_CREDIT
+        return bool(sum(tokens) + sum(a.credit for a in out.acks) == 9 * FULL_CREDIT)
 
     return step, [window, *runs], complete
 
@@ -394,7 +399,7 @@ def dead_letters(context: StepContext) -> Case:
         *("deliver", "dlq"),
     ],
 )
-async def test_a_step_answers_for_everything_once(make: Callable[..., Any]):
+async def test_a_step_answers_for_everything_once(make: Callable[..., Any]) -> None:
     """Whatever its functions do, each item is emitted, failed or acknowledged, and nothing stays open."""
     context = context_of()
     step, items, complete = make(context)

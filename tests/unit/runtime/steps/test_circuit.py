@@ -13,6 +13,7 @@ from drakkar_flow.config.sections.delivery import CircuitBreakerConfig
 from drakkar_flow.errors import SinkError, SinkRejected
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.model.outcome import Ack, AckStatus, Delivery, Failure
+from drakkar_flow.model.payload import DeliveryError
 from drakkar_flow.model.record import Record
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.sinks import SinkCircuitChanged
@@ -99,7 +100,7 @@ class Desk:
         self.failures += chunk.failures
 
 
-async def test_d36_a_sink_that_fails_three_times_in_a_row_is_called_no_more():
+async def test_d36_a_sink_that_fails_three_times_in_a_row_is_called_no_more() -> None:
     """D-36: fail, fail, ok, fail, fail and it is used still; after three the next batch is a dead letter, uncalled."""
     desk = Desk([DOWN, DOWN, None, DOWN, DOWN, DOWN])
     await desk.deliver(0, 1, 2, 3, 4)
@@ -114,11 +115,11 @@ async def test_d36_a_sink_that_fails_three_times_in_a_row_is_called_no_more():
     assert (last.sink_type, last.sink_name, last.attempts) == ("kafka", "out", 0)
 
 
-async def test_d36_an_open_circuit_asks_no_hook_and_leaves_the_decision_to_the_route():
+async def test_d36_an_open_circuit_asks_no_hook_and_leaves_the_decision_to_the_route() -> None:
     """on_delivery_error is asked about what was tried; what was not is no dead letter by the handler's word."""
     asked = []
 
-    def decide(error):
+    def decide(error: DeliveryError) -> DeliveryAction:
         asked.append(error.payloads[0].data)
         return DeliveryAction.DLQ
 
@@ -128,7 +129,7 @@ async def test_d36_an_open_circuit_asks_no_hook_and_leaves_the_decision_to_the_r
     assert [failure.to_dlq for failure in desk.failures] == [True, True, True, False]
 
 
-async def test_d37_after_the_cool_down_one_batch_probes_and_brings_the_sink_back():
+async def test_d37_after_the_cool_down_one_batch_probes_and_brings_the_sink_back() -> None:
     """D-37: of two that come together one is written, the other is a dead letter; then all are written."""
     desk = Desk([DOWN] * 3, max_in_flight=2)
     await desk.deliver(0, 1, 2)
@@ -146,7 +147,7 @@ async def test_d37_after_the_cool_down_one_batch_probes_and_brings_the_sink_back
     assert desk.states == ["open", "half_open", "closed"]
 
 
-async def test_a_probe_that_fails_is_a_trip_and_begins_the_cool_down_anew():
+async def test_a_probe_that_fails_is_a_trip_and_begins_the_cool_down_anew() -> None:
     """It is counted from then on."""
     desk = Desk([DOWN] * 4)
     await desk.deliver(0, 1, 2)
@@ -162,11 +163,11 @@ async def test_a_probe_that_fails_is_a_trip_and_begins_the_cool_down_anew():
 
 
 @pytest.mark.parametrize("answer", ["skip", "raises", "rejected", "fenced"])
-async def test_d37_a_probe_that_ends_without_an_outcome_makes_place_for_the_next(answer):
+async def test_d37_a_probe_that_ends_without_an_outcome_makes_place_for_the_next(answer: str) -> None:
     """D-37: skipped, a hook that raised, a refused payload, a revoked partition: the next batch probes at once."""
     probing = False
 
-    def decide(error):
+    def decide(error: DeliveryError) -> DeliveryAction:
         if not probing:
             return DeliveryAction.DLQ
         if answer == "raises":
@@ -191,7 +192,7 @@ async def test_d37_a_probe_that_ends_without_an_outcome_makes_place_for_the_next
     assert desk.states == ["open", "half_open", "closed"]
 
 
-async def test_d38_a_batch_counts_once_whatever_it_took():
+async def test_d38_a_batch_counts_once_whatever_it_took() -> None:
     """D-38: threshold 3; one batch tried three times, again by the hook's RETRY, is one failure when it is given up."""
     answers = iter([DeliveryAction.RETRY, DeliveryAction.RETRY, *[DeliveryAction.DLQ] * 9])
     desk = Desk([DOWN] * 99, on_error=lambda _: next(answers), attempts=3)
@@ -204,7 +205,7 @@ async def test_d38_a_batch_counts_once_whatever_it_took():
 
 
 @pytest.mark.parametrize("ending", ["skipped", "refused"])
-async def test_what_says_nothing_about_the_sink_does_not_count(ending):
+async def test_what_says_nothing_about_the_sink_does_not_count(ending: str) -> None:
     """Skipped batches and payloads that the target refuses leave the circuit closed, however many."""
     error = SinkRejected("too large") if ending == "refused" else DOWN
     action = DeliveryAction.DLQ if ending == "refused" else DeliveryAction.SKIP
@@ -214,10 +215,10 @@ async def test_what_says_nothing_about_the_sink_does_not_count(ending):
     assert desk.states == []
 
 
-async def test_a_hook_that_raises_does_not_keep_a_failing_sink_in_use():
+async def test_a_hook_that_raises_does_not_keep_a_failing_sink_in_use() -> None:
     """Its payloads are dead letters, and count."""
 
-    def decide(_):
+    def decide(_: DeliveryError) -> None:
         raise RuntimeError("hook broke")
 
     desk = Desk([DOWN] * 9, on_error=decide)
@@ -226,7 +227,7 @@ async def test_a_hook_that_raises_does_not_keep_a_failing_sink_in_use():
     assert desk.states == ["open"]
 
 
-async def test_all_shards_of_a_sink_have_one_circuit():
+async def test_all_shards_of_a_sink_have_one_circuit() -> None:
     """What one shard learned holds for the others."""
     desk = Desk([DOWN] * 3)
     await desk.deliver(0, 1, 2)
@@ -236,7 +237,7 @@ async def test_all_shards_of_a_sink_have_one_circuit():
 
 
 @pytest.mark.parametrize("max_in_flight", [1, 4])
-async def test_with_wait_nothing_is_a_dead_letter_and_the_order_stays(max_in_flight):
+async def test_with_wait_nothing_is_a_dead_letter_and_the_order_stays(max_in_flight: int) -> None:
     """Batches are held while the sink is left alone, and written in order once a probe works."""
     desk = Desk([DOWN] * 7, when_open="wait", cooldown_s=0.01, max_in_flight=max_in_flight)
     desk.put(0, 1, 2, 3, 4, 5)
@@ -258,11 +259,11 @@ async def test_with_wait_nothing_is_a_dead_letter_and_the_order_stays(max_in_fli
     assert {ack.status for ack in desk.acks} == {AckStatus.DONE}
 
 
-async def test_with_wait_a_hook_decides_while_the_sink_is_in_use_and_never_while_it_is_left_alone():
+async def test_with_wait_a_hook_decides_while_the_sink_is_in_use_and_never_while_it_is_left_alone() -> None:
     """Three failures are the handler's; the batch behind them waits, its failed probe included."""
     asked = []
 
-    def decide(error):
+    def decide(error: DeliveryError) -> DeliveryAction:
         asked.append(error.payloads[0].data)
         return DeliveryAction.DLQ
 
@@ -272,14 +273,14 @@ async def test_with_wait_a_hook_decides_while_the_sink_is_in_use_and_never_while
     assert desk.sink.values == [3]
 
 
-async def test_with_wait_a_refused_payload_is_a_dead_letter_all_the_same():
+async def test_with_wait_a_refused_payload_is_a_dead_letter_all_the_same() -> None:
     """It would be refused for ever."""
     desk = Desk([SinkRejected("too large")], when_open="wait")
     await desk.deliver(0, 1)
     assert (desk.letters, desk.sink.values) == ([0], [1])
 
 
-async def test_with_wait_a_probe_without_an_outcome_wakes_the_next():
+async def test_with_wait_a_probe_without_an_outcome_wakes_the_next() -> None:
     """Of two that wait one probes; its payload is refused, so the other probes, without anybody else coming by."""
     script = [DOWN, DOWN, DOWN, SinkRejected("no")]
     desk = Desk(script, when_open="wait", max_in_flight=2, on_error=lambda _: DeliveryAction.DLQ)

@@ -51,13 +51,13 @@ def nothing(*_: Any) -> None:
 @pytest.mark.parametrize(
     "hooks", [(payload, None, None), (nothing, payload, None), (nothing, None, payload), (nothing, nothing, payload)]
 )
-async def test_all_credit_leaves_with_the_only_payload_of_a_records_last_hook(hooks: Any):
+async def test_all_credit_leaves_with_the_only_payload_of_a_records_last_hook(hooks: Any) -> None:
     """It comes back in one piece, which is what the tracker is quickest with."""
     assert await collected(CollectHooks("s", *hooks)) == ([FULL_CREDIT], [])
 
 
 @pytest.mark.parametrize("hooks", [(payload, nothing, None), (payload, None, nothing), (None, payload, nothing)])
-async def test_a_hook_that_others_follow_sends_a_share_only(hooks: Any):
+async def test_a_hook_that_others_follow_sends_a_share_only(hooks: Any) -> None:
     """The others may send something too; the rest returns when they have not."""
     left, returned = await collected(CollectHooks("s", *hooks))
     assert left == [1]

@@ -80,7 +80,7 @@ async def until(condition: Callable[[], Any]) -> None:
         await asyncio.sleep(0.005)
 
 
-async def test_each_retry_waits_for_the_back_off_of_its_attempt():
+async def test_each_retry_waits_for_the_back_off_of_its_attempt() -> None:
     """A parked retry runs nothing and is no load; the third attempt's pause is a long one here, until a drain."""
     window, run = one_run()
     executor = ScriptedExecutor({"t": 1})
@@ -99,7 +99,7 @@ async def test_each_retry_waits_for_the_back_off_of_its_attempt():
     assert executing.step.open == 0
 
 
-async def test_the_output_of_attempts_that_are_followed_by_another_leaves_the_budget_once():
+async def test_the_output_of_attempts_that_are_followed_by_another_leaves_the_budget_once() -> None:
     """A large output, then small ones: only what the last attempt wrote stays counted."""
     window, run = one_run()
     answers = iter([Answer(stdout="x" * 5000, exit_code=1), Answer(stdout="x", exit_code=1), Answer(stdout="x" * 3000)])
@@ -111,7 +111,7 @@ async def test_the_output_of_attempts_that_are_followed_by_another_leaves_the_bu
     assert (run.ending, in_flight.size) == (TaskEnd.SUCCEEDED, 3000)
 
 
-async def test_who_asks_what_a_partition_waits_for_hears_of_its_task_until_it_ends():
+async def test_who_asks_what_a_partition_waits_for_hears_of_its_task_until_it_ends() -> None:
     """A task is no call on the loop, and while it is parked no program runs: it is told all the same."""
     window, run = one_run()
     in_flight = InFlight(9, 9)
@@ -127,7 +127,7 @@ async def test_who_asks_what_a_partition_waits_for_hears_of_its_task_until_it_en
     assert waits_of([executing.step], ("in", 0), 5) == []
 
 
-async def test_an_executor_that_refuses_a_task_makes_it_fail():
+async def test_an_executor_that_refuses_a_task_makes_it_fail() -> None:
     """An exception out of submit, which breaks the protocol, is an error of the task."""
 
     class Broken(ScriptedExecutor):
@@ -139,10 +139,11 @@ async def test_an_executor_that_refuses_a_task_makes_it_fail():
     executing.put(window, run)
     await turns()
     assert run.ending is TaskEnd.DEAD
+    assert run.error is not None
     assert (run.error.kind, run.error.exception) == ("internal", "RuntimeError: bug")
 
 
-async def test_a_program_that_ctrl_c_killed_before_it_began_is_run_again():
+async def test_a_program_that_ctrl_c_killed_before_it_began_is_run_again() -> None:
     """Its death by the terminal's SIGINT is nobody's failure: on_error does not hear of it."""
     window, run = one_run()
     outcomes: Any = iter([ExecutorError(task=run.task, kind="signal", exit_code=-2, signal=2), "fine"])
@@ -156,7 +157,7 @@ async def test_a_program_that_ctrl_c_killed_before_it_began_is_run_again():
     assert executor.started == ["t", "t"]
 
 
-async def test_a_program_that_always_ends_by_sigint_fails_in_the_end():
+async def test_a_program_that_always_ends_by_sigint_fails_in_the_end() -> None:
     """What it does to itself is a failure like any other."""
     window, run = one_run()
     executor = ScriptedExecutor(lambda task: ExecutorError(task=task, kind="signal", exit_code=-2, signal=2))
@@ -167,7 +168,7 @@ async def test_a_program_that_always_ends_by_sigint_fails_in_the_end():
     assert len(executor.started) == 4
 
 
-async def test_a_program_that_ctrl_c_killed_runs_again_though_the_budget_of_bytes_is_spent():
+async def test_a_program_that_ctrl_c_killed_runs_again_though_the_budget_of_bytes_is_spent() -> None:
     """Its first run is over, so nothing moves by itself: the memory gate lets it go on."""
     window, run = one_run(stdin="x" * 100_000)
     outcomes: Any = iter([ExecutorError(task=run.task, kind="signal", exit_code=-2, signal=2), "fine"])
@@ -184,7 +185,7 @@ async def test_a_program_that_ctrl_c_killed_runs_again_though_the_budget_of_byte
     assert executor.started == ["t", "t"]
 
 
-async def test_only_the_last_attempts_output_counts_against_the_budget_of_bytes():
+async def test_only_the_last_attempts_output_counts_against_the_budget_of_bytes() -> None:
     """What a failed attempt wrote is dropped before the next one."""
     window, run = one_run()
     in_flight = InFlight(9, 1 << 30)

@@ -80,8 +80,9 @@ class ExecuteMachine(RuleBasedStateMachine):
         retry = RetryPolicy(Backoff(1.0, 1.0), MAX_RETRIES)
         config = ExecuteSettings(retry, self.on_error, ErrorAction.SKIP, self.keys)
         lot: Any = self.lot
+        slots: Any = self.slots
         context = context_of(self.in_flight)
-        self.step = ExecuteStep(context, "execute", lot, self.slots, config)
+        self.step = ExecuteStep(context, "execute", lot, slots, config)
         self.alone = Alone(self.step, context)
         self.offsets = [0, 0]
         self.made = 0
@@ -165,7 +166,7 @@ class ExecuteMachine(RuleBasedStateMachine):
     def whoever_is_first_in_all_its_lines_is_at_work(self) -> None:
         """Runs or is parked, and nobody else does: neither overtaking nor starvation."""
         at_work = {task.task_id for task, _ in self.slots.running}
-        at_work |= {resume.args[0].task.task_id for resume in self.lot.delayed}  # type: ignore[attr-defined]
+        at_work |= {resume.args[0].task.task_id for resume in self.lot.delayed}  # type: ignore[attr-defined]  # they are partials
         assert at_work == {one for one in self.open if self.is_first(one)}
 
     @invariant()

@@ -14,7 +14,7 @@ def task(name: str) -> ExecutorTask:
     return ExecutorTask(task_id=name, source_offsets=[])
 
 
-def test_each_partition_has_its_own_tasks_until_they_end():
+def test_each_partition_has_its_own_tasks_until_they_end() -> None:
     """The context is a picture of the moment; two tasks with one id are two tasks."""
     pending = PendingTasks()
     one, other, twin = task("a"), task("b"), task("a")
@@ -27,7 +27,7 @@ def test_each_partition_has_its_own_tasks_until_they_end():
     assert pending.context(B).pending_task_ids == {"b"}
 
 
-def test_nothing_is_remembered_of_a_partition_whose_tasks_have_ended():
+def test_nothing_is_remembered_of_a_partition_whose_tasks_have_ended() -> None:
     """Partitions come and go; forgetting what is not known is harmless."""
     pending = PendingTasks()
     one = task("a")
@@ -39,7 +39,7 @@ def test_nothing_is_remembered_of_a_partition_whose_tasks_have_ended():
     assert (pending._tasks, pending._ids) == ({}, {})
 
 
-def test_ids_that_are_pending_already_are_told():
+def test_ids_that_are_pending_already_are_told() -> None:
     """Within one list as well, by partition, and only until the task has ended; precomputed tasks are never pending."""
     pending = PendingTasks()
     one = task("a")

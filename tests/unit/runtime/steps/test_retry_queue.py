@@ -50,7 +50,7 @@ class Lot:
         return self.left
 
 
-async def test_everybody_leaves_when_the_pause_is_over_the_shortest_first():
+async def test_everybody_leaves_when_the_pause_is_over_the_shortest_first() -> None:
     """One timer serves all, also one that comes later and is due earlier."""
     lot = Lot()
     for name, delay_s in (("late", 0.25), ("soon", 0.02), ("now", 0.0)):
@@ -62,7 +62,7 @@ async def test_everybody_leaves_when_the_pause_is_over_the_shortest_first():
     assert lot.parking.records == 0
 
 
-async def test_who_is_due_earlier_than_the_others_is_not_kept_by_them(monkeypatch: pytest.MonkeyPatch):
+async def test_who_is_due_earlier_than_the_others_is_not_kept_by_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one timer is set anew, also where nobody looks for a drain meanwhile."""
     monkeypatch.setattr("drakkar_flow.runtime.steps.retry_queue._CHECK_S", 600)
     lot = Lot()
@@ -71,7 +71,7 @@ async def test_who_is_due_earlier_than_the_others_is_not_kept_by_them(monkeypatc
     assert await lot.next_gone() == ["soon"]
 
 
-async def test_nobody_leaves_in_the_turn_of_the_loop_in_which_it_parks():
+async def test_nobody_leaves_in_the_turn_of_the_loop_in_which_it_parks() -> None:
     """So that a task that fails at once can't exhaust the stack."""
     lot = Lot(limit=0)
     lot.delay("at-once", 600)
@@ -79,7 +79,7 @@ async def test_nobody_leaves_in_the_turn_of_the_loop_in_which_it_parks():
     assert await lot.next_gone() == ["at-once"]
 
 
-async def test_a_drain_makes_those_due_that_it_finds():
+async def test_a_drain_makes_those_due_that_it_finds() -> None:
     """It is noticed without anybody saying so; who parks afterwards waits the pause out."""
     lot = Lot()
     lot.delay("a", 600)
@@ -92,7 +92,7 @@ async def test_a_drain_makes_those_due_that_it_finds():
     assert lot.parking.records == 1
 
 
-async def test_who_parks_in_the_turn_of_the_drain_is_not_found_by_it():
+async def test_who_parks_in_the_turn_of_the_drain_is_not_found_by_it() -> None:
     """A task that fails again at once, in the middle of those that are due."""
     lot = Lot()
     lot.parking.delay(600, 1, partial(lot.delay, "again", 500))
@@ -102,7 +102,7 @@ async def test_who_parks_in_the_turn_of_the_drain_is_not_found_by_it():
     assert lot.parking.records == 1
 
 
-async def test_a_drain_that_finds_nobody_hurries_nobody():
+async def test_a_drain_that_finds_nobody_hurries_nobody() -> None:
     """What fails for the first time in a drain waits its pause out, too."""
     lot = Lot()
     lot.in_flight.end()
@@ -111,7 +111,7 @@ async def test_a_drain_that_finds_nobody_hurries_nobody():
     assert await lot.next_gone() == ["soon"]
 
 
-async def test_every_drain_makes_those_due_that_it_finds():
+async def test_every_drain_makes_those_due_that_it_finds() -> None:
     """A partition is revoked, and later another one."""
     lot = Lot()
     for name in ("first", "second"):
@@ -124,7 +124,7 @@ async def test_every_drain_makes_those_due_that_it_finds():
     assert lot.left == ["first", "second"]
 
 
-async def test_beyond_the_limit_whoever_is_due_first_leaves_at_once():
+async def test_beyond_the_limit_whoever_is_due_first_leaves_at_once() -> None:
     """The limit counts records: a task for many of them takes their places."""
     lot = Lot(limit=3)
     lot.delay("a", 600)
@@ -137,7 +137,7 @@ async def test_beyond_the_limit_whoever_is_due_first_leaves_at_once():
     assert lot.parking.records == 3
 
 
-async def test_after_the_bridge_has_closed_nobody_leaves():
+async def test_after_the_bridge_has_closed_nobody_leaves() -> None:
     """Whatever is parked then is nobody's any more: its offset stays."""
 
     class Closing(SameThreadLoop):

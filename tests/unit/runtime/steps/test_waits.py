@@ -86,7 +86,7 @@ def _window() -> WindowRun:
 )
 def test_a_call_is_found_by_the_records_it_is_about(loop_thread: EventLoopThread, subject: object) -> None:
     """Whatever a step's calls are about, its step, its record and the line that waits are told."""
-    steps = [step(loop_thread, "other", record(B)), step(loop_thread, "mine", subject)]
+    steps: list[AsyncStep[Any, Any]] = [step(loop_thread, "other", record(B)), step(loop_thread, "mine", subject)]
     (wait,) = waits(loop_thread, steps)
     assert (wait.step, wait.record and wait.record.offset) == ("mine", 7)
     assert [frame.rsplit(" ", 1)[1] for frame in wait.stack[:2]] == ["_outer", "_inner"]

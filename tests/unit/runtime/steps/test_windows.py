@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import permutations
+from random import Random
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ def end(run: TaskRun, ending: TaskEnd) -> TaskRun:
 @pytest.mark.parametrize(
     "order", list(permutations([TaskEnd.SUCCEEDED, TaskEnd.SKIPPED, TaskEnd.DEAD, TaskEnd.FENCED]))
 )
-def test_a_record_ends_as_the_worst_of_its_tasks_in_any_order(order):
+def test_a_record_ends_as_the_worst_of_its_tasks_in_any_order(order: tuple[TaskEnd, TaskEnd, TaskEnd, TaskEnd]) -> None:
     """Fenced is worse than dead, dead than skipped, skipped than succeeded."""
     for count in range(1, 5):
         one = window(0)
@@ -52,20 +53,21 @@ def test_a_record_ends_as_the_worst_of_its_tasks_in_any_order(order):
         assert one.in_progress[0].worst is max(order[:count], key=ranks.index)
 
 
-def test_a_replaced_task_counts_by_its_replacements():
+def test_a_replaced_task_counts_by_its_replacements() -> None:
     """Its own failure is neither an ending nor an error of its record."""
     one = window(0, keep_messages=True)
     run = one.attribute(task(0))
     (other,) = one.replace(run, [task(0, name="r")])
     assert one.settle(end(run, TaskEnd.REPLACED)) == []
-    assert not one.finished
+    assert not bool(one.finished)
     assert one.settle(end(other, TaskEnd.SUCCEEDED)) == one.in_progress
     assert one.finished
     assert one.in_progress[0].worst is TaskEnd.SUCCEEDED
+    assert one.in_progress[0].message is not None
     assert one.in_progress[0].message.errors == []
 
 
-def test_the_window_knows_its_lane_records_and_results():
+def test_the_window_knows_its_lane_records_and_results() -> None:
     """What on_window_complete is given."""
     one = window(4, 7)
     run = one.attribute(task(4))
@@ -76,7 +78,7 @@ def test_the_window_knows_its_lane_records_and_results():
     assert run.first_record.offset == 4
 
 
-def test_a_hold_takes_from_the_records_credit_and_the_rest_is_left():
+def test_a_hold_takes_from_the_records_credit_and_the_rest_is_left() -> None:
     """Shares and rest add up."""
     (group,) = window(0).in_progress
     shares = [group.hold()[1] for _ in range(5)]
@@ -84,7 +86,7 @@ def test_a_hold_takes_from_the_records_credit_and_the_rest_is_left():
 
 
 @pytest.mark.parametrize(("closed", "ending"), [(False, TaskEnd.SUCCEEDED), (True, TaskEnd.SKIPPED)])
-def test_a_last_hold_leaves_the_rest_where_something_is_to_come(closed, ending):
+def test_a_last_hold_leaves_the_rest_where_something_is_to_come(closed: bool, ending: TaskEnd) -> None:
     """Another hook may want a share; and a status worse than the payload's returns with the rest."""
     (group,) = window(0).in_progress
     group.closed, group.worst = closed, ending
@@ -93,7 +95,7 @@ def test_a_last_hold_leaves_the_rest_where_something_is_to_come(closed, ending):
     assert share + group.credit_pool.drain() == FULL_CREDIT
 
 
-def test_a_last_hold_takes_all_that_is_left_of_a_record_that_is_done_with():
+def test_a_last_hold_takes_all_that_is_left_of_a_record_that_is_done_with() -> None:
     """So that it comes back in one piece, if it had one payload only."""
     (group,) = window(0).in_progress
     share = group.hold()[1]
@@ -103,7 +105,7 @@ def test_a_last_hold_takes_all_that_is_left_of_a_record_that_is_done_with():
 
 
 @pytest.mark.parametrize("copies", [2, 3])
-def test_a_task_works_for_every_share_of_its_record(copies):
+def test_a_task_works_for_every_share_of_its_record(copies: int) -> None:
     """Records of one offset, as flat_map makes them, are in a window more than once."""
     one = window(*[4] * copies, 5)
     assert one.attribute(task(4)).in_progress == tuple(one.in_progress[:copies])
@@ -120,7 +122,9 @@ def test_a_task_works_for_every_share_of_its_record(copies):
     ),
     st.randoms(use_true_random=False),
 )
-def test_each_record_finishes_exactly_once_with_the_last_of_its_tasks(tasks, rng):
+def test_each_record_finishes_exactly_once_with_the_last_of_its_tasks(
+    tasks: list[tuple[list[int], TaskEnd]], rng: Random
+) -> None:
     """Whatever the attribution and the order in which tasks end."""
     one = window(0, 1, 2, 3, keep_messages=True)
     runs = [(one.attribute(task(*offsets)), ending) for offsets, ending in tasks]
@@ -136,6 +140,7 @@ def test_each_record_finishes_exactly_once_with_the_last_of_its_tasks(tasks, rng
         assert one.finished is (index == len(runs) - 1)
     for group in one.in_progress:
         mine = [(run, ending) for run, ending in runs if group in run.in_progress]
+        assert group.message is not None
         assert group.message.succeeded == sum(ending is TaskEnd.SUCCEEDED for _, ending in mine)
         assert group.message.failed == sum(ending is not TaskEnd.SUCCEEDED for _, ending in mine)
         assert group.message.replaced == 0
@@ -153,6 +158,8 @@ def test_each_record_finishes_exactly_once_with_the_last_of_its_tasks(tasks, rng
         ([changed("1")], False),
     ],
 )
-def test_tasks_are_lists_of_tasks_with_lists_of_offsets(value, expected):
+def test_tasks_are_lists_of_tasks_with_lists_of_offsets(
+    value: dict[str, int] | tuple[ExecutorTask] | list[ExecutorTask | None] | None, expected: bool
+) -> None:
     """Everything else is a mistake of the hook that returned it."""
     assert are_tasks(value) is expected

@@ -31,6 +31,10 @@ class Stubborn:
         self.at_once = 0
         self.most_at_once = 0
 
+    async def connect(self) -> None: ...
+
+    async def close(self) -> None: ...
+
     async def write_batch(self, _batch: Any) -> None:
         """Return at once, but for the first time."""
         self.calls += 1
@@ -52,7 +56,7 @@ class Stubborn:
                 raise
 
 
-async def test_a_write_that_does_not_return_is_cancelled_and_fails():
+async def test_a_write_that_does_not_return_is_cancelled_and_fails() -> None:
     """The next one works."""
     sink = Stubborn(swallows=False)
     writes = Writes(sink, 1, timeout_s=0.01)
@@ -63,7 +67,7 @@ async def test_a_write_that_does_not_return_is_cancelled_and_fails():
     assert sink.calls == 2
 
 
-async def test_a_write_that_heeds_no_cancellation_is_left_behind_and_keeps_its_place():
+async def test_a_write_that_heeds_no_cancellation_is_left_behind_and_keeps_its_place() -> None:
     """Who finds no place fails in time and does not call the sink; when the write ends, there is place again."""
     sink = Stubborn(swallows=True)
     writes = Writes(sink, 1, timeout_s=0.01, grace_s=0.01)
@@ -77,7 +81,7 @@ async def test_a_write_that_heeds_no_cancellation_is_left_behind_and_keeps_its_p
     assert (sink.calls, sink.most_at_once) == (2, 1)
 
 
-async def test_a_write_left_behind_does_not_hold_up_those_that_have_place():
+async def test_a_write_left_behind_does_not_hold_up_those_that_have_place() -> None:
     """With two places one goes on."""
     sink = Stubborn(swallows=True)
     writes = Writes(sink, 2, timeout_s=0.01, grace_s=0.01)
@@ -89,7 +93,7 @@ async def test_a_write_left_behind_does_not_hold_up_those_that_have_place():
     sink.may_end.set()
 
 
-async def test_a_write_that_ends_well_while_it_is_cancelled_was_written():
+async def test_a_write_that_ends_well_while_it_is_cancelled_was_written() -> None:
     """What the sink says holds: its payloads are not written twice."""
     sink = Stubborn(swallows=True)
     writes = Writes(sink, 1, timeout_s=0.01)
@@ -100,7 +104,7 @@ async def test_a_write_that_ends_well_while_it_is_cancelled_was_written():
     assert sink.calls == 1
 
 
-async def test_without_a_limit_a_write_may_take_as_long_as_it_likes():
+async def test_without_a_limit_a_write_may_take_as_long_as_it_likes() -> None:
     """For sinks that keep their time themselves."""
     sink = Stubborn(swallows=False)
     writing = asyncio.ensure_future(Writes(sink, 1, timeout_s=None).write([]))
@@ -109,7 +113,7 @@ async def test_without_a_limit_a_write_may_take_as_long_as_it_likes():
     await writing
 
 
-async def test_a_sink_that_cancels_itself_fails():
+async def test_a_sink_that_cancels_itself_fails() -> None:
     """A CancelledError out of nowhere is a failure like any other."""
 
     class Odd(Stubborn):

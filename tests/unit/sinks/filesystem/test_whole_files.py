@@ -72,7 +72,7 @@ async def test_n5_bytes_with_line_breaks_are_no_line(tmp_path: Path) -> None:
     with pytest.raises(BatchFailed, match='format="file"'):
         await write(tmp_path, FilePayload(path="f", data=RAW))
     with pytest.raises(BatchFailed, match="choose line or file"):
-        await write(tmp_path, FilePayload(path="f", data=RAW, format="raw"))  # type: ignore[arg-type]
+        await write(tmp_path, FilePayload(path="f", data=RAW, format="raw"))  # type: ignore[arg-type]  # wrong on purpose
     assert names(tmp_path) == []
 
 

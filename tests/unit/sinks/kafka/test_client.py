@@ -67,7 +67,7 @@ def client(*producers: FakeProducer, **config: Any) -> KafkaClient:
     """A client that gets these producers, one after the other."""
     left = list(producers)
     settings = producer_config("b:9092", config)
-    return KafkaClient("sinks.kafka.x", "t", settings, make=lambda *_, **__: left.pop(0))  # type: ignore[arg-type]
+    return KafkaClient("sinks.kafka.x", "t", settings, make=lambda *_, **__: left.pop(0))  # type: ignore[arg-type]  # a fake of what is used
 
 
 def messages(*values: bytes, **more: Any) -> list[Outgoing]:

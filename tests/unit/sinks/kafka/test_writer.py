@@ -40,7 +40,7 @@ def waiting(*sizes: int, closed: bool = False) -> queue.SimpleQueue[Any]:
     """A queue of batches of these sizes."""
     made: queue.SimpleQueue[Any] = queue.SimpleQueue()
     for size in sizes:
-        made.put(kafka_writer.Batch(messages(*[b"x"] * size), None))  # type: ignore[arg-type]
+        made.put(kafka_writer.Batch(messages(*[b"x"] * size), None))  # type: ignore[arg-type]  # a fake of what is used
     if closed:
         made.put(None)
     return made
@@ -77,10 +77,10 @@ def test_each_batch_gets_its_own_failures() -> None:
     """Positions count from the beginning of the batch, whatever it was sent with."""
     client = FakeClient()
     batches = [
-        kafka_writer.Batch(messages(*values), None)  # type: ignore[arg-type]
+        kafka_writer.Batch(messages(*values), None)  # type: ignore[arg-type]  # a fake of what is used
         for values in ([b"a", b"bad"], [b"b"], [b"bad", b"c", b"bad"])
     ]
-    outcomes = kafka_writer.send(client, batches)  # type: ignore[arg-type]
+    outcomes = kafka_writer.send(client, batches)  # type: ignore[arg-type]  # a fake of what is used
 
     assert [list(outcome) for outcome in outcomes] == [[1], [], [0, 2]]
     assert len(client.sent) == 1

@@ -7,7 +7,7 @@ from drakkar_flow.sinks.mongo.operations import operation_of
 from drakkar_flow.sinks.mongo.settings import MongoStatement
 
 
-def test_g7_params_are_literal_in_an_aggregation_pipeline():
+def test_g7_params_are_literal_in_an_aggregation_pipeline() -> None:
     """There text that begins with `$` would be the name of a field."""
     copy = MongoStatement(
         collection="items", op="update_many", filter={"n": ":n"}, update=[{"$set": {"text": ":t", "at": "$now"}}]
@@ -18,7 +18,7 @@ def test_g7_params_are_literal_in_an_aggregation_pipeline():
     assert operation.change == [{"$set": {"text": {"$literal": "$secret"}, "at": "$now"}}]
 
 
-def test_g7_params_are_literal_below_expr_only():
+def test_g7_params_are_literal_below_expr_only() -> None:
     """Beside it they are values."""
     both = MongoStatement(
         collection="items", op="delete_many", filter={"n": ":n", "$expr": {"$eq": ["$text", {"$concat": [":n", "x"]}]}}

@@ -241,7 +241,7 @@ async def test_the_database_is_in_wal_mode_with_the_configured_level(path: Path,
     """Readers are not blocked, and a power cut costs what the configuration says."""
     sink = SqliteSink("main", SqliteSinkConfig(path=str(path), synchronous=level))
     await sink.connect()
-    connection = sink._database._connection  # type: ignore[union-attr]
+    connection = sink._database._connection  # type: ignore[union-attr]  # it is open
     assert connection.execute("PRAGMA synchronous").fetchone() == ({"NORMAL": 1, "FULL": 2}[level],)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     await sink.close()

@@ -13,10 +13,10 @@ from typing import Any, Self
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as KafkaPartition
 
-from drakkar_flow.engine.dead_letters import DlqError, Place, StoredLetter
+from drakkar_flow.engine.dead_letters import DlqError, Place, StoredDeadLetter
 from drakkar_flow.kernel.offset_ranges import OffsetRanges
 
-__all__ = ["LetterStore", "RecordReader", "one_line", "quiet"]
+__all__ = ["DeadLetterStore", "RecordReader", "one_line", "quiet"]
 
 _ASK_S = 10.0
 _POLL_S = 1.0
@@ -34,7 +34,7 @@ def quiet(properties: Mapping[str, Any]) -> dict[str, Any]:
     return {**properties, "logger": _silent, "error_cb": lambda _error: None}
 
 
-class LetterStore:
+class DeadLetterStore:
     """One dead letter topic; a context manager. The group `TOPIC-replay` keeps the replayed dead letters.
 
     All dead letters below the group's committed offset of a partition are replayed; the commit metadata has the ranges
@@ -50,7 +50,7 @@ class LetterStore:
         except KafkaException as exc:
             raise DlqError(f"invalid Kafka settings: {one_line(exc)}") from exc
         self._done: dict[int, tuple[int, OffsetRanges]] = {}
-        self._letters: dict[int, list[int]] = {}
+        self._offsets: dict[int, list[int]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -60,7 +60,7 @@ class LetterStore:
     ) -> None:
         self._consumer.close()
 
-    def read(self) -> list[StoredLetter]:
+    def read(self) -> list[StoredDeadLetter]:
         """Read all dead letters up to the current end of the topic.
 
         Raises:
@@ -71,7 +71,7 @@ class LetterStore:
         except KafkaException as exc:
             raise DlqError(f"topic {self.topic!r} can't be read: {one_line(exc)}") from exc
 
-    def mark(self, letters: Iterable[StoredLetter]) -> None:
+    def mark(self, letters: Iterable[StoredDeadLetter]) -> None:
         """Mark dead letters as replayed.
 
         Raises:
@@ -80,7 +80,7 @@ class LetterStore:
         touched = set()
         for letter in letters:
             partition, offset = letter.place.partition, letter.place.offset
-            known = self._letters[partition]
+            known = self._offsets[partition]
             index = bisect_left(known, offset)
             # Between two dead letters there are only transaction markers and compacted records.
             first = known[index - 1] + 1 if index else min(self._done[partition][0], offset)
@@ -115,10 +115,10 @@ class LetterStore:
             ranges = OffsetRanges.decode(place.metadata or "", base) if place.offset >= 0 else OffsetRanges()
             ranges.add(0, base)
             self._done[place.partition] = (base, ranges)
-            self._letters[place.partition] = []
+            self._offsets[place.partition] = []
         return asked
 
-    def _read(self, partitions: list[KafkaPartition]) -> Iterator[StoredLetter]:
+    def _read(self, partitions: list[KafkaPartition]) -> Iterator[StoredDeadLetter]:
         left: dict[int, int] = {}
         for place in partitions:
             place.offset, end = self._consumer.get_watermark_offsets(place, _ASK_S)
@@ -135,7 +135,7 @@ class LetterStore:
             elif time.monotonic() - heard > _SILENCE_S:
                 raise DlqError(f"topic {self.topic!r}: no answer for {_SILENCE_S:g} s; check the brokers")
 
-    def _take(self, message: Message, left: dict[int, int]) -> StoredLetter | None:
+    def _take(self, message: Message, left: dict[int, int]) -> StoredDeadLetter | None:
         """Return the dead letter of a message; remove partitions from `left` that were read to their end."""
         partition, offset = message.partition() or 0, message.offset() or 0
         if (error := message.error()) is not None:
@@ -148,10 +148,10 @@ class LetterStore:
             left.pop(partition, None)
         if offset >= end:
             return None
-        self._letters[partition].append(offset)
-        return _letter_of(message)
+        self._offsets[partition].append(offset)
+        return _dead_letter_of(message)
 
-    def _marked(self, letter: StoredLetter) -> StoredLetter:
+    def _marked(self, letter: StoredDeadLetter) -> StoredDeadLetter:
         _, ranges = self._done[letter.place.partition]
         return replace(letter, replayed=letter.place.offset in ranges)
 
@@ -198,12 +198,12 @@ class RecordReader:
         self._consumer.close()
 
 
-def _letter_of(message: Message) -> StoredLetter:
+def _dead_letter_of(message: Message) -> StoredDeadLetter:
     headers: Any = message.headers() or []
     place = Place(message.topic() or "", message.partition() or 0, message.offset() or 0)
     key: Any = message.key()
     value: Any = message.value()
-    return StoredLetter(place, message.timestamp()[1], key, value, list(headers))
+    return StoredDeadLetter(place, message.timestamp()[1], key, value, list(headers))
 
 
 def one_line(error: Exception) -> str:
