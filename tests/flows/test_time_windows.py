@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from pydantic import BaseModel
 from drakkar_flow import Session, Sliding, StreamFlow, Tumbling, WindowResult
 from drakkar_flow.errors import FlowError
 from drakkar_flow.graph.signatures import function_problems
+from drakkar_flow.observe.events.records import RecordsFailed
 from drakkar_flow.testing import CRASH, FlowHarness, Gate, MemoryDeadLetters, run_flow
 from support.lives import disturb
 
@@ -65,7 +67,7 @@ def results(*windows: tuple[str, float, float, Any]) -> list[WindowResult]:
     return [WindowResult(*window) for window in windows]
 
 
-def test_a_record_that_moves_the_watermark_emits_the_windows_it_passes():
+def test_a_record_that_moves_the_watermark_emits_the_windows_it_passes() -> None:
     """By end, start and key; a record that passes none is finished at once."""
     with FlowHarness(flow(Tumbling(60)).route()) as kit:
         kit.wait_acknowledged(*kit.send_all(visits(("b", 0), ("a", 59), ("b", 30))))
@@ -82,7 +84,7 @@ def test_a_record_that_moves_the_watermark_emits_the_windows_it_passes():
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (2, 0, 3, 1)])
-def test_the_order_within_the_lateness_makes_no_difference(order):
+def test_the_order_within_the_lateness_makes_no_difference(order: tuple[int, ...]) -> None:
     """The watermark is the greatest time minus the allowed lateness."""
     times = [("a", 0), ("a", 10), ("b", 20), ("a", 30)]
     late = visits(*(times[each] for each in order), ("a", 100))
@@ -99,7 +101,7 @@ def test_the_order_within_the_lateness_makes_no_difference(order):
         assert run_flow(flow(windows, allowed_lateness_s=30).route(), late).values == results(*expected)
 
 
-def test_a_session_that_is_joined_by_a_record_between_is_one():
+def test_a_session_that_is_joined_by_a_record_between_is_one() -> None:
     """`merge` gets the values of both, earlier first."""
     joined = flow(
         Session(10, merge=lambda earlier, later: earlier + later),
@@ -112,24 +114,24 @@ def test_a_session_that_is_joined_by_a_record_between_is_one():
 
 
 @pytest.mark.parametrize(("late", "dead"), [("skip", 0), ("dlq", 1)])
-def test_late_records_go_where_the_flow_says(late, dead):
+def test_late_records_go_where_the_flow_says(late: Literal["skip", "dlq", "fail"], dead: int) -> None:
     """They change nothing, and are counted as failures of the kind `late`."""
     outcome = run_flow(flow(Tumbling(10), late=late).route(), visits(("a", 5), ("a", 25), ("a", 9), ("a", 40)))
     assert outcome.values == results(("a", 0, 10, 1), ("a", 20, 30, 1))
     assert outcome.committed == {("input", 0): 4}
     assert [(letter.kind, letter.stage) for letter in outcome.dead_letters] == [("late", "window-count")] * dead
     assert all("input:0:2 is 16 s behind the event-time watermark" in letter.error for letter in outcome.dead_letters)
-    assert [event.kind for event in outcome.events if type(event).__name__ == "RecordsFailed"] == ["late"]
+    assert [event.kind for event in outcome.events if isinstance(event, RecordsFailed)] == ["late"]
 
 
-def test_late_records_can_stop_the_flow():
+def test_late_records_can_stop_the_flow() -> None:
     """The record is not committed."""
     outcome = run_flow(flow(Tumbling(10), late="fail").route(), visits(("a", 25), ("a", 9)))
-    assert "behind the event-time watermark" in outcome.failure
+    assert "behind the event-time watermark" in (outcome.failure or "")
     assert outcome.committed == {("input", 0): 1}
 
 
-def test_the_timestamp_of_the_message_is_the_default_time():
+def test_the_timestamp_of_the_message_is_the_default_time() -> None:
     """Without one the record fails; a datetime needs a time zone."""
     plain = flow(Tumbling(1), time=None).route()
     with FlowHarness(plain) as kit:
@@ -159,10 +161,11 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("wrong", "error"), MISTAKES)
-def test_a_mistake_is_one_dead_letter_that_changes_nothing(wrong, error):
+def test_a_mistake_is_one_dead_letter_that_changes_nothing(wrong: dict[str, Any], error: str) -> None:
     """The watermark too stays as it was."""
     ((name, function),) = wrong.items()
-    right = {"key": user_of, "time": at_of, "add": count}[name]
+    functions: dict[str, Any] = {"key": user_of, "time": at_of, "add": count}
+    right = functions[name]
 
     def chosen(*args: Any) -> Any:
         return function(*args) if args[-1].user == "a" and args[-1].at == 5 else right(*args)
@@ -174,7 +177,7 @@ def test_a_mistake_is_one_dead_letter_that_changes_nothing(wrong, error):
     assert outcome.values == results(("b", 0, 60, 2))
 
 
-def test_an_error_of_one_record_leaves_the_windows_as_they_were():
+def test_an_error_of_one_record_leaves_the_windows_as_they_were() -> None:
     """Even if it would have closed some."""
     outcome = run_flow(flow(Tumbling(10)).route(), visits(("a", 1), ("a", 13), ("a", 2), ("a", 20)))
     assert outcome.values == results(("a", 0, 10, 2))
@@ -187,7 +190,7 @@ class Total(BaseModel):
     visits: int = 0
 
 
-def test_values_are_typed_models_and_results_are_json():
+def test_values_are_typed_models_and_results_are_json() -> None:
     """A result has the value's fields."""
 
     def summed(total: Total | None, visit: Visit) -> Total:
@@ -198,7 +201,7 @@ def test_values_are_typed_models_and_results_are_json():
     assert outcome.values[0].model_dump_json() == '{"key":"a","start_s":0.0,"end_s":60.0,"value":{"visits":1}}'
 
 
-def test_a_crash_and_a_restart_lose_no_window_and_open_none_again():
+def test_a_crash_and_a_restart_lose_no_window_and_open_none_again() -> None:
     """What is final stays closed; what is not is closed again with the same values."""
     sent = visits(("a", 1), ("b", 2), ("a", 61))
     expected = results(("a", 0, 60, 1), ("b", 0, 60, 1))
@@ -212,7 +215,7 @@ def test_a_crash_and_a_restart_lose_no_window_and_open_none_again():
         assert kit.values == [*expected, *results(("a", 60, 120, 2))]
 
 
-def test_a_slow_result_holds_the_commits_of_its_partition_and_not_its_work():
+def test_a_slow_result_holds_the_commits_of_its_partition_and_not_its_work() -> None:
     """Records after it are added to windows; until it is delivered a crash takes them back."""
     gate = Gate()
     gate.shut()
@@ -246,7 +249,9 @@ def windows_of(windows: Any, opened: Opened, user: str, at: float) -> list[tuple
         start = min([at, *(each[1] for each in joined)])
         return [((user, start, max([at + windows.gap_s, *(each[2] for each in joined)])), joined)]
     size, every = windows.size_s, windows.every_s if isinstance(windows, Sliding) else windows.size_s
-    spans = [(user, start, start + size) for start in range(-100, int(at) + 1, every) if start <= at < start + size]
+    spans = [
+        (user, start, start + size) for start in range(-100, int(at) + 1, int(every)) if start <= at < start + size
+    ]
     return [(span, [span] if span in opened else []) for span in spans]
 
 
@@ -265,11 +270,11 @@ def model_of(windows: Any, times: list[tuple[str, float]], lateness: float) -> t
     return found, {f"{user} {start:g}..{end:g}": n for (user, start, end), n in opened.items()}
 
 
-WINDOWS = [Tumbling(10), Sliding(10, every_s=4), Session(5, merge=add)]
+WINDOWS: list[Tumbling | Sliding | Session] = [Tumbling(10), Sliding(10, every_s=4), Session(5, merge=add)]
 
 
 @pytest.mark.parametrize("seed", range(45))
-def test_windows_are_those_of_a_life_without_crashes(seed):
+def test_windows_are_those_of_a_life_without_crashes(seed: int) -> None:
     """Whatever happens: each window is delivered with one value, none is lost, and state is that of a serial run."""
     chance, windows = random.Random(seed), WINDOWS[seed % 3]
     bad = 13
@@ -302,7 +307,7 @@ def test_windows_are_those_of_a_life_without_crashes(seed):
             disturb(kit, chance, 2, send)
         kit.let_commits_go()
         kit.wait_acknowledged()
-        times = defaultdict(list)
+        times: defaultdict[int, list[tuple[str, float]]] = defaultdict(list)
         for sent in kit.sent:
             visit = msgspec.json.decode(kit.log.records[sent.topic_partition][sent.offset].value)
             if visit["at"] != bad:
@@ -311,12 +316,12 @@ def test_windows_are_those_of_a_life_without_crashes(seed):
         models = {at: model_of(windows, times[at], 8) for at in times}
         assert delivered == {(at, *found) for at, (all_found, _) in models.items() for found in all_found}
         state = kit.outcome().state.get("window-count", {})
-        opened = {key.split(" of ")[0] for key in state}
+        opened = {str(key).split(" of ")[0] for key in state}
         assert opened == {key for _, left in models.values() for key in left}
         assert sum(state.values()) == sum(n for _, left in models.values() for n in left.values())
 
 
-def test_records_become_final_in_order_also_if_they_pass_no_window():
+def test_records_become_final_in_order_also_if_they_pass_no_window() -> None:
     """A session that an unfinished record has extended would else be found too short after a crash."""
     dead_letters = MemoryDeadLetters()
     dead_letters.gate.shut()
@@ -339,16 +344,17 @@ def test_records_become_final_in_order_also_if_they_pass_no_window():
         assert kit.outcome().state["window-count"] == {"a 0..60": 2, "b 0..60": 1}
 
 
-def test_mistakes_of_the_flow_are_told_before_it_starts():
+def test_mistakes_of_the_flow_are_told_before_it_starts() -> None:
     """One line for each, with a fix."""
-    for wrong, what in [
+    mistakes: list[tuple[Callable[[], object], str]] = [
         (lambda: Tumbling(0), "size_s is 0; use more than 0"),
         (lambda: Sliding(10, every_s=20), "every_s is 20; use at most size_s"),
-        (lambda: Session(10, merge=5), "merge is 5; pass a function of two values"),
+        (lambda: Session(10, merge=5), "merge is 5; pass a function of two values"),  # type: ignore[arg-type] # on purpose
         (lambda: flow(60), "windows is int 60; write Tumbling\\(60\\)"),
         (lambda: flow(Tumbling(1), late="drop"), "late is 'drop'; write one of 'skip', 'dlq', 'fail'"),
         (lambda: flow(Tumbling(1), allowed_lateness_s=-1), "allowed_lateness_s is -1; use 0 or more"),
-    ]:
+    ]
+    for wrong, what in mistakes:
         with pytest.raises(FlowError, match=what):
             wrong()
 
@@ -368,7 +374,7 @@ def test_mistakes_of_the_flow_are_told_before_it_starts():
     assert len(misfits) == 2
 
 
-def test_the_drawing_and_the_json_show_the_kind_of_windows():
+def test_the_drawing_and_the_json_show_the_kind_of_windows() -> None:
     """Without the addresses of functions."""
     step = flow(Session(10, merge=add)).route().to_json()["steps"][1]
     assert step["windows"] == {"kind": "session", "gap_s": 10, "merge": "add"}

@@ -50,7 +50,7 @@ def sent(kit: FlowHarness, *events: dict[str, Any], after_s: float = 0) -> list[
     return list(kit.values[before:])
 
 
-def test_a_timer_fires_once_with_the_next_record_after_its_time():
+def test_a_timer_fires_once_with_the_next_record_after_its_time() -> None:
     """Before that record's own function; earliest first. Each record moves the timer of its key."""
     with FlowHarness(flow()) as kit:
         assert sent(kit, event("b"), event("a")) == []
@@ -62,7 +62,7 @@ def test_a_timer_fires_once_with_the_next_record_after_its_time():
         assert kit.outcome().state["stateful-count"] == {"b": 1, "c": 3}
 
 
-def test_a_timer_fires_before_a_record_of_its_key():
+def test_a_timer_fires_before_a_record_of_its_key() -> None:
     """The record then finds the state that the timer left."""
     with FlowHarness(flow()) as kit:
         sent(kit, event("a"), event("a"))
@@ -70,7 +70,7 @@ def test_a_timer_fires_before_a_record_of_its_key():
         assert kit.state("a", step="stateful-count") == 1
 
 
-def test_none_cancels_a_timer_and_a_tuple_of_two_keeps_it():
+def test_none_cancels_a_timer_and_a_tuple_of_two_keeps_it() -> None:
     """A negative time is due with the next record."""
 
     def shorter(n: int | None, event: dict[str, Any]) -> tuple[Any, ...]:
@@ -82,7 +82,7 @@ def test_none_cancels_a_timer_and_a_tuple_of_two_keeps_it():
         assert sent(kit, event("d")) == ["c left after 1"]
 
 
-def test_a_timer_can_set_itself_again():
+def test_a_timer_can_set_itself_again() -> None:
     """Its function returns the same as that of records."""
 
     def remind(n: int | None, user: str) -> tuple[Any, ...]:
@@ -95,7 +95,7 @@ def test_a_timer_can_set_itself_again():
         assert sent(kit, event("z", timer_s=None), after_s=59) == []
 
 
-def test_timers_survive_crashes_and_restarts_and_the_time_of_both_counts():
+def test_timers_survive_crashes_and_restarts_and_the_time_of_both_counts() -> None:
     """A final timer does not fire again; one whose record was not committed does."""
     with FlowHarness(flow()) as kit:
         sent(kit, event("a"))
@@ -116,7 +116,7 @@ def test_timers_survive_crashes_and_restarts_and_the_time_of_both_counts():
         assert kit.values[-1:] == ["b left after 2"]
 
 
-def test_a_timer_that_fails_is_a_dead_letter_and_the_record_goes_on():
+def test_a_timer_that_fails_is_a_dead_letter_and_the_record_goes_on() -> None:
     """It has fired: the next record does not meet it again."""
 
     def broken(n: int | None, user: str) -> tuple[Any, ...]:
@@ -133,7 +133,7 @@ def test_a_timer_that_fails_is_a_dead_letter_and_the_record_goes_on():
 
 
 @pytest.mark.parametrize("timer_s", ["soon", True, float("nan"), [1]])
-def test_a_timer_is_a_number_of_seconds(timer_s):
+def test_a_timer_is_a_number_of_seconds(timer_s: object) -> None:
     """Else the record fails and changes nothing."""
 
     def mistaken(n: int | None, event: dict[str, Any]) -> tuple[Any, ...]:
@@ -146,7 +146,7 @@ def test_a_timer_is_a_number_of_seconds(timer_s):
         assert kit.outcome().state == {}
 
 
-def test_a_third_value_needs_on_timer():
+def test_a_third_value_needs_on_timer() -> None:
     """The error names the tuples that are allowed."""
     with FlowHarness(flow(on_timer=None)) as kit:
         sent(kit, event("a"))
@@ -175,7 +175,7 @@ def events_of(kit: FlowHarness) -> Counter[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_each_event_is_counted_once_by_a_timer(seed):
+def test_each_event_is_counted_once_by_a_timer(seed: int) -> None:
     """After any number of crashes and rebalances; a timer is set exactly while there are new events."""
     chance = random.Random(seed)
 

@@ -19,7 +19,7 @@ def count(visits: int | None, _visit: tuple[str, float]) -> int:
 async def described(result: WindowResult[int]) -> str:
     """Wait a little, and describe the result."""
     await asyncio.sleep(hash(result.key) % 5 / 1000)
-    return f"{result.key} {result.start_s:g} {result.value}"
+    return f"{result.key!s} {result.start_s:g} {result.value}"
 
 
 flow = (

@@ -9,7 +9,7 @@ from drakkar_flow.kernel.store_identity import differences
 from drakkar_flow.runtime.recovery.cluster import ClusterState
 
 
-def test_a_step_may_lose_its_timers_and_keep_its_state():
+def test_a_step_may_lose_its_timers_and_keep_its_state() -> None:
     """Timers and watermarks are no steps; a step that is gone is a difference."""
     plain = StreamFlow("f").stateful(lambda n, _: (n, None), key=str, state=int, name="count")
     timed = StreamFlow("f").stateful(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +14,7 @@ SETS = st.tuples(KEYS, st.one_of(st.none(), st.integers(0, 50)))
 
 
 @given(st.dictionaries(KEYS, st.integers(0, 50)), st.lists(st.one_of(SETS, st.integers(0, 60)), max_size=40))
-def test_each_timer_is_due_once_at_its_newest_time(initial, actions):
+def test_each_timer_is_due_once_at_its_newest_time(initial: dict[Any, int], actions: list[Any]) -> None:
     """In the order of times; a cancelled or moved one is not due at its earlier time."""
     timers, model = Timers(initial), dict(initial)
     for action in actions:
@@ -29,7 +31,7 @@ def test_each_timer_is_due_once_at_its_newest_time(initial, actions):
                 model[key] = at
 
 
-def test_a_timer_that_is_moved_again_and_again_is_due_once():
+def test_a_timer_that_is_moved_again_and_again_is_due_once() -> None:
     """Its earlier entries are removed in passing."""
     timers = Timers({})
     for at in range(1_000):

@@ -14,6 +14,7 @@ from drakkar_flow.kernel.windows import Assigner, OpenWindows, SessionAssigner, 
 KEYS = st.sampled_from(["a", "b"])
 TIMES = st.lists(st.tuples(KEYS, st.integers(-50, 200)), max_size=40)
 SLIDING = st.tuples(st.integers(1, 40), st.integers(1, 40)).map(lambda sizes: (max(sizes), min(sizes)))
+Times = list[tuple[str, int]]
 Result = tuple[str, Span, tuple[int, ...]]
 
 
@@ -93,7 +94,9 @@ def as_sets(results: list[Result]) -> dict[tuple[str, Span], list[int]]:
 
 
 @given(SLIDING, TIMES, st.integers(0, 60))
-def test_fixed_windows_have_exactly_their_times_in_any_order_within_the_lateness(sizes, times, lateness):
+def test_fixed_windows_have_exactly_their_times_in_any_order_within_the_lateness(
+    sizes: tuple[int, int], times: Times, lateness: int
+) -> None:
     """Each window has the times from its start to its end, once; nothing is late, and the order of times is free."""
     times = punctual(times, lateness)
     results, late = fold(SlidingAssigner(*sizes), times, lateness)
@@ -104,7 +107,7 @@ def test_fixed_windows_have_exactly_their_times_in_any_order_within_the_lateness
 
 
 @given(st.integers(1, 60), TIMES, st.integers(0, 60))
-def test_sessions_are_those_of_all_times_in_order(gap, times, lateness):
+def test_sessions_are_those_of_all_times_in_order(gap: int, times: Times, lateness: int) -> None:
     """Sessions that arrive in pieces are merged: the result is that of the sorted times."""
     times = punctual(times, lateness)
     results, late = fold(SessionAssigner(gap), times, lateness)
@@ -118,13 +121,15 @@ def test_sessions_are_those_of_all_times_in_order(gap, times, lateness):
     TIMES,
     st.integers(0, 60),
 )
-def test_state_that_is_read_anew_gives_the_same(assigner, times, lateness):
+def test_state_that_is_read_anew_gives_the_same(
+    assigner: SlidingAssigner | SessionAssigner, times: Times, lateness: int
+) -> None:
     """A restart between any two records changes neither results, nor their order, nor what is late."""
     assert fold(assigner, times, lateness) == fold(assigner, times, lateness, cuts=True)
 
 
 @given(SLIDING, TIMES, st.integers(0, 60))
-def test_a_record_counts_in_its_open_windows_or_is_late(sizes, times, lateness):
+def test_a_record_counts_in_its_open_windows_or_is_late(sizes: tuple[int, int], times: Times, lateness: int) -> None:
     """Whatever the order: a record whose windows are all passed is late, others are in each window that is not."""
     results, late = fold(SlidingAssigner(*sizes), [*times, ("a", 10_000)], lateness)
     expected, expected_late = defaultdict(list), []
@@ -146,6 +151,6 @@ def _spans(size: int, every: int, at: int) -> list[Span]:
 
 
 @pytest.mark.parametrize(("at", "starts"), [(59, [0, 30]), (60, [30, 60]), (-1, [-60, -30])])
-def test_a_window_has_its_start_and_not_its_end(at, starts):
+def test_a_window_has_its_start_and_not_its_end(at: int, starts: list[int]) -> None:
     """Also before the epoch."""
     assert [placement.span.start_ms for placement in SlidingAssigner(60, 30).place(at, [])] == starts
