@@ -25,7 +25,7 @@ def home_key(worker: int, workers: int) -> str:
     """Return the first number, as a text, that is routed to a worker.
 
     >>> home_key(0, 1), home_key(0, 2), home_key(1, 2)
-    ('0', '1')
+    ('0', '4', '0')
 
     Raises:
         ValueError: there is no such worker.
