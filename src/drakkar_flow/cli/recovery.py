@@ -27,12 +27,12 @@ app = typer.Typer(help="Make, show, check, reset and export the recovery store o
 @app.command()
 def init(flow: Flow, config: ConfigOption = None, assignments: Assignments = []) -> None:  # noqa: B006
     """Make the store of a flow before its first start, and check that it can be used. Asks the brokers."""
-    from drakkar_flow.engine.recovery_start import cluster_of, identity_of
+    from drakkar_flow.engine.recovery_start import brokers_of, identity_of
     from drakkar_flow.runtime.recovery.store import open_store
 
     place = place_of(flow, config, assignments)
     stream, settings = need_flow(place, "init")
-    identity = identity_of(stream, settings, cluster_of(stream, settings))
+    identity = identity_of(stream, settings, brokers_of(stream, settings))
     with open_store(place.directory, identity, place.settings) as store:
         state = "ready, never used" if store.first_start else f"used by {store.found.progress.execution} runs"
         typer.echo(f"{place.directory}: {store.found.partitions} files, {state}")
@@ -161,7 +161,7 @@ def _start_problems(place: StorePlace) -> Iterator[str]:
     """Yield the reasons for which a start would be refused now; print its warnings."""
     from drakkar_flow.engine.recovery_start import (
         active_members,
-        cluster_of,
+        brokers_of,
         identity_of,
         plan_starts,
         value_problems,
@@ -170,12 +170,12 @@ def _start_problems(place: StorePlace) -> Iterator[str]:
     from drakkar_flow.runtime.recovery.store import open_store
 
     flow, config = need_flow(place, "check")
-    cluster = cluster_of(flow, config)
-    identity = identity_of(flow, config, cluster)
+    brokers = brokers_of(flow, config)
+    identity = identity_of(flow, config, brokers)
     try:
         settings = place.settings.model_copy(update={"on_incompatible": "fail"})  # a check moves nothing aside
         with open_store(place.directory, identity, settings) as store:
-            starts = plan_starts(flow, config, place.settings, store, cluster)
+            starts = plan_starts(flow, config, place.settings, store, brokers)
             yield from map(str, value_problems(flow, store))
     except StartupError as exc:
         yield from map(str, exc.problems)

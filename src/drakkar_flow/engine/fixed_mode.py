@@ -9,13 +9,13 @@ from typing import Any
 
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.cluster_process import ClusterProcess
-from drakkar_flow.engine.recovery_start import active_members, cluster_of, identity_of, plan_starts, value_problems
+from drakkar_flow.engine.recovery_start import active_members, brokers_of, identity_of, plan_starts, value_problems
 from drakkar_flow.engine.startup import Unreached, check_source
 from drakkar_flow.errors import Problem, StartupError
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.kernel.recovery_start import Start, StartRefused
 from drakkar_flow.model.record import TopicPartition
-from drakkar_flow.runtime.recovery.cluster import ClusterState
+from drakkar_flow.runtime.recovery.brokers import BrokerState
 from drakkar_flow.runtime.recovery.directory import SINGLE, Place, directory_of
 from drakkar_flow.runtime.recovery.positions import DurablePositions
 from drakkar_flow.runtime.recovery.store import Store, open_store
@@ -64,7 +64,7 @@ class FixedMode:
 
     def _open(self) -> None:
         self._check_alone()
-        brokers = cluster_of(self._flow, self._config)
+        brokers = brokers_of(self._flow, self._config)
         directory = directory_of(self._settings, self._flow.name)
         identity = identity_of(self._flow, self._config, brokers)
         store = self._held.enter_context(open_store(directory, identity, self._settings, self._place()))
@@ -107,7 +107,7 @@ class FixedMode:
             remedy = "stop them, or give this flow another consumer_group"
             raise StartupError([Problem("kafka.consumer_group", what, remedy)])
 
-    def _starts(self, store: Store, brokers: ClusterState) -> dict[TopicPartition, Start]:
+    def _starts(self, store: Store, brokers: BrokerState) -> dict[TopicPartition, Start]:
         problems = list(value_problems(self._flow, store))
         starts: dict[TopicPartition, Start] = {}
         for at, found in plan_starts(self._flow, self._config, self._settings, store, brokers).items():

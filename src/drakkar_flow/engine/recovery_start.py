@@ -17,10 +17,10 @@ from drakkar_flow.kernel.recovery_start import Log, Start, StartPolicy, StartRef
 from drakkar_flow.kernel.store_identity import StoredTopic, StoreIdentity
 from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.model.state import key_of
-from drakkar_flow.runtime.recovery.cluster import ClusterState, read_cluster
+from drakkar_flow.runtime.recovery.brokers import BrokerState, read_brokers
 from drakkar_flow.runtime.recovery.store import Store
 
-__all__ = ["active_members", "cluster_of", "identity_of", "plan_starts", "value_problems"]
+__all__ = ["active_members", "brokers_of", "identity_of", "plan_starts", "value_problems"]
 
 _UNKNOWN_MEMBERS = {
     KafkaError._UNSUPPORTED_FEATURE,  # noqa: SLF001 - librdkafka's public name for it
@@ -31,7 +31,7 @@ _UNKNOWN_MEMBERS = {
 _KEPT = "kept"  # the identity only names the steps with state: values carry the version of their model themselves
 
 
-def cluster_of(flow: StreamFlow, config: DrakkarConfig) -> ClusterState:
+def brokers_of(flow: StreamFlow, config: DrakkarConfig) -> BrokerState:
     """Ask the brokers for cluster, topics, logs and commits of a flow's source.
 
     Raises:
@@ -39,12 +39,12 @@ def cluster_of(flow: StreamFlow, config: DrakkarConfig) -> ClusterState:
     """
     kafka = resolve_topics(flow, config).kafka
     try:
-        return read_cluster(client_properties(kafka), kafka.consumer_group, kafka.topics)
+        return read_brokers(client_properties(kafka), kafka.consumer_group, kafka.topics)
     except (KafkaException, TimeoutError) as exc:
         raise _unreachable(config, exc) from None
 
 
-def identity_of(flow: StreamFlow, config: DrakkarConfig, cluster: ClusterState) -> StoreIdentity:
+def identity_of(flow: StreamFlow, config: DrakkarConfig, brokers: BrokerState) -> StoreIdentity:
     """Return the identity of a flow's store.
 
     Timers and watermarks are parts of their step: a step may lose its timers and keep its state.
@@ -52,14 +52,14 @@ def identity_of(flow: StreamFlow, config: DrakkarConfig, cluster: ClusterState) 
     return StoreIdentity(
         flow=flow.name,
         group=config.kafka.consumer_group,
-        cluster_id=cluster.cluster_id,
-        topics={topic: StoredTopic(topic_id) for topic, topic_id in cluster.topic_ids.items()},
+        cluster_id=brokers.cluster_id,
+        topics={topic: StoredTopic(topic_id) for topic, topic_id in brokers.topic_ids.items()},
         schema={step: _KEPT for step, _ in flow.state_codecs() if "." not in step},
     )
 
 
 def plan_starts(
-    flow: StreamFlow, config: DrakkarConfig, recovery: RecoveryStoreConfig, store: Store, cluster: ClusterState
+    flow: StreamFlow, config: DrakkarConfig, recovery: RecoveryStoreConfig, store: Store, brokers: BrokerState
 ) -> dict[TopicPartition, Start | StartRefused]:
     """Decide the start of every partition."""
     policy = StartPolicy(
@@ -70,11 +70,11 @@ def plan_starts(
         auto_offset_reset=config.kafka.auto_offset_reset,
     )
     plan = {}
-    for at, (first, end) in cluster.logs.items():
+    for at, (first, end) in brokers.logs.items():
         stored = store.found.rows.get(at)
         log = Log(first, end, stored is None or store.is_same_topic(at[0], stored.epoch))
         row = stored.row if stored is not None else None
-        committed = cluster.committed.get(at)
+        committed = brokers.committed.get(at)
         if committed is not None and not config.runtime.commit_metadata_bytes:
             committed = committed._replace(ours=True)  # no commit has metadata: whose it is, is unknown
         plan[at] = decide_start(at, row, committed, log, policy)

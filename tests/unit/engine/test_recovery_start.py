@@ -6,7 +6,7 @@ from drakkar_flow import StreamFlow, Tumbling
 from drakkar_flow.config.loading.load import from_mapping
 from drakkar_flow.engine.recovery_start import identity_of
 from drakkar_flow.kernel.store_identity import differences
-from drakkar_flow.runtime.recovery.cluster import ClusterState
+from drakkar_flow.runtime.recovery.brokers import BrokerState
 
 
 def test_a_step_may_lose_its_timers_and_keep_its_state() -> None:
@@ -16,9 +16,9 @@ def test_a_step_may_lose_its_timers_and_keep_its_state() -> None:
         lambda n, _: (n, None), key=str, state=int, name="count", on_timer=lambda n, _: (n, None)
     )
     windowed = timed.window(Tumbling(60), key=str, add=lambda n, _: n, state=int, name="minutes")
-    config, cluster = from_mapping({}), ClusterState("c", {}, {}, {})
-    before, now = (identity_of(flow, config, cluster) for flow in (timed, plain))
+    config, brokers = from_mapping({}), BrokerState("c", {}, {}, {})
+    before, now = (identity_of(flow, config, brokers) for flow in (timed, plain))
     assert differences(before, now) == []
-    assert [each.name for each in differences(identity_of(windowed, config, cluster), now)] == [
+    assert [each.name for each in differences(identity_of(windowed, config, brokers), now)] == [
         "state of step window-minutes"
     ]

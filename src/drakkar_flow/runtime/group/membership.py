@@ -12,7 +12,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from drakkar_flow.kernel.offset_ranges import OffsetRanges
 from drakkar_flow.kernel.recovery_start import Start
 from drakkar_flow.model.record import TopicPartition
-from drakkar_flow.runtime.recovery.cluster import topics_matching
+from drakkar_flow.runtime.recovery.brokers import topics_matching
 from drakkar_flow.runtime.recovery.positions import DurablePositions
 
 __all__ = ["FixedAssignment", "GroupMembership", "Membership"]

@@ -13,12 +13,12 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from drakkar_flow.kernel.recovery_start import Committed, committed_of
 from drakkar_flow.model.record import TopicPartition
 
-__all__ = ["ClusterState", "read_cluster", "topics_matching"]
+__all__ = ["BrokerState", "read_brokers", "topics_matching"]
 
 _ASK_S = 10.0  # the longest of each request
 
 
-class ClusterState(NamedTuple):
+class BrokerState(NamedTuple):
     """State of the brokers.
 
     - `cluster_id`: empty if the brokers have none.
@@ -47,7 +47,7 @@ def topics_matching(wanted: Iterable[str], found: Iterable[str]) -> list[str]:
     ]
 
 
-def read_cluster(client: Mapping[str, Any], group: str, topics: Iterable[str]) -> ClusterState:
+def read_brokers(client: Mapping[str, Any], group: str, topics: Iterable[str]) -> BrokerState:
     """Ask the brokers for everything that a start needs.
 
     Raises:
@@ -60,7 +60,7 @@ def read_cluster(client: Mapping[str, Any], group: str, topics: Iterable[str]) -
     starts = _offsets(admin, partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
     ends = _offsets(admin, partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
     logs = {at: (starts[at], ends[at]) for at in starts}
-    return ClusterState(metadata.cluster_id or "", _ids(admin, names), logs, _committed(client, group, partitions))
+    return BrokerState(metadata.cluster_id or "", _ids(admin, names), logs, _committed(client, group, partitions))
 
 
 def _offsets(admin: AdminClient, partitions: list[KafkaPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
