@@ -15,7 +15,7 @@ from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.state.ledgers import Ledgers
 from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.labels import Labels
-from drakkar_flow.runtime.steps.state_keys import StateKeys, by_assignment
+from drakkar_flow.runtime.steps.state_step import StateStep
 
 __all__ = ["StatefulStep"]
 
@@ -24,8 +24,8 @@ _SWEPT = 1  # values checked for expiry per record: each of N values is checked 
 Change = tuple[StateKey, bytes | None, int]
 
 
-class StatefulStep:
-    """Applies the function to a chunk; `wall_clock` returns the seconds since the epoch.
+class StatefulStep(StateStep):
+    """Sets each payload to the output of the function; records without output are finished.
 
     The ledger is locked twice for the records of a partition: to read all their keys, and to write all changes. Between
     both, changes of earlier records of the chunk are in a table. No other step writes these keys, and a partition's
@@ -42,24 +42,9 @@ class StatefulStep:
         labels: Labels,
         wall_clock: Callable[[], float],
     ) -> None:
-        self._step_id = step_id
+        super().__init__(step_id, node, ledgers, context, labels, wall_clock)
         self._node = node
         self._codec = codec
-        self._ledgers = ledgers
-        self._context = context
-        self._charge = context.charge()
-        self._keys = StateKeys(step_id, node.key, labels, with_record=node.with_record)
-        self._wall_clock = wall_clock
-
-    def __call__(self, chunk: Chunk[Record]) -> Chunk[Record]:
-        """Set each payload to the function's output; records without output are finished."""
-        now_ms = int(self._wall_clock() * 1000)
-        kept: list[Record] = []
-        for assignment, records in by_assignment(chunk.items):
-            kept += self._run(chunk, assignment, records, now_ms)
-        self._charge.payloads(kept)
-        chunk.items = kept
-        return chunk
 
     def _run(
         self, chunk: Chunk[Record], assignment: tuple[TopicPartition, int], records: list[Record], now_ms: int

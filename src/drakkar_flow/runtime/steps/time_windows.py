@@ -22,7 +22,7 @@ from drakkar_flow.runtime.failures import failure_of
 from drakkar_flow.runtime.state.ledgers import Ledgers
 from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.labels import Labels
-from drakkar_flow.runtime.steps.state_keys import StateKeys, by_assignment
+from drakkar_flow.runtime.steps.state_step import StateStep
 from drakkar_flow.runtime.steps.transform import shares_of
 
 __all__ = ["TimeWindowStep"]
@@ -41,8 +41,8 @@ class _Opened(NamedTuple):
     windows: Windows
 
 
-class TimeWindowStep:
-    """Applies the window's function to a chunk; `wall_clock` returns the seconds since the epoch.
+class TimeWindowStep(StateStep):
+    """Replaces records by the results of the windows that they close; those that close none are finished.
 
     Every record changes the watermark's value, though most leave it as it was. So the records of a partition become
     final in the order of this step: a window that was closed never rests on fewer records than its result.
@@ -61,29 +61,14 @@ class TimeWindowStep:
         labels: Labels,
         wall_clock: Callable[[], float],
     ) -> None:
-        self._step_id = step_id
+        super().__init__(step_id, node, ledgers, context, labels, wall_clock)
         self._node = node
         self._codec, self._watermark_codec = codecs
         self._watermark_key = (node.watermark_of(step_id), _WATERMARK_KEY)
         self._assigner: Assigner = node.windows.assigner()
-        self._ledgers = ledgers
-        self._context = context
-        self._charge = context.charge()
-        self._keys = StateKeys(step_id, node.key, labels, with_record=node.with_record)
         self._labels = labels
-        self._wall_clock = wall_clock
         self._max_ahead_ms = None if node.max_ahead_s is None else node.max_ahead_s * 1000
         self._opened: dict[TopicPartition, _Opened] = {}
-
-    def __call__(self, chunk: Chunk[Record]) -> Chunk[Record]:
-        """Replace records by the results of the windows that they close; those that close none are finished."""
-        now_ms = int(self._wall_clock() * 1000)
-        kept: list[Record] = []
-        for assignment, records in by_assignment(chunk.items):
-            kept += self._run(chunk, assignment, records, now_ms)
-        self._charge.payloads(kept)
-        chunk.items = kept
-        return chunk
 
     def _run(
         self, chunk: Chunk[Record], assignment: tuple[TopicPartition, int], records: list[Record], now_ms: int
