@@ -21,6 +21,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.operators import KeyedStream
 
 from drakkar_flow.config.sections.executor import ProgramConfig
+from drakkar_flow.errors import FlowError, Problem
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import (
     Arrange,
@@ -45,12 +46,17 @@ from drakkar_flow.model.outcome import Delivery, FailureKind
 from drakkar_flow.model.state import HANDLER_STEP
 from drakkar_flow.model.task import ErrorAction
 from drakkar_flow.runtime.acknowledgement.commit import CommitSink, Finisher, commit_by
+from drakkar_flow.runtime.across.arrival import arrival_step
+from drakkar_flow.runtime.across.exchange import ExchangeStep
+from drakkar_flow.runtime.across.settle import by_shard, settle_step, without_shard
+from drakkar_flow.runtime.across.shards import Shards
 from drakkar_flow.runtime.chunk import Chunk, Keyed
 from drakkar_flow.runtime.components import Components, SinkComponent
 from drakkar_flow.runtime.failures import describe
 from drakkar_flow.runtime.guard import guard_engine
 from drakkar_flow.runtime.memory import MemoryGate
 from drakkar_flow.runtime.recovery.positions import DurablePositions
+from drakkar_flow.runtime.recovery.reading import SETTLE, TRACK
 from drakkar_flow.runtime.recovery.slots import BySlot, HelloSource, SlotSink
 from drakkar_flow.runtime.source import RecordSource
 from drakkar_flow.runtime.state.hooks import HandlerState
@@ -101,6 +107,9 @@ def compile_flow(flow: StreamFlow, components: Components) -> Dataflow:
         FlowError: with every problem of the flow.
     """
     flow.check()
+    if flow.across is not None and components.config.runtime.workers > 1:
+        step = next(step for step, node in flow.steps() if node is flow.across)
+        raise FlowError([Problem(f"step {step}", "across=True needs one engine thread", "set runtime.workers: 1")])
     return _Lowering(flow, components).dataflow()
 
 
@@ -152,22 +161,47 @@ class _Lowering:
             components.intake,
             durable,
             processes=1 if cluster is None else len(cluster.addresses),
+            exchanges=components.shards is not None,
         )
         stream: Stream = op.input("source", dataflow, source)
         waiting: list[tuple[str, Node]] = []
         for step_id, node in self._flow.steps():
             if isinstance(node, _SYNC):
-                stream = self._sync(step_id, self._chained(stream, waiting), self._function(node, step_id))
+                stream = self._chained(stream, waiting)
+                if isinstance(node, Stateful) and node.across:
+                    stream = self._exchanged(step_id, node, stream)
+                stream = self._sync(step_id, stream, self._function(node, step_id))
                 waiting = []
             else:
                 waiting.append((step_id, node))
         stream = self._chained(stream, waiting)
+        if components.shards is not None:
+            stream = self._settled(dataflow, stream, components.shards)
         if components.recovery is None:
             self._commit(stream)
         else:
             self._store(dataflow, stream, components.recovery)
         guard_engine(dataflow, self._engine_failed)
         return dataflow
+
+    def _exchanged(self, step_id: str, node: Stateful, stream: Stream) -> Stream:
+        """Let records travel to the processes of their keys."""
+        components = self._components
+        assert components.shards is not None
+        before = self._flow.nodes[: self._flow.nodes.index(node)]
+        shares = components.track.keep_shares() if any(isinstance(each, FlatMap) for each in before) else None
+        exchange = ExchangeStep(step_id, node, components.shards, components.away, self._labels, shares)
+        sent = op.flat_map_batch("exchange", stream, exchange)
+        return arrival_step("arrival", sent, step_id, components.shards, components.in_flight)
+
+    def _settled(self, dataflow: Dataflow, stream: Stream, shards: Shards) -> Stream:
+        """Settle records at their shards; those that came to none pass."""
+        acks = op.flat_map_batch("by-shard", stream, by_shard)
+        if self._components.recovery is not None:
+            hello = op.input("hello-shards", dataflow, HelloSource(shards.hellos()))
+            acks = op.merge("greeted-shards", acks, hello)
+        settled = settle_step(SETTLE, acks, shards, tells_rows=self._components.recovery is None)
+        return op.merge("settled", op.flat_map_batch("without-shard", stream, without_shard), settled)
 
     def _commit(self, stream: Stream) -> None:
         """The end of group mode: Kafka's commits are the only memory."""
@@ -180,9 +214,10 @@ class _Lowering:
         """The end of fixed mode: rows of the recovery store come before the commits."""
         components = self._components
         finisher = Finisher(components.in_flight, components.bus, lambda _settled: None)
-        hello = op.input("hello", dataflow, HelloSource(positions.slots))
-        acks = op.merge("greeted", op.flat_map_batch("by-slot", stream, BySlot()), hello)
-        op.output("track", acks, SlotSink(positions, components.track, finisher))
+        by_slot = BySlot() if components.shards is None else BySlot(positions.slots, components.in_flight)
+        hello: Any = op.input("hello", dataflow, HelloSource([(slot, list[Any]()) for slot in positions.slots]))
+        acks = op.merge("greeted", op.flat_map_batch("by-slot", stream, by_slot), hello)
+        op.output(TRACK, acks, SlotSink(positions, components.track, finisher, components.away))
 
     def _engine_failed(self, error: BaseException) -> None:
         self._components.loop_thread.report(error)
@@ -246,7 +281,8 @@ class _Lowering:
 
     @_function.register
     def _(self, node: Stateful, step_id: str) -> ChunkStep:
-        ledgers, wall_clock = self._components.track.keep_state(), self._components.wall_clock
+        shards, wall_clock = self._components.shards, self._components.wall_clock
+        ledgers = self._components.track.keep_state() if shards is None else shards.ledgers
         step = StatefulStep if node.on_timer is None else TimedStatefulStep
         return step(step_id, node, self._codecs[step_id], ledgers, self._context, self._labels, wall_clock)
 

@@ -28,6 +28,7 @@ _UNKNOWN_MEMBERS = {
     KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
 }
+_ACROSS = "across partitions"  # state of one kind is not that of the other, though the step's id is the same
 _KEPT = "kept"  # the identity only names the steps with state: values carry the version of their model themselves
 
 
@@ -54,8 +55,13 @@ def identity_of(flow: StreamFlow, config: DrakkarConfig, brokers: BrokerState) -
         group=config.kafka.consumer_group,
         cluster_id=brokers.cluster_id,
         topics={topic: StoredTopic(topic_id) for topic, topic_id in brokers.topic_ids.items()},
-        schema={step: _KEPT for step, _ in flow.state_codecs() if "." not in step},
+        schema={step: _kept(flow, step) for step, _ in flow.state_codecs() if "." not in step},
     )
+
+
+def _kept(flow: StreamFlow, step: str) -> str:
+    """Return where the state of a step is kept, for the identity."""
+    return _ACROSS if any(each == step and node is flow.across for each, node in flow.steps()) else _KEPT
 
 
 def plan_starts(
@@ -85,8 +91,10 @@ def value_problems(flow: StreamFlow, store: Store) -> Iterator[Problem]:
     """Yield stored values that the flow's models can't read: one of each version of a model is tried."""
     codecs = dict(flow.state_codecs())
     tried: set[tuple[str, bytes]] = set()
-    for stored in store.found.rows.values():
-        for (step, key), value in stored.row.state.items():
+    found = store.found
+    states = [each.row.state for each in found.rows.values()] + [each.state for each in found.shards.values()]
+    for state in states:
+        for (step, key), value in state.items():
             codec = codecs.get(step)
             if codec is None or (step, codec.version_of(value)) in tried:
                 continue

@@ -177,6 +177,7 @@ class StreamFlow:
         migrate: Callable[[Any], Any] | None = None,
         on_timer: Callable[[Any, Any], tuple[Any, ...]] | None = None,
         with_record: bool = False,
+        across: bool = False,
         name: str = "",
     ) -> StreamFlow:
         """Replace each payload by the output of `fn(state, payload)`, which returns `(state, output)`.
@@ -198,6 +199,9 @@ class StreamFlow:
         comes then calls `on_timer(state, key)`, before its own turn. It returns the same as `fn`; its changes and its
         output belong to that record.
 
+        With `across` a key has one state for all partitions of all topics, not one per partition. Records travel to the
+        process that has the state of their key. It needs `runtime.recovery`; payloads must be pickleable.
+
         The step's id is part of every key, so a renamed function finds no earlier state: set `name` to keep it.
 
         >>> def count(n, user):
@@ -214,20 +218,30 @@ class StreamFlow:
             migrate=migrate,
             on_timer=on_timer,
             with_record=with_record,
+            across=across,
             name=name,
         )
         return self.then(node)
 
     def dedupe(
-        self, key: Callable[..., Any], ttl_s: float | None, *, with_record: bool = False, name: str = "dedupe"
+        self,
+        key: Callable[..., Any],
+        ttl_s: float | None,
+        *,
+        with_record: bool = False,
+        across: bool = False,
+        name: str = "dedupe",
     ) -> StreamFlow:
         """Pass the first record of each key of a partition; others are finished, until `ttl_s` seconds have passed.
+
+        With `across` it is the first record of all partitions, as in `stateful`.
 
         The time counts from the first record. With None a key is remembered without limit. A record that becomes a
         dead letter later counts as the first one too.
         """
         refuse("dedupe", number("ttl_s", ttl_s))
-        return self.then(Stateful(fn=_first, key=key, state=bool, ttl_s=ttl_s, with_record=with_record, name=name))
+        node = Stateful(fn=_first, key=key, state=bool, ttl_s=ttl_s, with_record=with_record, across=across, name=name)
+        return self.then(node)
 
     def window(
         self,
@@ -452,6 +466,11 @@ class StreamFlow:
         kind = type(self._hooks.owner)
         if issubclass(kind, BaseDrakkarHandler) and kind.state_model is not None:
             yield HANDLER_STEP, StateCodec(kind.state_model, ttl_s=kind.state_ttl_s, migrate=kind.state_migrate)
+
+    @property
+    def across(self) -> Stateful | None:
+        """The step with state across partitions; None without one."""
+        return next((node for node in self._nodes if isinstance(node, Stateful) and node.across), None)
 
     def place_of(self, node: Node) -> str:
         """`file:line` of the user's code that added a node; empty when unknown."""

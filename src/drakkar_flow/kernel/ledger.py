@@ -1,4 +1,4 @@
-"""Ledger: keyed state of one partition, where a change becomes final with the record that made it. Pure."""
+"""Ledger: keyed state of a partition or a shard, where a change becomes final with the record that made it. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from types import MappingProxyType
 
 from drakkar_flow.kernel.partition_row import StateKey
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "RecordId"]
+
+RecordId = int | tuple[str, int, int, int]
+"""Identity of a record: its offset in the ledger of a partition; topic, partition, offset and share in that of a shard.
+"""
 
 
 class _Record:
@@ -15,7 +19,7 @@ class _Record:
 
     __slots__ = ("before", "changes", "final", "finished", "offset", "waiters", "waits_for")
 
-    def __init__(self, offset: int) -> None:
+    def __init__(self, offset: RecordId) -> None:
         self.offset = offset
         self.changes: list[_Change] | None = None
         self.before: list[_Record] | None = None
@@ -68,7 +72,7 @@ class Ledger:
     def __init__(self, final: Mapping[StateKey, bytes] | None = None) -> None:
         self._final: dict[StateKey, bytes] = dict(final or {})
         self._newest: dict[StateKey, _Change] = {}
-        self._open: dict[int, _Record] = {}
+        self._open: dict[RecordId, _Record] = {}
         self._unswept: list[StateKey] = []
         self.size = sum(_size(key, value) for key, value in self._final.items())
         """Bytes of the final keys and values."""
@@ -96,7 +100,7 @@ class Ledger:
         change = self._newest.get(key)
         return self._final.get(key) if change is None else change.value
 
-    def put(self, key: StateKey, value: bytes | None, offset: int) -> None:
+    def put(self, key: StateKey, value: bytes | None, offset: RecordId) -> None:
         """Change the value of a key for an unfinished record; None deletes it.
 
         Raises:
@@ -120,7 +124,7 @@ class Ledger:
             newest.newer = change
             record.goes_after(newest.record)
 
-    def tie(self, offsets: Iterable[int]) -> None:
+    def tie(self, offsets: Iterable[RecordId]) -> None:
         """Let the changes of several unfinished records become final together only: one call made them.
 
         Raises:
@@ -131,7 +135,7 @@ class Ledger:
             for record, before in zip(records, [records[-1], *records[:-1]], strict=True):
                 record.goes_after(before)
 
-    def finish(self, offset: int) -> list[int]:
+    def finish(self, offset: RecordId) -> list[RecordId]:
         """Note that a record is finished; returns the records that are final now, this one included if it is.
 
         A record without changes is final at once.
@@ -143,7 +147,7 @@ class Ledger:
         if record.before is None and record.waiters is None:  # most, and so cheaper
             self._make_final((record,))
             return [offset]
-        final: list[int] = []
+        final: list[RecordId] = []
         ready = [record]
         while ready:
             record = ready.pop()
@@ -173,7 +177,7 @@ class Ledger:
             if value is not None and key not in self._newest and is_expired(key, value):
                 self._write(key, None)
 
-    def _opened(self, offset: int) -> _Record:
+    def _opened(self, offset: RecordId) -> _Record:
         record = self._open.get(offset)
         if record is None:
             record = self._open[offset] = _Record(offset)
@@ -181,8 +185,8 @@ class Ledger:
             raise self._late(offset)
         return record
 
-    def _late(self, offset: int) -> ValueError:
-        return ValueError(f"the record at offset {offset} is finished: it can't change state any more")
+    def _late(self, offset: RecordId) -> ValueError:
+        return ValueError(f"record {offset} is finished: it can't change state any more")
 
     def _finished_with(self, record: _Record) -> Iterable[_Record]:
         """Make a finished record final, with all that it depends on; returns none if an unfinished record is among it.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -10,9 +11,18 @@ import msgspec
 from drakkar_flow.kernel.offset_ranges import OffsetRanges
 from drakkar_flow.model.record import TopicPartition
 
-__all__ = ["ROW_FORMAT", "PartitionRow", "RowError", "StateKey", "decode_rows", "encode_rows"]
+__all__ = [
+    "ROW_FORMAT",
+    "PartitionRow",
+    "RowError",
+    "StateKey",
+    "decode_rows",
+    "decode_shard",
+    "encode_rows",
+    "encode_shard",
+]
 
-ROW_FORMAT = 1
+ROW_FORMAT = 2
 """Version of the format of rows; a row of a later version is refused."""
 
 StateKey = tuple[str, str]
@@ -23,17 +33,29 @@ class RowError(ValueError):
     """A row that can't be read: damaged, or of a later format."""
 
 
+class _Packed(msgspec.Struct, array_like=True, omit_defaults=True):
+    topic: str
+    partition: int
+    offset: int
+    finished: list[tuple[int, int]]
+    tables: dict[str, dict[str, bytes]]
+    shares: dict[int, list[int]] = {}
+
+
 class PartitionRow(NamedTuple):
     """Final offsets and state of a partition at one instant.
 
     - `offset`: the first offset that is not finished.
     - `finished`: offsets beyond it that are finished.
     - `state`: encoded values by their keys; each is the result of finished records alone.
+    - `shares`: by offset of an unfinished record the numbers of its shares that are finished, their changes of state
+      across partitions included.
     """
 
     offset: int
     finished: OffsetRanges
     state: Mapping[StateKey, bytes]
+    shares: Mapping[int, Collection[int]] = MappingProxyType({})
 
 
 def encode_rows(rows: Mapping[TopicPartition, PartitionRow]) -> bytes:
@@ -43,12 +65,12 @@ def encode_rows(rows: Mapping[TopicPartition, PartitionRow]) -> bytes:
     >>> decode_rows(encode_rows({("in", 3): row}))[("in", 3)].state
     {('stateful-count', 'anna'): b'3'}
     """
-    packed = []
-    for (topic, partition), row in rows.items():
-        tables: dict[str, dict[str, bytes]] = {}
-        for (step, key), value in row.state.items():
-            tables.setdefault(step, {})[key] = value
-        packed.append((topic, partition, row.offset, list(row.finished), tables))
+    packed = [
+        _Packed(
+            *at, row.offset, list(row.finished), _tables(row.state), {n: sorted(of) for n, of in row.shares.items()}
+        )
+        for at, row in rows.items()
+    ]
     return msgspec.msgpack.encode((ROW_FORMAT, packed))
 
 
@@ -63,16 +85,50 @@ def decode_rows(value: bytes) -> dict[TopicPartition, PartitionRow]:
         if found > ROW_FORMAT:
             raise RowError(f"a row of format {found}; this version reads up to {ROW_FORMAT}")
         return {
-            (topic, partition): PartitionRow(
-                offset,
-                OffsetRanges(finished),
-                {(step, key): each for step, values in tables.items() for key, each in values.items()},
+            (row.topic, row.partition): PartitionRow(
+                row.offset, OffsetRanges(row.finished), _state(row.tables), row.shares
             )
-            for topic, partition, offset, finished, tables in msgspec.convert(packed, _PACKED)
+            for row in msgspec.convert(packed, list[_Packed])
         }
     except (msgspec.MsgspecError, TypeError) as exc:
         raise RowError(f"a damaged row: {exc}") from exc
 
 
-_PACKED = list[tuple[str, int, int, list[tuple[int, int]], dict[str, dict[str, bytes]]]]
+def encode_shard(state: Mapping[StateKey, bytes]) -> bytes:
+    """Write the state of a shard as one value.
+
+    >>> decode_shard(encode_shard({("stateful-count", "anna"): b"3"}))
+    {('stateful-count', 'anna'): b'3'}
+    """
+    return msgspec.msgpack.encode((ROW_FORMAT, _tables(state)))
+
+
+def decode_shard(value: bytes) -> dict[StateKey, bytes]:
+    """Read the value of `encode_shard`.
+
+    Raises:
+        RowError: the value is damaged, or of a later format.
+    """
+    try:
+        found, tables = _decode(value)
+        if found > ROW_FORMAT:
+            raise RowError(f"a row of format {found}; this version reads up to {ROW_FORMAT}")
+        return _state(msgspec.convert(tables, _TABLES))
+    except (msgspec.MsgspecError, TypeError) as exc:
+        raise RowError(f"a damaged row: {exc}") from exc
+
+
+def _tables(state: Mapping[StateKey, bytes]) -> dict[str, dict[str, bytes]]:
+    """Return values by step and key: a row names each step once."""
+    tables: dict[str, dict[str, bytes]] = {}
+    for (step, key), value in state.items():
+        tables.setdefault(step, {})[key] = value
+    return tables
+
+
+def _state(tables: Mapping[str, Mapping[str, bytes]]) -> dict[StateKey, bytes]:
+    return {(step, key): value for step, values in tables.items() for key, value in values.items()}
+
+
+_TABLES = dict[str, dict[str, bytes]]
 _decode = msgspec.msgpack.Decoder(tuple[int, Any]).decode

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from drakkar_flow.kernel.ledger import Ledger
+from drakkar_flow.kernel.ledger import Ledger, RecordId
 from drakkar_flow.model.outcome import Ack, AckStatus
 from drakkar_flow.model.record import FULL_CREDIT, Credit, TopicPartition
 from drakkar_flow.runtime.state.ledgers import Ledgers
@@ -26,7 +26,7 @@ class StateGate:
 
     def __init__(self, ledgers: Ledgers) -> None:
         self._ledgers = ledgers
-        self._held: dict[tuple[TopicPartition, int], dict[int, Ack]] = {}
+        self._held: dict[tuple[TopicPartition, int], dict[RecordId, Ack]] = {}
 
     def release(self, topic_partition: TopicPartition, epoch: int, acks: list[Ack], partial: Partial) -> list[Ack]:
         """Take acknowledgements of one assignment; returns those that count now, earlier ones included."""
@@ -45,7 +45,7 @@ class StateGate:
         left = self._held.pop(assignment, None)
         return [*acks, *(_fenced(ack) for ack in left.values())] if left else acks
 
-    def _through(self, ledger: Ledger, held: dict[int, Ack], acks: list[Ack], partial: Partial) -> list[Ack]:
+    def _through(self, ledger: Ledger, held: dict[RecordId, Ack], acks: list[Ack], partial: Partial) -> list[Ack]:
         released: list[Ack] = []
         for ack in acks:
             offset = ack.record.offset

@@ -139,7 +139,7 @@ class _ChainLogic(StatefulBatchLogic[Chunk[Any], Chunk[Any], None]):
 
     def notify_at(self) -> datetime | None:
         # Requested in every turn while a record is unfinished: the source sleeps between two turns, see `source`.
-        return _ALWAYS_DUE if self._made is None or self._in_flight.records else None
+        return _ALWAYS_DUE if self._made is None or self._in_flight.working else None
 
     def snapshot(self) -> None:
         # Unfinished records are read again.

@@ -11,6 +11,7 @@ from drakkar_flow.errors import StateError
 from drakkar_flow.graph.nodes import Stateful
 from drakkar_flow.graph.time_windows import TimeWindow
 from drakkar_flow.kernel.partition_row import StateKey
+from drakkar_flow.kernel.shards import EPOCH, record_id, shard_at
 from drakkar_flow.model.outcome import FailureKind
 from drakkar_flow.model.record import Record, TopicPartition
 from drakkar_flow.model.state import key_of, key_text
@@ -20,7 +21,7 @@ from drakkar_flow.runtime.state.ledgers import Ledgers
 from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.labels import Labels
 
-__all__ = ["StateKeys", "StateStep"]
+__all__ = ["SentKeys", "StateKeys", "StateStep"]
 
 
 class StateKeys:
@@ -63,6 +64,15 @@ class StateKeys:
         chunk.failures.append(failure_of(FailureKind.BUSINESS, self._step_id, error, tokens))
 
 
+class SentKeys(StateKeys):
+    """Keys of records that were sent to the shards of their keys: the key function has been called."""
+
+    def keyed(self, chunk: Chunk[Record], records: list[Record]) -> list[tuple[Record, StateKey]]:
+        """Return the records with their keys."""
+        step = self._step_id
+        return [(record, (step, record.state_key)) for record in records]
+
+
 class StateStep(ABC):
     """Step function over the records of a chunk, one assignment after the other; `wall_clock` returns epoch seconds."""
 
@@ -79,14 +89,19 @@ class StateStep(ABC):
         self._ledgers = ledgers
         self._context = context
         self._charge = context.charge()
-        self._keys = StateKeys(step_id, node.key, labels, with_record=node.with_record)
+        across = isinstance(node, Stateful) and node.across
+        keys = SentKeys if across else StateKeys
+        self._keys = keys(step_id, node.key, labels, with_record=node.with_record)
+        self._runs = _by_shard if across else _by_assignment
+        self._id_of = record_id if across else None
+        """Identity of a record in its ledger; None if that is its offset."""
         self._wall_clock = wall_clock
 
     def __call__(self, chunk: Chunk[Record]) -> Chunk[Record]:
         """Replace the records by those that go on; the others are finished, or failures."""
         now_ms = int(self._wall_clock() * 1000)
         kept: list[Record] = []
-        for assignment, records in _by_assignment(chunk.items):
+        for assignment, records in self._runs(chunk.items):
             kept += self._run(chunk, assignment, records, now_ms)
         self._charge.payloads(kept)
         chunk.items = kept
@@ -104,3 +119,9 @@ def _by_assignment(records: list[Record]) -> Iterator[tuple[tuple[TopicPartition
     for assignment, run in groupby(records, lambda record: (record.topic, record.partition, record.epoch)):
         topic, partition, epoch = assignment
         yield ((topic, partition), epoch), list(run)
+
+
+def _by_shard(records: list[Record]) -> Iterator[tuple[tuple[TopicPartition, int], list[Record]]]:
+    """Yield records of one shard, which follow each other."""
+    for shard, run in groupby(records, lambda record: record.shard):
+        yield (shard_at(shard), EPOCH), list(run)

@@ -7,6 +7,7 @@ from typing import Any
 
 from drakkar_flow.errors import StateError
 from drakkar_flow.graph.nodes import Stateful
+from drakkar_flow.kernel.ledger import RecordId
 from drakkar_flow.kernel.partition_row import StateKey
 from drakkar_flow.model.outcome import Ack, AckStatus
 from drakkar_flow.model.record import Record, TopicPartition
@@ -21,7 +22,7 @@ __all__ = ["StatefulStep"]
 
 _SWEPT = 1  # values checked for expiry per record: each of N values is checked once per N records
 
-Change = tuple[StateKey, bytes | None, int]
+Change = tuple[StateKey, bytes | None, RecordId]
 
 
 class StatefulStep(StateStep):
@@ -59,6 +60,7 @@ class StatefulStep(StateStep):
             return []
         kept: list[Record] = []
         changes: list[Change] = []
+        id_of = self._id_of
         for record, key in keyed:
             was = values[key]
             try:
@@ -70,7 +72,7 @@ class StatefulStep(StateStep):
                 continue
             if value is not was:
                 values[key] = value
-                changes.append((key, value, record.offset))
+                changes.append((key, value, record.offset if id_of is None else id_of(record)))
             if output is None:
                 chunk.acks.append(Ack(record, record.credit, AckStatus.DONE))
                 continue

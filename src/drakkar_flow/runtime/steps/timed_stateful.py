@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from drakkar_flow.errors import StateError
-from drakkar_flow.kernel.ledger import Ledger
+from drakkar_flow.kernel.ledger import Ledger, RecordId
 from drakkar_flow.kernel.partition_row import StateKey
 from drakkar_flow.kernel.timers import Timers
 from drakkar_flow.model.outcome import Ack, AckStatus
@@ -91,7 +91,7 @@ class TimedStatefulStep(StatefulStep):
     def _fire(self, turn: _Turn, record: Record, text: str) -> Any:
         """Fire the timer of a key; returns its output or its error."""
         key = (self._step_id, text)
-        turn.changes.append(((self._timer_step, text), None, record.offset))
+        turn.changes.append(((self._timer_step, text), None, self._record_id(record)))
         if key not in turn.values:
             with self._ledgers.lock:
                 turn.values[key] = turn.ledger.get(key)
@@ -118,12 +118,15 @@ class TimedStatefulStep(StatefulStep):
             return _Raised(exc)
         if value is not was:
             turn.values[key] = value
-            turn.changes.append((key, value, record.offset))
+            turn.changes.append((key, value, self._record_id(record)))
         if timer_s is not KEEP:
             turn.timers.set(key[1], at_ms)
             stored = None if at_ms is None else _TIMES.encode(at_ms, turn.now_ms)
-            turn.changes.append(((self._timer_step, key[1]), stored, record.offset))
+            turn.changes.append(((self._timer_step, key[1]), stored, self._record_id(record)))
         return output
+
+    def _record_id(self, record: Record) -> RecordId:
+        return record.offset if self._id_of is None else self._id_of(record)
 
     def _at_ms(self, timer_s: Any, now_ms: int) -> int | None:
         if timer_s is None:
