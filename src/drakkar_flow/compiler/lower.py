@@ -23,6 +23,7 @@ from bytewax.operators import KeyedStream
 from drakkar_flow.config.sections.executor import ProgramConfig
 from drakkar_flow.errors import FlowError, Problem
 from drakkar_flow.graph.flow import StreamFlow
+from drakkar_flow.graph.joins import Sides
 from drakkar_flow.graph.nodes import (
     Arrange,
     Collect,
@@ -87,6 +88,7 @@ from drakkar_flow.runtime.steps.transform import (
     flat_map_step,
     map_step,
     passing_step,
+    sides_step,
 )
 from drakkar_flow.runtime.steps.trial import Trial
 from drakkar_flow.sinks.registry import SPECS
@@ -95,7 +97,7 @@ __all__ = ["compile_flow"]
 
 Stream = KeyedStream[Chunk[Any]]
 
-_SYNC = (Decode, Map, Filter, FlatMap, Stateful, TimeWindow)  # on the engine's thread; all others may wait
+_SYNC = (Decode, Map, Filter, FlatMap, Sides, Stateful, TimeWindow)  # on the engine's thread; all others may wait
 
 _LANES_PER_WORKER = 4
 
@@ -189,7 +191,7 @@ class _Lowering:
         components = self._components
         assert components.shards is not None
         before = self._flow.nodes[: self._flow.nodes.index(node)]
-        shares = components.track.keep_shares() if any(isinstance(each, FlatMap) for each in before) else None
+        shares = components.track.keep_shares() if any(map(_divides, before)) else None
         exchange = ExchangeStep(step_id, node, components.shards, components.away, self._labels, shares)
         sent = op.flat_map_batch("exchange", stream, exchange)
         return arrival_step("arrival", sent, step_id, components.shards, components.in_flight)
@@ -278,6 +280,11 @@ class _Lowering:
     @_function.register
     def _(self, node: FlatMap, step_id: str) -> ChunkStep:
         return flat_map_step(step_id, node.fn, self._context.charge(), with_record=node.with_record)
+
+    @_function.register
+    def _(self, node: Sides, step_id: str) -> ChunkStep:
+        left, right = ([self._function(each, step) for step, each in named] for named in node.named(step_id))
+        return sides_step(node.is_left, left, right)
 
     @_function.register
     def _(self, node: Stateful, step_id: str) -> ChunkStep:
@@ -382,6 +389,11 @@ class _Lowering:
         circuit = Circuit(components.bus, spec.kind, part.name, common.circuit_of(part.settings))
         name = part.id.replace(".", ":")  # step ids are separated by periods
         return DeliverStep(self._context, f"sink-{name}", part.sink, settings, circuit)
+
+
+def _divides(node: Node) -> bool:
+    """Return True if a step makes several records of one."""
+    return isinstance(node, FlatMap) or (isinstance(node, Sides) and any(map(_divides, (*node.left, *node.right))))
 
 
 def _left_out(components: Components, sinks: Iterable[SinkComponent]) -> dict[type, list[str]]:

@@ -17,6 +17,7 @@ from drakkar_flow.config.sections.kafka import KafkaConfig, KafkaSecurityConfig,
 from drakkar_flow.engine.executors import intake_of, make_executors, program_configs
 from drakkar_flow.errors import ConfigError, Problem
 from drakkar_flow.graph.flow import StreamFlow
+from drakkar_flow.graph.joins import Sides
 from drakkar_flow.graph.nodes import Execute, MapAsync, Route, SinkRef
 from drakkar_flow.kernel.pace import Pace
 from drakkar_flow.kernel.slots import slots_of_process
@@ -61,6 +62,9 @@ def resolve_topics(flow: StreamFlow, config: DrakkarConfig) -> DrakkarConfig:
         ConfigError: the rest of the configuration does not fit the flow's topics.
     """
     named = {"source_topic", "source_topics"} & config.kafka.model_fields_set
+    if named and flow.find(Sides) is not None and set(config.kafka.topics) != set(flow.source.topics):
+        what = f"flow {flow.name!r} joins the topics that it names: {', '.join(flow.source.topics)}"
+        raise ConfigError([Problem("kafka.source_topics", what, "remove it")])
     if named or not flow.source.topics:
         return config
     kafka = config.kafka.model_copy(update={"source_topics": list(flow.source.topics)})

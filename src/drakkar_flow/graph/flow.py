@@ -13,6 +13,7 @@ from drakkar_flow.graph.adapt import collect_of, hooks_of, payload_of
 from drakkar_flow.graph.arguments import instance, items, number, refuse, whole
 from drakkar_flow.graph.handler import BaseDrakkarHandler, overrides
 from drakkar_flow.graph.hooks import LifeHooks
+from drakkar_flow.graph.joins import Join, Pairing, Sides, topic_problems, type_of
 from drakkar_flow.graph.nodes import (
     Arrange,
     Collect,
@@ -37,11 +38,14 @@ from drakkar_flow.graph.places import user_place
 from drakkar_flow.graph.render import to_json, to_mermaid
 from drakkar_flow.graph.time_windows import LatePolicy, TimeWindow, TimeWindows
 from drakkar_flow.graph.validate import check_instance, problems_of
+from drakkar_flow.kernel.joins import JoinRule, Waiting
 from drakkar_flow.kernel.ordering import Ordering
 from drakkar_flow.model.record import Record
 from drakkar_flow.model.state import HANDLER_STEP, KEEP, StateCodec
 
 __all__ = ["StreamFlow"]
+
+_DAY_S = 86_400
 
 
 class StreamFlow:
@@ -294,6 +298,68 @@ class StreamFlow:
         )
         return self.then(node)
 
+    def join(
+        self,
+        other: StreamFlow,
+        *,
+        key: Callable[..., Any] | tuple[Callable[..., Any], Callable[..., Any]],
+        within_s: float,
+        time: Callable[..., Any] | tuple[Callable[..., Any], Callable[..., Any]] | None = None,
+        allowed_lateness_s: float = 0,
+        ttl_s: float | None = None,
+        types: tuple[Any, Any] | None = None,
+        name: str = "",
+    ) -> StreamFlow:
+        """Join the records of this flow's topics with those of another flow's by key; the payloads are `Joined` pairs.
+
+        Two records are a pair if their keys are equal and their times differ by at most `within_s` seconds. Each pair
+        is an output of the record that comes second, whatever the topics, partitions and processes. A record without
+        partner is finished, and has no output.
+
+        Both flows name their topics and have only `decode`, `map`, `filter` and `flat_map`. `key` and `time` are one
+        function of the payload for both sides, or one for each. `time` returns seconds since the epoch or a datetime
+        with a time zone; by default it is the timestamp of the Kafka message.
+
+        A record waits until a record of the other side and the same key comes that is more than `within_s` and
+        `allowed_lateness_s` later, and at most until no record of the key has come for `ttl_s` seconds of wall-clock
+        time (by default `within_s` and a day). What waits is state across partitions, as of `stateful(across=True)`,
+        under the step's id. It is stored by the payloads' types: those of `decode`, or `types` if a side maps them.
+
+        >>> def order_of(payload):
+        ...     return payload["order"]
+        >>> orders = StreamFlow("orders", source=KafkaSource("orders")).decode(dict)
+        >>> payments = StreamFlow("payments", source=KafkaSource("payments")).decode(dict)
+        >>> orders.join(payments, key=order_of, within_s=3600).route()
+        StreamFlow('orders', source > sides > join > flat_map-pairs > route)
+        """
+        refuse(
+            "join",
+            instance("other", other, StreamFlow, "another flow: orders.join(payments, ...)"),
+            number("within_s", within_s),
+            number("allowed_lateness_s", allowed_lateness_s, above=False),
+            number("ttl_s", ttl_s),
+        )
+        refuse("join", topic_problems(self._source, other._source))
+        sides = Sides(left_topics=self._source.topics, left=self._nodes, right=other._nodes)
+        keys, times = _both(key), None if time is None else _both(time)
+        known = types or (type_of(self._nodes), type_of(other._nodes))
+        rule = JoinRule(round(within_s * 1000), round(allowed_lateness_s * 1000))
+        pairing = Pairing(name or Join.kind, sides, rule, keys, times, known)
+        node = Join(
+            fn=pairing.pairs,
+            key=pairing.key,
+            state=Waiting,
+            ttl_s=within_s + allowed_lateness_s + _DAY_S if ttl_s is None else ttl_s,
+            with_record=True,
+            across=True,
+            keys=keys,
+            times=times,
+            types=known,
+            name=name or Join.kind,
+        )
+        joined = StreamFlow(self._name, KafkaSource(*self._source.topics, *other._source.topics), (), self._hooks)
+        return joined.then(sides).then(node).then(FlatMap(fn=list, name="pairs"))
+
     def map_async(
         self,
         fn: Callable[..., Awaitable[Any]],
@@ -497,6 +563,11 @@ class StreamFlow:
     def to_json(self) -> dict[str, Any]:
         """Describe the flow as JSON-able data."""
         return to_json(self._name, self._source, list(self.steps()))
+
+
+def _both(function: Any) -> tuple[Any, Any]:
+    """Return a function for each side."""
+    return function if isinstance(function, tuple) and len(function) == 2 else (function, function)
 
 
 def _first(*seen_and_payload: Any) -> tuple[bool, Any]:

@@ -13,6 +13,7 @@ from typing import get_args
 from drakkar_flow.errors import FlowError, Problem
 from drakkar_flow.graph.handler import BaseDrakkarHandler
 from drakkar_flow.graph.hooks import LifeHooks
+from drakkar_flow.graph.joins import Join, Sides, side_problems
 from drakkar_flow.graph.nodes import (
     Arrange,
     Collect,
@@ -102,6 +103,7 @@ def _shape_problems(steps: Steps) -> Iterator[Problem]:
             yield Problem(f"step {step}", "decode reads a record's bytes", "make it the first step")
     yield from _chain_problems(steps)
     yield from _state_problems(steps)
+    yield from _join_problems(steps)
 
 
 def _chain_problems(steps: Steps) -> Iterator[Problem]:
@@ -135,6 +137,26 @@ def _state_problems(steps: Steps) -> Iterator[Problem]:
             elif name != "fn" and function is not None and not callable(function):
                 yield Problem(f"step {step}", f"{function!r} can't be called", "pass a function")
         yield from _model_problems(f"step {step}", node.state)
+
+
+def _join_problems(steps: Steps) -> Iterator[Problem]:
+    for step, node in steps:
+        if isinstance(node, Sides):
+            for where, what, remedy in side_problems(node, step):
+                yield Problem(f"step {where}", what, remedy)
+            for inner, each in (*node.named(step)[0], *node.named(step)[1]):
+                yield from _node_problems(inner, each)
+        if isinstance(node, Join):
+            for side, model in zip(("left", "right"), node.types, strict=True):
+                if model is None:
+                    what = f"the type of the {side} payloads is not known, by which waiting ones are stored"
+                    yield Problem(f"step {step}", what, "pass types=(Order, Payment)")
+                else:
+                    yield from _model_problems(f"step {step}, {side} payloads", model)
+            for name in ("keys", "times"):
+                for function in getattr(node, name) or ():
+                    if not callable(function):
+                        yield Problem(f"step {step}", f"{function!r} can't be called", "pass a function")
 
 
 def _across_problems(steps: Steps, owner: object) -> Iterator[Problem]:
