@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import reduce
 from itertools import chain, count
 from typing import Any
 
@@ -13,7 +14,7 @@ from drakkar_flow.graph.adapt import collect_of, hooks_of, payload_of
 from drakkar_flow.graph.arguments import instance, items, number, refuse, whole
 from drakkar_flow.graph.handler import BaseDrakkarHandler, overrides
 from drakkar_flow.graph.hooks import LifeHooks
-from drakkar_flow.graph.joins import Join, Pairing, Sides, topic_problems, type_of
+from drakkar_flow.graph.joins import joined
 from drakkar_flow.graph.nodes import (
     Arrange,
     Collect,
@@ -38,14 +39,11 @@ from drakkar_flow.graph.places import user_place
 from drakkar_flow.graph.render import to_json, to_mermaid
 from drakkar_flow.graph.time_windows import LatePolicy, TimeWindow, TimeWindows
 from drakkar_flow.graph.validate import check_instance, problems_of
-from drakkar_flow.kernel.joins import JoinRule, Waiting
 from drakkar_flow.kernel.ordering import Ordering
 from drakkar_flow.model.record import Record
 from drakkar_flow.model.state import HANDLER_STEP, KEEP, StateCodec
 
 __all__ = ["StreamFlow"]
-
-_DAY_S = 86_400
 
 
 class StreamFlow:
@@ -339,26 +337,19 @@ class StreamFlow:
             number("allowed_lateness_s", allowed_lateness_s, above=False),
             number("ttl_s", ttl_s),
         )
-        refuse("join", topic_problems(self._source, other._source))
-        sides = Sides(left_topics=self._source.topics, left=self._nodes, right=other._nodes)
-        keys, times = _both(key), None if time is None else _both(time)
-        known = types or (type_of(self._nodes), type_of(other._nodes))
-        rule = JoinRule(round(within_s * 1000), round(allowed_lateness_s * 1000))
-        pairing = Pairing(name or Join.kind, sides, rule, keys, times, known)
-        node = Join(
-            fn=pairing.pairs,
-            key=pairing.key,
-            state=Waiting,
-            ttl_s=within_s + allowed_lateness_s + _DAY_S if ttl_s is None else ttl_s,
-            with_record=True,
-            across=True,
-            keys=keys,
-            times=times,
-            types=known,
-            name=name or Join.kind,
+        source, nodes = joined(
+            (self._source, self._nodes),
+            (other._source, other._nodes),
+            key,
+            within_s,
+            time,
+            allowed_lateness_s,
+            ttl_s,
+            types,
+            name,
         )
-        joined = StreamFlow(self._name, KafkaSource(*self._source.topics, *other._source.topics), (), self._hooks)
-        return joined.then(sides).then(node).then(FlatMap(fn=list, name="pairs"))
+        flow = StreamFlow(self._name, source, (), self._hooks)
+        return reduce(StreamFlow.then, nodes, flow)
 
     def map_async(
         self,
@@ -563,11 +554,6 @@ class StreamFlow:
     def to_json(self) -> dict[str, Any]:
         """Describe the flow as JSON-able data."""
         return to_json(self._name, self._source, list(self.steps()))
-
-
-def _both(function: Any) -> tuple[Any, Any]:
-    """Return a function for each side."""
-    return function if isinstance(function, tuple) and len(function) == 2 else (function, function)
 
 
 def _first(*seen_and_payload: Any) -> tuple[bool, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from drakkar_flow.errors import StateError
+from drakkar_flow.graph.arguments import refuse
 from drakkar_flow.graph.nodes import Decode, Filter, FlatMap, KafkaSource, Map, Node, Stateful
 from drakkar_flow.kernel.event_time import event_ms
 from drakkar_flow.kernel.joins import JoinRule, Waiting
@@ -15,7 +16,9 @@ from drakkar_flow.model.joined import Joined
 from drakkar_flow.model.record import Record
 from drakkar_flow.model.state import StateCodec, key_of
 
-__all__ = ["Join", "Pairing", "Sides", "side_problems", "topic_problems", "type_of"]
+__all__ = ["Join", "Sides", "joined", "side_problems"]
+
+_DAY_S = 86_400
 
 _ALLOWED = (Decode, Map, Filter, FlatMap)
 
@@ -108,7 +111,49 @@ class Pairing:
         return record.timestamp
 
 
-def type_of(nodes: Iterable[Node]) -> Any:
+def joined(
+    left: tuple[KafkaSource, tuple[Node, ...]],
+    right: tuple[KafkaSource, tuple[Node, ...]],
+    key: Any,
+    within_s: float,
+    time: Any,
+    lateness_s: float,
+    ttl_s: float | None,
+    types: tuple[Any, Any] | None,
+    name: str,
+) -> tuple[KafkaSource, list[Node]]:
+    """Return source and nodes of a join of two flows; see `StreamFlow.join`.
+
+    Raises:
+        FlowArgumentError: the topics of the sides are missing, or not distinct.
+    """
+    refuse("join", _topic_problems(left[0], right[0]))
+    sides = Sides(left_topics=left[0].topics, left=left[1], right=right[1])
+    keys, times = _both(key), None if time is None else _both(time)
+    known = types or (_type_of(left[1]), _type_of(right[1]))
+    rule = JoinRule(round(within_s * 1000), round(lateness_s * 1000))
+    pairing = Pairing(name or Join.kind, sides, rule, keys, times, known)
+    join = Join(
+        fn=pairing.pairs,
+        key=pairing.key,
+        state=Waiting,
+        ttl_s=within_s + lateness_s + _DAY_S if ttl_s is None else ttl_s,
+        with_record=True,
+        across=True,
+        keys=keys,
+        times=times,
+        types=known,
+        name=name or Join.kind,
+    )
+    return KafkaSource(*left[0].topics, *right[0].topics), [sides, join, FlatMap(fn=list, name="pairs")]
+
+
+def _both(function: Any) -> tuple[Any, Any]:
+    """Return a function for each side."""
+    return function if isinstance(function, tuple) and len(function) == 2 else (function, function)
+
+
+def _type_of(nodes: Iterable[Node]) -> Any:
     """Return the type of the payloads behind steps; None if it is not known."""
     found: Any = None
     for node in nodes:
@@ -129,7 +174,7 @@ def side_problems(sides: Sides, step_id: str) -> Iterator[tuple[str, str, str]]:
             yield step_id, "a side of a join decodes its records", "add .decode(...) to the flow of each side"
 
 
-def topic_problems(left: KafkaSource, right: KafkaSource) -> Iterator[str]:
+def _topic_problems(left: KafkaSource, right: KafkaSource) -> Iterator[str]:
     """Yield what is wrong with the topics of two sides."""
     if not left.topics or not right.topics:
         yield "each side names its topics; write StreamFlow('orders', source=KafkaSource('orders'))"

@@ -11,16 +11,15 @@ from itertools import pairwise
 from typing import get_args
 
 from drakkar_flow.errors import FlowError, Problem
+from drakkar_flow.graph.across_problems import across_problems, join_problems, side_steps
 from drakkar_flow.graph.handler import BaseDrakkarHandler
 from drakkar_flow.graph.hooks import LifeHooks
-from drakkar_flow.graph.joins import Join, Sides, side_problems
 from drakkar_flow.graph.nodes import (
     Arrange,
     Collect,
     Decode,
     ErrorPolicy,
     Execute,
-    FlatMap,
     KafkaSource,
     MapAsync,
     Node,
@@ -48,7 +47,7 @@ def problems_of(name: str, source: KafkaSource, steps: Steps, hooks: LifeHooks) 
         *_source_problems(source),
         *_shape_problems(steps),
         *(problem for step, node in steps for problem in _node_problems(step, node)),
-        *_across_problems(steps, hooks.owner),
+        *across_problems(steps, hooks.owner),
         *_handler_state_problems(hooks.owner),
         *hooks.problems(),
         *(handler_problems(hooks.owner) if hooks.owner is not None else ()),
@@ -103,7 +102,9 @@ def _shape_problems(steps: Steps) -> Iterator[Problem]:
             yield Problem(f"step {step}", "decode reads a record's bytes", "make it the first step")
     yield from _chain_problems(steps)
     yield from _state_problems(steps)
-    yield from _join_problems(steps)
+    for side, node in side_steps(steps):
+        yield from _node_problems(side, node)
+    yield from join_problems(steps, _model_problems)
 
 
 def _chain_problems(steps: Steps) -> Iterator[Problem]:
@@ -137,54 +138,6 @@ def _state_problems(steps: Steps) -> Iterator[Problem]:
             elif name != "fn" and function is not None and not callable(function):
                 yield Problem(f"step {step}", f"{function!r} can't be called", "pass a function")
         yield from _model_problems(f"step {step}", node.state)
-
-
-def _join_problems(steps: Steps) -> Iterator[Problem]:
-    for step, node in steps:
-        if isinstance(node, Sides):
-            for where, what, remedy in side_problems(node, step):
-                yield Problem(f"step {where}", what, remedy)
-            for inner, each in (*node.named(step)[0], *node.named(step)[1]):
-                yield from _node_problems(inner, each)
-        if isinstance(node, Join):
-            for side, model in zip(("left", "right"), node.types, strict=True):
-                if model is None:
-                    what = f"the type of the {side} payloads is not known, by which waiting ones are stored"
-                    yield Problem(f"step {step}", what, "pass types=(Order, Payment)")
-                else:
-                    yield from _model_problems(f"step {step}, {side} payloads", model)
-            for name in ("keys", "times"):
-                for function in getattr(node, name) or ():
-                    if not callable(function):
-                        yield Problem(f"step {step}", f"{function!r} can't be called", "pass a function")
-
-
-def _across_problems(steps: Steps, owner: object) -> Iterator[Problem]:
-    """State across partitions is final with the whole record only if no other state depends on the same record."""
-    found = [(step, node) for step, node in steps if isinstance(node, Stateful) and node.across]
-    if not found:
-        return
-    first = found[0][0]
-    for step, _ in found[1:]:
-        what = f"a flow has one step with state across partitions, and {first} is one"
-        remedy = "write its results to a topic, and read that in a second flow"
-        yield Problem(f"step {step}", what, remedy)
-    for step, other in steps:
-        if isinstance(other, Stateful | TimeWindow) and (step, other) not in found:
-            what = f"its state per partition and that of {first} across partitions can't become final together"
-            yield Problem(f"step {step}", what, "give it across=True in a separate flow, or leave it out")
-    if isinstance(owner, BaseDrakkarHandler) and owner.state_model is not None:
-        what = f"self.state per partition and the state of {first} across partitions can't become final together"
-        yield Problem(f"{type(owner).__name__}.state_model", what, "use one of the two")
-    before = steps[: [step for step, _ in steps].index(first)]
-    for step, other in before:
-        if isinstance(other, Arrange | Execute | Collect):
-            yield Problem(f"step {first}", f"it comes after {step}", "put it before .arrange(...)")
-    divided = next((index for index, (_, each) in enumerate(before) if isinstance(each, FlatMap)), len(before))
-    for step, other in before[divided:]:
-        if isinstance(other, MapAsync):
-            what = f"it stands between a flat_map and {first}, and changes the order of a record's parts"
-            yield Problem(f"step {step}", what, f"put it before the flat_map, or behind {first}")
 
 
 def _handler_state_problems(owner: object) -> Iterator[Problem]:

@@ -185,7 +185,8 @@ class InFlight:
     def set_aside(self, records: Iterable[Record]) -> None:
         """Exclude records from `wait_idle`: they finish later, or not at all."""
         with self._changed:
-            self._aside.update(((record.topic_partition, record.epoch), record.offset) for record in records)
+            places = [((record.topic_partition, record.epoch), record.offset) for record in records]
+            self._aside.update(place for place in places if place[0] in self._open)  # others are in flight elsewhere
             self._changed.notify_all()
 
     def take_back(self, records: Iterable[Record]) -> None:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
 
 import msgspec
 
 from drakkar_flow.model.outcome import Ack, AckStatus
 from drakkar_flow.model.record import Record, TopicPartition
 
-__all__ = ["Away", "SlimAcks", "slim"]
+__all__ = ["Away", "HeldGuests", "SlimAcks", "slim"]
 
 SlimAcks = bytes
 """Acknowledgements without their records, as msgpack: that of a chunk is a few kilobytes."""
 
 _STATUSES = tuple(AckStatus)
 _CODES = {status: code for code, status in enumerate(_STATUSES)}
+_HELD = len(_STATUSES)
 _Run = tuple[str, int, int, list[int], list[int], list[int]]
 """Topic, partition and epoch; then by acknowledgement offset, number of the share, and code of the status."""
 
@@ -30,6 +32,8 @@ class Away:
     """
 
     def __init__(self) -> None:
+        self.on_hold: Callable[[list[Record]], object] = bool
+        """Called with records that keep their credit in the other process, permanently."""
         self._records: dict[tuple[TopicPartition, int], dict[tuple[int, int], Record]] = {}
 
     def add(self, records: Iterable[Record]) -> None:
@@ -45,12 +49,40 @@ class Away:
     def returned(self, acks: SlimAcks) -> list[Ack]:
         """Return acknowledgements with the records of this process. Each has all the credit that left."""
         found: list[Ack] = []
+        held: list[Record] = []
         for topic, partition, epoch, offsets, shares, codes in _decode(acks):
             known = self._records[(topic, partition), epoch]
             for offset, share, code in zip(offsets, shares, codes, strict=True):
                 record = known.pop((offset, share))
-                found.append(Ack(record, record.credit, _STATUSES[code]))
+                if code == _HELD:
+                    held.append(record)
+                else:
+                    found.append(Ack(record, record.credit, _STATUSES[code]))
+        if held:
+            self.on_hold(held)
         return found
+
+
+class HeldGuests:
+    """Notices to the process that reads a record: it keeps its credit here, so that no drain waits for it there.
+
+    A notice is an acknowledgement without credit. Thread-safe.
+    """
+
+    def __init__(self, is_guest: Callable[[Record], bool]) -> None:
+        self._is_guest = is_guest
+        self._held: deque[Record] = deque()
+
+    def hold(self, records: Iterable[Record]) -> None:
+        """Note records that keep their credit."""
+        self._held.extend(record for record in records if self._is_guest(record))
+
+    def take(self) -> list[Ack]:
+        """Return the notices since the last call."""
+        notices = []
+        while self._held:
+            notices.append(Ack(self._held.popleft(), 0))
+        return notices
 
 
 def slim(acks: Iterable[Ack]) -> SlimAcks:
@@ -68,7 +100,7 @@ def slim(acks: Iterable[Ack]) -> SlimAcks:
             runs.append((*here, offsets, shares, codes))
         offsets.append(record.offset)
         shares.append(record.share)
-        codes.append(_CODES[ack.status])
+        codes.append(_CODES[ack.status] if ack.credit else _HELD)
     return _encode(runs)
 
 

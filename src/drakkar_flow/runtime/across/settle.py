@@ -36,7 +36,7 @@ def by_shard(batch: list[Keyed]) -> list[ShardItem]:
     for _, chunk in batch:
         for ack in chunk.acks:
             shard = ack.record.shard
-            if shard >= 0 and ack.status is not fenced:
+            if shard >= 0 and ack.status is not fenced and ack.credit:
                 if shard in found:
                     found[shard].append(ack)
                 else:
@@ -45,10 +45,10 @@ def by_shard(batch: list[Keyed]) -> list[ShardItem]:
 
 
 def without_shard(batch: list[Keyed]) -> list[Keyed]:
-    """Return the acknowledgements of records that came to no shard: they ended before."""
+    """Return the acknowledgements of records that came to no shard, because they ended before, and notices."""
     found = []
     for key, chunk in batch:
-        acks = [ack for ack in chunk.acks if ack.record.shard < 0]
+        acks = [ack for ack in chunk.acks if ack.record.shard < 0 or not ack.credit]
         if acks:
             found.append((key, Chunk[Any](None, None, acks)))
     return found

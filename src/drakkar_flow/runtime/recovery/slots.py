@@ -68,7 +68,7 @@ class BySlot:
                 items.append((slot, acks))
             else:
                 items.append((slot, slim(acks)))
-                in_flight.send_home([ack.record for ack in acks])
+                in_flight.send_home([ack.record for ack in acks if ack.credit])
         return items
 
     def _slot(self, topic: str, partition: int) -> str:
