@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from drakkar_flow.errors import Problem
 from drakkar_flow.graph.handler import BaseDrakkarHandler
 from drakkar_flow.graph.joins import Join, Sides, side_problems
-from drakkar_flow.graph.nodes import Arrange, Collect, Execute, FlatMap, MapAsync, Node, Stateful
+from drakkar_flow.graph.nodes import FlatMap, MapAsync, Node, Stateful
 from drakkar_flow.graph.time_windows import TimeWindow
 
 __all__ = ["across_problems", "join_problems", "side_steps"]
@@ -33,9 +33,6 @@ def across_problems(steps: Steps, owner: object) -> Iterator[Problem]:
         what = f"self.state per partition and the state of {first} across partitions can't become final together"
         yield Problem(f"{type(owner).__name__}.state_model", what, "use one of the two")
     before = steps[: [step for step, _ in steps].index(first)]
-    for step, other in before:
-        if isinstance(other, Arrange | Execute | Collect):
-            yield Problem(f"step {first}", f"it comes after {step}", "put it before .arrange(...)")
     divided = next((index for index, (_, each) in enumerate(before) if isinstance(each, FlatMap)), len(before))
     for step, other in before[divided:]:
         if isinstance(other, MapAsync):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
+from typing import Any, TypeVar
 
 from drakkar_flow.kernel.partition_row import StateKey
 
 __all__ = ["Ledger", "RecordId"]
+
+RecordIdT = TypeVar("RecordIdT", bound="RecordId")
 
 RecordId = int | tuple[str, int, int, int]
 """Identity of a record: its offset in the ledger of a partition; topic, partition, offset and share in that of a shard.
@@ -135,7 +138,7 @@ class Ledger:
             for record, before in zip(records, [records[-1], *records[:-1]], strict=True):
                 record.goes_after(before)
 
-    def finish(self, offset: RecordId) -> list[RecordId]:
+    def finish(self, offset: RecordIdT) -> list[RecordIdT]:
         """Note that a record is finished; returns the records that are final now, this one included if it is.
 
         A record without changes is final at once.
@@ -147,7 +150,7 @@ class Ledger:
         if record.before is None and record.waiters is None:  # most, and so cheaper
             self._make_final((record,))
             return [offset]
-        final: list[RecordId] = []
+        final: list[Any] = []
         ready = [record]
         while ready:
             record = ready.pop()
@@ -186,7 +189,7 @@ class Ledger:
         return record
 
     def _late(self, offset: RecordId) -> ValueError:
-        return ValueError(f"record {offset} is finished: it can't change state any more")
+        return ValueError(f"the record at offset {offset} is finished: it can't change state any more")
 
     def _finished_with(self, record: _Record) -> Iterable[_Record]:
         """Make a finished record final, with all that it depends on; returns none if an unfinished record is among it.

@@ -138,4 +138,5 @@ class ExchangeStep:
         )
         refused = StateError(what)
         refused.__cause__ = error
+        record.shard = -1  # it did not go there, so its credit returns without
         self._keys.fail(chunk, record, refused)
