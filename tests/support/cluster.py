@@ -25,7 +25,13 @@ def addresses(count: int) -> list[str]:
 
 
 def start_cluster(
-    scene: Scene, pipeline: str, count: int, runtime: Mapping[str, Any] | None = None, **cluster: Any
+    scene: Scene,
+    pipeline: str,
+    count: int,
+    runtime: Mapping[str, Any] | None = None,
+    kafka: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    **cluster: Any,
 ) -> list[Worker]:
     """Start the processes of a cluster on this host; one process is none."""
     places = addresses(count)
@@ -34,7 +40,7 @@ def start_cluster(
     for process in range(count):
         if count > 1:
             shared["cluster"] = {"addresses": places, "process_id": process, **cluster}
-        workers.append(scene.start(pipeline, {"runtime": shared}))
+        workers.append(scene.start(pipeline, {"runtime": shared, "kafka": kafka or {}}, environment))
     return workers
 
 

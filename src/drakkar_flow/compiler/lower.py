@@ -43,13 +43,13 @@ from drakkar_flow.kernel.brake import Brake
 from drakkar_flow.kernel.ordering import Ordering
 from drakkar_flow.kernel.retry import RetryBound
 from drakkar_flow.model.codec import decoder_for
-from drakkar_flow.model.outcome import Delivery, FailureKind
+from drakkar_flow.model.outcome import Ack, Delivery, FailureKind
+from drakkar_flow.model.record import Record
 from drakkar_flow.model.state import HANDLER_STEP
 from drakkar_flow.model.task import ErrorAction
 from drakkar_flow.runtime.acknowledgement.commit import CommitSink, Finisher, commit_by
 from drakkar_flow.runtime.across.arrival import arrival_step
 from drakkar_flow.runtime.across.exchange import ExchangeStep
-from drakkar_flow.runtime.across.home import HeldGuests
 from drakkar_flow.runtime.across.settle import by_shard, settle_step, without_shard
 from drakkar_flow.runtime.across.shards import Shards
 from drakkar_flow.runtime.chunk import Chunk, Keyed
@@ -60,7 +60,7 @@ from drakkar_flow.runtime.memory import MemoryGate
 from drakkar_flow.runtime.recovery.positions import DurablePositions
 from drakkar_flow.runtime.recovery.reading import SETTLE, TRACK
 from drakkar_flow.runtime.recovery.slots import BySlot, HelloSource, SlotSink
-from drakkar_flow.runtime.source import Notices, RecordSource
+from drakkar_flow.runtime.source import RecordSource
 from drakkar_flow.runtime.state.hooks import HandlerState
 from drakkar_flow.runtime.steps.arrange import ArrangeStep
 from drakkar_flow.runtime.steps.brake import FailureBrake
@@ -164,7 +164,7 @@ class _Lowering:
             components.intake,
             durable,
             processes=1 if cluster is None else len(cluster.addresses),
-            notices=self._notices(),
+            exchanges=components.shards is not None,
         )
         stream: Stream = op.input("source", dataflow, source)
         waiting: list[tuple[str, Node]] = []
@@ -186,16 +186,6 @@ class _Lowering:
             self._store(dataflow, stream, components.recovery)
         guard_engine(dataflow, self._engine_failed)
         return dataflow
-
-    def _notices(self) -> Notices | None:
-        """Let processes tell each other of records that will never finish."""
-        components, positions = self._components, self._components.recovery
-        if components.shards is None or positions is None:
-            return None
-        held = HeldGuests(lambda record: not positions.owns(record.topic_partition))
-        components.control.on_hold = held.hold
-        components.away.on_hold = components.control.hold
-        return held.take
 
     def _exchanged(self, step_id: str, node: Stateful, stream: Stream) -> Stream:
         """Let records travel to the processes of their keys."""
@@ -255,8 +245,23 @@ class _Lowering:
             before = step
         failures = next((step.inbox for step in steps if isinstance(step, PolicyStep)), None)
         chain = Chain(self._context, steps, failures)
+        if failures is not None:
+            self._tell_home(chain)
         self._components.chains.append(chain)
         return chain
+
+    def _tell_home(self, chain: Chain) -> None:
+        """Let a chain tell other processes of their records that will never finish."""
+        components, positions = self._components, self._components.recovery
+        if components.shards is None or positions is None:
+            return
+
+        def hold(records: list[Record]) -> None:
+            if guests := [record for record in records if not positions.owns(record.topic_partition)]:
+                chain.notice([Ack(record, 0) for record in guests])
+
+        components.control.on_hold = hold
+        components.away.on_hold = components.control.hold
 
     def _sync(self, step: str, up: Stream, function: ChunkStep) -> Stream:
         proof = self._brake.proof

@@ -12,7 +12,6 @@ from bytewax.inputs import DynamicSource, StatelessSourcePartition
 
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.kernel.routing import home_key
-from drakkar_flow.model.outcome import Ack
 from drakkar_flow.model.record import Record, TopicPartition
 from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
 from drakkar_flow.runtime.admission import AdmissionControl
@@ -20,7 +19,7 @@ from drakkar_flow.runtime.chunk import Chunk, Keyed
 from drakkar_flow.runtime.reader import Reader
 from drakkar_flow.runtime.stop_signal import StopSignal
 
-__all__ = ["ExecutorAdmission", "Notices", "RecordSource", "shard_key"]
+__all__ = ["ExecutorAdmission", "RecordSource", "shard_key"]
 
 _CHUNK = 1000  # records: large enough to make a step's fixed cost vanish, small enough to stay responsive
 _FIRST_CHUNK = 100  # doubles from chunk to chunk: the cost and size of the results of a record are not known yet
@@ -30,9 +29,6 @@ _IDLE_PAUSE_S = 0.1  # the longest sleep otherwise; every cause to wake rings th
 # In a cluster _PAUSE_S is the longest: the other processes wait for this one's turn at the end of each epoch.
 _TURN_S = 0.001  # the least from one sleep's end to the next: a turn for every finished record would hold up the loop
 _SHARED_PAUSE_S = 0.001  # the first of several engine threads or processes that exchange records, which rings no bell
-
-
-Notices = Callable[[], list[Ack]]
 
 
 class ExecutorAdmission:
@@ -68,9 +64,8 @@ class RecordSource(DynamicSource[Keyed]):
     """Bytewax source with one part per Bytewax worker; each serves a fixed share of any number of partitions.
 
     In a cluster of `processes` the records stay in the process that read them: their key is routed to this very worker.
-    `durable` is called in every turn with the reader: a turn means that the rows taken before it are on disk. `notices`
-    returns acknowledgements that no step makes, in a flow whose processes exchange records. Its sleeps are short there:
-    what comes from another process rings no bell.
+    `durable` is called in every turn with the reader: a turn means that the rows taken before it are on disk. If
+    processes exchange records, sleeps are short: what comes from another one rings no bell.
     """
 
     def __init__(
@@ -83,19 +78,19 @@ class RecordSource(DynamicSource[Keyed]):
         durable: Callable[[Reader], object] | None = None,
         processes: int = 1,
         *,
-        notices: Notices | None = None,
+        exchanges: bool = False,
     ) -> None:
         self._components = (reader, in_flight, control, shards, intake, durable)
         self._processes = processes
-        self._notices = notices
+        self._exchanges = exchanges and processes > 1
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _RecordSourceSlot:
         """Make the part of a Bytewax worker."""
         threads = worker_count // self._processes
         home = home_key(worker_index, worker_count) if threads == 1 else ""
         idle_s = _IDLE_PAUSE_S if self._processes == 1 else _PAUSE_S
-        notices = self._notices if self._processes > 1 else None
-        return _RecordSourceSlot(*self._components, worker_index % threads, threads, home, idle_s, notices)
+        alone = threads == 1 and not self._exchanges
+        return _RecordSourceSlot(*self._components, worker_index % threads, threads, home, idle_s, alone=alone)
 
 
 class _RecordSourceSlot(StatelessSourcePartition[Keyed]):
@@ -117,10 +112,10 @@ class _RecordSourceSlot(StatelessSourcePartition[Keyed]):
         count: int,
         home: str,
         idle_s: float,
-        notices: Notices | None,
+        *,
+        alone: bool,
     ) -> None:
-        self._notices = notices
-        self._alone = count == 1 and notices is None  # no other engine thread or process gives this one work
+        self._alone = alone  # no other engine thread or process gives this one work
         self._home = home
         self._idle_s = idle_s
         self._reader = reader
@@ -149,18 +144,13 @@ class _RecordSourceSlot(StatelessSourcePartition[Keyed]):
         if not control.stopping and (batches := self._pop() or self._pop_later()):
             self._gave = True
             return self._keyed(batches)
-        finished = control.stopping and self._is_finished()
-        if self._notices is not None and (acks := self._notices()):  # after the check: a notice comes before its count
-            return [(self._home, Chunk(None, None, acks))]
-        if finished:
-            raise StopIteration
         if control.stopping:
+            self._in_flight.end()
+            if self._in_flight.working <= control.held or control.budget_s == 0.0:
+                self._in_flight.source_ended = True
+                raise StopIteration
             self._sleep()
         return []
-
-    def _is_finished(self) -> bool:
-        self._in_flight.end()
-        return self._in_flight.working <= self._control.held or self._control.budget_s == 0.0
 
     def _pop(self) -> list[list[Record]]:
         """Return buffered records, as many as admission control allows."""

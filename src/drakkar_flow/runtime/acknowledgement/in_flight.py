@@ -63,6 +63,8 @@ class InFlight:
         self.records = 0
         self.guests = 0
         """Records that other processes have read and this one works on; they are in flight there."""
+        self.source_ended = False
+        """True if the engine's source has ended; records of other processes may still come."""
         self.size = 0
         self.finished = 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -10,7 +9,7 @@ import msgspec
 from drakkar_flow.model.outcome import Ack, AckStatus
 from drakkar_flow.model.record import Record, TopicPartition
 
-__all__ = ["Away", "HeldGuests", "SlimAcks", "slim"]
+__all__ = ["Away", "SlimAcks", "slim"]
 
 SlimAcks = bytes
 """Acknowledgements without their records, as msgpack: that of a chunk is a few kilobytes."""
@@ -63,30 +62,11 @@ class Away:
         return found
 
 
-class HeldGuests:
-    """Notices to the process that reads a record: it keeps its credit here, so that no drain waits for it there.
-
-    A notice is an acknowledgement without credit. Thread-safe.
-    """
-
-    def __init__(self, is_guest: Callable[[Record], bool]) -> None:
-        self._is_guest = is_guest
-        self._held: deque[Record] = deque()
-
-    def hold(self, records: Iterable[Record]) -> None:
-        """Note records that keep their credit."""
-        self._held.extend(record for record in records if self._is_guest(record))
-
-    def take(self) -> list[Ack]:
-        """Return the notices since the last call."""
-        notices = []
-        while self._held:
-            notices.append(Ack(self._held.popleft(), 0))
-        return notices
-
-
 def slim(acks: Iterable[Ack]) -> SlimAcks:
-    """Write acknowledgements of whole records, or of whole shares, of other processes."""
+    """Write acknowledgements of whole records, or of whole shares, of other processes.
+
+    One without credit is a notice: its record keeps its credit, so that no drain has to wait for it at home.
+    """
     runs: list[_Run] = []
     place: tuple[str, int, int] | None = None
     offsets: list[int] = []
