@@ -249,7 +249,7 @@ class WindowRun:
 
 
 Arranged = FiredTimers | WindowRun | TaskRun
-"""What a window becomes, in this order."""
+"""Items that a window becomes, in this order."""
 
 
 def _left_by(error: ExecutorError) -> ExecutorResult:
