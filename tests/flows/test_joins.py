@@ -173,8 +173,8 @@ def test_sides_have_their_own_steps_and_times() -> None:
         kit.send("no json", topic="payments")
         kit.wait_acknowledged()
         assert [(pair.key, pair.left.item, pair.right["cents"]) for pair in kit.values] == 2 * [(1, "tea", 2)]
-        stages = sorted((letter.stage, letter.tokens[0][0].label) for letter in kit.dead_letters)
-        assert stages == [("sides-right-decode", "payments:0:3"), ("sides-right-map-lambda", "payments:0:2")]
+        stages = {(letter.stage, letter.tokens[0][0].label) for letter in kit.dead_letters}
+        assert stages == {("sides-right-decode", "payments:0:3"), ("sides-right-map-lambda", "payments:0:2")}
 
 
 def test_a_record_without_a_timestamp_is_a_failure(shop: FlowHarness) -> None:

@@ -247,12 +247,12 @@ class _Lowering:
         failures = next((step.inbox for step in steps if isinstance(step, PolicyStep)), None)
         chain = Chain(self._context, steps, failures)
         if failures is not None:
-            self._tell_home(chain)
+            self._report_home(chain)
         self._components.chains.append(chain)
         return chain
 
-    def _tell_home(self, chain: Chain) -> None:
-        """Let a chain tell other processes of their records that will never finish."""
+    def _report_home(self, chain: Chain) -> None:
+        """Let a chain report records that will never finish to the processes that read them."""
         components, positions = self._components, self._components.recovery
         if components.shards is None or positions is None:
             return

@@ -212,17 +212,8 @@ class StreamFlow:
         StreamFlow('visits', source > decode > stateful-count > route)
         """
         refuse("stateful", number("ttl_s", ttl_s))
-        node = Stateful(
-            fn=fn,
-            key=key,
-            state=state,
-            ttl_s=ttl_s,
-            migrate=migrate,
-            on_timer=on_timer,
-            with_record=with_record,
-            across=across,
-            name=name,
-        )
+        options: dict[str, Any] = {"ttl_s": ttl_s, "migrate": migrate, "on_timer": on_timer, "across": across}
+        node = Stateful(fn=fn, key=key, state=state, with_record=with_record, name=name, **options)
         return self.then(node)
 
     def dedupe(
@@ -308,20 +299,18 @@ class StreamFlow:
         types: tuple[Any, Any] | None = None,
         name: str = "",
     ) -> StreamFlow:
-        """Join the records of this flow's topics with those of another flow's by key; the payloads are `Joined` pairs.
+        """Pair the records of this flow's topics with those of another flow's by key; the payloads are `Joined` pairs.
 
-        Two records are a pair if their keys are equal and their times differ by at most `within_s` seconds. Each pair
-        is an output of the record that comes second, whatever the topics, partitions and processes. A record without
-        partner is finished, and has no output.
+        Two records are a pair if their keys are equal and their times differ by at most `within_s` seconds. A pair is
+        an output of the record that comes second. A record without partner is finished, and has no output.
 
         Both flows name their topics and have only `decode`, `map`, `filter` and `flat_map`. `key` and `time` are one
-        function of the payload for both sides, or one for each. `time` returns seconds since the epoch or a datetime
-        with a time zone; by default it is the timestamp of the Kafka message.
+        function of the payload for both sides, or one for each; `time` is that of `window`.
 
         A record waits until a record of the other side and the same key comes that is more than `within_s` and
-        `allowed_lateness_s` later, and at most until no record of the key has come for `ttl_s` seconds of wall-clock
-        time (by default `within_s` and a day). What waits is state across partitions, as of `stateful(across=True)`,
-        under the step's id. It is stored by the payloads' types: those of `decode`, or `types` if a side maps them.
+        `allowed_lateness_s` later, and at most until none of the key was stored for `ttl_s` seconds of wall-clock time
+        (by default `within_s` and a day). Waiting records are state as of `stateful(across=True)`, stored by the
+        payloads' types: those of `decode`, or `types` if a side maps them.
 
         >>> def order_of(payload):
         ...     return payload["order"]
@@ -333,21 +322,12 @@ class StreamFlow:
         refuse(
             "join",
             instance("other", other, StreamFlow, "another flow: orders.join(payments, ...)"),
-            number("within_s", within_s),
+            number("within_s", 0 if within_s is None else within_s),
             number("allowed_lateness_s", allowed_lateness_s, above=False),
             number("ttl_s", ttl_s),
         )
-        source, nodes = joined(
-            (self._source, self._nodes),
-            (other._source, other._nodes),
-            key,
-            within_s,
-            time,
-            allowed_lateness_s,
-            ttl_s,
-            types,
-            name,
-        )
+        sides = (self._source, self._nodes), (other._source, other._nodes)
+        source, nodes = joined(*sides, key, within_s, time, allowed_lateness_s or 0, ttl_s, types, name)
         flow = StreamFlow(self._name, source, (), self._hooks)
         return reduce(StreamFlow.then, nodes, flow)
 

@@ -165,7 +165,7 @@ def _type_of(nodes: Iterable[Node]) -> Any:
 
 
 def side_problems(sides: Sides, step_id: str) -> Iterator[tuple[str, str, str]]:
-    """Yield step, problem and remedy of each step that a side can't have."""
+    """Yield step, problem and fix of each step that a side can't have."""
     for named in sides.named(step_id):
         for step, node in named:
             if not isinstance(node, _ALLOWED):

@@ -65,7 +65,7 @@ class RecordSource(DynamicSource[Keyed]):
 
     In a cluster of `processes` the records stay in the process that read them: their key is routed to this very worker.
     `durable` is called in every turn with the reader: a turn means that the rows taken before it are on disk. If
-    processes exchange records, sleeps are short: what comes from another one rings no bell.
+    processes exchange records, sleeps are short: items of another one ring no bell.
     """
 
     def __init__(

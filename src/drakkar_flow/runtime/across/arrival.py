@@ -61,7 +61,7 @@ class _Arrival(StatefulBatchLogic[Chunk[Record] | Message, Chunk[Record], None])
         if not self._waiting or not self._shards.ready:
             return []
         waiting, self._waiting = self._waiting, []
-        self._in_flight.engine.wake()  # nothing else rings for what comes from another process
+        self._in_flight.engine.wake()  # items of another process ring no bell
         return [self._chunk(parcel) for parcel in waiting]
 
     def _chunk(self, parcel: Chunk[Record] | Message) -> Chunk[Record]:

@@ -16,7 +16,7 @@ __all__ = ["Shards"]
 
 
 class Shards:
-    """Place of this process among those that share the shards, and the state of its own shards.
+    """Place of this process among those that share the shards, and the state of its shards.
 
     `ready` is False until each of them has its row: no record may reach the step with state before.
 

@@ -24,7 +24,7 @@ from drakkar_flow.runtime.wakeup import Bell
 __all__ = ["Chain", "chain_logic", "chain_step"]
 
 _ALWAYS_DUE = datetime(1970, 1, 1, tzinfo=UTC)
-_PAUSE_S = 0.001  # short: nothing rings for what comes from another process
+_PAUSE_S = 0.001  # short: items of another process ring no bell
 
 
 class Chain:
