@@ -2,30 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
+
+import msgspec
 
 from drakkar_flow.kernel.partition_row import StateKey
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "StateChange"]
+
+StateChange = tuple[StateKey, bytes | None, int]
+"""New value of a key, None if it is deleted, and the offset of the record that changes it."""
 
 
-class _Record:
-    """Unfinished record with changes, or a finished one whose changes wait for others."""
+class _Change(msgspec.Struct, eq=False):
+    """Change by a record that has changed another key before."""
 
-    __slots__ = ("before", "changes", "final", "finished", "offset", "waiters", "waits_for")
+    record: _Record
+    key: StateKey
+    value: bytes | None
+    newer: _Change | _Record | None = None
 
-    def __init__(self, offset: int) -> None:
-        self.offset = offset
-        self.changes: list[_Change] | None = None
-        self.before: list[_Record] | None = None
-        """Records whose changes must be final first, or together with these; None if there are none, as for most."""
-        self.finished = False
-        self.final = False
-        self.waits_for: _Record | None = None
-        """A record that this finished one depends on, over others or directly. Following it leads to an unfinished
-        record."""
-        self.waiters: list[_Record] | None = None
+
+class _Record(msgspec.Struct, eq=False):
+    """Unfinished record with changes, or a finished one whose changes wait for others.
+
+    It is its own first change: most records have no other.
+    """
+
+    offset: int
+    key: StateKey | None = None
+    """Key of the first change; None if the record is only tied to others so far."""
+    value: bytes | None = None
+    newer: _Change | _Record | None = None
+    """The next change of the same key."""
+    more: list[_Change] | None = None
+    """The changes of other keys."""
+    before: list[_Record] | None = None
+    """Records whose changes must be final first, or together with these; None if there are none, as for most."""
+    finished: bool = False
+    final: bool = False
+    waits_for: _Record | None = None
+    """A record that this finished one depends on, over others or directly. Following it leads to an unfinished
+    record."""
+    waiters: list[_Record] | None = None
+
+    @property
+    def record(self) -> _Record:
+        """The record of the first change."""
+        return self
 
     def goes_after(self, before: _Record) -> None:
         """Note that the changes of another record must be final first, or together with these."""
@@ -33,16 +58,6 @@ class _Record:
             self.before = [before]
         else:
             self.before.append(before)
-
-
-class _Change:
-    __slots__ = ("key", "newer", "record", "value")
-
-    def __init__(self, record: _Record, key: StateKey, value: bytes | None) -> None:
-        self.record = record
-        self.key = key
-        self.value = value
-        self.newer: _Change | None = None
 
 
 class Ledger:
@@ -67,7 +82,7 @@ class Ledger:
 
     def __init__(self, final: Mapping[StateKey, bytes] | None = None) -> None:
         self._final: dict[StateKey, bytes] = dict(final or {})
-        self._newest: dict[StateKey, _Change] = {}
+        self._newest: dict[StateKey, _Change | _Record] = {}
         self._open: dict[int, _Record] = {}
         self._unswept: list[StateKey] = []
         self.size = sum(_size(key, value) for key, value in self._final.items())
@@ -96,29 +111,45 @@ class Ledger:
         change = self._newest.get(key)
         return self._final.get(key) if change is None else change.value
 
+    def get_all(self, keys: Iterable[StateKey]) -> dict[StateKey, bytes | None]:
+        """Return the newest values of keys."""
+        newest, final = self._newest.get, self._final.get
+        return {key: final(key) if (change := newest(key)) is None else change.value for key in keys}
+
     def put(self, key: StateKey, value: bytes | None, offset: int) -> None:
         """Change the value of a key for an unfinished record; None deletes it.
 
         Raises:
             ValueError: the record is finished.
         """
-        record = self._open.get(offset)
-        if record is None:
-            record = self._open[offset] = _Record(offset)
-        elif record.finished:
-            raise self._late(offset)
-        newest = self._newest.get(key)
-        if newest is not None and newest.record is record:
-            newest.value = value
-            return
-        change = self._newest[key] = _Change(record, key, value)
-        if record.changes is None:
-            record.changes = [change]
-        else:
-            record.changes.append(change)
-        if newest is not None:
-            newest.newer = change
-            record.goes_after(newest.record)
+        self.put_all(((key, value, offset),))
+
+    def put_all(self, changes: Iterable[StateChange]) -> None:
+        """Change values for unfinished records, in order: key, value and offset of each; None deletes a value.
+
+        Raises:
+            ValueError: one of the records is finished; the changes before it are made.
+        """
+        newest, opened = self._newest, self._open
+        for key, value, offset in changes:
+            before = newest.get(key)
+            record = opened.get(offset)
+            if record is None:
+                record = opened[offset] = newest[key] = _Record(offset, key, value)
+                if before is None:  # most, and so cheaper
+                    continue
+                before.newer = record
+            elif record.finished:
+                raise self._late(offset)
+            elif before is not None and before.record is record:
+                before.value = value
+                continue
+            else:
+                change = newest[key] = self._add(record, key, value)
+                if before is None:
+                    continue
+                before.newer = change
+            record.goes_after(before.record)
 
     def tie(self, offsets: Iterable[int]) -> None:
         """Let the changes of several unfinished records become final together only: one call made them.
@@ -136,26 +167,26 @@ class Ledger:
 
         A record without changes is final at once.
         """
-        record = self._open.get(offset)
-        if record is None:
-            return [offset]
-        record.finished = True
-        if record.before is None and record.waiters is None:  # most, and so cheaper
-            self._make_final((record,))
-            return [offset]
+        return self.finish_all((offset,))
+
+    def finish_all(self, offsets: Iterable[int]) -> list[int]:
+        """Note that records are finished, in any order; returns the records that are final now."""
+        opened = self._open
         final: list[int] = []
-        ready = [record]
-        while ready:
-            record = ready.pop()
-            if record.final:
-                continue
-            for each in self._finished_with(record):
-                final.append(each.offset)
-                for waiter in each.waiters or ():
-                    if not waiter.final:
-                        waiter.waits_for = None
-                        ready.append(waiter)
-                each.waiters = None
+        alone: list[_Record] = []
+        for offset in offsets:
+            record = opened.get(offset)
+            if record is not None:
+                if record.before is None and record.waiters is None:  # most, and so cheaper
+                    del opened[offset]
+                    alone.append(record)
+                else:
+                    self._make_final(alone)
+                    alone = []
+                    final += self._finish(record)
+                    continue
+            final.append(offset)
+        self._make_final(alone)
         return final
 
     def clear_unfinished(self) -> None:
@@ -171,7 +202,7 @@ class Ledger:
             key = self._unswept.pop()
             value = self._final.get(key)
             if value is not None and key not in self._newest and is_expired(key, value):
-                self._write(key, None)
+                self._write(((key, None),))
 
     def _opened(self, offset: int) -> _Record:
         record = self._open.get(offset)
@@ -181,10 +212,40 @@ class Ledger:
             raise self._late(offset)
         return record
 
+    def _add(self, record: _Record, key: StateKey, value: bytes | None) -> _Change | _Record:
+        """Add a change to a record that is open already."""
+        if record.key is None:
+            record.key, record.value = key, value
+            return record
+        change = _Change(record, key, value)
+        if record.more is None:
+            record.more = [change]
+        else:
+            record.more.append(change)
+        return change
+
     def _late(self, offset: int) -> ValueError:
         return ValueError(f"the record at offset {offset} is finished: it can't change state any more")
 
-    def _finished_with(self, record: _Record) -> Iterable[_Record]:
+    def _finish(self, record: _Record) -> list[int]:
+        """Note that a record is finished that others may depend on, or that depends on others."""
+        record.finished = True
+        final: list[int] = []
+        ready = [record]
+        while ready:
+            record = ready.pop()
+            if record.final:
+                continue
+            for each in self._finished_with(record):
+                final.append(each.offset)
+                for waiter in each.waiters or ():
+                    if not waiter.final:
+                        waiter.waits_for = None
+                        ready.append(waiter)
+                each.waiters = None
+        return final
+
+    def _finished_with(self, record: _Record) -> Collection[_Record]:
         """Make a finished record final, with all that it depends on; returns none if an unfinished record is among it.
 
         A record of another tree of waiting records ends the search: an unfinished record is at the root of that tree.
@@ -206,31 +267,44 @@ class Ledger:
                     return ()
                 group[before] = None
                 unchecked.append(before)
+        for each in group:
+            del self._open[each.offset]
         self._make_final(group)
         return group
 
-    def _make_final(self, group: Iterable[_Record]) -> None:
-        for record in group:
+    def _make_final(self, records: Collection[_Record]) -> None:
+        """Write the changes of records that are no longer open."""
+        changes: list[_Change | _Record] = []
+        for record in records:
             record.final = True
-        for record in group:
-            del self._open[record.offset]
-            for change in record.changes or ():
-                newer = change.newer
-                if newer is None:
-                    del self._newest[change.key]
-                if newer is None or not newer.record.final:
-                    self._write(change.key, change.value)
             record.before = None  # else each record would keep all before it in memory
+            if record.key is not None:
+                changes.append(record)
+                if record.more is not None:
+                    changes += record.more
+        newest = self._newest
+        written: list[tuple[StateKey, bytes | None]] = []
+        for change in changes:
+            newer, key = change.newer, change.key
+            if newer is None:
+                del newest[key]
+            elif newer.record.final:
+                continue
+            written.append((key, change.value))
+        self._write(written)
 
-    def _write(self, key: StateKey, value: bytes | None) -> None:
-        was = self._final.get(key)
-        if value is None:
-            if was is not None:
-                del self._final[key]
-                self.size -= _size(key, was)
-            return
-        self._final[key] = value
-        self.size += _size(key, value) if was is None else len(value) - len(was)
+    def _write(self, values: Iterable[tuple[StateKey, bytes | None]]) -> None:
+        """Change final values: nothing else does."""
+        final, grown = self._final, 0
+        for key, value in values:
+            was = final.get(key)
+            if value is not None:
+                final[key] = value
+                grown += _size(key, value) if was is None else len(value) - len(was)
+            elif was is not None:
+                del final[key]
+                grown -= _size(key, was)
+        self.size += grown
 
 
 def _size(key: StateKey, value: bytes) -> int:
