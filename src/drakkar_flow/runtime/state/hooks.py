@@ -176,8 +176,7 @@ class _Scope:
             offsets = sorted({each.offset for each in self._records})
             if changes:
                 ledger.tie(offsets)
-            for key, value in changes:
-                ledger.put(key, value, offsets[-1])
+            ledger.put_all([(key, value, offsets[-1]) for key, value in changes])
             if self._owner.codec.ttl_ms is not None:
                 is_expired, now_ms = self._owner.codec.is_expired, self._owner.now_ms()
                 ledger.sweep(lambda key, value: key[0] == HANDLER_STEP and is_expired(value, now_ms), len(changes))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from itertools import groupby
 from typing import Any
 
 from drakkar_flow.errors import StateError
@@ -86,8 +85,9 @@ class StateStep(ABC):
         """Replace the records by those that go on; the others are finished, or failures."""
         now_ms = int(self._wall_clock() * 1000)
         kept: list[Record] = []
-        for assignment, records in _by_assignment(chunk.items):
-            kept += self._run(chunk, assignment, records, now_ms)
+        for records in _by_assignment(chunk.items):
+            first = records[0]
+            kept += self._run(chunk, (first.topic_partition, first.epoch), records, now_ms)
         self._charge.payloads(kept)
         chunk.items = kept
         return chunk
@@ -99,8 +99,19 @@ class StateStep(ABC):
         """Process records of one assignment, in order; returns those that go on."""
 
 
-def _by_assignment(records: list[Record]) -> Iterator[tuple[tuple[TopicPartition, int], list[Record]]]:
+def _by_assignment(records: list[Record]) -> Iterator[list[Record]]:
     """Yield records of one assignment that follow each other."""
-    for assignment, run in groupby(records, lambda record: (record.topic, record.partition, record.epoch)):
-        topic, partition, epoch = assignment
-        yield ((topic, partition), epoch), list(run)
+    start = 0
+    while start < len(records):
+        first = records[start]
+        topic, partition, epoch = first.topic, first.partition, first.epoch
+        stop = next(
+            (
+                at
+                for at in range(start + 1, len(records))
+                if (record := records[at]).partition != partition or record.epoch != epoch or record.topic != topic
+            ),
+            len(records),
+        )
+        yield records[start:stop]
+        start = stop

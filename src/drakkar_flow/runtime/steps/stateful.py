@@ -7,6 +7,7 @@ from typing import Any
 
 from drakkar_flow.errors import StateError
 from drakkar_flow.graph.nodes import Stateful
+from drakkar_flow.kernel.ledger import StateChange
 from drakkar_flow.kernel.partition_row import StateKey
 from drakkar_flow.model.outcome import Ack, AckStatus
 from drakkar_flow.model.record import Record, TopicPartition
@@ -20,8 +21,6 @@ from drakkar_flow.runtime.steps.state_step import StateStep
 __all__ = ["StatefulStep"]
 
 _SWEPT = 1  # values checked for expiry per record: each of N values is checked once per N records
-
-Change = tuple[StateKey, bytes | None, int]
 
 
 class StatefulStep(StateStep):
@@ -53,12 +52,12 @@ class StatefulStep(StateStep):
         keyed = self._keys.keyed(chunk, records)
         with self._ledgers.lock:
             ledger = self._ledgers.at(*assignment)
-            values = None if ledger is None else {key: ledger.get(key) for _, key in keyed}
+            values = None if ledger is None else ledger.get_all([key for _, key in keyed])
         if values is None or self._context.is_fenced(records[0]):
             chunk.acks += [Ack(record, record.credit, AckStatus.FENCED) for record, _ in keyed]
             return []
         kept: list[Record] = []
-        changes: list[Change] = []
+        changes: list[StateChange] = []
         for record, key in keyed:
             was = values[key]
             try:
@@ -88,7 +87,8 @@ class StatefulStep(StateStep):
         `call` takes the place of the step's function. The timer is KEEP if the function returns none.
         """
         codec, node = self._codec, self._node
-        live = None if was is None or codec.is_expired(was, now_ms) else was
+        lasting = codec.ttl_ms is None
+        live = was if lasting or was is None or not codec.is_expired(was, now_ms) else None
         try:
             state = None if live is None else codec.decode(live)
         except StateError as exc:
@@ -112,12 +112,12 @@ class StatefulStep(StateStep):
         except StateError as exc:
             raise self._keys.located(record, key, exc) from exc
         # A state that is returned as it came is not written again; a new one counts as written, for it renews the TTL.
-        if live is not None and (new is state or codec.ttl_ms is None) and codec.are_equal(live, value):
+        if live is not None and (new is state or lasting) and codec.are_equal(live, value):
             return was, output, timer
         return value, output, timer
 
     def _write(
-        self, assignment: tuple[TopicPartition, int], changes: Sequence[Change], now_ms: int, swept: int
+        self, assignment: tuple[TopicPartition, int], changes: Sequence[StateChange], now_ms: int, swept: int
     ) -> None:
         if not changes and self._codec.ttl_ms is None:
             return
@@ -125,8 +125,7 @@ class StatefulStep(StateStep):
             ledger = self._ledgers.at(*assignment)
             if ledger is None:
                 return  # fenced meanwhile: the records are read again
-            for key, value, offset in changes:
-                ledger.put(key, value, offset)
+            ledger.put_all(changes)
             if self._codec.ttl_ms is not None:
                 step, is_expired = self._step_id, self._codec.is_expired
                 ledger.sweep(lambda key, value: key[0] == step and is_expired(value, now_ms), swept)

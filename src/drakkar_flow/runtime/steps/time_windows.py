@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from drakkar_flow.errors import LateRecord, StateError
 from drakkar_flow.graph.time_windows import Session, TimeWindow
-from drakkar_flow.kernel.ledger import Ledger
+from drakkar_flow.kernel.ledger import Ledger, StateChange
 from drakkar_flow.kernel.partition_row import StateKey
 from drakkar_flow.kernel.windows import Assigner, OpenWindows, Placement, Span
 from drakkar_flow.model.outcome import Ack, AckStatus, FailureKind
@@ -29,7 +29,6 @@ __all__ = ["TimeWindowStep"]
 
 _WATERMARK_KEY: Final = "event time in ms"
 
-Change = tuple[StateKey, bytes | None, int]
 Windows = OpenWindows[tuple[StateKey, bytes]]
 
 
@@ -80,7 +79,7 @@ class TimeWindowStep(StateStep):
             chunk.acks += [Ack(record, record.credit, AckStatus.FENCED) for record, _ in keyed]
             return []
         kept: list[Record] = []
-        changes: list[Change] = []
+        changes: list[StateChange] = []
         for record, (_, key) in keyed:
             try:
                 results = self._take(windows, record, key, changes, now_ms)
@@ -120,7 +119,7 @@ class TimeWindowStep(StateStep):
         return OpenWindows(self._assigner, self._node.lateness_ms, opened, watermark_ms)
 
     def _take(
-        self, windows: Windows, record: Record, key: str, changes: list[Change], now_ms: int
+        self, windows: Windows, record: Record, key: str, changes: list[StateChange], now_ms: int
     ) -> list[WindowResult]:
         """Add a record to its windows and close those that it passes; an error leaves all as it was.
 
@@ -194,12 +193,11 @@ class TimeWindowStep(StateStep):
             raise self._keys.located(record, state_key, exc) from exc
         return WindowResult(key_of(key), span.start_ms / 1000, span.end_ms / 1000, value)
 
-    def _write(self, assignment: tuple[TopicPartition, int], changes: Iterable[Change]) -> None:
+    def _write(self, assignment: tuple[TopicPartition, int], changes: Iterable[StateChange]) -> None:
         with self._ledgers.lock:
             ledger = self._ledgers.at(*assignment)
             if ledger is not None:  # else fenced meanwhile: the records are read again
-                for key, value, offset in changes:
-                    ledger.put(key, value, offset)
+                ledger.put_all(changes)
 
     def _late(self, chunk: Chunk[Record], record: Record, error: LateRecord) -> None:
         failure = failure_of(FailureKind.LATE, self._step_id, error, ((record, record.credit),))

@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from drakkar_flow.errors import StateError
-from drakkar_flow.kernel.ledger import Ledger
+from drakkar_flow.kernel.ledger import Ledger, StateChange
 from drakkar_flow.kernel.partition_row import StateKey
 from drakkar_flow.kernel.timers import Timers
 from drakkar_flow.model.outcome import Ack, AckStatus
@@ -16,7 +16,7 @@ from drakkar_flow.model.record import Record, TopicPartition
 from drakkar_flow.model.state import KEEP, StateCodec, key_of
 from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.failures import describe
-from drakkar_flow.runtime.steps.stateful import Change, StatefulStep
+from drakkar_flow.runtime.steps.stateful import StatefulStep
 from drakkar_flow.runtime.steps.transform import shares_of
 
 __all__ = ["TimedStatefulStep"]
@@ -41,7 +41,7 @@ class _Turn:
     timers: Timers
     now_ms: int
     values: dict[StateKey, bytes | None]
-    changes: list[Change] = field(default_factory=list)
+    changes: list[StateChange] = field(default_factory=list)
 
 
 class TimedStatefulStep(StatefulStep):
@@ -86,7 +86,7 @@ class TimedStatefulStep(StatefulStep):
                 stored = [(key, value) for (step, key), value in ledger.final.items() if step == self._timer_step]
                 timers = Timers({key: _TIMES.decode(value) for key, value in stored})
                 assigned = self._assigned[topic_partition] = _Assigned(epoch, ledger, timers)
-            return _Turn(ledger, assigned.timers, now_ms, {key: ledger.get(key) for key in keys})
+            return _Turn(ledger, assigned.timers, now_ms, ledger.get_all(keys))
 
     def _fire(self, turn: _Turn, record: Record, text: str) -> Any:
         """Fire the timer of a key; returns its output or its error."""
