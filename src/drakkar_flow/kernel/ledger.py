@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from types import MappingProxyType
 
 import msgspec
 
-from drakkar_flow.kernel.partition_row import StateKey
+from drakkar_flow.kernel.partition_row import StateKey, StateTables
 
 __all__ = ["Ledger", "StateChange"]
 
-StateChange = tuple[StateKey, bytes | None, int]
-"""New value of a key, None if it is deleted, and the offset of the record that changes it."""
+StateChange = tuple[str, bytes | None, int]
+"""Key, its new value or None if it is deleted, and the offset of the record that changes it."""
+
+
+class _Table:
+    """Values of one step by the user's key."""
+
+    __slots__ = ("final", "newest", "step", "unswept")
+
+    def __init__(self, step: str, final: dict[str, bytes]) -> None:
+        self.step = step
+        self.final = final
+        self.newest: dict[str, _Change | _Record] = {}
+        """Newest changes that are not final."""
+        self.unswept: list[str] = []
 
 
 class _Change(msgspec.Struct, eq=False):
     """Change by a record that has changed another key before."""
 
     record: _Record
-    key: StateKey
+    table: _Table
+    key: str
     value: bytes | None
     newer: _Change | _Record | None = None
 
@@ -31,8 +44,9 @@ class _Record(msgspec.Struct, eq=False):
     """
 
     offset: int
-    key: StateKey | None = None
-    """Key of the first change; None if the record is only tied to others so far."""
+    table: _Table | None = None
+    """Table of the first change; None if the record is only tied to others so far."""
+    key: str = ""
     value: bytes | None = None
     newer: _Change | _Record | None = None
     """The next change of the same key."""
@@ -78,14 +92,14 @@ class Ledger:
     ([7, 8], b'3')
     """
 
-    __slots__ = ("_final", "_newest", "_open", "_unswept", "size")
+    __slots__ = ("_open", "_tables", "size")
 
     def __init__(self, final: Mapping[StateKey, bytes] | None = None) -> None:
-        self._final: dict[StateKey, bytes] = dict(final or {})
-        self._newest: dict[StateKey, _Change | _Record] = {}
+        self._tables = {step: _Table(step, values) for step, values in StateTables(final).tables.items()}
         self._open: dict[int, _Record] = {}
-        self._unswept: list[StateKey] = []
-        self.size = sum(_size(key, value) for key, value in self._final.items())
+        self.size = sum(
+            _size(table.step, key, value) for table in self._tables.values() for key, value in table.final.items()
+        )
         """Bytes of the final keys and values."""
 
     def __contains__(self, offset: object) -> bool:
@@ -94,12 +108,12 @@ class Ledger:
 
     def __len__(self) -> int:
         """Number of final keys."""
-        return len(self._final)
+        return sum([len(table.final) for table in self._tables.values()])
 
     @property
-    def final(self) -> Mapping[StateKey, bytes]:
-        """The final values; a view that changes with the ledger."""
-        return MappingProxyType(self._final)
+    def final(self) -> StateTables:
+        """The final values: not a copy, they change with the ledger."""
+        return StateTables.by_step({step: table.final for step, table in self._tables.items()})
 
     @property
     def waiting(self) -> int:
@@ -108,12 +122,14 @@ class Ledger:
 
     def get(self, key: StateKey) -> bytes | None:
         """Return the newest value of a key, final or not; None if it has none."""
-        change = self._newest.get(key)
-        return self._final.get(key) if change is None else change.value
+        table, text = self._table(key[0]), key[1]
+        change = table.newest.get(text)
+        return table.final.get(text) if change is None else change.value
 
-    def get_all(self, keys: Iterable[StateKey]) -> dict[StateKey, bytes | None]:
-        """Return the newest values of keys."""
-        newest, final = self._newest.get, self._final.get
+    def get_all(self, step: str, keys: Iterable[str]) -> dict[str, bytes | None]:
+        """Return the newest values of keys of one step."""
+        table = self._table(step)
+        newest, final = table.newest.get, table.final.get
         return {key: final(key) if (change := newest(key)) is None else change.value for key in keys}
 
     def put(self, key: StateKey, value: bytes | None, offset: int) -> None:
@@ -122,20 +138,21 @@ class Ledger:
         Raises:
             ValueError: the record is finished.
         """
-        self.put_all(((key, value, offset),))
+        self.put_all(key[0], ((key[1], value, offset),))
 
-    def put_all(self, changes: Iterable[StateChange]) -> None:
-        """Change values for unfinished records, in order: key, value and offset of each; None deletes a value.
+    def put_all(self, step: str, changes: Iterable[StateChange]) -> None:
+        """Change values of one step for unfinished records, in order.
 
         Raises:
             ValueError: one of the records is finished; the changes before it are made.
         """
-        newest, opened = self._newest, self._open
+        table, opened = self._table(step), self._open
+        newest = table.newest
         for key, value, offset in changes:
             before = newest.get(key)
             record = opened.get(offset)
             if record is None:
-                record = opened[offset] = newest[key] = _Record(offset, key, value)
+                record = opened[offset] = newest[key] = _Record(offset, table, key, value)
                 if before is None:  # most, and so cheaper
                     continue
                 before.newer = record
@@ -145,7 +162,7 @@ class Ledger:
                 before.value = value
                 continue
             else:
-                change = newest[key] = self._add(record, key, value)
+                change = newest[key] = self._add(record, table, key, value)
                 if before is None:
                     continue
                 before.newer = change
@@ -191,18 +208,26 @@ class Ledger:
 
     def clear_unfinished(self) -> None:
         """Drop all changes that are not final: their records will be read again."""
-        self._newest.clear()
+        for table in self._tables.values():
+            table.newest.clear()
         self._open.clear()
 
-    def sweep(self, is_expired: Callable[[StateKey, bytes], bool], limit: int) -> None:
-        """Remove expired final values among the next `limit` keys; repeated calls reach every key in turn."""
-        if not self._unswept:
-            self._unswept = list(self._final)
-        for _ in range(min(limit, len(self._unswept))):
-            key = self._unswept.pop()
-            value = self._final.get(key)
-            if value is not None and key not in self._newest and is_expired(key, value):
-                self._write(((key, None),))
+    def sweep(self, step: str, is_expired: Callable[[bytes], bool], limit: int) -> None:
+        """Remove expired final values among the next `limit` keys of a step; repeated calls reach every key in turn."""
+        table = self._table(step)
+        if not table.unswept:
+            table.unswept = list(table.final)
+        for _ in range(min(limit, len(table.unswept))):
+            key = table.unswept.pop()
+            value = table.final.get(key)
+            if value is not None and key not in table.newest and is_expired(value):
+                self._write(((table, key, None),))
+
+    def _table(self, step: str) -> _Table:
+        table = self._tables.get(step)
+        if table is None:
+            table = self._tables[step] = _Table(step, {})
+        return table
 
     def _opened(self, offset: int) -> _Record:
         record = self._open.get(offset)
@@ -212,12 +237,12 @@ class Ledger:
             raise self._late(offset)
         return record
 
-    def _add(self, record: _Record, key: StateKey, value: bytes | None) -> _Change | _Record:
+    def _add(self, record: _Record, table: _Table, key: str, value: bytes | None) -> _Change | _Record:
         """Add a change to a record that is open already."""
-        if record.key is None:
-            record.key, record.value = key, value
+        if record.table is None:
+            record.table, record.key, record.value = table, key, value
             return record
-        change = _Change(record, key, value)
+        change = _Change(record, table, key, value)
         if record.more is None:
             record.more = [change]
         else:
@@ -274,38 +299,38 @@ class Ledger:
 
     def _make_final(self, records: Collection[_Record]) -> None:
         """Write the changes of records that are no longer open."""
-        changes: list[_Change | _Record] = []
+        changes: list[_Change | _Record] = [*records]
         for record in records:
             record.final = True
             record.before = None  # else each record would keep all before it in memory
-            if record.key is not None:
-                changes.append(record)
-                if record.more is not None:
-                    changes += record.more
-        newest = self._newest
-        written: list[tuple[StateKey, bytes | None]] = []
+            if record.more is not None:
+                changes += record.more
+        written: list[tuple[_Table, str, bytes | None]] = []
         for change in changes:
-            newer, key = change.newer, change.key
+            table, key, newer = change.table, change.key, change.newer
+            if table is None:
+                continue  # tied to others, without a change
             if newer is None:
-                del newest[key]
+                del table.newest[key]
             elif newer.record.final:
                 continue
-            written.append((key, change.value))
+            written.append((table, key, change.value))
         self._write(written)
 
-    def _write(self, values: Iterable[tuple[StateKey, bytes | None]]) -> None:
+    def _write(self, values: Iterable[tuple[_Table, str, bytes | None]]) -> None:
         """Change final values: nothing else does."""
-        final, grown = self._final, 0
-        for key, value in values:
+        grown = 0
+        for table, key, value in values:
+            final = table.final
             was = final.get(key)
             if value is not None:
                 final[key] = value
-                grown += _size(key, value) if was is None else len(value) - len(was)
+                grown += _size(table.step, key, value) if was is None else len(value) - len(was)
             elif was is not None:
                 del final[key]
-                grown -= _size(key, was)
+                grown -= _size(table.step, key, was)
         self.size += grown
 
 
-def _size(key: StateKey, value: bytes) -> int:
-    return len(key[0]) + len(key[1]) + len(value)
+def _size(step: str, key: str, value: bytes) -> int:
+    return len(step) + len(key) + len(value)

@@ -139,7 +139,7 @@ def test_a_sweep_removes_expired_values_that_no_record_is_changing() -> None:
     ledger = Ledger(dict.fromkeys(KEYS, b"old"))
     ledger.put(KEYS[1], b"new", 1)
     for _ in KEYS:
-        ledger.sweep(lambda _key, value: value == b"old", 1)
+        ledger.sweep("count", lambda value: value == b"old", 1)
     assert set(ledger.final) == {KEYS[1]}
     assert ledger.finish(1) == [1]
     assert ledger.final == {KEYS[1]: b"new"}

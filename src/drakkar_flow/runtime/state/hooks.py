@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 from drakkar_flow.errors import StateError
-from drakkar_flow.kernel.partition_row import StateKey
 from drakkar_flow.model.record import Record
 from drakkar_flow.model.state import CURRENT_STATE, HANDLER_STEP, StateCodec, UserKey, key_of, key_text
 from drakkar_flow.runtime.hook_calls import Done, HookCalls
@@ -165,21 +164,21 @@ class _Scope:
             ledger = ledgers.at(record.topic_partition, record.epoch)
             if ledger is None:
                 return  # fenced meanwhile: the records are read again
-            changes: list[tuple[StateKey, bytes | None]] = []
+            changes: list[tuple[str, bytes | None]] = []
             for text, value in self._written.items():
-                key, was = (HANDLER_STEP, text), self._read.get(text)
-                if text in self._read and ledger.get(key) != was:
+                was = self._read.get(text)
+                if text in self._read and ledger.get((HANDLER_STEP, text)) != was:
                     what = "another hook changed it meanwhile; read and write it after the last await"
                     raise self._located(key_of(text), StateError(what))
                 if not self._is_known(was, value):
-                    changes.append((key, value))
+                    changes.append((text, value))
             offsets = sorted({each.offset for each in self._records})
             if changes:
                 ledger.tie(offsets)
-            ledger.put_all([(key, value, offsets[-1]) for key, value in changes])
+            ledger.put_all(HANDLER_STEP, [(text, value, offsets[-1]) for text, value in changes])
             if self._owner.codec.ttl_ms is not None:
                 is_expired, now_ms = self._owner.codec.is_expired, self._owner.now_ms()
-                ledger.sweep(lambda key, value: key[0] == HANDLER_STEP and is_expired(value, now_ms), len(changes))
+                ledger.sweep(HANDLER_STEP, lambda value: is_expired(value, now_ms), len(changes))
 
     def _is_known(self, was: bytes | None, value: bytes | None) -> bool:
         """Return True if a write changes nothing; with a time to live it renews that."""

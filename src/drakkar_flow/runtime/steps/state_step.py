@@ -9,7 +9,6 @@ from typing import Any
 from drakkar_flow.errors import StateError
 from drakkar_flow.graph.nodes import Stateful
 from drakkar_flow.graph.time_windows import TimeWindow
-from drakkar_flow.kernel.partition_row import StateKey
 from drakkar_flow.model.outcome import FailureKind
 from drakkar_flow.model.record import Record, TopicPartition
 from drakkar_flow.model.state import key_of, key_text
@@ -31,8 +30,8 @@ class StateKeys:
         self._labels = labels
         self._with_record = with_record
 
-    def keyed(self, chunk: Chunk[Record], records: list[Record]) -> list[tuple[Record, StateKey]]:
-        """Return the records with their keys; one without is a failure."""
+    def keyed(self, chunk: Chunk[Record], records: list[Record]) -> list[tuple[Record, str]]:
+        """Return the records with their keys as text; one without is a failure."""
         function, with_record, step = self._function, self._with_record, self._step_id
         keyed = []
         for record in records:
@@ -46,15 +45,15 @@ class StateKeys:
                 self.fail(chunk, record, error)
                 continue
             try:
-                keyed.append((record, (step, key_text(key))))
+                keyed.append((record, key_text(key)))
             except (TypeError, ValueError) as exc:
                 what = f"the key function of {step} returned {key!r:.80} for {self._labels.of(record)}"
                 self.fail(chunk, record, StateError(f"{what}: {exc}"))
         return keyed
 
-    def located(self, record: Record, key: StateKey, error: StateError) -> StateError:
+    def located(self, record: Record, key: str, error: StateError) -> StateError:
         """Return an error that names the place of a value."""
-        return StateError(f"state of {self._step_id}, key {key_of(key[1])!r}, {self._labels.of(record)}: {error}")
+        return StateError(f"state of {self._step_id}, key {key_of(key)!r}, {self._labels.of(record)}: {error}")
 
     def fail(self, chunk: Chunk[Record], record: Record, error: BaseException) -> None:
         """Turn a record into a failure."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from drakkar_flow.errors import StateError
 from drakkar_flow.graph.nodes import Stateful
 from drakkar_flow.kernel.ledger import StateChange
-from drakkar_flow.kernel.partition_row import StateKey
 from drakkar_flow.model.outcome import Ack, AckStatus
 from drakkar_flow.model.record import Record, TopicPartition
 from drakkar_flow.model.state import KEEP, StateCodec
@@ -52,7 +51,7 @@ class StatefulStep(StateStep):
         keyed = self._keys.keyed(chunk, records)
         with self._ledgers.lock:
             ledger = self._ledgers.at(*assignment)
-            values = None if ledger is None else ledger.get_all([key for _, key in keyed])
+            values = None if ledger is None else ledger.get_all(self._step_id, [key for _, key in keyed])
         if values is None or self._context.is_fenced(records[0]):
             chunk.acks += [Ack(record, record.credit, AckStatus.FENCED) for record, _ in keyed]
             return []
@@ -76,11 +75,11 @@ class StatefulStep(StateStep):
             if output is not KEEP:
                 record.payload = output
             kept.append(record)
-        self._write(assignment, changes, now_ms, _SWEPT * len(records))
+        self._write(assignment, {self._step_id: changes}, now_ms, _SWEPT * len(records))
         return kept
 
     def _apply(
-        self, record: Record, key: StateKey, was: bytes | None, now_ms: int, call: Callable[[Any], Any] | None = None
+        self, record: Record, key: str, was: bytes | None, now_ms: int, call: Callable[[Any], Any] | None = None
     ) -> tuple[bytes | None, Any, Any]:
         """Return the stored value after a record, `was` itself if it is unchanged, the output, and the timer.
 
@@ -117,18 +116,24 @@ class StatefulStep(StateStep):
         return value, output, timer
 
     def _write(
-        self, assignment: tuple[TopicPartition, int], changes: Sequence[StateChange], now_ms: int, swept: int
+        self,
+        assignment: tuple[TopicPartition, int],
+        changes: Mapping[str, Sequence[StateChange]],
+        now_ms: int,
+        swept: int,
     ) -> None:
-        if not changes and self._codec.ttl_ms is None:
+        """Write changes by step, and check the next `swept` values for expiry."""
+        if not any(changes.values()) and self._codec.ttl_ms is None:
             return
         with self._ledgers.lock:
             ledger = self._ledgers.at(*assignment)
             if ledger is None:
                 return  # fenced meanwhile: the records are read again
-            ledger.put_all(changes)
+            for step, each in changes.items():
+                ledger.put_all(step, each)
             if self._codec.ttl_ms is not None:
-                step, is_expired = self._step_id, self._codec.is_expired
-                ledger.sweep(lambda key, value: key[0] == step and is_expired(value, now_ms), swept)
+                is_expired = self._codec.is_expired
+                ledger.sweep(self._step_id, lambda value: is_expired(value, now_ms), swept)
 
 
 def _described(value: Any) -> str:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from drakkar_flow.errors import StateError
 from drakkar_flow.kernel.ledger import Ledger, StateChange
-from drakkar_flow.kernel.partition_row import StateKey
 from drakkar_flow.kernel.timers import Timers
 from drakkar_flow.model.outcome import Ack, AckStatus
 from drakkar_flow.model.record import Record, TopicPartition
@@ -40,8 +39,9 @@ class _Turn:
     ledger: Ledger
     timers: Timers
     now_ms: int
-    values: dict[StateKey, bytes | None]
+    values: dict[str, bytes | None]
     changes: list[StateChange] = field(default_factory=list)
+    timer_changes: list[StateChange] = field(default_factory=list)
 
 
 class TimedStatefulStep(StatefulStep):
@@ -71,10 +71,11 @@ class TimedStatefulStep(StatefulStep):
             answers = [self._fire(turn, record, text) for text in turn.timers.due(now_ms)]
             answers.append(self._answer(turn, record, key))
             kept += self._divide(chunk, record, [answer for answer in answers if answer is not None])
-        self._write(assignment, turn.changes, now_ms, len(records))
+        changes = {self._step_id: turn.changes, self._timer_step: turn.timer_changes}
+        self._write(assignment, changes, now_ms, len(records))
         return kept
 
-    def _turn(self, assignment: tuple[TopicPartition, int], keys: list[StateKey], now_ms: int) -> _Turn | None:
+    def _turn(self, assignment: tuple[TopicPartition, int], keys: list[str], now_ms: int) -> _Turn | None:
         """Begin the work on records of an assignment; None if it is fenced."""
         topic_partition, epoch = assignment
         with self._ledgers.lock:
@@ -83,21 +84,20 @@ class TimedStatefulStep(StatefulStep):
                 return None
             assigned = self._assigned.get(topic_partition)
             if assigned is None or assigned.epoch != epoch or assigned.ledger is not ledger:
-                stored = [(key, value) for (step, key), value in ledger.final.items() if step == self._timer_step]
-                timers = Timers({key: _TIMES.decode(value) for key, value in stored})
+                stored = ledger.final.of(self._timer_step)
+                timers = Timers({key: _TIMES.decode(value) for key, value in stored.items()})
                 assigned = self._assigned[topic_partition] = _Assigned(epoch, ledger, timers)
-            return _Turn(ledger, assigned.timers, now_ms, ledger.get_all(keys))
+            return _Turn(ledger, assigned.timers, now_ms, ledger.get_all(self._step_id, keys))
 
-    def _fire(self, turn: _Turn, record: Record, text: str) -> Any:
+    def _fire(self, turn: _Turn, record: Record, key: str) -> Any:
         """Fire the timer of a key; returns its output or its error."""
-        key = (self._step_id, text)
-        turn.changes.append(((self._timer_step, text), None, record.offset))
+        turn.timer_changes.append((key, None, record.offset))
         if key not in turn.values:
             with self._ledgers.lock:
-                turn.values[key] = turn.ledger.get(key)
+                turn.values[key] = turn.ledger.get((self._step_id, key))
         on_timer = self._node.on_timer
         assert on_timer is not None
-        user_key = key_of(text)
+        user_key = key_of(key)
         output = self._answer(turn, record, key, lambda state: on_timer(state, user_key))
         if isinstance(output, _Raised):
             what = f"the timer of {self._step_id}, key {user_key!r}, failed: {describe(output.error)}"
@@ -106,7 +106,7 @@ class TimedStatefulStep(StatefulStep):
             return _Raised(error)
         return None if output is KEEP else output
 
-    def _answer(self, turn: _Turn, record: Record, key: StateKey, call: Callable[[Any], Any] | None = None) -> Any:
+    def _answer(self, turn: _Turn, record: Record, key: str, call: Callable[[Any], Any] | None = None) -> Any:
         """Apply a function, note its changes, and return its output or its error."""
         was = turn.values[key]
         try:
@@ -120,9 +120,9 @@ class TimedStatefulStep(StatefulStep):
             turn.values[key] = value
             turn.changes.append((key, value, record.offset))
         if timer_s is not KEEP:
-            turn.timers.set(key[1], at_ms)
+            turn.timers.set(key, at_ms)
             stored = None if at_ms is None else _TIMES.encode(at_ms, turn.now_ms)
-            turn.changes.append(((self._timer_step, key[1]), stored, record.offset))
+            turn.timer_changes.append((key, stored, record.offset))
         return output
 
     def _at_ms(self, timer_s: Any, now_ms: int) -> int | None:
