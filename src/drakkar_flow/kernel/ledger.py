@@ -190,20 +190,21 @@ class Ledger:
         """Note that records are finished, in any order; returns the records that are final now."""
         opened = self._open
         final: list[int] = []
-        alone: list[_Record] = []
+        ready: list[_Record] = []
         for offset in offsets:
             record = opened.get(offset)
             if record is not None:
-                if record.before is None and record.waiters is None:  # most, and so cheaper
-                    del opened[offset]
-                    alone.append(record)
-                else:
-                    self._make_final(alone)
-                    alone = []
+                before = record.before
+                if record.waiters is not None or (before is not None and not all([each.final for each in before])):
+                    self._make_final(ready)
+                    ready = []
                     final += self._finish(record)
                     continue
+                del opened[offset]  # most, and so cheaper
+                record.final = True
+                ready.append(record)
             final.append(offset)
-        self._make_final(alone)
+        self._make_final(ready)
         return final
 
     def clear_unfinished(self) -> None:
