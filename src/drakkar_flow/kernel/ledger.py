@@ -195,7 +195,7 @@ class Ledger:
             record = opened.get(offset)
             if record is not None:
                 before = record.before
-                if record.waiters is not None or (before is not None and not all([each.final for each in before])):
+                if record.waiters is not None or (before is not None and [each for each in before if not each.final]):
                     self._make_final(ready)
                     ready = []
                     final += self._finish(record)

@@ -100,17 +100,11 @@ class StateStep(ABC):
 
 def _by_assignment(records: list[Record]) -> Iterator[list[Record]]:
     """Yield records of one assignment that follow each other."""
-    start = 0
-    while start < len(records):
-        first = records[start]
-        topic, partition, epoch = first.topic, first.partition, first.epoch
-        stop = next(
-            (
-                at
-                for at in range(start + 1, len(records))
-                if (record := records[at]).partition != partition or record.epoch != epoch or record.topic != topic
-            ),
-            len(records),
-        )
-        yield records[start:stop]
-        start = stop
+    start, topic, partition, epoch = 0, "", -1, -1
+    for at, record in enumerate(records):
+        if record.partition != partition or record.epoch != epoch or record.topic != topic:
+            if at:
+                yield records[start:at]
+            start, topic, partition, epoch = at, record.topic, record.partition, record.epoch
+    if records:
+        yield records[start:]

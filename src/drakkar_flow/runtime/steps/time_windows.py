@@ -121,9 +121,7 @@ class TimeWindowStep(StateStep):
         watermark_ms = None if watermark is None else self._watermark_codec.decode(watermark)
         return OpenWindows(self._assigner, self._node.lateness_ms, opened, watermark_ms)
 
-    def _take(
-        self, windows: Windows, record: Record, key: str, changes: _Changes, now_ms: int
-    ) -> list[WindowResult]:
+    def _take(self, windows: Windows, record: Record, key: str, changes: _Changes, now_ms: int) -> list[WindowResult]:
         """Add a record to its windows and close those that it passes; an error leaves all as it was.
 
         Raises:

@@ -139,13 +139,28 @@ def test_a_flow_without_state_has_no_ledgers() -> None:
     assert (row.offset, list(row.finished), row.state) == (1, [], {})
 
 
+def test_repeated_acknowledgements_count_once() -> None:
+    """Of records that are final and of records that wait, in one batch and in a later one."""
+    track = Track()
+    ledgers = track.keep_state()
+    slow, held, free = records(3)
+    put(ledgers, slow, b"1")
+    put(ledgers, held, b"2")
+    whole = [Ack(record, FULL_CREDIT) for record in (slow, held, free)]
+    assert settle(track, whole[1], whole[2], whole[1], whole[2]).done == 1
+    assert settle(track, whole[1], whole[2]).done == 0
+    done = settle(track, whole[0], whole[0], whole[1])
+    assert (done.done, done.watermarks[0].offset, row_of(track).state) == (2, 3, {KEY: b"2"})
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 9), st.sampled_from("abc")), max_size=30),
     st.permutations([(offset, share) for offset in range(10) for share in range(2)]),
+    st.sets(st.integers(0, 9)),
     st.integers(1, 5),
 )
 def test_each_row_is_the_fold_of_the_records_it_calls_finished(
-    changes: list[tuple[int, str]], order: list[tuple[int, int]], batch: int
+    changes: list[tuple[int, str]], order: list[tuple[int, int]], divided: set[int], batch: int
 ) -> None:
     """Position, offsets finished beyond it and state are of one instant, whatever ends when; none waits at the end."""
     track = Track()
@@ -154,9 +169,13 @@ def test_each_row_is_the_fold_of_the_records_it_calls_finished(
     for number, (offset, key) in enumerate(changes):
         put(ledgers, read[offset], b"%d" % number, ("count", key))
     shares = split(FULL_CREDIT, 2)
-    for start in range(0, len(order), batch):
-        acks = [Ack(read[offset], shares[share]) for offset, share in order[start : start + batch]]
-        settle(track, *acks)
+    acks = [
+        Ack(read[offset], shares[share] if offset in divided else FULL_CREDIT)
+        for offset, share in order
+        if offset in divided or share == 0
+    ]
+    for start in range(0, len(acks), batch):
+        settle(track, *acks[start : start + batch])
         row = row_of(track)
         finished = {offset for offset in range(10) if offset < row.offset or offset in row.finished}
         folded = {("count", key): b"%d" % number for number, (offset, key) in enumerate(changes) if offset in finished}
