@@ -136,7 +136,7 @@ def test_a_finished_record_changes_nothing_any_more() -> None:
 
 
 def test_a_sweep_removes_expired_values_that_no_record_is_changing() -> None:
-    """Repeated sweeps reach every key of the step; a key with an unfinished change stays, as do those of other steps."""
+    """Repeated sweeps reach every key of the step; a key with an unfinished change stays, as do other steps."""
     ledger = Ledger(dict.fromkeys(KEYS, b"old"))
     ledger.put(KEYS[1], b"new", 1)
     for _ in KEYS:
