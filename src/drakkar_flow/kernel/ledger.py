@@ -26,6 +26,10 @@ class _Table:
         """Newest changes that are not final."""
         self.unswept: list[str] = []
 
+    def size(self) -> int:
+        """Return the bytes of final keys and values, as `_size` counts each."""
+        return len(self.step) * len(self.final) + sum(map(len, self.final)) + sum(map(len, self.final.values()))
+
 
 class _Change(msgspec.Struct, eq=False):
     """Change by a record that has changed another key before."""
@@ -97,9 +101,7 @@ class Ledger:
     def __init__(self, final: Mapping[StateKey, bytes] | None = None) -> None:
         self._tables = {step: _Table(step, values) for step, values in StateTables(final).tables.items()}
         self._open: dict[int, _Record] = {}
-        self.size = sum(
-            _size(table.step, key, value) for table in self._tables.values() for key, value in table.final.items()
-        )
+        self.size = sum([table.size() for table in self._tables.values()])
         """Bytes of the final keys and values."""
 
     def __contains__(self, offset: object) -> bool:
