@@ -198,8 +198,6 @@ class Ledger:
             if record is not None:
                 before = record.before
                 if record.waiters is not None or (before is not None and [each for each in before if not each.final]):
-                    self._make_final(ready)
-                    ready = []
                     final += self._finish(record)
                     continue
                 del opened[offset]  # most, and so cheaper
