@@ -84,7 +84,7 @@ def test_mistakes_of_any_kind_become_dead_letters_that_name_their_record(scene: 
 def test_a_failure_that_stops_the_flow_stops_all_without_waiting_for_its_record(scene: Scene, processes: int) -> None:
     """The process that reads the record learns that it will never finish; the drain's budget is a minute longer."""
     settings = {"drain_timeout_s": 150}
-    workers = start_cluster(scene, "across_failing", processes, settings)
+    workers = start_cluster(scene, "across", processes, settings, environment={"FAIL": "1"})
     until_all_run(workers)
     fill(scene, [f"word-{number}" for number in range(50)] + [f"fatal-{number}" for number in range(8)])
     assert [worker.wait(60) for worker in workers] == [1] * processes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ __all__ = [
     "PartitionRow",
     "RowError",
     "StateKey",
+    "StateTables",
     "decode_rows",
     "decode_shard",
     "encode_rows",
@@ -29,11 +30,54 @@ StateKey = tuple[str, str]
 """Key of a value of state: the id of the step that owns it, and the user's key."""
 
 
+class StateTables(Mapping[StateKey, bytes]):
+    """Values of state in a table per step: `tables` has the values of each step by the user's key.
+
+    >>> state = StateTables({("count", "anna"): b"3"})
+    >>> state[("count", "anna")], state.of("count"), state.of("other")
+    (b'3', {'anna': b'3'}, {})
+    """
+
+    __slots__ = ("tables",)
+
+    def __init__(self, values: Mapping[StateKey, bytes] | None = None) -> None:
+        self.tables: dict[str, dict[str, bytes]] = {}
+        if isinstance(values, StateTables):
+            self.tables = {step: dict(table) for step, table in values.tables.items() if table}
+        elif values is not None:
+            for (step, key), value in values.items():
+                self.tables.setdefault(step, {})[key] = value
+
+    @classmethod
+    def by_step(cls, tables: dict[str, dict[str, bytes]]) -> StateTables:
+        """Return tables as one mapping, without a copy."""
+        made = cls()
+        made.tables = tables
+        return made
+
+    def of(self, step: str) -> Mapping[str, bytes]:
+        """Return the values of a step."""
+        return self.tables.get(step, {})
+
+    def __getitem__(self, key: StateKey) -> bytes:
+        step, text = key
+        return self.of(step)[text]
+
+    def __iter__(self) -> Iterator[StateKey]:
+        return ((step, key) for step, table in self.tables.items() for key in table)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.tables.values()))
+
+    def __repr__(self) -> str:
+        return f"StateTables({self.tables})"
+
+
 class RowError(ValueError):
     """A row that can't be read: damaged, or of a later format."""
 
 
-class _Packed(msgspec.Struct, array_like=True, omit_defaults=True):
+class _Packed(msgspec.Struct, array_like=True):
     topic: str
     partition: int
     offset: int
@@ -63,14 +107,12 @@ def encode_rows(rows: Mapping[TopicPartition, PartitionRow]) -> bytes:
 
     >>> row = PartitionRow(7, OffsetRanges([(9, 11)]), {("stateful-count", "anna"): b"3"})
     >>> decode_rows(encode_rows({("in", 3): row}))[("in", 3)].state
-    {('stateful-count', 'anna'): b'3'}
+    StateTables({'stateful-count': {'anna': b'3'}})
     """
-    packed = [
-        _Packed(
-            *at, row.offset, list(row.finished), _tables(row.state), {n: sorted(of) for n, of in row.shares.items()}
-        )
-        for at, row in rows.items()
-    ]
+    packed = []
+    for at, row in rows.items():
+        shares = {offset: sorted(numbers) for offset, numbers in row.shares.items()}
+        packed.append(_Packed(*at, row.offset, list(row.finished), _tables(row.state), shares))
     return msgspec.msgpack.encode((ROW_FORMAT, packed))
 
 
@@ -86,7 +128,7 @@ def decode_rows(value: bytes) -> dict[TopicPartition, PartitionRow]:
             raise RowError(f"a row of format {found}; this version reads up to {ROW_FORMAT}")
         return {
             (row.topic, row.partition): PartitionRow(
-                row.offset, OffsetRanges(row.finished), _state(row.tables), row.shares
+                row.offset, OffsetRanges(row.finished), StateTables.by_step(row.tables), row.shares
             )
             for row in msgspec.convert(packed, list[_Packed])
         }
@@ -98,12 +140,12 @@ def encode_shard(state: Mapping[StateKey, bytes]) -> bytes:
     """Write the state of a shard as one value.
 
     >>> decode_shard(encode_shard({("stateful-count", "anna"): b"3"}))
-    {('stateful-count', 'anna'): b'3'}
+    StateTables({'stateful-count': {'anna': b'3'}})
     """
     return msgspec.msgpack.encode((ROW_FORMAT, _tables(state)))
 
 
-def decode_shard(value: bytes) -> dict[StateKey, bytes]:
+def decode_shard(value: bytes) -> StateTables:
     """Read the value of `encode_shard`.
 
     Raises:
@@ -113,22 +155,13 @@ def decode_shard(value: bytes) -> dict[StateKey, bytes]:
         found, tables = _decode(value)
         if found > ROW_FORMAT:
             raise RowError(f"a row of format {found}; this version reads up to {ROW_FORMAT}")
-        return _state(msgspec.convert(tables, _TABLES))
+        return StateTables.by_step(msgspec.convert(tables, dict[str, dict[str, bytes]]))
     except (msgspec.MsgspecError, TypeError) as exc:
         raise RowError(f"a damaged row: {exc}") from exc
 
 
 def _tables(state: Mapping[StateKey, bytes]) -> dict[str, dict[str, bytes]]:
-    """Return values by step and key: a row names each step once."""
-    tables: dict[str, dict[str, bytes]] = {}
-    for (step, key), value in state.items():
-        tables.setdefault(step, {})[key] = value
-    return tables
+    return (state if isinstance(state, StateTables) else StateTables(state)).tables
 
 
-def _state(tables: Mapping[str, Mapping[str, bytes]]) -> dict[StateKey, bytes]:
-    return {(step, key): value for step, values in tables.items() for key, value in values.items()}
-
-
-_TABLES = dict[str, dict[str, bytes]]
 _decode = msgspec.msgpack.Decoder(tuple[int, Any]).decode

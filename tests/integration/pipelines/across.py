@@ -1,6 +1,7 @@
 """Counts words in all partitions together, for any size of cluster; some words are mistakes of all kinds."""
 
 import asyncio
+import os
 from typing import Any
 
 from drakkar_flow import KafkaSink, StreamFlow
@@ -34,4 +35,4 @@ async def wait(text: str) -> str:
 
 
 flow = StreamFlow("words").decode(str).flat_map(words).stateful(count, key=key, state=int, across=True)
-flow = flow.map_async(wait).route(KafkaSink("out"))
+flow = flow.map_async(wait).route(KafkaSink("out"), on_error="fail" if os.environ.get("FAIL") else "dlq")

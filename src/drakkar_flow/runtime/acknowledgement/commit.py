@@ -9,7 +9,7 @@ from collections.abc import Callable
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from drakkar_flow.kernel.offset_ranges import OffsetRanges
-from drakkar_flow.kernel.partition_row import PartitionRow
+from drakkar_flow.kernel.partition_row import PartitionRow, StateTables
 from drakkar_flow.model.outcome import Ack
 from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.bus import Bus
@@ -84,7 +84,7 @@ class Track:
             if not self._tracker.is_open(topic_partition, epoch):
                 return None
             position = self._tracker.position(topic_partition)
-            state = self.ledgers.final(topic_partition) if self.ledgers is not None else {}
+            state = self.ledgers.final(topic_partition) if self.ledgers is not None else StateTables()
             finished = self._tracker.out_of_order(topic_partition, epoch)
             shares = self.shares.of(topic_partition, position, finished) if self.shares is not None else {}
             return PartitionRow(-1 if position is None else position, finished, state, shares)

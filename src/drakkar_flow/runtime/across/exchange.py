@@ -78,7 +78,7 @@ class ExchangeStep:
         destinations, sendable, here = self._shards.destinations, self._sendable, self._shards.process
         staying: list[Record] = []
         shares: dict[tuple[str, int, int], int] = {}
-        for record, (_, text) in self._keys.keyed(chunk, chunk.items):
+        for record, text in self._keys.keyed(chunk, chunk.items):
             if type(record.payload) not in sendable and not self._is_sendable(record, chunk):
                 continue
             shard = crc32(text.encode()) % SHARDS  # `shard_of`, without the call

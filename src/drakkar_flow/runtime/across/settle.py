@@ -96,24 +96,31 @@ class _Settle(StatefulBatchLogic[list[Ack] | int, Chunk[Any], bytes | None]):
 
     def _settled(self, acks: list[Ack]) -> list[Ack]:
         """Add acknowledgements; returns those of records whose changes are final now."""
-        released: list[Ack] = []
         held, shards = self._held, self._shards
         with shards.ledgers.lock:
             ledger = shards.ledgers.at(shard_at(self._shard), EPOCH)
             assert ledger is not None
+            expected = shards.expected
+            whole = [
+                unit
+                for ack in acks
+                if (unit := record_id(ack.record)) not in held and ack.credit in (FULL_CREDIT, expected(unit))
+            ]
+            if len(whole) == len(acks):  # most, and so cheaper
+                final = ledger.finish_all(whole)
+                shards.forget(final)
+                if len(final) == len(acks) and not held:
+                    return acks
+                held.update(zip(whole, acks, strict=True))
+                return [held.pop(each) for each in final]
+            released: list[Ack] = []
             for returned in acks:
                 unit = record_id(returned.record)
-                ack = _sum(held[unit], returned) if unit in held else returned
-                if ack.credit != FULL_CREDIT and ack.credit != shards.expected(unit):
-                    held[unit] = ack
-                    continue
-                final = ledger.finish(unit)
-                shards.forget(final)
-                if len(final) == 1 and unit not in held:  # most: what waits for others is never final without these
-                    released.append(ack)
-                    continue
-                held[unit] = ack
-                released += [held.pop(each) for each in final]
+                held[unit] = ack = _sum(held[unit], returned) if unit in held else returned
+                if ack.credit in (FULL_CREDIT, expected(unit)):
+                    final = ledger.finish(unit)
+                    shards.forget(final)
+                    released += [held.pop(each) for each in final]
         return released
 
 

@@ -43,7 +43,7 @@ class StoredRow(NamedTuple):
 class StoredShard(NamedTuple):
     """Row of a shard: its state across partitions, the epoch it was written in, the time in UTC, and its bytes."""
 
-    state: dict[StateKey, bytes]
+    state: Mapping[StateKey, bytes]
     epoch: int
     written_at: datetime
     size: int

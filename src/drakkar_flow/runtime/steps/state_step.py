@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from itertools import groupby
 from typing import Any
 
 from drakkar_flow.errors import StateError
 from drakkar_flow.graph.nodes import Stateful
 from drakkar_flow.graph.time_windows import TimeWindow
-from drakkar_flow.kernel.partition_row import StateKey
-from drakkar_flow.kernel.shards import EPOCH, record_id, shard_at
+from drakkar_flow.kernel.shards import EPOCH, shard_at
 from drakkar_flow.model.outcome import FailureKind
 from drakkar_flow.model.record import Record, TopicPartition
 from drakkar_flow.model.state import key_of, key_text
@@ -33,8 +31,8 @@ class StateKeys:
         self._labels = labels
         self._with_record = with_record
 
-    def keyed(self, chunk: Chunk[Record], records: list[Record]) -> list[tuple[Record, StateKey]]:
-        """Return the records with their keys; one without is a failure."""
+    def keyed(self, chunk: Chunk[Record], records: list[Record]) -> list[tuple[Record, str]]:
+        """Return the records with their keys as text; one without is a failure."""
         function, with_record, step = self._function, self._with_record, self._step_id
         keyed = []
         for record in records:
@@ -48,15 +46,15 @@ class StateKeys:
                 self.fail(chunk, record, error)
                 continue
             try:
-                keyed.append((record, (step, key_text(key))))
+                keyed.append((record, key_text(key)))
             except (TypeError, ValueError) as exc:
                 what = f"the key function of {step} returned {key!r:.80} for {self._labels.of(record)}"
                 self.fail(chunk, record, StateError(f"{what}: {exc}"))
         return keyed
 
-    def located(self, record: Record, key: StateKey, error: StateError) -> StateError:
+    def located(self, record: Record, key: str, error: StateError) -> StateError:
         """Return an error that names the place of a value."""
-        return StateError(f"state of {self._step_id}, key {key_of(key[1])!r}, {self._labels.of(record)}: {error}")
+        return StateError(f"state of {self._step_id}, key {key_of(key)!r}, {self._labels.of(record)}: {error}")
 
     def fail(self, chunk: Chunk[Record], record: Record, error: BaseException) -> None:
         """Turn a record into a failure."""
@@ -67,10 +65,9 @@ class StateKeys:
 class SentKeys(StateKeys):
     """Keys of records that were sent to the shards of their keys: the key function has been called."""
 
-    def keyed(self, chunk: Chunk[Record], records: list[Record]) -> list[tuple[Record, StateKey]]:
+    def keyed(self, chunk: Chunk[Record], records: list[Record]) -> list[tuple[Record, str]]:
         """Return the records with their keys."""
-        step = self._step_id
-        return [(record, (step, record.state_key)) for record in records]
+        return [(record, record.state_key) for record in records]
 
 
 class StateStep(ABC):
@@ -89,20 +86,20 @@ class StateStep(ABC):
         self._ledgers = ledgers
         self._context = context
         self._charge = context.charge()
-        across = isinstance(node, Stateful) and node.across
-        keys = SentKeys if across else StateKeys
+        self._across = isinstance(node, Stateful) and node.across
+        keys = SentKeys if self._across else StateKeys
         self._keys = keys(step_id, node.key, labels, with_record=node.with_record)
-        self._runs = _by_shard if across else _by_assignment
-        self._id_of = record_id if across else None
-        """Identity of a record in its ledger; None if that is its offset."""
         self._wall_clock = wall_clock
 
     def __call__(self, chunk: Chunk[Record]) -> Chunk[Record]:
         """Replace the records by those that go on; the others are finished, or failures."""
         now_ms = int(self._wall_clock() * 1000)
         kept: list[Record] = []
-        for assignment, records in self._runs(chunk.items):
-            kept += self._run(chunk, assignment, records, now_ms)
+        across = self._across
+        for records in _by_shard(chunk.items) if across else _by_assignment(chunk.items):
+            first = records[0]
+            ledger = (shard_at(first.shard), EPOCH) if across else (first.topic_partition, first.epoch)
+            kept += self._run(chunk, ledger, records, now_ms)
         self._charge.payloads(kept)
         chunk.items = kept
         return chunk
@@ -114,14 +111,25 @@ class StateStep(ABC):
         """Process records of one assignment, in order; returns those that go on."""
 
 
-def _by_assignment(records: list[Record]) -> Iterator[tuple[tuple[TopicPartition, int], list[Record]]]:
+def _by_assignment(records: list[Record]) -> Iterator[list[Record]]:
     """Yield records of one assignment that follow each other."""
-    for assignment, run in groupby(records, lambda record: (record.topic, record.partition, record.epoch)):
-        topic, partition, epoch = assignment
-        yield ((topic, partition), epoch), list(run)
+    start, topic, partition, epoch = 0, "", -1, -1
+    for at, record in enumerate(records):
+        if record.partition != partition or record.epoch != epoch or record.topic != topic:
+            if at:
+                yield records[start:at]
+            start, topic, partition, epoch = at, record.topic, record.partition, record.epoch
+    if records:
+        yield records[start:]
 
 
-def _by_shard(records: list[Record]) -> Iterator[tuple[tuple[TopicPartition, int], list[Record]]]:
+def _by_shard(records: list[Record]) -> Iterator[list[Record]]:
     """Yield records of one shard, which follow each other."""
-    for shard, run in groupby(records, lambda record: record.shard):
-        yield (shard_at(shard), EPOCH), list(run)
+    start, shard = 0, -1
+    for at, record in enumerate(records):
+        if record.shard != shard:
+            if at:
+                yield records[start:at]
+            start, shard = at, record.shard
+    if records:
+        yield records[start:]
