@@ -6,7 +6,6 @@ do. `previous` is not sent: the chain of offsets stays with the process that rea
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from copy import copy
 from fractions import Fraction
@@ -15,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from drakkar_flow.kernel.payloads import read_payloads, write_payloads
 from drakkar_flow.model.record import FULL_CREDIT, Record
 
 __all__ = ["Message", "pack", "payloads_of", "records_of"]
@@ -63,7 +63,7 @@ def pack(records: Sequence[Record]) -> Message:
         Exception: a payload can't be pickled; whatever its type raises.
     """
     payloads = [record.payload for record in records]
-    blob = b"" if payloads.count(None) == len(payloads) else pickle.dumps(payloads, 5)
+    blob = b"" if payloads.count(None) == len(payloads) else write_payloads(payloads)
     shards, state_keys = bytes([record.shard for record in records]), [record.state_key for record in records]
     divided = None
     if [record.credit for record in records].count(FULL_CREDIT) != len(records):
@@ -115,7 +115,7 @@ def payloads_of(message: Message) -> list[Any] | None:
     Raises:
         Exception: a payload can't be read; whatever its type raises.
     """
-    return pickle.loads(message[1]) if message[1] else None  # noqa: S301 - Bytewax unpickles what peers send, too
+    return read_payloads(message[1]) if message[1] else None
 
 
 def _runs(records: Sequence[Record]) -> list[tuple[str, int, int, int]]:

@@ -7,6 +7,7 @@ holds what group mode has in two steps, the tracker and the commit, because both
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from operator import attrgetter
 from typing import TypeVar
 
 from bytewax.inputs import DynamicSource, StatelessSourcePartition
@@ -25,6 +26,8 @@ from drakkar_flow.runtime.recovery.positions import DurablePositions, Position
 __all__ = ["BySlot", "HelloSource", "SlotSink"]
 
 _NAMES = slots_of_process(0, 1)
+
+_by_place = attrgetter("record.topic", "record.partition", "record.offset")
 
 T = TypeVar("T")
 
@@ -48,16 +51,18 @@ class BySlot:
 
     def __call__(self, batch: list[Keyed]) -> list[SlotItem]:
         """Return the acknowledgements of a batch, one list per slot."""
+        came = [ack for _, chunk in batch for ack in chunk.acks]
+        if self._in_flight is not None:
+            came.sort(key=_by_place)  # they come by shard; the tracker and messages are quicker in order
         found: dict[str, list[Ack]] = {}
         topic, partition = "", -1
         acks: list[Ack] = []
-        for _, chunk in batch:
-            for ack in chunk.acks:
-                record = ack.record
-                if record.partition != partition or record.topic != topic:
-                    topic, partition = record.topic, record.partition
-                    acks = found.setdefault(self._slot(topic, partition), [])
-                acks.append(ack)
+        for ack in came:
+            record = ack.record
+            if record.partition != partition or record.topic != topic:
+                topic, partition = record.topic, record.partition
+                acks = found.setdefault(self._slot(topic, partition), [])
+            acks.append(ack)
         return list(found.items()) if self._in_flight is None else self._sent_home(found, self._in_flight)
 
     def _sent_home(self, found: dict[str, list[Ack]], in_flight: InFlight) -> list[SlotItem]:
