@@ -40,6 +40,10 @@ class Secret(BaseModel):
     name: str
     _seen: int = PrivateAttr(default=0)
 
+    def model_post_init(self, _context: Any) -> None:
+        """Differ from the default."""
+        self._seen = len(self.name)
+
 
 class Frozen(BaseModel):
     """Can't be changed."""
@@ -57,18 +61,11 @@ class Custom(BaseModel):
         return {**super().__getstate__(), "__dict__": {"name": self.name.upper()}}
 
 
-def secret(name: str) -> Secret:
-    """One whose private attribute differs from the default."""
-    made = Secret(name=name)
-    made._seen = 7
-    return made
-
-
 plain = st.builds(Plain, name=st.text()) | st.builds(Plain, name=st.text(), inner=st.builds(Inner, n=st.integers()))
 models = st.one_of(
     st.lists(plain, min_size=1),
     st.lists(st.builds(Open, name=st.text(), more=st.integers()), min_size=1),
-    st.lists(st.builds(secret, st.text()), min_size=1),
+    st.lists(st.builds(Secret, name=st.text()), min_size=1),
     st.lists(st.builds(Frozen, name=st.text()), min_size=1),
     st.lists(st.builds(Custom, name=st.text()), min_size=1),
     st.lists(plain | st.integers() | st.none(), min_size=1),
