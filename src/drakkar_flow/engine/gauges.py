@@ -25,6 +25,7 @@ def read_gauges(components: Components, offload: OffloadPool | None, health: int
     }
     return RuntimeGauges(
         in_flight_records=in_flight.records,
+        guest_records=components.in_flight.guests,
         in_flight_bytes=in_flight.size,
         executor_running=executor.running if executor else 0,
         executor_waiting=executor.waiting if executor else 0,

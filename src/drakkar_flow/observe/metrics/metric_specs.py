@@ -65,6 +65,7 @@ _PROGRESS = {
     "partition_oldest_in_flight_seconds": _gauge("Seconds since the oldest unfinished record was read", *PARTITION),
     "oldest_in_flight_seconds": _gauge("Seconds since the oldest unfinished record was read, all partitions"),
     "in_flight_records": _gauge("Records passed to the first step and not finished"),
+    "guest_records": _gauge("Records that other processes of the cluster have read and this one works on"),
     "in_flight_bytes": _gauge("Bytes in flight: records, outputs of their tasks, payloads and dead letters"),
     "records_finished": _counter("Finished records, by worst status", "status"),
     "records_failed": _counter("Records that failed in a step, each once", "kind", "stage"),
