@@ -263,6 +263,7 @@ class _Lowering:
 
         components.control.on_hold = hold
         components.away.on_hold = components.control.hold
+        components.away.on_return = components.in_flight.engine.wake
 
     def _sync(self, step: str, up: Stream, function: ChunkStep) -> Stream:
         proof = self._brake.proof

@@ -33,6 +33,8 @@ class Away:
     def __init__(self) -> None:
         self.on_hold: Callable[[list[Record]], object] = bool
         """Called with records that keep their credit in the other process, permanently."""
+        self.on_return: Callable[[], object] = bool
+        """Called after acknowledgements returned: they make room, and ring no bell otherwise."""
         self._records: dict[tuple[TopicPartition, int], dict[tuple[int, int], Record]] = {}
 
     def add(self, records: Iterable[Record]) -> None:
@@ -59,6 +61,7 @@ class Away:
                     found.append(Ack(record, record.credit, _STATUSES[code]))
         if held:
             self.on_hold(held)
+        self.on_return()
         return found
 
 
