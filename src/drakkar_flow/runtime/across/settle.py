@@ -12,7 +12,7 @@ from bytewax import operators as op
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
 from drakkar_flow.kernel.ledger import RecordId
-from drakkar_flow.kernel.shards import EPOCH, record_id, shard_at, shard_name
+from drakkar_flow.kernel.shards import EPOCH, shard_at, shard_name
 from drakkar_flow.model.outcome import Ack, AckStatus
 from drakkar_flow.model.record import FULL_CREDIT
 from drakkar_flow.runtime.across.shards import Shards
@@ -100,24 +100,19 @@ class _Settle(StatefulBatchLogic[list[Ack] | int, Chunk[Any], bytes | None]):
         with shards.ledgers.lock:
             ledger = shards.ledgers.at(shard_at(self._shard), EPOCH)
             assert ledger is not None
-            expected = shards.expected
-            whole = [
-                unit
-                for ack in acks
-                if (unit := record_id(ack.record)) not in held and ack.credit in (FULL_CREDIT, expected(unit))
-            ]
-            if len(whole) == len(acks):  # most, and so cheaper
-                final = ledger.finish_all(whole)
+            units = [(ack.record.topic, ack.record.partition, ack.record.offset, ack.record.share) for ack in acks]
+            whole = [ack.credit for ack in acks].count(FULL_CREDIT) == len(acks)
+            if whole and held.keys().isdisjoint(units):  # most, and so cheaper
+                final = ledger.finish_all(units)
                 shards.forget(final)
                 if len(final) == len(acks) and not held:
                     return acks
-                held.update(zip(whole, acks, strict=True))
+                held.update(zip(units, acks, strict=True))
                 return [held.pop(each) for each in final]
             released: list[Ack] = []
-            for returned in acks:
-                unit = record_id(returned.record)
+            for unit, returned in zip(units, acks, strict=True):
                 held[unit] = ack = _sum(held[unit], returned) if unit in held else returned
-                if ack.credit in (FULL_CREDIT, expected(unit)):
+                if ack.credit in (FULL_CREDIT, shards.expected(unit)):
                     final = ledger.finish(unit)
                     shards.forget(final)
                     released += [held.pop(each) for each in final]

@@ -40,6 +40,8 @@ class DurablePositions:
     def __init__(self, slots: Iterable[str], shards: Shards | None = None) -> None:
         self.slots = tuple(slots)
         self._missing = len(self.slots)
+        self.exchanges = shards is not None
+        """True if records finish far out of order, because others do in other processes; rows hold all ranges."""
         if shards is not None:
             self._missing += len(shards.own)
             shards.on_loaded = self._loaded
