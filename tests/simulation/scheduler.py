@@ -1,0 +1,135 @@
+"""Scheduler: decides which of the simulated threads goes on, and when time passes. Every decision comes from the seed.
+
+There is one real thread. A simulated thread is an *actor*: a function that does one small piece of work. The reader's
+thread is the outermost frame; while it waits, in `poll` or for a lock, the other actors work. An actor that releases a
+lock may be interrupted there by another one, as the system's scheduler would do it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from math import inf
+
+__all__ = ["Crash", "Scheduler", "Violation"]
+
+_STEPS = (0.001, 0.01, 0.1)
+_IDLE_S = 0.5  # the longest jump while nothing is due: commits and checks of the reader depend on time alone
+_MOST_STEPS = 60_000
+
+
+class Violation(AssertionError):
+    """An invariant does not hold."""
+
+
+class Crash(BaseException):
+    """The process was killed: raised in the reader's thread, which is the outermost frame."""
+
+
+class Scheduler:
+    """Runs the actors of one process. `chance` is the seed's; `preempt` is the probability of an interruption."""
+
+    def __init__(self, chance: random.Random, preempt: float) -> None:
+        self.chance = chance
+        self.now = 1_000.0
+        """Monotonic time in seconds."""
+        self.wall_offset_s = 1_800_000_000.0
+        """Difference of the wall clock, which may step."""
+        self.steps = 0
+        self.after_step: Callable[[], None] = bool
+        """Called after each step: the invariants."""
+        self.next_due: Callable[[], float] = lambda: inf
+        """Returns the time of the next timer or event."""
+        self.lines: list[str] | None = None
+        """Timeline; None records none."""
+        self.ended = False
+        """True if the process has ended: no actor goes on."""
+        self.violation: Violation | None = None
+        """The first violation."""
+        self._preempt = preempt
+        self._actors: list[Callable[[], bool]] = []
+        self._busy: set[int] = set()
+        self._locked = 0
+        self._idle = 0
+
+    # --- timeline -------------------------------------------------------------------------------
+
+    def note(self, text: str, *args: object) -> None:
+        """Add a line to the timeline."""
+        if self.lines is not None:
+            self.lines.append(f"{self.now - 1000:10.4f}  {text.format(*args)}")
+
+    def fail(self, invariant: str) -> Violation:
+        """Return the violation of an invariant, to be raised; the first one is kept, whoever catches it."""
+        self.note("VIOLATED: {}", invariant)
+        self.violation = self.violation or Violation(invariant)
+        self.ended = True
+        return Violation(invariant)
+
+    # --- actors ---------------------------------------------------------------------------------
+
+    def begin(self, *actors: Callable[[], bool]) -> None:
+        """Begin a process with these actors; each returns True if it has done something."""
+        self._actors = list(actors)
+        self._busy.clear()
+        self._locked = self._idle = 0
+        self.ended = False
+
+    def step(self) -> None:
+        """Let one actor work, or let time pass."""
+        if self.ended:
+            return
+        self.steps += 1
+        if self.steps > _MOST_STEPS:
+            raise self.fail(f"the flow comes to its end: it has not after {_MOST_STEPS} steps")
+        free = [index for index in range(len(self._actors)) if index not in self._busy]
+        if not free or self._idle > 3 * len(free) or self.chance.random() < 0.03:
+            self._pass_time(idle=self._idle > 3 * len(free))
+        else:
+            self._work(self.chance.choice(free))
+        self.after_step()
+
+    def _work(self, index: int) -> None:
+        self._busy.add(index)
+        try:
+            did = self._actors[index]()
+        finally:
+            self._busy.discard(index)
+        self._idle = 0 if did else self._idle + 1
+
+    def _pass_time(self, *, idle: bool) -> None:
+        due = self.next_due()
+        if idle:
+            self.now = max(self.now, min(due, self.now + _IDLE_S)) + 1e-6
+            self._idle = 0
+        else:
+            self.now += self.chance.choice(_STEPS)
+
+    # --- waits and locks ------------------------------------------------------------------------
+
+    def wait(self, done: Callable[[], bool], timeout_s: float | None) -> bool:
+        """Let the other actors work until `done`, or for `timeout_s` seconds of the simulated time."""
+        deadline = inf if timeout_s is None else self.now + timeout_s
+        held, self._locked = self._locked, 0  # a thread that waits for a condition holds none
+        while not done() and self.now < deadline and not self.ended:
+            self.step()
+        self._locked = held
+        if self.ended:
+            if not self._busy:
+                raise Crash
+            self.now = max(self.now, deadline) if deadline < inf else self.now  # nor does an actor wait again
+        return done()
+
+    def acquired(self) -> None:
+        """Note that an actor is in a critical section: no other one may interrupt it there."""
+        self._locked += 1
+
+    def released(self) -> None:
+        """Note that an actor has left a critical section; another one may come first now."""
+        self._locked -= 1
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """Let another actor work here, sometimes."""
+        if self._preempt and not self._locked and not self.ended and self.chance.random() < self._preempt:
+            self.step()
