@@ -224,8 +224,8 @@ class SimulatedConsumer:
     def poll(self, timeout: float) -> Message | None:
         """Let the others work, serve what is due, and return a message."""
         chance, deadline = self._scheduler.chance, self._scheduler.now + timeout
-        while not self._scheduler.ended and self._scheduler.now < deadline and chance.random() > 0.2:
-            if self._due and chance.random() < 0.3:
+        while not self._scheduler.ended and self._scheduler.now < deadline:
+            if chance.random() < 0.2 and self._due:
                 break
             self._scheduler.step()
         if self._scheduler.ended:
@@ -240,6 +240,7 @@ class SimulatedConsumer:
     def consume(self, count: int, timeout: float = 0.0) -> list[Message]:
         """Return messages, partition by partition."""
         chance, found = self._scheduler.chance, list[Message]()
+        self._scheduler.wake()
         numbers = sorted(self._at)
         chance.shuffle(numbers)
         for number in numbers:

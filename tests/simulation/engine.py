@@ -204,7 +204,11 @@ class Engine:
         self._operators = _operators(dataflow, rows)
         self._next = 0
         self._epoch_ends = scheduler.now + epoch_s
-        self._closing = False
+
+    @property
+    def size(self) -> int:
+        """Number of operators."""
+        return len(self._operators)
 
     @property
     def ended(self) -> bool:

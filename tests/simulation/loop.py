@@ -41,6 +41,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             heappop(scheduled)._scheduled = False  # type: ignore[attr-defined]
         return scheduled[0].when() if scheduled else inf
 
+    def is_ready(self) -> bool:
+        """Return True if a callback is due."""
+        return bool(self._ready) or self.next_due() <= self._scheduler.now  # type: ignore[attr-defined]
+
     def step(self) -> bool:
         """Run one callback; returns False if none is due."""
         ready = self._ready  # type: ignore[attr-defined]

@@ -33,16 +33,15 @@ from drakkar_flow.runtime.group.assignments import AssignmentHooks
 from drakkar_flow.runtime.group.reader import GroupReader, GroupSettings
 from drakkar_flow.runtime.recovery.positions import DurablePositions
 from drakkar_flow.runtime.stop_signal import StopSignal
-from drakkar_flow.testing.executor import ScriptedExecutor
 from simulation.broker import TOPIC, Brokers, SimulatedConsumer
 from simulation.engine import Engine, Rows
 from simulation.facts import Facts
 from simulation.loop import SimulatedLoopThread
-from simulation.scheduler import Crash, Scheduler
+from simulation.scheduler import Actor, Crash, Scheduler
 from simulation.stdlib import Threading
 from simulation.steps_flow import steps_flow
 from simulation.targets import SimulatedDeadLetters, SimulatedSink
-from simulation.tasks_flow import tasks_handler
+from simulation.tasks_flow import SimulatedExecutor, tasks_handler
 
 __all__ = ["Process", "World"]
 
@@ -114,6 +113,7 @@ class Process:
         self._facts = world.facts
         self._scheduler = world.scheduler
         self._epochs = 0
+        self._closing = False
         self._threads = threads
         self.bugs: list[str] = []
         world.facts.begin_life()
@@ -142,7 +142,7 @@ class Process:
         executor = None
         if world.has_tasks:
             handler = tasks_handler(self._facts, world.seed, make(), names, has_state=world.has_state)
-            executor = ScriptedExecutor(handler.answer, slots=config.executor.max_executors)
+            executor = SimulatedExecutor(handler, config.executor.max_executors)
             executor.timeout_s = config.executor.task_timeout_seconds
             self._flow = stream_of(handler)
         else:
@@ -208,7 +208,9 @@ class Process:
 
     def run(self) -> bool:
         """Run to the end; returns False if the process crashed."""
-        self._scheduler.begin(self.engine.step, self.loop_thread.loop.step, self._finish)
+        loop = self.loop_thread.loop
+        actors = [Actor(self.engine.step, lambda: not self.engine.ended), Actor(loop.step, loop.is_ready)]
+        self._scheduler.begin(actors, self.engine.size + 2)
         self._scheduler.next_due = lambda: min(self.loop_thread.loop.next_due(), self.consumer.next_due)
         made, reader_module.Consumer = reader_module.Consumer, self._consumer  # type: ignore[misc, assignment]
         try:
@@ -234,17 +236,13 @@ class Process:
         self.consumer.trouble = self._world.dead_letters.trouble
         return self.consumer
 
-    def _finish(self) -> bool:
+    def finish(self) -> None:
         """Close the reader when the dataflow has ended, as the main thread does."""
         if self.engine.ended and not self._closing:
             self._closing = True
             if self.positions is not None:
                 self.positions.durable(self.components.reader)
             self.components.reader.close()
-            return True
-        return False
-
-    _closing = False
 
     def _write(self, rows: Rows) -> None:
         """Put the rows of an epoch on disk: all of them, or none."""
@@ -282,6 +280,7 @@ class Process:
             else:
                 offset, metadata = self._world.brokers.committed.get(at, (0, ""))
                 finished = OffsetRanges.decode(metadata, offset)
+            self._scheduler.note("partition {} begins at {} with {}", number, offset, list(finished))
             self._facts.assigned(number, self._epochs, offset, finished)
 
     def left(self, partitions: list[int], *, lost: bool) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from math import inf
+from typing import NamedTuple
 
-__all__ = ["Crash", "Scheduler", "Violation"]
+__all__ = ["Actor", "Crash", "Scheduler", "Violation"]
 
 _STEPS = (0.001, 0.01, 0.1)
 _IDLE_S = 0.5  # the longest jump while nothing is due: commits and checks of the reader depend on time alone
@@ -24,6 +25,13 @@ class Violation(AssertionError):
 
 class Crash(BaseException):
     """The process was killed: raised in the reader's thread, which is the outermost frame."""
+
+
+class Actor(NamedTuple):
+    """A simulated thread: `step` does one small piece of work and returns False if there was none."""
+
+    step: Callable[[], bool]
+    is_ready: Callable[[], bool]
 
 
 class Scheduler:
@@ -47,8 +55,9 @@ class Scheduler:
         self.violation: Violation | None = None
         """The first violation."""
         self._preempt = preempt
-        self._actors: list[Callable[[], bool]] = []
-        self._busy: set[int] = set()
+        self._actors: list[Actor] = []
+        self._busy: set[Actor] = set()
+        self._idle_after = 0
         self._locked = 0
         self._idle = 0
 
@@ -68,12 +77,17 @@ class Scheduler:
 
     # --- actors ---------------------------------------------------------------------------------
 
-    def begin(self, *actors: Callable[[], bool]) -> None:
-        """Begin a process with these actors; each returns True if it has done something."""
-        self._actors = list(actors)
+    def begin(self, actors: list[Actor], idle_after: int) -> None:
+        """Begin a process with these actors; it is idle after so many activations that did nothing."""
+        self._actors = actors
         self._busy.clear()
         self._locked = self._idle = 0
+        self._idle_after = idle_after
         self.ended = False
+
+    def wake(self) -> None:
+        """Note that there may be work again."""
+        self._idle = 0
 
     def step(self) -> None:
         """Let one actor work, or let time pass."""
@@ -82,26 +96,26 @@ class Scheduler:
         self.steps += 1
         if self.steps > _MOST_STEPS:
             raise self.fail(f"the flow comes to its end: it has not after {_MOST_STEPS} steps")
-        free = [index for index in range(len(self._actors)) if index not in self._busy]
-        if not free or self._idle > 3 * len(free) or self.chance.random() < 0.03:
-            self._pass_time(idle=self._idle > 3 * len(free))
+        ready = [actor for actor in self._actors if actor not in self._busy and actor.is_ready()]
+        idle = self._idle >= self._idle_after and len(ready) < len(self._actors)
+        if not ready or idle or self.chance.random() < 0.03:
+            self._pass_time(idle=idle or not ready)
         else:
-            self._work(self.chance.choice(free))
+            self._work(ready[0] if len(ready) == 1 else self.chance.choice(ready))
         self.after_step()
 
-    def _work(self, index: int) -> None:
-        self._busy.add(index)
+    def _work(self, actor: Actor) -> None:
+        self._busy.add(actor)
         try:
-            did = self._actors[index]()
+            did = actor.step()
         finally:
-            self._busy.discard(index)
+            self._busy.discard(actor)
         self._idle = 0 if did else self._idle + 1
 
     def _pass_time(self, *, idle: bool) -> None:
-        due = self.next_due()
         if idle:
-            self.now = max(self.now, min(due, self.now + _IDLE_S)) + 1e-6
-            self._idle = 0
+            self.now = max(self.now, min(self.next_due(), self.now + _IDLE_S)) + 1e-6
+            self._idle = max(0, self._idle_after - 2)
         else:
             self.now += self.chance.choice(_STEPS)
 

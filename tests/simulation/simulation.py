@@ -92,6 +92,7 @@ class _Simulation:
             return
         if process.bugs:
             raise self.scheduler.fail(f"no error in the library: {process.bugs[0]}")
+        process.finish()
         if process.control.stopping:
             return
         if self.calm:

@@ -7,18 +7,33 @@ import random
 from typing import Any
 
 from drakkar_flow import CollectResult, Handler, KafkaPayload, PendingContext
+from drakkar_flow.executor.base import Done, Running
 from drakkar_flow.graph.handler import BaseDrakkarHandler
 from drakkar_flow.model.group import MessageGroup
 from drakkar_flow.model.payload import DeliveryError
 from drakkar_flow.model.record import Record
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask, PrecomputedResult
-from drakkar_flow.testing.executor import Answer
+from drakkar_flow.testing.executor import Answer, ScriptedExecutor
 from simulation.facts import Facts, Place
 from simulation.targets import Payload
 
-__all__ = ["Tasks", "tasks_handler"]
+__all__ = ["SimulatedExecutor", "Tasks", "tasks_handler"]
 
 _DELAYS_S = (0.0, 0.0, 0.001, 0.05, 1.0)
+
+
+class SimulatedExecutor(ScriptedExecutor):
+    """Runs the tasks of a handler in no process."""
+
+    def __init__(self, handler: Tasks, slots: int) -> None:
+        super().__init__(handler.answer, slots=slots)
+        self._handler = handler
+
+    def submit(self, task: ExecutorTask, priority: object, done: Done) -> Running:
+        """Check that the task may start."""
+        if all(self._handler.facts.is_fenced(place) for place in self._handler.places[task.task_id]):
+            raise self._handler.facts.scheduler.fail(f"{task.task_id} is started though its assignment has ended")
+        return super().submit(task, priority, done)
 
 
 class Tasks(Handler[str, str]):
@@ -60,8 +75,6 @@ class Tasks(Handler[str, str]):
     def answer(self, task: ExecutorTask) -> Answer:
         """Return the result of an attempt of a task."""
         places = self.places[task.task_id]
-        if all(self.facts.is_fenced(place) for place in places):
-            raise self.facts.scheduler.fail(f"task {task.task_id} is started though its assignment has ended")
         attempt = self.attempts[task.task_id] = self.attempts.get(task.task_id, 0) + 1
         luck = self._luck(places[0], f"program {task.task_id.partition('@')[0]}")
         delay_s = self.chance.choice(_DELAYS_S)
