@@ -13,7 +13,7 @@ from simulation.scheduler import Scheduler, Violation
 from simulation.stdlib import replaced
 from simulation.targets import SimulatedDeadLetters, SimulatedSink
 
-__all__ = ["Report", "simulate"]
+__all__ = ["Report", "simulate", "timeline_of"]
 
 
 @dataclass(frozen=True)
@@ -164,3 +164,13 @@ def simulate(seed: int, lines: list[str] | None = None) -> Report:
         Violation: an invariant does not hold.
     """
     return _Simulation(seed, lines).run()
+
+
+def timeline_of(seed: int) -> str:
+    """Return the timeline of a seed that fails, with the invariant at its end."""
+    lines: list[str] = []
+    try:
+        simulate(seed, lines)
+    except Violation as exc:
+        return "\n".join([*lines, f"SIMULATION_SEED={seed}: {exc}"])
+    return f"SIMULATION_SEED={seed}: all invariants hold"
