@@ -311,6 +311,9 @@ class SimulatedConsumer:
                 self._at[number] = max(0, self._brokers.committed.get((TOPIC, number), (0, ""))[0])
                 self._ends_told.discard(number)
             return
+        if kind == "elsewhere":
+            self._checks.elsewhere([number for number in partitions if number not in self._at])
+            return
         numbers = [number for number in partitions if number in self._at]
         self._scheduler.note("rebalance: {} {}", kind, numbers)
         if not numbers:

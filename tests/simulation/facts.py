@@ -83,6 +83,7 @@ class Facts:
         self._changes = 0
         self._assigned: dict[int, _Assigned] = {}
         self._fenced: set[tuple[int, int]] = set()
+        self._started: dict[tuple[object, ...], int] = {}
 
     # --- assignments ----------------------------------------------------------------------------
 
@@ -154,6 +155,13 @@ class Facts:
         self._changes += 1
         self.courses[place].changes.append((key, self._changes, entry))
 
+    def start(self, step: str, place: Place, key: object) -> None:
+        """Note the start of a call or a task: of one key they start in the order of offsets, repetitions included."""
+        line = (step, place.life, place.epoch, place.partition, key)
+        if place.offset < self._started.get(line, -1):
+            raise self.scheduler.fail(f"{_name(place)} has overtaken offset {self._started[line]} in {step}, key {key}")
+        self._started[line] = place.offset
+
     # --- the library's view ---------------------------------------------------------------------
 
     def credited(self, acks: list[Ack]) -> None:
@@ -220,6 +228,18 @@ class Facts:
                 course = self.of(partition, each)
                 if course is not None:
                     self.kept[partition, each] = course
+
+    def check_kept(self, partition: int, epoch: int, what: str) -> None:
+        """Check that whatever is finished of an assignment is finished for good: it ended in order."""
+        for place, course in self.courses.items():
+            if place[:3] == (self.life, epoch, partition) and course.is_finished:
+                if (partition, place.offset) not in self.kept:
+                    raise self.scheduler.fail(f"{_name(place)} was finished before {what}, and will be repeated")
+
+    def epoch_of(self, partition: int) -> int:
+        """Return the epoch of the present assignment; 0 if there is none."""
+        assigned = self._assigned.get(partition)
+        return 0 if assigned is None else assigned.epoch
 
     def all_kept(self) -> bool:
         """Return True if every record is finished for good."""

@@ -116,13 +116,6 @@ MUTATIONS = [
         "            self.last, state = self.ledgers.final(topic_partition) if self.ledgers else {}, getattr(self, 'last', {})\n",
     ),
     Mutation(
-        "the lock of a row is given up between its parts",
-        "runtime/acknowledgement/commit.py",
-        "            finished = self._tracker.out_of_order(topic_partition, epoch)\n            return PartitionRow(",
-        "            self._lock.__exit__(None, None, None)\n            self._lock.__enter__()\n"
-        "            finished = self._tracker.out_of_order(topic_partition, epoch)\n            return PartitionRow(",
-    ),
-    Mutation(
         "commits before the row is on disk",
         "runtime/recovery/slots.py",
         "            for settled in self._track.settle(acks):\n",
@@ -167,10 +160,11 @@ MUTATIONS = [
         "            self._calls.run(self._writer.write(batch), bool)\n",
     ),
     Mutation(
-        "a hook's change is dropped with the next one",
-        "runtime/state/hooks.py",
-        "                ledger.put(key, value, offsets[-1])\n",
-        "                ledger.put(key, value, offsets[-1] if len(self._written) == 1 else offsets[0])\n",
+        "a key is not taken",
+        "kernel/ordering.py",
+        "            if key not in lines:\n                lines[key] = None\n                continue\n            if waiting",
+        "            if key not in lines or len(lines) > 1:\n                lines[key] = None\n                continue\n"
+        "            if waiting",
     ),
     Mutation(
         "the last commit is not waited for",

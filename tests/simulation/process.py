@@ -24,6 +24,7 @@ from drakkar_flow.model.outcome import Ack
 from drakkar_flow.model.record import Record, TopicPartition
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.source import PartitionsRevoked
 from drakkar_flow.runtime.acknowledgement.commit import Track
 from drakkar_flow.runtime.acknowledgement.in_flight import Assignment, InFlight
 from drakkar_flow.runtime.acknowledgement.tracker import SettleResult
@@ -35,7 +36,7 @@ from drakkar_flow.runtime.recovery.positions import DurablePositions
 from drakkar_flow.runtime.stop_signal import StopSignal
 from simulation.broker import TOPIC, Brokers, SimulatedConsumer
 from simulation.engine import Engine, Rows
-from simulation.facts import Facts
+from simulation.facts import Course, Facts
 from simulation.loop import SimulatedLoopThread
 from simulation.scheduler import Actor, Crash, Scheduler
 from simulation.stdlib import Threading
@@ -122,6 +123,8 @@ class Process:
         self.loop_thread = SimulatedLoopThread(self._scheduler, lambda error: self.bugs.append(repr(error)))
         self.in_flight = _InFlight(world.facts, world.config.runtime.max_in_flight_records)
         self.bus = Bus(lambda event, error: self.bugs.append(f"a listener of {type(event).__name__}: {error!r}"))
+        self._unfinished = 0
+        self.bus.listen(PartitionsRevoked, self._revoked)
         if self._scheduler.lines is not None:
             for kind in Event.__subclasses__():
                 self.bus.listen(kind, lambda event: self._scheduler.note("{}", event))
@@ -141,7 +144,9 @@ class Process:
         make = partial(random.Random, f"flow {world.seed}")  # each process has the same flow
         executor = None
         if world.has_tasks:
-            handler = tasks_handler(self._facts, world.seed, make(), names, has_state=world.has_state)
+            handler = tasks_handler(
+                self._facts, world.seed, make(), names, config.executor.ordering, has_state=world.has_state
+            )
             executor = SimulatedExecutor(handler, config.executor.max_executors)
             executor.timeout_s = config.executor.task_timeout_seconds
             self._flow = stream_of(handler)
@@ -224,6 +229,9 @@ class Process:
         finally:
             reader_module.Consumer = made  # type: ignore[misc]
         self.loop_thread.close()
+        if self.positions is not None and not self.in_flight.records:
+            for number in self._world.brokers.logs:
+                self._facts.check_kept(number, self._facts.epoch_of(number), "the process ended in order")
         self._scheduler.note("process {} has ended: {}", self._facts.life, self.control.failure)
         return True
 
@@ -283,9 +291,14 @@ class Process:
             self._scheduler.note("partition {} begins at {} with {}", number, offset, list(finished))
             self._facts.assigned(number, self._epochs, offset, finished)
 
+    def _revoked(self, event: PartitionsRevoked) -> None:
+        self._unfinished = event.unfinished
+
     def left(self, partitions: list[int], *, lost: bool) -> None:
         """Note the end of assignments."""
         for number in partitions:
+            if self._unfinished == 0 and not lost and not self.consumer.trouble:
+                self._facts.check_kept(number, self._facts.epoch_of(number), "its partition left")
             self._facts.fence(number)
 
     def commit(self, partition: int, offset: int, metadata: str) -> None:
@@ -304,6 +317,25 @@ class Process:
         """Note that the brokers have a commit."""
         if not self._world.fixed:
             self._facts.keep(partition, offset, OffsetRanges.decode(metadata, offset))
+
+
+    def elsewhere(self, partitions: list[int]) -> None:
+        """Let another member of the group have had partitions: it finished some records, in order."""
+        for partition in partitions:
+            self._process_elsewhere(partition)
+
+    def _process_elsewhere(self, partition: int) -> None:
+        brokers, facts = self._world.brokers, self._facts
+        offset, metadata = brokers.committed.get((TOPIC, partition), (0, ""))
+        finished = OffsetRanges.decode(metadata, offset)
+        end = max(offset, brokers.ends[partition])
+        reached = finished.end_of(self._scheduler.chance.randrange(offset, end + 1))
+        finished.cut(reached)
+        for each in brokers.logs[partition]:
+            if each < reached and (partition, each) not in facts.kept:
+                facts.kept[partition, each] = Course(is_finished=True)
+        brokers.committed[TOPIC, partition] = reached, finished.encode(reached, 3072)
+        self._scheduler.note("another member had partition {} up to {}", partition, reached)
 
 
 def configuration(chance: random.Random) -> DrakkarConfig:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 __all__ = ["Actor", "Crash", "Scheduler", "Violation"]
 
 _STEPS = (0.001, 0.01, 0.1)
+_BURSTS = (1, 1, 1, 5, 30)  # steps of the others at an interruption
 _IDLE_S = 0.5  # the longest jump while nothing is due: commits and checks of the reader depend on time alone
 _MOST_STEPS = 60_000
 
@@ -96,13 +97,19 @@ class Scheduler:
         self.steps += 1
         if self.steps > _MOST_STEPS:
             raise self.fail(f"the flow comes to its end: it has not after {_MOST_STEPS} steps")
-        ready = [actor for actor in self._actors if actor not in self._busy and actor.is_ready()]
-        idle = self._idle >= self._idle_after and len(ready) < len(self._actors)
-        if not ready or idle or self.chance.random() < 0.03:
-            self._pass_time(idle=idle or not ready)
+        ready = self._ready()
+        idle = self._is_idle(ready)
+        if idle or self.chance.random() < 0.03:
+            self._pass_time(idle=idle)
         else:
             self._work(ready[0] if len(ready) == 1 else self.chance.choice(ready))
         self.after_step()
+
+    def _ready(self) -> list[Actor]:
+        return [actor for actor in self._actors if actor not in self._busy and actor.is_ready()]
+
+    def _is_idle(self, ready: list[Actor]) -> bool:
+        return not ready or (self._idle >= self._idle_after and len(ready) < len(self._actors))
 
     def _work(self, actor: Actor) -> None:
         self._busy.add(actor)
@@ -146,4 +153,7 @@ class Scheduler:
     def interrupt(self) -> None:
         """Let another actor work here, sometimes."""
         if self._preempt and not self._locked and not self.ended and self.chance.random() < self._preempt:
-            self.step()
+            for _ in range(self.chance.choice(_BURSTS)):
+                if self._is_idle(self._ready()):
+                    break  # a thread that could go on is not kept waiting for long
+                self.step()

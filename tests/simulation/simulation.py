@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from drakkar_flow.kernel.offset_ranges import OffsetRanges
-from simulation.broker import TOPIC, Brokers
-from simulation.facts import Course, Facts
+from simulation.broker import Brokers
+from simulation.facts import Facts
 from simulation.process import Process, World, configuration
 from simulation.scheduler import Scheduler, Violation
 from simulation.stdlib import replaced
@@ -34,7 +33,7 @@ class _Simulation:
         self.scheduler.lines = lines
         self.scheduler.after_step = self._after_step
         facts = Facts(self.scheduler)
-        trouble = chance.choice((0.0, 0.1, 0.4))
+        trouble = chance.choice((0.0, 0.1, 0.4, 0.7))
         sinks = ["a", "b"][: chance.choice((1, 2))]
         fixed = chance.random() < 0.6
         self.world = World(
@@ -52,6 +51,9 @@ class _Simulation:
         facts.logs = self.world.brokers.logs
         self.calm_after = chance.randrange(300, 2000)
         """Steps after which nothing disturbs the flow any more."""
+        self.crashes = chance.choice((0.0, 0.001, 0.005))
+        self.stops = chance.choice((0.0, 0.001, 0.003))
+        self.rebalances = 0.0 if fixed else chance.choice((0.0, 0.004, 0.02))
         self.process: Process | None = None
         self.produced = 0
         self.to_produce = chance.randrange(10, 60)
@@ -98,17 +100,16 @@ class _Simulation:
         if self.calm:
             self._calm_down(process)
             return
-        luck = chance.random()
-        if luck < 0.02:
+        if chance.random() < 0.02:
             self._produce(chance.randrange(1, 8))
-        elif luck < 0.024:
+        elif chance.random() < self.crashes:
             process.crash()
-        elif luck < 0.026:
+        elif chance.random() < self.stops:
             self.scheduler.note("stop")
             process.control.stop()
-        elif luck < 0.030 and not self.world.fixed:
+        elif chance.random() < self.rebalances:
             self._rebalance(process)
-        elif luck < 0.032:
+        elif chance.random() < 0.002:
             self.scheduler.wall_offset_s += chance.choice((-3600.0, 3600.0))
 
     def _calm_down(self, process: Process) -> None:
@@ -134,27 +135,14 @@ class _Simulation:
         consumer, chance = process.consumer, self.chance
         if consumer.rebalancing:
             return
-        kind = chance.choice(("revoke", "revoke", "lose", "assign", "assign"))
         numbers = [number for number in self.world.brokers.logs if chance.random() < 0.6]
-        if kind == "assign":
-            for number in set(numbers) - set(consumer.assigned):
-                if chance.random() < 0.3:
-                    self._process_elsewhere(number)
-        consumer.rebalance(kind, numbers)
-
-    def _process_elsewhere(self, partition: int) -> None:
-        """Let another member of the group have had the partition: it finished some records, in order."""
-        brokers, facts = self.world.brokers, self.world.facts
-        offset, metadata = brokers.committed.get((TOPIC, partition), (0, ""))
-        finished = OffsetRanges.decode(metadata, offset)
-        reached = self.chance.randrange(offset, brokers.ends[partition] + 1) if brokers.ends[partition] > offset else offset
-        reached = finished.end_of(reached)
-        finished.cut(reached)
-        for each in brokers.logs[partition]:
-            if each < reached and (partition, each) not in facts.kept:
-                facts.kept[partition, each] = Course(is_finished=True)
-        brokers.committed[TOPIC, partition] = reached, finished.encode(reached, 3072)
-        self.scheduler.note("another member had partition {} up to {}", partition, reached)
+        kind = chance.choice(("revoke", "revoke", "lose", "assign"))
+        if kind != "assign":
+            consumer.rebalance(kind, numbers)
+        if chance.random() < 0.2:
+            consumer.rebalance("elsewhere", numbers)
+        if kind == "assign" or chance.random() < 0.5:
+            consumer.rebalance("assign", numbers)
 
 
 def simulate(seed: int, lines: list[str] | None = None) -> Report:

@@ -83,6 +83,18 @@ class _Functions:
         self._facts.turn(payload.places[0], payload.name, *names)
         return [Payload(payload.places, name) for name in names]
 
+    def ordered(self, function: Any, ordering: str) -> Any:
+        """Return a function that checks the order of its calls."""
+
+        async def call(payload: Payload) -> Payload:
+            place = payload.places[0]
+            if ordering != "unordered":
+                self._facts.start(function.__name__, place, place.offset % 3 if ordering == "key" else "")
+            found: Payload = await function(payload)
+            return found
+
+        return call
+
     async def wait(self, payload: Payload) -> Payload:
         """Wait a while."""
         if delay_s := self._chance.choice(_DELAYS_S):
@@ -118,7 +130,9 @@ def steps_flow(facts: Facts, seed: int, chance: random.Random, sinks: list[str],
     if chance.random() < 0.5:
         flow = flow.filter(does.keep)
     if chance.random() < 0.5:
-        flow = flow.map_async(does.wait, max_in_flight=chance.choice((1, 3, 100)), ordering=_ordering(chance))
+        ordering = _ordering(chance)
+        wait = does.ordered(does.wait, ordering)
+        flow = flow.map_async(wait, max_in_flight=chance.choice((1, 3, 100)), ordering=ordering, name="w1")
     if chance.random() < 0.7:
         flow = flow.flat_map(does.divide)
     if has_state and chance.random() < 0.7:

@@ -33,6 +33,7 @@ class SimulatedExecutor(ScriptedExecutor):
         """Check that the task may start."""
         if all(self._handler.facts.is_fenced(place) for place in self._handler.places[task.task_id]):
             raise self._handler.facts.scheduler.fail(f"{task.task_id} is started though its assignment has ended")
+        self._handler.check_order(task)
         return super().submit(task, priority, done)
 
 
@@ -42,10 +43,11 @@ class Tasks(Handler[str, str]):
     has_window_hook = False
     has_message_hook = False
 
-    def __init__(self, facts: Facts, seed: int, sinks: list[str]) -> None:
+    def __init__(self, facts: Facts, seed: int, sinks: list[str], ordering: str) -> None:
         self.facts = facts
         self.seed = seed
         self.sinks = sinks
+        self.ordering = ordering
         self.chance = random.Random(f"delays {seed}")
         self.places: dict[str, tuple[Place, ...]] = {}
         self.attempts: dict[str, int] = {}
@@ -127,6 +129,14 @@ class Tasks(Handler[str, str]):
         given = PrecomputedResult(stdout="given") if self._luck(places[0], f"given {name}") < 0.1 else None
         return ExecutorTask(task_id=task_id, source_offsets=[place.offset for place in places], precomputed=given)
 
+    def check_order(self, task: ExecutorTask) -> None:
+        """Check that a task overtakes no other one of its keys."""
+        places = self.places[task.task_id]
+        if self.ordering == "unordered":
+            return
+        for key in {place.offset % 3 if self.ordering == "key" else "" for place in places}:
+            self.facts.start("execute", min(places), key)
+
     def _outputs(self, places: tuple[Place, ...], debt: str, failed: str) -> CollectResult | None:
         luck = self._luck(places[0], debt.partition("@")[0])
         if luck < 0.05:
@@ -192,9 +202,11 @@ class _OnlyWindows(_Windows):
     on_message_complete = BaseDrakkarHandler.on_message_complete  # type: ignore[assignment]
 
 
-def tasks_handler(facts: Facts, seed: int, chance: random.Random, sinks: list[str], *, has_state: bool) -> Tasks:
+def tasks_handler(
+    facts: Facts, seed: int, chance: random.Random, sinks: list[str], ordering: str, *, has_state: bool
+) -> Tasks:
     """Return a handler with some of the hooks."""
     kind: type[Tasks] = chance.choice((Tasks, _Groups, _Windows, _OnlyWindows))
     if has_state:
         kind = type(f"{kind.__name__}WithState", (kind,), {"state_model": list[str]})
-    return kind(facts, seed, sinks)
+    return kind(facts, seed, sinks, ordering)
