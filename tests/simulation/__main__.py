@@ -1,4 +1,4 @@
-"""Command of the simulation: `python -m simulation 0-1000 [--quiet]`, or one seed, whose timeline is printed if it fails."""
+"""Command of the simulation: `python -m simulation 0-1000 [--quiet]`; the first seed that fails prints its timeline."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def main() -> int:
     took_s = time.monotonic() - started
     records, steps = sum(each.records for each in reports), sum(each.steps for each in reports)
     lives, delivered = sum(each.lives for each in reports), sum(each.delivered for each in reports)
+    a_minute = 60 * len(seeds) / max(took_s, 0.1)
     print(
-        f"{len(seeds)} seeds in {took_s:.0f} s ({60 * len(seeds) / max(took_s, 0.1):.0f} a minute), {len(failed)} failed: "
-        f"{records} records, {lives} processes, {delivered} deliveries, {steps} steps"
+        f"{len(seeds)} seeds in {took_s:.0f} s ({a_minute:.0f} a minute), {len(failed)} failed: {records} records, {lives} processes, {delivered} deliveries, {steps} steps"
     )
     return 1 if failed else 0
 

@@ -1,8 +1,11 @@
-"""Engine of the simulation: runs a compiled dataflow as one Bytewax worker does, one activation of an operator at a time.
+"""Engine of the simulation: runs a compiled dataflow as one Bytewax worker does, an operator at a time.
 
-What it takes from Bytewax 0.21: items keep their order between two operators; a source is not polled in an epoch before
-all operators have closed the one before; a snapshot is taken of each key that was touched in the epoch; the snapshots of
-an epoch are on disk together, or not at all; operators end in stream order when their input has ended.
+What it takes from Bytewax 0.21:
+
+- Items keep their order between two operators.
+- A source is not polled in an epoch before all operators have closed the one before.
+- A snapshot is taken of each key that was touched in the epoch, and those of an epoch are on disk together.
+- Operators end in stream order when their input has ended.
 """
 
 from __future__ import annotations

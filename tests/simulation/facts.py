@@ -116,7 +116,9 @@ class Facts:
         """Note that the flow's first function got a record."""
         assigned = self._assigned.get(place.partition)
         if assigned is not None and assigned.epoch == place.epoch and assigned.knew(place.offset):
-            raise self.scheduler.fail(f"{_name(place)} is processed again, though it was finished before the assignment")
+            raise self.scheduler.fail(
+                f"{_name(place)} is processed again, though it was finished before the assignment"
+            )
         if place in self.courses:
             raise self.scheduler.fail(f"{_name(place)} entered the flow twice in one assignment")
         self.courses[place] = Course({"record": False})
@@ -232,9 +234,9 @@ class Facts:
     def check_kept(self, partition: int, epoch: int, what: str) -> None:
         """Check that whatever is finished of an assignment is finished for good: it ended in order."""
         for place, course in self.courses.items():
-            if place[:3] == (self.life, epoch, partition) and course.is_finished:
-                if (partition, place.offset) not in self.kept:
-                    raise self.scheduler.fail(f"{_name(place)} was finished before {what}, and will be repeated")
+            is_kept = (partition, place.offset) in self.kept
+            if place[:3] == (self.life, epoch, partition) and course.is_finished and not is_kept:
+                raise self.scheduler.fail(f"{_name(place)} was finished before {what}, and will be repeated")
 
     def epoch_of(self, partition: int) -> int:
         """Return the epoch of the present assignment; 0 if there is none."""

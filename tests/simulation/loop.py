@@ -36,10 +36,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def next_due(self) -> float:
         """Return the time of the next timer."""
-        scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
+        scheduled = self._scheduled  # type: ignore[attr-defined]
         while scheduled and scheduled[0].cancelled():
-            heappop(scheduled)._scheduled = False  # type: ignore[attr-defined]
-        return scheduled[0].when() if scheduled else inf
+            heappop(scheduled)._scheduled = False
+        return float(scheduled[0].when()) if scheduled else inf
 
     def is_ready(self) -> bool:
         """Return True if a callback is due."""
@@ -50,7 +50,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         ready = self._ready  # type: ignore[attr-defined]
         while self.next_due() <= self._scheduler.now:
             timer = heappop(self._scheduled)  # type: ignore[attr-defined]
-            timer._scheduled = False  # type: ignore[attr-defined]
+            timer._scheduled = False
             ready.append(timer)
         if not ready:
             return False
@@ -58,11 +58,11 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         if not handle.cancelled():
             before = events._get_running_loop()
             events._set_running_loop(self)
-            self._thread_id = threading.get_ident()  # type: ignore[attr-defined]
+            self._thread_id = threading.get_ident()
             try:
                 handle._run()
             finally:
-                self._thread_id = None
+                self._thread_id = None  # type: ignore[assignment]
                 events._set_running_loop(before)
         return True
 

@@ -1,6 +1,6 @@
 """Mutations: errors put into a copy of the library on purpose. The simulation must find each of them.
 
-`python -m simulation.mutations [NAME ...] [SEEDS=200]` runs seeds against each mutated copy and lists the seeds that fail.
+`python -m simulation.mutations [NAME ...] [SEEDS=200]` runs seeds against each mutated copy and lists those that fail.
 """
 
 from __future__ import annotations
@@ -113,15 +113,15 @@ MUTATIONS = [
         "position and state of different instants",
         "runtime/acknowledgement/commit.py",
         "            state = self.ledgers.final(topic_partition) if self.ledgers is not None else {}\n",
-        "            self.last, state = self.ledgers.final(topic_partition) if self.ledgers else {}, getattr(self, 'last', {})\n",
+        "            self.last, state = self.ledgers.final(topic_partition), getattr(self, 'last', {})\n",
     ),
     Mutation(
         "commits before the row is on disk",
         "runtime/recovery/slots.py",
         "            for settled in self._track.settle(acks):\n",
         "            for settled in self._track.settle(acks):\n"
-        "                self._positions.taken({w.topic_partition: Position(w.epoch, w.offset, self._track.out_of_order("
-        "w.topic_partition, w.epoch)) for w in settled.watermarks})\n",
+        "                self._positions.taken({at: Position(epoch, offset, self._track.out_of_order(at, epoch))"
+        " for at, epoch, offset in settled.watermarks})\n",
     ),
     Mutation(
         "finished offsets are forgotten when the commit passes them",
@@ -202,7 +202,7 @@ def main() -> None:
     seeds = next((int(each[6:]) for each in sys.argv[1:] if each.startswith("SEEDS=")), 200)
     chosen = [each for each in MUTATIONS if not words or any(word in each.name for word in words)]
     results = [run(each, seeds) for each in chosen]
-    print("\n".join(results))  # noqa: T201
+    print("\n".join(results))
     if any(not result.lstrip()[0].isdigit() for result in results):
         sys.exit(1)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+
+import pytest
 
 from drakkar_flow.compiler.lower import compile_flow
 from drakkar_flow.config.loading.load import from_mapping
@@ -14,14 +15,13 @@ from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.sections.delivery import RetryConfig
 from drakkar_flow.engine.entrypoint import stream_of
 from drakkar_flow.engine.executors import intake_of
-from drakkar_flow.graph.nodes import Execute
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.offset_ranges import OffsetRanges
 from drakkar_flow.kernel.partition_row import decode_rows
 from drakkar_flow.kernel.recovery_start import Log, Start, StartPolicy, committed_of, decide_start
 from drakkar_flow.kernel.slots import slot_of
 from drakkar_flow.model.outcome import Ack
-from drakkar_flow.model.record import Record, TopicPartition
+from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.source import PartitionsRevoked
@@ -217,7 +217,11 @@ class Process:
         actors = [Actor(self.engine.step, lambda: not self.engine.ended), Actor(loop.step, loop.is_ready)]
         self._scheduler.begin(actors, self.engine.size + 2)
         self._scheduler.next_due = lambda: min(self.loop_thread.loop.next_due(), self.consumer.next_due)
-        made, reader_module.Consumer = reader_module.Consumer, self._consumer  # type: ignore[misc, assignment]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(reader_module, "Consumer", self._consumer)
+            return self._live()
+
+    def _live(self) -> bool:
         try:
             self.components.reader.start()
             self._threads.threads.pop("drakkar-reader")()
@@ -226,8 +230,6 @@ class Process:
             self.consumer.lose_requests()
             self.loop_thread.loop.forget()
             return False
-        finally:
-            reader_module.Consumer = made  # type: ignore[misc]
         self.loop_thread.close()
         if self.positions is not None and not self.in_flight.records:
             for number in self._world.brokers.logs:
@@ -317,7 +319,6 @@ class Process:
         """Note that the brokers have a commit."""
         if not self._world.fixed:
             self._facts.keep(partition, offset, OffsetRanges.decode(metadata, offset))
-
 
     def elsewhere(self, partitions: list[int]) -> None:
         """Let another member of the group have had partitions: it finished some records, in order."""

@@ -45,7 +45,7 @@ class Scheduler:
         self.wall_offset_s = 1_800_000_000.0
         """Difference of the wall clock, which may step."""
         self.steps = 0
-        self.after_step: Callable[[], None] = bool
+        self.after_step: Callable[[], object] = bool
         """Called after each step: the invariants."""
         self.next_due: Callable[[], float] = lambda: inf
         """Returns the time of the next timer or event."""

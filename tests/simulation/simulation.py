@@ -113,8 +113,9 @@ class _Simulation:
             self.scheduler.wall_offset_s += chance.choice((-3600.0, 3600.0))
 
     def _calm_down(self, process: Process) -> None:
-        for target in (*self.world.sinks.values(), self.world.dead_letters):
-            target.trouble = 0.0
+        for sink in self.world.sinks.values():
+            sink.trouble = 0.0
+        self.world.dead_letters.trouble = 0.0
         process.consumer.trouble = 0.0
         if self.produced < self.to_produce:
             self._produce(self.to_produce - self.produced)

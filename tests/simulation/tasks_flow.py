@@ -1,4 +1,4 @@
-"""Flows of a handler: windows, tasks of one or several records, retries, replacements, hooks, and state in all hooks."""
+"""Flows of a handler: windows, tasks of one or several records, retries, replacements, and state in all hooks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from drakkar_flow.executor.base import Done, Running
 from drakkar_flow.graph.handler import BaseDrakkarHandler
 from drakkar_flow.model.group import MessageGroup
 from drakkar_flow.model.payload import DeliveryError
+from drakkar_flow.model.precomputed import PrecomputedResult
 from drakkar_flow.model.record import Record
-from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask, PrecomputedResult
+from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
 from drakkar_flow.testing.executor import Answer, ScriptedExecutor
 from simulation.facts import Facts, Place
 from simulation.targets import Payload
@@ -118,7 +119,10 @@ class Tasks(Handler[str, str]):
         action = self.chance.choice(("retry", "retry", "skip", "dlq"))
         if action == "skip":
             for each in error.payloads:
-                self._each([at for at in each.data.places if not self.facts.is_fenced(at)], f"{each.data.name} to {error.sink_name}")
+                self._each(
+                    [at for at in each.data.places if not self.facts.is_fenced(at)],
+                    f"{each.data.name} to {error.sink_name}",
+                )
         return action
 
     # --- inside ---------------------------------------------------------------------------------

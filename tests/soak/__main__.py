@@ -94,7 +94,9 @@ class _Soak:
         after_s = _WARM_UP * self.seconds
         grown = []
         print(f"{self.written:,} records, {self.rebalances} rebalances; samples after {after_s:.0f} s of warm-up")
-        print(f"{'worker':10} {'quantity':26} {'level':>9} {'per hour':>10} {'99 % interval':>21} {'growth':>8}  verdict")
+        print(
+            f"{'worker':10} {'quantity':26} {'level':>9} {'per hour':>10} {'99 % interval':>21} {'growth':>8}  verdict"
+        )
         for watch in self.watches:
             for quantity, found in watch.trends(after_s).items():
                 grows = found.grows(FLOORS[quantity])

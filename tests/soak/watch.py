@@ -12,8 +12,8 @@ from support.worker import Worker
 __all__ = ["FLOORS", "Watch"]
 
 FLOORS = {
-    "memory": 10.0,
-    "memory of children": 10.0,
+    "memory": 4.0,
+    "memory of children": 4.0,
     "descriptors": 3.0,
     "threads": 1.0,
     "children": 1.0,

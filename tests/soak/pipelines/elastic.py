@@ -1,8 +1,16 @@
 """A member of a group: warm children, retries, dead letters, two sinks."""
 
-from drakkar_flow import CollectResult, ExecutorResult, ExecutorTask, Handler, KafkaPayload, PendingContext, Record, SqlitePayload
-from drakkar_flow.model.task import ExecutorError
-
+from drakkar_flow import (
+    CollectResult,
+    ExecutorResult,
+    ExecutorTask,
+    Handler,
+    KafkaPayload,
+    PendingContext,
+    Record,
+    SqlitePayload,
+)
+from drakkar_flow.model.task import ErrorAction, ExecutorError
 
 
 class Elastic(Handler[str, str]):
@@ -12,9 +20,9 @@ class Elastic(Handler[str, str]):
         """One task per record; some records can't be arranged."""
         return [message.task(stdin=message.payload) for message in messages]
 
-    async def on_error(self, task: ExecutorTask, error: ExecutorError) -> str:
+    async def on_error(self, task: ExecutorTask, error: ExecutorError) -> ErrorAction | list[ExecutorTask]:
         """Try again twice, then a dead letter."""
-        return "retry" if error.attempt < 3 else "dlq"
+        return ErrorAction.RETRY if error.attempt < 3 else ErrorAction.DLQ
 
     async def on_task_complete(self, result: ExecutorResult) -> CollectResult:
         """To both sinks."""

@@ -18,4 +18,5 @@ def capitals(task: Task) -> str:
     return text.upper()
 
 
-serve(capitals)
+if __name__ == "__main__":
+    serve(capitals)
