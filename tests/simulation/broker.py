@@ -240,7 +240,6 @@ class SimulatedConsumer:
     def consume(self, count: int, timeout: float = 0.0) -> list[Message]:
         """Return messages, partition by partition."""
         chance, found = self._scheduler.chance, list[Message]()
-        self._scheduler.wake()
         numbers = sorted(self._at)
         chance.shuffle(numbers)
         for number in numbers:
@@ -254,6 +253,8 @@ class SimulatedConsumer:
                 self._ends_told.add(number)
                 at_end = KafkaError(KafkaError._PARTITION_EOF)
                 found.append(Message(number, self._brokers.ends[number], error=at_end))
+        if found:
+            self._scheduler.wake()
         return found
 
     def close(self) -> None:

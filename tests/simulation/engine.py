@@ -209,28 +209,24 @@ class Engine:
         self._epoch_ends = scheduler.now + epoch_s
 
     @property
-    def size(self) -> int:
-        """Number of operators."""
-        return len(self._operators)
-
-    @property
     def ended(self) -> bool:
         """True if every operator has ended and the last rows are on disk."""
         return not self._operators
 
     def step(self) -> bool:
-        """Activate the next operator; returns True if there was anything to do."""
+        """Activate the next operator that has something to do; returns False at the end of a turn without any."""
         if self.ended:
             return False
-        if self._next >= len(self._operators):
-            self._next = 0
-            return self._turn_over()
-        operator = self._operators[self._next]
-        self._next += 1
         chance: random.Random = self._scheduler.chance
-        if chance.random() < 0.1:
-            return bool(operator.inbox)
-        return operator.activate()
+        while self._next < len(self._operators):
+            operator = self._operators[self._next]
+            self._next += 1
+            if chance.random() < 0.1:
+                continue  # in the next turn
+            if operator.activate():
+                return True
+        self._next = 0
+        return self._turn_over()
 
     def _turn_over(self) -> bool:
         """Begin the next turn, at the end of the epoch with its snapshots."""

@@ -191,7 +191,7 @@ class Facts:
         for each in self.logs[partition]:
             if each >= offset and each not in finished:
                 continue
-            if assigned is not None and assigned.knew(each):
+            if assigned.knew(each) if assigned is not None else (partition, each) in self.kept:
                 continue
             course = self.of(partition, each)
             if course is None or not course.is_finished:

@@ -162,9 +162,8 @@ MUTATIONS = [
     Mutation(
         "a key is not taken",
         "kernel/ordering.py",
-        "            if key not in lines:\n                lines[key] = None\n                continue\n            if waiting",
-        "            if key not in lines or len(lines) > 1:\n                lines[key] = None\n                continue\n"
-        "            if waiting",
+        "            if key not in lines:\n                lines[key] = None\n",
+        "            if key not in lines or len(lines) > 1:\n                lines[key] = None\n",
     ),
     Mutation(
         "the last commit is not waited for",

@@ -215,7 +215,7 @@ class Process:
         """Run to the end; returns False if the process crashed."""
         loop = self.loop_thread.loop
         actors = [Actor(self.engine.step, lambda: not self.engine.ended), Actor(loop.step, loop.is_ready)]
-        self._scheduler.begin(actors, self.engine.size + 2)
+        self._scheduler.begin(actors, idle_after=3)
         self._scheduler.next_due = lambda: min(self.loop_thread.loop.next_due(), self.consumer.next_due)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(reader_module, "Consumer", self._consumer)

@@ -49,11 +49,16 @@ class _Simulation:
             has_tasks=chance.random() < 0.5,
         )
         facts.logs = self.world.brokers.logs
-        self.calm_after = chance.randrange(300, 2000)
+        self.calm_after = chance.randrange(200, 1200)
         """Steps after which nothing disturbs the flow any more."""
-        self.crashes = chance.choice((0.0, 0.001, 0.005))
-        self.stops = chance.choice((0.0, 0.001, 0.003))
-        self.rebalances = 0.0 if fixed else chance.choice((0.0, 0.004, 0.02))
+        self.disturbances = (
+            (0.02, self._produce_some),
+            (chance.choice((0.0, 0.002, 0.008)), self._crash),
+            (chance.choice((0.0, 0.001, 0.004)), self._stop),
+            (0.0 if fixed else chance.choice((0.0, 0.005, 0.03)), self._rebalance),
+            (0.002, self._step_wall_clock),
+        )
+        """Probabilities in each step, and what happens then."""
         self.process: Process | None = None
         self.produced = 0
         self.to_produce = chance.randrange(10, 60)
@@ -100,17 +105,12 @@ class _Simulation:
         if self.calm:
             self._calm_down(process)
             return
-        if chance.random() < 0.02:
-            self._produce(chance.randrange(1, 8))
-        elif chance.random() < self.crashes:
-            process.crash()
-        elif chance.random() < self.stops:
-            self.scheduler.note("stop")
-            process.control.stop()
-        elif chance.random() < self.rebalances:
-            self._rebalance(process)
-        elif chance.random() < 0.002:
-            self.scheduler.wall_offset_s += chance.choice((-3600.0, 3600.0))
+        luck = chance.random()
+        for rate, disturb in self.disturbances:
+            if luck < rate:
+                disturb(process)
+                return
+            luck -= rate
 
     def _calm_down(self, process: Process) -> None:
         for sink in self.world.sinks.values():
@@ -131,6 +131,19 @@ class _Simulation:
         if count > 0:
             self.produced += count
             self.scheduler.note("produced {}", self.world.brokers.produce(self.chance, count))
+
+    def _produce_some(self, _process: Process) -> None:
+        self._produce(self.chance.randrange(1, 8))
+
+    def _crash(self, process: Process) -> None:
+        process.crash()
+
+    def _stop(self, process: Process) -> None:
+        self.scheduler.note("stop")
+        process.control.stop()
+
+    def _step_wall_clock(self, _process: Process) -> None:
+        self.scheduler.wall_offset_s += self.chance.choice((-3600.0, 3600.0))
 
     def _rebalance(self, process: Process) -> None:
         consumer, chance = process.consumer, self.chance

@@ -1,7 +1,7 @@
 """Stand-ins for `threading` and `time` in the library's modules, which let the scheduler decide.
 
-The modules of the library call `threading.Lock()` and `time.monotonic()`. While a simulation runs, these names lead here;
-other modules of the process keep the real ones.
+The modules of the library call `threading.Lock()` and `time.monotonic()`. While a simulation runs, these names lead
+here; other modules of the process keep the real ones.
 """
 
 from __future__ import annotations
