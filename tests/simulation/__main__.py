@@ -1,4 +1,7 @@
-"""Command of the simulation: `python -m simulation 0-1000 [--quiet]`; the first seed that fails prints its timeline."""
+"""Command of the simulation: `python -m simulation 0-1000 [--quiet] [--first]`.
+
+The first seed that fails prints its timeline, unless it is to be quiet; `--first` ends there.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,8 @@ def main() -> int:
         except Violation as exc:
             failed.append(seed)
             print(f"seed {seed}: {exc}", flush=True)
+            if "--first" in sys.argv:
+                return 1
             if not quiet and len(failed) == 1:
                 print(timeline_of(seed), flush=True)
     took_s = time.process_time() - started

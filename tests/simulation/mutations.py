@@ -1,6 +1,7 @@
 """Mutations: errors put into a copy of the library on purpose. The simulation must find each of them.
 
-`python -m simulation.mutations [NAME ...] [SEEDS=200]` runs seeds against each mutated copy and lists those that fail.
+`python -m simulation.mutations [NAME ...] [SEEDS=200] [--first]` runs seeds against each mutated copy and lists those
+that fail; with `--first` each copy runs until a seed fails.
 """
 
 from __future__ import annotations
@@ -174,7 +175,7 @@ MUTATIONS = [
 ]
 
 
-def run(mutation: Mutation, seeds: int) -> str:
+def run(mutation: Mutation, seeds: int, *options: str) -> str:
     """Return which seeds find a mutation, in one line."""
     with tempfile.TemporaryDirectory() as directory:
         copy = Path(directory) / "drakkar_flow"
@@ -185,19 +186,22 @@ def run(mutation: Mutation, seeds: int) -> str:
             return f"DOES NOT APPLY  {mutation.name}: {text.count(mutation.before)} places in {mutation.module}"
         module.write_text(text.replace(mutation.before, mutation.after))
         environment = {**os.environ, "PYTHONPATH": f"{directory}:{_TESTS}", "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [sys.executable, "-m", "simulation", f"0-{seeds}", "--quiet"]
+        command = [sys.executable, "-m", "simulation", f"0-{seeds}", "--quiet", *options]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     failed = [line for line in done.stdout.splitlines() if line.startswith("seed ")]
     if not failed:
         return f"NOT FOUND       {mutation.name}: {done.stderr[-300:]}"
     first = failed[0].partition(": ")[2][:110]
+    if "--first" in options:
+        return f"{failed[0].split()[1].rstrip(':'):>4} finds it    {mutation.name}: {first}"
     numbers = ", ".join(line.split()[1].rstrip(":") for line in failed[:4])
     return f"{len(failed):4} of {seeds}     {mutation.name}: seeds {numbers}, ...: {first}"
 
 
 def main() -> None:
     """Run all mutations, or those whose name contains a word that is given."""
-    words = [each for each in sys.argv[1:] if not each.startswith("SEEDS=")]
+    words = [each for each in sys.argv[1:] if not each.startswith(("SEEDS=", "--"))]
+    options = [each for each in sys.argv[1:] if each.startswith("--")]
     seeds = next((int(each[6:]) for each in sys.argv[1:] if each.startswith("SEEDS=")), 200)
     chosen = [each for each in MUTATIONS if not words or any(word in each.name for word in words)]
     results = [run(each, seeds) for each in chosen]
