@@ -59,14 +59,14 @@ MUTATIONS = [
     Mutation(
         "a record finishes before its state is final",
         "runtime/state/gate.py",
-        "if len(final) == 1:  # alone",
-        "if True:  # alone",
+        "    final = ledger.finish_all(offsets)\n    if len(final) == len(acks) and not held:",
+        "    final = ledger.finish_all(offsets)\n    if final is not None:",
     ),
     Mutation(
         "ledger without order by key",
         "kernel/ledger.py",
-        "            record.goes_after(newest.record)\n",
-        "            pass\n",
+        "            record.goes_after(before.record)\n\n    def tie",
+        "\n    def tie",
     ),
     Mutation(
         "ledger without the ties of a call",
@@ -113,8 +113,8 @@ MUTATIONS = [
     Mutation(
         "position and state of different instants",
         "runtime/acknowledgement/commit.py",
-        "            state = self.ledgers.final(topic_partition) if self.ledgers is not None else {}\n",
-        "            self.last, state = self.ledgers.final(topic_partition), getattr(self, 'last', {})\n",
+        "            state = self.ledgers.final(topic_partition) if self.ledgers is not None else StateTables()\n",
+        "            self.last, state = self.ledgers.final(topic_partition), getattr(self, 'last', StateTables())\n",
     ),
     Mutation(
         "commits before the row is on disk",
@@ -204,9 +204,12 @@ def main() -> None:
     options = [each for each in sys.argv[1:] if each.startswith("--")]
     seeds = next((int(each[6:]) for each in sys.argv[1:] if each.startswith("SEEDS=")), 200)
     chosen = [each for each in MUTATIONS if not words or any(word in each.name for word in words)]
-    results = [run(each, seeds) for each in chosen]
-    print("\n".join(results))
-    if any(not result.lstrip()[0].isdigit() for result in results):
+    found = True
+    for each in chosen:
+        result = run(each, seeds, *options)
+        print(result, flush=True)
+        found &= result.lstrip()[0].isdigit()
+    if not found:
         sys.exit(1)
 
 
