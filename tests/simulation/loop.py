@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from asyncio import events
+from asyncio import Handle, events
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from heapq import heappop
@@ -38,7 +38,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """Return the time of the next timer."""
         scheduled = self._scheduled  # type: ignore[attr-defined]
         while scheduled and scheduled[0].cancelled():
-            heappop(scheduled)._scheduled = False
+            heappop(scheduled)
         return float(scheduled[0].when()) if scheduled else inf
 
     def is_ready(self) -> bool:
@@ -50,7 +50,6 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         ready = self._ready  # type: ignore[attr-defined]
         while self.next_due() <= self._scheduler.now:
             timer = heappop(self._scheduled)  # type: ignore[attr-defined]
-            timer._scheduled = False
             ready.append(timer)
         if not ready:
             return False
@@ -60,7 +59,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             events._set_running_loop(self)
             self._thread_id = threading.get_ident()
             try:
-                handle._run()
+                Handle._run(handle)
             finally:
                 self._thread_id = None  # type: ignore[assignment]
                 events._set_running_loop(before)
@@ -72,9 +71,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def forget(self) -> None:
         """Drop all work, as the end of a process does."""
         for task in sorted(asyncio.all_tasks(self), key=_number):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
             with suppress(RuntimeError):  # it awaits something while it is closed
-                task.get_coro().close()  # type: ignore[union-attr]
+                task.get_coro().close()
         self._ready.clear()  # type: ignore[attr-defined]
         self._scheduled.clear()  # type: ignore[attr-defined]
         self.close()
