@@ -161,7 +161,7 @@ class OffsetCommitter:
         offset = ranges.end_of(start)
         if offset > start:
             self._positions.note([Watermark(*partition.assignment, offset)])
-        partition.done.cut(offset)
+        partition.done.cut(min(offset, partition.read_offset + 1))  # the reader skips the others when it gets there
         metadata = ranges.encode(offset, self._metadata_size)
         return offset, metadata or (OffsetRanges.MARK if self._marked and self._metadata_size else "")
 

@@ -80,15 +80,16 @@ class Life:
     def begin(self, log: list[int]) -> None:
         """The partition is assigned."""
         self.buffers.assign([LANE], self.commits.begin(self.broker, [KafkaPartition(*LANE)]))  # type: ignore[arg-type]  # a fake of what is used
-        self.records = self._read([offset for offset in log if offset >= self.broker.offset])
+        self.records = self.read([offset for offset in log if offset >= self.broker.offset])
 
-    def _read(self, log: list[int]) -> list[Record]:
+    def read(self, log: list[int]) -> list[Record]:
         """Deliver what is not known to be finished, as the reader does."""
         records = []
         partition = self.partition
         for offset in log:
             if partition.base < 0:
                 partition.base = offset
+            partition.read_offset = offset
             if offset in partition.done:
                 continue
             records.append(Record(*LANE, offset, epoch=partition.epoch, previous=partition.last_offset))
@@ -141,6 +142,19 @@ def test_the_next_owner_commits_past_what_it_was_told() -> None:
     second.commit()
     assert (broker.offset, broker.metadata) == (8, "")
     assert second.positions.uncommitted == 0
+
+
+def test_a_record_that_is_read_behind_the_commit_that_passed_it_is_not_done_again() -> None:
+    """The slow record has finished, and the offset has passed the others before they were read."""
+    broker = Broker()
+    first = Life(broker, [5, 6, 7])
+    first.finish(6, 7)
+    first.commit()
+    second = Life(broker, [5])
+    second.finish(5)
+    second.commit()
+    assert broker.offset == 8
+    assert [record.offset for record in second.read([6, 7, 8])] == [8]
 
 
 def test_a_revoke_commits_what_is_finished_beyond_the_slow_record() -> None:
