@@ -73,6 +73,7 @@ class ClusterLink:
         self._lost = threading.Event()
         self._cause = ""
         self._stopped = ""
+        self._stop_known = self._failure_known = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="drakkar-cluster", daemon=True)
         self._thread.start()
@@ -100,8 +101,11 @@ class ClusterLink:
         self._run(self._reach(phase, timeout_s))
 
     def stop(self, failure: str | None) -> None:
-        """Ask all other processes to stop: with a reason, if this one fails."""
-        self._post(self._broadcast, _word("fail", reason=failure) if failure else _word("stop"))
+        """Ask all other processes to stop: with a reason, if this one fails.
+
+        Does nothing if they know: the stop of another process is this one's, which would go back to them otherwise.
+        """
+        self._post(self._ask_to_stop, failure or "")
 
     def lost(self, timeout_s: float = 0.0) -> str:
         """Return the reason, if a process ended without a goodbye within that time; else an empty text."""
@@ -321,11 +325,22 @@ class ClusterLink:
         elif word in ("stop", "fail"):
             self._relay(process, message)
             reason = message.get("reason", "")
+            self._note_stop(reason)
             if reason:
                 self._left.add(process)
                 reason = f"{self._name(message.get('process', process))} failed: {reason}"
                 self._break(_failed(reason))
             self._on_stop(reason)
+
+    def _ask_to_stop(self, failure: str) -> None:
+        if self._note_stop(failure):
+            self._broadcast(_word("fail", reason=failure) if failure else _word("stop"))
+
+    def _note_stop(self, failure: str) -> bool:
+        """Note that a stop, or a failure, is known in the cluster; returns True if that is new."""
+        known = self._failure_known or (self._stop_known and not failure)
+        self._stop_known, self._failure_known = True, self._failure_known or bool(failure)
+        return not known
 
     def _relay(self, sender: int, message: Message) -> None:
         """Pass the word of one process on to the others."""

@@ -33,7 +33,13 @@ class Members:
         settings = ClusterConfig.model_validate(
             {"addresses": places or self.places, "process_id": process, "start_timeout_s": self.timeout_s}
         )
-        link = ClusterLink(settings, flow, self.heard.setdefault(process, []).append)
+        heard = self.heard.setdefault(process, [])
+
+        def on_stop(reason: str) -> None:
+            heard.append(reason)
+            link.stop(reason or None)  # as a flow does, whoever stops it
+
+        link = ClusterLink(settings, flow, on_stop)
         self._links.append(link)
         return link
 
