@@ -25,6 +25,7 @@ from drakkar_flow.errors import StateError
 __all__ = [
     "CURRENT_STATE",
     "HANDLER_STEP",
+    "HANDLER_TIMERS",
     "KEEP",
     "KeyedState",
     "StateCodec",
@@ -41,6 +42,9 @@ UserKey = str | int | bytes
 
 HANDLER_STEP: Final = "handler"
 """Step under whose id the state of a handler is kept."""
+
+HANDLER_TIMERS: Final = "handler.timer"
+"""Step under whose id the timers of a handler are kept."""
 
 KEEP: Final = object()
 """Output of a library step that leaves a record's payload as it is."""
@@ -61,6 +65,10 @@ class KeyedState(Protocol):
     def __setitem__(self, key: UserKey, value: Any) -> None: ...
     def __delitem__(self, key: UserKey) -> None: ...
     def __contains__(self, key: object) -> bool: ...
+
+    def set_timer(self, key: UserKey, delay_s: float | None) -> None:
+        """Call `on_timer(key)` in `delay_s` seconds, in place of an earlier timer of the key; None cancels it."""
+        ...
 
 
 CURRENT_STATE: Final[ContextVar[KeyedState | None]] = ContextVar("drakkar_flow_state", default=None)
