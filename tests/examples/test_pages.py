@@ -80,6 +80,7 @@ def test_the_design_page_names_every_room() -> None:
         "docs/migrating-from-py-drakkar.md",
         "docs/plugins.md",
         "docs/sinks.md",
+        "docs/state.md",
         "docs/testing.md",
     ],
 )
