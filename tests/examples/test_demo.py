@@ -72,10 +72,11 @@ def test_a_signal_ends_the_demo_in_order(tmp_path: Path, number: signal.Signals)
     assert 0 < rows(tmp_path) < 5000
 
 
+@pytest.mark.timeout(600)
 def test_the_state_demo_kills_a_worker_and_a_cluster_and_the_counts_are_exact(tmp_path: Path) -> None:
     """Twice a worker, then one and all of three processes; each user's count is right in the results and the store."""
     with start(tmp_path, 600, "--state") as demo:
-        out, err = demo.communicate(timeout=400)
+        out, err = demo.communicate(timeout=500)
     assert (demo.returncode, err) == (0, ""), out + (tmp_path / "demo-output" / "workers.log").read_text()
     kills = [line.split("kill -9 ")[1].partition(":")[0].split() for line in out.splitlines() if "kill -9 " in line]
     assert [len(killed) for killed in kills] == [1, 1, 1, 3]
@@ -85,11 +86,12 @@ def test_the_state_demo_kills_a_worker_and_a_cluster_and_the_counts_are_exact(tm
 
 
 @pytest.mark.integration
+@pytest.mark.timeout(600)
 @pytest.mark.skipif("state" not in RuntimeConfig.model_fields, reason="a group has no state yet")
 def test_the_state_demo_moves_the_state_of_a_group(tmp_path: Path, kafka: Kafka) -> None:
     """With real brokers: a killed worker, one that joins and one that is stopped move partitions, and counts stay."""
     with start(tmp_path, 600, "--state", "--brokers", kafka.bootstrap) as demo:
-        out, err = demo.communicate(timeout=400)
+        out, err = demo.communicate(timeout=500)
     assert (demo.returncode, err) == (0, ""), out + (tmp_path / "demo-output" / "workers.log").read_text()
     assert "a consumer group, with its state in Kafka" in out
     assert out.count("600 of 600 visits counted") == 2
