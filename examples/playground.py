@@ -84,7 +84,7 @@ class Counts:
         self._consumer = Consumer({"bootstrap.servers": brokers, "group.id": "follower", "log_level": 0})
 
     def look(self) -> None:
-        """Read what is new; the topic need not exist yet."""
+        """Read new messages; the topic need not exist yet."""
         if not self._assigned:
             found = self._consumer.list_topics(self._topic, _TIMEOUT_S).topics[self._topic].partitions
             self._consumer.assign([KafkaPartition(self._topic, number, OFFSET_BEGINNING) for number in found])

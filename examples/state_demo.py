@@ -1,7 +1,7 @@
 """Counts per user while the processes that keep them are killed: `make demo ARGS=--state`.
 
 The flow is that of lesson 8. A single worker is killed twice, then a cluster of three with the same store: one process,
-and all. With brokers of your own (`--brokers`, they need transactions) workers of a consumer group follow, whose state
+and all. With real brokers (`--brokers`) workers of a consumer group follow, whose state
 is in Kafka: one is killed, one joins, one is stopped. At the end each count is compared with the visits written.
 """
 
@@ -38,6 +38,7 @@ MIN_VISITS = 100
 
 _STALLED_S = 120.0  # without a new count the demo has failed
 _STOP_S = 60.0
+_LOOK_S = 0.1
 _BAR = 30  # characters of a full bar
 _SESSION_MS = 6_000  # without a heartbeat, until the group takes the partitions of a killed worker away
 
@@ -51,7 +52,7 @@ def run_state_demo(console: Console, output: Path, visits: int, brokers: str = "
 
     Args:
         console: where everything is printed.
-        output: an empty directory for stores and the log.
+        output: an empty directory for stores and logs.
         visits: number of visits of each part.
         brokers: addresses; empty for the embedded broker, which has no part with a group.
     """
@@ -71,7 +72,7 @@ def run_state_demo(console: Console, output: Path, visits: int, brokers: str = "
                 with stage.shown():
                     part(stage)
             except Failed as exc:
-                console.print(f"{exc}; see {stage.log}", style="red", markup=False)
+                console.print(f"{exc}; see the logs in {output}", style="red", markup=False)
                 return 1
             results.append(stage.judge())
     if not all(results):
@@ -118,7 +119,8 @@ def group_part(stage: Stage) -> None:
     group = {"kafka.session_timeout_ms": str(_SESSION_MS)}
     with stage.process("run", **group) as second:
         with stage.process("run", **group) as first:
-            stage.tell("two workers start")
+            stage.until_reading(first, second)
+            stage.tell("two workers have joined the group")
             stage.write(0.4)
             stage.count_half(first)
             first.kill()
@@ -126,11 +128,12 @@ def group_part(stage: Stage) -> None:
         stage.write(0.3)
         stage.count_half(second)
         with stage.process("run", **group) as third:
-            stage.tell("a third one joins, and gets some of them")
+            stage.until_reading(third)
+            stage.tell("a third one has joined and got some of them")
             stage.write()
             stage.count_half(third)
             stage.stop(second)
-            stage.tell("the second one is stopped, and hands its partitions over")
+            stage.tell("the second one is stopped and hands its partitions over")
             stage.count_all(third)
             stage.stop(third)
 
@@ -139,13 +142,13 @@ def group_part(stage: Stage) -> None:
 
 
 class Stage:
-    """The topics of a part, what was written and what is counted."""
+    """The topics of a part, its visits and their counts."""
 
     def __init__(
         self, console: Console, output: Path, brokers: str, topics: tuple[str, str], visits: int, counts: Counts
     ) -> None:
         self.output = output
-        self.log = output / "workers.log"
+        self._logs: dict[int, Path] = {}
         self.counts = counts
         self.written: Counter[str] = Counter()
         self.stored: Counter[str] | None = None
@@ -179,11 +182,14 @@ class Stage:
             "kafka.consumer_group": source,
             "sinks.kafka.counted.topic": counted,
             "dlq.topic": f"{source}-failed",
+            "logging.level": "INFO",
         }
-        given = lesson.settings(self._brokers, **names, **settings)
+        given = lesson.settings(self._brokers, **{**names, **settings})
         arguments = [sys.executable, "-m", "drakkar_flow", name, *options, str(lesson.__file__), *given]
-        with self.log.open("ab") as log:
+        path = self.output / f"{name}-{len(self._logs)}.log"
+        with path.open("wb") as log:
             process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0)
+        self._logs[process.pid] = path
         try:
             yield process
         finally:
@@ -193,15 +199,24 @@ class Stage:
                     os.kill(each, signal.SIGKILL)
             process.wait()
 
+    def until_reading(self, *processes: subprocess.Popen[bytes]) -> None:
+        """Wait until workers have partitions, as their logs say."""
+        for process in processes:
+            deadline = time.monotonic() + _STALLED_S
+            while b"partitions_assigned" not in self._logs[process.pid].read_bytes():
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise Failed(f"process {process.pid} got no partitions")
+                time.sleep(_LOOK_S)
+
     def write(self, share: float = 1.0) -> None:
-        """Write a share of all visits, or what is left of them."""
+        """Write a share of all visits, or the rest of them."""
         done = self.written.total()
         users = self._users[done : done + int(share * self._visits)]
         send(self._brokers, self._topics[0], (json.dumps({"user": user}).encode() for user in users), users)
         self.written.update(users)
 
     def count_half(self, process: subprocess.Popen[bytes]) -> None:
-        """Wait until half of what was not counted yet is."""
+        """Wait until half of the visits that are not counted yet are."""
         self._count((self.counts.total + self.written.total()) // 2, process)
 
     def count_all(self, process: subprocess.Popen[bytes]) -> None:

@@ -42,6 +42,11 @@ def rows(where: Path) -> int:
         database.close()
 
 
+def logs(where: Path) -> str:
+    """The logs of the demo's workers."""
+    return "".join(path.read_text() for path in sorted((where / "demo-output").glob("*.log")))
+
+
 def test_the_demo_answers_every_search_and_says_so(tmp_path: Path) -> None:
     """All but the two broken searches are in SQLite and in the file; nothing is written to stderr."""
     with start(tmp_path, 200) as demo:
@@ -77,7 +82,7 @@ def test_the_state_demo_kills_a_worker_and_a_cluster_and_the_counts_are_exact(tm
     """Twice a worker, then one and all of three processes; each user's count is right in the results and the store."""
     with start(tmp_path, 600, "--state") as demo:
         out, err = demo.communicate(timeout=500)
-    assert (demo.returncode, err) == (0, ""), out + (tmp_path / "demo-output" / "workers.log").read_text()
+    assert (demo.returncode, err) == (0, ""), out + logs(tmp_path)
     kills = [line.split("kill -9 ")[1].partition(":")[0].split() for line in out.splitlines() if "kill -9 " in line]
     assert [len(killed) for killed in kills] == [1, 1, 1, 3]
     assert "600 of 600 visits counted" in out
@@ -92,7 +97,7 @@ def test_the_state_demo_moves_the_state_of_a_group(tmp_path: Path, kafka: Kafka)
     """With real brokers: a killed worker, one that joins and one that is stopped move partitions, and counts stay."""
     with start(tmp_path, 600, "--state", "--brokers", kafka.bootstrap) as demo:
         out, err = demo.communicate(timeout=500)
-    assert (demo.returncode, err) == (0, ""), out + (tmp_path / "demo-output" / "workers.log").read_text()
+    assert (demo.returncode, err) == (0, ""), out + logs(tmp_path)
     assert "a consumer group, with its state in Kafka" in out
     assert out.count("600 of 600 visits counted") == 2
     assert out.count("  exact\n") == 12

@@ -360,7 +360,7 @@ class ClusterLink:
 
     def _break(self, error: StartupError | StartStopped) -> None:
         """End the start: also the waiting for barriers."""
-        with suppress(InvalidStateError):  # it has one, or nobody waits for it any more
+        with suppress(InvalidStateError):  # it has one, or the start is over
             self.interrupted.set_exception(error)
         for waiter in (self._waiter("joined"), self._waiter("store"), self._waiter("run")):
             if not waiter.done():
