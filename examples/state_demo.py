@@ -16,7 +16,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -39,6 +39,7 @@ MIN_VISITS = 100
 _STALLED_S = 120.0  # without a new count the demo has failed
 _STOP_S = 60.0
 _LOOK_S = 0.1
+_CLUSTER = 3  # processes
 _BAR = 30  # characters of a full bar
 _SESSION_MS = 6_000  # without a heartbeat, until the group takes the partitions of a killed worker away
 
@@ -93,21 +94,17 @@ def fixed_part(stage: Stage) -> None:
             stage.tell(f"a worker {life}")
             stage.write(0.2)
             stage.count_half(worker)
-            worker.kill()
-            stage.tell(f"kill -9 {worker.pid}")
-    with stage.process("cluster", "-n", "3", **store) as supervisor:
+            stage.kill(worker.pid)
+    with stage.process("cluster", "-n", str(_CLUSTER), **store) as supervisor:
         stage.tell("a cluster of three starts with the worker's store")
+        first = stage.started(supervisor)
         stage.write(0.2)
         stage.count_half(supervisor)
-        processes = children(supervisor.pid)
-        os.kill(processes[-1], signal.SIGKILL)
-        stage.tell(f"kill -9 {processes[-1]}: the other two end, and all start again")
+        stage.kill(first[-1], expect="the other two end, and all start again")
+        second = stage.started(supervisor, after=first)
         stage.write(0.2)
         stage.count_half(supervisor)
-        processes = children(supervisor.pid)
-        for each in processes:
-            os.kill(each, signal.SIGKILL)
-        stage.tell(f"kill -9 {' '.join(map(str, processes))}: all start again")
+        stage.kill(*second, expect="all start again")
         stage.write()
         stage.count_all(supervisor)
         stage.stop(supervisor)
@@ -123,8 +120,7 @@ def group_part(stage: Stage) -> None:
             stage.tell("two workers have joined the group")
             stage.write(0.4)
             stage.count_half(first)
-            first.kill()
-            stage.tell(f"kill -9 {first.pid}: the other worker gets its partitions after {_SESSION_MS // 1000} s")
+            stage.kill(first.pid, expect=f"the other worker gets its partitions after {_SESSION_MS // 1000} s")
         stage.write(0.3)
         stage.count_half(second)
         with stage.process("run", **group) as third:
@@ -198,6 +194,25 @@ class Stage:
                 if each != process.pid or process.poll() is None:
                     os.kill(each, signal.SIGKILL)
             process.wait()
+
+    def kill(self, *pids: int, expect: str = "") -> None:
+        """Kill processes, and read the results that they have delivered."""
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        self.tell(f"kill -9 {' '.join(map(str, pids))}" + (f": {expect}" if expect else ""))
+        before = -1
+        while self.counts.messages != before:
+            before = self.counts.messages
+            self.counts.look()
+
+    def started(self, supervisor: subprocess.Popen[bytes], after: Sequence[int] = ()) -> list[int]:
+        """Wait until a supervisor has started all processes of a cluster, and none of `after` is left."""
+        deadline = time.monotonic() + _STALLED_S
+        while len(found := children(supervisor.pid)) < _CLUSTER or set(found) & set(after):
+            if supervisor.poll() is not None or time.monotonic() > deadline:
+                raise Failed("the cluster does not start")
+            time.sleep(_LOOK_S)
+        return found
 
     def until_reading(self, *processes: subprocess.Popen[bytes]) -> None:
         """Wait until workers have partitions, as their logs say."""
