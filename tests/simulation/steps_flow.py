@@ -116,8 +116,7 @@ class _Functions:
         if action == "skip":
             for each in error.payloads:
                 for place in each.data.places:
-                    if not self._facts.is_fenced(place):
-                        self._facts.pay(place, f"{each.data.name} to {error.sink_name}")
+                    self._facts.pay(place, f"{each.data.name} to {error.sink_name}")
         return action
 
 

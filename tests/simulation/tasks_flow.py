@@ -119,10 +119,7 @@ class Tasks(Handler[str, str]):
         action = self.chance.choice(("retry", "retry", "skip", "dlq"))
         if action == "skip":
             for each in error.payloads:
-                self._each(
-                    [at for at in each.data.places if not self.facts.is_fenced(at)],
-                    f"{each.data.name} to {error.sink_name}",
-                )
+                self._each(each.data.places, f"{each.data.name} to {error.sink_name}")
         return action
 
     # --- inside ---------------------------------------------------------------------------------
