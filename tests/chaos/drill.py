@@ -153,9 +153,7 @@ class Drill:
 
     def totals(self) -> Counter[bytes]:
         """Counts by key, of all partitions together."""
-        found = self._read()
-        states = [each.row.state for each in found.rows.values()] + [each.state for each in found.shards.values()]
-        return sum(map(_counts, states), Counter[bytes]())
+        return sum(map(_counts, self._read().states), Counter[bytes]())
 
     def expected(self) -> Counter[bytes]:
         """What they have to be."""

@@ -169,7 +169,7 @@ def test_two_topics_are_joined(scene: Scene, make_topic: MakeTopic, processes: i
 
     def start() -> list[Worker]:
         kafka = {"source_topics": [scene.source, other]}
-        return start_cluster(scene, "shop", processes, None, kafka, environment)
+        return start_cluster(scene, "shop", processes, sections={"kafka": kafka}, environment=environment)
 
     orders = [json.dumps({"id": number}) for number in range(300)]
     payments = [json.dumps({"order": number % 300, "cents": number}) for number in range(600)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -13,6 +13,7 @@ from drakkar_flow.engine.build import resolve_topics
 from drakkar_flow.engine.rights import admin_client, described_group, error_text
 from drakkar_flow.errors import Problem, StartupError, StateError
 from drakkar_flow.graph.flow import StreamFlow
+from drakkar_flow.kernel.partition_row import StateKey
 from drakkar_flow.kernel.recovery_start import Log, Start, StartPolicy, StartRefused, decide_start
 from drakkar_flow.kernel.store_identity import StoredTopic, StoreIdentity
 from drakkar_flow.model.record import TopicPartition
@@ -87,16 +88,17 @@ def plan_starts(
     return plan
 
 
-def value_problems(flow: StreamFlow, store: Store) -> Iterator[Problem]:
-    """Yield stored values that the flow's models can't read: one of each version of a model is tried."""
+def value_problems(flow: StreamFlow, states: Iterable[Mapping[StateKey, bytes]], now_ms: int) -> Iterator[Problem]:
+    """Yield stored values that the flow's models can't read: one of each version of a model is tried.
+
+    Values that have expired at `now_ms`, a time since the epoch, are never read.
+    """
     codecs = dict(flow.state_codecs())
     tried: set[tuple[str, bytes]] = set()
-    found = store.found
-    states = [each.row.state for each in found.rows.values()] + [each.state for each in found.shards.values()]
     for state in states:
         for (step, key), value in state.items():
             codec = codecs.get(step)
-            if codec is None or (step, codec.version_of(value)) in tried:
+            if codec is None or (step, codec.version_of(value)) in tried or codec.is_expired(value, now_ms):
                 continue
             tried.add((step, codec.version_of(value)))
             try:

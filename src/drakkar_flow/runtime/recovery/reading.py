@@ -58,6 +58,11 @@ class StoreRows(NamedTuple):
     shards: Mapping[str, StoredShard] = MappingProxyType({})
 
     @property
+    def states(self) -> list[Mapping[StateKey, bytes]]:
+        """The state of all partitions and shards."""
+        return [each.row.state for each in self.rows.values()] + [each.state for each in self.shards.values()]
+
+    @property
     def written_at(self) -> datetime | None:
         """The time of the newest row; None without rows."""
         rows: list[StoredRow | StoredShard] = [*self.rows.values(), *self.shards.values()]
