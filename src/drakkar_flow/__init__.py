@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from drakkar_flow.model.cache import CacheScope as CacheScope
     from drakkar_flow.model.group import MessageGroup
     from drakkar_flow.model.ids import format_rfc3339_micro, make_request_id, make_stable_task_id, make_task_id
+    from drakkar_flow.model.joined import Joined
     from drakkar_flow.model.payload import (
         CollectResult,
         CustomPayload,
@@ -93,6 +94,7 @@ _HOMES = {
     "Handler": "graph.handler",
     "HttpPayload": "sinks.http.payload",
     "HttpSink": "graph.nodes",
+    "Joined": "model.joined",
     "JsonlSink": "graph.nodes",
     "KafkaPayload": "sinks.kafka.payload",
     "KafkaSink": "graph.nodes",
@@ -159,6 +161,7 @@ __all__ = [
     "Handler",
     "HttpPayload",
     "HttpSink",
+    "Joined",
     "JsonlSink",
     "KafkaPayload",
     "KafkaSink",

@@ -7,10 +7,13 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
+from drakkar_flow.kernel.partition_row import StateKey
 from drakkar_flow.model.state import StateCodec, key_of
-from drakkar_flow.runtime.recovery.reading import StoredRow, read_rows
+from drakkar_flow.runtime.recovery.files import Progress
+from drakkar_flow.runtime.recovery.reading import StoredRow, StoreRows, read_rows
 from support.cluster import start_cluster
 from support.kafka_io import produce, read_all
 from support.scene import Scene
@@ -19,7 +22,7 @@ from support.worker import Worker
 __all__ = ["Drill", "amount"]
 
 KEYS = 37
-PIPELINE = Path(__file__).parent / "pipelines" / "counting"
+PIPELINES = Path(__file__).parent / "pipelines"
 _COUNTS = StateCodec(int)
 
 
@@ -33,12 +36,17 @@ class Drill:
 
     `finished` has, by partition and offset, the records that a row on disk called finished, with the copies of their
     outputs then: what is finished in a row is delivered, counted in the state, and never repeated.
+
+    The flow counts `across` partitions by a key that all partitions have, or in each partition by the record's key.
     """
 
-    def __init__(self, scene: Scene, records: int, store: Path | None = None) -> None:
+    def __init__(self, scene: Scene, records: int, store: Path | None = None, *, across: bool = False) -> None:
         self.records = records
         self.timeline: list[str] = []
         self._scene = scene
+        self._across = across
+        self._flow = "counting-across" if across else "counting"
+        self._pipeline = str(PIPELINES / self._flow.replace("-", "_"))
         self._store = store or scene.directory / "store"
         produce(scene.bootstrap, scene.source, map(str, range(records)), [str(n % KEYS) for n in range(records)])
         self._key: dict[tuple[int, int], bytes] = {}
@@ -48,21 +56,21 @@ class Drill:
             key, value = message.key(), message.value()
             assert isinstance(key, bytes)
             assert isinstance(value, bytes)
-            self._key[at], self._number[at] = key, value
+            self._key[at], self._number[at] = b"%d" % (int(value) % KEYS) if across else key, value
         self._finished: dict[tuple[int, int], int] = {}
         self.repeated = 0
 
     def start(self) -> Worker:
         """Start the flow with a short snapshot interval."""
         recovery = {"dir": str(self._store), "snapshot_interval_s": 0.2}
-        worker = self._scene.start(str(PIPELINE), {"runtime": {"recovery": recovery, "max_in_flight_records": 400}})
+        worker = self._scene.start(self._pipeline, {"runtime": {"recovery": recovery, "max_in_flight_records": 400}})
         self._note(f"started {worker.pid}")
         return worker
 
     def start_cluster(self, count: int) -> list[Worker]:
         """Start the flow in several processes, in one without a cluster."""
         runtime = {"max_in_flight_records": 400}
-        workers = start_cluster(self._scene, str(PIPELINE), count, runtime, start_timeout_s=5)
+        workers = start_cluster(self._scene, self._pipeline, count, runtime, start_timeout_s=5)
         self._note(f"started {', '.join(str(worker.pid) for worker in workers)}")
         return workers
 
@@ -75,6 +83,14 @@ class Drill:
         for worker in workers:
             if worker is not killed:
                 assert worker.wait(60) == 1, worker.stderr
+        self.check()
+
+    def kill_all_at_random(self, workers: list[Worker], chance: random.Random) -> None:
+        """Kill all of a cluster at once."""
+        time.sleep(chance.uniform(0.5, 5.0))
+        for worker in workers:
+            worker.kill()
+        self._note(f"killed {', '.join(str(worker.pid) for worker in workers)}")
         self.check()
 
     def stop_all(self, workers: list[Worker], told: Worker) -> None:
@@ -112,6 +128,7 @@ class Drill:
             assert offset <= positions.get(partition, 0), f"the commit of {partition} is ahead of its row"
         for before, count in self._finished.items():
             assert copies[self._number[before]] == count, f"{before} was finished in a row, and delivered again"
+        total: Counter[bytes] = Counter()
         for (_, partition), stored in rows.items():
             finished = {
                 offset: at
@@ -121,8 +138,10 @@ class Drill:
             lost = [at for at in finished.values() if not copies[self._number[at]]]
             assert not lost, f"finished in a row, but not delivered: {lost[:5]}"
             counted = Counter(self._key[at] for at in finished.values())
-            assert _counts(stored) == counted, f"state of partition {partition}"
+            assert _counts(stored.row.state) == (Counter() if self._across else counted), f"state of {partition}"
+            total += counted
             self._finished |= {at: copies[self._number[at]] for at in finished.values()}
+        assert self.totals() == total, "the rows of state and those of positions are not of one instant"
         self.repeated = copies.total() - len(copies)
         self._note(f"{len(self._finished)} finished, {copies.total()} delivered, {self.repeated} repeated")
 
@@ -134,24 +153,28 @@ class Drill:
 
     def totals(self) -> Counter[bytes]:
         """Counts by key, of all partitions together."""
-        return sum((_counts(stored) for stored in self._rows().values()), Counter[bytes]())
+        return sum(map(_counts, self._read().states), Counter[bytes]())
 
     def expected(self) -> Counter[bytes]:
         """What they have to be."""
         return Counter(self._key.values())
 
     def _rows(self) -> dict[tuple[str, int], StoredRow]:
-        return read_rows(self._store, "counting").rows if (self._store / "identity.json").exists() else {}
+        return self._read().rows
+
+    def _read(self) -> StoreRows:
+        if (self._store / "identity.json").exists():
+            return read_rows(self._store, self._flow)
+        return StoreRows(Progress(0, 1), 0, {})
 
     def _note(self, what: str) -> None:
         self.timeline.append(f"{time.strftime('%H:%M:%S')} {what}")
         print(self.timeline[-1])
 
 
-def _counts(stored: StoredRow) -> Counter[bytes]:
+def _counts(state: Mapping[StateKey, bytes]) -> Counter[bytes]:
     found: Counter[bytes] = Counter()
-    for (_, key), value in stored.row.state.items():
+    for (_, key), value in state.items():
         name = key_of(key)
-        assert isinstance(name, bytes)
-        found[name] = _COUNTS.decode(value)
+        found[name if isinstance(name, bytes) else str(name).encode()] = _COUNTS.decode(value)
     return found

@@ -126,3 +126,51 @@ def test_a_handler_counts_each_record_once(seed: int) -> None:
         for prefix, left_out in (("", ""), ("task ", "drop"), ("window ", "drop")):
             expected = totals(kit, left_out, lambda word, prefix=prefix: prefix + word)
             assert expected == {key: kit.state(key[1], partition=key[0]) for key in expected}
+
+
+def counting_across(seed: int) -> StreamFlow:
+    """Divides, drops and fails before and behind the state, whose keys are in all partitions."""
+    chance = random.Random(seed)
+
+    def words(text: str) -> list[str]:
+        return text.split("-")
+
+    def count(n: int | None, word: str) -> tuple[int | None, str | None]:
+        if word == "bad":
+            raise ValueError(word)
+        return (n or 0) + 1, None if word == "drop" else word
+
+    async def wait(word: str) -> str:
+        await asyncio.sleep(chance.choice((0, 0, 0.1, 3)))
+        if chance.random() < 0.1:
+            raise ValueError("a failure after the change")
+        return word
+
+    def divided(word: str) -> list[str]:
+        return [word] * chance.choice((0, 1, 2))
+
+    flow = StreamFlow("count").decode(str).filter(lambda text: text != "no").flat_map(words)
+    return (
+        flow.stateful(count, key=str, state=int, across=True).map_async(wait).flat_map(divided).map_async(wait).route()
+    )
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_flow_counts_across_partitions_each_part_of_a_record_once(seed: int) -> None:
+    """Parts of one record go to several shards, which have them in one row with its position, or not at all."""
+    chance = random.Random(seed)
+    texts = ("a", "b-a-cc", "a-a", "bad-d", "drop", "no", "b-drop-e-f-g")
+    sent: list[str] = []
+
+    def send() -> None:
+        sent.append(chance.choice(texts))
+        kit.send(sent[-1], partition=chance.randrange(PARTITIONS))
+
+    with FlowHarness(counting_across(seed), partitions=PARTITIONS) as kit:
+        for _ in range(25):
+            disturb(kit, chance, PARTITIONS, send, moves=False)
+        kit.let_commits_go()
+        kit.wait_acknowledged()
+        expected = Counter(word for text in sent if text != "no" for word in text.split("-") if word != "bad")
+        assert expected == {word: kit.state(word) for word in expected}
+        assert kit.log.all_committed(kit.log.records)

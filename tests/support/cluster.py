@@ -31,6 +31,7 @@ def start_cluster(
     runtime: Mapping[str, Any] | None = None,
     *,
     sections: Mapping[str, Mapping[str, Any]] | None = None,
+    environment: Mapping[str, str] | None = None,
     **cluster: Any,
 ) -> list[Worker]:
     """Start the processes of a cluster on this host; one process is none. `sections` are the other settings."""
@@ -40,7 +41,7 @@ def start_cluster(
     for process in range(count):
         if count > 1:
             shared["cluster"] = {"addresses": places, "process_id": process, **cluster}
-        workers.append(scene.start(pipeline, {**(sections or {}), "runtime": shared}))
+        workers.append(scene.start(pipeline, {**(sections or {}), "runtime": shared}, environment))
     return workers
 
 

@@ -10,8 +10,10 @@ from drakkar_flow.testing import FlowHarness
 __all__ = ["disturb"]
 
 
-def disturb(kit: FlowHarness, chance: random.Random, partitions: int, send: Callable[[], object]) -> None:
-    """One step of a life; `send` writes a message."""
+def disturb(
+    kit: FlowHarness, chance: random.Random, partitions: int, send: Callable[[], object], *, moves: bool = True
+) -> None:
+    """One step of a life; `send` writes a message. Without `moves` the partitions stay, as in fixed mode."""
     partition = chance.randrange(partitions)
     action = chance.random()
     if action < 0.5:
@@ -24,6 +26,8 @@ def disturb(kit: FlowHarness, chance: random.Random, partitions: int, send: Call
         kit.restart(hold_commits=chance.random() < 0.3)
     elif action < 0.75:
         kit.restart()
+    elif not moves:
+        kit.let_commits_go()
     elif action < 0.85:
         kit.revoke(partition, drain_s=chance.choice((0, 0.05, 1)))
         kit.assign(partition)

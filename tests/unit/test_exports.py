@@ -31,6 +31,7 @@ PUBLIC = [
     "Handler",
     "HttpPayload",
     "HttpSink",
+    "Joined",
     "JsonlSink",
     "KafkaPayload",
     "KafkaSink",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,9 +16,10 @@ from drakkar_flow.cli.stores import StoreArgument, StorePlace, key_text, need_fl
 from drakkar_flow.errors import StartupError
 
 if TYPE_CHECKING:
+    from drakkar_flow.kernel.partition_row import StateKey
     from drakkar_flow.kernel.store_identity import StoreIdentity
     from drakkar_flow.model.record import TopicPartition
-    from drakkar_flow.runtime.recovery.reading import StoredRow, StoreRows
+    from drakkar_flow.runtime.recovery.reading import StoredRow, StoredShard, StoreRows
 
 __all__ = ["app", "exported"]
 
@@ -107,27 +108,31 @@ def reset(
 
 @app.command()
 def export(store: StoreArgument, config: ConfigOption = None, assignments: Assignments = []) -> None:  # noqa: B006
-    """Print a store as JSON Lines: the position of each partition, then each value of its state."""
+    """Print a store as JSON Lines: the position of each partition, then each value of its state; then the shards."""
     _, found = read(place_of(store, config, assignments))
     for at in sorted(found.rows):
         typer.echo(json.dumps(_position(at, found.rows[at])))
-        for line in exported(at, found.rows[at]):
+        for line in _values({"topic": at[0], "partition": at[1]}, found.rows[at].row.state):
+            typer.echo(json.dumps(line))
+    for name in sorted(found.shards):
+        typer.echo(json.dumps(_shard(name, found.shards[name])))
+        for line in _values({"shard": name}, found.shards[name].state):
             typer.echo(json.dumps(line))
 
 
-def exported(at: TopicPartition, stored: StoredRow) -> Iterator[dict[str, Any]]:
-    """Yield each value of a partition's state."""
+def exported(found: StoreRows) -> Iterator[dict[str, Any]]:
+    """Yield each value of state, with its partition, or with its shard if it is kept across partitions."""
+    for at in sorted(found.rows):
+        yield from _values({"topic": at[0], "partition": at[1]}, found.rows[at].row.state)
+    for name in sorted(found.shards):
+        yield from _values({"shard": name}, found.shards[name].state)
+
+
+def _values(place: Mapping[str, Any], state: Mapping[StateKey, bytes]) -> Iterator[dict[str, Any]]:
     from drakkar_flow.model.state import plain_value
 
-    for (step, key), value in sorted(stored.row.state.items()):
-        yield {
-            "type": "state",
-            "topic": at[0],
-            "partition": at[1],
-            "step": step,
-            "key": key_text(key),
-            "value": plain_value(value),
-        }
+    for (step, key), value in sorted(state.items()):
+        yield {"type": "state", **place, "step": step, "key": key_text(key), "value": plain_value(value)}
 
 
 def _file_problems(directory: Path) -> Iterator[str]:
@@ -177,8 +182,7 @@ def _start_problems(place: StorePlace) -> Iterator[str]:
         settings = place.settings.model_copy(update={"on_incompatible": "fail"})  # a check moves nothing aside
         with open_store(place.directory, identity, settings) as store:
             starts = plan_starts(flow, config, place.settings, store, brokers)
-            rows = (stored.row for stored in store.found.rows.values())
-            yield from map(str, value_problems(flow, rows, int(time.time() * 1000)))
+            yield from map(str, value_problems(flow, store.found.states, int(time.time() * 1000)))
     except StartupError as exc:
         yield from map(str, exc.problems)
         return
@@ -207,6 +211,17 @@ def _position(at: TopicPartition, stored: StoredRow) -> dict[str, Any]:
     }
 
 
+def _shard(name: str, stored: StoredShard) -> dict[str, Any]:
+    return {
+        "type": "shard",
+        "shard": name,
+        "keys": len(stored.state),
+        "state_bytes": sum(map(len, stored.state.values())),
+        "epoch": stored.epoch,
+        "written_at": stored.written_at.isoformat(),
+    }
+
+
 def _report(place: StorePlace, identity: StoreIdentity, found: StoreRows) -> dict[str, Any]:
     return {
         "directory": str(place.directory),
@@ -216,6 +231,7 @@ def _report(place: StorePlace, identity: StoreIdentity, found: StoreRows) -> dic
         "resume_epoch": found.progress.epoch,
         "written_at": found.written_at.isoformat() if found.written_at else None,
         "partitions": [_position(at, found.rows[at]) for at in sorted(found.rows)],
+        "shards": [_shard(name, found.shards[name]) for name in sorted(found.shards)],
     }
 
 
@@ -229,6 +245,10 @@ def _text(place: StorePlace, identity: StoreIdentity, found: StoreRows) -> str:
         f"state    {steps}",
         f"rows     written {age}; the next run resumes at epoch {found.progress.epoch}",
     ]
+    if found.shards:
+        shards = [_shard(name, stored) for name, stored in found.shards.items()]
+        keys, size = (sum(shard[each] for shard in shards) for each in ("keys", "state_bytes"))
+        lines.append(f"shards   {len(shards)} rows with state across partitions: {keys} keys, {size} bytes")
     width = max([len("topic"), *(len(topic) for topic, _ in found.rows)])
     lines.append(f"{'topic':{width}}  partition  slot          offset  finished beyond       keys      bytes")
     for at in sorted(found.rows):

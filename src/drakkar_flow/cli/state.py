@@ -28,7 +28,7 @@ def get(
     assignments: Assignments = [],  # noqa: B006 - typer's way to say that there is none
     step: Step = "",
 ) -> None:
-    """Print the values of a key, one JSON object per step and partition; ends with 1 if there is none."""
+    """Print the values of a key, one JSON object per step and partition or shard; ends with 1 if there is none."""
     found = [
         line
         for line in _lines(store, config, assignments, step)
@@ -50,10 +50,11 @@ def list_keys(
     prefix: Annotated[str, typer.Option("--prefix", help="Only keys that begin so.")] = "",
     limit: Annotated[int, typer.Option("--limit", min=0, help="Maximum of keys; 0: all.")] = 100,
 ) -> None:
-    """List keys with their step and partition."""
+    """List keys with their step and partition, or shard."""
     lines = (line for line in _lines(store, config, assignments, step) if str(line["key"]).startswith(prefix))
     for line in islice(lines, limit or None):
-        typer.echo(f"{line['topic']}-{line['partition']}  {line['step']}  {line['key']}")
+        place = line.get("shard") or f"{line['topic']}-{line['partition']}"
+        typer.echo(f"{place}  {line['step']}  {line['key']}")
     if (more := sum(1 for _ in lines)) > 0:
         typer.echo(f"{more} more keys; --limit 0 lists all", err=True)
 
@@ -72,5 +73,4 @@ def export(
 
 def _lines(store: str, config: Any, assignments: list[str], step: str) -> Iterator[dict[str, Any]]:
     _, found = read(place_of(store, config, assignments))
-    for at in sorted(found.rows):
-        yield from (line for line in exported(at, found.rows[at]) if not step or line["step"] == step)
+    yield from (line for line in exported(found) if not step or line["step"] == step)

@@ -21,7 +21,9 @@ from bytewax.dataflow import Dataflow
 from bytewax.operators import KeyedStream
 
 from drakkar_flow.config.sections.executor import ProgramConfig
+from drakkar_flow.errors import FlowError, Problem
 from drakkar_flow.graph.flow import StreamFlow
+from drakkar_flow.graph.joins import Sides
 from drakkar_flow.graph.nodes import (
     Arrange,
     Collect,
@@ -41,16 +43,22 @@ from drakkar_flow.kernel.brake import Brake
 from drakkar_flow.kernel.ordering import Ordering
 from drakkar_flow.kernel.retry import RetryBound
 from drakkar_flow.model.codec import decoder_for
-from drakkar_flow.model.outcome import Delivery, FailureKind
+from drakkar_flow.model.outcome import Ack, Delivery, FailureKind
+from drakkar_flow.model.record import Record
 from drakkar_flow.model.state import HANDLER_STEP
 from drakkar_flow.model.task import ErrorAction
 from drakkar_flow.runtime.acknowledgement.commit import CommitSink, Finisher, commit_by
+from drakkar_flow.runtime.across.arrival import arrival_step
+from drakkar_flow.runtime.across.exchange import ExchangeStep
+from drakkar_flow.runtime.across.settle import by_shard, settle_step, without_shard
+from drakkar_flow.runtime.across.shards import Shards
 from drakkar_flow.runtime.chunk import Chunk, Keyed
 from drakkar_flow.runtime.components import Components, SinkComponent
 from drakkar_flow.runtime.failures import describe
 from drakkar_flow.runtime.guard import guard_engine
 from drakkar_flow.runtime.memory import MemoryGate
 from drakkar_flow.runtime.recovery.positions import DurablePositions
+from drakkar_flow.runtime.recovery.reading import SETTLE, TRACK
 from drakkar_flow.runtime.recovery.slots import BySlot, HelloSource, SlotSink
 from drakkar_flow.runtime.source import RecordSource
 from drakkar_flow.runtime.state.hooks import HandlerState
@@ -81,6 +89,7 @@ from drakkar_flow.runtime.steps.transform import (
     flat_map_step,
     map_step,
     passing_step,
+    sides_step,
 )
 from drakkar_flow.runtime.steps.trial import Trial
 from drakkar_flow.sinks.registry import SPECS
@@ -89,7 +98,7 @@ __all__ = ["compile_flow"]
 
 Stream = KeyedStream[Chunk[Any]]
 
-_SYNC = (Decode, Map, Filter, FlatMap, Stateful, TimeWindow)  # on the engine's thread; all others may wait
+_SYNC = (Decode, Map, Filter, FlatMap, Sides, Stateful, TimeWindow)  # on the engine's thread; all others may wait
 
 _LANES_PER_WORKER = 4
 
@@ -101,6 +110,9 @@ def compile_flow(flow: StreamFlow, components: Components) -> Dataflow:
         FlowError: with every problem of the flow.
     """
     flow.check()
+    if flow.across is not None and components.config.runtime.workers > 1:
+        step = next(step for step, node in flow.steps() if node is flow.across)
+        raise FlowError([Problem(f"step {step}", "across=True needs one engine thread", "set runtime.workers: 1")])
     return _Lowering(flow, components).dataflow()
 
 
@@ -153,22 +165,47 @@ class _Lowering:
             components.intake,
             durable,
             processes=1 if cluster is None else len(cluster.addresses),
+            exchanges=components.shards is not None,
         )
         stream: Stream = op.input("source", dataflow, source)
         waiting: list[tuple[str, Node]] = []
         for step_id, node in self._flow.steps():
             if isinstance(node, _SYNC):
-                stream = self._sync(step_id, self._chained(stream, waiting), self._function(node, step_id))
+                stream = self._chained(stream, waiting)
+                if isinstance(node, Stateful) and node.across:
+                    stream = self._exchanged(step_id, node, stream)
+                stream = self._sync(step_id, stream, self._function(node, step_id))
                 waiting = []
             else:
                 waiting.append((step_id, node))
         stream = self._chained(stream, waiting)
+        if components.shards is not None:
+            stream = self._settled(dataflow, stream, components.shards)
         if components.recovery is None:
             self._commit(stream)
         else:
             self._store(dataflow, stream, components.recovery)
         guard_engine(dataflow, self._engine_failed)
         return dataflow
+
+    def _exchanged(self, step_id: str, node: Stateful, stream: Stream) -> Stream:
+        """Let records travel to the processes of their keys."""
+        components = self._components
+        assert components.shards is not None
+        before = self._flow.nodes[: self._flow.nodes.index(node)]
+        shares = components.track.keep_shares() if any(map(_divides, before)) else None
+        exchange = ExchangeStep(step_id, node, components.shards, components.away, self._labels, shares)
+        sent = op.flat_map_batch("exchange", stream, exchange)
+        return arrival_step("arrival", sent, step_id, components.shards, components.in_flight)
+
+    def _settled(self, dataflow: Dataflow, stream: Stream, shards: Shards) -> Stream:
+        """Settle records at their shards; those that came to none pass."""
+        acks = op.flat_map_batch("by-shard", stream, by_shard)
+        if self._components.recovery is not None:
+            hello = op.input("hello-shards", dataflow, HelloSource(shards.hellos()))
+            acks = op.merge("greeted-shards", acks, hello)
+        settled = settle_step(SETTLE, acks, shards, tells_rows=self._components.recovery is None)
+        return op.merge("settled", op.flat_map_batch("without-shard", stream, without_shard), settled)
 
     def _commit(self, stream: Stream) -> None:
         """The end of group mode: Kafka's commits are the only memory."""
@@ -181,9 +218,10 @@ class _Lowering:
         """The end of fixed mode: rows of the recovery store come before the commits."""
         components = self._components
         finisher = Finisher(components.in_flight, components.bus, lambda _settled: None)
-        hello = op.input("hello", dataflow, HelloSource(positions.slots))
-        acks = op.merge("greeted", op.flat_map_batch("by-slot", stream, BySlot()), hello)
-        op.output("track", acks, SlotSink(positions, components.track, finisher))
+        by_slot = BySlot() if components.shards is None else BySlot(positions.slots, components.in_flight)
+        hello: Any = op.input("hello", dataflow, HelloSource([(slot, list[Any]()) for slot in positions.slots]))
+        acks = op.merge("greeted", op.flat_map_batch("by-slot", stream, by_slot), hello)
+        op.output(TRACK, acks, SlotSink(positions, components.track, finisher, components.away))
 
     def _engine_failed(self, error: BaseException) -> None:
         self._components.loop_thread.report(error)
@@ -208,8 +246,24 @@ class _Lowering:
             before = step
         failures = next((step.inbox for step in steps if isinstance(step, PolicyStep)), None)
         chain = Chain(self._context, steps, failures)
+        if failures is not None:
+            self._report_home(chain)
         self._components.chains.append(chain)
         return chain
+
+    def _report_home(self, chain: Chain) -> None:
+        """Let a chain report records that will never finish to the processes that read them."""
+        components, positions = self._components, self._components.recovery
+        if components.shards is None or positions is None:
+            return
+
+        def hold(records: list[Record]) -> None:
+            if guests := [record for record in records if not positions.owns(record.topic_partition)]:
+                chain.notice([Ack(record, 0) for record in guests])
+
+        components.control.on_hold = hold
+        components.away.on_hold = components.control.hold
+        components.away.on_return = components.in_flight.engine.wake
 
     def _sync(self, step: str, up: Stream, function: ChunkStep) -> Stream:
         proof = self._brake.proof
@@ -246,8 +300,14 @@ class _Lowering:
         return flat_map_step(step_id, node.fn, self._context.charge(), with_record=node.with_record)
 
     @_function.register
+    def _(self, node: Sides, step_id: str) -> ChunkStep:
+        left, right = ([self._function(each, step) for step, each in named] for named in node.named(step_id))
+        return sides_step(node.is_left, left, right)
+
+    @_function.register
     def _(self, node: Stateful, step_id: str) -> ChunkStep:
-        ledgers, wall_clock = self._components.track.keep_state(), self._components.wall_clock
+        shards, wall_clock = self._components.shards, self._components.wall_clock
+        ledgers = self._components.track.keep_state() if shards is None else shards.ledgers
         step = StatefulStep if node.on_timer is None else TimedStatefulStep
         return step(step_id, node, self._codecs[step_id], ledgers, self._context, self._labels, wall_clock)
 
@@ -349,6 +409,11 @@ class _Lowering:
         circuit = Circuit(components.bus, spec.kind, part.name, common.circuit_of(part.settings))
         name = part.id.replace(".", ":")  # step ids are separated by periods
         return DeliverStep(self._context, f"sink-{name}", part.sink, settings, circuit)
+
+
+def _divides(node: Node) -> bool:
+    """Return True if a step makes several records of one."""
+    return isinstance(node, FlatMap) or (isinstance(node, Sides) and any(map(_divides, (*node.left, *node.right))))
 
 
 def _left_out(components: Components, sinks: Iterable[SinkComponent]) -> dict[type, list[str]]:

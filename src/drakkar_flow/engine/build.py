@@ -17,6 +17,7 @@ from drakkar_flow.config.sections.kafka import KafkaConfig, KafkaSecurityConfig,
 from drakkar_flow.engine.executors import intake_of, make_executors, program_configs
 from drakkar_flow.errors import ConfigError, Problem
 from drakkar_flow.graph.flow import StreamFlow
+from drakkar_flow.graph.joins import Sides
 from drakkar_flow.graph.nodes import Execute, MapAsync, Route, SinkRef
 from drakkar_flow.kernel.pace import Pace
 from drakkar_flow.kernel.slots import slots_of_process
@@ -24,6 +25,7 @@ from drakkar_flow.kinds.registry import SINKS
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.acknowledgement.commit import Track
 from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
+from drakkar_flow.runtime.across.shards import Shards
 from drakkar_flow.runtime.components import Components, SinkComponent
 from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
@@ -60,6 +62,9 @@ def resolve_topics(flow: StreamFlow, config: DrakkarConfig) -> DrakkarConfig:
         ConfigError: the rest of the configuration does not fit the flow's topics.
     """
     named = {"source_topic", "source_topics"} & config.kafka.model_fields_set
+    if named and flow.find(Sides) is not None and set(config.kafka.topics) != set(flow.source.topics):
+        what = f"flow {flow.name!r} joins the topics that it names: {', '.join(flow.source.topics)}"
+        raise ConfigError([Problem("kafka.source_topics", what, "remove it")])
     if named or not flow.source.topics:
         return config
     kafka = config.kafka.model_copy(update={"source_topics": list(flow.source.topics)})
@@ -93,7 +98,8 @@ def build_parts(
     assignments = AssignmentHooks(loop_thread, bus, hooks.on_assign, hooks.on_revoke, group.drain_timeout_s)
     runtime = config.runtime
     track = Track()
-    recovery = None if runtime.recovery is None else DurablePositions(_slots_of(config))
+    shards = None if flow.across is None else _shards_of(config)
+    recovery = None if runtime.recovery is None else DurablePositions(_slots_of(config), shards)
     execute: Execute | None = flow.find(Execute)
     programs = program_configs(config, execute, os.environ)
     slots = sum(program.max_executors for program in programs.values()) if execute is not None else 0
@@ -119,6 +125,7 @@ def build_parts(
             positions=recovery,
         ),
         recovery=recovery,
+        shards=shards,
         track=track,
         sinks=_sinks(flow, config),
         dead_letters=_dead_letters(config),
@@ -132,6 +139,12 @@ def build_parts(
 def _slots_of(config: DrakkarConfig) -> list[str]:
     cluster = config.runtime.cluster
     return slots_of_process(0, 1) if cluster is None else slots_of_process(cluster.process_id, len(cluster.addresses))
+
+
+def _shards_of(config: DrakkarConfig) -> Shards:
+    cluster = config.runtime.cluster
+    place = (0, 1) if cluster is None else (cluster.process_id, len(cluster.addresses))
+    return Shards(*place, stored=config.runtime.recovery is not None)
 
 
 def _pace(flow: StreamFlow, slots: int, drain_s: float) -> Pace:

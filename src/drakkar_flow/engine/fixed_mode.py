@@ -109,8 +109,7 @@ class FixedMode:
             raise StartupError([Problem("kafka.consumer_group", what, remedy)])
 
     def _starts(self, store: Store, brokers: BrokerState) -> dict[TopicPartition, Start]:
-        rows = (stored.row for stored in store.found.rows.values())
-        problems = list(value_problems(self._flow, rows, int(time.time() * 1000)))
+        problems = list(value_problems(self._flow, store.found.states, int(time.time() * 1000)))
         starts: dict[TopicPartition, Start] = {}
         for at, found in plan_starts(self._flow, self._config, self._settings, store, brokers).items():
             if isinstance(found, StartRefused):

@@ -25,6 +25,7 @@ def read_gauges(components: Components, offload: OffloadPool | None, health: int
     }
     return RuntimeGauges(
         in_flight_records=in_flight.records,
+        guest_records=components.in_flight.guests,
         in_flight_bytes=in_flight.size,
         executor_running=executor.running if executor else 0,
         executor_waiting=executor.waiting if executor else 0,
@@ -49,7 +50,9 @@ def read_gauges(components: Components, offload: OffloadPool | None, health: int
 
 
 def _state(components: Components, assigned: Container[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
-    """Return keys and bytes of the state of each assigned partition."""
+    """Return keys and bytes of the state of each assigned partition; of each shard of a flow with state across them."""
+    if components.shards is not None:
+        return {each: (size.keys, size.size) for each, size in components.shards.ledgers.sizes().items()}
     ledgers = components.track.ledgers
     if ledgers is None:
         return {}

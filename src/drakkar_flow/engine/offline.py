@@ -83,7 +83,12 @@ def source_problems(flow: StreamFlow, config: DrakkarConfig) -> list[Problem]:
         Problem(f"kafka.{key}", what, f"{remedy} (py-drakkar's default: {_DEFAULT_OF_PY_DRAKKAR[key]})")
         for key, what, remedy in missing
     ]
-    if config.runtime.recovery is None and (steps := [step for step, _ in flow.state_codecs()]):
+    if config.runtime.recovery is None and flow.across is not None:
+        step = next(step for step, node in flow.steps() if node is flow.across)
+        what = f"{step} keeps state across partitions, which a consumer group can't share"
+        remedy = "write `recovery: {}`: one process, or a cluster, then reads all partitions"
+        problems.append(Problem("runtime.recovery", what, remedy))
+    elif config.runtime.recovery is None and (steps := [step for step, _ in flow.state_codecs()]):
         what = f"{', '.join(steps)} keeps state, which would be lost with this process"
         problems.append(Problem("runtime.recovery", what, "write `recovery: {}`: the store is then in recovery/FLOW"))
     return problems

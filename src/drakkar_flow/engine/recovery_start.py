@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -13,7 +13,7 @@ from drakkar_flow.engine.build import resolve_topics
 from drakkar_flow.engine.rights import admin_client, described_group, error_text
 from drakkar_flow.errors import Problem, StartupError, StateError
 from drakkar_flow.graph.flow import StreamFlow
-from drakkar_flow.kernel.partition_row import PartitionRow
+from drakkar_flow.kernel.partition_row import StateKey
 from drakkar_flow.kernel.recovery_start import Log, Start, StartPolicy, StartRefused, decide_start
 from drakkar_flow.kernel.store_identity import StoredTopic, StoreIdentity
 from drakkar_flow.model.record import TopicPartition
@@ -29,6 +29,7 @@ _UNKNOWN_MEMBERS = {
     KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
 }
+_ACROSS = "across partitions"  # state of one kind is not that of the other, though the step's id is the same
 _KEPT = "kept"  # the identity only names the steps with state: values carry the version of their model themselves
 
 
@@ -55,8 +56,13 @@ def identity_of(flow: StreamFlow, config: DrakkarConfig, brokers: BrokerState) -
         group=config.kafka.consumer_group,
         cluster_id=brokers.cluster_id,
         topics={topic: StoredTopic(topic_id) for topic, topic_id in brokers.topic_ids.items()},
-        schema={step: _KEPT for step, _ in flow.state_codecs() if "." not in step},
+        schema={step: _kept(flow, step) for step, _ in flow.state_codecs() if "." not in step},
     )
+
+
+def _kept(flow: StreamFlow, step: str) -> str:
+    """Return where the state of a step is kept, for the identity."""
+    return _ACROSS if any(each == step and node is flow.across for each, node in flow.steps()) else _KEPT
 
 
 def plan_starts(
@@ -82,15 +88,15 @@ def plan_starts(
     return plan
 
 
-def value_problems(flow: StreamFlow, rows: Iterable[PartitionRow], now_ms: int) -> Iterator[Problem]:
+def value_problems(flow: StreamFlow, states: Iterable[Mapping[StateKey, bytes]], now_ms: int) -> Iterator[Problem]:
     """Yield stored values that the flow's models can't read: one of each version of a model is tried.
 
     Values that have expired at `now_ms`, a time since the epoch, are never read.
     """
     codecs = dict(flow.state_codecs())
     tried: set[tuple[str, bytes]] = set()
-    for row in rows:
-        for (step, key), value in row.state.items():
+    for state in states:
+        for (step, key), value in state.items():
             codec = codecs.get(step)
             if codec is None or (step, codec.version_of(value)) in tried or codec.is_expired(value, now_ms):
                 continue

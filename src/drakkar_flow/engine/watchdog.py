@@ -76,7 +76,10 @@ class Watchdog:
     def look(self, now: float) -> None:
         """Compare the state with that of the last check and emit the changes; `now` is monotonic seconds."""
         self._ask_loop(now)
-        signs: dict[str | int, int] = dict([("loop", self._answers), *self._components.control.turns.items()])
+        components = self._components
+        waits = components.in_flight.source_ended  # for other processes of the cluster
+        turns = {} if waits else components.control.turns
+        signs: dict[str | int, int] = dict([("loop", self._answers), *turns.items()])
         begun, ended = self._threads.look(signs, now)
         for key, for_s in begun.items():
             what = "loop" if key == "loop" else "engine"

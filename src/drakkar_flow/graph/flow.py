@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import reduce
 from itertools import chain, count
 from typing import Any
 
@@ -13,6 +14,7 @@ from drakkar_flow.graph.adapt import collect_of, hooks_of, payload_of
 from drakkar_flow.graph.arguments import instance, items, number, refuse, whole
 from drakkar_flow.graph.handler import BaseDrakkarHandler, overrides
 from drakkar_flow.graph.hooks import LifeHooks
+from drakkar_flow.graph.joins import joined
 from drakkar_flow.graph.nodes import (
     Arrange,
     Collect,
@@ -177,6 +179,7 @@ class StreamFlow:
         migrate: Callable[[Any], Any] | None = None,
         on_timer: Callable[[Any, Any], tuple[Any, ...]] | None = None,
         with_record: bool = False,
+        across: bool = False,
         name: str = "",
     ) -> StreamFlow:
         """Replace each payload by the output of `fn(state, payload)`, which returns `(state, output)`.
@@ -198,6 +201,9 @@ class StreamFlow:
         comes then calls `on_timer(state, key)`, before its own turn. It returns the same as `fn`; its changes and its
         output belong to that record.
 
+        With `across` a key has one state for all partitions of all topics, not one per partition. Records travel to the
+        process that has the state of their key. It needs `runtime.recovery`; payloads must be pickleable.
+
         The step's id is part of every key, so a renamed function finds no earlier state: set `name` to keep it.
 
         >>> def count(n, user):
@@ -206,28 +212,29 @@ class StreamFlow:
         StreamFlow('visits', source > decode > stateful-count > route)
         """
         refuse("stateful", number("ttl_s", ttl_s))
-        node = Stateful(
-            fn=fn,
-            key=key,
-            state=state,
-            ttl_s=ttl_s,
-            migrate=migrate,
-            on_timer=on_timer,
-            with_record=with_record,
-            name=name,
-        )
+        options: dict[str, Any] = {"ttl_s": ttl_s, "migrate": migrate, "on_timer": on_timer, "across": across}
+        node = Stateful(fn=fn, key=key, state=state, with_record=with_record, name=name, **options)
         return self.then(node)
 
     def dedupe(
-        self, key: Callable[..., Any], ttl_s: float | None, *, with_record: bool = False, name: str = "dedupe"
+        self,
+        key: Callable[..., Any],
+        ttl_s: float | None,
+        *,
+        with_record: bool = False,
+        across: bool = False,
+        name: str = "dedupe",
     ) -> StreamFlow:
         """Pass the first record of each key of a partition; others are finished, until `ttl_s` seconds have passed.
+
+        With `across` it is the first record of all partitions, as in `stateful`.
 
         The time counts from the first record. With None a key is remembered without limit. A record that becomes a
         dead letter later counts as the first one too.
         """
         refuse("dedupe", number("ttl_s", ttl_s))
-        return self.then(Stateful(fn=_first, key=key, state=bool, ttl_s=ttl_s, with_record=with_record, name=name))
+        node = Stateful(fn=_first, key=key, state=bool, ttl_s=ttl_s, with_record=with_record, across=across, name=name)
+        return self.then(node)
 
     def window(
         self,
@@ -279,6 +286,50 @@ class StreamFlow:
             name=name,
         )
         return self.then(node)
+
+    def join(
+        self,
+        other: StreamFlow,
+        *,
+        key: Callable[..., Any] | tuple[Callable[..., Any], Callable[..., Any]],
+        within_s: float,
+        time: Callable[..., Any] | tuple[Callable[..., Any], Callable[..., Any]] | None = None,
+        allowed_lateness_s: float = 0,
+        ttl_s: float | None = None,
+        types: tuple[Any, Any] | None = None,
+        name: str = "",
+    ) -> StreamFlow:
+        """Pair the records of this flow's topics with those of another flow's by key; the payloads are `Joined` pairs.
+
+        Two records are a pair if their keys are equal and their times differ by at most `within_s` seconds. A pair is
+        an output of the record that comes second. A record without partner is finished, and has no output.
+
+        Both flows name their topics and have only `decode`, `map`, `filter` and `flat_map`. `key` and `time` are one
+        function of the payload for both sides, or one for each; `time` is that of `window`.
+
+        A record waits until a record of the other side and the same key comes that is more than `within_s` and
+        `allowed_lateness_s` later, and at most until none of the key was stored for `ttl_s` seconds of wall-clock time
+        (by default `within_s` and a day). Waiting records are state as of `stateful(across=True)`, stored by the
+        payloads' types: those of `decode`, or `types` if a side maps them.
+
+        >>> def order_of(payload):
+        ...     return payload["order"]
+        >>> orders = StreamFlow("orders", source=KafkaSource("orders")).decode(dict)
+        >>> payments = StreamFlow("payments", source=KafkaSource("payments")).decode(dict)
+        >>> orders.join(payments, key=order_of, within_s=3600).route()
+        StreamFlow('orders', source > sides > join > flat_map-pairs > route)
+        """
+        refuse(
+            "join",
+            instance("other", other, StreamFlow, "another flow: orders.join(payments, ...)"),
+            number("within_s", 0 if within_s is None else within_s),
+            number("allowed_lateness_s", allowed_lateness_s, above=False),
+            number("ttl_s", ttl_s),
+        )
+        sides = (self._source, self._nodes), (other._source, other._nodes)
+        source, nodes = joined(*sides, key, within_s, time, allowed_lateness_s or 0, ttl_s, types, name)
+        flow = StreamFlow(self._name, source, (), self._hooks)
+        return reduce(StreamFlow.then, nodes, flow)
 
     def map_async(
         self,
@@ -454,6 +505,11 @@ class StreamFlow:
             yield HANDLER_STEP, StateCodec(kind.state_model, ttl_s=kind.state_ttl_s, migrate=kind.state_migrate)
             if self._hooks.on_timer is not None:
                 yield HANDLER_TIMERS, StateCodec(int)
+
+    @property
+    def across(self) -> Stateful | None:
+        """The step with state across partitions; None without one."""
+        return next((node for node in self._nodes if isinstance(node, Stateful) and node.across), None)
 
     def place_of(self, node: Node) -> str:
         """`file:line` of the user's code that added a node; empty when unknown."""

@@ -261,7 +261,8 @@ class Stateful(Node):
     """Replaces each payload by the output of `fn(state, payload)`, which also returns the next state of its key.
 
     `state` is the type of the state; `migrate` turns an older version of it into the present one.
-    `on_timer(state, key)` is called when the timer of a key is due, and returns the same as `fn`.
+    `on_timer(state, key)` is called when the timer of a key is due, and returns the same as `fn`. With `across`
+    a key has one state in all partitions: records travel to the process of their key.
     """
 
     kind: ClassVar[str] = "stateful"
@@ -272,6 +273,7 @@ class Stateful(Node):
     migrate: Callable[[Any], Any] | None = None
     on_timer: Callable[..., Any] | None = None
     with_record: bool = False
+    across: bool = False
 
     @staticmethod
     def timers_of(step_id: str) -> str:

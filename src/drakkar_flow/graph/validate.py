@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import get_args
 
 from drakkar_flow.errors import FlowError, Problem
+from drakkar_flow.graph.across_problems import across_problems, join_problems, side_steps
 from drakkar_flow.graph.handler import BaseDrakkarHandler
 from drakkar_flow.graph.hooks import LifeHooks
 from drakkar_flow.graph.nodes import (
@@ -46,6 +47,7 @@ def problems_of(name: str, source: KafkaSource, steps: Steps, hooks: LifeHooks) 
         *_source_problems(source),
         *_shape_problems(steps),
         *(problem for step, node in steps for problem in _node_problems(step, node)),
+        *across_problems(steps, hooks.owner),
         *_handler_state_problems(hooks.owner),
         *hooks.problems(),
         *(handler_problems(hooks.owner) if hooks.owner is not None else ()),
@@ -100,6 +102,9 @@ def _shape_problems(steps: Steps) -> Iterator[Problem]:
             yield Problem(f"step {step}", "decode reads a record's bytes", "make it the first step")
     yield from _chain_problems(steps)
     yield from _state_problems(steps)
+    for side, node in side_steps(steps):
+        yield from _node_problems(side, node)
+    yield from join_problems(steps, _model_problems)
 
 
 def _chain_problems(steps: Steps) -> Iterator[Problem]:

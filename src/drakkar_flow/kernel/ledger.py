@@ -1,17 +1,24 @@
-"""Ledger: keyed state of one partition, where a change becomes final with the record that made it. Pure."""
+"""Ledger: keyed state of a partition or a shard, where a change becomes final with the record that made it. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
 from drakkar_flow.kernel.partition_row import StateKey, StateTables
 
-__all__ = ["Ledger", "StateChange"]
+__all__ = ["Ledger", "RecordId", "StateChange"]
 
-StateChange = tuple[str, bytes | None, int]
-"""Key, its new value or None if it is deleted, and the offset of the record that changes it."""
+RecordIdT = TypeVar("RecordIdT", bound="RecordId")
+
+RecordId = int | tuple[str, int, int, int]
+"""Identity of a record: its offset in the ledger of a partition; topic, partition, offset and share in that of a shard.
+"""
+
+StateChange = tuple[str, bytes | None, RecordId]
+"""Key, its new value or None if it is deleted, and the identity of the record that changes it."""
 
 
 class _Table:
@@ -47,7 +54,7 @@ class _Record(msgspec.Struct, eq=False):
     It is its own first change: most records have no other.
     """
 
-    offset: int
+    offset: RecordId
     table: _Table | None = None
     """Table of the first change; None if the record is only tied to others so far."""
     key: str = ""
@@ -100,7 +107,7 @@ class Ledger:
 
     def __init__(self, final: Mapping[StateKey, bytes] | None = None) -> None:
         self._tables = {step: _Table(step, values) for step, values in StateTables(final).tables.items()}
-        self._open: dict[int, _Record] = {}
+        self._open: dict[RecordId, _Record] = {}
         self.size = sum([table.size() for table in self._tables.values()])
         """Bytes of the final keys and values."""
 
@@ -134,7 +141,7 @@ class Ledger:
         newest, final = table.newest.get, table.final.get
         return {key: final(key) if (change := newest(key)) is None else change.value for key in keys}
 
-    def put(self, key: StateKey, value: bytes | None, offset: int) -> None:
+    def put(self, key: StateKey, value: bytes | None, offset: RecordId) -> None:
         """Change the value of a key for an unfinished record; None deletes it.
 
         Raises:
@@ -170,7 +177,7 @@ class Ledger:
                 before.newer = change
             record.goes_after(before.record)
 
-    def tie(self, offsets: Iterable[int]) -> None:
+    def tie(self, offsets: Iterable[RecordId]) -> None:
         """Let the changes of several unfinished records become final together only: one call made them.
 
         Raises:
@@ -181,17 +188,17 @@ class Ledger:
             for record, before in zip(records, [records[-1], *records[:-1]], strict=True):
                 record.goes_after(before)
 
-    def finish(self, offset: int) -> list[int]:
+    def finish(self, offset: RecordIdT) -> list[RecordIdT]:
         """Note that a record is finished; returns the records that are final now, this one included if it is.
 
         A record without changes is final at once.
         """
         return self.finish_all((offset,))
 
-    def finish_all(self, offsets: Iterable[int]) -> list[int]:
+    def finish_all(self, offsets: Iterable[RecordIdT]) -> list[RecordIdT]:
         """Note that records are finished, in any order; returns the records that are final now."""
         opened = self._open
-        final: list[int] = []
+        final: list[Any] = []
         ready: list[_Record] = []
         for offset in offsets:
             record = opened.get(offset)
@@ -230,7 +237,7 @@ class Ledger:
             table = self._tables[step] = _Table(step, {})
         return table
 
-    def _opened(self, offset: int) -> _Record:
+    def _opened(self, offset: RecordId) -> _Record:
         record = self._open.get(offset)
         if record is None:
             record = self._open[offset] = _Record(offset)
@@ -250,13 +257,13 @@ class Ledger:
             record.more.append(change)
         return change
 
-    def _late(self, offset: int) -> ValueError:
+    def _late(self, offset: RecordId) -> ValueError:
         return ValueError(f"the record at offset {offset} is finished: it can't change state any more")
 
-    def _finish(self, record: _Record) -> list[int]:
+    def _finish(self, record: _Record) -> list[Any]:
         """Note that a record is finished that others may depend on, or that depends on others."""
         record.finished = True
-        final: list[int] = []
+        final: list[Any] = []
         ready = [record]
         while ready:
             record = ready.pop()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -10,9 +11,19 @@ import msgspec
 from drakkar_flow.kernel.offset_ranges import OffsetRanges
 from drakkar_flow.model.record import TopicPartition
 
-__all__ = ["ROW_FORMAT", "PartitionRow", "RowError", "StateKey", "StateTables", "decode_rows", "encode_rows"]
+__all__ = [
+    "ROW_FORMAT",
+    "PartitionRow",
+    "RowError",
+    "StateKey",
+    "StateTables",
+    "decode_rows",
+    "decode_shard",
+    "encode_rows",
+    "encode_shard",
+]
 
-ROW_FORMAT = 1
+ROW_FORMAT = 2
 """Version of the format of rows; a row of a later version is refused."""
 
 StateKey = tuple[str, str]
@@ -66,17 +77,29 @@ class RowError(ValueError):
     """A row that can't be read: damaged, or of a later format."""
 
 
+class _Packed(msgspec.Struct, array_like=True):
+    topic: str
+    partition: int
+    offset: int
+    finished: list[tuple[int, int]]
+    tables: dict[str, dict[str, bytes]]
+    shares: dict[int, list[int]] = {}
+
+
 class PartitionRow(NamedTuple):
     """Final offsets and state of a partition at one instant.
 
     - `offset`: the first offset that is not finished.
     - `finished`: offsets beyond it that are finished.
     - `state`: encoded values by their keys; each is the result of finished records alone.
+    - `shares`: by offset of an unfinished record the numbers of its shares that are finished, their changes of state
+      across partitions included.
     """
 
     offset: int
     finished: OffsetRanges
     state: Mapping[StateKey, bytes]
+    shares: Mapping[int, Collection[int]] = MappingProxyType({})
 
 
 def encode_rows(rows: Mapping[TopicPartition, PartitionRow]) -> bytes:
@@ -86,10 +109,10 @@ def encode_rows(rows: Mapping[TopicPartition, PartitionRow]) -> bytes:
     >>> decode_rows(encode_rows({("in", 3): row}))[("in", 3)].state
     StateTables({'stateful-count': {'anna': b'3'}})
     """
-    packed = [
-        (topic, partition, row.offset, list(row.finished), _tables(row.state))
-        for (topic, partition), row in rows.items()
-    ]
+    packed = []
+    for at, row in rows.items():
+        shares = {offset: sorted(numbers) for offset, numbers in row.shares.items()}
+        packed.append(_Packed(*at, row.offset, list(row.finished), _tables(row.state), shares))
     return msgspec.msgpack.encode((ROW_FORMAT, packed))
 
 
@@ -104,13 +127,35 @@ def decode_rows(value: bytes) -> dict[TopicPartition, PartitionRow]:
         if found > ROW_FORMAT:
             raise RowError(f"a row of format {found}; this version reads up to {ROW_FORMAT}")
         return {
-            (topic, partition): PartitionRow(
-                offset,
-                OffsetRanges(finished),
-                StateTables.by_step(tables),
+            (row.topic, row.partition): PartitionRow(
+                row.offset, OffsetRanges(row.finished), StateTables.by_step(row.tables), row.shares
             )
-            for topic, partition, offset, finished, tables in msgspec.convert(packed, _PACKED)
+            for row in msgspec.convert(packed, list[_Packed])
         }
+    except (msgspec.MsgspecError, TypeError) as exc:
+        raise RowError(f"a damaged row: {exc}") from exc
+
+
+def encode_shard(state: Mapping[StateKey, bytes]) -> bytes:
+    """Write the state of a shard as one value.
+
+    >>> decode_shard(encode_shard({("stateful-count", "anna"): b"3"}))
+    StateTables({'stateful-count': {'anna': b'3'}})
+    """
+    return msgspec.msgpack.encode((ROW_FORMAT, _tables(state)))
+
+
+def decode_shard(value: bytes) -> StateTables:
+    """Read the value of `encode_shard`.
+
+    Raises:
+        RowError: the value is damaged, or of a later format.
+    """
+    try:
+        found, tables = _decode(value)
+        if found > ROW_FORMAT:
+            raise RowError(f"a row of format {found}; this version reads up to {ROW_FORMAT}")
+        return StateTables.by_step(msgspec.convert(tables, dict[str, dict[str, bytes]]))
     except (msgspec.MsgspecError, TypeError) as exc:
         raise RowError(f"a damaged row: {exc}") from exc
 
@@ -119,5 +164,4 @@ def _tables(state: Mapping[StateKey, bytes]) -> dict[str, dict[str, bytes]]:
     return (state if isinstance(state, StateTables) else StateTables(state)).tables
 
 
-_PACKED = list[tuple[str, int, int, list[tuple[int, int]], dict[str, dict[str, bytes]]]]
 _decode = msgspec.msgpack.Decoder(tuple[int, Any]).decode

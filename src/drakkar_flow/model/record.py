@@ -69,8 +69,16 @@ class Record(Model, Generic[PayloadT], gc=False):
     held: list[int] | None = None
     task_counter: list[int] | None = None
     """Number of tasks made of it; one list for all shares of a divided record."""
+    shard: int = -1
+    """Shard of its key of state across partitions; -1 without one."""
+    state_key: str = ""
+    """Its key of state across partitions, as text."""
+    share: int = 0
+    """Number of this share among those of a divided record that were sent to shards."""
 
-    _internal: ClassVar[frozenset[str]] = frozenset({"epoch", "previous", "credit", "read_at", "held", "task_counter"})
+    _internal: ClassVar[frozenset[str]] = frozenset(
+        {"epoch", "previous", "credit", "read_at", "held", "task_counter", "shard", "state_key", "share"}
+    )
 
     @property
     def topic_partition(self) -> TopicPartition:

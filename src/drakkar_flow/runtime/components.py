@@ -16,6 +16,8 @@ from drakkar_flow.kinds.sink import Sink, SinkSpec
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.acknowledgement.commit import Track
 from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
+from drakkar_flow.runtime.across.home import Away
+from drakkar_flow.runtime.across.shards import Shards
 from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.runtime.reader import Reader
 from drakkar_flow.runtime.recovery.positions import DurablePositions
@@ -71,6 +73,10 @@ class Components:
     """Pauses between the attempts of a task, instead of the configured ones."""
     recovery: DurablePositions | None = None
     """Positions of the recovery store in fixed mode; None in group mode."""
+    shards: Shards | None = None
+    """State across partitions; None in a flow without."""
+    away: Away = field(default_factory=Away)
+    """Records that other processes work on."""
     brake_hold_s: float | None = None
     """Seconds for which the brake holds failures back, instead of the configured ones."""
     dlq_backoff: Backoff = _DLQ_BACKOFF

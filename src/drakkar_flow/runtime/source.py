@@ -28,7 +28,7 @@ _PAUSE_S = 0.02  # the longest sleep while records are in flight: the pace of th
 _IDLE_PAUSE_S = 0.1  # the longest sleep otherwise; every cause to wake rings the bell, so this is for the watchdog
 # In a cluster _PAUSE_S is the longest: the other processes wait for this one's turn at the end of each epoch.
 _TURN_S = 0.001  # the least from one sleep's end to the next: a turn for every finished record would hold up the loop
-_SHARED_PAUSE_S = 0.001  # the first with several engine threads, then twice as long: their exchange rings no bell
+_SHARED_PAUSE_S = 0.001  # the first of several engine threads or processes that exchange records, which rings no bell
 
 
 class ExecutorAdmission:
@@ -64,7 +64,8 @@ class RecordSource(DynamicSource[Keyed]):
     """Bytewax source with one part per Bytewax worker; each serves a fixed share of any number of partitions.
 
     In a cluster of `processes` the records stay in the process that read them: their key is routed to this very worker.
-    `durable` is called in every turn with the reader: a turn means that the rows taken before it are on disk.
+    `durable` is called in every turn with the reader: a turn means that the rows taken before it are on disk. If
+    processes exchange records, sleeps are short: items of another one ring no bell.
     """
 
     def __init__(
@@ -76,16 +77,20 @@ class RecordSource(DynamicSource[Keyed]):
         intake: ExecutorAdmission | None = None,
         durable: Callable[[Reader], object] | None = None,
         processes: int = 1,
+        *,
+        exchanges: bool = False,
     ) -> None:
         self._components = (reader, in_flight, control, shards, intake, durable)
         self._processes = processes
+        self._exchanges = exchanges and processes > 1
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _RecordSourceSlot:
         """Make the part of a Bytewax worker."""
         threads = worker_count // self._processes
         home = home_key(worker_index, worker_count) if threads == 1 else ""
         idle_s = _IDLE_PAUSE_S if self._processes == 1 else _PAUSE_S
-        return _RecordSourceSlot(*self._components, worker_index % threads, threads, home, idle_s)
+        alone = threads == 1 and not self._exchanges
+        return _RecordSourceSlot(*self._components, worker_index % threads, threads, home, idle_s, alone=alone)
 
 
 class _RecordSourceSlot(StatelessSourcePartition[Keyed]):
@@ -107,7 +112,10 @@ class _RecordSourceSlot(StatelessSourcePartition[Keyed]):
         count: int,
         home: str,
         idle_s: float,
+        *,
+        alone: bool,
     ) -> None:
+        self._alone = alone  # no other engine thread or process gives this one work
         self._home = home
         self._idle_s = idle_s
         self._reader = reader
@@ -138,7 +146,8 @@ class _RecordSourceSlot(StatelessSourcePartition[Keyed]):
             return self._keyed(batches)
         if control.stopping:
             self._in_flight.end()
-            if self._in_flight.records <= control.held or control.budget_s == 0.0:
+            if self._in_flight.working <= control.held or control.budget_s == 0.0:
+                self._in_flight.source_ended = True
                 raise StopIteration
             self._sleep()
         return []
@@ -168,8 +177,8 @@ class _RecordSourceSlot(StatelessSourcePartition[Keyed]):
 
     def _sleep(self) -> None:
         """Sleep until a bell rings, and a moment longer where that happens often."""
-        longest_s = _PAUSE_S if self._in_flight.records else self._idle_s
-        rang = self._bell.wait(longest_s if self._count == 1 else min(self._pause_s, longest_s))
+        longest_s = _PAUSE_S if self._in_flight.working else self._idle_s
+        rang = self._bell.wait(longest_s if self._alone else min(self._pause_s, longest_s))
         self._pause_s = _SHARED_PAUSE_S if rang else min(2 * self._pause_s, longest_s)
         early_s = self._woke_at + _TURN_S - time.monotonic()
         if early_s > 0:

@@ -30,6 +30,8 @@ class StopSignal:
         """Called when a new request moves the end of the flow forward; from any thread and from signal handlers."""
         self.turns: dict[int, int] = {}
         """Number of times each engine thread, by its ident, has called the source."""
+        self.on_hold: Callable[[list[Record]], object] = bool
+        """Called with records that keep their credit permanently, before they are counted; from any thread."""
 
     def stop(self) -> bool:
         """Request an orderly end; returns True for the first request."""
@@ -51,6 +53,8 @@ class StopSignal:
 
     def hold(self, records: Iterable[Record]) -> None:
         """Count records that keep their credit permanently, so that a drain does not wait for them."""
+        records = list(records)
+        self.on_hold(records)
         with self._lock:
             self._held.update((record.topic_partition, record.epoch, record.offset) for record in records)
 

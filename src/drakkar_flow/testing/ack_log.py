@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from drakkar_flow.model.outcome import Ack, AckStatus
@@ -64,14 +64,24 @@ class AckLog:
 
 
 class WatchedTrack(Track):
-    """A tracker whose acknowledgements are logged."""
+    """A tracker whose acknowledgements are logged.
+
+    With state across partitions the rows of shards come with the acknowledgements that they hold, and acknowledgements
+    of records that took the way of another process come home here.
+    """
 
     def __init__(self, ack_log: AckLog) -> None:
         super().__init__()
         self._receipts = ack_log
+        self.shard_rows: dict[int, bytes] = {}
+        """Rows of the shards, at the same instant as those of the partitions."""
+        self.come_home: Callable[[list[Ack]], list[Ack]] = list
 
     def step(self, batch: list[Keyed]) -> list[SettleResult]:
         """Log acknowledgements, then settle them as every tracker does."""
+        for _, chunk in batch:
+            self.shard_rows.update(chunk.items)
+            chunk.acks = self.come_home(chunk.acks)
         self._receipts.note(ack for _, chunk in batch for ack in chunk.acks)
         return super().step(batch)
 

@@ -12,6 +12,8 @@ from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.entrypoint import listeners_of, stream_of
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.graph.flow import StreamFlow
+from drakkar_flow.kernel.partition_row import decode_shard
+from drakkar_flow.kernel.shards import shard_at
 from drakkar_flow.model.outcome import Failure
 from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.model.state import UserKey
@@ -206,6 +208,7 @@ class FlowHarness:
             stored = self._run.final_state()
         else:
             stored = {topic_partition: row.state for topic_partition, row in self.log.rows.items()}
+            stored |= {shard_at(shard): decode_shard(row) for shard, row in self.log.shards.items()}
         return FinalState(self.flow, stored, time.time() if self._clock is None else self._clock.time())
 
     @property
@@ -288,6 +291,7 @@ class FlowHarness:
 
         Their records in flight are neither delivered nor committed any more.
         """
+        self._check_revocable()
         return self._present.revoke(self._topic_partitions(partitions, topic), drain_s)
 
     def assign(self, *partitions: int, topic: str = "") -> None:
@@ -299,6 +303,7 @@ class FlowHarness:
 
         None of their records is delivered or committed any more; `on_revoke` is called.
         """
+        self._check_revocable()
         self._present.reader.lose(self._topic_partitions(partitions, topic))
 
     def hold_commits(self) -> None:
@@ -376,6 +381,10 @@ class FlowHarness:
         run.__enter__()
         self.sinks = {sink_id: sink for sink_id, sink in self.sinks.items() if sink.payloads} | run.sinks
         self._run, self._failure = run, None
+
+    def _check_revocable(self) -> None:
+        if self.flow.across is not None:
+            raise AssertionError("with state across partitions a flow keeps its partitions until it ends")
 
     @property
     def _present(self) -> FlowRun:

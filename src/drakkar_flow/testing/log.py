@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from drakkar_flow.kernel.offset_ranges import OffsetRanges
@@ -13,12 +14,14 @@ from drakkar_flow.model.record import Record, TopicPartition, Watermark
 
 __all__ = ["MemoryLog"]
 
+_Commit = tuple[Watermark, str, PartitionRow | None, Mapping[int, bytes]]
+
 
 class MemoryLog:
     """Outlives the readers that read from it, as a broker outlives its consumers. Thread-safe.
 
     `committed` holds the next offset to read by partition; `commits` every commit in order. `rows` holds the last
-    committed row of each partition of a flow with state.
+    committed row of each partition of a flow with state, `shards` those of its shards.
 
     >>> log = MemoryLog()
     >>> log.append("hello").label, log.append({"n": 1}).label
@@ -34,8 +37,9 @@ class MemoryLog:
         self.committed: dict[TopicPartition, int] = {}
         self.commits: list[Watermark] = []
         self.rows: dict[TopicPartition, PartitionRow] = {}
+        self.shards: dict[int, bytes] = {}
         self._metadata: dict[TopicPartition, tuple[int, str]] = {}
-        self._held: list[tuple[Watermark, str, PartitionRow | None]] | None = None
+        self._held: list[_Commit] | None = None
 
     def append(self, value: Any, *, topic: str = "", partition: int | None = None, **details: Any) -> Record:
         """Append a record to the log: bytes as they are, text as UTF-8, anything else as JSON.
@@ -69,15 +73,23 @@ class MemoryLog:
                 if self.records.get(topic_partition)
             )
 
-    def commit(self, watermark: Watermark, metadata: str = "", row: PartitionRow | None = None) -> bool:
+    def commit(
+        self,
+        watermark: Watermark,
+        metadata: str = "",
+        row: PartitionRow | None = None,
+        shards: Mapping[int, bytes] = MappingProxyType({}),
+    ) -> bool:
         """Accept a commit, or hold it back while commits are held; returns True if it changed the log.
 
-        `metadata` holds the offsets finished out of order; it may be the only change. A `row` replaces it.
+        `metadata` holds the offsets finished out of order; it may be the only change. A `row` replaces it. `shards` are
+        rows of shards that belong to it.
         """
         with self.lock:
             if self._held is not None:
-                self._held.append((watermark, metadata, row))
+                self._held.append((watermark, metadata, row, shards))
                 return False
+            self.shards.update(shards)
             topic_partition, _, offset = watermark
             if row is not None:
                 self.rows[topic_partition] = row

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from msgspec.structs import replace
@@ -14,11 +14,13 @@ from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.source import Committed, RecordsConsumed, RecordsKnownFinished
 from drakkar_flow.runtime.acknowledgement.commit import Track
 from drakkar_flow.runtime.acknowledgement.in_flight import Assignment, InFlight
+from drakkar_flow.runtime.across.shards import Shards
 from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.runtime.group.assignment_lifecycle import AssignmentLifecycle
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
 from drakkar_flow.runtime.group.buffers import Buffers, Partition
 from drakkar_flow.runtime.reader import ReaderStatistics
+from drakkar_flow.testing.ack_log import WatchedTrack
 from drakkar_flow.testing.log import MemoryLog
 
 __all__ = ["MemoryReader"]
@@ -36,6 +38,7 @@ class MemoryReader:
     - An existing `log` is read on from its committed offsets.
     - `track` knows the offsets that an assignment has finished above its watermark; at most `metadata_size` characters
       of them are committed too. With the state of a flow they are all committed, as one row.
+    - `shards` has the state across partitions of a flow: then each commit is of all partitions and shards together.
     - `bus` gets the events of a group's member, `hooks` the begin and end of assignments.
     """
 
@@ -50,10 +53,12 @@ class MemoryReader:
         topic: str = "input",
         log: MemoryLog | None = None,
         track: Track | None = None,
+        shards: Shards | None = None,
         metadata_size: int = 0,
     ) -> None:
         self._bus = bus or Bus()
         self._track = track or Track()
+        self._shards = shards
         self._metadata_size = metadata_size
         self.log = log or MemoryLog(partitions=partitions, topic=topic)
         self._lock = self.log.lock
@@ -156,6 +161,9 @@ class MemoryReader:
     def start(self) -> None:
         """Assign every partition."""
         self._started = True
+        if self._shards is not None:
+            for shard in self._shards.own:
+                self._shards.load(shard, self.log.shards.get(shard))
         self.assign()
 
     @property
@@ -186,7 +194,10 @@ class MemoryReader:
 
     def _commit(self, watermarks: Iterable[Watermark]) -> None:
         with self._lock:
-            self._emit_commits([made for each in watermarks if (made := self._commit_one(*each)) is not None])
+            wanted = list(watermarks)
+            if self._shards is not None and wanted:
+                wanted += [Watermark(*each.assignment, -1) for each in self._buffers.partitions()]
+            self._emit_commits([made for each in wanted if (made := self._commit_one(*each)) is not None])
 
     def _commit_one(self, topic_partition: TopicPartition, epoch: int, offset: int) -> Watermark | None:
         self._positions[topic_partition, epoch] = max(offset, self._positions.get((topic_partition, epoch), 0))
@@ -198,20 +209,22 @@ class MemoryReader:
     def _commit_position(self, partition: Partition) -> Watermark | None:
         topic_partition, epoch = partition.assignment
         position, state = self._positions[topic_partition, epoch], None
-        if self._track.ledgers is None:
+        shares: Mapping[int, Collection[int]] = {}
+        if self._track.ledgers is None and self._shards is None:
             out_of_order = self._track.out_of_order(topic_partition, epoch)
         else:
             row = self._track.row(topic_partition, epoch)
             if row is None:
                 return None  # fenced: the last committed row counts
-            position, out_of_order, state = row
+            position, out_of_order, state, shares = row
         for span in partition.done:
             out_of_order.add(*span)
         offset = out_of_order.end_of(max(partition.base, position))
         self._positions[topic_partition, epoch] = offset
         made = Watermark(topic_partition, epoch, offset)
-        row = None if state is None else PartitionRow(offset, out_of_order, state)
-        return made if self.log.commit(made, out_of_order.encode(offset, self._metadata_size), row) else None
+        row = None if state is None else PartitionRow(offset, out_of_order, state, shares)
+        metadata = out_of_order.encode(offset, self._metadata_size)
+        return made if self.log.commit(made, metadata, row, self._shard_rows()) else None
 
     def _load_state(self, topic_partition: TopicPartition) -> None:
         """Begin an assignment with the state of the last committed row."""
@@ -219,6 +232,11 @@ class MemoryReader:
         if self._track.ledgers is not None and partition is not None:
             row = self.log.rows.get(topic_partition)
             self._track.ledgers.load(topic_partition, row.state if row is not None else {}, partition.epoch)
+        if self._track.shares is not None and (row := self.log.rows.get(topic_partition)) is not None:
+            self._track.shares.load(topic_partition, row.shares)
+
+    def _shard_rows(self) -> Mapping[int, bytes]:
+        return dict(self._track.shard_rows) if isinstance(self._track, WatchedTrack) else {}
 
     def _commit_last(self, partitions: list[Partition]) -> None:
         """Commit watermarks of drained partitions, and the commits that the log holds of them: they leave."""

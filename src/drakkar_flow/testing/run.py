@@ -26,6 +26,7 @@ from drakkar_flow.executor.base import Executor
 from drakkar_flow.graph.nodes import Execute
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kernel.partition_row import StateKey
+from drakkar_flow.model.outcome import Ack
 from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.base import Event
@@ -33,6 +34,8 @@ from drakkar_flow.observe.events.hooks import HookRan
 from drakkar_flow.observe.events.records import RecordsFinished
 from drakkar_flow.observe.listeners import Listener, Listeners
 from drakkar_flow.observe.log.structured import structlog
+from drakkar_flow.runtime.across.home import Away, slim
+from drakkar_flow.runtime.across.shards import Shards
 from drakkar_flow.runtime.components import Components
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
 from drakkar_flow.runtime.steps.chain import Chain
@@ -106,6 +109,9 @@ class FlowRun:
         self._receipts = ack_log or AckLog()
         self._track = WatchedTrack(self._receipts)
         self._chains: list[Chain] = []
+        self._shards = Shards.with_detour() if self.flow.across is not None else None
+        self._away = Away()
+        self._track.come_home = self._come_home
         self._bus = Bus(lambda event, error: self.bugs.append(f"a listener of {type(event).__name__}: {error!r}"))
         self._listeners = Listeners(listeners)
         self._loop_thread = WatchedLoopThread(self._bug, clock.new_loop if clock is not None else None)
@@ -135,6 +141,7 @@ class FlowRun:
             hooks=AssignmentHooks(self._loop_thread, self._bus, hooks.on_assign, hooks.on_revoke, drain_s),
             log=log,
             track=self._track,
+            shards=self._shards,
             metadata_size=runtime.commit_metadata_bytes,
         )
         if not self._open_end:
@@ -281,9 +288,21 @@ class FlowRun:
         state = FinalState(self.flow, self.final_state(), self.wall_clock()).plain()
         return Outcome(deliveries, dict(self.reader.committed), letters, list(self.events), self.failure, state)
 
+    def _come_home(self, acks: list[Ack]) -> list[Ack]:
+        """Return acknowledgements with the records that were sent, as the process that reads them does."""
+        shards = self._shards
+        if shards is None:
+            return acks
+        guests = [ack for ack in acks if ack.record.shard >= 0 and shards.is_away(ack.record)]
+        if not guests:
+            return acks
+        self.in_flight.send_home([ack.record for ack in guests])
+        others = [ack for ack in acks if ack.record.shard < 0 or not shards.is_away(ack.record)]
+        return others + self._away.returned(slim(guests))
+
     def final_state(self) -> dict[TopicPartition, Mapping[StateKey, bytes]]:
-        """Return the final values of every partition of a flow with state, as they are stored."""
-        ledgers = self._track.ledgers
+        """Return the final values of every partition of a flow with state, or of every shard, as they are stored."""
+        ledgers = self._track.ledgers if self._shards is None else self._shards.ledgers
         return {each: ledgers.final(each) for each in ledgers.topic_partitions()} if ledgers is not None else {}
 
     def wall_clock(self) -> float:
@@ -354,6 +373,8 @@ class FlowRun:
             intake=None,
             ended=self._end,
             track=self._track,
+            shards=self._shards,
+            away=self._away,
             chains=self._chains,
             programs=program_configs(self.config, self.flow.find(Execute)),
             wall_clock=self.wall_clock,

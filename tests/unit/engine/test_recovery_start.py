@@ -37,7 +37,7 @@ def test_expired_values_of_an_older_model_are_no_problem() -> None:
         OffsetRanges(),
         {(step, "anna"): older.encode("one", now_ms=1_000), (step, "otto"): older.encode("two", now_ms=50_000)},
     )
-    (problem,) = value_problems(flow, [row], now_ms=62_000)
+    (problem,) = value_problems(flow, [row.state], now_ms=62_000)
     assert "written by another version of int" in problem.what
     assert "otto" in problem.what
-    assert list(value_problems(flow, [row], now_ms=111_000)) == []
+    assert list(value_problems(flow, [row.state], now_ms=111_000)) == []

@@ -345,7 +345,7 @@ def test_repr_shows_the_chain() -> None:
 def test_every_node_kind_has_its_own_name() -> None:
     """Ids and lowering depend on it."""
     kinds = {kind.__name__: kind.kind for kind in Node.__subclasses__()}  # twice each: slots make a second class
-    assert len(kinds) == len(set(kinds.values())) == 11
+    assert len(kinds) == len(set(kinds.values())) == 12
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,8 @@ VALUES = [
     CollectResult(kafka=[KafkaPayload(data=Body())], files=[FilePayload(path="f", data=Struct())]),
     DeliveryError(sink_name="n", sink_type="kafka", error="e", payloads=[KafkaPayload(data=Body())]),
 ]
-INTERNAL = {"epoch", "previous", "credit", "read_at", "held", "task_counter", "raw_stdout", "raw_stderr"}
+INTERNAL = {"epoch", "previous", "credit", "read_at", "held", "task_counter", "shard", "state_key", "share"}
+INTERNAL |= {"raw_stdout", "raw_stderr"}
 every_value = pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 
 

@@ -138,6 +138,7 @@ class RuntimeGauges(NamedTuple):
     """
 
     in_flight_records: int = 0
+    guest_records: int = 0
     in_flight_bytes: int = 0
     executor_running: int = 0
     executor_waiting: int = 0
@@ -157,6 +158,7 @@ class RuntimeGauges(NamedTuple):
 
 _GAUGES: dict[str, Callable[[RuntimeGauges], float]] = {
     "in_flight_records": lambda g: g.in_flight_records,
+    "guest_records": lambda g: g.guest_records,
     "in_flight_bytes": lambda g: g.in_flight_bytes,
     "oldest_in_flight_seconds": lambda g: max(g.oldest_s.values(), default=0.0),
     "buffered_records": lambda g: sum(g.queued.values()),

@@ -65,10 +65,14 @@ _PROGRESS = {
     "partition_oldest_in_flight_seconds": _gauge("Seconds since the oldest unfinished record was read", *PARTITION),
     "oldest_in_flight_seconds": _gauge("Seconds since the oldest unfinished record was read, all partitions"),
     "in_flight_records": _gauge("Records passed to the first step and not finished"),
+    "guest_records": _gauge("Records that other processes of the cluster have read and this one works on"),
     "in_flight_bytes": _gauge("Bytes in flight: records, outputs of their tasks, payloads and dead letters"),
     "records_finished": _counter("Finished records, by worst status", "status"),
     "records_failed": _counter("Records that failed in a step, each once", "kind", "stage"),
-    "state_keys": _gauge("Final keys of keyed state, in memory", *PARTITION),
+    "state_keys": _gauge(
+        "Final keys of keyed state, in memory; with state across partitions `topic` is empty, `partition` the shard",
+        *PARTITION,
+    ),
     "state_bytes": _gauge("Bytes of final keys and values of keyed state", *PARTITION),
     "record_latency_seconds": _histogram(
         "Seconds from reading a record to its end; records finished together count with the oldest",

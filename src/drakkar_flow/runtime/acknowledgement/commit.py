@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from drakkar_flow.kernel.offset_ranges import OffsetRanges
-from drakkar_flow.kernel.partition_row import PartitionRow, StateKey, StateTables
+from drakkar_flow.kernel.partition_row import PartitionRow, StateTables
 from drakkar_flow.model.outcome import Ack
 from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.records import RecordsFinished
+from drakkar_flow.runtime.acknowledgement.finished_shares import FinishedShares
 from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
 from drakkar_flow.runtime.acknowledgement.tracker import SettleResult, Tracker
 from drakkar_flow.runtime.chunk import Keyed
@@ -27,11 +28,13 @@ __all__ = ["CommitSink", "Finisher", "Track", "commit_by"]
 class Track:
     """Tracker of one process, shared by the engine's workers and the reader's thread. Thread-safe.
 
-    `ledgers` has the keyed state of the flow; None if it keeps none.
+    - `ledgers`: the keyed state of the flow; None if it keeps none.
+    - `shares`: the finished shares of divided records that are sent across partitions; None in other flows.
     """
 
     def __init__(self) -> None:
         self.ledgers: Ledgers | None = None
+        self.shares: FinishedShares | None = None
         self._tracker = Tracker()
         self._lock = threading.Lock()
 
@@ -42,6 +45,12 @@ class Track:
             self._tracker = Tracker(StateGate(self.ledgers))
         return self.ledgers
 
+    def keep_shares(self) -> FinishedShares:
+        """Make the account of finished shares, before the first record."""
+        if self.shares is None:
+            self.shares = FinishedShares()
+        return self.shares
+
     def step(self, batch: list[Keyed]) -> list[SettleResult]:
         """Add acknowledgements to the tracker: the batch function of the `track` step."""
         acks = [ack for _, chunk in batch for ack in chunk.acks]
@@ -50,6 +59,8 @@ class Track:
     def settle(self, acks: list[Ack]) -> list[SettleResult]:
         """Add acknowledgements to the tracker."""
         with self._lock:
+            if self.shares is not None:
+                self.shares.add(acks)
             return [self._tracker.settle(acks)]
 
     def out_of_order(self, topic_partition: TopicPartition, epoch: int) -> OffsetRanges:
@@ -57,10 +68,12 @@ class Track:
         with self._lock:
             return self._tracker.out_of_order(topic_partition, epoch)
 
-    def load(self, topic_partition: TopicPartition, state: Mapping[StateKey, bytes]) -> None:
-        """Begin with stored state of a partition, before its first record; without effect in a flow without state."""
+    def load(self, topic_partition: TopicPartition, row: PartitionRow) -> None:
+        """Begin with the state in a stored row, before the first record; without effect in a flow without state."""
         if self.ledgers is not None:
-            self.ledgers.load(topic_partition, state)
+            self.ledgers.load(topic_partition, row.state)
+        if self.shares is not None:
+            self.shares.load(topic_partition, row.shares)
 
     def row(self, topic_partition: TopicPartition, epoch: int) -> PartitionRow | None:
         """Return position and state of an assignment at one instant; None if it may not be committed (any more).
@@ -73,7 +86,8 @@ class Track:
             position = self._tracker.position(topic_partition)
             state = self.ledgers.final(topic_partition) if self.ledgers is not None else StateTables()
             finished = self._tracker.out_of_order(topic_partition, epoch)
-            return PartitionRow(-1 if position is None else position, finished, state)
+            shares = self.shares.of(topic_partition, position, finished) if self.shares is not None else {}
+            return PartitionRow(-1 if position is None else position, finished, state, shares)
 
 
 class Finisher:

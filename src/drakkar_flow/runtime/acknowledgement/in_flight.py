@@ -61,6 +61,10 @@ class InFlight:
         self._finished_at: dict[Assignment, float] = {}  # until the assignment is fenced
         self._aside: Counter[tuple[Assignment, int]] = Counter()
         self.records = 0
+        self.guests = 0
+        """Records that other processes have read and this one works on; they are in flight there."""
+        self.source_ended = False
+        """True if the engine's source has ended; records of other processes may still come."""
         self.size = 0
         self.finished = 0
 
@@ -75,6 +79,11 @@ class InFlight:
             left = min(left, self._pace.limit(now=time.monotonic(), in_flight=moving, finished=self.finished) - moving)
         mean = max(self._mean, self.size / self.records if self.records else 0.0)
         return max(0, min(left, 1 + int((self._max_size - self.size) / mean)))
+
+    @property
+    def working(self) -> int:
+        """Number of unfinished records of this process and of others that are here."""
+        return self.records + self.guests
 
     @property
     def is_full(self) -> bool:
@@ -105,6 +114,25 @@ class InFlight:
             self.records += len(records)
             self.size += size
         return size
+
+    def receive(self, records: Sequence[Record]) -> None:
+        """Count records of other processes that arrive; they take memory, but no room: they have entered there."""
+        with self._changed:
+            self.guests += len(records)
+            self.size += size_of(records)
+
+    def send_home(self, records: Sequence[Record]) -> None:
+        """Release records of other processes, with the bytes that were made of them here."""
+        size = size_of(records)
+        with self._changed:
+            for record in records:
+                if record.held is not None:  # in common with other shares of the record: released once
+                    size += record.held[0]
+                    record.held[0] = 0
+            self.guests -= len(records)
+            self.size -= size
+        if self.on_release is not None:
+            self.on_release()
 
     def advance(self, assignment: Assignment, offset: int) -> None:
         """Note that all records of an assignment before `offset` are finished."""
@@ -159,7 +187,8 @@ class InFlight:
     def set_aside(self, records: Iterable[Record]) -> None:
         """Exclude records from `wait_idle`: they finish later, or not at all."""
         with self._changed:
-            self._aside.update(((record.topic_partition, record.epoch), record.offset) for record in records)
+            places = [((record.topic_partition, record.epoch), record.offset) for record in records]
+            self._aside.update(place for place in places if place[0] in self._open)  # others are in flight elsewhere
             self._changed.notify_all()
 
     def take_back(self, records: Iterable[Record]) -> None:

@@ -80,13 +80,16 @@ class Buffers:
 
     The bounds are marks that the reader checks (`over`), not walls: records read are always kept. Popped records are
     counted as in flight under the same lock that a revoke takes, so a revoke finds each record either still here or in
-    flight.
+    flight. A partition with `max_ranges` finished beyond its watermark gets no more records.
     """
 
-    def __init__(self, in_flight: InFlight, max_records_per_partition: int, max_size: int) -> None:
+    def __init__(
+        self, in_flight: InFlight, max_records_per_partition: int, max_size: int, max_ranges: float = _MOST_SPANS
+    ) -> None:
         self._in_flight = in_flight
         self._max_records = max_records_per_partition
         self._max_size = max_size
+        self._max_ranges = max_ranges
         self._lock = threading.Lock()
         self._partitions: dict[TopicPartition, Partition] = {}
         self._over: set[Partition] = set()
@@ -179,7 +182,7 @@ class Buffers:
         """Return at most `limit` records, one list per partition in turn, and count them as in flight.
 
         A partition with more finished ranges than the commit metadata can hold must wait until its earlier records have
-        finished.
+        finished; not if the recovery store holds them all.
         """
         batches: list[list[Record]] = []
         held: list[Partition] = []
@@ -192,7 +195,7 @@ class Buffers:
                 partition.queued = False
                 if partition.revoked or not partition.buffer:
                     continue
-                if partition.ranges >= _MOST_SPANS:
+                if partition.ranges >= self._max_ranges:
                     partition.queued = True
                     held.append(partition)
                     continue

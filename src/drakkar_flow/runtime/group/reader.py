@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
+from math import inf
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as KafkaPartition
@@ -88,7 +89,9 @@ class GroupReader:
         self._in_flight = in_flight
         self._control = control
         self._bus = bus
-        self._buffers = Buffers(in_flight, settings.buffer_records_per_partition, settings.buffer_size)
+        limits = (settings.buffer_records_per_partition, settings.buffer_size)
+        unlimited = positions is not None and positions.exchanges
+        self._buffers = Buffers(in_flight, *limits, inf) if unlimited else Buffers(in_flight, *limits)
         self._handover = AssignmentLifecycle(self._buffers, in_flight, bus, hooks)
         self._positions = CommitQueue(settings.commit_interval_s, settings.commit_max_offsets, time.monotonic())
         self._commits = OffsetCommitter(

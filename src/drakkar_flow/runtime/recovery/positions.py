@@ -11,6 +11,7 @@ from drakkar_flow.kernel.partition_row import PartitionRow
 from drakkar_flow.kernel.recovery_start import Start
 from drakkar_flow.kernel.slots import slot_of
 from drakkar_flow.model.record import TopicPartition, Watermark
+from drakkar_flow.runtime.across.shards import Shards
 from drakkar_flow.runtime.reader import Reader
 
 __all__ = ["DurablePositions", "Position"]
@@ -33,11 +34,17 @@ class DurablePositions:
 
     Args:
         slots: the slots of this process; each takes its rows with `load` before a record is read.
+        shards: its shards, which take theirs before, too.
     """
 
-    def __init__(self, slots: Iterable[str]) -> None:
+    def __init__(self, slots: Iterable[str], shards: Shards | None = None) -> None:
         self.slots = tuple(slots)
         self._missing = len(self.slots)
+        self.exchanges = shards is not None
+        """True if records finish far out of order, because others do in other processes; rows hold all ranges."""
+        if shards is not None:
+            self._missing += len(shards.own)
+            shards.on_loaded = self._loaded
         self._lock = threading.Lock()
         self._starts: dict[TopicPartition, Start] = {}
         self._complete = threading.Event()
@@ -64,18 +71,21 @@ class DurablePositions:
         for at, start in self._starts.items():
             if slot_of(at) == slot:
                 row = rows.get(at)
-                state = row.state if row is not None and start.keeps_state else {}
+                kept = row if row is not None and start.keeps_state else PartitionRow(-1, OffsetRanges(), {})
                 if row is not None and row.offset == start.offset:
                     self._stored[at] = start.offset
-                begun[at] = PartitionRow(start.offset, OffsetRanges(start.finished), state)
+                begun[at] = PartitionRow(start.offset, OffsetRanges(start.finished), kept.state, kept.shares)
+        self._loaded()
+        return begun
+
+    def _loaded(self) -> None:
         with self._lock:
             self._missing -= 1
             if not self._missing:
                 self._complete.set()
-        return begun
 
     def starts(self, timeout_s: float) -> dict[TopicPartition, Start] | None:
-        """Return the starts once all slots have their rows; None if that takes longer."""
+        """Return the starts once all slots and shards have their rows; None if that takes longer."""
         return self._starts if self._complete.wait(timeout_s) else None
 
     def stored(self, at: TopicPartition) -> int:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Never
+from types import MappingProxyType
+from typing import Any, NamedTuple, Never, TypeVar
 
-from drakkar_flow.kernel.partition_row import PartitionRow, RowError, decode_rows
+from drakkar_flow.kernel.partition_row import PartitionRow, RowError, StateKey, decode_rows, decode_shard
 from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.runtime.recovery.files import DamagedStore, Progress, opened, part_files, progress_of, read_part
 
-__all__ = ["TRACK", "StoreRows", "StoredRow", "read_rows"]
+T = TypeVar("T")
+
+__all__ = ["SETTLE", "TRACK", "StoreRows", "StoredRow", "StoredShard", "read_rows"]
 
 TRACK = "track"
-"""Name of the step that writes the rows: its id is `<flow>.track`."""
+"""Name of the step that writes the rows of partitions: its id is `<flow>.track`."""
+SETTLE = "settle"
+"""Name of the step that writes the rows of shards."""
 _ATTEMPTS = 10  # of a read that the worker's next epoch overtakes
 
 _CURRENT = """
@@ -35,17 +40,33 @@ class StoredRow(NamedTuple):
     size: int
 
 
+class StoredShard(NamedTuple):
+    """Row of a shard: its state across partitions, the epoch it was written in, the time in UTC, and its bytes."""
+
+    state: Mapping[StateKey, bytes]
+    epoch: int
+    written_at: datetime
+    size: int
+
+
 class StoreRows(NamedTuple):
-    """The rows of a store, and the point from which Bytewax would resume with them."""
+    """The rows of a store, and the point from which Bytewax would resume with them; `shards` by their names."""
 
     progress: Progress
     partitions: int
     rows: dict[TopicPartition, StoredRow]
+    shards: Mapping[str, StoredShard] = MappingProxyType({})
+
+    @property
+    def states(self) -> list[Mapping[StateKey, bytes]]:
+        """The state of all partitions and shards."""
+        return [each.row.state for each in self.rows.values()] + [each.state for each in self.shards.values()]
 
     @property
     def written_at(self) -> datetime | None:
         """The time of the newest row; None without rows."""
-        return max((each.written_at for each in self.rows.values()), default=None)
+        rows: list[StoredRow | StoredShard] = [*self.rows.values(), *self.shards.values()]
+        return max((each.written_at for each in rows), default=None)
 
 
 def read_rows(directory: Path, flow: str) -> StoreRows:
@@ -61,24 +82,37 @@ def read_rows(directory: Path, flow: str) -> StoreRows:
         parts = [read_part(path) for path in part_files(directory)]
         before = progress_of(directory, parts)
         rows = {at: row for part in parts for at, row in _rows(part.path, f"{flow}.{TRACK}", before.epoch)}
+        shards = {name: row for part in parts for name, row in _shards(part.path, f"{flow}.{SETTLE}", before.epoch)}
         if before == progress_of(directory, [read_part(part.path) for part in parts]):
-            return StoreRows(before, len(parts), rows)
+            return StoreRows(before, len(parts), rows, shards)
     raise DamagedStore(directory, "changes faster than it can be read; read a copy, or while no worker runs")
 
 
 def _rows(path: Path, step_id: str, epoch: int) -> Iterator[tuple[TopicPartition, StoredRow]]:
+    for slot, rows, written_in, written_at, size in _decoded(path, step_id, epoch, decode_rows):
+        for at, row in rows.items():
+            yield at, StoredRow(row, slot, written_in, written_at, size)
+
+
+def _shards(path: Path, step_id: str, epoch: int) -> Iterator[tuple[str, StoredShard]]:
+    for shard, state, written_in, written_at, size in _decoded(path, step_id, epoch, decode_shard):
+        yield shard, StoredShard(state, written_in, written_at, size)
+
+
+def _decoded(
+    path: Path, step_id: str, epoch: int, decode: Callable[[bytes], T]
+) -> Iterator[tuple[str, T, int, datetime, int]]:
+    """Yield key, value, epoch, time and size of the current snapshots of a step."""
     with opened(path) as connection:
         found = connection.execute(_CURRENT, (step_id, epoch)).fetchall()
-    for slot, written_in, change, created_at in found:
+    for key, written_in, change, created_at in found:
         if change is None:
             continue
         try:
-            rows = decode_rows(_bytes_of(change))
+            value = decode(_bytes_of(change))
         except (pickle.UnpicklingError, RowError, EOFError, ValueError, IndexError, KeyError) as exc:
-            raise DamagedStore(path, f"{slot}: {exc}") from exc
-        written_at = datetime.fromisoformat(created_at).replace(tzinfo=UTC)
-        for at, row in rows.items():
-            yield at, StoredRow(row, slot, written_in, written_at, len(change))
+            raise DamagedStore(path, f"{key}: {exc}") from exc
+        yield key, value, written_in, datetime.fromisoformat(created_at).replace(tzinfo=UTC), len(change)
 
 
 class _BytesOnly(pickle.Unpickler):

@@ -6,7 +6,9 @@ holds what group mode has in two steps, the tracker and the commit, because both
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from operator import attrgetter
+from typing import TypeVar
 
 from bytewax.inputs import DynamicSource, StatelessSourcePartition
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
@@ -16,6 +18,8 @@ from drakkar_flow.kernel.slots import slot_of, slots_of_process
 from drakkar_flow.model.outcome import Ack
 from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.runtime.acknowledgement.commit import Finisher, Track
+from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
+from drakkar_flow.runtime.across.home import Away, SlimAcks, slim
 from drakkar_flow.runtime.chunk import Keyed
 from drakkar_flow.runtime.recovery.positions import DurablePositions, Position
 
@@ -23,29 +27,54 @@ __all__ = ["BySlot", "HelloSource", "SlotSink"]
 
 _NAMES = slots_of_process(0, 1)
 
-SlotItem = tuple[str, list[Ack]]
-"""A slot's name and its acknowledgements; none is the hello of a start."""
+_by_place = attrgetter("record.topic", "record.partition", "record.offset")
+
+T = TypeVar("T")
+
+SlotItem = tuple[str, list[Ack] | SlimAcks]
+"""A slot's name and its acknowledgements, without the records if it belongs to another process; an empty list is the
+hello of a start."""
 
 
 class BySlot:
-    """Step function that sorts the acknowledgements of chunks by slot; they come in runs of one partition."""
+    """Step function that sorts the acknowledgements of chunks by slot; they come in runs of one partition.
 
-    def __init__(self) -> None:
+    Args:
+        own: the slots of this process, if records of other processes come here.
+        in_flight: where those are counted.
+    """
+
+    def __init__(self, own: Collection[str] = (), in_flight: InFlight | None = None) -> None:
         self._slots: dict[TopicPartition, str] = {}
+        self._own = frozenset(own)
+        self._in_flight = in_flight
 
     def __call__(self, batch: list[Keyed]) -> list[SlotItem]:
         """Return the acknowledgements of a batch, one list per slot."""
+        came = [ack for _, chunk in batch for ack in chunk.acks]
+        if self._in_flight is not None:
+            came.sort(key=_by_place)  # they come by shard; the tracker and messages are quicker in order
         found: dict[str, list[Ack]] = {}
         topic, partition = "", -1
         acks: list[Ack] = []
-        for _, chunk in batch:
-            for ack in chunk.acks:
-                record = ack.record
-                if record.partition != partition or record.topic != topic:
-                    topic, partition = record.topic, record.partition
-                    acks = found.setdefault(self._slot(topic, partition), [])
-                acks.append(ack)
-        return list(found.items())
+        for ack in came:
+            record = ack.record
+            if record.partition != partition or record.topic != topic:
+                topic, partition = record.topic, record.partition
+                acks = found.setdefault(self._slot(topic, partition), [])
+            acks.append(ack)
+        return list(found.items()) if self._in_flight is None else self._sent_home(found, self._in_flight)
+
+    def _sent_home(self, found: dict[str, list[Ack]], in_flight: InFlight) -> list[SlotItem]:
+        """Release the records of other processes."""
+        items: list[SlotItem] = []
+        for slot, acks in found.items():
+            if slot in self._own:
+                items.append((slot, acks))
+            else:
+                items.append((slot, slim(acks)))
+                in_flight.send_home([ack.record for ack in acks if ack.credit])
+        return items
 
     def _slot(self, topic: str, partition: int) -> str:
         name = self._slots.get((topic, partition))
@@ -54,34 +83,34 @@ class BySlot:
         return name
 
 
-class HelloSource(DynamicSource[SlotItem]):
-    """Bytewax source that greets the slots of this process: a part without a row is made only by an item."""
+class HelloSource(DynamicSource[tuple[str, T]]):
+    """Bytewax source that greets the slots or shards of this process: one without a row is made only by an item."""
 
-    def __init__(self, slots: Sequence[str]) -> None:
-        self._slots = slots
+    def __init__(self, hellos: Sequence[tuple[str, T]]) -> None:
+        self._hellos = hellos
 
-    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Hello:
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Hello[T]:
         """Make the part of a Bytewax worker."""
-        return _Hello(self._slots)
+        return _Hello(self._hellos)
 
 
-class _Hello(StatelessSourcePartition[SlotItem]):
-    def __init__(self, slots: Sequence[str]) -> None:
-        self._slots = slots
+class _Hello(StatelessSourcePartition[tuple[str, T]]):
+    def __init__(self, hellos: Sequence[tuple[str, T]]) -> None:
+        self._hellos = hellos
         self._greeted = False
 
-    def next_batch(self) -> list[SlotItem]:
+    def next_batch(self) -> list[tuple[str, T]]:
         if self._greeted:
             raise StopIteration
         self._greeted = True
-        return [(name, []) for name in self._slots]
+        return list(self._hellos)
 
 
-class SlotSink(FixedPartitionedSink[list[Ack], bytes]):
-    """The only Bytewax output of fixed mode."""
+class SlotSink(FixedPartitionedSink[list[Ack] | SlimAcks, bytes]):
+    """The only Bytewax output of fixed mode; `away` has the records that other processes work on."""
 
-    def __init__(self, positions: DurablePositions, track: Track, finisher: Finisher) -> None:
-        self._parts = (positions, track, finisher)
+    def __init__(self, positions: DurablePositions, track: Track, finisher: Finisher, away: Away) -> None:
+        self._parts = (positions, track, finisher, away)
 
     def list_parts(self) -> list[str]:
         """Return the slots of this process; no other process has them, so their items come here."""
@@ -96,19 +125,21 @@ class SlotSink(FixedPartitionedSink[list[Ack], bytes]):
         return _SlotPart(for_part, *self._parts, {} if resume_state is None else decode_rows(resume_state))
 
 
-class _SlotPart(StatefulSinkPartition[list[Ack], bytes]):
+class _SlotPart(StatefulSinkPartition[list[Ack] | SlimAcks, bytes]):
     def __init__(
         self,
         slot: str,
         positions: DurablePositions,
         track: Track,
         finisher: Finisher,
+        away: Away,
         rows: dict[TopicPartition, PartitionRow],
     ) -> None:
         self._slot = slot
         self._positions = positions
         self._track = track
         self._finisher = finisher
+        self._away = away
         self._rows = rows  # those of the start
         self._latest: dict[TopicPartition, PartitionRow] = {}  # those of this run
         self._epochs: dict[TopicPartition, int] = {}
@@ -116,10 +147,12 @@ class _SlotPart(StatefulSinkPartition[list[Ack], bytes]):
         self.row = encode_rows(rows)
         """The last row that was taken."""
 
-    def write_batch(self, values: list[list[Ack]]) -> None:
+    def write_batch(self, values: list[list[Ack] | SlimAcks]) -> None:
         acks: list[Ack] = []
         for value in values:
-            if value:
+            if isinstance(value, bytes):
+                acks += self._away.returned(value)
+            elif value:
                 acks += value
             elif not self._greeted:
                 self._greeted = True
@@ -143,7 +176,7 @@ class _SlotPart(StatefulSinkPartition[list[Ack], bytes]):
     def _begin(self) -> None:
         self._rows = self._positions.load(self._slot, self._rows)
         for topic_partition, row in self._rows.items():
-            self._track.load(topic_partition, row.state)
+            self._track.load(topic_partition, row)
 
     def _note(self, assignments: Iterable[tuple[TopicPartition, int]]) -> None:
         """Note the assignments of finished records; a row of an earlier assignment of this run is void."""
@@ -165,4 +198,4 @@ class _SlotPart(StatefulSinkPartition[list[Ack], bytes]):
                 finished.add(*span)
         offset = finished.end_of(max(0, offset))
         finished.cut(offset)
-        return PartitionRow(offset, finished, now.state)
+        return PartitionRow(offset, finished, now.state, now.shares)

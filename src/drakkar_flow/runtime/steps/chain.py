@@ -14,15 +14,17 @@ from typing import Any
 from bytewax import operators as op
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
-from drakkar_flow.model.outcome import Failure
+from drakkar_flow.model.outcome import Ack, Failure
 from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
 from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.step import AsyncStep
+from drakkar_flow.runtime.wakeup import Bell
 
 __all__ = ["Chain", "chain_logic", "chain_step"]
 
 _ALWAYS_DUE = datetime(1970, 1, 1, tzinfo=UTC)
+_PAUSE_S = 0.001  # short: items of another process ring no bell
 
 
 class Chain:
@@ -65,6 +67,11 @@ class Chain:
         return bool(self._outbox)
 
     # --- called on the loop --------------------------------------------------------------------
+
+    def notice(self, acks: list[Ack]) -> None:
+        """Return acknowledgements that no step makes."""
+        self._results.acks.extend(acks)
+        self._wake()
 
     def _take_in(self, chunks: list[Chunk[Any]]) -> None:
         first = self.steps[0].inbox
@@ -110,6 +117,7 @@ class _ChainLogic(StatefulBatchLogic[Chunk[Any], Chunk[Any], None]):
         self._make = make
         self._made: Chain | None = None
         self._in_flight = in_flight
+        self._bell: Bell | None = None
 
     def on_batch(self, values: list[Chunk[Any]]) -> tuple[list[Chunk[Any]], bool]:
         chain = self._made
@@ -130,7 +138,16 @@ class _ChainLogic(StatefulBatchLogic[Chunk[Any], Chunk[Any], None]):
     def on_notify(self) -> tuple[list[Chunk[Any]], bool]:
         # Without a chain the key is from the recovery store, and has got no item yet. It may be of a cluster of
         # another size, which would never get one.
-        return ([], True) if self._made is None else (self._made.take(), False)
+        if self._made is None:
+            return [], True
+        results = self._made.take()
+        if not results and self._in_flight.source_ended:  # it does not sleep any more, and others send records
+            self._sleep()
+        return results, False
+
+    def _sleep(self) -> None:
+        self._bell = self._bell or self._in_flight.engine.bell()
+        self._bell.wait(_PAUSE_S)
 
     def on_eof(self) -> tuple[list[Chunk[Any]], bool]:
         # The source ends only after the drain: records still open now have exceeded its budget, keep
@@ -139,7 +156,7 @@ class _ChainLogic(StatefulBatchLogic[Chunk[Any], Chunk[Any], None]):
 
     def notify_at(self) -> datetime | None:
         # Requested in every turn while a record is unfinished: the source sleeps between two turns, see `source`.
-        return _ALWAYS_DUE if self._made is None or self._in_flight.records else None
+        return _ALWAYS_DUE if self._made is None or self._in_flight.working else None
 
     def snapshot(self) -> None:
         # Unfinished records are read again.

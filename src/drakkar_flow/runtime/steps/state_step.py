@@ -9,6 +9,7 @@ from typing import Any
 from drakkar_flow.errors import StateError
 from drakkar_flow.graph.nodes import Stateful
 from drakkar_flow.graph.time_windows import TimeWindow
+from drakkar_flow.kernel.shards import EPOCH, shard_at
 from drakkar_flow.model.outcome import FailureKind
 from drakkar_flow.model.record import Record, TopicPartition
 from drakkar_flow.model.state import key_of, key_text
@@ -18,7 +19,7 @@ from drakkar_flow.runtime.state.ledgers import Ledgers
 from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.labels import Labels
 
-__all__ = ["StateKeys", "StateStep"]
+__all__ = ["SentKeys", "StateKeys", "StateStep"]
 
 
 class StateKeys:
@@ -61,6 +62,14 @@ class StateKeys:
         chunk.failures.append(failure_of(FailureKind.BUSINESS, self._step_id, error, tokens))
 
 
+class SentKeys(StateKeys):
+    """Keys of records that were sent to the shards of their keys: the key function has been called."""
+
+    def keyed(self, chunk: Chunk[Record], records: list[Record]) -> list[tuple[Record, str]]:
+        """Return the records with their keys."""
+        return [(record, record.state_key) for record in records]
+
+
 class StateStep(ABC):
     """Step function over the records of a chunk, one assignment after the other; `wall_clock` returns epoch seconds."""
 
@@ -77,16 +86,20 @@ class StateStep(ABC):
         self._ledgers = ledgers
         self._context = context
         self._charge = context.charge()
-        self._keys = StateKeys(step_id, node.key, labels, with_record=node.with_record)
+        self._across = isinstance(node, Stateful) and node.across
+        keys = SentKeys if self._across else StateKeys
+        self._keys = keys(step_id, node.key, labels, with_record=node.with_record)
         self._wall_clock = wall_clock
 
     def __call__(self, chunk: Chunk[Record]) -> Chunk[Record]:
         """Replace the records by those that go on; the others are finished, or failures."""
         now_ms = int(self._wall_clock() * 1000)
         kept: list[Record] = []
-        for records in _by_assignment(chunk.items):
+        across = self._across
+        for records in _by_shard(chunk.items) if across else _by_assignment(chunk.items):
             first = records[0]
-            kept += self._run(chunk, (first.topic_partition, first.epoch), records, now_ms)
+            ledger = (shard_at(first.shard), EPOCH) if across else (first.topic_partition, first.epoch)
+            kept += self._run(chunk, ledger, records, now_ms)
         self._charge.payloads(kept)
         chunk.items = kept
         return chunk
@@ -106,5 +119,17 @@ def _by_assignment(records: list[Record]) -> Iterator[list[Record]]:
             if at:
                 yield records[start:at]
             start, topic, partition, epoch = at, record.topic, record.partition, record.epoch
+    if records:
+        yield records[start:]
+
+
+def _by_shard(records: list[Record]) -> Iterator[list[Record]]:
+    """Yield records of one shard, which follow each other."""
+    start, shard = 0, -1
+    for at, record in enumerate(records):
+        if record.shard != shard:
+            if at:
+                yield records[start:at]
+            start, shard = at, record.shard
     if records:
         yield records[start:]

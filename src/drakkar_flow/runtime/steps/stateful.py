@@ -8,6 +8,7 @@ from typing import Any
 from drakkar_flow.errors import StateError
 from drakkar_flow.graph.nodes import Stateful
 from drakkar_flow.kernel.ledger import StateChange
+from drakkar_flow.kernel.shards import record_id
 from drakkar_flow.model.outcome import Ack, AckStatus
 from drakkar_flow.model.record import Record, TopicPartition
 from drakkar_flow.model.state import KEEP, StateCodec
@@ -57,6 +58,7 @@ class StatefulStep(StateStep):
             return []
         kept: list[Record] = []
         changes: list[StateChange] = []
+        across = self._across
         for record, key in keyed:
             was = values[key]
             try:
@@ -68,7 +70,7 @@ class StatefulStep(StateStep):
                 continue
             if value is not was:
                 values[key] = value
-                changes.append((key, value, record.offset))
+                changes.append((key, value, record_id(record) if across else record.offset))
             if output is None:
                 chunk.acks.append(Ack(record, record.credit, AckStatus.DONE))
                 continue

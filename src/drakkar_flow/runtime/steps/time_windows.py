@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from functools import reduce
-from math import isfinite
 from typing import Final, NamedTuple
 
 from drakkar_flow.errors import LateRecord, StateError
 from drakkar_flow.graph.time_windows import Session, TimeWindow
+from drakkar_flow.kernel.event_time import event_ms
 from drakkar_flow.kernel.ledger import Ledger, StateChange
 from drakkar_flow.kernel.windows import Assigner, OpenWindows, Placement, Span
 from drakkar_flow.model.outcome import Ack, AckStatus, FailureKind
@@ -162,12 +161,7 @@ class TimeWindowStep(StateStep):
                 raise ValueError(f"{self._labels.of(record)} has no timestamp; pass time= to {self._step_id}")
             return record.timestamp
         time = node.time(record.payload, record) if node.with_record else node.time(record.payload)
-        if isinstance(time, datetime) and time.tzinfo is not None:
-            time = time.timestamp()
-        if (type(time) is not float and type(time) is not int) or not isfinite(time):
-            what = "seconds since the epoch or a datetime with a time zone"
-            raise TypeError(f"the time function of {self._step_id} must return {what}, not {time!r:.80}")
-        return round(time * 1000)
+        return event_ms(time, self._step_id)
 
     def _added(
         self, windows: Windows, record: Record, key: str, placement: Placement, now_ms: int

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from drakkar_flow.errors import StateError
-from drakkar_flow.kernel.ledger import Ledger, StateChange
+from drakkar_flow.kernel.ledger import Ledger, RecordId, StateChange
+from drakkar_flow.kernel.shards import record_id
 from drakkar_flow.kernel.timers import Timers
 from drakkar_flow.model.outcome import Ack, AckStatus
 from drakkar_flow.model.record import Record, TopicPartition
@@ -71,7 +72,7 @@ class TimedStatefulStep(StatefulStep):
 
     def _fire(self, turn: _Turn, record: Record, key: str) -> Any:
         """Fire the timer of a key; returns its output or its error."""
-        turn.timer_changes.append((key, None, record.offset))
+        turn.timer_changes.append((key, None, self._record_id(record)))
         if key not in turn.values:
             with self._ledgers.lock:
                 turn.values[key] = turn.ledger.get((self._step_id, key))
@@ -98,11 +99,14 @@ class TimedStatefulStep(StatefulStep):
             return _Raised(exc)
         if value is not was:
             turn.values[key] = value
-            turn.changes.append((key, value, record.offset))
+            turn.changes.append((key, value, self._record_id(record)))
         if timer_s is not KEEP:
             turn.timers.set(key, due_ms)
-            turn.timer_changes.append((key, encode_time(due_ms, turn.now_ms), record.offset))
+            turn.timer_changes.append((key, encode_time(due_ms, turn.now_ms), self._record_id(record)))
         return output
+
+    def _record_id(self, record: Record) -> RecordId:
+        return record_id(record) if self._across else record.offset
 
     def _divide(self, chunk: Chunk[Record], record: Record, answers: list[Any]) -> list[Record]:
         """Divide a record among outputs and errors; returns the records of the outputs."""

@@ -37,6 +37,7 @@ __all__ = [
     "map_step",
     "passing_step",
     "shares_of",
+    "sides_step",
 ]
 
 ChunkStep = Callable[[Chunk[Record]], Chunk[Record]]
@@ -147,6 +148,30 @@ def flat_map_step(stage: str, function: Callable[..., Any], charge: Charge, *, w
             else:
                 chunk.acks.append(Ack(record, record.credit, AckStatus.DONE))
         chunk.items = kept
+        return chunk
+
+    return step
+
+
+def sides_step(is_left: Callable[[str], bool], left: list[ChunkStep], right: list[ChunkStep]) -> ChunkStep:
+    """Apply the steps of a side to the records of its topics; `is_left` is asked once for each topic."""
+    sides: dict[str, bool] = {}
+
+    def step(chunk: Chunk[Record]) -> Chunk[Record]:
+        parts: tuple[list[Record], list[Record]] = ([], [])
+        for record in chunk.items:
+            side = sides.get(record.topic)
+            if side is None:
+                side = sides[record.topic] = is_left(record.topic)
+            parts[0 if side else 1].append(record)
+        chunk.items = []
+        for records, functions in zip(parts, (left, right), strict=True):
+            part = Chunk(records)
+            for function in functions:
+                part = function(part) if part.items else part
+            chunk.items += part.items
+            chunk.failures += part.failures
+            chunk.acks += part.acks
         return chunk
 
     return step

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -319,6 +321,15 @@ def test_a_partition_whose_finished_records_lie_scattered_has_to_wait(buffers: B
     assert [[record.topic_partition for record in batch] for batch in buffers.pop(9, 0, 1)] == [[B, B]]
     assert buffers.pop(9, 0, 1) == []
     buffers.out_of_order_ranges({assignment: 549})
+    assert [[record.topic_partition for record in batch] for batch in buffers.pop(9, 0, 1)] == [[A, A]]
+
+
+def test_none_has_to_wait_where_a_store_holds_all_ranges(in_flight: InFlight) -> None:
+    """Records that travel to other processes finish far out of order."""
+    buffers = Buffers(in_flight, 4, 100, inf)
+    buffers.assign([A])
+    buffers.append(of(buffers, A), records(A, 0, 1, size=1))
+    buffers.out_of_order_ranges({of(buffers, A).assignment: 5000})
     assert [[record.topic_partition for record in batch] for batch in buffers.pop(9, 0, 1)] == [[A, A]]
 
 

@@ -18,6 +18,7 @@ from drakkar_flow.model.record import Record, TopicPartition, Watermark
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.acknowledgement.commit import Finisher, Track
 from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
+from drakkar_flow.runtime.across.home import Away
 from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.recovery.positions import DurablePositions
 from drakkar_flow.runtime.recovery.slots import BySlot, HelloSource, SlotSink
@@ -49,7 +50,7 @@ class Slots:
         self.reader: Any = Committed()
         self._sort = BySlot()
         finisher = Finisher(self.in_flight, Bus(), lambda _settled: None)
-        self._sink = SlotSink(self.positions, Track(), finisher)
+        self._sink = SlotSink(self.positions, Track(), finisher, Away())
         self._parts: dict[str, Any] = {}
 
     def greet(self, rows: Mapping[str, bytes] = {}, log: Log = _WHOLE) -> Start:
@@ -59,7 +60,8 @@ class Slots:
         assert isinstance(start, Start)
         self.positions.begin({PARTITION: start})
         self._parts = {name: self._sink.build_part("track", name, row) for name, row in rows.items()}
-        for name, value in HelloSource(self.positions.slots).build("hello", 0, 1).next_batch():
+        hellos: list[tuple[str, list[Ack]]] = [(name, []) for name in self.positions.slots]
+        for name, value in HelloSource(hellos).build("hello", 0, 1).next_batch():
             self._part(name).write_batch([value])
         return start
 
