@@ -1,4 +1,4 @@
-"""A drill: a counting flow in fixed mode is killed and stopped, and the truth is compared after each end."""
+"""A drill: a flow in fixed mode is killed, stopped and hindered, and the truth is compared after each end."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from drakkar_flow.model.state import StateCodec, key_of
+from chaos.truths import COUNTING, Sent, Truth, pipeline_of
 from drakkar_flow.runtime.recovery.reading import StoredRow, read_rows
 from support.cluster import start_cluster
+from support.feeder import Feeder
 from support.kafka_io import produce, read_all
 from support.scene import Scene
 from support.worker import Worker
 
 __all__ = ["Drill", "amount"]
-
-KEYS = 37
-PIPELINE = Path(__file__).parent / "pipelines" / "counting"
-_COUNTS = StateCodec(int)
 
 
 def amount(name: str, short: int) -> int:
@@ -31,127 +30,155 @@ def amount(name: str, short: int) -> int:
 class Drill:
     """One flow, its topic, and its store.
 
-    `finished` has, by partition and offset, the records that a row on disk called finished, with the copies of their
-    outputs then: what is finished in a row is delivered, counted in the state, and never repeated.
+    `_copies` has, by output, how often it was delivered when a row on disk first said so: what is finished in a row is
+    delivered, in the state, and never repeated.
+
+    Args:
+        scene: its topics are those of the flow.
+        records: how many are written now; `write` and `feeding` write more.
+        store: directory of the store; below the scene's by default.
+        truth: the flow, and what it must do.
+        cluster: settings of the cluster's processes.
     """
 
-    def __init__(self, scene: Scene, records: int, store: Path | None = None) -> None:
-        self.records = records
+    def __init__(
+        self,
+        scene: Scene,
+        records: int = 0,
+        store: Path | None = None,
+        truth: Truth = COUNTING,
+        cluster: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.truth = truth
         self.timeline: list[str] = []
-        self._scene = scene
-        self._store = store or scene.directory / "store"
-        produce(scene.bootstrap, scene.source, map(str, range(records)), [str(n % KEYS) for n in range(records)])
-        self._key: dict[tuple[int, int], bytes] = {}
-        self._number: dict[tuple[int, int], bytes] = {}
-        for message in read_all(scene.bootstrap, scene.source, records):
-            at = (message.partition() or 0, message.offset() or 0)
-            key, value = message.key(), message.value()
-            assert isinstance(key, bytes)
-            assert isinstance(value, bytes)
-            self._key[at], self._number[at] = key, value
-        self._finished: dict[tuple[int, int], int] = {}
         self.repeated = 0
+        self.store = store or scene.directory / "store"
+        self._scene = scene
+        self._cluster = {"start_timeout_s": 5, **(cluster or {})}
+        self._log: dict[int, dict[int, Sent]] = {}
+        self._copies: dict[bytes, int] = {}
+        self._fed: Feeder | None = None
+        self._written = 0
+        self.write(records)
 
-    def start(self) -> Worker:
-        """Start the flow with a short snapshot interval."""
-        recovery = {"dir": str(self._store), "snapshot_interval_s": 0.2}
-        worker = self._scene.start(str(PIPELINE), {"runtime": {"recovery": recovery, "max_in_flight_records": 400}})
-        self._note(f"started {worker.pid}")
-        return worker
+    @property
+    def records(self) -> int:
+        """How many were written."""
+        return self._written if self._fed is None else self._fed.count
 
-    def start_cluster(self, count: int) -> list[Worker]:
-        """Start the flow in several processes, in one without a cluster."""
-        runtime = {"max_in_flight_records": 400}
-        workers = start_cluster(self._scene, str(PIPELINE), count, runtime, start_timeout_s=5)
-        self._note(f"started {', '.join(str(worker.pid) for worker in workers)}")
+    def write(self, records: int) -> None:
+        """Write more records."""
+        if records:
+            numbers = range(self._written, self._written + records)
+            keys, values = zip(*map(self.truth.record, numbers), strict=True)
+            produce(self._scene.bootstrap, self._scene.source, values, keys)
+            self._written += records
+            self._learn(self._written)
+
+    def feeding(self, rate: float = 300.0) -> Feeder:
+        """Something that writes records while its block runs."""
+        self._fed = self._scene.feeding(rate, self.truth.record)
+        return self._fed
+
+    # --- acting ---------------------------------------------------------------------------------
+
+    def start(self, count: int = 1, programs: Mapping[int, Sequence[str | Path]] | None = None) -> list[Worker]:
+        """Start the flow with a short snapshot interval, in several processes as a cluster.
+
+        `programs` has, by process, what stands for the command after `python`.
+        """
+        runtime = {"max_in_flight_records": 400, "recovery": {"dir": str(self.store), "snapshot_interval_s": 0.2}}
+        flow = pipeline_of(self.truth)
+        workers = start_cluster(self._scene, flow, count, runtime, programs, **self._cluster)
+        self.note(f"started {', '.join(str(worker.pid) for worker in workers)}")
         return workers
 
-    def kill_one_at_random(self, workers: list[Worker], chance: random.Random) -> None:
-        """Kill one of a cluster at any moment: the others end, also while they start."""
-        time.sleep(chance.uniform(0.2, 5.0))
+    def kill_at_random(self, workers: list[Worker], chance: random.Random) -> None:
+        """Kill one of the processes at any moment of the start, or shortly after it began to read: the others end."""
         killed = chance.choice(workers)
+        if chance.random() < 0.4:
+            time.sleep(chance.uniform(0.2, 3.0))
+        else:
+            killed.until(lambda: killed.lines("partitions_assigned"), "it read", 60)
+            time.sleep(chance.uniform(0.0, 0.6))
+        self.kill(workers, killed)
+
+    def kill(self, workers: list[Worker], killed: Worker) -> None:
+        """Kill one of the processes: the others end."""
         killed.kill()
-        self._note(f"killed {killed.pid}")
+        self.note(f"killed {killed.pid}")
         for worker in workers:
             if worker is not killed:
                 assert worker.wait(60) == 1, worker.stderr
         self.check()
 
-    def stop_all(self, workers: list[Worker], told: Worker) -> None:
-        """Stop a cluster by telling one of its processes."""
-        told.send(signal.SIGTERM)
+    def stop(self, workers: list[Worker], told: Worker | None = None) -> None:
+        """Stop it as an operator does: a word to one process is a word to all."""
+        (told or workers[0]).send(signal.SIGTERM)
         for worker in workers:
             assert worker.wait(60) == 0, worker.stderr
-        self._note(f"stopped {told.pid}, and with it all")
+        self.note(f"stopped {(told or workers[0]).pid}, and with it all")
         self.check()
 
-    def kill_at_random(self, worker: Worker, chance: random.Random) -> None:
-        """Kill it at any moment: of the start, while it reads, or idle."""
-        time.sleep(chance.uniform(0.2, 3.0))
-        worker.kill()
-        self._note(f"killed {worker.pid}")
-        self.check()
+    def finish(self, workers: list[Worker], timeout_s: float = 120.0) -> None:
+        """Wait until the group has committed everything, and stop."""
+        for worker in workers:
+            worker.until_running()
+        self._scene.until_finished(timeout_s)
+        self.stop(workers)
 
-    def until_finished(self, worker: Worker) -> None:
-        """Wait until the group has committed everything."""
-        worker.until_running()
-        self._scene.until_finished(120.0)
-
-    def stop(self, worker: Worker) -> None:
-        """Stop it as an operator does."""
-        assert worker.terminate() == 0, worker.stderr
-        self._note(f"stopped {worker.pid}")
-        self.check()
+    # --- the truth ------------------------------------------------------------------------------
 
     def check(self) -> None:
         """Compare the rows on disk with the outputs, the state and the commits."""
-        rows = self._rows()
+        if self._fed is not None:
+            self._learn(0)
+        rows = self.rows()
         copies = Counter(message.value() for message in self._scene.delivered())
-        positions = {at[1]: stored.row.offset for at, stored in rows.items()}
+        positions = {partition: stored.row.offset for (_, partition), stored in rows.items()}
         for partition, offset in self._scene.committed().items():
             assert offset <= positions.get(partition, 0), f"the commit of {partition} is ahead of its row"
-        for before, count in self._finished.items():
-            assert copies[self._number[before]] == count, f"{before} was finished in a row, and delivered again"
+        for output, count in self._copies.items():
+            assert copies[output] == count, f"{output!r} was finished in a row, and delivered again"
         for (_, partition), stored in rows.items():
+            row = stored.row
             finished = {
-                offset: at
-                for at in self._key
-                if at[0] == partition and ((offset := at[1]) < stored.row.offset or offset in stored.row.finished)
+                offset: sent
+                for offset, sent in self._log.get(partition, {}).items()
+                if offset < row.offset or offset in row.finished
             }
-            lost = [at for at in finished.values() if not copies[self._number[at]]]
-            assert not lost, f"finished in a row, but not delivered: {lost[:5]}"
-            counted = Counter(self._key[at] for at in finished.values())
-            assert _counts(stored) == counted, f"state of partition {partition}"
-            self._finished |= {at: copies[self._number[at]] for at in finished.values()}
+            wanted = self.truth.delivered(partition, finished, row.state)
+            lost = [output for output in wanted if not copies[output]]
+            assert not lost, f"finished in a row of partition {partition}, but not delivered: {lost[:5]}"
+            self.truth.check(finished, row.state)
+            self._copies |= {output: copies[output] for output in wanted}
         self.repeated = copies.total() - len(copies)
-        self._note(f"{len(self._finished)} finished, {copies.total()} delivered, {self.repeated} repeated")
+        self.note(f"{len(self._copies)} final outputs, {copies.total()} delivered, {self.repeated} repeated")
 
     def finished(self, test: str, faults: str) -> tuple[object, ...]:
         """Check the end, and return the row for the table: nothing is lost, and each record counts once."""
-        repeated = self._scene.check_delivered(self.records)
-        assert self.totals() == self.expected()
-        return (test, faults, f"{self.records:,}", 0, f"{repeated:,}", "exact")
+        self.check()
+        rows = self.rows()
+        for partition, sents in self._log.items():
+            row = rows[self._scene.source, partition].row
+            assert row.offset > max(sents), f"partition {partition} ends at {row.offset}, not after {max(sents)}"
+        if self.truth.repeats_alike:
+            assert {message.value() for message in self._scene.delivered()} == self._copies.keys()
+        return (test, faults, f"{self.records:,}", 0, f"{self.repeated:,}", "exact")
 
-    def totals(self) -> Counter[bytes]:
-        """Counts by key, of all partitions together."""
-        return sum((_counts(stored) for stored in self._rows().values()), Counter[bytes]())
+    def rows(self) -> dict[tuple[str, int], StoredRow]:
+        """The rows on disk."""
+        return read_rows(self.store, self.truth.name).rows if (self.store / "identity.json").exists() else {}
 
-    def expected(self) -> Counter[bytes]:
-        """What they have to be."""
-        return Counter(self._key.values())
-
-    def _rows(self) -> dict[tuple[str, int], StoredRow]:
-        return read_rows(self._store, "counting").rows if (self._store / "identity.json").exists() else {}
-
-    def _note(self, what: str) -> None:
+    def note(self, what: str) -> None:
+        """Add a line to the timeline."""
         self.timeline.append(f"{time.strftime('%H:%M:%S')} {what}")
         print(self.timeline[-1])
 
-
-def _counts(stored: StoredRow) -> Counter[bytes]:
-    found: Counter[bytes] = Counter()
-    for (_, key), value in stored.row.state.items():
-        name = key_of(key)
-        assert isinstance(name, bytes)
-        found[name] = _COUNTS.decode(value)
-    return found
+    def _learn(self, expected: int) -> None:
+        """Read what was written, by partition and offset."""
+        for message in read_all(self._scene.bootstrap, self._scene.source, expected):
+            key, value = message.key(), message.value()
+            assert isinstance(key, bytes)
+            assert isinstance(value, bytes)
+            self._log.setdefault(message.partition() or 0, {})[message.offset() or 0] = Sent(key, value)

@@ -9,7 +9,6 @@ import pytest
 from chaos.drill import Drill, amount
 from support.cluster import until_all_run
 from support.scene import Scene
-from support.worker import Worker
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(14_400)]
 
@@ -20,13 +19,14 @@ def test_r1_a_cluster_that_is_killed_loses_nothing_and_counts_each_record_once(
     scene: Scene, chance: random.Random, results: Results
 ) -> None:
     """One of three processes is killed, all end, and all are started again."""
-    drill = Drill(scene, amount("RECORDS", 3_000))
     kills = amount("KILLS", 3)
+    drill = Drill(scene)
+    share = amount("RECORDS", 3_000) // (kills + 1)
     for _ in range(kills):
-        drill.kill_one_at_random(drill.start_cluster(3), chance)
-    workers = drill.start_cluster(3)
-    _finish(drill, workers)
-    drill.stop_all(workers, chance.choice(workers))
+        drill.write(share)
+        drill.kill_at_random(drill.start(3), chance)
+    drill.write(share)
+    drill.finish(drill.start(3))
     results.append(drill.finished("R1 cluster of 3", f"{kills} SIGKILL of one, at any moment"))
 
 
@@ -37,19 +37,12 @@ def test_r2_a_cluster_of_any_size_that_is_stopped_repeats_nothing(
     drill = Drill(scene, amount("RECORDS", 3_000))
     sizes = [1, 2, 3] * max(1, amount("STOPS", 3) // 3)
     for size in sizes:
-        workers = drill.start_cluster(size)
+        workers = drill.start(size)
         before = sum(scene.committed().values())
         until_all_run(workers)
         if before < drill.records:
             workers[0].until(lambda before=before: sum(scene.committed().values()) > before, "they read")  # type: ignore[misc]
-        drill.stop_all(workers, chance.choice(workers))
-    workers = drill.start_cluster(1)
-    _finish(drill, workers)
-    drill.stop_all(workers, workers[0])
-    assert scene.check_delivered(drill.records) == 0
+        drill.stop(workers, chance.choice(workers))
+    drill.finish(drill.start())
+    assert drill.repeated == 0
     results.append(drill.finished("R2 cluster of 1, 2, 3", f"{len(sizes)} SIGTERM to one"))
-
-
-def _finish(drill: Drill, workers: list[Worker]) -> None:
-    for worker in workers:
-        drill.until_finished(worker)

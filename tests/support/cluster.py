@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
-from support.scene import Scene
+from support.scene import COMMAND, Scene
 from support.worker import Worker
 
 __all__ = ["addresses", "start_cluster", "until_all_run"]
@@ -25,16 +26,22 @@ def addresses(count: int) -> list[str]:
 
 
 def start_cluster(
-    scene: Scene, pipeline: str, count: int, runtime: Mapping[str, Any] | None = None, **cluster: Any
+    scene: Scene,
+    pipeline: str,
+    count: int,
+    runtime: Mapping[str, Any] | None = None,
+    programs: Mapping[int, Sequence[str | Path]] | None = None,
+    **cluster: Any,
 ) -> list[Worker]:
-    """Start the processes of a cluster on this host; one process is none."""
+    """Start the processes of a cluster on this host; one process is none. `programs` are those of some processes."""
     places = addresses(count)
     shared = {"recovery": {"dir": str(scene.directory / "store"), "snapshot_interval_s": 0.2}, **(runtime or {})}
     workers = []
     for process in range(count):
         if count > 1:
             shared["cluster"] = {"addresses": places, "process_id": process, **cluster}
-        workers.append(scene.start(pipeline, {"runtime": shared}))
+        program = (programs or {}).get(process, COMMAND)
+        workers.append(scene.start(pipeline, {"runtime": shared}, program=program))
     return workers
 
 
