@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +16,18 @@ from support.worker import ROOT
 
 PAGE = ROOT / "docs" / "reliability.md"
 _BEGIN, _END = "<!-- results -->\n", "<!-- end of results -->\n"
+_SIZE = 6 << 20
 _COLUMNS = ("Test", "Faults", "Records", "Lost", "Repeated", "State")
 
 collect_ignore = ["pipelines"]  # programs for workers
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the long tests out of a normal run."""
+    if not os.environ.get("CHAOS_PAGE"):
+        for item in items:
+            if item.get_closest_marker("long") is not None:
+                item.add_marker(pytest.mark.skip(reason="long; run it with: make chaos"))
 
 
 @pytest.fixture
@@ -26,6 +36,18 @@ def scene(kafka: Kafka, tmp_path: Path) -> Iterator[Scene]:
     made = Scene(kafka.bootstrap, tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 6 MiB."""
+    point = tmp_path / "disk"
+    point.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={_SIZE}", "tmpfs", str(point)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a disk needs root")
+    yield point
+    subprocess.run(["umount", "-l", str(point)], check=True)
 
 
 @pytest.fixture(scope="session")

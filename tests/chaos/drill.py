@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from chaos.truths import COUNTING, Sent, Truth, pipeline_of
+from chaos.truths import COUNTING, Sent, Truth, numbers_of, pipeline_of
 from drakkar_flow.runtime.recovery.reading import StoredRow, read_rows
-from support.cluster import start_cluster
+from support.cluster import start_cluster, until_all_run
 from support.feeder import Feeder
 from support.kafka_io import produce, read_all
 from support.scene import Scene
+from support.until import until
 from support.worker import Worker
 
 __all__ = ["Drill", "amount"]
@@ -39,6 +40,9 @@ class Drill:
         store: directory of the store; below the scene's by default.
         truth: the flow, and what it must do.
         cluster: settings of the cluster's processes.
+        kafka: further settings of this section.
+
+    `recovery` has further settings of the store for the next start.
     """
 
     def __init__(
@@ -48,13 +52,17 @@ class Drill:
         store: Path | None = None,
         truth: Truth = COUNTING,
         cluster: Mapping[str, Any] | None = None,
+        kafka: Mapping[str, Any] | None = None,
     ) -> None:
         self.truth = truth
         self.timeline: list[str] = []
         self.repeated = 0
         self.store = store or scene.directory / "store"
+        self.recovery: dict[str, Any] = {}
         self._scene = scene
-        self._cluster = {"start_timeout_s": 5, **(cluster or {})}
+        self._cluster = cluster or {}
+        self._kafka = kafka
+        self._begins: dict[int, int] = {}
         self._log: dict[int, dict[int, Sent]] = {}
         self._copies: dict[bytes, int] = {}
         self._fed: Feeder | None = None
@@ -73,7 +81,7 @@ class Drill:
             keys, values = zip(*map(self.truth.record, numbers), strict=True)
             produce(self._scene.bootstrap, self._scene.source, values, keys)
             self._written += records
-            self._learn(self._written)
+            self._learn()
 
     def feeding(self, rate: float = 300.0) -> Feeder:
         """Something that writes records while its block runs."""
@@ -82,14 +90,19 @@ class Drill:
 
     # --- acting ---------------------------------------------------------------------------------
 
-    def start(self, count: int = 1, programs: Mapping[int, Sequence[str | Path]] | None = None) -> list[Worker]:
+    def start(
+        self, count: int = 1, programs: Mapping[int, Sequence[str | Path]] | None = None, start_timeout_s: float = 60
+    ) -> list[Worker]:
         """Start the flow with a short snapshot interval, in several processes as a cluster.
 
-        `programs` has, by process, what stands for the command after `python`.
+        `programs` has, by process, what stands for the command after `python`. Processes wait `start_timeout_s` for
+        each other: shorter where one of them will not come.
         """
-        runtime = {"max_in_flight_records": 400, "recovery": {"dir": str(self.store), "snapshot_interval_s": 0.2}}
+        recovery = {"dir": str(self.store), "snapshot_interval_s": 0.2, **self.recovery}
+        runtime = {"max_in_flight_records": 400, "recovery": recovery}
         flow = pipeline_of(self.truth)
-        workers = start_cluster(self._scene, flow, count, runtime, programs, **self._cluster)
+        cluster = {**self._cluster, "start_timeout_s": start_timeout_s}
+        workers = start_cluster(self._scene, flow, count, runtime, programs, self._kafka, **cluster)
         self.note(f"started {', '.join(str(worker.pid) for worker in workers)}")
         return workers
 
@@ -99,44 +112,51 @@ class Drill:
         if chance.random() < 0.4:
             time.sleep(chance.uniform(0.2, 3.0))
         else:
-            killed.until(lambda: killed.lines("partitions_assigned"), "it read", 60)
+            until(lambda: killed.exit_code is not None or killed.lines("partitions_assigned"), 60, "a process to read")
             time.sleep(chance.uniform(0.0, 0.6))
-        self.kill(workers, killed)
-
-    def kill(self, workers: list[Worker], killed: Worker) -> None:
-        """Kill one of the processes: the others end."""
         killed.kill()
         self.note(f"killed {killed.pid}")
+        self.until_ended(workers, killed)
+
+    def kill_at_point(self, workers: list[Worker], killed: Worker) -> bool:
+        """Wait until a process has killed itself; returns False if another one gave up before it came to its point."""
+        code = killed.wait(120)
+        self.note(f"{killed.pid} ended with {code}")
+        self.until_ended(workers, killed)
+        return code == -signal.SIGKILL
+
+    def until_ended(self, workers: list[Worker], killed: Worker) -> None:
+        """Wait until the processes have ended that can't go on without the killed one, and check."""
         for worker in workers:
             if worker is not killed:
-                assert worker.wait(60) == 1, worker.stderr
+                assert worker.wait(120) in (0, 1), worker.stderr
+                assert "Traceback" not in worker.stderr
         self.check()
 
     def stop(self, workers: list[Worker], told: Worker | None = None) -> None:
         """Stop it as an operator does: a word to one process is a word to all."""
         (told or workers[0]).send(signal.SIGTERM)
         for worker in workers:
-            assert worker.wait(60) == 0, worker.stderr
+            assert worker.wait(120) == 0, worker.stderr
         self.note(f"stopped {(told or workers[0]).pid}, and with it all")
         self.check()
 
     def finish(self, workers: list[Worker], timeout_s: float = 120.0) -> None:
         """Wait until the group has committed everything, and stop."""
-        for worker in workers:
-            worker.until_running()
+        until_all_run(workers)
         self._scene.until_finished(timeout_s)
         self.stop(workers)
 
     # --- the truth ------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Compare the rows on disk with the outputs, the state and the commits."""
-        if self._fed is not None:
-            self._learn(0)
-        rows = self.rows()
+        """Compare the commits, the rows on disk, the outputs and the state; also while the flow runs."""
+        committed, rows = self._scene.committed(), self.rows()
         copies = Counter(message.value() for message in self._scene.delivered())
+        if self._fed is not None:
+            self._learn()
         positions = {partition: stored.row.offset for (_, partition), stored in rows.items()}
-        for partition, offset in self._scene.committed().items():
+        for partition, offset in committed.items():
             assert offset <= positions.get(partition, 0), f"the commit of {partition} is ahead of its row"
         for output, count in self._copies.items():
             assert copies[output] == count, f"{output!r} was finished in a row, and delivered again"
@@ -145,7 +165,8 @@ class Drill:
             finished = {
                 offset: sent
                 for offset, sent in self._log.get(partition, {}).items()
-                if offset < row.offset or offset in row.finished
+                if (offset < row.offset or offset in row.finished)
+                and (offset >= self._begins.get(partition, 0) or copies[sent.value])
             }
             wanted = self.truth.delivered(partition, finished, row.state)
             lost = [output for output in wanted if not copies[output]]
@@ -154,6 +175,26 @@ class Drill:
             self._copies |= {output: copies[output] for output in wanted}
         self.repeated = copies.total() - len(copies)
         self.note(f"{len(self._copies)} final outputs, {copies.total()} delivered, {self.repeated} repeated")
+
+    def deleted(self, begins: Mapping[int, int]) -> None:
+        """Let records before these offsets be missing, unless they were delivered: they are deleted."""
+        self._begins = dict(begins)
+
+    def made_anew(self) -> None:
+        """Forget the records: their topic is gone."""
+        self._log.clear()
+        self._copies.clear()
+
+    def totals(self) -> Counter[bytes | str | int]:
+        """The counts by key of all partitions, of the flow `counting`."""
+        found: Counter[bytes | str | int] = Counter()
+        for stored in self.rows().values():
+            found += numbers_of(stored.row.state, "stateful-count")
+        return found
+
+    def forget(self) -> None:
+        """Let what rows said before be delivered again: the store is not the one that said so."""
+        self._copies.clear()
 
     def finished(self, test: str, faults: str) -> tuple[object, ...]:
         """Check the end, and return the row for the table: nothing is lost, and each record counts once."""
@@ -175,9 +216,9 @@ class Drill:
         self.timeline.append(f"{time.strftime('%H:%M:%S')} {what}")
         print(self.timeline[-1])
 
-    def _learn(self, expected: int) -> None:
+    def _learn(self) -> None:
         """Read what was written, by partition and offset."""
-        for message in read_all(self._scene.bootstrap, self._scene.source, expected):
+        for message in read_all(self._scene.bootstrap, self._scene.source, timeout_s=60):
             key, value = message.key(), message.value()
             assert isinstance(key, bytes)
             assert isinstance(value, bytes)

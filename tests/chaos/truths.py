@@ -12,7 +12,7 @@ import msgspec
 from drakkar_flow.kernel.partition_row import StateKey
 from drakkar_flow.model.state import StateCodec, key_of, key_text, window_key_text
 
-__all__ = ["COUNTING", "FLUSHING", "HANDLING", "MINUTES", "Sent", "Truth", "pipeline_of"]
+__all__ = ["COUNTING", "FLUSHING", "HANDLING", "MINUTES", "Sent", "Truth", "numbers_of", "pipeline_of"]
 
 KEYS = 37
 _PIPELINES = Path(__file__).parent / "pipelines"

@@ -49,6 +49,7 @@ class Feeder:
             "enable.idempotence": True,
             "message.timeout.ms": 120_000,
             "linger.ms": 5,
+            "topic.metadata.refresh.interval.ms": 1000,  # partitions may be added
             "log_level": 0,
         }
         self._producer = Producer(self._settings)

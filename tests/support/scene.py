@@ -57,7 +57,7 @@ class Scene:
         self._admin = AdminClient({"bootstrap.servers": bootstrap})
         self._asker = group_asker(bootstrap, self.group)
         for name, count in ((self.source, partitions), (self.out, 1), (self.dlq, 1)):
-            create_topic(self._admin, name, count)
+            create_topic(self._admin, name, count, {"message.timestamp.type": "LogAppendTime"})
 
     # --- acting ---------------------------------------------------------------------------------
 
@@ -152,6 +152,10 @@ class Scene:
     def delivered(self) -> list[Message]:
         """Everything in the output, in order."""
         return read_all(self.bootstrap, self.out)
+
+    def dead_letters(self) -> list[Message]:
+        """Everything in the dead letter topic."""
+        return read_all(self.bootstrap, self.dlq)
 
     def check_delivered(self, count: int) -> int:
         """Check that each number below `count` was delivered, and nothing else; gives how many came again."""

@@ -91,7 +91,7 @@ class Worker:
 
     def until_running(self) -> None:
         """Wait until it has started everything and begins to read."""
-        self.until(lambda: '"drakkar_running"' in self.stderr, "it was running")
+        self.until(lambda: '"drakkar_running"' in self.stderr, "it was running", 120)
 
     def get(self, path: str) -> tuple[int, str]:
         """The status and content of a page of its server, which must be on a port of its own choice; 0 before it is."""

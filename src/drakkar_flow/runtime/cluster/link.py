@@ -57,6 +57,7 @@ class ClusterLink:
         self._arrived: dict[str, set[int]] = {}
         self._passed: dict[str, asyncio.Future[None]] = {}
         self._left: set[int] = set()  # they said goodbye
+        self._asked: set[str] = set()  # words with which the others were asked to stop
         self._missing: list[int] = []
         self._turned_away = ""
         self._server: asyncio.Server | None = None
@@ -90,8 +91,8 @@ class ClusterLink:
         self._run(self._reach(phase, timeout_s))
 
     def stop(self, failure: str | None) -> None:
-        """Ask all other processes to stop: with a reason, if this one fails."""
-        self._post(self._broadcast, _word("fail", reason=failure) if failure else _word("stop"))
+        """Ask all other processes to stop: with a reason, if this one fails. Later requests say nothing new."""
+        self._post(self._ask_to_stop, failure)
 
     def lost(self, timeout_s: float = 0.0) -> str:
         """Return the reason, if a process ended without a goodbye within that time; else an empty text."""
@@ -313,6 +314,13 @@ class ClusterLink:
         for process, writer in self._others.items():
             if process != sender:
                 _send(writer, {"process": sender, **message})
+
+    def _ask_to_stop(self, failure: str | None) -> None:
+        """Send each word once: the others answer a stop with one of theirs, so words would never end."""
+        word = "fail" if failure else "stop"
+        if word not in self._asked:
+            self._asked.add(word)
+            self._broadcast(_word("fail", reason=failure) if failure else _word("stop"))
 
     def _broadcast(self, message: Message) -> None:
         for writer in self._others.values():
