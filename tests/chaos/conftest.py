@@ -24,7 +24,7 @@ collect_ignore = ["pipelines"]  # programs for workers
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave the long tests out of a normal run."""
-    if not os.environ.get("CHAOS_PAGE"):
+    if not os.environ.get("CHAOS_LONG"):
         for item in items:
             if item.get_closest_marker("long") is not None:
                 item.add_marker(pytest.mark.skip(reason="long; run it with: make chaos"))

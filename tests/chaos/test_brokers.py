@@ -79,7 +79,7 @@ def brokers(make_cluster: MakeCluster, tmp_path: Path) -> Iterator[Brokers]:
     scene.close()
 
 
-@pytest.mark.parametrize("processes", [1, 2], ids=["fixed", "cluster"])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.long)], ids=["fixed", "cluster"])
 def test_r3_three_brokers_in_trouble_change_nothing_of_a_store(
     brokers: Brokers, results: Results, processes: int
 ) -> None:
@@ -98,10 +98,9 @@ def test_r3_three_brokers_in_trouble_change_nothing_of_a_store(
     results.append(drill.finished(f"R3 {name}, 3 brokers", _summed(said)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
-def test_r3_three_brokers_in_trouble_lose_nothing_of_a_group(
-    brokers: Brokers, results: Results, protocol: str
-) -> None:
+def test_r3_three_brokers_in_trouble_lose_nothing_of_a_group(brokers: Brokers, results: Results, protocol: str) -> None:
     """Two members go on; what repeats was in flight at a rebalance."""
     drill = GroupDrill(brokers.scene)
     with drill.feeding(_RATE):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from chaos.drill import Drill
@@ -21,7 +23,13 @@ _STEPS_S = (DAY_S, -DAY_S, 3600.0, 0.0)
 
 
 @pytest.mark.parametrize(
-    ("truth", "processes"), [(FLUSHING, 1), (MINUTES, 1), (COUNTING, 2)], ids=["timers", "windows", "cluster"]
+    ("truth", "processes"),
+    [
+        (FLUSHING, 1),
+        pytest.param(MINUTES, 1, marks=pytest.mark.long),
+        pytest.param(COUNTING, 2, marks=pytest.mark.long),
+    ],
+    ids=["timers", "windows", "cluster"],
 )
 def test_r15_steps_of_the_clock_change_no_count(scene: Scene, results: Results, truth: Truth, processes: int) -> None:
     """A day forward and two back: nothing times out, nothing stalls, and each record counts once."""
@@ -44,11 +52,12 @@ def test_r15_steps_of_the_clock_change_no_count(scene: Scene, results: Results, 
     results.append(drill.finished(f"R15 {name}, {truth.name}", faults))
 
 
+@pytest.mark.long
 def test_r15_programs_and_commits_of_a_group_do_not_follow_the_clock(scene: Scene, results: Results) -> None:
     """A task that runs while the clock goes a day forward or back does not time out."""
     clock = Clock(scene.directory / "clock")
     executor = {"binary_path": "/bin/sh", "task_timeout_seconds": 60, "max_executors": 60}
-    settings = {"executor": executor, "runtime": {"max_in_flight_records": 200}}
+    settings: dict[str, dict[str, Any]] = {"executor": executor, "runtime": {"max_in_flight_records": 200}}
     drill = GroupDrill(scene, "slow_cat", settings, program=with_clock(clock))
     with drill.feeding(rate=50):
         worker = drill.start()

@@ -17,6 +17,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 Results = list[tuple[object, ...]]
 
 PROCESSES = pytest.mark.parametrize("processes", [1, 2], ids=["fixed", "cluster"])
+LONG_CLUSTER = pytest.mark.parametrize(
+    "processes", [1, pytest.param(2, marks=pytest.mark.long)], ids=["fixed", "cluster"]
+)
 
 
 def fill(disk: Path) -> Path:
@@ -54,7 +57,7 @@ def test_r7_a_full_disk_ends_the_flow_and_loses_nothing(
     results.append(drill.finished(f"R7 {name}, full disk", "the store's disk is full, while it runs and at a start"))
 
 
-@PROCESSES
+@LONG_CLUSTER
 def test_r7_a_read_only_disk_refuses_the_start(
     scene: Scene, small_disk: Path, results: Results, processes: int
 ) -> None:

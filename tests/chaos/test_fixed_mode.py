@@ -14,12 +14,12 @@ Results = list[tuple[object, ...]]
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(7200)]
 
-FLOWS = pytest.mark.parametrize("truth", [COUNTING, FLUSHING, HANDLING, MINUTES], ids=lambda truth: truth.name)
+TRUTHS = [COUNTING, FLUSHING, HANDLING, MINUTES]
 WHAT = {COUNTING.name: "counts", FLUSHING.name: "timers, dedupe", HANDLING.name: "handler", MINUTES.name: "windows"}
 
 
-@FLOWS
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("truth", TRUTHS, ids=lambda truth: truth.name)
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.long)], ids=["fixed", "cluster"])
 def test_r1_killed_workers_lose_nothing_and_count_each_record_once(
     scene: Scene, chance: random.Random, results: Results, truth: Truth, processes: int
 ) -> None:
@@ -36,10 +36,12 @@ def test_r1_killed_workers_lose_nothing_and_count_each_record_once(
     results.append(drill.finished(f"R1 {mode}, {WHAT[truth.name]}", f"{kills} SIGKILL at any moment"))
 
 
-@FLOWS
-def test_r2_stopped_workers_repeat_nothing(
-    scene: Scene, chance: random.Random, results: Results, truth: Truth
-) -> None:
+@pytest.mark.parametrize(
+    "truth",
+    [COUNTING, *(pytest.param(truth, marks=pytest.mark.long) for truth in TRUTHS[1:])],
+    ids=lambda truth: truth.name,
+)
+def test_r2_stopped_workers_repeat_nothing(scene: Scene, chance: random.Random, results: Results, truth: Truth) -> None:
     """A stop finishes what is in flight, and its row is on disk before the process ends."""
     stops = amount("STOPS", 2)
     drill = Drill(scene, truth=truth)

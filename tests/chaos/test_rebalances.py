@@ -22,7 +22,7 @@ Results = list[tuple[object, ...]]
 
 _EVERY_S = 3.0
 _SESSION_S = 6.0  # of a scene's groups
-_FLAVOURS = ["classic", "consumer", "static"]
+_LONG = pytest.mark.long
 MAKERS: dict[str, Callable[[Scene], GroupDrill]] = {"no state": GroupDrill}
 """The flows under test: add a drill with `check_state` for one with state."""
 
@@ -34,7 +34,9 @@ def _settings(flavour: str, place: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
-@pytest.mark.parametrize("flavour", _FLAVOURS)
+@pytest.mark.parametrize(
+    "flavour", ["classic", pytest.param("consumer", marks=_LONG), pytest.param("static", marks=_LONG)]
+)
 def test_r4_members_that_come_and_go_lose_nothing(
     scene: Scene, chance: random.Random, results: Results, flavour: str, make: Callable[[Scene], GroupDrill]
 ) -> None:
@@ -63,7 +65,9 @@ def test_r4_members_that_come_and_go_lose_nothing(
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
-@pytest.mark.parametrize("flavour", _FLAVOURS)
+@pytest.mark.parametrize(
+    "flavour", [pytest.param("classic", marks=_LONG), "consumer", pytest.param("static", marks=_LONG)]
+)
 def test_r4_a_member_that_stands_still_beyond_its_session_commits_nothing_more(
     scene: Scene, results: Results, flavour: str, make: Callable[[Scene], GroupDrill]
 ) -> None:
@@ -81,7 +85,7 @@ def test_r4_a_member_that_stands_still_beyond_its_session_commits_nothing_more(
             time.sleep(_SESSION_S)
             drill.advance()
             frozen.send(signal.SIGCONT)
-            frozen.until(lambda before=_read(frozen): _read(frozen) > before, "it read again", 180)  # type: ignore[misc]
+            _until_it_reads(frozen, _read(frozen))
     drill.finish(workers)
     results.append(drill.finished(f"R4 group, {flavour}, SIGSTOP", f"{rounds} SIGSTOP beyond the session's end"))
     assert drill.duplicates <= rounds * IN_FLIGHT
@@ -91,5 +95,5 @@ def _read(worker: Worker) -> float:
     return worker.metric("drakkar_messages_consumed_total") or 0.0
 
 
-def _until_it_reads(worker: Worker) -> None:
-    worker.until(lambda: _read(worker) > 0, "it read records", 180)
+def _until_it_reads(worker: Worker, more_than: float = 0.0) -> None:
+    worker.until(lambda: _read(worker) > more_than, "it read records", 180)

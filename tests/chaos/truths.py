@@ -104,7 +104,9 @@ class Flushing:
         """The ids, and the reports that the state says were made."""
         texts = {text for _, text in _first(finished)}
         for user, tally in _tallies(state).items():
-            texts |= {f"{user} {start}..{end}".encode() for start, end in zip((0, *tally.ends), tally.ends, strict=False)}
+            texts |= {
+                f"{user} {start}..{end}".encode() for start, end in zip((0, *tally.ends), tally.ends, strict=False)
+            }
         return texts
 
     def check(self, finished: Sents, state: State) -> None:
@@ -149,7 +151,9 @@ class Minutes:
             for (user, start_ms), count in counts.items()
             if start_ms + _SIZE_MS > watermark_ms
         }
-        assert {key: _NUMBERS.decode(value) for (step, key), value in state.items() if step == "window-minutes"} == expected
+        assert {
+            key: _NUMBERS.decode(value) for (step, key), value in state.items() if step == "window-minutes"
+        } == expected
 
 
 COUNTING, HANDLING, FLUSHING, MINUTES = Counting(), Handling(), Flushing(), Minutes()

@@ -70,8 +70,8 @@ class CommitLog:
         """
         first_ms: dict[tuple[int, int], int] = {}
         for message in delivered:
-            _topic, partition, offset = (message.key() or b"").decode().rsplit(":", 2)
-            first_ms.setdefault((int(partition), int(offset)), message.timestamp()[1])
+            _topic, *place = (message.key() or b"").decode().rsplit(":", 2)
+            first_ms.setdefault((int(place[0]), int(place[1])), message.timestamp()[1])
         commits = self.read()
         before: dict[int, Commit] = {}
         for commit in commits:
