@@ -70,12 +70,12 @@ class GroupDrill:
         for worker in workers:
             assert worker.terminate(timeout_s=120) == 0, worker.stderr
 
-    def finished(self, test: str, faults: str) -> tuple[object, ...]:
+    def finished(self, test: str, faults: str, *, connections_broke: bool = False) -> tuple[object, ...]:
         """Check deliveries and all commits; returns the row for the table."""
         assert self._fed is not None
         count = self._fed.count
         self.duplicates = self._scene.check_delivered(count)
-        commits = self._commits.check(self._scene.delivered())
+        commits = self._commits.check(self._scene.delivered(), connections_broke=connections_broke)
         state = "none"
         if self._check_state is not None:
             self._check_state(range(count))

@@ -1,7 +1,7 @@
 """`drakkar-flow` with a fault inside: `python injected.py [--end-at POINT] [--clock FILE] run FLOW ...`.
 
-At a point the process kills itself, so that a test needs no guess when to kill it. The points are private functions: one
-that has moved ends the start with an error. A clock file holds the seconds by which the wall clock is off.
+At a point the process kills itself, so no test has to guess when to kill it. The points are private functions: if
+one has moved, the start ends with an error. A clock file holds the seconds by which the wall clock is off.
 """
 
 from __future__ import annotations

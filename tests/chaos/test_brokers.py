@@ -109,7 +109,7 @@ def test_r3_three_brokers_in_trouble_lose_nothing_of_a_group(brokers: Brokers, r
         said = [fault() for fault in brokers.faults() * amount("RESTARTS", 1)]
         assert [worker.exit_code for worker in workers] == [None, None]
     drill.finish(workers)
-    results.append(drill.finished(f"R3 group of 2, {protocol}, 3 brokers", _summed(said)))
+    results.append(drill.finished(f"R3 group of 2, {protocol}, 3 brokers", _summed(said), connections_broke=True))
 
 
 def _summed(said: list[str]) -> str:

@@ -62,28 +62,36 @@ class CommitLog:
         finally:
             reader.close()
 
-    def check(self, delivered: Iterable[Message]) -> int:
+    def check(self, delivered: Iterable[Message], *, connections_broke: bool = False) -> int:
         """Check each commit; gives how many there were.
 
         `delivered` is the output: its keys are labels (`topic:partition:offset`) of source records, and its timestamps
-        are the brokers'. A commit goes back only if a member commits a partition that it has lost.
+        are the brokers'. A commit goes back only if a member commits a partition that it has lost; or if
+        `connections_broke`: librdkafka sends an interrupted commit again, also behind a later one, which must then be
+        repeated.
         """
         first_ms: dict[tuple[int, int], int] = {}
         for message in delivered:
             _topic, *place = (message.key() or b"").decode().rsplit(":", 2)
             first_ms.setdefault((int(place[0]), int(place[1])), message.timestamp()[1])
         commits = self.read()
-        before: dict[int, Commit] = {}
+        furthest: dict[int, Commit] = {}
+        behind: dict[int, Commit] = {}
         for commit in commits:
             partition, offset, finished, at_ms = commit
-            last = before.get(partition, Commit(partition, 0, OffsetRanges(), 0))
-            assert offset >= last.offset, f"partition {partition} went back to {offset} from {last.offset}"
-            forgotten = [at for at in _offsets(last.finished) if at >= offset and at not in finished]
-            assert not forgotten, f"{partition}:{offset} was committed without {forgotten[:5]}, which were finished"
+            last = furthest.get(partition, Commit(partition, 0, OffsetRanges(), 0))
             for at in (*range(last.offset, offset), *_offsets(finished)):
                 assert (partition, at) in first_ms, f"{partition}:{at} was committed, but never delivered"
                 assert first_ms[partition, at] <= at_ms, f"{partition}:{at} was committed before its delivery"
-            before[partition] = commit
+            forgotten = [at for at in _offsets(last.finished) if at >= offset and at not in finished]
+            if offset < last.offset or forgotten:
+                behind[partition] = commit
+                what = f"partition {partition} went back to {offset} from {last.offset}, without {forgotten[:5]}"
+                assert connections_broke, what
+            else:
+                furthest[partition] = commit
+                behind.pop(partition, None)
+        assert not behind, f"the last commits are behind earlier ones: {behind}"
         return len(commits)
 
     def _commit_of(self, message: Message) -> list[Commit]:

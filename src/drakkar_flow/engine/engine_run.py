@@ -19,8 +19,8 @@ __all__ = ["run_engine"]
 def run_engine(life: WorkerProcess, dataflow: Dataflow) -> int:
     """Run the dataflow of a started worker, close the worker, and return its exit code.
 
-    If the engine fails in a process of a cluster, the process ends here: threads of Bytewax outlive its call, and Python
-    would abort when they meet its end.
+    If the engine fails in a process of a cluster, the process ends here: threads of Bytewax outlive its call, and the
+    end of Python would abort them and the process.
     """
     options: dict[str, Any] = {}
     try:
