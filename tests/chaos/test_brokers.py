@@ -98,6 +98,34 @@ def test_r3_three_brokers_in_trouble_change_nothing_of_a_store(
     results.append(drill.finished(f"R3 {name}, 3 brokers", _summed(said)))
 
 
+def test_r3_the_only_broker_that_is_killed_changes_nothing_of_a_store(
+    make_cluster: MakeCluster, tmp_path: Path, results: Results
+) -> None:
+    """The flow waits, goes on where it was, and repeats nothing."""
+    cluster = make_cluster()
+    scene = Scene(cluster.bootstrap, tmp_path)
+    try:
+        drill = Drill(scene)
+        (worker,) = drill.start()
+        kills = amount("RESTARTS", 1)
+        share = amount("RECORDS", 3_000) // (kills + 1)
+        for _ in range(kills):
+            before = sum(scene.committed().values())
+            drill.write(share)
+            until(lambda before=before: sum(scene.committed().values()) > before, 120, "it committed")  # type: ignore[misc]  # mypy knows no lambda with a default here
+            cluster.kill_broker(1)
+            worker.until(lambda: worker.metric("drakkar_broker_up") == 0, "it noticed", 120)
+            cluster.start_broker(1)
+            scene.broker_restarted()
+            worker.until(lambda: worker.metric("drakkar_broker_up") == 1, "it was connected", 120)
+        drill.write(share)
+        drill.finish([worker])
+        results.append(drill.finished("R3 fixed mode", f"{kills} SIGKILL of the only broker"))
+        assert drill.repeated == 0
+    finally:
+        scene.close()
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_r3_three_brokers_in_trouble_lose_nothing_of_a_group(brokers: Brokers, results: Results, protocol: str) -> None:

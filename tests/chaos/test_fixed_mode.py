@@ -15,7 +15,7 @@ Results = list[tuple[object, ...]]
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(7200)]
 
 TRUTHS = [COUNTING, FLUSHING, HANDLING, MINUTES]
-WHAT = {COUNTING.name: "counts", FLUSHING.name: "timers, dedupe", HANDLING.name: "handler", MINUTES.name: "windows"}
+WHAT = {COUNTING.name: "", FLUSHING.name: ", timers, dedupe", HANDLING.name: ", handler", MINUTES.name: ", windows"}
 
 
 @pytest.mark.parametrize("truth", TRUTHS, ids=lambda truth: truth.name)
@@ -33,7 +33,7 @@ def test_r1_killed_workers_lose_nothing_and_count_each_record_once(
     drill.write(share)
     drill.finish(drill.start(processes))
     mode = "fixed mode" if processes == 1 else "cluster of 2"
-    results.append(drill.finished(f"R1 {mode}, {WHAT[truth.name]}", f"{kills} SIGKILL at any moment"))
+    results.append(drill.finished(f"R1 {mode}{WHAT[truth.name]}", f"{kills} SIGKILL at any moment"))
 
 
 @pytest.mark.parametrize(
@@ -55,4 +55,4 @@ def test_r2_stopped_workers_repeat_nothing(scene: Scene, chance: random.Random, 
     drill.write(share)
     drill.finish(drill.start())
     assert drill.repeated == 0
-    results.append(drill.finished(f"R2 fixed mode, {WHAT[truth.name]}", f"{stops} SIGTERM at any moment"))
+    results.append(drill.finished(f"R2 fixed mode{WHAT[truth.name]}", f"{stops} SIGTERM at any moment"))
