@@ -112,7 +112,7 @@ class Drill:
         if chance.random() < 0.4:
             time.sleep(chance.uniform(0.2, 3.0))
         else:
-            until(lambda: killed.exit_code is not None or killed.lines("partitions_assigned"), 60, "a process to read")
+            until(lambda: killed.exit_code is not None or killed.lines("partitions_assigned"), 300, "a process to read")
             time.sleep(chance.uniform(0.0, 0.6))
         killed.kill()
         self.note(f"killed {killed.pid}")
