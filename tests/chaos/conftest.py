@@ -50,9 +50,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(point)], check=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def results() -> Iterator[list[tuple[object, ...]]]:
-    """Rows of the table in docs/reliability.md, which `make chaos` replaces; those of tests that did not run stay."""
+    """Rows of the table in docs/reliability.md, which `make chaos` replaces; those of other tests stay."""
     rows: list[tuple[object, ...]] = []
     yield rows
     if rows and os.environ.get("CHAOS_PAGE"):

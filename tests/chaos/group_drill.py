@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +76,24 @@ class GroupDrill:
         assert self._fed is not None
         count = self._fed.count
         self.duplicates = self._scene.check_delivered(count)
-        commits = self._commits.check(self._scene.delivered(), connections_broke=connections_broke)
+        delivered = self._scene.delivered()
+        commits = self._commits.check(delivered, self._assigned_ms(), connections_broke=connections_broke)
         state = "none"
         if self._check_state is not None:
             self._check_state(range(count))
             state = "exact"
         print(f"{count} records, {commits} commits, {self.duplicates} duplicates")
         return (test, faults, f"{count:,}", 0, f"{self.duplicates:,}", state)
+
+    def _assigned_ms(self) -> dict[int, list[int]]:
+        """When each partition was assigned to a member, by the members' logs."""
+        found: dict[int, list[int]] = {}
+        for worker in self._scene.workers:
+            for line in worker.lines("partitions_assigned"):
+                at_ms = round(datetime.fromisoformat(line["timestamp"]).timestamp() * 1000)
+                for name in line["partitions"]:
+                    found.setdefault(int(name.rsplit(":", 1)[1]), []).append(at_ms)
+        return found
 
 
 def advance(scene: Scene, timeout_s: float = 180.0) -> None:

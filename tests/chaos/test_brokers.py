@@ -120,8 +120,9 @@ def test_r3_the_only_broker_that_is_killed_changes_nothing_of_a_store(
             worker.until(lambda: worker.metric("drakkar_broker_up") == 1, "it was connected", 120)
         drill.write(share)
         drill.finish([worker])
-        results.append(drill.finished("R3 fixed mode", f"{kills} SIGKILL of the only broker"))
+        row = drill.finished("R3 fixed mode", f"{kills} SIGKILL of the only broker")
         assert drill.repeated == 0
+        results.append(row)
     finally:
         scene.close()
 

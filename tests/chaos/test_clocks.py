@@ -67,9 +67,10 @@ def test_r15_programs_and_commits_of_a_group_do_not_follow_the_clock(scene: Scen
             drill.advance()
         clock.set(DAY_S)
     drill.finish([worker])
-    results.append(drill.finished("R15 group, programs", f"{len(_STEPS_S) + 1} steps of the wall clock, up to 2 days"))
+    row = drill.finished("R15 group, programs", f"{len(_STEPS_S) + 1} steps of the wall clock, up to 2 days")
     assert drill.duplicates == 0
     assert not scene.dead_letters()
+    results.append(row)
 
 
 def test_r15_timers_and_lifetimes_follow_the_clock(scene: Scene) -> None:

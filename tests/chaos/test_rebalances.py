@@ -60,8 +60,9 @@ def test_r4_members_that_come_and_go_lose_nothing(
             drill.advance()
     drill.finish([first])
     faults = f"{2 * rounds} members join and leave every {_EVERY_S:g} s, {kills} by SIGKILL"
-    results.append(drill.finished(f"R4 group, {flavour}", faults))
+    row = drill.finished(f"R4 group, {flavour}", faults)
     assert drill.duplicates <= kills * IN_FLIGHT
+    results.append(row)
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
@@ -87,8 +88,9 @@ def test_r4_a_member_that_stands_still_beyond_its_session_commits_nothing_more(
             frozen.send(signal.SIGCONT)
             _until_it_reads(frozen, _read(frozen))
     drill.finish(workers)
-    results.append(drill.finished(f"R4 group, {flavour}, SIGSTOP", f"{rounds} SIGSTOP beyond the session's end"))
+    row = drill.finished(f"R4 group, {flavour}, SIGSTOP", f"{rounds} SIGSTOP beyond the session's end")
     assert drill.duplicates <= rounds * IN_FLIGHT
+    results.append(row)
 
 
 def _read(worker: Worker) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, Message
@@ -62,13 +62,17 @@ class CommitLog:
         finally:
             reader.close()
 
-    def check(self, delivered: Iterable[Message], *, connections_broke: bool = False) -> int:
+    def check(
+        self, delivered: Iterable[Message], assigned_ms: Mapping[int, Iterable[int]], *, connections_broke: bool = False
+    ) -> int:
         """Check each commit; gives how many there were.
 
         `delivered` is the output: its keys are labels (`topic:partition:offset`) of source records, and its timestamps
-        are the brokers'. A commit goes back only if a member commits a partition that it has lost; or if
-        `connections_broke`: librdkafka sends an interrupted commit again, also behind a later one, which must then be
-        repeated.
+        are the brokers'. `assigned_ms` has by partition when it was assigned to a member.
+
+        A commit that goes back behind an assignment is that of a member that has lost the partition, unless
+        `connections_broke`. Without an assignment it is its owner's: librdkafka sends an interrupted commit again, also
+        behind a later one. The later one must then be repeated.
         """
         first_ms: dict[tuple[int, int], int] = {}
         for message in delivered:
@@ -87,7 +91,8 @@ class CommitLog:
             if offset < last.offset or forgotten:
                 behind[partition] = commit
                 what = f"partition {partition} went back to {offset} from {last.offset}, without {forgotten[:5]}"
-                assert connections_broke, what
+                moved = any(last.at_ms <= at <= at_ms for at in assigned_ms.get(partition, ()))
+                assert connections_broke or not moved, what
             else:
                 furthest[partition] = commit
                 behind.pop(partition, None)

@@ -98,7 +98,7 @@ class Worker:
         for connection in psutil.Process(self.pid).net_connections("tcp4"):
             if connection.status == psutil.CONN_LISTEN:
                 try:
-                    with urllib.request.urlopen(f"http://127.0.0.1:{connection.laddr.port}{path}", timeout=5) as page:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{connection.laddr.port}{path}", timeout=60) as page:
                         return page.status, page.read().decode()
                 except urllib.error.HTTPError as answer:
                     with answer:
