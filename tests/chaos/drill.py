@@ -102,7 +102,9 @@ class Drill:
         runtime = {"max_in_flight_records": 400, "recovery": recovery}
         flow = pipeline_of(self.truth)
         cluster = {**self._cluster, "start_timeout_s": start_timeout_s}
-        workers = start_cluster(self._scene, flow, count, runtime, programs, self._kafka, **cluster)
+        workers = start_cluster(
+            self._scene, flow, count, runtime, programs, sections={"kafka": self._kafka or {}}, **cluster
+        )
         self.note(f"started {', '.join(str(worker.pid) for worker in workers)}")
         return workers
 

@@ -31,12 +31,13 @@ def start_cluster(
     count: int,
     runtime: Mapping[str, Any] | None = None,
     programs: Mapping[int, Sequence[str | Path]] | None = None,
-    kafka: Mapping[str, Any] | None = None,
+    *,
+    sections: Mapping[str, Mapping[str, Any]] | None = None,
     **cluster: Any,
 ) -> list[Worker]:
     """Start the processes of a cluster on this host; one process is none.
 
-    `programs` are those of some processes, `kafka` has settings of that section.
+    `programs` are those of some processes, `sections` are the other settings.
     """
     places = addresses(count)
     shared = {"recovery": {"dir": str(scene.directory / "store"), "snapshot_interval_s": 0.2}, **(runtime or {})}
@@ -45,7 +46,7 @@ def start_cluster(
         if count > 1:
             shared["cluster"] = {"addresses": places, "process_id": process, **cluster}
         program = (programs or {}).get(process, COMMAND)
-        workers.append(scene.start(pipeline, {"runtime": shared, "kafka": kafka or {}}, program=program))
+        workers.append(scene.start(pipeline, {**(sections or {}), "runtime": shared}, program=program))
     return workers
 
 
