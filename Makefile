@@ -67,8 +67,9 @@ test-311: ## test-fast on Python 3.11, where the machine has it
 	$(MAKE) --no-print-directory test-fast VENV=.venv-3.11 PYTHON="$$python"
 
 chaos: $(VENV)/.dev ## the chaos tests, long, and the table of docs/reliability.md; short: ARGS="-k r1" CHAOS_KILLS=5
-	@CHAOS_PAGE=1 CHAOS_RECORDS=$${CHAOS_RECORDS:-100000} CHAOS_KILLS=$${CHAOS_KILLS:-200} \
-	CHAOS_STOPS=$${CHAOS_STOPS:-50} CHAOS_RESTARTS=$${CHAOS_RESTARTS:-10} \
+	@CHAOS_PAGE=1 CHAOS_LONG=1 CHAOS_RECORDS=$${CHAOS_RECORDS:-100000} CHAOS_KILLS=$${CHAOS_KILLS:-200} \
+	CHAOS_STOPS=$${CHAOS_STOPS:-50} CHAOS_RESTARTS=$${CHAOS_RESTARTS:-5} CHAOS_FREEZE_S=$${CHAOS_FREEZE_S:-60} \
+	CHAOS_POINTS=$${CHAOS_POINTS:-1000} CHAOS_REBALANCES=$${CHAOS_REBALANCES:-20} \
 	$(SERVICES) run kafka -- $(PYTEST) -n 0 tests/chaos $(ARGS)
 
 simulation: $(VENV)/.dev ## the simulation, long: SEEDS=10000 or SEEDS=500-900; one seed with its timeline: SEEDS=7-8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -102,8 +102,8 @@ def make_cluster(tmp_path: Path) -> Iterator[MakeCluster]:
         _unavailable(f"no {' and no '.join(missing)}; install with: make services-up")
     clusters: list[KafkaCluster] = []
 
-    def make(brokers: int = 1) -> KafkaCluster:
-        cluster = KafkaCluster(tmp_path / f"kafka-{len(clusters)}", brokers)
+    def make(brokers: int = 1, properties: Mapping[str, str] | None = None) -> KafkaCluster:
+        cluster = KafkaCluster(tmp_path / f"kafka-{len(clusters)}", brokers, properties=properties)
         clusters.append(cluster)
         cluster.start()
         return cluster

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -20,7 +21,9 @@ __all__ = ["Broker", "KafkaCluster", "answers", "install", "server_properties"]
 
 VERSION = "4.1.0"
 POM = Path(__file__).resolve().parents[1] / "kafka" / "pom.xml"
-JAVA = ["java", "-Xmx512m", "-XX:TieredStopAtLevel=1"]
+JAVA = ["java", "-XX:TieredStopAtLevel=1"]
+HEAP_MIB, SHARED_HEAP_MIB = 512, 256
+"""Of the only broker of a cluster, and of each of several."""
 READY = b"Kafka Server started"
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 15.0
@@ -172,6 +175,16 @@ class KafkaCluster:
             process.kill()
         self._replace(node, None)
 
+    def freeze_broker(self, node: int) -> None:
+        """Stop one broker as a cut network or a starved machine would (SIGSTOP); `thaw_broker` lets it go on."""
+        if process := self._broker(node).process:
+            process.send(signal.SIGSTOP)
+
+    def thaw_broker(self, node: int) -> None:
+        """Let a frozen broker go on."""
+        if process := self._broker(node).process:
+            process.send(signal.SIGCONT)
+
     def start_broker(self, node: int) -> None:
         """Start a stopped or killed broker again, with the same ports and data; harmless when it runs.
 
@@ -210,7 +223,8 @@ class KafkaCluster:
         marks = {node: _size(self._broker(node).log) for node in nodes}
         for node in nodes:
             broker = self._broker(node)
-            argv = [*JAVA, "-cp", f"{install()}/*", "kafka.Kafka", str(broker.properties)]
+            heap = f"-Xmx{HEAP_MIB if len(self.brokers) == 1 else SHARED_HEAP_MIB}m"
+            argv = [*JAVA, heap, "-cp", f"{install()}/*", "kafka.Kafka", str(broker.properties)]
             self._replace(node, ServerProcess.spawn(argv, broker.log))
         for node, mark in marks.items():
             _await_ready(self._broker(node), mark)

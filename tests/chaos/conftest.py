@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +16,18 @@ from support.worker import ROOT
 
 PAGE = ROOT / "docs" / "reliability.md"
 _BEGIN, _END = "<!-- results -->\n", "<!-- end of results -->\n"
+_SIZE = 6 << 20
 _COLUMNS = ("Test", "Faults", "Records", "Lost", "Repeated", "State")
 
 collect_ignore = ["pipelines"]  # programs for workers
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the long tests out of a normal run."""
+    if not os.environ.get("CHAOS_LONG"):
+        for item in items:
+            if item.get_closest_marker("long") is not None:
+                item.add_marker(pytest.mark.skip(reason="long; run it with: make chaos"))
 
 
 @pytest.fixture
@@ -28,9 +38,21 @@ def scene(kafka: Kafka, tmp_path: Path) -> Iterator[Scene]:
     made.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 6 MiB."""
+    point = tmp_path / "disk"
+    point.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={_SIZE}", "tmpfs", str(point)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a disk needs root")
+    yield point
+    subprocess.run(["umount", "-l", str(point)], check=True)
+
+
+@pytest.fixture
 def results() -> Iterator[list[tuple[object, ...]]]:
-    """Rows of the table in docs/reliability.md, which `make chaos` replaces; those of tests that did not run stay."""
+    """Rows of the table in docs/reliability.md, which `make chaos` replaces; those of other tests stay."""
     rows: list[tuple[object, ...]] = []
     yield rows
     if rows and os.environ.get("CHAOS_PAGE"):

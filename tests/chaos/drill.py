@@ -1,4 +1,4 @@
-"""A drill: a counting flow in fixed mode is killed and stopped, and the truth is compared after each end."""
+"""A drill: a flow in fixed mode is killed, stopped and hindered, and the truth is compared after each end."""
 
 from __future__ import annotations
 
@@ -7,23 +7,20 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from drakkar_flow.kernel.partition_row import StateKey
-from drakkar_flow.model.state import StateCodec, key_of
-from drakkar_flow.runtime.recovery.files import Progress
-from drakkar_flow.runtime.recovery.reading import StoredRow, StoreRows, read_rows
-from support.cluster import start_cluster
+from chaos.truths import COUNTING, Sent, Truth, numbers_of, pipeline_of
+from drakkar_flow.runtime.recovery.reading import StoredRow, read_rows
+from support.cluster import start_cluster, until_all_run
+from support.feeder import Feeder
 from support.kafka_io import produce, read_all
 from support.scene import Scene
+from support.until import until
 from support.worker import Worker
 
 __all__ = ["Drill", "amount"]
-
-KEYS = 37
-PIPELINES = Path(__file__).parent / "pipelines"
-_COUNTS = StateCodec(int)
 
 
 def amount(name: str, short: int) -> int:
@@ -34,147 +31,197 @@ def amount(name: str, short: int) -> int:
 class Drill:
     """One flow, its topic, and its store.
 
-    `finished` has, by partition and offset, the records that a row on disk called finished, with the copies of their
-    outputs then: what is finished in a row is delivered, counted in the state, and never repeated.
+    `_copies` has, by output, how often it was delivered when a row on disk first said so: what is finished in a row is
+    delivered, in the state, and never repeated.
 
-    The flow counts `across` partitions by a key that all partitions have, or in each partition by the record's key.
+    Args:
+        scene: its topics are those of the flow.
+        records: how many are written now; `write` and `feeding` write more.
+        store: directory of the store; below the scene's by default.
+        truth: the flow, and what it must do.
+        cluster: settings of the cluster's processes.
+        kafka: further settings of this section.
+
+    `recovery` has further settings of the store for the next start.
     """
 
-    def __init__(self, scene: Scene, records: int, store: Path | None = None, *, across: bool = False) -> None:
-        self.records = records
+    def __init__(
+        self,
+        scene: Scene,
+        records: int = 0,
+        store: Path | None = None,
+        truth: Truth = COUNTING,
+        cluster: Mapping[str, Any] | None = None,
+        kafka: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.truth = truth
         self.timeline: list[str] = []
-        self._scene = scene
-        self._across = across
-        self._flow = "counting-across" if across else "counting"
-        self._pipeline = str(PIPELINES / self._flow.replace("-", "_"))
-        self._store = store or scene.directory / "store"
-        produce(scene.bootstrap, scene.source, map(str, range(records)), [str(n % KEYS) for n in range(records)])
-        self._key: dict[tuple[int, int], bytes] = {}
-        self._number: dict[tuple[int, int], bytes] = {}
-        for message in read_all(scene.bootstrap, scene.source, records):
-            at = (message.partition() or 0, message.offset() or 0)
-            key, value = message.key(), message.value()
-            assert isinstance(key, bytes)
-            assert isinstance(value, bytes)
-            self._key[at], self._number[at] = b"%d" % (int(value) % KEYS) if across else key, value
-        self._finished: dict[tuple[int, int], int] = {}
         self.repeated = 0
+        self.store = store or scene.directory / "store"
+        self.recovery: dict[str, Any] = {}
+        self._scene = scene
+        self._cluster = cluster or {}
+        self._kafka = kafka
+        self._begins: dict[int, int] = {}
+        self._log: dict[int, dict[int, Sent]] = {}
+        self._copies: dict[bytes, int] = {}
+        self._fed: Feeder | None = None
+        self._written = 0
+        self.write(records)
 
-    def start(self) -> Worker:
-        """Start the flow with a short snapshot interval."""
-        recovery = {"dir": str(self._store), "snapshot_interval_s": 0.2}
-        worker = self._scene.start(self._pipeline, {"runtime": {"recovery": recovery, "max_in_flight_records": 400}})
-        self._note(f"started {worker.pid}")
-        return worker
+    @property
+    def records(self) -> int:
+        """How many were written."""
+        return self._written if self._fed is None else self._fed.count
 
-    def start_cluster(self, count: int) -> list[Worker]:
-        """Start the flow in several processes, in one without a cluster."""
-        runtime = {"max_in_flight_records": 400}
-        workers = start_cluster(self._scene, self._pipeline, count, runtime, start_timeout_s=5)
-        self._note(f"started {', '.join(str(worker.pid) for worker in workers)}")
+    def write(self, records: int) -> None:
+        """Write more records."""
+        if records:
+            numbers = range(self._written, self._written + records)
+            keys, values = zip(*map(self.truth.record, numbers), strict=True)
+            produce(self._scene.bootstrap, self._scene.source, values, keys)
+            self._written += records
+            self._learn()
+
+    def feeding(self, rate: float = 300.0) -> Feeder:
+        """Something that writes records while its block runs."""
+        self._fed = self._scene.feeding(rate, self.truth.record)
+        return self._fed
+
+    # --- acting ---------------------------------------------------------------------------------
+
+    def start(
+        self, count: int = 1, programs: Mapping[int, Sequence[str | Path]] | None = None, start_timeout_s: float = 60
+    ) -> list[Worker]:
+        """Start the flow with a short snapshot interval, in several processes as a cluster.
+
+        `programs` has, by process, what stands for the command after `python`. Processes wait `start_timeout_s` for
+        each other: shorter where one of them will not come.
+        """
+        recovery = {"dir": str(self.store), "snapshot_interval_s": 0.2, **self.recovery}
+        runtime = {"max_in_flight_records": 400, "recovery": recovery}
+        flow = pipeline_of(self.truth)
+        cluster = {**self._cluster, "start_timeout_s": start_timeout_s}
+        workers = start_cluster(
+            self._scene, flow, count, runtime, programs, sections={"kafka": self._kafka or {}}, **cluster
+        )
+        self.note(f"started {', '.join(str(worker.pid) for worker in workers)}")
         return workers
 
-    def kill_one_at_random(self, workers: list[Worker], chance: random.Random) -> None:
-        """Kill one of a cluster at any moment: the others end, also while they start."""
-        time.sleep(chance.uniform(0.2, 5.0))
+    def kill_at_random(self, workers: list[Worker], chance: random.Random) -> None:
+        """Kill one of the processes at any moment of the start, or shortly after it began to read: the others end."""
         killed = chance.choice(workers)
+        if chance.random() < 0.4:
+            time.sleep(chance.uniform(0.2, 3.0))
+        else:
+            until(lambda: killed.exit_code is not None or killed.lines("partitions_assigned"), 300, "a process to read")
+            time.sleep(chance.uniform(0.0, 0.6))
         killed.kill()
-        self._note(f"killed {killed.pid}")
+        self.note(f"killed {killed.pid}")
+        self.until_ended(workers, killed)
+
+    def kill_at_point(self, workers: list[Worker], killed: Worker) -> bool:
+        """Wait until a process has killed itself; returns False if another one gave up before it came to its point."""
+        code = killed.wait(120)
+        self.note(f"{killed.pid} ended with {code}")
+        self.until_ended(workers, killed)
+        return code == -signal.SIGKILL
+
+    def until_ended(self, workers: list[Worker], killed: Worker) -> None:
+        """Wait until the processes have ended that can't go on without the killed one, and check."""
         for worker in workers:
             if worker is not killed:
-                assert worker.wait(60) == 1, worker.stderr
+                assert worker.wait(120) in (0, 1), worker.stderr
+                assert "Traceback" not in worker.stderr
         self.check()
 
-    def kill_all_at_random(self, workers: list[Worker], chance: random.Random) -> None:
-        """Kill all of a cluster at once."""
-        time.sleep(chance.uniform(0.5, 5.0))
+    def stop(self, workers: list[Worker], told: Worker | None = None) -> None:
+        """Stop it as an operator does: a word to one process is a word to all."""
+        (told or workers[0]).send(signal.SIGTERM)
         for worker in workers:
-            worker.kill()
-        self._note(f"killed {', '.join(str(worker.pid) for worker in workers)}")
+            assert worker.wait(120) == 0, worker.stderr
+        self.note(f"stopped {(told or workers[0]).pid}, and with it all")
         self.check()
 
-    def stop_all(self, workers: list[Worker], told: Worker) -> None:
-        """Stop a cluster by telling one of its processes."""
-        told.send(signal.SIGTERM)
-        for worker in workers:
-            assert worker.wait(60) == 0, worker.stderr
-        self._note(f"stopped {told.pid}, and with it all")
-        self.check()
+    def finish(self, workers: list[Worker], timeout_s: float = 120.0) -> None:
+        """Wait until the group has committed everything, and stop."""
+        until_all_run(workers)
+        self._scene.until_finished(timeout_s)
+        self.stop(workers)
 
-    def kill_at_random(self, worker: Worker, chance: random.Random) -> None:
-        """Kill it at any moment: of the start, while it reads, or idle."""
-        time.sleep(chance.uniform(0.2, 3.0))
-        worker.kill()
-        self._note(f"killed {worker.pid}")
-        self.check()
-
-    def until_finished(self, worker: Worker) -> None:
-        """Wait until the group has committed everything."""
-        worker.until_running()
-        self._scene.until_finished(120.0)
-
-    def stop(self, worker: Worker) -> None:
-        """Stop it as an operator does."""
-        assert worker.terminate() == 0, worker.stderr
-        self._note(f"stopped {worker.pid}")
-        self.check()
+    # --- the truth ------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Compare the rows on disk with the outputs, the state and the commits."""
-        rows = self._rows()
+        """Compare the commits, the rows on disk, the outputs and the state; also while the flow runs."""
+        committed, rows = self._scene.committed(), self.rows()
         copies = Counter(message.value() for message in self._scene.delivered())
-        positions = {at[1]: stored.row.offset for at, stored in rows.items()}
-        for partition, offset in self._scene.committed().items():
+        if self._fed is not None:
+            self._learn()
+        positions = {partition: stored.row.offset for (_, partition), stored in rows.items()}
+        for partition, offset in committed.items():
             assert offset <= positions.get(partition, 0), f"the commit of {partition} is ahead of its row"
-        for before, count in self._finished.items():
-            assert copies[self._number[before]] == count, f"{before} was finished in a row, and delivered again"
-        total: Counter[bytes] = Counter()
+        for output, count in self._copies.items():
+            assert copies[output] == count, f"{output!r} was finished in a row, and delivered again"
         for (_, partition), stored in rows.items():
+            row = stored.row
             finished = {
-                offset: at
-                for at in self._key
-                if at[0] == partition and ((offset := at[1]) < stored.row.offset or offset in stored.row.finished)
+                offset: sent
+                for offset, sent in self._log.get(partition, {}).items()
+                if (offset < row.offset or offset in row.finished)
+                and (offset >= self._begins.get(partition, 0) or copies[sent.value])
             }
-            lost = [at for at in finished.values() if not copies[self._number[at]]]
-            assert not lost, f"finished in a row, but not delivered: {lost[:5]}"
-            counted = Counter(self._key[at] for at in finished.values())
-            assert _counts(stored.row.state) == (Counter() if self._across else counted), f"state of {partition}"
-            total += counted
-            self._finished |= {at: copies[self._number[at]] for at in finished.values()}
-        assert self.totals() == total, "the rows of state and those of positions are not of one instant"
+            wanted = self.truth.delivered(partition, finished, row.state)
+            lost = [output for output in wanted if not copies[output]]
+            assert not lost, f"finished in a row of partition {partition}, but not delivered: {lost[:5]}"
+            self.truth.check(finished, row.state)
+            self._copies |= {output: copies[output] for output in wanted}
         self.repeated = copies.total() - len(copies)
-        self._note(f"{len(self._finished)} finished, {copies.total()} delivered, {self.repeated} repeated")
+        self.note(f"{len(self._copies)} final outputs, {copies.total()} delivered, {self.repeated} repeated")
+
+    def deleted(self, begins: Mapping[int, int]) -> None:
+        """Let records before these offsets be missing, unless they were delivered: they are deleted."""
+        self._begins = dict(begins)
+
+    def made_anew(self) -> None:
+        """Forget the records: their topic is gone."""
+        self._log.clear()
+        self._copies.clear()
+
+    def totals(self) -> Counter[bytes | str | int]:
+        """The counts by key of all partitions, of the flow `counting`."""
+        found: Counter[bytes | str | int] = Counter()
+        for stored in self.rows().values():
+            found += numbers_of(stored.row.state, "stateful-count")
+        return found
+
+    def forget(self) -> None:
+        """Let what rows said before be delivered again: the store is not the one that said so."""
+        self._copies.clear()
 
     def finished(self, test: str, faults: str) -> tuple[object, ...]:
         """Check the end, and return the row for the table: nothing is lost, and each record counts once."""
-        repeated = self._scene.check_delivered(self.records)
-        assert self.totals() == self.expected()
-        return (test, faults, f"{self.records:,}", 0, f"{repeated:,}", "exact")
+        self.check()
+        rows = self.rows()
+        for partition, sents in self._log.items():
+            row = rows[self._scene.source, partition].row
+            assert row.offset > max(sents), f"partition {partition} ends at {row.offset}, not after {max(sents)}"
+        if self.truth.repeats_alike:
+            assert {message.value() for message in self._scene.delivered()} == self._copies.keys()
+        return (test, faults, f"{self.records:,}", 0, f"{self.repeated:,}", "exact")
 
-    def totals(self) -> Counter[bytes]:
-        """Counts by key, of all partitions together."""
-        return sum(map(_counts, self._read().states), Counter[bytes]())
+    def rows(self) -> dict[tuple[str, int], StoredRow]:
+        """The rows on disk."""
+        return read_rows(self.store, self.truth.name).rows if (self.store / "identity.json").exists() else {}
 
-    def expected(self) -> Counter[bytes]:
-        """What they have to be."""
-        return Counter(self._key.values())
-
-    def _rows(self) -> dict[tuple[str, int], StoredRow]:
-        return self._read().rows
-
-    def _read(self) -> StoreRows:
-        if (self._store / "identity.json").exists():
-            return read_rows(self._store, self._flow)
-        return StoreRows(Progress(0, 1), 0, {})
-
-    def _note(self, what: str) -> None:
+    def note(self, what: str) -> None:
+        """Add a line to the timeline."""
         self.timeline.append(f"{time.strftime('%H:%M:%S')} {what}")
         print(self.timeline[-1])
 
-
-def _counts(state: Mapping[StateKey, bytes]) -> Counter[bytes]:
-    found: Counter[bytes] = Counter()
-    for (_, key), value in state.items():
-        name = key_of(key)
-        found[name if isinstance(name, bytes) else str(name).encode()] = _COUNTS.decode(value)
-    return found
+    def _learn(self) -> None:
+        """Read what was written, by partition and offset."""
+        for message in read_all(self._scene.bootstrap, self._scene.source, timeout_s=60):
+            key, value = message.key(), message.value()
+            assert isinstance(key, bytes)
+            assert isinstance(value, bytes)
+            self._log.setdefault(message.partition() or 0, {})[message.offset() or 0] = Sent(key, value)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
-from support.scene import Scene
+from support.scene import COMMAND, Scene
 from support.worker import Worker
 
 __all__ = ["addresses", "start_cluster", "until_all_run"]
@@ -29,19 +30,25 @@ def start_cluster(
     pipeline: str,
     count: int,
     runtime: Mapping[str, Any] | None = None,
+    programs: Mapping[int, Sequence[str | Path]] | None = None,
     *,
     sections: Mapping[str, Mapping[str, Any]] | None = None,
     environment: Mapping[str, str] | None = None,
     **cluster: Any,
 ) -> list[Worker]:
-    """Start the processes of a cluster on this host; one process is none. `sections` are the other settings."""
+    """Start the processes of a cluster on this host; one process is none.
+
+    `programs` are those of some processes, `sections` are the other settings.
+    """
     places = addresses(count)
     shared = {"recovery": {"dir": str(scene.directory / "store"), "snapshot_interval_s": 0.2}, **(runtime or {})}
     workers = []
     for process in range(count):
         if count > 1:
             shared["cluster"] = {"addresses": places, "process_id": process, **cluster}
-        workers.append(scene.start(pipeline, {**(sections or {}), "runtime": shared}, environment))
+        program = (programs or {}).get(process, COMMAND)
+        settings = {**(sections or {}), "runtime": shared}
+        workers.append(scene.start(pipeline, settings, environment, program=program))
     return workers
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -27,10 +28,19 @@ class Feeder:
         topic: an existing topic.
         partitions: how many it has.
         rate: numbers per second.
+        record: key and value for a number, in place of the number alone; the key decides the partition.
     """
 
-    def __init__(self, bootstrap: str, topic: str, partitions: int, rate: float) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        topic: str,
+        partitions: int,
+        rate: float,
+        record: Callable[[int], tuple[str, str]] | None = None,
+    ) -> None:
         self.count = 0
+        self._record = record
         self._topic = topic
         self._partitions = partitions
         self._per_turn = max(1, round(rate * _TURN_S))
@@ -39,6 +49,7 @@ class Feeder:
             "enable.idempotence": True,
             "message.timeout.ms": 120_000,
             "linger.ms": 5,
+            "topic.metadata.refresh.interval.ms": 1000,  # partitions may be added
             "log_level": 0,
         }
         self._producer = Producer(self._settings)
@@ -96,12 +107,13 @@ class Feeder:
 
     def _write(self, number: int) -> None:
         self._open.add(number)
-        self._producer.produce(
-            self._topic,
-            value=str(number),
-            partition=number % self._partitions,
-            on_delivery=partial(self._reported, self._life, number),
-        )
+        reported = partial(self._reported, self._life, number)
+        if self._record is None:
+            where = number % self._partitions
+            self._producer.produce(self._topic, value=str(number), partition=where, on_delivery=reported)
+        else:
+            key, value = self._record(number)
+            self._producer.produce(self._topic, value=value, key=key, on_delivery=reported)
 
     def _reported(self, life: int, number: int, error: KafkaError | None, _message: Message) -> None:
         if life == self._life:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -37,6 +37,8 @@ __all__ = [
     "end_offsets",
     "group_asker",
     "headers_of",
+    "in_sync",
+    "leader_of",
     "produce",
     "read_all",
 ]
@@ -61,7 +63,7 @@ class MakeTopic(Protocol):
 class MakeCluster(Protocol):
     """Starts a cluster of its own for one test, which may break it, and stops it after the test."""
 
-    def __call__(self, brokers: int = 1) -> KafkaCluster: ...
+    def __call__(self, brokers: int = 1, properties: Mapping[str, str] | None = None) -> KafkaCluster: ...
 
 
 def headers_of(message: Message) -> dict[str, bytes]:
@@ -183,9 +185,10 @@ def committed_as_told_to(asker: Consumer, topic: str) -> dict[int, int]:
             time.sleep(0.1)
 
 
-def create_topic(admin: AdminClient, name: str, partitions: int) -> None:
+def create_topic(admin: AdminClient, name: str, partitions: int, config: Mapping[str, str] | None = None) -> None:
     """Make a topic and wait until every partition has a leader."""
-    admin.create_topics([NewTopic(name, num_partitions=partitions)])[name].result(REQUEST_TIMEOUT_S)
+    topic = NewTopic(name, num_partitions=partitions, config=dict(config or {}))
+    admin.create_topics([topic])[name].result(REQUEST_TIMEOUT_S)
     _await_leaders(admin, name, partitions)
 
 
@@ -203,6 +206,22 @@ def _await_leaders(admin: AdminClient, name: str, partitions: int) -> None:
             return
         time.sleep(0.02)
     pytest.fail(f"topic {name} got no leaders within {REQUEST_TIMEOUT_S:g} s")
+
+
+def leader_of(bootstrap: str, topic: str, partition: int) -> int:
+    """The node id of a partition's leader."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    return int(admin.list_topics(topic, timeout=REQUEST_TIMEOUT_S).topics[topic].partitions[partition].leader)
+
+
+def in_sync(bootstrap: str, copies: int) -> bool:
+    """Whether every partition of the cluster has so many copies in sync."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    try:
+        topics = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
+    except KafkaException:
+        return False
+    return all(len(each.isrs) >= copies for topic in topics.values() for each in topic.partitions.values())
 
 
 def delete_topics(admin: AdminClient, names: list[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,10 @@ from support.names import unique
 from support.until import until
 from support.worker import ROOT, Worker
 
-__all__ = ["PIPELINES", "Scene"]
+__all__ = ["COMMAND", "PIPELINES", "Scene"]
 
 PIPELINES = ROOT / "tests" / "integration" / "pipelines"
+COMMAND = ("-m", "drakkar_flow.cli.main")
 
 Overrides = Mapping[str, Mapping[str, Any]]
 """Settings laid over the scene's, by section of the configuration."""
@@ -56,7 +57,7 @@ class Scene:
         self._admin = AdminClient({"bootstrap.servers": bootstrap})
         self._asker = group_asker(bootstrap, self.group)
         for name, count in ((self.source, partitions), (self.out, 1), (self.dlq, 1)):
-            create_topic(self._admin, name, count)
+            create_topic(self._admin, name, count, {"message.timestamp.type": "LogAppendTime"})
 
     # --- acting ---------------------------------------------------------------------------------
 
@@ -87,9 +88,10 @@ class Scene:
         pipeline: str = "precomputed",
         overrides: Overrides | None = None,
         environment: Mapping[str, str] | None = None,
+        program: Sequence[str | Path] = COMMAND,
     ) -> Worker:
-        """Start a worker by `drakkar-flow run`."""
-        command = ("-m", "drakkar_flow.cli.main", "run", PIPELINES / f"{pipeline}.py", "--config")
+        """Start a worker by `drakkar-flow run`; `program` is what stands for the command after `python`."""
+        command = (*program, "run", PIPELINES / f"{pipeline}.py", "--config")
         return self.launch(*command, self.config(overrides), environment=environment)
 
     def launch(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> Worker:
@@ -98,9 +100,9 @@ class Scene:
         self.workers.append(worker)
         return worker
 
-    def feeding(self, rate: float = 300.0) -> Feeder:
-        """Something that writes numbers to the source while its block runs."""
-        return Feeder(self.bootstrap, self.source, self.partitions, rate)
+    def feeding(self, rate: float = 300.0, record: Callable[[int], tuple[str, str]] | None = None) -> Feeder:
+        """Something that writes numbers to the source while its block runs, or the keys and values of `record`."""
+        return Feeder(self.bootstrap, self.source, self.partitions, rate, record)
 
     def watching(self) -> CommitWatch:
         """Something that watches the group's commits while its block runs."""
@@ -150,6 +152,10 @@ class Scene:
     def delivered(self) -> list[Message]:
         """Everything in the output, in order."""
         return read_all(self.bootstrap, self.out)
+
+    def dead_letters(self) -> list[Message]:
+        """Everything in the dead letter topic."""
+        return read_all(self.bootstrap, self.dlq)
 
     def check_delivered(self, count: int) -> int:
         """Check that each number below `count` was delivered, and nothing else; gives how many came again."""

@@ -78,7 +78,7 @@ class Worker:
         """What it ended with, negative after a signal; None while it runs."""
         return self._process.poll()
 
-    def until(self, condition: Callable[[], object], what: str, timeout_s: float = 30.0) -> None:
+    def until(self, condition: Callable[[], object], what: str, timeout_s: float = 90.0) -> None:
         """Wait for a condition; a worker that ends before fails the test with what it logged."""
 
         def met() -> bool:
@@ -91,14 +91,14 @@ class Worker:
 
     def until_running(self) -> None:
         """Wait until it has started everything and begins to read."""
-        self.until(lambda: '"drakkar_running"' in self.stderr, "it was running")
+        self.until(lambda: '"drakkar_running"' in self.stderr, "it was running", 120)
 
     def get(self, path: str) -> tuple[int, str]:
         """The status and content of a page of its server, which must be on a port of its own choice; 0 before it is."""
         for connection in psutil.Process(self.pid).net_connections("tcp4"):
             if connection.status == psutil.CONN_LISTEN:
                 try:
-                    with urllib.request.urlopen(f"http://127.0.0.1:{connection.laddr.port}{path}", timeout=5) as page:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{connection.laddr.port}{path}", timeout=60) as page:
                         return page.status, page.read().decode()
                 except urllib.error.HTTPError as answer:
                     with answer:
@@ -143,14 +143,14 @@ class Worker:
         """Send it a signal; only to the process itself, as a supervisor does."""
         os.kill(self.pid, number)
 
-    def wait(self, timeout_s: float = 30.0) -> int:
+    def wait(self, timeout_s: float = 90.0) -> int:
         """Wait for its end and give its exit code; fails the test when it does not end."""
         try:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the worker did not end within {timeout_s:g} s:\n{self.stderr[-4000:]}") from None
 
-    def terminate(self, number: int = signal.SIGTERM, timeout_s: float = 30.0) -> int:
+    def terminate(self, number: int = signal.SIGTERM, timeout_s: float = 90.0) -> int:
         """Send a signal and wait for the end."""
         self.send(number)
         return self.wait(timeout_s)

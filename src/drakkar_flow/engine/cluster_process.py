@@ -13,6 +13,7 @@ from typing import Any
 
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.sections.cluster import ClusterConfig
+from drakkar_flow.errors import Problem, StartupError
 from drakkar_flow.kernel.stalls import StallDetector
 from drakkar_flow.runtime.cluster.link import ClusterLink
 from drakkar_flow.runtime.stop_signal import StopSignal
@@ -86,6 +87,15 @@ class ClusterProcess:
             StartStopped: another process was stopped.
         """
         self._link.reach("store", self._prepare_s)
+
+    def check_others(self) -> None:
+        """Check that no other process has ended.
+
+        Raises:
+            StartupError: one has.
+        """
+        if ended := self.cause_of_failure():
+            raise StartupError([Problem("runtime.cluster", ended, "see the log of that process")])
 
     def begin(self, control: StopSignal) -> None:
         """Wait until all processes are ready, then share stops with them and watch the dataflow.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
-from typing import Any
+from contextlib import suppress
+from typing import Any, Never
 
 from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
@@ -14,7 +17,12 @@ __all__ = ["run_engine"]
 
 
 def run_engine(life: WorkerProcess, dataflow: Dataflow) -> int:
-    """Run the dataflow of a started worker, close the worker, and return its exit code."""
+    """Run the dataflow of a started worker, close the worker, and return its exit code.
+
+    If the engine fails in a process of a cluster, the process ends here: threads of Bytewax outlive its call, and the
+    end of Python would abort them and the process.
+    """
+    options: dict[str, Any] = {}
     try:
         options = life.engine_options()
         if "addresses" in options:
@@ -26,10 +34,20 @@ def run_engine(life: WorkerProcess, dataflow: Dataflow) -> int:
         raise
     except BaseException as exc:  # an error or a Rust panic of Bytewax itself
         life.engine_failed(exc)
+        if "addresses" in options:
+            life.close()
+            _end()
         return EXIT_FAILED
     finally:
         life.close()
     return life.exit_code
+
+
+def _end() -> Never:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # closed, or there is none
+            stream.flush()
+    os._exit(EXIT_FAILED)
 
 
 def _run_beside(dataflow: Dataflow, options: dict[str, Any]) -> None:

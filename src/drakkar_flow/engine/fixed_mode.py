@@ -59,7 +59,12 @@ class FixedMode:
         check_source(self._config.kafka, unreached)
         if cluster is not None and not cluster.is_first:
             cluster.wait_for_store()
-        self._open()
+        try:
+            self._open()
+        except StartupError:
+            if cluster is not None:
+                cluster.check_others()  # without the first one its lock is free: no fault of the settings
+            raise
         if cluster is not None and cluster.is_first:
             cluster.wait_for_store()
 
@@ -86,11 +91,15 @@ class FixedMode:
         return {"epoch_interval": interval, "recovery_config": self._store.config, **cluster}
 
     def explained(self, panic: str) -> str:
-        """Return the reason of Bytewax's panic: SQLite's own message, and the directory, if it is about the store."""
-        found = _SQLITE.search(panic)
-        if found is None or self._store is None:
+        """Return the reason of Bytewax's panic: the directory and the error, if the store can't be written.
+
+        The panic of a process in a cluster hides its cause, so the directory is tried.
+        """
+        if self._store is None:
             return panic
-        return f"the recovery store {self._store.directory} can't be written: {found[1]}"
+        found = _SQLITE.search(panic)
+        fault = found[1] if found is not None else self._store.fault()
+        return f"the recovery store {self._store.directory} can't be written: {fault}" if fault else panic
 
     def close(self) -> None:
         """Release the lock of the store; safe to call twice."""

@@ -75,6 +75,14 @@ class Store:
             return True
         return self._stored.has_topic(topic, self._given.topics[topic].id, epoch)
 
+    def fault(self) -> str:
+        """Return why the directory can't be written now; an empty text if it can."""
+        try:
+            _probe(self.directory)
+        except OSError as exc:
+            return exc.strerror or str(exc)
+        return ""
+
     def accept(self) -> None:
         """Write the identity of this start: call it when every partition has a start, before Bytewax runs.
 

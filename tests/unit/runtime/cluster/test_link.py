@@ -112,6 +112,18 @@ def test_a_stop_reaches_the_others_and_a_failure_has_its_reason(three: Members, 
     assert three.heard[told] == []
 
 
+def test_a_stop_is_said_once(three: Members) -> None:
+    """Each process that hears one stops and says so itself: answers to answers would never end."""
+    links = three.running()
+    for _ in range(20):
+        links[0].stop(None)
+    for _ in range(20):
+        links[0].stop("no disk")
+    failure = f"process 0 ({three.places[0]}) failed: no disk"
+    until(lambda: failure in three.heard[1], 20, "the word")
+    assert three.heard[1] == ["", failure]
+
+
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_goodbye_is_no_loss(three: Members, first: int) -> None:
     """A process that has finished may leave before the others."""
