@@ -15,6 +15,7 @@ from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.sections.delivery import SinkConfig
 from drakkar_flow.config.sections.kafka import KafkaConfig, KafkaSecurityConfig, client_properties, security_properties
 from drakkar_flow.engine.executors import intake_of, make_executors, program_configs
+from drakkar_flow.engine.group_state import group_state_settings, state_store_of
 from drakkar_flow.errors import ConfigError, Problem
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import Execute, MapAsync, Route, SinkRef
@@ -45,6 +46,7 @@ __all__ = [
 
 _MIB = 1024 * 1024
 _LEAST_IN_FLIGHT = 8
+_NO_LIMIT = 1 << 60
 _FIRST_IN_FLIGHT = 250  # until the rate of finished records is known
 _PREFETCH_KIB = 16 * 1024  # librdkafka's read-ahead, all partitions together
 _PREFETCH_RECORDS = 10_000  # of each partition; the limit above counts their data only, not what the client adds
@@ -92,7 +94,11 @@ def build_parts(
     group, hooks = _group_settings(config), flow.hooks
     assignments = AssignmentHooks(loop_thread, bus, hooks.on_assign, hooks.on_revoke, group.drain_timeout_s)
     runtime = config.runtime
-    track = Track()
+    store = state_store_of(flow, config)
+    state = group_state_settings(flow, config) if store == "kafka" else None
+    if state is not None:  # a transaction per commit: by the interval alone
+        group = group._replace(commit_max_offsets=_NO_LIMIT)
+    track = Track(records_changes=state is not None)
     recovery = None if runtime.recovery is None else DurablePositions(_slots_of(config))
     execute: Execute | None = flow.find(Execute)
     programs = program_configs(config, execute, os.environ)
@@ -114,11 +120,13 @@ def build_parts(
             in_flight,
             control,
             bus,
-            (recovery or track).out_of_order,
+            track,
             assignments,
             positions=recovery,
+            state=state,
         ),
         recovery=recovery,
+        state_topic=None if state is None else state.topic,
         track=track,
         sinks=_sinks(flow, config),
         dead_letters=_dead_letters(config),

@@ -63,13 +63,14 @@ class Ledger:
     ([7, 8], b'3')
     """
 
-    __slots__ = ("_final", "_newest", "_open", "_unswept", "size")
+    __slots__ = ("_changed", "_final", "_newest", "_open", "_unswept", "size")
 
     def __init__(self, final: Mapping[StateKey, bytes] | None = None) -> None:
         self._final: dict[StateKey, bytes] = dict(final or {})
         self._newest: dict[StateKey, _Change] = {}
         self._open: dict[int, _Record] = {}
         self._unswept: list[StateKey] = []
+        self._changed: set[StateKey] | None = None
         self.size = sum(_size(key, value) for key, value in self._final.items())
         """Bytes of the final keys and values."""
 
@@ -163,6 +164,26 @@ class Ledger:
         self._newest.clear()
         self._open.clear()
 
+    def record_changes(self, changed: Iterable[StateKey] = ()) -> None:
+        """Record from now on which final values change, and count those of `changed` as changed."""
+        self._changed = {*(self._changed or ()), *changed}
+
+    def take_changes(self) -> dict[StateKey, bytes | None]:
+        """Return the final values that changed since the last call, None for removed ones.
+
+        What is taken and not stored must be counted as changed again by `record_changes`.
+
+        >>> ledger = Ledger({("count", "anna"): b"1"})
+        >>> ledger.record_changes()
+        >>> ledger.put(("count", "anna"), b"2", offset=7)
+        >>> ledger.take_changes(), ledger.finish(7), ledger.take_changes()
+        ({}, [7], {('count', 'anna'): b'2'})
+        """
+        if not self._changed:
+            return {}
+        changed, self._changed = self._changed, set()
+        return {key: self._final.get(key) for key in changed}
+
     def sweep(self, is_expired: Callable[[StateKey, bytes], bool], limit: int) -> None:
         """Remove expired final values among the next `limit` keys; repeated calls reach every key in turn."""
         if not self._unswept:
@@ -223,6 +244,8 @@ class Ledger:
             record.before = None  # else each record would keep all before it in memory
 
     def _write(self, key: StateKey, value: bytes | None) -> None:
+        if self._changed is not None:
+            self._changed.add(key)
         was = self._final.get(key)
         if value is None:
             if was is not None:

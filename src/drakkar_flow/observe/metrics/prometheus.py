@@ -53,6 +53,7 @@ from drakkar_flow.observe.events.source import (
     RecordsKnownFinished,
 )
 from drakkar_flow.observe.events.stalls import Idled, LoopAnswered, Stalled
+from drakkar_flow.observe.events.state import StateRestored
 from drakkar_flow.observe.events.tasks import (
     DuplicateTasks,
     TaskFellBack,
@@ -163,6 +164,7 @@ class Metrics:
         bus.listen(ConsumerError, lambda _: self._count("consumer_errors"))
         bus.listen(PartitionsAssigned, self._on_assigned)
         bus.listen(PartitionsRevoked, self._on_revoked)
+        bus.listen(StateRestored, self._on_state_restored)
         bus.listen(IntakePaused, lambda e: self._gauges["backpressure_active"].set(e.paused))
         bus.listen(RecordsConsumed, self._on_consumed)
         bus.listen(RecordsKnownFinished, self._on_known_finished)
@@ -223,6 +225,10 @@ class Metrics:
             self._revoked.difference_update(event.topic_partitions)
         self._gauges["assigned_partitions"].set(event.total)
         self._count("rebalance_events", "assign")
+
+    def _on_state_restored(self, event: StateRestored) -> None:
+        self._observe("state_restore_seconds", event.duration_s)
+        self._count_partition("state_restored_keys", event.topic_partition, event.keys)
 
     def _on_revoked(self, event: PartitionsRevoked) -> None:
         with self._lane_lock:

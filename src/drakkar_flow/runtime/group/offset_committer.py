@@ -154,14 +154,10 @@ class OffsetCommitter:
 
     def _mark(self, partition: Partition, offset: int) -> Mark:
         """Return the offset and metadata to commit: the offset passes over records finished before."""
-        ranges = self._out_of_order(*partition.assignment)
-        for span in partition.done:
-            ranges.add(*span)
         start = max(offset, partition.base)
-        offset = ranges.end_of(start)
+        offset, ranges = partition.joined(offset, self._out_of_order(*partition.assignment))
         if offset > start:
             self._positions.note([Watermark(*partition.assignment, offset)])
-        partition.done.cut(offset)
         metadata = ranges.encode(offset, self._metadata_size)
         return offset, metadata or (OffsetRanges.MARK if self._marked and self._metadata_size else "")
 
