@@ -9,14 +9,19 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from confluent_kafka import KafkaException
+
+from drakkar_flow.kernel.partition_row import PartitionRow
 from drakkar_flow.model.state import StateCodec, key_of
-from drakkar_flow.runtime.recovery.reading import StoredRow, read_rows
+from drakkar_flow.runtime.recovery.reading import read_rows
+from drakkar_flow.runtime.state_topic.reading import read_state
 from support.cluster import start_cluster
 from support.kafka_io import produce, read_all
 from support.scene import Scene
+from support.until import until
 from support.worker import Worker
 
-__all__ = ["Drill", "amount"]
+__all__ = ["Drill", "GroupDrill", "amount"]
 
 KEYS = 37
 PIPELINE = Path(__file__).parent / "pipelines" / "counting"
@@ -35,6 +40,9 @@ class Drill:
     outputs then: what is finished in a row is delivered, counted in the state, and never repeated.
     """
 
+    _is_final = True
+    """True if no process is left that could deliver what a row calls finished."""
+
     def __init__(self, scene: Scene, records: int, store: Path | None = None) -> None:
         self.records = records
         self.timeline: list[str] = []
@@ -43,14 +51,17 @@ class Drill:
         produce(scene.bootstrap, scene.source, map(str, range(records)), [str(n % KEYS) for n in range(records)])
         self._key: dict[tuple[int, int], bytes] = {}
         self._number: dict[tuple[int, int], bytes] = {}
-        for message in read_all(scene.bootstrap, scene.source, records):
+        self._read_source()
+        self._finished: dict[tuple[int, int], int] = {}
+        self.repeated = 0
+
+    def _read_source(self) -> None:
+        for message in read_all(self._scene.bootstrap, self._scene.source, self.records):
             at = (message.partition() or 0, message.offset() or 0)
             key, value = message.key(), message.value()
             assert isinstance(key, bytes)
             assert isinstance(value, bytes)
             self._key[at], self._number[at] = key, value
-        self._finished: dict[tuple[int, int], int] = {}
-        self.repeated = 0
 
     def start(self) -> Worker:
         """Start the flow with a short snapshot interval."""
@@ -99,24 +110,23 @@ class Drill:
 
     def stop(self, worker: Worker) -> None:
         """Stop it as an operator does."""
+        worker.until_running()
         assert worker.terminate() == 0, worker.stderr
         self._note(f"stopped {worker.pid}")
         self.check()
 
     def check(self) -> None:
-        """Compare the rows on disk with the outputs, the state and the commits."""
-        rows = self._rows()
+        """Compare the stored rows with the outputs, the state and the commits."""
+        committed = self._scene.committed()  # in this order: other members may go on meanwhile
+        rows = self._rows_after(committed)
         copies = Counter(message.value() for message in self._scene.delivered())
-        positions = {at[1]: stored.row.offset for at, stored in rows.items()}
-        for partition, offset in self._scene.committed().items():
-            assert offset <= positions.get(partition, 0), f"the commit of {partition} is ahead of its row"
-        for before, count in self._finished.items():
+        for before, count in self._finished.items() if self._is_final else ():
             assert copies[self._number[before]] == count, f"{before} was finished in a row, and delivered again"
         for (_, partition), stored in rows.items():
             finished = {
                 offset: at
                 for at in self._key
-                if at[0] == partition and ((offset := at[1]) < stored.row.offset or offset in stored.row.finished)
+                if at[0] == partition and ((offset := at[1]) < stored.offset or offset in stored.finished)
             }
             lost = [at for at in finished.values() if not copies[self._number[at]]]
             assert not lost, f"finished in a row, but not delivered: {lost[:5]}"
@@ -140,17 +150,90 @@ class Drill:
         """What they have to be."""
         return Counter(self._key.values())
 
-    def _rows(self) -> dict[tuple[str, int], StoredRow]:
-        return read_rows(self._store, "counting").rows if (self._store / "identity.json").exists() else {}
+    def _rows_after(self, committed: dict[int, int]) -> dict[tuple[str, int], PartitionRow]:
+        """The rows; no commit may be ahead of them."""
+        rows = self._rows()
+        for partition, offset in committed.items():
+            row = rows.get((self._scene.source, partition))
+            assert row is not None, f"{partition} was committed without a row"
+            assert offset <= row.offset, f"the commit of {partition} is ahead of its row"
+        return rows
+
+    def _rows(self) -> dict[tuple[str, int], PartitionRow]:
+        if not (self._store / "identity.json").exists():
+            return {}
+        return {at: stored.row for at, stored in read_rows(self._store, "counting").rows.items()}
 
     def _note(self, what: str) -> None:
         self.timeline.append(f"{time.strftime('%H:%M:%S')} {what}")
         print(self.timeline[-1])
 
 
-def _counts(stored: StoredRow) -> Counter[bytes]:
+class GroupDrill(Drill):
+    """The same flow in group mode: any number of workers, and the state topic."""
+
+    def __init__(self, scene: Scene, records: int, **kafka: object) -> None:
+        super().__init__(scene, records)
+        self._kafka = kafka
+        self._members = 0
+
+    def start(self) -> Worker:
+        """Start one more member of the group."""
+        self._members += 1
+        kafka = {
+            key: value.format(self._members) if isinstance(value, str) else value for key, value in self._kafka.items()
+        }
+        runtime = {"commit_interval_s": 0.1, "max_in_flight_records": 400}
+        worker = self._scene.start(str(PIPELINE), {"runtime": runtime, "kafka": kafka})
+        self._note(f"started {worker.pid}")
+        return worker
+
+    def wait(self, seconds: float) -> None:
+        """Let the members work until a random moment."""
+        time.sleep(seconds)
+
+    def suspend(self, worker: Worker, seconds: float) -> None:
+        """Stop a process for longer than its session: it wakes as a member that has lost its partitions."""
+        self._is_final = False  # it delivers what it had in flight
+        worker.send(signal.SIGSTOP)
+        self._note(f"suspended {worker.pid}")
+        time.sleep(seconds)
+        worker.send(signal.SIGCONT)
+        self._note(f"continued {worker.pid}")
+
+    def produce(self, count: int) -> None:
+        """Write more records."""
+        numbers = range(self.records, self.records + count)
+        produce(self._scene.bootstrap, self._scene.source, map(str, numbers), [str(n % KEYS) for n in numbers])
+        self.records += count
+        self._read_source()
+
+    def _rows_after(self, committed: dict[int, int]) -> dict[tuple[str, int], PartitionRow]:
+        """Wait for a transaction whose offsets are committed, and whose messages are not all readable yet."""
+        rows: dict[tuple[str, int], PartitionRow] = {}
+
+        def include() -> bool:
+            rows.update(self._rows())
+            return all(
+                (row := rows.get((self._scene.source, partition))) is not None and offset <= row.offset
+                for partition, offset in committed.items()
+            )
+
+        until(include, 30.0, f"positions to reach the commits {committed}")
+        return rows
+
+    def _rows(self) -> dict[tuple[str, int], PartitionRow]:
+        try:
+            return read_state(
+                {"bootstrap.servers": self._scene.bootstrap}, "drill", f"{self._scene.group}.counting.state"
+            )
+        except KafkaException:
+            return {}  # no worker has started yet
+
+
+def _counts(stored: PartitionRow) -> Counter[bytes]:
     found: Counter[bytes] = Counter()
-    for (_, key), value in stored.row.state.items():
+    for (_, key), value in stored.state.items():
         name = key_of(key)
         assert isinstance(name, bytes)
         found[name] = _COUNTS.decode(value)

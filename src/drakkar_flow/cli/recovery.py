@@ -15,6 +15,7 @@ from drakkar_flow.cli.stores import StoreArgument, StorePlace, key_text, need_fl
 from drakkar_flow.errors import StartupError
 
 if TYPE_CHECKING:
+    from drakkar_flow.kernel.partition_row import PartitionRow
     from drakkar_flow.kernel.store_identity import StoreIdentity
     from drakkar_flow.model.record import TopicPartition
     from drakkar_flow.runtime.recovery.reading import StoredRow, StoreRows
@@ -110,15 +111,15 @@ def export(store: StoreArgument, config: ConfigOption = None, assignments: Assig
     _, found = read(place_of(store, config, assignments))
     for at in sorted(found.rows):
         typer.echo(json.dumps(_position(at, found.rows[at])))
-        for line in exported(at, found.rows[at]):
+        for line in exported(at, found.rows[at].row):
             typer.echo(json.dumps(line))
 
 
-def exported(at: TopicPartition, stored: StoredRow) -> Iterator[dict[str, Any]]:
+def exported(at: TopicPartition, row: PartitionRow) -> Iterator[dict[str, Any]]:
     """Yield each value of a partition's state."""
     from drakkar_flow.model.state import plain_value
 
-    for (step, key), value in sorted(stored.row.state.items()):
+    for (step, key), value in sorted(row.state.items()):
         yield {
             "type": "state",
             "topic": at[0],

@@ -89,10 +89,10 @@ def position_key(topic: str) -> bytes:
     return _encode((topic, _POSITION))
 
 
-def read_messages(messages: Mapping[bytes, bytes], topics: Iterable[str]) -> dict[str, StoredPartition]:
+def read_messages(messages: Mapping[bytes, bytes], topics: Iterable[str] | None = None) -> dict[str, StoredPartition]:
     """Read the newest message of each key of one partition; returns the contents by source topic.
 
-    Messages of other topics are ignored.
+    With `topics` messages of others are ignored.
 
     >>> position = Position(group="g", flow="f", topic_id="t", offset=7)
     >>> key = value_key("in", ("count", "anna"))
@@ -102,22 +102,22 @@ def read_messages(messages: Mapping[bytes, bytes], topics: Iterable[str]) -> dic
     Raises:
         StateMessageError: a message is damaged, foreign, or of a later format.
     """
-    states: dict[str, dict[StateKey, bytes]] = {topic: {} for topic in topics}
+    states: dict[str, dict[StateKey, bytes]] = {topic: {} for topic in topics or ()}
     positions: dict[str, Position] = {}
     for key, value in messages.items():
         try:
             found = _decode_key(key)
         except msgspec.MsgspecError as exc:
             raise StateMessageError(f"a message with the foreign key {key[:80]!r}: {exc}") from exc
-        state = states.get(found[0]) if found else None
+        if len(found) not in (2, 3) or (len(found) == 2 and found[1] != _POSITION):
+            raise StateMessageError(f"a message with the foreign key {key[:80]!r}")
+        state = states.get(found[0]) if topics is not None else states.setdefault(found[0], {})
         if state is None:
             continue
         if len(found) == 3:
             state[found[1], found[2]] = value
-        elif len(found) == 2 and found[1] == _POSITION:
-            positions[found[0]] = _position(value)
         else:
-            raise StateMessageError(f"a message with the foreign key {key[:80]!r}")
+            positions[found[0]] = _position(value)
     return {topic: StoredPartition(positions.get(topic), state) for topic, state in states.items()}
 
 

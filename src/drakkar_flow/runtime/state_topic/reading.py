@@ -8,9 +8,15 @@ from typing import Any, NamedTuple
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
+from drakkar_flow.kernel.offset_ranges import OffsetRanges
+from drakkar_flow.kernel.partition_row import PartitionRow
+from drakkar_flow.kernel.state_messages import read_messages
 from drakkar_flow.librdkafka import UNSERVED
+from drakkar_flow.model.record import TopicPartition
 
-__all__ = ["Contents", "read_partitions", "reading_client"]
+__all__ = ["Contents", "read_partitions", "read_state", "reading_client"]
+
+_ASK_S = 10.0  # the longest request
 
 _BATCH = 5_000  # messages: more would hold the interpreter's lock for too long
 _POLL_S = 0.1
@@ -74,3 +80,31 @@ def read_partitions(
                 values[partition][key] = value
     consumer.unassign()
     return Contents(values, entries)
+
+
+def read_state(client: Mapping[str, Any], group: str, topic: str) -> dict[TopicPartition, PartitionRow]:
+    """Read position and state of every partition as they are now; the workers of the flow are not disturbed.
+
+    Raises:
+        KafkaException: the brokers do not answer, or the topic does not exist.
+        StateMessageError: a message is damaged, foreign, or of a later format.
+    """
+    consumer = reading_client(client, group)
+    try:
+        found = consumer.list_topics(topic, timeout=_ASK_S).topics[topic]
+        if found.error is not None:
+            raise KafkaException(found.error)
+        ends = {
+            number: consumer.get_watermark_offsets(KafkaPartition(topic, number), timeout=_ASK_S)[1]
+            for number in found.partitions
+        }
+        contents = read_partitions(consumer, topic, ends)
+    finally:
+        consumer.close()
+    assert contents is not None
+    rows = {}
+    for number, values in contents.values.items():
+        for source, (position, state) in read_messages(values).items():
+            if position is not None:
+                rows[source, number] = PartitionRow(position.offset, OffsetRanges(position.finished), state)
+    return rows
