@@ -14,8 +14,8 @@ from drakkar_flow.model.outcome import Ack
 from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.source import IntakePaused, PartitionsAssigned
-from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
 from drakkar_flow.runtime.acknowledgement.commit import Track
+from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
 from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
 from drakkar_flow.runtime.group.broker_monitor import BrokerMonitor

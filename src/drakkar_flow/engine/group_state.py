@@ -52,9 +52,9 @@ def state_topic_name(flow: str, config: DrakkarConfig) -> str:
     return config.runtime.state.topic or f"{_prefix(flow, config)}.state"
 
 
-def transactional_id_of(flow: str, config: DrakkarConfig) -> str:
-    """Return the transactional id: that of the static member, else one that no other process has."""
-    return f"{_prefix(flow, config)}.{config.kafka.group_instance_id or uuid4().hex}"
+def transactional_id_of(flow: str, config: DrakkarConfig, member: str = "") -> str:
+    """Return the transactional id of a member; by default that of the static member, else one that nobody else has."""
+    return f"{_prefix(flow, config)}.{member or config.kafka.group_instance_id or uuid4().hex}"
 
 
 def state_topic_of(flow: StreamFlow, config: DrakkarConfig) -> StateTopic:

@@ -85,6 +85,7 @@ class StateCommitter:
         self._leaving: dict[TopicPartition, _Taken] = {}  # of partitions that are being revoked
         self._stored: dict[TopicPartition, tuple[int, int, list[tuple[int, int]]]] = {}  # epoch, offset, finished
         self._finally = False
+        self._given_up = False
 
     def begin(self, partition: Partition, topic_id: str, *, write: bool) -> None:
         """Begin an assignment; with `write` its position is committed soon, before a record has finished."""
@@ -136,8 +137,8 @@ class StateCommitter:
             self._running or self._begin(consumer, self._take(self._buffers.partitions()))
         ):
             consumer.poll(0)
-            if self._running:
-                self._take_outcome(_WAIT_S)
+            if self._running and self._take_outcome(_WAIT_S) is False:
+                consumer.poll(_WAIT_S)  # a rebalance may be why it was refused
         if self._running:
             left = tuple(each.at for each in self._running)
             self._bus.emit(CommitFailed(f"the last commit got no answer within {limit_s:.1f} s", left))
@@ -178,7 +179,7 @@ class StateCommitter:
         if not taken:
             return False
         member = _metadata(consumer)
-        if not is_member(member):
+        if self._given_up or not is_member(member):
             self._failed(taken)
             return False
         changes = [Change(each.at, self._position(each), each.values) for each in taken]
@@ -196,21 +197,24 @@ class StateCommitter:
             finished=taken.finished,
         )
 
-    def _take_outcome(self, timeout_s: float) -> None:
+    def _take_outcome(self, timeout_s: float) -> bool | None:
+        """Wait for the outcome of the running transaction; returns True if it was committed, None if it goes on."""
         outcome = self._transactions.outcome(timeout_s)
         if outcome is None:
-            return
+            return None
         taken, self._running = self._running, []
         if not outcome.error:
             self._committed(taken)
-            return
+            return True
         self._failed(taken)
         self._bus.emit(CommitFailed(outcome.error, tuple(each.at for each in taken)))
         code = None if outcome.cause is None else outcome.cause.code()
         if code == KafkaError.OFFSET_METADATA_TOO_LARGE:
             self._metadata_size = 0  # these brokers allow less than others: offsets alone, then
         if outcome.stops or code == KafkaError.FENCED_INSTANCE_ID:
+            self._given_up = True
             self._on_failure(outcome)
+        return False
 
     def _committed(self, taken: list[_Taken]) -> None:
         for each in taken:

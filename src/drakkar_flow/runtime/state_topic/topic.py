@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ __all__ = ["KEY", "StateTopic", "replicas_of"]
 
 KEY = "runtime.state.topic"
 _ASK_S = 10.0  # the longest request
+_AGAIN_S = 0.2  # between two requests for a topic that was created just now
 _NEW_SETTINGS = {
     "cleanup.policy": "compact",
     "segment.bytes": str(16 << 20),  # the newest segment is never compacted, and a restore reads all of it
@@ -112,9 +114,8 @@ class StateTopic:
 
     def _check(self, admin: AdminClient) -> list[str]:
         """Check the settings; returns a warning if this client may not ask for them."""
-        resource = ConfigResource(ConfigResource.Type.TOPIC, self.name)
         try:
-            found = admin.describe_configs([resource], request_timeout=_ASK_S)[resource].result(2 * _ASK_S)
+            found = self._settings(admin)
         except KafkaException as exc:
             if exc.args[0].code() != KafkaError.TOPIC_AUTHORIZATION_FAILED:
                 raise
@@ -125,6 +126,18 @@ class StateTopic:
             remedy = "set cleanup.policy=compact on the topic, or name another topic"
             raise StartupError([Problem(KEY, what, remedy)], exit_code=2)
         return []
+
+    def _settings(self, admin: AdminClient) -> Mapping[str, Any]:
+        """Ask for the settings; a broker may not know yet a topic that was created just now."""
+        resource, deadline = ConfigResource(ConfigResource.Type.TOPIC, self.name), time.monotonic() + _ASK_S
+        while True:
+            asked = admin.describe_configs([resource], request_timeout=_ASK_S)[resource]
+            try:
+                return dict(asked.result(2 * _ASK_S))
+            except KafkaException as exc:
+                if exc.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART or time.monotonic() > deadline:
+                    raise
+                time.sleep(_AGAIN_S)
 
 
 def replicas_of(topic: Any) -> int:

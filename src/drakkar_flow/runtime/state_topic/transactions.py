@@ -25,10 +25,11 @@ from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.model.state import key_of
 from drakkar_flow.runtime.state_topic.topic import StateTopic
 
-__all__ = ["TIMEOUT_MS", "Change", "Outcome", "Transaction", "Transactions"]
+__all__ = ["TIMEOUT_MS", "Change", "Outcome", "Transaction", "Transactions", "producer_properties"]
 
 TIMEOUT_MS = 10_000
 """Milliseconds after which the brokers abort the transaction of a member that ended."""
+_ASK_S = 5.0  # the longest request for the brokers' topics
 _STEP_S = 1.0  # one call that can be resumed
 _OFFSETS_S = 8.0  # the call that can't be: then the transaction is aborted
 _GIVE_UP_S = 60.0  # a transaction that can't be ended for so long: a new producer ends it
@@ -140,7 +141,7 @@ class Transactions:
     def _ready(self, deadline: float) -> Producer:
         """Return a producer that may begin a transaction."""
         if self._producer is None:
-            producer = self._make(_properties(self._topic, self.transactional_id), logger=UNSERVED)
+            producer = self._make(producer_properties(self._topic, self.transactional_id), logger=UNSERVED)
             self._producer = producer
             self._resumed(producer.init_transactions, deadline)
         return self._producer
@@ -201,7 +202,7 @@ class Transactions:
             key = (reported[1] or b"").decode(errors="replace")
             what = f"the value of {key} is too large for the state topic {self._topic.name!r}"
             return Outcome(f"{what}: raise its max.message.bytes, or keep less per key", stops=True)
-        if cause.code() in _UNKNOWN:
+        if cause.code() in _MAYBE_DELETED and self._is_deleted():
             return Outcome(f"the state topic {self._topic.name!r} was deleted", stops=True)
         return Outcome(text, severity_of(cause) is Severity.CONFIGURATION, cause)
 
@@ -216,6 +217,15 @@ class Transactions:
                         f"the state topic {self._topic.name!r}: raise its max.message.bytes, or keep less per key"
                     )
         return ""
+
+    def _is_deleted(self) -> bool:
+        """Ask the brokers for their topics; this also makes partitions known that were added."""
+        if self._producer is None:
+            return False
+        try:
+            return self._topic.name not in self._producer.list_topics(timeout=_ASK_S).topics
+        except KafkaException:
+            return False
 
     def _replace(self, error: KafkaError) -> None:
         """Use a new producer for the next transaction."""
@@ -238,7 +248,7 @@ def _send_offsets(producer: Producer, transaction: Transaction, _step_s: float) 
     producer.send_offsets_to_transaction(transaction.offsets, transaction.member, _OFFSETS_S)
 
 
-def _properties(topic: StateTopic, transactional_id: str) -> dict[str, Any]:
+def producer_properties(topic: StateTopic, transactional_id: str) -> dict[str, Any]:
     """Return the properties of the producer; those that exactness rests on can't be overridden."""
     defaults = {"linger.ms": 5, "queue.buffering.max.messages": 4 * _PORTION, "log_level": 0}
     fixed = {
@@ -269,11 +279,12 @@ def _portions(changes: Sequence[Change]) -> Iterator[tuple[int, list[dict[str, A
 _FENCED = frozenset({"_FENCED", "PRODUCER_FENCED", "INVALID_PRODUCER_EPOCH", "INVALID_PRODUCER_ID_MAPPING"})
 """Another producer of this transactional id began, or the brokers have aborted its transaction: it took too long."""
 _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
-_UNKNOWN = frozenset(
+_MAYBE_DELETED = frozenset(
     {
         KafkaError.UNKNOWN_TOPIC_OR_PART,
         KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - librdkafka's public name for it
         KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+        KafkaError._MSG_TIMED_OUT,  # noqa: SLF001
     }
 )
 _PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})  # noqa: SLF001
