@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 
-from drakkar_flow.kernel.kafka_errors import Severity, report, severity_of
+from drakkar_flow.kernel.kafka_errors import SEVERITIES, Severity, report
 from drakkar_flow.kernel.partition_row import StateKey
 from drakkar_flow.kernel.state_messages import Position, position_key, value_key
 from drakkar_flow.librdkafka import UNSERVED, destroy_in_background
@@ -204,7 +204,7 @@ class Transactions:
             return Outcome(f"{what}: raise its max.message.bytes, or keep less per key", stops=True)
         if cause.code() in _MAYBE_DELETED and self._is_deleted():
             return Outcome(f"the state topic {self._topic.name!r} was deleted", stops=True)
-        return Outcome(text, severity_of(cause) is Severity.CONFIGURATION, cause)
+        return Outcome(text, SEVERITIES.get(cause.name()) is Severity.CONFIGURATION, cause)
 
     def _too_large(self, transaction: Transaction) -> str:
         """Return the reason why a value can't be written; empty if all can."""
