@@ -15,7 +15,7 @@ from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.sections.delivery import SinkConfig
 from drakkar_flow.config.sections.kafka import KafkaConfig, KafkaSecurityConfig, client_properties, security_properties
 from drakkar_flow.engine.executors import intake_of, make_executors, program_configs
-from drakkar_flow.engine.group_state import group_state_settings, state_store_of
+from drakkar_flow.engine.group_state import group_state_settings
 from drakkar_flow.errors import ConfigError, Problem
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import Execute, MapAsync, Route, SinkRef
@@ -91,13 +91,10 @@ def build_parts(
         ConfigError: with every sink that is not configured or has invalid settings.
     """
     control = StopSignal(config.drain_timeout_s, config.runtime.close_timeout_s)
-    group, hooks = _group_settings(config), flow.hooks
+    state = group_state_settings(flow, config)
+    group, hooks = _group_settings(config, by_interval=state is not None), flow.hooks
     assignments = AssignmentHooks(loop_thread, bus, hooks.on_assign, hooks.on_revoke, group.drain_timeout_s)
     runtime = config.runtime
-    store = state_store_of(flow, config)
-    state = group_state_settings(flow, config) if store == "kafka" else None
-    if state is not None:  # a transaction per commit: by the interval alone
-        group = group._replace(commit_max_offsets=_NO_LIMIT)
     track = Track(records_changes=state is not None)
     recovery = None if runtime.recovery is None else DurablePositions(_slots_of(config))
     execute: Execute | None = flow.find(Execute)
@@ -149,7 +146,8 @@ def _pace(flow: StreamFlow, slots: int, drain_s: float) -> Pace:
     return Pace(drain_s, floor, start=4 * floor if slots else _FIRST_IN_FLIGHT)
 
 
-def _group_settings(config: DrakkarConfig) -> GroupSettings:
+def _group_settings(config: DrakkarConfig, *, by_interval: bool) -> GroupSettings:
+    """Return the settings of a member; with `by_interval` it commits by the time alone, for each is a transaction."""
     kafka, runtime = config.kafka, config.runtime
     return GroupSettings(
         topics=kafka.topics,
@@ -158,7 +156,7 @@ def _group_settings(config: DrakkarConfig) -> GroupSettings:
         buffer_records_per_partition=runtime.buffer_records_per_partition,
         buffer_size=int(runtime.buffer_mib * _MIB),
         commit_interval_s=runtime.commit_interval_s,
-        commit_max_offsets=runtime.commit_max_offsets,
+        commit_max_offsets=_NO_LIMIT if by_interval else runtime.commit_max_offsets,
         metadata_size=runtime.commit_metadata_bytes,
         metadata_refresh_s=kafka.metadata_refresh_s,
         session_timeout_s=kafka.session_timeout_ms / 1000 if kafka.group_protocol == "classic" else _BROKERS_SESSION_S,

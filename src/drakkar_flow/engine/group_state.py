@@ -62,8 +62,10 @@ def state_topic_of(flow: StreamFlow, config: DrakkarConfig) -> StateTopic:
     return StateTopic(client_properties(config.kafka), state_topic_name(flow.name, config), config.kafka.topics)
 
 
-def group_state_settings(flow: StreamFlow, config: DrakkarConfig) -> GroupStateSettings:
-    """Return the settings of state in group mode."""
+def group_state_settings(flow: StreamFlow, config: DrakkarConfig) -> GroupStateSettings | None:
+    """Return the settings of a flow's state in group mode; None if it has no state topic."""
+    if state_store_of(flow, config) != "kafka":
+        return None
     return GroupStateSettings(
         topic=state_topic_of(flow, config),
         owner=StateOwner(config.kafka.consumer_group, flow.name, dict(flow.state_codecs())),

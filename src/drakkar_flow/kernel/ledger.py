@@ -171,7 +171,7 @@ class Ledger:
     def take_changes(self) -> dict[StateKey, bytes | None]:
         """Return the final values that changed since the last call, None for removed ones.
 
-        What is taken and not stored must be counted as changed again by `record_changes`.
+        Changes that were taken and not stored must be counted again by `record_changes`.
 
         >>> ledger = Ledger({("count", "anna"): b"1"})
         >>> ledger.record_changes()

@@ -22,7 +22,7 @@ class StateRestored(Event, frozen=True):
 
 
 class StateStartDecided(Event, frozen=True):
-    """A partition starts although its state and the group's offset disagree; `what` tells how."""
+    """A partition starts although its state and the group's offset disagree; `what` has both and the decision."""
 
     topic_partition: TopicPartition
     what: str

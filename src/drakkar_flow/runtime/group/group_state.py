@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
@@ -14,10 +14,12 @@ from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.state import StateRestored, StateStartDecided
 from drakkar_flow.runtime.acknowledgement.commit import Track
-from drakkar_flow.runtime.group.buffers import Partition
+from drakkar_flow.runtime.group.buffers import Buffers, Partition
+from drakkar_flow.runtime.group.commit_queue import CommitQueue
+from drakkar_flow.runtime.group.state_committer import StateCommitter
 from drakkar_flow.runtime.state_topic.restore import Restored, Restorer, StateOwner
 from drakkar_flow.runtime.state_topic.topic import StateTopic
-from drakkar_flow.runtime.state_topic.transactions import Transactions
+from drakkar_flow.runtime.state_topic.transactions import Outcome, Transactions
 from drakkar_flow.runtime.stop_signal import StopSignal
 
 __all__ = ["GroupState", "GroupStateSettings", "Ready"]
@@ -44,15 +46,32 @@ class GroupState:
 
     Args:
         settings: state topic, owner and policy.
-        track: its ledgers get the restored state.
+        track: its ledgers get the restored state, and have the changes.
         bus: gets StateRestored, and StateStartDecided where the start is not the normal one.
-        control: stops the flow when a partition must not be read.
+        control: stops the flow when a partition must not be read, or the state can't be written.
+        positions, buffers, metadata_size: those of the committer.
+        on_error: gets errors of commits that end this consumer.
     """
 
-    def __init__(self, settings: GroupStateSettings, track: Track, bus: Bus, control: StopSignal) -> None:
+    def __init__(
+        self,
+        settings: GroupStateSettings,
+        track: Track,
+        bus: Bus,
+        control: StopSignal,
+        positions: CommitQueue,
+        buffers: Buffers,
+        metadata_size: int,
+        on_error: Callable[[KafkaError], None],
+    ) -> None:
         self.topic = settings.topic.name
-        self.owner = (settings.owner.group, settings.owner.flow)
-        self.transactions = Transactions(settings.topic, settings.transactional_id)
+        self._transactions = Transactions(settings.topic, settings.transactional_id)
+        owner = (settings.owner.group, settings.owner.flow)
+        self.committer = StateCommitter(
+            positions, buffers, bus, track, self._transactions, owner, metadata_size, self._failed
+        )
+        """Commits offsets and state."""
+        self._on_error = on_error
         self._restorer = Restorer(settings.topic, settings.owner, settings.policy, bus)
         self._track = track
         self._bus = bus
@@ -60,13 +79,13 @@ class GroupState:
 
     def start(self) -> None:
         """Start the threads."""
-        self.transactions.start()
+        self._transactions.start()
         self._restorer.start()
 
     def close(self) -> None:
         """End the threads; returns at once."""
         self._restorer.close()
-        self.transactions.close()
+        self._transactions.close()
 
     def assign(self, consumer: Consumer, assigned: list[KafkaPartition]) -> None:
         """Take partitions without reading them, and begin to restore their state. The others go on."""
@@ -100,9 +119,16 @@ class GroupState:
         assert self._track.ledgers is not None
         self._track.ledgers.load(restored.at, restored.state, partition.epoch)
         self._track.put_back(restored.at, partition.epoch, restored.removed)
+        self.committer.begin(partition, restored.topic_id, write=bool(start.warning))
         if start.warning:
             self._bus.emit(StateStartDecided(restored.at, start.warning))
         self._bus.emit(StateRestored(restored.at, len(restored.state), restored.entries, restored.took_s))
+
+    def _failed(self, outcome: Outcome) -> None:
+        if outcome.stops:
+            self._control.fail(f"the state can't be committed: {outcome.error}")
+        elif outcome.cause is not None:
+            self._on_error(outcome.cause)
 
     @staticmethod
     def _seek(consumer: Consumer, at: TopicPartition, offset: int) -> bool:

@@ -53,7 +53,6 @@ from drakkar_flow.runtime.group.state_committer import StateCommitter
 from drakkar_flow.runtime.group.topics import TopicWatch
 from drakkar_flow.runtime.reader import ReaderStatistics
 from drakkar_flow.runtime.recovery.positions import DurablePositions
-from drakkar_flow.runtime.state_topic.transactions import Outcome
 from drakkar_flow.runtime.stop_signal import StopSignal
 
 __all__ = ["GroupReader", "GroupSettings"]
@@ -108,20 +107,11 @@ class GroupReader:
             self._report,
             marked=positions is not None,
         )
-        self._commits: OffsetCommitter | StateCommitter = self._offsets
         self._state: GroupState | None = None
         if state is not None:
-            self._state = GroupState(state, track, bus, control)
-            self._commits = self._state_commits = StateCommitter(
-                self._positions,
-                self._buffers,
-                bus,
-                track,
-                self._state.transactions,
-                self._state.owner,
-                settings.metadata_size,
-                self._state_failed,
-            )
+            parts = (self._positions, self._buffers)
+            self._state = GroupState(state, track, bus, control, *parts, settings.metadata_size, self._report)
+        self._commits: OffsetCommitter | StateCommitter = self._state.committer if self._state else self._offsets
         self._stored = None if positions is None else positions.stored
         self._full_since: float | None = None
         self._connection = BrokerMonitor(bus, partial(answers_a_new_client, settings.properties))
@@ -132,14 +122,14 @@ class GroupReader:
         self._forgetful: list[Consumer] = []
         self._spent = False  # the consumer met a fatal error: the group may have given its partitions to another
         self._closing = threading.Event()
-        self._members: Membership = (
-            GroupMembership(settings.topics)
-            if positions is None
-            else FixedAssignment(
-                settings.topics, positions, self._closing, settings.metadata_refresh_s, self._buffers.read_offset
-            )
-        )
+        self._members = self._membership(settings, positions)
         self._thread = threading.Thread(target=self._run, name="drakkar-reader", daemon=True)
+
+    def _membership(self, settings: GroupSettings, positions: DurablePositions | None) -> Membership:
+        if positions is None:
+            return GroupMembership(settings.topics)
+        refresh_s, read_offset = settings.metadata_refresh_s, self._buffers.read_offset
+        return FixedAssignment(settings.topics, positions, self._closing, refresh_s, read_offset)
 
     # --- what the engine's threads call ---------------------------------------------------------
 
@@ -391,7 +381,7 @@ class GroupReader:
 
     def _serve_state(self, consumer: Consumer, state: GroupState) -> None:
         """Take the outcome of a transaction, and begin to read partitions whose state was restored."""
-        self._state_commits.serve()
+        state.committer.serve()
         if not (ready := state.ready(consumer)):
             return
         topic_partitions = tuple(each.restored.at for each in ready)
@@ -402,7 +392,6 @@ class GroupReader:
             partition = self._buffers.get(each.restored.at)
             assert partition is not None
             state.load(partition, each)
-            self._state_commits.begin(partition, each.restored.topic_id, write=bool(each.start.warning))
         consumer.resume([KafkaPartition(*at) for at in topic_partitions])
 
     def _commit_stored(
@@ -428,7 +417,7 @@ class GroupReader:
         topic_partitions, before_fence = _topic_partitions(revoked), None
         if self._state is not None:
             self._state.cancel(topic_partitions)
-            before_fence = self._state_commits.before_fence
+            before_fence = self._state.committer.before_fence
         self._handover.end(topic_partitions, last_commit, drain_s=drain_s, hook_s=budget_s, before_fence=before_fence)
 
     def _on_lost(self, _consumer: Consumer, lost: list[KafkaPartition]) -> None:
@@ -480,12 +469,6 @@ class GroupReader:
     @property
     def _stores_positions(self) -> bool:
         return self._members.keeps_partitions or self._state is not None
-
-    def _state_failed(self, outcome: Outcome) -> None:
-        if outcome.stops:
-            self._control.fail(f"the state can't be committed: {outcome.error}")
-        elif outcome.cause is not None:
-            self._report(outcome.cause)
 
     def _lose_all(self, consumer: Consumer) -> None:
         if self._state is not None:

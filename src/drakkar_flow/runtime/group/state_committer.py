@@ -116,7 +116,7 @@ class StateCommitter:
         self._leaving = {each.at: each for each in self._take(partitions)}
 
     def commit_now(self, consumer: Consumer, partitions: list[Partition]) -> None:
-        """Commit the last changes of partitions that leave, within 5 s; what is not committed is repeated."""
+        """Commit the last changes of partitions that leave, within 5 s; the next owner repeats the rest."""
         deadline = time.monotonic() + _REVOKE_S
         for attempt in range(0 if self._finally else 1 + _REVOKE_ATTEMPTS):
             while self._running and time.monotonic() < deadline:
@@ -153,7 +153,7 @@ class StateCommitter:
     # --- one transaction ------------------------------------------------------------------------
 
     def _take(self, partitions: Iterable[Partition]) -> list[_Taken]:
-        """Take what has changed since the last transaction."""
+        """Take the changes since the last transaction."""
         found = []
         for partition in partitions:
             changes = self._track.take_changes(*partition.assignment)
