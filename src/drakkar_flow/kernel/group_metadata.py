@@ -1,4 +1,4 @@
-"""Group metadata of a consumer: does it name a member, so that the brokers can tell if it still is one? Pure."""
+"""Group metadata of a consumer: recognises that of a member, which the brokers can check. Pure."""
 
 from __future__ import annotations
 
