@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 
 from chaos.drill import GroupDrill, amount
+from support.kafka_io import MakeCluster
 from support.scene import Scene
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(7200)]
@@ -90,3 +92,32 @@ def test_r4_members_that_join_leave_die_and_hang_count_each_record_once(
     for member in members:
         drill.stop(member)
     results.append(drill.finished(f"R4 group mode, {protocol}", f"{rounds} joins, stops, kills or hangs of members"))
+
+
+@pytest.mark.slow
+def test_r3_a_broker_that_is_killed_and_restarted_changes_nothing(
+    make_cluster: MakeCluster, tmp_path: Path, results: Results
+) -> None:
+    """Transactions that were open are decided, and nothing is counted twice."""
+    cluster = make_cluster()
+    scene = Scene(cluster.bootstrap, tmp_path)
+    try:
+        drill = GroupDrill(scene, amount("RECORDS", 3_000))
+        members = [drill.start(), drill.start()]
+        restarts = amount("RESTARTS", 2)
+        for _ in range(restarts):
+            before = sum(scene.committed().values())
+            members[0].until(lambda before=before: sum(scene.committed().values()) > before, "commits")  # type: ignore[misc]  # mypy knows no lambda with a default here
+            cluster.kill_broker(1)
+            for member in members:
+                member.until(lambda member=member: member.metric("drakkar_broker_up") == 0, "it noticed", timeout_s=60)  # type: ignore[misc]  # as above
+            cluster.start_broker(1)
+            scene.broker_restarted()
+            for member in members:
+                member.until(lambda member=member: member.metric("drakkar_broker_up") == 1, "it is back", timeout_s=60)  # type: ignore[misc]  # as above
+        drill.until_finished(members[0])
+        for member in members:
+            drill.stop(member)
+        results.append(drill.finished("R3 group mode", f"{restarts} SIGKILL of the only broker"))
+    finally:
+        scene.close()

@@ -29,7 +29,7 @@ class RuntimeConfig(Section):
     commit_interval_s: float = Field(default=0.5, gt=0)
     """Seconds after which finished offsets are committed."""
     commit_max_offsets: int = Field(default=1_000, ge=1)
-    """Finished offsets that are committed without waiting for commit_interval_s."""
+    """Finished offsets that are committed without waiting for commit_interval_s; not used with a state topic."""
     commit_metadata_bytes: int = Field(default=3_072, ge=0, le=4_096)
     """Bytes of a commit's metadata for offsets finished out of order, so that a restart does not reprocess
     them; 0 stores none."""

@@ -32,6 +32,7 @@ TIMEOUT_MS = 10_000
 _ASK_S = 5.0  # the longest request for the brokers' topics
 _STEP_S = 1.0  # one call that can be resumed
 _OFFSETS_S = 8.0  # the call that can't be: then the transaction is aborted
+_ABORT_S = 10.0  # then a new producer aborts it: this one may have forgotten its brokers
 _GIVE_UP_S = 60.0  # a transaction that can't be ended for so long: a new producer ends it
 _PORTION = 50_000  # messages handed to the client at once
 _PORTION_BYTES = 32 << 20
@@ -135,7 +136,7 @@ class Transactions:
             self._resumed(partial(_send_offsets, producer, transaction), deadline)
             self._resumed(producer.commit_transaction, deadline)
         except KafkaException as exc:
-            return self._failed(exc.args[0], deadline)
+            return self._failed(exc.args[0])
         return Outcome()
 
     def _ready(self, deadline: float) -> Producer:
@@ -183,12 +184,12 @@ class Transactions:
             else:
                 return
 
-    def _failed(self, error: KafkaError, deadline: float) -> Outcome:
+    def _failed(self, error: KafkaError) -> Outcome:
         """Abort the transaction, or replace a producer that can't be used any more."""
         reported, self._reported = self._reported, None
         if self._producer is not None and not error.fatal():
             try:
-                self._resumed(self._producer.abort_transaction, deadline)
+                self._resumed(self._producer.abort_transaction, time.monotonic() + _ABORT_S)
             except KafkaException as exc:
                 self._replace(exc.args[0])
         else:
