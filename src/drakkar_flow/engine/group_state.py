@@ -53,7 +53,7 @@ def state_topic_name(flow: str, config: DrakkarConfig) -> str:
 
 
 def transactional_id_of(flow: str, config: DrakkarConfig, member: str = "") -> str:
-    """Return the transactional id of a member; by default that of the static member, else one that no other process has."""
+    """Return the transactional id of a member: by default its static name, else one that no other process has."""
     return f"{_prefix(flow, config)}.{member or config.kafka.group_instance_id or uuid4().hex}"
 
 

@@ -11,7 +11,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -31,9 +30,9 @@ TIMEOUT_MS = 10_000
 """Milliseconds after which the brokers abort the transaction of a member that ended."""
 _ASK_S = 5.0  # the longest request for the brokers' topics
 _STEP_S = 1.0  # one call that can be resumed
-_OFFSETS_S = 8.0  # the call that can't be: then the transaction is aborted
+_OFFSETS_S = 8.0  # the call that can't be resumed: then the transaction is aborted
 _ABORT_S = 10.0  # then a new producer aborts it: this one may have forgotten its brokers
-_GIVE_UP_S = 60.0  # a transaction that can't be ended for so long: a new producer ends it
+_GIVE_UP_S = 30.0  # a transaction that can't be ended for so long: a new producer ends it
 _PORTION = 50_000  # messages handed to the client at once
 _PORTION_BYTES = 32 << 20
 _FENCED_TIMES = 3  # in _FENCED_S: then another process uses the transactional id
@@ -133,7 +132,8 @@ class Transactions:
             producer = self._ready(deadline)
             producer.begin_transaction()
             self._produce(producer, transaction, deadline)
-            self._resumed(partial(_send_offsets, producer, transaction), deadline)
+            # Once: the client waits without end for a second call in a transaction that has outlived its timeout.
+            producer.send_offsets_to_transaction(transaction.offsets, transaction.member, _OFFSETS_S)
             self._resumed(producer.commit_transaction, deadline)
         except KafkaException as exc:
             return self._failed(exc.args[0])
@@ -242,11 +242,6 @@ class Transactions:
     def _on_report(self, error: KafkaError | None, message: Any, key: bytes | None = None) -> None:
         if error is not None and self._reported is None and error.code() not in _PURGED:
             self._reported = (error, message.key() if message is not None else key)
-
-
-def _send_offsets(producer: Producer, transaction: Transaction, _step_s: float) -> None:
-    """Send the offsets. A call that runs out of time can't be resumed: the transaction must be aborted."""
-    producer.send_offsets_to_transaction(transaction.offsets, transaction.member, _OFFSETS_S)
 
 
 def producer_properties(topic: StateTopic, transactional_id: str) -> dict[str, Any]:

@@ -159,7 +159,7 @@ def fatal(code: int) -> KafkaError:
     return KafkaError(code, "fatal", True, False, False)
 
 
-@pytest.mark.parametrize("call", ["init", "offsets", "commit"])
+@pytest.mark.parametrize("call", ["init", "commit"])
 def test_a_call_that_runs_out_of_time_is_made_again(broker: Broker, transactions: Transactions, call: str) -> None:
     """Librdkafka goes on in the background; the call resumes it."""
     broker.errors[call] = [retriable(KafkaError._TIMED_OUT), retriable(KafkaError.COORDINATOR_NOT_AVAILABLE)]
@@ -185,6 +185,15 @@ def test_a_refused_transaction_is_aborted_and_stores_nothing(
     assert not broker.offsets
     assert commit(transactions, transaction(anna=b"2")) == Outcome()
     assert broker.producers == 1
+
+
+def test_offsets_are_sent_once_in_a_transaction(broker: Broker, transactions: Transactions) -> None:
+    """Librdkafka hangs in a second call after the timeout of the transaction."""
+    broker.errors["offsets"] = [retriable(KafkaError._TIMED_OUT)]
+    transactions.start()
+    assert commit(transactions, transaction(anna=b"1")).error
+    assert broker.calls == ["init", "begin", "offsets", "abort"]
+    assert commit(transactions, transaction(anna=b"2")) == Outcome()
 
 
 @pytest.mark.parametrize("call", ["begin", "offsets", "commit"])
