@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, TopicPartition
 from support.cluster import addresses, start_cluster, until_all_run
 from support.kafka_io import produce
 from support.scene import Scene
-from support.worker import ROOT
+from support.worker import ROOT, Worker
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
@@ -111,19 +111,38 @@ def test_a_stranger_on_the_port_does_no_harm(scene: Scene) -> None:
     assert workers[1].wait() == 0
 
 
-def test_the_cluster_command_restarts_all_and_passes_a_stop_on(scene: Scene) -> None:
-    """A killed process ends the cluster, which goes on by itself; SIGTERM ends it cleanly."""
-    scene.fill(2000)
+def _launch_cluster(scene: Scene, records: int) -> Worker:
+    """The command with two processes, as soon as it has committed something."""
+    scene.fill(records)
     recovery = {"dir": str(scene.directory / "store"), "snapshot_interval_s": 0.2}
     config = scene.config({"runtime": {"recovery": recovery}})
     supervisor = scene.launch("-m", "drakkar_flow", "cluster", "-n", "2", f"{COUNTING}.py", "--config", config)
     supervisor.until(scene.committed, "a first commit")
+    return supervisor
+
+
+def test_the_cluster_command_restarts_all_and_passes_a_stop_on(scene: Scene) -> None:
+    """A killed process ends the cluster, which goes on by itself; SIGTERM ends it cleanly."""
+    supervisor = _launch_cluster(scene, 2000)
     psutil.Process(supervisor.pid).children()[1].kill()
     supervisor.until(lambda: "all processes start again in 1 s" in supervisor.stderr, "it noticed")
     scene.until_finished()
     assert supervisor.terminate() == 0, supervisor.stderr
     assert not supervisor.descendants()
     scene.check_delivered(2000)
+
+
+def test_a_killed_cluster_command_takes_its_processes_along(scene: Scene) -> None:
+    """They drain, so nothing is repeated; else they would run on without the command that stops them."""
+    supervisor = _launch_cluster(scene, 500)
+    processes = psutil.Process(supervisor.pid).children()
+    supervisor.kill()
+    _, alive = psutil.wait_procs(processes, timeout=60)
+    assert not alive
+    again = _launch_cluster(scene, 0)
+    scene.until_finished()
+    assert again.terminate() == 0, again.stderr
+    assert scene.check_delivered(500) == 0
 
 
 def test_the_cluster_command_does_not_retry_a_wrong_configuration(scene: Scene) -> None:

@@ -42,6 +42,9 @@ def run(
     from drakkar_flow.engine.pid1 import leave_pid_1
 
     leave_pid_1()  # before the flow's file is imported, which may start threads
+    from drakkar_flow.engine.supervisor import end_with_supervisor
+
+    end_with_supervisor()
     from drakkar_flow.engine.runner import StreamingRunner
 
     found, file = find_flow(flow)

@@ -135,7 +135,8 @@ class _Lowering:
         codec = self._codecs.get(HANDLER_STEP)
         if codec is None:
             return None
-        return HandlerState(codec, self._components.track.keep_state(), self._components.wall_clock)
+        ledgers, wall_clock = self._components.track.keep_state(), self._components.wall_clock
+        return HandlerState(codec, ledgers, wall_clock, self._flow.hooks.on_timer)
 
     def dataflow(self) -> Dataflow:
         components = self._components
@@ -304,7 +305,9 @@ class _Lowering:
 
     @_async.register
     def _(self, node: Collect, step_id: str) -> AsyncStep[Any, Any]:
-        hooks = CollectHooks(step_id, node.fn, node.on_message_complete, node.on_window_complete)
+        hooks = CollectHooks(
+            step_id, node.fn, node.on_message_complete, node.on_window_complete, self._flow.hooks.on_timer
+        )
         return CollectStep(self._context, hooks)
 
     def _rules_of(self, config: ProgramConfig) -> TaskRules:

@@ -27,7 +27,7 @@ from drakkar_flow.runtime.failures import describe, is_cancelled
 __all__ = ["RunningHooks"]
 
 _HOOKS = frozenset(
-    {"arrange", "on_task_complete", "collect", "on_message_complete", "on_window_complete", "on_error"}
+    {"arrange", "on_task_complete", "collect", "on_message_complete", "on_window_complete", "on_timer", "on_error"}
     | {"on_delivery_error", "on_ready", "on_assign", "on_revoke"}
 )
 

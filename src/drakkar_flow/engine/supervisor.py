@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -13,7 +14,7 @@ from contextlib import ExitStack
 
 from drakkar_flow.kernel.backoff import Backoff
 
-__all__ = ["Supervisor"]
+__all__ = ["Supervisor", "end_with_supervisor"]
 
 _LOOK_S = 0.1
 _GRACE_S = 20.0  # for the others to notice that one has ended, before they are sent SIGTERM
@@ -21,6 +22,23 @@ _KILL_S = 60.0  # for a process to end after SIGTERM, before it is killed
 _STABLE_S = 60.0  # a run this long resets the pauses
 _WRONG_CONFIGURATION = 2
 _PAUSES = Backoff(initial_s=1.0, max_s=30.0)
+_VARIABLE = "DRAKKAR_SUPERVISOR"  # process number of the supervisor, for its processes
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
+
+
+def end_with_supervisor() -> None:
+    """Let this process get SIGTERM when the supervisor that started it ends, also by SIGKILL; else do nothing.
+
+    Call it on the main thread, before the configuration is read. Linux only: elsewhere the processes go on.
+    """
+    supervisor = os.environ.pop(_VARIABLE, "")
+    if not supervisor or not sys.platform.startswith("linux"):
+        return
+    import ctypes  # a third of this module's imports, and rarely needed
+
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(supervisor):  # it ended before
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Supervisor:
@@ -28,6 +46,7 @@ class Supervisor:
 
     SIGTERM and SIGINT go to every process, each time they arrive. A process that fails ends the cluster: when all have
     ended, all are started again, after a pause that doubles from 1 to 30 s. A wrong configuration is not tried again.
+    If the supervisor itself is killed, its processes drain and end.
 
     Args:
         command: arguments of `drakkar-flow` for every process; `-i` and `-a` are added.
@@ -70,7 +89,8 @@ class Supervisor:
             place = ["-i", str(process), "-a", addresses] if self._count > 1 else ["--set", "runtime.cluster=null"]
             command = [sys.executable, "-m", "drakkar_flow", *self._command, *place]
             # A separate group: Ctrl-C in a terminal would reach it a second time, which aborts it.
-            self._processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0))
+            env = {**os.environ, _VARIABLE: str(os.getpid())}
+            self._processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0, env=env))
 
     def _wait(self) -> list[int]:
         """Wait for the end of all, and pass signals on; those that outlive a failed one are stopped, then killed."""

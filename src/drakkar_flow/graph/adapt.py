@@ -23,6 +23,7 @@ def hooks_of(handler: AnyHandler) -> LifeHooks:
     """The hooks around the steps."""
     return LifeHooks(
         **{hook: getattr(handler, hook) for hook in _LIFE if overrides(handler, hook)},
+        on_timer=handler.on_timer if overrides(handler, "on_timer") and handler.state_model is not None else None,
         periodics=periodics_of(handler),
         owner=handler,
         warnings=_warnings(handler),
@@ -56,4 +57,6 @@ def _warnings(handler: AnyHandler) -> tuple[str, ...]:
     name = type(handler).__name__
     both = overrides(handler, "on_task_complete") and hasattr(handler, "collect")
     old = [f"{name} defines on_task_complete and collect, its old name: collect is never called"] if both else []
+    if overrides(handler, "on_timer") and handler.state_model is None:
+        old.append(f"{name} defines on_timer and no state_model: it is never called")
     return *old, *(problem.placed for problem in doubtful_hooks(handler))

@@ -39,7 +39,7 @@ from drakkar_flow.graph.time_windows import LatePolicy, TimeWindow, TimeWindows
 from drakkar_flow.graph.validate import check_instance, problems_of
 from drakkar_flow.kernel.ordering import Ordering
 from drakkar_flow.model.record import Record
-from drakkar_flow.model.state import HANDLER_STEP, KEEP, StateCodec
+from drakkar_flow.model.state import HANDLER_STEP, HANDLER_TIMERS, KEEP, StateCodec
 
 __all__ = ["StreamFlow"]
 
@@ -452,6 +452,8 @@ class StreamFlow:
         kind = type(self._hooks.owner)
         if issubclass(kind, BaseDrakkarHandler) and kind.state_model is not None:
             yield HANDLER_STEP, StateCodec(kind.state_model, ttl_s=kind.state_ttl_s, migrate=kind.state_migrate)
+            if self._hooks.on_timer is not None:
+                yield HANDLER_TIMERS, StateCodec(int)
 
     def place_of(self, node: Node) -> str:
         """`file:line` of the user's code that added a node; empty when unknown."""

@@ -38,7 +38,7 @@ class _State:
             raise AttributeError(f"{owner.__name__} has no state: set state_model to the type of its values")
         state: KeyedState | None = CURRENT_STATE.get()
         if state is None:
-            what = "arrange, on_task_complete, on_message_complete and on_window_complete"
+            what = "arrange, on_task_complete, on_message_complete, on_window_complete and on_timer"
             raise RuntimeError(f"{owner.__name__}.state belongs to the records of a hook: use it in {what}")
         return state
 
@@ -85,10 +85,12 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
     state = _State()
     """Keyed state of the partition of a hook's records: `get(key)`, `[key]`, `[key] = value`, `del`, `in`.
 
-    In `arrange` and the hooks that collect results. Changes count when the hook returns, not when it raises, for all
-    records of the hook, and are final when these are finished. Assign a changed value again: it is stored by the
-    assignment. A hook that waits reads and writes after its last `await`; if another hook has changed what it
-    read, it fails.
+    `set_timer(key, delay_s)` lets `on_timer(key)` be called later; None cancels it.
+
+    In `arrange`, `on_timer` and the hooks that collect results. Changes count when the hook returns, not when it
+    raises, for all records of the hook, and are final when these are finished. Assign a changed value again: it is
+    stored by the assignment. A hook that waits reads and writes after its last `await`; if another hook has changed
+    what it read, it fails.
     """
     cache: CacheLike = NoCache()
     """Null object for py-drakkar's cache: accepts every call and stores nothing."""
@@ -164,6 +166,15 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
         """Called once per window that had tasks, when all of them have ended.
 
         The window's offsets wait for it and for the payloads it returns.
+        """
+        return None
+
+    async def on_timer(self, key: Any) -> CollectResult | Payload | Sequence[CollectResult | Payload] | None:
+        """Called when the timer that `self.state.set_timer(key, delay_s)` set is due; needs `state_model`.
+
+        A timer fires once, with the next window of its partition and before its `arrange`. Its changes and payloads
+        belong to the window's first record: final and acknowledged with it. If it raises, a share of that record
+        follows the error route, and the timer is gone.
         """
         return None
 

@@ -28,13 +28,14 @@ class LifeHooks:
     on_assign: Hook = None
     on_revoke: Hook = None
     message_label: Hook = None
+    on_timer: Hook = None
     periodics: tuple[Periodic, ...] = ()
     owner: Any = None
     warnings: tuple[str, ...] = ()
 
     def problems(self) -> Iterator[Problem]:
         """Problems that prevent calling them."""
-        for field in fields(self)[:5]:
+        for field in fields(self)[:6]:
             hook = getattr(self, field.name)
             if hook is not None and not callable(hook):
                 yield Problem(field.name, f"{hook!r} can't be called", "pass a function")

@@ -50,6 +50,9 @@ class DrakkarHandler(Protocol[InputT, OutputT]):
     ) -> CollectResult | Payload | Sequence[CollectResult | Payload] | None:
         """Turn all results of a window into payloads."""
 
+    async def on_timer(self, key: Any) -> CollectResult | Payload | Sequence[CollectResult | Payload] | None:
+        """Turn a timer of keyed state that is due into payloads."""
+
     async def on_error(self, task: ExecutorTask, error: ExecutorError) -> ErrorAction | list[ExecutorTask]:
         """Decide about a failed task."""
         ...

@@ -36,6 +36,8 @@ def handler_problems(handler: BaseDrakkarHandler[Any, Any]) -> Iterator[Problem]
         remedy = "define async def arrange(self, messages, pending), which returns a list of ExecutorTask"
         yield Problem(kind, "arrange is missing", remedy, place_of(type(handler)))
     for hook in _HOOKS:
+        if hook == "on_timer" and handler.state_model is None:
+            continue  # no hook then
         if overrides(handler, hook):
             wanted = list(inspect.signature(getattr(BaseDrakkarHandler, hook)).parameters)
             yield from _call_problems(f"{kind}.{hook}", getattr(handler, hook), wanted, type(handler))

@@ -16,6 +16,7 @@ from drakkar_flow.errors import BatchFailed, DecodeError, RoutingError, SinkMisc
 from drakkar_flow.kernel.brake import Cause
 from drakkar_flow.kernel.causes import cause_key
 from drakkar_flow.model.outcome import AckToken, Blame, Delivery, Failure, FailureKind
+from drakkar_flow.model.payload import payloads_of
 from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.events.context import EventContext
 
@@ -29,6 +30,7 @@ __all__ = [
     "failure_of",
     "is_cancelled",
     "located",
+    "returned_error",
     "root_cause",
 ]
 
@@ -135,6 +137,16 @@ def located(hook: str, function: Callable[..., Any] | None, error: BaseException
     if text.startswith(hook):
         return TypeError(f"{text} ({place})")
     return TypeError(f"{hook} at {place}: {text}")
+
+
+def returned_error(hook: str, value: Any, error: BaseException | None) -> BaseException | None:
+    """Return the error of a hook's call, which may be the value it returned."""
+    if error is None and value is not None:
+        try:
+            payloads_of(value)
+        except TypeError as exc:
+            return TypeError(f"{hook} returned {exc}")
+    return error
 
 
 def _defined_at(function: Callable[..., Any] | None) -> str:

@@ -8,11 +8,20 @@ from functools import partial
 from typing import Any
 
 from drakkar_flow.errors import StateError
-from drakkar_flow.kernel.partition_row import StateKey
+from drakkar_flow.kernel.ledger import Ledger, StateChange
 from drakkar_flow.model.record import Record
-from drakkar_flow.model.state import CURRENT_STATE, HANDLER_STEP, StateCodec, UserKey, key_of, key_text
+from drakkar_flow.model.state import (
+    CURRENT_STATE,
+    HANDLER_STEP,
+    HANDLER_TIMERS,
+    StateCodec,
+    UserKey,
+    key_of,
+    key_text,
+)
 from drakkar_flow.runtime.hook_calls import Done, HookCalls
 from drakkar_flow.runtime.state.ledgers import Ledgers
+from drakkar_flow.runtime.state.timers import StepTimers, at_ms, encode_time
 
 __all__ = ["HandlerState"]
 
@@ -21,11 +30,22 @@ ErrorOf = Callable[[Any, BaseException | None], BaseException | None]
 
 
 class HandlerState:
-    """Opens a scope for each call of a hook. `wall_clock` returns the seconds since the epoch."""
+    """Opens a scope for each call of a hook. `wall_clock` returns the seconds since the epoch.
 
-    def __init__(self, codec: StateCodec, ledgers: Ledgers, wall_clock: Callable[[], float]) -> None:
+    `on_timer` is the handler's hook for timers that are due; None if it has none.
+    """
+
+    def __init__(
+        self,
+        codec: StateCodec,
+        ledgers: Ledgers,
+        wall_clock: Callable[[], float],
+        on_timer: Callable[[UserKey], Any] | None = None,
+    ) -> None:
         self.codec = codec
         self.ledgers = ledgers
+        self.timers = StepTimers(HANDLER_TIMERS)
+        self.on_timer = on_timer
         self._wall_clock = wall_clock
 
     def now_ms(self) -> int:
@@ -44,6 +64,24 @@ class HandlerState:
     ) -> None:
         """Call a hook about records of one partition; its changes belong to all of them, if it has no error."""
         calls.call(partial(_Scope(self, records, error_of).run, hook), args, done, about)
+
+    def due(self, record: Record) -> list[str]:
+        """Return the keys whose timers fire with a record, and remove them: that is a change of this record."""
+        if self.on_timer is None:
+            return []
+        with self.ledgers.lock:
+            ledger = self.ledgers.at(record.topic_partition, record.epoch)
+            if ledger is None:
+                return []
+            due = self.timers.of(record.topic_partition, record.epoch, ledger).due(self.now_ms())
+            for text in due:
+                ledger.put((HANDLER_TIMERS, text), None, record.offset)
+        return due
+
+    def fire(self, text: str, record: Record, error_of: ErrorOf) -> Any:
+        """Call `on_timer` for a key; returns its payloads, or an awaitable of them."""
+        assert self.on_timer is not None
+        return _Scope(self, [record], error_of).run(self.on_timer, key_of(text))
 
     def on_trial(
         self, hook: Callable[..., Any], arguments: Callable[[Record], tuple[Any, ...]]
@@ -68,6 +106,7 @@ class _Scope:
         self._error_of = error_of
         self._read: dict[str, bytes | None] = {}
         self._written: dict[str, bytes | None] = {}
+        self._timers: dict[str, int | None] = {}
         self._closed = False
 
     # --- called by the hook ---------------------------------------------------------------------
@@ -101,6 +140,18 @@ class _Scope:
         if self._stored(key) is None:
             raise KeyError(key)
         self._written[self._text(key)] = None
+
+    def set_timer(self, key: UserKey, delay_s: float | None) -> None:
+        """Let `on_timer(key)` be called in `delay_s` seconds, in place of an earlier timer of the key; None cancels it.
+
+        Raises:
+            RuntimeError: the handler has no `on_timer`.
+            TypeError: the delay is no number.
+        """
+        text = self._text(key)
+        if self._owner.on_timer is None:
+            raise RuntimeError("set_timer needs a hook on_timer(self, key), which this handler does not define")
+        self._timers[text] = None if delay_s is None else at_ms(delay_s, self._owner.now_ms(), f"key {key!r}")
 
     def _stored(self, key: object) -> bytes | None:
         text = self._text(key)
@@ -155,7 +206,8 @@ class _Scope:
     def _close(self, value: Any) -> Any:
         """End the call, write its changes unless its value is refused, and return the value."""
         self._closed = True
-        if self._written and self._error_of is not None and self._error_of(value, None) is None:
+        changed = self._written or self._timers
+        if changed and self._error_of is not None and self._error_of(value, None) is None:
             self._write()
         return value
 
@@ -165,22 +217,35 @@ class _Scope:
             ledger = ledgers.at(record.topic_partition, record.epoch)
             if ledger is None:
                 return  # fenced meanwhile: the records are read again
-            changes: list[tuple[StateKey, bytes | None]] = []
+            offsets = sorted({each.offset for each in self._records})
+            last = offsets[-1]
+            changes: list[StateChange] = []
             for text, value in self._written.items():
-                key, was = (HANDLER_STEP, text), self._read.get(text)
-                if text in self._read and ledger.get(key) != was:
+                was = self._read.get(text)
+                if text in self._read and ledger.get((HANDLER_STEP, text)) != was:
                     what = "another hook changed it meanwhile; read and write it after the last await"
                     raise self._located(key_of(text), StateError(what))
                 if not self._is_known(was, value):
-                    changes.append((key, value))
-            offsets = sorted({each.offset for each in self._records})
-            if changes:
+                    changes.append((text, value, last))
+            timer_changes = self._timer_changes(ledger, last)
+            if changes or timer_changes:
                 ledger.tie(offsets)
-            for key, value in changes:
-                ledger.put(key, value, offsets[-1])
+            ledger.put_all(HANDLER_STEP, changes)
+            ledger.put_all(HANDLER_TIMERS, timer_changes)
+            swept = len(changes) + len(timer_changes)
             if self._owner.codec.ttl_ms is not None:
                 is_expired, now_ms = self._owner.codec.is_expired, self._owner.now_ms()
-                ledger.sweep(lambda key, value: key[0] == HANDLER_STEP and is_expired(value, now_ms), len(changes))
+                ledger.sweep(HANDLER_STEP, lambda value: is_expired(value, now_ms), swept)
+
+    def _timer_changes(self, ledger: Ledger, offset: int) -> list[StateChange]:
+        """Set the timers; returns the changes that keep their times."""
+        if not self._timers:
+            return []
+        record, now_ms = self._records[0], self._owner.now_ms()
+        timers = self._owner.timers.of(record.topic_partition, record.epoch, ledger)
+        for text, time_ms in self._timers.items():
+            timers.set(text, time_ms)
+        return [(text, encode_time(time_ms, now_ms), offset) for text, time_ms in self._timers.items()]
 
     def _is_known(self, was: bytes | None, value: bytes | None) -> bool:
         """Return True if a write changes nothing; with a time to live it renews that."""

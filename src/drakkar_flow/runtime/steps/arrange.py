@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,15 +17,20 @@ from drakkar_flow.model.task import ExecutorTask
 from drakkar_flow.observe.events.context import EventContext
 from drakkar_flow.observe.events.hooks import HookRan
 from drakkar_flow.observe.events.tasks import DuplicateTasks
-from drakkar_flow.runtime.failures import describe, failure_of, located
+from drakkar_flow.runtime.acknowledgement.credit import CreditPool
+from drakkar_flow.runtime.failures import describe, failure_of, located, returned_error
 from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.step import AsyncStep
+from drakkar_flow.runtime.steps.transform import shares_of
 from drakkar_flow.runtime.steps.trial import Arguments
-from drakkar_flow.runtime.steps.windows import TaskRun, WindowRun, are_tasks
+from drakkar_flow.runtime.steps.windows import Arranged, FiredTimers, RecordProgress, WindowRun, are_tasks
 
 __all__ = ["ArrangeStep"]
 
 _CHECK_S = 0.1  # the longest time until a lingering window notices a drain
+_FIRED_AT_ONCE = 500  # timers in a row, then other work of the loop gets its turn
+
+_Answer = tuple[Any, BaseException | None, float]
 
 
 @dataclass(slots=True)
@@ -49,11 +55,12 @@ class _Window(NamedTuple):
     started: float
 
 
-class ArrangeStep(AsyncStep[Record, WindowRun | TaskRun]):
+class ArrangeStep(AsyncStep[Record, Arranged]):
     """Makes windows and calls `arrange` for them: serial in a partition, parallel between partitions.
 
-    Emits a `WindowRun` for each window, then a `TaskRun` for each of its tasks. `keep_messages` is True if a later hook
-    needs the `MessageGroup` of each record.
+    Emits the timers of the handler's state that fired with a window as `FiredTimers`, a `WindowRun` for each window,
+    and a `TaskRun` for each of its tasks. `keep_messages` is True if a later hook needs the `MessageGroup` of each
+    record.
     """
 
     def __init__(
@@ -149,12 +156,56 @@ class ArrangeStep(AsyncStep[Record, WindowRun | TaskRun]):
 
     def _start(self, queue: _Queue) -> None:
         records = self._next_records(queue.records)
-        if self._context.is_fenced(records[0]):
-            self.ack([(record, record.credit) for record in records], AckStatus.FENCED)
-            self.open -= len(records)
+        window = _Window(queue, records, time.monotonic())
+        if self._drop_fenced(window):
             return
         queue.busy = True
-        window = _Window(queue, records, time.monotonic())
+        due = self._state.due(records[0]) if self._state is not None else ()
+        if due:
+            answers: list[_Answer] = []
+            self._calls.run(self._fire(records[0], due, answers), partial(self._fired, window, answers), records)
+        else:
+            self._call(window)
+
+    def _drop_fenced(self, window: _Window) -> bool:
+        """Return True, and the records, if their partition was revoked."""
+        if not self._context.is_fenced(window.records[0]):
+            return False
+        self.ack([(record, record.credit) for record in window.records], AckStatus.FENCED)
+        self.open -= len(window.records)
+        return True
+
+    async def _fire(self, record: Record, due: list[str], answers: list[_Answer]) -> None:
+        """Call `on_timer` for one key after the other."""
+        assert self._state is not None
+        for number, key in enumerate(due, 1):
+            started = time.monotonic()
+            value, error = None, None
+            try:
+                value = self._state.fire(key, record, _timer_error)
+                if inspect.isawaitable(value):
+                    value = await value
+            except BaseException as exc:  # whatever the hook raises; the end of the loop comes here too
+                if isinstance(exc, asyncio.CancelledError) and self._context.loop_thread.closed:
+                    raise
+                error = exc
+            answers.append((value, error, time.monotonic() - started))
+            if number % _FIRED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+    def _fired(self, window: _Window, answers: list[_Answer]) -> None:
+        """Send the answers with a share of the window's first record, then call `arrange`."""
+        queue, records, _ = window
+        if self._drop_fenced(window):
+            queue.busy = False
+            self._serve(queue)
+            return
+        share, records[0] = shares_of(records[0], [records[0].payload] * 2)
+        self.emit(FiredTimers(RecordProgress(share, CreditPool(share.credit)), answers))
+        self._call(window)
+
+    def _call(self, window: _Window) -> None:
+        queue, records, _ = window
         # `arrange` may empty the list it gets.
         arguments = records.copy(), self._tasks.context(queue.topic_partition)
         done = partial(self._arranged, window)
@@ -230,6 +281,9 @@ class ArrangeStep(AsyncStep[Record, WindowRun | TaskRun]):
             about = next(run.about for run in reversed(runs) if run.task.task_id == duplicates[0])
             self._bus.emit(DuplicateTasks(run.topic_partition, len(duplicates), duplicates[0], about))
         self.emit_all([run, *runs])
+
+
+_timer_error = partial(returned_error, "on_timer")
 
 
 def _described(value: Any) -> str:

@@ -19,12 +19,12 @@ from drakkar_flow.model.task import ExecutorResult
 from drakkar_flow.observe.events.context import EventContext
 from drakkar_flow.observe.events.hooks import HookRan, HooksRan
 from drakkar_flow.observe.events.tasks import WindowFinished
-from drakkar_flow.runtime.failures import describe, failure_of, located
+from drakkar_flow.runtime.failures import describe, failure_of, located, returned_error
 from drakkar_flow.runtime.hook_calls import Done
 from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.step import AsyncStep
 from drakkar_flow.runtime.steps.trial import Arguments
-from drakkar_flow.runtime.steps.windows import RecordProgress, TaskEnd, TaskRun, WindowRun
+from drakkar_flow.runtime.steps.windows import Arranged, FiredTimers, RecordProgress, TaskEnd, TaskRun, WindowRun
 
 __all__ = ["CollectHooks", "CollectStep"]
 
@@ -49,6 +49,7 @@ class CollectHooks:
     on_task: Hook
     on_message: Hook
     on_window: Hook
+    on_timer: Hook = None
 
     @property
     def last(self) -> str:
@@ -59,10 +60,14 @@ class CollectHooks:
 
     def function(self, hook: str) -> Hook:
         """Return the function of a hook."""
-        return {"on_message_complete": self.on_message, "on_window_complete": self.on_window}.get(hook, self.on_task)
+        return {
+            "on_message_complete": self.on_message,
+            "on_window_complete": self.on_window,
+            "on_timer": self.on_timer,
+        }.get(hook, self.on_task)
 
 
-class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
+class CollectStep(AsyncStep[Arranged, Delivery]):
     """Emits a Delivery per payload; returns a record's remaining credit when its hooks have run."""
 
     def __init__(self, context: StepContext, hooks: CollectHooks) -> None:
@@ -74,8 +79,8 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
         self._keyed_queue = KeyedQueue[TaskRun]()
         self._serving = False
 
-    def accept(self, items: list[WindowRun | TaskRun]) -> None:
-        """Accept windows and ended tasks."""
+    def accept(self, items: list[Arranged]) -> None:
+        """Accept fired timers, windows and ended tasks."""
         started = time.monotonic()
         hook, together = self._hooks.on_task, self._calls_together
         called = 0
@@ -84,6 +89,9 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
             if type(item) is WindowRun:
                 for progress in item.empty_groups():
                     self._group_finished(item, progress)
+                continue
+            if type(item) is FiredTimers:
+                self._deliver_timers(item)
                 continue
             run: TaskRun = item  # type: ignore[assignment] # all else is one
             succeeded = run.ending is TaskEnd.SUCCEEDED
@@ -99,6 +107,11 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
             self._calls.call_each(hook, series, _result_of, self._task_answered)
         if called and hook is not None:
             self._bus.emit(HooksRan("on_task_complete", called, time.monotonic() - started))
+
+    def _deliver_timers(self, fired: FiredTimers) -> None:
+        for value, error, took_s in fired.answers:
+            self._deliver("on_timer", value, error, (fired.progress,), took_s)
+        self._return_rest(fired.progress)
 
     # --- a task ---------------------------------------------------------------------------------
 
@@ -268,7 +281,7 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
         """Call a hook of a handler that keeps state, with the state of these records."""
         assert self._state is not None
         records = [progress.record for progress in in_progress]
-        self._state.call(self._calls, hook, arguments, done, about, records, partial(_error_of, name))
+        self._state.call(self._calls, hook, arguments, done, about, records, partial(returned_error, name))
 
     # --- payloads -------------------------------------------------------------------------------
 
@@ -293,7 +306,7 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
             try:
                 payloads = payloads_of(value)
             except TypeError:
-                error = _error_of(hook, value, None)
+                error = returned_error(hook, value, None)
         if error is not None:
             error = located(hook, self._hooks.function(hook), error)
             about = EventContext.of((progress.record for progress in in_progress), (task_id,))
@@ -327,18 +340,8 @@ class CollectStep(AsyncStep[WindowRun | TaskRun, Delivery]):
         self.emit(Delivery(last, tuple([progress.last_token() for progress in in_progress]), task_id))
 
 
-def _error_of(hook: str, value: Any, error: BaseException | None) -> BaseException | None:
-    """Return the error of a hook's call, which may be the value it returned."""
-    if error is None and value is not None:
-        try:
-            payloads_of(value)
-        except TypeError as exc:
-            return TypeError(f"{hook} returned {exc}")
-    return error
-
-
 _result_of = attrgetter("result")
-_window_error = partial(_error_of, "on_window_complete")
+_window_error = partial(returned_error, "on_window_complete")
 
 
 def _of_one_record(window: WindowRun, record: Record) -> tuple[list[ExecutorResult], list[Record]]:

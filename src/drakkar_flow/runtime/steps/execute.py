@@ -31,7 +31,7 @@ from drakkar_flow.runtime.steps.priority import priority_of
 from drakkar_flow.runtime.steps.retry_queue import RetryQueue
 from drakkar_flow.runtime.steps.step import AsyncStep
 from drakkar_flow.runtime.steps.task_order import KeysOf, TaskOrder
-from drakkar_flow.runtime.steps.windows import TaskEnd, TaskRun, WindowRun, are_tasks
+from drakkar_flow.runtime.steps.windows import Arranged, TaskEnd, TaskRun, are_tasks
 
 __all__ = ["ExecuteSettings", "ExecuteStep", "TaskRules"]
 
@@ -78,8 +78,8 @@ class ExecuteSettings:
             raise TypeError(f"task {task.task_id}: {what}: write one of {known}")
 
 
-class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
-    """Runs TaskRuns and emits each when it has ended permanently; windows pass through."""
+class ExecuteStep(AsyncStep[Arranged, Arranged]):
+    """Runs TaskRuns and emits each when it has ended permanently; all else passes through."""
 
     def __init__(
         self, context: StepContext, step_id: str, parking: RetryQueue, executor: Executor, settings: ExecuteSettings
@@ -105,18 +105,18 @@ class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
         """True if the executor has a task, or a hook runs."""
         return super().moving or any(run.running is not None for run in self._runs)
 
-    def accept(self, items: list[WindowRun | TaskRun]) -> None:
+    def accept(self, items: list[Arranged]) -> None:
         """Start new tasks; precomputed successes are answered at once."""
         order = self._order
         if order is not None:
             items = self._in_order(items)
-        answered: list[WindowRun | TaskRun] = []
+        answered: list[Arranged] = []
         count = 0
         for item in items:
-            if type(item) is WindowRun:
+            if type(item) is not TaskRun:
                 answered.append(item)
                 continue
-            run: TaskRun = item  # type: ignore[assignment] # all else is one
+            run: TaskRun = item
             stdin: Any = run.task.stdin
             if type(stdin) in _TEXT and len(stdin) >= LARGE:
                 self._in_flight.charge(run.first_record, len(stdin))
@@ -139,12 +139,12 @@ class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
 
     # --- order ----------------------------------------------------------------------------------
 
-    def _in_order(self, items: list[WindowRun | TaskRun]) -> list[WindowRun | TaskRun]:
+    def _in_order(self, items: list[Arranged]) -> list[Arranged]:
         """Set the tasks' keys, and sort them by offset if `arrange` listed those of a window otherwise."""
-        found: list[WindowRun | TaskRun] = []
+        found: list[Arranged] = []
         sorted_already, before = True, -1
         for item in items:
-            if isinstance(item, WindowRun):
+            if not isinstance(item, TaskRun):
                 before = -1
             elif self._find_keys(item):
                 offset = _offset_of(item)
@@ -154,7 +154,7 @@ class ExecuteStep(AsyncStep[WindowRun | TaskRun, WindowRun | TaskRun]):
                 continue
             found.append(item)
         if not sorted_already:
-            found.sort(key=lambda item: -1 if isinstance(item, WindowRun) else _offset_of(item))
+            found.sort(key=lambda item: _offset_of(item) if isinstance(item, TaskRun) else -1)
         return found
 
     def _find_keys(self, run: TaskRun) -> bool:

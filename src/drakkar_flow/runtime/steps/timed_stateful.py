@@ -4,33 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import Any, NamedTuple
 
 from drakkar_flow.errors import StateError
-from drakkar_flow.kernel.ledger import Ledger
-from drakkar_flow.kernel.partition_row import StateKey
+from drakkar_flow.kernel.ledger import Ledger, StateChange
 from drakkar_flow.kernel.timers import Timers
 from drakkar_flow.model.outcome import Ack, AckStatus
 from drakkar_flow.model.record import Record, TopicPartition
-from drakkar_flow.model.state import KEEP, StateCodec, key_of
+from drakkar_flow.model.state import KEEP, key_of
 from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.failures import describe
-from drakkar_flow.runtime.steps.stateful import Change, StatefulStep
+from drakkar_flow.runtime.state.timers import StepTimers, at_ms, encode_time
+from drakkar_flow.runtime.steps.stateful import StatefulStep
 from drakkar_flow.runtime.steps.transform import shares_of
 
 __all__ = ["TimedStatefulStep"]
-
-_TIMES = StateCodec(int)
-_LONGEST_S = 1e11  # 3,000 years
-
-
-class _Assigned(NamedTuple):
-    """Timers of one assignment, as its ledger has them."""
-
-    epoch: int
-    ledger: Ledger
-    timers: Timers
 
 
 @dataclass(slots=True)
@@ -40,8 +28,9 @@ class _Turn:
     ledger: Ledger
     timers: Timers
     now_ms: int
-    values: dict[StateKey, bytes | None]
-    changes: list[Change] = field(default_factory=list)
+    values: dict[str, bytes | None]
+    changes: list[StateChange] = field(default_factory=list)
+    timer_changes: list[StateChange] = field(default_factory=list)
 
 
 class TimedStatefulStep(StatefulStep):
@@ -51,12 +40,9 @@ class TimedStatefulStep(StatefulStep):
     whose function raises has fired too: its error takes a share of the record to the error route.
     """
 
-    _assigned: dict[TopicPartition, _Assigned]
-
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._timer_step = self._node.timers_of(self._step_id)
-        self._assigned = {}
+        self._timers = StepTimers(self._node.timers_of(self._step_id))
 
     def _run(
         self, chunk: Chunk[Record], assignment: tuple[TopicPartition, int], records: list[Record], now_ms: int
@@ -71,33 +57,27 @@ class TimedStatefulStep(StatefulStep):
             answers = [self._fire(turn, record, text) for text in turn.timers.due(now_ms)]
             answers.append(self._answer(turn, record, key))
             kept += self._divide(chunk, record, [answer for answer in answers if answer is not None])
-        self._write(assignment, turn.changes, now_ms, len(records))
+        changes = {self._step_id: turn.changes, self._timers.step: turn.timer_changes}
+        self._write(assignment, changes, now_ms, len(records))
         return kept
 
-    def _turn(self, assignment: tuple[TopicPartition, int], keys: list[StateKey], now_ms: int) -> _Turn | None:
+    def _turn(self, assignment: tuple[TopicPartition, int], keys: list[str], now_ms: int) -> _Turn | None:
         """Begin the work on records of an assignment; None if it is fenced."""
-        topic_partition, epoch = assignment
         with self._ledgers.lock:
             ledger = self._ledgers.at(*assignment)
             if ledger is None:
                 return None
-            assigned = self._assigned.get(topic_partition)
-            if assigned is None or assigned.epoch != epoch or assigned.ledger is not ledger:
-                stored = [(key, value) for (step, key), value in ledger.final.items() if step == self._timer_step]
-                timers = Timers({key: _TIMES.decode(value) for key, value in stored})
-                assigned = self._assigned[topic_partition] = _Assigned(epoch, ledger, timers)
-            return _Turn(ledger, assigned.timers, now_ms, {key: ledger.get(key) for key in keys})
+            return _Turn(ledger, self._timers.of(*assignment, ledger), now_ms, ledger.get_all(self._step_id, keys))
 
-    def _fire(self, turn: _Turn, record: Record, text: str) -> Any:
+    def _fire(self, turn: _Turn, record: Record, key: str) -> Any:
         """Fire the timer of a key; returns its output or its error."""
-        key = (self._step_id, text)
-        turn.changes.append(((self._timer_step, text), None, record.offset))
+        turn.timer_changes.append((key, None, record.offset))
         if key not in turn.values:
             with self._ledgers.lock:
-                turn.values[key] = turn.ledger.get(key)
+                turn.values[key] = turn.ledger.get((self._step_id, key))
         on_timer = self._node.on_timer
         assert on_timer is not None
-        user_key = key_of(text)
+        user_key = key_of(key)
         output = self._answer(turn, record, key, lambda state: on_timer(state, user_key))
         if isinstance(output, _Raised):
             what = f"the timer of {self._step_id}, key {user_key!r}, failed: {describe(output.error)}"
@@ -106,12 +86,12 @@ class TimedStatefulStep(StatefulStep):
             return _Raised(error)
         return None if output is KEEP else output
 
-    def _answer(self, turn: _Turn, record: Record, key: StateKey, call: Callable[[Any], Any] | None = None) -> Any:
+    def _answer(self, turn: _Turn, record: Record, key: str, call: Callable[[Any], Any] | None = None) -> Any:
         """Apply a function, note its changes, and return its output or its error."""
         was = turn.values[key]
         try:
             value, output, timer_s = self._apply(record, key, was, turn.now_ms, call)
-            at_ms = None if timer_s is KEEP else self._at_ms(timer_s, turn.now_ms)
+            due_ms = None if timer_s is KEEP or timer_s is None else at_ms(timer_s, turn.now_ms, self._step_id)
         except KeyboardInterrupt:
             raise
         except BaseException as exc:
@@ -120,17 +100,9 @@ class TimedStatefulStep(StatefulStep):
             turn.values[key] = value
             turn.changes.append((key, value, record.offset))
         if timer_s is not KEEP:
-            turn.timers.set(key[1], at_ms)
-            stored = None if at_ms is None else _TIMES.encode(at_ms, turn.now_ms)
-            turn.changes.append(((self._timer_step, key[1]), stored, record.offset))
+            turn.timers.set(key, due_ms)
+            turn.timer_changes.append((key, encode_time(due_ms, turn.now_ms), record.offset))
         return output
-
-    def _at_ms(self, timer_s: Any, now_ms: int) -> int | None:
-        if timer_s is None:
-            return None
-        if isinstance(timer_s, bool) or not isinstance(timer_s, int | float) or not isfinite(timer_s):
-            raise TypeError(f"the timer of {self._step_id} must be seconds from now or None, not {timer_s!r:.80}")
-        return now_ms + round(min(max(timer_s, 0), _LONGEST_S) * 1000)
 
     def _divide(self, chunk: Chunk[Record], record: Record, answers: list[Any]) -> list[Record]:
         """Divide a record among outputs and errors; returns the records of the outputs."""

@@ -10,7 +10,7 @@ from drakkar_flow.model.outcome import Delivery, Failure
 from drakkar_flow.model.record import Record, TopicPartition
 from drakkar_flow.runtime import hook_calls
 from drakkar_flow.runtime.steps.step import AsyncStep
-from drakkar_flow.runtime.steps.windows import RecordProgress, TaskRun, WindowRun
+from drakkar_flow.runtime.steps.windows import FiredTimers, RecordProgress, TaskRun, WindowRun
 
 __all__ = ["Wait", "waits_of"]
 
@@ -55,6 +55,8 @@ def _records(subject: object) -> Iterator[Record]:
             yield from (progress.record for progress in subject.in_progress)
         case WindowRun():
             yield from subject.records
+        case FiredTimers():
+            yield subject.progress.record
         case Delivery() | Failure():
             yield from (record for record, _ in subject.tokens)
         case Iterable():

@@ -22,7 +22,7 @@ from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
 from drakkar_flow.observe.events.context import EventContext
 from drakkar_flow.runtime.acknowledgement.credit import CreditPool
 
-__all__ = ["RecordProgress", "TaskEnd", "TaskRun", "WindowRun", "are_tasks"]
+__all__ = ["Arranged", "FiredTimers", "RecordProgress", "TaskEnd", "TaskRun", "WindowRun", "are_tasks"]
 
 
 class TaskEnd(Enum):
@@ -138,6 +138,16 @@ class TaskRun(msgspec.Struct, eq=False):
         return self.in_progress[0].record
 
 
+class FiredTimers(msgspec.Struct, eq=False):
+    """Timers that fired with a window: a share of its first record, and what `on_timer` answered for each of them.
+
+    An answer is the value of the call, its error, and the seconds it took.
+    """
+
+    progress: RecordProgress
+    answers: list[tuple[Any, BaseException | None, float]]
+
+
 class WindowRun:
     """A window of records of one partition from arrange to its last task.
 
@@ -236,6 +246,10 @@ class WindowRun:
     def finished(self) -> bool:
         """True if all tasks have ended."""
         return self.open == 0
+
+
+Arranged = FiredTimers | WindowRun | TaskRun
+"""Items that a window becomes, in this order."""
 
 
 def _left_by(error: ExecutorError) -> ExecutorResult:
