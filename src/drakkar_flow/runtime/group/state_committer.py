@@ -165,7 +165,10 @@ class StateCommitter:
                 continue  # fenced: its records are read again
             at, epoch = partition.assignment
             noted = self._positions.of({at: epoch}).get(at, -1)
-            offset, finished = partition.joined(max(changes.offset, noted), changes.finished)
+            reached = max(changes.offset, noted)
+            offset, finished = partition.joined(reached, changes.finished)
+            if offset > reached >= 0:  # over records that an earlier assignment finished, which are not known any more
+                self._positions.note([Watermark(at, epoch, offset)])
             taken = _Taken(
                 at, epoch, offset, finished.encode(offset, self._metadata_size), list(finished), changes.values
             )

@@ -277,3 +277,14 @@ def test_a_failure_that_no_attempt_can_change_ends_the_attempts(life: Life) -> N
     life.committer.commit_finally(life.consumer, 10.0)  # type: ignore[arg-type]  # a fake of what is used
     assert len(life.transactions.submitted) == 1
     assert life.failures == [Outcome("too large", stops=True)]
+
+
+def test_a_position_that_passed_earlier_ranges_never_goes_back(life: Life) -> None:
+    """Also when the partition leaves before the transaction that passed them has its outcome."""
+    life.begin(A, 10, (11, 20))
+    life.finish(life.record(A, 10), anna=b"1")
+    life.commit()
+    assert life.stored() == {A: (20, [], {ANNA: b"1"})}
+    life.transactions.outcomes += [REFUSED, Outcome()]
+    life.revoke(A)
+    assert life.stored() == {A: (20, [], {ANNA: b"1"})}
