@@ -104,7 +104,7 @@ class Committing(RuleBasedStateMachine):
         partition = self.partition
         while self.next_offset in partition.done:
             self.next_offset += 1
-        offset = self.next_offset
+        offset = partition.read_offset = self.next_offset
         self.next_offset += 1
         record = Record(*AT, offset, epoch=partition.epoch, previous=partition.last_offset)
         partition.last_offset = offset
