@@ -78,7 +78,7 @@ class Partition:
             ranges.add(*span)
         offset = ranges.end_of(max(offset, self.base))
         ranges.cut(offset)
-        self.done.cut(min(offset, self.read_offset + 1))  # the reader has still to leave out the others
+        self.done.cut(min(offset, self.read_offset + 1))  # the reader skips the others when it gets there
         return offset, ranges
 
     @property
