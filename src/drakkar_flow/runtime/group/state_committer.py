@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from math import inf
 
 from confluent_kafka import Consumer, KafkaError
 from confluent_kafka import TopicPartition as KafkaPartition
@@ -30,7 +29,6 @@ __all__ = ["StateCommitter", "StateFailure"]
 
 _REVOKE_S = 5.0  # the longest time that the last commit may hold up a rebalance
 _REVOKE_ATTEMPTS = 2
-_HUNG_S = 180.0  # longer than any transaction may take: the client library hangs
 _WAIT_S = 0.1  # for an outcome, between two polls of the consumer
 
 StateFailure = Callable[[Outcome], None]
@@ -84,7 +82,6 @@ class StateCommitter:
         self._on_failure = on_failure
         self._topic_ids: dict[str, str] = {}
         self._running: list[_Taken] = []
-        self._begun_at = 0.0
         self._leaving: dict[TopicPartition, _Taken] = {}  # of partitions that are being revoked
         self._stored: dict[TopicPartition, tuple[int, int, list[tuple[int, int]]]] = {}  # epoch, offset, finished
         self._finally = False
@@ -100,9 +97,8 @@ class StateCommitter:
 
     def serve(self) -> None:
         """Take the outcome of the running transaction, if there is one."""
-        if self._running and self._take_outcome(0.0) is None and time.monotonic() - self._begun_at > _HUNG_S:
-            self._begun_at = inf
-            self._on_failure(Outcome(f"the Kafka client has not answered for {_HUNG_S:g} s", stops=True))
+        if self._running:
+            self._take_outcome(0.0)
 
     def commit_soon(self, consumer: Consumer, now: float) -> None:
         """Begin a transaction with all due partitions, unless one is running."""
@@ -191,7 +187,7 @@ class StateCommitter:
             return False
         changes = [Change(each.at, self._position(each), each.values) for each in taken]
         offsets = [KafkaPartition(*each.at, each.offset, each.metadata) for each in taken]
-        self._running, self._begun_at = taken, time.monotonic()
+        self._running = taken
         self._transactions.submit(Transaction(changes, offsets, member))
         return True
 

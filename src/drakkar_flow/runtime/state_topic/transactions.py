@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -32,7 +33,8 @@ _ASK_S = 5.0  # the longest request for the brokers' topics
 _STEP_S = 1.0  # one call that can be resumed
 _OFFSETS_S = 8.0  # the call that can't be resumed: then the transaction is aborted
 _ABORT_S = 10.0  # then a new producer aborts it: this one may have forgotten its brokers
-_GIVE_UP_S = 30.0  # a transaction that can't be ended for so long: a new producer ends it
+_GIVE_UP_S = 25.0  # a transaction that can't be ended for so long: a new producer ends it
+_HUNG_S = 45.0  # longer than all steps of a transaction may take
 _PORTION = 50_000  # messages handed to the client at once
 _PORTION_BYTES = 32 << 20
 _FENCED_TIMES = 3  # in _FENCED_S: then another process uses the transactional id
@@ -67,18 +69,65 @@ class Outcome(NamedTuple):
 
 
 class Transactions:
-    """Commits one transaction at a time.
+    """Commits one transaction at a time. Used by the reader's thread, and never blocks it without a timeout.
 
-    A failed producer is replaced; the new one ends the transaction that the former has left open. If it can't be known
-    whether a transaction was committed it counts as failed: writing it again changes nothing.
+    A client that does not answer for 45 s is left to itself and replaced: `send_offsets_to_transaction` may wait
+    without end for a broker that was killed (librdkafka 2.16). The new client fences it.
 
     Args:
         topic: the state topic.
         transactional_id: no two living members have the same.
         make: makes the producer; tests pass their own.
+        hung_s: seconds after which a client counts as hung.
     """
 
-    def __init__(self, topic: StateTopic, transactional_id: str, make: Callable[..., Producer] = Producer) -> None:
+    def __init__(
+        self,
+        topic: StateTopic,
+        transactional_id: str,
+        make: Callable[..., Producer] = Producer,
+        hung_s: float = _HUNG_S,
+    ) -> None:
+        self._make_client = partial(_Client, topic, transactional_id, make)
+        self._hung_s = hung_s
+        self._client = self._make_client()
+        self._submitted_at: float | None = None
+
+    def start(self) -> None:
+        """Start the thread; a transaction that an earlier process of this name has left open is ended."""
+        self._client.start()
+
+    def submit(self, transaction: Transaction) -> None:
+        """Commit a transaction; the one before must have its outcome."""
+        self._submitted_at = time.monotonic()
+        self._client.submit(transaction)
+
+    def outcome(self, timeout_s: float) -> Outcome | None:
+        """Return the outcome of the transaction; None if it takes longer. Without a timeout never blocks."""
+        outcome = self._client.outcome(timeout_s)
+        if outcome is not None:
+            self._submitted_at = None
+        elif self._submitted_at is not None and time.monotonic() - self._submitted_at > self._hung_s:
+            self._submitted_at = None
+            self._client.close()
+            self._client = self._make_client()
+            self._client.start()
+            return Outcome(f"the Kafka client has not answered for {self._hung_s:g} s")
+        return outcome
+
+    def close(self) -> None:
+        """End the thread; returns at once. A transaction without outcome is aborted by the brokers."""
+        self._client.close()
+
+
+class _Client:
+    """A transactional producer and its thread.
+
+    A failed producer is replaced; the new one ends the transaction that the former has left open. If it can't be known
+    whether a transaction was committed it counts as failed: writing it again changes nothing.
+    """
+
+    def __init__(self, topic: StateTopic, transactional_id: str, make: Callable[..., Producer]) -> None:
         self.transactional_id = transactional_id
         self._topic = topic
         self._make = make
@@ -93,22 +142,22 @@ class Transactions:
     # --- what the reader's thread calls ---------------------------------------------------------
 
     def start(self) -> None:
-        """Start the thread; a transaction that an earlier process of this name has left open is ended."""
+        """Start the thread."""
         self._thread.start()
 
     def submit(self, transaction: Transaction) -> None:
-        """Commit a transaction; the one before must have its outcome."""
+        """Commit a transaction."""
         self._given.put(transaction)
 
     def outcome(self, timeout_s: float) -> Outcome | None:
-        """Return the outcome of the transaction; None if it takes longer. Without a timeout never blocks."""
+        """Return the outcome of a transaction; None if it takes longer."""
         try:
             return self._outcomes.get(timeout=timeout_s) if timeout_s > 0 else self._outcomes.get_nowait()
         except queue.Empty:
             return None
 
     def close(self) -> None:
-        """End the thread; returns at once. A transaction without outcome is aborted by the brokers."""
+        """End the thread; returns at once."""
         self._closing = True
         self._given.put(None)
 

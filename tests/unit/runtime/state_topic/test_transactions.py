@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from drakkar_flow.kernel.state_messages import Position, position_key, value_key
 from drakkar_flow.runtime.state_topic.topic import StateTopic
 from drakkar_flow.runtime.state_topic.transactions import Change, Outcome, Transaction, Transactions
+from support.until import until
 
 POSITION = Position(group="g", flow="f", topic_id="t", offset=7)
 WAIT_S = 20.0
@@ -30,6 +32,7 @@ class Broker:
         self.messages: dict[bytes, bytes | None] = {}
         self.offsets: dict[tuple[str, int], int] = {}
         self.producers = 0
+        self.hangs: threading.Event | None = None
 
     def make(self, properties: dict[str, Any], logger: object) -> Any:
         """Make a producer."""
@@ -81,6 +84,9 @@ class FakeProducer:
         """Add offsets."""
         assert member == b"member"
         self._broker.call("offsets")
+        if self._broker.hangs is not None:
+            self._broker.hangs.wait(WAIT_S)
+            raise KafkaException(fatal(KafkaError._FENCED))
         self._offsets = {(each.topic, each.partition): each.offset for each in offsets}
 
     def commit_transaction(self, _timeout_s: float) -> None:
@@ -292,3 +298,22 @@ def test_a_close_ends_a_transaction_that_waits_for_brokers(broker: Broker, trans
     outcome = transactions.outcome(WAIT_S)
     assert outcome is not None
     assert outcome.error
+
+
+def test_a_client_that_hangs_is_replaced(broker: Broker) -> None:
+    """The new producer fences it; what it says later is not heard."""
+    released = threading.Event()
+    made = Transactions(StateTopic({}, "state", ["in"]), "id", make=broker.make, hung_s=0.2)
+    made.start()
+    broker.hangs = released
+    made.submit(transaction(anna=b"1"))
+    until(lambda: "offsets" in broker.calls, what="the call that hangs")
+    outcome: list[Outcome | None] = []
+    until(lambda: outcome.append(made.outcome(0.05)) or outcome[-1], what="an outcome")  # type: ignore[func-returns-value]  # None on purpose
+    assert outcome[-1] == Outcome("the Kafka client has not answered for 0.2 s")
+    broker.hangs = None
+    assert commit(made, transaction(anna=b"2")) == Outcome()
+    assert broker.producers == 2
+    released.set()
+    assert made.outcome(0.05) is None
+    made.close()
