@@ -65,6 +65,7 @@ from drakkar_flow.observe.events.source import (
     TopicRecreated,
 )
 from drakkar_flow.observe.events.stalls import Idled, LoopAnswered, Stalled, StallEnded
+from drakkar_flow.observe.events.state import StateRestored, StateStartDecided
 from drakkar_flow.observe.events.tasks import (
     DuplicateTasks,
     RetriesExhausted,
@@ -129,6 +130,8 @@ __all__ = [
     "StallEnded",
     "Stalled",
     "StateChanged",
+    "StateRestored",
+    "StateStartDecided",
     "TaskFailed",
     "TaskFellBack",
     "TaskFinished",

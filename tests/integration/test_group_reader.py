@@ -14,8 +14,8 @@ from drakkar_flow.model.outcome import Ack
 from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.source import IntakePaused, PartitionsAssigned
+from drakkar_flow.runtime.acknowledgement.commit import Track
 from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
-from drakkar_flow.runtime.acknowledgement.tracker import Tracker
 from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
 from drakkar_flow.runtime.group.broker_monitor import BrokerMonitor
@@ -45,7 +45,7 @@ class Member:
         self.paused = False
         self.topic_partitions: set[TopicPartition] = set()
         self.taken: dict[TopicPartition, int] = {}
-        self.tracker = Tracker()
+        self.track = Track()
         self.in_flight = InFlight(10_000, 1 << 30)
         bus = Bus()
         bus.listen(IntakePaused, self._on_pause)
@@ -66,7 +66,7 @@ class Member:
         self.loop_thread = EventLoopThread()
         self.loop_thread.open()
         hooks = AssignmentHooks(self.loop_thread, bus, None, on_revoke, 20.0)
-        self.reader = GroupReader(settings, self.in_flight, StopSignal(1.0), bus, self.tracker.out_of_order, hooks)
+        self.reader = GroupReader(settings, self.in_flight, StopSignal(1.0), bus, self.track, hooks)
         self.reader.start()
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class Member:
     def take(self) -> int:
         """Finish what is there; returns how many records were finished so far."""
         records = [record for batch in self.reader.pop(1000, 0, 1) for record in batch]
-        settled = self.tracker.settle([Ack(record, record.credit) for record in records])
+        (settled,) = self.track.settle([Ack(record, record.credit) for record in records])
         self.reader.commit(settled.watermarks)
         self.reader.out_of_order_ranges(settled.out_of_order_ranges)
         for assignment, (count, size) in settled.finished.items():

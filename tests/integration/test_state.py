@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -26,18 +27,11 @@ def test_a_worker_numbers_the_visits_of_each_user(scene: Scene) -> None:
     assert worker.terminate() == 0
 
 
-def test_a_worker_with_state_needs_a_store(scene: Scene) -> None:
-    """Else a restart would lose the state: the start is refused, with the remedy."""
-    worker = scene.start("visits")
-    assert worker.wait(30) == 2
-    assert "runtime.recovery: stateful-count keeps state, which would be lost with this process" in worker.stderr
-    assert "write `recovery: {}`" in worker.stderr
-
-
-def test_kills_lose_no_window_and_miscount_none(scene: Scene) -> None:
-    """Each window is delivered, with one value however often; times are up to 5 s out of order."""
+@pytest.mark.parametrize("store", [{"recovery": {"snapshot_interval_s": 0.1}}, {"commit_interval_s": 0.1}])
+def test_kills_lose_no_window_and_miscount_none(scene: Scene, store: dict[str, Any]) -> None:
+    """Each window is delivered, with one value however often; times are up to 5 s out of order. In both modes."""
     visits = [(f"user-{number * number % 23}", number / 20 - number % 3) for number in range(4_000)]
-    settings = {"runtime": {"recovery": {"snapshot_interval_s": 0.1}}}
+    settings = {"runtime": store}
     for part in range(4):
         worker = scene.start("windows", settings)
         chosen = visits[part * 1_000 : (part + 1) * 1_000]

@@ -126,9 +126,9 @@ MUTATIONS = [
     ),
     Mutation(
         "finished offsets are forgotten when the commit passes them",
-        "runtime/group/offset_committer.py",
-        "partition.done.cut(min(offset, partition.read_offset + 1))",
-        "partition.done.cut(offset)",
+        "runtime/group/buffers.py",
+        "self.done.cut(min(offset, self.read_offset + 1))",
+        "self.done.cut(offset)",
     ),
     Mutation(
         "offsets finished before the start are left out of the row",

@@ -188,10 +188,7 @@ class Process:
             drain_timeout_s=chance.choice((0.01, 0.5, 30.0)),
         )
         hooks = AssignmentHooks(self.loop_thread, self.bus, None, None, 5.0)
-        finished_beyond = (self.positions or track).out_of_order
-        return GroupReader(
-            settings, self.in_flight, self.control, self.bus, finished_beyond, hooks, positions=self.positions
-        )
+        return GroupReader(settings, self.in_flight, self.control, self.bus, track, hooks, positions=self.positions)
 
     def _begin_positions(self) -> DurablePositions:
         """Decide where the partitions begin, as `engine/recovery_start.py` does."""

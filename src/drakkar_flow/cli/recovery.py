@@ -16,7 +16,7 @@ from drakkar_flow.cli.stores import StoreArgument, StorePlace, key_text, need_fl
 from drakkar_flow.errors import StartupError
 
 if TYPE_CHECKING:
-    from drakkar_flow.kernel.partition_row import StateKey
+    from drakkar_flow.kernel.partition_row import PartitionRow, StateKey
     from drakkar_flow.kernel.store_identity import StoreIdentity
     from drakkar_flow.model.record import TopicPartition
     from drakkar_flow.runtime.recovery.reading import StoredRow, StoredShard, StoreRows
@@ -120,12 +120,14 @@ def export(store: StoreArgument, config: ConfigOption = None, assignments: Assig
             typer.echo(json.dumps(line))
 
 
-def exported(found: StoreRows) -> Iterator[dict[str, Any]]:
+def exported(
+    rows: Mapping[TopicPartition, PartitionRow], shards: Mapping[str, StoredShard]
+) -> Iterator[dict[str, Any]]:
     """Yield each value of state, with its partition, or with its shard if it is kept across partitions."""
-    for at in sorted(found.rows):
-        yield from _values({"topic": at[0], "partition": at[1]}, found.rows[at].row.state)
-    for name in sorted(found.shards):
-        yield from _values({"shard": name}, found.shards[name].state)
+    for at in sorted(rows):
+        yield from _values({"topic": at[0], "partition": at[1]}, rows[at].state)
+    for name in sorted(shards):
+        yield from _values({"shard": name}, shards[name].state)
 
 
 def _values(place: Mapping[str, Any], state: Mapping[StateKey, bytes]) -> Iterator[dict[str, Any]]:

@@ -1,21 +1,31 @@
-"""`drakkar-flow state`: read the keyed state of a flow from its recovery store."""
+"""`drakkar-flow state`: read the keyed state of a flow from its state topic or its recovery store."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from drakkar_flow.cli.options import Assignments, ConfigOption
 from drakkar_flow.cli.recovery import exported
-from drakkar_flow.cli.stores import StoreArgument, place_of, read
+from drakkar_flow.cli.stores import StateReadError, StoreArgument, StorePlace, place_of, read
+from drakkar_flow.errors import Problem
+
+if TYPE_CHECKING:
+    from drakkar_flow.config.root import DrakkarConfig
+    from drakkar_flow.graph.flow import StreamFlow
+    from drakkar_flow.kernel.partition_row import PartitionRow
+    from drakkar_flow.model.record import TopicPartition
+    from drakkar_flow.runtime.recovery.reading import StoredShard
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Read the keyed state of a flow from its recovery store.", no_args_is_help=True)
+app = typer.Typer(
+    help="Read the keyed state of a flow from its state topic or its recovery store.", no_args_is_help=True
+)
 
 Step = Annotated[str, typer.Option("--step", help="Only the state of this step.")]
 
@@ -72,5 +82,35 @@ def export(
 
 
 def _lines(store: str, config: Any, assignments: list[str], step: str) -> Iterator[dict[str, Any]]:
-    _, found = read(place_of(store, config, assignments))
-    yield from (line for line in exported(found) if not step or line["step"] == step)
+    rows, shards = _stored(place_of(store, config, assignments))
+    yield from (line for line in exported(rows, shards) if not step or line["step"] == step)
+
+
+def _stored(place: StorePlace) -> tuple[Mapping[TopicPartition, PartitionRow], Mapping[str, StoredShard]]:
+    """Return the rows of partitions and shards: of the state topic in group mode, else of the recovery store."""
+    if place.flow is None or place.config is None or place.config.runtime.recovery is not None:
+        _, found = read(place)
+        return {at: stored.row for at, stored in found.rows.items()}, found.shards
+    return _topic_rows(place.flow, place.config), {}
+
+
+def _topic_rows(flow: StreamFlow, config: DrakkarConfig) -> Mapping[TopicPartition, PartitionRow]:
+    from confluent_kafka import KafkaError, KafkaException
+
+    from drakkar_flow.config.sections.kafka import client_properties
+    from drakkar_flow.engine.group_state import state_topic_name
+    from drakkar_flow.kernel.kafka_errors import report
+    from drakkar_flow.kernel.state_messages import StateMessageError
+    from drakkar_flow.runtime.state_topic.reading import read_state
+
+    topic = state_topic_name(flow.name, config)
+    try:
+        return read_state(client_properties(config.kafka), config.kafka.consumer_group, topic)
+    except KafkaException as exc:
+        if exc.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            what, remedy = f"there is no state topic {topic!r}", "name a flow that has run with state, and its settings"
+        else:
+            what, remedy = f"the state topic {topic!r} can't be read: {report(exc)}", ""
+        raise StateReadError([Problem("runtime.state.topic", what, remedy)]) from None
+    except StateMessageError as exc:
+        raise StateReadError([Problem("runtime.state.topic", f"{topic!r} has {exc}")]) from None

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from drakkar_flow.kernel.store_identity import StoreIdentity
     from drakkar_flow.runtime.recovery.reading import StoreRows
 
-__all__ = ["StoreArgument", "StorePlace", "StoreReadError", "key_text", "need_flow", "place_of", "read"]
+__all__ = [
+    "StateReadError",
+    "StoreArgument",
+    "StorePlace",
+    "StoreReadError",
+    "key_text",
+    "need_flow",
+    "place_of",
+    "read",
+]
 
 StoreArgument = Annotated[
     str, typer.Argument(metavar="STORE", help="A flow, as for `run`, or the directory of a store or of its copy.")
@@ -30,6 +39,12 @@ class StoreReadError(ProblemsError):
     """Raised when a store can't be read."""
 
     title = "the recovery store can't be read"
+
+
+class StateReadError(ProblemsError):
+    """Raised when a state topic can't be read."""
+
+    title = "the state can't be read"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.sections.delivery import SinkConfig
 from drakkar_flow.config.sections.kafka import KafkaConfig, KafkaSecurityConfig, client_properties, security_properties
 from drakkar_flow.engine.executors import intake_of, make_executors, program_configs
+from drakkar_flow.engine.group_state import group_state_settings
 from drakkar_flow.errors import ConfigError, Problem
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.joins import Sides
@@ -47,6 +48,7 @@ __all__ = [
 
 _MIB = 1024 * 1024
 _LEAST_IN_FLIGHT = 8
+_NO_LIMIT = 1 << 60
 _FIRST_IN_FLIGHT = 250  # until the rate of finished records is known
 _PREFETCH_KIB = 16 * 1024  # librdkafka's read-ahead, all partitions together
 _PREFETCH_RECORDS = 10_000  # of each partition; the limit above counts their data only, not what the client adds
@@ -94,10 +96,11 @@ def build_parts(
         ConfigError: with every sink that is not configured or has invalid settings.
     """
     control = StopSignal(config.drain_timeout_s, config.runtime.close_timeout_s)
-    group, hooks = _group_settings(config), flow.hooks
+    state = group_state_settings(flow, config)
+    group, hooks = _group_settings(config, by_interval=state is not None), flow.hooks
     assignments = AssignmentHooks(loop_thread, bus, hooks.on_assign, hooks.on_revoke, group.drain_timeout_s)
     runtime = config.runtime
-    track = Track()
+    track = Track(records_changes=state is not None)
     shards = None if flow.across is None else _shards_of(config)
     recovery = None if runtime.recovery is None else DurablePositions(_slots_of(config), shards)
     execute: Execute | None = flow.find(Execute)
@@ -120,12 +123,14 @@ def build_parts(
             in_flight,
             control,
             bus,
-            (recovery or track).out_of_order,
+            track,
             assignments,
             positions=recovery,
+            state=state,
         ),
         recovery=recovery,
         shards=shards,
+        state_topic=None if state is None else state.topic,
         track=track,
         sinks=_sinks(flow, config),
         dead_letters=_dead_letters(config),
@@ -154,7 +159,8 @@ def _pace(flow: StreamFlow, slots: int, drain_s: float) -> Pace:
     return Pace(drain_s, floor, start=4 * floor if slots else _FIRST_IN_FLIGHT)
 
 
-def _group_settings(config: DrakkarConfig) -> GroupSettings:
+def _group_settings(config: DrakkarConfig, *, by_interval: bool) -> GroupSettings:
+    """Return the settings of a member; with `by_interval` it commits by the time alone, for each is a transaction."""
     kafka, runtime = config.kafka, config.runtime
     return GroupSettings(
         topics=kafka.topics,
@@ -163,7 +169,7 @@ def _group_settings(config: DrakkarConfig) -> GroupSettings:
         buffer_records_per_partition=runtime.buffer_records_per_partition,
         buffer_size=int(runtime.buffer_mib * _MIB),
         commit_interval_s=runtime.commit_interval_s,
-        commit_max_offsets=runtime.commit_max_offsets,
+        commit_max_offsets=_NO_LIMIT if by_interval else runtime.commit_max_offsets,
         metadata_size=runtime.commit_metadata_bytes,
         metadata_refresh_s=kafka.metadata_refresh_s,
         session_timeout_s=kafka.session_timeout_ms / 1000 if kafka.group_protocol == "classic" else _BROKERS_SESSION_S,

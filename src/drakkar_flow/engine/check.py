@@ -9,20 +9,33 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from anyio import to_thread
+from confluent_kafka import KafkaException, Producer
 
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.sections.kafka import client_properties
 from drakkar_flow.engine.build import build_parts, resolve_topics, with_brokers
 from drakkar_flow.engine.flow_lifecycle import FlowLifecycle
-from drakkar_flow.engine.rights import Wanted, admin_client, group_problems, matching_topics, topic_problems
+from drakkar_flow.engine.group_state import transactional_id_of
+from drakkar_flow.engine.rights import (
+    ASK_S,
+    Wanted,
+    admin_client,
+    error_text,
+    group_problems,
+    matching_topics,
+    topic_problems,
+)
 from drakkar_flow.engine.startup import check_source
 from drakkar_flow.errors import Problem, ProblemsError
 from drakkar_flow.graph.flow import StreamFlow
+from drakkar_flow.librdkafka import UNSERVED
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.log.structured import structlog
 from drakkar_flow.runtime.components import Components, SinkComponent
 from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.runtime.failures import describe
+from drakkar_flow.runtime.state_topic.topic import KEY, StateTopic
+from drakkar_flow.runtime.state_topic.transactions import producer_properties
 
 __all__ = ["Checked", "check_flow"]
 
@@ -52,12 +65,12 @@ def check_flow(flow: StreamFlow, config: DrakkarConfig, timeout_s: float) -> lis
     try:
         config = resolve_topics(flow, life.open(config))
         life.components = build_parts(flow, config, bus, loop_thread, lambda: None)
-        return loop_thread.run(_check_all(life.components, timeout_s))
+        return loop_thread.run(_check_all(flow, life.components, timeout_s))
     finally:
         life.close()
 
 
-async def _check_all(components: Components, timeout_s: float) -> list[Checked]:
+async def _check_all(flow: StreamFlow, components: Components, timeout_s: float) -> list[Checked]:
     config = components.config
     dlq = with_brokers(config.dlq, config.kafka)
     checks: list[tuple[str, Coroutine[Any, Any, Sequence[Problem]]]] = [
@@ -68,6 +81,9 @@ async def _check_all(components: Components, timeout_s: float) -> list[Checked]:
             _check_topic(components.dead_letters.connect, Wanted("dlq.topic", config.dead_letter_topic, "WRITE"), dlq),
         ),
     ]
+    if components.state_topic is not None:
+        topic = components.state_topic
+        checks.append((f"state topic {topic.name}", to_thread.run_sync(_check_state, flow, topic, config, timeout_s)))
     if components.executor is not None:
         checks.append(("executor", _check_executor(components.executor.start)))
     checked = await asyncio.gather(*(_checked(name, check, timeout_s) for name, check in checks))
@@ -96,6 +112,24 @@ def _check_kafka(config: DrakkarConfig, timeout_s: float) -> list[Problem]:
     wanted = [Wanted("kafka.source_topic", topic, "READ") for topic in topics]
     problems = [problem for each in wanted for problem in topic_problems(client, each)]
     return problems + group_problems(client, kafka.consumer_group)
+
+
+def _check_state(flow: StreamFlow, topic: StateTopic, config: DrakkarConfig, timeout_s: float) -> list[Problem]:
+    """Ask for the rights to the state topic, if it exists, and to transactions, with an id that no worker has."""
+    client = admin_client(topic.client)
+    problems: list[Problem] = []
+    if topic.name in client.list_topics(timeout=ASK_S).topics:
+        problems += topic_problems(client, Wanted(KEY, topic.name, "READ"))
+        problems += topic_problems(client, Wanted(KEY, topic.name, "WRITE"))
+    transactional_id = transactional_id_of(flow.name, config, "check")
+    try:
+        producer = Producer(producer_properties(topic, transactional_id), logger=UNSERVED)
+        producer.init_transactions(timeout_s / 2)
+    except KafkaException as exc:
+        what = f"no transactions as {transactional_id!r}: {error_text(exc)}"
+        remedy = "allow this client to write and describe transactional ids that begin with the group and the flow"
+        problems.append(Problem("runtime.state", what, remedy))
+    return problems
 
 
 async def _check_topic(

@@ -18,6 +18,7 @@ from drakkar_flow.config.loading.load import Loaded
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.build import consumer_properties, resolve_sinks, resolve_topics, with_brokers
 from drakkar_flow.engine.executors import program_configs
+from drakkar_flow.engine.group_state import state_topic_problems
 from drakkar_flow.engine.odd_numbers import odd_numbers
 from drakkar_flow.engine.unused import unused_sinks
 from drakkar_flow.errors import ConfigError, Problem, ProblemsError
@@ -72,7 +73,7 @@ class Finding:
 
 
 def source_problems(flow: StreamFlow, config: DrakkarConfig) -> list[Problem]:
-    """Return missing settings that have defaults only in the testing kit: topic, group, and the store of state."""
+    """Return missing settings that have defaults only in the testing kit: topic and group."""
     given = config.kafka.model_fields_set
     missing = []
     if not flow.source.topics and not {"source_topic", "source_topics"} & given:
@@ -88,9 +89,6 @@ def source_problems(flow: StreamFlow, config: DrakkarConfig) -> list[Problem]:
         what = f"{step} keeps state across partitions, which a consumer group can't share"
         remedy = "write `recovery: {}`: one process, or a cluster, then reads all partitions"
         problems.append(Problem("runtime.recovery", what, remedy))
-    elif config.runtime.recovery is None and (steps := [step for step, _ in flow.state_codecs()]):
-        what = f"{', '.join(steps)} keeps state, which would be lost with this process"
-        problems.append(Problem("runtime.recovery", what, "write `recovery: {}`: the store is then in recovery/FLOW"))
     return problems
 
 
@@ -131,6 +129,7 @@ def configuration_findings(flow: StreamFlow, loaded: Loaded) -> Iterator[Finding
     yield from _program_findings(flow, config)
     yield from _directory_findings(config)
     yield from _recovery_findings(flow, config)
+    yield from (Finding("state", problem) for problem in state_topic_problems(flow, config))
     for path, what, remedy in odd_numbers(config):
         yield Finding("numbers", Problem(where(path), what, remedy), is_error=False)
 

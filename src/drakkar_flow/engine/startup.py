@@ -20,8 +20,9 @@ from drakkar_flow.kernel.alignment import aligned_start
 from drakkar_flow.kernel.kafka_errors import Severity, is_tls_refusal, report, severity_of
 from drakkar_flow.runtime.cluster.link import StartStopped
 from drakkar_flow.runtime.components import Components
+from drakkar_flow.runtime.state_topic.topic import StateTopic
 
-__all__ = ["Unreached", "check_source", "connect_all", "wait_for_common_start"]
+__all__ = ["Unreached", "check_source", "check_source_and_state", "connect_all", "wait_for_common_start"]
 
 AGAIN_S = 0.5  # between two attempts to connect a sink
 _GRACE_S = 1.0  # after a permanent problem, the longest pause between two more results that are waited for
@@ -143,6 +144,17 @@ def check_source(kafka: KafkaConfig, unreached: Unreached) -> None:
         _check_topics(client, kafka, _topics(client, kafka, unreached, errors))
     finally:
         client.close()
+
+
+def check_source_and_state(topic: StateTopic, kafka: KafkaConfig, log: Any, unreached: Unreached) -> None:
+    """Check the source, then create, check or grow the state topic.
+
+    Raises:
+        StartupError: with every problem of the source, or of the state topic.
+    """
+    check_source(kafka, unreached)
+    for warning in topic.prepare():
+        log.warning("state_topic_notice", what=warning, expect="the flow starts")
 
 
 def _check_tokens(properties: dict[str, Any], budget_s: float, unreached: Unreached) -> None:

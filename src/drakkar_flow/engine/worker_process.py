@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -32,12 +32,13 @@ from drakkar_flow.engine.cluster_process import ClusterProcess, cluster_process_
 from drakkar_flow.engine.fixed_mode import FixedMode
 from drakkar_flow.engine.flow_lifecycle import FlowLifecycle
 from drakkar_flow.engine.gauges import read_gauges
+from drakkar_flow.engine.group_state import state_store_of, state_topic_problems
 from drakkar_flow.engine.identity import cluster_name_of, worker_id_of
 from drakkar_flow.engine.memory import CollectorSettings
 from drakkar_flow.engine.offline import source_problems
 from drakkar_flow.engine.pid1 import leave_pid_1
 from drakkar_flow.engine.signal_handlers import SignalHandlers
-from drakkar_flow.engine.startup import check_source, wait_for_common_start
+from drakkar_flow.engine.startup import Unreached, check_source, check_source_and_state, wait_for_common_start
 from drakkar_flow.engine.stop_guard import StopGuard
 from drakkar_flow.engine.streams import occupy_standard_descriptors
 from drakkar_flow.engine.unused import unused_sinks
@@ -177,9 +178,8 @@ class WorkerProcess:
         if components.recovery is not None:
             self._cluster = cluster_process_of(self.config, self.flow.name, self._other_stopped, self._log)
             self._fixed = FixedMode(self.flow, self.config, components.recovery, self._log, self._cluster)
-        check = partial(check_source, self.config.kafka) if self._fixed is None else self._fixed.check
         interrupted = None if self._cluster is None else self._cluster.interrupted
-        dataflow = self._life.prepare(components, check, interrupted)
+        dataflow = self._life.prepare(components, self._source_check(components), interrupted)
         if self._own_signals:
             self._handlers.take({signal.SIGTERM: self._on_signal, signal.SIGINT: self._on_signal})
         if self.config.kafka.startup_align_enabled and not self._life.stop_early:
@@ -197,8 +197,19 @@ class WorkerProcess:
         self._life.read()
         return dataflow
 
+    def _source_check(self, components: Components) -> Callable[[Unreached], None]:
+        """Return the check of the source, and of the place of the flow's state."""
+        if self._fixed is not None:
+            return self._fixed.check
+        if components.state_topic is not None:
+            return partial(check_source_and_state, components.state_topic, self.config.kafka, self._log)
+        if state_store_of(self.flow, self.config) == "memory":
+            expect = "state is lost with the assignment of its partition, so also with every restart"
+            self._log.warning("state_in_memory", where="runtime.state.store", expect=expect)
+        return partial(check_source, self.config.kafka)
+
     def _build(self) -> Components:
-        missing = source_problems(self.flow, self.config)
+        missing = [*source_problems(self.flow, self.config), *state_topic_problems(self.flow, self.config)]
         try:
             components = build_parts(self.flow, self.config, self._bus, self._loop_thread, self.close)
         except ConfigError as exc:

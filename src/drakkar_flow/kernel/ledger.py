@@ -103,11 +103,12 @@ class Ledger:
     ([7, 8], b'3')
     """
 
-    __slots__ = ("_open", "_tables", "size")
+    __slots__ = ("_changed", "_open", "_tables", "size")
 
     def __init__(self, final: Mapping[StateKey, bytes] | None = None) -> None:
         self._tables = {step: _Table(step, values) for step, values in StateTables(final).tables.items()}
         self._open: dict[RecordId, _Record] = {}
+        self._changed: set[StateKey] | None = None
         self.size = sum([table.size() for table in self._tables.values()])
         """Bytes of the final keys and values."""
 
@@ -220,6 +221,26 @@ class Ledger:
             table.newest.clear()
         self._open.clear()
 
+    def record_changes(self, changed: Iterable[StateKey] = ()) -> None:
+        """Record from now on which final values change, and count those of `changed` as changed."""
+        self._changed = {*(self._changed or ()), *changed}
+
+    def take_changes(self) -> dict[StateKey, bytes | None]:
+        """Return the final values that changed since the last call, None for removed ones.
+
+        Changes that were taken and not stored must be counted again by `record_changes`.
+
+        >>> ledger = Ledger({("count", "anna"): b"1"})
+        >>> ledger.record_changes()
+        >>> ledger.put(("count", "anna"), b"2", offset=7)
+        >>> ledger.take_changes(), ledger.finish(7), ledger.take_changes()
+        ({}, [7], {('count', 'anna'): b'2'})
+        """
+        if not self._changed:
+            return {}
+        changed, self._changed = self._changed, set()
+        return {(step, key): self._table(step).final.get(key) for step, key in changed}
+
     def sweep(self, step: str, is_expired: Callable[[bytes], bool], limit: int) -> None:
         """Remove expired final values among the next `limit` keys of a step; repeated calls reach every key in turn."""
         table = self._table(step)
@@ -325,8 +346,10 @@ class Ledger:
             written.append((table, key, change.value))
         self._write(written)
 
-    def _write(self, values: Iterable[tuple[_Table, str, bytes | None]]) -> None:
+    def _write(self, values: Collection[tuple[_Table, str, bytes | None]]) -> None:
         """Change final values: nothing else does."""
+        if self._changed is not None:
+            self._changed.update([(table.step, key) for table, key, _ in values])
         grown = 0
         for table, key, value in values:
             final = table.final

@@ -22,6 +22,7 @@ from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.runtime.reader import Reader
 from drakkar_flow.runtime.recovery.positions import DurablePositions
 from drakkar_flow.runtime.source import ExecutorAdmission
+from drakkar_flow.runtime.state_topic.topic import StateTopic
 from drakkar_flow.runtime.steps.chain import Chain
 from drakkar_flow.runtime.steps.deadletter import DeadLetterWriter
 from drakkar_flow.runtime.steps.pending import PendingTasks
@@ -77,6 +78,8 @@ class Components:
     """State across partitions; None in a flow without."""
     away: Away = field(default_factory=Away)
     """Records that other processes work on."""
+    state_topic: StateTopic | None = None
+    """Topic of the flow's state in group mode; None without state, or where another store has it."""
     brake_hold_s: float | None = None
     """Seconds for which the brake holds failures back, instead of the configured ones."""
     dlq_backoff: Backoff = _DLQ_BACKOFF

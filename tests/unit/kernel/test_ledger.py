@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from drakkar_flow.kernel.ledger import Ledger
 from drakkar_flow.kernel.partition_row import StateKey, StateTables
@@ -184,3 +187,67 @@ def test_ten_thousand_records_of_one_key_finish_in_any_order(order: str) -> None
     ended = {"forwards": offsets, "backwards": offsets[::-1], "odd first": offsets[1::2] + offsets[::2][::-1]}[order]
     assert sum(len(ledger.finish(offset)) for offset in ended) == count
     assert ledger.final == {KEYS[0]: b"9999"}
+
+
+class TakenChanges(RuleBasedStateMachine):
+    """A copy that gets only what was taken and stored: it is complete whenever nothing is left to take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger = Ledger({KEYS[0]: b"start"})
+        self.ledger.record_changes()
+        self.copy = {KEYS[0]: b"start"}
+        self.taken: dict[StateKey, bytes | None] | None = None
+        self.values = map(b"%d".__mod__, count())
+        self.offset = 0
+        self.open: set[int] = set()
+
+    @rule(key=st.sampled_from(KEYS), gone=st.booleans(), new=st.booleans())
+    def put(self, key: StateKey, gone: bool, new: bool) -> None:
+        """A new record, or the last one, changes a key."""
+        if new or self.offset not in self.open:
+            self.offset += 1
+            self.open.add(self.offset)
+        self.ledger.put(key, None if gone else next(self.values), self.offset)
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        """A record finishes."""
+        offset = data.draw(st.sampled_from(sorted(self.open)))
+        self.open.discard(offset)
+        self.ledger.finish(offset)
+
+    @rule()
+    def drop(self) -> None:
+        """Unfinished records are dropped."""
+        self.ledger.clear_unfinished()
+        self.open.clear()
+
+    @precondition(lambda self: self.taken is None)
+    @rule()
+    def take(self) -> None:
+        """A transaction begins."""
+        self.taken = self.ledger.take_changes()
+
+    @precondition(lambda self: self.taken is not None)
+    @rule(stored=st.booleans())
+    def end(self, stored: bool) -> None:
+        """It is committed, or aborted and put back."""
+        taken, self.taken = self.taken or {}, None
+        if not stored:
+            self.ledger.record_changes(taken)
+            return
+        self.copy = {key: value for key, value in {**self.copy, **taken}.items() if value is not None}
+
+    def teardown(self) -> None:
+        """With the last transaction the copy has the final values."""
+        if self.taken is not None:
+            self.end(stored=False)
+        self.take()
+        self.end(stored=True)
+        assert self.copy == self.ledger.final
+        assert not self.ledger.take_changes()
+
+
+TestTakenChanges = TakenChanges.TestCase

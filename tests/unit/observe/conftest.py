@@ -56,6 +56,7 @@ from drakkar_flow.observe.events.source import (
     TopicRecreated,
 )
 from drakkar_flow.observe.events.stalls import Idled, LoopAnswered, Stalled, StallEnded
+from drakkar_flow.observe.events.state import StateRestored, StateStartDecided
 from drakkar_flow.observe.events.tasks import (
     DuplicateTasks,
     RetriesExhausted,
@@ -113,6 +114,8 @@ OF_THE_GROUP = [
     BrokerStateChanged(up=True),
     ClientLogged(40, "FAIL", "rdkafka#consumer-1", "refused"),
     TopicRecreated("in", (LANE,)),
+    StateRestored(LANE, 3, 10, 0.5),
+    StateStartDecided(LANE, "in-0: the group has no offset; continues at the position 7 of its state"),
     AssignmentAwaited("group", 5.0, 45.0),
     ConsumerError("odd"),
     PartitionsAssigned(topic_partitions=(LANE,), total=1),

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from drakkar_flow.config.base import Section
 from drakkar_flow.config.sections.cluster import ClusterConfig
 from drakkar_flow.config.sections.recovery import RecoveryStoreConfig
+from drakkar_flow.config.sections.state import StateConfig
 
 __all__ = ["RuntimeConfig"]
 
@@ -28,7 +29,7 @@ class RuntimeConfig(Section):
     commit_interval_s: float = Field(default=0.5, gt=0)
     """Seconds after which finished offsets are committed."""
     commit_max_offsets: int = Field(default=1_000, ge=1)
-    """Finished offsets that are committed without waiting for commit_interval_s."""
+    """Finished offsets that are committed without waiting for commit_interval_s; not used with a state topic."""
     commit_metadata_bytes: int = Field(default=3_072, ge=0, le=4_096)
     """Bytes of a commit's metadata for offsets finished out of order, so that a restart does not reprocess
     them; 0 stores none."""
@@ -58,6 +59,8 @@ class RuntimeConfig(Section):
     the defaults."""
     cluster: ClusterConfig | None = None
     """Processes that share the partitions of the recovery store; null is one process."""
+    state: StateConfig = StateConfig()
+    """The store of keyed state."""
 
     @model_validator(mode="after")
     def _a_store_has_one_worker(self) -> Self:
@@ -65,4 +68,18 @@ class RuntimeConfig(Section):
             raise ValueError("runtime.recovery needs runtime.workers: 1; remove one of the two settings")
         if self.cluster is not None and self.recovery is None:
             raise ValueError("runtime.cluster needs runtime.recovery; add recovery: {}")
+        return self
+
+    @model_validator(mode="after")
+    def _state_has_one_store(self) -> Self:
+        store, given = self.state.store, self.state.model_fields_set
+        if store == "recovery" and self.recovery is None:
+            raise ValueError("runtime.state.store: recovery needs runtime.recovery; add recovery: {}")
+        if store in ("kafka", "memory") and self.recovery is not None:
+            raise ValueError(f"runtime.state.store: {store} excludes runtime.recovery; remove one of the two settings")
+        if self.recovery is not None and (useless := sorted({"topic", "on_mismatch"} & given)):
+            raise ValueError(
+                f"runtime.state.{useless[0]} has no effect with runtime.recovery, whose on_lost and on_incompatible "
+                "decide; remove it"
+            )
         return self

@@ -74,6 +74,11 @@ _PROGRESS = {
         *PARTITION,
     ),
     "state_bytes": _gauge("Bytes of final keys and values of keyed state", *PARTITION),
+    "state_restore_seconds": _histogram(
+        "Seconds until the state of an assigned partition was read from the state topic",
+        (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+    ),
+    "state_restored_keys": _counter("Keys of assigned partitions read from the state topic", *PARTITION),
     "record_latency_seconds": _histogram(
         "Seconds from reading a record to its end; records finished together count with the oldest",
         (0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600),

@@ -53,6 +53,7 @@ from drakkar_flow.observe.events.source import (
     RecordsKnownFinished,
 )
 from drakkar_flow.observe.events.stalls import Idled, LoopAnswered, Stalled
+from drakkar_flow.observe.events.state import StateRestored
 from drakkar_flow.observe.events.tasks import (
     DuplicateTasks,
     TaskFellBack,
@@ -159,13 +160,7 @@ class Metrics:
     def listen(self, bus: Bus) -> None:
         """Subscribe to `bus` and update the metrics from now on."""
         bus.listen(StateChanged, lambda e: self._state.state(e.state))
-        bus.listen(BrokerStateChanged, lambda e: self._gauges["broker_up"].set(e.up))
-        bus.listen(ConsumerError, lambda _: self._count("consumer_errors"))
-        bus.listen(PartitionsAssigned, self._on_assigned)
-        bus.listen(PartitionsRevoked, self._on_revoked)
-        bus.listen(IntakePaused, lambda e: self._gauges["backpressure_active"].set(e.paused))
-        bus.listen(RecordsConsumed, self._on_consumed)
-        bus.listen(RecordsKnownFinished, self._on_known_finished)
+        self._listen_to_source(bus)
         bus.listen(RecordsFinished, self._on_finished)
         bus.listen(RecordsFailed, self._on_failed)
         bus.listen(Committed, self._on_committed)
@@ -224,6 +219,10 @@ class Metrics:
         self._gauges["assigned_partitions"].set(event.total)
         self._count("rebalance_events", "assign")
 
+    def _on_state_restored(self, event: StateRestored) -> None:
+        self._observe("state_restore_seconds", event.duration_s)
+        self._count_partition("state_restored_keys", event.topic_partition, event.keys)
+
     def _on_revoked(self, event: PartitionsRevoked) -> None:
         with self._lane_lock:
             self._revoked.update(event.topic_partitions)
@@ -281,6 +280,16 @@ class Metrics:
         self._count("executor_tasks", "completed", *of, by=len(event.durations_s))
         self._histograms["executor_duration_seconds"].observe_all(event.durations_s, of)
         self._histograms["executor_queue_wait_seconds"].observe_all(event.queue_waits_s, of)
+
+    def _listen_to_source(self, bus: Bus) -> None:
+        bus.listen(BrokerStateChanged, lambda e: self._gauges["broker_up"].set(e.up))
+        bus.listen(ConsumerError, lambda _: self._count("consumer_errors"))
+        bus.listen(PartitionsAssigned, self._on_assigned)
+        bus.listen(PartitionsRevoked, self._on_revoked)
+        bus.listen(IntakePaused, lambda e: self._gauges["backpressure_active"].set(e.paused))
+        bus.listen(RecordsConsumed, self._on_consumed)
+        bus.listen(RecordsKnownFinished, self._on_known_finished)
+        bus.listen(StateRestored, self._on_state_restored)
 
     def _listen_to_troubles(self, bus: Bus) -> None:
         bus.listen(ListenerFailed, lambda e: self._count("listener_errors", e.listener))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from drakkar_flow.kernel.offset_ranges import OffsetRanges
-from drakkar_flow.kernel.partition_row import PartitionRow, StateTables
+from drakkar_flow.kernel.partition_row import PartitionRow, StateKey, StateTables
 from drakkar_flow.model.outcome import Ack
 from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.bus import Bus
@@ -22,26 +23,40 @@ from drakkar_flow.runtime.reader import Reader
 from drakkar_flow.runtime.state.gate import StateGate
 from drakkar_flow.runtime.state.ledgers import Ledgers
 
-__all__ = ["CommitSink", "Finisher", "Track", "commit_by"]
+__all__ = ["CommitSink", "Finisher", "StateChanges", "Track", "commit_by"]
+
+
+class StateChanges(NamedTuple):
+    """Position of an assignment and its changes of state at one instant.
+
+    The position is -1 as long as no record has finished in order. `values` has the final values that changed since the
+    last time, None for removed ones.
+    """
+
+    offset: int
+    finished: OffsetRanges
+    values: dict[StateKey, bytes | None]
 
 
 class Track:
     """Tracker of one process, shared by the engine's workers and the reader's thread. Thread-safe.
 
-    - `ledgers`: the keyed state of the flow; None if it keeps none.
+    - `ledgers`: the keyed state of the flow; None if it keeps none. With `records_changes` they note which final values
+      change, for `take_changes`.
     - `shares`: the finished shares of divided records that are sent across partitions; None in other flows.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, records_changes: bool = False) -> None:
         self.ledgers: Ledgers | None = None
         self.shares: FinishedShares | None = None
+        self._records_changes = records_changes
         self._tracker = Tracker()
         self._lock = threading.Lock()
 
     def keep_state(self) -> Ledgers:
         """Make the ledgers of a flow with state, before its first record: a record finishes with its changes."""
         if self.ledgers is None:
-            self.ledgers = Ledgers()
+            self.ledgers = Ledgers(records_changes=self._records_changes)
             self._tracker = Tracker(StateGate(self.ledgers))
         return self.ledgers
 
@@ -88,6 +103,26 @@ class Track:
             finished = self._tracker.out_of_order(topic_partition, epoch)
             shares = self.shares.of(topic_partition, position, finished) if self.shares is not None else {}
             return PartitionRow(-1 if position is None else position, finished, state, shares)
+
+    def take_changes(self, topic_partition: TopicPartition, epoch: int) -> StateChanges | None:
+        """Return position and changes of an assignment at one instant; None if it may not be committed any more.
+
+        Changes that were taken and not stored must be put back.
+        """
+        with self._lock:
+            if self._tracker.is_ended(topic_partition, epoch):
+                return None
+            values = self.ledgers.take_changes(topic_partition, epoch) if self.ledgers is not None else {}
+            if not self._tracker.is_open(topic_partition, epoch):  # no record has finished
+                return StateChanges(-1, OffsetRanges(), values)
+            position = self._tracker.position(topic_partition)
+            finished = self._tracker.out_of_order(topic_partition, epoch)
+            return StateChanges(-1 if position is None else position, finished, values)
+
+    def put_back(self, topic_partition: TopicPartition, epoch: int, keys: Iterable[StateKey]) -> None:
+        """Count final values as changed again."""
+        if self.ledgers is not None:
+            self.ledgers.put_back(topic_partition, epoch, keys)
 
 
 class Finisher:

@@ -241,6 +241,11 @@ class Tracker:
         chain = self._newest.get(topic_partition)
         return chain is not None and chain.open and chain.epoch == epoch
 
+    def is_ended(self, topic_partition: TopicPartition, epoch: int) -> bool:
+        """Return True if nothing of an assignment may be committed any more: it is fenced, or a newer one has begun."""
+        chain = self._newest.get(topic_partition)
+        return chain is not None and (chain.epoch > epoch or (chain.epoch == epoch and not chain.open))
+
     def out_of_order(self, topic_partition: TopicPartition, epoch: int) -> OffsetRanges:
         """Return the offsets of an assignment that are finished above its watermark, gaps of the log included."""
         chain = self._newest.get(topic_partition)

@@ -42,18 +42,21 @@ class AssignmentLifecycle:
         *,
         drain_s: float | None,
         hook_s: float,
+        before_fence: Callable[[list[Partition]], None] | None = None,
     ) -> int:
         """End assignments in order; returns the number of unfinished records.
 
         Buffered records are dropped. Records in flight may finish within `drain_s` seconds (None: the flow has drained
-        already); the others are fenced. Then `last_commit` runs, and `on_revoke` until `hook_s` seconds have passed in
-        all.
+        already). Then `before_fence` runs, the others are fenced, `last_commit` runs, and `on_revoke` until `hook_s`
+        seconds have passed in all.
         """
         started = time.monotonic()
         partitions = self._buffers.take_away(topic_partitions)
         taken = dict(partition.assignment for partition in partitions)
         unfinished = self._in_flight.wait_idle(taken.items(), drain_s or 0.0)
         oldest = self._in_flight.oldest(taken) if unfinished else ()
+        if before_fence is not None:
+            before_fence(partitions)
         self._in_flight.fence(taken.items())
         last_commit(partitions)
         self._hooks.revoked(taken, started + hook_s)

@@ -69,6 +69,18 @@ class Partition:
         at_end = self.read_offset + 1 == self.end
         return max(position, self.end) if is_finished and at_end else position
 
+    def joined(self, offset: int, ranges: OffsetRanges) -> tuple[int, OffsetRanges]:
+        """Return the first unfinished offset and the ranges beyond it, with those that an earlier assignment finished.
+
+        `offset` and `ranges` are those of this assignment.
+        """
+        for span in self.done:
+            ranges.add(*span)
+        offset = ranges.end_of(max(offset, self.base))
+        ranges.cut(offset)
+        self.done.cut(min(offset, self.read_offset + 1))  # the reader skips the others when it gets there
+        return offset, ranges
+
     @property
     def assignment(self) -> Assignment:
         """Topic partition and epoch of this assignment."""

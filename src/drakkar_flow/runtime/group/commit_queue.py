@@ -44,6 +44,7 @@ class CommitQueue:
                     self._drop(topic_partition)
                     before = (epoch, offset - 1)
                     self._accepted[topic_partition] = offset - 1
+                offset = max(offset, before[1])  # noqa: PLW2901 - the committer may have noted a later one
                 self._finished += offset - before[1]
                 self.uncommitted += offset - before[1]
                 self._positions[topic_partition] = (epoch, offset)

@@ -157,14 +157,10 @@ class OffsetCommitter:
 
     def _mark(self, partition: Partition, offset: int) -> Mark:
         """Return the offset and metadata to commit: the offset passes over records finished before."""
-        ranges = self._out_of_order(*partition.assignment)
-        for span in partition.done:
-            ranges.add(*span)
         start = max(offset, partition.base)
-        offset = ranges.end_of(start)
+        offset, ranges = partition.joined(offset, self._out_of_order(*partition.assignment))
         if offset > start:
             self._positions.note([Watermark(*partition.assignment, offset)])
-        partition.done.cut(min(offset, partition.read_offset + 1))  # the reader skips the others when it gets there
         return offset, ranges.encode(offset, self._metadata_size) or self._mark_text
 
     def _commit(self, consumer: Consumer, marks: Mapping[TopicPartition, Mark]) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from math import inf
@@ -24,6 +24,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from drakkar_flow.kernel.kafka_errors import CONNECTION, Severity, report, severity_of
 from drakkar_flow.kernel.offset_ranges import OffsetRanges
+from drakkar_flow.kernel.state_start import FIRST_START
 from drakkar_flow.librdkafka import destroy_in_background
 from drakkar_flow.model.record import FULL_CREDIT, Record, TopicPartition, Watermark
 from drakkar_flow.observe.bus import Bus
@@ -34,6 +35,7 @@ from drakkar_flow.observe.events.source import (
     RecordsKnownFinished,
     TopicRecreated,
 )
+from drakkar_flow.runtime.acknowledgement.commit import Track
 from drakkar_flow.runtime.acknowledgement.in_flight import Assignment, InFlight
 from drakkar_flow.runtime.group.assignment_lifecycle import AssignmentLifecycle
 from drakkar_flow.runtime.group.assignments import AssignmentHooks
@@ -41,12 +43,14 @@ from drakkar_flow.runtime.group.broker_monitor import BrokerMonitor, answers_a_n
 from drakkar_flow.runtime.group.buffers import Buffers, Partition
 from drakkar_flow.runtime.group.client_log import ClientLog
 from drakkar_flow.runtime.group.commit_queue import CommitQueue
+from drakkar_flow.runtime.group.group_state import GroupState, GroupStateSettings
 from drakkar_flow.runtime.group.joining import Joining
 from drakkar_flow.runtime.group.lag import Lag
 from drakkar_flow.runtime.group.membership import FixedAssignment, GroupMembership, Membership
 from drakkar_flow.runtime.group.offset_committer import FINAL_COMMIT_S, OffsetCommitter
 from drakkar_flow.runtime.group.settings import GroupSettings
 from drakkar_flow.runtime.group.starts import starting_reset, with_known_starts
+from drakkar_flow.runtime.group.state_committer import StateCommitter
 from drakkar_flow.runtime.group.topics import TopicWatch
 from drakkar_flow.runtime.reader import ReaderStatistics
 from drakkar_flow.runtime.recovery.positions import DurablePositions
@@ -70,7 +74,8 @@ class GroupReader:
     """Reads the topics of a consumer group into bounded buffers and commits watermarks.
 
     It is a member of the group, or in fixed mode, given `positions`, reads its partitions from those of the
-    recovery store and only commits to the group.
+    recovery store and only commits to the group. Given `state`, it restores the state of its partitions before it reads
+    them, and commits their offsets with it. `track` has the positions and the state of the flow.
     """
 
     def __init__(
@@ -79,9 +84,10 @@ class GroupReader:
         in_flight: InFlight,
         control: StopSignal,
         bus: Bus,
-        out_of_order: Callable[[TopicPartition, int], OffsetRanges],
+        track: Track,
         hooks: AssignmentHooks,
         positions: DurablePositions | None = None,
+        state: GroupStateSettings | None = None,
     ) -> None:
         if positions is not None:
             settings = with_known_starts(settings)
@@ -94,15 +100,21 @@ class GroupReader:
         self._buffers = Buffers(in_flight, *limits, inf) if unlimited else Buffers(in_flight, *limits)
         self._handover = AssignmentLifecycle(self._buffers, in_flight, bus, hooks)
         self._positions = CommitQueue(settings.commit_interval_s, settings.commit_max_offsets, time.monotonic())
-        self._commits = OffsetCommitter(
+        self._track = track
+        self._offsets = OffsetCommitter(
             self._positions,
             self._buffers,
             bus,
-            out_of_order,
+            (positions or track).out_of_order,
             settings.metadata_size,
             self._report,
             marked=positions is not None,
         )
+        self._state: GroupState | None = None
+        if state is not None:
+            parts = (self._positions, self._buffers)
+            self._state = GroupState(state, track, bus, control, *parts, settings.metadata_size, self._report)
+        self._commits: OffsetCommitter | StateCommitter = self._state.committer if self._state else self._offsets
         self._stored = None if positions is None else positions.stored
         self._full_since: float | None = None
         self._connection = BrokerMonitor(bus, partial(answers_a_new_client, settings.properties))
@@ -113,14 +125,14 @@ class GroupReader:
         self._forgetful: list[Consumer] = []
         self._spent = False  # the consumer met a fatal error: the group may have given its partitions to another
         self._closing = threading.Event()
-        self._members: Membership = (
-            GroupMembership(settings.topics)
-            if positions is None
-            else FixedAssignment(
-                settings.topics, positions, self._closing, settings.metadata_refresh_s, self._buffers.read_offset
-            )
-        )
+        self._members = self._membership(settings, positions)
         self._thread = threading.Thread(target=self._run, name="drakkar-reader", daemon=True)
+
+    def _membership(self, settings: GroupSettings, positions: DurablePositions | None) -> Membership:
+        if positions is None:
+            return GroupMembership(settings.topics)
+        refresh_s, read_offset = settings.metadata_refresh_s, self._buffers.read_offset
+        return FixedAssignment(settings.topics, positions, self._closing, refresh_s, read_offset)
 
     # --- what the engine's threads call ---------------------------------------------------------
 
@@ -183,6 +195,8 @@ class GroupReader:
         try:
             if self._settings.client is not None:
                 self._watch.start()
+            if self._state is not None:
+                self._state.start()
             while not self._closing.is_set():
                 self._live(self._join())
                 if self._forgetful:
@@ -193,7 +207,7 @@ class GroupReader:
 
     def _join(self) -> Consumer:
         callbacks = {"error_cb": self._on_error, "on_commit": self._commits.on_commit}
-        reset = starting_reset(self._settings, self._bus)
+        reset = starting_reset(self._settings, self._bus, "" if self._state is None else FIRST_START)
         consumer = Consumer({**self._settings.properties, **reset, **callbacks}, logger=ClientLog(self._bus))
         self._joining.begin(time.monotonic())
         for partition in self._buffers.partitions():  # those that a consumer before left
@@ -216,14 +230,20 @@ class GroupReader:
                     self._closing.wait(_POLL_S)
                 else:
                     self._turn(consumer)
+            if self._state is not None:
+                self._state.cancel()
             self._commits.commit_finally(consumer, self._control.close_budget_s(reserve_s=_LEAVE_S))
         finally:
             if not self._forgetful:  # it would wait for brokers that it can't find
                 self._members.leave(consumer)
                 consumer.close()
+                if self._state is not None:
+                    self._state.close()
 
     def _turn(self, consumer: Consumer) -> None:
         now = time.monotonic()
+        if self._state is not None:
+            self._serve_state(consumer, self._state)
         if self._positions.due(now):
             self._commits.commit_soon(consumer, now)
         if self._lag.due(now):
@@ -335,12 +355,22 @@ class GroupReader:
 
     def _on_assign(self, consumer: Consumer, assigned: list[KafkaPartition]) -> None:
         topic_partitions = _topic_partitions(assigned)
-        committed = self._commits.begin(consumer, assigned)
+        if self._state is not None:
+            self._connection.answered()
+            self._state.assign(consumer, assigned)
+            self._joining.end()
+            self._watch.check_soon()
+            return
+        committed = self._offsets.begin(consumer, assigned)
         known = committed | self._members.known(topic_partitions)
         self._lag.forget(topic_partitions)
         consumer.resume(assigned)  # librdkafka keeps the pause of a partition that was paused when it left
         self._connection.answered()
         self._handover.begin(topic_partitions, known)
+        if self._track.ledgers is not None and not self._stores_positions:  # state in memory ends with the assignment
+            for at, epoch in self._buffers.assignments().items():
+                if at in topic_partitions:
+                    self._track.ledgers.load(at, {}, epoch)
         self._commit_stored(topic_partitions, committed)
         if topic_partitions:
             self._joining.end()
@@ -351,6 +381,21 @@ class GroupReader:
         }
         self._fresh |= dict.fromkeys(set(topic_partitions) - known.keys(), time.monotonic())
         self._watch.check_soon()
+
+    def _serve_state(self, consumer: Consumer, state: GroupState) -> None:
+        """Take the outcome of a transaction, and begin to read partitions whose state was restored."""
+        state.committer.serve()
+        if not (ready := state.ready(consumer)):
+            return
+        topic_partitions = tuple(each.restored.at for each in ready)
+        known = {each.restored.at: (each.start.offset, each.start.finished) for each in ready if each.start.offset >= 0}
+        self._lag.forget(topic_partitions)
+        self._handover.begin(topic_partitions, known)
+        for each in ready:
+            partition = self._buffers.get(each.restored.at)
+            assert partition is not None
+            state.load(partition, each)
+        consumer.resume([KafkaPartition(*at) for at in topic_partitions])
 
     def _commit_stored(
         self, topic_partitions: Iterable[TopicPartition], committed: Mapping[TopicPartition, tuple[int, OffsetRanges]]
@@ -372,22 +417,29 @@ class GroupReader:
             self._forget(partition.topic_partition for partition in partitions)
 
         drain_s = None if closing else budget_s
-        self._handover.end(_topic_partitions(revoked), last_commit, drain_s=drain_s, hook_s=budget_s)
+        topic_partitions, before_fence = _topic_partitions(revoked), None
+        if self._state is not None:
+            self._state.cancel(topic_partitions)
+            before_fence = self._state.committer.before_fence
+        self._handover.end(topic_partitions, last_commit, drain_s=drain_s, hook_s=budget_s, before_fence=before_fence)
 
     def _on_lost(self, _consumer: Consumer, lost: list[KafkaPartition]) -> None:
         self._connection.doubt()
+        if self._state is not None:
+            self._state.cancel(_topic_partitions(lost))
         self._forget(self._handover.lose(_topic_partitions(lost)))
 
     def _topics_read(self) -> set[str]:
-        return {topic for topic, _ in self._buffers.assignments()}
+        state = set() if self._state is None else {self._state.topic}
+        return {topic for topic, _ in self._buffers.assignments()} | state
 
     def _restart_topics(self, consumer: Consumer, topic: str, known_at: float) -> None:
         """Read a recreated topic from its beginning: no position in the former one is valid.
 
         Partitions that were assigned without a position after the former topic was last seen begin there anyway.
-        In fixed mode the flow ends: rows hold position and state of the former topic.
+        In fixed mode, and with state, the flow ends: position and state are those of the former topic.
         """
-        if self._members.keeps_partitions:
+        if self._stores_positions:
             self._control.fail(f"topic {topic!r} was deleted and created again; {_NEXT_START}")
             return
         partitions = [each for each in self._buffers.partitions() if each.topic_partition[0] == topic]
@@ -405,11 +457,11 @@ class GroupReader:
             self._bus.emit(TopicRecreated(topic, topic_partitions))
 
     def _rewound(self, partition: Partition, offset: int) -> bool:
-        """Begin a new assignment in a log that went back; False in fixed mode, where the flow ends.
+        """Begin a new assignment in a log that went back; False in fixed mode and with state, where the flow ends.
 
         There the state counts the records of the former log, and must not count those of another.
         """
-        if not self._members.keeps_partitions:
+        if not self._stores_positions:
             self._buffers.rewind(partition)
             return True
         topic, number = partition.topic_partition
@@ -417,7 +469,13 @@ class GroupReader:
         self._control.fail(f"{what}: it was truncated, or its topic was created again; {_NEXT_START}")
         return False
 
+    @property
+    def _stores_positions(self) -> bool:
+        return self._members.keeps_partitions or self._state is not None
+
     def _lose_all(self, consumer: Consumer) -> None:
+        if self._state is not None:
+            self._state.cancel()
         if left := [KafkaPartition(*topic_partition) for topic_partition in self._buffers.assignments()]:
             self._on_lost(consumer, left)
 

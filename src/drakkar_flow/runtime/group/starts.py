@@ -20,15 +20,16 @@ __all__ = ["commit_starts", "starting_reset", "with_known_starts"]
 _ASK_S = 5.0  # the longest time of each request to the brokers
 
 
-def starting_reset(settings: GroupSettings, bus: Bus) -> dict[str, str]:
+def starting_reset(settings: GroupSettings, bus: Bus, metadata: str = "") -> dict[str, str]:
     """Return properties to lay over the consumer's.
 
-    A group that has its starting positions reads partitions without a position from their beginning.
+    A group that has its starting positions reads partitions without a position from their beginning. They are committed
+    with `metadata`.
     """
     if settings.properties.get("auto.offset.reset") != "latest" or settings.client is None:
         return {}
     try:
-        known = commit_starts(settings.client, settings.properties["group.id"], settings.topics)
+        known = commit_starts(settings.client, settings.properties["group.id"], settings.topics, metadata)
     except KafkaException as exc:
         bus.emit(ConsumerError(f"the starting positions are not committed: {report(exc)}"))
         return {}
@@ -45,7 +46,7 @@ def with_known_starts(settings: GroupSettings) -> GroupSettings:
     return settings._replace(properties={**settings.properties, "auto.offset.reset": "earliest"})
 
 
-def commit_starts(client: Mapping[str, Any], group: str, topics: Iterable[str]) -> bool:
+def commit_starts(client: Mapping[str, Any], group: str, topics: Iterable[str], metadata: str = "") -> bool:
     """Commit the ends of all partitions for which the group has no offset yet; blocks up to 20 s.
 
     Call it before the group is joined: then records written from now on are read, also after a run that read nothing.
@@ -56,6 +57,7 @@ def commit_starts(client: Mapping[str, Any], group: str, topics: Iterable[str]) 
         client: librdkafka properties of the connection.
         group: the consumer group.
         topics: names, and patterns that begin with `^`.
+        metadata: that of the commits.
 
     Raises:
         KafkaException: the brokers don't answer.
@@ -67,8 +69,9 @@ def commit_starts(client: Mapping[str, Any], group: str, topics: Iterable[str]) 
             ends = consumer.offsets_for_times(
                 [KafkaPartition(*topic_partition, OFFSET_END) for topic_partition in starts], timeout=_ASK_S
             )
+            marked = [KafkaPartition(at.topic, at.partition, at.offset, metadata) for at in ends if at.error is None]
             try:
-                consumer.commit(offsets=[each for each in ends if each.error is None], asynchronous=False)
+                consumer.commit(offsets=marked, asynchronous=False)
             except KafkaException:  # the group has members: one of them may have committed just now
                 return not _missing(consumer, topics)
         return True

@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from drakkar_flow.kernel.recovery_start import Committed, committed_of
 from drakkar_flow.model.record import TopicPartition
 
-__all__ = ["BrokerState", "read_brokers", "topics_matching"]
+__all__ = ["BrokerState", "offsets_of", "read_brokers", "topic_ids_of", "topics_matching"]
 
 _ASK_S = 10.0  # the longest of each request
 _MOCK_CLUSTER = "mockCluster"  # beginning of the cluster id of librdkafka's mock broker
@@ -58,20 +58,26 @@ def read_brokers(client: Mapping[str, Any], group: str, topics: Iterable[str]) -
     metadata = admin.list_topics(timeout=_ASK_S)
     names = topics_matching(topics, metadata.topics)
     partitions = [KafkaPartition(name, number) for name in names for number in metadata.topics[name].partitions]
-    starts = _offsets(admin, partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-    ends = _offsets(admin, partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+    starts = offsets_of(admin, partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+    ends = offsets_of(admin, partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
     logs = {at: (starts[at], ends[at]) for at in starts}
     cluster_id = metadata.cluster_id or ""
-    ids = _unknown_ids(names) if cluster_id.startswith(_MOCK_CLUSTER) else _ids(admin, names)
+    ids = _unknown_ids(names) if cluster_id.startswith(_MOCK_CLUSTER) else topic_ids_of(admin, names)
     return BrokerState(cluster_id, ids, logs, _committed(client, group, partitions))
 
 
-def _offsets(admin: AdminClient, partitions: list[KafkaPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
+def offsets_of(admin: AdminClient, partitions: list[KafkaPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
+    """Ask for an offset of each partition; the latest is the high watermark, open transactions included.
+
+    Raises:
+        KafkaException, TimeoutError: the brokers do not answer for one of them.
+    """
     asked = admin.list_offsets(dict.fromkeys(partitions, spec), request_timeout=_ASK_S) if partitions else {}
     return {(at.topic, at.partition): answer.result(_ASK_S).offset for at, answer in asked.items()}
 
 
-def _ids(admin: AdminClient, topics: list[str]) -> dict[str, str]:
+def topic_ids_of(admin: AdminClient, topics: list[str]) -> dict[str, str]:
+    """Ask for the ids of topics; empty for those that this client may not describe, or of brokers before 2.8."""
     if not topics:
         return {}
     asked = admin.describe_topics(TopicCollection(topics), request_timeout=_ASK_S)

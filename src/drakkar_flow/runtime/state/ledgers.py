@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from drakkar_flow.kernel.ledger import Ledger
@@ -33,12 +33,15 @@ class _Assigned:
 class Ledgers:
     """Used by the engine's threads (steps and tracker) and by the loop's thread (hooks).
 
+    With `records_changes` the ledgers note which final values change, for `take_changes`.
+
     Hold `lock` around `at` and the use of the ledger it returns, for a chunk or a hook at a time and never while code
     of the user runs. The other methods take the lock themselves.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, records_changes: bool = False) -> None:
         self.lock = threading.RLock()
+        self._records_changes = records_changes
         self._assigned: dict[TopicPartition, _Assigned] = {}
 
     def at(self, topic_partition: TopicPartition, epoch: int) -> Ledger | None:
@@ -49,7 +52,7 @@ class Ledgers:
         """
         assigned = self._assigned.get(topic_partition)
         if assigned is None:
-            assigned = self._assigned[topic_partition] = _Assigned(Ledger(), epoch)
+            assigned = self._assigned[topic_partition] = _Assigned(self._new(), epoch)
         elif epoch > assigned.epoch:
             assigned.ledger.clear_unfinished()
             assigned.epoch = epoch
@@ -74,15 +77,33 @@ class Ledgers:
             known = self._assigned.get(topic_partition)
             newest = -1 if known is None else known.epoch
             if epoch is None:
-                self._assigned[topic_partition] = _Assigned(Ledger(state), newest, fenced=True)
+                self._assigned[topic_partition] = _Assigned(self._new(state), newest, fenced=True)
             elif epoch >= newest:
-                self._assigned[topic_partition] = _Assigned(Ledger(state), epoch)
+                self._assigned[topic_partition] = _Assigned(self._new(state), epoch)
 
     def final(self, topic_partition: TopicPartition) -> StateTables:
         """Return a copy of the final values of a partition."""
         with self.lock:
             assigned = self._assigned.get(topic_partition)
             return StateTables(None if assigned is None else assigned.ledger.final)
+
+    def take_changes(self, topic_partition: TopicPartition, epoch: int) -> dict[StateKey, bytes | None]:
+        """Return the final values of an assignment that changed since the last call; see `Ledger.take_changes`."""
+        with self.lock:
+            ledger = self.at(topic_partition, epoch)
+            return {} if ledger is None else ledger.take_changes()
+
+    def put_back(self, topic_partition: TopicPartition, epoch: int, keys: Iterable[StateKey]) -> None:
+        """Count final values as changed again: they were taken and not stored."""
+        with self.lock:
+            if (ledger := self.at(topic_partition, epoch)) is not None:
+                ledger.record_changes(keys)
+
+    def _new(self, state: Mapping[StateKey, bytes] | None = None) -> Ledger:
+        ledger = Ledger(state)
+        if self._records_changes:
+            ledger.record_changes()
+        return ledger
 
     def topic_partitions(self) -> list[TopicPartition]:
         """Return the partitions that have a ledger."""

@@ -114,7 +114,7 @@ def test_all_problems_are_told_at_once_with_line_and_column(tmp_path: Path) -> N
         ("brokers: x", "pipeline.yaml:1:1 brokers: unknown key; it belongs under kafka or sinks.kafka.* or dlq"),
         ("dlq: {metrics: 1}", "pipeline.yaml:1:7 dlq.metrics: unknown key; 'metrics' belongs at the top level"),
         ("kafka: {topic: x}", ("pipeline.yaml:1:9 kafka.topic: unknown key; did you mean kafka.source_topic, "
-                              "or does it belong under sinks.kafka.* or dlq?")),
+                              "or does it belong under sinks.kafka.* or dlq or runtime.state?")),
         ("executor: {max-retries: 1}", ("pipeline.yaml:1:12 executor.max-retries: unknown key; "
                                        "did you mean 'max_retries'?")),
         ("sinks: {postgress: {}}", "pipeline.yaml:1:9 sinks.postgress: unknown key; did you mean 'postgres'?"),

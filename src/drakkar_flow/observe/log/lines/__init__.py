@@ -10,9 +10,10 @@ from drakkar_flow.observe.log.lines.records import LINES as _RECORDS
 from drakkar_flow.observe.log.lines.sinks import LINES as _SINKS
 from drakkar_flow.observe.log.lines.source import LINES as _SOURCE
 from drakkar_flow.observe.log.lines.stalls import LINES as _STALLS
+from drakkar_flow.observe.log.lines.state import LINES as _STATE
 from drakkar_flow.observe.log.lines.tasks import LINES as _TASKS
 
 __all__ = ["LINES"]
 
-LINES: Lines = {**_SOURCE, **_RECORDS, **_TASKS, **_HOOKS, **_SINKS, **_EXECUTOR, **_STALLS, **_LIFECYCLE}
+LINES: Lines = {**_SOURCE, **_STATE, **_RECORDS, **_TASKS, **_HOOKS, **_SINKS, **_EXECUTOR, **_STALLS, **_LIFECYCLE}
 """Log line functions by type of event. Events of the hot path have none: metrics count them."""
