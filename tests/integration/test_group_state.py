@@ -178,8 +178,11 @@ def test_partitions_that_leave_in_the_middle_of_their_restore_are_exact_elsewher
 def test_a_member_that_hangs_beyond_its_session_commits_nothing_any_more(scene: Scene) -> None:
     """Its partitions go to the other one; what it held in flight or in a transaction is refused."""
     first, second = scene.start("visits"), scene.start("visits")
+    for member in (first, second):
+        member.until(lambda member=member: member.lines("state_restored"), "it has partitions")  # type: ignore[misc]  # mypy knows no lambda with a default here
     visit(scene, USERS[:300])
     scene.until_finished()
+    until(lambda: first.by_partition("drakkar_state_keys"), 30, "partitions of the first one")
     visit(scene, USERS[300:400])
     first.send(signal.SIGSTOP)
     visit(scene, USERS[400:])

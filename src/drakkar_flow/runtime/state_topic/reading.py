@@ -19,7 +19,7 @@ __all__ = ["Contents", "read_partitions", "read_state", "reading_client"]
 _ASK_S = 10.0  # the longest request
 
 _BATCH = 5_000  # messages: more would hold the interpreter's lock for too long
-_POLL_S = 0.1
+_POLL_S = 0.02  # a batch that is not full ends with it
 
 
 class Contents(NamedTuple):

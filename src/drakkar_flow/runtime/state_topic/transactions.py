@@ -34,7 +34,7 @@ _STEP_S = 1.0  # one call that can be resumed
 _OFFSETS_S = 8.0  # the call that can't be resumed: then the transaction is aborted
 _ABORT_S = 10.0  # then a new producer aborts it: this one may have forgotten its brokers
 _GIVE_UP_S = 25.0  # a transaction that can't be ended for so long: a new producer ends it
-_HUNG_S = 45.0  # longer than all steps of a transaction may take
+_HUNG_S = 20.0  # longer than any single call may take
 _PORTION = 50_000  # messages handed to the client at once
 _PORTION_BYTES = 32 << 20
 _FENCED_TIMES = 3  # in _FENCED_S: then another process uses the transactional id
@@ -71,7 +71,7 @@ class Outcome(NamedTuple):
 class Transactions:
     """Commits one transaction at a time. Used by the reader's thread, and never blocks it without a timeout.
 
-    A client that does not answer for 45 s is left to itself and replaced: `send_offsets_to_transaction` may wait
+    A client whose call does not return for 20 s is left to itself and replaced: `send_offsets_to_transaction` may wait
     without end for a broker that was killed (librdkafka 2.16). The new client fences it.
 
     Args:
@@ -107,7 +107,7 @@ class Transactions:
         outcome = self._client.outcome(timeout_s)
         if outcome is not None:
             self._submitted_at = None
-        elif self._submitted_at is not None and time.monotonic() - self._submitted_at > self._hung_s:
+        elif self._submitted_at is not None and self._is_hung(self._submitted_at):
             self._submitted_at = None
             self._client.close()
             self._client = self._make_client()
@@ -118,6 +118,9 @@ class Transactions:
     def close(self) -> None:
         """End the thread; returns at once. A transaction without outcome is aborted by the brokers."""
         self._client.close()
+
+    def _is_hung(self, submitted_at: float) -> bool:
+        return time.monotonic() - max(submitted_at, self._client.called_at) > self._hung_s
 
 
 class _Client:
@@ -134,6 +137,8 @@ class _Client:
         self._given: queue.SimpleQueue[Transaction | None] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._closing = False
+        self.called_at = 0.0
+        """Monotonic time of the last call of the client library."""
         self._producer: Producer | None = None
         self._reported: tuple[KafkaError, bytes | None] | None = None  # the first message that was refused
         self._fenced: deque[float] = deque(maxlen=_FENCED_TIMES)
@@ -179,9 +184,11 @@ class _Client:
         self._reported = None
         try:
             producer = self._ready(deadline)
+            self.called_at = time.monotonic()
             producer.begin_transaction()
             self._produce(producer, transaction, deadline)
             # Once: the client waits without end for a second call in a transaction that has outlived its timeout.
+            self.called_at = time.monotonic()
             producer.send_offsets_to_transaction(transaction.offsets, transaction.member, _OFFSETS_S)
             self._resumed(producer.commit_transaction, deadline)
         except KafkaException as exc:
@@ -200,6 +207,7 @@ class _Client:
         for number, messages in _portions(transaction.changes):
             left = messages
             while left:
+                self.called_at = time.monotonic()
                 producer.produce_batch(self._topic.name, left, partition=number, on_delivery=self._on_report)
                 left = self._refused(left)
                 if left or len(producer) > _PORTION:
@@ -223,6 +231,7 @@ class _Client:
     def _resumed(self, call: Callable[[float], None], deadline: float) -> None:
         """Call a function that may be called again after it ran out of time."""
         while True:
+            self.called_at = time.monotonic()
             try:
                 call(_STEP_S)
             except KafkaException as exc:
@@ -272,6 +281,7 @@ class _Client:
         """Ask the brokers for their topics; this also makes partitions known that were added."""
         if self._producer is None:
             return False
+        self.called_at = time.monotonic()
         try:
             return self._topic.name not in self._producer.list_topics(timeout=_ASK_S).topics
         except KafkaException:
