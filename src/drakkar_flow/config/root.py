@@ -59,8 +59,8 @@ class DrakkarConfig(Section):  # noqa: PLW1641 - holds mappings, which have no h
     """The Prometheus endpoint."""
     logging: LoggingConfig = LoggingConfig()
     """Level, format and output of log lines."""
-    debug: Annotated[DebugConfig, NoEffect("there is no web page and no recorder in this version")] = DebugConfig()
-    """The operators' web page and the recorder behind it."""
+    debug: DebugConfig = DebugConfig()
+    """The flight recorder, and the operators' web page."""
     cache: Annotated[CacheConfig, NoEffect("there is no cache in this version")] = CacheConfig()
     """The handler's key-value cache."""
     app: _App = {}
