@@ -47,7 +47,6 @@ def recorder_of(
         gauges=(lambda: gauges_of(read())) if debug.store_state else dict,
         redact=config.redactor,
         meta={
-            "worker": worker,
             "cluster": cluster,
             "host": socket.gethostname(),
             "pid": os.getpid(),

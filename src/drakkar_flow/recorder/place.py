@@ -16,7 +16,18 @@ from zlib import crc32
 
 from drakkar_flow.runtime.recovery.directory import network_filesystem
 
-__all__ = ["LIVE", "SEALED", "PlaceRefused", "WorkerPlace", "default_directory", "file_time", "side_of", "workers_in"]
+__all__ = [
+    "LIVE",
+    "SEALED",
+    "PlaceRefused",
+    "WorkerPlace",
+    "default_directory",
+    "file_time",
+    "safe_name",
+    "side_of",
+    "try_lock",
+    "workers_in",
+]
 
 LIVE: Final = ".live.sqlite"
 SEALED: Final = ".sqlite"
@@ -86,7 +97,7 @@ class WorkerPlace:
             raise PlaceRefused(
                 f"{directory} is on a network filesystem ({kind}): set debug.db_dir to a local directory"
             )
-        name = _safe(worker)
+        name = safe_name(worker)
         for each in (name, f"{name}+{os.getpid()}"):
             path = directory / each
             _make(path)
@@ -131,10 +142,10 @@ def _make(path: Path) -> None:
         raise PlaceRefused(f"can't record to {path}: it is not writable: set debug.db_dir to a directory of this user")
 
 
-def _safe(worker: str) -> str:
+def safe_name(worker: str) -> str:
     """Return a worker's name as the name of a directory.
 
-    >>> _safe("a/b"), _safe("..")
+    >>> safe_name("a/b"), safe_name("..")
     ('a%2Fb', '%2E.')
     """
     name = quote(worker, safe="")

@@ -19,10 +19,10 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "faults": ("id", "kind", "stage", "what", "text", "frame", "n", "first_us", "last_us", "sample"),
     "events": ("key", "kind", "lane", "offset", "fault", "task", "weight", "detail"),
     "tasks": (
-        *("key", "lane", "offset", "id", "hash", "program", "slot", "pid", "attempt", "status", "exit_code"),
+        *("key", "lane", "offset", "last", "id", "hash", "program", "slot", "pid", "attempt", "status", "exit_code"),
         *("queued_us", "spawn_us", "ran_us", "weight", "parent"),
     ),
-    "traces": ("key", "lane", "offset", "step", "took_us"),
+    "traces": ("key", "lane", "offset", "step", "took_us", "event"),
     "outputs": ("key", "hash", "task", "stream", "size", "data"),
 }
 """Columns by table. `lane`, `kind` of events, `program`, `step`, `stream` and `name` are numbers of `names`."""

@@ -178,7 +178,9 @@ class Writer:
         self._timeline = Timeline(wall_ns, monotonic_ns)
         self._folder = self._new_folder()
         try:
-            self._file = LiveFile(self._place, wall_ns // 1000, self._settings.meta)
+            self._file = LiveFile(
+                self._place, wall_ns // 1000, {"worker": self._settings.worker, **self._settings.meta}
+            )
         except (sqlite3.Error, OSError) as exc:
             self._again_at = monotonic_ns / 1e9 + _AGAIN_S
             self._change("off", f"{type(exc).__name__}: {exc}")

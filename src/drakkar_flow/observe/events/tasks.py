@@ -75,7 +75,7 @@ class TasksCompleted(Event, frozen=True):
 class TaskAttempt(msgspec.Struct, frozen=True, gc=False):
     """One ended attempt of a task.
 
-    * `offset` is the lowest of its records, `status` completed, failed or cancelled, `exit_code` that of the program.
+    * `offset` and `last` are the first and the last of its records; `status` is completed, failed or cancelled.
     * `ended_at` is on the monotonic clock; durations are in seconds.
     * `slot` is the slot or the number of the child; it and `pid` are -1 without one.
     * `attempt` counts from 1. `program` is the name of its executor, empty for the default one, and the task's own
@@ -85,6 +85,7 @@ class TaskAttempt(msgspec.Struct, frozen=True, gc=False):
     task_id: str
     topic_partition: TopicPartition
     offset: int
+    last: int
     status: str
     exit_code: int | None
     ended_at: float

@@ -265,6 +265,7 @@ class Folder:
             self._keys["tasks"].next(us),
             self._lane(attempt.topic_partition),
             attempt.offset,
+            attempt.last,
             self._redact(attempt.task_id[:_MAX_TEXT]),
             number,
             self._names.id("program", self._redact(program)),
@@ -294,7 +295,7 @@ class Folder:
 
     def _trace(self, at: TopicPartition, offset: int, step: str, us: int, took_s: float) -> None:
         key, number = self._keys["traces"].next(us), self._names.id("step", step)
-        self._rows["traces"].append((key, self._lane(at), offset, number, int(took_s * 1e6)))
+        self._rows["traces"].append((key, self._lane(at), offset, number, int(took_s * 1e6), None))
 
     def _is_traced(self, at: TopicPartition, offset: int) -> bool:
         return offset in self._memory.traced.get(at, ()) or is_traced(at, offset, self._memory.trace_every)
@@ -358,7 +359,12 @@ class Folder:
         task = task or (detail or {}).get("task_id")
         number = self._names.id("event", kind)
         text = msgspec.json.encode(detail, enc_hook=repr).decode()
-        self._rows["events"].append((self._keys["events"].next(us), number, lane, offset, fault, task, weight, text))
+        key = self._keys["events"].next(us)
+        self._rows["events"].append((key, number, lane, offset, fault, task, weight, text))
+        for topic, partition, other in about.records[1:] if about is not None else ():
+            step = self._names.id("step", "event")
+            place = (self._keys["traces"].next(us), self._lane((topic, partition)), other)
+            self._rows["traces"].append((*place, step, 0, key))
 
     def _lane(self, at: TopicPartition) -> int:
         return self._names.id("lane", _text(at))

@@ -42,6 +42,7 @@ class AttemptLog:
                 run.task.task_id,
                 (record.topic, record.partition),
                 record.offset,
+                record.offset if len(run.in_progress) == 1 else run.in_progress[-1].record.offset,
                 status,
                 code,
                 time.monotonic(),
