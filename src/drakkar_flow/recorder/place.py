@@ -151,4 +151,5 @@ def safe_name(worker: str) -> str:
     name = quote(worker, safe="")
     if name.startswith("."):
         name = f"%2E{name[1:]}"
+    name = name or "_"
     return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}-{crc32(worker.encode(errors='replace')):08x}"

@@ -52,6 +52,8 @@ T = TypeVar("T", EventSeen, TaskSeen)
 class Recording:
     """The recordings below one or more directories, read-only. Use an instance on one thread at a time.
 
+    A query takes at most `budget_s`. An answer that is not `complete` says what it covers, and `following` goes on there.
+
     Names of topic partitions are `topic:partition`. Times are microseconds since the epoch.
 
     >>> with Recording("/nowhere") as recording:
@@ -271,7 +273,7 @@ class Recording:
         more = len(rows) > limit
         rows = rows[:limit]
         covered_from = rows[-1].at_us if more else uncertain_us
-        following = (rows[-1].key, rows[-1].file) if more else None
+        following = (rows[-1].key, rows[-1].file) if more else None if complete else (key_of(uncertain_us), "")
         began, ended = self._period(files)
         return Answer(rows, max(covered_from, began), min(to_us, ended), complete, following)
 
@@ -349,6 +351,8 @@ class Recording:
     def _rows(
         self, file: RecordedFile, statement: str, values: Sequence[Any], budget: Budget
     ) -> tuple[list[tuple[Any, ...]], bool]:
+        if budget.is_over:
+            return [], False
         try:
             return file.rows(statement, values, budget)
         except sqlite3.Error as exc:

@@ -124,7 +124,7 @@ class Writer:
             assert self._file is not None
             try:
                 self._file.write(batch)
-            except (sqlite3.Error, OSError) as exc:
+            except (sqlite3.Error, OSError, ValueError, OverflowError) as exc:
                 if _is_full(exc) and remove_oldest(self._root):
                     continue
                 self._give_up(batch, exc, now)

@@ -80,7 +80,18 @@ class FaultFolder:
                 row = self._rows.get(number)
             if row is None:
                 text = self._redact(fault.text[:600])
-                row = FaultRow(number, *fault[:3], cause_key(text), fault.frame, 0, us, us, text)
+                row = FaultRow(
+                    number,
+                    fault.kind,
+                    self._redact(fault.stage),
+                    fault.what,
+                    cause_key(text),
+                    fault.frame,
+                    0,
+                    us,
+                    us,
+                    text,
+                )
         self._rows[number] = row._replace(n=row.n + count, last_us=max(us, row.last_us))
         self._changed.add(number)
         second = us // 1_000_000

@@ -53,7 +53,7 @@ from drakkar_flow.observe.events.tasks import (
 from drakkar_flow.recorder.captured import Outputs, Trouble
 from drakkar_flow.recorder.fold.faults import FaultFolder
 from drakkar_flow.recorder.fold.keys import Keys
-from drakkar_flow.recorder.fold.names import Names
+from drakkar_flow.recorder.fold.names import Names, storable
 from drakkar_flow.recorder.fold.samples import Budget, SlowTasks, TaskSampler, id_hash, is_traced, traced_in
 from drakkar_flow.recorder.fold.spans import SpanFolder
 from drakkar_flow.recorder.fold.ticks import TickFolder
@@ -97,7 +97,7 @@ class Folder:
 
     def __init__(self, memory: Memory, redact: Callable[[str], str] = str, min_task_s: float = 0.0) -> None:
         self._memory = memory
-        self._redact = redact
+        self._redact = redact = _storing(redact)
         self._min_task_s = min_task_s
         self._names = Names()
         self._ticks = TickFolder()
@@ -278,7 +278,7 @@ class Folder:
             int(attempt.spawn_s * 1e6),
             int(attempt.duration_s * 1e6),
             weight,
-            attempt.parent,
+            None if attempt.parent is None else self._redact(attempt.parent[:_MAX_TEXT]),
         )
 
     def _begin_trace(self, at: TopicPartition, offset: int, us: int) -> None:
@@ -346,17 +346,17 @@ class Folder:
     ) -> None:
         detail = {} if detail is None else redacted(detail, self._redact)
         lane = offset = task = None
-        at = (detail or {}).get("topic_partition")
+        at = detail.get("topic_partition")
         if about is not None and about.records:
             topic, partition, offset = about.records[0]
             lane = self._lane((topic, partition))
             if len(about.records) > 1:
                 detail = {**detail, "records": about.records, "records_total": about.total}
         elif at:
-            lane, offset = self._lane((at[0], at[1])), (detail or {}).get("offset")
+            lane, offset = self._lane((at[0], at[1])), detail.get("offset")
         if about is not None and about.tasks:
             task = about.tasks[0]
-        task = task or (detail or {}).get("task_id")
+        task = detail.get("task_id") if task is None else self._redact(task[:_MAX_TEXT])
         number = self._names.id("event", kind)
         text = msgspec.json.encode(detail, enc_hook=repr).decode()
         key = self._keys["events"].next(us)
@@ -433,6 +433,10 @@ def redacted(value: Any, redact: Callable[[str], str]) -> Any:
     if isinstance(value, list | tuple):
         return [redacted(each, redact) for each in value]
     return value
+
+
+def _storing(redact: Callable[[str], str]) -> Callable[[str], str]:
+    return lambda text: storable(redact(text))
 
 
 def _text(at: TopicPartition) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["OTHER", "Name", "Names"]
+__all__ = ["OTHER", "Name", "Names", "storable"]
 
 Name = tuple[str, str]
 """Kind and text, for example ("sink", "kafka:results")."""
@@ -43,5 +43,16 @@ class Names:
 
     def _add(self, kind: str, text: str) -> int:
         number = self._ids[kind, text] = len(self._ids) + 1
-        self._new.append((number, kind, text))
+        self._new.append((number, kind, storable(text)))
         return number
+
+
+def storable(text: str) -> str:
+    """Return a text that has a form in UTF-8: lone surrogates, of bytes that are not UTF-8, are written out.
+
+    >>> storable("a\\udcffb"), storable("ü")
+    ('a\\\\udcffb', 'ü')
+    """
+    if text.isascii():
+        return text
+    return text.encode(errors="backslashreplace").decode()

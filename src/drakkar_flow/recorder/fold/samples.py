@@ -115,4 +115,4 @@ def traced_in(topic_partition: TopicPartition, first: int, last: int, every: int
 
 def _traced(topic_partition: TopicPartition, block: int, every: int) -> int:
     topic, partition = topic_partition
-    return block * every + crc32(f"{topic}:{partition}:{block}".encode()) % every
+    return block * every + id_hash(f"{topic}:{partition}:{block}") % every
