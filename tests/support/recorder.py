@@ -11,7 +11,13 @@ from drakkar_flow.model.record import Watermark
 from drakkar_flow.model.task import ExecutorError, ExecutorTask
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.context import EventContext
-from drakkar_flow.observe.events.recorder import RecorderChanged, RecorderDropped, RecorderStarted, RecordingFaulty
+from drakkar_flow.observe.events.recorder import (
+    RecorderChanged,
+    RecorderDropped,
+    RecorderFailed,
+    RecorderStarted,
+    RecordingFaulty,
+)
 from drakkar_flow.observe.events.records import RecordsFinished
 from drakkar_flow.observe.events.source import RecordsConsumed
 from drakkar_flow.observe.events.tasks import TaskAttempt, TaskFailed
@@ -62,7 +68,7 @@ class Noted:
 
     def __init__(self, bus: Bus) -> None:
         self.events: list[Any] = []
-        for kind in (RecorderStarted, RecorderChanged, RecordingFaulty):
+        for kind in (RecorderStarted, RecorderChanged, RecorderFailed, RecordingFaulty):
             bus.listen(kind, self.events.append)
         self.dropped: Counter[str] = Counter()
         bus.listen(RecorderDropped, self._count)

@@ -19,7 +19,7 @@ from drakkar_flow.config.sections.observe import LoggingConfig, MetricsConfig
 from drakkar_flow.config.sections.offload import OffloadConfig
 from drakkar_flow.config.sections.runtime import RuntimeConfig
 from drakkar_flow.config.sections.sinks import DlqConfig, SinksConfig
-from drakkar_flow.config.unused_keys import Place, unused_alignment_notices, unused_key_notices
+from drakkar_flow.config.unused_keys import Place, unused_alignment_notices, unused_key_notices, unused_recorder_notices
 from drakkar_flow.errors import Problem
 from drakkar_flow.kernel.redaction import Redactor, is_sensitive
 from drakkar_flow.kinds.registry import EXECUTORS, SINKS
@@ -90,6 +90,7 @@ class DrakkarConfig(Section):  # noqa: PLW1641 - holds mappings, which have no h
         `where` says where a path stands.
         """
         notices = (*unused_key_notices(self, where), *unused_alignment_notices(self.kafka.model_fields_set, where))
+        notices += tuple(unused_recorder_notices(self.debug.model_fields_set, where))
         notices += (*SINKS.broken().values(), *EXECUTORS.broken().values())
         if not all(isinstance(section, Section) for section in (self.kafka, self.sinks, self.dlq)):
             return notices  # on_startup assigned a mapping, which is validated next

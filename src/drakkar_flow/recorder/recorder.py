@@ -16,11 +16,11 @@ from typing import Any, Final
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.lifecycle import ListenerLagged, LogLineLost
-from drakkar_flow.observe.events.recorder import RecorderChanged, RecorderDropped, RecorderStarted
+from drakkar_flow.observe.events.recorder import RecorderChanged, RecorderDropped, RecorderFailed, RecorderStarted
 from drakkar_flow.observe.events.source import ClientLogged
 from drakkar_flow.observe.events.stalls import Idled
-from drakkar_flow.observe.events.tasks import LongTaskRan, TaskFailed
-from drakkar_flow.recorder.captured import CAPTURES, Trouble, outputs_of
+from drakkar_flow.observe.events.tasks import LongTaskRan, TaskAttempts, TaskFailed
+from drakkar_flow.recorder.captured import CAPTURES, Outputs, Trouble, outputs_of
 from drakkar_flow.recorder.fold.folder import HOT
 from drakkar_flow.recorder.place import PlaceRefused, WorkerPlace, default_directory
 from drakkar_flow.recorder.settings import RecorderSettings
@@ -32,7 +32,16 @@ _LEAST_S = 0.02  # between two writes, however many errors there are
 _MAX_OUTPUT_BYTES = 8 * 1024 * 1024  # of outputs in the buffer
 _DETAIL_SHARE = 2  # details may fill half of the buffer
 _IGNORED: Final = frozenset(
-    {RecorderChanged, RecorderDropped, RecorderStarted, ListenerLagged, LogLineLost, ClientLogged, Idled}
+    {
+        RecorderChanged,
+        RecorderDropped,
+        RecorderFailed,
+        RecorderStarted,
+        ListenerLagged,
+        LogLineLost,
+        ClientLogged,
+        Idled,
+    }
 )
 
 
@@ -83,7 +92,7 @@ class Recorder:
             return _ignore
         if (capture := CAPTURES.get(kind)) is not None:
             return lambda event: self._put(capture(event))
-        limit = most if kind in HOT else most // _DETAIL_SHARE
+        limit = most if kind in HOT and kind is not TaskAttempts else most // _DETAIL_SHARE
 
         def put(event: Event) -> None:
             if len(buffer) < limit:
@@ -95,8 +104,8 @@ class Recorder:
 
     def _put(self, item: object) -> None:
         urgent = type(item) is Trouble
-        if len(self._buffer) >= self._settings.max_buffer // (_DETAIL_SHARE if urgent else 1):
-            self._dropped["events"] += 1
+        if len(self._buffer) >= self._settings.max_buffer // (_DETAIL_SHARE if type(item) is Outputs else 1):
+            self._dropped["events" if urgent else "outputs"] += 1
             return
         self._buffer.append((self._monotonic(), item))
         if urgent:

@@ -52,7 +52,7 @@ T = TypeVar("T", EventSeen, TaskSeen)
 class Recording:
     """The recordings below one or more directories, read-only. Use an instance on one thread at a time.
 
-    A query takes at most `budget_s`. An answer that is not `complete` says what it covers, and `following` goes on there.
+    A query takes at most `budget_s`. An answer that is not `complete` says what it covers; `following` goes on there.
 
     Names of topic partitions are `topic:partition`. Times are microseconds since the epoch.
 
@@ -256,7 +256,7 @@ class Recording:
             where, values = self._where(file, chosen)
             if not where:
                 continue
-            values += [highest, key_of(from_us), limit + 2]  # the row of the cursor, and one of the next page
+            values = [*values, highest, key_of(from_us), limit + 2]  # the row of the cursor, and one of the next page
             found, whole = self._rows(
                 file,
                 f"{statement} WHERE {where} AND key <= ? AND key >= ? ORDER BY key DESC LIMIT ?",

@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Thread
 
 from drakkar_flow.observe.bus import Bus
-from drakkar_flow.observe.events.recorder import RecorderChanged, RecorderDropped, RecordingFaulty
+from drakkar_flow.observe.events.recorder import RecorderChanged, RecorderDropped, RecorderFailed, RecordingFaulty
 from drakkar_flow.recorder.fold.folder import Batch, Folder, Memory
 from drakkar_flow.recorder.fold.keys import Timeline
 from drakkar_flow.recorder.keeper import Retention, keep, remove_oldest, seal_all
@@ -83,7 +83,7 @@ class Writer:
                 self._folder.add(item, self._timeline.us(at))
             except Exception as exc:  # an event that can't be folded must cost no others
                 dropped["events"] += 1
-                self._change(self._state, f"bug: {type(item).__name__}: {type(exc).__name__}: {exc}")
+                self._bus.emit(RecorderFailed(f"{type(item).__name__}: {type(exc).__name__}: {exc}"))
         if now - self._gauges_at >= self._settings.gauge_s:
             self._gauges_at = now
             with suppress(Exception):  # read while the flow starts or ends
@@ -158,7 +158,7 @@ class Writer:
                 self._memory.dropped[table] += len(rows)
 
     def _change(self, state: str, reason: str = "") -> None:
-        if state != self._state or reason.startswith("bug"):
+        if state != self._state:
             self._state = state
             self._bus.emit(RecorderChanged(state, reason))
 

@@ -186,7 +186,7 @@ def test_verify_finds_lost_rows_damage_and_wrong_side_files(root: Path) -> None:
     with sqlite3.connect(lost) as connection:
         connection.execute("DELETE FROM spans")
     connection.close()
-    assert next(faults_of(lost)).startswith("in:0: 100 records read by ticks, 0 by spans")
+    assert next(faults_of(lost)).startswith("in:0: 200 records read by ticks, 0 by spans")
     content = bytearray(damaged.read_bytes())
     content[5000:9000] = b"\xff" * 4000
     damaged.write_bytes(content)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from drakkar_flow.observe.events.base import Event
 
-__all__ = ["RecorderChanged", "RecorderDropped", "RecorderStarted", "RecordingFaulty"]
+__all__ = ["RecorderChanged", "RecorderDropped", "RecorderFailed", "RecorderStarted", "RecordingFaulty"]
 
 
 class RecorderStarted(Event, frozen=True):
@@ -28,6 +28,12 @@ class RecorderDropped(Event, frozen=True):
 
     kind: str
     count: int
+
+
+class RecorderFailed(Event, frozen=True):
+    """An event could not be recorded; the recorder goes on."""
+
+    reason: str
 
 
 class RecordingFaulty(Event, frozen=True):

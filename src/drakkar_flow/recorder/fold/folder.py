@@ -308,7 +308,9 @@ class Folder:
         if item.timed is not None:
             self._timed(second, *item.timed)
         number, weight = self._faults.add(fault, us, item.count)
-        if not weight or not self._memory.events.take(second):
+        if not weight:  # others stand for it
+            return
+        if not self._memory.events.take(second):
             self._memory.dropped["events"] += 1
             return
         self._event(item.kind, us, item.about, number, weight, item.detail)
