@@ -256,11 +256,11 @@ class Recording:
             where, values = self._where(file, chosen)
             if not where:
                 continue
-            values = [*values, highest, key_of(from_us), limit + 2]  # the row of the cursor, and one of the next page
+            bounds = (highest, key_of(from_us), limit + 2)  # the row of the cursor, and one of the next page
             found, whole = self._rows(
                 file,
                 f"{statement} WHERE {where} AND key <= ? AND key >= ? ORDER BY key DESC LIMIT ?",
-                values,
+                [*values, *bounds],
                 budget,
             )
             rows += [row_of(file, row) for row in found]

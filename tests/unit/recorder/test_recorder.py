@@ -182,7 +182,7 @@ def test_after_kill_9_everything_that_was_readable_is_there_and_files_are_sound(
                 nonlocal seen
                 spans = exported(recording.files(), ExportFormat.JSONL, "spans")
                 seen = max([seen, *(json.loads(line)["last"] + 1 for line in spans)])
-                return seen >= wanted
+                return bool(seen >= wanted)
 
             until(far_enough, timeout_s=90, what="rows of the worker")
     finally:

@@ -95,7 +95,7 @@ class TaskAttempt(msgspec.Struct, frozen=True, gc=False):
     pid: int
     slot: int
     attempt: int
-    program: tuple[str, str]
+    program: tuple[str, ...]
     parent: str | None = None
 
 
