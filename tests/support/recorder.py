@@ -21,7 +21,7 @@ from drakkar_flow.observe.events.recorder import (
 from drakkar_flow.observe.events.records import RecordsFinished
 from drakkar_flow.observe.events.source import RecordsConsumed
 from drakkar_flow.observe.events.tasks import TaskAttempt, TaskFailed
-from drakkar_flow.recorder.captured import CAPTURES
+from drakkar_flow.recorder.fold.captured import CAPTURES
 from drakkar_flow.recorder.place import WorkerPlace
 from drakkar_flow.recorder.recording import Recording
 from drakkar_flow.recorder.settings import RecorderSettings

@@ -21,7 +21,7 @@ from drakkar_flow.recorder.settings import RecorderSettings
 __all__ = ["gauges_of", "recorder_of"]
 
 _MIB = 1024 * 1024
-_MAX_PARTITIONS = 100  # with gauges of their own; beyond, those with the largest lag
+_MAX_PARTITIONS = 100  # with gauges; of more, those with the largest values
 
 
 def recorder_of(

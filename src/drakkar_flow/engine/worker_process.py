@@ -170,7 +170,7 @@ class WorkerProcess:
                 self._log.debug("environment_withheld", **fields, variables=withheld, expect=expect)
         components = self._build()
         self._metrics.watch(self._gauges)
-        self._record()
+        self._start_recorder()
         self._metrics.describe_sinks((part.spec.kind, part.name) for part in components.sinks.values())
         self._log_outage_policies(components)
         if components.recovery is not None:
@@ -195,7 +195,7 @@ class WorkerProcess:
         self._life.read()
         return dataflow
 
-    def _record(self) -> None:
+    def _start_recorder(self) -> None:
         """Start the recorder; a worker that does not record has no need of its modules."""
         if self.config.debug.enabled:
             from drakkar_flow.engine.recording import recorder_of

@@ -18,8 +18,9 @@ from drakkar_flow.recorder.schema import COLUMNS
 
 __all__ = ["exported"]
 
-_NAMED = ("lane", "kind", "program", "step", "stream", "name")
+_NAMED = ("topic_partition", "kind", "program", "step", "stream", "name")
 _LONG = 3600.0
+_ARGUMENTS = ("topic_partition", "offset", "attempt", "exit_code", "queued_us", "weight")
 _STATUS = ("completed", "failed", "cancelled")
 
 
@@ -105,7 +106,7 @@ def _perfetto(files: list[RecordedFile], from_us: int, to_us: int) -> Iterator[s
         process = workers[file.side.worker]
         for row in _rows(file, "tasks", from_us, to_us):
             place = {"pid": process, "tid": row["slot"], "cat": row["status"]}
-            args = {name: row[name] for name in ("lane", "offset", "attempt", "exit_code", "queued_us", "weight")}
+            args = {name: row[name] for name in _ARGUMENTS}
             at = {"name": row["id"], "ph": "X", "ts": row["at_us"] - row["ran_us"], "dur": row["ran_us"], "args": args}
             yield separator + _json({**place, **at})
             separator = ","
@@ -133,11 +134,11 @@ def _otlp(files: list[RecordedFile], from_us: int, to_us: int) -> Iterator[str]:
 
 
 def _otlp_span(row: dict[str, Any]) -> dict[str, Any]:
-    record = f"{row['lane']}:{row['offset']}"
+    record = f"{row['topic_partition']}:{row['offset']}"
     attributes = {
         "drakkar.task_id": row["id"],
-        "messaging.destination.name": row["lane"].rpartition(":")[0],
-        "messaging.destination.partition.id": row["lane"].rpartition(":")[2],
+        "messaging.destination.name": row["topic_partition"].rpartition(":")[0],
+        "messaging.destination.partition.id": row["topic_partition"].rpartition(":")[2],
         "messaging.kafka.offset": row["offset"],
         "process.pid": row["pid"],
         "drakkar.attempt": row["attempt"],

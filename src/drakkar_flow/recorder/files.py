@@ -68,7 +68,7 @@ class RecordedFile:
         try:
             connection.set_progress_handler(lambda: budget.is_over, _STEPS)
             for row in connection.execute(statement, values):
-                found.append(row)  # noqa: PERF402 - what was found before an interrupt counts
+                found.append(row)  # noqa: PERF402 - rows before an interrupt count
         except sqlite3.OperationalError as exc:
             if exc.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
                 raise
@@ -120,7 +120,7 @@ def connect(path: Path) -> sqlite3.Connection:
 def find_files(places: Iterable[Path], known: dict[Path, RecordedFile]) -> tuple[list[RecordedFile], dict[Path, str]]:
     """Return the recordings below some directories, newest first, and the files that are none, with the reason.
 
-    A file in two places, a copy that was merged, is found once. `known` keeps what was opened before.
+    A file in two places, a copy that was merged, is found once. `known` keeps the opened files.
     """
     faulty: dict[Path, str] = {}
     by_id: dict[str, RecordedFile] = {}

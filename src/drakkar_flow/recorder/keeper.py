@@ -23,7 +23,7 @@ _DAMAGED = ".damaged"
 
 
 class Retention(NamedTuple):
-    """How many bytes of sealed recordings are kept in a directory, and for how many seconds."""
+    """Bytes of sealed recordings that are kept in a directory, and the seconds for which they are."""
 
     size: int
     age_s: float
@@ -148,8 +148,8 @@ def _strip(path: Path) -> None:
         copy.execute("PRAGMA journal_mode = OFF")
         copy.execute("BEGIN")
         for table in DETAILS:
-            if table == "events":  # life stays: what is told without a fault and a record
-                copy.execute("DELETE FROM events WHERE fault IS NOT NULL OR lane IS NOT NULL")
+            if table == "events":  # those without a fault and a record stay: the life of the worker
+                copy.execute("DELETE FROM events WHERE fault IS NOT NULL OR topic_partition IS NOT NULL")
             else:
                 copy.execute(f"DELETE FROM {table}")  # noqa: S608 - ours
         copy.execute("INSERT OR REPLACE INTO meta VALUES ('stripped', 1)")

@@ -69,7 +69,7 @@ class LiveFile:
 
     @property
     def is_there(self) -> bool:
-        """False if the file was removed or replaced: SQLite would go on with one that nobody can read."""
+        """False if the file was removed or replaced: SQLite would go on with one that has no name."""
         try:
             return self.path.stat().st_ino == self._inode
         except OSError:
@@ -100,7 +100,7 @@ class LiveFile:
         fold_ticks(self._connection, before, span)
 
     def seal(self, ended: str, us: int) -> Path:
-        """Close the file for good, and return its new path.
+        """Close the file permanently, and return its new path.
 
         Raises:
             OSError, sqlite3.Error: it stays as it is.

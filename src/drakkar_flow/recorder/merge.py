@@ -29,7 +29,7 @@ class Merged(NamedTuple):
 def merge(sources: Iterable[Path], target: Path) -> Merged:
     """Copy the recordings below `sources` into `target`; a snapshot is made of a file that is being written.
 
-    A file keeps its identity: what is in the target already is left as it is, and a snapshot is replaced by the whole
+    A file keeps its identity: a copy in the target stays as it is, and a snapshot is replaced by the whole
     file once that is sealed.
 
     Raises:

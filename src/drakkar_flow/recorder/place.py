@@ -103,7 +103,7 @@ class WorkerPlace:
             _make(path)
             if (lock := try_lock(path)) is not None:
                 return cls(path, lock)
-        raise PlaceRefused(f"{directory / name} is used by another process: give each worker a name of its own")
+        raise PlaceRefused(f"{directory / name} is used by another process: give each worker its own name")
 
     def release(self) -> None:
         """Release the lock; safe to call twice."""

@@ -20,7 +20,7 @@ from drakkar_flow.observe.events.recorder import RecorderChanged, RecorderDroppe
 from drakkar_flow.observe.events.source import ClientLogged
 from drakkar_flow.observe.events.stalls import Idled
 from drakkar_flow.observe.events.tasks import LongTaskRan, TaskAttempts, TaskFailed
-from drakkar_flow.recorder.captured import CAPTURES, Outputs, Trouble, outputs_of
+from drakkar_flow.recorder.fold.captured import CAPTURES, Outputs, Trouble, outputs_of
 from drakkar_flow.recorder.fold.folder import HOT
 from drakkar_flow.recorder.place import PlaceRefused, WorkerPlace, default_directory
 from drakkar_flow.recorder.settings import RecorderSettings
@@ -71,7 +71,7 @@ class Recorder:
         self._thread.start()
 
     def close(self, timeout_s: float) -> None:
-        """Write what is buffered and seal the file, for at most `timeout_s`; the next start does what is left."""
+        """Write the buffer and seal the file, for at most `timeout_s`; the next start does the rest."""
         self._closing = True
         self._wake.set()
         if self._thread.ident is not None:
@@ -131,13 +131,13 @@ class Recorder:
             self._refuse(str(exc))
             return
         try:
-            self._record(root, self._place)
+            self._write(root, self._place)
         except Exception as exc:  # a bug of ours must cost the recording, not the flow
             self._refuse(f"bug: {type(exc).__name__}: {exc}")
         finally:
             self._place.release()
 
-    def _record(self, root: Path, place: WorkerPlace) -> None:
+    def _write(self, root: Path, place: WorkerPlace) -> None:
         writer = Writer(self._settings, root, place.path, self._bus, self._clock)
         writer.open()
         self._bus.emit(RecorderStarted(str(place.path)))

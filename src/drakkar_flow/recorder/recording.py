@@ -39,10 +39,10 @@ BUDGET_S = 0.15
 
 _FOREVER_US = 1 << 58
 _STATUS = ("completed", "failed", "cancelled")
-_EVENT = "key, kind, lane, offset, fault, task, weight, detail"
+_EVENT = "key, kind, topic_partition, offset, fault, task, weight, detail"
 _TASK = (
-    "key, lane, offset, last, id, program, slot, pid, attempt, status, exit_code, queued_us, spawn_us, ran_us, weight,"
-    " parent"
+    "key, topic_partition, offset, last, id, program, slot, pid, attempt, status, exit_code, queued_us, spawn_us,"
+    " ran_us, weight, parent"
 )
 _TASK_REACH = 100_000  # offsets between the first and the last record of a task
 
@@ -92,7 +92,7 @@ class Recording:
     # --- one record, one task ---------------------------------------------------------------------
 
     def record(self, topic: str, partition: int, offset: int) -> RecordStory:
-        """Return what is known of a record, on all workers and over all assignments."""
+        """Return the story of a record, on all workers and over all assignments."""
         budget, name = Budget(self._budget_s), f"{topic}:{partition}"
         story = RecordStory((topic, partition), offset, [], [], [], [])
         complete = True
@@ -102,42 +102,42 @@ class Recording:
             if budget.is_over:
                 complete = False
                 break
-            lane = self._number(file, "lane", name)
-            if lane is not None:
-                complete &= self._add_to_story(story, file, lane, budget)
+            number = self._number(file, "topic_partition", name)
+            if number is not None:
+                complete &= self._add_to_story(story, file, number, budget)
         for rows in (story.spans, story.tasks, story.events, story.traces):
             rows.sort(key=lambda row: row.key)
         return msgspec.structs.replace(story, complete=complete)
 
-    def _add_to_story(self, story: RecordStory, file: RecordedFile, lane: int, budget: Budget) -> bool:
-        offset, at = story.offset, (lane, story.offset)
+    def _add_to_story(self, story: RecordStory, file: RecordedFile, number: int, budget: Budget) -> bool:
+        offset, at = story.offset, (number, story.offset)
         reads, complete = self._rows(
             file,
             "SELECT key, epoch, first, last, read_from_us, read_to_us FROM spans"
-            " WHERE lane = ? AND last >= ? AND first <= ? AND first >= 0",
-            (lane, offset, offset),
+            " WHERE topic_partition = ? AND last >= ? AND first <= ? AND first >= 0",
+            (number, offset, offset),
             budget,
         )
         for read in reads:
             passed, whole = self._rows(
                 file,
-                "SELECT passed_us FROM spans WHERE key >= ? AND lane = ? AND epoch = ? AND passed > ?"
+                "SELECT passed_us FROM spans WHERE key >= ? AND topic_partition = ? AND epoch = ? AND passed > ?"
                 " ORDER BY key LIMIT 1",
-                (read[0], lane, read[1], offset),
+                (read[0], number, read[1], offset),
                 budget,
             )
             complete &= whole
             story.spans.append(_span(file, read, passed[0][0] if passed else None))
         tasks, whole = self._rows(
             file,
-            f"SELECT {_TASK} FROM tasks WHERE lane = ? AND offset BETWEEN ? AND ? AND last >= ?",  # noqa: S608 - ours
-            (lane, offset - _TASK_REACH, offset, offset),
+            f"SELECT {_TASK} FROM tasks WHERE topic_partition = ? AND offset BETWEEN ? AND ? AND last >= ?",  # noqa: S608 - ours
+            (number, offset - _TASK_REACH, offset, offset),
             budget,
         )
         complete &= whole
         story.tasks.extend(_task(file, row) for row in tasks)
         traces, whole = self._rows(
-            file, "SELECT key, step, took_us, event FROM traces WHERE lane = ? AND offset = ?", at, budget
+            file, "SELECT key, step, took_us, event FROM traces WHERE topic_partition = ? AND offset = ?", at, budget
         )
         complete &= whole
         story.traces.extend(
@@ -146,7 +146,7 @@ class Recording:
         others = [row[3] for row in traces if row[3] is not None]
         events, whole = self._rows(
             file,
-            f"SELECT {_EVENT} FROM events WHERE (lane = ? AND offset = ?)"  # noqa: S608 - ours
+            f"SELECT {_EVENT} FROM events WHERE (topic_partition = ? AND offset = ?)"  # noqa: S608 - ours
             f" OR key IN ({','.join('?' * len(others))})",
             (*at, *others),
             budget,
@@ -247,16 +247,18 @@ class Recording:
         rows: list[T] = []
         uncertain_us, complete = from_us, True
         highest = min(key_of(to_us + 1) - 1, before[0] if before is not None else 1 << 62)
-        for place, file in enumerate(files):
+        for index, file in enumerate(files):
             if len(rows) >= limit and min(row.key for row in rows) > key_of(file.ended_us + 1):
                 break
             if budget.is_over:
-                uncertain_us, complete = max(each.ended_us for each in files[place:]), False
+                uncertain_us, complete = max(each.ended_us for each in files[index:]), False
                 break
+            where: str
+            values: list[Any]
             where, values = self._where(file, chosen)
             if not where:
                 continue
-            bounds = (highest, key_of(from_us), limit + 2)  # the row of the cursor, and one of the next page
+            bounds: list[Any] = [highest, key_of(from_us), limit + 2]  # the cursor's row, and one of the next page
             found, whole = self._rows(
                 file,
                 f"{statement} WHERE {where} AND key <= ? AND key >= ? ORDER BY key DESC LIMIT ?",
@@ -381,15 +383,15 @@ def _of(file: RecordedFile) -> tuple[str, str]:
 
 
 def _event(file: RecordedFile, row: Sequence[Any]) -> EventSeen:
-    key, kind, lane, offset, fault, task, weight, detail = row
-    place = file.name(lane) or None
+    key, kind, number, offset, fault, task, weight, detail = row
+    place = file.name(number) or None
     content = msgspec.json.decode(detail, type=dict[str, Any])
     return EventSeen(*_of(file), key, us_of(key), file.name(kind), place, offset, fault, task, weight, content)
 
 
 def _task(file: RecordedFile, row: Sequence[Any]) -> TaskSeen:
-    key, lane, offset, last, task_id, program, slot, pid, attempt, status, *others = row
-    place, name = file.name(lane), file.name(program)
+    key, number, offset, last, task_id, program, slot, pid, attempt, status, *others = row
+    place, name = file.name(number), file.name(program)
     return TaskSeen(
         *_of(file), key, us_of(key), place, offset, last, task_id, name, slot, pid, attempt, _STATUS[status], *others
     )

@@ -166,7 +166,7 @@ class TickPoint(msgspec.Struct, frozen=True):
 
 
 class RecordStory(msgspec.Struct, frozen=True):
-    """What is known of one record, on all workers, in the order of time."""
+    """Rows about one record, of all workers, in the order of time."""
 
     topic_partition: TopicPartition
     offset: int

@@ -13,19 +13,19 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "names": ("id", "kind", "text"),
     "ticks": ("second", "span", "name", "n", "size", "total", "peak", "buckets"),
     "spans": (
-        *("key", "lane", "epoch", "first", "last", "n", "size", "read_from_us", "read_to_us"),
+        *("key", "topic_partition", "epoch", "first", "last", "n", "size", "read_from_us", "read_to_us"),
         *("passed", "passed_us", "finished"),
     ),
     "faults": ("id", "kind", "stage", "what", "text", "frame", "n", "first_us", "last_us", "sample"),
-    "events": ("key", "kind", "lane", "offset", "fault", "task", "weight", "detail"),
+    "events": ("key", "kind", "topic_partition", "offset", "fault", "task", "weight", "detail"),
     "tasks": (
-        *("key", "lane", "offset", "last", "id", "hash", "program", "slot", "pid", "attempt", "status", "exit_code"),
-        *("queued_us", "spawn_us", "ran_us", "weight", "parent"),
+        *("key", "topic_partition", "offset", "last", "id", "hash", "program", "slot", "pid", "attempt", "status"),
+        *("exit_code", "queued_us", "spawn_us", "ran_us", "weight", "parent"),
     ),
-    "traces": ("key", "lane", "offset", "step", "took_us", "event"),
+    "traces": ("key", "topic_partition", "offset", "step", "took_us", "event"),
     "outputs": ("key", "hash", "task", "stream", "size", "data"),
 }
-"""Columns by table. `lane`, `kind` of events, `program`, `step`, `stream` and `name` are numbers of `names`."""
+"""Columns by table. Topic partition, program, step, stream, name and kind of events are numbers of `names`."""
 
 TABLES: Final = tuple(COLUMNS)
 DETAILS: Final = ("events", "tasks", "traces", "outputs")
@@ -33,12 +33,12 @@ DETAILS: Final = ("events", "tasks", "traces", "outputs")
 
 _REPLACED: Final = {"ticks", "faults", "names"}
 _INDEXES: Final = (
-    "CREATE INDEX tasks_lane ON tasks(lane, offset)",
+    "CREATE INDEX tasks_record ON tasks(topic_partition, offset)",
     "CREATE INDEX tasks_hash ON tasks(hash)",
-    "CREATE INDEX events_lane ON events(lane, offset) WHERE lane IS NOT NULL",
+    "CREATE INDEX events_record ON events(topic_partition, offset) WHERE topic_partition IS NOT NULL",
     "CREATE INDEX events_fault ON events(fault) WHERE fault IS NOT NULL",
-    "CREATE INDEX spans_last ON spans(lane, last)",
-    "CREATE INDEX traces_lane ON traces(lane, offset)",
+    "CREATE INDEX spans_last ON spans(topic_partition, last)",
+    "CREATE INDEX traces_record ON traces(topic_partition, offset)",
     "CREATE INDEX outputs_hash ON outputs(hash)",
 )
 _MAX_VARIABLES: Final = 30_000  # SQLite's bound is 32,766

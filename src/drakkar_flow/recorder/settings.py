@@ -18,7 +18,7 @@ def _no_gauges() -> Gauges:
 
 @dataclass(frozen=True, slots=True)
 class RecorderSettings:
-    """Where and how much is recorded. `directory` None means the user's state directory.
+    """Place and bounds of recordings. `directory` None means the user's state directory.
 
     `meta` describes the worker; `gauges` reads its gauges from any thread and must not block.
     """

@@ -19,8 +19,8 @@ _MAX_BITS = 23
 class Side(msgspec.Struct, frozen=True, gc=False):
     """Identity, period, offsets by topic partition, and a filter of task ids.
 
-    `lanes` has, by topic:partition, the lowest and the highest offset that was read or passed. The filter has a bit per
-    hash of a task id, shifted right by `shift`.
+    `offsets` has, by topic:partition, the lowest and the highest offset that was read or passed. The filter has a bit
+    per hash of a task id, shifted right by `shift`.
     """
 
     file: str
@@ -29,7 +29,7 @@ class Side(msgspec.Struct, frozen=True, gc=False):
     began_us: int
     ended_us: int
     size: int
-    lanes: dict[str, tuple[int, int]]
+    offsets: dict[str, tuple[int, int]]
     shift: int
     bits: bytes
     stripped: bool = False
@@ -41,7 +41,7 @@ class Side(msgspec.Struct, frozen=True, gc=False):
 
     def may_have_record(self, topic_partition: str, offset: int) -> bool:
         """Return False if the recording knows nothing of this record."""
-        first, last = self.lanes.get(topic_partition, (0, -1))
+        first, last = self.offsets.get(topic_partition, (0, -1))
         return first <= offset <= last
 
 
@@ -75,16 +75,19 @@ def side_from(connection: sqlite3.Connection, size: int) -> Side:
         sqlite3.Error: it can't be read.
     """
     meta = dict(connection.execute("SELECT name, value FROM meta").fetchall())
-    lanes: dict[str, tuple[int, int]] = {}
-    reads = "SELECT lane, min(first), max(max(last, passed)) FROM spans WHERE first >= 0 GROUP BY lane"
-    passes = "SELECT lane, min(passed), max(passed) FROM spans WHERE passed >= 0 GROUP BY lane"
-    seen = "SELECT lane, min(offset), max(offset) FROM {} WHERE offset IS NOT NULL GROUP BY lane"
-    names = dict(connection.execute("SELECT id, text FROM names WHERE kind = 'lane'").fetchall())
+    offsets: dict[str, tuple[int, int]] = {}
+    reads = (
+        "SELECT topic_partition, min(first), max(max(last, passed)) FROM spans WHERE first >= 0"
+        " GROUP BY topic_partition"
+    )
+    passes = "SELECT topic_partition, min(passed), max(passed) FROM spans WHERE passed >= 0 GROUP BY topic_partition"
+    seen = "SELECT topic_partition, min(offset), max(offset) FROM {} WHERE offset IS NOT NULL GROUP BY topic_partition"
+    names = dict(connection.execute("SELECT id, text FROM names WHERE kind = 'topic_partition'").fetchall())
     for statement in (reads, passes, *(seen.format(table) for table in ("tasks", "events", "traces"))):
-        for lane, first, last in connection.execute(statement):
-            if lane in names:
-                low, high = lanes.get(names[lane], (first, last))
-                lanes[names[lane]] = (min(low, first), max(high, last))
+        for number, first, last in connection.execute(statement):
+            if number in names:
+                low, high = offsets.get(names[number], (first, last))
+                offsets[names[number]] = (min(low, first), max(high, last))
     shift, bits = _filter(connection)
     return Side(
         file=str(meta.get("file", "")),
@@ -93,7 +96,7 @@ def side_from(connection: sqlite3.Connection, size: int) -> Side:
         began_us=int(meta.get("began_us", 0)),
         ended_us=int(meta.get("ended_us", 0)),
         size=size,
-        lanes=lanes,
+        offsets=offsets,
         shift=shift,
         bits=bits,
         stripped=bool(meta.get("stripped", 0)),

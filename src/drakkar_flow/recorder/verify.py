@@ -43,14 +43,14 @@ def _sums(connection: sqlite3.Connection) -> Iterator[str]:
     """Compare the records that were read by ticks and by spans; spans may be behind after a crash."""
     ended = connection.execute("SELECT value FROM meta WHERE name = 'ended'").fetchone()
     ticks = "SELECT text, sum(n) FROM ticks JOIN names ON id = name WHERE kind = 'read' GROUP BY text"
-    spans = "SELECT text, sum(n) FROM spans JOIN names ON id = lane WHERE first >= 0 GROUP BY text"
+    spans = "SELECT text, sum(n) FROM spans JOIN names ON id = topic_partition WHERE first >= 0 GROUP BY text"
     read, located = dict(connection.execute(ticks).fetchall()), dict(connection.execute(spans).fetchall())
-    for lane in sorted({*read, *located}):
-        by_ticks, by_spans = read.get(lane, 0), located.get(lane, 0)
+    for name in sorted({*read, *located}):
+        by_ticks, by_spans = read.get(name, 0), located.get(name, 0)
         if by_spans > by_ticks or (by_spans < by_ticks and ended is not None and ended[0] in _ENDED_WELL):
-            yield f"{lane}: {by_ticks} records read by ticks, {by_spans} by spans"
+            yield f"{name}: {by_ticks} records read by ticks, {by_spans} by spans"
     for table in ("events", "tasks", "traces", "spans"):
-        column = "kind" if table == "events" else "lane"
+        column = "kind" if table == "events" else "topic_partition"
         lost = connection.execute(
             f"SELECT count(*) FROM {table} WHERE {column} IS NOT NULL AND {column} NOT IN (SELECT id FROM names)"  # noqa: S608
         ).fetchone()[0]

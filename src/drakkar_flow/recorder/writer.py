@@ -75,7 +75,7 @@ class Writer:
         self._in_background(self._tidy, left)
 
     def turn(self, items: Iterable[tuple[int, object]], dropped: Counter[str]) -> None:
-        """Write the items, each with its monotonic nanoseconds, and do what is due. Never raises."""
+        """Write the items, each with its monotonic nanoseconds, and do the work that is due. Never raises."""
         wall_ns, monotonic_ns = self._clock()
         now = monotonic_ns / 1e9
         for at, item in items:
@@ -97,7 +97,7 @@ class Writer:
         self._tend(now)
 
     def close(self) -> None:
-        """Write what is left and seal the file."""
+        """Write the rest and seal the file."""
         _, monotonic_ns = self._clock()
         self._write(self._folder.take(all_spans=True), monotonic_ns / 1e9)
         self._report(Counter())

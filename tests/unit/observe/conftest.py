@@ -129,6 +129,17 @@ OF_THE_GROUP = [
     PartitionsRevoked(topic_partitions=(("in", 9),), total=1, unfinished=2),
 ]
 
+OF_THE_RECORDER = [
+    RecorderStarted("/rec/w-1"),
+    RecorderChanged("off", "no space"),
+    RecorderDropped("tasks", 7),
+    RecorderFailed("HookRan: TypeError: no"),
+    RecordingFaulty("/rec/w-1/a.live.sqlite", "damaged"),
+    RecordsTraced(LANE, (7,)),
+    TaskAttempts(()),
+    LongTaskRan(ExecutorResult(task=ERROR.task), ABOUT),
+]
+
 
 @pytest.fixture
 def scene() -> LogScene:
@@ -180,14 +191,7 @@ def one_of_each() -> list[Event]:
         DrainFinished(unfinished=11, duration_s=30.0),
         Idled(slots_s=0.5, consumer_s=0.0),
         LogLineLost(),
-        RecorderStarted("/rec/w-1"),
-        RecorderChanged("off", "no space"),
-        RecorderDropped("tasks", 7),
-        RecorderFailed("HookRan: TypeError: no"),
-        RecordingFaulty("/rec/w-1/a.live.sqlite", "damaged"),
-        RecordsTraced(LANE, (7,)),
-        TaskAttempts(()),
-        LongTaskRan(ExecutorResult(task=ERROR.task), ABOUT),
+        *OF_THE_RECORDER,
         LoopAnswered(after_s=0.002),
         Stalled("partition", 300.0, LANE, 42, "execute", (("hook", "..."),)),
         StallEnded("partition", 400.0, LANE),

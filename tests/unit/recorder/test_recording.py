@@ -211,7 +211,12 @@ def test_json_lines_have_every_table_with_names_resolved(made: Path) -> None:
     rows = [json.loads(line) for line in lines(made, ExportFormat.JSONL)]
     assert {row["type"] for row in rows} == {"ticks", "spans", "faults", "events", "tasks"}
     (task,) = [row for row in rows if row["type"] == "tasks" and row["id"] == "t-5"]
-    assert (task["lane"], task["program"], task["status"], task["worker"]) == ("in:0", "/bin/jq", "completed", "w-0")
+    assert [task[name] for name in ("topic_partition", "program", "status", "worker")] == [
+        "in:0",
+        "/bin/jq",
+        "completed",
+        "w-0",
+    ]
     (read,) = [row for row in rows if row["type"] == "ticks" and row["kind"] == "read" and row["worker"] == "w-0"][:1]
     assert (read["name"], read["n"]) == ("in:0", 100)
 
@@ -221,7 +226,7 @@ def test_csv_cells_are_no_formulas(tmp_path: Path) -> None:
     scene.turn(TaskAttempts((attempt('=HYPERLINK("http://evil")', 1),)))
     scene.close()
     head, row = lines(scene.root, ExportFormat.CSV)
-    assert head.startswith("worker,file,key,lane,offset")
+    assert head.startswith("worker,file,key,topic_partition,offset")
     assert "\"'=HYPERLINK(" in row
 
 

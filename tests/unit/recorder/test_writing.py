@@ -16,7 +16,7 @@ from drakkar_flow.observe.events.lifecycle import StateChanged
 from drakkar_flow.observe.events.records import RecordsFailed
 from drakkar_flow.observe.events.source import RecordsTraced
 from drakkar_flow.observe.events.tasks import TaskAttempts, TaskRetried
-from drakkar_flow.recorder.captured import outputs_of
+from drakkar_flow.recorder.fold.captured import outputs_of
 from drakkar_flow.recorder.fold.keys import us_of
 from drakkar_flow.recorder.keeper import Retention, keep, sealed_in
 from drakkar_flow.recorder.place import PlaceRefused, WorkerPlace, default_directory

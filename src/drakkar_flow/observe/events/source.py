@@ -101,7 +101,7 @@ class RecordsConsumed(Event, frozen=True):
 
 
 class RecordsTraced(Event, frozen=True):
-    """Records of a partition were read that have the header `drakkar-trace`; made only while somebody listens."""
+    """Records of a partition were read that have the header `drakkar-trace`; made only while a listener needs it."""
 
     topic_partition: TopicPartition
     offsets: tuple[int, ...]

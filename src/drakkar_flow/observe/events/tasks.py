@@ -100,13 +100,13 @@ class TaskAttempt(msgspec.Struct, frozen=True, gc=False):
 
 
 class TaskAttempts(Event, frozen=True):
-    """Attempts of tasks that ended in one turn of the loop; made only while somebody listens."""
+    """Attempts of tasks that ended in one turn of the loop; made only while a listener needs it."""
 
     attempts: tuple[TaskAttempt, ...]
 
 
 class LongTaskRan(Event, frozen=True):
-    """A task succeeded after `debug.output_min_duration_ms` or longer; made only while somebody listens."""
+    """A task succeeded after `debug.output_min_duration_ms` or longer; made only while a listener needs it."""
 
     result: ExecutorResult
     about: EventContext = NO_CONTEXT

@@ -12,7 +12,7 @@ __all__ = ["Fault", "FaultFolder", "FaultRow", "fingerprint"]
 
 _BURST = 20  # of one fault in a second, before they thin out
 _MAX_FAULTS = 2_000
-_CUT = "more faults than can be told apart"
+_CUT = "more faults than are counted one by one"
 
 
 class Fault(NamedTuple):
@@ -94,15 +94,24 @@ class FaultFolder:
                 )
         self._rows[number] = row._replace(n=row.n + count, last_us=max(us, row.last_us))
         self._changed.add(number)
+        return number, self._thinned(number, us)
+
+    def weight(self, fault: Fault, us: int) -> int:
+        """Return the weight of an event of a fault as `add` does, without counting the fault."""
+        return self._thinned(self._id_of(fault), us)
+
+    def _thinned(self, number: int, us: int) -> int:
+        if len(self._counts) > _MAX_FAULTS:
+            self._counts.clear()
         second = us // 1_000_000
         of, seen = self._counts.get(number, (-1, 0))
         seen = seen + 1 if of == second else 1
         self._counts[number] = (second, seen)
         if seen <= _BURST:
-            return number, 1
+            return 1
         if seen & (seen - 1):
-            return number, 0
-        return number, seen // 2 if seen > 2 * _BURST else seen - _BURST
+            return 0
+        return seen // 2 if seen > 2 * _BURST else seen - _BURST
 
     def take(self) -> list[FaultRow]:
         """Return the rows that changed since the last call."""

@@ -50,7 +50,7 @@ from drakkar_flow.observe.events.tasks import (
     TasksStarted,
     WindowFinished,
 )
-from drakkar_flow.recorder.captured import Outputs, Trouble
+from drakkar_flow.recorder.fold.captured import Outputs, Trouble
 from drakkar_flow.recorder.fold.faults import FaultFolder
 from drakkar_flow.recorder.fold.keys import Keys
 from drakkar_flow.recorder.fold.names import Names, storable
@@ -78,7 +78,7 @@ _STATUS = {"completed": 0, "failed": 1, "cancelled": 2}
 
 
 class Memory:
-    """What outlives a file: budgets, the p99 of programs, traced records that are not finished."""
+    """State that outlives a file: budgets, the p99 of programs, traced records that are not finished."""
 
     def __init__(self, trace_every: int = 0) -> None:
         self.trace_every = trace_every
@@ -108,7 +108,7 @@ class Folder:
         self._latest = 0
 
     def add(self, item: object, us: int) -> None:
-        """Fold an event, or what was captured of it, that happened at `us` microseconds of the wall clock."""
+        """Fold an event, or its capture, that happened at `us` microseconds of the wall clock."""
         self._latest = max(self._latest, us)
         fold = HOT.get(type(item))
         if fold is not None:
@@ -134,8 +134,8 @@ class Folder:
         batch["ticks"] = [*self._ticks.take(before=self._latest // 1_000_000 - 2)]
         for row in self._spans.take(*((None,) if all_spans else ())) if spans else ():
             us = max(row.read_to_us, row.passed_us, 0) or self._latest
-            lane = self._lane(row.topic_partition)
-            batch["spans"].append((self._keys["spans"].next(us), lane, *row[1:]))
+            number = self._partition_id(row.topic_partition)
+            batch["spans"].append((self._keys["spans"].next(us), number, *row[1:]))
         batch["faults"] = [*self._faults.take()]
         batch["names"] = [*self._names.take()]
         return batch
@@ -263,7 +263,7 @@ class Folder:
     def _task_row(self, attempt: TaskAttempt, number: int, program: str, weight: int, us: int) -> tuple[Any, ...]:
         return (
             self._keys["tasks"].next(us),
-            self._lane(attempt.topic_partition),
+            self._partition_id(attempt.topic_partition),
             attempt.offset,
             attempt.last,
             self._redact(attempt.task_id[:_MAX_TEXT]),
@@ -295,7 +295,7 @@ class Folder:
 
     def _trace(self, at: TopicPartition, offset: int, step: str, us: int, took_s: float) -> None:
         key, number = self._keys["traces"].next(us), self._names.id("step", step)
-        self._rows["traces"].append((key, self._lane(at), offset, number, int(took_s * 1e6), None))
+        self._rows["traces"].append((key, self._partition_id(at), offset, number, int(took_s * 1e6), None))
 
     def _is_traced(self, at: TopicPartition, offset: int) -> bool:
         return offset in self._memory.traced.get(at, ()) or is_traced(at, offset, self._memory.trace_every)
@@ -307,7 +307,11 @@ class Folder:
         self._count(second, "failed", f"{fault.kind}:{fault.stage}", item.count)
         if item.timed is not None:
             self._timed(second, *item.timed)
-        number, weight = self._faults.add(fault, us, item.count)
+        number: int | None = None
+        if item.consequence:
+            weight = self._faults.weight(fault, us)
+        else:
+            number, weight = self._faults.add(fault, us, item.count)
         if not weight:  # others stand for it
             return
         if not self._memory.events.take(second):
@@ -347,29 +351,29 @@ class Folder:
         detail: Mapping[str, Any] | None = None,
     ) -> None:
         detail = {} if detail is None else redacted(detail, self._redact)
-        lane = offset = task = None
+        partition_id = offset = task = None
         at = detail.get("topic_partition")
         if about is not None and about.records:
             topic, partition, offset = about.records[0]
-            lane = self._lane((topic, partition))
+            partition_id = self._partition_id((topic, partition))
             if len(about.records) > 1:
                 detail = {**detail, "records": about.records, "records_total": about.total}
         elif at:
-            lane, offset = self._lane((at[0], at[1])), detail.get("offset")
+            partition_id, offset = self._partition_id((at[0], at[1])), detail.get("offset")
         if about is not None and about.tasks:
             task = about.tasks[0]
         task = detail.get("task_id") if task is None else self._redact(task[:_MAX_TEXT])
         number = self._names.id("event", kind)
         text = msgspec.json.encode(detail, enc_hook=repr).decode()
         key = self._keys["events"].next(us)
-        self._rows["events"].append((key, number, lane, offset, fault, task, weight, text))
+        self._rows["events"].append((key, number, partition_id, offset, fault, task, weight, text))
         for topic, partition, other in about.records[1:] if about is not None else ():
             step = self._names.id("step", "event")
-            place = (self._keys["traces"].next(us), self._lane((topic, partition)), other)
+            place = (self._keys["traces"].next(us), self._partition_id((topic, partition)), other)
             self._rows["traces"].append((*place, step, 0, key))
 
-    def _lane(self, at: TopicPartition) -> int:
-        return self._names.id("lane", _text(at))
+    def _partition_id(self, at: TopicPartition) -> int:
+        return self._names.id("topic_partition", _text(at))
 
 
 HOT: Final[dict[type, Callable[[Folder, Any, int, int], None]]] = {
@@ -396,7 +400,7 @@ HOT: Final[dict[type, Callable[[Folder, Any, int, int], None]]] = {
     TasksStarted: Folder._started,  # noqa: SLF001
     DeliveriesSkipped: Folder._skipped,  # noqa: SLF001
 }
-"""How each type is folded; every other event is a row of `events`."""
+"""Functions that fold events by type; every other event is a row of `events`."""
 
 LIFE: Final = frozenset(
     {

@@ -1,4 +1,4 @@
-"""Attempt log: emits the ended attempts of tasks once per turn of the loop, while somebody listens."""
+"""Attempt log: emits the ended attempts of tasks once per turn of the loop, while they have a listener."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class AttemptLog:
         self._attempts: list[TaskAttempt] = []
 
     def note(self, run: TaskRun, outcome: TaskOutcome | None) -> None:
-        """Note the end of an attempt; None means cancelled. Costs nothing while nobody listens."""
+        """Note the end of an attempt; None means cancelled. Without a listener it costs a lookup."""
         if not self._bus.hears(TaskAttempts):
             return
         if not self._attempts:

@@ -1,4 +1,7 @@
-"""What is kept of an event until it is written: no live object, no large output. Called on the thread that emits."""
+"""Captures: the parts of an event that wait to be written, without exceptions and large outputs. Pure.
+
+They are made on the thread that emits.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,8 @@ class Trouble(msgspec.Struct, frozen=True, gc=False):
     about: EventContext
     detail: dict[str, Any]
     count: int = 1
+    consequence: bool = False
+    """True if the failure behind it is a fault already."""
     timed: tuple[str, str, float] | None = None
     """Kind and text of the name that the duration in seconds of the failed call counts under."""
 
@@ -100,7 +105,7 @@ def _fault_of(error: ExecutorError) -> Fault:
 def _retries_exhausted(event: RetriesExhausted) -> Trouble:
     fault = Fault("retries", "", "", "all attempts failed") if event.error is None else _fault_of(event.error)
     detail = {"task_id": event.task_id, "attempts": event.attempts, "dead": event.dead}
-    return Trouble("retries_exhausted", fault._replace(kind="retries"), event.about, detail)
+    return Trouble("retries_exhausted", fault._replace(kind="retries"), event.about, detail, consequence=True)
 
 
 def _records_failed(event: RecordsFailed) -> Trouble:
@@ -113,7 +118,7 @@ def _records_failed(event: RecordsFailed) -> Trouble:
         "label": event.label,
         "policy": event.policy,
     }
-    return Trouble("records_failed", fault, event.about, detail, event.count)
+    return Trouble("records_failed", fault, event.about, detail, event.count, event.kind in ("task", "sink"))
 
 
 def _hook_ran(event: HookRan) -> Trouble | HookRan:
