@@ -50,7 +50,14 @@ KEEP: Final = object()
 """Output of a library step that leaves a record's payload as it is."""
 
 _HEADER = Struct(">BQI")
+_BODY = _HEADER.size
+_model_of = Struct(">B8xI").unpack_from
+"""Returns the format and the fingerprint in a header."""
+
 _MSGPACK, _JSON = 1, 2
+_SCALARS = (bool, int, float, str, bytes)
+"""Types of which every value that can be written can be read."""
+
 _NOTES = ("title", "description")
 
 
@@ -85,6 +92,8 @@ def key_text(key: object) -> str:
         TypeError: the key is neither text, a whole number nor bytes.
         ValueError: the text can't be written as UTF-8.
     """
+    if type(key) is int:  # common, and so cheaper
+        return f"\0i{key}"
     if isinstance(key, str):
         if not key.isascii():
             key.encode()
@@ -160,6 +169,7 @@ class StateCodec:
         self._older = _older_model(migrate) if migrate is not None else None
         self._format = _JSON if _is_pydantic(model) else _MSGPACK
         self._class = model if _is_pydantic(model) or _has_fields(model) else None
+        self._scalar = model if model in _SCALARS else None
         self._fingerprint = zlib.crc32(json.dumps(_schema(model), sort_keys=True).encode())
         self._header = (-1, b"")  # of the last time written: most values of a chunk are of one time
         self._write: Callable[[Any], bytes] = _to_json if self._format == _JSON else msgspec.msgpack.Encoder().encode
@@ -179,14 +189,14 @@ class StateCodec:
             raise StateError(f"expected {_name(self.model)}, got {type(value).__name__}")
         try:
             body = self._write(value)
-            self._read(body)
+            if type(value) is not self._scalar:
+                self._read(body)
         except Exception as exc:  # whatever the user's types raise
             raise StateError(f"{type(value).__name__} can't be stored as {_name(self.model)}: {_line(exc)}") from exc
-        written_ms, header = self._header
-        if written_ms != now_ms:
-            header = _HEADER.pack(self._format, max(0, now_ms), self._fingerprint)
-            self._header = (now_ms, header)
-        return header + body
+        header = self._header
+        if header[0] != now_ms:
+            header = self._header = (now_ms, _HEADER.pack(self._format, max(0, now_ms), self._fingerprint))
+        return header[1] + body
 
     def decode(self, stored: bytes) -> Any:
         """Read a value, also one of another version of the model.
@@ -194,8 +204,8 @@ class StateCodec:
         Raises:
             StateError: the value does not fit the model.
         """
-        form, _, fingerprint = _HEADER.unpack_from(stored)
-        body = stored[_HEADER.size :]
+        form, fingerprint = _model_of(stored)
+        body = stored[_BODY:]
         if fingerprint == self._fingerprint and form == self._format:
             return self._read(body)
         what = f"was written by another version of {_name(self.model)}"
@@ -216,7 +226,7 @@ class StateCodec:
     @staticmethod
     def version_of(stored: bytes) -> bytes:
         """Return the mark of the model that a value was written from."""
-        return stored[:1] + stored[_HEADER.size - 4 : _HEADER.size]
+        return stored[:1] + stored[_BODY - 4 : _BODY]
 
     def is_expired(self, stored: bytes, now_ms: int) -> bool:
         """Return True if a value was written longer ago than its time to live."""
@@ -224,7 +234,7 @@ class StateCodec:
 
     def are_equal(self, stored: bytes, other: bytes) -> bool:
         """Return True if two stored values differ in their times only."""
-        return stored[9:] == other[9:] and stored[0] == other[0]
+        return stored[-1] == other[-1] and stored[9:] == other[9:] and stored[0] == other[0]
 
 
 def plain_value(stored: bytes) -> Any:
@@ -234,7 +244,7 @@ def plain_value(stored: bytes) -> Any:
     ({'n': 3}, {'base64': '/w=='})
     """
     try:
-        plain = _plain(_HEADER.unpack_from(stored)[0], stored[_HEADER.size :])
+        plain = _plain(_HEADER.unpack_from(stored)[0], stored[_BODY:])
         return msgspec.to_builtins(plain, str_keys=True)
     except (msgspec.MsgspecError, StructError, ValueError, TypeError):
         return {"base64": b64encode(stored).decode()}

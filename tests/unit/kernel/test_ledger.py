@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drakkar_flow.kernel.ledger import Ledger
-from drakkar_flow.kernel.partition_row import StateKey
+from drakkar_flow.kernel.partition_row import StateKey, StateTables
 
-KEYS = [("count", name) for name in ("a", "b", "c")]
+KEYS = [("count", "a"), ("count", "b"), ("other", "a")]
 CHANGES = st.lists(st.tuples(st.integers(0, 9), st.sampled_from(KEYS), st.booleans()), max_size=40)
 
 
@@ -45,11 +45,12 @@ def closed(changes: list[tuple[int, StateKey, bytes | None]], ties: list[set[int
     st.permutations(range(10)),
     st.lists(st.sets(st.integers(0, 9), min_size=2, max_size=4), max_size=2),
     st.integers(0, 10),
+    st.integers(1, 5),
 )
 def test_final_values_are_the_fold_of_finished_records_whatever_the_order(
-    written: list[tuple[int, tuple[str, str], bool]], order: list[int], ties: list[set[int]], cut: int
+    written: list[tuple[int, tuple[str, str], bool]], order: list[int], ties: list[set[int]], cut: int, batch: int
 ) -> None:
-    """After each end the final records are those of the specification; none waits once all are finished."""
+    """After each batch of ends the final records are those of the specification; none waits once all are finished."""
     ledger = Ledger()
     changes = [(offset, key, None if gone else b"%d" % number) for number, (offset, key, gone) in enumerate(written)]
     for offset, key, value in changes:
@@ -58,16 +59,16 @@ def test_final_values_are_the_fold_of_finished_records_whatever_the_order(
     for tie in ties:
         ledger.tie(tie)
     final: set[int] = set()
-    for number, offset in enumerate(order):
-        new = ledger.finish(offset)
+    for start in range(0, len(order), batch):
+        new = ledger.finish_all(order[start : start + batch])
         assert not final & set(new)
         assert len(new) == len(set(new))
         final |= set(new)
-        assert final == closed(changes, ties, set(order[: number + 1]))
+        assert final == closed(changes, ties, set(order[: start + batch]))
         assert ledger.final == fold(changes, final)
         assert len(ledger) == len(ledger.final)
         assert ledger.size == Ledger(ledger.final).size
-        if number == cut:
+        if start <= cut < start + batch:
             ledger.clear_unfinished()
             assert ledger.waiting == 0
             assert all(ledger.get(key) == ledger.final.get(key) for key in KEYS)
@@ -135,14 +136,42 @@ def test_a_finished_record_changes_nothing_any_more() -> None:
 
 
 def test_a_sweep_removes_expired_values_that_no_record_is_changing() -> None:
-    """Repeated sweeps reach every key; a key with an unfinished change stays."""
+    """Repeated sweeps reach every key of the step; a key with an unfinished change stays, as do other steps."""
     ledger = Ledger(dict.fromkeys(KEYS, b"old"))
     ledger.put(KEYS[1], b"new", 1)
     for _ in KEYS:
-        ledger.sweep(lambda _key, value: value == b"old", 1)
-    assert set(ledger.final) == {KEYS[1]}
+        ledger.sweep("count", lambda value: value == b"old", 1)
+    assert set(ledger.final) == {KEYS[1], KEYS[2]}
     assert ledger.finish(1) == [1]
-    assert ledger.final == {KEYS[1]: b"new"}
+    assert ledger.final == {KEYS[1]: b"new", KEYS[2]: b"old"}
+
+
+def test_a_read_of_many_keys_sees_the_newest_values() -> None:
+    """Those of unfinished records, final ones, and none."""
+    ledger = Ledger({("count", "a"): b"1", ("count", "b"): b"2"})
+    ledger.put_all("count", [("b", b"3", 1), ("c", b"4", 2), ("c", None, 3)])
+    assert ledger.get_all("count", ["a", "b", "c", "d"]) == {"a": b"1", "b": b"3", "c": None, "d": None}
+    assert ledger.get_all("other", ["a"]) == {"a": None}
+
+
+def test_values_given_to_a_ledger_are_copied() -> None:
+    """A row that is stored stays as it was."""
+    row = StateTables({KEYS[0]: b"1"})
+    ledger = Ledger(row)
+    ledger.put(KEYS[0], b"2", 1)
+    ledger.finish(1)
+    assert (dict(row), dict(ledger.final)) == ({KEYS[0]: b"1"}, {KEYS[0]: b"2"})
+
+
+def test_a_repeated_end_of_a_record_changes_nothing() -> None:
+    """Neither one that is final nor one that waits."""
+    ledger = Ledger()
+    ledger.put(KEYS[0], b"1", 1)
+    ledger.put(KEYS[0], b"2", 2)
+    ledger.put(KEYS[1], b"3", 3)
+    assert ledger.finish_all([3, 3, 2, 2]) == [3, 3]
+    assert ledger.finish_all([1, 1]) == [1, 2, 1]
+    assert (dict(ledger.final), ledger.waiting) == ({KEYS[0]: b"2", KEYS[1]: b"3"}, 0)
 
 
 @pytest.mark.parametrize("order", ["forwards", "backwards", "odd first"])

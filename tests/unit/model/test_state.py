@@ -89,6 +89,32 @@ def test_a_value_that_a_later_read_would_refuse_is_refused_when_it_is_written(
         StateCodec(model).encode(value, 5)
 
 
+@given(st.sampled_from([bool, int, float, str, bytes]), st.data())
+def test_a_scalar_that_is_written_can_be_read(model: type[object], data: st.DataObject) -> None:
+    """Also at the ends of its range; one that can't be written is refused."""
+    values = {
+        bool: st.booleans(),
+        int: st.integers(-(2**64), 2**65),
+        float: st.floats(allow_nan=False),
+        str: st.text(st.characters()),
+        bytes: st.binary(),
+    }
+    value, codec = data.draw(values[model]), StateCodec(model)
+    try:
+        stored = codec.encode(value, 5)
+    except StateError:
+        assert model in (int, str)
+    else:
+        assert codec.decode(stored) == value
+
+
+@pytest.mark.parametrize(("model", "value"), [(int, True), (float, "1"), (str, b"a"), (bytes, "a"), (bool, 1)])
+def test_a_scalar_of_another_type_is_refused(model: type[object], value: object) -> None:
+    """As every value that its model does not allow."""
+    with pytest.raises(StateError, match="can't be stored"):
+        StateCodec(model).encode(value, 5)
+
+
 def test_a_type_that_can_not_be_stored_is_refused_at_once() -> None:
     """The check of a flow reports it before a record is read."""
     with pytest.raises(TypeError, match="custom type"):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from drakkar_flow.kernel.offset_ranges import OffsetRanges
-from drakkar_flow.kernel.partition_row import PartitionRow, StateKey
+from drakkar_flow.kernel.partition_row import PartitionRow, StateKey, StateTables
 from drakkar_flow.model.outcome import Ack
 from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.observe.bus import Bus
@@ -71,7 +71,7 @@ class Track:
             if not self._tracker.is_open(topic_partition, epoch):
                 return None
             position = self._tracker.position(topic_partition)
-            state = self.ledgers.final(topic_partition) if self.ledgers is not None else {}
+            state = self.ledgers.final(topic_partition) if self.ledgers is not None else StateTables()
             finished = self._tracker.out_of_order(topic_partition, epoch)
             return PartitionRow(-1 if position is None else position, finished, state)
 

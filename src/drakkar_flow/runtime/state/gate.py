@@ -35,41 +35,50 @@ class StateGate:
             ledger = self._ledgers.at(topic_partition, epoch)
             if ledger is not None:
                 held = self._held.setdefault(assignment, {})
-                released = self._through(ledger, held, acks, partial)
-                if not any(ack.status is AckStatus.FENCED for ack in released):
-                    if not held:
-                        del self._held[assignment]
+                full, fenced = FULL_CREDIT, AckStatus.FENCED
+                whole = [
+                    record.offset
+                    for ack in acks
+                    if ack.credit == full and ack.status is not fenced and (record := ack.record).offset not in held
+                ]
+                if len(whole) == len(acks):  # most, and so cheaper
+                    released = _finish(ledger, held, acks, whole)
+                else:
+                    released = _divided(ledger, held, acks, partial)
+                if not held:
+                    del self._held[assignment]
+                if len(whole) == len(acks) or not any(ack.status is fenced for ack in acks):
                     return released
                 self._ledgers.fence(topic_partition, epoch)
                 acks = released
         left = self._held.pop(assignment, None)
         return [*acks, *(_fenced(ack) for ack in left.values())] if left else acks
 
-    def _through(self, ledger: Ledger, held: dict[int, Ack], acks: list[Ack], partial: Partial) -> list[Ack]:
-        released: list[Ack] = []
-        for ack in acks:
-            offset = ack.record.offset
-            so_far = held.get(offset) if held else None
-            if ack.status is AckStatus.FENCED:
-                released.append(ack)
-                continue
-            if so_far is None and ack.credit == FULL_CREDIT:  # most, and so cheaper
-                final = ledger.finish(offset)
-                if len(final) == 1:  # alone: what waits for others is never released without these
-                    released.append(ack)
-                    continue
-                held[offset] = ack
-                released += [held.pop(each) for each in final]
-                continue
-            if offset not in ledger:
-                released.append(ack)
-                continue
-            if so_far is not None and _credit(so_far, partial) == FULL_CREDIT:
-                continue  # finished already: a repetition
-            held[offset] = so_far = ack if so_far is None else _sum(so_far, ack)
-            if _credit(so_far, partial) >= FULL_CREDIT:
-                released += [held.pop(each) for each in ledger.finish(offset)]
-        return released
+
+def _finish(ledger: Ledger, held: dict[int, Ack], acks: list[Ack], offsets: list[int]) -> list[Ack]:
+    """Finish records that return all their credit at once; returns the acknowledgements of those that are final."""
+    final = ledger.finish_all(offsets)
+    if len(final) == len(acks) and not held:
+        return acks
+    held.update(zip(offsets, acks, strict=True))
+    return [held.pop(offset) for offset in dict.fromkeys(final)]
+
+
+def _divided(ledger: Ledger, held: dict[int, Ack], acks: list[Ack], partial: Partial) -> list[Ack]:
+    """Add shares of credit, and finish records of which all came back."""
+    released: list[Ack] = []
+    for ack in acks:
+        offset = ack.record.offset
+        if ack.status is AckStatus.FENCED or offset not in ledger:
+            released.append(ack)
+            continue
+        so_far = held.get(offset)
+        if so_far is not None and _credit(so_far, partial) == FULL_CREDIT:
+            continue  # finished already: a repetition
+        held[offset] = so_far = ack if so_far is None else _sum(so_far, ack)
+        if _credit(so_far, partial) >= FULL_CREDIT:
+            released += [held.pop(each) for each in ledger.finish(offset)]
+    return released
 
 
 def _credit(ack: Ack, partial: Partial) -> Credit:

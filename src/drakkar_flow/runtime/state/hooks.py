@@ -8,8 +8,7 @@ from functools import partial
 from typing import Any
 
 from drakkar_flow.errors import StateError
-from drakkar_flow.kernel.ledger import Ledger
-from drakkar_flow.kernel.partition_row import StateKey
+from drakkar_flow.kernel.ledger import Ledger, StateChange
 from drakkar_flow.model.record import Record
 from drakkar_flow.model.state import (
     CURRENT_STATE,
@@ -218,32 +217,35 @@ class _Scope:
             ledger = ledgers.at(record.topic_partition, record.epoch)
             if ledger is None:
                 return  # fenced meanwhile: the records are read again
-            changes: list[tuple[StateKey, bytes | None]] = []
+            offsets = sorted({each.offset for each in self._records})
+            last = offsets[-1]
+            changes: list[StateChange] = []
             for text, value in self._written.items():
-                key, was = (HANDLER_STEP, text), self._read.get(text)
-                if text in self._read and ledger.get(key) != was:
+                was = self._read.get(text)
+                if text in self._read and ledger.get((HANDLER_STEP, text)) != was:
                     what = "another hook changed it meanwhile; read and write it after the last await"
                     raise self._located(key_of(text), StateError(what))
                 if not self._is_known(was, value):
-                    changes.append((key, value))
-            if self._timers:
-                changes += self._timer_changes(ledger)
-            offsets = sorted({each.offset for each in self._records})
-            if changes:
+                    changes.append((text, value, last))
+            timer_changes = self._timer_changes(ledger, last)
+            if changes or timer_changes:
                 ledger.tie(offsets)
-            for key, value in changes:
-                ledger.put(key, value, offsets[-1])
+            ledger.put_all(HANDLER_STEP, changes)
+            ledger.put_all(HANDLER_TIMERS, timer_changes)
+            swept = len(changes) + len(timer_changes)
             if self._owner.codec.ttl_ms is not None:
                 is_expired, now_ms = self._owner.codec.is_expired, self._owner.now_ms()
-                ledger.sweep(lambda key, value: key[0] == HANDLER_STEP and is_expired(value, now_ms), len(changes))
+                ledger.sweep(HANDLER_STEP, lambda value: is_expired(value, now_ms), swept)
 
-    def _timer_changes(self, ledger: Ledger) -> list[tuple[StateKey, bytes | None]]:
+    def _timer_changes(self, ledger: Ledger, offset: int) -> list[StateChange]:
         """Set the timers; returns the changes that keep their times."""
+        if not self._timers:
+            return []
         record, now_ms = self._records[0], self._owner.now_ms()
         timers = self._owner.timers.of(record.topic_partition, record.epoch, ledger)
         for text, time_ms in self._timers.items():
             timers.set(text, time_ms)
-        return [((HANDLER_TIMERS, text), encode_time(time_ms, now_ms)) for text, time_ms in self._timers.items()]
+        return [(text, encode_time(time_ms, now_ms), offset) for text, time_ms in self._timers.items()]
 
     def _is_known(self, was: bytes | None, value: bytes | None) -> bool:
         """Return True if a write changes nothing; with a time to live it renews that."""

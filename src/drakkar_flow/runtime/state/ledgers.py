@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from drakkar_flow.kernel.ledger import Ledger
-from drakkar_flow.kernel.partition_row import StateKey
+from drakkar_flow.kernel.partition_row import StateKey, StateTables
 from drakkar_flow.model.record import TopicPartition
 
 __all__ = ["Ledgers", "StateSize"]
@@ -78,11 +78,11 @@ class Ledgers:
             elif epoch >= newest:
                 self._assigned[topic_partition] = _Assigned(Ledger(state), epoch)
 
-    def final(self, topic_partition: TopicPartition) -> dict[StateKey, bytes]:
+    def final(self, topic_partition: TopicPartition) -> StateTables:
         """Return a copy of the final values of a partition."""
         with self.lock:
             assigned = self._assigned.get(topic_partition)
-            return {} if assigned is None else dict(assigned.ledger.final)
+            return StateTables(None if assigned is None else assigned.ledger.final)
 
     def topic_partitions(self) -> list[TopicPartition]:
         """Return the partitions that have a ledger."""

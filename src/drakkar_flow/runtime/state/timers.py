@@ -33,8 +33,7 @@ class StepTimers:
         """Return the timers of an assignment; call it with the ledgers locked, before the assignment's first change."""
         assigned = self._assigned.get(topic_partition)
         if assigned is None or assigned.epoch != epoch or assigned.ledger is not ledger:
-            stored = [(key, value) for (step, key), value in ledger.final.items() if step == self.step]
-            timers = Timers({key: _TIMES.decode(value) for key, value in stored})
+            timers = Timers({key: _TIMES.decode(value) for key, value in ledger.final.of(self.step).items()})
             assigned = self._assigned[topic_partition] = _Assigned(epoch, ledger, timers)
         return assigned.timers
 

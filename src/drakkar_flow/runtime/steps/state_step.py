@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from itertools import groupby
 from typing import Any
 
 from drakkar_flow.errors import StateError
 from drakkar_flow.graph.nodes import Stateful
 from drakkar_flow.graph.time_windows import TimeWindow
-from drakkar_flow.kernel.partition_row import StateKey
 from drakkar_flow.model.outcome import FailureKind
 from drakkar_flow.model.record import Record, TopicPartition
 from drakkar_flow.model.state import key_of, key_text
@@ -32,8 +30,8 @@ class StateKeys:
         self._labels = labels
         self._with_record = with_record
 
-    def keyed(self, chunk: Chunk[Record], records: list[Record]) -> list[tuple[Record, StateKey]]:
-        """Return the records with their keys; one without is a failure."""
+    def keyed(self, chunk: Chunk[Record], records: list[Record]) -> list[tuple[Record, str]]:
+        """Return the records with their keys as text; one without is a failure."""
         function, with_record, step = self._function, self._with_record, self._step_id
         keyed = []
         for record in records:
@@ -47,15 +45,15 @@ class StateKeys:
                 self.fail(chunk, record, error)
                 continue
             try:
-                keyed.append((record, (step, key_text(key))))
+                keyed.append((record, key_text(key)))
             except (TypeError, ValueError) as exc:
                 what = f"the key function of {step} returned {key!r:.80} for {self._labels.of(record)}"
                 self.fail(chunk, record, StateError(f"{what}: {exc}"))
         return keyed
 
-    def located(self, record: Record, key: StateKey, error: StateError) -> StateError:
+    def located(self, record: Record, key: str, error: StateError) -> StateError:
         """Return an error that names the place of a value."""
-        return StateError(f"state of {self._step_id}, key {key_of(key[1])!r}, {self._labels.of(record)}: {error}")
+        return StateError(f"state of {self._step_id}, key {key_of(key)!r}, {self._labels.of(record)}: {error}")
 
     def fail(self, chunk: Chunk[Record], record: Record, error: BaseException) -> None:
         """Turn a record into a failure."""
@@ -86,8 +84,9 @@ class StateStep(ABC):
         """Replace the records by those that go on; the others are finished, or failures."""
         now_ms = int(self._wall_clock() * 1000)
         kept: list[Record] = []
-        for assignment, records in _by_assignment(chunk.items):
-            kept += self._run(chunk, assignment, records, now_ms)
+        for records in _by_assignment(chunk.items):
+            first = records[0]
+            kept += self._run(chunk, (first.topic_partition, first.epoch), records, now_ms)
         self._charge.payloads(kept)
         chunk.items = kept
         return chunk
@@ -99,8 +98,13 @@ class StateStep(ABC):
         """Process records of one assignment, in order; returns those that go on."""
 
 
-def _by_assignment(records: list[Record]) -> Iterator[tuple[tuple[TopicPartition, int], list[Record]]]:
+def _by_assignment(records: list[Record]) -> Iterator[list[Record]]:
     """Yield records of one assignment that follow each other."""
-    for assignment, run in groupby(records, lambda record: (record.topic, record.partition, record.epoch)):
-        topic, partition, epoch = assignment
-        yield ((topic, partition), epoch), list(run)
+    start, topic, partition, epoch = 0, "", -1, -1
+    for at, record in enumerate(records):
+        if record.partition != partition or record.epoch != epoch or record.topic != topic:
+            if at:
+                yield records[start:at]
+            start, topic, partition, epoch = at, record.topic, record.partition, record.epoch
+    if records:
+        yield records[start:]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from drakkar_flow.errors import StateError
 from drakkar_flow.graph.nodes import Stateful
-from drakkar_flow.kernel.partition_row import StateKey
+from drakkar_flow.kernel.ledger import StateChange
 from drakkar_flow.model.outcome import Ack, AckStatus
 from drakkar_flow.model.record import Record, TopicPartition
 from drakkar_flow.model.state import KEEP, StateCodec
@@ -20,8 +20,6 @@ from drakkar_flow.runtime.steps.state_step import StateStep
 __all__ = ["StatefulStep"]
 
 _SWEPT = 1  # values checked for expiry per record: each of N values is checked once per N records
-
-Change = tuple[StateKey, bytes | None, int]
 
 
 class StatefulStep(StateStep):
@@ -53,12 +51,12 @@ class StatefulStep(StateStep):
         keyed = self._keys.keyed(chunk, records)
         with self._ledgers.lock:
             ledger = self._ledgers.at(*assignment)
-            values = None if ledger is None else {key: ledger.get(key) for _, key in keyed}
+            values = None if ledger is None else ledger.get_all(self._step_id, [key for _, key in keyed])
         if values is None or self._context.is_fenced(records[0]):
             chunk.acks += [Ack(record, record.credit, AckStatus.FENCED) for record, _ in keyed]
             return []
         kept: list[Record] = []
-        changes: list[Change] = []
+        changes: list[StateChange] = []
         for record, key in keyed:
             was = values[key]
             try:
@@ -77,18 +75,19 @@ class StatefulStep(StateStep):
             if output is not KEEP:
                 record.payload = output
             kept.append(record)
-        self._write(assignment, changes, now_ms, _SWEPT * len(records))
+        self._write(assignment, {self._step_id: changes}, now_ms, _SWEPT * len(records))
         return kept
 
     def _apply(
-        self, record: Record, key: StateKey, was: bytes | None, now_ms: int, call: Callable[[Any], Any] | None = None
+        self, record: Record, key: str, was: bytes | None, now_ms: int, call: Callable[[Any], Any] | None = None
     ) -> tuple[bytes | None, Any, Any]:
         """Return the stored value after a record, `was` itself if it is unchanged, the output, and the timer.
 
         `call` takes the place of the step's function. The timer is KEEP if the function returns none.
         """
         codec, node = self._codec, self._node
-        live = None if was is None or codec.is_expired(was, now_ms) else was
+        lasting = codec.ttl_ms is None
+        live = was if lasting or was is None or not codec.is_expired(was, now_ms) else None
         try:
             state = None if live is None else codec.decode(live)
         except StateError as exc:
@@ -112,24 +111,29 @@ class StatefulStep(StateStep):
         except StateError as exc:
             raise self._keys.located(record, key, exc) from exc
         # A state that is returned as it came is not written again; a new one counts as written, for it renews the TTL.
-        if live is not None and (new is state or codec.ttl_ms is None) and codec.are_equal(live, value):
+        if live is not None and (new is state or lasting) and codec.are_equal(live, value):
             return was, output, timer
         return value, output, timer
 
     def _write(
-        self, assignment: tuple[TopicPartition, int], changes: Sequence[Change], now_ms: int, swept: int
+        self,
+        assignment: tuple[TopicPartition, int],
+        changes: Mapping[str, Sequence[StateChange]],
+        now_ms: int,
+        swept: int,
     ) -> None:
-        if not changes and self._codec.ttl_ms is None:
+        """Write changes by step, and check the next `swept` values for expiry."""
+        if not any(changes.values()) and self._codec.ttl_ms is None:
             return
         with self._ledgers.lock:
             ledger = self._ledgers.at(*assignment)
             if ledger is None:
                 return  # fenced meanwhile: the records are read again
-            for key, value, offset in changes:
-                ledger.put(key, value, offset)
+            for step, each in changes.items():
+                ledger.put_all(step, each)
             if self._codec.ttl_ms is not None:
-                step, is_expired = self._step_id, self._codec.is_expired
-                ledger.sweep(lambda key, value: key[0] == step and is_expired(value, now_ms), swept)
+                is_expired = self._codec.is_expired
+                ledger.sweep(self._step_id, lambda value: is_expired(value, now_ms), swept)
 
 
 def _described(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime
 from functools import reduce
 from math import isfinite
@@ -10,8 +10,7 @@ from typing import Final, NamedTuple
 
 from drakkar_flow.errors import LateRecord, StateError
 from drakkar_flow.graph.time_windows import Session, TimeWindow
-from drakkar_flow.kernel.ledger import Ledger
-from drakkar_flow.kernel.partition_row import StateKey
+from drakkar_flow.kernel.ledger import Ledger, StateChange
 from drakkar_flow.kernel.windows import Assigner, OpenWindows, Placement, Span
 from drakkar_flow.model.outcome import Ack, AckStatus, FailureKind
 from drakkar_flow.model.record import Record, TopicPartition
@@ -29,8 +28,7 @@ __all__ = ["TimeWindowStep"]
 
 _WATERMARK_KEY: Final = "event time in ms"
 
-Change = tuple[StateKey, bytes | None, int]
-Windows = OpenWindows[tuple[StateKey, bytes]]
+Windows = OpenWindows[tuple[str, bytes]]
 
 
 class _Opened(NamedTuple):
@@ -39,6 +37,11 @@ class _Opened(NamedTuple):
     epoch: int
     ledger: Ledger
     windows: Windows
+
+
+class _Changes(NamedTuple):
+    windows: list[StateChange]
+    watermark: list[StateChange]
 
 
 class TimeWindowStep(StateStep):
@@ -64,7 +67,7 @@ class TimeWindowStep(StateStep):
         super().__init__(step_id, node, ledgers, context, labels, wall_clock)
         self._node = node
         self._codec, self._watermark_codec = codecs
-        self._watermark_key = (node.watermark_of(step_id), _WATERMARK_KEY)
+        self._watermark_step = node.watermark_of(step_id)
         self._assigner: Assigner = node.windows.assigner()
         self._labels = labels
         self._max_ahead_ms = None if node.max_ahead_s is None else node.max_ahead_s * 1000
@@ -80,8 +83,8 @@ class TimeWindowStep(StateStep):
             chunk.acks += [Ack(record, record.credit, AckStatus.FENCED) for record, _ in keyed]
             return []
         kept: list[Record] = []
-        changes: list[Change] = []
-        for record, (_, key) in keyed:
+        changes = _Changes([], [])
+        for record, key in keyed:
             try:
                 results = self._take(windows, record, key, changes, now_ms)
             except KeyboardInterrupt:
@@ -110,18 +113,15 @@ class TimeWindowStep(StateStep):
         return opened.windows
 
     def _read(self, ledger: Ledger) -> Windows:
-        watermark = ledger.final.get(self._watermark_key)
+        watermark = ledger.final.of(self._watermark_step).get(_WATERMARK_KEY)
         opened = []
-        for state_key, value in ledger.final.items():
-            if state_key[0] == self._step_id:
-                key, start_ms, end_ms = window_of(state_key[1])
-                opened.append((key, Span(start_ms, end_ms), (state_key, value)))
+        for stored in ledger.final.of(self._step_id).items():
+            key, start_ms, end_ms = window_of(stored[0])
+            opened.append((key, Span(start_ms, end_ms), stored))
         watermark_ms = None if watermark is None else self._watermark_codec.decode(watermark)
         return OpenWindows(self._assigner, self._node.lateness_ms, opened, watermark_ms)
 
-    def _take(
-        self, windows: Windows, record: Record, key: str, changes: list[Change], now_ms: int
-    ) -> list[WindowResult]:
+    def _take(self, windows: Windows, record: Record, key: str, changes: _Changes, now_ms: int) -> list[WindowResult]:
         """Add a record to its windows and close those that it passes; an error leaves all as it was.
 
         Raises:
@@ -144,14 +144,14 @@ class TimeWindowStep(StateStep):
         watermark = self._watermark_codec.encode(watermark_ms, now_ms)
         offset = record.offset
         for placement, stored in added:
-            changes += [
+            changes.windows.extend(
                 (windows.get(key, span)[0], None, offset) for span in placement.merged if span != placement.span
-            ]
+            )
             windows.put(key, placement, stored)
-            changes.append((*stored, offset))
-        changes += [(windows.get(*each)[0], None, offset) for each in due]
+            changes.windows.append((*stored, offset))
+        changes.windows.extend((windows.get(*each)[0], None, offset) for each in due)
         windows.close(at_ms, due)
-        changes.append((self._watermark_key, watermark, offset))
+        changes.watermark.append((_WATERMARK_KEY, watermark, offset))
         return results
 
     def _time_of(self, record: Record) -> int:
@@ -171,35 +171,35 @@ class TimeWindowStep(StateStep):
 
     def _added(
         self, windows: Windows, record: Record, key: str, placement: Placement, now_ms: int
-    ) -> tuple[StateKey, bytes]:
+    ) -> tuple[str, bytes]:
         """Return the key and the value of a window after a record."""
         node, (span, merged) = self._node, placement
         stored = [windows.get(key, each) for each in merged]
-        state_key = stored[0][0] if merged == (span,) else (self._step_id, window_key_text(key, *span))
+        window_key = stored[0][0] if merged == (span,) else window_key_text(key, *span)
         try:
             values = [self._codec.decode(value) for _, value in stored]
             if len(values) > 1 and isinstance(node.windows, Session):
                 values = [reduce(node.windows.merge, values)]
             before = values[0] if values else None
             after = node.fn(before, record.payload, record) if node.with_record else node.fn(before, record.payload)
-            return state_key, self._codec.encode(after, now_ms)
+            return window_key, self._codec.encode(after, now_ms)
         except StateError as exc:
-            raise self._keys.located(record, state_key, exc) from exc
+            raise self._keys.located(record, window_key, exc) from exc
 
     def _result(self, windows: Windows, record: Record, key: str, span: Span) -> WindowResult:
-        state_key, stored = windows.get(key, span)
+        window_key, stored = windows.get(key, span)
         try:
             value = self._codec.decode(stored)
         except StateError as exc:
-            raise self._keys.located(record, state_key, exc) from exc
+            raise self._keys.located(record, window_key, exc) from exc
         return WindowResult(key_of(key), span.start_ms / 1000, span.end_ms / 1000, value)
 
-    def _write(self, assignment: tuple[TopicPartition, int], changes: Iterable[Change]) -> None:
+    def _write(self, assignment: tuple[TopicPartition, int], changes: _Changes) -> None:
         with self._ledgers.lock:
             ledger = self._ledgers.at(*assignment)
             if ledger is not None:  # else fenced meanwhile: the records are read again
-                for key, value, offset in changes:
-                    ledger.put(key, value, offset)
+                ledger.put_all(self._step_id, changes.windows)
+                ledger.put_all(self._watermark_step, changes.watermark)
 
     def _late(self, chunk: Chunk[Record], record: Record, error: LateRecord) -> None:
         failure = failure_of(FailureKind.LATE, self._step_id, error, ((record, record.credit),))

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from drakkar_flow.errors import StateError
-from drakkar_flow.kernel.ledger import Ledger
-from drakkar_flow.kernel.partition_row import StateKey
+from drakkar_flow.kernel.ledger import Ledger, StateChange
 from drakkar_flow.kernel.timers import Timers
 from drakkar_flow.model.outcome import Ack, AckStatus
 from drakkar_flow.model.record import Record, TopicPartition
@@ -16,7 +15,7 @@ from drakkar_flow.model.state import KEEP, key_of
 from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.failures import describe
 from drakkar_flow.runtime.state.timers import StepTimers, at_ms, encode_time
-from drakkar_flow.runtime.steps.stateful import Change, StatefulStep
+from drakkar_flow.runtime.steps.stateful import StatefulStep
 from drakkar_flow.runtime.steps.transform import shares_of
 
 __all__ = ["TimedStatefulStep"]
@@ -29,8 +28,9 @@ class _Turn:
     ledger: Ledger
     timers: Timers
     now_ms: int
-    values: dict[StateKey, bytes | None]
-    changes: list[Change] = field(default_factory=list)
+    values: dict[str, bytes | None]
+    changes: list[StateChange] = field(default_factory=list)
+    timer_changes: list[StateChange] = field(default_factory=list)
 
 
 class TimedStatefulStep(StatefulStep):
@@ -57,28 +57,27 @@ class TimedStatefulStep(StatefulStep):
             answers = [self._fire(turn, record, text) for text in turn.timers.due(now_ms)]
             answers.append(self._answer(turn, record, key))
             kept += self._divide(chunk, record, [answer for answer in answers if answer is not None])
-        self._write(assignment, turn.changes, now_ms, len(records))
+        changes = {self._step_id: turn.changes, self._timers.step: turn.timer_changes}
+        self._write(assignment, changes, now_ms, len(records))
         return kept
 
-    def _turn(self, assignment: tuple[TopicPartition, int], keys: list[StateKey], now_ms: int) -> _Turn | None:
+    def _turn(self, assignment: tuple[TopicPartition, int], keys: list[str], now_ms: int) -> _Turn | None:
         """Begin the work on records of an assignment; None if it is fenced."""
         with self._ledgers.lock:
             ledger = self._ledgers.at(*assignment)
             if ledger is None:
                 return None
-            timers = self._timers.of(*assignment, ledger)
-            return _Turn(ledger, timers, now_ms, {key: ledger.get(key) for key in keys})
+            return _Turn(ledger, self._timers.of(*assignment, ledger), now_ms, ledger.get_all(self._step_id, keys))
 
-    def _fire(self, turn: _Turn, record: Record, text: str) -> Any:
+    def _fire(self, turn: _Turn, record: Record, key: str) -> Any:
         """Fire the timer of a key; returns its output or its error."""
-        key = (self._step_id, text)
-        turn.changes.append(((self._timers.step, text), None, record.offset))
+        turn.timer_changes.append((key, None, record.offset))
         if key not in turn.values:
             with self._ledgers.lock:
-                turn.values[key] = turn.ledger.get(key)
+                turn.values[key] = turn.ledger.get((self._step_id, key))
         on_timer = self._node.on_timer
         assert on_timer is not None
-        user_key = key_of(text)
+        user_key = key_of(key)
         output = self._answer(turn, record, key, lambda state: on_timer(state, user_key))
         if isinstance(output, _Raised):
             what = f"the timer of {self._step_id}, key {user_key!r}, failed: {describe(output.error)}"
@@ -87,7 +86,7 @@ class TimedStatefulStep(StatefulStep):
             return _Raised(error)
         return None if output is KEEP else output
 
-    def _answer(self, turn: _Turn, record: Record, key: StateKey, call: Callable[[Any], Any] | None = None) -> Any:
+    def _answer(self, turn: _Turn, record: Record, key: str, call: Callable[[Any], Any] | None = None) -> Any:
         """Apply a function, note its changes, and return its output or its error."""
         was = turn.values[key]
         try:
@@ -101,8 +100,8 @@ class TimedStatefulStep(StatefulStep):
             turn.values[key] = value
             turn.changes.append((key, value, record.offset))
         if timer_s is not KEEP:
-            turn.timers.set(key[1], due_ms)
-            turn.changes.append(((self._timers.step, key[1]), encode_time(due_ms, turn.now_ms), record.offset))
+            turn.timers.set(key, due_ms)
+            turn.timer_changes.append((key, encode_time(due_ms, turn.now_ms), record.offset))
         return output
 
     def _divide(self, chunk: Chunk[Record], record: Record, answers: list[Any]) -> list[Record]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,7 +10,7 @@ from drakkar_flow.kernel.partition_row import PartitionRow
 from drakkar_flow.model.outcome import Ack, AckStatus
 from drakkar_flow.model.record import FULL_CREDIT, Record
 from drakkar_flow.runtime.acknowledgement.commit import Track
-from drakkar_flow.runtime.acknowledgement.credit import split
+from drakkar_flow.runtime.acknowledgement.credit import InvariantError, split
 from drakkar_flow.runtime.acknowledgement.tracker import SettleResult
 from drakkar_flow.runtime.chunk import Chunk
 from drakkar_flow.runtime.state.ledgers import Ledgers
@@ -139,13 +140,52 @@ def test_a_flow_without_state_has_no_ledgers() -> None:
     assert (row.offset, list(row.finished), row.state) == (1, [], {})
 
 
+def test_repeated_acknowledgements_count_once() -> None:
+    """Of records that are final and of records that wait, in one batch and in a later one."""
+    track = Track()
+    ledgers = track.keep_state()
+    slow, held, free = records(3)
+    put(ledgers, slow, b"1")
+    put(ledgers, held, b"2")
+    whole = [Ack(record, FULL_CREDIT) for record in (slow, held, free)]
+    assert settle(track, whole[1], whole[2], whole[1], whole[2]).done == 1
+    assert settle(track, whole[1], whole[2]).done == 0
+    done = settle(track, whole[0], whole[0], whole[1])
+    assert (done.done, done.watermarks[0].offset, row_of(track).state) == (2, 3, {KEY: b"2"})
+
+
+def test_a_record_that_waits_is_held_while_earlier_ones_are_released() -> None:
+    """Though as many records become final as acknowledgements came."""
+    track = Track()
+    ledgers = track.keep_state()
+    first, second, slow, held = records(4)
+    for record, value, key in ((first, b"1", "a"), (second, b"2", "a"), (slow, b"3", "b"), (held, b"4", "b")):
+        put(ledgers, record, value, ("count", key))
+    assert settle(track, Ack(second, FULL_CREDIT)).done == 0
+    assert settle(track, Ack(first, FULL_CREDIT), Ack(held, FULL_CREDIT)).done == 2
+    row = row_of(track)
+    assert (row.offset, list(row.finished), row.state) == (2, [], {("count", "a"): b"2"})
+
+
+def test_more_credit_than_a_record_had_is_an_error_of_the_library() -> None:
+    """Also if a share of it is held."""
+    track = Track()
+    ledgers = track.keep_state()
+    (record,) = records(1)
+    put(ledgers, record, b"1")
+    settle(track, Ack(record, split(FULL_CREDIT, 2)[0]))
+    with pytest.raises(InvariantError, match="in:0:0"):
+        settle(track, Ack(record, FULL_CREDIT))
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 9), st.sampled_from("abc")), max_size=30),
     st.permutations([(offset, share) for offset in range(10) for share in range(2)]),
+    st.sets(st.integers(0, 9)),
     st.integers(1, 5),
 )
 def test_each_row_is_the_fold_of_the_records_it_calls_finished(
-    changes: list[tuple[int, str]], order: list[tuple[int, int]], batch: int
+    changes: list[tuple[int, str]], order: list[tuple[int, int]], divided: set[int], batch: int
 ) -> None:
     """Position, offsets finished beyond it and state are of one instant, whatever ends when; none waits at the end."""
     track = Track()
@@ -154,9 +194,13 @@ def test_each_row_is_the_fold_of_the_records_it_calls_finished(
     for number, (offset, key) in enumerate(changes):
         put(ledgers, read[offset], b"%d" % number, ("count", key))
     shares = split(FULL_CREDIT, 2)
-    for start in range(0, len(order), batch):
-        acks = [Ack(read[offset], shares[share]) for offset, share in order[start : start + batch]]
-        settle(track, *acks)
+    acks = [
+        Ack(read[offset], shares[share] if offset in divided else FULL_CREDIT)
+        for offset, share in order
+        if offset in divided or share == 0
+    ]
+    for start in range(0, len(acks), batch):
+        settle(track, *acks[start : start + batch])
         row = row_of(track)
         finished = {offset for offset in range(10) if offset < row.offset or offset in row.finished}
         folded = {("count", key): b"%d" % number for number, (offset, key) in enumerate(changes) if offset in finished}
