@@ -34,8 +34,9 @@ class Budget:
 class RecordedFile:
     """One file. Sealed files are opened once and kept open, live ones for the time of a query."""
 
-    def __init__(self, path: Path, side: Side) -> None:
+    def __init__(self, path: Path, side: Side, inode: int = 0) -> None:
         self.path = path
+        self.inode = inode
         self.side = side
         self.is_live = path.name.endswith(LIVE)
         self._connection: sqlite3.Connection | None = None
@@ -124,23 +125,36 @@ def find_files(places: Iterable[Path], known: dict[Path, RecordedFile]) -> tuple
     """
     faulty: dict[Path, str] = {}
     by_id: dict[str, RecordedFile] = {}
-    for path in sorted({path for place in places for path in _paths(place)}):
-        found = known.get(path)
-        if found is None or found.is_live:
-            try:
-                side = _identify(path)
-            except FileNotFoundError:
-                continue  # sealed or removed in between
-            except (OSError, ValueError, sqlite3.Error) as exc:
-                faulty[path] = str(exc)
-                continue
-            if found is None:
-                found = known[path] = RecordedFile(path, side)
-            found.side = side
+    paths = sorted({path for place in places for path in _paths(place)})
+    for gone in known.keys() - set(paths):
+        known.pop(gone).close()
+    for path in paths:
+        try:
+            found = _current(path, known)
+        except FileNotFoundError:
+            continue  # sealed or removed in between
+        except (OSError, ValueError, sqlite3.Error) as exc:
+            faulty[path] = str(exc)
+            continue
         other = by_id.get(found.side.file)
         if other is None or (other.is_live and not found.is_live) or found.side.ended_us > other.side.ended_us:
             by_id[found.side.file] = found
     return sorted(by_id.values(), key=lambda each: (each.ended_us, each.began_us), reverse=True), faulty
+
+
+def _current(path: Path, known: dict[Path, RecordedFile]) -> RecordedFile:
+    """Return the file that is there now; a sealed one is replaced when its details are removed."""
+    found, inode = known.get(path), path.stat().st_ino
+    if found is not None and found.inode == inode and not found.is_live:
+        return found
+    side = _identify(path)
+    if found is not None and found.inode == inode:
+        found.side = side
+        return found
+    if found is not None:
+        found.close()
+    known[path] = RecordedFile(path, side, inode)
+    return known[path]
 
 
 def _paths(place: Path) -> list[Path]:

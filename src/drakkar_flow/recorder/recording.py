@@ -44,7 +44,7 @@ _TASK = (
     "key, topic_partition, offset, last, id, program, slot, pid, attempt, status, exit_code, queued_us, spawn_us,"
     " ran_us, weight, parent"
 )
-_TASK_REACH = 100_000  # offsets between the first and the last record of a task
+_TASK_REACH = 10_000  # offsets between the first and the last record of a task
 
 T = TypeVar("T", EventSeen, TaskSeen)
 
@@ -306,7 +306,7 @@ class Recording:
         budget, wanted = Budget(self._budget_s), frozenset(kinds)
         sums: dict[tuple[str, str], list[Any]] = {}
         files = [file for file in self.files() if file.ended_us >= from_us and file.began_us <= to_us]
-        complete = True
+        since_us = from_us
         first = from_us // 1_000_000 - from_us // 1_000_000 % step_s
         for file in files:
             if worker and file.side.worker != worker:
@@ -317,21 +317,22 @@ class Recording:
                 (first, min(to_us // 1_000_000, 1 << 40)),
                 budget,
             )
-            complete &= whole
+            if not whole:
+                since_us = max(since_us, file.ended_us)
             for row in found:
                 kind = file.kind(row[2])
                 if not wanted or kind in wanted:
                     sums.setdefault((kind, file.name(row[2])), []).append((*row[:2], 0, *row[3:]))
         rows = [(name, [_point(row) for row in fold(some, step_s)]) for name, some in sorted(sums.items())]
         began, ended = self._period(files)
-        return Answer(rows, max(from_us, began), min(to_us, ended), complete)
+        return Answer(rows, max(since_us, began), min(to_us, ended), since_us == from_us)
 
     def faults(self, from_us: int = 0, to_us: int = _FOREVER_US) -> Answer[FaultSeen]:
         """Return the problems of a period, most frequent first; counts are those of whole files."""
         budget = Budget(self._budget_s)
         files = [file for file in self.files() if file.ended_us >= from_us and file.began_us <= to_us]
         found: dict[int, FaultSeen] = {}
-        complete = True
+        since_us = from_us
         for file in files:
             rows, whole = self._rows(
                 file,
@@ -340,13 +341,14 @@ class Recording:
                 (from_us, to_us),
                 budget,
             )
-            complete &= whole
+            if not whole:
+                since_us = max(since_us, file.ended_us)
             for row in rows:
                 seen = _fault(row, file.side.worker)
                 found[seen.id] = _both(found[seen.id], seen) if seen.id in found else seen
         ordered = sorted(found.values(), key=lambda each: (-each.count, each.id))
         began, ended = self._period(files)
-        return Answer(ordered, max(from_us, began), min(to_us, ended), complete)
+        return Answer(ordered, max(since_us, began), min(to_us, ended), since_us == from_us)
 
     # --- files ------------------------------------------------------------------------------------
 

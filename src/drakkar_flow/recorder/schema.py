@@ -33,7 +33,7 @@ DETAILS: Final = ("events", "tasks", "traces", "outputs")
 
 _REPLACED: Final = {"ticks", "faults", "names"}
 _INDEXES: Final = (
-    "CREATE INDEX tasks_record ON tasks(topic_partition, offset)",
+    "CREATE INDEX tasks_record ON tasks(topic_partition, offset, last)",
     "CREATE INDEX tasks_hash ON tasks(hash)",
     "CREATE INDEX events_record ON events(topic_partition, offset) WHERE topic_partition IS NOT NULL",
     "CREATE INDEX events_fault ON events(fault) WHERE fault IS NOT NULL",

@@ -12,6 +12,7 @@ import pytest
 from drakkar_flow.observe.events.tasks import TaskAttempts
 from drakkar_flow.recorder.export import exported
 from drakkar_flow.recorder.formats import ExportFormat
+from drakkar_flow.recorder.keeper import Retention, keep, sealed_in
 from drakkar_flow.recorder.merge import merge
 from drakkar_flow.recorder.place import side_of
 from drakkar_flow.recorder.recording import Recording
@@ -252,3 +253,17 @@ def test_a_cursor_is_data(made: Path) -> None:
     cursor: Cursor = (key, file)
     with patient(made) as recording:
         assert len(recording.failures(limit=100, before=cursor).rows) == 55
+
+
+def test_a_reader_follows_files_that_are_replaced_or_removed(root: Path) -> None:
+    """Retention works while a page is open."""
+    with patient(root) as recording:
+        assert len(recording.tasks(limit=1000).rows) == 240
+        total = sum(each.size for each in sealed_in(root))
+        keep(root, Retention(total * 3 // 4, 1e9))
+        with patient(root) as fresh:
+            left = fresh.tasks(limit=1000).rows
+        assert len(left) < 240
+        assert recording.tasks(limit=1000).rows == left
+        shutil.rmtree(root)
+        assert recording.tasks().rows == []

@@ -89,7 +89,7 @@ def test_a_record_that_is_not_the_first_of_an_event_has_it_in_its_story(tmp_path
 def test_traced_records_have_their_steps_and_all_their_tasks(tmp_path: Path) -> None:
     scene = WriterScene(tmp_path / "rec", trace_every=0)
     scene.turn(consumed(0, 9), RecordsTraced(("in", 0), (4,)))
-    many = tuple(attempt(f"t-{number}", 4 if number == 20_000 else 5) for number in range(20_001))
+    many = tuple(attempt(f"t-{number}", 4 if number == 20_000 else number + 10) for number in range(20_001))
     scene.turn(TaskAttempts(many))
     scene.turn(finished(10, 10))
     scene.close()
@@ -382,6 +382,15 @@ def test_secrets_are_masked_before_they_are_written(tmp_path: Path) -> None:
     with patient(scene.root) as recording:
         events = recording.record("in", 0, 7).events
         assert [event.detail["error"] for event in events if event.kind == "records_failed"] == ["ValueError: ********"]
+
+
+def test_only_ids_that_the_library_made_are_not_redacted(tmp_path: Path) -> None:
+    scene = WriterScene(tmp_path / "rec", redact=lambda _: "********")
+    ids = ("in:0:7", "in:0:7-2", "in:0:secret", "in-secret", "secret")
+    scene.turn(TaskAttempts(tuple(attempt(each, 7) for each in ids)))
+    scene.close()
+    with patient(scene.root) as recording:
+        assert [task.task_id for task in recording.tasks().rows][::-1] == ["in:0:7", "in:0:7-2", *["********"] * 3]
 
 
 HOSTILE = "\x00\x1b[2J\u202e\ud800'; DROP TABLE tasks; --\n\r" + "ü" * 70_000

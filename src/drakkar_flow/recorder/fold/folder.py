@@ -54,7 +54,7 @@ from drakkar_flow.recorder.fold.captured import Outputs, Trouble
 from drakkar_flow.recorder.fold.faults import FaultFolder
 from drakkar_flow.recorder.fold.keys import Keys
 from drakkar_flow.recorder.fold.names import Names, storable
-from drakkar_flow.recorder.fold.samples import Budget, SlowTasks, TaskSampler, id_hash, is_traced, traced_in
+from drakkar_flow.recorder.fold.samples import Budget, SlowTasks, TaskSampler, id_hash, is_sampled, traced_in
 from drakkar_flow.recorder.fold.spans import SpanFolder
 from drakkar_flow.recorder.fold.ticks import TickFolder
 from drakkar_flow.recorder.schema import COLUMNS, TABLES
@@ -74,6 +74,7 @@ _TRACES_PER_S = 50
 _OUTPUT_BYTES_PER_S = 2 * 1024 * 1024
 _MAX_OPEN_TRACES = 5_000
 _MAX_TEXT = 4_096
+_MAX_PROGRAMS = 1_000
 _STATUS = {"completed": 0, "failed": 1, "cancelled": 2}
 
 
@@ -89,6 +90,7 @@ class Memory:
         self.sampler = TaskSampler(_TASKS_PER_S)
         self.slow = SlowTasks()
         self.traced: dict[TopicPartition, dict[int, int]] = {}  # offset -> when it was read
+        self.blocks: dict[TopicPartition, tuple[int, int]] = {}  # begin of the last block, its traced offset
         self.dropped: Counter[str] = Counter()
 
 
@@ -105,6 +107,9 @@ class Folder:
         self._faults = FaultFolder(redact)
         self._keys = {table: Keys() for table in TABLES if COLUMNS[table][0] == "key"}
         self._rows: Batch = {table: [] for table in TABLES}
+        self._programs: dict[tuple[str, ...], tuple[str, int]] = {}
+        self._partitions: dict[TopicPartition, int] = {}
+        self._prefixes: dict[TopicPartition, str] = {}
         self._latest = 0
 
     def add(self, item: object, us: int) -> None:
@@ -239,36 +244,43 @@ class Folder:
     # --- tasks and traces -------------------------------------------------------------------------
 
     def _attempts(self, event: TaskAttempts, us: int, second: int) -> None:
-        memory = self._memory
-        memory.sampler.begin(second, len(event.attempts))
+        memory, rows = self._memory, self._rows["tasks"]
+        n = memory.sampler.begin(second, len(event.attempts))
         for attempt in event.attempts:
-            failed = attempt.status == "failed"
-            program = ": ".join(filter(None, attempt.program))
-            slow = memory.slow.is_slow(program, attempt.duration_s)
-            traced = self._is_traced(attempt.topic_partition, attempt.offset)
+            at, offset = attempt.topic_partition, attempt.offset
+            label, program = self._programs.get(attempt.program) or self._program(attempt.program)
+            slow = memory.slow.is_slow(label, attempt.duration_s)
+            traced = self._is_traced(at, offset)
             if traced:
-                self._trace(attempt.topic_partition, attempt.offset, "task", us, attempt.duration_s)
-            number = id_hash(attempt.task_id)
-            if failed or slow or traced or attempt.attempt > 1:
-                weight = int(memory.kept_tasks.take(second))
-            elif attempt.duration_s < self._min_task_s:
+                self._trace(at, offset, "task", us, attempt.duration_s)
+            if slow or traced or attempt.attempt > 1 or attempt.status == "failed":
+                if not memory.kept_tasks.take(second):
+                    memory.dropped["tasks"] += 1
+                    continue
+                weight = 1
+            elif attempt.duration_s < self._min_task_s or (n > 1 and not is_sampled(offset, n)):
                 continue
             else:
-                weight = memory.sampler.weight(second, 0, number)
-            if weight:
-                self._rows["tasks"].append(self._task_row(attempt, number, program, weight, us))
-            elif failed or slow:
-                memory.dropped["tasks"] += 1
+                weight = n
+            rows.append(self._task_row(attempt, program, weight, us))
 
-    def _task_row(self, attempt: TaskAttempt, number: int, program: str, weight: int, us: int) -> tuple[Any, ...]:
+    def _program(self, program: tuple[str, ...]) -> tuple[str, int]:
+        label = self._redact(": ".join(filter(None, program)))
+        if len(self._programs) >= _MAX_PROGRAMS:
+            self._programs.clear()
+        known = self._programs[program] = (label, self._names.id("program", label))
+        return known
+
+    def _task_row(self, attempt: TaskAttempt, program: int, weight: int, us: int) -> tuple[Any, ...]:
+        at, task_id, parent = attempt.topic_partition, attempt.task_id, attempt.parent
         return (
             self._keys["tasks"].next(us),
-            self._partition_id(attempt.topic_partition),
+            self._partition_id(at),
             attempt.offset,
             attempt.last,
-            self._redact(attempt.task_id[:_MAX_TEXT]),
-            number,
-            self._names.id("program", self._redact(program)),
+            self._task_id(task_id, at),
+            id_hash(task_id),
+            program,
             attempt.slot,
             attempt.pid,
             attempt.attempt,
@@ -278,8 +290,17 @@ class Folder:
             int(attempt.spawn_s * 1e6),
             int(attempt.duration_s * 1e6),
             weight,
-            None if attempt.parent is None else self._redact(attempt.parent[:_MAX_TEXT]),
+            None if parent is None else self._task_id(parent, at),
         )
+
+    def _task_id(self, task_id: str, at: TopicPartition) -> str:
+        """Return an id as it is written; one that the library made of a record has no secret."""
+        prefix = self._prefixes.get(at)
+        if prefix is None:
+            prefix = self._prefixes[at] = f"{_text(at)}:" if at[0].isascii() else "\0"
+        if task_id.startswith(prefix) and task_id[len(prefix) :].replace("-", "").isdecimal():
+            return task_id
+        return self._redact(task_id[:_MAX_TEXT])
 
     def _begin_trace(self, at: TopicPartition, offset: int, us: int) -> None:
         open_traces = self._memory.traced.setdefault(at, {})
@@ -298,7 +319,15 @@ class Folder:
         self._rows["traces"].append((key, self._partition_id(at), offset, number, int(took_s * 1e6), None))
 
     def _is_traced(self, at: TopicPartition, offset: int) -> bool:
-        return offset in self._memory.traced.get(at, ()) or is_traced(at, offset, self._memory.trace_every)
+        memory, every = self._memory, self._memory.trace_every
+        if (open_traces := memory.traced.get(at)) and offset in open_traces:
+            return True
+        begin, found = memory.blocks.get(at, (-1, -1))
+        if every and not begin <= offset < begin + every:
+            begin = offset - offset % every
+            (found,) = traced_in(at, begin, begin + every - 1, every)
+            memory.blocks[at] = (begin, found)
+        return offset == found
 
     # --- kept one by one --------------------------------------------------------------------------
 
@@ -373,7 +402,10 @@ class Folder:
             self._rows["traces"].append((*place, step, 0, key))
 
     def _partition_id(self, at: TopicPartition) -> int:
-        return self._names.id("topic_partition", _text(at))
+        number = self._partitions.get(at)
+        if number is None:
+            number = self._partitions[at] = self._names.id("topic_partition", _text(at))
+        return number
 
 
 HOT: Final[dict[type, Callable[[Folder, Any, int, int], None]]] = {

@@ -7,11 +7,12 @@ from zlib import crc32
 from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.recorder.fold.ticks import bucket_of, quantile
 
-__all__ = ["Budget", "SlowTasks", "TaskSampler", "id_hash", "is_traced", "traced_in"]
+__all__ = ["Budget", "SlowTasks", "TaskSampler", "id_hash", "is_sampled", "is_traced", "traced_in"]
 
 _LEAST_RUNS = 100  # before a program has a p99
+_ALL_RUNS = 1_000
 _MAX_PROGRAMS = 500
-_HALVE_AT = 100_000  # runs, so that the p99 follows the present
+_HALVE_AT = 20_000  # counted runs, so that the p99 follows the present
 
 
 def id_hash(text: str) -> int:
@@ -51,28 +52,34 @@ class SlowTasks:
         self._limits: dict[str, float] = {}
 
     def is_slow(self, program: str, duration_s: float) -> bool:
-        """Count a run; True if it took longer than the p99 of the runs before."""
-        if program not in self._buckets and len(self._buckets) >= _MAX_PROGRAMS:
-            return False
-        slow = duration_s > self._limits.get(program, float("inf"))
+        """Count a run; True if it took longer than the p99 of the runs before. Of many runs one in eight is counted."""
+        runs = self._runs.get(program)
+        if runs is None:
+            if len(self._runs) >= _MAX_PROGRAMS:
+                return False
+            runs = 0
+        self._runs[program] = runs = runs + 1
+        slow = runs > _LEAST_RUNS and duration_s > self._limits[program]
+        if runs <= _ALL_RUNS or runs & 7 == 0:
+            self._count(program, runs, duration_s)
+        return slow
+
+    def _count(self, program: str, runs: int, duration_s: float) -> None:
         buckets = self._buckets.setdefault(program, {})
         number = bucket_of(duration_s)
         buckets[number] = buckets.get(number, 0) + 1
-        runs = self._runs[program] = self._runs.get(program, 0) + 1
-        if runs % _LEAST_RUNS == 0:
+        if runs == _LEAST_RUNS or runs % _ALL_RUNS == 0:
             self._limits[program] = quantile(buckets, 0.99) * 1.08  # the error of a bucket
-            if runs >= _HALVE_AT:
+            if sum(buckets.values()) >= _HALVE_AT:
                 self._buckets[program] = {number: count // 2 for number, count in buckets.items() if count > 1}
-                self._runs[program] = runs // 2 - runs // 2 % _LEAST_RUNS
-        return slow
 
 
 class TaskSampler:
-    """Keeps all tasks while at most `per_second` end in a second, else 1 in n, chosen by the task's id.
+    """Keeps all tasks while at most `per_second` end in a second, else 1 in n.
 
     >>> sampler = TaskSampler(per_second=10)
-    >>> [sampler.weight(0, 5, id_hash(str(n))) for n in range(5)]
-    [1, 1, 1, 1, 1]
+    >>> sampler.begin(0, 5), sampler.begin(0, 35), sampler.begin(1, 5), sampler.begin(9, 5)
+    (1, 4, 4, 1)
     """
 
     def __init__(self, per_second: int = 5_000) -> None:
@@ -81,19 +88,23 @@ class TaskSampler:
         self._ended = 0
         self._n = 1
 
-    def begin(self, second: int, count: int) -> None:
-        """Note that `count` tasks end in a second, before they are weighed."""
+    def begin(self, second: int, count: int) -> int:
+        """Note that `count` tasks end in a second; returns n, the number of tasks that a kept one stands for."""
         if second != self._second:
             self._n = max(1, -(-self._ended // self._per_second)) if second == self._second + 1 else 1
             self._second, self._ended = second, 0
         self._ended += count
         self._n = max(self._n, -(-self._ended // self._per_second))
+        return self._n
 
-    def weight(self, second: int, count: int, number: int) -> int:
-        """Return the number of tasks that the one with this hash stands for: n, or 0 if it is not kept."""
-        if second != self._second:
-            self.begin(second, count)
-        return self._n if number % self._n == 0 else 0
+
+def is_sampled(offset: int, n: int) -> bool:
+    """Return True for about one in n offsets, so that all tasks of a record are kept or none.
+
+    >>> sum(is_sampled(offset, 4) for offset in range(1000))
+    250
+    """
+    return (offset * 0x9E3779B1 >> 8) % n == 0
 
 
 def is_traced(topic_partition: TopicPartition, offset: int, every: int) -> bool:

@@ -16,7 +16,7 @@ from drakkar_flow.recorder.fold.samples import (
     Budget,
     SlowTasks,
     TaskSampler,
-    id_hash,
+    is_sampled,
     is_traced,
     traced_in,
 )
@@ -219,18 +219,22 @@ def test_nothing_is_traced_if_the_sample_is_off() -> None:
     assert not is_traced(("in", 0), 0, 0)
 
 
-def test_all_tasks_are_kept_until_there_are_too_many_then_one_in_n_stands_for_n() -> None:
-    sampler = TaskSampler(per_second=100)
-    for second, ended in ((1, 100), (2, 1_000), (3, 1_000)):
-        sampler.begin(second, ended)
-        weights = [sampler.weight(second, 0, id_hash(f"t-{second}-{number}")) for number in range(ended)]
-        if ended == 100:
-            assert weights == [1] * 100
-        else:
-            assert set(weights) == {0, 10}
-            assert 50 <= sum(weight > 0 for weight in weights) <= 160
-    sampler.begin(9, 50)
-    assert sampler.weight(9, 0, 12345) == 1
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 400))))
+def test_all_tasks_are_kept_until_there_are_too_many_then_one_in_n_stands_for_n(
+    ended: list[tuple[int, int]],
+) -> None:
+    sampler, so_far = TaskSampler(per_second=100), Counter[int]()
+    for second, count in sorted(ended):
+        so_far[second] += count
+        n = sampler.begin(second, count)
+        assert n >= -(-so_far[second] // 100)
+        assert n == 1 or so_far[second] > 100 or so_far[second - 1] > 100
+
+
+@given(st.integers(0, 1 << 40), st.integers(2, 50))
+def test_a_sample_of_one_in_n_is_one_in_n(first: int, n: int) -> None:
+    kept = sum(is_sampled(offset, n) for offset in range(first, first + 100 * n))
+    assert 60 <= kept <= 140
 
 
 def test_a_task_is_slow_beyond_the_p99_of_its_program() -> None:
