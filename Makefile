@@ -12,13 +12,15 @@ BENCH ?= $(PY) -m benchmarks
 JOBS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadgroup
 ARGS ?=
+SEEDS ?= 1000
+MINUTES ?= 20
 
 export VENV PYTHON
 # Cached bytecode halves the start of a process, and the tests start hundreds.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo scenario test test-fast test-311 check fix bench lock services-up services-down services-status clean
+.PHONY: help setup demo scenario test test-fast test-311 check fix chaos simulation soak bench lock services-up services-down services-status clean
 
 help: ## list the targets
 	@echo 'make TARGET [VENV=.venv] [PYTHON=3.11|/path/to/python] [ARGS="for the command"]'
@@ -68,6 +70,12 @@ chaos: $(VENV)/.dev ## the chaos tests, long, and the table of docs/reliability.
 	@CHAOS_PAGE=1 CHAOS_RECORDS=$${CHAOS_RECORDS:-100000} CHAOS_KILLS=$${CHAOS_KILLS:-200} \
 	CHAOS_STOPS=$${CHAOS_STOPS:-50} CHAOS_RESTARTS=$${CHAOS_RESTARTS:-10} \
 	$(SERVICES) run kafka -- $(PYTEST) -n 0 tests/chaos $(ARGS)
+
+simulation: $(VENV)/.dev ## the simulation, long: SEEDS=10000 or SEEDS=500-900; one seed with its timeline: SEEDS=7-8
+	@PYTHONPATH=src:tests $(PY) -m simulation $(if $(findstring -,$(SEEDS)),$(SEEDS),0-$(SEEDS)) $(ARGS)
+
+soak: $(VENV)/.dev ## workers for MINUTES on a real Kafka; fails if memory, descriptors, threads or state grow
+	@PYTHONPATH=src:tests:. $(SERVICES) run kafka -- $(PY) -m soak $(MINUTES) $(ARGS)
 
 bench: $(VENV)/.dev ## the benchmarks, against real servers
 	@$(SERVICES) run kafka -- $(BENCH) $(ARGS)

@@ -14,7 +14,7 @@ import sys
 
 BENCHES = (
     *("precomputed", "oneshot", "persistent", "latency", "idle", "backlog", "ordering"),
-    *("state", "executor_spawn", "kafka_sink", "tracker", "peers", "observability"),
+    *("state", "executor_spawn", "kafka_sink", "tracker", "peers", "quix", "observability"),
 )
 
 

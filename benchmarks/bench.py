@@ -124,10 +124,11 @@ def watch(
 
 
 class Counter:
-    """Counts the messages of a topic from outside, by its end offsets."""
+    """Counts the messages of a topic from outside, by its end offsets; those of open transactions too."""
 
     def __init__(self, topic: str, partitions: int = PARTITIONS) -> None:
-        self._consumer = Consumer({"bootstrap.servers": bootstrap(), "group.id": f"count-{uuid.uuid4().hex}"})
+        settings = {"group.id": f"count-{uuid.uuid4().hex}", "isolation.level": "read_uncommitted"}
+        self._consumer = Consumer({"bootstrap.servers": bootstrap(), **settings})
         self._partitions = [KafkaPartition(topic, number) for number in range(partitions)]
 
     def count(self) -> int:

@@ -1,4 +1,4 @@
-"""The main job, flows/pipeline.py, at work: `make demo`.
+"""The main job, flows/pipeline.py, at work: `make demo`. With `--state`: counts that survive kills (state_demo.py).
 
 Starts an in-process Kafka broker, requests a few thousand searches in the source files of Python's
 library, runs one grep for each, and shows the results. Its output is in `demo-output/`.
@@ -26,6 +26,7 @@ from drakkar_flow.errors import ProblemsError
 from drakkar_flow.observe.metrics.statistics import StatisticsSnapshot
 from examples.playground import PARTITIONS, embedded_broker, read, run_until, send
 from examples.screen import make_screen
+from examples.state_demo import MIN_VISITS, run_state_demo
 from flows.pipeline import flow
 
 OUTPUT = Path("demo-output")
@@ -40,10 +41,18 @@ console = Console(highlight=False, soft_wrap=True)
 def main() -> int:
     """Run the demo; 0 if every search was answered, or if Ctrl-C ended it in order."""
     parser = argparse.ArgumentParser(prog="python -m examples.demo", description="See drakkar-flow work.")
-    parser.add_argument("--records", type=int, default=3000, help="how many searches (default 3000)")
-    wanted = max(parser.parse_args().records, len(BROKEN))
+    parser.add_argument("--records", type=int, default=0, help="how many searches (default 3000) or visits (6000)")
+    parser.add_argument("--state", action="store_true", help="counts per user, exact over kills")
+    parser.add_argument("--brokers", default="", help="with --state: real brokers, for the part with a consumer group")
+    given = parser.parse_args()
+    if given.brokers and not given.state:
+        parser.error("--brokers needs --state: the other demo has a broker inside itself")
     try:
-        return demo(wanted)
+        shutil.rmtree(OUTPUT, ignore_errors=True)
+        OUTPUT.mkdir()
+        if given.state:
+            return run_state_demo(console, OUTPUT, max(given.records or 6000, MIN_VISITS), given.brokers)
+        return demo(max(given.records or 3000, len(BROKEN)))
     except ProblemsError as exc:
         console.print(str(exc), style="red", markup=False)
         return exc.exit_code
@@ -54,8 +63,6 @@ def main() -> int:
 
 def demo(wanted: int) -> int:
     """Make the input, run the flow over it, print the results."""
-    shutil.rmtree(OUTPUT, ignore_errors=True)
-    OUTPUT.mkdir()
     searches = make_searches(wanted)
     asked = OUTPUT / "searches.jsonl"
     asked.write_bytes(b"".join(line + b"\n" for line in searches))

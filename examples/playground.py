@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from itertools import zip_longest
+from typing import Any, Self
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
@@ -14,7 +17,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from drakkar_flow import StreamingRunner
 from drakkar_flow.observe.metrics.statistics import StatisticsSnapshot
 
-__all__ = ["embedded_broker", "play", "read", "run_until", "send"]
+__all__ = ["Counts", "embedded_broker", "play", "read", "run_until", "send"]
 
 PARTITIONS = 4
 """Number of partitions that the embedded broker gives a new topic."""
@@ -38,12 +41,12 @@ def embedded_broker() -> Iterator[str]:
     yield ",".join(f"{each.host}:{each.port}" for each in found)
 
 
-def send(brokers: str, topic: str, values: Iterable[bytes]) -> int:
-    """Write values to a topic and return how many, when the broker has acknowledged all of them."""
+def send(brokers: str, topic: str, values: Iterable[bytes], keys: Iterable[str] = ()) -> int:
+    """Write values, with keys if given, and return how many, when the broker has acknowledged all of them."""
     producer = Producer({"bootstrap.servers": brokers, "sticky.partitioning.linger.ms": 0, "log_level": 0})
     count = 0
-    for value in values:
-        producer.produce(topic, value)
+    for value, key in zip_longest(values, keys):
+        producer.produce(topic, value, key)
         count += 1
     if left := producer.flush(_TIMEOUT_S):
         raise TimeoutError(f"{left} records for {topic} were not acknowledged within {_TIMEOUT_S:g} s")
@@ -65,6 +68,54 @@ def read(brokers: str, topic: str) -> list[Message]:
         return messages
     finally:
         consumer.close()
+
+
+class Counts:
+    """Follows a topic of counted messages: `of` has the greatest `number` of each key.
+
+    Messages may come twice and in another order, so the last number of a key need not be its count.
+    """
+
+    def __init__(self, brokers: str, topic: str) -> None:
+        self.of: dict[str, int] = {}
+        self.messages = 0
+        self._topic = topic
+        self._assigned = False
+        self._consumer = Consumer({"bootstrap.servers": brokers, "group.id": "follower", "log_level": 0})
+
+    def look(self) -> None:
+        """Read new messages; the topic need not exist yet."""
+        if not self._assigned:
+            found = self._consumer.list_topics(self._topic, _TIMEOUT_S).topics[self._topic].partitions
+            self._consumer.assign([KafkaPartition(self._topic, number, OFFSET_BEGINNING) for number in found])
+            self._assigned = bool(found)
+        for message in self._consumer.consume(10_000, _LOOK_S):
+            if message.error() is None:
+                key, number = str(message.key() or b"", "utf-8"), json.loads(message.value() or b"")["number"]
+                self.of[key] = max(number, self.of.get(key, 0))
+                self.messages += 1
+
+    @property
+    def total(self) -> int:
+        """Sum of all counts."""
+        return sum(self.of.values())
+
+    def until(self, total: int, process: subprocess.Popen[Any]) -> None:
+        """Read until the counts have this sum.
+
+        Raises:
+            ChildProcessError: the process ended before.
+        """
+        while self.total < total:
+            if process.poll() is not None:
+                raise ChildProcessError(f"the worker ended with exit code {process.returncode}")
+            self.look()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
 
 
 def run_until(

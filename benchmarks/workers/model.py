@@ -33,6 +33,12 @@ class Verdict(BaseModel):
     sent_at: float
 
 
+class Counted(Verdict):
+    """A result, with the number of records of its key up to this one."""
+
+    count: int
+
+
 def judge(reading: Reading) -> Verdict:
     """The work: next to nothing, so that what is measured is the way there and back."""
     return Verdict(id=reading.id, name=reading.name, total=reading.score * 2, sent_at=reading.sent_at)

@@ -7,18 +7,24 @@ import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from sqlite3 import connect
 
 import pytest
+from rich.console import Console
+
+from drakkar_flow.config.sections.runtime import RuntimeConfig
+from examples.state_demo import verdict
+from support.kafka_io import Kafka
 
 ROOT = Path(__file__).parents[2]
 
 
-def start(where: Path, records: int) -> subprocess.Popen[str]:
+def start(where: Path, records: int, *options: str) -> subprocess.Popen[str]:
     """Start the demo in a directory of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "examples.demo", "--records", str(records)],
+        [sys.executable, "-m", "examples.demo", "--records", str(records), *options],
         cwd=where,
         env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "COLUMNS": "200"},
         text=True,
@@ -34,6 +40,11 @@ def rows(where: Path) -> int:
         return int(database.execute("SELECT count(*) FROM found").fetchone()[0])
     finally:
         database.close()
+
+
+def logs(where: Path) -> str:
+    """The logs of the demo's workers."""
+    return "".join(path.read_text() for path in sorted((where / "demo-output").glob("*.log")))
 
 
 def test_the_demo_answers_every_search_and_says_so(tmp_path: Path) -> None:
@@ -64,6 +75,44 @@ def test_a_signal_ends_the_demo_in_order(tmp_path: Path, number: signal.Signals)
     assert (demo.returncode, err) == (0, "")
     assert "Stopped in order: the records in flight are finished and committed" in out
     assert 0 < rows(tmp_path) < 5000
+
+
+@pytest.mark.timeout(600)
+def test_the_state_demo_kills_a_worker_and_a_cluster_and_the_counts_are_exact(tmp_path: Path) -> None:
+    """Twice a worker, then one and all of three processes; each user's count is right in the results and the store."""
+    with start(tmp_path, 600, "--state") as demo:
+        out, err = demo.communicate(timeout=500)
+    assert (demo.returncode, err) == (0, ""), out + logs(tmp_path)
+    kills = [line.split("kill -9 ")[1].partition(":")[0].split() for line in out.splitlines() if "kill -9 " in line]
+    assert [len(killed) for killed in kills] == [1, 1, 1, 3]
+    assert "600 of 600 visits counted" in out
+    assert len(re.findall(r" visits: +\d+ counted, \d+ in the store  exact", out)) == 6
+    assert "Every visit was counted once" in out
+
+
+@pytest.mark.integration
+@pytest.mark.timeout(600)
+@pytest.mark.skipif("state" not in RuntimeConfig.model_fields, reason="a group has no state yet")
+def test_the_state_demo_moves_the_state_of_a_group(tmp_path: Path, kafka: Kafka) -> None:
+    """With real brokers: a killed worker, one that joins and one that is stopped move partitions, and counts stay."""
+    with start(tmp_path, 600, "--state", "--brokers", kafka.bootstrap) as demo:
+        out, err = demo.communicate(timeout=500)
+    assert (demo.returncode, err) == (0, ""), out + logs(tmp_path)
+    assert "a consumer group, with its state in Kafka" in out
+    assert out.count("600 of 600 visits counted") == 2
+    assert out.count("  exact\n") == 12
+
+
+def test_a_wrong_count_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a store, though the results are right; and of the results."""
+    console = Console(soft_wrap=True)
+    right, wrong = Counter({"anna": 2}), Counter({"anna": 3})
+    assert verdict(console, written=right, counted=right, stored=right)
+    assert verdict(console, written=right, counted=right, stored=None)
+    assert "exact" in capsys.readouterr().out
+    assert not verdict(console, written=right, counted=right, stored=wrong)
+    assert not verdict(console, written=right, counted=wrong, stored=right)
+    assert "WRONG" in capsys.readouterr().out
 
 
 _MASKS = """

@@ -22,6 +22,7 @@ from support.kafka_io import Kafka, MakeTopic, committed, produce, read_all
 from support.names import unique
 
 ROOT = Path(__file__).parents[2]
+_LIMIT_S = 240.0  # for a lesson, while all run at once
 LESSONS = sorted(path.stem for path in (ROOT / "examples").glob("0*.py"))
 PRINTED = {
     "01_map": ['readings-kelvin: {"place":"roof","kelvin":294.65}', "readings_dlq: a burst pipe"],
@@ -35,6 +36,7 @@ PRINTED = {
         "visits by user: {'anna': 4, 'otto': 2}\n",
         "open sessions: {'anna 90000..91800': [4], 'otto 90100..91900': [2]}\n",
     ],
+    "08_killed": ["3,000 of 3,000 visits counted", "  anna: 504 visits, 504 counted\n"],
 }
 
 
@@ -67,7 +69,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, sub
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_a_lesson_runs_by_itself_and_ends(lesson: str, programs: dict[str, subprocess.Popen[str]]) -> None:
     """`python -m examples.NN_name` needs no Kafka, prints what came out and ends with 0."""
-    out, err = programs[lesson].communicate(timeout=60)
+    out, err = programs[lesson].communicate(timeout=_LIMIT_S)
     assert programs[lesson].returncode == 0, err
     for line in PRINTED[lesson]:
         assert line in out

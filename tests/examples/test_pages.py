@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from sqlite3 import OperationalError, connect
 from typing import Any
@@ -18,6 +19,8 @@ from typing import Any
 import pytest
 
 from drakkar_flow import load_config
+from drakkar_flow.testing import CRASH
+from drakkar_flow.testing import run_flow as run_in_kit
 from drakkar_flow.testing.executor import ScriptedExecutor
 from drakkar_flow.testing.harness import FlowHarness
 from support.flow_run import run_flow
@@ -77,6 +80,7 @@ def test_the_design_page_names_every_room() -> None:
         "docs/migrating-from-py-drakkar.md",
         "docs/plugins.md",
         "docs/sinks.md",
+        "docs/state.md",
         "docs/testing.md",
     ],
 )
@@ -100,6 +104,36 @@ def test_the_test_in_the_readme_passes(
     test = names["test_words_are_counted"]
     assert callable(test)
     test(drakkar_kit, drakkar_executor)
+
+
+def readme_visits() -> Any:
+    """The README's flow that counts per user."""
+    names: dict[str, Any] = {"__name__": "visits"}
+    exec(compile(blocks(README, "python")[2], "visits.py", "exec"), names)
+    return names["flow"]
+
+
+ANNA, OTTO = {"user": "anna"}, {"user": "otto"}
+
+
+def test_the_counts_of_the_readme_survive_a_crash() -> None:
+    """The visits that were not committed are read again, and each counts once."""
+    outcome = run_in_kit(readme_visits(), [ANNA, OTTO, CRASH, ANNA])
+    assert outcome.values[-1] == {"user": "anna", "visits": 2}
+    assert outcome.state["stateful-count"] == {"anna": 2, "otto": 1}
+
+
+@pytest.mark.integration
+def test_the_counts_of_the_readme_need_a_store_alone(kafka: Kafka, make_topic: MakeTopic, tmp_path: Path) -> None:
+    """The file runs as it stands, with real brokers."""
+    config = {
+        "sinks": {"kafka": {"visit-counts": {}}},
+        "runtime": {"recovery": {"dir": str(tmp_path / "store")}},
+    }
+    inputs = [json.dumps(each).encode() for each in (ANNA, ANNA)]
+    outcome = run_flow(kafka, partial(make_topic, 1), readme_visits(), inputs, config)
+    assert outcome.values == [{"user": "anna", "visits": 1}, {"user": "anna", "visits": 2}]
+    assert (outcome.exit_code, outcome.committed) == (0, 2)
 
 
 @pytest.mark.integration

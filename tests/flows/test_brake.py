@@ -195,9 +195,43 @@ def test_n1_nearly_all_records_over_a_window_stop_a_flow_that_works_for_a_few() 
     values = [n if n % 25 == 0 else BAD for n in range(5000)]
     with FlowHarness(StreamFlow("d").decode(int).route()) as kit:
         kit.send_all(values)
-        kit.wait_for(lambda: kit.failure)
+        reason = kit.wait_for(lambda: kit.failure)
         kit.finish()
-        assert kit.committed.get(LANE, 0) < 5000
+        committed, dead = kit.committed.get(LANE, 0), len(kit.dead_letters)
+    assert committed < 5000
+    held, before = held_and_before(reason)
+    assert (before, held > 0) == (dead, True)
+
+
+def test_n1_failures_that_were_let_go_before_are_not_said_to_be_held() -> None:
+    """Five were dead letters when no other one came for a while; then the run went on."""
+    mistake, config = rows([KafkaSink("out", topic="out")]), DrakkarConfig(dlq={"hold_s": 0.3})
+    with FlowHarness(mistake, clock="real", config=config) as kit:
+        kit.send_all(range(5))
+        kit.wait_for(lambda: len(kit.dead_letters) == 5)
+        kit.send_all(range(100))
+        reason = kit.wait_for(lambda: kit.failure)
+        kit.finish()
+        dead = len(kit.dead_letters)
+    held, before = held_and_before(reason)
+    assert (before, held > 0) == (dead, True)
+
+
+def held_and_before(reason: str | None) -> tuple[int, int]:
+    """Return how many failures the reason calls held, and how many it says were settled before."""
+    (found,) = re.findall(
+        r"failed (\d+) times with one cause, the last (\d+) times from .*: "
+        r"the last (\d+) are neither committed nor dead letters, the (\d+) before are dead or skipped",
+        reason or "",
+    )
+    count, last, held, before = map(int, found)
+    assert (last, held + before) == (held, count)
+    return held, before
+
+
+def test_n1_the_ratio_turned_off_stops_nothing() -> None:
+    """max_ratio: 0, with the same records."""
+    values = [n if n % 25 == 0 else BAD for n in range(5000)]
     outcome = run_flow(StreamFlow("d").decode(int).route(), values, config=DrakkarConfig(dlq={"max_ratio": 0}))
     assert (outcome.failure, outcome.committed) == (None, {LANE: 5000})
 

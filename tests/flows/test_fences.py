@@ -14,7 +14,8 @@ from drakkar_flow.model.outcome import Failure
 from drakkar_flow.model.payload import DeliveryError
 from drakkar_flow.model.record import Record
 from drakkar_flow.model.task import ExecutorError, ExecutorResult
-from drakkar_flow.testing import FlowRun, MemoryDeadLetters, MemorySink, ScriptedExecutor
+from drakkar_flow.testing import FakeClock, FlowRun, MemoryDeadLetters, MemorySink, ScriptedExecutor
+from support.until import until
 
 FIRST, SECOND = ("input", 0), ("input", 1)
 
@@ -78,9 +79,9 @@ def test_a_window_never_mixes_two_assignments() -> None:
 
 def test_new_records_behind_dropped_ones_get_their_own_linger() -> None:
     """The timer of a dropped record starts the next one's: no record waits for ever."""
-    flow = StreamFlow("own").arrange(lambda records, _: [], window=Window(size=9, linger_s=0.02)).execute().collect()
-    with FlowRun(flow.route(), [0], open_end=True) as run:
-        run.wait_until(lambda: run.in_flight.records == 1)
+    flow = StreamFlow("own").arrange(lambda records, _: [], window=Window(size=9, linger_s=5)).execute().collect()
+    with FlowRun(flow.route(), [0], open_end=True, clock=FakeClock()) as run:
+        until(lambda: run.in_flight.records == 1, what="the record to linger; the clock stands")
         run.reader.revoke()
         run.reader.assign()
         run.wait_until(lambda: run.reader.committed == {FIRST: 1})

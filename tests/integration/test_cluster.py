@@ -43,6 +43,21 @@ def test_one_process_told_to_stop_stops_all_and_nothing_repeats(scene: Scene) ->
     assert scene.check_delivered(2000) == 0
 
 
+@pytest.mark.parametrize("told", [0, 1])
+def test_a_process_stopped_during_the_start_stops_the_start_of_all(scene: Scene, told: int) -> None:
+    """All have joined and wait for a broker that does not answer."""
+    nowhere = {"kafka": {"brokers": "127.0.0.1:1", "startup_timeout_s": 300}}
+    workers = start_cluster(scene, COUNTING, 3, sections=nowhere)
+    for worker in workers:
+        worker.until(lambda worker=worker: worker.lines("startup_waiting"), "it waits for the brokers")  # type: ignore[misc]
+    assert workers[told].terminate() == 0, workers[told].stderr
+    for worker in workers[:told] + workers[told + 1 :]:
+        assert worker.wait() == 0, worker.stderr
+        (line,) = worker.lines("start_stopped")
+        assert f"process {told} (127.0.0.1:" in line["reason"]
+        assert "was stopped" in line["reason"]
+
+
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_process_ends_the_others_with_one_line_that_names_it(scene: Scene, killed: int) -> None:
     """Nothing is lost: the next cluster goes on."""

@@ -25,16 +25,22 @@ def addresses(count: int) -> list[str]:
 
 
 def start_cluster(
-    scene: Scene, pipeline: str, count: int, runtime: Mapping[str, Any] | None = None, **cluster: Any
+    scene: Scene,
+    pipeline: str,
+    count: int,
+    runtime: Mapping[str, Any] | None = None,
+    *,
+    sections: Mapping[str, Mapping[str, Any]] | None = None,
+    **cluster: Any,
 ) -> list[Worker]:
-    """Start the processes of a cluster on this host; one process is none."""
+    """Start the processes of a cluster on this host; one process is none. `sections` are the other settings."""
     places = addresses(count)
     shared = {"recovery": {"dir": str(scene.directory / "store"), "snapshot_interval_s": 0.2}, **(runtime or {})}
     workers = []
     for process in range(count):
         if count > 1:
             shared["cluster"] = {"addresses": places, "process_id": process, **cluster}
-        workers.append(scene.start(pipeline, {"runtime": shared}))
+        workers.append(scene.start(pipeline, {**(sections or {}), "runtime": shared}))
     return workers
 
 

@@ -23,6 +23,8 @@ _OF_A_WORKER = {
     "ConsumerError",
     "LoopAnswered",
     "Idled",
+    "Stalled",
+    "StallEnded",
     "IntakePaused",
 }
 """What only a worker that is connected, watched and loaded can tell."""

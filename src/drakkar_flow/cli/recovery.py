@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -176,7 +177,8 @@ def _start_problems(place: StorePlace) -> Iterator[str]:
         settings = place.settings.model_copy(update={"on_incompatible": "fail"})  # a check moves nothing aside
         with open_store(place.directory, identity, settings) as store:
             starts = plan_starts(flow, config, place.settings, store, brokers)
-            yield from map(str, value_problems(flow, store))
+            rows = (stored.row for stored in store.found.rows.values())
+            yield from map(str, value_problems(flow, rows, int(time.time() * 1000)))
     except StartupError as exc:
         yield from map(str, exc.problems)
         return

@@ -8,6 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 from drakkar_flow.config.root import DrakkarConfig
@@ -61,11 +62,17 @@ class ClusterProcess:
         """True for process 0, which makes the store."""
         return self.settings.process_id == 0
 
+    @property
+    def interrupted(self) -> Future[None]:
+        """Gets the error, if another process fails or is stopped before all have started."""
+        return self._link.interrupted
+
     def join(self) -> None:
         """Wait for the other processes.
 
         Raises:
             StartupError: they are missing, or do not belong together.
+            StartStopped: another process was stopped.
         """
         self._link.join()
         processes = len(self.settings.addresses)
@@ -76,6 +83,7 @@ class ClusterProcess:
 
         Raises:
             StartupError: a process failed or ended.
+            StartStopped: another process was stopped.
         """
         self._link.reach("store", self._prepare_s)
 
@@ -84,6 +92,7 @@ class ClusterProcess:
 
         Raises:
             StartupError: a process failed or ended.
+            StartStopped: another process was stopped.
         """
         self._control = control
         wake = control.on_stop
@@ -113,10 +122,10 @@ class ClusterProcess:
         if self._thread is not None:
             self._thread.join()
 
-    def close(self, failure: str) -> None:
-        """Take leave of the other processes; a failure of the start ends them too. Safe to call twice."""
+    def close(self, failure: str, *, stopped: bool = False) -> None:
+        """Take leave of the other processes; a failure or a stop of the start ends them too. Safe to call twice."""
         self.engine_ended()
-        self._link.close(failure)
+        self._link.close(failure, stopped=stopped)
 
     def _watch(self) -> None:
         assert self._control is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
@@ -108,7 +109,8 @@ class FixedMode:
             raise StartupError([Problem("kafka.consumer_group", what, remedy)])
 
     def _starts(self, store: Store, brokers: BrokerState) -> dict[TopicPartition, Start]:
-        problems = list(value_problems(self._flow, store))
+        rows = (stored.row for stored in store.found.rows.values())
+        problems = list(value_problems(self._flow, rows, int(time.time() * 1000)))
         starts: dict[TopicPartition, Start] = {}
         for at, found in plan_starts(self._flow, self._config, self._settings, store, brokers).items():
             if isinstance(found, StartRefused):

@@ -12,6 +12,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
@@ -68,16 +69,22 @@ class FlowLifecycle:
         self._loop_thread.open()
         return self.hooks.startup(config)
 
-    def prepare(self, components: Components, check_source: Callable[[Unreached], None] | None = None) -> Dataflow:
+    def prepare(
+        self,
+        components: Components,
+        check_source: Callable[[Unreached], None] | None = None,
+        interrupted: Future[None] | None = None,
+    ) -> Dataflow:
         """Compile the flow, connect its components, call `on_ready` and start the periodic functions.
 
         Raises:
             FlowError, StartupError: with every problem.
+            Exception: that of `interrupted`, which ends the connecting.
         """
         self.components = components
         components.control.on_stop = components.in_flight.engine.wake
         dataflow = compile_flow(self.flow, components)
-        self._loop_thread.run(connect_all(components, self._log, check_source))
+        self._loop_thread.run(connect_all(components, self._log, check_source, interrupted))
         self.hooks.ready(components.config, components.sinks.values())
         return dataflow
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -13,6 +13,7 @@ from drakkar_flow.engine.build import resolve_topics
 from drakkar_flow.engine.rights import admin_client, described_group, error_text
 from drakkar_flow.errors import Problem, StartupError, StateError
 from drakkar_flow.graph.flow import StreamFlow
+from drakkar_flow.kernel.partition_row import PartitionRow
 from drakkar_flow.kernel.recovery_start import Log, Start, StartPolicy, StartRefused, decide_start
 from drakkar_flow.kernel.store_identity import StoredTopic, StoreIdentity
 from drakkar_flow.model.record import TopicPartition
@@ -81,14 +82,17 @@ def plan_starts(
     return plan
 
 
-def value_problems(flow: StreamFlow, store: Store) -> Iterator[Problem]:
-    """Yield stored values that the flow's models can't read: one of each version of a model is tried."""
+def value_problems(flow: StreamFlow, rows: Iterable[PartitionRow], now_ms: int) -> Iterator[Problem]:
+    """Yield stored values that the flow's models can't read: one of each version of a model is tried.
+
+    Values that have expired at `now_ms`, a time since the epoch, are never read.
+    """
     codecs = dict(flow.state_codecs())
     tried: set[tuple[str, bytes]] = set()
-    for stored in store.found.rows.values():
-        for (step, key), value in stored.row.state.items():
+    for row in rows:
+        for (step, key), value in row.state.items():
             codec = codecs.get(step)
-            if codec is None or (step, codec.version_of(value)) in tried:
+            if codec is None or (step, codec.version_of(value)) in tried or codec.is_expired(value, now_ms):
                 continue
             tried.add((step, codec.version_of(value)))
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from contextlib import suppress
 from itertools import count
 from typing import Any
@@ -17,6 +18,7 @@ from drakkar_flow.engine.build import consumer_properties
 from drakkar_flow.errors import Problem, ProblemsError, StartupError
 from drakkar_flow.kernel.alignment import aligned_start
 from drakkar_flow.kernel.kafka_errors import Severity, is_tls_refusal, report, severity_of
+from drakkar_flow.runtime.cluster.link import StartStopped
 from drakkar_flow.runtime.components import Components
 
 __all__ = ["Unreached", "check_source", "connect_all", "wait_for_common_start"]
@@ -30,14 +32,20 @@ Unreached = Callable[[object], None]
 """Callback, called once with the problem of a dependency that is not reachable yet."""
 
 
-async def connect_all(components: Components, log: Any, check_source: Callable[[Unreached], None] | None) -> None:
+async def connect_all(
+    components: Components,
+    log: Any,
+    check_source: Callable[[Unreached], None] | None,
+    interrupted: Future[None] | None = None,
+) -> None:
     """Connect sinks and dead letters, start the executor, check the source on a thread, all concurrently.
 
-    Unreachable dependencies are logged, and retried for `kafka.startup_timeout_s`.
+    Unreachable dependencies are logged, and retried for `kafka.startup_timeout_s`, or until `interrupted` has an error.
 
     Raises:
         StartupError: with all problems; exit code 2, without further retries, if any is a problem of the
             configuration; exit code 1 if dependencies are only unreachable.
+        StartStopped: another process of the cluster was stopped.
     """
     budget_s = components.config.kafka.startup_timeout_s
 
@@ -51,7 +59,8 @@ async def connect_all(components: Components, log: Any, check_source: Callable[[
     attempts.append(connect_within(components.dead_letters.connect, budget_s, unreached))
     if components.executor is not None:
         attempts.append(components.executor.start())
-    results = await _all_or_hopeless([asyncio.ensure_future(attempt) for attempt in attempts])
+    interrupt = asyncio.get_running_loop().create_future() if interrupted is None else asyncio.wrap_future(interrupted)
+    results = await _all_or_hopeless([asyncio.ensure_future(attempt) for attempt in attempts], interrupt)
     problems: list[Problem] = []
     exit_code = 1
     for result in results:
@@ -64,19 +73,29 @@ async def connect_all(components: Components, log: Any, check_source: Callable[[
         raise StartupError(problems, exit_code=exit_code)
 
 
-async def _all_or_hopeless(attempts: list[asyncio.Future[None]]) -> list[BaseException | None]:
-    """Return the result of each attempt; after one with exit code 2 the others get only a short time to report."""
-    pending, grace_s = set(attempts), None
+async def _all_or_hopeless(
+    attempts: list[asyncio.Future[None]], interrupt: asyncio.Future[None]
+) -> list[BaseException | None]:
+    """Return the result of each attempt, and of `interrupt` if it has one.
+
+    After that, or an attempt with exit code 2, the others get only a short time to report.
+    """
+    pending, watched, grace_s = set(attempts), {*attempts, interrupt}, None
     while pending:
-        ended, pending = await asyncio.wait(pending, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+        ended, watched = await asyncio.wait(watched, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
         if not ended:
             break
-        errors = [attempt.exception() for attempt in ended]
-        if any(isinstance(error, ProblemsError) and error.exit_code == 2 for error in errors):
+        pending -= ended
+        if interrupt in ended or any(_is_final(attempt.exception()) for attempt in ended):
             grace_s = _GRACE_S
-    for attempt in pending:
+    for attempt in watched:
         attempt.cancel()
-    return [attempt.exception() for attempt in attempts if attempt not in pending]
+    return [attempt.exception() for attempt in (interrupt, *attempts) if attempt not in watched]
+
+
+def _is_final(error: BaseException | None) -> bool:
+    """True for a permanent problem, and for a stop: no other result makes this start succeed."""
+    return isinstance(error, StartStopped) or (isinstance(error, ProblemsError) and error.exit_code == 2)
 
 
 async def wait_for_common_start(kafka: KafkaConfig, stop_asked: asyncio.Event, log: Any) -> None:

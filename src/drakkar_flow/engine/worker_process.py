@@ -60,6 +60,7 @@ from drakkar_flow.observe.log.structured import structlog
 from drakkar_flow.observe.metrics.collectors import RuntimeGauges
 from drakkar_flow.observe.metrics.prometheus import Metrics
 from drakkar_flow.observe.metrics.statistics import Statistics
+from drakkar_flow.runtime.cluster.link import StartStopped
 from drakkar_flow.runtime.components import Components
 from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.runtime.failures import describe, root_cause
@@ -79,7 +80,7 @@ _ABORT_S = 2.0  # for the executor to kill its children after a second signal
 
 
 class StoppedEarly(BaseException):
-    """Raised on the main thread by SIGTERM while a flow starts: a clean end, no record was read."""
+    """Raised by `start` if SIGTERM, or the stop of another process of the cluster, ends it: no record was read."""
 
 
 class WorkerProcess:
@@ -121,6 +122,7 @@ class WorkerProcess:
         self._signals = 0
         self._started = False
         self._ending = False
+        self._start_stopped = False
         self._engine_failed = False
         self._fixed: FixedMode | None = None
         self._cluster: ClusterProcess | None = None
@@ -132,7 +134,8 @@ class WorkerProcess:
 
         Raises:
             FlowError, ConfigError, StartupError: with every problem; nothing is left open.
-            StoppedEarly: SIGTERM arrived before the flow was ready to read; nothing is left open.
+            StoppedEarly: SIGTERM arrived before the flow was ready to read, or another process of the cluster was
+                stopped then; nothing is left open.
             RuntimeError: the flow was started before.
         """
         if self._started:
@@ -147,8 +150,12 @@ class WorkerProcess:
         try:
             return self._start()
         except StoppedEarly:
-            self._close("")
+            self._close_stopped()
             raise
+        except StartStopped as exc:
+            self._log.info("start_stopped", reason=str(exc), expect="this process ends with exit code 0")
+            self._close_stopped()
+            raise StoppedEarly from None
         except BaseException as exc:
             if isinstance(exc, ProblemsError):
                 exc.redact(self.config.redactor)
@@ -177,7 +184,8 @@ class WorkerProcess:
             self._cluster = cluster_process_of(self.config, self.flow.name, self._other_stopped, self._log)
             self._fixed = FixedMode(self.flow, self.config, components.recovery, self._log, self._cluster)
         check = partial(check_source, self.config.kafka) if self._fixed is None else self._fixed.check
-        dataflow = self._life.prepare(components, check)
+        interrupted = None if self._cluster is None else self._cluster.interrupted
+        dataflow = self._life.prepare(components, check, interrupted)
         if self._own_signals:
             self._handlers.take({signal.SIGTERM: self._on_signal, signal.SIGINT: self._on_signal})
         if self.config.kafka.startup_align_enabled and not self._life.stop_early:
@@ -379,6 +387,11 @@ class WorkerProcess:
             self._recorder.disown()
         self._life.disown(forks.end_child)
 
+    def _close_stopped(self) -> None:
+        """Close a flow whose start was stopped."""
+        self._start_stopped = True
+        self._close("")
+
     def _close(self, error: str) -> None:
         self._ending = True
         if self._watchdog is not None:
@@ -389,7 +402,7 @@ class WorkerProcess:
             if self._fixed is not None:
                 self._fixed.close()
             if self._cluster is not None:
-                self._cluster.close(error)
+                self._cluster.close(error, stopped=self._start_stopped)
             forks.forget(self)
             self._collector.restore()
             self._handlers.restore()

@@ -98,7 +98,7 @@ class Brake:
         seen = finished - self._began
         if seen + in_flight >= self._window and len(share) >= self._max_ratio * (seen + in_flight):
             self._exceeded = cause
-        elif seen >= max(self._window, _MOSTLY * in_flight):
+        elif self._exceeded is None and seen >= max(self._window, _MOSTLY * in_flight):
             self._shares.clear()
             self._began = finished
 
@@ -121,10 +121,16 @@ class Brake:
         run = self._runs.get(cause)
         return cause == self._exceeded or (run is not None and self._is_long(cause, run))
 
+    def exceeds_ratio(self, cause: Cause) -> bool:
+        """True if a cause fails a share of `max_ratio`."""
+        return cause == self._exceeded
+
     def count(self, cause: Cause) -> int:
-        """Number of failures that count against a cause."""
+        """Number of failures that count against a cause: of records, if it exceeds `max_ratio`, else of calls."""
         run = self._runs.get(cause)
-        return run.failures if run is not None else len(self._shares.get(cause, ()))
+        if run is None or self.exceeds_ratio(cause):
+            return len(self._shares.get(cause, ()))
+        return run.failures
 
     def _is_long(self, cause: Cause, run: _Run) -> bool:
         if cause.certain:

@@ -38,7 +38,7 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> list[Components]:
     """Nothing outside is connected but the sinks; gives the parts that were."""
     seen: list[Components] = []
 
-    async def connect(components: Components, log: Any, check_source: object) -> None:
+    async def connect(components: Components, log: Any, *_: object) -> None:
         seen.append(components)
         for part in components.sinks.values():
             await part.sink.connect()

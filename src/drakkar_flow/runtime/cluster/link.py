@@ -4,8 +4,8 @@ Process 0 is the hub: the others connect to it at its address, before Bytewax ha
 while the dataflow runs, so a stop, a failure and a death are known by everyone at once.
 
 A message is a JSON object on one line. `hello` opens a connection; `at` and `go` are barriers of the start; `missing`
-names processes that have not joined; `stop`, `fail`, `ended` and `bye` are the end. Anything else that connects is
-disconnected, for example a TCP health check.
+names processes that have not joined; `stop`, `fail`, `ended` and `bye` are the end, `stopped` that of a start.
+Anything else that connects is disconnected, for example a TCP health check.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import json
 import threading
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable, Coroutine
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ from drakkar_flow._version import __version__
 from drakkar_flow.config.sections.cluster import ClusterConfig, host_and_port
 from drakkar_flow.errors import Problem, StartupError
 
-__all__ = ["ClusterLink", "Phase"]
+__all__ = ["ClusterLink", "Phase", "StartStopped"]
 
 Phase = Literal["joined", "store", "run"]
 """Barriers of a start: all have joined; the store is made; everyone is ready to run."""
@@ -38,8 +38,14 @@ _HUB = 0
 Message = dict[str, Any]
 
 
+class StartStopped(Exception):
+    """Raised when another process is stopped while the cluster starts: this one's start ends too."""
+
+
 class ClusterLink:
     """Connection of this process with its cluster. Thread-safe; `stop` and `fail` also in signal handlers.
+
+    `interrupted` gets the error that ends the start of the cluster, also while this process waits at no barrier.
 
     Args:
         settings: the addresses and the place of this process.
@@ -53,6 +59,7 @@ class ClusterLink:
         self._me = settings.process_id
         self._flow = flow
         self._on_stop = on_stop
+        self.interrupted: Future[None] = Future()
         self._others: dict[int, StreamWriter] = {}  # the hub knows all of them, the others the hub
         self._arrived: dict[str, set[int]] = {}
         self._passed: dict[str, asyncio.Future[None]] = {}
@@ -65,6 +72,8 @@ class ClusterLink:
         self._closed = False
         self._lost = threading.Event()
         self._cause = ""
+        self._stopped = ""
+        self._stop_known = self._failure_known = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="drakkar-cluster", daemon=True)
         self._thread.start()
@@ -76,6 +85,7 @@ class ClusterLink:
 
         Raises:
             StartupError: the address can't be used, processes are missing, or they do not belong together.
+            StartStopped: another process was stopped.
         """
         self._run(self._join())
 
@@ -84,27 +94,35 @@ class ClusterLink:
 
         Raises:
             StartupError: a process failed or ended, or one did not arrive in time.
+            StartStopped: another process was stopped.
         """
         if phase == "run":
             self._run(self._close_server())  # Bytewax needs the port
         self._run(self._reach(phase, timeout_s))
 
     def stop(self, failure: str | None) -> None:
-        """Ask all other processes to stop: with a reason, if this one fails."""
-        self._post(self._broadcast, _word("fail", reason=failure) if failure else _word("stop"))
+        """Ask all other processes to stop: with a reason, if this one fails.
+
+        Does nothing if they know: the stop of another process is this one's, which would go back to them otherwise.
+        """
+        self._post(self._ask_to_stop, failure or "")
 
     def lost(self, timeout_s: float = 0.0) -> str:
         """Return the reason, if a process ended without a goodbye within that time; else an empty text."""
         self._lost.wait(timeout_s)
         return self._cause
 
-    def close(self, failure: str = "") -> None:
-        """Say goodbye, or why this process ends, and disconnect; safe to call twice."""
+    def close(self, failure: str = "", *, stopped: bool = False) -> None:
+        """Say goodbye, or why this process ends, and disconnect; safe to call twice.
+
+        `stopped`: the start was stopped, and so ends that of the others.
+        """
         with self._lock:
             if self._closed:
                 return
             self._closed = True
-            ended = asyncio.run_coroutine_threadsafe(self._end(failure), self._loop)
+            last_word = _word("fail", reason=failure) if failure else _word("stopped" if stopped else "bye")
+            ended = asyncio.run_coroutine_threadsafe(self._end(last_word), self._loop)
         ended.result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -236,8 +254,9 @@ class ClusterLink:
     def _waiter(self, phase: str) -> asyncio.Future[None]:
         if phase not in self._passed:
             self._passed[phase] = self._loop.create_future()
-            if self._cause:
-                self._passed[phase].set_exception(_failed(self._cause))
+            if self._stopped or self._cause:
+                error = StartStopped(self._stopped) if self._stopped else _failed(self._cause)
+                _end_waiting(self._passed[phase], error)
         return self._passed[phase]
 
     def _has_passed(self, phase: Phase) -> bool:
@@ -272,7 +291,7 @@ class ClusterLink:
         writer = self._others.pop(process, None)
         if writer is not None:
             writer.close()
-        if self._cause or (process in self._left and self._has_passed("run")):
+        if self._cause or self._stopped or (process in self._left and self._has_passed("run")):
             return
         if not self._waiter("joined").done():  # it may come again
             self._arrived.get("joined", set()).discard(process)
@@ -299,14 +318,29 @@ class ClusterLink:
             self._lose(message["process"])
         elif word == "bye":
             self._left.add(process)
+        elif word == "stopped":
+            self._relay(process, message)
+            self._stopped = self._stopped or f"{self._name(message.get('process', process))} was stopped"
+            self._break(StartStopped(self._stopped))
         elif word in ("stop", "fail"):
             self._relay(process, message)
             reason = message.get("reason", "")
+            self._note_stop(reason)
             if reason:
                 self._left.add(process)
                 reason = f"{self._name(message.get('process', process))} failed: {reason}"
                 self._break(_failed(reason))
             self._on_stop(reason)
+
+    def _ask_to_stop(self, failure: str) -> None:
+        if self._note_stop(failure):
+            self._broadcast(_word("fail", reason=failure) if failure else _word("stop"))
+
+    def _note_stop(self, failure: str) -> bool:
+        """Note that a stop, or a failure, is known in the cluster; returns True if that is new."""
+        known = self._failure_known or (self._stop_known and not failure)
+        self._stop_known, self._failure_known = True, self._failure_known or bool(failure)
+        return not known
 
     def _relay(self, sender: int, message: Message) -> None:
         """Pass the word of one process on to the others."""
@@ -324,17 +358,18 @@ class ClusterLink:
         self._break(_failed(self._cause))
         self._lost.set()
 
-    def _break(self, error: StartupError) -> None:
-        """End the waiting for barriers."""
+    def _break(self, error: StartupError | StartStopped) -> None:
+        """End the start: also the waiting for barriers."""
+        with suppress(InvalidStateError):  # it has one, or the start is over
+            self.interrupted.set_exception(error)
         for waiter in (self._waiter("joined"), self._waiter("store"), self._waiter("run")):
             if not waiter.done():
-                waiter.set_exception(error)
-                waiter.exception()  # marks it as seen: no task may wait for it
+                _end_waiting(waiter, error)
 
     # --- the end --------------------------------------------------------------------------------
 
-    async def _end(self, failure: str) -> None:
-        self._broadcast(_word("fail", reason=failure) if failure else _word("bye"))
+    async def _end(self, last_word: Message) -> None:
+        self._broadcast(last_word)
         await self._close_server()
         self._left.update(self._others)
         for writer in self._others.values():
@@ -381,6 +416,11 @@ def _word(word: str, **fields: Any) -> Message:
 def _send(writer: StreamWriter, message: Message) -> None:
     with suppress(OSError, RuntimeError):
         writer.write(json.dumps(message).encode() + b"\n")
+
+
+def _end_waiting(waiter: asyncio.Future[None], error: Exception) -> None:
+    waiter.set_exception(error)
+    waiter.exception()  # marks it as seen: no task may wait for it
 
 
 def _failed(what: str) -> StartupError:

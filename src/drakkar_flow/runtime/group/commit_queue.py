@@ -38,8 +38,8 @@ class CommitQueue:
         with self._lock:
             for topic_partition, epoch, offset in watermarks:
                 before = self._positions.get(topic_partition)
-                if before is not None and epoch < before[0]:
-                    continue  # it comes late: the log was rewound meanwhile
+                if before is not None and (epoch, offset) < before:
+                    continue  # it comes late: the log was rewound, or another thread has noted a later one meanwhile
                 if before is None or before[0] != epoch:
                     self._drop(topic_partition)
                     before = (epoch, offset - 1)

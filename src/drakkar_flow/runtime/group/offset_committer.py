@@ -36,7 +36,8 @@ class OffsetCommitter:
     """Commits positions with the ranges finished beyond them, at most `metadata_size` characters (0: none).
 
     `on_fatal` gets the errors of commits that no new attempt can fix. With `marked` each commit has metadata,
-    by which a later start recognises it.
+    by which a later start recognises it. Brokers that refuse the ranges get the mark alone, and offsets alone if they
+    refuse that too.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class OffsetCommitter:
         marked: bool = False,
     ) -> None:
         self._marked = marked
+        self._mark_text = OffsetRanges.MARK if marked and metadata_size else ""
         self._on_fatal = on_fatal
         self._positions = positions
         self._buffers = buffers
@@ -97,9 +99,10 @@ class OffsetCommitter:
             self._commit(consumer, self._marks(offsets))
 
     def commit_now(self, consumer: Consumer, partitions: list[Partition]) -> None:
-        """Commit for partitions that are about to leave; a second time if only the metadata was refused."""
+        """Commit for partitions that are about to leave; again, with less metadata, if only that was refused."""
         offsets = self._positions.of(dict(partition.assignment for partition in partitions))
-        for _ in range(2 if offsets and not self._finally else 0):
+        again = bool(offsets) and not self._finally
+        while again:
             marks = {
                 item.topic_partition: self._mark(item, offsets[item.topic_partition])
                 for item in partitions
@@ -109,12 +112,10 @@ class OffsetCommitter:
             try:
                 consumer.commit(offsets=_at(marks), asynchronous=False)
             except KafkaException as exc:
-                self._refused(exc.args[0], ())
-                if self._metadata_size:
-                    break
+                again = self._refused(exc.args[0], (), marks.values())
             else:
                 self._accepted(marks)
-                break
+                again = False
 
     def commit_finally(self, consumer: Consumer, limit_s: float = FINAL_COMMIT_S) -> None:
         """Commit remaining watermarks; a synchronous commit would wait 45 s and more for brokers that are gone."""
@@ -133,16 +134,18 @@ class OffsetCommitter:
     def on_commit(self, error: KafkaError | None, answers: list[KafkaPartition]) -> None:
         """Handle the brokers' answer: librdkafka's callback."""
         taken: dict[TopicPartition, Mark] = {}
-        refused: dict[TopicPartition, KafkaError] = {}
+        refused: dict[TopicPartition, Mark] = {}
+        why = error
         for item in answers:
             topic_partition = (item.topic, item.partition)
-            reason = error or item.error
+            reason, mark = error or item.error, (item.offset, item.metadata or "")
             if reason is not None:
-                refused[topic_partition] = reason
+                refused[topic_partition] = mark
+                why = why or reason
             else:
-                taken[topic_partition] = (item.offset, item.metadata or "")
-        if refused:
-            self._refused(next(iter(refused.values())), refused)
+                taken[topic_partition] = mark
+        if why is not None and refused:
+            self._refused(why, refused, refused.values())
         self._accepted(taken)
 
     def _marks(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, Mark]:
@@ -161,16 +164,15 @@ class OffsetCommitter:
         offset = ranges.end_of(start)
         if offset > start:
             self._positions.note([Watermark(*partition.assignment, offset)])
-        partition.done.cut(offset)
-        metadata = ranges.encode(offset, self._metadata_size)
-        return offset, metadata or (OffsetRanges.MARK if self._marked and self._metadata_size else "")
+        partition.done.cut(min(offset, partition.read_offset + 1))  # the reader skips the others when it gets there
+        return offset, ranges.encode(offset, self._metadata_size) or self._mark_text
 
     def _commit(self, consumer: Consumer, marks: Mapping[TopicPartition, Mark]) -> None:
         self._sent.update(marks)
         try:
             consumer.commit(offsets=_at(marks), asynchronous=True)
         except KafkaException as exc:
-            self._refused(exc.args[0], marks)
+            self._refused(exc.args[0], marks, marks.values())
 
     def _accepted(self, marks: Mapping[TopicPartition, Mark]) -> None:
         if marks:
@@ -195,13 +197,25 @@ class OffsetCommitter:
             topic_partition for topic_partition in newest if marks[topic_partition] != self._sent.get(topic_partition)
         ]
 
-    def _refused(self, error: KafkaError, topic_partitions: Iterable[TopicPartition]) -> None:
-        if error.code() == KafkaError.OFFSET_METADATA_TOO_LARGE:
-            self._metadata_size = 0  # these brokers allow less than others: offsets alone, then
+    def _refused(self, error: KafkaError, topic_partitions: Iterable[TopicPartition], marks: Iterable[Mark]) -> bool:
+        """Handle a refused commit of `marks`; returns True if the next one has less metadata for that reason."""
+        is_shorter = error.code() == KafkaError.OFFSET_METADATA_TOO_LARGE and self._shorten(marks)
         self._positions.put_back(topic_partitions)
         self._bus.emit(CommitFailed(report(error), tuple(topic_partitions)))
         if severity_of(error) is not Severity.RECOVERABLE:
             self._on_fatal(error)
+        return is_shorter
+
+    def _shorten(self, marks: Iterable[Mark]) -> bool:
+        """Leave out what these brokers have refused: the ranges first, then the mark; returns True if that is new."""
+        longest = max((len(metadata) for _, metadata in marks), default=0)
+        if self._metadata_size and longest > len(OffsetRanges.MARK):
+            self._metadata_size = 0
+            return True
+        if self._mark_text and longest == len(OffsetRanges.MARK):
+            self._mark_text = ""
+            return True
+        return False
 
     def _uncommitted(self) -> dict[TopicPartition, Mark]:
         marks = self._marks(self._positions.of(self._buffers.assignments()))

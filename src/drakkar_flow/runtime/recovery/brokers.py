@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaException, TopicCollection
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined] # exported there
 
@@ -16,13 +16,14 @@ from drakkar_flow.model.record import TopicPartition
 __all__ = ["BrokerState", "read_brokers", "topics_matching"]
 
 _ASK_S = 10.0  # the longest of each request
+_MOCK_CLUSTER = "mockCluster"  # beginning of the cluster id of librdkafka's mock broker
 
 
 class BrokerState(NamedTuple):
     """State of the brokers.
 
     - `cluster_id`: empty if the brokers have none.
-    - `topic_ids`: by topic; empty before Kafka 2.8.
+    - `topic_ids`: by topic; empty before Kafka 2.8, and on librdkafka's mock broker.
     - `logs`: first offset and end of each partition.
     - `committed`: the group's commits.
     """
@@ -60,7 +61,9 @@ def read_brokers(client: Mapping[str, Any], group: str, topics: Iterable[str]) -
     starts = _offsets(admin, partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
     ends = _offsets(admin, partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
     logs = {at: (starts[at], ends[at]) for at in starts}
-    return BrokerState(metadata.cluster_id or "", _ids(admin, names), logs, _committed(client, group, partitions))
+    cluster_id = metadata.cluster_id or ""
+    ids = _unknown_ids(names) if cluster_id.startswith(_MOCK_CLUSTER) else _ids(admin, names)
+    return BrokerState(cluster_id, ids, logs, _committed(client, group, partitions))
 
 
 def _offsets(admin: AdminClient, partitions: list[KafkaPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
@@ -72,13 +75,19 @@ def _ids(admin: AdminClient, topics: list[str]) -> dict[str, str]:
     if not topics:
         return {}
     asked = admin.describe_topics(TopicCollection(topics), request_timeout=_ASK_S)
-    found = {}
+    found = _unknown_ids(topics)
     for topic, answer in asked.items():
         try:
-            found[topic] = str(answer.result(_ASK_S).topic_id)
-        except KafkaException:  # not allowed: the id is unknown
-            found[topic] = ""
+            found[topic] = str(answer.result(2 * _ASK_S).topic_id)
+        except KafkaException as exc:  # not allowed: the id is unknown
+            if exc.args[0].code() == KafkaError._TIMED_OUT:  # noqa: SLF001 - librdkafka's public name for it
+                raise
     return found
+
+
+def _unknown_ids(topics: Iterable[str]) -> dict[str, str]:
+    """Return empty ids. The mock broker has no controller, for which librdkafka waits before it asks for ids."""
+    return dict.fromkeys(topics, "")
 
 
 def _committed(

@@ -26,7 +26,6 @@ __all__ = [
     "locked",
     "moved_aside",
     "network_filesystem",
-    "write_durably",
 ]
 
 KEY = "runtime.recovery.dir"
@@ -170,26 +169,6 @@ def moved_aside(directory: Path) -> Path:
 
 def _free(path: Path) -> Path:
     return next(found for n in count(1) if not (found := path.with_name(f"{path.name}-{n}")).exists())
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Replace a file as a whole: after a crash it has the old or the new content."""
-    temporary = path.with_name(f"{path.name}.new")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_directory(path.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def network_filesystem(directory: Path, mounts: Path = _MOUNTS) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bytewax.recovery import RecoveryConfig, init_db_dir
 
+from drakkar_flow._files import sync_directory, write_durably
 from drakkar_flow.config.sections.recovery import RecoveryStoreConfig
 from drakkar_flow.errors import Problem, StartupError
 from drakkar_flow.kernel.store_identity import IdentityError, StoreIdentity, decode_identity, differences
@@ -25,8 +26,6 @@ from drakkar_flow.runtime.recovery.directory import (
     locked,
     moved_aside,
     network_filesystem,
-    sync_directory,
-    write_durably,
 )
 from drakkar_flow.runtime.recovery.files import (
     DamagedStore,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 
 from drakkar_flow.kernel.brake import Brake, Cause
 from drakkar_flow.model.outcome import Blame, Failure, FailureKind
@@ -81,7 +81,7 @@ class FailureBrake:
                 brake.forget(cause)
             mark = self.proof.doubt(cause.step)
             refuted = failure.refuted or (failure.mark is not None and mark > failure.mark)
-            places = {(record.topic, record.partition, record.offset) for record, _ in failure.tokens}
+            places = _places([failure])
             seen = {"finished": in_flight.finished, "in_flight": in_flight.records}
             brake.fail(cause, places, failures=failure.calls, refuted=refuted, **seen)
             return brake.suspects(cause)
@@ -152,16 +152,24 @@ class FailureBrake:
     def _stop(self, cause: Cause) -> None:
         """Fail the flow; held failures keep their credit, so none of their offsets is committed."""
         assert self._brake is not None
-        first = min((failure for failure, _ in self._held[cause]), key=_read_at)  # tasks fail in any order
-        count = self._brake.count(cause)
+        failures = [failure for failure, _ in self._held[cause]]
+        with self._lock:
+            count, by_record = self._brake.count(cause), self._brake.exceeds_ratio(cause)
+        kept = len(_places(failures)) if by_record else sum(failure.calls for failure in failures)
+        first = min(failures, key=_read_at)  # tasks fail in any order
         for held in self._held.values():
             self._control.hold(record for failure, _ in held for record, _ in failure.tokens)
         self._held.clear()
         self._stopped = True
-        self._control.fail(_reason(first, count))
+        self._control.fail(_reason(first, count, kept))
 
     def _is_fenced(self, failure: Failure) -> bool:
         return all(self._in_flight.is_fenced(record) for record, _ in failure.tokens)
+
+
+def _places(failures: Iterable[Failure]) -> set[tuple[str, int, int]]:
+    """Return the distinct records of failures."""
+    return {(record.topic, record.partition, record.offset) for failure in failures for record, _ in failure.tokens}
 
 
 def _read_at(failure: Failure) -> tuple[float, int]:
@@ -183,15 +191,24 @@ _UNSTARTED = "install the program, or correct the task's binary_path or executor
 _FRAME = re.compile(r'^  File "(.+)", line (\d+)', re.MULTILINE)
 
 
-def _reason(first: Failure, count: int) -> str:
-    """Return one line: the cause, the count, the first record, the fix, and the setting that turns the brake off."""
+def _reason(first: Failure, count: int, held: int) -> str:
+    """Return one line: the cause, the count, the first record, the fix, and the setting that turns the brake off.
+
+    `first` is the first of the `held` failures. Those before them were settled: the brake did not suspect them yet, or
+    no more.
+    """
     record = first.tokens[0][0]
+    what = f"{first.stage} failed {count} times with one cause, first at {record.label}"
+    left = "none of them is committed or a dead letter"
+    if held < count:
+        what = f"{first.stage} failed {count} times with one cause, the last {held} times from {record.label} on"
+        left = f"the last {held} are neither committed nor dead letters, the {count - held} before are dead or skipped"
     unstarted = first.kind is FailureKind.TASK and first.blame is Blame.FLOW
     return (
-        f"the brake: {first.stage} failed {count} times with one cause, first at {record.label}: "
+        f"the brake: {what}: "
         f"{' '.join(first.error.split())[:_ERROR]}{_raised_at(first)}; "
         f"{_UNSTARTED if unstarted else _REMEDIES[first.kind]}, then start again: "
-        "none of them is committed or a dead letter; dlq.stop_after: 0 turns the brake off"
+        f"{left}; dlq.stop_after: 0 turns the brake off"
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from drakkar_flow._files import sync_directory
 from drakkar_flow.errors import SinkError, SinkMisconfigured, SinkRejected
 
 __all__ = ["Appender"]
@@ -137,7 +138,7 @@ class Appender:
     def _sync_parents(self, made: Iterable[Path]) -> None:
         if self._fsync:
             for each in made:
-                _sync_directory(each.parent)
+                sync_directory(each.parent)
 
     def _append(self, descriptor: int, data: bytes) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -197,11 +198,3 @@ def _write_all(descriptor: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from drakkar_flow._version import __version__
 from drakkar_flow.config.sections.cluster import ClusterConfig, host_and_port
 from drakkar_flow.errors import StartupError
-from drakkar_flow.runtime.cluster.link import ClusterLink
+from drakkar_flow.runtime.cluster.link import ClusterLink, StartStopped
 from support.cluster import addresses
 from support.until import until
 
@@ -32,9 +33,19 @@ class Members:
         settings = ClusterConfig.model_validate(
             {"addresses": places or self.places, "process_id": process, "start_timeout_s": self.timeout_s}
         )
-        link = ClusterLink(settings, flow, self.heard.setdefault(process, []).append)
+        heard = self.heard.setdefault(process, [])
+
+        def on_stop(reason: str) -> None:
+            heard.append(reason)
+            link.stop(reason or None)  # as a flow does, whoever stops it
+
+        link = ClusterLink(settings, flow, on_stop)
         self._links.append(link)
         return link
+
+    def joined(self, link: ClusterLink) -> Future[None]:
+        """Join, and pass no other barrier."""
+        return self._pool.submit(link.join)
 
     def started(self, link: ClusterLink) -> Future[None]:
         """Pass all barriers of a start."""
@@ -156,6 +167,31 @@ def test_a_process_that_comes_again_is_welcome(three: Members) -> None:
     others = [three.started(three.link(process)) for process in (1, 2)]
     for each in (start, *others):
         each.result(20)
+
+
+@pytest.mark.parametrize("stopped", [0, 1])
+def test_a_process_that_is_stopped_during_the_start_ends_the_start_of_the_others(three: Members, stopped: int) -> None:
+    """All end cleanly, whichever it is, also one that waits at no barrier; the reason names it."""
+    links = [three.link(process) for process in range(3)]
+    for joined in [three.joined(link) for link in links]:
+        joined.result(20)
+    links[stopped].close(stopped=True)
+    for link in links[:stopped] + links[stopped + 1 :]:
+        assert isinstance(link.interrupted.exception(20), StartStopped)
+        with pytest.raises(StartStopped, match=rf"^process {stopped} \(127.0.0.1:\d+\) was stopped$"):
+            link.reach("store", 20)
+
+
+def test_a_process_that_is_stopped_at_the_rendezvous_ends_the_start_of_the_others(three: Members) -> None:
+    """Though not all have come."""
+    start = three.started(three.link(0))
+    until(lambda: _listens(three.places[0]), 20, "it listens")
+    with socket.create_connection(host_and_port(three.places[0]), 20) as member, member.makefile("rw") as line:
+        hello = {"word": "hello", "process": 1, "addresses": three.places, "flow": "f", "version": __version__}
+        print(json.dumps(hello), file=line, flush=True)
+        assert json.loads(line.readline()) == {"word": "missing", "processes": [2]}
+        print(json.dumps({"word": "stopped"}), file=line, flush=True)
+        assert isinstance(start.exception(20), StartStopped)
 
 
 @pytest.mark.parametrize(

@@ -156,3 +156,11 @@ def test_a_new_assignment_and_a_revoke_take_their_uncommitted_offsets_along() ->
     assert positions.uncommitted == 1
     positions.forget([A])
     assert positions.uncommitted == 0
+
+
+def test_a_position_never_goes_back(positions: CommitQueue) -> None:
+    """Two threads note watermarks of one assignment, and the earlier one may come last."""
+    positions.note([Watermark(A, 1, 5)])
+    positions.note([Watermark(A, 1, 4)])
+    assert positions.take({A: 1}, 12.0) == {A: 5}
+    assert positions.uncommitted == 1

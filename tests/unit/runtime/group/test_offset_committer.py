@@ -64,7 +64,7 @@ class Broker:
 class Life:
     """One assignment of the partition to one process: what it read, and what it finished."""
 
-    def __init__(self, broker: Broker, log: list[int], metadata_size: int = 3072) -> None:
+    def __init__(self, broker: Broker, log: list[int], metadata_size: int = 3072, *, marked: bool = False) -> None:
         self.broker = broker
         self.tracker = Tracker()
         self.positions = CommitQueue(1.0, 1, 0.0)
@@ -73,22 +73,24 @@ class Life:
         bus = Bus()
         bus.listen(CommitFailed, self.events.append)
         bus.listen(ConsumerError, self.events.append)
-        self.commits = OffsetCommitter(self.positions, self.buffers, bus, self.tracker.out_of_order, metadata_size)
+        out_of_order = self.tracker.out_of_order
+        self.commits = OffsetCommitter(self.positions, self.buffers, bus, out_of_order, metadata_size, marked=marked)
         broker.commits_of = self.commits
         self.begin(log)
 
     def begin(self, log: list[int]) -> None:
         """The partition is assigned."""
         self.buffers.assign([LANE], self.commits.begin(self.broker, [KafkaPartition(*LANE)]))  # type: ignore[arg-type]  # a fake of what is used
-        self.records = self._read([offset for offset in log if offset >= self.broker.offset])
+        self.records = self.read([offset for offset in log if offset >= self.broker.offset])
 
-    def _read(self, log: list[int]) -> list[Record]:
+    def read(self, log: list[int]) -> list[Record]:
         """Deliver what is not known to be finished, as the reader does."""
         records = []
         partition = self.partition
         for offset in log:
             if partition.base < 0:
                 partition.base = offset
+            partition.read_offset = offset
             if offset in partition.done:
                 continue
             records.append(Record(*LANE, offset, epoch=partition.epoch, previous=partition.last_offset))
@@ -143,6 +145,19 @@ def test_the_next_owner_commits_past_what_it_was_told() -> None:
     assert second.positions.uncommitted == 0
 
 
+def test_a_record_that_is_read_behind_the_commit_that_passed_it_is_not_done_again() -> None:
+    """The slow record has finished, and the offset has passed the others before they were read."""
+    broker = Broker()
+    first = Life(broker, [5, 6, 7])
+    first.finish(6, 7)
+    first.commit()
+    second = Life(broker, [5])
+    second.finish(5)
+    second.commit()
+    assert broker.offset == 8
+    assert [record.offset for record in second.read([6, 7, 8])] == [8]
+
+
 def test_a_revoke_commits_what_is_finished_beyond_the_slow_record() -> None:
     """Synchronously, for partitions that are no longer assigned."""
     broker = Broker()
@@ -153,18 +168,26 @@ def test_a_revoke_commits_what_is_finished_beyond_the_slow_record() -> None:
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_brokers_that_refuse_the_metadata_get_the_offset_alone(at_once: bool) -> None:
-    """Their limit is lower than the default: work may be done again, commits go on."""
-    broker = Broker(largest_metadata=2)
-    life = Life(broker, [1, 2, 3])
+@pytest.mark.parametrize(
+    ("marked", "largest", "left"),
+    [(False, 2, ""), (True, 10, OffsetRanges.MARK), (True, 2, "")],
+    ids=["a group's", "a store's", "a store's, where not even its mark fits"],
+)
+def test_brokers_that_refuse_the_metadata_get_what_they_take(
+    marked: bool, largest: int, left: str, at_once: bool
+) -> None:
+    """Their limit is lower than the default: work may be done again, commits go on, and a store's stay recognisable."""
+    broker = Broker(largest_metadata=largest)
+    life = Life(broker, [1, 2, 3], marked=marked)
     life.finish(1, 3)
     if at_once:
         life.commits.commit_now(broker, life.buffers.take_away([LANE]))  # type: ignore[arg-type]  # a fake of what is used
     else:
-        life.commit()
-        life.commit()
-    assert broker.commits == [(2, "")]
-    assert [type(event) for event in life.events] == [CommitFailed]
+        for _ in range(3):
+            life.commit()
+    assert broker.commits == [(2, left)]
+    refusals = 2 if marked and not left else 1
+    assert [type(event) for event in life.events] == [CommitFailed] * refusals
 
 
 def test_without_the_former_metadata_everything_is_done_again() -> None:

@@ -1,0 +1,159 @@
+"""Scheduler: decides which of the simulated threads goes on, and when time passes. Every decision comes from the seed.
+
+There is one real thread. A simulated thread is an *actor*: a function that does one small piece of work. The reader's
+thread is the outermost frame; while it waits, in `poll` or for a lock, the other actors work. An actor that releases a
+lock may be interrupted there by another one, as the system's scheduler would do it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from math import inf
+from typing import NamedTuple
+
+__all__ = ["Actor", "Crash", "Scheduler", "Violation"]
+
+_STEPS = (0.001, 0.01, 0.1)
+_BURSTS = (1, 1, 1, 5, 30)  # steps of the others at an interruption
+_IDLE_S = 0.5  # the longest jump while nothing is due: commits and checks of the reader depend on time alone
+_MOST_STEPS = 60_000
+
+
+class Violation(AssertionError):
+    """An invariant does not hold."""
+
+
+class Crash(BaseException):
+    """The process was killed: raised in the reader's thread, which is the outermost frame."""
+
+
+class Actor(NamedTuple):
+    """A simulated thread: `step` does one small piece of work and returns False if there was none."""
+
+    step: Callable[[], bool]
+    is_ready: Callable[[], bool]
+
+
+class Scheduler:
+    """Runs the actors of one process. `chance` is the seed's; `preempt` is the probability of an interruption."""
+
+    def __init__(self, chance: random.Random, preempt: float) -> None:
+        self.chance = chance
+        self.now = 1_000.0
+        """Monotonic time in seconds."""
+        self.wall_offset_s = 1_800_000_000.0
+        """Difference of the wall clock, which may step."""
+        self.steps = 0
+        self.after_step: Callable[[], object] = bool
+        """Called after each step: the invariants."""
+        self.next_due: Callable[[], float] = lambda: inf
+        """Returns the time of the next timer or event."""
+        self.lines: list[str] | None = None
+        """Timeline; None records none."""
+        self.ended = False
+        """True if the process has ended: no actor goes on."""
+        self.violation: Violation | None = None
+        """The first violation."""
+        self._preempt = preempt
+        self._actors: list[Actor] = []
+        self._busy: set[Actor] = set()
+        self._idle_after = 0
+        self._locked = 0
+        self._idle = 0
+
+    # --- timeline -------------------------------------------------------------------------------
+
+    def note(self, text: str, *args: object) -> None:
+        """Add a line to the timeline."""
+        if self.lines is not None:
+            self.lines.append(f"{self.now - 1000:10.4f}  {text.format(*args)}")
+
+    def fail(self, invariant: str) -> Violation:
+        """Return the violation of an invariant, to be raised; the first one is kept, whoever catches it."""
+        self.note("VIOLATED: {}", invariant)
+        self.violation = self.violation or Violation(invariant)
+        self.ended = True
+        return Violation(invariant)
+
+    # --- actors ---------------------------------------------------------------------------------
+
+    def begin(self, actors: list[Actor], idle_after: int) -> None:
+        """Begin a process with these actors; it is idle after so many activations that did nothing."""
+        self._actors = actors
+        self._busy.clear()
+        self._locked = self._idle = 0
+        self._idle_after = idle_after
+        self.ended = False
+
+    def wake(self) -> None:
+        """Note that there may be work again."""
+        self._idle = 0
+
+    def step(self) -> None:
+        """Let one actor work, or let time pass."""
+        if self.ended:
+            return
+        self.steps += 1
+        if self.steps > _MOST_STEPS:
+            raise self.fail(f"the flow comes to its end: it has not after {_MOST_STEPS} steps")
+        ready = self._ready()
+        idle = self._is_idle(ready)
+        if idle or self.chance.random() < 0.03:
+            self._pass_time(idle=idle)
+        else:
+            self._work(ready[0] if len(ready) == 1 else self.chance.choice(ready))
+        self.after_step()
+
+    def _ready(self) -> list[Actor]:
+        return [actor for actor in self._actors if actor not in self._busy and actor.is_ready()]
+
+    def _is_idle(self, ready: list[Actor]) -> bool:
+        return not ready or (self._idle >= self._idle_after and len(ready) < len(self._actors))
+
+    def _work(self, actor: Actor) -> None:
+        self._busy.add(actor)
+        try:
+            did = actor.step()
+        finally:
+            self._busy.discard(actor)
+        self._idle = 0 if did else self._idle + 1
+
+    def _pass_time(self, *, idle: bool) -> None:
+        if idle:
+            self.now = max(self.now, min(self.next_due(), self.now + _IDLE_S)) + 1e-6
+            self._idle = max(0, self._idle_after - 2)
+        else:
+            self.now += self.chance.choice(_STEPS)
+
+    # --- waits and locks ------------------------------------------------------------------------
+
+    def wait(self, done: Callable[[], bool], timeout_s: float | None) -> bool:
+        """Let the other actors work until `done`, or for `timeout_s` seconds of the simulated time."""
+        deadline = inf if timeout_s is None else self.now + timeout_s
+        held, self._locked = self._locked, 0  # a thread that waits for a condition holds none
+        while not done() and self.now < deadline and not self.ended:
+            self.step()
+        self._locked = held
+        if self.ended:
+            if not self._busy:
+                raise Crash
+            self.now = max(self.now, deadline) if deadline < inf else self.now  # nor does an actor wait again
+        return done()
+
+    def acquired(self) -> None:
+        """Note that an actor is in a critical section: no other one may interrupt it there."""
+        self._locked += 1
+
+    def released(self) -> None:
+        """Note that an actor has left a critical section; another one may come first now."""
+        self._locked -= 1
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """Let another actor work here, sometimes."""
+        if self._preempt and not self._locked and not self.ended and self.chance.random() < self._preempt:
+            for _ in range(self.chance.choice(_BURSTS)):
+                if self._is_idle(self._ready()):
+                    break  # a thread that could go on is not kept waiting for long
+                self.step()

@@ -1,0 +1,1 @@
+"""Soak: a worker runs for long, and whatever it holds must not grow."""
