@@ -59,4 +59,6 @@ def config(**sections: dict[str, Any]) -> dict[str, Any]:
     }
     if os.environ.get("BENCH_UNOBSERVED"):
         base |= {"metrics": {"enabled": False}, "logging": {"level": "CRITICAL"}}
+    if directory := os.environ.get("BENCH_RECORDED"):
+        base |= {"debug": {"enabled": True, "db_dir": directory}}
     return {name: {**base.get(name, {}), **sections.get(name, {})} for name in {*base, *sections}}

@@ -62,13 +62,17 @@ from drakkar_flow.observe.events.source import (
     PartitionsRevoked,
     RecordsConsumed,
     RecordsKnownFinished,
+    RecordsTraced,
     TopicRecreated,
 )
 from drakkar_flow.observe.events.stalls import Idled, LoopAnswered, Stalled, StallEnded
 from drakkar_flow.observe.events.state import StateRestored, StateStartDecided
 from drakkar_flow.observe.events.tasks import (
     DuplicateTasks,
+    LongTaskRan,
     RetriesExhausted,
+    TaskAttempt,
+    TaskAttempts,
     TaskFailed,
     TaskFellBack,
     TaskFinished,
@@ -116,6 +120,7 @@ __all__ = [
     "ListenerFailed",
     "ListenerLagged",
     "LogLineLost",
+    "LongTaskRan",
     "LoopAnswered",
     "Offloaded",
     "PartitionsAssigned",
@@ -125,6 +130,7 @@ __all__ = [
     "RecordsFailed",
     "RecordsFinished",
     "RecordsKnownFinished",
+    "RecordsTraced",
     "RetriesExhausted",
     "SinkCircuitChanged",
     "StallEnded",
@@ -132,6 +138,8 @@ __all__ = [
     "StateChanged",
     "StateRestored",
     "StateStartDecided",
+    "TaskAttempt",
+    "TaskAttempts",
     "TaskFailed",
     "TaskFellBack",
     "TaskFinished",

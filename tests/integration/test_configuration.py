@@ -54,7 +54,8 @@ def test_a_configuration_of_2_4_runs_and_is_told_what_moved(scene: Scene) -> Non
     told = {notice["where"].split()[-1]: notice["what"] for notice in notices}
     assert told["sources.kafka.topic"] == "is now kafka.source_topic; its value counts there"
     assert told["dlq.on_send_failure"] == "is now dlq.on_failure; its value counts there"
-    assert "there is no web page" in told["debug"]
+    assert "there is no web page" in told["debug.port"]
+    assert told["debug"] == "accepted, but debug.enabled is false unless given"
     assert all(notice["where"].startswith(f"{config}:") for notice in notices)
 
 

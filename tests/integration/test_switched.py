@@ -39,7 +39,8 @@ def run(scene: Scene, version: str, settings: dict[str, str]) -> Worker:
     assert "drakkar_flow" not in original
     (scene.directory / "handler.py").write_text(original.replace("from drakkar import", "from drakkar_flow import"))
     shutil.copy(SWITCHED / version / "drakkar.yaml", scene.directory)
-    return scene.launch("handler.py", environment=settings)
+    recordings = {"DRAKKAR_DEBUG__DB_DIR": str(scene.directory / "recordings")}  # the file's is not for tests
+    return scene.launch("handler.py", environment=settings | recordings)
 
 
 def dead_letters(scene: Scene, topic: str, expected: int) -> tuple[list[Message], list[dict[str, Any]]]:
@@ -237,7 +238,8 @@ def check_metrics_of_0_9_2(page: str, group: str) -> None:
 def check_log_of_0_9_2(worker: Worker) -> None:
     """Notices for what has no effect; lines of ours and of the program with the documented fields."""
     notices = {line["where"].split()[-1]: line["what"] for line in worker.lines("config_notice")}
-    assert {"debug", "sinks.kafka.hits.ui_url"} <= notices.keys()
+    assert {"debug.port", "debug.retention_max_events", "sinks.kafka.hits.ui_url"} <= notices.keys()
+    assert worker.lines("recorder_started")
     (started,) = worker.lines("drakkar_starting")
     assert started["worker_id"] == "searcher-1"
     assert started["cluster_name"] == "search"
@@ -378,5 +380,6 @@ def check_log_of_2_4(worker: Worker) -> None:
     assert notices["sources.kafka.topic"] == "is now kafka.source_topic; its value counts there"
     assert notices["sinks.kafka.counts.flush_timeout_seconds"].startswith("is now")
     assert notices["dlq.on_send_failure"].startswith("is now dlq.on_failure")
-    assert {"runtime_health", "debug"} <= notices.keys()
+    assert {"runtime_health", "debug.port"} <= notices.keys()
+    assert worker.lines("recorder_started")
     assert worker.lines("window")

@@ -20,6 +20,7 @@ from drakkar_flow.cli import (
     graph,
     init,
     lint,
+    recorder,
     recovery,
     run,
     state,
@@ -54,6 +55,7 @@ app.command("test")(test.run_files)
 app.add_typer(topics.app, name="topics")
 app.add_typer(config.app, name="config")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(recorder.app, name="recorder")
 app.add_typer(recovery.app, name="recovery")
 app.add_typer(state.app, name="state")
 app.add_typer(worker.app, name="worker")

@@ -360,6 +360,7 @@ class _Lowering:
             priority=node.priority,
             ok_exit_codes=default.ok_exit_codes,
             named=rules,
+            long_s=components.config.debug.long_task_s,
         )
         return ExecuteStep(self._context, step_id, self._parking, components.executor, settings)
 

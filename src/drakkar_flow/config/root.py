@@ -19,7 +19,7 @@ from drakkar_flow.config.sections.observe import LoggingConfig, MetricsConfig
 from drakkar_flow.config.sections.offload import OffloadConfig
 from drakkar_flow.config.sections.runtime import RuntimeConfig
 from drakkar_flow.config.sections.sinks import DlqConfig, SinksConfig
-from drakkar_flow.config.unused_keys import Place, unused_alignment_notices, unused_key_notices
+from drakkar_flow.config.unused_keys import Place, unused_alignment_notices, unused_key_notices, unused_recorder_notices
 from drakkar_flow.errors import Problem
 from drakkar_flow.kernel.redaction import Redactor, is_sensitive
 from drakkar_flow.kinds.registry import EXECUTORS, SINKS
@@ -59,8 +59,8 @@ class DrakkarConfig(Section):  # noqa: PLW1641 - holds mappings, which have no h
     """The Prometheus endpoint."""
     logging: LoggingConfig = LoggingConfig()
     """Level, format and output of log lines."""
-    debug: Annotated[DebugConfig, NoEffect("there is no web page and no recorder in this version")] = DebugConfig()
-    """The operators' web page and the recorder behind it."""
+    debug: DebugConfig = DebugConfig()
+    """The flight recorder, and the operators' web page."""
     cache: Annotated[CacheConfig, NoEffect("there is no cache in this version")] = CacheConfig()
     """The handler's key-value cache."""
     app: _App = {}
@@ -90,6 +90,7 @@ class DrakkarConfig(Section):  # noqa: PLW1641 - holds mappings, which have no h
         `where` says where a path stands.
         """
         notices = (*unused_key_notices(self, where), *unused_alignment_notices(self.kafka.model_fields_set, where))
+        notices += tuple(unused_recorder_notices(self.debug.model_fields_set, where))
         notices += (*SINKS.broken().values(), *EXECUTORS.broken().values())
         if not all(isinstance(section, Section) for section in (self.kafka, self.sinks, self.dlq)):
             return notices  # on_startup assigned a mapping, which is validated next

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from drakkar_flow.config.base import NoEffect, Section
 from drakkar_flow.errors import Problem
 
-__all__ = ["unused_alignment_notices", "unused_key_notices"]
+__all__ = ["unused_alignment_notices", "unused_key_notices", "unused_recorder_notices"]
 
 Place = tuple[str | int, ...]
 
@@ -34,13 +34,26 @@ def unused_alignment_notices(given: set[str], where: Callable[[Place], str]) -> 
             yield Problem(where(("kafka", name)), what, "set it to true to wait at the start")
 
 
+def unused_recorder_notices(given: set[str], where: Callable[[Place], str]) -> Iterator[Problem]:
+    """A notice if settings of the recorder were given, the debug section's given keys, and it was not switched on."""
+    if given and "enabled" not in given:
+        what = "accepted, but debug.enabled is false unless given"
+        yield Problem(where(("debug",)), what, "set it to true to record, to false to be rid of this notice")
+
+
 def _below(value: object, where: Callable[[Place], str], path: Place) -> Iterator[Problem]:
+    if isinstance(value, Section) and _is_disabled(value):
+        return
     if isinstance(value, Section):
         yield from unused_key_notices(value, where, path)
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             if isinstance(inner, Section):
                 yield from unused_key_notices(inner, where, (*path, str(key)))
+
+
+def _is_disabled(section: Section) -> bool:
+    return "enabled" in section.model_fields_set and not getattr(section, "enabled", True)
 
 
 def _is_on(value: object) -> bool:

@@ -20,7 +20,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bytewax.dataflow import Dataflow
 
@@ -66,6 +66,9 @@ from drakkar_flow.runtime.components import Components
 from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.runtime.failures import describe, root_cause
 
+if TYPE_CHECKING:
+    from drakkar_flow.recorder.recorder import Recorder
+
 __all__ = ["EXIT_ABORTED", "EXIT_CLEAN", "EXIT_FAILED", "StoppedEarly", "WorkerProcess"]
 
 EXIT_CLEAN = 0
@@ -73,6 +76,7 @@ EXIT_FAILED = 1
 EXIT_ABORTED = 130
 
 _LISTENERS_S = 1.0  # for listeners of the program to handle their queued events
+_RECORDER_S = 2.0  # for the recorder to seal its file; else the next start does it
 _ABORT_S = 2.0  # for the executor to kill its children after a second signal
 
 
@@ -111,6 +115,7 @@ class WorkerProcess:
         self._health = Health()
         self._watchdog: Watchdog | None = None
         self._server: MetricsServer | None = None
+        self._recorder: Recorder | None = None
         self._progress: Progress | None = None
         self._guard: StopGuard | None = None
         self._collector = CollectorSettings(config.runtime.gc_threshold)
@@ -173,6 +178,7 @@ class WorkerProcess:
                 self._log.debug("environment_withheld", **fields, variables=withheld, expect=expect)
         components = self._build()
         self._metrics.watch(self._gauges)
+        self._start_recorder()
         self._metrics.describe_sinks((part.spec.kind, part.name) for part in components.sinks.values())
         self._log_outage_policies(components)
         if components.recovery is not None:
@@ -207,6 +213,14 @@ class WorkerProcess:
             expect = "state is lost with the assignment of its partition, so also with every restart"
             self._log.warning("state_in_memory", where="runtime.state.store", expect=expect)
         return partial(check_source, self.config.kafka)
+
+    def _start_recorder(self) -> None:
+        """Start the recorder; a worker that does not record has no need of its modules."""
+        if self.config.debug.enabled:
+            from drakkar_flow.engine.recording import recorder_of
+
+            self._recorder = recorder_of(self.config, self.worker_id, self.cluster_name, self.flow.name, self._gauges)
+            self._recorder.listen(self._bus)
 
     def _build(self) -> Components:
         missing = [*source_problems(self.flow, self.config), *state_topic_problems(self.flow, self.config)]
@@ -380,6 +394,8 @@ class WorkerProcess:
         self._handlers.disown()
         if self._server is not None:
             self._server.disown()
+        if self._recorder is not None:
+            self._recorder.disown()
         self._life.disown(forks.end_child)
 
     def _close_stopped(self) -> None:
@@ -412,6 +428,8 @@ class WorkerProcess:
         if self._guard is not None:
             self._guard.close()
         self._listeners.close(_LISTENERS_S)
+        if self._recorder is not None:
+            self._recorder.close(_RECORDER_S)
         if self._server is not None:
             self._server.close()
         if self._progress is not None:

@@ -40,8 +40,18 @@ class _Job:
     """A task on its way through a slot; `done` is called on the loop's thread, after the slot is free again."""
 
     __slots__ = (
-        "_give_up", "child", "done", "given_up", "hold", "is_configured", "outcome", "queue_wait_s", "submitted_at",
-        "task", "ticket",
+        "_give_up",
+        "child",
+        "done",
+        "given_up",
+        "hold",
+        "is_configured",
+        "outcome",
+        "queue_wait_s",
+        "slot",
+        "submitted_at",
+        "task",
+        "ticket",
     )  # fmt: skip
 
     def __init__(self, task: ExecutorTask, child: ProgramRun, done: Done, give_up: Callable[[_Job], None]) -> None:
@@ -50,6 +60,7 @@ class _Job:
         self.done = done
         self.submitted_at = time.monotonic()
         self.queue_wait_s = 0.0
+        self.slot = -1
         self.hold: Hold | None = None
         self.is_configured = False
         self.outcome: TaskOutcome | None = None
@@ -201,7 +212,9 @@ class OneshotExecutor:
         self._growing = None
         while not self._closing and len(self._threads) < min(len(self._jobs), self._slots):
             name = f"slot-{len(self._threads)}"
-            thread = threading.Thread(target=self._slot, args=(launcher, gate), name=name, daemon=True)
+            thread = threading.Thread(
+                target=self._slot, args=(launcher, gate, len(self._threads)), name=name, daemon=True
+            )
             try:
                 thread.start()
             except RuntimeError as exc:
@@ -270,7 +283,7 @@ class OneshotExecutor:
 
     # On the slots' threads
 
-    def _slot(self, launcher: Launcher, gate: LaunchGate) -> None:
+    def _slot(self, launcher: Launcher, gate: LaunchGate, number: int) -> None:
         while self._tokens.get():
             with self._lock:
                 job = self._waiting.pop()
@@ -278,6 +291,7 @@ class OneshotExecutor:
                     continue
                 self._running += 1
             job.queue_wait_s = time.monotonic() - job.submitted_at
+            job.slot = number
             outcome = launcher.run(job.task, job.child) if not gate.troubled else None
             if outcome is None or isinstance(outcome, NotStarted):
                 job.outcome = self._start_later(job, launcher, gate, outcome)

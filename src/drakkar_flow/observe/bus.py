@@ -29,6 +29,14 @@ class Bus:
         """Subscribe: call `listener` with every event of type `kind` from now on."""
         self._listeners[kind].append(listener)
 
+    def unlisten(self, kind: type[E], listener: Callable[[E], None]) -> None:
+        """Remove a subscription; an event that is being emitted may still reach it."""
+        self._listeners[kind] = [each for each in self._listeners[kind] if each is not listener]
+
+    def hears(self, kind: type[Event]) -> bool:
+        """Return True if events of type `kind` have a listener; if not, it is pointless to make them."""
+        return bool(self._listeners.get(kind))
+
     def disown(self, end: Callable[..., object]) -> None:
         """Call `end` instead of emitting events, in a forked process."""
         self._listeners.clear()

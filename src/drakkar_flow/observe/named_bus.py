@@ -18,6 +18,10 @@ class NamedBus(Bus):
         self._bus = bus
         self._name = name
 
+    def hears(self, kind: type[Event]) -> bool:
+        """Return True if the other bus has a listener for events of type `kind`."""
+        return self._bus.hears(kind)
+
     def emit(self, event: Event) -> None:
         """Emit `event` on the other bus, with the name."""
         if "executor_name" in event.__struct_fields__:

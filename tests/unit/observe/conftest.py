@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from drakkar_flow.model.record import Record
-from drakkar_flow.model.task import ExecutorError, ExecutorTask
+from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
 from drakkar_flow.observe.events.annotations import Annotated, AnnotationDropped
 from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.context import EventContext
@@ -29,6 +29,13 @@ from drakkar_flow.observe.events.lifecycle import (
     ListenerLagged,
     LogLineLost,
     StateChanged,
+)
+from drakkar_flow.observe.events.recorder import (
+    RecorderChanged,
+    RecorderDropped,
+    RecorderFailed,
+    RecorderStarted,
+    RecordingFaulty,
 )
 from drakkar_flow.observe.events.records import RecordsFailed, RecordsFinished
 from drakkar_flow.observe.events.sinks import (
@@ -53,13 +60,16 @@ from drakkar_flow.observe.events.source import (
     PartitionsRevoked,
     RecordsConsumed,
     RecordsKnownFinished,
+    RecordsTraced,
     TopicRecreated,
 )
 from drakkar_flow.observe.events.stalls import Idled, LoopAnswered, Stalled, StallEnded
 from drakkar_flow.observe.events.state import StateRestored, StateStartDecided
 from drakkar_flow.observe.events.tasks import (
     DuplicateTasks,
+    LongTaskRan,
     RetriesExhausted,
+    TaskAttempts,
     TaskFailed,
     TaskFellBack,
     TaskFinished,
@@ -122,6 +132,17 @@ OF_THE_GROUP = [
     PartitionsRevoked(topic_partitions=(("in", 9),), total=1, unfinished=2),
 ]
 
+OF_THE_RECORDER = [
+    RecorderStarted("/rec/w-1"),
+    RecorderChanged("off", "no space"),
+    RecorderDropped("tasks", 7),
+    RecorderFailed("HookRan: TypeError: no"),
+    RecordingFaulty("/rec/w-1/a.live.sqlite", "damaged"),
+    RecordsTraced(LANE, (7,)),
+    TaskAttempts(()),
+    LongTaskRan(ExecutorResult(task=ERROR.task), ABOUT),
+]
+
 
 @pytest.fixture
 def scene() -> LogScene:
@@ -173,6 +194,7 @@ def one_of_each() -> list[Event]:
         DrainFinished(unfinished=11, duration_s=30.0),
         Idled(slots_s=0.5, consumer_s=0.0),
         LogLineLost(),
+        *OF_THE_RECORDER,
         LoopAnswered(after_s=0.002),
         Stalled("partition", 300.0, LANE, 42, "execute", (("hook", "..."),)),
         StallEnded("partition", 400.0, LANE),

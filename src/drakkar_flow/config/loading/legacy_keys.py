@@ -72,7 +72,7 @@ def _gone(section: str, why: str, *names: str) -> dict[str, LegacyRule]:
 
 _NO_HTTP_SOURCE: Final = "records come from Kafka only"
 _NO_PAGE: Final = "there is no web page in this version"
-_NO_RECORDER: Final = "there is no recorder in this version"
+_FIXED_SIZES: Final = "stdin is stored with the other outputs, up to 64 KiB, and annotations up to 16 KiB"
 
 LEGACY_KEYS: Final[Mapping[str, LegacyRule]] = {
     # the source
@@ -122,12 +122,12 @@ LEGACY_KEYS: Final[Mapping[str, LegacyRule]] = {
     ),
     **_gone(
         "ui.recorder",
-        _NO_RECORDER,
+        _FIXED_SIZES,
         *("store_stdin", "stdin_max_bytes", "annotations_enabled", "annotation_max_bytes"),
         *("annotation_max_bytes_per_call", "annotation_log_max_bytes"),
     ),
     "storage.dir": Moved("debug.db_dir"),
-    "history": Ignored(_NO_RECORDER),
+    "history": Ignored("drakkar-flow recorder merge collects recordings"),
     # the rest
     "metrics.task_label_histograms": Ignored("there are no histograms by task label in this version"),
     "throughput": Ignored("throughput is not weighed by cost in this version"),

@@ -56,6 +56,16 @@ class Request:
         if self.done is not None:
             self._cancel(self)
 
+    @property
+    def queue_wait_s(self) -> float:
+        """Seconds for which the task waited for a child; 0 if it never reached one."""
+        return max(0.0, self.sent_at - self.submitted_at)
+
+    @property
+    def slot(self) -> int:
+        """Number of the child that has the task; -1 without one."""
+        return self.child.number if self.child is not None else -1
+
     def state(self) -> str:
         """Position of the task, for people."""
         if self.done is None:

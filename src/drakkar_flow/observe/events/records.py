@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drakkar_flow.model.record import TopicPartition
+from drakkar_flow.model.record import TopicPartition, Watermark
 from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.context import NO_CONTEXT, EventContext
 
@@ -41,10 +41,13 @@ class RecordsFailed(Event, frozen=True):
 class RecordsFinished(Event, frozen=True):
     """Records were finished, by the status of their worst branch.
 
-    `oldest_latency_s` is the longest time from read to finish, None if the time of the read is unknown.
+    `oldest_latency_s` is the longest time from read to finish, None if the time of the read is unknown. `watermarks`
+    are those that advanced; `assignments` has each topic partition with its epoch and the number of its records.
     """
 
     done: int
     skipped: int
     dead: int
     oldest_latency_s: float | None = None
+    watermarks: tuple[Watermark, ...] = ()
+    assignments: tuple[tuple[TopicPartition, int, int], ...] = ()

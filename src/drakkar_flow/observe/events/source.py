@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from drakkar_flow.model.record import TopicPartition
+from collections.abc import Iterable
+
+from drakkar_flow.model.record import Record, TopicPartition
 from drakkar_flow.observe.events.base import Event
 
 __all__ = [
+    "TRACE_HEADER",
     "AssignmentAwaited",
     "BrokerStateChanged",
     "ClientLogged",
@@ -17,8 +20,13 @@ __all__ = [
     "PartitionsRevoked",
     "RecordsConsumed",
     "RecordsKnownFinished",
+    "RecordsTraced",
     "TopicRecreated",
+    "traced_offsets",
 ]
+
+TRACE_HEADER = "drakkar-trace"
+"""Header of records whose way through the flow is recorded."""
 
 
 class BrokerStateChanged(Event, frozen=True):
@@ -82,11 +90,31 @@ class IntakePaused(Event, frozen=True):
 
 
 class RecordsConsumed(Event, frozen=True):
-    """Records of a partition were read from the broker."""
+    """Records of a partition were read from the broker, `first` to `last` of one assignment; -1 if unknown."""
 
     topic_partition: TopicPartition
     count: int
     size: int
+    first: int = -1
+    last: int = -1
+    epoch: int = 0
+
+
+class RecordsTraced(Event, frozen=True):
+    """Records of a partition were read that have the header `drakkar-trace`; made only while a listener needs it."""
+
+    topic_partition: TopicPartition
+    offsets: tuple[int, ...]
+
+
+def traced_offsets(records: Iterable[Record]) -> tuple[int, ...]:
+    """Return the offsets of the records with the header `drakkar-trace`.
+
+    >>> traced_offsets([Record("in", 0, 7, headers=[("drakkar-trace", b"1")]), Record("in", 0, 8)])
+    (7,)
+    """
+    headed = [(record.offset, record.headers) for record in records if record.headers]
+    return tuple([offset for offset, headers in headed if any(name == TRACE_HEADER for name, _ in headers)])
 
 
 class RecordsKnownFinished(Event, frozen=True):

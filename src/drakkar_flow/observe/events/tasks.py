@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from drakkar_flow.model.record import TopicPartition
-from drakkar_flow.model.task import ExecutorError
+from drakkar_flow.model.task import ExecutorError, ExecutorResult
 from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.context import NO_CONTEXT, EventContext
 
 __all__ = [
     "DuplicateTasks",
+    "LongTaskRan",
     "RetriesExhausted",
+    "TaskAttempt",
+    "TaskAttempts",
     "TaskFailed",
     "TaskFellBack",
     "TaskFinished",
@@ -65,6 +70,46 @@ class TasksCompleted(Event, frozen=True):
     durations_s: tuple[float, ...]
     queue_waits_s: tuple[float, ...]
     executor_name: str = ""
+
+
+class TaskAttempt(msgspec.Struct, frozen=True, gc=False):
+    """One ended attempt of a task.
+
+    * `offset` and `last` are the first and the last of its records; `status` is completed, failed or cancelled.
+    * `ended_at` is on the monotonic clock; durations are in seconds.
+    * `slot` is the slot or the number of the child; it and `pid` are -1 without one.
+    * `attempt` counts from 1. `program` is the name of its executor, empty for the default one, and the task's own
+      program, empty for the executor's.
+    """
+
+    task_id: str
+    topic_partition: TopicPartition
+    offset: int
+    last: int
+    status: str
+    exit_code: int | None
+    ended_at: float
+    queue_wait_s: float
+    spawn_s: float
+    duration_s: float
+    pid: int
+    slot: int
+    attempt: int
+    program: tuple[str, ...]
+    parent: str | None = None
+
+
+class TaskAttempts(Event, frozen=True):
+    """Attempts of tasks that ended in one turn of the loop; made only while a listener needs it."""
+
+    attempts: tuple[TaskAttempt, ...]
+
+
+class LongTaskRan(Event, frozen=True):
+    """A task succeeded after `debug.output_min_duration_ms` or longer; made only while a listener needs it."""
+
+    result: ExecutorResult
+    about: EventContext = NO_CONTEXT
 
 
 class TaskFailed(Event, frozen=True):

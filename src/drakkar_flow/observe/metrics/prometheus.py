@@ -30,6 +30,7 @@ from drakkar_flow.observe.events.lifecycle import (
     LogLineLost,
     StateChanged,
 )
+from drakkar_flow.observe.events.recorder import RecorderChanged, RecorderDropped, RecorderStarted
 from drakkar_flow.observe.events.records import RecordsFailed, RecordsFinished
 from drakkar_flow.observe.events.sinks import (
     DeadLetterFailed,
@@ -78,6 +79,7 @@ __all__ = ["Metrics", "user_metrics"]
 
 PREFIX = "drakkar_"
 STATES = ("starting", "running", "draining", "stopped", "failed")
+_RECORDER = {"full": 2, "without_details": 1, "off": 0}
 _BREAKER = {"closed": 0.0, "half_open": 0.5, "open": 1.0}
 
 
@@ -292,6 +294,9 @@ class Metrics:
         bus.listen(StateRestored, self._on_state_restored)
 
     def _listen_to_troubles(self, bus: Bus) -> None:
+        bus.listen(RecorderStarted, lambda _: self._gauges["recorder_state"].set(2))
+        bus.listen(RecorderChanged, lambda e: self._gauges["recorder_state"].set(_RECORDER[e.state]))
+        bus.listen(RecorderDropped, lambda e: self._count("recorder_dropped_events", e.kind, by=e.count))
         bus.listen(ListenerFailed, lambda e: self._count("listener_errors", e.listener))
         bus.listen(ListenerLagged, lambda e: self._count("listener_events_dropped", e.listener, by=e.dropped))
         bus.listen(ExecutorBreakerChanged, self._on_breaker)

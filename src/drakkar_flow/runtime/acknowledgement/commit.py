@@ -142,7 +142,12 @@ class Finisher:
             self._in_flight.release((topic_partition, epoch), count, size)
         if settled.finished:
             latency_s = time.monotonic() - settled.oldest_read_at
-            self._bus.emit(RecordsFinished(settled.done, settled.skipped, settled.dead, latency_s))
+            assignments = tuple([(at, epoch, count) for (at, epoch), (count, _) in settled.finished.items()])
+            self._bus.emit(
+                RecordsFinished(
+                    settled.done, settled.skipped, settled.dead, latency_s, tuple(settled.watermarks), assignments
+                )
+            )
 
 
 def commit_by(reader: Reader) -> Callable[[SettleResult], None]:

@@ -33,7 +33,9 @@ from drakkar_flow.observe.events.source import (
     IntakePaused,
     RecordsConsumed,
     RecordsKnownFinished,
+    RecordsTraced,
     TopicRecreated,
+    traced_offsets,
 )
 from drakkar_flow.runtime.acknowledgement.commit import Track
 from drakkar_flow.runtime.acknowledgement.in_flight import Assignment, InFlight
@@ -325,7 +327,10 @@ class GroupReader:
     def _append(self, partition: Partition | None, records: list[Record]) -> None:
         if partition is not None and records:
             size = self._buffers.append(partition, records)
-            self._bus.emit(RecordsConsumed(partition.topic_partition, len(records), size))
+            at, first, last = partition.topic_partition, records[0].offset, records[-1].offset
+            self._bus.emit(RecordsConsumed(at, len(records), size, first, last, partition.epoch))
+            if self._bus.hears(RecordsTraced) and (traced := traced_offsets(records)):
+                self._bus.emit(RecordsTraced(at, traced))
 
     def _hold_back(self, consumer: Consumer, now: float) -> bool:
         """Wait a moment when buffers are full; pause their partitions when that does not help."""

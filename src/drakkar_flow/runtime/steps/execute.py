@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from typing import Any, NamedTuple
 
 from drakkar_flow.executor.base import Executor, TaskOutcome
@@ -26,6 +27,7 @@ from drakkar_flow.observe.events.tasks import (
     TasksPrecomputed,
 )
 from drakkar_flow.runtime.failures import describe, located
+from drakkar_flow.runtime.steps.attempts import AttemptLog
 from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.priority import priority_of
 from drakkar_flow.runtime.steps.retry_queue import RetryQueue
@@ -51,7 +53,8 @@ class TaskRules(NamedTuple):
 class ExecuteSettings:
     """Rules for failed tasks: `retry` comes first, then `on_error` decides, or `default` where there is none.
 
-    `keys(record)` returns its ordering keys; None disables ordering. `named` has the rules of named executors.
+    `keys(record)` returns its ordering keys; None disables ordering. `named` has the rules of named executors. The
+    outputs of tasks that took `long_s` seconds or more are offered to listeners.
     """
 
     retry: RetryPolicy
@@ -61,6 +64,7 @@ class ExecuteSettings:
     priority: Callable[[ExecutorTask], object] | None = None
     ok_exit_codes: Collection[int] = (0,)
     named: Mapping[str, TaskRules] = field(default_factory=dict)
+    long_s: float = inf
 
     def rules_of(self, task: ExecutorTask) -> TaskRules | ExecuteSettings:
         """Return the rules of a task's executor."""
@@ -91,6 +95,7 @@ class ExecuteStep(AsyncStep[Arranged, Arranged]):
         self._executor = executor
         self._settings = settings
         self._order = TaskOrder(self._submit) if settings.keys is not None else None
+        self._attempts = AttemptLog(context.bus, settings.long_s)
         self._runs: dict[TaskRun, None] = {}  # that have not ended, oldest first
 
     @property
@@ -220,6 +225,8 @@ class ExecuteStep(AsyncStep[Arranged, Arranged]):
             self._ended(run, ExecutorError(task=task, kind="internal", exception=f"{type(exc).__name__}: {exc}"))
 
     def _ended(self, run: TaskRun, outcome: TaskOutcome | None) -> None:
+        if run.task.precomputed is None:
+            self._attempts.note(run, outcome)
         if outcome is None:  # the executor closes: the offset must stay
             self._finish(run.end(TaskEnd.FENCED))
             return

@@ -18,6 +18,7 @@ from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.context import EventContext
 from drakkar_flow.observe.events.hooks import HookRan, HooksRan, Offloaded, PeriodicRan
 from drakkar_flow.observe.events.lifecycle import DrainFinished, FlowFailed, LogLineLost, StateChanged
+from drakkar_flow.observe.events.recorder import RecorderDropped
 from drakkar_flow.observe.events.records import RecordsFailed, RecordsFinished
 from drakkar_flow.observe.events.sinks import (
     DeadLetterFailed,
@@ -37,11 +38,14 @@ from drakkar_flow.observe.events.source import (
     PartitionsRevoked,
     RecordsConsumed,
     RecordsKnownFinished,
+    RecordsTraced,
 )
 from drakkar_flow.observe.events.stalls import Idled, LoopAnswered
 from drakkar_flow.observe.events.tasks import (
     DuplicateTasks,
+    LongTaskRan,
     RetriesExhausted,
+    TaskAttempts,
     TaskFailed,
     TaskFinished,
     TaskRetried,
@@ -77,7 +81,11 @@ HOT = {
     DeliveriesWritten,
     Idled,
     LogLineLost,
+    LongTaskRan,
     LoopAnswered,
+    RecorderDropped,
+    RecordsTraced,
+    TaskAttempts,
 }
 
 

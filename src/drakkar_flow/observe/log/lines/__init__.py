@@ -6,6 +6,7 @@ from drakkar_flow.observe.log.lines.common import Lines
 from drakkar_flow.observe.log.lines.executor import LINES as _EXECUTOR
 from drakkar_flow.observe.log.lines.hooks import LINES as _HOOKS
 from drakkar_flow.observe.log.lines.lifecycle import LINES as _LIFECYCLE
+from drakkar_flow.observe.log.lines.recorder import LINES as _RECORDER
 from drakkar_flow.observe.log.lines.records import LINES as _RECORDS
 from drakkar_flow.observe.log.lines.sinks import LINES as _SINKS
 from drakkar_flow.observe.log.lines.source import LINES as _SOURCE
@@ -15,5 +16,16 @@ from drakkar_flow.observe.log.lines.tasks import LINES as _TASKS
 
 __all__ = ["LINES"]
 
-LINES: Lines = {**_SOURCE, **_STATE, **_RECORDS, **_TASKS, **_HOOKS, **_SINKS, **_EXECUTOR, **_STALLS, **_LIFECYCLE}
+LINES: Lines = {
+    **_SOURCE,
+    **_STATE,
+    **_RECORDS,
+    **_TASKS,
+    **_HOOKS,
+    **_SINKS,
+    **_EXECUTOR,
+    **_STALLS,
+    **_LIFECYCLE,
+    **_RECORDER,
+}
 """Log line functions by type of event. Events of the hot path have none: metrics count them."""

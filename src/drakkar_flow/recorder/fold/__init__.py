@@ -1,0 +1,1 @@
+"""Folding of events to rows. Pure: no I/O, clock or thread."""
