@@ -47,7 +47,7 @@ def state_topic_name(flow: str, config: DrakkarConfig) -> str:
     """Return the name of the state topic: that of the configuration, else group, flow and `state`.
 
     >>> state_topic_name("count", DrakkarConfig()), state_topic_name("per user", DrakkarConfig())
-    ('drakkar-workers.count.state', 'drakkar-workers.per_user-9a3a8af7.state')
+    ('drakkar-workers.count.state', 'drakkar-workers.per_user-3b00a720.state')
     """
     return config.runtime.state.topic or f"{_prefix(flow, config)}.state"
 
