@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import types
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -84,12 +85,15 @@ def test_the_design_page_names_every_room() -> None:
         "docs/testing.md",
     ],
 )
-def test_the_examples_of_a_page_print_what_it_says(page: str) -> None:
+def test_the_examples_of_a_page_print_what_it_says(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every `>>>` example of the page, in order, as in one session."""
     session = "\n".join(blocks((ROOT / page).read_text(), "pycon"))
     test = doctest.DocTestParser().get_doctest(session, {}, page, page, 0)
+    module = types.ModuleType(f"page_{Path(page).stem.replace('-', '_')}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # where pickle finds the classes of the page
+    test.globs = vars(module)
     report: list[str] = []
-    result = doctest.DocTestRunner().run(test, out=report.append)
+    result = doctest.DocTestRunner().run(test, out=report.append, clear_globs=False)
     assert result.attempted > 3
     assert result.failed == 0, "".join(report)
 

@@ -29,8 +29,8 @@ _OF_A_WORKER = {
 }
 """What only a worker that is connected, watched and loaded can tell."""
 _AMOUNTS = ("count", "size", "done", "skipped", "dead", "records", "tasks")
-_FIRST_ONES = {"error", "label", "task_id", "about"}
-"""What an event about several items says of the first one: which that is depends on how they were batched."""
+_OF_A_BATCH = {"error", "label", "task_id", "about", "first", "last", "epoch", "watermarks", "assignments"}
+"""What an event about several items says of some of them: which these are depends on how they were batched."""
 _NAMES = {"sink_name", "exception"}
 _HOOKS_OF_WINDOWS = {"arrange", "on_window_complete"}
 """How often these run depends on how the windows were cut."""
@@ -79,7 +79,7 @@ def _counts(events: list[Event]) -> Counter[str]:
             continue
         fields = {key: value for key, value in msgspec.structs.asdict(event).items() if not _by_chance(key)}
         amounts = {key: fields.pop(key) for key in _AMOUNTS if key in fields}
-        left_out = _FIRST_ONES if amounts else ()
+        left_out = _OF_A_BATCH if amounts else ()
         words = " ".join([name, *(f"{key}={_short(value)}" for key, value in fields.items() if key not in left_out)])
         if fields.get("hook") in _HOOKS_OF_WINDOWS:
             counts[words] = 1

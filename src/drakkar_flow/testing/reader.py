@@ -281,4 +281,5 @@ class MemoryReader:
             partition.last_offset = stored.offset
             self._buffers.append(partition, [record])
             self.arrived += 1
-        self._bus.emit(RecordsConsumed(partition.topic_partition, len(read), sum(record.size for record in read)))
+        size, first, last = sum(record.size for record in read), read[0].offset, read[-1].offset
+        self._bus.emit(RecordsConsumed(partition.topic_partition, len(read), size, first, last, partition.epoch))

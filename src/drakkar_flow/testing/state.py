@@ -24,10 +24,10 @@ class FinalState:
         self._now_ms = int(now_s * 1000)
 
     def plain(self) -> dict[str, dict[UserKey, Any]]:
-        """Return all values as plain data, by step and key; values of one key of two partitions name theirs."""
+        """Return all values as plain data, by step and sorted keys; values of one key of two partitions name theirs."""
         found: dict[str, dict[UserKey, Any]] = {}
         for step in self._codecs:
-            values = list(self._of(step))
+            values = sorted(self._of(step), key=lambda value: str(value[0]))
             keys = [key for key, _, _ in values]
             found[step] = {
                 key if keys.count(key) == 1 else f"{key!s} of {topic}:{partition}": plain_value(stored)
