@@ -13,6 +13,7 @@ from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.context import EventContext
 from drakkar_flow.observe.events.lifecycle import DrainFinished, FlowFailed, StateChanged
 from drakkar_flow.observe.events.source import Committed, PartitionsAssigned, PartitionsRevoked
+from drakkar_flow.observe.events.tasks import TaskAttempts
 
 __all__ = ["told"]
 
@@ -76,6 +77,9 @@ def _counts(events: list[Event]) -> Counter[str]:
     for event in events:
         name = type(event).__name__
         if name in _OF_A_WORKER or isinstance(event, Committed) or _of_life(event) is not None:
+            continue
+        if isinstance(event, TaskAttempts):
+            counts.update(f"attempt {each.attempt} of {each.task_id}: {each.status}" for each in event.attempts)
             continue
         fields = {key: value for key, value in msgspec.structs.asdict(event).items() if not _by_chance(key)}
         amounts = {key: fields.pop(key) for key in _AMOUNTS if key in fields}
