@@ -61,6 +61,7 @@ class FakeClock:
         self.question = 0
         """Counts the requests to jump that the clock has made to the waiting test; see `running`."""
         self._answered = self._asked = False
+        self._moment = -1.0  # the time of the moment that was just over; negative once something has happened
         self._asks: list[Callable[[], None]] = []
         self._waiting = 0
         self._target = 0.0
@@ -165,8 +166,9 @@ class FakeClock:
                 self._changed.notify_all()
                 return False
             step = left if pause_s is None else min(pause_s, left)
-            if MOMENT_S / 2 < step < MOMENT_S * 2:
-                return True
+            if MOMENT_S / 2 < step < MOMENT_S * 2 and self._moment != self.now + step:
+                self._moment = self.now + step
+                return True  # else its timer came and waits on, for this very time: no moment, but a pause as short
             self.spent = step == inf
             if self.spent:
                 return False
@@ -188,6 +190,7 @@ class FakeClock:
     def moved(self) -> None:
         """Note activity on the loop: earlier answers do not count."""
         self.spent = self._answered = self._asked = False
+        self._moment = -1.0
 
 
 class _Selector(selectors.DefaultSelector):

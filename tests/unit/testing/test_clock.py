@@ -17,6 +17,7 @@ from drakkar_flow.model.record import Record
 from drakkar_flow.model.task import ExecutorError
 from drakkar_flow.observe.events.sinks import DeliveryRetried
 from drakkar_flow.testing import FlowHarness, MemorySink, failed, run_flow
+from drakkar_flow.testing.clock import MOMENT_S
 
 WORKERS = pytest.mark.parametrize("workers", [1, 2], ids=["one-worker", "two-workers"])
 
@@ -185,6 +186,28 @@ def test_a_hook_that_pauses_at_the_end_does_not_hold_up_the_end() -> None:
         kit.send(1)
         kit.wait_for(lambda: "map_async-hang 1" in kit.report())
     assert cleaned == [1]
+
+
+@pytest.mark.parametrize("pause_s", [MOMENT_S * 0.6, MOMENT_S, MOMENT_S * 1.9, MOMENT_S * 9])
+def test_a_timer_that_checks_its_time_comes_to_an_end_however_short_it_is(pause_s: float) -> None:
+    """The clock's shortest pauses take no time; a timer that waits on for the rest of one gets it."""
+
+    async def until_due(n: int) -> int:
+        loop = asyncio.get_running_loop()
+        due, over = loop.time() + pause_s, asyncio.Event()
+
+        def check() -> None:
+            if loop.time() < due:
+                loop.call_at(due, check)
+            else:
+                over.set()
+
+        loop.call_at(due, check)
+        await over.wait()
+        return n
+
+    with FlowHarness(StreamFlow("short").decode(int).map_async(until_due).route()) as kit:
+        kit.wait_acknowledged(*kit.send_all([1, 2]), timeout_s=10)
 
 
 def test_time_does_not_go_back() -> None:
