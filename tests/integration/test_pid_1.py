@@ -57,8 +57,15 @@ def init_of(worker: Worker) -> psutil.Process:
 
 def zombies(worker: Worker) -> int:
     """How many processes of the namespace are dead and not reaped."""
-    below = init_of(worker).children(recursive=True)
-    return sum(process.status() == psutil.STATUS_ZOMBIE for process in below)
+    return sum(map(is_zombie, init_of(worker).children(recursive=True)))
+
+
+def is_zombie(process: psutil.Process) -> bool:
+    """Whether a process is dead and not reaped; one that is gone was reaped just now."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def config(scene: Scene, mode: str, script: str) -> str:
