@@ -177,6 +177,17 @@ def test_sides_have_their_own_steps_and_times() -> None:
         assert stages == {("sides-right-decode", "payments:0:3"), ("sides-right-map-lambda", "payments:0:2")}
 
 
+def test_each_side_has_its_own_policy_for_records_that_can_not_be_decoded() -> None:
+    """As in a flow of one topic; a side without one follows the configuration."""
+    orders = StreamFlow("shop", source=KafkaSource("orders")).decode(Order, on_error="skip")
+    joined = orders.join(PAYMENTS, key=(id_of, order_of), within_s=60).map(written).route()
+    with FlowHarness(joined) as kit:
+        skipped = kit.send("no order", topic="orders")
+        dead = kit.send("no payment", topic="payments")
+        kit.wait_acknowledged()
+        assert (skipped.status, dead.status) == ("skipped", "dead")
+
+
 def test_a_record_without_a_timestamp_is_a_failure(shop: FlowHarness) -> None:
     """The fix is in the error."""
     shop.send({"id": 1, "item": "tea"}, topic="orders")

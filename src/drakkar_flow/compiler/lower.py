@@ -22,6 +22,7 @@ from bytewax.operators import KeyedStream
 
 from drakkar_flow.config.sections.executor import ProgramConfig
 from drakkar_flow.errors import FlowError, Problem
+from drakkar_flow.graph.across_problems import side_steps
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.joins import Sides
 from drakkar_flow.graph.nodes import (
@@ -121,13 +122,14 @@ class _Lowering:
         self._flow = flow
         self._components = components
         route: Route = flow.find(Route)
-        decode: Decode | None = flow.find(Decode)
-        on_decode: str = components.config.runtime.on_decode_error
-        if decode is not None and decode.on_error is not None:
-            on_decode = decode.on_error
         self._labels = Labels(flow.hooks.message_label, components.bus)
-        by_kind = {FailureKind.DECODE: on_decode, FailureKind.LATE: "fail"}  # other late records say where they go
-        self._policies = Policies(route.on_error, by_kind, components.control, components.bus, self._labels)
+        on_decode = components.config.runtime.on_decode_error
+        by_kind: dict[FailureKind, str] = {
+            FailureKind.DECODE: on_decode,
+            FailureKind.LATE: "fail",  # other late records say where they go
+        }
+        policies = (by_kind, _decode_policies(flow))
+        self._policies = Policies(route.on_error, *policies, components.control, components.bus, self._labels)
         self._brake = _brake(components)
         self._codecs = dict(flow.state_codecs())
         self._context = StepContext(
@@ -410,6 +412,13 @@ class _Lowering:
         circuit = Circuit(components.bus, spec.kind, part.name, common.circuit_of(part.settings))
         name = part.id.replace(".", ":")  # step ids are separated by periods
         return DeliverStep(self._context, f"sink-{name}", part.sink, settings, circuit)
+
+
+def _decode_policies(flow: StreamFlow) -> dict[str, str]:
+    """Return the error policies of decode steps that have one, those of the sides of a join included."""
+    steps = list(flow.steps())
+    decodes = [(step, node) for step, node in (*steps, *side_steps(steps)) if isinstance(node, Decode)]
+    return {step: node.on_error for step, node in decodes if node.on_error is not None}
 
 
 def _divides(node: Node) -> bool:

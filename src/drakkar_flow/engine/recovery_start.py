@@ -11,13 +11,13 @@ from drakkar_flow.config.sections.kafka import client_properties
 from drakkar_flow.config.sections.recovery import RecoveryStoreConfig
 from drakkar_flow.engine.build import resolve_topics
 from drakkar_flow.engine.rights import admin_client, described_group, error_text
-from drakkar_flow.errors import Problem, StartupError, StateError
+from drakkar_flow.errors import Problem, StartupError
 from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.kernel.partition_row import StateKey
 from drakkar_flow.kernel.recovery_start import Log, Start, StartPolicy, StartRefused, decide_start
 from drakkar_flow.kernel.store_identity import StoredTopic, StoreIdentity
+from drakkar_flow.kernel.stored_values import unreadable_values
 from drakkar_flow.model.record import TopicPartition
-from drakkar_flow.model.state import key_of
 from drakkar_flow.runtime.recovery.brokers import BrokerState, read_brokers
 from drakkar_flow.runtime.recovery.store import Store
 
@@ -89,22 +89,9 @@ def plan_starts(
 
 
 def value_problems(flow: StreamFlow, states: Iterable[Mapping[StateKey, bytes]], now_ms: int) -> Iterator[Problem]:
-    """Yield stored values that the flow's models can't read: one of each version of a model is tried.
-
-    Values that have expired at `now_ms`, a time since the epoch, are never read.
-    """
-    codecs = dict(flow.state_codecs())
-    tried: set[tuple[str, bytes]] = set()
-    for state in states:
-        for (step, key), value in state.items():
-            codec = codecs.get(step)
-            if codec is None or (step, codec.version_of(value)) in tried or codec.is_expired(value, now_ms):
-                continue
-            tried.add((step, codec.version_of(value)))
-            try:
-                codec.decode(value)
-            except StateError as exc:
-                yield Problem(f"state of {step}", f"key {key_of(key)!r}: {exc}")
+    """Yield stored values that the flow's models can't read, as `unreadable_values` finds them."""
+    for step, key, error in unreadable_values(dict(flow.state_codecs()), states, now_ms):
+        yield Problem(f"state of {step}", f"key {key!r}: {error}")
 
 
 def active_members(config: DrakkarConfig) -> list[str]:

@@ -78,7 +78,7 @@ def decide_state_start(
             f"{name}: the group has committed offset {committed.offset}, but its state is that of offset "
             f"{position.offset}: another client set the offset"
         )
-        return _mismatch(what, committed.offset, policy)
+        return _mismatch(what, committed.offset, log, policy)
     return _at_position(name, position, log, policy, "")
 
 
@@ -97,7 +97,7 @@ def _without_position(
     if policy.on_mismatch == "fail":
         remedy = "to start with empty state from that offset, start once with runtime.state.on_mismatch: reset"
         return StartRefused(what, remedy)
-    offset = max(log.start, min(committed.offset, log.end))
+    offset = _within(log, committed.offset)
     warning = f"{what}; continues at {offset} with empty state"
     finished = finished if offset == committed.offset else OffsetRanges()
     return StateStart(offset, finished, keeps_state=False, warning=warning)
@@ -110,7 +110,7 @@ def _recreated(
     chosen = committed is not None and committed.offset != position.offset
     offset = committed.offset if chosen and committed is not None else log.start
     what = f"{name}: topic {topic!r} was deleted and created again, but the state is that of the former topic"
-    return _mismatch(what, offset, policy)
+    return _mismatch(what, offset, log, policy)
 
 
 def _at_position(
@@ -118,7 +118,7 @@ def _at_position(
 ) -> StateStart | StartRefused:
     if position.offset > log.end:
         what = f"{name}: the log ends at {log.end}, before the position {position.offset} of the state"
-        return _mismatch(what, log.start if policy.on_mismatch == "reset" else log.end, policy)
+        return _mismatch(what, log.start if policy.on_mismatch == "reset" else log.end, log, policy)
     finished = OffsetRanges((start, min(stop, log.end)) for start, stop in position.finished)
     if position.offset >= log.start:
         return StateStart(position.offset, finished, keeps_state=True, warning=warning)
@@ -132,7 +132,8 @@ def _at_position(
     return StateStart(finished.end_of(log.start), finished, keeps_state=True, warning=what)
 
 
-def _mismatch(what: str, offset: int, policy: StatePolicy) -> StateStart | StartRefused:
+def _mismatch(what: str, offset: int, log: Log, policy: StatePolicy) -> StateStart | StartRefused:
+    offset = _within(log, offset)
     if policy.on_mismatch == "fail":
         return StartRefused(
             what,
@@ -142,3 +143,8 @@ def _mismatch(what: str, offset: int, policy: StatePolicy) -> StateStart | Start
     keeps = policy.on_mismatch == "keep"
     how = "its state as it is" if keeps else "empty state"
     return StateStart(offset, OffsetRanges(), keeps, f"{what}; continues at {offset} with {how}")
+
+
+def _within(log: Log, offset: int) -> int:
+    """Return the nearest offset that can be read: for others the client would choose one."""
+    return max(log.start, min(offset, log.end))

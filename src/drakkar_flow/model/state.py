@@ -202,12 +202,19 @@ class StateCodec:
         """Read a value, also one of another version of the model.
 
         Raises:
-            StateError: the value does not fit the model.
+            StateError: the value does not fit the model, or is damaged.
         """
-        form, fingerprint = _model_of(stored)
-        body = stored[_BODY:]
-        if fingerprint == self._fingerprint and form == self._format:
-            return self._read(body)
+        try:
+            form, fingerprint = _model_of(stored)
+            if fingerprint == self._fingerprint and form == self._format:
+                return self._read(stored[_BODY:])
+        except Exception as exc:  # a validator that refuses what it took before, or no value of this codec
+            what = f"the value can't be read as {_name(self.model)}: {_line(exc)}"
+            raise StateError(f"{what}; change the model so that it accepts the value") from exc
+        return self._migrated(form, stored[_BODY:])
+
+    def _migrated(self, form: int, body: bytes) -> Any:
+        """Read a value of another version of the model."""
         what = f"was written by another version of {_name(self.model)}"
         if self._migrate is None:
             try:
@@ -229,8 +236,11 @@ class StateCodec:
         return stored[:1] + stored[_BODY - 4 : _BODY]
 
     def is_expired(self, stored: bytes, now_ms: int) -> bool:
-        """Return True if a value was written longer ago than its time to live."""
-        return self.ttl_ms is not None and _HEADER.unpack_from(stored)[1] + self.ttl_ms < now_ms
+        """Return True if a value was written longer ago than its time to live; never of one that is damaged."""
+        if self.ttl_ms is None or len(stored) < _BODY:
+            return False
+        written_ms: int = _HEADER.unpack_from(stored)[1]
+        return written_ms + self.ttl_ms < now_ms
 
     def are_equal(self, stored: bytes, other: bytes) -> bool:
         """Return True if two stored values differ in their times only."""

@@ -41,6 +41,13 @@ def refused(stored: Position | None, committed: CommittedOffset | None, log: Log
     return found.what
 
 
+def remedy(stored: Position | None, committed: CommittedOffset | None, log: Log) -> str:
+    """How to fix a refusal."""
+    found = decide_state_start(AT, stored, committed, log, StatePolicy())
+    assert isinstance(found, StartRefused), found
+    return found.remedy
+
+
 def summary(start: StateStart) -> tuple[int, list[tuple[int, int]], bool, bool]:
     """Offset, finished ranges, whether the state is kept, and whether there is a warning."""
     return start.offset, list(start.finished), start.keeps_state, bool(start.warning)
@@ -88,6 +95,19 @@ def test_an_offset_that_was_set_from_outside() -> None:
     assert "another client set the offset" in refused(*given)
     assert summary(decided(*given, on_mismatch="keep")) == (5, [], True, True)
     assert summary(decided(*given, on_mismatch="reset")) == (5, [], False, True)
+
+
+def test_an_offset_that_was_set_outside_of_the_log_is_that_of_its_nearest_end() -> None:
+    """The client would begin anywhere else, by its reset policy, and take that for a log that went back."""
+    log = Log(3, 100)
+    for offset, nearest in ((1, 3), (400, 100)):
+        assert f"from offset {nearest}" in remedy(position(7), CommittedOffset(offset), log)
+        for same_topic in (True, False):
+            start = decided(
+                position(7), CommittedOffset(offset), log._replace(same_topic=same_topic), on_mismatch="keep"
+            )
+            assert start.offset == nearest
+            assert f"continues at {nearest}" in start.warning
 
 
 def test_a_recreated_topic() -> None:

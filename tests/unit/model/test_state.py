@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from drakkar_flow.errors import StateError
 from drakkar_flow.model.state import StateCodec, key_of, key_text, plain_value
@@ -35,6 +35,21 @@ class Profile(BaseModel):
 
     name: str
     seen: datetime
+
+
+class Bounded(BaseModel):
+    """A pydantic model with a validator."""
+
+    least: ClassVar[int] = 0
+    n: int
+
+    @field_validator("n")
+    @classmethod
+    def check(cls, n: int) -> int:
+        """Refuse numbers below `least`."""
+        if n < cls.least:
+            raise ValueError(f"{n} is less than {cls.least}")
+        return n
 
 
 @dataclass
@@ -139,6 +154,19 @@ def test_a_value_that_does_not_fit_names_the_way_out() -> None:
         StateError, match=r"another version of CountWithUser and does not fit: .*number.*; pass migrate="
     ):
         StateCodec(CountWithUser).decode(StateCodec(Count).encode(Count(3), 5))
+
+
+def test_a_value_that_is_damaged_or_that_a_validator_refuses_now_is_an_error_of_the_value() -> None:
+    """A validator is no part of the schema, so the version of the model is the same."""
+    stored = StateCodec(int).encode(7, now_ms=0)
+    for damaged in (b"", stored[:4], stored[:-1], stored[:-1] + b"\xc1"):
+        with pytest.raises(StateError, match="can't be read as int"):
+            StateCodec(int).decode(damaged)
+        assert not StateCodec(int, ttl_s=1).is_expired(damaged, now_ms=0)
+    former = StateCodec(Bounded).encode(Bounded(n=7), now_ms=0)
+    Bounded.least = 8
+    with pytest.raises(StateError, match=r"can't be read as Bounded: .*is less than 8"):
+        StateCodec(Bounded).decode(former)
 
 
 def test_migrate_gets_plain_data_or_the_older_model() -> None:

@@ -206,6 +206,9 @@ class GroupReader:
                     self._forgetful = []
         except Exception as exc:  # the last act of the thread: the flow stops with the reason
             self._control.fail(f"the consumer ended: {report(exc)}")
+        finally:
+            if self._state is not None:
+                self._state.close()
 
     def _join(self) -> Consumer:
         callbacks = {"error_cb": self._on_error, "on_commit": self._commits.on_commit}
@@ -239,8 +242,6 @@ class GroupReader:
             if not self._forgetful:  # it would wait for brokers that it can't find
                 self._members.leave(consumer)
                 consumer.close()
-                if self._state is not None:
-                    self._state.close()
 
     def _turn(self, consumer: Consumer) -> None:
         now = time.monotonic()

@@ -17,17 +17,18 @@ from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined] # exported there
 
-from drakkar_flow.errors import StateError
 from drakkar_flow.kernel.kafka_errors import Severity, report, severity_of
 from drakkar_flow.kernel.partition_row import StateKey
 from drakkar_flow.kernel.recovery_start import Log, StartRefused
 from drakkar_flow.kernel.state_messages import StateMessageError, StoredPartition, read_messages
 from drakkar_flow.kernel.state_start import CommittedOffset, StatePolicy, StateStart, decide_state_start
+from drakkar_flow.kernel.stored_values import unreadable_values
 from drakkar_flow.librdkafka import destroy_in_background
 from drakkar_flow.model.record import TopicPartition
-from drakkar_flow.model.state import StateCodec, key_of
+from drakkar_flow.model.state import StateCodec
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.source import ConsumerError
+from drakkar_flow.runtime.failures import describe
 from drakkar_flow.runtime.recovery.brokers import offsets_of, topic_ids_of
 from drakkar_flow.runtime.state_topic.reading import Contents, read_partitions, reading_client
 from drakkar_flow.runtime.state_topic.topic import StateTopic
@@ -59,7 +60,7 @@ class Restored(NamedTuple):
     at: TopicPartition
     start: StateStart | StartRefused
     state: dict[StateKey, bytes]
-    removed: tuple[StateKey, ...]
+    removed: Collection[StateKey]
     topic_id: str
     entries: int
     took_s: float
@@ -167,6 +168,8 @@ class Restorer:
                 found = self._unusable(wanted, "was deleted; the next start makes a new one")
             except StateMessageError as exc:
                 found = self._unusable(wanted, f"has {exc}; set runtime.state.topic to another topic")
+            except Exception as exc:  # a bug: without an answer the partitions would wait without end
+                found = self._unusable(wanted, f"can't be restored: {describe(exc)}")
             with self._changed:
                 self._restored += [(batch[each.at], each) for each in found]
             return
@@ -265,47 +268,32 @@ class Restorer:
         same = position is None or not topic_id or not position.topic_id or topic_id == position.topic_id
         decided = decide_state_start(at, position, committed, Log(start, end, same), self._policy)
         if isinstance(decided, StateStart) and decided.keeps_state:
-            removed, refused = self._checked(at, state)
-            if refused is not None:
-                return self._refused(at, refused)
+            checked = self._checked(at, state)
+            if isinstance(checked, StartRefused):
+                return self._refused(at, checked)
+            removed = checked
         else:
-            removed = tuple(state)
+            removed = set(state)
         kept = {key: value for key, value in state.items() if key not in removed} if removed else state
         return Restored(at, decided, kept, removed, topic_id, *measured)
 
-    def _checked(
-        self, at: TopicPartition, state: Mapping[StateKey, bytes]
-    ) -> tuple[tuple[StateKey, ...], StartRefused | None]:
-        """Check stored values: the flow has their steps, and its models read one of each version."""
-        codecs = self._owner.codecs
-        tried: set[tuple[str, bytes]] = set()
-        unknown: dict[str, list[StateKey]] = {}
-        for key, value in state.items():
-            step = key[0]
-            codec = codecs.get(step)
-            if codec is None:
-                if step.partition(".")[0] not in codecs:  # a step may lose its timers and keep its state
-                    unknown.setdefault(step, []).append(key)
-                continue
-            version = (step, codec.version_of(value))
-            if version in tried:
-                continue
-            tried.add(version)
-            try:
-                codec.decode(value)
-            except StateError as exc:
-                what = f"{at[0]}-{at[1]}: state of {step}, key {key_of(key[1])!r}: {exc}"
-                return (), StartRefused(what, "")
+    def _checked(self, at: TopicPartition, state: Mapping[StateKey, bytes]) -> set[StateKey] | StartRefused:
+        """Check stored values: the flow has their steps, and its models can read them; returns those to remove."""
+        codecs, name = self._owner.codecs, f"{at[0]}-{at[1]}"
+        for step, key, error in unreadable_values(codecs, [state], int(time.time() * 1000)):
+            return StartRefused(f"{name}: state of {step}, key {key!r}: {error}", "")
+        # A step may lose its timers and keep its state.
+        unknown = {key for key in state if key[0] not in codecs and key[0].partition(".")[0] not in codecs}
         if not unknown or self._policy.on_mismatch == "keep":
-            return (), None
+            return set()
         if self._policy.on_mismatch == "reset":
-            return tuple(key for keys in unknown.values() for key in keys), None
-        what = f"{at[0]}-{at[1]}: the state topic has values of {', '.join(sorted(unknown))}, which the flow lacks"
+            return unknown
+        steps = ", ".join(sorted({step for step, _ in unknown}))
         remedy = (
             "give the step its former name; or start once with runtime.state.on_mismatch: keep (they stay, unused) or "
             "reset (they are deleted)"
         )
-        return (), StartRefused(what, remedy)
+        return StartRefused(f"{name}: the state topic has values of {steps}, which the flow lacks", remedy)
 
     def _unusable(self, wanted: Iterable[TopicPartition], why: str) -> list[Restored]:
         what = f"the state topic {self._topic.name!r} {why}"

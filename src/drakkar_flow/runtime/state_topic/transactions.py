@@ -23,6 +23,7 @@ from drakkar_flow.kernel.state_messages import Position, position_key, value_key
 from drakkar_flow.librdkafka import UNSERVED, destroy_in_background
 from drakkar_flow.model.record import TopicPartition
 from drakkar_flow.model.state import key_of
+from drakkar_flow.runtime.failures import describe
 from drakkar_flow.runtime.state_topic.topic import StateTopic
 
 __all__ = ["TIMEOUT_MS", "Change", "Outcome", "Transaction", "Transactions", "producer_properties"]
@@ -174,7 +175,11 @@ class _Client:
         except KafkaException as exc:  # the first transaction reports it
             self._replace(exc.args[0])
         while (given := self._given.get()) is not None:
-            self._outcomes.put(self._commit(given))
+            try:
+                self._outcomes.put(self._commit(given))
+            except Exception as exc:  # a bug: without an outcome the client would count as hung, again and again
+                self._let_go()
+                self._outcomes.put(Outcome(describe(exc), stops=True))
         self._let_go()
 
     def _commit(self, transaction: Transaction) -> Outcome:

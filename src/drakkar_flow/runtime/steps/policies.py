@@ -23,18 +23,20 @@ _REMEMBERED = 20_000  # records that failed, so that each is counted once
 
 
 class Policies:
-    """Policies for failures: one per kind, `otherwise` for the rest."""
+    """Policies for failures: that of the step, else of the kind, else `otherwise`."""
 
     def __init__(
         self,
         otherwise: str,
         by_kind: Mapping[FailureKind, str],
+        by_step: Mapping[str, str],
         control: StopSignal,
         bus: Bus,
         labels: Labels,
     ) -> None:
         self._otherwise = otherwise
         self._by_kind = dict(by_kind)
+        self._by_step = dict(by_step)
         self._control = control
         self._bus = bus
         self._labels = labels
@@ -66,7 +68,9 @@ class Policies:
     def _policy(self, failure: Failure) -> str:
         if failure.to_dlq:
             return _DLQ
-        return _SKIP if failure.skipped else self._by_kind.get(failure.kind, self._otherwise)
+        if failure.skipped:
+            return _SKIP
+        return self._by_step.get(failure.stage) or self._by_kind.get(failure.kind, self._otherwise)
 
     def _first_time(self, failure: Failure) -> int:
         """Return the number of its records that have not failed before, as far back as is remembered."""

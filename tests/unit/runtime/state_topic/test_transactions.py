@@ -24,7 +24,7 @@ class Broker:
     """What the transactions of its producers have written; `errors` has, by call, what the next ones raise."""
 
     def __init__(self) -> None:
-        self.errors: dict[str, list[KafkaError]] = {}
+        self.errors: dict[str, list[KafkaError | Exception]] = {}
         self.reports: list[KafkaError] = []
         self.room: list[int] = []
         self.topics = ["state"]
@@ -44,7 +44,8 @@ class Broker:
         """Note a call, and raise its error."""
         self.calls.append(name)
         if self.errors.get(name):
-            raise KafkaException(self.errors[name].pop(0))
+            error = self.errors[name].pop(0)
+            raise error if isinstance(error, Exception) else KafkaException(error)
 
 
 class FakeProducer:
@@ -245,6 +246,14 @@ def test_a_missing_right_ends_the_flow(broker: Broker, transactions: Transaction
     outcome = commit(transactions, transaction(anna=b"1"))
     assert outcome.stops
     assert "may not use its transactional.id" in outcome.error
+
+
+def test_an_unexpected_error_ends_the_flow(broker: Broker, transactions: Transactions) -> None:
+    """Its text is the reason; nothing of the transaction is stored."""
+    broker.errors["offsets"] = [TypeError("surprise")]
+    transactions.start()
+    assert commit(transactions, transaction(anna=b"1")) == Outcome("surprise", stops=True)
+    assert not broker.messages
 
 
 def test_a_full_queue_is_waited_for(broker: Broker, transactions: Transactions) -> None:
