@@ -34,6 +34,18 @@ _AGAIN_S = 30.0  # between two attempts after writing was given up
 _FULL_ROUNDS = 50  # oldest recordings removed for one batch
 _KEEP_EVERY_S = 600.0
 _NEARLY = 0.9  # an error wakes the writer early: rows of spans must not multiply by that
+_UNWRITTEN = (sqlite3.Error, OSError, ValueError, OverflowError)  # also values that SQLite does not take
+_FULL = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR_WRITE,  # the quota of a user, the limit of a file's size
+        sqlite3.SQLITE_IOERR_SHMSIZE,
+        sqlite3.SQLITE_IOERR_FSYNC,
+        sqlite3.SQLITE_IOERR_TRUNCATE,
+    }
+)
+"""Codes of SQLite that may mean a lack of space. A disk that can't be read gets no better by removing recordings."""
+
 _STEP_PAUSE_S = 10.0  # between two new files because the wall clock was set
 
 Clock = Callable[[], tuple[int, int]]
@@ -124,7 +136,7 @@ class Writer:
             assert self._file is not None
             try:
                 self._file.write(batch)
-            except (sqlite3.Error, OSError, ValueError, OverflowError) as exc:
+            except _UNWRITTEN as exc:
                 if _is_full(exc) and remove_oldest(self._root):
                     continue
                 self._give_up(batch, exc, now)
@@ -142,7 +154,7 @@ class Writer:
             try:
                 assert self._file is not None
                 self._file.write(lean)
-            except (sqlite3.Error, OSError) as exc:
+            except _UNWRITTEN as exc:
                 self._give_up(lean, exc, now)
             return
         self._change("off", reason)
@@ -262,6 +274,5 @@ class Writer:
 
 def _is_full(error: Exception) -> bool:
     if isinstance(error, sqlite3.Error):
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        return code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+        return getattr(error, "sqlite_errorcode", 0) in _FULL
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
