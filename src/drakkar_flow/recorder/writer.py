@@ -19,7 +19,7 @@ from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.recorder import RecorderChanged, RecorderDropped, RecorderFailed, RecordingFaulty
 from drakkar_flow.recorder.fold.folder import Batch, Folder, Memory
 from drakkar_flow.recorder.fold.keys import Timeline
-from drakkar_flow.recorder.keeper import Retention, keep, remove_oldest, seal_all
+from drakkar_flow.recorder.keeper import Retention, keep, remove_oldest, seal, seal_ended
 from drakkar_flow.recorder.live_file import LiveFile
 from drakkar_flow.recorder.place import LIVE
 from drakkar_flow.recorder.schema import DETAILS
@@ -77,14 +77,15 @@ class Writer:
         self._gauges_at = self._folded_at = self._kept_at = self._checked_at = self._stepped_at = monotonic / 1e9
         self._spans_at = 0.0
         self._again_at = 0.0
+        self._unsealed: list[Path] = []  # files of this worker that nobody writes
         self._keepers: list[Thread] = []
         self._reported: Counter[str] = Counter()
 
     def open(self) -> None:
         """Make the first file, and have the files of ended processes sealed."""
-        left = sorted(self._place.glob(f"*{LIVE}"))
+        self._unsealed = sorted(self._place.glob(f"*{LIVE}"))
         self._open_file()
-        self._in_background(self._tidy, left)
+        self._in_background(self._tidy)
 
     def turn(self, items: Iterable[tuple[int, object]], dropped: Counter[str]) -> None:
         """Write the items, each with its monotonic nanoseconds, and do the work that is due. Never raises."""
@@ -162,6 +163,7 @@ class Writer:
         self._again_at = now + _AGAIN_S
         if self._file is not None:
             self._file.discard()
+            self._unsealed.append(self._file.path)
             self._file = None
 
     def _lose(self, batch: Batch) -> None:
@@ -251,11 +253,13 @@ class Writer:
             return
         self._keepers.append(thread)
 
-    def _tidy(self, left: list[Path]) -> None:
-        seal_all(self._root, self._place, left, self._faulty)
+    def _tidy(self) -> None:
+        seal_ended(self._root, self._place, self._faulty)
         self._keep()
 
     def _keep(self) -> None:
+        left, self._unsealed = self._unsealed, []
+        seal(left, self._faulty)
         with suppress(OSError):
             keep(self._root, Retention(self._settings.keep_size, self._settings.keep_s))
 
@@ -264,7 +268,9 @@ class Writer:
             file.seal(ended, us)
         except (sqlite3.Error, OSError) as exc:
             file.discard()
+            self._unsealed.append(file.path)
             self._faulty(file.path, exc)
+            return
         if ended != "clean":
             self._keep()
 
