@@ -49,7 +49,7 @@ def sealed_in(directory: Path) -> list[_Sealed]:
 
 
 def seal(paths: Iterable[Path], faulty: Callable[[Path, Exception], None]) -> None:
-    """Seal live files that nobody writes.
+    """Seal live files that no process writes any more.
 
     A damaged file is renamed to `.damaged`, one of a newer version stays as it is; both are given to `faulty`.
     """

@@ -59,7 +59,7 @@ class Recorder:
         self._wake = threading.Event()
         self._closing = False
         self._place: WorkerPlace | None = None
-        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="drakkar-recorder", daemon=True)
 
     def listen(self, bus: Bus) -> None:
         """Subscribe to the events of a bus, and start the thread; returns at once, whatever the disk does."""

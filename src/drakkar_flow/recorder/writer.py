@@ -77,7 +77,7 @@ class Writer:
         self._gauges_at = self._folded_at = self._kept_at = self._checked_at = self._stepped_at = monotonic / 1e9
         self._spans_at = 0.0
         self._again_at = 0.0
-        self._unsealed: list[Path] = []  # files of this worker that nobody writes
+        self._unsealed: list[Path] = []  # files of this worker that are not written any more
         self._keepers: list[Thread] = []
         self._reported: Counter[str] = Counter()
 
@@ -246,7 +246,7 @@ class Writer:
 
     def _in_background(self, work: Callable[..., None], *arguments: object) -> None:
         self._keepers = [keeper for keeper in self._keepers if keeper.is_alive()]
-        thread = Thread(target=work, args=arguments, name="recorder-keeper", daemon=True)
+        thread = Thread(target=work, args=arguments, name="drakkar-recorder-keeper", daemon=True)
         try:
             thread.start()
         except RuntimeError:  # the host lacks threads: the next time, or the next start, does it
