@@ -210,7 +210,7 @@ class _Lowering:
         return op.merge("settled", op.flat_map_batch("without-shard", stream, without_shard), settled)
 
     def _commit(self, stream: Stream) -> None:
-        """The end of group mode: Kafka's commits are the only memory."""
+        """The end of group mode, where Kafka has the positions."""
         components = self._components
         settled = op.flat_map_batch("track", stream, components.track.step)
         finisher = Finisher(components.in_flight, components.bus, commit_by(components.reader))

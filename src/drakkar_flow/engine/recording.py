@@ -12,9 +12,9 @@ import msgspec
 
 from drakkar_flow._version import __version__
 from drakkar_flow.config.root import DrakkarConfig
-from drakkar_flow.kernel.redaction import MASK, is_sensitive
 from drakkar_flow.observe.metrics.collectors import RuntimeGauges
 from drakkar_flow.recorder.fold.folder import Gauges, redacted
+from drakkar_flow.recorder.fold.names import storable
 from drakkar_flow.recorder.recorder import Recorder
 from drakkar_flow.recorder.settings import RecorderSettings
 
@@ -30,8 +30,8 @@ def recorder_of(
     """Return the recorder that the configuration describes."""
     debug = config.debug
     settings = RecorderSettings(
-        worker=worker,
-        directory=Path(debug.db_dir).expanduser() if debug.db_dir else None,
+        worker=storable(worker),
+        directory=Path(debug.db_dir) if debug.db_dir else None,
         environ=os.environ,
         flush_s=debug.flush_interval_seconds,
         max_buffer=debug.max_buffer,
@@ -47,11 +47,11 @@ def recorder_of(
         gauges=(lambda: gauges_of(read())) if debug.store_state else dict,
         redact=config.redactor,
         meta={
-            "cluster": cluster,
+            "cluster": storable(cluster),
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "flow": flow,
-            "group_id": config.kafka.consumer_group,
+            "flow": storable(flow),
+            "group_id": storable(config.kafka.consumer_group),
             "version": __version__,
             "config": _config(config) if debug.store_config else "",
             "environment": _environment(config, os.environ),
@@ -84,10 +84,13 @@ def gauges_of(now: RuntimeGauges) -> Gauges:
 
 def _config(config: DrakkarConfig) -> str:
     given = config.model_dump(mode="json", exclude={"app"}, exclude_unset=True)
-    return msgspec.json.encode(redacted(given, config.redactor)).decode()
+    return _json(given, config)
 
 
 def _environment(config: DrakkarConfig, environ: Mapping[str, str]) -> str:
-    chosen: dict[str, Any] = {name: environ[name] for name in config.debug.expose_env_vars if name in environ}
-    masked = {name: MASK if is_sensitive(name) else config.redactor(value) for name, value in chosen.items()}
-    return msgspec.json.encode(masked).decode()
+    return _json({name: environ[name] for name in config.debug.expose_env_vars if name in environ}, config)
+
+
+def _json(value: Mapping[str, Any], config: DrakkarConfig) -> str:
+    redact = config.redactor
+    return msgspec.json.encode(redacted(value, lambda text: storable(redact(text)))).decode()

@@ -239,7 +239,7 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
     ) -> None:
         """Attach `data` of some `kind` to a record, a task, a result or a text id.
 
-        It is emitted as an `Annotated` event and counted; nothing stores it yet. `data` is any value with
+        It is emitted as an `Annotated` event and counted; the flight recorder stores it. `data` is any value with
         a JSON form of at most 16 KiB. Larger or other values are dropped and counted; this never
         raises. A handler that does not run annotates nothing.
         """

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from drakkar_flow.recorder.conversion import STATUS
 from drakkar_flow.recorder.files import Budget, RecordedFile
 from drakkar_flow.recorder.fold.keys import us_of
 from drakkar_flow.recorder.fold.ticks import merge_buckets
@@ -21,7 +22,6 @@ __all__ = ["exported"]
 _NAMED = ("topic_partition", "kind", "program", "step", "stream", "name")
 _LONG = 3600.0
 _ARGUMENTS = ("topic_partition", "offset", "attempt", "exit_code", "queued_us", "weight")
-_STATUS = ("completed", "failed", "cancelled")
 
 
 def exported(
@@ -68,7 +68,7 @@ def _rows(file: RecordedFile, table: str, from_us: int, to_us: int) -> Iterator[
         if table == "ticks":
             row["buckets"] = {str(number): count for number, count in merge_buckets([row["buckets"]]).items()}
         if table == "tasks":
-            row["status"] = _STATUS[row["status"]]
+            row["status"] = STATUS[row["status"]]
         yield {"worker": file.side.worker, "file": file.side.file, **row}
 
 

@@ -60,7 +60,7 @@ class RecordedFile:
             sqlite3.Error: the file is damaged.
         """
         if self._connection is None:
-            connection = connect(self.path)
+            connection = self._opened()
             if not self.is_live:
                 self._connection = connection
         else:
@@ -103,6 +103,14 @@ class RecordedFile:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _opened(self) -> sqlite3.Connection:
+        try:
+            return connect(self.path)
+        except sqlite3.OperationalError:
+            if not self.is_live:
+                raise
+        return connect(sealed_path(self.path))  # sealed in between
 
     def _read_names(self) -> None:
         rows, _ = self.rows("SELECT id, kind, text FROM names", (), Budget(5.0))

@@ -15,7 +15,7 @@ from drakkar_flow.recorder.place import LIVE, SEALED, side_of, try_lock, workers
 from drakkar_flow.recorder.schema import DETAILS
 from drakkar_flow.recorder.side import read_side, write_side
 
-__all__ = ["Retention", "keep", "remove_oldest", "seal_all", "sealed_in"]
+__all__ = ["Retention", "keep", "remove_oldest", "seal", "seal_ended", "sealed_in"]
 
 _STRIPPED_SHARE = 4  # a quarter of the bytes is for recordings without details
 _OLD_SPAN_S = 60
@@ -48,13 +48,17 @@ def sealed_in(directory: Path) -> list[_Sealed]:
     return sorted(found, key=lambda each: each.path.name)
 
 
-def seal_all(directory: Path, mine: Path, left: Iterable[Path], faulty: Callable[[Path, Exception], None]) -> None:
-    """Seal the live files of processes that have ended: those of unlocked workers, and those `left` in `mine`.
+def seal(paths: Iterable[Path], faulty: Callable[[Path, Exception], None]) -> None:
+    """Seal live files that no process writes any more.
 
     A damaged file is renamed to `.damaged`, one of a newer version stays as it is; both are given to `faulty`.
     """
-    for path in left:
+    for path in paths:
         _seal_one(path, faulty)
+
+
+def seal_ended(directory: Path, mine: Path, faulty: Callable[[Path, Exception], None]) -> None:
+    """Seal the live files of all workers but `mine` whose process has ended."""
     for _, worker in workers_in(directory):
         lock = None
         if worker != mine:
@@ -62,8 +66,7 @@ def seal_all(directory: Path, mine: Path, left: Iterable[Path], faulty: Callable
                 lock = try_lock(worker)
         if lock is not None:
             try:
-                for path in sorted(worker.glob(f"*{LIVE}")):
-                    _seal_one(path, faulty)
+                seal(sorted(worker.glob(f"*{LIVE}")), faulty)
             finally:
                 _leave(worker, lock)
 

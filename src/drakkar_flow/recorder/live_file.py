@@ -108,7 +108,7 @@ class LiveFile:
         return _seal(self._connection, self.path, ended, us)
 
     def discard(self) -> None:
-        """Close the connection as it is; the file stays, and is sealed by the next start."""
+        """Close the connection as it is; the file stays, and is sealed later."""
         with suppress(AttributeError, sqlite3.Error):
             self._connection.close()
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from drakkar_flow.recorder.files import RecordedFile, connect, find_files
-from drakkar_flow.recorder.place import SEALED, file_time, safe_name, side_of
+from drakkar_flow.recorder.place import SEALED, file_time, side_of
 from drakkar_flow.recorder.side import read_side, write_side
+from drakkar_flow.runtime.recovery.directory import safe_name
 
 __all__ = ["Merged", "merge"]
 
@@ -40,7 +41,7 @@ def merge(sources: Iterable[Path], target: Path) -> Merged:
     kept: list[Path] = []
     for file in files:
         side = file.side
-        directory = target / (safe_name(side.worker) or "unknown")
+        directory = target / safe_name(side.worker)
         path = directory / f"{file_time(side.began_us)}-{side.file}{SEALED}"
         there = read_side(side_of(path)) if path.exists() else None
         if there is not None and (there.ended != "open" or (file.is_live and not _is_newer(file, there.ended_us))):

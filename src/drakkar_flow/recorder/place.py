@@ -11,10 +11,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote, unquote
-from zlib import crc32
+from urllib.parse import unquote
 
-from drakkar_flow.runtime.recovery.directory import network_filesystem
+from drakkar_flow.runtime.recovery.directory import network_filesystem, safe_name
 
 __all__ = [
     "LIVE",
@@ -23,7 +22,7 @@ __all__ = [
     "WorkerPlace",
     "default_directory",
     "file_time",
-    "safe_name",
+    "root_of",
     "side_of",
     "try_lock",
     "workers_in",
@@ -33,7 +32,6 @@ LIVE: Final = ".live.sqlite"
 SEALED: Final = ".sqlite"
 _SIDE: Final = ".side"
 _LOCK: Final = "lock"
-_LONGEST: Final = 100
 
 
 class PlaceRefused(Exception):
@@ -51,6 +49,20 @@ def default_directory(environ: Mapping[str, str]) -> Path:
     if home := environ.get("HOME", ""):
         return Path(home) / ".local" / "state" / "drakkar-flow" / "recorder"
     raise PlaceRefused("there is no home directory for recordings: set debug.db_dir")
+
+
+def root_of(given: Path | None, environ: Mapping[str, str]) -> Path:
+    """Return the directory of recordings: the given one, a `~` in it replaced by the home directory, else the default.
+
+    Raises:
+        PlaceRefused: there is no home directory.
+    """
+    if given is None:
+        return default_directory(environ)
+    try:
+        return given.expanduser()
+    except RuntimeError:
+        raise PlaceRefused(f"can't record to {given}: there is no home directory: set debug.db_dir") from None
 
 
 def workers_in(directory: Path) -> Iterator[tuple[str, Path]]:
@@ -140,16 +152,3 @@ def _make(path: Path) -> None:
         raise PlaceRefused(f"can't record to {path}: others may write to it: chmod go-w it, or set debug.db_dir")
     if not os.access(path, os.W_OK | os.X_OK):
         raise PlaceRefused(f"can't record to {path}: it is not writable: set debug.db_dir to a directory of this user")
-
-
-def safe_name(worker: str) -> str:
-    """Return a worker's name as the name of a directory.
-
-    >>> safe_name("a/b"), safe_name("..")
-    ('a%2Fb', '%2E.')
-    """
-    name = quote(worker, safe="")
-    if name.startswith("."):
-        name = f"%2E{name[1:]}"
-    name = name or "_"
-    return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}-{crc32(worker.encode(errors='replace')):08x}"

@@ -22,7 +22,7 @@ from drakkar_flow.observe.events.stalls import Idled
 from drakkar_flow.observe.events.tasks import LongTaskRan, TaskAttempts, TaskFailed
 from drakkar_flow.recorder.fold.captured import CAPTURES, Outputs, Trouble, outputs_of
 from drakkar_flow.recorder.fold.folder import HOT
-from drakkar_flow.recorder.place import PlaceRefused, WorkerPlace, default_directory
+from drakkar_flow.recorder.place import PlaceRefused, WorkerPlace, root_of
 from drakkar_flow.recorder.settings import RecorderSettings
 from drakkar_flow.recorder.writer import Clock, Writer, system_clock
 
@@ -59,7 +59,7 @@ class Recorder:
         self._wake = threading.Event()
         self._closing = False
         self._place: WorkerPlace | None = None
-        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="drakkar-recorder", daemon=True)
 
     def listen(self, bus: Bus) -> None:
         """Subscribe to the events of a bus, and start the thread; returns at once, whatever the disk does."""
@@ -68,7 +68,10 @@ class Recorder:
             if kind not in _IGNORED:
                 self._subscriptions.append((kind, self._listener(kind)))
                 bus.listen(*self._subscriptions[-1])
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as exc:  # the host lacks threads
+            self._refuse(str(exc))
 
     def close(self, timeout_s: float) -> None:
         """Write the buffer and seal the file, for at most `timeout_s`; the next start does the rest."""
@@ -125,17 +128,16 @@ class Recorder:
 
     def _run(self) -> None:
         try:
-            root = self._settings.directory or default_directory(self._settings.environ)
+            root = root_of(self._settings.directory, self._settings.environ)
             self._place = WorkerPlace.take(root, self._settings.worker)
+            self._write(root, self._place)
         except (PlaceRefused, OSError) as exc:
             self._refuse(str(exc))
-            return
-        try:
-            self._write(root, self._place)
         except Exception as exc:  # a bug of ours must cost the recording, not the flow
             self._refuse(f"bug: {type(exc).__name__}: {exc}")
         finally:
-            self._place.release()
+            if self._place is not None:
+                self._place.release()
 
     def _write(self, root: Path, place: WorkerPlace) -> None:
         writer = Writer(self._settings, root, place.path, self._bus, self._clock)

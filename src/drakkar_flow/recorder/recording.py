@@ -15,10 +15,20 @@ from zlib import decompress
 
 import msgspec
 
+from drakkar_flow.recorder.conversion import (
+    STATUS,
+    both,
+    event_of,
+    fault_of,
+    origin_of,
+    point_of,
+    span_of,
+    task_of,
+)
 from drakkar_flow.recorder.files import Budget, RecordedFile, find_files
 from drakkar_flow.recorder.fold.keys import key_of, us_of
 from drakkar_flow.recorder.fold.samples import id_hash
-from drakkar_flow.recorder.fold.ticks import fold, merge_buckets
+from drakkar_flow.recorder.fold.ticks import fold
 from drakkar_flow.recorder.rows import (
     Answer,
     Cursor,
@@ -26,7 +36,6 @@ from drakkar_flow.recorder.rows import (
     FaultSeen,
     OutputSeen,
     RecordStory,
-    SpanSeen,
     TaskSeen,
     TickPoint,
     TraceSeen,
@@ -38,7 +47,6 @@ BUDGET_S = 0.15
 """Seconds that a query may take."""
 
 _FOREVER_US = 1 << 58
-_STATUS = ("completed", "failed", "cancelled")
 _EVENT = "key, kind, topic_partition, offset, fault, task, weight, detail"
 _TASK = (
     "key, topic_partition, offset, last, id, program, slot, pid, attempt, status, exit_code, queued_us, spawn_us,"
@@ -127,7 +135,7 @@ class Recording:
                 budget,
             )
             complete &= whole
-            story.spans.append(_span(file, read, passed[0][0] if passed else None))
+            story.spans.append(span_of(file, read, passed[0][0] if passed else None))
         tasks, whole = self._rows(
             file,
             f"SELECT {_TASK} FROM tasks WHERE topic_partition = ? AND offset BETWEEN ? AND ? AND last >= ?",  # noqa: S608 - ours
@@ -135,13 +143,15 @@ class Recording:
             budget,
         )
         complete &= whole
-        story.tasks.extend(_task(file, row) for row in tasks)
+        story.tasks.extend(task_of(file, row) for row in tasks)
         traces, whole = self._rows(
             file, "SELECT key, step, took_us, event FROM traces WHERE topic_partition = ? AND offset = ?", at, budget
         )
         complete &= whole
         story.traces.extend(
-            TraceSeen(*_of(file), row[0], us_of(row[0]), file.name(row[1]), row[2]) for row in traces if row[3] is None
+            TraceSeen(*origin_of(file), row[0], us_of(row[0]), file.name(row[1]), row[2])
+            for row in traces
+            if row[3] is None
         )
         others = [row[3] for row in traces if row[3] is not None]
         events, whole = self._rows(
@@ -151,7 +161,7 @@ class Recording:
             (*at, *others),
             budget,
         )
-        story.events.extend(_event(file, row) for row in events)
+        story.events.extend(event_of(file, row) for row in events)
         return complete and whole
 
     def task(self, task_id: str) -> Answer[TaskSeen]:
@@ -160,7 +170,7 @@ class Recording:
         statement = f"SELECT {_TASK} FROM tasks WHERE hash = ? AND id = ?"  # noqa: S608 - ours
         complete = True
         for file, found, whole in self._by_task(task_id, statement):
-            rows += [_task(file, row) for row in found]
+            rows += [task_of(file, row) for row in found]
             complete &= whole
         rows.sort(key=lambda row: row.key)
         return Answer(rows, *self._period(), complete)
@@ -174,7 +184,7 @@ class Recording:
             complete &= whole
             for key, task, stream, size, data in found:
                 text = decompress(data).decode(errors="replace")
-                rows.append(OutputSeen(*_of(file), key, us_of(key), task, file.name(stream), size, text))
+                rows.append(OutputSeen(*origin_of(file), key, us_of(key), task, file.name(stream), size, text))
         rows.sort(key=lambda row: row.key)
         return Answer(rows, *self._period(), complete)
 
@@ -208,12 +218,12 @@ class Recording:
             numbers = [number for kind in wanted if (number := file.id("event", kind)) is not None]
             return (f"kind IN ({','.join('?' * len(numbers))})", [*numbers]) if numbers else None
 
-        return self._page(f"SELECT {_EVENT} FROM events", chosen, _event, limit, from_us, to_us, before)  # noqa: S608
+        return self._page(f"SELECT {_EVENT} FROM events", chosen, event_of, limit, from_us, to_us, before)  # noqa: S608
 
     def failures(self, *, limit: int = 100, before: Cursor | None = None) -> Answer[EventSeen]:
         """Return a page of the events that belong to a fault, newest first."""
         statement = f"SELECT {_EVENT} FROM events"  # noqa: S608 - ours
-        return self._page(statement, lambda _: ("fault IS NOT NULL", []), _event, limit, 0, _FOREVER_US, before)
+        return self._page(statement, lambda _: ("fault IS NOT NULL", []), event_of, limit, 0, _FOREVER_US, before)
 
     def tasks(
         self,
@@ -228,9 +238,9 @@ class Recording:
         """Return a page of the tasks that ended in a period, newest first."""
         where, values = "ran_us >= ?", [longer_than_us]
         if status:
-            where, values = f"{where} AND status = ?", [*values, _STATUS.index(status)]
+            where, values = f"{where} AND status = ?", [*values, STATUS.index(status)]
         statement = f"SELECT {_TASK} FROM tasks"  # noqa: S608 - ours
-        return self._page(statement, lambda _: (where, values), _task, limit, from_us, to_us, before)
+        return self._page(statement, lambda _: (where, values), task_of, limit, from_us, to_us, before)
 
     def _page(
         self,
@@ -323,7 +333,7 @@ class Recording:
                 kind = file.kind(row[2])
                 if not wanted or kind in wanted:
                     sums.setdefault((kind, file.name(row[2])), []).append((*row[:2], 0, *row[3:]))
-        rows = [(name, [_point(row) for row in fold(some, step_s)]) for name, some in sorted(sums.items())]
+        rows = [(name, [point_of(row) for row in fold(some, step_s)]) for name, some in sorted(sums.items())]
         began, ended = self._period(files)
         return Answer(rows, max(since_us, began), min(to_us, ended), since_us == from_us)
 
@@ -344,8 +354,8 @@ class Recording:
             if not whole:
                 since_us = max(since_us, file.ended_us)
             for row in rows:
-                seen = _fault(row, file.side.worker)
-                found[seen.id] = _both(found[seen.id], seen) if seen.id in found else seen
+                seen = fault_of(row, file.side.worker)
+                found[seen.id] = both(found[seen.id], seen) if seen.id in found else seen
         ordered = sorted(found.values(), key=lambda each: (-each.count, each.id))
         began, ended = self._period(files)
         return Answer(ordered, max(since_us, began), min(to_us, ended), since_us == from_us)
@@ -378,47 +388,3 @@ class Recording:
 
 def _place(row: EventSeen | TaskSeen) -> tuple[int, str]:
     return row.key, row.file
-
-
-def _of(file: RecordedFile) -> tuple[str, str]:
-    return file.side.worker, file.side.file
-
-
-def _event(file: RecordedFile, row: Sequence[Any]) -> EventSeen:
-    key, kind, number, offset, fault, task, weight, detail = row
-    place = file.name(number) or None
-    content = msgspec.json.decode(detail, type=dict[str, Any])
-    return EventSeen(*_of(file), key, us_of(key), file.name(kind), place, offset, fault, task, weight, content)
-
-
-def _task(file: RecordedFile, row: Sequence[Any]) -> TaskSeen:
-    key, number, offset, last, task_id, program, slot, pid, attempt, status, *others = row
-    place, name = file.name(number), file.name(program)
-    return TaskSeen(
-        *_of(file), key, us_of(key), place, offset, last, task_id, name, slot, pid, attempt, _STATUS[status], *others
-    )
-
-
-def _span(file: RecordedFile, row: Sequence[Any], passed_us: int | None) -> SpanSeen:
-    key, epoch, first, last, from_us, to_us = row
-    return SpanSeen(*_of(file), key, epoch, first, last, from_us, to_us, passed_us)
-
-
-def _point(row: Sequence[Any]) -> TickPoint:
-    second, span, _, n, size, total, peak, buckets = row
-    return TickPoint(second, span, n, size, total, peak, merge_buckets([buckets]))
-
-
-def _fault(row: Sequence[Any], worker: str) -> FaultSeen:
-    number, kind, stage, what, text, frame, n, first_us, last_us, sample = row
-    return FaultSeen(number, kind, stage, what, text, frame, n, first_us, last_us, sample, (worker,))
-
-
-def _both(one: FaultSeen, other: FaultSeen) -> FaultSeen:
-    return msgspec.structs.replace(
-        one,
-        count=one.count + other.count,
-        first_us=min(one.first_us, other.first_us),
-        last_us=max(one.last_us, other.last_us),
-        workers=tuple(sorted({*one.workers, *other.workers})),
-    )

@@ -19,7 +19,7 @@ from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.recorder import RecorderChanged, RecorderDropped, RecorderFailed, RecordingFaulty
 from drakkar_flow.recorder.fold.folder import Batch, Folder, Memory
 from drakkar_flow.recorder.fold.keys import Timeline
-from drakkar_flow.recorder.keeper import Retention, keep, remove_oldest, seal_all
+from drakkar_flow.recorder.keeper import Retention, keep, remove_oldest, seal, seal_ended
 from drakkar_flow.recorder.live_file import LiveFile
 from drakkar_flow.recorder.place import LIVE
 from drakkar_flow.recorder.schema import DETAILS
@@ -34,6 +34,18 @@ _AGAIN_S = 30.0  # between two attempts after writing was given up
 _FULL_ROUNDS = 50  # oldest recordings removed for one batch
 _KEEP_EVERY_S = 600.0
 _NEARLY = 0.9  # an error wakes the writer early: rows of spans must not multiply by that
+_UNWRITTEN = (sqlite3.Error, OSError, ValueError, OverflowError)  # also values that SQLite does not take
+_FULL = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR_WRITE,  # the quota of a user, the limit of a file's size
+        sqlite3.SQLITE_IOERR_SHMSIZE,
+        sqlite3.SQLITE_IOERR_FSYNC,
+        sqlite3.SQLITE_IOERR_TRUNCATE,
+    }
+)
+"""Codes of SQLite that may mean a lack of space. A disk that can't be read gets no better by removing recordings."""
+
 _STEP_PAUSE_S = 10.0  # between two new files because the wall clock was set
 
 Clock = Callable[[], tuple[int, int]]
@@ -65,14 +77,15 @@ class Writer:
         self._gauges_at = self._folded_at = self._kept_at = self._checked_at = self._stepped_at = monotonic / 1e9
         self._spans_at = 0.0
         self._again_at = 0.0
+        self._unsealed: list[Path] = []  # files of this worker that are not written any more
         self._keepers: list[Thread] = []
         self._reported: Counter[str] = Counter()
 
     def open(self) -> None:
         """Make the first file, and have the files of ended processes sealed."""
-        left = sorted(self._place.glob(f"*{LIVE}"))
+        self._unsealed = sorted(self._place.glob(f"*{LIVE}"))
         self._open_file()
-        self._in_background(self._tidy, left)
+        self._in_background(self._tidy)
 
     def turn(self, items: Iterable[tuple[int, object]], dropped: Counter[str]) -> None:
         """Write the items, each with its monotonic nanoseconds, and do the work that is due. Never raises."""
@@ -124,7 +137,7 @@ class Writer:
             assert self._file is not None
             try:
                 self._file.write(batch)
-            except (sqlite3.Error, OSError, ValueError, OverflowError) as exc:
+            except _UNWRITTEN as exc:
                 if _is_full(exc) and remove_oldest(self._root):
                     continue
                 self._give_up(batch, exc, now)
@@ -142,7 +155,7 @@ class Writer:
             try:
                 assert self._file is not None
                 self._file.write(lean)
-            except (sqlite3.Error, OSError) as exc:
+            except _UNWRITTEN as exc:
                 self._give_up(lean, exc, now)
             return
         self._change("off", reason)
@@ -150,6 +163,7 @@ class Writer:
         self._again_at = now + _AGAIN_S
         if self._file is not None:
             self._file.discard()
+            self._unsealed.append(self._file.path)
             self._file = None
 
     def _lose(self, batch: Batch) -> None:
@@ -232,18 +246,20 @@ class Writer:
 
     def _in_background(self, work: Callable[..., None], *arguments: object) -> None:
         self._keepers = [keeper for keeper in self._keepers if keeper.is_alive()]
-        thread = Thread(target=work, args=arguments, name="recorder-keeper", daemon=True)
+        thread = Thread(target=work, args=arguments, name="drakkar-recorder-keeper", daemon=True)
         try:
             thread.start()
         except RuntimeError:  # the host lacks threads: the next time, or the next start, does it
             return
         self._keepers.append(thread)
 
-    def _tidy(self, left: list[Path]) -> None:
-        seal_all(self._root, self._place, left, self._faulty)
+    def _tidy(self) -> None:
+        seal_ended(self._root, self._place, self._faulty)
         self._keep()
 
     def _keep(self) -> None:
+        left, self._unsealed = self._unsealed, []
+        seal(left, self._faulty)
         with suppress(OSError):
             keep(self._root, Retention(self._settings.keep_size, self._settings.keep_s))
 
@@ -252,7 +268,9 @@ class Writer:
             file.seal(ended, us)
         except (sqlite3.Error, OSError) as exc:
             file.discard()
+            self._unsealed.append(file.path)
             self._faulty(file.path, exc)
+            return
         if ended != "clean":
             self._keep()
 
@@ -262,6 +280,5 @@ class Writer:
 
 def _is_full(error: Exception) -> bool:
     if isinstance(error, sqlite3.Error):
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        return code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+        return getattr(error, "sqlite_errorcode", 0) in _FULL
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

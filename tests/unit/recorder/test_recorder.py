@@ -96,6 +96,29 @@ def test_without_a_home_directory_nothing_is_recorded_and_the_line_names_the_key
     assert [event.reason for event in noted.events] == ["there is no home directory for recordings: set debug.db_dir"]
 
 
+def test_a_home_directory_that_is_unknown_costs_one_line_and_never_the_start() -> None:
+    bus = Bus()
+    noted = Noted(bus)
+    recorder = Recorder(RecorderSettings("w-1", Path("~no-such-user/rec")))
+    recorder.listen(bus)
+    recorder.close(30)
+    (event,) = noted.events
+    assert event.reason == "can't record to ~no-such-user/rec: there is no home directory: set debug.db_dir"
+
+
+def test_a_host_without_threads_costs_the_recording_and_never_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    scene = Scene(tmp_path / "rec")
+    assert [event.reason for event in scene.noted.events] == ["can't start new thread"]
+    assert not scene.bus.hears(RecordsConsumed)
+    scene.close()
+
+
 def test_attempts_and_long_tasks_are_only_made_while_a_recorder_listens(tmp_path: Path) -> None:
     assert not Bus().hears(TaskAttempts)
     scene = Scene(tmp_path / "rec")

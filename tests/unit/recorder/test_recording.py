@@ -11,6 +11,7 @@ import pytest
 
 from drakkar_flow.observe.events.tasks import TaskAttempts
 from drakkar_flow.recorder.export import exported
+from drakkar_flow.recorder.files import Budget
 from drakkar_flow.recorder.formats import ExportFormat
 from drakkar_flow.recorder.keeper import Retention, keep, sealed_in
 from drakkar_flow.recorder.merge import merge
@@ -122,6 +123,16 @@ def test_files_are_seen_that_were_made_after_the_reader(tmp_path: Path) -> None:
         assert len(recording.failures().rows) == 1
         scene.close()
         assert len(recording.failures().rows) == 1
+
+
+def test_a_live_file_that_is_sealed_between_two_reads_stays_readable(tmp_path: Path) -> None:
+    scene = WriterScene(tmp_path / "rec")
+    scene.turn(consumed(0, 9))
+    with patient(scene.root) as recording:
+        (file,) = recording.files()
+        ((number,),), _ = file.rows("SELECT topic_partition FROM spans", (), Budget(60.0))
+        scene.close()
+        assert file.name(number) == "in:0"
 
 
 def test_foreign_damaged_and_newer_files_are_named_and_left_out(root: Path) -> None:

@@ -7,21 +7,25 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from drakkar_flow.observe.events.context import EventContext
 from drakkar_flow.observe.events.lifecycle import StateChanged
+from drakkar_flow.observe.events.recorder import RecordingFaulty
 from drakkar_flow.observe.events.records import RecordsFailed
-from drakkar_flow.observe.events.source import RecordsTraced
+from drakkar_flow.observe.events.source import PartitionsRevoked, RecordsTraced
 from drakkar_flow.observe.events.tasks import TaskAttempts, TaskRetried
+from drakkar_flow.recorder.files import connect
 from drakkar_flow.recorder.fold.captured import outputs_of
 from drakkar_flow.recorder.fold.keys import us_of
 from drakkar_flow.recorder.keeper import Retention, keep, sealed_in
 from drakkar_flow.recorder.place import PlaceRefused, WorkerPlace, default_directory
 from drakkar_flow.recorder.verify import faults_of
 from support.recorder import START_US, WriterScene, attempt, consumed, failed, finished, patient, sealed
+from support.until import until
 from support.worker import ROOT
 
 
@@ -100,6 +104,25 @@ def test_traced_records_have_their_steps_and_all_their_tasks(tmp_path: Path) -> 
         assert [task.task_id for task in story.tasks] == ["t-20000"]
         assert len(recording.tasks(limit=50_000).rows) < 10_000
         assert sum(task.weight for task in recording.tasks(limit=50_000).rows) == pytest.approx(20_001, rel=0.1)
+
+
+def test_a_record_whose_partition_was_revoked_is_not_traced_to_the_end_of_another_assignment(tmp_path: Path) -> None:
+    scene = WriterScene(tmp_path / "rec", trace_every=0)
+    scene.turn(consumed(0, 9), RecordsTraced(("in", 0), (4,)))
+    scene.turn(PartitionsRevoked((("in", 0),), 0))
+    scene.turn(consumed(10, 19, epoch=2), finished(20, 10, epoch=2))
+    scene.close()
+    with patient(scene.root) as recording:
+        assert [trace.step for trace in recording.record("in", 0, 4).traces] == ["read"]
+        assert [event.kind for event in recording.events().rows] == ["partitions_revoked"]
+
+
+def test_a_record_that_is_traced_twice_over_has_its_steps_once(tmp_path: Path) -> None:
+    scene = WriterScene(tmp_path / "rec", trace_every=1)
+    scene.turn(consumed(4, 4), RecordsTraced(("in", 0), (4,)), finished(5, 1))
+    scene.close()
+    with patient(scene.root) as recording:
+        assert [trace.step for trace in recording.record("in", 0, 4).traces] == ["read", "finished"]
 
 
 def test_a_flood_of_one_fault_is_counted_and_thinned_out(tmp_path: Path) -> None:
@@ -256,6 +279,24 @@ def test_files_of_ended_processes_are_sealed_by_the_next_start(tmp_path: Path) -
             ("w-2", "unclean"),
         ]
         assert {span.worker for span in recording.record("in", 0, 5).spans} == {"w-1", "w-2"}
+
+
+def test_a_file_that_a_reader_holds_open_is_sealed_later(tmp_path: Path) -> None:
+    scene = WriterScene(tmp_path / "rec", rotate_s=60)
+    scene.turn(consumed(0, 9))
+    (path,) = scene.place.path.glob("*.live.sqlite")
+    with closing(connect(path)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM spans").fetchall()
+        scene.clock.advance(60)
+        scene.turn(consumed(10, 19))
+        until(lambda: any(isinstance(event, RecordingFaulty) for event in scene.noted.events), what="the refused seal")
+    scene.clock.advance(600)
+    scene.turn()
+    until(lambda: not path.exists(), what="the next attempt")
+    scene.close()
+    with patient(scene.root) as recording:
+        assert [file.side.ended for file in recording.files()] == ["clean", "rotated", "rotated"]
 
 
 def test_a_foreign_or_damaged_file_is_named_and_costs_nothing_else(tmp_path: Path) -> None:

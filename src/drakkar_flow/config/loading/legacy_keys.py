@@ -72,7 +72,8 @@ def _gone(section: str, why: str, *names: str) -> dict[str, LegacyRule]:
 
 _NO_HTTP_SOURCE: Final = "records come from Kafka only"
 _NO_PAGE: Final = "there is no web page in this version"
-_FIXED_SIZES: Final = "stdin is stored with the other outputs, up to 64 KiB, and annotations up to 16 KiB"
+_STDIN: Final = "stdin is recorded with the other outputs, up to 64 KiB"
+_ANNOTATIONS: Final = "annotations are recorded as events, up to 16 KiB each"
 
 LEGACY_KEYS: Final[Mapping[str, LegacyRule]] = {
     # the source
@@ -122,10 +123,10 @@ LEGACY_KEYS: Final[Mapping[str, LegacyRule]] = {
     ),
     **_gone(
         "ui.recorder",
-        _FIXED_SIZES,
-        *("store_stdin", "stdin_max_bytes", "annotations_enabled", "annotation_max_bytes"),
-        *("annotation_max_bytes_per_call", "annotation_log_max_bytes"),
+        _ANNOTATIONS,
+        *("annotations_enabled", "annotation_max_bytes", "annotation_max_bytes_per_call", "annotation_log_max_bytes"),
     ),
+    **_gone("ui.recorder", _STDIN, "store_stdin", "stdin_max_bytes"),
     "storage.dir": Moved("debug.db_dir"),
     "history": Ignored("drakkar-flow recorder merge collects recordings"),
     # the rest

@@ -37,7 +37,7 @@ class RecorderFailed(Event, frozen=True):
 
 
 class RecordingFaulty(Event, frozen=True):
-    """A recording of an ended worker can't be closed; it stays as it is."""
+    """A recording can't be sealed; it stays as it is, and is tried again later, at the latest by the next start."""
 
     path: str
     reason: str

@@ -40,6 +40,7 @@ from drakkar_flow.observe.events.source import (
     TopicRecreated,
 )
 from drakkar_flow.observe.events.stalls import LoopAnswered, Stalled, StallEnded
+from drakkar_flow.observe.events.state import StateRestored, StateStartDecided
 from drakkar_flow.observe.events.tasks import (
     TaskAttempt,
     TaskAttempts,
@@ -182,6 +183,11 @@ class Folder:
             if open_traces := self._memory.traced.get(topic_partition):
                 self._end_traces(topic_partition, open_traces, offset, us)
 
+    def _revoked(self, event: PartitionsRevoked, us: int, second: int) -> None:
+        for topic_partition in event.topic_partitions:  # the next owner has their records
+            self._memory.traced.pop(topic_partition, None)
+        self._life(event, us)
+
     def _committed(self, event: Committed, us: int, second: int) -> None:
         self._count(second, "commits", "", len(event.offsets))
 
@@ -304,6 +310,8 @@ class Folder:
 
     def _begin_trace(self, at: TopicPartition, offset: int, us: int) -> None:
         open_traces = self._memory.traced.setdefault(at, {})
+        if offset in open_traces:  # by its header, and by its number
+            return
         if len(open_traces) >= _MAX_OPEN_TRACES or not self._memory.traces.take(us // 1_000_000):
             self._memory.dropped["traces"] += 1
             return
@@ -413,6 +421,7 @@ HOT: Final[dict[type, Callable[[Folder, Any, int, int], None]]] = {
     RecordsKnownFinished: Folder._known_finished,  # noqa: SLF001
     RecordsTraced: Folder._traced,  # noqa: SLF001
     RecordsFinished: Folder._finished,  # noqa: SLF001
+    PartitionsRevoked: Folder._revoked,  # noqa: SLF001
     Committed: Folder._committed,  # noqa: SLF001
     HookRan: Folder._hook,  # noqa: SLF001
     HooksRan: Folder._hooks,  # noqa: SLF001
@@ -444,11 +453,12 @@ LIFE: Final = frozenset(
         HostLimitLow,
         HostShortage,
         PartitionsAssigned,
-        PartitionsRevoked,
         SinkCircuitChanged,
         StallEnded,
         Stalled,
         StateChanged,
+        StateRestored,
+        StateStartDecided,
         TopicRecreated,
     }
 )

@@ -151,7 +151,7 @@ class Finisher:
 
 
 def commit_by(reader: Reader) -> Callable[[SettleResult], None]:
-    """Return the function that gives watermarks to a reader at once: group mode, where Kafka's commit is the memory."""
+    """Return the function that gives watermarks to a reader at once: group mode, where Kafka has the positions."""
 
     def commit(settled: SettleResult) -> None:
         if settled.watermarks:

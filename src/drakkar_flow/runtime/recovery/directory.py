@@ -26,10 +26,11 @@ __all__ = [
     "locked",
     "moved_aside",
     "network_filesystem",
+    "safe_name",
 ]
 
 KEY = "runtime.recovery.dir"
-_LONGEST = 100  # characters of a directory made of a flow's name
+_LONGEST = 100  # characters of a directory made of a name
 _NOT_RENAMED = frozenset({errno.EACCES, errno.EBUSY, errno.EINVAL, errno.EPERM, errno.EROFS, errno.EXDEV})
 _MOUNTS = Path("/proc/self/mountinfo")
 _NETWORK = frozenset(
@@ -69,12 +70,20 @@ def directory_of(settings: RecoveryStoreConfig | None, flow: str) -> Path:
     """
     if settings is not None and settings.dir is not None:
         return settings.dir.expanduser()
-    name = quote(flow, safe="")
+    return Path("recovery") / safe_name(flow)
+
+
+def safe_name(text: str) -> str:
+    """Return any text as the name of a directory.
+
+    >>> safe_name("a/b"), safe_name(".."), safe_name("")
+    ('a%2Fb', '%2E.', '_')
+    """
+    name = quote(text, safe="", errors="replace")
     if name.startswith("."):
         name = f"%2E{name[1:]}"
-    if len(name) > _LONGEST:
-        name = f"{name[:_LONGEST]}-{crc32(flow.encode()):08x}"
-    return Path("recovery") / name
+    name = name or "_"
+    return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}-{crc32(text.encode(errors='replace')):08x}"
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def _failed(e: RecorderFailed) -> LogLine:
 
 def _faulty(e: RecordingFaulty) -> LogLine:
     fields = {"path": e.path, "reason": e.reason}
-    return LogLine("warning", "recording_faulty", fields, "it stays as it is; new recordings are made", ())
+    return LogLine("warning", "recording_faulty", fields, "it is tried again later; new recordings are made", ())
 
 
 LINES: Lines = {RecorderStarted: _started, RecorderChanged: _changed, RecorderFailed: _failed, RecordingFaulty: _faulty}
