@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from chaos.truths import COUNTING, Sent, Truth, numbers_of, pipeline_of
-from drakkar_flow.runtime.recovery.reading import StoredRow, read_rows
+from chaos.truths import COUNTING, Sent, Sents, Truth, numbers_of, pipeline_of
+from drakkar_flow.kernel.partition_row import PartitionRow
+from drakkar_flow.runtime.recovery.reading import read_rows
 from support.cluster import start_cluster, until_all_run
 from support.feeder import Feeder
 from support.kafka_io import produce, read_all
@@ -20,7 +21,10 @@ from support.scene import Scene
 from support.until import until
 from support.worker import Worker
 
-__all__ = ["Drill", "amount"]
+__all__ = ["Drill", "Rows", "amount"]
+
+Rows = dict[tuple[str, int], PartitionRow]
+"""Stored rows by topic and partition."""
 
 
 def amount(name: str, short: int) -> int:
@@ -44,6 +48,9 @@ class Drill:
 
     `recovery` has further settings of the store for the next start.
     """
+
+    is_final = True
+    """False if a process may be left that delivers what a row calls finished."""
 
     def __init__(
         self,
@@ -120,6 +127,14 @@ class Drill:
         self.note(f"killed {killed.pid}")
         self.until_ended(workers, killed)
 
+    def kill_all(self, workers: list[Worker], chance: random.Random) -> None:
+        """Kill all of a cluster at any moment of the start, or while it reads."""
+        time.sleep(chance.uniform(0.5, 5.0))
+        for worker in workers:
+            worker.kill()
+        self.note(f"killed {', '.join(str(worker.pid) for worker in workers)}")
+        self.check()
+
     def kill_at_point(self, workers: list[Worker], killed: Worker) -> bool:
         """Wait until a process has killed itself; returns False if another one gave up before it came to its point."""
         code = killed.wait(120)
@@ -152,18 +167,15 @@ class Drill:
     # --- the truth ------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Compare the commits, the rows on disk, the outputs and the state; also while the flow runs."""
-        committed, rows = self._scene.committed(), self.rows()
+        """Compare the commits, the stored rows, the outputs and the state; also while the flow runs."""
+        rows = self.rows_after(self._scene.committed())
         copies = Counter(message.value() for message in self._scene.delivered())
         if self._fed is not None:
             self._learn()
-        positions = {partition: stored.row.offset for (_, partition), stored in rows.items()}
-        for partition, offset in committed.items():
-            assert offset <= positions.get(partition, 0), f"the commit of {partition} is ahead of its row"
-        for output, count in self._copies.items():
+        for output, count in self._copies.items() if self.is_final else ():
             assert copies[output] == count, f"{output!r} was finished in a row, and delivered again"
-        for (_, partition), stored in rows.items():
-            row = stored.row
+        all_finished: list[Sents] = []
+        for (_, partition), row in rows.items():
             finished = {
                 offset: sent
                 for offset, sent in self._log.get(partition, {}).items()
@@ -175,8 +187,13 @@ class Drill:
             assert not lost, f"finished in a row of partition {partition}, but not delivered: {lost[:5]}"
             self.truth.check(finished, row.state)
             self._copies |= {output: copies[output] for output in wanted}
+            all_finished.append(finished)
+        self.check_whole(all_finished)
         self.repeated = copies.total() - len(copies)
         self.note(f"{len(self._copies)} final outputs, {copies.total()} delivered, {self.repeated} repeated")
+
+    def check_whole(self, finished: list[Sents]) -> None:
+        """Check what is not kept by partition, given the finished records of each."""
 
     def deleted(self, begins: Mapping[int, int]) -> None:
         """Let records before these offsets be missing, unless they were delivered: they are deleted."""
@@ -190,8 +207,8 @@ class Drill:
     def totals(self) -> Counter[bytes | str | int]:
         """The counts by key of all partitions, of the flow `counting`."""
         found: Counter[bytes | str | int] = Counter()
-        for stored in self.rows().values():
-            found += numbers_of(stored.row.state, "stateful-count")
+        for row in self.rows().values():
+            found += numbers_of(row.state, "stateful-count")
         return found
 
     def forget(self) -> None:
@@ -203,15 +220,25 @@ class Drill:
         self.check()
         rows = self.rows()
         for partition, sents in self._log.items():
-            row = rows[self._scene.source, partition].row
+            row = rows[self._scene.source, partition]
             assert row.offset > max(sents), f"partition {partition} ends at {row.offset}, not after {max(sents)}"
         if self.truth.repeats_alike:
             assert {message.value() for message in self._scene.delivered()} == self._copies.keys()
         return (test, faults, f"{self.records:,}", 0, f"{self.repeated:,}", "exact")
 
-    def rows(self) -> dict[tuple[str, int], StoredRow]:
+    def rows(self) -> Rows:
         """The rows on disk."""
-        return read_rows(self.store, self.truth.name).rows if (self.store / "identity.json").exists() else {}
+        if not (self.store / "identity.json").exists():
+            return {}
+        return {at: stored.row for at, stored in read_rows(self.store, self.truth.name).rows.items()}
+
+    def rows_after(self, committed: Mapping[int, int]) -> Rows:
+        """The rows; no commit is ahead of them."""
+        rows = self.rows()
+        positions = {partition: row.offset for (_, partition), row in rows.items()}
+        for partition, offset in committed.items():
+            assert offset <= positions.get(partition, 0), f"the commit of {partition} is ahead of its row"
+        return rows
 
     def note(self, what: str) -> None:
         """Add a line to the timeline."""

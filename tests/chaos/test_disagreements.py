@@ -185,7 +185,7 @@ def test_records_that_retention_deletes_while_the_flow_is_down_are_counted(
     drill.finish(drill.start(processes))
     drill.write(400)
     ends = end_offsets(scene.bootstrap, scene.source)
-    positions = {at[1]: stored.row.offset for at, stored in drill.rows().items()}
+    positions = {at[1]: row.offset for at, row in drill.rows().items()}
     begin = {at: (positions[at] + end) // 2 for at, end in ends.items()}
     delete_records(scene, begin)
     drill.deleted(begin)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -29,17 +30,15 @@ def test_r1_killed_members_lose_nothing_and_count_each_record_once(
 ) -> None:
     """One of two members is killed at any moment and replaced; what a position calls finished is never repeated."""
     drill = StateDrill(scene, amount("RECORDS", 3_000), **_PROTOCOLS[protocol])
-    members = [drill.start(), drill.start()]
+    members = [drill.join(), drill.join()]
     kills = amount("KILLS", 4)
     for _ in range(kills):
-        drill.wait(chance.uniform(0.2, 4.0))
+        time.sleep(chance.uniform(0.2, 4.0))
         killed = members.pop(chance.randrange(2))
         killed.kill()
         drill.check()
-        members.append(drill.start())
-    drill.until_finished(members[0])
-    for member in members:
-        drill.stop(member)
+        members.append(drill.join())
+    drill.finish_members(members)
     results.append(drill.finished(f"R1 group mode, {protocol}", f"{kills} SIGKILL of one of two members"))
 
 
@@ -49,16 +48,14 @@ def test_r2_stopped_members_repeat_nothing(
 ) -> None:
     """A member that is stopped hands its partitions on with all that it has finished."""
     drill = StateDrill(scene, amount("RECORDS", 3_000), **_PROTOCOLS[protocol])
-    members = [drill.start(), drill.start()]
+    members = [drill.join(), drill.join()]
     stops = amount("STOPS", 2)
     for _ in range(stops):
-        drill.wait(chance.uniform(0.5, 4.0))
+        time.sleep(chance.uniform(0.5, 4.0))
         stopped = members.pop(chance.randrange(2))
-        drill.stop(stopped)
-        members.append(drill.start())
-    drill.until_finished(members[0])
-    for member in members:
-        drill.stop(member)
+        drill.leave(stopped)
+        members.append(drill.join())
+    drill.finish_members(members)
     assert scene.check_delivered(drill.records) == 0
     results.append(drill.finished(f"R2 group mode, {protocol}", f"{stops} SIGTERM of one of two members"))
 
@@ -69,17 +66,17 @@ def test_r4_members_that_join_leave_die_and_hang_count_each_record_once(
 ) -> None:
     """Two or three members at random, under load; one that hangs beyond its session must not commit any more."""
     drill = StateDrill(scene, amount("RECORDS", 2_000), **_PROTOCOLS[protocol])
-    members = [drill.start(), drill.start()]
+    members = [drill.join(), drill.join()]
     rounds = amount("ROUNDS", 4)
     for _ in range(rounds):
-        drill.produce(500)
-        drill.wait(chance.uniform(0.2, 3.0))
+        drill.write(500)
+        time.sleep(chance.uniform(0.2, 3.0))
         chosen = chance.choice(members)
         match chance.choice(["join", "stop", "kill", "suspend"]):
             case "join" if len(members) < 3:
-                members.append(drill.start())
+                members.append(drill.join())
             case "stop":
-                drill.stop(chosen)
+                drill.leave(chosen)
                 members.remove(chosen)
             case "kill":
                 chosen.kill()
@@ -87,11 +84,9 @@ def test_r4_members_that_join_leave_die_and_hang_count_each_record_once(
             case _:
                 drill.suspend(chosen, chance.uniform(7.0, 14.0))
         while len(members) < 2:
-            members.append(drill.start())
+            members.append(drill.join())
         drill.check()
-    drill.until_finished(members[0])
-    for member in members:
-        drill.stop(member)
+    drill.finish_members(members)
     results.append(drill.finished(f"R4 group mode, {protocol}", f"{rounds} joins, stops, kills or hangs of members"))
 
 
@@ -104,7 +99,7 @@ def test_r3_a_broker_that_is_killed_and_restarted_changes_nothing(
     scene = Scene(cluster.bootstrap, tmp_path)
     try:
         drill = StateDrill(scene, amount("RECORDS", 3_000))
-        members = [drill.start(), drill.start()]
+        members = [drill.join(), drill.join()]
         restarts = amount("RESTARTS", 2)
         for _ in range(restarts):
             before = sum(scene.committed().values())
@@ -116,9 +111,7 @@ def test_r3_a_broker_that_is_killed_and_restarted_changes_nothing(
             scene.broker_restarted()
             for member in members:
                 member.until(lambda member=member: member.metric("drakkar_broker_up") == 1, "it is back", timeout_s=60)  # type: ignore[misc]  # as above
-        drill.until_finished(members[0])
-        for member in members:
-            drill.stop(member)
+        drill.finish_members(members)
         results.append(drill.finished("R3 group mode", f"{restarts} SIGKILL of the only broker"))
     finally:
         scene.close()

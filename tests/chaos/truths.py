@@ -12,7 +12,7 @@ import msgspec
 from drakkar_flow.kernel.partition_row import StateKey
 from drakkar_flow.model.state import StateCodec, key_of, key_text, window_key_text
 
-__all__ = ["COUNTING", "FLUSHING", "HANDLING", "MINUTES", "Sent", "Truth", "numbers_of", "pipeline_of"]
+__all__ = ["ACROSS", "COUNTING", "FLUSHING", "HANDLING", "MINUTES", "Sent", "Truth", "numbers_of", "pipeline_of"]
 
 KEYS = 37
 _PIPELINES = Path(__file__).parent / "pipelines"
@@ -73,6 +73,24 @@ class Counting:
     def check(self, finished: Sents, state: State) -> None:
         """One count per key."""
         assert numbers_of(state, "stateful-count") == Counter(sent.key for sent in finished.values())
+
+
+class Across(Counting):
+    """Records by a key that all partitions have; each number comes out."""
+
+    name = "counting_across"
+
+    def record(self, number: int) -> tuple[str, str]:
+        """The partition is not that of the number's key in the state."""
+        return f"spread {number}", str(number)
+
+    def check(self, finished: Sents, state: State) -> None:
+        """No partition has a count."""
+        assert not state
+
+    def counts(self, finished: Iterable[Sents]) -> Counter[bytes | str | int]:
+        """One count per key, of all partitions together."""
+        return Counter(int(sent.value) % KEYS for sents in finished for sent in sents.values())
 
 
 class Handling(Counting):
@@ -156,7 +174,7 @@ class Minutes:
         } == expected
 
 
-COUNTING, HANDLING, FLUSHING, MINUTES = Counting(), Handling(), Flushing(), Minutes()
+COUNTING, ACROSS, HANDLING, FLUSHING, MINUTES = Counting(), Across(), Handling(), Flushing(), Minutes()
 
 
 class _Tally(msgspec.Struct):

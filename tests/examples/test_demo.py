@@ -14,7 +14,6 @@ from sqlite3 import connect
 import pytest
 from rich.console import Console
 
-from drakkar_flow.config.sections.runtime import RuntimeConfig
 from examples.state_demo import verdict
 from support.kafka_io import Kafka
 
@@ -92,7 +91,6 @@ def test_the_state_demo_kills_a_worker_and_a_cluster_and_the_counts_are_exact(tm
 
 @pytest.mark.integration
 @pytest.mark.timeout(600)
-@pytest.mark.skipif("state" not in RuntimeConfig.model_fields, reason="a group has no state yet")
 def test_the_state_demo_moves_the_state_of_a_group(tmp_path: Path, kafka: Kafka) -> None:
     """With real brokers: a killed worker, one that joins and one that is stopped move partitions, and counts stay."""
     with start(tmp_path, 600, "--state", "--brokers", kafka.bootstrap) as demo:

@@ -21,7 +21,7 @@ async def work(number: int) -> str:
 
 
 flow = (
-    StreamFlow("counting-across")
+    StreamFlow("counting_across")
     .decode(int)
     .stateful(count, key=lambda number: number % KEYS, state=int, across=True)
     .map_async(work, max_in_flight=100)
