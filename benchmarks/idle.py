@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import psutil
 from confluent_kafka import Producer
@@ -14,14 +15,16 @@ SETTLE_S = 5
 SECONDS = 15
 
 
-def idle_percent(partitions: int) -> float:
+def idle_percent(
+    partitions: int, module: str = "benchmarks.workers.handler_style", env: Mapping[str, str] | None = None
+) -> float:
     """CPU of one core, in percent, after everything is assigned and one record went through."""
     source, output = make_topic("in", partitions), make_topic("out")
     producer = Producer({"bootstrap.servers": bootstrap()})
     send(producer, source, 0)
     producer.flush()
     counter = Counter(output)
-    with process("benchmarks.workers.handler_style", source, output, 0) as child:
+    with process(module, source, output, 0, env=env) as child:
         deadline = time.monotonic() + 60
         while counter.count() == 0:
             if time.monotonic() > deadline:

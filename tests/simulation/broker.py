@@ -190,6 +190,10 @@ class SimulatedConsumer:
         """Return the bounds of a partition."""
         return 0, self._brokers.ends[partition.partition]
 
+    def offsets_for_times(self, partitions: list[KafkaPartition], _timeout: float = -1) -> list[KafkaPartition]:
+        """Return the partitions as they are: the reader only wakes up threads with the request."""
+        return partitions
+
     def committed(self, partitions: list[KafkaPartition], timeout: float = -1) -> list[KafkaPartition]:
         """Return what was committed."""
         found = []

@@ -110,8 +110,8 @@ class KafkaConfig(Section):
     """Milliseconds without a poll after which the group takes our partitions away."""
     session_timeout_ms: int = Field(default=45_000, ge=1, le=3_600_000)
     """Milliseconds without a heartbeat after which the group takes our partitions away (group_protocol classic)."""
-    heartbeat_interval_ms: int = Field(default=3_000, ge=1, le=3_600_000)
-    """Milliseconds between two heartbeats (group_protocol classic)."""
+    heartbeat_interval_ms: int = Field(default=500, ge=1, le=3_600_000)
+    """Milliseconds between two heartbeats (group_protocol classic). A partition that moves waits for the next one."""
     auto_offset_reset: Literal["earliest", "latest", "error", "none"] = "earliest"
     """Start of a new group: at the `earliest` record or after the `latest` one. Partitions that are added later
     are read from their beginning. With `error` (or `none`) a partition without a valid committed offset stops the

@@ -35,7 +35,7 @@ class GroupStateSettings(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """A restored partition whose reading may begin."""
+    """A restored partition that the next poll reads."""
 
     restored: Restored
     start: StateStart
@@ -99,14 +99,14 @@ class GroupState:
         self._restorer.cancel(topic_partitions)
 
     def ready(self, consumer: Consumer) -> list[Ready]:
-        """Return restored partitions, at their start and still paused. One that must not be read stops the flow."""
+        """Return restored partitions, resumed at their start. One that must not be read stops the flow."""
         found = []
         for restored in self._restorer.done():
             if isinstance(restored.start, StartRefused):
                 self._restorer.taken(restored.at)
                 what, remedy = restored.start
                 self._control.fail(f"{what}; {remedy}" if remedy else what)
-            elif self._seek(consumer, restored.at, restored.start.offset):
+            elif self._resume(consumer, restored.at, restored.start.offset):
                 self._restorer.taken(restored.at)
                 found.append(Ready(restored, restored.start))
             else:
@@ -131,14 +131,17 @@ class GroupState:
             self._on_error(outcome.cause)
 
     @staticmethod
-    def _seek(consumer: Consumer, at: TopicPartition, offset: int) -> bool:
-        """Move to the start; False if the consumer has not begun with the partition yet."""
+    def _resume(consumer: Consumer, at: TopicPartition, offset: int) -> bool:
+        """Resume at the start; False if the consumer has not begun with the partition yet."""
+        partition = KafkaPartition(*at, offset)
+        consumer.resume([partition])
         if offset < 0:
             return True
         try:
-            consumer.seek(KafkaPartition(*at, offset))
+            consumer.seek(partition)  # after `resume`, which wakes up no thread: the first fetch would wait up to 1 s
         except KafkaException as exc:
             if exc.args[0].code() in (KafkaError._STATE, KafkaError._PREV_IN_PROGRESS):  # noqa: SLF001
+                consumer.pause([partition])
                 return False
             raise
         return True

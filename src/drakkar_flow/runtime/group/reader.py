@@ -45,6 +45,7 @@ from drakkar_flow.runtime.group.broker_monitor import BrokerMonitor, answers_a_n
 from drakkar_flow.runtime.group.buffers import Buffers, Partition
 from drakkar_flow.runtime.group.client_log import ClientLog
 from drakkar_flow.runtime.group.commit_queue import CommitQueue
+from drakkar_flow.runtime.group.fetching import wake_fetchers
 from drakkar_flow.runtime.group.group_state import GroupState, GroupStateSettings
 from drakkar_flow.runtime.group.joining import Joining
 from drakkar_flow.runtime.group.lag import Lag
@@ -119,6 +120,7 @@ class GroupReader:
         self._commits: OffsetCommitter | StateCommitter = self._state.committer if self._state else self._offsets
         self._stored = None if positions is None else positions.stored
         self._full_since: float | None = None
+        self._stirred = False  # the assignment has changed, or a pause has ended: fetchers may be asleep
         self._connection = BrokerMonitor(bus, partial(answers_a_new_client, settings.properties))
         self._joining = Joining(bus, str(settings.properties.get("group.id", "")), settings.session_timeout_s)
         self._watch = TopicWatch(settings.client or {}, settings.metadata_refresh_s, self._topics_read, bus)
@@ -256,6 +258,9 @@ class GroupReader:
         for topic, known_at, _ in self._watch.recreated():
             self._restart_topics(consumer, topic, known_at)
         if not self._hold_back(consumer, now):
+            if self._stirred and self._connection.up:
+                self._stirred = False
+                wake_fetchers(consumer, self._buffers.assignments())
             message = consumer.poll(_POLL_S)
             if message is not None:
                 # Before `consume`, which may serve a rebalance: it belongs to the present assignment.
@@ -355,11 +360,13 @@ class GroupReader:
         (consumer.pause if paused else consumer.resume)([KafkaPartition(*item.topic_partition) for item in partitions])
         for partition in partitions:
             partition.paused = paused
+        self._stirred |= not paused
         self._bus.emit(IntakePaused(any(item.paused for item in self._buffers.partitions()), self._in_flight.records))
 
     # --- rebalance ------------------------------------------------------------------------------
 
     def _on_assign(self, consumer: Consumer, assigned: list[KafkaPartition]) -> None:
+        self._stirred = True
         topic_partitions = _topic_partitions(assigned)
         if self._state is not None:
             self._connection.answered()
@@ -401,7 +408,6 @@ class GroupReader:
             partition = self._buffers.get(each.restored.at)
             assert partition is not None
             state.load(partition, each)
-        consumer.resume([KafkaPartition(*at) for at in topic_partitions])
 
     def _commit_stored(
         self, topic_partitions: Iterable[TopicPartition], committed: Mapping[TopicPartition, tuple[int, OffsetRanges]]
@@ -415,6 +421,7 @@ class GroupReader:
         self._positions.note([Watermark(at, epochs[at], offset) for at, offset in behind.items()])
 
     def _on_revoke(self, consumer: Consumer, revoked: list[KafkaPartition]) -> None:
+        self._stirred = True
         closing = self._closing.is_set()
         budget_s = min(_HOOK_S if closing else self._settings.drain_timeout_s, self._control.budget_s)
 
@@ -430,6 +437,7 @@ class GroupReader:
         self._handover.end(topic_partitions, last_commit, drain_s=drain_s, hook_s=budget_s, before_fence=before_fence)
 
     def _on_lost(self, _consumer: Consumer, lost: list[KafkaPartition]) -> None:
+        self._stirred = True
         self._connection.doubt()
         if self._state is not None:
             self._state.cancel(_topic_partitions(lost))

@@ -58,6 +58,7 @@ def read_partitions(
     values: dict[int, dict[bytes, bytes]] = {partition: {} for partition in ends}
     unread = {partition for partition, end in ends.items() if end > 0}
     entries = 0
+    consumer.list_topics(topic, timeout=_ASK_S)  # a client that knows no leader yet asks again after 0.5 s
     consumer.assign([KafkaPartition(topic, partition, OFFSET_BEGINNING) for partition in unread])
     while unread:
         if is_cancelled():
