@@ -16,12 +16,15 @@ from drakkar_flow.kernel.partition_row import PartitionRow
 from drakkar_flow.runtime.recovery.reading import read_rows
 from support.cluster import start_cluster, until_all_run
 from support.feeder import Feeder
-from support.kafka_io import produce, read_all
+from support.kafka_io import TopicLog, produce
 from support.scene import Scene
 from support.until import until
 from support.worker import Worker
 
-__all__ = ["Drill", "Rows", "amount"]
+__all__ = ["MEETING_S", "Drill", "Rows", "amount"]
+
+MEETING_S = 6.0
+"""How long processes wait for one that was killed before they had met, and will not come."""
 
 Rows = dict[tuple[str, int], PartitionRow]
 """Stored rows by topic and partition."""
@@ -64,6 +67,7 @@ class Drill:
         self.truth = truth
         self.timeline: list[str] = []
         self.repeated = 0
+        self.kills = 0
         self.store = store or scene.directory / "store"
         self.recovery: dict[str, Any] = {}
         self._scene = scene
@@ -71,6 +75,8 @@ class Drill:
         self._kafka = kafka
         self._begins: dict[int, int] = {}
         self._log: dict[int, dict[int, Sent]] = {}
+        self._source_log = TopicLog(scene.bootstrap, scene.source)
+        self._learned = 0
         self._copies: dict[bytes, int] = {}
         self._fed: Feeder | None = None
         self._written = 0
@@ -116,23 +122,24 @@ class Drill:
         return workers
 
     def kill_at_random(self, workers: list[Worker], chance: random.Random) -> None:
-        """Kill one of the processes at any moment of the start, or shortly after it began to read: the others end."""
+        """Kill one of the processes at any moment of the start, or shortly after it began to read: the others end.
+
+        A process may have ended before, because another one came too late: that is no kill.
+        """
         killed = chance.choice(workers)
         if chance.random() < 0.4:
             time.sleep(chance.uniform(0.2, 3.0))
         else:
             until(lambda: killed.exit_code is not None or killed.lines("partitions_assigned"), 300, "a process to read")
             time.sleep(chance.uniform(0.0, 0.6))
-        killed.kill()
-        self.note(f"killed {killed.pid}")
+        if killed.exit_code is None:
+            self._kill([killed])
         self.until_ended(workers, killed)
 
     def kill_all(self, workers: list[Worker], chance: random.Random) -> None:
         """Kill all of a cluster at any moment of the start, or while it reads."""
         time.sleep(chance.uniform(0.5, 5.0))
-        for worker in workers:
-            worker.kill()
-        self.note(f"killed {', '.join(str(worker.pid) for worker in workers)}")
+        self._kill(workers)
         self.check()
 
     def kill_at_point(self, workers: list[Worker], killed: Worker) -> bool:
@@ -201,6 +208,8 @@ class Drill:
 
     def made_anew(self) -> None:
         """Forget the records: their topic is gone."""
+        self._source_log = TopicLog(self._scene.bootstrap, self._scene.source)
+        self._learned = 0
         self._log.clear()
         self._copies.clear()
 
@@ -245,10 +254,18 @@ class Drill:
         self.timeline.append(f"{time.strftime('%H:%M:%S')} {what}")
         print(self.timeline[-1])
 
+    def _kill(self, workers: Sequence[Worker]) -> None:
+        for worker in workers:
+            worker.kill()
+        self.kills += 1
+        self.note(f"kill {self.kills}: {', '.join(str(worker.pid) for worker in workers)}")
+
     def _learn(self) -> None:
         """Read what was written, by partition and offset."""
-        for message in read_all(self._scene.bootstrap, self._scene.source, timeout_s=60):
+        messages = self._source_log.read(timeout_s=60)
+        for message in messages[self._learned :]:
             key, value = message.key(), message.value()
             assert isinstance(key, bytes)
             assert isinstance(value, bytes)
             self._log.setdefault(message.partition() or 0, {})[message.offset() or 0] = Sent(key, value)
+        self._learned = len(messages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import time
 from collections.abc import Mapping
@@ -23,26 +24,33 @@ class StateDrill(Drill):
 
     Args:
         scene: its topics are those of the flow.
-        records: how many are written now; `write` writes more.
+        records: how many are written now; `write` and `feeding` write more.
         members: settings of the kafka section of each member; `{}` in a text is the member's number.
     """
 
-    def __init__(self, scene: Scene, records: int, **members: object) -> None:
+    def __init__(self, scene: Scene, records: int = 0, members: Mapping[str, str] | None = None) -> None:
         super().__init__(scene, records)
-        self._settings = members
+        self._settings = members or {}
         self._members = 0
 
     def join(self) -> Worker:
         """Start one more member."""
         self._members += 1
-        kafka = {
-            key: value.format(self._members) if isinstance(value, str) else value
-            for key, value in self._settings.items()
-        }
+        kafka = {key: value.format(self._members) for key, value in self._settings.items()}
         runtime = {"commit_interval_s": 0.1, "max_in_flight_records": 400}
         worker = self._scene.start(pipeline_of(self.truth), {"runtime": runtime, "kafka": kafka})
         self.note(f"started {worker.pid}")
         return worker
+
+    def kill_one(self, members: list[Worker], chance: random.Random, before: int) -> None:
+        """Kill one at any moment: while the group meets or restores, or when its commits are more than `before`."""
+        if chance.random() < 0.4:
+            time.sleep(chance.uniform(0.2, 4.0))
+        else:
+            until(lambda: sum(self._scene.committed().values()) > before, 120, "the group to go on")
+            time.sleep(chance.uniform(0.0, 0.6))
+        self._kill([members.pop(chance.randrange(len(members)))])
+        self.check()
 
     def leave(self, worker: Worker) -> None:
         """Stop a member as an operator does."""
@@ -60,12 +68,10 @@ class StateDrill(Drill):
         worker.send(signal.SIGCONT)
         self.note(f"continued {worker.pid}")
 
-    def finish_members(self, members: list[Worker]) -> None:
-        """Wait until the group has committed everything, and stop its members."""
-        members[0].until_running()
-        self._scene.until_finished(120.0)
-        for member in members:
-            self.leave(member)
+    def stop(self, workers: list[Worker], told: Worker | None = None) -> None:
+        """Stop the members, one after the other."""
+        for worker in workers:
+            self.leave(worker)
 
     def rows(self) -> Rows:
         """The rows in the state topic."""

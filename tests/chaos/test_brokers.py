@@ -10,10 +10,12 @@ import pytest
 
 from chaos.drill import Drill, amount
 from chaos.group_drill import GroupDrill, advance
+from chaos.state_drill import StateDrill
 from scripts.services import KafkaCluster
 from support.kafka_io import MakeCluster, in_sync, leader_of
 from support.scene import Scene
 from support.until import until
+from support.worker import Worker
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(7200), pytest.mark.xdist_group("brokers")]
 
@@ -21,6 +23,7 @@ Results = list[tuple[object, ...]]
 
 _NODES = (1, 2, 3)
 _RATE = 100.0
+_LONG = pytest.mark.long
 
 
 class Brokers:
@@ -70,6 +73,33 @@ class Brokers:
         advance(self.scene)
 
 
+class OnlyBroker:
+    """A broker that no other one stands in for."""
+
+    def __init__(self, cluster: KafkaCluster, scene: Scene) -> None:
+        self._cluster = cluster
+        self.scene = scene
+
+    def kill(self, workers: list[Worker]) -> None:
+        """SIGKILL, and a new start when all workers have noticed; return when all are connected."""
+        self._cluster.kill_broker(1)
+        for worker in workers:
+            worker.until(lambda worker=worker: worker.metric("drakkar_broker_up") == 0, "it noticed", 120)  # type: ignore[misc]  # mypy knows no lambda with a default here
+        self._cluster.start_broker(1)
+        self.scene.broker_restarted()
+        for worker in workers:
+            worker.until(lambda worker=worker: worker.metric("drakkar_broker_up") == 1, "it was connected", 120)  # type: ignore[misc]  # as above
+
+
+@pytest.fixture
+def only_broker(make_cluster: MakeCluster, tmp_path: Path) -> Iterator[OnlyBroker]:
+    """A cluster of one, and a scene on it."""
+    cluster = make_cluster()
+    scene = Scene(cluster.bootstrap, tmp_path)
+    yield OnlyBroker(cluster, scene)
+    scene.close()
+
+
 @pytest.fixture
 def brokers(make_cluster: MakeCluster, tmp_path: Path) -> Iterator[Brokers]:
     """A cluster of three, and a scene on it."""
@@ -79,52 +109,71 @@ def brokers(make_cluster: MakeCluster, tmp_path: Path) -> Iterator[Brokers]:
     scene.close()
 
 
-@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.long)], ids=["fixed", "cluster"])
-def test_r3_three_brokers_in_trouble_change_nothing_of_a_store(
-    brokers: Brokers, results: Results, processes: int
-) -> None:
-    """No process ends, state is exact, and nothing repeats but what a clean stop would not."""
-    drill = Drill(brokers.scene)
+MODES = pytest.mark.parametrize(
+    "mode",
+    ["fixed mode", pytest.param("cluster of 2", marks=_LONG), pytest.param("group with state", marks=_LONG)],
+)
+
+
+def begin(scene: Scene, mode: str) -> tuple[Drill, list[Worker]]:
+    """A flow that counts, with its processes."""
+    if mode == "group with state":
+        group = StateDrill(scene)
+        return group, [group.join(), group.join()]
+    drill = Drill(scene)
+    return drill, drill.start(1 if mode == "fixed mode" else 2)
+
+
+@MODES
+def test_r3_three_brokers_in_trouble_change_nothing_of_state(brokers: Brokers, results: Results, mode: str) -> None:
+    """No process ends, and state is exact."""
+    drill, workers = begin(brokers.scene, mode)
     with drill.feeding(_RATE):
-        workers = drill.start(processes)
         advance(brokers.scene)
         said = []
         for fault in brokers.faults() * amount("RESTARTS", 1):
             said.append(fault())
             drill.check()
-        assert [worker.exit_code for worker in workers] == [None] * processes
+        assert [worker.exit_code for worker in workers] == [None] * len(workers)
     drill.finish(workers)
-    name = "fixed mode" if processes == 1 else f"cluster of {processes}"
-    results.append(drill.finished(f"R3 {name}, 3 brokers", _summed(said)))
+    results.append(drill.finished(f"R3 {mode}, 3 brokers", _summed(said)))
 
 
-def test_r3_the_only_broker_that_is_killed_changes_nothing_of_a_store(
-    make_cluster: MakeCluster, tmp_path: Path, results: Results
+@MODES
+def test_r3_the_only_broker_that_is_killed_changes_nothing_of_state(
+    only_broker: OnlyBroker, results: Results, mode: str
 ) -> None:
-    """The flow waits, goes on where it was, and repeats nothing."""
-    cluster = make_cluster()
-    scene = Scene(cluster.bootstrap, tmp_path)
-    try:
-        drill = Drill(scene)
-        (worker,) = drill.start()
-        kills = amount("RESTARTS", 1)
-        share = amount("RECORDS", 3_000) // (kills + 1)
-        for _ in range(kills):
-            before = sum(scene.committed().values())
-            drill.write(share)
-            until(lambda before=before: sum(scene.committed().values()) > before, 120, "it committed")  # type: ignore[misc]  # mypy knows no lambda with a default here
-            cluster.kill_broker(1)
-            worker.until(lambda: worker.metric("drakkar_broker_up") == 0, "it noticed", 120)
-            cluster.start_broker(1)
-            scene.broker_restarted()
-            worker.until(lambda: worker.metric("drakkar_broker_up") == 1, "it was connected", 120)
+    """The flow waits, goes on where it was, and repeats nothing; only members of a group may be rebalanced."""
+    scene = only_broker.scene
+    drill, workers = begin(scene, mode)
+    kills = amount("RESTARTS", 1)
+    share = amount("RECORDS", 3_000) // (kills + 1)
+    for _ in range(kills):
+        before = sum(scene.committed().values())
         drill.write(share)
-        drill.finish([worker])
-        row = drill.finished("R3 fixed mode", f"{kills} SIGKILL of the only broker")
-        assert drill.repeated == 0
-        results.append(row)
-    finally:
-        scene.close()
+        until(lambda before=before: sum(scene.committed().values()) > before, 120, "it committed")  # type: ignore[misc]  # mypy knows no lambda with a default here
+        only_broker.kill(workers)
+    drill.write(share)
+    drill.finish(workers)
+    assert mode == "group with state" or drill.repeated == 0
+    results.append(drill.finished(f"R3 {mode}", f"{kills} SIGKILL of the only broker"))
+
+
+@pytest.mark.long
+def test_r3_the_only_broker_that_is_killed_loses_nothing_of_a_group(only_broker: OnlyBroker, results: Results) -> None:
+    """Two members go on when it is back; what repeats was in flight."""
+    drill = GroupDrill(only_broker.scene)
+    kills = amount("RESTARTS", 1)
+    with drill.feeding(_RATE) as feeder:
+        workers = [drill.start() for _ in range(2)]
+        drill.advance()
+        for _ in range(kills):
+            only_broker.kill(workers)
+            feeder.broker_restarted()
+            drill.advance()
+    drill.finish(workers)
+    faults = f"{kills} SIGKILL of the only broker"
+    results.append(drill.finished("R3 group of 2", faults, connections_broke=True))
 
 
 @pytest.mark.long

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from chaos.across_drill import AcrossDrill
-from chaos.drill import Drill, amount
+from chaos.drill import MEETING_S, Drill, amount
 from support.cluster import until_all_run
 from support.scene import Scene
 
@@ -28,10 +28,10 @@ def test_r1_a_cluster_that_is_killed_loses_nothing_and_counts_each_record_once(
     share = amount("RECORDS", 3_000) // (kills + 1)
     for _ in range(kills):
         drill.write(share)
-        drill.kill_at_random(drill.start(3), chance)
+        drill.kill_at_random(drill.start(3, start_timeout_s=MEETING_S), chance)
     drill.write(share)
     drill.finish(drill.start(3))
-    results.append(drill.finished(f"R1 cluster of 3{_kind(make)}", f"{kills} SIGKILL of one, at any moment"))
+    results.append(drill.finished(f"R1 cluster of 3{_kind(make)}", f"{drill.kills} SIGKILL of one, at any moment"))
 
 
 @BOTH
@@ -66,7 +66,7 @@ def test_r1_kills_of_all_and_other_sizes_leave_state_across_partitions_exact(
         drill.kill_all(drill.start(chance.choice([1, 2, 3])), chance)
     drill.write(share)
     drill.finish(drill.start(2))
-    results.append(drill.finished("R1 cluster of 1, 2, 3, across", f"{kills} SIGKILL of all, at any moment"))
+    results.append(drill.finished("R1 cluster of 1, 2, 3, across", f"{drill.kills} SIGKILL of all, at any moment"))
 
 
 def _kind(make: type[Drill]) -> str:

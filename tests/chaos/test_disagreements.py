@@ -267,6 +267,7 @@ def test_a_log_that_lost_its_end_goes_on_there(scene: Scene, processes: int) -> 
     drill.finish(drill.start(processes))
     before = drill.totals()
     made_anew(scene)
+    drill.made_anew()
     drill.write(100)
     identity = drill.store / "identity.json"
     found = read_identity(drill.store)

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from chaos.drill import Drill, amount
+from chaos.drill import MEETING_S, Drill, amount
 from chaos.truths import COUNTING, FLUSHING, HANDLING, MINUTES, Truth
 from support.scene import Scene
 
@@ -29,11 +29,11 @@ def test_r1_killed_workers_lose_nothing_and_count_each_record_once(
     share = amount("RECORDS", 3_000) // (kills + 1)
     for _ in range(kills):
         drill.write(share)
-        drill.kill_at_random(drill.start(processes), chance)
+        drill.kill_at_random(drill.start(processes, start_timeout_s=MEETING_S), chance)
     drill.write(share)
     drill.finish(drill.start(processes))
     mode = "fixed mode" if processes == 1 else "cluster of 2"
-    results.append(drill.finished(f"R1 {mode}{WHAT[truth.name]}", f"{kills} SIGKILL at any moment"))
+    results.append(drill.finished(f"R1 {mode}{WHAT[truth.name]}", f"{drill.kills} SIGKILL at any moment"))
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ __all__ = [
     "Kafka",
     "MakeCluster",
     "MakeTopic",
+    "TopicLog",
     "add_partitions",
     "committed",
     "committed_as_told_to",
@@ -122,24 +123,44 @@ def read_all(bootstrap: str, topic: str, expected: int = 0, timeout_s: float = 2
         expected: wait until there are at least this many, and fail the test if there are not.
         timeout_s: how long to wait.
     """
-    consumer = _reader(bootstrap, {"enable.partition.eof": True})
-    try:
-        unread = set(_partitions(consumer, topic))
-        consumer.assign([KafkaPartition(topic, partition, OFFSET_BEGINNING) for partition in unread])
-        messages: list[Message] = []
-        deadline = time.monotonic() + timeout_s
-        while unread or len(messages) < expected:
-            if time.monotonic() > deadline:
-                pytest.fail(f"{len(messages)} of {expected or 'all'} messages in {topic} after {timeout_s:g} s")
-            for message in consumer.consume(1000, timeout=0.1):
-                if (error := message.error()) is None:
-                    unread.add(_partition(message))
-                    messages.append(message)
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    unread.discard(_partition(message))
-        return messages
-    finally:
-        consumer.close()
+    return TopicLog(bootstrap, topic).read(expected, timeout_s)
+
+
+class TopicLog:
+    """The messages of a topic, for those who read it often: each reading goes on where the last one ended.
+
+    Args:
+        bootstrap: the value of `bootstrap.servers`.
+        topic: an existing topic; it is not made anew meanwhile.
+    """
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self._bootstrap, self._topic = bootstrap, topic
+        self._next: dict[int, int] = {}
+        self._messages: list[Message] = []
+
+    def read(self, expected: int = 0, timeout_s: float = 20.0) -> list[Message]:
+        """All messages up to the present ends; `read_all` has the arguments."""
+        consumer = _reader(self._bootstrap, {"enable.partition.eof": True, "auto.offset.reset": "earliest"})
+        try:
+            unread = set(_partitions(consumer, self._topic))
+            places = [KafkaPartition(self._topic, at, self._next.get(at, OFFSET_BEGINNING)) for at in unread]
+            consumer.assign(places)
+            deadline = time.monotonic() + timeout_s
+            while unread or len(self._messages) < expected:
+                if time.monotonic() > deadline:
+                    found = f"{len(self._messages)} of {expected or 'all'} messages"
+                    pytest.fail(f"{found} in {self._topic} after {timeout_s:g} s")
+                for message in consumer.consume(1000, timeout=0.1):
+                    if (error := message.error()) is None:
+                        unread.add(_partition(message))
+                        self._next[_partition(message)] = (message.offset() or 0) + 1
+                        self._messages.append(message)
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        unread.discard(_partition(message))
+            return list(self._messages)
+        finally:
+            consumer.close()
 
 
 def end_offsets(bootstrap: str, topic: str) -> dict[int, int]:

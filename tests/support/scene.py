@@ -17,6 +17,7 @@ from drakkar_flow.librdkafka import destroy_in_background
 from support.commits import CommitWatch
 from support.feeder import Feeder
 from support.kafka_io import (
+    TopicLog,
     committed_as_told_to,
     create_topic,
     delete_topics,
@@ -54,6 +55,7 @@ class Scene:
         self.source, self.out, self.dlq = unique("source"), unique("out"), unique("dlq")
         self.group = unique("group")
         self.workers: list[Worker] = []
+        self._out_log = TopicLog(bootstrap, self.out)
         self._admin = AdminClient({"bootstrap.servers": bootstrap})
         self._asker = group_asker(bootstrap, self.group)
         for name, count in ((self.source, partitions), (self.out, 1), (self.dlq, 1)):
@@ -151,7 +153,7 @@ class Scene:
 
     def delivered(self) -> list[Message]:
         """Everything in the output, in order."""
-        return read_all(self.bootstrap, self.out)
+        return self._out_log.read()
 
     def dead_letters(self) -> list[Message]:
         """Everything in the dead letter topic."""
