@@ -122,23 +122,19 @@ class Drill:
         return workers
 
     def kill_at_random(self, workers: list[Worker], chance: random.Random) -> None:
-        """Kill one of the processes at any moment of the start, or shortly after it began to read: the others end.
+        """Kill one of the processes at any moment: of the start, of the first work, or behind new commits.
 
-        A process may have ended before, because another one came too late: that is no kill.
+        The others end. A process may have ended before, because another one came too late: that is no kill.
         """
         killed = chance.choice(workers)
-        if chance.random() < 0.4:
-            time.sleep(chance.uniform(0.2, 3.0))
-        else:
-            until(lambda: killed.exit_code is not None or killed.lines("partitions_assigned"), 300, "a process to read")
-            time.sleep(chance.uniform(0.0, 0.6))
+        self._until_random_moment(killed, chance)
         if killed.exit_code is None:
             self._kill([killed])
         self.until_ended(workers, killed)
 
     def kill_all(self, workers: list[Worker], chance: random.Random) -> None:
-        """Kill all of a cluster at any moment of the start, or while it reads."""
-        time.sleep(chance.uniform(0.5, 5.0))
+        """Kill all of a cluster at any moment."""
+        self._until_random_moment(chance.choice(workers), chance)
         self._kill(workers)
         self.check()
 
@@ -165,7 +161,7 @@ class Drill:
         self.note(f"stopped {(told or workers[0]).pid}, and with it all")
         self.check()
 
-    def finish(self, workers: list[Worker], timeout_s: float = 120.0) -> None:
+    def finish(self, workers: list[Worker], timeout_s: float = 600.0) -> None:
         """Wait until the group has committed everything, and stop."""
         until_all_run(workers)
         self._scene.until_finished(timeout_s)
@@ -253,6 +249,23 @@ class Drill:
         """Add a line to the timeline."""
         self.timeline.append(f"{time.strftime('%H:%M:%S')} {what}")
         print(self.timeline[-1])
+
+    def _until_random_moment(self, worker: Worker, chance: random.Random) -> None:
+        """Wait for a moment of a worker's start, of its first work, or behind new commits."""
+        moment = chance.choice(["start", "work", "commits"])
+        if moment == "start":
+            time.sleep(chance.uniform(0.2, 3.0))
+        else:
+            before = sum(self._scene.committed().values())
+            until(lambda: worker.exit_code is not None or worker.lines("partitions_assigned"), 300, "a process to read")
+            if moment == "commits" and before < self.records:
+                self._until_committed(before, worker)
+            time.sleep(chance.uniform(0.0, 0.6))
+
+    def _until_committed(self, before: int, worker: Worker) -> None:
+        """Wait until the commits are together beyond what they were, or the worker has ended."""
+        committed = self._scene.committed
+        until(lambda: worker.exit_code is not None or sum(committed().values()) > before, 300, "new commits")
 
     def _kill(self, workers: Sequence[Worker]) -> None:
         for worker in workers:
