@@ -126,7 +126,7 @@ def begin(scene: Scene, mode: str) -> tuple[Drill, list[Worker]]:
 
 @MODES
 def test_r3_three_brokers_in_trouble_change_nothing_of_state(brokers: Brokers, results: Results, mode: str) -> None:
-    """No process ends, and state is exact."""
+    """No process ends, and state is exact; what repeats is a delivery whose answer was lost."""
     drill, workers = begin(brokers.scene, mode)
     with drill.feeding(_RATE):
         advance(brokers.scene)
