@@ -29,7 +29,7 @@ class DirectoryRefused(Exception):
 
 
 class Purpose:
-    """Use of a directory, for the texts of `DirectoryRefused`: `verb` what is done there, `key` the setting.
+    """Use of a directory, for the texts of `DirectoryRefused`: `verb` names it, `key` is the setting.
 
     >>> print(Purpose("record to", "debug.db_dir", "recordings", "recorder").refusal(Path("/x"), "it is no directory"))
     can't record to /x: it is no directory: set debug.db_dir to a directory of this user

@@ -178,5 +178,22 @@ _LIFE = {
     ),
 }
 
-METRICS: dict[str, MetricSpec] = {**_SOURCE, **_PROGRESS, **_TASKS, **_HOOKS, **_SINKS, **_LIFE}
+_CACHE = {
+    "cache_hits": _counter("Values that `get` and cached tasks found, in memory or in the file (db)", "source"),
+    "cache_misses": _counter("Values that `get` did not find"),
+    "cache_writes": _counter("Values set in the cache", "scope"),
+    "cache_deletes": _counter("Keys deleted from the cache"),
+    "cache_evictions": _counter("Entries that left memory for others; those on disk can still be read"),
+    "cache_dropped_entries": _counter("Entries not kept, by kind: too_large, queue_full, unreadable or unread", "kind"),
+    "cache_flush_entries": _counter("Changes written to the file; op is set or delete", "op"),
+    "cache_flush_failures": _counter("Writes of the file that failed; the changes stay queued"),
+    "cache_cleanup_removed": _counter("Entries removed from the file: expired, or the oldest of a full one"),
+    "cache_entries_in_memory": _gauge("Cache entries in memory"),
+    "cache_bytes_in_memory": _gauge("Bytes of cache entries in memory"),
+    "cache_entries_in_db": _gauge("Cache entries in the file"),
+    "cache_bytes_in_db": _gauge("Bytes that cache entries use in the file"),
+    "cache_stored": _gauge("1 while the cache is stored in its file, 0 while it is in memory alone"),
+}
+
+METRICS: dict[str, MetricSpec] = {**_SOURCE, **_PROGRESS, **_TASKS, **_HOOKS, **_SINKS, **_CACHE, **_LIFE}
 """All metrics by name, except `state` and `worker`, which are an Enum and an Info."""

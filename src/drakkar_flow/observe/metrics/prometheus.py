@@ -65,6 +65,7 @@ from drakkar_flow.observe.events.tasks import (
     TasksStarted,
     WindowFinished,
 )
+from drakkar_flow.observe.metrics.cache import CacheMetrics
 from drakkar_flow.observe.metrics.collectors import (
     BulkHistogram,
     PlainCounter,
@@ -180,6 +181,7 @@ class Metrics:
             lambda e: self._count("executor_children_ended", "failed" if e.failed else "done", *_of(e)),
         )
         self._listen_to_troubles(bus)
+        CacheMetrics(self._count, self._gauges).listen(bus)
         bus.listen(TaskRetried, lambda _: self._count("task_retries"))
         bus.listen(HookRan, self._on_hook_ran)
         bus.listen(HooksRan, self._on_hooks_ran)
