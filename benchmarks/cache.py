@@ -6,13 +6,17 @@ import asyncio
 import tempfile
 import time
 import timeit
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from drakkar_flow.cache.cache import WorkerCache
 from drakkar_flow.cache.service import CacheService
-from drakkar_flow.cache.settings import CacheSettings
+from drakkar_flow.cache.settings import CacheSettings, PeerSettings
+from drakkar_flow.model.cache import CacheScope
 from drakkar_flow.observe.bus import Bus
+from drakkar_flow.observe.events.cache import CachePeerSynced
 
 CALLS = 200_000
 ENTRIES = 100_000
@@ -66,6 +70,33 @@ def file() -> dict[str, object]:
     return {"written_100000_s": round(written_s, 2), "read_100000_s": round(read_s, 2)}
 
 
+def synced() -> dict[str, object]:
+    """Seconds from the first of 100,000 writes of one worker until another one has all of them on disk."""
+    with tempfile.TemporaryDirectory() as directory:
+        bus, taken, all_taken = Bus(), [0], Event()
+
+        def count(event: CachePeerSynced) -> None:
+            taken[0] += event.upserted
+            if taken[0] >= ENTRIES:
+                all_taken.set()
+
+        bus.listen(CachePeerSynced, count)
+        peers = PeerSettings(interval_s=0.5, round_s=0.45)
+        settings = CacheSettings(worker="a", directory=Path(directory) / "cache", flush_s=0.5, peers=peers)
+        one, other = CacheService(settings, Bus()), CacheService(replace(settings, worker="b"), bus)
+        one.start()
+        other.start()
+        started = time.perf_counter()
+        for number in range(ENTRIES):
+            one.cache.set(f"key:{number}", {"user": "Ada", "visits": number}, scope=CacheScope.GLOBAL)
+        all_taken.wait(120)
+        took_s = time.perf_counter() - started
+        assert asyncio.run(other.cache.get(f"key:{ENTRIES - 1}")) == {"user": "Ada", "visits": ENTRIES - 1}
+        one.close(60)
+        other.close(60)
+    return {"synced_100000_s": round(took_s, 2)}
+
+
 def measure() -> dict[str, object]:
-    """Measure both."""
-    return {**calls(), **file()}
+    """Measure all."""
+    return {**calls(), **file(), **synced()}

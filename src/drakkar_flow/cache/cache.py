@@ -31,11 +31,10 @@ __all__ = ["MAX_VALUE_BYTES", "EntryReader", "WorkerCache"]
 
 MAX_VALUE_BYTES: Final = 1024 * 1024
 """The largest key and value together."""
-_MAX_QUEUED = 200_000  # changes that wait for the file
 _MAX_QUEUED_BYTES = 64 * 1024 * 1024
 _WAKE_AT = 1000  # queued changes at which the file is written at once
 _OVERHEAD = 400  # bytes of an entry in memory, beside key and value
-_LATER: Final = object()  # marks a value that is decoded at each read, so that nobody changes the cached one
+_LATER: Final = object()  # marks a value that is decoded at each read, so that the cached one never changes
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 _encode = msgspec.json.Encoder().encode
@@ -83,6 +82,7 @@ class WorkerCache:
         *,
         max_entries: int | None = 10_000,
         max_size: int | None = None,
+        max_queued: int = 200_000,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._origin = origin
@@ -95,6 +95,7 @@ class WorkerCache:
         self._clock = HybridClock()
         self._queue: OrderedDict[str, CacheEntry] = OrderedDict()
         self._queue_size = 0
+        self._max_queued = max_queued  # changes that wait for the file
         self._writing: dict[str, CacheEntry] = {}
         self._reads: dict[str, _Read] = {}
         self._reader: EntryReader | None = None
@@ -187,11 +188,12 @@ class WorkerCache:
         self._wake = wake
         self._stored = True
 
-    def attach(self, reader: EntryReader, last_stamp: int) -> None:
-        """Read missing keys from the file; stamps continue after the file's last one."""
+    def attach(self, reader: EntryReader, last_stamp: int, origin: str = "") -> None:
+        """Read missing keys from the file; stamps continue after its last one, under another `origin` if given."""
         with self._lock:
             self._clock.observe(last_stamp, int(self._now() * 1000))
             self._reader = reader
+            self._origin = origin or self._origin
 
     def detach(self) -> None:
         """Continue in memory alone."""
@@ -243,6 +245,14 @@ class WorkerCache:
                         self._lru.discard(entry.key)
                     else:
                         self._remember(entry, _LATER)
+
+    def drop(self, entries: Iterable[CacheEntry]) -> None:
+        """Remove entries of other workers from memory, unless they have changed."""
+        with self._lock:
+            for entry in entries:
+                held = self._held(entry.key)
+                if held is not None and held.entry.stamp == entry.stamp and held.entry.origin == entry.origin:
+                    self._lru.discard(entry.key)
 
     def report_to(self, bus: Bus) -> None:
         """Emit events on another bus from now on."""
@@ -298,7 +308,7 @@ class WorkerCache:
             self._wake()
 
     def _bound_queue(self) -> None:
-        while len(self._queue) > _MAX_QUEUED or self._queue_size > _MAX_QUEUED_BYTES:
+        while len(self._queue) > self._max_queued or self._queue_size > _MAX_QUEUED_BYTES:
             _, oldest = self._queue.popitem(last=False)
             self._queue_size -= oldest.size
             self._dropped["queue_full"] += 1

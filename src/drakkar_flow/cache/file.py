@@ -6,16 +6,18 @@ The write of a batch is one statement: after every statement the thread waits fo
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 from typing import Final, NamedTuple
 
 from drakkar_flow.kernel.cache_entries import CacheEntry
 from drakkar_flow.kernel.hybrid_clock import latest_stamp, stamp_at
 from drakkar_flow.storage.sqlite import MAX_VARIABLES, connect, private_file
 
-__all__ = ["TOMBSTONE_MS", "CacheFile", "Cleaned", "open_file"]
+__all__ = ["TOMBSTONE_MS", "CacheFile", "Cleaned", "Cursor", "open_file"]
 
 APPLICATION_ID: Final = 0x444B4643
 NAME: Final = "cache-1.sqlite"  # the number is the schema's version, so that an older program finds its file
@@ -33,6 +35,10 @@ _CREATE = (
     "CREATE INDEX IF NOT EXISTS entries_stamp ON entries(stamp)",
     "CREATE INDEX IF NOT EXISTS entries_expires ON entries(expires_ms) WHERE expires_ms IS NOT NULL",
     "CREATE INDEX IF NOT EXISTS entries_deleted ON entries(stamp) WHERE data IS NULL",
+    "CREATE INDEX IF NOT EXISTS entries_shared ON entries(origin, key) WHERE scope IN ('cluster', 'global')",
+    """CREATE TABLE IF NOT EXISTS peers(
+        peer TEXT PRIMARY KEY, generation TEXT, base INTEGER, seq INTEGER, whole INTEGER, row INTEGER
+    )""",
 )
 _SELECT = f"SELECT {','.join(_COLUMNS)} FROM entries"  # noqa: S608 - no values
 _UNUSABLE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -45,8 +51,22 @@ class Cleaned(NamedTuple):
     evicted: int
 
 
+class Cursor(NamedTuple):
+    """Place in the change files of a peer: the files up to `seq` of its `generation` are read.
+
+    `base` is the first file of the snapshot that they continue; `whole` is True once all of that snapshot is read.
+    `row` is the number of entries of the next file that are read.
+    """
+
+    generation: str = ""
+    base: int = 0
+    seq: int = -1
+    whole: bool = False
+    row: int = 0
+
+
 class CacheFile:
-    """The open file. All but `read` belongs to one thread; `read` to another one.
+    """The open file. `read` belongs to one thread; the rest is safe from any, one transaction at a time.
 
     Raises:
         sqlite3.Error, OSError: from every method; nothing was written then.
@@ -54,6 +74,9 @@ class CacheFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = Lock()
+        self.used_at_ms = _used_at_ms(path)
+        """Time of the last write before this one opened it."""
         private_file(path)
         self._connection = connect(path)
         try:
@@ -80,18 +103,47 @@ class CacheFile:
         A deleted key of the scope LOCAL is removed; others stay as tombstones, if they are `travelling` to peers.
         """
         latest = latest_stamp(now_ms)
-        connection, before = self._connection, self._connection.total_changes
+        connection = self._connection
         with self._transaction():
-            for start in range(0, len(entries), _ROWS):
-                part = entries[start : start + _ROWS]
-                rows = [value for e in part for value in (e.key, e.scope, e.data, e.expires_ms, e.stamp, e.origin)]
-                connection.execute(_upsert(len(part), latest), rows)
-            changed = connection.total_changes - before
+            changed = self._upsert(entries, latest)
             kept = "AND scope = 'local'" if travelling else ""
             connection.execute(f"DELETE FROM entries WHERE data IS NULL {kept}")  # noqa: S608 - no values
             if travelling:
                 connection.execute("UPDATE entries SET scope = 'global' WHERE data IS NULL AND scope = ''")
         return changed
+
+    def take(self, peer: str, entries: Sequence[CacheEntry], cursor: Cursor, now_ms: int) -> int:
+        """Write the entries of a peer that win, and the place they were read to; returns how many won."""
+        with self._transaction():
+            changed = self._upsert(entries, latest_stamp(now_ms))
+            self._connection.execute("INSERT OR REPLACE INTO peers VALUES (?,?,?,?,?,?)", (peer, *cursor))
+        return changed
+
+    def cursor(self, peer: str) -> Cursor:
+        """Return the place to which the change files of a peer were read."""
+        query = "SELECT generation, base, seq, whole, row FROM peers WHERE peer = ?"
+        row = self._connection.execute(query, (peer,)).fetchone()
+        return Cursor() if row is None else Cursor(row[0], row[1], row[2], bool(row[3]), row[4])
+
+    def shared(self, origin: str, after: str, most: int) -> list[CacheEntry]:
+        """Return the entries of a worker that travel, with keys greater than `after`, in the order of keys."""
+        query = f"{_SELECT} WHERE origin = ? AND scope IN ('cluster', 'global') AND key > ? ORDER BY key LIMIT ?"
+        return [_entry(row) for row in self._connection.execute(query, (origin, after, most))]
+
+    def drop_shared(self) -> None:
+        """Remove all entries that travel: other workers have forgotten which of them were deleted."""
+        with self._transaction():
+            self._connection.execute("DELETE FROM entries WHERE scope IN ('cluster', 'global')")
+            self._connection.execute("DELETE FROM peers")
+
+    def drop(self, entries: Sequence[CacheEntry]) -> None:
+        """Remove entries, unless they have changed."""
+        with self._transaction():
+            for entry in entries:
+                self._connection.execute(
+                    "DELETE FROM entries WHERE key = ? AND stamp = ? AND origin = ?",
+                    (entry.key, entry.stamp, entry.origin),
+                )
 
     def read(self, keys: Sequence[str]) -> dict[str, CacheEntry]:
         """Return the entries of keys."""
@@ -132,6 +184,14 @@ class CacheFile:
             with suppress(sqlite3.Error):
                 connection.close()
 
+    def _upsert(self, entries: Sequence[CacheEntry], latest: int) -> int:
+        before = self._connection.total_changes
+        for start in range(0, len(entries), _ROWS):
+            part = entries[start : start + _ROWS]
+            rows = [value for e in part for value in (e.key, e.scope, e.data, e.expires_ms, e.stamp, e.origin)]
+            self._connection.execute(_upsert(len(part), latest), rows)
+        return self._connection.total_changes - before
+
     def _remove(self, condition: str, bound: int) -> int:
         total, removed = 0, _BATCH
         while removed >= _BATCH:
@@ -143,20 +203,21 @@ class CacheFile:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException:
-            with suppress(sqlite3.Error):
-                self._connection.execute("ROLLBACK")
-            raise
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+                raise
 
 
 def open_file(directory: Path, damage: str = "") -> tuple[CacheFile, str]:
     """Open the file of a worker; one that is damaged or foreign is renamed, and a new one begun.
 
-    `damage` is what is known to be wrong with the file already. Returns the file, and why the former one was given up;
+    `damage` is the reason if the file is known to be unusable. Returns the file, and why the former one was given up;
     empty if it was not.
 
     Raises:
@@ -175,6 +236,14 @@ def open_file(directory: Path, damage: str = "") -> tuple[CacheFile, str]:
         with suppress(FileNotFoundError):
             each.rename(each.with_name(f"{each.name}.unusable"))
     return CacheFile(path), f"{path}: {damage}; it is kept as {path.name}.unusable, and a new file begun"
+
+
+def _used_at_ms(path: Path) -> float:
+    times = [time.time()]
+    for suffix in ("", "-wal"):
+        with suppress(OSError):
+            times.append(path.with_name(path.name + suffix).stat().st_mtime)
+    return 1000 * (max(times[1:]) if len(times) > 1 else times[0])
 
 
 def is_damage(error: Exception) -> bool:

@@ -5,16 +5,19 @@ A trouble never leaves it: the cache continues in memory, and the state is emitt
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from msgspec.structs import replace
 
 from drakkar_flow.cache.cache import WorkerCache
-from drakkar_flow.cache.file import CacheFile, is_damage, open_file
+from drakkar_flow.cache.file import TOMBSTONE_MS, CacheFile, is_damage, open_file
+from drakkar_flow.cache.peers import PeerSync
 from drakkar_flow.cache.reader import FileReader
 from drakkar_flow.cache.settings import CacheSettings
 from drakkar_flow.observe.bus import Bus
@@ -25,7 +28,7 @@ from drakkar_flow.observe.events.cache import (
     CacheFlushFailed,
     CacheStarted,
 )
-from drakkar_flow.storage.directory import DirectoryRefused, Purpose, WorkerDirectory
+from drakkar_flow.storage.directory import DirectoryRefused, Purpose, WorkerDirectory, safe_name
 from drakkar_flow.storage.sqlite import is_full
 
 __all__ = ["CACHE", "CacheService"]
@@ -34,7 +37,6 @@ CACHE: Final = Purpose("cache in", "cache.db_dir", "cached values", "cache")
 """Directory of cache files."""
 _OPEN_S = 2.0  # that a start waits for the file; later it is opened beside the flow
 _BATCH = 10_000  # changes of one transaction
-_AGAIN_S = 30.0  # between two attempts after a write failed
 _MEASURE_S = 10.0  # between two measurements of the file
 _READER_S = 1.0  # for the reader to end
 _FULL_SHARE = 0.9  # of the used size, that is left when the disk is full
@@ -51,9 +53,11 @@ class CacheService:
         self._wake = threading.Event()
         self._opened = threading.Event()
         self._closing = False
+        self._root = Path()
         self._place: WorkerDirectory | None = None
         self._file: CacheFile | None = None
         self._reader: FileReader | None = None
+        self._peers: PeerSync | None = None
         self._write_after = 0.0
         self._measured_at = float("-inf")
         self._measured: dict[str, int] = {}
@@ -70,7 +74,7 @@ class CacheService:
         self._opened.wait(_OPEN_S)
 
     def close(self, timeout_s: float) -> None:
-        """Write what is queued and close the file, for at most `timeout_s`."""
+        """Write the queued changes and close the file, for at most `timeout_s`."""
         self._closing = True
         self._wake.set()
         if self._thread.ident is not None:
@@ -109,6 +113,7 @@ class CacheService:
         settings = self._settings
         try:
             root = CACHE.root(settings.directory, settings.environ)
+            self._root = root
             self._place = WorkerDirectory.take(root, settings.worker, CACHE)
             self._use(self._place)
         except DirectoryRefused as exc:
@@ -122,7 +127,16 @@ class CacheService:
     def _use(self, place: WorkerDirectory, damage: str = "") -> None:
         self._file, given_up = open_file(place.path, damage)
         self._reader = FileReader(self._file, self._bus)
-        self.cache.attach(self._reader, self._file.last_stamp())
+        worker = self._settings.worker
+        origin = worker if place.path.name == safe_name(worker) else f"{worker}+{os.getpid()}"
+        peers = self._settings.peers
+        if peers is not None and time.time() * 1000 - self._file.used_at_ms > TOMBSTONE_MS:
+            self._file.drop_shared()
+        self.cache.attach(self._reader, self._file.last_stamp(), origin)
+        if peers is not None:
+            directory = self._root / ".changes" if peers.directory is None else peers.directory.expanduser()
+            self._peers = PeerSync(peers, directory, origin, self.cache, self._file, self._bus)
+            self._peers.start()
         if given_up:
             self._bus.emit(CacheChanged("stored", given_up))
 
@@ -136,19 +150,21 @@ class CacheService:
             return
         while entries := self.cache.take_changes(_BATCH):
             try:
-                file.write(entries, int(time.time() * 1000), travelling=False)
+                file.write(entries, int(time.time() * 1000), travelling=self._peers is not None)
             except _FAILURES as exc:
                 self.cache.put_back()
                 self._failed(file, exc, len(entries))
                 return
             self.cache.changes_written()
+            if self._peers is not None:
+                self._peers.note(entries)
             deleted = sum(entry.data is None for entry in entries)
             self._bus.emit(CacheFlushed(len(entries) - deleted, deleted))
 
     def _failed(self, file: CacheFile, error: Exception, count: int = 0) -> None:
         """React to a failed write: make space, or begin a new file; else try again later."""
         self._bus.emit(CacheFlushFailed(f"{type(error).__name__}: {error}", count))
-        self._write_after = time.monotonic() + _AGAIN_S
+        self._write_after = time.monotonic() + self._settings.again_s
         try:
             if is_full(error):
                 file.clean(int(time.time() * 1000), int(file.used() * _FULL_SHARE))
@@ -180,6 +196,9 @@ class CacheService:
         self._bus.emit(replace(self.cache.usage(), **self._measured))
 
     def _close_file(self) -> None:
+        if self._peers is not None:
+            self._peers.close(_READER_S)
+            self._peers = None
         if self._reader is not None:
             self._reader.close(_READER_S)
             self._reader = None

@@ -232,7 +232,7 @@ class WorkerProcess:
             return components
         from drakkar_flow.engine.caching import cache_of
 
-        self._cache = cache_of(self.config, self.worker_id, self._bus)
+        self._cache = cache_of(self.config, self.worker_id, self.cluster_name, self._bus)
         self._cache.start()
         return replace(components, cache=self._cache.cache)
 

@@ -373,9 +373,8 @@ def test_a_foreign_database_is_kept_aside_too(tmp_path: Path) -> None:
         assert "it is no cache of drakkar-flow" in scene.until(CacheChanged).reason
 
 
-def test_a_write_that_fails_is_tried_again_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("drakkar_flow.cache.service._AGAIN_S", 0.05)
-    with cache_scene(tmp_path / "c", flush_s=0.02) as scene:
+def test_a_write_that_fails_is_tried_again_and_nothing_is_lost(tmp_path: Path) -> None:
+    with cache_scene(tmp_path / "c", flush_s=0.02, again_s=0.05) as scene:
         blocker = sqlite3.connect(tmp_path / "c" / "w" / NAME, isolation_level=None)
         blocker.execute("BEGIN EXCLUSIVE")
         scene.cache.set("k", 1)
@@ -386,9 +385,8 @@ def test_a_write_that_fails_is_tried_again_and_nothing_is_lost(tmp_path: Path, m
     assert stored(tmp_path / "c") == {"k": ("local", b"1")}
 
 
-def test_changes_beyond_the_bound_of_the_queue_drop_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("drakkar_flow.cache.cache._MAX_QUEUED", 2)
-    cache, _, dropped = in_memory()
+def test_changes_beyond_the_bound_of_the_queue_drop_the_oldest() -> None:
+    cache, _, dropped = in_memory(max_queued=2)
     cache.store(bool)
     for key in "abc":
         cache.set(key, 1)

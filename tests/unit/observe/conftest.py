@@ -17,6 +17,8 @@ from drakkar_flow.observe.events.cache import (
     CacheDropped,
     CacheFlushed,
     CacheFlushFailed,
+    CachePeerFailed,
+    CachePeerSynced,
     CacheStarted,
     CacheUsed,
 )
@@ -148,6 +150,8 @@ OF_THE_CACHE = [
     CacheFlushFailed("OperationalError: disk I/O error", 7),
     CacheFlushed(7, 1),
     CacheCleaned(2, 0),
+    CachePeerSynced("w-2", 7, 3),
+    CachePeerFailed("w-3", "the signature is wrong"),
     CacheUsed(hits_memory=3, hits_db=1, misses=2, writes=(("local", 4),), deletes=1, entries_in_memory=4),
 ]
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Self
+from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 
-from drakkar_flow.config.base import NoEffect, Section
+from drakkar_flow.config.base import Section
 
 __all__ = ["CacheConfig", "CachePeerSyncConfig"]
 
 
-NO_PEERS: Final = NoEffect("workers do not exchange their caches in this version")
-
-
 class CachePeerSyncConfig(Section):
-    """Exchange of caches between workers."""
+    """Exchange of entries with the scopes CLUSTER and GLOBAL between workers, by files in a directory."""
 
     enabled: bool = True
     """Enables the exchange."""
+    dir: str = ""
+    """Directory of the change files, for all workers the same, a shared filesystem for workers of several hosts; empty
+    is `.changes` in the directory of the cache."""
+    secret: SecretStr = SecretStr("")
+    """Secret, the same for all workers, that signs the change files; without one only this user may write to the
+    directory."""
     interval_seconds: float = Field(default=30, gt=0)
     """Seconds between two rounds."""
     batch_size: int = Field(default=500, ge=1)
@@ -57,5 +60,5 @@ class CacheConfig(Section):
     """The most MiB of entries held in memory."""
     max_disk_mib: float = Field(default=1024, ge=1)
     """The most MiB of entries on disk; the oldest go first."""
-    peer_sync: Annotated[CachePeerSyncConfig, NO_PEERS] = CachePeerSyncConfig()
+    peer_sync: CachePeerSyncConfig = CachePeerSyncConfig()
     """Exchange of caches between workers."""

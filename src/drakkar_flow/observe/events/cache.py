@@ -10,6 +10,8 @@ __all__ = [
     "CacheDropped",
     "CacheFlushFailed",
     "CacheFlushed",
+    "CachePeerFailed",
+    "CachePeerSynced",
     "CacheStarted",
     "CacheUsed",
 ]
@@ -52,8 +54,8 @@ class CacheUsed(Event, frozen=True):
 class CacheDropped(Event, frozen=True):
     """The cache did not keep `count` entries.
 
-    `kind` is `too_large`, `queue_full` (not written in time), `unreadable` (does not fit `as_type`) or `unread` (the
-    file can't be read).
+    `kind` is `too_large`, `queue_full` (not written in time), `unreadable` (does not fit `as_type`), `unread` (the
+    file can't be read) or `ahead` (from a worker whose clock is wrong).
     """
 
     kind: str
@@ -80,3 +82,19 @@ class CacheCleaned(Event, frozen=True):
 
     expired: int
     evicted: int = 0
+
+
+class CachePeerSynced(Event, frozen=True):
+    """Entries of another worker were read (`fetched`), and those that are newer were taken (`upserted`)."""
+
+    peer: str
+    fetched: int
+    upserted: int
+
+
+class CachePeerFailed(Event, frozen=True):
+    """Entries of another worker could not be read, or those of this one not be written; `timeout` if time was over."""
+
+    peer: str
+    reason: str
+    timeout: bool = False

@@ -12,6 +12,8 @@ from drakkar_flow.observe.events.cache import (
     CacheDropped,
     CacheFlushed,
     CacheFlushFailed,
+    CachePeerFailed,
+    CachePeerSynced,
     CacheStarted,
     CacheUsed,
 )
@@ -39,6 +41,8 @@ class CacheMetrics:
         bus.listen(CacheUsed, self._on_used)
         bus.listen(CacheDropped, lambda e: self._count("cache_dropped_entries", e.kind, by=e.count))
         bus.listen(CacheFlushed, self._on_flushed)
+        bus.listen(CachePeerSynced, self._on_synced)
+        bus.listen(CachePeerFailed, self._on_peer_failed)
         bus.listen(CacheFlushFailed, lambda _: self._count("cache_flush_failures"))
         bus.listen(CacheCleaned, lambda e: self._count("cache_cleanup_removed", by=e.expired + e.evicted))
 
@@ -52,6 +56,16 @@ class CacheMetrics:
         self._count("cache_evictions", by=event.evictions)
         for name in _SIZES:
             self._gauges[f"cache_{name}"].set(getattr(event, name))
+
+    def _on_synced(self, event: CachePeerSynced) -> None:
+        self._count("cache_sync_entries_fetched", event.peer, by=event.fetched)
+        self._count("cache_sync_entries_upserted", event.peer, by=event.upserted)
+
+    def _on_peer_failed(self, event: CachePeerFailed) -> None:
+        if event.timeout:
+            self._count("cache_peer_sync_timeouts")
+        else:
+            self._count("cache_sync_errors", event.peer)
 
     def _on_flushed(self, event: CacheFlushed) -> None:
         self._count("cache_flush_entries", "set", by=event.written)

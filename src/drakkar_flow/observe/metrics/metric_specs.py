@@ -184,7 +184,9 @@ _CACHE = {
     "cache_writes": _counter("Values set in the cache", "scope"),
     "cache_deletes": _counter("Keys deleted from the cache"),
     "cache_evictions": _counter("Entries that left memory for others; those on disk can still be read"),
-    "cache_dropped_entries": _counter("Entries not kept, by kind: too_large, queue_full, unreadable or unread", "kind"),
+    "cache_dropped_entries": _counter(
+        "Entries not kept, by kind: too_large, queue_full, unreadable, unread or ahead", "kind"
+    ),
     "cache_flush_entries": _counter("Changes written to the file; op is set or delete", "op"),
     "cache_flush_failures": _counter("Writes of the file that failed; the changes stay queued"),
     "cache_cleanup_removed": _counter("Entries removed from the file: expired, or the oldest of a full one"),
@@ -192,6 +194,10 @@ _CACHE = {
     "cache_bytes_in_memory": _gauge("Bytes of cache entries in memory"),
     "cache_entries_in_db": _gauge("Cache entries in the file"),
     "cache_bytes_in_db": _gauge("Bytes that cache entries use in the file"),
+    "cache_sync_entries_fetched": _counter("Cache entries read from another worker", "peer"),
+    "cache_sync_entries_upserted": _counter("Cache entries of another worker that were newer, and taken", "peer"),
+    "cache_sync_errors": _counter("Exchanges of cache entries that failed", "peer"),
+    "cache_peer_sync_timeouts": _counter("Exchanges of cache entries that did not end in their time"),
     "cache_stored": _gauge("1 while the cache is stored in its file, 0 while it is in memory alone"),
 }
 

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from drakkar_flow.kernel.causes import cause_text
-from drakkar_flow.observe.events.cache import CacheChanged, CacheDropped, CacheFlushFailed, CacheStarted
+from drakkar_flow.observe.events.cache import (
+    CacheChanged,
+    CacheDropped,
+    CacheFlushFailed,
+    CachePeerFailed,
+    CacheStarted,
+)
 from drakkar_flow.observe.log.line import LogLine
 from drakkar_flow.observe.log.lines.common import Lines
 
@@ -34,9 +40,16 @@ def _flush_failed(e: CacheFlushFailed) -> LogLine:
     return LogLine("warning", "cache_flush_failed", fields, expect, (), cause)
 
 
+def _peer_failed(e: CachePeerFailed) -> LogLine:
+    fields, cause = {"peer": e.peer, "reason": e.reason}, cause_text(e.reason)
+    expect = "the flow goes on; the exchange is tried again in the next round"
+    return LogLine("warning", "cache_peer_failed", fields, expect, (e.peer,), cause)
+
+
 LINES: Lines = {
     CacheStarted: _started,
     CacheChanged: _changed,
     CacheDropped: _dropped,
     CacheFlushFailed: _flush_failed,
+    CachePeerFailed: _peer_failed,
 }
