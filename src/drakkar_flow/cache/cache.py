@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import lru_cache
@@ -98,6 +98,7 @@ class WorkerCache:
         self._max_queued = max_queued  # changes that wait for the file
         self._writing: dict[str, CacheEntry] = {}
         self._reads: dict[str, _Read] = {}
+        self._answers: deque[tuple[str, CacheEntry | None]] = deque()
         self._reader: EntryReader | None = None
         self._stored = False
         self._wake: Callable[[], object] = bool
@@ -331,11 +332,18 @@ class WorkerCache:
             read = self._reads[key] = _Read(loop.create_future())
 
             def answered(entry: CacheEntry | None) -> None:
-                with suppress(RuntimeError):  # the loop has ended
-                    loop.call_soon_threadsafe(self._found, key, entry)
+                self._answers.append((key, entry))
+                if len(self._answers) == 1:  # else the loop is about to take them
+                    with suppress(RuntimeError):  # the loop has ended
+                        loop.call_soon_threadsafe(self._take_answers)
 
             reader.ask(key, answered)
         return await asyncio.shield(read.answer)
+
+    def _take_answers(self) -> None:
+        while self._answers:
+            self._found(*self._answers[0])
+            self._answers.popleft()  # after that: an answer that comes meanwhile sees this one, and wakes nothing
 
     def _found(self, key: str, entry: CacheEntry | None) -> None:
         with self._lock:
