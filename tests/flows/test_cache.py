@@ -21,9 +21,12 @@ from drakkar_flow import (
     StreamFlow,
     Subprocess,
 )
+from drakkar_flow.cache.cache import WorkerCache
 from drakkar_flow.errors import FlowError
+from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.hooks import HookRan
 from drakkar_flow.observe.events.tasks import TasksPrecomputed
+from drakkar_flow.runtime.steps.result_cache import ResultCache
 from drakkar_flow.testing import FlowHarness
 
 
@@ -231,3 +234,19 @@ def test_a_rule_with_a_mistake_is_refused() -> None:
     with pytest.raises(FlowError, match=r"(?s)ttl_s is -1.*scope is 'planet'.*key is 3") as raised:
         CachedExecute(**wrong)
     assert len(raised.value.problems) == 3
+
+
+def test_lookups_of_tasks_count_as_hits_and_misses() -> None:
+    with FlowHarness(Sized()) as kit:
+        sent(kit, "a", "b", "a")
+        used = kit.cache.usage()
+        assert (used.hits_memory, used.misses, used.writes) == (1, 2, (("local", 2),))
+
+
+def test_a_result_that_was_cut_is_not_stored() -> None:
+    cache = WorkerCache("w", Bus())
+    results = ResultCache(cache, CachedExecute(), {})
+    task = ExecutorTask(task_id="t", source_offsets=[0])
+    for key, cut in (("whole", False), ("cut", True)):
+        results.store(key, ExecutorResult(task=task, stdout="x", stdout_truncated=cut))
+    assert (results.hit("whole"), results.hit("cut")) == (PrecomputedResult(stdout="x"), None)
