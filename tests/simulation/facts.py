@@ -245,7 +245,7 @@ class Facts:
 
     def all_kept(self) -> bool:
         """Return True if every record is finished for good."""
-        return len(self.kept) == sum(map(len, self.logs.values()))
+        return len(self.kept) == sum([len(offsets) for offsets in self.logs.values()])
 
 
 def _name(place: Place) -> str:

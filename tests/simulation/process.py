@@ -132,6 +132,7 @@ class Process:
         self.components = self._components(chance)
         self.loop_thread.open()
         dataflow = compile_flow(self._flow, self.components)
+        self._codecs = dict(self._flow.state_codecs())
         self.control.on_stop = self.in_flight.engine.wake
         self.engine = Engine(dataflow, self._scheduler, chance.choice((0.1, 1.0, 3.0)), dict(world.rows), self._write)
 
@@ -270,8 +271,7 @@ class Process:
             self._facts.check_state(partition, row.offset, row.finished, state, what)
 
     def _decoded(self, step: str, value: bytes) -> list[str]:
-        codec = dict(self._flow.state_codecs())[step]
-        found: list[str] = codec.decode(value)
+        found: list[str] = self._codecs[step].decode(value)
         return found
 
     # --- the broker's view ----------------------------------------------------------------------

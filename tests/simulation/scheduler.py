@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from math import inf
-from typing import NamedTuple
 
 __all__ = ["Actor", "Crash", "Scheduler", "Violation"]
 
@@ -28,11 +27,16 @@ class Crash(BaseException):
     """The process was killed: raised in the reader's thread, which is the outermost frame."""
 
 
-class Actor(NamedTuple):
+class Actor:
     """A simulated thread: `step` does one small piece of work and returns False if there was none."""
 
-    step: Callable[[], bool]
-    is_ready: Callable[[], bool]
+    __slots__ = ("is_busy", "is_ready", "step")
+
+    def __init__(self, step: Callable[[], bool], is_ready: Callable[[], bool]) -> None:
+        self.step = step
+        self.is_ready = is_ready
+        self.is_busy = False
+        """True while it works, or is interrupted."""
 
 
 class Scheduler:
@@ -57,7 +61,6 @@ class Scheduler:
         """The first violation."""
         self._preempt = preempt
         self._actors: list[Actor] = []
-        self._busy: set[Actor] = set()
         self._idle_after = 0
         self._locked = 0
         self._idle = 0
@@ -81,7 +84,6 @@ class Scheduler:
     def begin(self, actors: list[Actor], idle_after: int) -> None:
         """Begin a process with these actors; it is idle after so many activations that did nothing."""
         self._actors = actors
-        self._busy.clear()
         self._locked = self._idle = 0
         self._idle_after = idle_after
         self.ended = False
@@ -97,27 +99,22 @@ class Scheduler:
         self.steps += 1
         if self.steps > _MOST_STEPS:
             raise self.fail(f"the flow comes to its end: it has not after {_MOST_STEPS} steps")
-        ready = self._ready()
-        idle = self._is_idle(ready)
+        ready = [actor for actor in self._actors if not actor.is_busy and actor.is_ready()]
+        idle = not ready or (self._idle >= self._idle_after and len(ready) == 1)
         if idle or self.chance.random() < 0.03:
             self._pass_time(idle=idle)
         else:
-            self._work(ready[0] if len(ready) == 1 else self.chance.choice(ready))
+            actor = ready[0] if len(ready) == 1 else self.chance.choice(ready)
+            actor.is_busy = True
+            try:
+                self._idle = 0 if actor.step() else self._idle + 1
+            finally:
+                actor.is_busy = False
         self.after_step()
 
-    def _ready(self) -> list[Actor]:
-        return [actor for actor in self._actors if actor not in self._busy and actor.is_ready()]
-
-    def _is_idle(self, ready: list[Actor]) -> bool:
-        return not ready or (self._idle >= self._idle_after and len(ready) < len(self._actors))
-
-    def _work(self, actor: Actor) -> None:
-        self._busy.add(actor)
-        try:
-            did = actor.step()
-        finally:
-            self._busy.discard(actor)
-        self._idle = 0 if did else self._idle + 1
+    def _is_idle(self) -> bool:
+        ready = [actor for actor in self._actors if not actor.is_busy and actor.is_ready()]
+        return not ready or (self._idle >= self._idle_after and len(ready) == 1)
 
     def _pass_time(self, *, idle: bool) -> None:
         if idle:
@@ -136,7 +133,7 @@ class Scheduler:
             self.step()
         self._locked = held
         if self.ended:
-            if not self._busy:
+            if not any(actor.is_busy for actor in self._actors):
                 raise Crash
             self.now = max(self.now, deadline) if deadline < inf else self.now  # nor does an actor wait again
         return done()
@@ -154,6 +151,6 @@ class Scheduler:
         """Let another actor work here, sometimes."""
         if self._preempt and not self._locked and not self.ended and self.chance.random() < self._preempt:
             for _ in range(self.chance.choice(_BURSTS)):
-                if self._is_idle(self._ready()):
+                if self._is_idle():
                     break  # a thread that could go on is not kept waiting for long
                 self.step()

@@ -122,7 +122,7 @@ class _Simulation:
         all_assigned = self.world.fixed or len(process.consumer.assigned) == self.world.brokers.partitions
         if not all_assigned and not process.consumer.rebalancing:
             process.consumer.rebalance("assign", list(self.world.brokers.logs))
-        elif self.world.facts.all_kept() and process.in_flight.records == 0:
+        elif process.in_flight.records == 0 and self.world.facts.all_kept():
             self.scheduler.note("all is finished: stop")
             process.control.stop()
 
