@@ -129,6 +129,11 @@ class SimulatedConsumer:
         """Partitions of this consumer."""
         return sorted(self._at)
 
+    @property
+    def has_all(self) -> bool:
+        """True if no partition is missing."""
+        return len(self._at) == self._brokers.partitions
+
     def rebalance(self, kind: str, partitions: list[int]) -> None:
         """Assign, revoke or lose partitions in the next poll."""
         self._rebalances.append((kind, partitions))
@@ -228,6 +233,7 @@ class SimulatedConsumer:
     def poll(self, timeout: float) -> Message | None:
         """Let the others work, serve what is due, and return a message."""
         chance, deadline = self._scheduler.chance, self._scheduler.now + timeout
+        self._scheduler.changes += 1  # the reader has worked
         while not self._scheduler.ended and self._scheduler.now < deadline:
             if chance.random() < 0.2 and self._due:
                 break

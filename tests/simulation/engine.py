@@ -10,7 +10,6 @@ What it takes from Bytewax 0.21:
 
 from __future__ import annotations
 
-import random
 from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -226,23 +225,36 @@ class Engine:
         self._operators = _operators(dataflow, rows)
         self._next = 0
         self._epoch_ends = scheduler.now + epoch_s
+        self._skipped = False  # an operator was left out in this turn, or did something
+        self._idle_since = -1  # the number of changes at which a whole turn did nothing
         self.ended = False
         """True if every operator has ended and the last rows are on disk."""
+
+    def is_ready(self) -> bool:
+        """Return False if nothing has changed since a whole turn did nothing, or the dataflow has ended."""
+        return self._idle_since != self._scheduler.changes and not self.ended
 
     def step(self) -> bool:
         """Activate the next operator that has something to do; returns False at the end of a turn without any."""
         if self.ended:
             return False
-        chance: random.Random = self._scheduler.chance
+        changes, chance = self._scheduler.changes, self._scheduler.chance
         for number in range(self._next, len(self._operators)):
             operator = self._operators[number]
-            if chance.random() < 0.1:
-                continue  # in the next turn
-            if (operator.is_active or operator.inbox or operator.above == 0) and operator.activate():
+            if not (operator.is_active or operator.inbox or (operator.above == 0 and not operator.ended)):
+                continue
+            if chance.random() < 0.1:  # in the next turn
+                self._skipped = True
+            elif operator.activate():
                 self._next = number + 1
+                self._skipped = True
                 return True
-        self._next = 0
-        return self._turn_over()
+        skipped, self._next, self._skipped = self._skipped, 0, False
+        if self._turn_over():
+            return True
+        if not skipped and changes == self._scheduler.changes:
+            self._idle_since = changes
+        return False
 
     def _turn_over(self) -> bool:
         """Begin the next turn, at the end of the epoch with its snapshots."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -212,7 +212,7 @@ class Process:
     def run(self) -> bool:
         """Run to the end; returns False if the process crashed."""
         loop = self.loop_thread.loop
-        actors = [Actor(self.engine.step, lambda: not self.engine.ended), Actor(loop.step, loop.is_ready)]
+        actors = [Actor(self.engine.step, self.engine.is_ready), Actor(loop.step, loop.is_ready)]
         self._scheduler.begin(actors, idle_after=3)
         self._scheduler.next_due = lambda: min(self.loop_thread.loop.next_due(), self.consumer.next_due)
         with pytest.MonkeyPatch.context() as patch:
@@ -246,7 +246,7 @@ class Process:
 
     def finish(self) -> None:
         """Close the reader when the dataflow has ended, as the main thread does."""
-        if self.engine.ended and not self._closing:
+        if not self._closing:
             self._closing = True
             if self.positions is not None:
                 self.positions.durable(self.components.reader)
@@ -338,16 +338,29 @@ class Process:
 
 def configuration(chance: random.Random) -> DrakkarConfig:
     """Return the settings of a seed."""
+    return _configuration(
+        chance.choice((3, 20, 10_000)),
+        chance.choice((1, 4)),
+        chance.choice((1, 3, 10)),
+        chance.choice((0, 0.05)),
+        chance.choice(("unordered", "key", "partition")),
+    )
+
+
+@cache
+def _configuration(
+    max_in_flight_records: int, max_executors: int, window_size: int, window_linger_s: float, ordering: str
+) -> DrakkarConfig:
     return from_mapping(
         {
             "dlq": {"stop_after": 0},
-            "runtime": {"max_in_flight_records": chance.choice((3, 20, 10_000))},
+            "runtime": {"max_in_flight_records": max_in_flight_records},
             "executor": {
                 "binary_path": "/bin/cat",
-                "max_executors": chance.choice((1, 4)),
-                "window_size": chance.choice((1, 3, 10)),
-                "window_linger_s": chance.choice((0, 0.05)),
-                "ordering": chance.choice(("unordered", "key", "partition")),
+                "max_executors": max_executors,
+                "window_size": window_size,
+                "window_linger_s": window_linger_s,
+                "ordering": ordering,
                 "max_retries": 3,
             },
         }

@@ -49,6 +49,8 @@ class Scheduler:
         self.wall_offset_s = 1_800_000_000.0
         """Difference of the wall clock, which may step."""
         self.steps = 0
+        self.changes = 0
+        """Counts what may give an idle actor work: the work of another one, and the time that passes."""
         self.after_step: Callable[[], object] = bool
         """Called after each step: the invariants."""
         self.next_due: Callable[[], float] = lambda: inf
@@ -91,6 +93,7 @@ class Scheduler:
     def wake(self) -> None:
         """Note that there may be work again."""
         self._idle = 0
+        self.changes += 1
 
     def step(self) -> None:
         """Let one actor work, or let time pass."""
@@ -107,7 +110,11 @@ class Scheduler:
             actor = ready[0] if len(ready) == 1 else self.chance.choice(ready)
             actor.is_busy = True
             try:
-                self._idle = 0 if actor.step() else self._idle + 1
+                if actor.step():
+                    self._idle = 0
+                    self.changes += 1
+                else:
+                    self._idle += 1
             finally:
                 actor.is_busy = False
         self.after_step()
@@ -117,6 +124,7 @@ class Scheduler:
         return not ready or (self._idle >= self._idle_after and len(ready) == 1)
 
     def _pass_time(self, *, idle: bool) -> None:
+        self.changes += 1
         if idle:
             self.now = max(self.now, min(self.next_due(), self.now + _IDLE_S)) + 1e-6
             self._idle = max(0, self._idle_after - 2)
@@ -127,6 +135,7 @@ class Scheduler:
 
     def wait(self, done: Callable[[], bool], timeout_s: float | None) -> bool:
         """Let the other actors work until `done`, or for `timeout_s` seconds of the simulated time."""
+        self.changes += 1
         deadline = inf if timeout_s is None else self.now + timeout_s
         held, self._locked = self._locked, 0  # a thread that waits for a condition holds none
         while not done() and self.now < deadline and not self.ended:
@@ -150,6 +159,7 @@ class Scheduler:
     def interrupt(self) -> None:
         """Let another actor work here, sometimes."""
         if self._preempt and not self._locked and not self.ended and self.chance.random() < self._preempt:
+            self.changes += 1
             for _ in range(self.chance.choice(_BURSTS)):
                 if self._is_idle():
                     break  # a thread that could go on is not kept waiting for long

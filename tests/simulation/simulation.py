@@ -60,6 +60,8 @@ class _Simulation:
         )
         """Probabilities in each step, and what happens then."""
         self.process: Process | None = None
+        self.calmed: Process | None = None
+        """The process that nothing disturbs any more."""
         self.produced = 0
         self.to_produce = chance.randrange(10, 60)
 
@@ -99,10 +101,11 @@ class _Simulation:
             return
         if process.bugs:
             raise self.scheduler.fail(f"no error in the library: {process.bugs[0]}")
-        process.finish()
+        if process.engine.ended:
+            process.finish()
         if process.control.stopping:
             return
-        if self.calm:
+        if self.scheduler.steps > self.calm_after:
             self._calm_down(process)
             return
         luck = chance.random()
@@ -113,14 +116,14 @@ class _Simulation:
             luck -= rate
 
     def _calm_down(self, process: Process) -> None:
-        for sink in self.world.sinks.values():
-            sink.trouble = 0.0
-        self.world.dead_letters.trouble = 0.0
-        process.consumer.trouble = 0.0
-        if self.produced < self.to_produce:
+        if self.calmed is not process:
+            self.calmed = process
+            for sink in self.world.sinks.values():
+                sink.trouble = 0.0
+            self.world.dead_letters.trouble = 0.0
+            process.consumer.trouble = 0.0
             self._produce(self.to_produce - self.produced)
-        all_assigned = self.world.fixed or len(process.consumer.assigned) == self.world.brokers.partitions
-        if not all_assigned and not process.consumer.rebalancing:
+        if not (self.world.fixed or process.consumer.has_all or process.consumer.rebalancing):
             process.consumer.rebalance("assign", list(self.world.brokers.logs))
         elif process.in_flight.records == 0 and self.world.facts.all_kept():
             self.scheduler.note("all is finished: stop")
