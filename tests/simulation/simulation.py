@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from simulation.broker import Brokers
 from simulation.facts import Facts
+from simulation.other_member import OtherMember
 from simulation.process import Process, World, configuration
 from simulation.scheduler import Scheduler, Violation
+from simulation.state_brokers import StateBrokers
 from simulation.stdlib import replaced
 from simulation.targets import SimulatedDeadLetters, SimulatedSink
 
@@ -35,7 +37,9 @@ class _Simulation:
         facts = Facts(self.scheduler)
         trouble = chance.choice((0.0, 0.1, 0.4, 0.7))
         sinks = ["a", "b"][: chance.choice((1, 2))]
-        fixed = chance.random() < 0.6
+        mode = chance.random()
+        fixed = mode < 0.5
+        self.has_state_topic = mode > 0.75
         self.world = World(
             seed,
             self.scheduler,
@@ -45,10 +49,13 @@ class _Simulation:
             SimulatedDeadLetters(facts, trouble),
             configuration(chance),
             fixed=fixed,
-            has_state=fixed and chance.random() < 0.8,
+            has_state=self.has_state_topic or (fixed and chance.random() < 0.8),
             has_tasks=chance.random() < 0.5,
         )
         facts.logs = self.world.brokers.logs
+        if self.has_state_topic:
+            self.world.state = StateBrokers(self.world.brokers, self.scheduler)
+            self.world.is_static = chance.random() < 0.5
         self.calm_after = chance.randrange(200, 1200)
         """Steps after which nothing disturbs the flow any more."""
         self.disturbances = (
@@ -57,6 +64,7 @@ class _Simulation:
             (chance.choice((0.0, 0.001, 0.004)), self._stop),
             (0.0 if fixed else chance.choice((0.0, 0.005, 0.03)), self._rebalance),
             (0.002, self._step_wall_clock),
+            (0.01 if self.has_state_topic else 0.0, self._work_elsewhere),
         )
         """Probabilities in each step, and what happens then."""
         self.process: Process | None = None
@@ -148,6 +156,10 @@ class _Simulation:
     def _step_wall_clock(self, _process: Process) -> None:
         self.scheduler.wall_offset_s += self.chance.choice((-3600.0, 3600.0))
 
+    def _work_elsewhere(self, process: Process) -> None:
+        if self.world.state is not None:
+            OtherMember(self.world.brokers, self.world.state, self.world.facts, process.codecs).work()
+
     def _rebalance(self, process: Process) -> None:
         consumer, chance = process.consumer, self.chance
         if consumer.rebalancing:
@@ -156,7 +168,7 @@ class _Simulation:
         kind = chance.choice(("revoke", "revoke", "lose", "assign"))
         if kind != "assign":
             consumer.rebalance(kind, numbers)
-        if chance.random() < 0.2:
+        if chance.random() < 0.2 and self.world.state is None:
             consumer.rebalance("elsewhere", numbers)
         if kind == "assign" or chance.random() < 0.5:
             consumer.rebalance("assign", numbers)
