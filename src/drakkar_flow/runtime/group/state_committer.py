@@ -156,11 +156,12 @@ class StateCommitter:
         """Take the changes since the last transaction."""
         found = []
         for partition in partitions:
-            changes = self._track.take_changes(*partition.assignment)
+            at, epoch = partition.assignment
+            # Before the changes: records that finish between the two would be passed without their state.
+            noted = self._positions.of({at: epoch}).get(at, -1)
+            changes = self._track.take_changes(at, epoch)
             if changes is None:
                 continue  # fenced: its records are read again
-            at, epoch = partition.assignment
-            noted = self._positions.of({at: epoch}).get(at, -1)
             reached = max(changes.offset, noted)
             offset, finished = partition.joined(reached, changes.finished)
             if offset > reached >= 0:  # over records that an earlier assignment finished, which are not known any more
