@@ -62,9 +62,9 @@ class _Simulation:
             (0.02, self._produce_some),
             (chance.choice((0.0, 0.002, 0.008)), self._crash),
             (chance.choice((0.0, 0.001, 0.004)), self._stop),
-            (0.0 if fixed else chance.choice((0.0, 0.005, 0.03)), self._rebalance),
+            (0.0 if fixed else chance.choice((0.01 if self.has_state_topic else 0.0, 0.005, 0.03)), self._rebalance),
             (0.002, self._step_wall_clock),
-            (0.01 if self.has_state_topic else 0.0, self._work_elsewhere),
+            (0.03 if self.has_state_topic else 0.0, self._work_elsewhere),
         )
         """Probabilities in each step, and what happens then."""
         self.process: Process | None = None

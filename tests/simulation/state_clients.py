@@ -35,7 +35,7 @@ class _Client:
     def _request(self, effect: Callable[[], Any]) -> Any:
         """Let the brokers answer: before or after `effect` the request or the answer may be lost."""
         chance, scheduler = self._scheduler.chance, self._scheduler
-        fate = chance.random() if chance.random() < self._trouble() / 4 else 1.0
+        fate = chance.random() if chance.random() < self._trouble() / 3 else 1.0
         scheduler.wait(lambda: False, chance.choice(_ANSWERS_S))
         if fate < 0.4:
             raise KafkaException(KafkaError(_TIMED_OUT, "no answer", retriable=True))
@@ -329,6 +329,9 @@ class GroupMember(SimulatedConsumer):
         elif kind == "joined":
             self._generation = -1 if self.is_zombie else self._state.generation
         elif kind == "lose":
+            if self._scheduler.chance.random() < 0.7:
+                self._rebalances.insert(0, (kind, partitions))  # it has not heard of it yet
+                return True
             self._generation = -1
             self._give_back(list(self._at), kind)
         elif kind == "revoke" and self.is_zombie:
