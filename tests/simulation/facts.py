@@ -158,7 +158,7 @@ class Facts:
         self.courses[place].repeatable[name] += 1
 
     def change(self, place: Place, key: StateKey, entry: str) -> None:
-        """Note a change of state: `entry` was appended to the value of `key`."""
+        """Note a change of state: `entry` was appended to the value of `key`; an empty one removes the value."""
         self.courses[place].changes.append((key, self.next_change(), entry))
 
     def next_change(self) -> int:
@@ -228,7 +228,9 @@ class Facts:
                 for key, number, entry in course.changes:
                     found.setdefault(key, []).append((number, entry))
         for key in sorted(found.keys() | state.keys()):
-            want, have = [entry for _, entry in sorted(found.get(key, []))], state.get(key, [])
+            entries = [entry for _, entry in sorted(found.get(key, []))]
+            removed = max([place + 1 for place, entry in enumerate(entries) if not entry], default=0)
+            want, have = entries[removed:], state.get(key, [])
             if want != have:
                 raise self.scheduler.fail(f"{what}: state of partition {partition}, {key} is {have}, not {want}")
 

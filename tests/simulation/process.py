@@ -274,7 +274,7 @@ class Process:
         def trouble() -> float:
             return self.consumer.trouble
 
-        def producer(properties: dict[str, Any], logger: object) -> SimulatedProducer:
+        def producer(properties: dict[str, Any], logger: object) -> Any:
             assert state is not None
             return SimulatedProducer(state, scheduler, trouble, properties["transactional.id"])
 

@@ -142,10 +142,8 @@ class StateBrokers:
     def next_due(self) -> float:
         """Return the time of the next marker, or of the end of a transaction that lasts too long."""
         self.advance()
-        return min(
-            [min([each.abort_at if each.status == "open" else inf, *each.markers.values()]) for each in self._unsettled],
-            default=inf,
-        )
+        ends = [each.abort_at for each in self._unsettled if each.status == "open"]
+        return min([inf, *ends, *[at for each in self._unsettled for at in each.markers.values()]])
 
     def advance(self) -> None:
         """Write the markers that are due."""

@@ -188,8 +188,11 @@ class SimulatedReader(_Client):
         """Return the group's offsets, unless a transaction may change them."""
         numbers = [each.partition for each in partitions]
 
+        def is_stable() -> bool:
+            return all(map(self._state.is_stable, numbers))
+
         def read() -> list[KafkaPartition]:
-            if self._is_committed and not self._scheduler.wait(lambda: all(map(self._state.is_stable, numbers)), timeout):
+            if self._is_committed and not self._scheduler.wait(is_stable, timeout):
                 raise KafkaException(KafkaError(KafkaError.UNSTABLE_OFFSET_COMMIT))
             found = [self._brokers.committed.get((TOPIC, number), (-1001, "")) for number in numbers]
             return [KafkaPartition(TOPIC, number, *each) for number, each in zip(numbers, found, strict=True)]
@@ -251,7 +254,9 @@ class SimulatedAdmin(_Client):
         """Return the id of the source topic."""
         return {TOPIC: SimpleNamespace(result=lambda _timeout: SimpleNamespace(topic_id="id"))}
 
-    def list_offsets(self, asked: dict[KafkaPartition, OffsetSpec], request_timeout: float) -> dict[KafkaPartition, Any]:
+    def list_offsets(
+        self, asked: dict[KafkaPartition, OffsetSpec], request_timeout: float
+    ) -> dict[KafkaPartition, Any]:
         """Return the first offset, or the end with undecided messages."""
         found = self._request(lambda: {at: self._offset(at, spec) for at, spec in asked.items()})
         return {

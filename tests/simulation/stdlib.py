@@ -204,7 +204,7 @@ class Time:
 
 @contextmanager
 def replaced(scheduler: Scheduler) -> Iterator[Threading]:
-    """Replace `threading`, `queue`, `time` and the default generator of `random` in the library, as long as the block lasts."""
+    """Replace `threading`, `queue`, `time` and the generator of `random` in the library, as long as the block lasts."""
     stand_ins = Threading(scheduler)
     by_name = {
         "threading": (threading, stand_ins),

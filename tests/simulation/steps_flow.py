@@ -60,6 +60,9 @@ class _Functions:
                 self._fail(payload, "a failure before the change")
             if luck < 0.1:
                 return entries, payload  # changes nothing
+            if luck > 0.93 and entries is not None:  # removes the value
+                self._facts.change(place, (f"stateful-{step}", self.key(payload)), "")
+                return None, payload
             entry = f"{place.offset} {payload.name}"
             self._facts.change(place, (f"stateful-{step}", self.key(payload)), entry)
             if luck < 0.18:

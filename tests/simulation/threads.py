@@ -78,7 +78,7 @@ class SimulatedThread:
             self._target()
         except Crash:
             pass
-        except BaseException as exc:  # noqa: BLE001 - it is reported by the scheduler's thread
+        except BaseException as exc:
             self._scheduler.fail(f"no error in a thread: {exc!r}")
         finally:
             self.has_ended, self.deadline = True, inf

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -50,14 +49,9 @@ def shown(file: str, line: int) -> str:
     >>> shown("/somewhere/else/job.py", 3)
     '/somewhere/else/job.py:3'
     """
-    try:
-        return f"{_relative(file, os.getcwd())}:{line}"
-    except OSError:
-        return f"{file}:{line}"
-
-
-@lru_cache
-def _relative(file: str, directory: str) -> str:
-    """The path relative to a directory, if the file is below it; pathlib takes longer than the rest of a step."""
     path = Path(file)
-    return str(path.relative_to(directory)) if path.is_relative_to(directory) else file
+    try:
+        path = path.relative_to(Path.cwd())
+    except (ValueError, OSError):
+        return f"{file}:{line}"
+    return f"{path}:{line}"
