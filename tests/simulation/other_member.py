@@ -1,4 +1,4 @@
-"""Another member of the group with state: it takes partitions that this process lacks, or does not know to have lost."""
+"""Another member of the group with state: it takes partitions that this process lacks, or has lost unknowingly."""
 
 from __future__ import annotations
 
