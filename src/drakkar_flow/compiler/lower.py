@@ -166,7 +166,7 @@ class _Lowering:
             shards,
             components.intake,
             durable,
-            processes=1 if cluster is None else len(cluster.addresses),
+            processes=1 if cluster is None else cluster.processes,
             exchanges=components.shards is not None,
         )
         stream: Stream = op.input("source", dataflow, source)

@@ -28,7 +28,7 @@ from drakkar_flow._version import __version__
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine import forks
 from drakkar_flow.engine.build import build_parts, resolve_topics
-from drakkar_flow.engine.cluster_process import ClusterProcess, cluster_process_of
+from drakkar_flow.engine.cluster_process import ClusterProcess, cluster_problems, cluster_process_of
 from drakkar_flow.engine.fixed_mode import FixedMode
 from drakkar_flow.engine.flow_lifecycle import FlowLifecycle
 from drakkar_flow.engine.gauges import read_gauges
@@ -224,6 +224,7 @@ class WorkerProcess:
 
     def _build(self) -> Components:
         missing = [*source_problems(self.flow, self.config), *state_topic_problems(self.flow, self.config)]
+        missing += cluster_problems(self.config)
         try:
             components = build_parts(self.flow, self.config, self._bus, self._loop_thread, self.close)
         except ConfigError as exc:
