@@ -203,10 +203,10 @@ MUTATIONS = [
         "return [each for token, each in found]",
     ),
     Mutation(
-        "a consumer that is no member commits",
+        "transactions do not name the member",
         "runtime/group/state_committer.py",
-        "if self._given_up or not is_member(member):",
-        "if self._given_up:",
+        "submit(Transaction(changes, offsets, member))",
+        'submit(Transaction(changes, offsets, b""))',
     ),
     Mutation(
         "changes of an aborted transaction are forgotten",
@@ -219,12 +219,6 @@ MUTATIONS = [
         "runtime/group/state_committer.py",
         "                leaving.values = {**each.values, **leaving.values}\n",
         "                pass\n",
-    ),
-    Mutation(
-        "older values overwrite the last ones",
-        "runtime/group/state_committer.py",
-        "leaving.values = {**each.values, **leaving.values}",
-        "leaving.values = {**leaving.values, **each.values}",
     ),
     Mutation(
         "the last changes are not taken before the fence",

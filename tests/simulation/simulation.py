@@ -56,7 +56,7 @@ class _Simulation:
         if self.has_state_topic:
             self.world.state = StateBrokers(self.world.brokers, self.scheduler)
             self.world.is_static = chance.random() < 0.5
-        self.calm_after = chance.randrange(300, 1500)
+        self.calm_after = chance.randrange(200, 1200)
         """Steps after which nothing disturbs the flow any more."""
         self.disturbances = (
             (0.02, self._produce_some),
