@@ -40,6 +40,7 @@ from drakkar_flow.runtime.group.group_state import GroupStateSettings
 from drakkar_flow.runtime.group.reader import GroupReader, GroupSettings
 from drakkar_flow.runtime.recovery.positions import DurablePositions
 from drakkar_flow.runtime.state_topic import reading, restore
+from drakkar_flow.runtime.state_topic import transactions as stored
 from drakkar_flow.runtime.state_topic.restore import StateOwner
 from drakkar_flow.runtime.state_topic.topic import StateTopic
 from drakkar_flow.runtime.state_topic.transactions import Transactions
@@ -100,6 +101,18 @@ class _Track(Track):
     def settle(self, acks: list[Ack]) -> list[SettleResult]:
         self._facts.credited(acks)
         return super().settle(acks)
+
+
+class _Transactions(Transactions):
+    """Sorts what the library takes from sets, so that a seed does the same in each process."""
+
+    def submit(self, transaction: stored.Transaction) -> None:
+        changes = sorted(
+            [each._replace(values=dict(sorted(each.values.items()))) for each in transaction.changes],
+            key=lambda change: change.at,
+        )
+        offsets = sorted(transaction.offsets, key=lambda each: each.partition)
+        super().submit(transaction._replace(changes=changes, offsets=offsets))
 
 
 class _InFlight(InFlight):
@@ -281,7 +294,7 @@ class Process:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(reader_module, "Consumer", self._consumer)
             if state is not None:
-                patch.setattr(group_state, "Transactions", partial(Transactions, make=producer))
+                patch.setattr(group_state, "Transactions", partial(_Transactions, make=producer))
                 patch.setattr(
                     reading,
                     "Consumer",

@@ -106,7 +106,7 @@ class StateCommitter:
             return
         due = self._positions.take(self._buffers.assignments(), now)
         present = {each.topic_partition: each for each in self._buffers.partitions()}
-        if taken := self._take(present[at] for at in due if at in present):
+        if taken := self._take(present[at] for at in sorted(due) if at in present):
             self._begin(consumer, taken)
         else:
             self._positions.accepted({})  # no answer is awaited
