@@ -13,8 +13,8 @@ _IS_RUNNING = 'drakkar_state="running"'
 _LAG = f"sum(max by (topic, partition) ({of('consumer_lag')}))"
 _FINISHED = f"sum({rate('records_finished_total')})"
 _SHRINKING = f"(-sum(deriv({of('consumer_lag')}[15m])) > 0)"
-_SECONDS_OF_LAG = f"{_LAG} / {_FINISHED}"
-_DEAD = f"sum({rate('records_finished_total', _IS_DEAD)}) / {_FINISHED}"
+_SECONDS_OF_LAG = f"({_LAG} > 0) / {_FINISHED} or {_LAG}"
+_DEAD = f"sum({rate('records_finished_total', _IS_DEAD)}) / ({_FINISHED} > 0)"
 
 
 _VERDICT = Row(
@@ -29,7 +29,7 @@ _VERDICT = Row(
         stat(
             "Lag in seconds",
             "Time that the lag takes at the present rate. Healthy: below the delay that users of the results accept. "
-            "No value, or infinite: nothing finishes.",
+            "Infinite: nothing finishes.",
             "s",
             _SECONDS_OF_LAG,
             steps=((None, "green"), (300, "orange"), (900, "red")),
@@ -49,7 +49,7 @@ _VERDICT = Row(
         ),
         stat(
             "Dead letters",
-            "Share of the finished records that ended as dead letters. Healthy: 0.",
+            "Share of the finished records that ended as dead letters. Healthy: 0; no value while none finishes.",
             "percentunit",
             _DEAD,
             steps=((None, "green"), (0.001, "orange"), (0.01, "red")),
