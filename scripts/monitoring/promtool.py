@@ -32,11 +32,19 @@ def fetch() -> str:
     if (found := find("promtool")) is not None:
         return found
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["apt-get", "-q", "download", "prometheus"], cwd=folder, stdin=subprocess.DEVNULL, check=True)
+        if not _apt_get("download", "prometheus", folder=folder):
+            _apt_get("update", folder=folder)  # the lists of packages may be missing or old
+            _apt_get("download", "prometheus", folder=folder, check=True)
         (package,) = Path(folder).glob("prometheus_*.deb")
         COPY.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["dpkg", "-x", package, COPY], check=True)
     return str(COPY / "usr" / "bin" / "promtool")
+
+
+def _apt_get(*arguments: str, folder: str, check: bool = False) -> bool:
+    argv = ["apt-get", "-q", *arguments]
+    done = subprocess.run(argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=check)
+    return done.returncode == 0
 
 
 if __name__ == "__main__":
