@@ -169,7 +169,9 @@ _LIFE = {
     "recorder_dropped_events": _counter(
         "Events and rows that the recorder dropped, by kind: events, or the table of a row", "kind"
     ),
-    "recorder_state": _gauge("2 if everything is recorded, 1 without details, 0 if nothing is"),
+    "recorder_state": _gauge(
+        "2 if everything is recorded, 1 without details, 0 if nothing is; absent without recorder"
+    ),
     "log_lines_lost": _counter("Log lines that could not be written"),
     "runtime_health_state": _gauge("0 healthy, 1 the event loop is late, 2 a partition, the loop or the engine stalls"),
     "runtime_stalls": _counter("Detected stalls by what: partition, loop or engine", "what"),
