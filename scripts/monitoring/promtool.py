@@ -14,6 +14,8 @@ from pathlib import Path
 
 __all__ = ["fetch", "find"]
 
+_WAIT_S = 120  # without a network apt-get tries for much longer
+
 COPY = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drakkar-flow" / "prometheus"
 
 
@@ -27,7 +29,7 @@ def fetch() -> str:
 
     Raises:
         OSError: there is no apt-get or dpkg.
-        subprocess.CalledProcessError: apt-get has no such package.
+        subprocess.SubprocessError: apt-get has no such package, or no answer.
     """
     if (found := find("promtool")) is not None:
         return found
@@ -43,12 +45,12 @@ def fetch() -> str:
 
 def _apt_get(*arguments: str, folder: str, check: bool = False) -> bool:
     argv = ["apt-get", "-q", *arguments]
-    done = subprocess.run(argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=check)
+    done = subprocess.run(argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=check, timeout=_WAIT_S)
     return done.returncode == 0
 
 
 if __name__ == "__main__":
     try:
         print(fetch())
-    except (OSError, subprocess.CalledProcessError) as exc:
+    except (OSError, subprocess.SubprocessError) as exc:
         print(f"promtool: {exc}; the tests of the alerts are skipped: put promtool on PATH", file=sys.stderr)
