@@ -14,7 +14,18 @@ import sys
 
 BENCHES = (
     *("precomputed", "oneshot", "persistent", "latency", "idle", "backlog", "ordering"),
-    *("state", "group_state", "exchange", "executor_spawn", "kafka_sink", "tracker", "peers", "quix", "observability"),
+    *(
+        "state",
+        "group_state",
+        "exchange",
+        "executor_spawn",
+        "kafka_sink",
+        "tracker",
+        "cache",
+        "peers",
+        "quix",
+        "observability",
+    ),
 )
 
 

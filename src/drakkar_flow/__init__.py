@@ -1,7 +1,6 @@
 """Run external programs on Kafka records, deliver the results to sinks, commit offsets only after delivery.
 
-The public names. They are loaded on first use, so that importing the package stays cheap. `CacheLike` and
-`CacheScope` can be imported too, for handlers of py-drakkar: there is no cache in this version.
+The public names. They are loaded on first use, so that importing the package stays cheap.
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from drakkar_flow.engine.entrypoint import dataflow
     from drakkar_flow.engine.runner import StreamingRunner
     from drakkar_flow.errors import MessageParseError, SinkDeliveryFailedError
+    from drakkar_flow.graph.cache import Cache
+    from drakkar_flow.graph.cached_execute import CachedExecute
     from drakkar_flow.graph.flow import StreamFlow
     from drakkar_flow.graph.handler import BaseDrakkarHandler, Handler
     from drakkar_flow.graph.nodes import (
@@ -41,8 +42,7 @@ if TYPE_CHECKING:
     from drakkar_flow.graph.protocol import DrakkarHandler
     from drakkar_flow.graph.time_windows import Session, Sliding, Tumbling
     from drakkar_flow.model.assignment import AssignedPartition
-    from drakkar_flow.model.cache import CacheLike as CacheLike
-    from drakkar_flow.model.cache import CacheScope as CacheScope
+    from drakkar_flow.model.cache import CacheLike, CacheScope
     from drakkar_flow.model.group import MessageGroup
     from drakkar_flow.model.ids import format_rfc3339_micro, make_request_id, make_stable_task_id, make_task_id
     from drakkar_flow.model.joined import Joined
@@ -74,8 +74,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "AssignedPartition": "model.assignment",
     "BaseDrakkarHandler": "graph.handler",
+    "Cache": "graph.cache",
     "CacheLike": "model.cache",
     "CacheScope": "model.cache",
+    "CachedExecute": "graph.cached_execute",
     "CollectResult": "model.payload",
     "CustomExecutor": "graph.nodes",
     "CustomPayload": "model.payload",
@@ -143,6 +145,10 @@ _HOMES = {
 __all__ = [
     "AssignedPartition",
     "BaseDrakkarHandler",
+    "Cache",
+    "CacheLike",
+    "CacheScope",
+    "CachedExecute",
     "CollectResult",
     "CustomExecutor",
     "CustomPayload",

@@ -74,6 +74,7 @@ def test_the_design_page_names_every_room() -> None:
 @pytest.mark.parametrize(
     "page",
     [
+        "docs/cache.md",
         "docs/dead-letters.md",
         "docs/executors.md",
         "docs/flows.md",

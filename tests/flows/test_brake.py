@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, Literal
 
 import pytest
@@ -51,7 +52,7 @@ def refused(
     def script(payloads: list[PostgresPayload]) -> None:
         failures = {index: error for index, payload in enumerate(payloads) if bad(payload)}
         if len(failures) == len(payloads):
-            raise error
+            raise copy(error)  # one that is raised again and again has all their frames
         if failures:
             raise BatchFailed(failures)
 

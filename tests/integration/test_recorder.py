@@ -42,7 +42,8 @@ def settings(directory: Path) -> dict[str, dict[str, object]]:
     """A worker with a recorder, whose failed tasks become dead letters."""
     return {
         "executor": {"binary_path": program(directory), "max_retries": 0},
-        "runtime": {"on_task_error": "dlq"},
+        # A worker that is killed may lose what the recorder has not written: nothing of it is committed yet.
+        "runtime": {"on_task_error": "dlq", "commit_interval_s": 3.0},
         "debug": {"enabled": True, "db_dir": str(directory / "rec")},
         "logging": {"format": "json"},
     }

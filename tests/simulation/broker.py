@@ -129,6 +129,11 @@ class SimulatedConsumer:
         """Partitions of this consumer."""
         return sorted(self._at)
 
+    @property
+    def has_all(self) -> bool:
+        """True if no partition is missing."""
+        return len(self._at) == self._brokers.partitions
+
     def rebalance(self, kind: str, partitions: list[int]) -> None:
         """Assign, revoke or lose partitions in the next poll."""
         self._rebalances.append((kind, partitions))
@@ -228,6 +233,7 @@ class SimulatedConsumer:
     def poll(self, timeout: float) -> Message | None:
         """Let the others work, serve what is due, and return a message."""
         chance, deadline = self._scheduler.chance, self._scheduler.now + timeout
+        self._scheduler.changes += 1  # the reader has worked
         while not self._scheduler.ended and self._scheduler.now < deadline:
             if chance.random() < 0.2 and self._due:
                 break
@@ -236,7 +242,8 @@ class SimulatedConsumer:
             raise Crash
         self._answer()
         while self._rebalances and not self._scheduler.ended:
-            self._rebalance(*self._rebalances.pop(0))
+            if self._rebalance(*self._rebalances.pop(0)):
+                break
         if self._scheduler.ended:
             raise Crash
         return next(iter(self.consume(1)), None)
@@ -303,7 +310,8 @@ class SimulatedConsumer:
                 else:
                     request.refusal = KafkaError.ILLEGAL_GENERATION
 
-    def _rebalance(self, kind: str, partitions: list[int]) -> None:
+    def _rebalance(self, kind: str, partitions: list[int]) -> bool:
+        """Serve a rebalance; returns True if the next one comes with a later poll."""
         assert self._callbacks is not None
         self._end_generation()
         on_assign, on_revoke, on_lost = self._callbacks
@@ -315,16 +323,17 @@ class SimulatedConsumer:
             for number in numbers:
                 self._at[number] = max(0, self._brokers.committed.get((TOPIC, number), (0, ""))[0])
                 self._ends_told.discard(number)
-            return
+            return False
         if kind == "elsewhere":
             self._checks.elsewhere([number for number in partitions if number not in self._at])
-            return
+            return False
         numbers = [number for number in partitions if number in self._at]
         self._scheduler.note("rebalance: {} {}", kind, numbers)
         if not numbers:
-            return
+            return False
         (on_revoke if kind == "revoke" else on_lost)(self, [KafkaPartition(TOPIC, number) for number in numbers])
         for number in numbers:
             self._at.pop(number, None)
         if not self._scheduler.ended:
             self._checks.left(numbers, lost=kind != "revoke")
+        return False

@@ -10,7 +10,6 @@ What it takes from Bytewax 0.21:
 
 from __future__ import annotations
 
-import random
 from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -31,6 +30,9 @@ _PAST = datetime(2000, 1, 1, tzinfo=UTC)
 
 class _Operator:
     """One operator and the batches that wait for it."""
+
+    is_active = False
+    """True if it may have work without a batch."""
 
     def __init__(self, step_id: str) -> None:
         self.step_id = step_id
@@ -75,6 +77,8 @@ class _Operator:
 
 
 class _Source(_Operator):
+    is_active = True
+
     def __init__(self, step_id: str, part: Any) -> None:
         super().__init__(step_id)
         self._part = part
@@ -108,15 +112,21 @@ class _Merge(_Operator):
 
 
 class _Stateful(_Operator):
+    is_active = True
+
     def __init__(self, step_id: str, builder: Callable[[Any], Any], rows: Rows) -> None:
         super().__init__(step_id)
         self._builder = builder
         self._logics = {key: builder(row) for (step, key), row in rows.items() if step == step_id}
-        self._due = {key: logic.notify_at() for key, logic in self._logics.items()}
+        self._due: dict[str, None] = {}
+        for key in self._logics:
+            self._look(key)
 
     def activate(self) -> bool:
         """Call what is due, with the next batch if there is one."""
-        due = [key for key, at in self._due.items() if at is not None and at < _PAST]
+        if not self._due:
+            return super().activate()
+        due = list(self._due)
         did = super().activate()
         for key in due:
             if key in self._logics:
@@ -144,7 +154,15 @@ class _Stateful(_Operator):
             del self._logics[key]
             self._due.pop(key, None)
         else:
-            self._due[key] = self._logics[key].notify_at()
+            self._look(key)
+
+    def _look(self, key: str) -> None:
+        """Note if a logic wants to be called at once."""
+        at = self._logics[key].notify_at()
+        if at is None or at >= _PAST:
+            self._due.pop(key, None)
+        else:
+            self._due.setdefault(key)
 
     def snapshots(self) -> Iterator[tuple[str, Any]]:
         for key in self.touched:
@@ -207,29 +225,41 @@ class Engine:
         self._operators = _operators(dataflow, rows)
         self._next = 0
         self._epoch_ends = scheduler.now + epoch_s
-
-    @property
-    def ended(self) -> bool:
+        self._skipped = False  # an operator was left out in this turn, or did something
+        self._idle_since = -1  # the number of changes at which a whole turn did nothing
+        self.ended = False
         """True if every operator has ended and the last rows are on disk."""
-        return not self._operators
+
+    def is_ready(self) -> bool:
+        """Return False if nothing has changed since a whole turn did nothing, or the dataflow has ended."""
+        return self._idle_since != self._scheduler.changes and not self.ended
 
     def step(self) -> bool:
         """Activate the next operator that has something to do; returns False at the end of a turn without any."""
         if self.ended:
             return False
-        chance: random.Random = self._scheduler.chance
-        while self._next < len(self._operators):
-            operator = self._operators[self._next]
-            self._next += 1
-            if chance.random() < 0.1:
-                continue  # in the next turn
-            if operator.activate():
+        changes, chance = self._scheduler.changes, self._scheduler.chance
+        for number in range(self._next, len(self._operators)):
+            operator = self._operators[number]
+            if not (operator.is_active or operator.inbox or (operator.above == 0 and not operator.ended)):
+                continue
+            if chance.random() < 0.1:  # in the next turn
+                self._skipped = True
+            elif operator.activate():
+                self._next = number + 1
+                self._skipped = True
                 return True
-        self._next = 0
-        return self._turn_over()
+        skipped, self._next, self._skipped = self._skipped, 0, False
+        if self._turn_over():
+            return True
+        if not skipped and changes == self._scheduler.changes:
+            self._idle_since = changes
+        return False
 
     def _turn_over(self) -> bool:
         """Begin the next turn, at the end of the epoch with its snapshots."""
+        if self._scheduler.now < self._epoch_ends and not self._operators[-1].ended:
+            return False
         ending = all(operator.ended for operator in self._operators)
         if not ending and self._scheduler.now < self._epoch_ends:
             return False
@@ -248,8 +278,7 @@ class Engine:
         self._write(rows)
         self._epoch_ends = self._scheduler.now + self._epoch_s
         self._set_polls(True)
-        if ending:
-            self._operators = []
+        self.ended = ending
         return True
 
     def _set_polls(self, polls: bool) -> None:

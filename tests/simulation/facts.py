@@ -8,6 +8,8 @@ are paid, whatever the library thinks.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -82,6 +84,7 @@ class Facts:
         self.delivered = 0
         self._changes = 0
         self._assigned: dict[int, _Assigned] = {}
+        self._ended: dict[int, _Assigned] = {}
         self._fenced: set[tuple[int, int]] = set()
         self._started: dict[tuple[object, ...], int] = {}
 
@@ -91,6 +94,7 @@ class Facts:
         """Begin with the next process."""
         self.life += 1
         self._assigned.clear()
+        self._ended.clear()
         self._fenced.clear()
 
     def assigned(self, partition: int, epoch: int, offset: int, finished: OffsetRanges) -> None:
@@ -104,6 +108,7 @@ class Facts:
         """Note that the assignment of a partition has ended."""
         assigned = self._assigned.pop(partition, None)
         if assigned is not None:
+            self._ended[partition] = assigned
             self._fenced.add((partition, assigned.epoch))
 
     def is_fenced(self, place: Place) -> bool:
@@ -153,9 +158,13 @@ class Facts:
         self.courses[place].repeatable[name] += 1
 
     def change(self, place: Place, key: StateKey, entry: str) -> None:
-        """Note a change of state: `entry` was appended to the value of `key`."""
+        """Note a change of state: `entry` was appended to the value of `key`; an empty one removes the value."""
+        self.courses[place].changes.append((key, self.next_change(), entry))
+
+    def next_change(self) -> int:
+        """Return the number of the next change, in the order of all."""
         self._changes += 1
-        self.courses[place].changes.append((key, self._changes, entry))
+        return self._changes
 
     def start(self, step: str, place: Place, key: object) -> None:
         """Note the start of a call or a task: of one key they start in the order of offsets, repetitions included."""
@@ -219,7 +228,9 @@ class Facts:
                 for key, number, entry in course.changes:
                     found.setdefault(key, []).append((number, entry))
         for key in sorted(found.keys() | state.keys()):
-            want, have = [entry for _, entry in sorted(found.get(key, []))], state.get(key, [])
+            entries = [entry for _, entry in sorted(found.get(key, []))]
+            removed = max([place + 1 for place, entry in enumerate(entries) if not entry], default=0)
+            want, have = entries[removed:], state.get(key, [])
             if want != have:
                 raise self.scheduler.fail(f"{what}: state of partition {partition}, {key} is {have}, not {want}")
 
@@ -238,6 +249,24 @@ class Facts:
             if place[:3] == (self.life, epoch, partition) and course.is_finished and not is_kept:
                 raise self.scheduler.fail(f"{_name(place)} was finished before {what}, and will be repeated")
 
+    def restored(self, partition: int, state: dict[StateKey, list[str]]) -> None:
+        """Check the state with which the present assignment begins."""
+        assigned = self._assigned[partition]
+        self.check_state(partition, assigned.start, assigned.known, state, "the restored state")
+
+    @contextmanager
+    def deciding(self, partition: int, *, is_own: bool) -> Iterator[None]:
+        """Check a transaction: of the last assignment, which may have ended since it began, or of another member."""
+        present = self._assigned.pop(partition, None)
+        if is_own and (last := present or self._ended.get(partition)) is not None:
+            self._assigned[partition] = last
+        try:
+            yield
+        finally:
+            self._assigned.pop(partition, None)
+            if present is not None:
+                self._assigned[partition] = present
+
     def epoch_of(self, partition: int) -> int:
         """Return the epoch of the present assignment; 0 if there is none."""
         assigned = self._assigned.get(partition)
@@ -245,7 +274,7 @@ class Facts:
 
     def all_kept(self) -> bool:
         """Return True if every record is finished for good."""
-        return len(self.kept) == sum(map(len, self.logs.values()))
+        return len(self.kept) == sum([len(offsets) for offsets in self.logs.values()])
 
 
 def _name(place: Place) -> str:

@@ -43,14 +43,16 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def is_ready(self) -> bool:
         """Return True if a callback is due."""
-        return bool(self._ready) or self.next_due() <= self._scheduler.now  # type: ignore[attr-defined]
+        if self._ready:  # type: ignore[attr-defined]
+            return True
+        return bool(self._scheduled) and self.next_due() <= self._scheduler.now  # type: ignore[attr-defined]
 
     def step(self) -> bool:
         """Run one callback; returns False if none is due."""
         ready = self._ready  # type: ignore[attr-defined]
-        while self.next_due() <= self._scheduler.now:
-            timer = heappop(self._scheduled)  # type: ignore[attr-defined]
-            ready.append(timer)
+        scheduled = self._scheduled  # type: ignore[attr-defined]
+        while scheduled and self.next_due() <= self._scheduler.now:
+            ready.append(heappop(scheduled))
         if not ready:
             return False
         handle = ready.popleft()

@@ -172,6 +172,84 @@ MUTATIONS = [
         "            self._commits.commit_now(consumer, partitions)\n",
         "",
     ),
+    Mutation(
+        "the state topic is read with uncommitted messages",
+        "runtime/state_topic/reading.py",
+        '"isolation.level": "read_committed",',
+        '"isolation.level": "read_uncommitted",',
+    ),
+    Mutation(
+        "a restore ends at the first open transaction",
+        "runtime/state_topic/reading.py",
+        "if (message.offset() or 0) >= ends[partition]:",
+        "if partition in unread:",
+    ),
+    Mutation(
+        "a tombstone is read as an old value",
+        "runtime/state_topic/reading.py",
+        "                values[partition].pop(key, None)\n",
+        "                pass\n",
+    ),
+    Mutation(
+        "restored state is not loaded",
+        "runtime/group/group_state.py",
+        "self._track.ledgers.load(restored.at, restored.state, partition.epoch)",
+        "self._track.ledgers.load(restored.at, {}, partition.epoch)",
+    ),
+    Mutation(
+        "a restored partition may have left",
+        "runtime/state_topic/restore.py",
+        "return [each for token, each in found if self._wanted.get(each.at) == token]",
+        "return [each for token, each in found]",
+    ),
+    Mutation(
+        "transactions do not name the member",
+        "runtime/group/state_committer.py",
+        "submit(Transaction(changes, offsets, member))",
+        'submit(Transaction(changes, offsets, b""))',
+    ),
+    Mutation(
+        "changes of an aborted transaction are forgotten",
+        "runtime/group/state_committer.py",
+        "            if leaving is None or leaving.epoch != each.epoch:\n                self._put_back(each)\n",
+        "            if leaving is None or leaving.epoch != each.epoch:\n                pass\n",
+    ),
+    Mutation(
+        "changes of an aborted transaction do not join the last ones",
+        "runtime/group/state_committer.py",
+        "                leaving.values = {**each.values, **leaving.values}\n",
+        "                pass\n",
+    ),
+    Mutation(
+        "the last changes are not taken before the fence",
+        "runtime/group/reader.py",
+        "            before_fence = self._state.committer.before_fence\n",
+        "",
+    ),
+    Mutation(
+        "the stored position lacks what is finished beyond it",
+        "runtime/group/state_committer.py",
+        "            finished=taken.finished,\n",
+        "            finished=[],\n",
+    ),
+    Mutation(
+        "offset and position of different instants",
+        "runtime/group/state_committer.py",
+        "            offset=taken.offset,\n",
+        "            offset=max(taken.offset, self._positions.of({taken.at: taken.epoch}).get(taken.at, -1)),\n",
+    ),
+    Mutation(
+        "a failed transaction counts as committed",
+        "runtime/state_topic/transactions.py",
+        "        return Outcome(text, SEVERITIES.get(cause.name()) is Severity.CONFIGURATION, cause)\n",
+        "        return Outcome()\n",
+    ),
+    Mutation(
+        "a hung client is not fenced",
+        "runtime/state_topic/transactions.py",
+        "            self._client = self._make_client()\n            self._client.start()\n            return",
+        "            return",
+    ),
 ]
 
 

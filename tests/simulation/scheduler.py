@@ -1,8 +1,9 @@
 """Scheduler: decides which of the simulated threads goes on, and when time passes. Every decision comes from the seed.
 
-There is one real thread. A simulated thread is an *actor*: a function that does one small piece of work. The reader's
+One thread works at a time. A simulated thread is an *actor*: a function that does one small piece of work. The reader's
 thread is the outermost frame; while it waits, in `poll` or for a lock, the other actors work. An actor that releases a
-lock may be interrupted there by another one, as the system's scheduler would do it.
+lock may be interrupted there by another one, as the system's scheduler would do it. Threads that block in the middle of
+their work are real ones (`threads.py`), which go on when it is their turn.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from math import inf
-from typing import NamedTuple
+
+from simulation.threads import Crash, SimulatedThread
 
 __all__ = ["Actor", "Crash", "Scheduler", "Violation"]
 
@@ -24,15 +26,16 @@ class Violation(AssertionError):
     """An invariant does not hold."""
 
 
-class Crash(BaseException):
-    """The process was killed: raised in the reader's thread, which is the outermost frame."""
-
-
-class Actor(NamedTuple):
+class Actor:
     """A simulated thread: `step` does one small piece of work and returns False if there was none."""
 
-    step: Callable[[], bool]
-    is_ready: Callable[[], bool]
+    __slots__ = ("is_busy", "is_ready", "step")
+
+    def __init__(self, step: Callable[[], bool], is_ready: Callable[[], bool]) -> None:
+        self.step = step
+        self.is_ready = is_ready
+        self.is_busy = False
+        """True while it works, or is interrupted."""
 
 
 class Scheduler:
@@ -45,6 +48,8 @@ class Scheduler:
         self.wall_offset_s = 1_800_000_000.0
         """Difference of the wall clock, which may step."""
         self.steps = 0
+        self.changes = 0
+        """Counts what may give an idle actor work: the work of another one, and the time that passes."""
         self.after_step: Callable[[], object] = bool
         """Called after each step: the invariants."""
         self.next_due: Callable[[], float] = lambda: inf
@@ -55,12 +60,12 @@ class Scheduler:
         """True if the process has ended: no actor goes on."""
         self.violation: Violation | None = None
         """The first violation."""
+        self.current: SimulatedThread | None = None
+        """The thread whose turn it is; None for the scheduler's."""
+        self._threads: list[SimulatedThread] = []
         self._preempt = preempt
         self._actors: list[Actor] = []
-        self._busy: set[Actor] = set()
-        self._idle_after = 0
         self._locked = 0
-        self._idle = 0
 
     # --- timeline -------------------------------------------------------------------------------
 
@@ -78,17 +83,28 @@ class Scheduler:
 
     # --- actors ---------------------------------------------------------------------------------
 
-    def begin(self, actors: list[Actor], idle_after: int) -> None:
-        """Begin a process with these actors; it is idle after so many activations that did nothing."""
-        self._actors = actors
-        self._busy.clear()
-        self._locked = self._idle = 0
-        self._idle_after = idle_after
+    def begin(self, actors: list[Actor]) -> None:
+        """Begin a process with these actors."""
+        self._actors = list(actors)
+        self._threads = []
+        self._locked = 0
         self.ended = False
+
+    def spawn(self, target: Callable[[], object]) -> None:
+        """Start a thread of the process."""
+        thread = SimulatedThread(self, target)
+        self._threads.append(thread)
+        self._actors.append(Actor(thread.step, thread.is_ready))
+
+    def end(self) -> None:
+        """End the threads of the process."""
+        self.ended = True
+        for thread in self._threads:
+            thread.kill()
 
     def wake(self) -> None:
         """Note that there may be work again."""
-        self._idle = 0
+        self.changes += 1
 
     def step(self) -> None:
         """Let one actor work, or let time pass."""
@@ -97,32 +113,27 @@ class Scheduler:
         self.steps += 1
         if self.steps > _MOST_STEPS:
             raise self.fail(f"the flow comes to its end: it has not after {_MOST_STEPS} steps")
-        ready = self._ready()
-        idle = self._is_idle(ready)
-        if idle or self.chance.random() < 0.03:
-            self._pass_time(idle=idle)
+        ready = [actor for actor in self._actors if not actor.is_busy and actor.is_ready()]
+        if not ready or self.chance.random() < 0.03:
+            self._pass_time(idle=not ready)
         else:
-            self._work(ready[0] if len(ready) == 1 else self.chance.choice(ready))
+            actor = ready[0] if len(ready) == 1 else self.chance.choice(ready)
+            actor.is_busy = True
+            try:
+                if actor.step():
+                    self.changes += 1
+            finally:
+                actor.is_busy = False
         self.after_step()
 
-    def _ready(self) -> list[Actor]:
-        return [actor for actor in self._actors if actor not in self._busy and actor.is_ready()]
-
-    def _is_idle(self, ready: list[Actor]) -> bool:
-        return not ready or (self._idle >= self._idle_after and len(ready) < len(self._actors))
-
-    def _work(self, actor: Actor) -> None:
-        self._busy.add(actor)
-        try:
-            did = actor.step()
-        finally:
-            self._busy.discard(actor)
-        self._idle = 0 if did else self._idle + 1
+    def _is_idle(self) -> bool:
+        return not any(not actor.is_busy and actor.is_ready() for actor in self._actors)
 
     def _pass_time(self, *, idle: bool) -> None:
+        self.changes += 1
         if idle:
-            self.now = max(self.now, min(self.next_due(), self.now + _IDLE_S)) + 1e-6
-            self._idle = max(0, self._idle_after - 2)
+            due = min([self.next_due(), self.now + _IDLE_S, *[thread.deadline for thread in self._threads]])
+            self.now = max(self.now, due) + 1e-6
         else:
             self.now += self.chance.choice(_STEPS)
 
@@ -130,13 +141,19 @@ class Scheduler:
 
     def wait(self, done: Callable[[], bool], timeout_s: float | None) -> bool:
         """Let the other actors work until `done`, or for `timeout_s` seconds of the simulated time."""
+        if self.current is not None:
+            held, self._locked = self._locked, 0
+            found = done() or self.current.wait(done, timeout_s)
+            self._locked = held
+            return found
+        self.changes += 1
         deadline = inf if timeout_s is None else self.now + timeout_s
         held, self._locked = self._locked, 0  # a thread that waits for a condition holds none
         while not done() and self.now < deadline and not self.ended:
             self.step()
         self._locked = held
         if self.ended:
-            if not self._busy:
+            if not any(actor.is_busy for actor in self._actors):
                 raise Crash
             self.now = max(self.now, deadline) if deadline < inf else self.now  # nor does an actor wait again
         return done()
@@ -153,7 +170,11 @@ class Scheduler:
     def interrupt(self) -> None:
         """Let another actor work here, sometimes."""
         if self._preempt and not self._locked and not self.ended and self.chance.random() < self._preempt:
+            if self.current is not None:
+                self.current.wait(lambda: True, 0.0)
+                return
+            self.changes += 1
             for _ in range(self.chance.choice(_BURSTS)):
-                if self._is_idle(self._ready()):
+                if self._is_idle():
                     break  # a thread that could go on is not kept waiting for long
                 self.step()

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from simulation.broker import Brokers
 from simulation.facts import Facts
+from simulation.other_member import OtherMember
 from simulation.process import Process, World, configuration
 from simulation.scheduler import Scheduler, Violation
+from simulation.state_brokers import StateBrokers
 from simulation.stdlib import replaced
 from simulation.targets import SimulatedDeadLetters, SimulatedSink
 
@@ -35,7 +37,9 @@ class _Simulation:
         facts = Facts(self.scheduler)
         trouble = chance.choice((0.0, 0.1, 0.4, 0.7))
         sinks = ["a", "b"][: chance.choice((1, 2))]
-        fixed = chance.random() < 0.6
+        mode = chance.random()
+        fixed = mode < 0.5
+        self.has_state_topic = mode > 0.75
         self.world = World(
             seed,
             self.scheduler,
@@ -45,23 +49,29 @@ class _Simulation:
             SimulatedDeadLetters(facts, trouble),
             configuration(chance),
             fixed=fixed,
-            has_state=fixed and chance.random() < 0.8,
+            has_state=self.has_state_topic or (fixed and chance.random() < 0.8),
             has_tasks=chance.random() < 0.5,
         )
         facts.logs = self.world.brokers.logs
+        if self.has_state_topic:
+            self.world.state = StateBrokers(self.world.brokers, self.scheduler)
+            self.world.is_static = chance.random() < 0.5
         self.calm_after = chance.randrange(200, 1200)
         """Steps after which nothing disturbs the flow any more."""
         self.disturbances = (
             (0.02, self._produce_some),
             (chance.choice((0.0, 0.002, 0.008)), self._crash),
             (chance.choice((0.0, 0.001, 0.004)), self._stop),
-            (0.0 if fixed else chance.choice((0.0, 0.005, 0.03)), self._rebalance),
+            (0.0 if fixed else chance.choice((0.01 if self.has_state_topic else 0.0, 0.005, 0.03)), self._rebalance),
             (0.002, self._step_wall_clock),
+            (0.03 if self.has_state_topic else 0.0, self._work_elsewhere),
         )
         """Probabilities in each step, and what happens then."""
         self.process: Process | None = None
+        self.calmed: Process | None = None
+        """The process that nothing disturbs any more."""
         self.produced = 0
-        self.to_produce = chance.randrange(10, 60)
+        self.to_produce = chance.randrange(10, 66)
 
     @property
     def calm(self) -> bool:
@@ -99,10 +109,11 @@ class _Simulation:
             return
         if process.bugs:
             raise self.scheduler.fail(f"no error in the library: {process.bugs[0]}")
-        process.finish()
+        if process.engine.ended:
+            process.finish()
         if process.control.stopping:
             return
-        if self.calm:
+        if self.scheduler.steps > self.calm_after:
             self._calm_down(process)
             return
         luck = chance.random()
@@ -113,16 +124,16 @@ class _Simulation:
             luck -= rate
 
     def _calm_down(self, process: Process) -> None:
-        for sink in self.world.sinks.values():
-            sink.trouble = 0.0
-        self.world.dead_letters.trouble = 0.0
-        process.consumer.trouble = 0.0
-        if self.produced < self.to_produce:
+        if self.calmed is not process:
+            self.calmed = process
+            for sink in self.world.sinks.values():
+                sink.trouble = 0.0
+            self.world.dead_letters.trouble = 0.0
+            process.consumer.trouble = 0.0
             self._produce(self.to_produce - self.produced)
-        all_assigned = self.world.fixed or len(process.consumer.assigned) == self.world.brokers.partitions
-        if not all_assigned and not process.consumer.rebalancing:
+        if not (self.world.fixed or process.consumer.has_all or process.consumer.rebalancing):
             process.consumer.rebalance("assign", list(self.world.brokers.logs))
-        elif self.world.facts.all_kept() and process.in_flight.records == 0:
+        elif process.in_flight.records == 0 and self.world.facts.all_kept():
             self.scheduler.note("all is finished: stop")
             process.control.stop()
 
@@ -145,6 +156,10 @@ class _Simulation:
     def _step_wall_clock(self, _process: Process) -> None:
         self.scheduler.wall_offset_s += self.chance.choice((-3600.0, 3600.0))
 
+    def _work_elsewhere(self, process: Process) -> None:
+        if self.world.state is not None:
+            OtherMember(self.world.brokers, self.world.state, self.world.facts, process.codecs).work()
+
     def _rebalance(self, process: Process) -> None:
         consumer, chance = process.consumer, self.chance
         if consumer.rebalancing:
@@ -153,7 +168,7 @@ class _Simulation:
         kind = chance.choice(("revoke", "revoke", "lose", "assign"))
         if kind != "assign":
             consumer.rebalance(kind, numbers)
-        if chance.random() < 0.2:
+        if chance.random() < 0.2 and self.world.state is None:
             consumer.rebalance("elsewhere", numbers)
         if kind == "assign" or chance.random() < 0.5:
             consumer.rebalance("assign", numbers)

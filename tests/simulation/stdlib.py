@@ -1,4 +1,4 @@
-"""Stand-ins for `threading` and `time` in the library's modules, which let the scheduler decide.
+"""Stand-ins for `threading`, `queue` and `time` in the library's modules, which let the scheduler decide.
 
 The modules of the library call `threading.Lock()` and `time.monotonic()`. While a simulation runs, these names lead
 here; other modules of the process keep the real ones.
@@ -6,10 +6,12 @@ here; other modules of the process keep the real ones.
 
 from __future__ import annotations
 
+import queue
 import random
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -18,6 +20,9 @@ from typing import Any
 from simulation.scheduler import Scheduler
 
 __all__ = ["replaced"]
+
+_BLOCKING = frozenset({"drakkar-state", "drakkar-restore"})
+"""Threads that block in the middle of their work."""
 
 
 class _Lock:
@@ -82,10 +87,45 @@ class _Event:
         return self._scheduler.wait(self.is_set, timeout)
 
 
-class _Thread:
-    """A thread that has no thread: `start` notes its function, which the simulation calls."""
+class _Queue:
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._items: deque[Any] = deque()
 
-    def __init__(self, threads: dict[str, Callable[[], Any]], target: Callable[..., Any], name: str) -> None:
+    def put(self, item: Any) -> None:
+        """Add an item."""
+        self._items.append(item)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Wait for an item."""
+        self._scheduler.wait(lambda: bool(self._items), timeout)
+        return self.get_nowait()
+
+    def get_nowait(self) -> Any:
+        """Return an item."""
+        if not self._items:
+            raise queue.Empty
+        return self._items.popleft()
+
+
+class Queue:
+    """Stand-in for the module `queue`."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+
+    def SimpleQueue(self) -> _Queue:  # noqa: N802 - the name it stands for
+        """Make a queue."""
+        return _Queue(self._scheduler)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(queue, name)
+
+
+class _Thread:
+    """A thread that has no thread: `start` notes its function, which the simulation calls, or gives it to `spawn`."""
+
+    def __init__(self, threads: Threading, target: Callable[..., Any], name: str) -> None:
         self._threads = threads
         self._target = target
         self._name = name
@@ -94,7 +134,10 @@ class _Thread:
     def start(self) -> None:
         """Let the simulation call the function."""
         self.ident = threading.get_ident()
-        self._threads[self._name] = self._target
+        if self._name in _BLOCKING:
+            self._threads.scheduler.spawn(self._target)
+        else:
+            self._threads.threads[self._name] = self._target
 
     def join(self, timeout: float | None = None) -> None:
         """Do nothing: the frames below this one end when this one has."""
@@ -110,7 +153,7 @@ class Threading:
     def __init__(self, scheduler: Scheduler) -> None:
         self.threads: dict[str, Callable[[], Any]] = {}
         """Functions of the threads that were started, by name."""
-        self._scheduler = scheduler
+        self.scheduler = self._scheduler = scheduler
 
     def Lock(self) -> _Lock:  # noqa: N802 - the name it stands for
         """Make a lock."""
@@ -130,7 +173,7 @@ class Threading:
         self, *, target: Callable[..., Any], name: str = "", daemon: bool = False, args: tuple[Any, ...] = ()
     ) -> _Thread:
         """Make a thread."""
-        return _Thread(self.threads, target, name)
+        return _Thread(self, target, name)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(threading, name)
@@ -151,7 +194,9 @@ class Time:
         return self._scheduler.now + self._scheduler.wall_offset_s
 
     def sleep(self, seconds: float) -> None:
-        """Return at once, as if others had needed the time."""
+        """Let a thread that blocks sleep; return at once elsewhere, as if others had needed the time."""
+        if self._scheduler.current is not None:
+            self._scheduler.wait(lambda: False, seconds)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(time, name)
@@ -159,9 +204,13 @@ class Time:
 
 @contextmanager
 def replaced(scheduler: Scheduler) -> Iterator[Threading]:
-    """Replace `threading`, `time` and the default generator of `random` in the library, as long as the block lasts."""
+    """Replace `threading`, `queue`, `time` and the generator of `random` in the library, as long as the block lasts."""
     stand_ins = Threading(scheduler)
-    by_name = {"threading": (threading, stand_ins), "time": (time, Time(scheduler))}
+    by_name = {
+        "threading": (threading, stand_ins),
+        "queue": (queue, Queue(scheduler)),
+        "time": (time, Time(scheduler)),
+    }
     changed = [
         (module, name, real, stand_in)
         for module_name, module in sys.modules.items()

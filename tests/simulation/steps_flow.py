@@ -11,7 +11,7 @@ from drakkar_flow.graph.nodes import KafkaSource, SinkRef
 from drakkar_flow.model.payload import DeliveryError
 from drakkar_flow.model.record import Record
 from simulation.facts import Facts, Place
-from simulation.targets import Payload
+from simulation.targets import Payload, chance_of
 
 __all__ = ["steps_flow"]
 
@@ -28,7 +28,7 @@ class _Functions:
         self._chance = random.Random(f"delays {seed}")
 
     def _luck(self, place: Place, what: str) -> float:
-        return random.Random(f"{self._seed} {place.partition} {place.offset} {what}").random()
+        return chance_of(f"{self._seed} {place.partition} {place.offset} {what}")
 
     def _fail(self, payload: Payload, what: str) -> None:
         self._facts.turn(payload.places[0], payload.name, f"failure {payload.name}")
@@ -60,6 +60,9 @@ class _Functions:
                 self._fail(payload, "a failure before the change")
             if luck < 0.1:
                 return entries, payload  # changes nothing
+            if luck > 0.93 and entries is not None:  # removes the value
+                self._facts.change(place, (f"stateful-{step}", self.key(payload)), "")
+                return None, payload
             entry = f"{place.offset} {payload.name}"
             self._facts.change(place, (f"stateful-{step}", self.key(payload)), entry)
             if luck < 0.18:

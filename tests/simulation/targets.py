@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import blake2b
 from typing import Any
 
 from drakkar_flow.config.sections.delivery import CircuitBreakerConfig, RetryConfig, SinkConfig
@@ -14,9 +15,14 @@ from drakkar_flow.runtime.components import SinkComponent
 from drakkar_flow.sinks.registry import SPECS
 from simulation.facts import Facts, Place
 
-__all__ = ["Payload", "SimulatedDeadLetters", "SimulatedSink"]
+__all__ = ["Payload", "SimulatedDeadLetters", "SimulatedSink", "chance_of"]
 
 _DELAYS_S = (0.0, 0.0, 0.001, 0.02, 0.5)
+
+
+def chance_of(what: str) -> float:
+    """Return a number from 0 to 1 that depends on the text alone."""
+    return int.from_bytes(blake2b(what.encode(), digest_size=6).digest(), "big") / (1 << 48)
 
 
 class Payload:

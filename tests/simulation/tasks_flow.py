@@ -16,7 +16,7 @@ from drakkar_flow.model.record import Record
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
 from drakkar_flow.testing.executor import Answer, ScriptedExecutor
 from simulation.facts import Facts, Place
-from simulation.targets import Payload
+from simulation.targets import Payload, chance_of
 
 __all__ = ["SimulatedExecutor", "Tasks", "tasks_handler"]
 
@@ -167,7 +167,7 @@ class Tasks(Handler[str, str]):
             await asyncio.sleep(delay_s)
 
     def _luck(self, place: Place, what: str) -> float:
-        return random.Random(f"{self.seed} {place.partition} {place.offset} {what}").random()
+        return chance_of(f"{self.seed} {place.partition} {place.offset} {what}")
 
 
 class _Groups(Tasks):

@@ -22,10 +22,11 @@ from drakkar_flow.observe.events.records import RecordsFinished
 from drakkar_flow.observe.events.source import RecordsConsumed
 from drakkar_flow.observe.events.tasks import TaskAttempt, TaskFailed
 from drakkar_flow.recorder.fold.captured import CAPTURES
-from drakkar_flow.recorder.place import WorkerPlace
+from drakkar_flow.recorder.place import RECORDER
 from drakkar_flow.recorder.recording import Recording
 from drakkar_flow.recorder.settings import RecorderSettings
 from drakkar_flow.recorder.writer import Writer
+from drakkar_flow.storage.directory import WorkerDirectory
 from support.until import until
 
 __all__ = [
@@ -88,7 +89,7 @@ class WriterScene:
     def __init__(self, root: Path, worker: str = "w-1", **settings: Any) -> None:
         self.root, self.clock, self.bus = root, FakeClock(), Bus()
         self.noted = Noted(self.bus)
-        self.place = WorkerPlace.take(root, worker)
+        self.place = WorkerDirectory.take(root, worker, RECORDER)
         self.writer = Writer(RecorderSettings(worker, root, **settings), root, self.place.path, self.bus, self.clock)
         self.writer.open()
 

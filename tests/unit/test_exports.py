@@ -13,6 +13,10 @@ import drakkar_flow
 PUBLIC = [
     "AssignedPartition",
     "BaseDrakkarHandler",
+    "Cache",
+    "CacheLike",
+    "CacheScope",
+    "CachedExecute",
     "CollectResult",
     "CustomExecutor",
     "CustomPayload",

@@ -138,14 +138,15 @@ def verify(directories: Directories = None) -> None:
 
 
 def _recording(directories: list[Path] | None) -> Recording:
-    from drakkar_flow.recorder.place import PlaceRefused, default_directory
+    from drakkar_flow.recorder.place import RECORDER
     from drakkar_flow.recorder.recording import Recording
+    from drakkar_flow.storage.directory import DirectoryRefused
 
     if directories:
         return Recording(*_existing(directories), budget_s=_BUDGET_S)
     try:
-        return Recording(default_directory(os.environ), budget_s=_BUDGET_S)
-    except PlaceRefused:
+        return Recording(RECORDER.default(os.environ), budget_s=_BUDGET_S)
+    except DirectoryRefused:
         raise typer.BadParameter("there is no home directory: name a directory of recordings") from None
 
 

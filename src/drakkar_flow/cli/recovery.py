@@ -139,10 +139,10 @@ def _values(place: Mapping[str, Any], state: Mapping[StateKey, bytes]) -> Iterat
 
 def _file_problems(directory: Path) -> Iterator[str]:
     """Yield the faults of each file, then those of all together, of the identity and of the rows."""
-    from drakkar_flow.runtime.recovery.directory import network_filesystem
     from drakkar_flow.runtime.recovery.files import DamagedStore, part_files, quick_check, read_part
     from drakkar_flow.runtime.recovery.reading import read_rows
     from drakkar_flow.runtime.recovery.store import check_files, read_identity
+    from drakkar_flow.storage.directory import network_filesystem
 
     if kind := network_filesystem(directory):
         yield f"{directory}: is on a network filesystem ({kind})"

@@ -75,6 +75,7 @@ from drakkar_flow.runtime.steps.execute import ExecuteSettings, ExecuteStep, Tas
 from drakkar_flow.runtime.steps.labels import Labels
 from drakkar_flow.runtime.steps.policies import Policies, PolicyStep
 from drakkar_flow.runtime.steps.proof import Proof
+from drakkar_flow.runtime.steps.result_cache import ResultCache
 from drakkar_flow.runtime.steps.retry_queue import RetryQueue
 from drakkar_flow.runtime.steps.route import RouteStep, Target
 from drakkar_flow.runtime.steps.stateful import StatefulStep
@@ -166,7 +167,7 @@ class _Lowering:
             shards,
             components.intake,
             durable,
-            processes=1 if cluster is None else len(cluster.addresses),
+            processes=1 if cluster is None else cluster.processes,
             exchanges=components.shards is not None,
         )
         stream: Stream = op.input("source", dataflow, source)
@@ -363,6 +364,7 @@ class _Lowering:
             ok_exit_codes=default.ok_exit_codes,
             named=rules,
             long_s=components.config.debug.long_task_s,
+            results=_results_of(node, components),
         )
         return ExecuteStep(self._context, step_id, self._parking, components.executor, settings)
 
@@ -452,6 +454,18 @@ def _proven(step: str, function: ChunkStep, proof: Proof, chunk: Chunk[Any]) -> 
     if len(chunk.failures) - failed < records:
         proof.add(step)
     return chunk
+
+
+def _results_of(node: Execute, components: Components) -> ResultCache | None:
+    """Return the cache of the step's results; its keys have the programs as they are configured."""
+    if node.cached is None or components.cache is None:
+        return None
+    configured = components.programs or {"": components.config.executor}
+    programs = {
+        name or "default": (program.binary_path, program.persistent.args, program.env)
+        for name, program in configured.items()
+    }
+    return ResultCache(components.cache, node.cached, programs)
 
 
 def _keys_of(node: Execute | MapAsync, default: Ordering) -> KeysOf | None:

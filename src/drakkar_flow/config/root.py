@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import PrivateAttr, field_validator, model_validator
 
-from drakkar_flow.config.base import NoEffect, Section
+from drakkar_flow.config.base import Section
 from drakkar_flow.config.config_file import ConfigFile
 from drakkar_flow.config.loops import check_loops, same_topic_notices
 from drakkar_flow.config.redact import secrets_in
-from drakkar_flow.config.sections.debug import CacheConfig, DebugConfig
+from drakkar_flow.config.sections.cache import CacheConfig
+from drakkar_flow.config.sections.debug import DebugConfig
 from drakkar_flow.config.sections.executor import ExecutorConfig, ProgramConfig
 from drakkar_flow.config.sections.kafka import KafkaConfig
 from drakkar_flow.config.sections.observe import LoggingConfig, MetricsConfig
@@ -61,8 +62,8 @@ class DrakkarConfig(Section):  # noqa: PLW1641 - holds mappings, which have no h
     """Level, format and output of log lines."""
     debug: DebugConfig = DebugConfig()
     """The flight recorder, and the operators' web page."""
-    cache: Annotated[CacheConfig, NoEffect("there is no cache in this version")] = CacheConfig()
-    """The handler's key-value cache."""
+    cache: CacheConfig = CacheConfig()
+    """The cache of values by key, in memory and on disk."""
     app: _App = {}
     """User-defined settings: an instance of the handler's `app_config_model`, else the mapping of the file."""
     _notices: tuple[Problem, ...] | None = PrivateAttr(default=None)
@@ -77,8 +78,8 @@ class DrakkarConfig(Section):  # noqa: PLW1641 - holds mappings, which have no h
     def notices(self) -> tuple[Problem, ...]:
         """Notices of the configuration: moved keys and keys without effect.
 
-        >>> print(*DrakkarConfig(cache={"enabled": True}).notices)
-        cache: accepted, but there is no cache in this version; it has no effect
+        >>> print(*DrakkarConfig(debug={"enabled": True, "port": 8090}).notices)
+        debug.port: accepted, but there is no web page in this version to show it; it has no effect
         """
         if self._notices is not None:
             return self._notices

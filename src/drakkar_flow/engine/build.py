@@ -134,12 +134,12 @@ def build_parts(
 
 def _slots_of(config: DrakkarConfig) -> list[str]:
     cluster = config.runtime.cluster
-    return slots_of_process(0, 1) if cluster is None else slots_of_process(cluster.process_id, len(cluster.addresses))
+    return slots_of_process(0, 1) if cluster is None else slots_of_process(cluster.process_id, cluster.processes)
 
 
 def _shards_of(config: DrakkarConfig) -> Shards:
     cluster = config.runtime.cluster
-    place = (0, 1) if cluster is None else (cluster.process_id, len(cluster.addresses))
+    place = (0, 1) if cluster is None else (cluster.process_id, cluster.processes)
     return Shards(*place, stored=config.runtime.recovery is not None)
 
 

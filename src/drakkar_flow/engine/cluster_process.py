@@ -18,12 +18,21 @@ from drakkar_flow.kernel.stalls import StallDetector
 from drakkar_flow.runtime.cluster.link import ClusterLink
 from drakkar_flow.runtime.stop_signal import StopSignal
 
-__all__ = ["ClusterProcess", "cluster_process_of"]
+__all__ = ["ClusterProcess", "cluster_problems", "cluster_process_of"]
 
 _TICK_S = 0.5
 _BUILT_S = 10.0  # for Bytewax to connect the processes and to build the sources
 _BROKEN_S = 5.0  # for Bytewax to notice that another process has ended
 _ENGINE = "engine"
+
+
+def cluster_problems(config: DrakkarConfig) -> list[Problem]:
+    """Return a problem if a cluster has no addresses; the other commands need none."""
+    cluster = config.runtime.cluster
+    if cluster is None or cluster.addresses:
+        return []
+    remedy = "list the address of each process, pass -i and -a, or start all with drakkar-flow cluster"
+    return [Problem("runtime.cluster.addresses", "is missing", remedy)]
 
 
 def cluster_process_of(

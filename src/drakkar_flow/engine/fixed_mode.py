@@ -107,7 +107,7 @@ class FixedMode:
 
     def _place(self) -> Place:
         settings = self._config.runtime.cluster
-        return SINGLE if settings is None else Place(settings.process_id, len(settings.addresses))
+        return SINGLE if settings is None else Place(settings.process_id, settings.processes)
 
     def _check_alone(self) -> None:
         """Refuse to read for a group that has members: the brokers would refuse the commits."""

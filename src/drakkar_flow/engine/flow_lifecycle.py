@@ -85,7 +85,7 @@ class FlowLifecycle:
         components.control.on_stop = components.in_flight.engine.wake
         dataflow = compile_flow(self.flow, components)
         self._loop_thread.run(connect_all(components, self._log, check_source, interrupted))
-        self.hooks.ready(components.config, components.sinks.values())
+        self.hooks.ready(components.config, components.sinks.values(), components.cache)
         return dataflow
 
     def read(self) -> None:

@@ -16,7 +16,9 @@ from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.offload import OffloadPool, threads_for
 from drakkar_flow.engine.periodics import Periodics
 from drakkar_flow.errors import Problem, StartupError
+from drakkar_flow.graph.cache import NoCache
 from drakkar_flow.graph.hooks import LifeHooks
+from drakkar_flow.model.cache import CacheStore
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.annotations import annotation
 from drakkar_flow.observe.events.hooks import HookRan
@@ -46,6 +48,7 @@ class RunningHooks:
         self._periodics = Periodics(hooks.periodics, bus)
         self._names = _HOOKS | {periodic.name for periodic in hooks.periodics}
         self._bound = False
+        self._cache: CacheStore | None = None
         self.pool: OffloadPool | None = None
 
     def startup(self, config: DrakkarConfig) -> DrakkarConfig:
@@ -61,8 +64,10 @@ class RunningHooks:
         answer = self._loop_thread.run(self._call("on_startup", self._hooks.on_startup, config.opened()))
         return _validated(answer, self._place("on_startup"), config)
 
-    def ready(self, config: DrakkarConfig, sinks: Iterable[SinkComponent]) -> None:
-        """Call `on_ready` and start the periodic functions; from now on the handler may use `offload` and `annotate`.
+    def ready(self, config: DrakkarConfig, sinks: Iterable[SinkComponent], cache: CacheStore | None = None) -> None:
+        """Call `on_ready` and start the periodic functions.
+
+        From now on the handler may use `offload`, `annotate` and `cache`, and the flow's functions their cache.
 
         Raises:
             StartupError: `on_ready` raised, or the handler is part of another running flow.
@@ -78,6 +83,10 @@ class RunningHooks:
                 raise StartupError([Problem(type(owner).__name__, "the handler already runs in another flow", remedy)])
             owner._services = _Services(pool, self._bus, self._names)  # noqa: SLF001
             self._bound = True
+            if cache is not None and isinstance(owner.cache, NoCache):
+                owner.cache = self._cache = cache
+        if self._hooks.cache is not None:
+            self._hooks.cache.bind(cache)
         if self._hooks.on_ready is not None:
             self._loop_thread.run(self._call("on_ready", self._hooks.on_ready, config, _database_pool(sinks)))
         self._loop_thread.run(self._periodics.start())
@@ -104,6 +113,10 @@ class RunningHooks:
         if self._bound:
             self._bound = False
             self._hooks.owner._services = None  # noqa: SLF001
+            if self._cache is not None and vars(self._hooks.owner).get("cache") is self._cache:
+                del self._hooks.owner.cache
+        if self._hooks.cache is not None:
+            self._hooks.cache.bind(None)
         if self.pool is None or self._loop_thread.closed:
             return 0
         return self._loop_thread.run(self.pool.close(timeout_s), timeout_s + 1)

@@ -20,7 +20,7 @@ from drakkar_flow.engine.build import consumer_properties, resolve_sinks, resolv
 from drakkar_flow.engine.executors import program_configs
 from drakkar_flow.engine.group_state import state_topic_problems
 from drakkar_flow.engine.odd_numbers import odd_numbers
-from drakkar_flow.engine.unused import unused_sinks
+from drakkar_flow.engine.unused import missing_cache, unused_sinks
 from drakkar_flow.errors import ConfigError, Problem, ProblemsError
 from drakkar_flow.executor.environment import startup_problems
 from drakkar_flow.graph.flow import StreamFlow
@@ -30,9 +30,10 @@ from drakkar_flow.graph.signatures import doubtful_hooks, function_problems
 from drakkar_flow.kinds.registry import EXECUTORS
 from drakkar_flow.librdkafka import UNSERVED
 from drakkar_flow.runtime.components import SinkComponent
-from drakkar_flow.runtime.recovery.directory import KEY, directory_of, network_filesystem
+from drakkar_flow.runtime.recovery.directory import KEY, directory_of
 from drakkar_flow.sinks.kafka.client import producer_config
 from drakkar_flow.sinks.registry import OWN
+from drakkar_flow.storage.directory import network_filesystem
 
 __all__ = ["Finding", "configuration_findings", "flow_findings", "source_problems"]
 
@@ -180,7 +181,7 @@ def _sink_findings(
             yield Finding(
                 "package", Problem(f"sinks.{part.spec.kind}.{part.name}", f"package {client} is missing", remedy)
             )
-    for problem in unused_sinks(flow, config):
+    for problem in (*unused_sinks(flow, config), *missing_cache(flow, config)):
         place = where(tuple(problem.where.split(".", 2)))
         yield Finding("sink", replace(problem, where=place), is_error=False)
 

@@ -28,7 +28,7 @@ from drakkar_flow._version import __version__
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine import forks
 from drakkar_flow.engine.build import build_parts, resolve_topics
-from drakkar_flow.engine.cluster_process import ClusterProcess, cluster_process_of
+from drakkar_flow.engine.cluster_process import ClusterProcess, cluster_problems, cluster_process_of
 from drakkar_flow.engine.fixed_mode import FixedMode
 from drakkar_flow.engine.flow_lifecycle import FlowLifecycle
 from drakkar_flow.engine.gauges import read_gauges
@@ -41,7 +41,7 @@ from drakkar_flow.engine.signal_handlers import SignalHandlers
 from drakkar_flow.engine.startup import Unreached, check_source, check_source_and_state, wait_for_common_start
 from drakkar_flow.engine.stop_guard import StopGuard
 from drakkar_flow.engine.streams import occupy_standard_descriptors
-from drakkar_flow.engine.unused import unused_sinks
+from drakkar_flow.engine.unused import missing_cache, unused_sinks
 from drakkar_flow.engine.watchdog import Watchdog
 from drakkar_flow.errors import ConfigError, Problem, ProblemsError, StartupError
 from drakkar_flow.graph.flow import StreamFlow
@@ -67,6 +67,7 @@ from drakkar_flow.runtime.event_loop import EventLoopThread
 from drakkar_flow.runtime.failures import describe, root_cause
 
 if TYPE_CHECKING:
+    from drakkar_flow.cache.service import CacheService
     from drakkar_flow.recorder.recorder import Recorder
 
 __all__ = ["EXIT_ABORTED", "EXIT_CLEAN", "EXIT_FAILED", "StoppedEarly", "WorkerProcess"]
@@ -77,6 +78,7 @@ EXIT_ABORTED = 130
 
 _LISTENERS_S = 1.0  # for listeners of the program to handle their queued events
 _RECORDER_S = 2.0  # for the recorder to seal its file; else the next start does it
+_CACHE_S = 2.0  # for the cache to write the queued changes
 _ABORT_S = 2.0  # for the executor to kill its children after a second signal
 
 
@@ -116,6 +118,7 @@ class WorkerProcess:
         self._watchdog: Watchdog | None = None
         self._server: MetricsServer | None = None
         self._recorder: Recorder | None = None
+        self._cache: CacheService | None = None
         self._progress: Progress | None = None
         self._guard: StopGuard | None = None
         self._collector = CollectorSettings(config.runtime.gc_threshold)
@@ -179,6 +182,7 @@ class WorkerProcess:
         components = self._build()
         self._metrics.watch(self._gauges)
         self._start_recorder()
+        components = self._with_cache(components)
         self._metrics.describe_sinks((part.spec.kind, part.name) for part in components.sinks.values())
         self._log_outage_policies(components)
         if components.recovery is not None:
@@ -222,8 +226,19 @@ class WorkerProcess:
             self._recorder = recorder_of(self.config, self.worker_id, self.cluster_name, self.flow.name, self._gauges)
             self._recorder.listen(self._bus)
 
+    def _with_cache(self, components: Components) -> Components:
+        """Open the cache; a worker without one has no need of its modules."""
+        if not self.config.cache.enabled:
+            return components
+        from drakkar_flow.engine.caching import cache_of
+
+        self._cache = cache_of(self.config, self.worker_id, self.cluster_name, self._bus)
+        self._cache.start()
+        return replace(components, cache=self._cache.cache)
+
     def _build(self) -> Components:
         missing = [*source_problems(self.flow, self.config), *state_topic_problems(self.flow, self.config)]
+        missing += cluster_problems(self.config)
         try:
             components = build_parts(self.flow, self.config, self._bus, self._loop_thread, self.close)
         except ConfigError as exc:
@@ -240,7 +255,7 @@ class WorkerProcess:
         self.config = resolve_topics(self.flow, self._life.open(self.config))
         self._name_worker()
         self._collector = CollectorSettings(self.config.runtime.gc_threshold)
-        for problem in unused_sinks(self.flow, self.config):
+        for problem in (*unused_sinks(self.flow, self.config), *missing_cache(self.flow, self.config)):
             self._log.warning("config_notice", where=problem.where, what=problem.what, remedy=problem.remedy)
         if self._logging is not None and self._logging_settings() != before:
             self._logging.close()
@@ -396,6 +411,8 @@ class WorkerProcess:
             self._server.disown()
         if self._recorder is not None:
             self._recorder.disown()
+        if self._cache is not None:
+            self._cache.disown()
         self._life.disown(forks.end_child)
 
     def _close_stopped(self) -> None:
@@ -427,6 +444,8 @@ class WorkerProcess:
     def _close_observers(self) -> None:
         if self._guard is not None:
             self._guard.close()
+        if self._cache is not None:
+            self._cache.close(_CACHE_S)
         self._listeners.close(_LISTENERS_S)
         if self._recorder is not None:
             self._recorder.close(_RECORDER_S)

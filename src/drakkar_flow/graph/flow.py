@@ -12,6 +12,8 @@ from typing import Any
 from drakkar_flow.errors import FlowError, Problem
 from drakkar_flow.graph.adapt import collect_of, hooks_of, payload_of
 from drakkar_flow.graph.arguments import instance, items, number, refuse, whole
+from drakkar_flow.graph.cache import Cache
+from drakkar_flow.graph.cached_execute import CachedExecute
 from drakkar_flow.graph.handler import BaseDrakkarHandler, overrides
 from drakkar_flow.graph.hooks import LifeHooks
 from drakkar_flow.graph.joins import joined
@@ -49,8 +51,8 @@ __all__ = ["StreamFlow"]
 class StreamFlow:
     """A flow: source, steps and sinks.
 
-    Every verb returns a new flow, so flows can share a prefix. Nothing runs until `StreamingRunner`,
-    `drakkar-flow run` or Bytewax gets the flow.
+    `cache` gives the flow's functions the worker's cache. Every verb returns a new flow, so flows can share a prefix.
+    Nothing runs until `StreamingRunner`, `drakkar-flow run` or Bytewax gets the flow.
 
     >>> flow = (
     ...     StreamFlow("double", source=KafkaSource("numbers"))
@@ -72,16 +74,21 @@ class StreamFlow:
         source: KafkaSource | None = None,
         nodes: Iterable[Node] = (),
         hooks: LifeHooks | None = None,
+        *,
+        cache: Cache | None = None,
     ) -> None:
         refuse(
             "StreamFlow",
             instance("name", name, str, "the flow's name as text: StreamFlow('scan')"),
             instance("source", source, KafkaSource | None, "source=KafkaSource('topic')"),
+            instance("cache", cache, Cache | None, "cache=Cache()"),
         )
         self._name = name
         self._source = source or KafkaSource()
         self._nodes = tuple(nodes)
         self._hooks = hooks or LifeHooks()
+        if cache is not None:
+            self._hooks = replace(self._hooks, cache=cache)
         self._places = [user_place()] * (1 + len(self._nodes))  # of the flow itself, then of each node
 
     @property
@@ -379,6 +386,7 @@ class StreamFlow:
         ordering: Ordering | None = None,
         key: Callable[[Record], Any] | None = None,
         priority: Callable[..., Any] | None = None,
+        cached: CachedExecute | None = None,
         name: str = "",
     ) -> StreamFlow:
         """Run the tasks; `on_error(task, error)` returns RETRY, SKIP, DLQ or replacement tasks.
@@ -393,7 +401,10 @@ class StreamFlow:
 
         Tasks that wait for a slot get one by ascending `priority(task)`, by default their first source
         offset, then in arrival order.
+
+        With `cached` results are stored in the worker's cache, and equal tasks need no program.
         """
+        refuse("execute", instance("cached", cached, CachedExecute | None, "cached=CachedExecute(ttl_s=3600)"))
         given = [each for each in (program, *programs) if each is not None]
         refuse("execute", items("program", given, Program, "Subprocess(...) or Persistent(...)"))
         names = Counter(each.name for each in given)
@@ -410,6 +421,7 @@ class StreamFlow:
             ordering=ordering,
             key=key,
             priority=priority,
+            cached=cached,
             name=name,
         )
         return self.then(node)
@@ -462,6 +474,7 @@ class StreamFlow:
             .execute(
                 on_error=handler.on_error if overrides(handler, "on_error") else None,
                 priority=handler.task_priority if overrides(handler, "task_priority") else None,
+                cached=handler.cached_execute,
             )
             .collect(
                 on_task,

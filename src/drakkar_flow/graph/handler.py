@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from typing_extensions import TypeVar
 
 from drakkar_flow.graph.cache import NoCache
+from drakkar_flow.graph.cached_execute import CachedExecute
 from drakkar_flow.graph.parameters import parameters_of
 from drakkar_flow.graph.services import Services
 from drakkar_flow.model.cache import CacheLike
@@ -93,7 +94,12 @@ class BaseDrakkarHandler(Generic[InputT, OutputT]):
     what it read, it fails.
     """
     cache: CacheLike = NoCache()
-    """Null object for py-drakkar's cache: accepts every call and stores nothing."""
+    """The worker's cache, from `on_ready` on; with `cache.enabled: false` it accepts every call and stores nothing.
+
+    An attribute `cache` that a handler sets itself replaces it.
+    """
+    cached_execute: ClassVar[CachedExecute | None] = None
+    """Rule by which results of tasks are stored in the cache; equal tasks need no program then. None stores none."""
 
     _services: Services | None = None  # of the running flow: set at its start, removed at its end
 

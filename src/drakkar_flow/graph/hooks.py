@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from drakkar_flow.errors import Problem
+from drakkar_flow.graph.cache import Cache
 from drakkar_flow.graph.periodic import Periodic
 
 __all__ = ["LifeHooks"]
@@ -20,6 +21,7 @@ class LifeHooks:
     """Hooks around a flow's steps; None for undefined ones.
 
     `owner` is their handler: it has `offload` and `annotate` while it runs.
+    `cache` is the handle of the worker's cache, for the functions of a flow.
     `warnings` are remarks about the handler that are logged at the start.
     """
 
@@ -32,6 +34,7 @@ class LifeHooks:
     periodics: tuple[Periodic, ...] = ()
     owner: Any = None
     warnings: tuple[str, ...] = ()
+    cache: Cache | None = None
 
     def problems(self) -> Iterator[Problem]:
         """Problems that prevent calling them."""

@@ -15,6 +15,7 @@ from drakkar_flow.graph.arguments import (
     text,
     whole,
 )
+from drakkar_flow.graph.cached_execute import CachedExecute
 from drakkar_flow.graph.programs import CustomExecutor, Limits, Persistent, Program, Subprocess
 from drakkar_flow.kernel.ordering import Ordering
 from drakkar_flow.kinds.registry import SINKS
@@ -318,6 +319,7 @@ class Execute(Node):
     ordering: Ordering | None = None
     key: Callable[[Record], Any] | None = None
     priority: Callable[..., Any] | None = None
+    cached: CachedExecute | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from drakkar_flow.recorder.live_file import fold_ticks, seal_left_over
-from drakkar_flow.recorder.place import LIVE, SEALED, side_of, try_lock, workers_in
+from drakkar_flow.recorder.place import LIVE, SEALED, side_of, workers_in
 from drakkar_flow.recorder.schema import DETAILS
 from drakkar_flow.recorder.side import read_side, write_side
+from drakkar_flow.storage.directory import try_lock
 
 __all__ = ["Retention", "keep", "remove_oldest", "seal", "seal_ended", "sealed_in"]
 

@@ -20,12 +20,9 @@ from drakkar_flow.recorder.fold.ticks import fold
 from drakkar_flow.recorder.place import LIVE, SEALED, file_time, side_of
 from drakkar_flow.recorder.schema import APPLICATION_ID, COLUMNS, CREATE, TABLES, VERSION, insert, rows_per_statement
 from drakkar_flow.recorder.side import write_side
+from drakkar_flow.storage.sqlite import connect, private_file
 
 __all__ = ["LiveFile", "check_identity", "fold_ticks", "seal_left_over", "sealed_path"]
-
-_CACHE_KIB = 4096
-_CHECKPOINT_PAGES = 1000
-_BUSY_S = 1.0  # readers have a file open for the time of a query
 
 
 class LiveFile:
@@ -40,11 +37,9 @@ class LiveFile:
         self.began_us = us
         self.id = uuid4().hex[:16]
         self.path = directory / f"{file_time(us)}{LIVE}"
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self._inode = os.fstat(descriptor).st_ino
-        os.close(descriptor)
+        self._inode = private_file(self.path, new=True).st_ino
         try:
-            self._connection = _connect(self.path)
+            self._connection = connect(self.path)
             self._create({"file": self.id, "began_us": us, "ended": "open", **meta})
         except BaseException:
             self.discard()
@@ -119,7 +114,7 @@ def seal_left_over(path: Path) -> Path:
     Raises:
         OSError, sqlite3.Error, ValueError: it is damaged, foreign or of a newer version.
     """
-    connection = _connect(path)
+    connection = connect(path)
     try:
         check_identity(connection)
         times = [
@@ -176,21 +171,6 @@ def fold_ticks(connection: sqlite3.Connection, before: int, span: int) -> None:
         with suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
         raise
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"file:{_quoted(path)}?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_S
-    )
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-    connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-    connection.execute("PRAGMA temp_store = MEMORY")
-    return connection
-
-
-def _quoted(path: Path) -> str:
-    return path.absolute().as_uri().removeprefix("file://")
 
 
 def _seal(connection: sqlite3.Connection, path: Path, ended: str, us: int) -> Path:

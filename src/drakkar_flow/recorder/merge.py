@@ -14,7 +14,7 @@ from typing import NamedTuple
 from drakkar_flow.recorder.files import RecordedFile, connect, find_files
 from drakkar_flow.recorder.place import SEALED, file_time, side_of
 from drakkar_flow.recorder.side import read_side, write_side
-from drakkar_flow.runtime.recovery.directory import safe_name
+from drakkar_flow.storage.directory import safe_name
 
 __all__ = ["Merged", "merge"]
 

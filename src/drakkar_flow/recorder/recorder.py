@@ -22,9 +22,10 @@ from drakkar_flow.observe.events.stalls import Idled
 from drakkar_flow.observe.events.tasks import LongTaskRan, TaskAttempts, TaskFailed
 from drakkar_flow.recorder.fold.captured import CAPTURES, Outputs, Trouble, outputs_of
 from drakkar_flow.recorder.fold.folder import HOT
-from drakkar_flow.recorder.place import PlaceRefused, WorkerPlace, root_of
+from drakkar_flow.recorder.place import RECORDER
 from drakkar_flow.recorder.settings import RecorderSettings
 from drakkar_flow.recorder.writer import Clock, Writer, system_clock
+from drakkar_flow.storage.directory import DirectoryRefused, WorkerDirectory
 
 __all__ = ["Recorder"]
 
@@ -58,7 +59,7 @@ class Recorder:
         self._subscriptions: list[tuple[type[Event], Callable[[Any], None]]] = []
         self._wake = threading.Event()
         self._closing = False
-        self._place: WorkerPlace | None = None
+        self._place: WorkerDirectory | None = None
         self._thread = threading.Thread(target=self._run, name="drakkar-recorder", daemon=True)
 
     def listen(self, bus: Bus) -> None:
@@ -128,10 +129,10 @@ class Recorder:
 
     def _run(self) -> None:
         try:
-            root = root_of(self._settings.directory, self._settings.environ)
-            self._place = WorkerPlace.take(root, self._settings.worker)
+            root = RECORDER.root(self._settings.directory, self._settings.environ)
+            self._place = WorkerDirectory.take(root, self._settings.worker, RECORDER)
             self._write(root, self._place)
-        except (PlaceRefused, OSError) as exc:
+        except (DirectoryRefused, OSError) as exc:
             self._refuse(str(exc))
         except Exception as exc:  # a bug of ours must cost the recording, not the flow
             self._refuse(f"bug: {type(exc).__name__}: {exc}")
@@ -139,7 +140,7 @@ class Recorder:
             if self._place is not None:
                 self._place.release()
 
-    def _write(self, root: Path, place: WorkerPlace) -> None:
+    def _write(self, root: Path, place: WorkerDirectory) -> None:
         writer = Writer(self._settings, root, place.path, self._bus, self._clock)
         writer.open()
         self._bus.emit(RecorderStarted(str(place.path)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from drakkar_flow.storage.sqlite import MAX_VARIABLES
+
 __all__ = ["APPLICATION_ID", "COLUMNS", "CREATE", "DETAILS", "TABLES", "VERSION", "insert"]
 
 APPLICATION_ID: Final = 0x444B464C
@@ -41,7 +43,6 @@ _INDEXES: Final = (
     "CREATE INDEX traces_record ON traces(topic_partition, offset)",
     "CREATE INDEX outputs_hash ON outputs(hash)",
 )
-_MAX_VARIABLES: Final = 30_000  # SQLite's bound is 32,766
 
 
 def _table(name: str, columns: tuple[str, ...]) -> str:
@@ -70,4 +71,4 @@ def insert(table: str, rows: int) -> str:
 
 def rows_per_statement(table: str) -> int:
     """Return how many rows fit into one statement."""
-    return _MAX_VARIABLES // len(COLUMNS[table])
+    return MAX_VARIABLES // len(COLUMNS[table])

@@ -24,6 +24,7 @@ from drakkar_flow.recorder.live_file import LiveFile
 from drakkar_flow.recorder.place import LIVE
 from drakkar_flow.recorder.schema import DETAILS
 from drakkar_flow.recorder.settings import RecorderSettings
+from drakkar_flow.storage.sqlite import is_full
 
 __all__ = ["Writer"]
 
@@ -35,17 +36,6 @@ _FULL_ROUNDS = 50  # oldest recordings removed for one batch
 _KEEP_EVERY_S = 600.0
 _NEARLY = 0.9  # an error wakes the writer early: rows of spans must not multiply by that
 _UNWRITTEN = (sqlite3.Error, OSError, ValueError, OverflowError)  # also values that SQLite does not take
-_FULL = frozenset(
-    {
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_IOERR_WRITE,  # the quota of a user, the limit of a file's size
-        sqlite3.SQLITE_IOERR_SHMSIZE,
-        sqlite3.SQLITE_IOERR_FSYNC,
-        sqlite3.SQLITE_IOERR_TRUNCATE,
-    }
-)
-"""Codes of SQLite that may mean a lack of space. A disk that can't be read gets no better by removing recordings."""
-
 _STEP_PAUSE_S = 10.0  # between two new files because the wall clock was set
 
 Clock = Callable[[], tuple[int, int]]
@@ -138,7 +128,7 @@ class Writer:
             try:
                 self._file.write(batch)
             except _UNWRITTEN as exc:
-                if _is_full(exc) and remove_oldest(self._root):
+                if is_full(exc) and remove_oldest(self._root):
                     continue
                 self._give_up(batch, exc, now)
             return
@@ -147,7 +137,7 @@ class Writer:
     def _give_up(self, batch: Batch, error: Exception, now: float) -> None:
         """Give up details if the disk is full, else, or if that does not help, writing for a while."""
         reason = f"{type(error).__name__}: {error}"
-        if _is_full(error) and self._state == "full":
+        if is_full(error) and self._state == "full":
             self._change("without_details", reason)
             lean = {table: rows for table, rows in batch.items() if table not in DETAILS}
             self._lose({table: batch.get(table, []) for table in DETAILS})
@@ -276,9 +266,3 @@ class Writer:
 
     def _faulty(self, path: Path, error: Exception) -> None:
         self._bus.emit(RecordingFaulty(str(path), f"{type(error).__name__}: {error}"))
-
-
-def _is_full(error: Exception) -> bool:
-    if isinstance(error, sqlite3.Error):
-        return getattr(error, "sqlite_errorcode", 0) in _FULL
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -13,6 +13,7 @@ from drakkar_flow.config.sections.executor import ProgramConfig
 from drakkar_flow.executor.base import Executor
 from drakkar_flow.kernel.backoff import Backoff
 from drakkar_flow.kinds.sink import Sink, SinkSpec
+from drakkar_flow.model.cache import CacheStore
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.runtime.acknowledgement.commit import Track
 from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
@@ -80,6 +81,8 @@ class Components:
     """Records that other processes work on."""
     state_topic: StateTopic | None = None
     """Topic of the flow's state in group mode; None without state, or where another store has it."""
+    cache: CacheStore | None = None
+    """Cache of the worker; None if it is not enabled."""
     brake_hold_s: float | None = None
     """Seconds for which the brake holds failures back, instead of the configured ones."""
     dlq_backoff: Backoff = _DLQ_BACKOFF

@@ -32,6 +32,7 @@ __all__ = [
     "located",
     "returned_error",
     "root_cause",
+    "stack_of",
 ]
 
 _STACK_LIMIT = 8192
@@ -44,10 +45,14 @@ _HINT: Final = ": write source_offsets=[record.offset], or make the task with re
 
 
 def failure_of(
-    kind: FailureKind, stage: str, error: BaseException, tokens: Iterable[AckToken], task_id: str = ""
+    kind: FailureKind,
+    stage: str,
+    error: BaseException,
+    tokens: Iterable[AckToken],
+    task_id: str = "",
+    stack: str | None = None,
 ) -> Failure:
-    """Describe an exception as a value that keeps the credit of its records."""
-    stack = "".join(traceback.format_exception(error))[-_STACK_LIMIT:]
+    """Describe an exception as a value that keeps the credit of its records; `stack` is its `stack_of`, if known."""
     return Failure(
         kind=kind,
         stage=stage,
@@ -55,11 +60,16 @@ def failure_of(
         tokens=tuple(tokens),
         detail=getattr(error, "detail", ""),
         exception_class=f"{type(error).__module__}.{type(error).__qualname__}",
-        stacktrace=stack,
+        stacktrace=stack_of(error) if stack is None else stack,
         task_id=task_id,
         blame=_blame(kind, error),
         cause=exception_cause(error),
     )
+
+
+def stack_of(error: BaseException) -> str:
+    """Return the end of an exception's stack trace as text. It takes 0.1 to 0.5 ms."""
+    return "".join(traceback.format_exception(error))[-_STACK_LIMIT:]
 
 
 def brake_cause(failure: Failure) -> Cause:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
+from drakkar_flow.cache.cache import WorkerCache
 from drakkar_flow.config.loading.load import from_mapping
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.entrypoint import listeners_of, stream_of
@@ -25,7 +26,7 @@ from drakkar_flow.testing.clock import FakeClock
 from drakkar_flow.testing.executor import ScriptedExecutor
 from drakkar_flow.testing.log import MemoryLog
 from drakkar_flow.testing.outcome import Outcome
-from drakkar_flow.testing.parts_of import executor_of, sinks_of
+from drakkar_flow.testing.parts_of import cache_in_memory, executor_of, sinks_of
 from drakkar_flow.testing.run import FlowRun
 from drakkar_flow.testing.sinks import MemoryDeadLetters, MemorySink
 from drakkar_flow.testing.state import FinalState
@@ -92,6 +93,7 @@ class FlowHarness:
         self._past: list[Event] = []
         self._run: FlowRun | None = None
         self._failure: str | None = None
+        self._cache = cache_in_memory(self.config, self._clock)
 
     def __enter__(self) -> Self:
         self.restart()
@@ -268,6 +270,12 @@ class FlowHarness:
         assert self._clock is not None, "the kit has no clock: it was made with clock='real'"
         return self._clock
 
+    @property
+    def cache(self) -> WorkerCache:
+        """Cache of the flow: in memory, on the kit's clock, and kept between runs, but for the scope MEMORY."""
+        assert self._cache is not None, "the flow has no cache: its configuration says cache.enabled: false"
+        return self._cache
+
     def outcome(self) -> Outcome:
         """Return all results in one value, as `run_flow` does."""
         state = self._final_state().plain()
@@ -377,10 +385,16 @@ class FlowHarness:
             ack_log=self._receipts,
             real_programs=self._real_programs,
             listeners=self._listeners,
+            cache=self._begin_cache(),
         )
         run.__enter__()
         self.sinks = {sink_id: sink for sink_id, sink in self.sinks.items() if sink.payloads} | run.sinks
         self._run, self._failure = run, None
+
+    def _begin_cache(self) -> WorkerCache | None:
+        if self._cache is not None:
+            self._cache.forget_run()
+        return self._cache
 
     def _check_revocable(self) -> None:
         if self.flow.across is not None:

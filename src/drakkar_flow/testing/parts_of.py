@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 
+from drakkar_flow.cache.cache import WorkerCache
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.engine.executors import make_executors, program_configs
 from drakkar_flow.executor.base import Executor
@@ -12,10 +14,11 @@ from drakkar_flow.graph.flow import StreamFlow
 from drakkar_flow.graph.nodes import Execute, Route
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.sinks.registry import SPECS
+from drakkar_flow.testing.clock import FakeClock
 from drakkar_flow.testing.executor import Program, ScriptedExecutor
 from drakkar_flow.testing.sinks import MemorySink
 
-__all__ = ["executor_of", "real_executor_of", "sinks_of"]
+__all__ = ["cache_in_memory", "executor_of", "real_executor_of", "sinks_of"]
 
 
 def sinks_of(
@@ -57,3 +60,17 @@ def real_executor_of(flow: StreamFlow, config: DrakkarConfig, bus: Bus) -> Execu
     """Return the executor that runs the flow's programs."""
     execute: Execute | None = flow.find(Execute)
     return make_executors(program_configs(config, execute, os.environ), bus) if execute is not None else None
+
+
+def cache_in_memory(config: DrakkarConfig, clock: FakeClock | None) -> WorkerCache | None:
+    """Return a cache on the kit's clock; None if the configuration says `cache.enabled: false`."""
+    cache = config.cache
+    if "enabled" in cache.model_fields_set and not cache.enabled:
+        return None
+    return WorkerCache(
+        "test",
+        Bus(),
+        max_entries=cache.max_memory_entries,
+        max_size=int(cache.max_memory_mib * 1024 * 1024),
+        now=time.time if clock is None else clock.time,
+    )

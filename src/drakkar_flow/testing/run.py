@@ -16,6 +16,7 @@ from typing import Any, Self, TypeVar
 from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
 
+from drakkar_flow.cache.cache import WorkerCache
 from drakkar_flow.config.loading.app import resolve_app
 from drakkar_flow.config.root import DrakkarConfig
 from drakkar_flow.config.sections.delivery import RetryConfig
@@ -100,6 +101,7 @@ class FlowRun:
         real_programs: bool = False,
         known_sinks: dict[str, MemorySink] | None = None,
         listeners: Sequence[Listener] = (),
+        cache: WorkerCache | None = None,
     ) -> None:
         self.flow = stream_of(flow)
         self.events: list[Event] = []
@@ -121,6 +123,9 @@ class FlowRun:
         self._given_executor = executor
         self._real_programs = real_programs
         self._open_end = open_end
+        self._cache = cache
+        if cache is not None:
+            cache.report_to(self._bus)
         settled = resolve_app(config or DrakkarConfig(), app_options(self.flow).get("app_model"))
         self._configure(settled, log or MemoryLog(partitions=partitions))
         self.reader.put(values)
@@ -378,6 +383,7 @@ class FlowRun:
             chains=self._chains,
             programs=program_configs(self.config, self.flow.find(Execute)),
             wall_clock=self.wall_clock,
+            cache=self._cache,
         )
         if self.clock is not None:
             return replace(components, brake_hold_s=MOMENT_S)

@@ -247,6 +247,26 @@ def test_n13_a_run_without_topic_and_group_is_refused(
     assert "sinks: no sink is configured" in told
 
 
+def test_a_cluster_without_addresses_can_be_checked_and_not_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file may have the times of a cluster alone: -a, or `drakkar-flow cluster`, sets the addresses."""
+    monkeypatch.setenv("DRAKKAR_METRICS__ENABLED", "false")
+    Path("job.py").write_text(HANDLER.format(hooks=""))
+    Path("drakkar.yaml").write_text(
+        "kafka: {source_topic: in, consumer_group: jobs}\n"
+        "sinks: {kafka: {results: {topic: out}}}\nexecutor: {binary_path: /bin/cat}\n"
+        "runtime: {recovery: {}, cluster: {start_timeout_s: 5}}\n"
+    )
+    with pytest.raises(SystemExit) as caught:
+        main(["config", "lint", "drakkar.yaml"])
+    assert caught.value.code == 0
+    with pytest.raises(SystemExit) as caught:
+        main(["run", "job.py"])
+    assert caught.value.code == 2
+    assert "runtime.cluster.addresses: is missing; list the address of each process" in capsys.readouterr().err
+
+
 def test_client_properties_that_do_not_go_together_are_found_offline(capsys: pytest.CaptureFixture[str]) -> None:
     """Of sinks and dead letters as well as of the source; shared ones once."""
     settings = SOURCE + "sinks: {kafka: {out: {topic: out, client_config: {acks: 1}}}}\n"

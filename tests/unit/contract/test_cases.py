@@ -12,9 +12,6 @@ TESTS = Path(__file__).parents[2]
 LAST = 46
 NOT_HERE = {
     40: "dead letters are not replayed by a command yet",
-    41: "there is no cache yet",
-    42: "there is no cache yet",
-    43: "there is no cache yet",
 }
 """The cases without a test, each with its reason."""
 NAME = re.compile(r"^ *(?:async )?def test_d0?(\d+)_\w+", re.MULTILINE)

@@ -11,6 +11,17 @@ from drakkar_flow.model.record import Record
 from drakkar_flow.model.task import ExecutorError, ExecutorResult, ExecutorTask
 from drakkar_flow.observe.events.annotations import Annotated, AnnotationDropped
 from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.cache import (
+    CacheChanged,
+    CacheCleaned,
+    CacheDropped,
+    CacheFlushed,
+    CacheFlushFailed,
+    CachePeerFailed,
+    CachePeerSynced,
+    CacheStarted,
+    CacheUsed,
+)
 from drakkar_flow.observe.events.context import EventContext
 from drakkar_flow.observe.events.executor import (
     ChildEnded,
@@ -132,6 +143,18 @@ OF_THE_GROUP = [
     PartitionsRevoked(topic_partitions=(("in", 9),), total=1, unfinished=2),
 ]
 
+OF_THE_CACHE = [
+    CacheStarted("/cache/w-1/cache-1.sqlite"),
+    CacheChanged("memory", "no space"),
+    CacheDropped("too_large", 1, "'k' has 2,000,000 bytes"),
+    CacheFlushFailed("OperationalError: disk I/O error", 7),
+    CacheFlushed(7, 1),
+    CacheCleaned(2, 0),
+    CachePeerSynced("w-2", 7, 3),
+    CachePeerFailed("w-3", "the signature is wrong"),
+    CacheUsed(hits_memory=3, hits_db=1, misses=2, writes=(("local", 4),), deletes=1, entries_in_memory=4),
+]
+
 OF_THE_RECORDER = [
     RecorderStarted("/rec/w-1"),
     RecorderChanged("off", "no space"),
@@ -194,6 +217,7 @@ def one_of_each() -> list[Event]:
         DrainFinished(unfinished=11, duration_s=30.0),
         Idled(slots_s=0.5, consumer_s=0.0),
         LogLineLost(),
+        *OF_THE_CACHE,
         *OF_THE_RECORDER,
         LoopAnswered(after_s=0.002),
         Stalled("partition", 300.0, LANE, 42, "execute", (("hook", "..."),)),

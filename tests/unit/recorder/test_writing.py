@@ -22,8 +22,9 @@ from drakkar_flow.recorder.files import connect
 from drakkar_flow.recorder.fold.captured import outputs_of
 from drakkar_flow.recorder.fold.keys import us_of
 from drakkar_flow.recorder.keeper import Retention, keep, sealed_in
-from drakkar_flow.recorder.place import PlaceRefused, WorkerPlace, default_directory
+from drakkar_flow.recorder.place import RECORDER
 from drakkar_flow.recorder.verify import faults_of
+from drakkar_flow.storage.directory import DirectoryRefused, WorkerDirectory
 from support.recorder import START_US, WriterScene, attempt, consumed, failed, finished, patient, sealed
 from support.until import until
 from support.worker import ROOT
@@ -227,25 +228,28 @@ def test_files_belong_to_this_user_alone(tmp_path: Path) -> None:
 def test_a_directory_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rec").mkdir()
     (tmp_path / "rec").chmod(0o777)
-    with pytest.raises(PlaceRefused, match=r"others may write to it: chmod go-w it, or set debug\.db_dir"):
-        WorkerPlace.take(tmp_path / "rec", "w")
+    with pytest.raises(DirectoryRefused, match=r"others may write to it: chmod go-w it, or set debug\.db_dir"):
+        WorkerDirectory.take(tmp_path / "rec", "w", RECORDER)
 
 
 def test_a_file_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rec").write_text("")
-    with pytest.raises(PlaceRefused, match=r"rec: it is no directory"):
-        WorkerPlace.take(tmp_path / "rec", "w")
+    with pytest.raises(DirectoryRefused, match=r"rec: it is no directory"):
+        WorkerDirectory.take(tmp_path / "rec", "w", RECORDER)
 
 
 def test_the_default_is_a_state_directory() -> None:
-    assert default_directory({"XDG_STATE_HOME": "/s", "HOME": "/h"}) == Path("/s/drakkar-flow/recorder")
-    assert default_directory({"HOME": "/h"}) == Path("/h/.local/state/drakkar-flow/recorder")
-    with pytest.raises(PlaceRefused, match=r"set debug\.db_dir"):
-        default_directory({})
+    assert RECORDER.default({"XDG_STATE_HOME": "/s", "HOME": "/h"}) == Path("/s/drakkar-flow/recorder")
+    assert RECORDER.default({"HOME": "/h"}) == Path("/h/.local/state/drakkar-flow/recorder")
+    with pytest.raises(DirectoryRefused, match=r"set debug\.db_dir"):
+        RECORDER.default({})
 
 
 def test_two_workers_of_one_name_do_not_share_a_directory(tmp_path: Path) -> None:
-    one, other = WorkerPlace.take(tmp_path / "rec", "w"), WorkerPlace.take(tmp_path / "rec", "w")
+    one, other = (
+        WorkerDirectory.take(tmp_path / "rec", "w", RECORDER),
+        WorkerDirectory.take(tmp_path / "rec", "w", RECORDER),
+    )
     assert (one.path.name, other.path.name) == ("w", f"w+{os.getpid()}")
     one.release()
     other.release()
@@ -253,7 +257,7 @@ def test_two_workers_of_one_name_do_not_share_a_directory(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["../../etc", "..", ".", "a/b", "ü" * 200, "a\nb", ""])
 def test_a_hostile_worker_name_stays_in_the_directory(tmp_path: Path, name: str) -> None:
-    place = WorkerPlace.take(tmp_path / "rec", name)
+    place = WorkerDirectory.take(tmp_path / "rec", name, RECORDER)
     place.release()
     assert place.path.parent == tmp_path / "rec"
 

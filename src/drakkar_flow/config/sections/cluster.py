@@ -30,9 +30,10 @@ class ClusterConfig(Section):
     """The cluster. With this section several processes share the partitions of one recovery store. All have the same
     addresses and the same store directory, and each has another process_id. They start and stop together."""
 
-    addresses: tuple[str, ...]
+    addresses: tuple[str, ...] = ()
     """The address `host:port` of each process, in the same order in all of them; a text separates them by semicolons.
-    The connections are not encrypted: use a trusted network."""
+    A run needs them; option `-a` and `drakkar-flow cluster` set them. The connections are not encrypted: use a trusted
+    network."""
     process_id: int = Field(default=0, ge=0)
     """Index of this process in the addresses; it listens there."""
     start_timeout_s: float = Field(default=60.0, gt=0)
@@ -41,6 +42,11 @@ class ClusterConfig(Section):
     """Seconds without progress of an epoch after which the process ends with exit code 1: another process hangs, or the
     network is cut. Set it above your longest synchronous step."""
 
+    @property
+    def processes(self) -> int:
+        """Number of processes."""
+        return max(1, len(self.addresses))
+
     @field_validator("addresses", mode="before")
     @classmethod
     def _a_text_is_a_list(cls, value: Any) -> Any:
@@ -48,6 +54,8 @@ class ClusterConfig(Section):
 
     @model_validator(mode="after")
     def _each_process_has_an_address(self) -> Self:
+        if not self.addresses:
+            return self
         for address in self.addresses:
             host_and_port(address)
         if len(self.addresses) < 2:

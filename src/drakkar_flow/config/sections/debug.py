@@ -1,15 +1,15 @@
-"""The `debug` section: the flight recorder; and the `cache` section of py-drakkar, which has no effect."""
+"""The `debug` section: the flight recorder."""
 
 from __future__ import annotations
 
 from math import inf
-from typing import Annotated, Final, Self
+from typing import Annotated, Final
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr
 
 from drakkar_flow.config.base import NO_PAGE, NoEffect, Section
 
-__all__ = ["CacheConfig", "CachePeerSyncConfig", "DebugConfig"]
+__all__ = ["DebugConfig"]
 
 
 _NO_BOUND: Final = NoEffect("recordings are bounded by debug.retention_mib and debug.retention_hours")
@@ -90,44 +90,3 @@ class DebugConfig(Section):
         """Seconds after which the output of a successful task is recorded; infinite if none is."""
         stored = self.enabled and self.store_events and self.store_output
         return self.output_min_duration_ms / 1000 if stored else inf
-
-
-class CachePeerSyncConfig(Section):
-    """Exchange of caches between workers."""
-
-    enabled: bool = True
-    """Enables the exchange."""
-    interval_seconds: float = Field(default=30, gt=0)
-    """Seconds between two rounds."""
-    batch_size: int = Field(default=500, ge=1)
-    """The most entries taken from a peer at once."""
-    timeout_seconds: float = Field(default=5, gt=0)
-    """Seconds one peer may take."""
-    cycle_deadline_seconds: float | None = Field(default=None, ge=0.1)
-    """Seconds one round may take; null means 0.9 of interval_seconds."""
-
-    @model_validator(mode="after")
-    def _within_the_interval(self) -> Self:
-        if self.cycle_deadline_seconds is not None and self.cycle_deadline_seconds >= self.interval_seconds:
-            raise ValueError(
-                f"cycle_deadline_seconds ({self.cycle_deadline_seconds:g}) must be below "
-                f"interval_seconds ({self.interval_seconds:g})"
-            )
-        return self
-
-
-class CacheConfig(Section):
-    """The handler's key-value cache."""
-
-    enabled: bool = False
-    """Enables the cache."""
-    db_dir: str = ""
-    """Directory of its database; empty takes debug.db_dir."""
-    flush_interval_seconds: float = Field(default=3.0, gt=0)
-    """Seconds between two writes to disk."""
-    cleanup_interval_seconds: float = Field(default=60.0, gt=0)
-    """Seconds between two removals of expired entries."""
-    max_memory_entries: int | None = Field(default=10_000, ge=1)
-    """The most entries held in memory; null means no bound."""
-    peer_sync: CachePeerSyncConfig = CachePeerSyncConfig()
-    """Exchange of caches between workers."""

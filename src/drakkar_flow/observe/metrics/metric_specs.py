@@ -169,7 +169,9 @@ _LIFE = {
     "recorder_dropped_events": _counter(
         "Events and rows that the recorder dropped, by kind: events, or the table of a row", "kind"
     ),
-    "recorder_state": _gauge("2 if everything is recorded, 1 without details, 0 if nothing is"),
+    "recorder_state": _gauge(
+        "2 if everything is recorded, 1 without details, 0 if nothing is; absent without recorder"
+    ),
     "log_lines_lost": _counter("Log lines that could not be written"),
     "runtime_health_state": _gauge("0 healthy, 1 the event loop is late, 2 a partition, the loop or the engine stalls"),
     "runtime_stalls": _counter("Detected stalls by what: partition, loop or engine", "what"),
@@ -178,5 +180,28 @@ _LIFE = {
     ),
 }
 
-METRICS: dict[str, MetricSpec] = {**_SOURCE, **_PROGRESS, **_TASKS, **_HOOKS, **_SINKS, **_LIFE}
+_CACHE = {
+    "cache_hits": _counter("Values that `get` and cached tasks found, in memory or in the file (db)", "source"),
+    "cache_misses": _counter("Values that `get` did not find"),
+    "cache_writes": _counter("Values set in the cache", "scope"),
+    "cache_deletes": _counter("Keys deleted from the cache"),
+    "cache_evictions": _counter("Entries that left memory for others; those on disk can still be read"),
+    "cache_dropped_entries": _counter(
+        "Entries not kept, by kind: too_large, queue_full, unreadable, unread or ahead", "kind"
+    ),
+    "cache_flush_entries": _counter("Changes written to the file; op is set or delete", "op"),
+    "cache_flush_failures": _counter("Writes of the file that failed; the changes stay queued"),
+    "cache_cleanup_removed": _counter("Entries removed from the file: expired, or the oldest of a full one"),
+    "cache_entries_in_memory": _gauge("Cache entries in memory"),
+    "cache_bytes_in_memory": _gauge("Bytes of cache entries in memory"),
+    "cache_entries_in_db": _gauge("Cache entries in the file"),
+    "cache_bytes_in_db": _gauge("Bytes that cache entries use in the file"),
+    "cache_sync_entries_fetched": _counter("Cache entries read from another worker", "peer"),
+    "cache_sync_entries_upserted": _counter("Cache entries of another worker that were newer, and taken", "peer"),
+    "cache_sync_errors": _counter("Exchanges of cache entries that failed", "peer"),
+    "cache_peer_sync_timeouts": _counter("Exchanges of cache entries that did not end in their time"),
+    "cache_stored": _gauge("1 while the cache is stored in its file, 0 while it is in memory alone"),
+}
+
+METRICS: dict[str, MetricSpec] = {**_SOURCE, **_PROGRESS, **_TASKS, **_HOOKS, **_SINKS, **_CACHE, **_LIFE}
 """All metrics by name, except `state` and `worker`, which are an Enum and an Info."""

@@ -65,6 +65,7 @@ from drakkar_flow.observe.events.tasks import (
     TasksStarted,
     WindowFinished,
 )
+from drakkar_flow.observe.metrics.cache import CacheMetrics
 from drakkar_flow.observe.metrics.collectors import (
     BulkHistogram,
     PlainCounter,
@@ -124,6 +125,10 @@ class Metrics:
             case "gauge" if name == "executor_breaker_state":
                 self._breakers = PlainGauge(PREFIX + name, spec.help, spec.labels)
                 self.registry.register(self._breakers)
+            case "gauge" if name == "recorder_state":
+                self._recorder = PlainGauge(PREFIX + name, spec.help, spec.labels)
+                self._recorder.remove(())  # a recorder that is off on purpose must not look like one that failed
+                self.registry.register(self._recorder)
             case "gauge":
                 self._gauges[name] = Gauge(PREFIX + name, spec.help, spec.labels, registry=self.registry)
             case "histogram":
@@ -180,6 +185,7 @@ class Metrics:
             lambda e: self._count("executor_children_ended", "failed" if e.failed else "done", *_of(e)),
         )
         self._listen_to_troubles(bus)
+        CacheMetrics(self._count, self._gauges).listen(bus)
         bus.listen(TaskRetried, lambda _: self._count("task_retries"))
         bus.listen(HookRan, self._on_hook_ran)
         bus.listen(HooksRan, self._on_hooks_ran)
@@ -294,8 +300,8 @@ class Metrics:
         bus.listen(StateRestored, self._on_state_restored)
 
     def _listen_to_troubles(self, bus: Bus) -> None:
-        bus.listen(RecorderStarted, lambda _: self._gauges["recorder_state"].set(2))
-        bus.listen(RecorderChanged, lambda e: self._gauges["recorder_state"].set(_RECORDER[e.state]))
+        bus.listen(RecorderStarted, lambda _: self._recorder.set((), 2))
+        bus.listen(RecorderChanged, lambda e: self._recorder.set((), _RECORDER[e.state]))
         bus.listen(RecorderDropped, lambda e: self._count("recorder_dropped_events", e.kind, by=e.count))
         bus.listen(ListenerFailed, lambda e: self._count("listener_errors", e.listener))
         bus.listen(ListenerLagged, lambda e: self._count("listener_events_dropped", e.listener, by=e.dropped))

@@ -65,6 +65,7 @@ class ClusterLink:
         self._passed: dict[str, asyncio.Future[None]] = {}
         self._left: set[int] = set()  # they said goodbye
         self._missing: list[int] = []
+        self._has_answered = True  # False: something listens at the hub's address, and has said nothing yet
         self._turned_away = ""
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -148,7 +149,8 @@ class ClusterLink:
     async def _join(self) -> None:
         timeout_s = self._settings.start_timeout_s
         deadline = self._loop.time() + timeout_s
-        self._missing = [each for each in range(len(self._settings.addresses)) if each != self._me]
+        others = [each for each in range(len(self._settings.addresses)) if each != self._me]
+        self._missing = others if self._me == _HUB else [_HUB]  # which names the others that are missing
         await self._listen(deadline)
         if self._me != _HUB:
             self._spawn(self._keep_connected())
@@ -226,6 +228,7 @@ class ClusterLink:
                 await asyncio.sleep(_RETRY_S)
                 continue
             self._others[_HUB] = writer
+            self._has_answered = False
             hello = {"process": self._me, "addresses": self._settings.addresses, "flow": self._flow}
             _send(writer, _word("hello", version=__version__, **hello))
             await self._hear(_HUB, reader)
@@ -275,6 +278,9 @@ class ClusterLink:
             return _failed(f"{names} did not finish its start in time")
         names = ", ".join(map(self._name, self._missing))
         what = f"{names} did not join within {settings.start_timeout_s:g} s"
+        if not self._has_answered:
+            what = f"{what}: what listens there does not answer as a process of this cluster"
+            return StartupError([Problem(_KEY, what, "if it is another program, stop it, or change the address")])
         return _failed(f"{what}; {self._turned_away}" if self._turned_away else what)
 
     def _tell_missing(self) -> None:
@@ -287,7 +293,8 @@ class ClusterLink:
         """Handle the messages of a process until it ends."""
         with suppress(OSError, ValueError):
             while line := await reader.readline():
-                self._handle(process, json.loads(line))
+                self._handle(process, _message_of(line))
+                self._has_answered = True
         writer = self._others.pop(process, None)
         if writer is not None:
             writer.close()
@@ -396,14 +403,26 @@ class ClusterLink:
         return f"process {process} ({self._address(process)})"
 
 
+def _message_of(line: bytes) -> Message:
+    """Return a message.
+
+    Raises:
+        ValueError: the line is a stranger's.
+    """
+    message = json.loads(line)
+    if not isinstance(message, dict):
+        raise ValueError("no message")
+    return message
+
+
 async def _hello_of(reader: StreamReader) -> Message | None:
     """Return the hello of a connection; None if it is a stranger's."""
     try:
         async with asyncio.timeout(_HELLO_S):
-            message = json.loads(await reader.readline())
+            message = _message_of(await reader.readline())
     except (OSError, ValueError, TimeoutError):
         return None
-    if not isinstance(message, dict) or message.get("word") != "hello":
+    if message.get("word") != "hello":
         return None
     fields = {"process": int, "addresses": list, "flow": str, "version": str}
     return message if all(isinstance(message.get(name), kind) for name, kind in fields.items()) else None

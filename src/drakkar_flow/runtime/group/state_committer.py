@@ -106,7 +106,7 @@ class StateCommitter:
             return
         due = self._positions.take(self._buffers.assignments(), now)
         present = {each.topic_partition: each for each in self._buffers.partitions()}
-        if taken := self._take(present[at] for at in due if at in present):
+        if taken := self._take(present[at] for at in sorted(due) if at in present):
             self._begin(consumer, taken)
         else:
             self._positions.accepted({})  # no answer is awaited
@@ -156,11 +156,12 @@ class StateCommitter:
         """Take the changes since the last transaction."""
         found = []
         for partition in partitions:
-            changes = self._track.take_changes(*partition.assignment)
+            at, epoch = partition.assignment
+            # Before the changes: records that finish between the two would be passed without their state.
+            noted = self._positions.of({at: epoch}).get(at, -1)
+            changes = self._track.take_changes(at, epoch)
             if changes is None:
                 continue  # fenced: its records are read again
-            at, epoch = partition.assignment
-            noted = self._positions.of({at: epoch}).get(at, -1)
             reached = max(changes.offset, noted)
             offset, finished = partition.joined(reached, changes.finished)
             if offset > reached >= 0:  # over records that an earlier assignment finished, which are not known any more

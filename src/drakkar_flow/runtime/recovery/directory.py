@@ -10,11 +10,10 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote
-from zlib import crc32
 
 from drakkar_flow.config.sections.recovery import RecoveryStoreConfig
 from drakkar_flow.errors import Problem, StartupError
+from drakkar_flow.storage.directory import safe_name
 
 __all__ = [
     "KEY",
@@ -25,19 +24,10 @@ __all__ = [
     "directory_of",
     "locked",
     "moved_aside",
-    "network_filesystem",
-    "safe_name",
 ]
 
 KEY = "runtime.recovery.dir"
-_LONGEST = 100  # characters of a directory made of a name
 _NOT_RENAMED = frozenset({errno.EACCES, errno.EBUSY, errno.EINVAL, errno.EPERM, errno.EROFS, errno.EXDEV})
-_MOUNTS = Path("/proc/self/mountinfo")
-_NETWORK = frozenset(
-    {"nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "afs", "ceph", "lustre", "gpfs", "glusterfs", "beegfs", "ocfs2"}
-    | {f"fuse.{name}" for name in ("sshfs", "glusterfs", "ceph", "cephfs", "s3fs", "rclone", "gcsfuse", "juicefs")}
-)
-"""Filesystems shared by hosts: SQLite's WAL mode needs memory shared by all users of a file."""
 
 
 class Place(NamedTuple):
@@ -71,19 +61,6 @@ def directory_of(settings: RecoveryStoreConfig | None, flow: str) -> Path:
     if settings is not None and settings.dir is not None:
         return settings.dir.expanduser()
     return Path("recovery") / safe_name(flow)
-
-
-def safe_name(text: str) -> str:
-    """Return any text as the name of a directory.
-
-    >>> safe_name("a/b"), safe_name(".."), safe_name("")
-    ('a%2Fb', '%2E.', '_')
-    """
-    name = quote(text, safe="", errors="replace")
-    if name.startswith("."):
-        name = f"%2E{name[1:]}"
-    name = name or "_"
-    return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}-{crc32(text.encode(errors='replace')):08x}"
 
 
 @contextmanager
@@ -178,18 +155,3 @@ def moved_aside(directory: Path) -> Path:
 
 def _free(path: Path) -> Path:
     return next(found for n in count(1) if not (found := path.with_name(f"{path.name}-{n}")).exists())
-
-
-def network_filesystem(directory: Path, mounts: Path = _MOUNTS) -> str:
-    """Return the type of the directory's filesystem if hosts share it, else an empty text; also if it is unknown."""
-    try:
-        lines = mounts.read_text(errors="surrogateescape").splitlines()
-    except OSError:  # not Linux
-        return ""
-    there, best, found = directory.resolve(), -1, ""
-    for line in lines:
-        before, _, after = line.partition(" - ")
-        point = Path(before.split()[4].encode().decode("unicode_escape"))
-        if there.is_relative_to(point) and len(point.parts) >= best:  # a later mount covers an earlier one
-            best, found = len(point.parts), after.split()[0]
-    return found if found in _NETWORK else ""

@@ -25,7 +25,6 @@ from drakkar_flow.runtime.recovery.directory import (
     check_shared,
     locked,
     moved_aside,
-    network_filesystem,
 )
 from drakkar_flow.runtime.recovery.files import (
     DamagedStore,
@@ -35,6 +34,7 @@ from drakkar_flow.runtime.recovery.files import (
     read_part,
 )
 from drakkar_flow.runtime.recovery.reading import StoreRows, read_rows
+from drakkar_flow.storage.directory import network_filesystem
 
 __all__ = ["IDENTITY", "Store", "check_files", "open_store", "read_identity"]
 

@@ -20,7 +20,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from drakkar_flow.kernel.kafka_errors import Severity, report, severity_of
 from drakkar_flow.kernel.partition_row import StateKey
 from drakkar_flow.kernel.recovery_start import Log, StartRefused
-from drakkar_flow.kernel.state_messages import StateMessageError, StoredPartition, read_messages
+from drakkar_flow.kernel.state_messages import Position, StateMessageError, StoredPartition, read_messages
 from drakkar_flow.kernel.state_start import CommittedOffset, StatePolicy, StateStart, decide_state_start
 from drakkar_flow.kernel.stored_values import unreadable_values
 from drakkar_flow.librdkafka import destroy_in_background
@@ -171,6 +171,9 @@ class Restorer:
             except Exception as exc:  # a bug: without an answer the partitions would wait without end
                 found = self._unusable(wanted, f"can't be restored: {describe(exc)}")
             with self._changed:
+                if found is None:
+                    self._changed.wait(_AGAIN_S)
+                    continue
                 self._restored += [(batch[each.at], each) for each in found]
             return
 
@@ -180,7 +183,11 @@ class Restorer:
 
     def _pass(
         self, wanted: list[TopicPartition], batch: Mapping[TopicPartition, int], started: float
-    ) -> list[Restored]:
+    ) -> list[Restored] | None:
+        """Restore partitions once; None if offset and state are of different instants.
+
+        Then another member commits: this one has lost the partitions, and does not know it yet.
+        """
         if self._consumer is None:
             self._consumer = reading_client(self._topic.client, self._owner.group)
         if self._admin is None:
@@ -195,6 +202,11 @@ class Restorer:
         if contents is None or committed is None:
             return []
         stored = {number: read_messages(values, topics) for number, values in contents.values.items()}
+        differing = [at for at in wanted if _offset_of(stored[at[1]][at[0]].position) != _offset_of(committed.get(at))]
+        if differing and self._committed(self._consumer, differing, batch) != {
+            at: committed[at] for at in differing if at in committed
+        }:
+            return None
         took_s = time.monotonic() - started
         return [
             self._decided(
@@ -323,6 +335,10 @@ _OPEN = frozenset(
 
 
 _UNKNOWN = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})  # noqa: SLF001
+
+
+def _offset_of(position: Position | CommittedOffset | None) -> int | None:
+    return None if position is None else position.offset
 
 
 class _Deleted(Exception):

@@ -22,7 +22,7 @@ from drakkar_flow.model.payload import DeliveryAction, DeliveryError
 from drakkar_flow.observe.events.context import NO_CONTEXT
 from drakkar_flow.observe.events.hooks import HookRan
 from drakkar_flow.observe.events.sinks import DeliveriesFailed, DeliveriesSkipped, DeliveriesWritten, DeliveryRetried
-from drakkar_flow.runtime.failures import about, describe, failure_of, is_cancelled
+from drakkar_flow.runtime.failures import about, describe, failure_of, is_cancelled, stack_of
 from drakkar_flow.runtime.steps.circuit import Circuit
 from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.fates import Fates, asked_pause_s, fates_of, is_outage
@@ -298,9 +298,11 @@ class DeliverStep(AsyncStep[Delivery, Any]):
         if spent:
             text += f"; RETRY of on_delivery_error is bounded, and given up {spent}"
         self._bus.emit(DeliveriesFailed(settings.kind, settings.name, len(batch), text, attempts, about(batch)))
+        stacks: dict[int, str] = {}  # by the id of the exception, which most of a batch share
         for delivery in batch:
             cause = causes.get(id(delivery), error)
-            failure = failure_of(FailureKind.SINK, self._stage, cause, delivery.tokens, delivery.task_id)
+            stack = stacks[id(cause)] = stacks.get(id(cause)) or stack_of(cause)
+            failure = failure_of(FailureKind.SINK, self._stage, cause, delivery.tokens, delivery.task_id, stack)
             failure.error = self._with_name(failure.error)
             failure.payload = delivery.payload
             failure.sink_type = settings.kind

@@ -16,6 +16,7 @@ from drakkar_flow.executor.base import Executor, TaskOutcome
 from drakkar_flow.executor.precomputed import precomputed
 from drakkar_flow.kernel.retry import RetryPolicy
 from drakkar_flow.kernel.sizes import LARGE
+from drakkar_flow.model.precomputed import PrecomputedResult
 from drakkar_flow.model.task import ErrorAction, ExecutorError, ExecutorResult, ExecutorTask
 from drakkar_flow.observe.events.context import NO_CONTEXT
 from drakkar_flow.observe.events.hooks import HookRan
@@ -30,6 +31,7 @@ from drakkar_flow.runtime.failures import describe, located
 from drakkar_flow.runtime.steps.attempts import AttemptLog
 from drakkar_flow.runtime.steps.context import StepContext
 from drakkar_flow.runtime.steps.priority import priority_of
+from drakkar_flow.runtime.steps.result_cache import ResultCache
 from drakkar_flow.runtime.steps.retry_queue import RetryQueue
 from drakkar_flow.runtime.steps.step import AsyncStep
 from drakkar_flow.runtime.steps.task_order import KeysOf, TaskOrder
@@ -55,6 +57,7 @@ class ExecuteSettings:
 
     `keys(record)` returns its ordering keys; None disables ordering. `named` has the rules of named executors. The
     outputs of tasks that took `long_s` seconds or more are offered to listeners.
+    `results` has the results of equal tasks.
     """
 
     retry: RetryPolicy
@@ -65,6 +68,7 @@ class ExecuteSettings:
     ok_exit_codes: Collection[int] = (0,)
     named: Mapping[str, TaskRules] = field(default_factory=dict)
     long_s: float = inf
+    results: ResultCache | None = None
 
     def rules_of(self, task: ExecutorTask) -> TaskRules | ExecuteSettings:
         """Return the rules of a task's executor."""
@@ -122,9 +126,7 @@ class ExecuteStep(AsyncStep[Arranged, Arranged]):
                 answered.append(item)
                 continue
             run: TaskRun = item
-            stdin: Any = run.task.stdin
-            if type(stdin) in _TEXT and len(stdin) >= LARGE:
-                self._in_flight.charge(run.first_record, len(stdin))
+            self._begin(run)
             if run.task.precomputed is not None:
                 count += 1
                 if (order is None or order.is_free(run)) and self._end_if_given(run):
@@ -141,6 +143,13 @@ class ExecuteStep(AsyncStep[Arranged, Arranged]):
             self._bus.emit(TasksPrecomputed(count))
         if order is not None:
             order.serve()
+
+    def _begin(self, run: TaskRun) -> None:
+        stdin: Any = run.task.stdin
+        if type(stdin) in _TEXT and len(stdin) >= LARGE:
+            self._in_flight.charge(run.first_record, len(stdin))
+        if self._settings.results is not None and run.task.precomputed is None:
+            self._ask_memory(run, self._settings.results)
 
     # --- order ----------------------------------------------------------------------------------
 
@@ -207,6 +216,9 @@ class ExecuteStep(AsyncStep[Arranged, Arranged]):
         if task.precomputed is not None:
             self._ended(run, precomputed(task, self._settings.rules_of(task).ok_exit_codes))
             return
+        if run.cache_key and not run.looked_up:
+            self._ask_file(run)
+            return
         priority = priority_of(run, self._settings.priority, self._bus)
         try:
             task.check()  # hooks may have changed it since it was made
@@ -236,6 +248,8 @@ class ExecuteStep(AsyncStep[Arranged, Arranged]):
         if isinstance(outcome, ExecutorResult):
             if (program := run.program) not in self._proof.works:
                 self._proof.add(program)
+            if run.cache_key and run.task.precomputed is None and self._settings.results is not None:
+                self._settings.results.store(run.cache_key, outcome)
             self._finish(run.end(TaskEnd.SUCCEEDED, result=outcome))
         elif _was_interrupted(outcome) and run.interruptions < _INTERRUPTIONS:
             run.interruptions += 1
@@ -249,6 +263,28 @@ class ExecuteStep(AsyncStep[Arranged, Arranged]):
         run.running = None
         if run.output_size >= LARGE:
             self._in_flight.charge(run.first_record, -run.output_size)
+
+    # --- results of equal tasks -------------------------------------------------------------------
+
+    def _ask_memory(self, run: TaskRun, results: ResultCache) -> None:
+        """Find the key of a task's result, and the result if it is in memory."""
+        try:
+            run.cache_key = results.key_of(run.task)
+        except Exception as exc:  # the user's function: the task runs as without a cache
+            self._bus.emit(HookRan("cached_execute", None, f"key raised {describe(exc)}", exc, run.about))
+        if run.cache_key:
+            run.task.precomputed = results.hit(run.cache_key)
+
+    def _ask_file(self, run: TaskRun) -> None:
+        assert self._settings.results is not None
+        run.looked_up = True
+        self._calls.call(self._settings.results.get, (run.cache_key,), partial(self._looked_up, run), run)
+
+    def _looked_up(self, run: TaskRun, result: PrecomputedResult | None, _error: BaseException | None) -> None:
+        if result is not None:
+            run.task.precomputed = result
+            self._bus.emit(TasksPrecomputed(1))
+        self._submit_now(run)
 
     # --- a failed attempt -----------------------------------------------------------------------
 

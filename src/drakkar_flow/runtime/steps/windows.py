@@ -98,6 +98,10 @@ class TaskRun(msgspec.Struct, eq=False):
     """Executor and program that its task names; empty if it is precomputed."""
     mark: int | None = None
     """Count of successes of its program at the time it failed."""
+    cache_key: str = ""
+    """Key of its result in the cache; empty if the result is not stored."""
+    looked_up: bool = False
+    """True once the cache was asked for its result."""
     decided_by: str = ""
     """Setting that decides about its failure; empty if `on_error` did."""
 

@@ -166,8 +166,9 @@ def test_alignment_that_is_tuned_but_not_switched_on_is_noticed() -> None:
 
 def test_a_configuration_made_in_a_program_has_notices_too() -> None:
     """Without a file the path says where."""
-    (notice,) = DrakkarConfig(cache={"enabled": True}).notices
-    assert str(notice) == "cache: accepted, but there is no cache in this version; it has no effect"
+    (notice,) = DrakkarConfig(debug={"enabled": True, "max_ui_rows": 200}).notices
+    expected = "debug.max_ui_rows: accepted, but there is no web page in this version to show it; it has no effect"
+    assert str(notice) == expected
 
 
 def test_notices_survive_a_change_of_sections() -> None:

@@ -20,7 +20,6 @@ def test_a_text_of_addresses_is_a_list_of_them() -> None:
     ("wrong", "text"),
     [
         ({"addresses": ["a:1"]}, "needs at least two addresses"),
-        ({"addresses": []}, "needs at least two addresses"),
         ({"addresses": ["a:1", "b:1", "a:1"]}, "a:1 is given twice"),
         ({"addresses": ["a:1", "b"]}, "'b' is no address"),
         ({"addresses": ["a:1", ":2"]}, "':2' is no address"),

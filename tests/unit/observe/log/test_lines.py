@@ -15,6 +15,7 @@ from drakkar_flow.model.task import ExecutorError, ExecutorTask
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.annotations import Annotated, AnnotationDropped
 from drakkar_flow.observe.events.base import Event
+from drakkar_flow.observe.events.cache import CacheCleaned, CacheFlushed, CachePeerSynced, CacheUsed
 from drakkar_flow.observe.events.context import EventContext
 from drakkar_flow.observe.events.hooks import HookRan, HooksRan, Offloaded, PeriodicRan
 from drakkar_flow.observe.events.lifecycle import DrainFinished, FlowFailed, LogLineLost, StateChanged
@@ -83,6 +84,10 @@ HOT = {
     LogLineLost,
     LongTaskRan,
     LoopAnswered,
+    CacheCleaned,
+    CacheFlushed,
+    CachePeerSynced,
+    CacheUsed,
     RecorderDropped,
     RecordsTraced,
     TaskAttempts,

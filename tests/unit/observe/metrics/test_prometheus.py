@@ -10,6 +10,7 @@ from drakkar_flow.observe.events.base import Event
 from drakkar_flow.observe.events.executor import ChildEnded, ChildStarted, ExecutorBreakerChanged
 from drakkar_flow.observe.events.hooks import HookRan, HooksRan
 from drakkar_flow.observe.events.lifecycle import DrainFinished, StateChanged
+from drakkar_flow.observe.events.recorder import RecorderChanged, RecorderStarted
 from drakkar_flow.observe.events.records import RecordsFailed, RecordsFinished
 from drakkar_flow.observe.events.sinks import (
     DeadLetterFailed,
@@ -406,6 +407,22 @@ def test_the_breaker_is_a_number(scene: Scene) -> None:
     for state, number in (("open", 1), ("half_open", 0.5), ("closed", 0)):
         scene.emit(ExecutorBreakerChanged(state, 5, "why"))
         assert scene.value("executor_breaker_state") == number
+
+
+def test_the_recorders_state_is_a_number_and_absent_without_recorder(scene: Scene) -> None:
+    """Otherwise a recorder that is off on purpose would look like one that failed."""
+    assert scene.value("recorder_state") is None
+    scene.emit(RecorderStarted("rec"))
+    assert scene.value("recorder_state") == 2
+    for state, number in (("without_details", 1), ("off", 0), ("full", 2)):
+        scene.emit(RecorderChanged(state, "why"))
+        assert scene.value("recorder_state") == number
+
+
+def test_a_refused_recorder_has_a_state(scene: Scene) -> None:
+    """It has never started."""
+    scene.emit(RecorderChanged("off", "others may write to it"))
+    assert scene.value("recorder_state") == 0
 
 
 def test_children_are_counted_by_how_they_ended(scene: Scene) -> None:

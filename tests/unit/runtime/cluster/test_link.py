@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -68,6 +69,29 @@ class Members:
         for link in self._links:
             link.close()
         self._pool.shutdown()
+
+
+@contextmanager
+def stranger(place: str, answer: bytes) -> Iterator[None]:
+    """A server that gives each connection the same answer; without one it keeps silent."""
+    held: list[socket.socket] = []
+
+    def serve() -> None:
+        with suppress(OSError):  # the end of the test
+            while True:
+                held.append(server.accept()[0])
+                if answer:
+                    with held.pop() as connection:
+                        connection.sendall(answer)
+
+    with socket.create_server(host_and_port(place)) as server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    for each in held:
+        each.close()
 
 
 @pytest.fixture
@@ -151,6 +175,14 @@ def test_those_that_are_missing_are_named(impatient: Members) -> None:
         error = refusal(start)
         assert f"process 2 ({impatient.places[2]}) did not join within 0.5 s" in str(error)
         assert error.exit_code == 1
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.0 400 Bad request\r\n\r\n", b"[1]\n", b"\xff\n"])
+def test_a_stranger_at_the_address_of_the_first_process_is_named(impatient: Members, answer: bytes) -> None:
+    """It says nothing, or what no process says."""
+    with stranger(impatient.places[0], answer):
+        error = refusal(impatient.started(impatient.link(1)))
+    assert f"process 0 ({impatient.places[0]}) did not join within 0.5 s: what listens there does not" in str(error)
 
 
 def test_a_process_that_comes_again_is_welcome(three: Members) -> None:

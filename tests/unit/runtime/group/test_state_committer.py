@@ -13,7 +13,7 @@ from drakkar_flow.model.outcome import Ack, AckStatus
 from drakkar_flow.model.record import Record, TopicPartition
 from drakkar_flow.observe.bus import Bus
 from drakkar_flow.observe.events.source import CommitFailed, Committed
-from drakkar_flow.runtime.acknowledgement.commit import Track
+from drakkar_flow.runtime.acknowledgement.commit import StateChanges, Track
 from drakkar_flow.runtime.acknowledgement.in_flight import InFlight
 from drakkar_flow.runtime.group.buffers import Buffers, Partition
 from drakkar_flow.runtime.group.commit_queue import CommitQueue
@@ -288,3 +288,25 @@ def test_a_position_that_passed_earlier_ranges_never_goes_back(life: Life) -> No
     life.transactions.outcomes += [REFUSED, Outcome()]
     life.revoke(A)
     assert life.stored() == {A: (20, [], {ANNA: b"1"})}
+
+
+def test_a_record_that_finishes_while_changes_are_taken_waits_for_the_next_transaction(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine's thread goes on meanwhile: a position beyond the values would lose the record's change in a crash."""
+    first, second = life.record(A, 10), life.record(A, 11, 10)
+    life.finish(first, anna=b"1")
+    take = life.track.take_changes
+
+    def take_and_finish(at: TopicPartition, epoch: int) -> StateChanges | None:
+        taken = take(at, epoch)
+        monkeypatch.undo()
+        life.finish(second, anna=b"2")
+        return taken
+
+    monkeypatch.setattr(life.track, "take_changes", take_and_finish)
+    life.commit()
+    assert life.stored() == {A: (11, [], {ANNA: b"1"})}
+    life.decide(Outcome())
+    life.commit()
+    assert life.stored() == {A: (12, [], {ANNA: b"2"})}

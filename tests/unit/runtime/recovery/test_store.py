@@ -16,9 +16,10 @@ import pytest
 from drakkar_flow.config.sections.recovery import RecoveryStoreConfig
 from drakkar_flow.errors import StartupError
 from drakkar_flow.kernel.store_identity import StoredTopic, StoreIdentity
-from drakkar_flow.runtime.recovery.directory import directory_of, network_filesystem
+from drakkar_flow.runtime.recovery.directory import directory_of
 from drakkar_flow.runtime.recovery.reading import StoreRows
 from drakkar_flow.runtime.recovery.store import IDENTITY, open_store, read_identity
+from drakkar_flow.storage.directory import network_filesystem
 from support.stores import identity, run_dataflow, start_dataflow
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, Literal
 
+import msgspec
 import pytest
 from confluent_kafka import TopicPartition as KafkaPartition
 
@@ -35,6 +36,8 @@ class Brokers:
         self.committed = POSITION.offset
         self.values = {position_key("in"): POSITION.encode()}
         self.bug: Exception | None = None
+        self.moves: list[int] = []
+        """Offsets that another member commits between the requests for the group's offsets and for the state."""
         client = SimpleNamespace(committed=lambda asked, _s: [KafkaPartition(*AT, self.committed) for _ in asked])
         answers: dict[str, Any] = {
             "reading_client": client,
@@ -55,6 +58,9 @@ class Brokers:
     def _read(self, *_args: object) -> Contents:
         if self.bug is not None:
             raise self.bug
+        if self.moves:
+            self.committed = self.moves.pop()
+            self.values[position_key("in")] = msgspec.structs.replace(POSITION, offset=self.committed).encode()
         return Contents({0: self.values}, len(self.values))
 
 
@@ -128,6 +134,16 @@ def test_values_of_a_step_that_is_gone_are_kept_or_deleted_as_told(
     assert len(restored(StateCodec(int), "keep").state) == 1
     deleted = restored(StateCodec(int), "reset")
     assert (set(deleted.removed), deleted.state) == ({("stateful-former", "anna")}, {})
+
+
+def test_a_commit_of_another_member_meanwhile_is_no_disagreement(
+    brokers: Brokers, restored: Callable[..., Restored]
+) -> None:
+    """A member that was suspended in a restore has lost the partition: it must not end because of it."""
+    brokers.moves = [9]
+    found = restored(StateCodec(int))
+    assert not isinstance(found.start, StartRefused)
+    assert (found.start.offset, found.start.warning) == (9, "")
 
 
 def test_a_bug_ends_the_flow_instead_of_the_thread(brokers: Brokers, restored: Callable[..., Restored]) -> None:

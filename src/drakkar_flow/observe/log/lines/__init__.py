@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from drakkar_flow.observe.log.lines.cache import LINES as _CACHE
 from drakkar_flow.observe.log.lines.common import Lines
 from drakkar_flow.observe.log.lines.executor import LINES as _EXECUTOR
 from drakkar_flow.observe.log.lines.hooks import LINES as _HOOKS
@@ -26,6 +27,7 @@ LINES: Lines = {
     **_EXECUTOR,
     **_STALLS,
     **_LIFECYCLE,
+    **_CACHE,
     **_RECORDER,
 }
 """Log line functions by type of event. Events of the hot path have none: metrics count them."""

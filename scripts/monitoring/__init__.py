@@ -1,0 +1,1 @@
+"""Monitoring files under `deploy/`, made of Python: Grafana dashboards, and the alerts as a Kubernetes object."""
