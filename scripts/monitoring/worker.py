@@ -193,6 +193,75 @@ _PROCESS = Row(
     ),
 )
 
+_CACHE = Row(
+    "Cache",
+    (
+        Panel(
+            "Hits and misses",
+            "Per second, and where values were found. Healthy: more hits than misses; else keys differ too "
+            "much, or the time to live is short.",
+            "short",
+            (
+                Query(f"sum by (source) ({rate('cache_hits_total')})", "hit {{source}}"),
+                Query(f"sum({rate('cache_misses_total')})", "miss"),
+            ),
+        ),
+        Panel(
+            "Changes",
+            "Per second: set, deleted, written to the file, removed from it, and left memory. Healthy: written follows "
+            "set and deleted.",
+            "short",
+            (
+                Query(f"sum by (scope) ({rate('cache_writes_total')})", "set {{scope}}"),
+                Query(f"sum({rate('cache_deletes_total')})", "deleted"),
+                Query(f"sum by (op) ({rate('cache_flush_entries_total')})", "written {{op}}"),
+                Query(f"sum({rate('cache_cleanup_removed_total')})", "removed"),
+                Query(f"sum({rate('cache_evictions_total')})", "left memory"),
+            ),
+        ),
+        Panel(
+            "Size",
+            "Bytes in memory and in the file. Healthy: below cache.max_memory_mib and cache.max_disk_mib.",
+            "bytes",
+            (
+                Query(f"sum({of('cache_bytes_in_memory')})", "memory"),
+                Query(f"sum({of('cache_bytes_in_db')})", "file"),
+            ),
+        ),
+        Panel(
+            "Entries",
+            "In memory and in the file. Healthy: below cache.max_memory_entries.",
+            "short",
+            (
+                Query(f"sum({of('cache_entries_in_memory')})", "memory"),
+                Query(f"sum({of('cache_entries_in_db')})", "file"),
+            ),
+        ),
+        Panel(
+            "Trouble",
+            "1 while the cache is stored in its file; per second: entries not kept, failed writes, failed exchanges. "
+            "Healthy: 1, the others 0.",
+            "short",
+            (
+                Query(f"min({of('cache_stored')})", "stored"),
+                Query(f"sum by (kind) ({rate('cache_dropped_entries_total')})", "not kept {{kind}}/s"),
+                Query(f"sum({rate('cache_flush_failures_total')})", "failed writes/s"),
+                Query(f"sum by (peer) ({rate('cache_sync_errors_total')})", "failed exchange {{peer}}/s"),
+                Query(f"sum({rate('cache_peer_sync_timeouts_total')})", "late exchanges/s"),
+            ),
+        ),
+        Panel(
+            "Entries of other workers",
+            "Per second: read, and taken because they are newer. Healthy: follows what the others set.",
+            "short",
+            (
+                Query(f"sum by (peer) ({rate('cache_sync_entries_fetched_total')})", "read {{peer}}"),
+                Query(f"sum by (peer) ({rate('cache_sync_entries_upserted_total')})", "taken {{peer}}"),
+            ),
+        ),
+    ),
+)
+
 WORKER = Dashboard(
     uid="drakkar-flow-worker",
     title="drakkar-flow: worker",
@@ -209,5 +278,5 @@ WORKER = Dashboard(
             hidden=True,
         ),
     ),
-    rows=(_HEAD, _PARTITIONS, _FLIGHT, _PROCESS, SINKS, PROGRAMS, HOOKS, STATE),
+    rows=(_HEAD, _PARTITIONS, _FLIGHT, _PROCESS, SINKS, PROGRAMS, HOOKS, STATE, _CACHE),
 )

@@ -33,6 +33,9 @@ pytestmark = [
 DEPLOY = ROOT / "deploy"
 SILENT = {
     "Bytes by topic",
+    "Changes",
+    "Entries of other workers",
+    "Hits and misses",
     "Circuits opened",
     "Failed writes",
     "Keys by topic",
@@ -40,7 +43,7 @@ SILENT = {
     "Stalls",
     "Time to catch up",
 }
-"""Panels that show nothing as long as no sink or thread fails, in a flow without state and periodic functions."""
+"""Panels that show nothing while no sink or thread fails, in a flow without state, cache and periodic functions."""
 
 
 class Prometheus:

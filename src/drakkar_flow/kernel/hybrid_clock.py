@@ -49,7 +49,7 @@ def stamp_at(ms: int) -> int:
 
 def latest_stamp(now_ms: int) -> int:
     """Return the greatest stamp that counts at a time."""
-    return (now_ms + MAX_AHEAD_MS) << _COUNTER_BITS
+    return ((now_ms + MAX_AHEAD_MS + 1) << _COUNTER_BITS) - 1
 
 
 def milliseconds_of(stamp: int) -> int:
