@@ -21,6 +21,7 @@ class CachedExecute:
     comparison by its own text, and None leaves the task out. `version` is part of every key: change it with the
     program. Results are stored for `ttl_s` seconds, None without limit, and in `scope`.
 
+    >>> from drakkar_flow import BaseDrakkarHandler
     >>> class Words(BaseDrakkarHandler):
     ...     cached_execute = CachedExecute(ttl_s=3600)
 
