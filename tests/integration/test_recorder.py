@@ -74,7 +74,7 @@ def test_every_record_has_a_story_whoever_had_it(scene: Scene, tmp_path: Path) -
                 assert bool(statuses["failed"]) == ("task_failed" in kinds)
                 failed += bool(statuses["failed"])
                 if not any(span.passed_us is not None for span in story.spans):
-                    # The killed worker finished it behind an unfinished one: the commit has it, the next owner skips it.
+                    # The killed worker finished it behind an unfinished one: the commit has it.
                     assert "w-0" in {span.worker for span in story.spans}
         assert failed == COUNT // 10
         (fault,) = [fault for fault in recording.faults().rows if fault.kind == "task"]
