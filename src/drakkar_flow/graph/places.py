@@ -49,9 +49,8 @@ def shown(file: str, line: int) -> str:
     >>> shown("/somewhere/else/job.py", 3)
     '/somewhere/else/job.py:3'
     """
-    path = Path(file)
     try:
-        path = path.relative_to(Path.cwd())
-    except (ValueError, OSError):
-        return f"{file}:{line}"
-    return f"{path}:{line}"
+        here = f"{Path.cwd()}{os.sep}"
+    except OSError:  # it was removed
+        here = ""
+    return f"{file.removeprefix(here)}:{line}"
