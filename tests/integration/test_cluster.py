@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import socket
 from contextlib import suppress
@@ -41,6 +42,15 @@ def test_one_process_told_to_stop_stops_all_and_nothing_repeats(scene: Scene) ->
     workers[0].terminate()
     assert [worker.wait() for worker in workers] == [0, 0]
     assert scene.check_delivered(2000) == 0
+
+
+def test_a_stop_that_the_system_gives_to_another_thread_is_heard(scene: Scene) -> None:
+    """The kernel chooses the thread; the main thread, which handles signals, sleeps on."""
+    workers = start_cluster(scene, COUNTING, 2)
+    until_all_run(workers)
+    threads = {each.id for each in psutil.Process(workers[1].pid).threads()} - {workers[1].pid}
+    assert ctypes.CDLL(None, use_errno=True).tgkill(workers[1].pid, min(threads), signal.SIGTERM) == 0
+    assert [worker.wait(60) for worker in workers] == [0, 0], [worker.stderr for worker in workers]
 
 
 @pytest.mark.parametrize("told", [0, 1])

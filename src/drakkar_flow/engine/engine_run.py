@@ -15,6 +15,8 @@ from drakkar_flow.engine.worker_process import EXIT_FAILED, WorkerProcess
 
 __all__ = ["run_engine"]
 
+_SLICE_S = 0.2  # the main thread wakes up as often to handle signals
+
 
 def run_engine(life: WorkerProcess, dataflow: Dataflow) -> int:
     """Run the dataflow of a started worker, close the worker, and return its exit code.
@@ -62,6 +64,7 @@ def _run_beside(dataflow: Dataflow, options: dict[str, Any]) -> None:
 
     thread = threading.Thread(target=run, name="drakkar-engine", daemon=True)
     thread.start()
-    thread.join()
+    while thread.is_alive():  # in slices: a signal that another thread gets does not wake the main thread
+        thread.join(_SLICE_S)
     if raised:
         raise raised[0]

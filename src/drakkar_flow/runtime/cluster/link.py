@@ -16,7 +16,7 @@ import json
 import threading
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable, Coroutine
-from concurrent.futures import CancelledError, Future, InvalidStateError
+from concurrent.futures import CancelledError, Future, InvalidStateError, wait
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -31,6 +31,7 @@ Phase = Literal["joined", "store", "run"]
 
 _KEY = "runtime.cluster"
 _RETRY_S = 0.2
+_SLICE_S = 0.2  # the main thread wakes up as often to handle signals
 _HELLO_S = 5.0  # for a connection to say who it is
 _LIMIT = 64 * 1024  # bytes of one message
 _HUB = 0
@@ -136,6 +137,8 @@ class ClusterLink:
                 raise _failed("the start was cancelled")
             future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
+            while not wait([future], _SLICE_S).done:  # a signal that another thread gets does not wake the main thread
+                pass
             future.result()
         except CancelledError:
             raise _failed("the start was cancelled") from None
